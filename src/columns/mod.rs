@@ -1,0 +1,289 @@
+//! What travels between the stages: a batch in columns.
+//!
+//! Owns the representation of values and of "missing", and nothing of what a column means. Every string of a batch lies
+//! in one buffer, so a batch that is cleared and filled again allocates nothing once it has grown to its usual size.
+//!
+//! | type | stored as | missing is |
+//! |---|---|---|
+//! | double | `f64` | NaN (±inf is cleaned to NaN where values enter) |
+//! | int | `i64` | `i64::MIN` |
+//! | bool | [`Truth`] | [`Truth::Missing`] |
+//! | string | [`Text`], a span of the batch's buffer | [`Text::MISSING`] |
+//! | timestamp | `i64`, microseconds since 1970 UTC | `i64::MIN` |
+//! | duration | `i64`, microseconds | `i64::MIN` |
+
+use std::fmt;
+
+/// The `int`, `timestamp` and `duration` that says "no value".
+pub const MISSING_INT: i64 = i64::MIN;
+
+/// The type of a column and of an expression; the names are CEL's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Type {
+    /// True or false.
+    Bool,
+    /// A 64-bit signed integer.
+    Int,
+    /// A 64-bit IEEE float.
+    Double,
+    /// UTF-8 text.
+    String,
+    /// A moment: microseconds since 1970-01-01T00:00Z.
+    Timestamp,
+    /// A span of time in microseconds.
+    Duration,
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+        })
+    }
+}
+
+/// A truth value of three: CEL's `bool`, or an error for a value that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// No.
+    False,
+    /// Yes.
+    True,
+    /// Not known, because a value it rests on is missing.
+    #[default]
+    Missing,
+}
+
+impl Truth {
+    /// Whether a rule holds: a missing value is not a yes.
+    pub fn holds(self) -> bool {
+        self == Self::True
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+/// A string of a batch: a span of its text buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    start: u32,
+    length: u32,
+}
+
+impl Text {
+    /// No string, as opposed to an empty one.
+    pub const MISSING: Self = Self { start: 0, length: u32::MAX };
+
+    /// Whether there is no string here.
+    pub fn is_missing(self) -> bool {
+        self.length == u32::MAX
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::MISSING
+    }
+}
+
+/// The bytes of all strings of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Texts(Vec<u8>);
+
+impl Texts {
+    /// Appends a string and returns its span. A buffer holds at most 4 GiB less one byte, which batches are far below.
+    ///
+    /// # Panics
+    /// If the buffer would pass that bound.
+    pub fn push(&mut self, text: &str) -> Text {
+        let start = u32::try_from(self.0.len()).expect("a batch's text stays below 4 GiB");
+        self.0.extend_from_slice(text.as_bytes());
+        Text { start, length: u32::try_from(text.len()).expect("a text stays below 4 GiB") }
+    }
+
+    /// The string of a span, empty where it is missing.
+    pub fn get(&self, text: Text) -> &str {
+        // Only whole strings go in, so the bytes are UTF-8; the check costs a few nanoseconds and `unsafe` is not worth it.
+        std::str::from_utf8(self.bytes(text)).unwrap_or_default()
+    }
+
+    /// The bytes of a span, empty where it is missing.
+    pub fn bytes(&self, text: Text) -> &[u8] {
+        if text.is_missing() {
+            return &[];
+        }
+        &self.0[text.start as usize..text.start as usize + text.length as usize]
+    }
+
+    /// How many bytes are held.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no string was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets what was pushed after `len` was read, to take back a row that turned out bad.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+/// One column of a batch, a value for each row.
+#[derive(Clone, Debug)]
+pub enum Column {
+    /// Truth values.
+    Bool(Vec<Truth>),
+    /// Integers, timestamps and durations.
+    Int(Vec<i64>),
+    /// Floats.
+    Double(Vec<f64>),
+    /// Strings.
+    String(Vec<Text>),
+}
+
+impl Column {
+    /// An empty column for values of a type.
+    pub fn of(ty: Type) -> Self {
+        match ty {
+            Type::Bool => Self::Bool(Vec::new()),
+            Type::Int | Type::Timestamp | Type::Duration => Self::Int(Vec::new()),
+            Type::Double => Self::Double(Vec::new()),
+            Type::String => Self::String(Vec::new()),
+        }
+    }
+
+    /// Makes the column `rows` long: cut, or filled up with "missing".
+    pub fn resize(&mut self, rows: usize) {
+        match self {
+            Self::Bool(values) => values.resize(rows, Truth::Missing),
+            Self::Int(values) => values.resize(rows, MISSING_INT),
+            Self::Double(values) => values.resize(rows, f64::NAN),
+            Self::String(values) => values.resize(rows, Text::MISSING),
+        }
+    }
+
+    /// How many values it holds.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bool(values) => values.len(),
+            Self::Int(values) => values.len(),
+            Self::Double(values) => values.len(),
+            Self::String(values) => values.len(),
+        }
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The truth values.
+    ///
+    /// # Panics
+    /// If the column is of another type: slots are typed when expressions are compiled, so this is a bug.
+    pub fn bools(&self) -> &[Truth] {
+        let Self::Bool(values) = self else { panic!("not a bool column") };
+        values
+    }
+
+    /// The integers, timestamps or durations.
+    ///
+    /// # Panics
+    /// As [`Column::bools`].
+    pub fn ints(&self) -> &[i64] {
+        let Self::Int(values) = self else { panic!("not an int column") };
+        values
+    }
+
+    /// The floats.
+    ///
+    /// # Panics
+    /// As [`Column::bools`].
+    pub fn doubles(&self) -> &[f64] {
+        let Self::Double(values) = self else { panic!("not a double column") };
+        values
+    }
+
+    /// The floats, to be written.
+    ///
+    /// # Panics
+    /// As [`Column::bools`].
+    pub fn doubles_mut(&mut self) -> &mut Vec<f64> {
+        let Self::Double(values) = self else { panic!("not a double column") };
+        values
+    }
+
+    /// The strings.
+    ///
+    /// # Panics
+    /// As [`Column::bools`].
+    pub fn strings(&self) -> &[Text] {
+        let Self::String(values) = self else { panic!("not a string column") };
+        values
+    }
+}
+
+/// The place of a column in its batch, fixed when the configuration is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The slot as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The columns of a batch and their strings. A column that nothing reads stays empty.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    /// The strings of all columns.
+    pub texts: Texts,
+    columns: Vec<Column>,
+}
+
+impl Columns {
+    /// Columns of these types, slot by slot, without rows.
+    pub fn new(types: &[Type]) -> Self {
+        Self { texts: Texts::default(), columns: types.iter().map(|ty| Column::of(*ty)).collect() }
+    }
+
+    /// One column.
+    pub fn get(&self, slot: Slot) -> &Column {
+        &self.columns[slot.index()]
+    }
+
+    /// One column, to be written.
+    pub fn get_mut(&mut self, slot: Slot) -> &mut Column {
+        &mut self.columns[slot.index()]
+    }
+
+    /// Takes a column out, to be filled while others are read, and to be put back with [`Columns::put`].
+    pub fn take(&mut self, slot: Slot) -> Column {
+        std::mem::replace(&mut self.columns[slot.index()], Column::Bool(Vec::new()))
+    }
+
+    /// Puts a column in its place.
+    pub fn put(&mut self, slot: Slot, column: Column) {
+        self.columns[slot.index()] = column;
+    }
+
+    /// Empties every column and keeps the memory.
+    pub fn clear(&mut self) {
+        self.texts.truncate(0);
+        self.columns.iter_mut().for_each(|column| column.resize(0));
+    }
+}

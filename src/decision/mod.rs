@@ -1,0 +1,3 @@
+//! decision
+mod spec;
+pub use spec::{DecisionFormat, DecisionSpec};

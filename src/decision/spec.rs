@@ -1,0 +1,36 @@
+//! The section `[decision]`, as it is written.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// `[decision]`: what is written for each event.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionSpec {
+    /// The encoding.
+    pub format: DecisionFormat,
+    /// How long after its event a decision may be used.
+    #[serde(with = "humantime_serde")]
+    pub expires_after: Duration,
+    /// For `format = "flat"`: the member's name in the object → what stands in it, a path into the decision such as
+    /// `score.raw` or `segments[0].id`.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Default for DecisionSpec {
+    fn default() -> Self {
+        Self { format: DecisionFormat::Json, expires_after: Duration::from_hours(24), fields: BTreeMap::new() }
+    }
+}
+
+/// The encoding of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionFormat {
+    /// The proto3 JSON form of `aimpoint.v1.Decision`.
+    Json,
+    /// `aimpoint.v1.Decision`.
+    Protobuf,
+    /// A flat JSON object of chosen members.
+    Flat,
+}

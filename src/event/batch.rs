@@ -1,0 +1,89 @@
+//! The batch of decoded events, and what is known of a record before and after decoding.
+
+use crate::columns::{Columns, Text};
+
+/// A record as it came: borrowed from the client for the time of decoding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record<'a> {
+    /// The input partition.
+    pub partition: i32,
+    /// The record's offset in it.
+    pub offset: i64,
+    /// Kafka's own timestamp of the record, in milliseconds; part of the log, so the same at every replay.
+    pub timestamp_ms: Option<i64>,
+    /// The record's key.
+    pub key: Option<&'a [u8]>,
+    /// The record's value; absent in a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// The W3C trace context that came in the headers.
+    pub traceparent: Option<&'a str>,
+}
+
+/// When an event happened: microseconds since 1970-01-01T00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// The time in milliseconds, rounded down.
+    pub fn millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+}
+
+/// Where a row of a batch came from. One record may hold several events, which then share its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The input partition.
+    pub partition: i32,
+    /// The offset of the record.
+    pub offset: i64,
+    /// Which event of the record, from 0.
+    pub index: u32,
+}
+
+/// Decoded events in columns: what every event has, and the declared fields that something reads.
+#[derive(Clone, Debug, Default)]
+pub struct EventBatch {
+    /// Where each row came from.
+    pub positions: Vec<Position>,
+    /// The user's key: `user_id`, or `anonymous_id` where the event has none.
+    pub users: Vec<Text>,
+    /// The hash of the user's key, taken once and used by the store.
+    pub user_hashes: Vec<u64>,
+    /// The event's own id, missing where it came without.
+    pub event_ids: Vec<Text>,
+    /// When it happened.
+    pub times: Vec<EventTime>,
+    /// The W3C trace context, missing where there is none.
+    pub traceparents: Vec<Text>,
+    /// The declared fields, and room for all that is computed from them.
+    pub columns: Columns,
+}
+
+impl EventBatch {
+    /// An empty batch over these columns.
+    pub fn new(columns: Columns) -> Self {
+        Self { columns, ..Self::default() }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.positions.clear();
+        self.users.clear();
+        self.user_hashes.clear();
+        self.event_ids.clear();
+        self.times.clear();
+        self.traceparents.clear();
+        self.columns.clear();
+    }
+}

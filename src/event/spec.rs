@@ -1,0 +1,171 @@
+//! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]`, as they are written.
+
+use crate::columns::Type;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// `[input]`: how a record is read.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InputSpec {
+    /// The encoding of the payload.
+    pub format: InputFormat,
+    /// Where others' events keep the canonical fields, to be refined by `fields`.
+    pub preset: Preset,
+    /// The largest payload that is decoded, in bytes; larger ones are dead letters.
+    pub max_bytes: bytesize::ByteSize,
+    /// Canonical field → where it stands in the payload.
+    pub fields: BTreeMap<String, Source>,
+}
+
+impl Default for InputSpec {
+    fn default() -> Self {
+        Self {
+            format: InputFormat::Json,
+            preset: Preset::Canonical,
+            max_bytes: bytesize::ByteSize::mib(1),
+            fields: BTreeMap::new(),
+        }
+    }
+}
+
+/// The encoding of the input's payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputFormat {
+    /// One JSON object a record.
+    Json,
+    /// `aimpoint.v1.Event`, with or without the Confluent wire header.
+    Protobuf,
+    /// One line of an NCSA combined access log a record.
+    AccessLog,
+}
+
+/// A known producer's field names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// The names of `aimpoint.v1.Event`.
+    Canonical,
+    /// Snowplow's atomic events.
+    Snowplow,
+    /// Segment and RudderStack.
+    Segment,
+    /// The GA4 export.
+    Ga4,
+    /// Amplitude.
+    Amplitude,
+    /// OTTO sessions: a record holds a session with an array of events.
+    Otto,
+}
+
+/// Where a field stands in the payload: a path, or a path with its unit.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A dotted path such as `context.page.url`.
+    Path(String),
+    /// A path with more to say.
+    Detailed {
+        /// The dotted path.
+        path: String,
+        /// The unit of a number that is a time.
+        #[serde(default)]
+        unit: TimeUnit,
+    },
+}
+
+/// The unit of a time that is written as a number, or as a number in text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds since 1970.
+    #[serde(rename = "ms")]
+    Millis,
+    /// Microseconds since 1970.
+    #[serde(rename = "us")]
+    Micros,
+    /// By its size: below 10^11 seconds, below 10^14 milliseconds, else microseconds.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+/// `[[field]]`: a further field that expressions may use.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldSpec {
+    /// Its name in expressions.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: Type,
+    /// Where it stands in the payload, for instance `properties.color`.
+    pub path: String,
+}
+
+/// `[time]`: what odd times mean.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeSpec {
+    /// How long after a user's newest event an older one still counts.
+    #[serde(with = "humantime_serde")]
+    pub allowed_lateness: Duration,
+    /// What becomes of an event that is later than that.
+    pub too_late: TooLate,
+    /// How far ahead of its record's Kafka timestamp an event may be; beyond, it is a dead letter.
+    #[serde(with = "humantime_serde")]
+    pub future_tolerance: Duration,
+    /// What stands in for a time that is absent.
+    pub missing: MissingTime,
+}
+
+impl Default for TimeSpec {
+    fn default() -> Self {
+        Self {
+            allowed_lateness: Duration::from_hours(7 * 24),
+            too_late: TooLate::DeadLetter,
+            future_tolerance: Duration::from_hours(1),
+            missing: MissingTime::Reject,
+        }
+    }
+}
+
+/// What becomes of an event beyond the allowed lateness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLate {
+    /// It is counted and gives a suppressed decision's place in the account, nothing more.
+    Drop,
+    /// It goes to the dead-letter topic.
+    DeadLetter,
+}
+
+/// What stands in for a time that is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingTime {
+    /// Nothing: the record is a dead letter.
+    Reject,
+    /// The record's Kafka timestamp.
+    Record,
+}
+
+/// `[duplicates]`: when an event is one that came before.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DuplicateSpec {
+    /// How much event time back an `event_id` is remembered for its user; 0 remembers none.
+    #[serde(with = "humantime_serde")]
+    pub horizon: Duration,
+    /// How many ids are remembered for a user at most, the newest ones.
+    pub max_ids: u16,
+}
+
+impl Default for DuplicateSpec {
+    fn default() -> Self {
+        Self { horizon: Duration::ZERO, max_ids: 64 }
+    }
+}

@@ -1,0 +1,5 @@
+//! The one expression language.
+
+mod scope;
+
+pub use scope::Scope;

@@ -1,0 +1,65 @@
+//! The names that an expression may use, and the slots that they and all results stand in.
+
+use crate::columns::{Columns, Slot, Type};
+use std::collections::HashMap;
+
+/// Declared names with their types, and the layout of the batch that carries them.
+///
+/// Names are added as they become available on the data's way: the fields of an event, then its features, then the
+/// scores. An expression that is compiled earlier cannot see what comes later.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    names: HashMap<String, (Slot, Type)>,
+    order: Vec<String>,
+    types: Vec<Type>,
+}
+
+impl Scope {
+    /// Declares a name and gives it a column. A name is declared once: `None` says that it was there already.
+    pub fn declare(&mut self, name: &str, ty: Type) -> Option<Slot> {
+        if self.names.contains_key(name) {
+            return None;
+        }
+        let slot = self.reserve(ty);
+        self.names.insert(name.to_owned(), (slot, ty));
+        self.order.push(name.to_owned());
+        Some(slot)
+    }
+
+    /// Declares a name for a column that exists already, such as the result of an expression.
+    pub fn alias(&mut self, name: &str, slot: Slot) -> Option<Slot> {
+        if self.names.contains_key(name) {
+            return None;
+        }
+        self.names.insert(name.to_owned(), (slot, self.types[slot.index()]));
+        self.order.push(name.to_owned());
+        Some(slot)
+    }
+
+    /// Reserves a column without a name, for a result.
+    pub fn reserve(&mut self, ty: Type) -> Slot {
+        let slot = Slot(u32::try_from(self.types.len()).expect("a configuration declares far fewer columns"));
+        self.types.push(ty);
+        slot
+    }
+
+    /// The slot and type of a name such as `value` or `page.category`.
+    pub fn get(&self, name: &str) -> Option<(Slot, Type)> {
+        self.names.get(name).copied()
+    }
+
+    /// The type of a slot.
+    pub fn type_of(&self, slot: Slot) -> Type {
+        self.types[slot.index()]
+    }
+
+    /// The declared names, in the order of their declaration.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(String::as_str)
+    }
+
+    /// An empty batch with all columns declared so far.
+    pub fn columns(&self) -> Columns {
+        Columns::new(&self.types)
+    }
+}

@@ -1,0 +1,44 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+/// One thing wrong with a configuration. Compiling collects them all, so that a person mends them in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key that is wrong, such as `feature[2].where`; `config` turns it into a file's line.
+    pub key: String,
+    /// Line and column inside the key's value, from 1, where the value is an expression.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault of a whole value.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), at: None, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.key)?;
+        if let Some((line, column)) = self.at {
+            write!(f, " ({line}:{column})")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! inference
+mod matrix;
+mod spec;
+pub use matrix::FeatureMatrix;
+pub use spec::ModelSpec;

@@ -1,0 +1,25 @@
+//! Aimpoint.
+
+/// Fault: what is wrong with a configuration, and where.
+pub mod fault;
+
+/// Columns: what travels between the stages.
+pub mod columns;
+
+/// Event: the meaning of one record.
+pub mod event;
+
+/// Expression: the one language of rules.
+pub mod expression;
+
+/// Profile: a user's rolling aggregates.
+pub mod profile;
+
+/// Inference: models and scores.
+pub mod inference;
+
+/// Targeting: what a score means for a user.
+pub mod targeting;
+
+/// Decision: what is written out.
+pub mod decision;

@@ -1,0 +1,3 @@
+//! profile
+mod spec;
+pub use spec::{FeatureSpec, ProfileSpec};

@@ -1,0 +1,3 @@
+//! targeting
+mod spec;
+pub use spec::SegmentSpec;
