@@ -6,6 +6,9 @@ pub mod fault;
 /// Columns: what travels between the stages.
 pub mod columns;
 
+/// Source: bytes in.
+pub mod source;
+
 /// Event: the meaning of one record.
 pub mod event;
 
@@ -23,3 +26,6 @@ pub mod targeting;
 
 /// Decision: what is written out.
 pub mod decision;
+
+/// Sink: bytes out.
+pub mod sink;

@@ -1,0 +1,92 @@
+//! Bytes out: the Kafka transaction with decisions, dead letters, profile changes and input positions.
+//!
+//! Owns the producer, its transactional id and the meaning of the client's errors. Leaves alone how a decision came
+//! about, and when to commit. The three things an error can mean are the variants of [`SinkError`]; the worker acts on
+//! these alone.
+
+mod kafka;
+mod outbox;
+
+pub use kafka::{KafkaSink, KafkaSinkSettings};
+pub use outbox::{Outbox, Output, Target};
+
+/// What went wrong with a transaction, by what has to be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The transaction has to be aborted; its outputs are sent again in a new one.
+    #[error("{doing}: {detail}")]
+    Abortable {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// The group has moved on: the transaction has to be aborted and what this worker holds recovered anew.
+    #[error("{doing}: the group's generation has passed: {detail}")]
+    Stale {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// Nobody knows whether the transaction took effect, or the producer is of no more use. It has to be made anew
+    /// under the same id, and the committed offset tells what happened.
+    #[error("{doing}: the outcome is unknown: {detail}")]
+    Unknown {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// Nothing that trying again would mend.
+    #[error("{doing}: {detail}")]
+    Fatal {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+}
+
+/// Where outputs go. Every call is made by the worker's own thread, may block, and ends within the sink's deadline.
+pub trait Sink {
+    /// What fences a commit.
+    type Group;
+
+    /// Whether positions are committed with the outputs. If not, the worker commits them after [`Sink::commit`].
+    fn is_transactional(&self) -> bool;
+
+    /// Ends whatever an earlier owner of the transactional id left open, and shuts that owner out. A producer whose
+    /// last outcome is unknown is dropped and made again first.
+    ///
+    /// # Errors
+    /// [`SinkError::Unknown`] to try again, [`SinkError::Fatal`] to end.
+    fn fence(&mut self) -> Result<(), SinkError>;
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// As every call of a transaction.
+    fn begin(&mut self) -> Result<(), SinkError>;
+
+    /// Hands over the outputs from number `from` on. A full queue is waited for.
+    ///
+    /// # Errors
+    /// As every call of a transaction.
+    fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError>;
+
+    /// Serves delivery reports without waiting.
+    fn serve(&mut self);
+
+    /// Commits the outputs, and these positions (partition, next offset, metadata) where the sink is transactional.
+    ///
+    /// # Errors
+    /// As every call of a transaction.
+    fn commit(&mut self, offsets: &[(i32, i64, String)], group: &Self::Group) -> Result<(), SinkError>;
+
+    /// Aborts the open transaction.
+    ///
+    /// # Errors
+    /// [`SinkError::Unknown`] or [`SinkError::Fatal`].
+    fn abort(&mut self) -> Result<(), SinkError>;
+}

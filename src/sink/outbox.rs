@@ -1,0 +1,145 @@
+//! The encoded outputs of one open transaction, kept until its outcome is known.
+//!
+//! Committed, they are dropped; aborted, they are sent again as they are, so that a second try cannot differ from the
+//! first. All bytes lie in one buffer that is reused, so nothing is allocated for a decision.
+
+use std::ops::Range;
+
+/// Which topic an output goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The decisions.
+    Decisions,
+    /// Records set aside.
+    DeadLetters,
+    /// The changelog of the profiles. Its partition is that of the input, not one chosen by key.
+    Profiles(i32),
+}
+
+/// One output: spans of the outbox's buffer.
+#[derive(Clone, Debug)]
+struct Entry {
+    target: Target,
+    key: Option<Range<u32>>,
+    payload: Option<Range<u32>>,
+    headers: Range<u32>,
+}
+
+/// One output, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Output<'a> {
+    /// Where it goes.
+    pub target: Target,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; absent in a tombstone.
+    pub payload: Option<&'a [u8]>,
+    headers: &'a [(&'static str, Range<u32>)],
+    bytes: &'a [u8],
+}
+
+impl<'a> Output<'a> {
+    /// Its headers.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &'a [u8])> {
+        let bytes = self.bytes;
+        self.headers.iter().map(move |(name, value)| (*name, &bytes[value.start as usize..value.end as usize]))
+    }
+}
+
+/// The outputs of a transaction, in the order in which they are sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    headers: Vec<(&'static str, Range<u32>)>,
+}
+
+impl Outbox {
+    /// How many outputs are kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets all outputs and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.headers.clear();
+    }
+
+    /// Appends an output. `payload` writes its bytes to the end of the buffer it is given, and touches nothing before.
+    pub fn push(
+        &mut self,
+        target: Target,
+        key: Option<&[u8]>,
+        headers: &[(&'static str, &[u8])],
+        payload: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) {
+        let key = key.map(|key| self.append(key));
+        let first = self.headers.len() as u32;
+        for (name, value) in headers {
+            let value = self.append(value);
+            self.headers.push((name, value));
+        }
+        let payload = payload.map(|write| {
+            let start = self.bytes.len() as u32;
+            write(&mut self.bytes);
+            start..self.bytes.len() as u32
+        });
+        self.entries.push(Entry { target, key, payload, headers: first..self.headers.len() as u32 });
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Range<u32> {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len() as u32
+    }
+
+    /// One output.
+    pub fn get(&self, index: usize) -> Output<'_> {
+        let entry = &self.entries[index];
+        let span = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
+        Output {
+            target: entry.target,
+            key: entry.key.as_ref().map(span),
+            payload: entry.payload.as_ref().map(span),
+            headers: &self.headers[entry.headers.start as usize..entry.headers.end as usize],
+            bytes: &self.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_come_back_as_they_went_in() {
+        let mut outbox = Outbox::default();
+        outbox.push(
+            Target::Decisions,
+            Some(b"ann"),
+            &[("traceparent", b"00-1")],
+            Some(|to: &mut Vec<u8>| to.extend(b"yes")),
+        );
+        outbox.push(Target::Profiles(3), Some(b"bob"), &[], None::<fn(&mut Vec<u8>)>);
+        let first = outbox.get(0);
+        assert_eq!((first.key, first.payload), (Some(&b"ann"[..]), Some(&b"yes"[..])));
+        assert_eq!(first.headers().collect::<Vec<_>>(), [("traceparent", &b"00-1"[..])]);
+        let second = outbox.get(1);
+        assert_eq!((second.target, second.key, second.payload), (Target::Profiles(3), Some(&b"bob"[..]), None));
+        assert_eq!(second.headers().len(), 0);
+        outbox.clear();
+        assert!(outbox.is_empty());
+    }
+}

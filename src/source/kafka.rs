@@ -1,0 +1,301 @@
+//! The Kafka consumer of one worker.
+//!
+//! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
+//! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
+
+use super::{Change, Committed, Source, SourceError, Watermarks};
+use crate::event::Record;
+use rdkafka::{
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::Headers,
+    types::RDKafkaRespErr,
+    util::Timeout,
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long a call to the coordinator or a partition's leader is tried. Well below the group's `max.poll.interval.ms`
+/// of 5 minutes, because such calls stop the worker's loop.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The pause between two tries of a call that a fresh coordinator refuses for a moment.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a consumer is made of.
+#[derive(Clone, Debug)]
+pub struct KafkaSourceSettings {
+    /// `bootstrap.servers`.
+    pub brokers: String,
+    /// The consumer group.
+    pub group: String,
+    /// The input topic.
+    pub topic: String,
+    /// Librdkafka's own settings, as the user gave them.
+    pub client: Vec<(String, String)>,
+}
+
+/// The group membership that fences a commit.
+pub type KafkaGroup = ConsumerGroupMetadata;
+
+/// Collects what the client tells, for the worker's loop.
+struct Context {
+    changes: Mutex<VecDeque<Change>>,
+    /// Set while the consumer closes: nobody answers changes then, and a close waits until they are answered.
+    closing: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "consumer");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<i32> =
+            list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
+        let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Acquire) {
+            let answer = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
+            if let Err(error) = answer {
+                tracing::warn!(%error, "give up partitions while closing");
+            }
+            return;
+        }
+        let change = match (assigned, consumer.assignment_lost()) {
+            (true, _) => Change::Assigned(partitions),
+            (false, false) => Change::Revoked(partitions),
+            (false, true) => Change::Lost(partitions),
+        };
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);
+    }
+
+    fn main_queue_min_poll_interval(&self) -> Timeout {
+        Timeout::After(Duration::from_millis(200))
+    }
+}
+
+/// A member of the consumer group.
+pub struct KafkaSource {
+    consumer: BaseConsumer<Context>,
+    topic: String,
+}
+
+impl KafkaSource {
+    /// Makes the consumer and joins the group.
+    ///
+    /// # Errors
+    /// [`SourceError::Settings`] when the client refuses a setting.
+    pub fn subscribe(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
+        let mut config = ClientConfig::new();
+        // The defaults wait a second after a full queue and half a second for a fetch: bidders wait with them.
+        config
+            .set("fetch.wait.max.ms", "20")
+            .set("fetch.queue.backoff.ms", "2")
+            .set("queued.min.messages", "50000")
+            .set("queued.max.messages.kbytes", "32768")
+            .set("statistics.interval.ms", "0");
+        for (name, value) in &settings.client {
+            config.set(name, value);
+        }
+        config
+            .set("bootstrap.servers", &settings.brokers)
+            .set("group.id", &settings.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A position that the log no longer has is the worker's to decide on, not the client's.
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed");
+        let context = Context { changes: Mutex::default(), closing: AtomicBool::new(false) };
+        let refused =
+            |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;
+        consumer.subscribe(&[&settings.topic]).map_err(refused)?;
+        Ok(Self { consumer, topic: settings.topic.clone() })
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
+    }
+
+    /// Tries a call again for as long as the coordinator is moving or loading.
+    fn patiently<T>(
+        &self,
+        doing: &str,
+        mut call: impl FnMut(Duration) -> Result<T, KafkaError>,
+    ) -> Result<T, SourceError> {
+        let start = Instant::now();
+        loop {
+            let left = CALL_DEADLINE.saturating_sub(start.elapsed());
+            match call(left.max(Duration::from_secs(1))) {
+                Ok(value) => return Ok(value),
+                Err(error) if left.is_zero() => {
+                    return Err(SourceError::Unreachable { doing: doing.to_owned(), detail: error.to_string() });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, doing, topic = self.topic, "try again");
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+/// Whether an error of `poll` is the client's last word.
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::AutoOffsetReset
+            )
+    )
+}
+
+impl Source for KafkaSource {
+    type Group = KafkaGroup;
+
+    fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        let mut taken = 0;
+        let mut wait = wait;
+        while taken < max {
+            match self.consumer.poll(wait) {
+                // Also after a rebalance was noted; the worker looks for it after each poll.
+                None => break,
+                Some(Ok(message)) => {
+                    let traceparent = message.headers().and_then(|headers| {
+                        let header = headers.iter().find(|header| header.key == "traceparent")?;
+                        std::str::from_utf8(header.value?).ok()
+                    });
+                    take(&Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp_ms: message.timestamp().to_millis(),
+                        key: message.key(),
+                        payload: message.payload(),
+                        traceparent,
+                    });
+                    taken += 1;
+                }
+                Some(Err(error)) if is_fatal(&error) => {
+                    return Err(SourceError::Fatal {
+                        doing: format!("read {}", self.topic),
+                        detail: error.to_string(),
+                    });
+                }
+                Some(Err(error)) => tracing::warn!(%error, topic = self.topic, "read"),
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(taken)
+    }
+
+    fn change(&mut self) -> Option<Change> {
+        self.consumer.context().changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
+        let list = self.list(partitions);
+        let answer = self.patiently("read the committed offsets", |wait| {
+            let answer = self.consumer.committed_offsets(list.clone(), wait)?;
+            answer.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
+            Ok(answer)
+        })?;
+        let position = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        Ok(answer
+            .elements()
+            .iter()
+            .map(|element| {
+                let committed =
+                    Committed { offset: position(element.offset()), metadata: element.metadata().to_owned() };
+                (element.partition(), committed)
+            })
+            .collect())
+    }
+
+    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
+        let doing = format!("read the ends of {}/{partition}", self.topic);
+        let (low, high) =
+            self.patiently(&doing, |wait| self.consumer.fetch_watermarks(&self.topic, partition, wait))?;
+        Ok(Watermarks { low, high })
+    }
+
+    fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        let refused = |error: KafkaError| SourceError::Fatal {
+            doing: format!("take partitions of {}", self.topic),
+            detail: error.to_string(),
+        };
+        for (partition, offset) in starts {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).map_err(refused)?;
+        }
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
+            _ => self.consumer.assign(&list),
+        }
+        .map_err(refused)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
+            _ => self.consumer.unassign(),
+        }
+        .map_err(|error| SourceError::Fatal {
+            doing: format!("give up partitions of {}", self.topic),
+            detail: error.to_string(),
+        })
+    }
+
+    fn seek(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
+        let doing = format!("go to {}/{partition} offset {offset}", self.topic);
+        self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))
+    }
+
+    fn group(&self) -> Option<KafkaGroup> {
+        self.consumer.group_metadata()
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError> {
+        let list = offset_list(&self.topic, offsets).map_err(|error| SourceError::Fatal {
+            doing: format!("commit positions of {}", self.topic),
+            detail: error.to_string(),
+        })?;
+        self.patiently("commit positions", |_| self.consumer.commit(&list, CommitMode::Sync))
+    }
+}
+
+/// Positions as the client takes them.
+pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset, metadata) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset))?;
+        element.set_metadata(metadata);
+    }
+    Ok(list)
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Release);
+    }
+}

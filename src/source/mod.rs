@@ -1,0 +1,126 @@
+//! Bytes in: the consumer of the clickstream, its assignment and positions.
+//!
+//! Owns the membership in the consumer group and says which partitions are held. A rebalance is not acted on inside a
+//! client callback: it becomes a [`Change`], and the worker's own loop answers it, so that state changes in one place.
+//! Leaves alone what a record means, what is kept for it, and every commit that is part of a transaction.
+
+mod kafka;
+
+pub(crate) use kafka::offset_list;
+pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
+
+use crate::event::Record;
+use std::time::Duration;
+
+/// A change of the assignment that the worker has to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These partitions came. The worker reads their committed positions and calls [`Source::assign`].
+    Assigned(Vec<i32>),
+    /// These partitions go. The worker finishes what is open and calls [`Source::release`].
+    Revoked(Vec<i32>),
+    /// These partitions are gone already: nothing of theirs can be committed any more.
+    Lost(Vec<i32>),
+}
+
+/// What the group has committed for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read, if anything was committed.
+    pub offset: Option<i64>,
+    /// The metadata string of that commit.
+    pub metadata: String,
+}
+
+/// The first and the next offset of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset that is still there.
+    pub low: i64,
+    /// The offset that the next record will get.
+    pub high: i64,
+}
+
+/// An error of the input side.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The client could not be made from its settings.
+    #[error("make the consumer for {brokers}: {detail}")]
+    Settings {
+        /// The brokers asked for.
+        brokers: String,
+        /// The client's words.
+        detail: String,
+    },
+    /// The broker did not answer, or not in time; trying again may help.
+    #[error("{doing}: {detail}")]
+    Unreachable {
+        /// What was being done.
+        doing: String,
+        /// The client's words.
+        detail: String,
+    },
+    /// Nothing that trying again would mend.
+    #[error("{doing}: {detail}")]
+    Fatal {
+        /// What was being done.
+        doing: String,
+        /// The client's words.
+        detail: String,
+    },
+}
+
+/// Where records come from. Every call is made by the worker's own thread and may block for as long as it says.
+pub trait Source {
+    /// What fences a commit: the membership at this moment, read afresh each time.
+    type Group;
+
+    /// Hands over up to `max` records, waiting at most `wait` for the first. It returns early when none are queued or
+    /// when the assignment changes, and gives the number of records handed over.
+    ///
+    /// # Errors
+    /// When the client has failed for good. Broken connections mend themselves and are no error.
+    fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError>;
+
+    /// The next change of the assignment, if one waits for its answer.
+    fn change(&mut self) -> Option<Change>;
+
+    /// The group's committed positions of these partitions.
+    ///
+    /// # Errors
+    /// When the coordinator gives no answer within its deadline.
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError>;
+
+    /// The ends of a partition's log.
+    ///
+    /// # Errors
+    /// When the broker gives no answer within its deadline.
+    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError>;
+
+    /// Answers [`Change::Assigned`]: reads these partitions from these offsets on.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError>;
+
+    /// Answers [`Change::Revoked`] and [`Change::Lost`]: gives these partitions up.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+
+    /// Reads a held partition from another offset on.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    fn seek(&mut self, partition: i32, offset: i64) -> Result<(), SourceError>;
+
+    /// The membership that fences the next commit.
+    fn group(&self) -> Option<Self::Group>;
+
+    /// Commits positions outside any transaction, for at-least-once delivery alone.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or gives no answer.
+    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError>;
+}
