@@ -3,6 +3,9 @@
 /// Fault: what is wrong with a configuration, and where.
 pub mod fault;
 
+/// Proto: the messages.
+pub mod proto;
+
 /// Columns: what travels between the stages.
 pub mod columns;
 
@@ -22,10 +25,10 @@ pub mod profile;
 pub mod inference;
 
 /// Targeting: what a score means for a user.
-pub mod targeting;
+// pub mod targeting;
 
 /// Decision: what is written out.
-pub mod decision;
+// pub mod decision;
 
 /// Sink: bytes out.
 pub mod sink;

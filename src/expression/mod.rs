@@ -1,5 +1,60 @@
-//! The one expression language.
+//! The one expression language: `where`, `value`, derived features, segments.
+//!
+//! It has CEL's syntax and types, checked when the configuration is compiled, and is evaluated over columns: a
+//! [`Program`] is a list of steps, each a loop over all rows of a batch. Expressions of one program share what they have
+//! in common.
+//!
+//! - **Types.** `int` and `double` do not mix in arithmetic, as in CEL (`value * 2.0`, not `value * 2`); they do compare.
+//!   Where a double is wanted, an int is widened.
+//! - **Missing.** What rests on a missing value is missing: CEL's error. `false && x` is false and `true || x` is true all
+//!   the same. `x.hasValue()` asks, `x.orValue(d)` gives a default, as for CEL's optional values. An integer division by
+//!   zero or overflow is missing; in doubles NaN is missing, and ±inf becomes NaN.
+//! - **Left out** of CEL: unsigned integers, bytes, maps, lists but for `x in [..]`, and the macros over lists.
 
+mod check;
+mod program;
 mod scope;
 
+pub use check::{FUNCTIONS, FunctionDoc};
+pub use program::Program;
 pub use scope::Scope;
+
+use crate::fault::Fault;
+
+/// Why an expression was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct ExpressionError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl ExpressionError {
+    /// The error as a fault of a configuration's key.
+    pub fn fault(self, key: impl Into<String>) -> Fault {
+        Fault { key: key.into(), at: Some((self.line, self.column)), message: self.message, hint: self.hint }
+    }
+}
+
+/// The known name nearest to one that is not known, if any is near.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, other)| *distance <= 1 + name.len().max(other.len()) / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
+}
+
+/// The text of an expression without what means nothing: for fingerprints.
+pub fn normal_form(source: &str) -> String {
+    source.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! The JSON forms: literal pieces that were encoded once, and between them what differs from decision to decision.
+//!
+//! As proto3 JSON has it, 64-bit integers are strings, and what is not there is `null`, which its readers take for the
+//! field's default. The names are those of `aimpoint.v1.Decision`, unchanged.
+
+use super::{Constants, Decision, DecisionSpec, write_id, write_int};
+use crate::{event::EventTime, fault::Fault, targeting::Segment};
+
+/// What differs from decision to decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    DecisionId,
+    UserKey,
+    TriggerEventId,
+    Partition,
+    Offset,
+    OccurredAt,
+    OccurredAtMillis,
+    DecidedAt,
+    ExpiresAt,
+    Status,
+    Score,
+    Segments,
+    FirstSegmentId,
+}
+
+/// The members that `decision.fields` may choose and that differ from decision to decision.
+const CHOICES: [(&str, Member); 13] = [
+    ("decision_id", Member::DecisionId),
+    ("user_key", Member::UserKey),
+    ("trigger_event_id", Member::TriggerEventId),
+    ("input.partition", Member::Partition),
+    ("input.offset", Member::Offset),
+    ("occurred_at", Member::OccurredAt),
+    ("occurred_at_ms", Member::OccurredAtMillis),
+    ("decided_at", Member::DecidedAt),
+    ("expires_at", Member::ExpiresAt),
+    ("status", Member::Status),
+    ("score.raw", Member::Score),
+    ("segments", Member::Segments),
+    ("segments[0].id", Member::FirstSegmentId),
+];
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Literal(Vec<u8>),
+    Member(Member),
+}
+
+/// The pieces of a decision, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    topic: String,
+    pieces: Vec<Piece>,
+    /// The object of each segment, and its id alone.
+    segments: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether 64-bit integers are strings, as in proto3 JSON.
+    text_integers: bool,
+}
+
+impl Template {
+    /// The proto3 JSON form.
+    pub(super) fn canonical(constants: &Constants, segments: &[Segment]) -> Self {
+        let mut builder = Builder::default();
+        builder.literal(&format!("{{\"schema_version\":{},\"decision_id\":", super::SCHEMA_VERSION));
+        builder.member(Member::DecisionId);
+        for (name, member) in [
+            ("user_key", Member::UserKey),
+            ("trigger_event_id", Member::TriggerEventId),
+            ("occurred_at", Member::OccurredAt),
+            ("decided_at", Member::DecidedAt),
+            ("expires_at", Member::ExpiresAt),
+            ("status", Member::Status),
+            ("segments", Member::Segments),
+        ] {
+            builder.literal(&format!(",\"{name}\":"));
+            builder.member(member);
+        }
+        builder.literal(&format!(",\"input\":{{\"topic\":{},\"partition\":", text(&constants.topic)));
+        builder.member(Member::Partition);
+        builder.literal(",\"offset\":");
+        builder.member(Member::Offset);
+        builder.literal("}");
+        if let Some(model) = &constants.model {
+            builder.literal(",\"score\":{\"raw\":");
+            builder.member(Member::Score);
+            builder.literal(&format!(
+                "}},\"model\":{{\"name\":{},\"version\":{},\"sha256\":{},\"runtime\":{},\"provider\":{}}}",
+                text(&model.name),
+                text(&model.version),
+                text(&model.sha256),
+                text(&model.runtime),
+                text(&model.provider)
+            ));
+        }
+        builder.literal(&format!(",\"feature_set_version\":{}}}", text(&constants.fingerprint)));
+        builder.finish(constants, segments, true)
+    }
+
+    /// A flat object of the members that `decision.fields` chooses.
+    pub(super) fn flat(
+        spec: &DecisionSpec,
+        constants: &Constants,
+        segments: &[Segment],
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        if spec.fields.is_empty() {
+            faults.push(
+                Fault::new("decision.fields", "a flat decision needs its members")
+                    .hint("for instance decision.fields = { id = \"decision_id\", score = \"score.raw\" }"),
+            );
+        }
+        let model = constants.model.clone().unwrap_or_default();
+        let constant = |path: &str| match path {
+            "input.topic" => Some(&constants.topic),
+            "feature_set_version" => Some(&constants.fingerprint),
+            "model.name" => Some(&model.name),
+            "model.version" => Some(&model.version),
+            "model.sha256" => Some(&model.sha256),
+            "model.runtime" => Some(&model.runtime),
+            "model.provider" => Some(&model.provider),
+            _ => None,
+        };
+        let mut builder = Builder::default();
+        for (index, (name, path)) in spec.fields.iter().enumerate() {
+            builder.literal(if index == 0 { "{" } else { "," });
+            builder.literal(&format!("{}:", text(name)));
+            if let Some(value) = constant(path) {
+                builder.literal(&text(value));
+            } else if let Some((_, member)) = CHOICES.iter().find(|(choice, _)| choice == path) {
+                builder.member(*member);
+            } else {
+                let known: Vec<&str> = CHOICES.iter().map(|(choice, _)| *choice).collect();
+                faults.push(
+                    Fault::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(format!(
+                        "choose one of {}, input.topic, feature_set_version, model.name, model.version, model.sha256, model.runtime, model.provider",
+                        known.join(", ")
+                    )),
+                );
+            }
+        }
+        builder.literal("}");
+        builder.finish(constants, segments, false)
+    }
+
+    pub(super) fn write(
+        &self,
+        decision: &Decision<'_>,
+        expires_at: EventTime,
+        segments: impl Iterator<Item = usize> + Clone,
+        to: &mut Vec<u8>,
+    ) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(bytes) => to.extend_from_slice(bytes),
+                Piece::Member(member) => self.write_member(*member, decision, expires_at, segments.clone(), to),
+            }
+        }
+    }
+
+    fn write_member(
+        &self,
+        member: Member,
+        decision: &Decision<'_>,
+        expires_at: EventTime,
+        mut segments: impl Iterator<Item = usize>,
+        to: &mut Vec<u8>,
+    ) {
+        match member {
+            Member::DecisionId => {
+                // A topic's name has letters, digits, '.', '_' and '-' alone: nothing to escape.
+                to.push(b'"');
+                write_id(&self.topic, decision.position, to);
+                to.push(b'"');
+            }
+            Member::UserKey => write_text(decision.user, to),
+            Member::TriggerEventId => write_text(decision.event_id, to),
+            Member::Partition => write_int(decision.position.partition.into(), to),
+            Member::Offset => self.write_long(decision.position.offset, to),
+            Member::OccurredAt => self.write_long(decision.occurred_at.0, to),
+            Member::OccurredAtMillis => write_int(decision.occurred_at.millis(), to),
+            Member::DecidedAt => self.write_long(decision.decided_at.0, to),
+            Member::ExpiresAt => self.write_long(expires_at.0, to),
+            Member::Status => {
+                to.push(b'"');
+                to.extend_from_slice(decision.status.name().as_bytes());
+                to.push(b'"');
+            }
+            Member::Score => match decision.score {
+                Some(score) if score.is_finite() => {
+                    to.extend_from_slice(ryu::Buffer::new().format_finite(score).as_bytes());
+                }
+                _ => to.extend_from_slice(b"null"),
+            },
+            Member::Segments => {
+                to.push(b'[');
+                let mut first = true;
+                for segment in segments {
+                    if !std::mem::take(&mut first) {
+                        to.push(b',');
+                    }
+                    to.extend_from_slice(&self.segments[segment].0);
+                }
+                to.push(b']');
+            }
+            Member::FirstSegmentId => match segments.next() {
+                Some(segment) => to.extend_from_slice(&self.segments[segment].1),
+                None => to.extend_from_slice(b"null"),
+            },
+        }
+    }
+
+    fn write_long(&self, value: i64, to: &mut Vec<u8>) {
+        if self.text_integers {
+            to.push(b'"');
+            write_int(value, to);
+            to.push(b'"');
+        } else {
+            write_int(value, to);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    pieces: Vec<Piece>,
+}
+
+impl Builder {
+    fn literal(&mut self, more: &str) {
+        if let Some(Piece::Literal(bytes)) = self.pieces.last_mut() {
+            bytes.extend_from_slice(more.as_bytes());
+        } else {
+            self.pieces.push(Piece::Literal(more.as_bytes().to_vec()));
+        }
+    }
+
+    fn member(&mut self, member: Member) {
+        self.pieces.push(Piece::Member(member));
+    }
+
+    fn finish(self, constants: &Constants, segments: &[Segment], text_integers: bool) -> Template {
+        let object = |segment: &Segment| {
+            let (id, name) = (text(&segment.id), text(&segment.name));
+            let object = format!("{{\"id\":{id},\"name\":{name},\"segtax\":{}}}", segment.segtax);
+            (object.into_bytes(), id.into_bytes())
+        };
+        Template {
+            topic: constants.topic.clone(),
+            pieces: self.pieces,
+            segments: segments.iter().map(object).collect(),
+            text_integers,
+        }
+    }
+}
+
+/// A string as JSON has it.
+fn text(value: &str) -> String {
+    serde_json::Value::from(value).to_string()
+}
+
+/// Appends a string as JSON has it. Nearly none needs an escape, so the whole is copied where that is so.
+fn write_text(value: &str, to: &mut Vec<u8>) {
+    if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        to.push(b'"');
+        to.extend_from_slice(value.as_bytes());
+        to.push(b'"');
+    } else {
+        to.extend_from_slice(text(value).as_bytes());
+    }
+}

@@ -1,0 +1,34 @@
+//! The two clocks that the loop reads: one for waiting, one for what a decision says of itself. Neither decides a
+//! profile.
+
+use crate::event::EventTime;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A source of processing time.
+pub trait Clock {
+    /// The time since some fixed moment; never runs backwards.
+    fn elapsed(&self) -> Duration;
+
+    /// The time of day.
+    fn now(&self) -> EventTime;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn now(&self) -> EventTime {
+        EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
+    }
+}

@@ -1,0 +1,15 @@
+//! The loop: what happens to a batch, in which order, and when it is committed.
+//!
+//! [`Pipeline`] is the pure core: records in, encoded outputs out, the same in `run`, `export`, the tests and the
+//! benches. [`Worker`] drives it between a [`crate::source::Source`] and a [`crate::sink::Sink`], one commit after
+//! another, and answers the group's changes.
+
+mod clock;
+mod pipeline;
+mod progress;
+mod worker;
+
+pub use clock::{Clock, SystemClock};
+pub use pipeline::{Partition, Partitions, Pipeline, PipelineSpec};
+pub use progress::{Counts, Progress};
+pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

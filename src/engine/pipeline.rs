@@ -1,0 +1,450 @@
+//! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
+//!
+//! Guarantees: the outputs depend on the records, their order per partition, the profiles before them and the model,
+//! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. Limits:
+//! nothing is allocated for an event once the buffers have grown, but for a user's first event.
+
+use super::Counts;
+use crate::{
+    columns::Slot,
+    decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
+    event::{
+        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Record, RejectReason, Rejection,
+        TimeSpec, TooLate,
+    },
+    expression::Scope,
+    fault::Fault,
+    inference::{FeatureMatrix, Model},
+    profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
+    sink::{Outbox, Target},
+    state::Store,
+    targeting::{SegmentSpec, Segments},
+};
+use serde::{Deserialize, Serialize};
+
+/// The sections of the configuration that say what the pipeline means.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PipelineSpec {
+    /// `[input]`
+    pub input: InputSpec,
+    /// `[[field]]`
+    #[serde(rename = "field")]
+    pub fields: Vec<FieldSpec>,
+    /// `[time]`
+    pub time: TimeSpec,
+    /// `[duplicates]`
+    pub duplicates: DuplicateSpec,
+    /// `[profile]`
+    pub profile: ProfileSpec,
+    /// `[[feature]]`
+    #[serde(rename = "feature")]
+    pub features: Vec<FeatureSpec>,
+    /// `[[segment]]`
+    #[serde(rename = "segment")]
+    pub segments: Vec<SegmentSpec>,
+    /// `[decision]`
+    pub decision: DecisionSpec,
+}
+
+/// One held partition: its profiles and how far it has come.
+#[derive(Debug)]
+pub struct Partition {
+    store: Store,
+    /// The next offset to be processed.
+    next: i64,
+    /// Up to here the log is only replayed: its outputs were committed before.
+    emit_from: i64,
+    /// What the group has committed.
+    committed: Option<i64>,
+}
+
+impl Partition {
+    /// A partition without profiles, to be read from `next`, whose outputs before `emit_from` are out already.
+    pub fn new(next: i64, emit_from: i64, committed: Option<i64>) -> Self {
+        Self { store: Store::default(), next, emit_from, committed }
+    }
+
+    /// The profiles.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// The held partitions, by their number.
+#[derive(Debug, Default)]
+pub struct Partitions(Vec<Option<Box<Partition>>>);
+
+impl Partitions {
+    /// Takes a partition in.
+    pub fn insert(&mut self, number: i32, partition: Partition) {
+        let index = number.max(0) as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(Box::new(partition));
+    }
+
+    /// Gives partitions up, with their state.
+    pub fn drop_all(&mut self, numbers: &[i32]) {
+        for number in numbers {
+            if let Some(slot) = self.0.get_mut(number.unsigned_abs() as usize) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// The numbers of the held partitions.
+    pub fn held(&self) -> Vec<i32> {
+        self.each().map(|(number, _)| number).collect()
+    }
+
+    /// How many profiles are held.
+    pub fn users(&self) -> u64 {
+        self.each().map(|(_, partition)| partition.store.len() as u64).sum()
+    }
+
+    /// What was committed for a partition.
+    pub fn committed(&self, number: i32) -> Option<i64> {
+        self.get(number).and_then(|partition| partition.committed)
+    }
+
+    /// One partition.
+    pub fn get(&self, number: i32) -> Option<&Partition> {
+        self.0.get(usize::try_from(number).ok()?)?.as_deref()
+    }
+
+    fn get_mut(&mut self, number: i32) -> Option<&mut Partition> {
+        self.0.get_mut(usize::try_from(number).ok()?)?.as_deref_mut()
+    }
+
+    fn each(&self) -> impl Iterator<Item = (i32, &Partition)> {
+        self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
+    }
+
+    /// The positions that a commit would move: partition, next offset, metadata.
+    pub fn progress(&self) -> Vec<(i32, i64, String)> {
+        self.each()
+            .filter(|(_, partition)| partition.next > partition.committed.unwrap_or(partition.emit_from))
+            .map(|(number, partition)| (number, partition.next, String::new()))
+            .collect()
+    }
+
+    /// Notes that what [`Partitions::progress`] gave is committed.
+    pub fn settle(&mut self) {
+        for partition in self.0.iter_mut().flatten() {
+            if partition.next > partition.committed.unwrap_or(partition.emit_from) {
+                partition.committed = Some(partition.next);
+            }
+        }
+    }
+}
+
+/// The compiled core with its buffers.
+pub struct Pipeline {
+    decoder: Decoder,
+    profile: ProfileEngine,
+    segments: Segments,
+    encoder: Encoder,
+    model: Option<Scoring>,
+    score: Slot,
+    too_late: TooLate,
+    spec: DecisionSpec,
+    constants: Constants,
+    batch: EventBatch,
+    /// What each row was read from, for those that turn out too late for their user.
+    raw: Raw,
+}
+
+/// The payloads of a batch's rows, kept only where a late event becomes a dead letter.
+#[derive(Debug, Default)]
+struct Raw {
+    bytes: Vec<u8>,
+    /// By row: the span of its record's payload, and the record's Kafka timestamp.
+    rows: Vec<(u32, u32, Option<i64>)>,
+}
+
+impl Raw {
+    fn push(&mut self, record: &Record<'_>, rows: usize) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(record.payload.unwrap_or_default());
+        let row = (start, self.bytes.len() as u32, record.timestamp_ms);
+        self.rows.resize(self.rows.len() + rows, row);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+    }
+}
+
+/// A model, and where its inputs stand.
+struct Scoring {
+    model: Box<dyn Model>,
+    inputs: Vec<Slot>,
+    /// The rows of the batch that are scored.
+    rows: Vec<u32>,
+    matrix: FeatureMatrix,
+    scores: Vec<f32>,
+}
+
+impl Pipeline {
+    /// Compiles the sections. `topic` is the input topic, which decision ids name. The pipeline has no model yet.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn compile(spec: &PipelineSpec, topic: &str) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut scope = Scope::default();
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let profile = ProfileEngine::compile(
+            &spec.profile,
+            &spec.time,
+            &spec.duplicates,
+            &spec.features,
+            &mut scope,
+            &mut faults,
+        );
+        let score = scope.declare("score", crate::columns::Type::Double).unwrap_or_else(|| {
+            faults.push(Fault::new("feature", "\"score\" is what the model says; choose another name"));
+            Slot(0)
+        });
+        let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
+        let constants = Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
+        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
+        let used: Vec<Slot> = profile.reads().chain(segments.reads()).collect();
+        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            decoder,
+            profile,
+            segments,
+            encoder,
+            model: None,
+            score,
+            too_late: spec.time.too_late,
+            spec: spec.decision.clone(),
+            constants,
+            batch: EventBatch::new(scope.columns()),
+            raw: Raw::default(),
+        })
+    }
+
+    /// The declared features, in their order.
+    pub fn features(&self) -> &[Feature] {
+        self.profile.features()
+    }
+
+    /// The names of the features that a model gets unless it names its own.
+    pub fn model_features(&self) -> Vec<String> {
+        self.features().iter().filter(|feature| feature.model).map(|feature| feature.name.clone()).collect()
+    }
+
+    /// The fingerprint of the declared features.
+    pub fn fingerprint(&self) -> &str {
+        self.profile.fingerprint()
+    }
+
+    /// The profile engine.
+    pub fn profile(&self) -> &ProfileEngine {
+        &self.profile
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Gives the pipeline its model.
+    ///
+    /// # Errors
+    /// A feature of the model that is not declared.
+    pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
+        let info = model.info();
+        let mut faults = Vec::new();
+        let mut inputs = Vec::with_capacity(info.features.len());
+        for name in &info.features {
+            match self.profile.features().iter().find(|feature| feature.name == *name) {
+                Some(feature) => inputs.push(feature.slot),
+                None => faults.push(Fault::new("model.features", format!("no feature is named {name:?}"))),
+            }
+        }
+        self.constants.model = Some(ModelReference {
+            name: info.name.clone(),
+            version: info.version.clone(),
+            sha256: info.sha256.clone(),
+            runtime: info.runtime.clone(),
+            provider: info.provider.clone(),
+        });
+        self.encoder = Encoder::compile(&self.spec, &self.constants, self.segments.all(), &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let matrix = FeatureMatrix::new(inputs.len());
+        self.model = Some(Scoring { model, inputs, rows: Vec::new(), matrix, scores: Vec::new() });
+        Ok(self)
+    }
+
+    /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
+    pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
+        let Some(partition) = partitions.get_mut(record.partition) else { return };
+        partition.next = record.offset + 1;
+        match self.decoder.decode(record, &mut self.batch) {
+            Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
+            Ok(_) => {}
+            Err(_) if record.offset < partition.emit_from => counts.replayed += 1,
+            Err(rejection) => {
+                counts.events += 1;
+                counts.dead_letter(rejection.reason);
+                dead_letter(&self.constants.topic, record, &rejection, outbox);
+            }
+        }
+    }
+
+    /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
+    pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.apply(partitions);
+        let rows = self.batch.len();
+        let scores = self.batch.columns.get_mut(self.score).doubles_mut();
+        scores.clear();
+        scores.resize(rows, f64::NAN);
+        if let Some(scoring) = &mut self.model {
+            scoring.run(&mut self.batch, self.score, self.profile.applied(), partitions);
+        }
+        self.segments.run(&mut self.batch.columns, rows);
+        self.emit(partitions, now, outbox, counts);
+        self.batch.clear();
+        self.raw.clear();
+    }
+
+    fn apply(&mut self, partitions: &mut Partitions) {
+        self.profile.process(&mut self.batch, |number| {
+            &mut partitions.get_mut(number).expect("only records of held partitions are taken").store
+        });
+    }
+
+    fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
+        let Self { batch, segments, encoder, profile, raw, .. } = self;
+        let texts = &batch.columns.texts;
+        let scores = batch.columns.get(self.score).doubles();
+        for (row, applied) in profile.applied().iter().enumerate() {
+            let position = batch.positions[row];
+            if partitions.get(position.partition).is_none_or(|partition| position.offset < partition.emit_from) {
+                counts.replayed += 1;
+                continue;
+            }
+            counts.events += 1;
+            match applied {
+                Applied::Counted => {}
+                Applied::Duplicate => {
+                    counts.duplicates += 1;
+                    continue;
+                }
+                Applied::TooLate if self.too_late == TooLate::Drop => {
+                    counts.suppressed += 1;
+                    continue;
+                }
+                Applied::TooLate => {
+                    counts.dead_letter(RejectReason::TooLate);
+                    let (start, end, timestamp_ms) = raw.rows[row];
+                    let record = Record {
+                        partition: position.partition,
+                        offset: position.offset,
+                        timestamp_ms,
+                        key: Some(texts.bytes(batch.users[row])),
+                        payload: Some(&raw.bytes[start as usize..end as usize]),
+                        traceparent: Some(texts.get(batch.traceparents[row])),
+                    };
+                    let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
+                    let rejection = Rejection { reason: RejectReason::TooLate, detail };
+                    dead_letter(&self.constants.topic, &record, &rejection, outbox);
+                    continue;
+                }
+            }
+            let entered = segments.of(&batch.columns, row);
+            let score = scores[row] as f32;
+            let score = self.model.is_some().then_some(score).filter(|score| score.is_finite());
+            let status = if self.model.is_some() && score.is_none() {
+                counts.fallbacks += 1;
+                Status::Fallback
+            } else if entered.clone().next().is_some() {
+                Status::Targeted
+            } else {
+                Status::NoTarget
+            };
+            counts.decisions += 1;
+            let user = texts.get(batch.users[row]);
+            let decision = Decision {
+                user,
+                event_id: texts.get(batch.event_ids[row]),
+                position,
+                occurred_at: batch.times[row],
+                decided_at: now,
+                status,
+                score,
+            };
+            let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
+            let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
+            let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
+            outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
+        }
+    }
+}
+
+impl Scoring {
+    /// Scores the rows that will be emitted, in one model run, and writes the scores into their column.
+    fn run(&mut self, batch: &mut EventBatch, score: Slot, applied: &[Applied], partitions: &Partitions) {
+        self.rows.clear();
+        for (row, applied) in applied.iter().enumerate() {
+            let position = batch.positions[row];
+            let emitted = partitions.get(position.partition).is_some_and(|it| position.offset >= it.emit_from);
+            if *applied == Applied::Counted && emitted {
+                self.rows.push(row as u32);
+            }
+        }
+        if self.rows.is_empty() {
+            return;
+        }
+        let width = self.inputs.len();
+        let values = self.matrix.reset(self.rows.len());
+        for (column, slot) in self.inputs.iter().enumerate() {
+            let input = batch.columns.get(*slot).doubles();
+            for (row, value) in self.rows.iter().zip(values[column..].iter_mut().step_by(width)) {
+                *value = input[*row as usize] as f32;
+            }
+        }
+        if let Err(error) = self.model.score(&self.matrix, &mut self.scores) {
+            tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
+            return;
+        }
+        let scores = batch.columns.get_mut(score).doubles_mut();
+        for (row, value) in self.rows.iter().zip(&self.scores) {
+            scores[*row as usize] = (*value).into();
+        }
+    }
+}
+
+/// Sets a record aside with the reason, its position and its payload.
+fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: &mut Outbox) {
+    let mut numbers = [itoa::Buffer::new(); 3];
+    let [partition, offset, timestamp] = &mut numbers;
+    let partition = partition.format(record.partition);
+    let offset = offset.format(record.offset);
+    let timestamp = record.timestamp_ms.map_or("", |millis| timestamp.format(millis));
+    let headers = [
+        ("reason", rejection.reason.as_str().as_bytes()),
+        ("detail", rejection.detail.as_bytes()),
+        ("topic", topic.as_bytes()),
+        ("partition", partition.as_bytes()),
+        ("offset", offset.as_bytes()),
+        ("timestamp_ms", timestamp.as_bytes()),
+        ("traceparent", record.traceparent.unwrap_or_default().as_bytes()),
+    ];
+    let payload = record.payload.map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
+    outbox.push(Target::DeadLetters, record.key, &headers, payload);
+}

@@ -1,0 +1,114 @@
+//! The account of a worker: what came in, and what became of it.
+
+use crate::event::RejectReason;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events taken in: rows, and records that gave none.
+    pub events: u64,
+    /// Decisions written, those of a fallback included.
+    pub decisions: u64,
+    /// Of these, decisions without a usable score.
+    pub fallbacks: u64,
+    /// Events that came before.
+    pub duplicates: u64,
+    /// Events that get no decision by declaration: later than allowed where those are dropped.
+    pub suppressed: u64,
+    /// Records set aside, by reason.
+    pub dead_letters: Vec<(RejectReason, u64)>,
+    /// Events that were read again to rebuild profiles, with nothing written; in no other count.
+    pub replayed: u64,
+}
+
+impl Counts {
+    /// Counts one more dead letter.
+    pub fn dead_letter(&mut self, reason: RejectReason) {
+        match self.dead_letters.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.dead_letters.push((reason, 1)),
+        }
+    }
+
+    /// All dead letters.
+    pub fn dead_letters_total(&self) -> u64 {
+        self.dead_letters.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Adds another account.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.decisions += other.decisions;
+        self.fallbacks += other.fallbacks;
+        self.duplicates += other.duplicates;
+        self.suppressed += other.suppressed;
+        self.replayed += other.replayed;
+        for (reason, count) in &other.dead_letters {
+            match self.dead_letters.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, sum)) => *sum += count,
+                None => self.dead_letters.push((*reason, *count)),
+            }
+        }
+    }
+
+    /// Empties the account and keeps its memory.
+    pub fn clear(&mut self) {
+        let mut dead_letters = std::mem::take(&mut self.dead_letters);
+        dead_letters.clear();
+        *self = Self { dead_letters, ..Self::default() };
+    }
+}
+
+/// What a worker has committed so far, to be read by other threads.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    counts: std::sync::Mutex<Counts>,
+    commits: AtomicU64,
+    retries: AtomicU64,
+    users: AtomicU64,
+}
+
+impl Progress {
+    /// Adds what a commit made final.
+    pub fn committed(&self, counts: &Counts) {
+        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(counts);
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a transaction that had to be made again.
+    pub fn retried(&self) {
+        self.0.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells how many profiles are held.
+    pub fn users(&self, users: u64) {
+        self.0.users.store(users, Ordering::Relaxed);
+    }
+
+    /// The account of all commits.
+    pub fn counts(&self) -> Counts {
+        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// How many commits there were.
+    pub fn commits(&self) -> u64 {
+        self.0.commits.load(Ordering::Relaxed)
+    }
+
+    /// How many transactions had to be made again.
+    pub fn retries(&self) -> u64 {
+        self.0.retries.load(Ordering::Relaxed)
+    }
+
+    /// How many profiles are held.
+    pub fn user_count(&self) -> u64 {
+        self.0.users.load(Ordering::Relaxed)
+    }
+}

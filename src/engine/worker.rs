@@ -1,0 +1,412 @@
+//! One worker: a member of the group, its transactions, and the profiles of its partitions.
+//!
+//! Guarantees: an output is committed together with the position behind it; state never runs backwards, because the
+//! outputs of an open transaction are kept until its outcome is known; a partition whose ownership or outcome is in
+//! doubt is dropped and recovered from the log. Limits: one transaction holds at most [`OUTBOX_BYTES_MAX`] before it is
+//! committed early; one failing transaction is tried [`TRIES_MAX`] times.
+//!
+//! A partition is recovered by reading its input again up to the committed offset with nothing written: a profile is a
+//! fold of the input, and the input is the one thing that is surely there.
+
+use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress};
+use crate::{
+    sink::{Outbox, Sink, SinkError},
+    source::{Change, Source, SourceError},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// A transaction is committed early when its outputs pass this.
+const OUTBOX_BYTES_MAX: usize = 32 << 20;
+
+/// How often a failing transaction is made again before the worker gives up. The pauses grow to a second, so that this
+/// outlasts a broker's restart.
+const TRIES_MAX: u32 = 60;
+
+/// How long an idle worker waits for a record before it looks for a stop or a change.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// What is promised about a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once for every reader that reads committed records alone.
+    ExactlyOnce,
+    /// Once or, after a crash, more often; visible without waiting for a commit.
+    AtLeastOnce,
+}
+
+/// How a worker paces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// The time from a transaction's first record to its commit.
+    pub commit_interval: Duration,
+    /// The largest batch.
+    pub batch_rows_max: usize,
+}
+
+/// Asks all workers to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody asked.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why a worker ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The input side failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The output side failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A transaction failed again and again.
+    #[error("commit {outputs} outputs: given up after {tries} tries: {last}")]
+    Commit {
+        /// How many outputs it held.
+        outputs: usize,
+        /// How often it was tried.
+        tries: u32,
+        /// The last failure.
+        last: SinkError,
+    },
+}
+
+/// What has to be done after a failed transaction.
+enum Remedy {
+    /// Send the kept outputs again in a new transaction.
+    Again,
+    /// It took effect after all.
+    TookEffect,
+    /// Ownership is in doubt: drop the state and recover it.
+    Recover,
+}
+
+/// One worker.
+pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
+    settings: WorkerSettings,
+    source: S,
+    sink: K,
+    clock: C,
+    pipeline: Pipeline,
+    partitions: Partitions,
+    outbox: Outbox,
+    /// How many of the outbox's outputs have been handed to the sink in the open transaction.
+    sent: usize,
+    /// Whether the sink has a transaction open.
+    begun: bool,
+    /// When the first record since the last commit was processed.
+    opened_at: Option<Duration>,
+    counts: Counts,
+    progress: Progress,
+}
+
+impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
+    /// Makes a worker that holds no partition yet.
+    pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
+        Self {
+            settings,
+            source,
+            sink,
+            clock,
+            pipeline,
+            partitions: Partitions::default(),
+            outbox: Outbox::default(),
+            sent: 0,
+            begun: false,
+            opened_at: None,
+            counts: Counts::default(),
+            progress,
+        }
+    }
+
+    /// Runs until the stop is requested, then commits what is open and leaves the group.
+    ///
+    /// # Errors
+    /// When the broker, the client or a setting makes it impossible to go on. What was not committed is read again by
+    /// the next owner.
+    pub fn run(mut self, stop: &Stop) -> Result<(), EngineError> {
+        while !stop.is_requested() {
+            self.turn()?;
+        }
+        self.commit()?;
+        Ok(())
+    }
+
+    /// One turn of the loop: a batch, the changes of the assignment, and the commit when it is due.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub fn turn(&mut self) -> Result<(), EngineError> {
+        let wait = match self.opened_at {
+            None => IDLE_WAIT,
+            Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()).min(IDLE_WAIT),
+        };
+        let Self { source, pipeline, partitions, outbox, counts, .. } = self;
+        let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {
+            pipeline.take(record, partitions, outbox, counts);
+        })?;
+        if taken > 0 {
+            let now = self.clock.elapsed();
+            self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
+            self.opened_at.get_or_insert(now);
+            if let Err(error) = self.deliver() {
+                self.mend(error)?;
+            }
+        }
+        self.sink.serve();
+        while let Some(change) = self.source.change() {
+            self.answer(change)?;
+        }
+        let due = self.opened_at.is_some_and(|opened| self.clock.elapsed() >= opened + self.settings.commit_interval);
+        if due || self.outbox.bytes() >= OUTBOX_BYTES_MAX {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Hands new outputs to the sink, in a transaction that is opened by the first.
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        if self.sent == self.outbox.len() {
+            return Ok(());
+        }
+        if !self.begun {
+            self.sink.begin()?;
+            self.begun = true;
+        }
+        self.sink.send(&self.outbox, self.sent)?;
+        self.sent = self.outbox.len();
+        Ok(())
+    }
+
+    /// Makes everything since the last commit final.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        if self.opened_at.is_none() {
+            return Ok(());
+        }
+        match self.try_commit() {
+            Ok(()) => {
+                self.settle();
+                Ok(())
+            }
+            Err(error) => self.mend(error),
+        }
+    }
+
+    fn try_commit(&mut self) -> Result<(), SinkError> {
+        let offsets = self.partitions.progress();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        if !self.begun {
+            // Positions alone move too, where no event gave an output.
+            self.sink.begin()?;
+            self.begun = true;
+        }
+        self.deliver()?;
+        let group = self.source.group().ok_or_else(|| SinkError::Stale {
+            doing: "commit the transaction",
+            detail: "this consumer is no member of its group".to_owned(),
+        })?;
+        self.sink.commit(&offsets, &group)?;
+        self.begun = false;
+        if !self.sink.is_transactional() {
+            self.source
+                .commit(&offsets)
+                .map_err(|error| SinkError::Stale { doing: "commit positions", detail: error.to_string() })?;
+        }
+        Ok(())
+    }
+
+    /// After a commit: what it held is final.
+    fn settle(&mut self) {
+        self.partitions.settle();
+        self.progress.committed(&self.counts);
+        self.progress.users(self.partitions.users());
+        self.forget();
+    }
+
+    /// Drops the account and the outputs of the open transaction.
+    fn forget(&mut self) {
+        self.counts.clear();
+        self.outbox.clear();
+        self.sent = 0;
+        self.begun = false;
+        self.opened_at = None;
+    }
+
+    /// After a failed transaction: makes it again until it is committed, or finds that it was, or recovers.
+    fn mend(&mut self, error: SinkError) -> Result<(), EngineError> {
+        let mut error = error;
+        for tries in 1.. {
+            tracing::warn!(%error, tries, outputs = self.outbox.len(), "a transaction failed");
+            self.progress.retried();
+            if tries > TRIES_MAX {
+                return Err(EngineError::Commit { outputs: self.outbox.len(), tries, last: error });
+            }
+            match self.remedy(error)? {
+                Remedy::TookEffect => {
+                    self.settle();
+                    return Ok(());
+                }
+                Remedy::Recover => return self.recover_all(),
+                Remedy::Again => {
+                    self.sent = 0;
+                    self.begun = false;
+                }
+            }
+            match self.try_commit() {
+                Ok(()) => {
+                    self.settle();
+                    return Ok(());
+                }
+                Err(next) => error = next,
+            }
+            std::thread::sleep(Duration::from_millis(10 << tries.min(6)));
+        }
+        Ok(())
+    }
+
+    /// Brings the sink back to where a transaction can begin, and says what that means for the one that failed.
+    fn remedy(&mut self, error: SinkError) -> Result<Remedy, EngineError> {
+        match error {
+            SinkError::Fatal { .. } => Err(error.into()),
+            SinkError::Abortable { .. } => match self.sink.abort() {
+                Ok(()) => Ok(Remedy::Again),
+                Err(error @ SinkError::Fatal { .. }) => Err(error.into()),
+                Err(_) => self.find_out(),
+            },
+            SinkError::Stale { .. } => {
+                if let Err(error) = self.sink.abort() {
+                    tracing::warn!(%error, "abort a transaction of a generation that has passed");
+                    self.fence()?;
+                }
+                Ok(Remedy::Recover)
+            }
+            SinkError::Unknown { .. } => self.find_out(),
+        }
+    }
+
+    /// Makes the producer anew, which ends the transaction one way or the other, and reads from the committed offsets
+    /// which way it was.
+    fn find_out(&mut self) -> Result<Remedy, EngineError> {
+        self.fence()?;
+        let expected = self.partitions.progress();
+        let held: Vec<i32> = expected.iter().map(|(partition, ..)| *partition).collect();
+        let committed = self.source.committed(&held)?;
+        let at = |partition: i32| committed.iter().find(|(other, _)| *other == partition).and_then(|(_, it)| it.offset);
+        if expected.iter().all(|(partition, next, _)| at(*partition) == Some(*next)) {
+            return Ok(Remedy::TookEffect);
+        }
+        if expected.iter().all(|(partition, ..)| at(*partition) == self.partitions.committed(*partition)) {
+            return Ok(Remedy::Again);
+        }
+        Ok(Remedy::Recover)
+    }
+
+    fn fence(&mut self) -> Result<(), EngineError> {
+        for tries in 1.. {
+            match self.sink.fence() {
+                Ok(()) => break,
+                Err(error @ SinkError::Unknown { .. }) if tries < TRIES_MAX => {
+                    tracing::warn!(%error, tries, "fence");
+                    std::thread::sleep(Duration::from_millis(10 << tries.min(6)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a change of the assignment.
+    fn answer(&mut self, change: Change) -> Result<(), EngineError> {
+        match change {
+            Change::Assigned(partitions) => {
+                tracing::info!(?partitions, "assigned");
+                let starts = self.recover(&partitions)?;
+                self.source.assign(&starts)?;
+            }
+            Change::Revoked(partitions) => {
+                tracing::info!(?partitions, "revoked");
+                self.commit()?;
+                self.partitions.drop_all(&partitions);
+                self.source.release(&partitions)?;
+            }
+            Change::Lost(partitions) => {
+                tracing::warn!(?partitions, "lost");
+                if self.begun
+                    && let Err(error) = self.sink.abort()
+                {
+                    tracing::warn!(%error, "abort after partitions were lost");
+                    self.fence()?;
+                }
+                self.forget();
+                self.partitions.drop_all(&partitions);
+                self.source.release(&partitions)?;
+                self.recover_all()?;
+            }
+        }
+        self.progress.users(self.partitions.users());
+        Ok(())
+    }
+
+    /// Takes partitions in: fences first, then reads what is committed, then says from where to read.
+    fn recover(&mut self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, EngineError> {
+        self.fence()?;
+        let mut starts = Vec::with_capacity(partitions.len());
+        for (partition, committed) in self.source.committed(partitions)? {
+            let ends = self.source.watermarks(partition)?;
+            let next = committed.offset.unwrap_or(ends.low);
+            if next < ends.low {
+                tracing::error!(
+                    partition,
+                    committed = next,
+                    log_start = ends.low,
+                    "records were deleted before they were read: raise the input topic's retention"
+                );
+            }
+            // After the input topic was made anew, the old offset lies beyond its end.
+            if next > ends.high {
+                return Err(EngineError::Source(SourceError::Fatal {
+                    doing: format!("take up partition {partition} at offset {next}"),
+                    detail: format!(
+                        "the log ends at {}; was the topic made anew? reset the group's offsets, or use another app.name",
+                        ends.high
+                    ),
+                }));
+            }
+            let emit_from = next.max(ends.low);
+            if emit_from > ends.low {
+                tracing::info!(partition, from = ends.low, to = emit_from, "replay the input to rebuild profiles");
+            }
+            self.partitions.insert(partition, Partition::new(ends.low, emit_from, committed.offset));
+            starts.push((partition, ends.low));
+        }
+        Ok(starts)
+    }
+
+    /// Drops the state of all held partitions and recovers it.
+    fn recover_all(&mut self) -> Result<(), EngineError> {
+        self.forget();
+        let held = self.partitions.held();
+        for (partition, start) in self.recover(&held)? {
+            self.source.seek(partition, start)?;
+        }
+        Ok(())
+    }
+}
