@@ -18,6 +18,9 @@ pub mod event;
 /// Expression: the one language of rules.
 pub mod expression;
 
+/// State: the keyed store of a partition.
+pub mod state;
+
 /// Profile: a user's rolling aggregates.
 pub mod profile;
 
@@ -25,10 +28,20 @@ pub mod profile;
 pub mod inference;
 
 /// Targeting: what a score means for a user.
-// pub mod targeting;
+pub mod targeting;
 
 /// Decision: what is written out.
-// pub mod decision;
+pub mod decision;
 
 /// Sink: bytes out.
 pub mod sink;
+
+/// Engine: the loop.
+pub mod engine;
+
+/// Telemetry: every metric.
+pub mod telemetry;
+
+#[cfg(any(test, feature = "testkit"))]
+/// Testkit: what only tests need.
+pub mod testkit;

@@ -17,7 +17,7 @@ use crate::{
     inference::{FeatureMatrix, Model},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
-    state::Store,
+    state::{Store, Stores},
     targeting::{SegmentSpec, Segments},
 };
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,12 @@ impl Partitions {
                 partition.committed = Some(partition.next);
             }
         }
+    }
+}
+
+impl Stores for Partitions {
+    fn store(&mut self, partition: i32) -> &mut Store {
+        &mut self.get_mut(partition).expect("only records of held partitions are taken").store
     }
 }
 
@@ -308,7 +314,7 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
-        self.apply(partitions);
+        self.profile.process(&mut self.batch, partitions);
         let rows = self.batch.len();
         let scores = self.batch.columns.get_mut(self.score).doubles_mut();
         scores.clear();
@@ -320,12 +326,6 @@ impl Pipeline {
         self.emit(partitions, now, outbox, counts);
         self.batch.clear();
         self.raw.clear();
-    }
-
-    fn apply(&mut self, partitions: &mut Partitions) {
-        self.profile.process(&mut self.batch, |number| {
-            &mut partitions.get_mut(number).expect("only records of held partitions are taken").store
-        });
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {

@@ -37,8 +37,6 @@ pub enum InputFormat {
     Json,
     /// `aimpoint.v1.Event`, with or without the Confluent wire header.
     Protobuf,
-    /// One line of an NCSA combined access log a record.
-    AccessLog,
 }
 
 /// A known producer's field names.
@@ -55,8 +53,6 @@ pub enum Preset {
     Ga4,
     /// Amplitude.
     Amplitude,
-    /// OTTO sessions: a record holds a session with an array of events.
-    Otto,
 }
 
 /// Where a field stands in the payload: a path, or a path with its unit.

@@ -1,5 +1,7 @@
 //! inference
 mod matrix;
+mod model;
+pub use model::{Model, ModelError, ModelInfo};
 mod spec;
 pub use matrix::FeatureMatrix;
 pub use spec::ModelSpec;

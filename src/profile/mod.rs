@@ -1,3 +1,27 @@
-//! profile
+//! A user's rolling profile: what is kept, and the features that are read from it.
+//!
+//! Owns the declared features, compiled into a fixed layout, and their fingerprint. Leaves alone where profiles lie
+//! (`state`), the model and Kafka. A feature row is a function of the partition's order alone.
+//!
+//! - **Windows.** Time is cut into tiles of width `tile`. At an event of time t, a window of length L covers the tiles k
+//!   with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived.
+//! - **A row** is taken after its own event is applied. What arrived before counts, what arrives later does not.
+//! - **Late.** An event that is older than its user's newest by more than `time.allowed_lateness` is too late and
+//!   changes nothing; any other goes to the tile of its own time, and reads its windows at its own time.
+//! - **Duplicates.** An `event_id` that the user had within `duplicates.horizon` changes nothing.
+//! - **Missing.** An event without a `value` does not count in an aggregate of values. A feature that nothing was
+//!   measured for is NaN; a count and a sum of nothing are 0.
+//! - **Idle.** A user without an event for `profile.ttl`, by the partition's newest event time, starts anew.
+//!
+//! [`AGGREGATES`] lists what there is.
+
+mod compile;
+mod engine;
+mod fingerprint;
+mod layout;
 mod spec;
+mod window;
+
+pub use compile::{AGGREGATES, AggregateDoc, Feature};
+pub use engine::{Applied, ProfileEngine};
 pub use spec::{FeatureSpec, ProfileSpec};

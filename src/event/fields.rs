@@ -1,0 +1,254 @@
+//! The canonical fields and where producers keep them.
+
+use super::{FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit};
+use crate::{
+    columns::{Slot, Type},
+    expression::{Scope, nearest},
+    fault::Fault,
+};
+
+/// The canonical fields: the name in expressions and in `[input.fields]`, its type, and where it stands in the JSON form
+/// of `aimpoint.v1.Event`. Of several paths the first that is given counts. `item.*` is the first item.
+pub const CANONICAL: &[(&str, Type, &[&str])] = &[
+    ("event_id", Type::String, &["event_id"]),
+    ("event_type", Type::String, &["event_type"]),
+    ("occurred_at", Type::Timestamp, &["occurred_at"]),
+    ("sent_at", Type::Timestamp, &["sent_at"]),
+    ("received_at", Type::Timestamp, &["received_at"]),
+    ("user_id", Type::String, &["user_id", "user.user_id"]),
+    ("anonymous_id", Type::String, &["anonymous_id", "user.anonymous_id"]),
+    ("session_id", Type::String, &["session_id"]),
+    ("source.app_id", Type::String, &["source.app_id"]),
+    ("source.platform", Type::String, &["source.platform"]),
+    ("source.sdk", Type::String, &["source.sdk"]),
+    ("page.url", Type::String, &["page.url"]),
+    ("page.path", Type::String, &["page.path"]),
+    ("page.referrer", Type::String, &["page.referrer"]),
+    ("page.title", Type::String, &["page.title"]),
+    ("page.category", Type::String, &["page.category"]),
+    ("item.id", Type::String, &["items.id"]),
+    ("item.category", Type::String, &["items.category"]),
+    ("item.price", Type::Double, &["items.price"]),
+    ("item.quantity", Type::Double, &["items.quantity"]),
+    ("value", Type::Double, &["value"]),
+    ("currency", Type::String, &["currency"]),
+    ("dwell_ms", Type::Int, &["dwell_ms"]),
+    ("scroll_pct", Type::Double, &["scroll_pct"]),
+    ("campaign.source", Type::String, &["campaign.source"]),
+    ("campaign.medium", Type::String, &["campaign.medium"]),
+    ("campaign.name", Type::String, &["campaign.name"]),
+    ("campaign.click_id", Type::String, &["campaign.click_id"]),
+    ("ad.decision_id", Type::String, &["ad.decision_id"]),
+    ("ad.auction_id", Type::String, &["ad.auction_id"]),
+    ("ad.imp_id", Type::String, &["ad.imp_id"]),
+    ("ad.campaign_id", Type::String, &["ad.campaign_id"]),
+    ("ad.creative_id", Type::String, &["ad.creative_id"]),
+    ("ad.placement", Type::String, &["ad.placement"]),
+    ("ad.price", Type::Double, &["ad.price"]),
+    ("ad.min_to_win", Type::Double, &["ad.min_to_win"]),
+    ("device.ua", Type::String, &["device.ua"]),
+    ("device.type", Type::String, &["device.type"]),
+    ("device.os", Type::String, &["device.os"]),
+    ("geo.country", Type::String, &["geo.country"]),
+    ("geo.region", Type::String, &["geo.region"]),
+    ("bot", Type::Bool, &["bot"]),
+];
+
+/// Where another producer keeps a canonical field: field, paths by preference, unit of a time.
+type Table = &'static [(&'static str, &'static [&'static str], TimeUnit)];
+
+const SNOWPLOW: Table = &[
+    ("event_id", &["event_id"], TimeUnit::Auto),
+    ("event_type", &["event_name", "event"], TimeUnit::Auto),
+    ("occurred_at", &["derived_tstamp", "true_tstamp", "dvce_created_tstamp", "collector_tstamp"], TimeUnit::Auto),
+    ("sent_at", &["dvce_sent_tstamp"], TimeUnit::Auto),
+    ("received_at", &["collector_tstamp"], TimeUnit::Auto),
+    ("user_id", &["user_id"], TimeUnit::Auto),
+    ("anonymous_id", &["domain_userid", "network_userid"], TimeUnit::Auto),
+    ("session_id", &["domain_sessionid"], TimeUnit::Auto),
+    ("source.app_id", &["app_id"], TimeUnit::Auto),
+    ("source.platform", &["platform"], TimeUnit::Auto),
+    ("page.url", &["page_url"], TimeUnit::Auto),
+    ("page.path", &["page_urlpath"], TimeUnit::Auto),
+    ("page.referrer", &["page_referrer"], TimeUnit::Auto),
+    ("page.title", &["page_title"], TimeUnit::Auto),
+    ("item.id", &["ti_sku"], TimeUnit::Auto),
+    ("item.category", &["ti_category"], TimeUnit::Auto),
+    ("item.price", &["ti_price"], TimeUnit::Auto),
+    ("item.quantity", &["ti_quantity"], TimeUnit::Auto),
+    ("value", &["tr_total"], TimeUnit::Auto),
+    ("currency", &["tr_currency"], TimeUnit::Auto),
+    ("campaign.source", &["mkt_source"], TimeUnit::Auto),
+    ("campaign.medium", &["mkt_medium"], TimeUnit::Auto),
+    ("campaign.name", &["mkt_campaign"], TimeUnit::Auto),
+    ("campaign.click_id", &["mkt_clickid"], TimeUnit::Auto),
+    ("device.ua", &["useragent"], TimeUnit::Auto),
+    ("device.type", &["dvce_type"], TimeUnit::Auto),
+    ("device.os", &["os_name"], TimeUnit::Auto),
+    ("geo.country", &["geo_country"], TimeUnit::Auto),
+    ("geo.region", &["geo_region"], TimeUnit::Auto),
+];
+
+const SEGMENT: Table = &[
+    ("event_id", &["messageId"], TimeUnit::Auto),
+    ("event_type", &["event", "type"], TimeUnit::Auto),
+    ("occurred_at", &["timestamp", "originalTimestamp"], TimeUnit::Auto),
+    ("sent_at", &["sentAt"], TimeUnit::Auto),
+    ("received_at", &["receivedAt"], TimeUnit::Auto),
+    ("user_id", &["userId"], TimeUnit::Auto),
+    ("anonymous_id", &["anonymousId"], TimeUnit::Auto),
+    ("session_id", &["context.sessionId"], TimeUnit::Auto),
+    ("page.url", &["context.page.url", "properties.url"], TimeUnit::Auto),
+    ("page.path", &["context.page.path", "properties.path"], TimeUnit::Auto),
+    ("page.referrer", &["context.page.referrer", "properties.referrer"], TimeUnit::Auto),
+    ("page.title", &["context.page.title", "properties.title"], TimeUnit::Auto),
+    ("item.id", &["properties.product_id", "properties.products.product_id"], TimeUnit::Auto),
+    ("item.category", &["properties.category", "properties.products.category"], TimeUnit::Auto),
+    ("item.price", &["properties.price", "properties.products.price"], TimeUnit::Auto),
+    ("item.quantity", &["properties.quantity", "properties.products.quantity"], TimeUnit::Auto),
+    ("value", &["properties.revenue", "properties.total", "properties.value"], TimeUnit::Auto),
+    ("currency", &["properties.currency"], TimeUnit::Auto),
+    ("campaign.source", &["context.campaign.source"], TimeUnit::Auto),
+    ("campaign.medium", &["context.campaign.medium"], TimeUnit::Auto),
+    ("campaign.name", &["context.campaign.name"], TimeUnit::Auto),
+    ("device.ua", &["context.userAgent"], TimeUnit::Auto),
+    ("device.type", &["context.device.type"], TimeUnit::Auto),
+    ("device.os", &["context.os.name"], TimeUnit::Auto),
+];
+
+const GA4: Table = &[
+    ("event_type", &["event_name"], TimeUnit::Auto),
+    ("occurred_at", &["event_timestamp"], TimeUnit::Micros),
+    ("user_id", &["user_id"], TimeUnit::Auto),
+    ("anonymous_id", &["user_pseudo_id"], TimeUnit::Auto),
+    ("source.platform", &["platform"], TimeUnit::Auto),
+    ("item.id", &["items.item_id"], TimeUnit::Auto),
+    ("item.category", &["items.item_category"], TimeUnit::Auto),
+    ("item.price", &["items.price"], TimeUnit::Auto),
+    ("item.quantity", &["items.quantity"], TimeUnit::Auto),
+    ("value", &["ecommerce.purchase_revenue", "event_value_in_usd"], TimeUnit::Auto),
+    ("campaign.source", &["traffic_source.source"], TimeUnit::Auto),
+    ("campaign.medium", &["traffic_source.medium"], TimeUnit::Auto),
+    ("campaign.name", &["traffic_source.name"], TimeUnit::Auto),
+    ("device.type", &["device.category"], TimeUnit::Auto),
+    ("device.os", &["device.operating_system"], TimeUnit::Auto),
+    ("geo.country", &["geo.country"], TimeUnit::Auto),
+    ("geo.region", &["geo.region"], TimeUnit::Auto),
+];
+
+const AMPLITUDE: Table = &[
+    ("event_id", &["insert_id", "$insert_id"], TimeUnit::Auto),
+    ("event_type", &["event_type"], TimeUnit::Auto),
+    ("occurred_at", &["time", "event_time"], TimeUnit::Millis),
+    ("received_at", &["server_received_time"], TimeUnit::Auto),
+    ("user_id", &["user_id"], TimeUnit::Auto),
+    ("anonymous_id", &["device_id"], TimeUnit::Auto),
+    ("session_id", &["session_id"], TimeUnit::Auto),
+    ("source.platform", &["platform"], TimeUnit::Auto),
+    ("item.id", &["productId", "event_properties.product_id"], TimeUnit::Auto),
+    ("item.price", &["price", "event_properties.price"], TimeUnit::Auto),
+    ("item.quantity", &["quantity", "event_properties.quantity"], TimeUnit::Auto),
+    ("value", &["revenue", "event_properties.revenue"], TimeUnit::Auto),
+    ("device.os", &["os_name"], TimeUnit::Auto),
+    ("geo.country", &["country"], TimeUnit::Auto),
+    ("geo.region", &["region"], TimeUnit::Auto),
+];
+
+/// One field: what it is called, its column, and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) ty: Type,
+    pub(super) slot: Slot,
+    /// Dotted paths by preference.
+    pub(super) paths: Vec<String>,
+    pub(super) unit: TimeUnit,
+}
+
+/// All fields that expressions may name.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(pub(super) Vec<Field>);
+
+impl Fields {
+    /// Declares the canonical fields and those of the configuration.
+    pub fn declare(input: &InputSpec, extra: &[FieldSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+        let preset: Option<Table> = match input.preset {
+            Preset::Canonical => None,
+            Preset::Snowplow => Some(SNOWPLOW),
+            Preset::Segment => Some(SEGMENT),
+            Preset::Ga4 => Some(GA4),
+            Preset::Amplitude => Some(AMPLITUDE),
+        };
+        if input.format == InputFormat::Protobuf && (preset.is_some() || !input.fields.is_empty()) {
+            faults.push(
+                Fault::new("input.format", "a Protobuf event has its fields where aimpoint.v1.Event has them")
+                    .hint("remove input.preset and input.fields, or set input.format = \"json\""),
+            );
+        }
+        for name in input.fields.keys() {
+            if !CANONICAL.iter().any(|(known, ..)| known == name) {
+                let fault = Fault::new(format!("input.fields.{name}"), format!("an event has no field {name:?}"));
+                let near = nearest(name, CANONICAL.iter().map(|(known, ..)| *known));
+                faults.push(match near {
+                    Some(near) => fault.hint(format!("did you mean {near:?}? A field of your own is a [[field]]")),
+                    None => fault.hint("a field of your own is declared as a [[field]]"),
+                });
+            }
+        }
+        let mut fields = Vec::with_capacity(CANONICAL.len() + extra.len());
+        for (name, ty, own) in CANONICAL {
+            let slot = scope.declare(name, *ty).expect("canonical names differ, and are the first to be declared");
+            let (paths, unit) = match (input.fields.get(*name), preset) {
+                (Some(Source::Path(path)), _) => (vec![path.clone()], TimeUnit::Auto),
+                (Some(Source::Detailed { path, unit }), _) => (vec![path.clone()], *unit),
+                (None, Some(table)) => match table.iter().find(|(known, ..)| known == name) {
+                    Some((_, paths, unit)) => (paths.iter().map(|path| (*path).to_owned()).collect(), *unit),
+                    None => (Vec::new(), TimeUnit::Auto),
+                },
+                (None, None) => {
+                    // A Protobuf time is in microseconds by its definition; in JSON people write anything.
+                    let json = input.format == InputFormat::Json;
+                    let unit = if json { TimeUnit::Auto } else { TimeUnit::Micros };
+                    (own.iter().map(|path| (*path).to_owned()).collect(), unit)
+                }
+            };
+            fields.push(Field { name: (*name).to_owned(), ty: *ty, slot, paths, unit });
+        }
+        for (index, spec) in extra.iter().enumerate() {
+            if input.format == InputFormat::Protobuf && !spec.path.starts_with("properties.") {
+                faults.push(
+                    Fault::new(format!("field[{index}].path"), format!("a Protobuf event has no {:?} of one's own", spec.path))
+                        .hint("a field of your own stands in properties, such as properties.color"),
+                );
+            }
+            match scope.declare(&spec.name, spec.ty) {
+                Some(slot) => fields.push(Field {
+                    name: spec.name.clone(),
+                    ty: spec.ty,
+                    slot,
+                    paths: vec![spec.path.clone()],
+                    unit: TimeUnit::Auto,
+                }),
+                None => faults.push(
+                    Fault::new(format!("field[{index}].name"), format!("{:?} is declared already", spec.name))
+                        .hint("to say where a canonical field stands, use [input.fields]"),
+                ),
+            }
+        }
+        for field in &fields {
+            for path in &field.paths {
+                if path.is_empty() || path.split('.').any(str::is_empty) {
+                    let key = match extra.iter().position(|spec| spec.name == field.name) {
+                        Some(index) => format!("field[{index}].path"),
+                        None => format!("input.fields.{}", field.name),
+                    };
+                    faults.push(
+                        Fault::new(key, format!("{path:?} is no path"))
+                            .hint("write the members from outside in, with dots between, such as context.page.url"),
+                    );
+                }
+            }
+        }
+        Self(fields)
+    }
+}

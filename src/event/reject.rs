@@ -1,0 +1,83 @@
+//! Why a record is set aside.
+
+use std::fmt;
+
+/// Why a record is a dead letter: the closed set that metrics and headers use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RejectReason {
+    /// The record has no payload.
+    NullPayload,
+    /// The payload is larger than `input.max_bytes`.
+    TooLarge,
+    /// The payload is not what `input.format` says.
+    Malformed,
+    /// A field holds something that is not of its type.
+    WrongType,
+    /// Neither a user id nor an anonymous id.
+    MissingUser,
+    /// No event type.
+    MissingType,
+    /// No time, where `time.missing` is `reject`.
+    MissingTime,
+    /// A time before 1970 or after 9999.
+    TimeRange,
+    /// Further ahead of the record's Kafka timestamp than `time.future_tolerance`.
+    FutureTime,
+    /// Further behind its user's newest event than `time.allowed_lateness`.
+    TooLate,
+}
+
+impl RejectReason {
+    /// All reasons.
+    pub const ALL: [Self; 10] = [
+        Self::NullPayload,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::WrongType,
+        Self::MissingUser,
+        Self::MissingType,
+        Self::MissingTime,
+        Self::TimeRange,
+        Self::FutureTime,
+        Self::TooLate,
+    ];
+
+    /// The reason as headers and metric labels have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NullPayload => "null_payload",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::WrongType => "wrong_type",
+            Self::MissingUser => "missing_user",
+            Self::MissingType => "missing_type",
+            Self::MissingTime => "missing_time",
+            Self::TimeRange => "time_range",
+            Self::FutureTime => "future_time",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refused record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Rejection {
+    /// Why.
+    pub reason: RejectReason,
+    /// The same for people: which field, what was expected. It never quotes a value.
+    pub detail: String,
+}
+
+impl Rejection {
+    /// A rejection for this reason.
+    pub fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}

@@ -1,0 +1,380 @@
+//! Applies a batch of events to the profiles of their users and reads the features of each row.
+//!
+//! Guarantees: rows are applied in the order of the batch, and a row's features depend on the rows of its partition
+//! before it and on nothing else. Limits: a user has at most `duplicates.max_ids` remembered ids, and for each tile width
+//! the tiles of its longest window and of `time.allowed_lateness`, of which only those with an event exist.
+//! Nothing is allocated for an event but where a profile grows.
+
+use super::{
+    FeatureSpec, ProfileSpec,
+    compile::{Feature, Plan, Read},
+    fingerprint::fingerprint,
+    layout::{FIRST, Group, HEADER, ID_WORDS, IDS, NEVER, NEWEST},
+    window::micros,
+};
+use crate::{
+    columns::{Column, Slot, Type},
+    event::{DuplicateSpec, EventBatch, TimeSpec},
+    expression::Scope,
+    fault::Fault,
+    state::{Store, Stores},
+};
+
+const SECOND: f64 = 1e6;
+const HOUR_MICROS: i64 = 3_600_000_000;
+const DAY_MICROS: i64 = 24 * HOUR_MICROS;
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in its user's profile, and its features are read.
+    Counted,
+    /// Its id came before; its features are NaN.
+    Duplicate,
+    /// It is further behind its user's newest event than allowed; its features are NaN.
+    TooLate,
+}
+
+/// The compiled features.
+#[derive(Debug)]
+pub struct ProfileEngine {
+    plan: Plan,
+    fingerprint: String,
+    ttl: i64,
+    lateness: i64,
+    horizon: i64,
+    ids_max: usize,
+    /// The words of a user who has no event yet.
+    fresh: Vec<u64>,
+    applied: Vec<Applied>,
+    buffers: Buffers,
+}
+
+/// Reused from batch to batch.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// By row: a bit for each condition that it meets.
+    conditions: Vec<u64>,
+    /// By row: the values.
+    values: Vec<f64>,
+    /// By row: the aggregates, in the order of `Plan::reads`.
+    rows: Vec<f64>,
+    /// The words of a window, merged.
+    merged: Vec<u64>,
+}
+
+impl ProfileEngine {
+    /// Compiles the declared features. Faults are added under `profile`, `duplicates` and `feature[i]`.
+    pub fn compile(
+        profile: &ProfileSpec,
+        time: &TimeSpec,
+        duplicates: &DuplicateSpec,
+        features: &[FeatureSpec],
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let plan = Plan::compile(features, scope, faults);
+        let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
+        let longest = plan.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
+        if ttl < longest {
+            faults.push(
+                Fault::new("profile.ttl", format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)))
+                    .hint(format!("set at least {:?}", humantime::format_duration(std::time::Duration::from_micros(longest as u64)).to_string())),
+            );
+        }
+        if !duplicates.horizon.is_zero() && duplicates.max_ids == 0 {
+            faults.push(Fault::new("duplicates.max_ids", "0 remembers nothing").hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""));
+        }
+        let mut fresh = vec![0; HEADER + 1 + plan.groups.len()];
+        fresh[NEWEST] = NEVER as u64;
+        fresh[FIRST] = NEVER as u64;
+        fresh.extend(plan.forever.empty());
+        Self {
+            fingerprint: fingerprint(profile, time, duplicates, features),
+            ttl,
+            lateness,
+            horizon: micros(duplicates.horizon),
+            ids_max: duplicates.max_ids.into(),
+            fresh,
+            applied: Vec::new(),
+            buffers: Buffers::default(),
+            plan,
+        }
+    }
+
+    /// The columns of the event that the features read.
+    pub fn reads(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.plan.before.reads().chain(self.plan.after.reads())
+    }
+
+    /// The features in the order of their declaration.
+    pub fn features(&self) -> &[Feature] {
+        &self.plan.features
+    }
+
+    /// The fingerprint of all that decides a feature's value.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The bytes of a profile: of a user with one event, and of one with an event in every tile of the longest windows.
+    pub fn profile_bytes(&self) -> (usize, usize) {
+        let words = |tiles: &dyn Fn(&Group) -> i64| {
+            self.fresh.len() + self.plan.groups.iter().map(|group| tiles(group) as usize * group.stride()).sum::<usize>()
+        };
+        let full = words(&|group| group.tiles_max + self.lateness / group.tile + 1);
+        let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
+        ((words(&|_| 1) + ids(1)) * 8, (full + ids(self.ids_max)) * 8)
+    }
+
+    /// What became of each row of the last batch.
+    pub fn applied(&self) -> &[Applied] {
+        &self.applied
+    }
+
+    /// Applies the batch row by row and fills the columns of all features.
+    pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
+        let rows = batch.len();
+        self.plan.before.run(&mut batch.columns, rows);
+        self.gather(batch, rows);
+        self.applied.clear();
+        let width = self.plan.reads.len();
+        self.buffers.rows.clear();
+        self.buffers.rows.resize(rows * width, f64::NAN);
+        let mut at = 0;
+        while at < rows {
+            let partition = batch.positions[at].partition;
+            let end = at + batch.positions[at..].iter().take_while(|position| position.partition == partition).count();
+            let store = stores.store(partition);
+            for row in at..end {
+                let applied = self.apply(batch, row, store);
+                self.applied.push(applied);
+            }
+            store.sweep(self.ttl, |words, newest| (words[NEWEST] as i64) < newest.saturating_sub(self.ttl));
+            at = end;
+        }
+        for (index, (_, slot)) in self.plan.reads.iter().enumerate() {
+            let column = batch.columns.get_mut(*slot).doubles_mut();
+            column.clear();
+            column.extend(self.buffers.rows[index..].iter().step_by(width).take(rows));
+        }
+        self.plan.after.run(&mut batch.columns, rows);
+        // A derived feature of an event that was not counted would be made of the event's fields alone.
+        for (row, applied) in self.applied.iter().enumerate() {
+            if *applied != Applied::Counted {
+                for feature in &self.plan.features {
+                    batch.columns.get_mut(feature.slot).doubles_mut()[row] = f64::NAN;
+                }
+            }
+        }
+    }
+
+    /// Turns the columns of conditions and values into rows.
+    fn gather(&mut self, batch: &EventBatch, rows: usize) {
+        let Buffers { conditions, values, .. } = &mut self.buffers;
+        let words = self.plan.conditions.len().div_ceil(64);
+        conditions.clear();
+        conditions.resize(rows * words, 0);
+        for (number, slot) in self.plan.conditions.iter().enumerate() {
+            let column = batch.columns.get(*slot).bools();
+            for (row, truth) in column.iter().enumerate().take(rows) {
+                conditions[row * words + number / 64] |= u64::from(truth.holds()) << (number % 64);
+            }
+        }
+        let width = self.plan.values.len();
+        values.clear();
+        values.resize(rows * width, f64::NAN);
+        for (number, (slot, ty)) in self.plan.values.iter().enumerate() {
+            let cells = values[number..].iter_mut().step_by(width);
+            match batch.columns.get(*slot) {
+                Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = *value),
+                Column::Int(column) => {
+                    // Spans of time are in seconds wherever they become numbers.
+                    let unit = if matches!(ty, Type::Timestamp | Type::Duration) { SECOND } else { 1.0 };
+                    cells.zip(column).filter(|(_, value)| **value != crate::columns::MISSING_INT).for_each(
+                        |(cell, value)| *cell = *value as f64 / unit,
+                    );
+                }
+                Column::Bool(column) => {
+                    cells.zip(column).filter(|(_, truth)| **truth != crate::columns::Truth::Missing).for_each(
+                        |(cell, truth)| *cell = f64::from(u8::from(truth.holds())),
+                    );
+                }
+                Column::String(_) => unreachable!("a value of this type is a fault"),
+            }
+        }
+    }
+
+    fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
+        let Self { plan, buffers, fresh, ttl, lateness, horizon, ids_max, .. } = self;
+        let time = batch.times[row].0;
+        let id = batch.event_ids[row];
+        let newest_of_all = store.advance(time);
+        let words = store.entry(batch.user_hashes[row], batch.columns.texts.bytes(batch.users[row]), fresh);
+        let newest = words[NEWEST] as i64;
+        if newest != NEVER && newest < newest_of_all.saturating_sub(*ttl) {
+            words.clear();
+            words.extend_from_slice(fresh);
+        }
+        let ids_at = fresh.len();
+        let newest = words[NEWEST] as i64;
+        let id = (*horizon > 0 && !id.is_missing()).then(|| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id)));
+        if let Some(id) = id {
+            let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
+            if ids.chunks_exact(ID_WORDS).any(|known| known[1] == id) {
+                return Applied::Duplicate;
+            }
+        }
+        if newest != NEVER && time < newest.saturating_sub(*lateness) {
+            return Applied::TooLate;
+        }
+        let newest = newest.max(time);
+        words[NEWEST] = newest as u64;
+        if words[FIRST] as i64 == NEVER {
+            words[FIRST] = time as u64;
+        }
+        if *horizon > 0 {
+            remember(words, ids_at, id, time, newest - *horizon, *ids_max);
+        }
+
+        let condition_words = plan.conditions.len().div_ceil(64);
+        let mask = &buffers.conditions[row * condition_words..(row + 1) * condition_words];
+        let meets = |condition: Option<usize>| condition.is_none_or(|it| mask[it / 64] >> (it % 64) & 1 == 1);
+        let values = &buffers.values[row * plan.values.len()..(row + 1) * plan.values.len()];
+        let out = &mut buffers.rows[row * plan.reads.len()..(row + 1) * plan.reads.len()];
+        let forever_at = HEADER + 1 + plan.groups.len();
+        let forever = forever_at..forever_at + plan.forever.cells.len();
+
+        for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
+            match read {
+                Read::Since { cell, within } => {
+                    let last = words[forever_at + cell] as i64;
+                    let since = time.saturating_sub(last).max(0);
+                    if last != NEVER && within.is_none_or(|within| since < within) {
+                        *out = since as f64 / SECOND;
+                    }
+                }
+                Read::Age => *out = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
+                Read::Hour => *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64,
+                // 1970-01-01 was a Thursday, the fourth day.
+                Read::Weekday => *out = ((time.div_euclid(DAY_MICROS) + 3).rem_euclid(7) + 1) as f64,
+                Read::Tiles { .. } | Read::Forever(_) => {}
+            }
+        }
+        plan.forever.apply(&mut words[forever.clone()], &meets, values, time);
+        for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
+            if let Read::Forever(shape) = read {
+                *out = shape.of(&words[forever.clone()]);
+            }
+        }
+        let mut at = ids_at + words[IDS] as usize * ID_WORDS;
+        for (number, group) in plan.groups.iter().enumerate() {
+            let tile = time.div_euclid(group.tile);
+            let count_at = HEADER + 1 + number;
+            let oldest = (newest - *lateness).div_euclid(group.tile) - group.tiles_max;
+            drop_tiles(words, at, count_at, group.stride(), oldest);
+            if group.cells.cells.iter().any(|cell| meets(cell.condition)) {
+                let tile_at = tile_words(words, at, count_at, group, tile);
+                plan.groups[number].cells.apply(&mut words[tile_at + 1..tile_at + group.stride()], &meets, values, time);
+            }
+            let end = at + words[count_at] as usize * group.stride();
+            read_windows(&words[at..end], group, number, tile, &plan.reads, &mut buffers.merged, out);
+            at = end;
+        }
+        Applied::Counted
+    }
+}
+
+/// Adds an id to those remembered, and forgets the ones from before `oldest` and, beyond `ids_max`, the earliest.
+fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, oldest: i64, ids_max: usize) {
+    let mut count = words[IDS] as usize;
+    let mut index = 0;
+    while index < count {
+        let at = ids_at + index * ID_WORDS;
+        if (words[at] as i64) < oldest {
+            words.drain(at..at + ID_WORDS);
+            count -= 1;
+        } else {
+            index += 1;
+        }
+    }
+    if let Some(id) = id
+        && time >= oldest
+    {
+        if count == ids_max {
+            words.drain(ids_at..ids_at + ID_WORDS);
+            count -= 1;
+        }
+        let end = ids_at + count * ID_WORDS;
+        words.splice(end..end, [time as u64, id]);
+        count += 1;
+    }
+    words[IDS] = count as u64;
+}
+
+/// Drops the tiles up to `oldest`, which no window reaches any more.
+fn drop_tiles(words: &mut Vec<u64>, at: usize, count_at: usize, stride: usize, oldest: i64) {
+    let count = words[count_at] as usize;
+    let gone = (0..count).take_while(|index| words[at + index * stride] as i64 <= oldest).count();
+    if gone > 0 {
+        words.drain(at..at + gone * stride);
+        words[count_at] -= gone as u64;
+    }
+}
+
+/// Where the words of a tile are; it is made where it does not exist.
+fn tile_words(words: &mut Vec<u64>, at: usize, count_at: usize, group: &Group, tile: i64) -> usize {
+    let stride = group.stride();
+    let mut index = words[count_at] as usize;
+    // Events come nearly in order, so the tile is nearly always the last one.
+    while index > 0 && words[at + (index - 1) * stride] as i64 > tile {
+        index -= 1;
+    }
+    if index > 0 && words[at + (index - 1) * stride] as i64 == tile {
+        return at + (index - 1) * stride;
+    }
+    let tile_at = at + index * stride;
+    words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty()));
+    words[count_at] += 1;
+    tile_at
+}
+
+/// Reads all windows of a group at a tile.
+fn read_windows(
+    tiles: &[u64],
+    group: &Group,
+    number: usize,
+    tile: i64,
+    reads: &[(Read, Slot)],
+    merged: &mut Vec<u64>,
+    out: &mut [f64],
+) {
+    let stride = group.stride();
+    let count = tiles.len() / stride;
+    let number_of = |index: usize| tiles[index * stride] as i64;
+    let mut end = count;
+    while end > 0 && number_of(end - 1) > tile {
+        end -= 1;
+    }
+    let mut window = None;
+    for ((read, _), out) in reads.iter().zip(out) {
+        let Read::Tiles { group: of, tiles: length, shape } = read else { continue };
+        if *of != number {
+            continue;
+        }
+        // Features of one window usually stand together: it is merged once for all of them.
+        if window != Some(*length) {
+            window = Some(*length);
+            let mut start = end;
+            while start > 0 && number_of(start - 1) > tile - length {
+                start -= 1;
+            }
+            merged.clear();
+            merged.extend(group.cells.empty());
+            for words in tiles[start * stride..end * stride].chunks_exact(stride) {
+                group.cells.merge(merged, &words[1..]);
+            }
+        }
+        *out = shape.of(merged);
+    }
+}

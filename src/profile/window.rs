@@ -1,0 +1,123 @@
+//! Windows and the tiles that they are made of.
+
+use std::time::Duration;
+
+/// Microseconds.
+pub(super) type Micros = i64;
+
+const SECOND: Micros = 1_000_000;
+const DAY: Micros = 86_400 * SECOND;
+
+/// The longest window.
+const WINDOW_MAX: Micros = 540 * DAY;
+
+/// A window has at most this many tiles, so that reading one stays a short loop.
+const TILES_MAX: Micros = 1_440;
+
+/// By default a window is cut into at most this many tiles.
+const TILES_BY_DEFAULT: Micros = 60;
+
+/// The widths that a default tile may have.
+const WIDTHS: [Micros; 19] = [
+    SECOND,
+    2 * SECOND,
+    5 * SECOND,
+    10 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    60 * SECOND,
+    120 * SECOND,
+    300 * SECOND,
+    600 * SECOND,
+    900 * SECOND,
+    1_800 * SECOND,
+    3_600 * SECOND,
+    7_200 * SECOND,
+    21_600 * SECOND,
+    43_200 * SECOND,
+    DAY,
+    7 * DAY,
+    30 * DAY,
+];
+
+/// How far back a feature looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Window {
+    /// Over everything that arrived.
+    Forever,
+    /// Over whole tiles.
+    Tiled { length: Micros, tile: Micros },
+}
+
+/// A duration in microseconds.
+pub(super) fn micros(duration: Duration) -> Micros {
+    duration.as_micros().min(i64::MAX as u128 / 4) as Micros
+}
+
+/// What is wrong with a window: the key's name, the message, the next step.
+pub(super) type WindowFault = (&'static str, String, Option<&'static str>);
+
+impl Window {
+    /// Reads `window` and `tile` as they are written.
+    pub(super) fn parse(window: &str, tile: Option<&str>) -> Result<Self, WindowFault> {
+        if window == "forever" {
+            return match tile {
+                None => Ok(Self::Forever),
+                Some(_) => Err(("tile", "a window of \"forever\" has no tiles".to_owned(), Some("remove tile"))),
+            };
+        }
+        let length = duration("window", window)?;
+        if !(SECOND..=WINDOW_MAX).contains(&length) {
+            return Err(("window", format!("{window:?} is not between 1s and 540d"), Some("or write \"forever\"")));
+        }
+        let tile = match tile {
+            Some(text) => {
+                let tile = duration("tile", text)?;
+                if tile < SECOND || length % tile != 0 || length / tile > TILES_MAX {
+                    return Err((
+                        "tile",
+                        format!("{text:?} does not cut {window:?} into 1 to {TILES_MAX} equal tiles of at least 1s"),
+                        None,
+                    ));
+                }
+                tile
+            }
+            None => *WIDTHS
+                .iter()
+                .find(|width| length % **width == 0 && length / **width <= TILES_BY_DEFAULT)
+                .ok_or_else(|| {
+                    let message = format!("no usual tile cuts {window:?} into at most {TILES_BY_DEFAULT} equal parts");
+                    ("window", message, Some("say which: tile = \"…\""))
+                })?,
+        };
+        Ok(Self::Tiled { length, tile })
+    }
+}
+
+/// Reads a duration such as `90s` or `30d`.
+pub(super) fn duration(key: &'static str, text: &str) -> Result<Micros, WindowFault> {
+    humantime::parse_duration(text)
+        .map(micros)
+        .map_err(|error| (key, format!("{text:?} is no duration: {error}"), Some("for instance 90s, 5m, 24h or 30d")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_tiles_cut_a_window_into_at_most_sixty() {
+        for (window, tile) in
+            [("1s", SECOND), ("1m", SECOND), ("5m", 5 * SECOND), ("1h", 60 * SECOND), ("24h", 1_800 * SECOND), ("30d", 43_200 * SECOND), ("540d", 30 * DAY)]
+        {
+            let Ok(Window::Tiled { tile: found, length }) = Window::parse(window, None) else {
+                panic!("{window} is a window");
+            };
+            assert_eq!((found, length % found), (tile, 0), "{window}");
+        }
+        assert_eq!(Window::parse("forever", None), Ok(Window::Forever));
+        for (window, tile) in [("0s", None), ("541d", None), ("1h", Some("7m")), ("forever", Some("1h")), ("soon", None)] {
+            assert!(Window::parse(window, tile).is_err(), "{window} with {tile:?}");
+        }
+    }
+}
