@@ -217,7 +217,7 @@ impl Checker<'_> {
             self.program.read(slot);
             return Ok(Value { operand: Operand::Column(slot), ty });
         }
-        let error = self.error(tree.id, format!("nothing here is named {name:?}"));
+        let error = self.error(first(tree), format!("nothing here is named {name:?}"));
         let hint = nearest(&name, self.scope.names()).map(|near| format!("did you mean {near:?}?"));
         Err(ExpressionError { hint, ..error })
     }
@@ -511,6 +511,14 @@ fn math(name: &str) -> Option<Function> {
 }
 
 /// `page.category` as one name, where the tree is nothing but a name with members.
+/// The id of a dotted name's first part: the parser places the whole at its last dot.
+fn first(tree: &IdedExpr) -> u64 {
+    match &tree.expr {
+        Expr::Select(select) => first(&select.operand),
+        _ => tree.id,
+    }
+}
+
 fn dotted(tree: &Expr) -> Option<String> {
     match tree {
         Expr::Ident(name) => Some(name.clone()),
