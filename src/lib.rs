@@ -39,6 +39,9 @@ pub mod sink;
 /// Engine: the loop.
 pub mod engine;
 
+/// Config: as written, as meant, and where.
+pub mod config;
+
 /// Telemetry: every metric.
 pub mod telemetry;
 

@@ -1,0 +1,155 @@
+//! The configuration as it is meant, and where each key of it was written.
+//!
+//! Owns the sections that say how a process behaves, and puts the pipeline's sections beside them. A configuration is a
+//! TOML file, overridden by environment variables (`AIMPOINT__SECTION__KEY`) and then by `--set section.key=value`. Every
+//! fault is found and told at once, with file, line, column and the next step; unknown keys are faults. The defaults are
+//! those of `default.toml`, which explains every key; a test keeps the two alike.
+
+mod document;
+mod sections;
+
+pub use document::Document;
+pub use sections::{AppSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, TopicsSpec};
+
+use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec};
+use std::path::{Path, PathBuf};
+
+/// Every key with its default and what it means, as TOML.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// `[app]`
+    pub app: AppSpec,
+    /// `[kafka]`
+    pub kafka: KafkaSpec,
+    /// `[topics]`
+    pub topics: TopicsSpec,
+    /// `[commit]`
+    pub commit: CommitSpec,
+    /// `[engine]`
+    pub engine: EngineSpec,
+    /// `[inference]`
+    pub inference: InferenceSpec,
+    /// `[model]`
+    pub model: Option<ModelSpec>,
+    /// Everything that says what the pipeline means.
+    pub pipeline: PipelineSpec,
+}
+
+/// A configuration that cannot be used, explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It says something that cannot be meant.
+    #[error("{0}")]
+    Faulty(String),
+}
+
+impl Config {
+    /// Reads the file, if there is one, the environment and the flags' `key=value`.
+    ///
+    /// # Errors
+    /// With everything that is wrong, each with its place.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<(Self, Document), ConfigError> {
+        let mut document = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+                Document::parse(&path.display().to_string(), text)
+            }
+            None => Document::parse("(no file)", String::new()),
+        }
+        .map_err(ConfigError::Faulty)?;
+        let mut faults = Vec::new();
+        let mut variables: Vec<(String, String)> = environment.collect();
+        variables.sort();
+        for (name, value) in &variables {
+            document.set_from_environment(name, value);
+        }
+        for set in sets {
+            document.set_from_flag(set, &mut faults);
+        }
+        let config = Self::read(&document, path.and_then(Path::parent), &mut faults);
+        if faults.is_empty() { Ok((config, document)) } else { Err(ConfigError::Faulty(document.explain(&faults))) }
+    }
+
+    fn read(document: &Document, folder: Option<&Path>, faults: &mut Vec<Fault>) -> Self {
+        let mut reader = document.reader(faults);
+        let mut config = Self {
+            app: reader.section("app"),
+            kafka: reader.section("kafka"),
+            topics: reader.section("topics"),
+            commit: reader.section("commit"),
+            engine: reader.section("engine"),
+            inference: reader.section("inference"),
+            model: reader.optional("model"),
+            pipeline: PipelineSpec {
+                input: reader.section("input"),
+                fields: reader.list("field"),
+                time: reader.section("time"),
+                duplicates: reader.section("duplicates"),
+                profile: reader.section("profile"),
+                features: reader.list("feature"),
+                segments: reader.list("segment"),
+                decision: reader.section("decision"),
+            },
+        };
+        reader.finish();
+        // Paths in a file are relative to it, wherever the program is started.
+        let absolute = |path: &mut PathBuf| {
+            if let Some(folder) = folder
+                && path.is_relative()
+            {
+                *path = folder.join(&path);
+            }
+        };
+        if let Some(model) = &mut config.model {
+            absolute(&mut model.path);
+        }
+        if let Some(path) = &mut config.inference.onnxruntime {
+            absolute(path);
+        }
+        config.check(faults);
+        config
+    }
+
+    /// The rules that no single key's type can say.
+    fn check(&self, faults: &mut Vec<Fault>) {
+        self.app.check(faults);
+        self.kafka.check(faults);
+        self.topics.check(faults);
+        self.commit.check(faults);
+        self.engine.check(faults);
+    }
+
+    /// The consumer group, which is the application's name.
+    pub fn group(&self) -> &str {
+        &self.app.name
+    }
+
+    /// The changelog topic of the profiles.
+    pub fn profiles_topic(&self) -> String {
+        self.topics.profiles.clone().unwrap_or_else(|| format!("{}-profiles", self.app.name))
+    }
+
+    /// The transactional id of a worker: stable for as long as the instance keeps its name, and unlike any other's.
+    pub fn transactional_id(&self, worker: usize) -> String {
+        format!("{}-{}-{worker}", self.app.name, self.app.instance())
+    }
+}
+
+#[cfg(test)]
+mod tests;

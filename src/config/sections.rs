@@ -1,0 +1,315 @@
+//! The sections that say how a process behaves, as they are written, and the rules they keep.
+
+use crate::{engine::Delivery, fault::Fault};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// Settings of librdkafka that carry the guarantees, with what to use instead.
+const REFUSED: [(&str, &str); 17] = [
+    ("bootstrap.servers", "set kafka.brokers"),
+    ("metadata.broker.list", "set kafka.brokers"),
+    ("group.id", "set app.name"),
+    ("group.instance.id", "it would be the same for every worker of the process"),
+    ("client.id", "it is app.name with app.instance"),
+    ("transactional.id", "it is made of app.name, app.instance and the worker's number"),
+    ("transaction.timeout.ms", "it goes with the deadlines of the worker"),
+    ("message.timeout.ms", "it goes with the deadlines of the worker"),
+    ("delivery.timeout.ms", "it goes with the deadlines of the worker"),
+    ("enable.idempotence", "without it outputs could come twice"),
+    ("enable.auto.commit", "positions are committed with the outputs"),
+    ("enable.auto.offset.store", "positions are committed with the outputs"),
+    ("auto.offset.reset", "a new group starts at the beginning of the topic"),
+    ("isolation.level", "aborted input must not be seen"),
+    ("acks", "outputs must be on all replicas in sync"),
+    ("request.required.acks", "outputs must be on all replicas in sync"),
+    ("partitioner", "a user's decisions lie where Java's clients would look for them"),
+];
+
+/// Parts of a setting's name that say that its value is a secret.
+const SECRETS: [&str; 5] = ["password", "secret", ".pem", "token", "oauthbearer.config"];
+
+/// `[app]`: what this application is called.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppSpec {
+    /// The consumer group, and the first part of every transactional id.
+    pub name: String,
+    /// What tells this process from the group's others, and is the same after a restart; the host's name where absent.
+    pub instance: Option<String>,
+}
+
+impl Default for AppSpec {
+    fn default() -> Self {
+        Self { name: "aimpoint".to_owned(), instance: None }
+    }
+}
+
+impl AppSpec {
+    /// What tells this process from the group's others.
+    pub fn instance(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        self.instance
+            .clone()
+            .or_else(|| std::env::var("HOSTNAME").ok())
+            .or_else(host)
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "0".to_owned())
+    }
+
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if !is_topic(&self.name) {
+            faults.push(name_fault("app.name", &self.name));
+        }
+        if self.instance.as_deref().is_some_and(|name| !is_topic(name)) {
+            faults.push(name_fault("app.instance", self.instance.as_deref().unwrap_or_default()));
+        }
+    }
+}
+
+/// `[kafka]`: the brokers and librdkafka's own settings.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaSpec {
+    /// Host and port of some of the brokers, with commas between.
+    pub brokers: String,
+    /// Librdkafka's settings for consumers and producers.
+    pub client: BTreeMap<String, Setting>,
+    /// Librdkafka's settings for consumers alone.
+    pub consumer: BTreeMap<String, Setting>,
+    /// Librdkafka's settings for producers alone.
+    pub producer: BTreeMap<String, Setting>,
+}
+
+impl Default for KafkaSpec {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".to_owned(),
+            client: BTreeMap::new(),
+            consumer: BTreeMap::new(),
+            producer: BTreeMap::new(),
+        }
+    }
+}
+
+/// The value of one of librdkafka's settings.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// Text.
+    Text(String),
+    /// A number.
+    Int(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// On or off.
+    Bool(bool),
+}
+
+impl Setting {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Bool(value) => value.to_string(),
+        }
+    }
+}
+
+impl KafkaSpec {
+    /// The settings of a consumer.
+    pub fn consumer_settings(&self) -> Vec<(String, String)> {
+        settings([&self.client, &self.consumer])
+    }
+
+    /// The settings of a producer.
+    pub fn producer_settings(&self) -> Vec<(String, String)> {
+        settings([&self.client, &self.producer])
+    }
+
+    /// The settings of every client.
+    pub fn client_settings(&self) -> Vec<(String, String)> {
+        settings([&self.client])
+    }
+
+    /// The same section with secrets as stars, to be shown.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        for (name, value) in shown.client.iter_mut().chain(&mut shown.consumer).chain(&mut shown.producer) {
+            if SECRETS.iter().any(|part| name.contains(part)) {
+                *value = Setting::Text("***".to_owned());
+            }
+        }
+        shown
+    }
+
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if self.brokers.trim().is_empty() {
+            faults.push(
+                Fault::new("kafka.brokers", "no broker is named").hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
+            );
+        }
+        for (section, settings) in [("client", &self.client), ("consumer", &self.consumer), ("producer", &self.producer)] {
+            for name in settings.keys() {
+                if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| refused == name) {
+                    faults.push(
+                        Fault::new(format!("kafka.{section}.{name}"), format!("{name:?} carries the guarantees and cannot be set"))
+                            .hint(*instead),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn settings<const N: usize>(maps: [&BTreeMap<String, Setting>; N]) -> Vec<(String, String)> {
+    maps.into_iter().flatten().map(|(name, value)| (name.clone(), value.text())).collect()
+}
+
+/// `[topics]`: the names of the topics, and what they are created with.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsSpec {
+    /// The input.
+    pub clickstream: String,
+    /// The decisions.
+    pub decisions: String,
+    /// Records set aside.
+    pub dead_letter: String,
+    /// The changelog of the profiles; `<app.name>-profiles` where absent.
+    pub profiles: Option<String>,
+    /// How many partitions `aimpoint topics --create` gives a topic.
+    pub partitions: i32,
+    /// How many replicas `aimpoint topics --create` gives a topic; -1 leaves it to the broker.
+    pub replication: i32,
+}
+
+impl Default for TopicsSpec {
+    fn default() -> Self {
+        Self {
+            clickstream: "clickstream".to_owned(),
+            decisions: "decisions".to_owned(),
+            dead_letter: "dead-letter".to_owned(),
+            profiles: None,
+            partitions: 4,
+            replication: -1,
+        }
+    }
+}
+
+impl TopicsSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        let mut names = vec![
+            ("topics.clickstream", self.clickstream.as_str()),
+            ("topics.decisions", self.decisions.as_str()),
+            ("topics.dead_letter", self.dead_letter.as_str()),
+        ];
+        names.extend(self.profiles.as_deref().map(|name| ("topics.profiles", name)));
+        for (index, (key, name)) in names.iter().enumerate() {
+            if !is_topic(name) {
+                faults.push(name_fault(key, name));
+            }
+            if let Some((other, _)) = names[..index].iter().find(|(_, other)| other == name) {
+                faults.push(Fault::new(*key, format!("{name:?} is {other} already")).hint("give each its own topic"));
+            }
+        }
+        if !(1..=100_000).contains(&self.partitions) {
+            faults.push(Fault::new("topics.partitions", format!("{} is not between 1 and 100000", self.partitions)));
+        }
+        if self.replication != -1 && !(1..=100).contains(&self.replication) {
+            faults.push(
+                Fault::new("topics.replication", format!("{} is not between 1 and 100", self.replication))
+                    .hint("-1 leaves it to the broker"),
+            );
+        }
+    }
+}
+
+/// `[commit]`: what is promised, and how often.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommitSpec {
+    /// What is promised about a decision.
+    pub delivery: Delivery,
+    /// How long after a batch's first event everything is committed, which is when readers see it.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for CommitSpec {
+    fn default() -> Self {
+        Self { delivery: Delivery::ExactlyOnce, interval: Duration::from_millis(25) }
+    }
+}
+
+impl CommitSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if !(Duration::from_millis(1)..=Duration::from_secs(5)).contains(&self.interval) {
+            let interval = humantime::format_duration(self.interval);
+            faults.push(
+                Fault::new("commit.interval", format!("{interval} is not between 1ms and 5s"))
+                    .hint("short ones cost broker CPU, long ones latency: 25ms is a good start"),
+            );
+        }
+    }
+}
+
+/// `[engine]`: how this process works.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSpec {
+    /// How many workers, each a thread with its own consumer, producer and model; 0 is one for each CPU core.
+    pub workers: usize,
+    /// The largest batch, in events.
+    pub batch_max_rows: usize,
+    /// How long a shutdown may take.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for EngineSpec {
+    fn default() -> Self {
+        Self { workers: 0, batch_max_rows: 4_096, shutdown_deadline: Duration::from_secs(20) }
+    }
+}
+
+impl EngineSpec {
+    /// How many workers there are to be.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        }
+    }
+
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if self.workers > 1_024 {
+            faults.push(Fault::new("engine.workers", format!("{} is more than 1024", self.workers)));
+        }
+        if !(1..=1_000_000).contains(&self.batch_max_rows) {
+            faults.push(
+                Fault::new("engine.batch_max_rows", format!("{} is not between 1 and 1000000", self.batch_max_rows))
+                    .hint("4096 keeps a batch inside the caches"),
+            );
+        }
+    }
+}
+
+/// `[inference]`: what runs the models.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InferenceSpec {
+    /// The ONNX Runtime library; looked for where absent.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// Whether Kafka takes this as a topic's name; group and transactional ids keep the same letters.
+fn is_topic(name: &str) -> bool {
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    (1..=200).contains(&name.len()) && name.chars().all(letter) && name != "." && name != ".."
+}
+
+fn name_fault(key: &str, name: &str) -> Fault {
+    Fault::new(key, format!("{name:?} is no name that Kafka takes")).hint("use 1 to 200 letters, digits, '.', '_' and '-'")
+}

@@ -1,0 +1,107 @@
+use super::*;
+
+fn load(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("aimpoint.toml");
+    std::fs::write(&path, text).expect("a file in it");
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    match Config::load(Some(&path), environment, &sets) {
+        Ok((config, _)) => Ok(config),
+        Err(ConfigError::Faulty(text)) => Err(text.replace(&path.display().to_string(), "aimpoint.toml")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn the_commented_defaults_are_the_defaults() {
+    assert_eq!(load(DEFAULTS, &[], &[]), load("", &[], &[]));
+    assert!(load(DEFAULTS, &[], &[]).is_ok());
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let text = "\
+[kafka]
+brokers = 5
+
+[kafka.client]
+\"group.id\" = \"x\"
+
+[commit]
+interval = \"soon\"
+
+[enigne]
+workers = 2
+
+[topics]
+decisions = \"clickstream\"
+
+[[segment]]
+id = \"a\"
+were = \"true\"
+";
+    let told = load(text, &[], &[]).expect_err("nothing here can be meant");
+    for part in [
+        "aimpoint.toml:2:11: kafka.brokers: ",
+        "aimpoint.toml:8:12: commit.interval: ",
+        "enigne: there is no such section",
+        "did you mean [engine]?",
+        "topics.decisions: \"clickstream\" is topics.clickstream already",
+        "segment[0].were: unknown field `were`",
+        "    2 | brokers = 5\n      |           ^\n",
+    ] {
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+}
+
+#[test]
+fn a_setting_that_carries_the_guarantees_is_refused_by_name() {
+    let told = load("[kafka.consumer]\n\"group.id\" = \"x\"\n", &[], &[]).expect_err("group.id is refused");
+    assert!(told.contains("aimpoint.toml:2:14: kafka.consumer.group.id: \"group.id\" carries the guarantees"), "{told}");
+    assert!(told.contains("set app.name"), "{told}");
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let text = "[commit]\ninterval = \"100ms\"\n[engine]\nworkers = 1\n";
+    let environment =
+        [("AIMPOINT__COMMIT__INTERVAL", "50ms"), ("AIMPOINT__ENGINE__WORKERS", "3"), ("PATH", "/bin")];
+    let config = load(text, &environment, &["commit.interval=10ms", "kafka.brokers=a:1,b:2"]).unwrap();
+    assert_eq!(config.commit.interval.as_millis(), 10);
+    assert_eq!((config.engine.workers, config.kafka.brokers.as_str()), (3, "a:1,b:2"));
+
+    let told = load(text, &[("AIMPOINT__COMMIT__INTERVAL", "soon")], &["engine.workers=many", "nonsense"]).unwrap_err();
+    assert!(told.contains("AIMPOINT__COMMIT__INTERVAL: commit.interval: "), "{told}");
+    assert!(told.contains("--set engine.workers: engine.workers: "), "{told}");
+    assert!(told.contains("--set takes key=value"), "{told}");
+}
+
+#[test]
+fn settings_of_the_client_come_from_the_environment_and_secrets_are_not_shown() {
+    let environment = [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "hush"), ("AIMPOINT__KAFKA__CONSUMER__FETCH_MIN_BYTES", "7")];
+    let config = load("[kafka.client]\n\"security.protocol\" = \"SASL_PLAINTEXT\"\n", &environment, &[]).unwrap();
+    let settings = config.kafka.consumer_settings();
+    for (name, value) in [("sasl.password", "hush"), ("fetch.min.bytes", "7"), ("security.protocol", "SASL_PLAINTEXT")] {
+        assert!(settings.contains(&(name.to_owned(), value.to_owned())), "{name} in {settings:?}");
+    }
+    let shown = format!("{:?}", config.kafka.without_secrets());
+    assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn a_fault_inside_a_rule_points_into_the_rule() {
+    let text = "[[segment]]\nid = \"a\"\nwhere = '''\nvalue > 1.0\n  && scor > 0.5'''\n".to_owned();
+    let document = Document::parse("aimpoint.toml", text).unwrap();
+    let mut fault = Fault::new("segment[0].where", "nothing here is named \"scor\"");
+    fault.at = Some((2, 6));
+    let told = document.explain(&[fault]);
+    assert!(told.starts_with("aimpoint.toml:5:6: segment[0].where: "), "{told}");
+    assert!(told.contains("    5 |   && scor > 0.5'''\n      |      ^\n"), "{told}");
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_place() {
+    let told = load("[kafka\nbrokers = \"a\"\n[app]\nname = = 3\n", &[], &[]).unwrap_err();
+    assert!(told.contains("aimpoint.toml:1:") && told.contains("aimpoint.toml:4:"), "{told}");
+}
