@@ -5,11 +5,13 @@
 //! another, and answers the group's changes.
 
 mod clock;
+mod fleet;
 mod pipeline;
 mod progress;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
+pub use fleet::{Fleet, FleetError};
 pub use pipeline::{Partition, Partitions, Pipeline, PipelineSpec};
 pub use progress::{Counts, Progress};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

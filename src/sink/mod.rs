@@ -4,11 +4,17 @@
 //! about, and when to commit. The three things an error can mean are the variants of [`SinkError`]; the worker acts on
 //! these alone.
 
+mod embedded;
 mod kafka;
 mod outbox;
+mod publisher;
+mod topics;
 
+pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use kafka::{KafkaSink, KafkaSinkSettings};
 pub use outbox::{Outbox, Output, Target};
+pub use publisher::{PublishError, Publisher};
+pub use topics::{TopicPlan, TopicState, Topics, TopicsError};
 
 /// What went wrong with a transaction, by what has to be done about it.
 #[derive(Debug, thiserror::Error)]

@@ -105,7 +105,9 @@ impl KafkaSource {
             .set("fetch.queue.backoff.ms", "2")
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
-            .set("statistics.interval.ms", "0");
+            .set("statistics.interval.ms", "0")
+            // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt.
+            .set("partition.assignment.strategy", "cooperative-sticky");
         for (name, value) in &settings.client {
             config.set(name, value);
         }

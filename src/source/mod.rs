@@ -5,9 +5,12 @@
 //! Leaves alone what a record means, what is kept for it, and every commit that is part of a transaction.
 
 mod kafka;
+mod reader;
 
 pub(crate) use kafka::offset_list;
 pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
+
+pub use reader::Reader;
 
 use crate::event::Record;
 use std::time::Duration;

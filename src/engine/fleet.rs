@@ -1,0 +1,137 @@
+//! The workers of a process: their threads, their end, and the sum of their accounts.
+//!
+//! Guarantees: when one worker fails, all are asked to end, and the first failure is what [`Fleet::join`] gives; a worker
+//! that does not end within the deadline is left behind and told of. Limits: one thread a worker.
+
+use super::{Clock, Counts, EngineError, Progress, Stop, Worker};
+use crate::{sink::Sink, source::Source};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Why a fleet ended otherwise than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// A worker failed.
+    #[error("worker {worker}: {error}")]
+    Worker {
+        /// Its number.
+        worker: usize,
+        /// Why.
+        error: EngineError,
+    },
+    /// A worker panicked: a bug.
+    #[error("worker {0} broke off: this is a bug, and the lines above say where")]
+    Broken(usize),
+    /// Workers did not end in time.
+    #[error("{count} workers did not end within {}: what they had open is aborted by the broker and done again by the next owner", humantime::format_duration(*deadline))]
+    Deadline {
+        /// How many.
+        count: usize,
+        /// The time they had.
+        deadline: Duration,
+    },
+}
+
+/// Running workers.
+pub struct Fleet {
+    stop: Stop,
+    threads: Vec<Option<JoinHandle<Result<(), EngineError>>>>,
+    ended: Receiver<usize>,
+    progress: Vec<Progress>,
+}
+
+/// Tells that its worker's thread has ended, however it did.
+struct Ended(usize, crossbeam_channel::Sender<usize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The fleet may be gone already, and then nobody waits.
+        drop(self.1.send(self.0));
+    }
+}
+
+impl Fleet {
+    /// Starts one thread for each worker.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start<S, K, C>(
+        workers: Vec<Worker<S, K, C>>,
+        progress: Vec<Progress>,
+        stop: Stop,
+    ) -> Result<Self, std::io::Error>
+    where
+        S: Source + Send + 'static,
+        K: Sink<Group = S::Group> + Send + 'static,
+        C: Clock + Send + 'static,
+    {
+        let (sender, ended) = crossbeam_channel::unbounded();
+        let mut threads = Vec::with_capacity(workers.len());
+        for (number, worker) in workers.into_iter().enumerate() {
+            let (stop, sender) = (stop.clone(), sender.clone());
+            let run = move || {
+                let _ended = Ended(number, sender);
+                worker.run(&stop)
+            };
+            threads.push(Some(std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?));
+        }
+        Ok(Self { stop, threads, ended, progress })
+    }
+
+    /// What all workers have committed so far.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.progress.iter().for_each(|progress| sum.add(&progress.counts()));
+        sum
+    }
+
+    /// The accounts of the workers.
+    pub fn progress(&self) -> &[Progress] {
+        &self.progress
+    }
+
+    /// Waits until a worker has ended or `timeout` is over; says whether one has.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, FleetError> {
+        match self.ended.recv_timeout(timeout) {
+            Ok(worker) => self.collect(worker).map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Ok(true),
+        }
+    }
+
+    /// Asks all workers to end and waits for them.
+    ///
+    /// # Errors
+    /// The first failure, or [`FleetError::Deadline`].
+    pub fn join(mut self, deadline: Duration) -> Result<(), FleetError> {
+        self.stop.request();
+        let start = Instant::now();
+        let mut first = Ok(());
+        while self.threads.iter().any(Option::is_some) {
+            match self.ended.recv_timeout(deadline.saturating_sub(start.elapsed())) {
+                Ok(worker) => {
+                    let outcome = self.collect(worker);
+                    if first.is_ok() {
+                        first = outcome;
+                    }
+                }
+                Err(_) => {
+                    let count = self.threads.iter().flatten().count();
+                    return first.and(Err(FleetError::Deadline { count, deadline }));
+                }
+            }
+        }
+        first
+    }
+
+    fn collect(&mut self, worker: usize) -> Result<(), FleetError> {
+        match self.threads[worker].take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => Err(FleetError::Worker { worker, error }),
+            Some(Err(_)) => Err(FleetError::Broken(worker)),
+            Some(Ok(Ok(()))) | None => Ok(()),
+        }
+    }
+}

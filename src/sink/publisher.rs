@@ -1,0 +1,144 @@
+//! A plain producer: writes events to the clickstream, for `load` and `demo`.
+//!
+//! Guarantees: idempotent, so nothing comes twice and the order per key holds; [`Publisher::finish`] tells what the
+//! broker did not take. It is no part of the pipeline and no transaction.
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// Why an event was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The client could not be made from its settings.
+    #[error("make the producer: {0}")]
+    Settings(String),
+    /// The broker took no more for this long.
+    #[error("publish to {topic}: the broker takes nothing: {detail}")]
+    Stuck {
+        /// The topic.
+        topic: String,
+        /// The client's words.
+        detail: String,
+    },
+    /// Some events were refused.
+    #[error("publish to {topic}: {count} events were not taken: {detail}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// How many.
+        count: u64,
+        /// The client's words about the last one.
+        detail: String,
+    },
+}
+
+#[derive(Default)]
+struct Context {
+    refused: Mutex<(u64, String)>,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "publisher");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            refused.0 += 1;
+            refused.1 = error.to_string();
+        }
+    }
+}
+
+/// Writes events to one topic.
+pub struct Publisher {
+    producer: BaseProducer<Context>,
+    topic: String,
+    deadline: Duration,
+}
+
+impl Publisher {
+    /// A producer for `topic`. `deadline` bounds how long the broker may take for an event.
+    ///
+    /// # Errors
+    /// [`PublishError::Settings`]
+    pub fn new(
+        brokers: &str,
+        client: &[(String, String)],
+        topic: &str,
+        deadline: Duration,
+    ) -> Result<Self, PublishError> {
+        let mut config = ClientConfig::new();
+        config.set("linger.ms", "5").set("batch.size", "500000").set("message.max.bytes", "20000000");
+        for (name, value) in client {
+            config.set(name, value);
+        }
+        config
+            .set("bootstrap.servers", brokers)
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", deadline.as_millis().to_string())
+            .set("partitioner", "murmur2_random");
+        let producer = config
+            .create_with_context(Context::default())
+            .map_err(|error: KafkaError| PublishError::Settings(error.to_string()))?;
+        Ok(Self { producer, topic: topic.to_owned(), deadline })
+    }
+
+    /// Queues one event, waiting while the queue is full.
+    ///
+    /// # Errors
+    /// When the queue stays full for the deadline.
+    pub fn publish(&self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<(), PublishError> {
+        let start = Instant::now();
+        loop {
+            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+            record.key = key;
+            record.payload = payload;
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                    if start.elapsed() < self.deadline =>
+                {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => {
+                    return Err(PublishError::Stuck { topic: self.topic.clone(), detail: error.to_string() });
+                }
+            }
+        }
+    }
+
+    /// Serves what the broker has answered.
+    pub fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until the broker has answered for every event.
+    ///
+    /// # Errors
+    /// When it refused some, or gives no answer within the deadline.
+    pub fn finish(&self) -> Result<(), PublishError> {
+        let stuck = |error: KafkaError| PublishError::Stuck { topic: self.topic.clone(), detail: error.to_string() };
+        self.producer.flush(self.deadline + Duration::from_secs(1)).map_err(stuck)?;
+        let refused = self.producer.context().refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*refused {
+            (0, _) => Ok(()),
+            (count, detail) => {
+                Err(PublishError::Refused { topic: self.topic.clone(), count: *count, detail: detail.clone() })
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The topics: what there is, what has to be, and how to make it so.
+//!
+//! Limits: each question to the cluster ends within the deadline it is given.
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use std::time::Duration;
+
+/// A topic as the cluster has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Its settings, as far as the cluster tells them.
+    pub settings: Vec<(String, String)>,
+}
+
+impl TopicState {
+    /// One of its settings.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A topic to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it gets.
+    pub partitions: i32,
+    /// How many replicas; -1 leaves it to the broker.
+    pub replication: i32,
+    /// Its settings.
+    pub settings: Vec<(&'static str, &'static str)>,
+}
+
+/// Why a question to the cluster has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    /// The client could not be made from its settings.
+    #[error("make the admin client: {0}")]
+    Settings(String),
+    /// No broker answers.
+    #[error("reach a broker at {brokers}: {detail}")]
+    Unreachable {
+        /// The brokers asked.
+        brokers: String,
+        /// The client's words.
+        detail: String,
+    },
+    /// The cluster refuses.
+    #[error("{doing}: {detail}")]
+    Refused {
+        /// What was being done.
+        doing: String,
+        /// The client's words.
+        detail: String,
+    },
+}
+
+/// Asks the cluster about topics and makes them.
+pub struct Topics {
+    client: AdminClient<DefaultClientContext>,
+    brokers: String,
+    deadline: Duration,
+}
+
+impl Topics {
+    /// A client for the cluster; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`TopicsError::Settings`]
+    pub fn new(brokers: &str, client: &[(String, String)], deadline: Duration) -> Result<Self, TopicsError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in client {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", brokers);
+        let client = config.create().map_err(|error: KafkaError| TopicsError::Settings(error.to_string()))?;
+        Ok(Self { client, brokers: brokers.to_owned(), deadline })
+    }
+
+    /// A topic as it is, or nothing where there is none of this name.
+    ///
+    /// # Errors
+    /// When no broker answers, or it refuses.
+    pub async fn state(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
+        let unreachable = |error: KafkaError| TopicsError::Unreachable {
+            brokers: self.brokers.clone(),
+            detail: error.to_string(),
+        };
+        // Asking for one topic by name could create it, where the broker creates what is asked for.
+        let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+        let partitions = topic.partitions().len();
+        let options = AdminOptions::new().request_timeout(Some(self.deadline));
+        let described = self.client.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
+        // A user who may read a topic may still not see its settings; then they stay unknown.
+        let settings = match described.map(|mut answers| answers.pop()) {
+            Ok(Some(Ok(resource))) => {
+                resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Some(TopicState { partitions, settings }))
+    }
+
+    /// Makes a topic and waits until the cluster shows it.
+    ///
+    /// # Errors
+    /// When the cluster refuses. A topic that is there already is no error.
+    pub async fn create(&self, plan: &TopicPlan) -> Result<(), TopicsError> {
+        let mut topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication));
+        for (name, value) in &plan.settings {
+            topic = topic.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(self.deadline)).operation_timeout(Some(self.deadline));
+        let refused =
+            |detail: String| TopicsError::Refused { doing: format!("create the topic {}", plan.name), detail };
+        let answers =
+            self.client.create_topics([&topic], &options).await.map_err(|error| refused(error.to_string()))?;
+        for answer in answers {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(refused(code.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
