@@ -30,5 +30,18 @@ pub mod inference;
 /// Decision: what is written out.
 // pub mod decision;
 
+/// Evaluation: how good predictions are.
+pub mod evaluation;
+
+/// Training: how a model is made.
+pub mod training;
+
 /// Sink: bytes out.
 pub mod sink;
+
+/// Cli: the commands.
+pub mod cli;
+
+/// Testkit: what only the tests need.
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
