@@ -33,6 +33,12 @@ pub mod targeting;
 /// Decision: what is written out.
 pub mod decision;
 
+/// Evaluation: how good predictions are.
+pub mod evaluation;
+
+/// Training: how a model is made.
+pub mod training;
+
 /// Sink: bytes out.
 pub mod sink;
 
@@ -45,6 +51,9 @@ pub mod config;
 /// Telemetry: every metric.
 pub mod telemetry;
 
+/// Cli: the commands.
+pub mod cli;
+
+/// Testkit: what only the tests need.
 #[cfg(any(test, feature = "testkit"))]
-/// Testkit: what only tests need.
 pub mod testkit;

@@ -49,7 +49,7 @@ struct Ended(usize, crossbeam_channel::Sender<usize>);
 impl Drop for Ended {
     fn drop(&mut self) {
         // The fleet may be gone already, and then nobody waits.
-        drop(self.1.send(self.0));
+        self.1.send(self.0).unwrap_or_default();
     }
 }
 

@@ -1,5 +1,7 @@
 //! What only the tests need: the model broker and the models that fail on purpose.
 
 mod broker;
+mod model;
 
 pub use broker::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Visible};
+pub use model::{FakeControl, FakeModel, Mood};

@@ -1,0 +1,356 @@
+//! The files that `aimpoint export` writes: features and labels, with the place in the log that they come from.
+//!
+//! Owns the columns: five that say which event a row belongs to, then the features, then `label`. Guarantees: a file
+//! appears under its name only when it is finished; until then it carries `.partial` behind it. A Parquet file carries
+//! the fingerprint of the feature declarations, a CSV file has no place for one. Limits: a Parquet row group has 65,536
+//! rows, which are held until it is full.
+
+use super::{Kind, TrainError};
+use crate::inference::metadata;
+use flate2::{Compression, write::GzEncoder};
+use parquet::{
+    basic::{Compression as ParquetCompression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel},
+    data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type, Int64Type},
+    file::{
+        metadata::KeyValue,
+        properties::WriterProperties,
+        writer::{SerializedFileWriter, SerializedRowGroupWriter},
+    },
+    schema::types::{Type, TypePtr},
+};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The columns that say which event a row belongs to, in their order. Reading knows a file of rows by them.
+pub(super) const POSITION: [&str; 5] = ["user_key", "event_id", "partition", "offset", "occurred_at_us"];
+
+/// Rows a row group: some tens of MiB at a hundred features, small enough to hold and large enough to compress.
+const GROUP_ROWS: usize = 65_536;
+
+/// What a file of rows calls the outcome.
+const LABEL: &str = "label";
+
+/// One scored event and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row<'a> {
+    /// The user's key, as the decision carries it.
+    pub user_key: &'a str,
+    /// The event's id.
+    pub event_id: &'a str,
+    /// The partition that the event was read from.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its event time in microseconds since 1970.
+    pub occurred_at_us: i64,
+    /// The values of the features, in the order of their names.
+    pub features: &'a [f32],
+    /// What happened: 0 or 1.
+    pub label: f32,
+}
+
+/// A file of rows, being written.
+pub struct RowFile {
+    path: PathBuf,
+    partial: PathBuf,
+    width: usize,
+    rows: u64,
+    writer: Writer,
+}
+
+enum Writer {
+    Csv(Box<csv::Writer<BufWriter<File>>>),
+    Gzip(Box<csv::Writer<GzEncoder<BufWriter<File>>>>),
+    Parquet(Box<ParquetRows>),
+}
+
+impl std::fmt::Debug for RowFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowFile").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl RowFile {
+    /// Starts a `.csv`, `.csv.gz` or `.parquet` file. `extra` is further metadata, which CSV has no place for.
+    ///
+    /// # Errors
+    /// The name says no kind, two columns have the same name, or the file cannot be made.
+    pub fn create(
+        path: &Path,
+        features: &[String],
+        fingerprint: &str,
+        extra: &[(String, String)],
+    ) -> Result<Self, TrainError> {
+        let columns: Vec<&str> =
+            POSITION.into_iter().chain(features.iter().map(String::as_str)).chain([LABEL]).collect();
+        let mut seen = HashSet::new();
+        if let Some(column) = columns.iter().find(|&&column| !seen.insert(column)) {
+            return Err(TrainError::Twice { path: path.to_path_buf(), column: (*column).to_owned() });
+        }
+        let kind = Kind::of(path)?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let partial = path.with_file_name(format!("{name}.partial"));
+        let file = File::create(&partial).map_err(|source| TrainError::File {
+            doing: "create",
+            path: partial.clone(),
+            source,
+        })?;
+        let file = BufWriter::new(file);
+        let mut writer = match kind {
+            Kind::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(file))),
+            Kind::Gzip => {
+                Writer::Gzip(Box::new(csv::Writer::from_writer(GzEncoder::new(file, Compression::default()))))
+            }
+            Kind::Parquet => {
+                let rows = ParquetRows::new(file, features, fingerprint, extra);
+                Writer::Parquet(Box::new(rows.map_err(|error| broken(path, &error))?))
+            }
+        };
+        match &mut writer {
+            Writer::Csv(writer) => writer.write_record(&columns).map_err(|error| broken(path, &error))?,
+            Writer::Gzip(writer) => writer.write_record(&columns).map_err(|error| broken(path, &error))?,
+            Writer::Parquet(_) => {}
+        }
+        Ok(Self { path: path.to_path_buf(), partial, width: features.len(), rows: 0, writer })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    /// The row has another number of features than the file.
+    pub fn write(&mut self, row: &Row<'_>) -> Result<(), TrainError> {
+        assert_eq!(row.features.len(), self.width, "a row has a value for each feature");
+        self.rows += 1;
+        match &mut self.writer {
+            Writer::Csv(writer) => record(writer, row).map_err(|error| broken(&self.path, &error)),
+            Writer::Gzip(writer) => record(writer, row).map_err(|error| broken(&self.path, &error)),
+            Writer::Parquet(rows) => rows.push(row).map_err(|error| broken(&self.path, &error)),
+        }
+    }
+
+    /// Ends the file, gives it its name, and tells how many rows it has.
+    ///
+    /// # Errors
+    /// The file cannot be written or renamed.
+    pub fn finish(self) -> Result<u64, TrainError> {
+        let Self { path, partial, rows, writer, .. } = self;
+        let file = |doing| {
+            let path = path.clone();
+            move |source| TrainError::File { doing, path, source }
+        };
+        let ended: io::Result<BufWriter<File>> = match writer {
+            Writer::Csv(writer) => writer.into_inner().map_err(|error| io::Error::other(error.to_string())),
+            Writer::Gzip(writer) => {
+                writer.into_inner().map_err(|error| io::Error::other(error.to_string())).and_then(GzEncoder::finish)
+            }
+            Writer::Parquet(rows) => rows.finish().map_err(io::Error::other),
+        };
+        let mut written = ended.map_err(file("write"))?;
+        written.flush().map_err(file("write"))?;
+        written.get_ref().sync_all().map_err(file("write"))?;
+        fs::rename(&partial, &path).map_err(file("name"))?;
+        Ok(rows)
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::error::Error) -> TrainError {
+    TrainError::Format { doing: "write", path: path.to_path_buf(), reason: error.to_string() }
+}
+
+/// Writes one record: numbers in their shortest form that reads back the same, missing ones empty.
+fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<()> {
+    let mut integer = itoa::Buffer::new();
+    let mut float = ryu::Buffer::new();
+    writer.write_field(row.user_key)?;
+    writer.write_field(row.event_id)?;
+    writer.write_field(integer.format(row.partition))?;
+    writer.write_field(integer.format(row.offset))?;
+    writer.write_field(integer.format(row.occurred_at_us))?;
+    for &value in row.features.iter().chain([&row.label]) {
+        writer.write_field(if value.is_nan() { "" } else { float.format(value) })?;
+    }
+    writer.write_record(None::<&[u8]>)
+}
+
+/// The open row group, by column.
+struct ParquetRows {
+    writer: SerializedFileWriter<BufWriter<File>>,
+    user_keys: Vec<ByteArray>,
+    event_ids: Vec<ByteArray>,
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+    times: Vec<i64>,
+    features: Vec<Vec<f32>>,
+    labels: Vec<f32>,
+}
+
+impl ParquetRows {
+    fn new(
+        file: BufWriter<File>,
+        features: &[String],
+        fingerprint: &str,
+        extra: &[(String, String)],
+    ) -> parquet::errors::Result<Self> {
+        let names = serde_json::to_string(features).expect("names are written as JSON");
+        let own = [(metadata::FINGERPRINT, fingerprint), (metadata::FEATURES, names.as_str())];
+        let own = own.into_iter().chain(extra.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let pairs = own.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned())).collect();
+        let properties = WriterProperties::builder()
+            .set_compression(ParquetCompression::ZSTD(ZstdLevel::default()))
+            .set_key_value_metadata(Some(pairs))
+            .build();
+        Ok(Self {
+            writer: SerializedFileWriter::new(file, schema(features)?, Arc::new(properties))?,
+            user_keys: Vec::new(),
+            event_ids: Vec::new(),
+            partitions: Vec::new(),
+            offsets: Vec::new(),
+            times: Vec::new(),
+            features: vec![Vec::new(); features.len()],
+            labels: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, row: &Row<'_>) -> parquet::errors::Result<()> {
+        self.user_keys.push(row.user_key.into());
+        self.event_ids.push(row.event_id.into());
+        self.partitions.push(row.partition);
+        self.offsets.push(row.offset);
+        self.times.push(row.occurred_at_us);
+        for (column, &value) in self.features.iter_mut().zip(row.features) {
+            column.push(value);
+        }
+        self.labels.push(row.label);
+        if self.labels.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the open row group.
+    fn flush(&mut self) -> parquet::errors::Result<()> {
+        if self.labels.is_empty() {
+            return Ok(());
+        }
+        let mut group = self.writer.next_row_group()?;
+        column::<ByteArrayType>(&mut group, &mut self.user_keys)?;
+        column::<ByteArrayType>(&mut group, &mut self.event_ids)?;
+        column::<Int32Type>(&mut group, &mut self.partitions)?;
+        column::<Int64Type>(&mut group, &mut self.offsets)?;
+        column::<Int64Type>(&mut group, &mut self.times)?;
+        for values in &mut self.features {
+            column::<FloatType>(&mut group, values)?;
+        }
+        column::<FloatType>(&mut group, &mut self.labels)?;
+        group.close()?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> parquet::errors::Result<BufWriter<File>> {
+        self.flush()?;
+        self.writer.into_inner()
+    }
+}
+
+/// Writes the next column of a row group, and empties its values.
+fn column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, BufWriter<File>>,
+    values: &mut Vec<T::T>,
+) -> parquet::errors::Result<()> {
+    let mut writer = group.next_column()?.expect("the schema has a column for each list of values");
+    writer.typed::<T>().write_batch(values, None, None)?;
+    values.clear();
+    writer.close()
+}
+
+fn schema(features: &[String]) -> parquet::errors::Result<TypePtr> {
+    let field = |name: &str, physical, logical| {
+        let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
+        builder.with_logical_type(logical).build().map(Arc::new)
+    };
+    let [user_key, event_id, partition, offset, occurred_at] = POSITION;
+    let time = LogicalType::timestamp(true, TimeUnit::MICROS);
+    let mut fields = vec![
+        field(user_key, Physical::BYTE_ARRAY, Some(LogicalType::String))?,
+        field(event_id, Physical::BYTE_ARRAY, Some(LogicalType::String))?,
+        field(partition, Physical::INT32, None)?,
+        field(offset, Physical::INT64, None)?,
+        field(occurred_at, Physical::INT64, Some(time))?,
+    ];
+    for name in features.iter().map(String::as_str).chain([LABEL]) {
+        fields.push(field(name, Physical::FLOAT, None)?);
+    }
+    Type::group_type_builder("rows").with_fields(fields).build().map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::{ReadSpec, read};
+
+    #[test]
+    fn every_kind_of_file_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let features = ["a".to_owned(), "b".to_owned()];
+        let values = [[0.1, f32::NAN], [f32::INFINITY, -3.5], [1e-30, f32::NEG_INFINITY]];
+        for name in ["rows.csv", "rows.csv.gz", "rows.parquet"] {
+            let path = folder.path().join(name);
+            let mut file = RowFile::create(&path, &features, "f00d", &[("who".to_owned(), "me".to_owned())]).unwrap();
+            for (offset, features) in (0..).zip(&values) {
+                let (user_key, event_id) = ("ann, \"the\" first", "e1");
+                let label = (offset % 2) as f32;
+                let occurred_at_us = 1_700_000_000_000_000 + offset;
+                file.write(&Row { user_key, event_id, partition: 3, offset, occurred_at_us, features, label }).unwrap();
+            }
+            assert!(!path.exists());
+            assert_eq!(file.finish().unwrap(), 3);
+            let spec =
+                ReadSpec { label: "label".to_owned(), group: Some("user_key".to_owned()), ..ReadSpec::default() };
+            let data = read(&path, &spec).unwrap();
+            assert_eq!(data.features, features, "{name}");
+            assert_eq!(data.labels, [false, true, false]);
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&data.values), bits(values.as_flattened()), "{name}");
+            let times = data.times.unwrap();
+            assert_eq!(times[2] - times[0], 2.0);
+            assert!(data.groups.unwrap().iter().all(|group| group == "ann, \"the\" first"));
+            assert_eq!(data.fingerprint.as_deref(), name.ends_with("parquet").then_some("f00d"));
+        }
+    }
+
+    #[test]
+    fn several_row_groups_are_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[]).unwrap();
+        for offset in 0..=GROUP_ROWS as i64 {
+            let row = Row {
+                user_key: "u",
+                event_id: "e",
+                partition: 0,
+                offset,
+                occurred_at_us: offset,
+                features: &[offset as f32],
+                label: 0.0,
+            };
+            file.write(&row).unwrap();
+        }
+        file.finish().unwrap();
+        let data = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap();
+        assert_eq!((data.rows(), data.values[GROUP_ROWS]), (GROUP_ROWS + 1, GROUP_ROWS as f32));
+    }
+
+    #[test]
+    fn a_name_that_says_no_kind_and_a_name_twice_are_refused() {
+        let path = Path::new("rows.json");
+        assert!(matches!(RowFile::create(path, &[], "", &[]), Err(TrainError::Extension { .. })));
+        let features = ["offset".to_owned()];
+        let error = RowFile::create(Path::new("rows.csv"), &features, "", &[]).unwrap_err();
+        assert!(error.to_string().contains("found \"offset\" twice"), "{error}");
+    }
+}
