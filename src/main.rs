@@ -1,3 +1,5 @@
-//! The command line's entry.
+//! The program: see `aimpoint --help`, or the library's first page.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    aimpoint::cli::main()
+}

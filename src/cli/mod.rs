@@ -1,7 +1,128 @@
 //! The commands, one file each.
 //!
-//! Owns what a person types and reads: the arguments, tables and messages. Each command is a set of arguments and a
-//! `run` over them; the errors of the modules get their context here and their exit code in `main`.
+//! Owns what a person types and reads: the arguments, tables and messages, and the exit code of each failure. Results go
+//! to the standard output; logs and progress go to the standard error, progress only where somebody watches.
+
+mod check;
+mod demo;
+mod exit;
+mod export;
+mod files;
+mod load;
+mod reference;
+mod run;
+mod setup;
+mod synthetic;
+mod topics;
 
 /// Train: from a file of rows to an ONNX file.
 pub mod train;
+
+pub use exit::Exit;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Turns a clickstream into targeting decisions, exactly once
+#[derive(Debug, Parser)]
+#[command(name = "aimpoint", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged: a level, or target=level with commas between
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How logs are written
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people on a terminal, JSON in a pipe
+    #[default]
+    Auto,
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the whole pipeline at work on real data, without a broker
+    Demo(demo::DemoArgs),
+    /// Consume events and write decisions until told to stop
+    Run(run::RunArgs),
+    /// Check the configuration, the model and the topics without running
+    Check(check::CheckArgs),
+    /// Show the topics, and create those that are missing
+    Topics(topics::TopicsArgs),
+    /// Publish events to the clickstream, from files or made up
+    Load(load::LoadArgs),
+    /// Replay files of events and write feature rows with labels
+    Export(export::ExportArgs),
+    /// Train a small network on a file of rows
+    Train(train::TrainArgs),
+    /// Print a reference: configuration, features, expressions, metrics, exit codes
+    Reference(reference::ReferenceArgs),
+}
+
+/// Which configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override a key
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Parses the arguments, does what they ask, and says with which code to end.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli);
+    let outcome = match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Topics(args) => topics::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Reference(args) => reference::run(args),
+    };
+    match outcome {
+        Ok(()) => Exit::Clean.into(),
+        Err(error) => {
+            let exit = Exit::of(&error);
+            // Nothing is left to be done where the standard error is closed, too.
+            writeln!(std::io::stderr(), "aimpoint: {}", format!("{error:#}").trim_end()).unwrap_or_default();
+            exit.into()
+        }
+    }
+}
+
+/// Sends logs to the standard error.
+fn log(cli: &Cli) {
+    let quiet = !matches!(cli.command, Command::Run(_));
+    let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
+    let filter = cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok()).unwrap_or_else(|| default.to_owned());
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        writeln!(std::io::stderr(), "aimpoint: --log {filter}: {error}; logging {default}").unwrap_or_default();
+        EnvFilter::new(default)
+    });
+    let terminal = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    match cli.log_format {
+        LogFormat::Auto if terminal => subscriber.init(),
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Auto | LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+}

@@ -105,6 +105,7 @@ impl Config {
                 features: reader.list("feature"),
                 segments: reader.list("segment"),
                 decision: reader.section("decision"),
+                label: reader.optional("label"),
             },
         };
         reader.finish();

@@ -12,6 +12,6 @@ mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
-pub use pipeline::{Partition, Partitions, Pipeline, PipelineSpec};
+pub use pipeline::{FeatureRow, Partition, Partitions, Pipeline, PipelineSpec};
 pub use progress::{Counts, Progress};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

@@ -6,19 +6,20 @@
 
 use super::Counts;
 use crate::{
-    columns::Slot,
+    columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Record, RejectReason, Rejection,
+        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason, Rejection,
         TimeSpec, TooLate,
     },
-    expression::Scope,
+    expression::{Program, Scope},
     fault::Fault,
     inference::{FeatureMatrix, Model},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     state::{Store, Stores},
     targeting::{SegmentSpec, Segments},
+    training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,8 @@ pub struct PipelineSpec {
     pub segments: Vec<SegmentSpec>,
     /// `[decision]`
     pub decision: DecisionSpec,
+    /// `[label]`, which only an export compiles.
+    pub label: Option<LabelSpec>,
 }
 
 /// One held partition: its profiles and how far it has come.
@@ -160,6 +163,29 @@ pub struct Pipeline {
     batch: EventBatch,
     /// What each row was read from, for those that turn out too late for their user.
     raw: Raw,
+    label: Program,
+    outcome: Option<Slot>,
+    /// The features of the rows of an export.
+    matrix: FeatureMatrix,
+}
+
+/// A row of features as a model would have got it at that event, for an export.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureRow<'a> {
+    /// The user's key.
+    pub user: &'a str,
+    /// The hash of the user's key.
+    pub user_hash: u64,
+    /// The event's own id, empty where it has none.
+    pub event_id: &'a str,
+    /// Where the event came from.
+    pub position: Position,
+    /// When it happened.
+    pub time: EventTime,
+    /// Whether `[label]` takes it for the outcome.
+    pub is_outcome: bool,
+    /// The model's features.
+    pub features: &'a [f32],
 }
 
 /// The payloads of a batch's rows, kept only where a late event becomes a dead letter.
@@ -211,14 +237,22 @@ impl Pipeline {
             &mut scope,
             &mut faults,
         );
-        let score = scope.declare("score", crate::columns::Type::Double).unwrap_or_else(|| {
+        let score = scope.declare("score", Type::Double).unwrap_or_else(|| {
             faults.push(Fault::new("feature", "\"score\" is what the model says; choose another name"));
             Slot(0)
         });
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
         let constants = Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
-        let used: Vec<Slot> = profile.reads().chain(segments.reads()).collect();
+        let mut label = Program::default();
+        let outcome = spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
+            Ok(slot) => Some(slot),
+            Err(error) => {
+                faults.push(error.fault("label.where"));
+                None
+            }
+        });
+        let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if !faults.is_empty() {
             return Err(faults);
@@ -235,6 +269,9 @@ impl Pipeline {
             constants,
             batch: EventBatch::new(scope.columns()),
             raw: Raw::default(),
+            label,
+            outcome,
+            matrix: FeatureMatrix::default(),
         })
     }
 
@@ -309,6 +346,18 @@ impl Pipeline {
         }
     }
 
+    /// Forgets the open batch and gives the key of its first event's user, if there is one.
+    pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
+        key.clear();
+        let user = self.batch.users.first().copied();
+        if let Some(user) = user {
+            key.extend_from_slice(self.batch.columns.texts.bytes(user));
+        }
+        self.batch.clear();
+        self.raw.clear();
+        user.is_some()
+    }
+
     /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
     pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
         if self.batch.is_empty() {
@@ -324,6 +373,40 @@ impl Pipeline {
         }
         self.segments.run(&mut self.batch.columns, rows);
         self.emit(partitions, now, outbox, counts);
+        self.batch.clear();
+        self.raw.clear();
+    }
+
+    /// Takes the open batch through decoding and profiles only, and hands over the feature row of each event that counts.
+    pub fn rows(&mut self, partitions: &mut Partitions, counts: &mut Counts, mut visit: impl FnMut(&FeatureRow<'_>)) {
+        let rows = self.batch.len();
+        self.profile.process(&mut self.batch, partitions);
+        self.label.run(&mut self.batch.columns, rows);
+        let inputs: Vec<Slot> = self.features().iter().filter(|feature| feature.model).map(|it| it.slot).collect();
+        if self.matrix.width() != inputs.len() {
+            self.matrix = FeatureMatrix::new(inputs.len());
+        }
+        let all: Vec<u32> = (0..rows as u32).collect();
+        fill(&mut self.matrix, &self.batch, &inputs, &all);
+        for (row, applied) in self.profile.applied().iter().enumerate() {
+            counts.events += 1;
+            match applied {
+                Applied::Counted => counts.decisions += 1,
+                Applied::Duplicate => counts.duplicates += 1,
+                Applied::TooLate => counts.suppressed += 1,
+            }
+            if *applied == Applied::Counted {
+                visit(&FeatureRow {
+                    user: self.batch.columns.texts.get(self.batch.users[row]),
+                    user_hash: self.batch.user_hashes[row],
+                    event_id: self.batch.columns.texts.get(self.batch.event_ids[row]),
+                    position: self.batch.positions[row],
+                    time: self.batch.times[row],
+                    is_outcome: self.outcome.is_some_and(|slot| self.batch.columns.get(slot).bools()[row].holds()),
+                    features: self.matrix.row(row),
+                });
+            }
+        }
         self.batch.clear();
         self.raw.clear();
     }
@@ -410,14 +493,7 @@ impl Scoring {
         if self.rows.is_empty() {
             return;
         }
-        let width = self.inputs.len();
-        let values = self.matrix.reset(self.rows.len());
-        for (column, slot) in self.inputs.iter().enumerate() {
-            let input = batch.columns.get(*slot).doubles();
-            for (row, value) in self.rows.iter().zip(values[column..].iter_mut().step_by(width)) {
-                *value = input[*row as usize] as f32;
-            }
-        }
+        fill(&mut self.matrix, batch, &self.inputs, &self.rows);
         if let Err(error) = self.model.score(&self.matrix, &mut self.scores) {
             tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
             return;
@@ -425,6 +501,20 @@ impl Scoring {
         let scores = batch.columns.get_mut(score).doubles_mut();
         for (row, value) in self.rows.iter().zip(&self.scores) {
             scores[*row as usize] = (*value).into();
+        }
+    }
+}
+
+/// Makes a matrix of some rows of a batch.
+fn fill(matrix: &mut FeatureMatrix, batch: &EventBatch, inputs: &[Slot], rows: &[u32]) {
+    let width = inputs.len();
+    let values = matrix.reset(rows.len());
+    for (column, slot) in inputs.iter().enumerate() {
+        let input = batch.columns.get(*slot).doubles();
+        for (row, value) in rows.iter().zip(values[column..].iter_mut().step_by(width)) {
+            // A float that only a double holds is no value for a model: ±inf would reach it otherwise.
+            let narrow = input[*row as usize] as f32;
+            *value = if narrow.is_finite() { narrow } else { f32::NAN };
         }
     }
 }

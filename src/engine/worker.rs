@@ -12,6 +12,7 @@ use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress};
 use crate::{
     sink::{Outbox, Sink, SinkError},
     source::{Change, Source, SourceError},
+    telemetry::metrics,
 };
 use std::{
     sync::{
@@ -44,6 +45,8 @@ pub enum Delivery {
 /// How a worker paces itself.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
+    /// Its number among the workers of the process.
+    pub number: usize,
     /// The time from a transaction's first record to its commit.
     pub commit_interval: Duration,
     /// The largest batch.
@@ -112,6 +115,8 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     begun: bool,
     /// When the first record since the last commit was processed.
     opened_at: Option<Duration>,
+    /// When the last commit began.
+    committing_since: Duration,
     counts: Counts,
     progress: Progress,
 }
@@ -130,6 +135,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             sent: 0,
             begun: false,
             opened_at: None,
+            committing_since: Duration::ZERO,
             counts: Counts::default(),
             progress,
         }
@@ -162,6 +168,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             pipeline.take(record, partitions, outbox, counts);
         })?;
         if taken > 0 {
+            metrics::batch(taken);
             let now = self.clock.elapsed();
             self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
             self.opened_at.get_or_insert(now);
@@ -199,6 +206,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() {
             return Ok(());
         }
+        self.committing_since = self.clock.elapsed();
         match self.try_commit() {
             Ok(()) => {
                 self.settle();
@@ -238,6 +246,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.partitions.settle();
         self.progress.committed(&self.counts);
         self.progress.users(self.partitions.users());
+        let took = self.clock.elapsed().saturating_sub(self.committing_since);
+        metrics::record(&self.counts, took, &self.progress, self.settings.number);
         self.forget();
     }
 
@@ -256,6 +266,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for tries in 1.. {
             tracing::warn!(%error, tries, outputs = self.outbox.len(), "a transaction failed");
             self.progress.retried();
+            metrics::retried();
             if tries > TRIES_MAX {
                 return Err(EngineError::Commit { outputs: self.outbox.len(), tries, last: error });
             }

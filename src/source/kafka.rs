@@ -127,6 +127,25 @@ impl KafkaSource {
         Ok(Self { consumer, topic: settings.topic.clone() })
     }
 
+    /// Makes a consumer of these settings and drops it again.
+    ///
+    /// # Errors
+    /// [`SourceError::Settings`] when the client refuses a setting.
+    pub fn check_settings(client: &[(String, String)]) -> Result<(), SourceError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in client {
+            config.set(name, value);
+        }
+        config.set("group.id", "check");
+        let checked: Result<BaseConsumer, KafkaError> = config.create();
+        match checked {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(SourceError::Settings { brokers: "no broker".to_owned(), detail: error.to_string() })
+            }
+        }
+    }
+
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {

@@ -7,12 +7,14 @@
 //! it is fed raw feature values. Limits: rows are held in memory as floats, 4 bytes a value; labels are 0 or 1. Left
 //! out: other networks, which are trained elsewhere and come as ONNX files.
 
+mod label;
 mod network;
 mod onnx;
 mod read;
 mod rows;
 mod split;
 
+pub use label::{LabelSpec, Labeller};
 pub use network::{Epoch, Network};
 pub use onnx::{Identity, encode};
 pub use read::{Dataset, ReadSpec, read};

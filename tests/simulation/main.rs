@@ -109,7 +109,7 @@ fn worker(broker: &MemoryBroker) -> Worker<MemorySource, MemorySink, FakeClock> 
     let spec: PipelineSpec = toml::from_str(SPEC).expect("the specification is well formed");
     let pipeline = Pipeline::compile(&spec, "clicks").expect("the specification compiles");
     let (source, sink) = broker.join();
-    let settings = WorkerSettings { commit_interval: Duration::from_millis(20), batch_rows_max: 16 };
+    let settings = WorkerSettings { number: 0, commit_interval: Duration::from_millis(20), batch_rows_max: 16 };
     Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default())
 }
 

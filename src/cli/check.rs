@@ -1,0 +1,82 @@
+//! `aimpoint check`: everything that can be wrong before an event comes, without running.
+
+use super::{ConfigArgs, setup::Setup, topics};
+use crate::{
+    config::Config,
+    inference::Model,
+    sink::{Publisher, Topics},
+    source::KafkaSource,
+};
+use bytesize::ByteSize;
+use clap::Args;
+use std::{io::Write, time::Duration};
+
+/// Check the configuration, the model and the topics without running
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Leave the broker out
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(&args.config)?;
+    let pipeline = setup.pipeline(true)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "configuration   sound")?;
+
+    let config = &setup.config;
+    let features = pipeline.features();
+    let to_model = features.iter().filter(|feature| feature.model).count();
+    writeln!(out, "features        {}, {to_model} of them for the model; fingerprint {}", features.len(), pipeline.fingerprint())?;
+    for spec in &config.pipeline.features {
+        let what = match (&spec.aggregate, &spec.expression) {
+            (Some(aggregate), _) => {
+                let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
+                let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
+                aggregate.clone() + &parts.into_iter().flatten().collect::<String>()
+            }
+            (None, expression) => format!("= {}", expression.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")),
+        };
+        writeln!(out, "                {:<24} {what}", spec.name)?;
+    }
+    let (least, most) = pipeline.profile().profile_bytes();
+    let [least, most] = [least, most].map(|bytes| ByteSize::b(bytes as u64).display().si());
+    writeln!(out, "profile         {least} for a user with one event, {most} with an event in every tile")?;
+    let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
+    writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
+
+    match setup.model(&pipeline)? {
+        Some(model) => {
+            let info = model.info().clone();
+            setup.with_model(pipeline, Some(&model))?;
+            let crate::inference::ModelInfo { name, version, sha256, runtime, provider, features, .. } = info;
+            writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
+            writeln!(out, "                sha256 {sha256}")?;
+        }
+        None => writeln!(out, "model           none: decisions have no score")?,
+    }
+
+    check_clients(config)?;
+    for (name, value) in config.kafka.without_secrets().client_settings() {
+        writeln!(out, "kafka.client    {name} = {value}")?;
+    }
+    if args.offline {
+        writeln!(out, "topics          not looked at")?;
+    } else {
+        topics::check_for_run(config)?;
+        writeln!(out, "topics          all there, and they fit")?;
+    }
+    Ok(())
+}
+
+/// Makes a client of each kind, which refuses what it does not know; none of them connects.
+fn check_clients(config: &Config) -> anyhow::Result<()> {
+    let kafka = &config.kafka;
+    KafkaSource::check_settings(&kafka.consumer_settings())?;
+    Publisher::new(&kafka.brokers, &kafka.producer_settings(), &config.topics.clickstream, Duration::from_secs(5))?;
+    Topics::new(&kafka.brokers, &kafka.client_settings(), Duration::from_secs(5))?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `aimpoint reference`: what there is to be written and read, printed from the code itself.
+
+use super::Exit;
+use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES, telemetry::metrics};
+use clap::{Args, ValueEnum};
+use std::io::Write;
+
+/// Print a reference: configuration, features, expressions, metrics, exit codes
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReferenceArgs {
+    /// Of what
+    #[arg(value_enum)]
+    of: Subject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Every key of the configuration with its default
+    Config,
+    /// The aggregates that a feature may name
+    Features,
+    /// The fields and functions of expressions
+    Expressions,
+    /// Every metric
+    Metrics,
+    /// The exit codes
+    ExitCodes,
+}
+
+pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match args.of {
+        Subject::Config => write!(out, "{}", config::DEFAULTS)?,
+        Subject::Features => {
+            for aggregate in AGGREGATES {
+                writeln!(out, "{:<10}{}", aggregate.name, aggregate.meaning)?;
+                let keys = if aggregate.keys.is_empty() { "nothing".to_owned() } else { aggregate.keys.join(", ") };
+                writeln!(out, "          takes {keys}")?;
+            }
+        }
+        Subject::Expressions => {
+            writeln!(out, "fields")?;
+            for (name, ty, _) in CANONICAL {
+                writeln!(out, "  {name:<20}{ty}")?;
+            }
+            writeln!(out, "\nfunctions")?;
+            for function in FUNCTIONS {
+                writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
+            }
+        }
+        Subject::Metrics => {
+            for metric in metrics::ALL {
+                let labels = if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
+                writeln!(out, "{:<36}{:?}{labels}\n{:36}{}", metric.name, metric.kind, "", metric.help)?;
+            }
+        }
+        Subject::ExitCodes => {
+            for (exit, meaning) in Exit::ALL {
+                writeln!(out, "{:>3}  {meaning}", exit as u8)?;
+            }
+        }
+    }
+    Ok(())
+}

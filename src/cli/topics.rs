@@ -1,0 +1,126 @@
+//! `aimpoint topics`: what topics there are, whether they fit, and making those that are missing.
+
+use super::{ConfigArgs, setup::Setup, setup::block_on};
+use crate::{
+    config::Config,
+    sink::{TopicPlan, TopicState, Topics},
+};
+use clap::Args;
+use std::{io::Write, time::Duration};
+
+/// How long the cluster may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Show the topics, and create those that are missing
+#[derive(Args, Clone, Debug)]
+pub(super) struct TopicsArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Create the topics that are missing
+    #[arg(long)]
+    create: bool,
+}
+
+/// Topics that are absent or do not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub(super) struct Unfit(pub(super) Vec<String>);
+
+pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(&args.config)?;
+    let config = &setup.config;
+    let topics = client(config)?;
+    let mut out = std::io::stdout().lock();
+    let plans = plans(config);
+    let mut states = block_on(states(&topics, &plans))??;
+    if args.create {
+        // New topics join those that are there already, so that a user lies in the same partition of each.
+        let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
+        for (plan, state) in plans.iter().zip(&states) {
+            if state.is_none() {
+                let partitions = partitions.unwrap_or(plan.partitions);
+                block_on(topics.create(&TopicPlan { partitions, ..plan.clone() }))??;
+                writeln!(out, "created {} with {partitions} partitions", plan.name)?;
+            }
+        }
+        states = block_on(settled(&topics, &plans))??;
+    }
+    for (plan, state) in plans.iter().zip(&states) {
+        match state {
+            Some(state) => writeln!(out, "{:<32}{:>5} partitions", plan.name, state.partitions)?,
+            None => writeln!(out, "{:<32}absent", plan.name)?,
+        }
+    }
+    fit(&plans, &states)?;
+    Ok(())
+}
+
+/// Refuses to run on topics that are absent or do not fit.
+pub(super) fn check_for_run(config: &Config) -> anyhow::Result<()> {
+    let topics = client(config)?;
+    let plans = plans(config);
+    let states = block_on(states(&topics, &plans))??;
+    Ok(fit(&plans, &states)?)
+}
+
+fn client(config: &Config) -> anyhow::Result<Topics> {
+    Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
+}
+
+/// The topics that a configuration names, the input first.
+fn plans(config: &Config) -> Vec<TopicPlan> {
+    [&config.topics.clickstream, &config.topics.decisions, &config.topics.dead_letter]
+        .into_iter()
+        .map(|name| TopicPlan {
+            name: name.clone(),
+            partitions: config.topics.partitions,
+            replication: config.topics.replication,
+            settings: Vec::new(),
+        })
+        .collect()
+}
+
+async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
+    let mut states = Vec::with_capacity(plans.len());
+    for plan in plans {
+        states.push(topics.state(&plan.name).await?);
+    }
+    Ok(states)
+}
+
+/// The states once every broker knows of the new topics, or at the deadline.
+async fn settled(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
+    let start = std::time::Instant::now();
+    loop {
+        let states = states(topics, plans).await?;
+        if states.iter().all(Option::is_some) || start.elapsed() > DEADLINE {
+            return Ok(states);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
+    let mut faults = Vec::new();
+    for (plan, state) in plans.iter().zip(states) {
+        if state.is_none() {
+            faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
+        }
+    }
+    if let [Some(input), Some(decisions), _] = states {
+        if input.partitions != decisions.partitions {
+            faults.push(format!(
+                "{:?} has {} partitions and {:?} has {}; give both the same number, so that a user's events and decisions \
+                 lie in partitions of one number",
+                plans[0].name, input.partitions, plans[1].name, decisions.partitions
+            ));
+        }
+        if input.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+            faults.push(format!(
+                "{:?} is compacted, and profiles are rebuilt from all of its records; set its cleanup.policy to delete",
+                plans[0].name
+            ));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
+}
