@@ -30,7 +30,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let config = &setup.config;
     let features = pipeline.features();
     let to_model = features.iter().filter(|feature| feature.model).count();
-    writeln!(out, "features        {}, {to_model} of them for the model; fingerprint {}", features.len(), pipeline.fingerprint())?;
+    writeln!(
+        out,
+        "features        {}, {to_model} of them for the model; fingerprint {}",
+        features.len(),
+        pipeline.fingerprint()
+    )?;
     for spec in &config.pipeline.features {
         let what = match (&spec.aggregate, &spec.expression) {
             (Some(aggregate), _) => {
@@ -38,7 +43,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
                 let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
                 aggregate.clone() + &parts.into_iter().flatten().collect::<String>()
             }
-            (None, expression) => format!("= {}", expression.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")),
+            (None, expression) => format!(
+                "= {}",
+                expression.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+            ),
         };
         writeln!(out, "                {:<24} {what}", spec.name)?;
     }

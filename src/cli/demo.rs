@@ -1,5 +1,320 @@
+//! `aimpoint demo`: the whole pipeline on real purchases, with a broker inside the process.
+//!
+//! Owns the order of the show and what it prints. The pipeline, its configuration, its model and its data are the real
+//! ones; the broker is librdkafka's mock cluster. First all but the last events are published and worked off as fast as
+//! they go, then the last ones come one by one at a steady pace, and each is timed until its decision is read.
+
+mod report;
+
+use super::{ConfigArgs, files, setup::Setup};
+use crate::{
+    engine::{Counts, Fleet, Partition, Partitions, Stop},
+    evaluation::Prediction,
+    event::Record,
+    inference::Runtime,
+    sink::{EmbeddedBroker, Outbox, Publisher},
+    source::Reader,
+    training::Labeller,
+};
+use anyhow::Context;
 use clap::Args;
-/// x
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Partitions of each topic: the embedded broker keeps about 5 MB of each, and all decisions take some 40 MB.
+const PARTITIONS: i32 = 12;
+
+/// How many events come one by one at the end, and how many a second.
+const PACED_EVENTS: usize = 2_000;
+const PACED_RATE: f64 = 500.0;
+
+/// From here on nobody has learned from the data; the shipped model was trained on what came before.
+const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
+
+/// Without a further decision for this long, something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The files that make the demo, so that the program needs nothing beside it.
+const FILES: [(&str, &[u8]); 3] = [
+    ("aimpoint.toml", include_bytes!("../../deploy/demo/aimpoint.toml")),
+    ("model.onnx", include_bytes!("../../deploy/demo/model.onnx")),
+    ("cdnow.jsonl.gz", include_bytes!("../../deploy/demo/cdnow.jsonl.gz")),
+];
+
+/// Watch the whole pipeline at work on real data, without a broker
 #[derive(Args, Clone, Debug)]
-pub(super) struct DemoArgs {}
-pub(super) fn run(_: &DemoArgs) -> anyhow::Result<()> { Ok(()) }
+pub(super) struct DemoArgs {
+    /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use in place of those in the program
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Override a key
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// What is read of a decision.
+#[derive(Debug, Deserialize)]
+struct Seen {
+    trigger_event_id: String,
+    score: SeenScore,
+    segments: Vec<SeenSegment>,
+    #[serde(skip)]
+    payload: Vec<u8>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SeenScore {
+    raw: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SeenSegment {
+    id: String,
+}
+
+/// All that the show has to report.
+struct Outcome {
+    counts: Counts,
+    bulk_events: usize,
+    bulk_time: Duration,
+    latency: Histogram<u64>,
+    decisions: Vec<Seen>,
+}
+
+/// An event as it was published.
+struct Line {
+    key: Option<Vec<u8>>,
+    payload: Vec<u8>,
+    id: String,
+}
+
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let folder = match &args.data {
+        Some(folder) => folder.clone(),
+        None => unpack().context("unpack the demo's files")?,
+    };
+    let outcome = show(args, &folder);
+    if args.data.is_none() {
+        // What is left in the system's temporary folder is harmless, and the show is what counts.
+        std::fs::remove_dir_all(&folder).unwrap_or_default();
+    }
+    outcome
+}
+
+fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
+    let topics = ["clickstream", "decisions", "dead-letter"];
+    let broker = EmbeddedBroker::start(&topics.map(|name| (name, PARTITIONS)))?;
+    let sets = [vec![format!("kafka.brokers={:?}", broker.brokers())], args.sets.clone()].concat();
+    let setup = Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })?;
+    let mut out = std::io::stdout().lock();
+
+    writeln!(
+        out,
+        "Aimpoint {}: who of a music shop's customers buys again within thirty days?\n",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    let runtime = Runtime::load(setup.config.inference.onnxruntime.as_deref())?;
+    writeln!(out, "ONNX Runtime {} from {}", runtime.version(), runtime.library().display())?;
+    let data = folder.join("cdnow.jsonl.gz");
+    let lines = read(&setup, &data)?;
+    let (truth, unripe) = label(&setup, &data)?;
+    writeln!(
+        out,
+        "{} real purchases of 1997 and 1998 (deploy/demo/DATA.md), broker in this process, {} workers\n",
+        lines.len(),
+        setup.config.engine.worker_count()
+    )?;
+
+    let outcome = play(&setup, lines)?;
+    report::print(&mut out, &outcome)?;
+    let predictions: Vec<Prediction> = outcome
+        .decisions
+        .iter()
+        .filter_map(|it| Some(Prediction { probability: it.score.raw?, label: *truth.get(&it.trigger_event_id)? }))
+        .collect();
+    report::effect(&mut out, &predictions, unripe)?;
+    report::next(&mut out)?;
+    Ok(())
+}
+
+/// Writes the demo's files into a folder of their own.
+fn unpack() -> std::io::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("aimpoint-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    for (name, content) in FILES {
+        std::fs::write(folder.join(name), content)?;
+    }
+    Ok(folder)
+}
+
+/// Reads the events with their keys.
+fn read(setup: &Setup, path: &Path) -> anyhow::Result<Vec<Line>> {
+    #[derive(Deserialize)]
+    struct Id {
+        event_id: String,
+    }
+    let mut keys = super::load::Keys::new(setup.pipeline(false)?);
+    let mut lines = Vec::new();
+    files::each_line(path, |line| {
+        let id = serde_json::from_slice::<Id>(line).map(|it| it.event_id).unwrap_or_default();
+        lines.push(Line { key: keys.of(line).map(<[u8]>::to_vec), payload: line.to_vec(), id });
+        anyhow::Ok(true)
+    })?;
+    Ok(lines)
+}
+
+/// What became of each event that the model has never seen: its id, and whether the outcome followed. Also how many there
+/// are of which nobody can know yet.
+fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, usize)> {
+    let mut pipeline = setup.pipeline(true)?;
+    let spec = setup.config.pipeline.label.as_ref().context("the demo's configuration has a [label]")?;
+    let unseen_from = UNSEEN_FROM.parse::<jiff::Timestamp>()?.as_microsecond();
+    let mut labeller = Labeller::new(spec.within);
+    let mut partitions = Partitions::default();
+    partitions.insert(0, Partition::new(0, 0, None));
+    let (mut outbox, mut counts, mut offset) = (Outbox::default(), Counts::default(), 0);
+    files::each_line(path, |line| {
+        let record = Record { offset, payload: Some(line), ..Record::default() };
+        pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        offset += 1;
+        anyhow::Ok(true)
+    })?;
+    pipeline.rows(&mut partitions, &mut counts, |row| {
+        labeller.push(row.user_hash, row.time.0, row.is_outcome, (row.event_id.to_owned(), row.time.0));
+    });
+    let mut truth = HashMap::new();
+    while let Some(((id, time), label)) = labeller.ripe(None, 0) {
+        if time >= unseen_from {
+            truth.insert(id, label);
+        }
+    }
+    Ok((truth, labeller.unripe()))
+}
+
+/// Publishes, runs the workers, and reads what they decide.
+fn play(setup: &Setup, lines: Vec<Line>) -> anyhow::Result<Outcome> {
+    let kafka = &setup.config.kafka;
+    let topics = &setup.config.topics;
+    let total = lines.len();
+    let bulk_events = total.saturating_sub(PACED_EVENTS);
+    let bar = ProgressBar::new(total as u64).with_style(
+        ProgressStyle::with_template("{msg:<22} {wide_bar} {human_pos} of {human_len}  {elapsed}")
+            .expect("the template is well-formed"),
+    );
+    let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
+    bar.set_message("publishing");
+    for line in &lines[..bulk_events] {
+        publisher.publish(line.key.as_deref(), Some(&line.payload))?;
+        bar.inc(1);
+    }
+    publisher.finish()?;
+    bar.reset();
+    bar.set_message("joining the group");
+
+    let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
+    let (workers, accounts) = setup.workers()?;
+    let mut fleet = Fleet::start(workers, accounts, Stop::default())?;
+    let mut watch = Watch {
+        reader,
+        decisions: Vec::new(),
+        sent: HashMap::new(),
+        latency: Histogram::new_with_bounds(1, 60_000_000, 3)?,
+        first: None,
+        last: Instant::now(),
+    };
+
+    bar.set_message("deciding");
+    while outcomes(&fleet) < bulk_events as u64 || watch.decisions.len() < fleet.counts().decisions as usize {
+        watch.look(Duration::from_millis(20))?;
+        bar.set_position(watch.decisions.len() as u64);
+        watch.be_patient(&mut fleet)?;
+    }
+    let bulk_time = watch.first.map_or(Duration::ZERO, |first| watch.last.duration_since(first));
+
+    bar.set_message("one by one");
+    let start = Instant::now();
+    for (number, line) in lines[bulk_events..].iter().enumerate() {
+        let due = Duration::from_secs_f64(number as f64 / PACED_RATE);
+        while start.elapsed() < due {
+            publisher.serve();
+            watch.look(Duration::from_micros(200))?;
+        }
+        // From the moment when it was due: a sender that falls behind must not make the numbers better.
+        watch.sent.insert(line.id.clone(), start + due);
+        publisher.publish(line.key.as_deref(), Some(&line.payload))?;
+        publisher.serve();
+        bar.set_position(watch.decisions.len() as u64);
+    }
+    publisher.finish()?;
+    watch.last = Instant::now();
+    while outcomes(&fleet) < total as u64 || watch.decisions.len() < fleet.counts().decisions as usize {
+        watch.look(Duration::from_millis(5))?;
+        bar.set_position(watch.decisions.len() as u64);
+        watch.be_patient(&mut fleet)?;
+    }
+    let counts = fleet.counts();
+    fleet.join(setup.config.engine.shutdown_deadline)?;
+    bar.finish_and_clear();
+    Ok(Outcome { counts, bulk_events, bulk_time, latency: watch.latency, decisions: watch.decisions })
+}
+
+/// How many events have come to their end.
+fn outcomes(fleet: &Fleet) -> u64 {
+    fleet.counts().events
+}
+
+/// Reads decisions and times them.
+struct Watch {
+    reader: Reader,
+    decisions: Vec<Seen>,
+    /// When the events that are timed were due.
+    sent: HashMap<String, Instant>,
+    /// In microseconds.
+    latency: Histogram<u64>,
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl Watch {
+    fn look(&mut self, wait: Duration) -> anyhow::Result<()> {
+        let Self { reader, decisions, sent, latency, first, last } = self;
+        let mut unreadable = None;
+        reader.poll(wait, |_, record| {
+            let now = Instant::now();
+            first.get_or_insert(now);
+            *last = now;
+            let payload = record.payload.unwrap_or_default();
+            match serde_json::from_slice::<Seen>(payload) {
+                Ok(mut seen) => {
+                    if let Some(due) = sent.remove(&seen.trigger_event_id) {
+                        latency.saturating_record(now.duration_since(due).as_micros() as u64);
+                    }
+                    seen.payload = payload.to_vec();
+                    decisions.push(seen);
+                }
+                Err(error) => unreadable = Some(error),
+            }
+        })?;
+        match unreadable {
+            Some(error) => Err(error).context("read a decision"),
+            None => Ok(()),
+        }
+    }
+
+    fn be_patient(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
+        if fleet.wait(Duration::ZERO)? || self.last.elapsed() > PATIENCE {
+            anyhow::bail!(
+                "no further decision for {}; try again with --log debug",
+                humantime::format_duration(PATIENCE)
+            );
+        }
+        Ok(())
+    }
+}

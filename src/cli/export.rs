@@ -113,7 +113,8 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
             }
             Ok(true)
         };
-        files::each_line::<anyhow::Error>(file, |line| step(Some(line))).with_context(|| format!("replay {}", file.display()))?;
+        files::each_line::<anyhow::Error>(file, |line| step(Some(line)))
+            .with_context(|| format!("replay {}", file.display()))?;
         step(None)?;
     }
     write(&mut labeller, until)?;

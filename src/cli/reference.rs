@@ -50,7 +50,8 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
         }
         Subject::Metrics => {
             for metric in metrics::ALL {
-                let labels = if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
+                let labels =
+                    if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
                 writeln!(out, "{:<36}{:?}{labels}\n{:36}{}", metric.name, metric.kind, "", metric.help)?;
             }
         }

@@ -61,9 +61,8 @@ impl Setup {
         for number in 0..config.engine.worker_count() {
             let pipeline = self.with_model(self.pipeline(false)?, model.as_ref())?;
             let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
-            let client = |settings: Vec<(String, String)>| {
-                [vec![("client.id".to_owned(), id.clone())], settings].concat()
-            };
+            let client =
+                |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
             let source = KafkaSource::subscribe(&KafkaSourceSettings {
                 brokers: config.kafka.brokers.clone(),
                 group: config.group().to_owned(),

@@ -182,15 +182,18 @@ fn find(root: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
         let fits = |name: &str| {
             rest.strip_prefix(name).filter(|after| after.is_empty() || after.starts_with('.') || after.starts_with('['))
         };
-        let Some((name, value)) =
-            table.iter().filter(|(name, _)| fits(name.get_ref()).is_some()).max_by_key(|(name, _)| name.get_ref().len())
+        let Some((name, value)) = table
+            .iter()
+            .filter(|(name, _)| fits(name.get_ref()).is_some())
+            .max_by_key(|(name, _)| name.get_ref().len())
         else {
             return found;
         };
         rest = fits(name.get_ref()).unwrap_or_default();
         let mut value = value;
         while let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            let Some(element) = index.parse().ok().and_then(|index: usize| value.get_ref().as_array()?.get(index)) else {
+            let Some(element) = index.parse().ok().and_then(|index: usize| value.get_ref().as_array()?.get(index))
+            else {
                 break;
             };
             (value, rest) = (element, after);
@@ -231,7 +234,8 @@ impl Reader<'_> {
         let Some(value) = self.root.get(name).cloned() else { return Vec::new() };
         let DeValue::Array(elements) = value.into_inner() else {
             self.faults.push(
-                Fault::new(name, format!("{name} is a list")).hint(format!("write [[{name}]] with two brackets for each")),
+                Fault::new(name, format!("{name} is a list"))
+                    .hint(format!("write [[{name}]] with two brackets for each")),
             );
             return Vec::new();
         };
@@ -273,10 +277,9 @@ fn key_at(value: &Spanned<DeValue<'_>>, at: &Range<usize>, key: &str) -> Option<
             let key = format!("{key}.{}", name.get_ref());
             key_at(value, at, &key).or_else(|| (holds(name.span()) || holds(value.span())).then_some(key))
         }),
-        DeValue::Array(array) => array
-            .iter()
-            .enumerate()
-            .find_map(|(index, value)| key_at(value, at, &format!("{key}[{index}]"))),
+        DeValue::Array(array) => {
+            array.iter().enumerate().find_map(|(index, value)| key_at(value, at, &format!("{key}[{index}]")))
+        }
         _ => None,
     }
 }

@@ -147,15 +147,21 @@ impl KafkaSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if self.brokers.trim().is_empty() {
             faults.push(
-                Fault::new("kafka.brokers", "no broker is named").hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
+                Fault::new("kafka.brokers", "no broker is named")
+                    .hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
             );
         }
-        for (section, settings) in [("client", &self.client), ("consumer", &self.consumer), ("producer", &self.producer)] {
+        for (section, settings) in
+            [("client", &self.client), ("consumer", &self.consumer), ("producer", &self.producer)]
+        {
             for name in settings.keys() {
                 if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| refused == name) {
                     faults.push(
-                        Fault::new(format!("kafka.{section}.{name}"), format!("{name:?} carries the guarantees and cannot be set"))
-                            .hint(*instead),
+                        Fault::new(
+                            format!("kafka.{section}.{name}"),
+                            format!("{name:?} carries the guarantees and cannot be set"),
+                        )
+                        .hint(*instead),
                     );
                 }
             }
@@ -311,5 +317,6 @@ fn is_topic(name: &str) -> bool {
 }
 
 fn name_fault(key: &str, name: &str) -> Fault {
-    Fault::new(key, format!("{name:?} is no name that Kafka takes")).hint("use 1 to 200 letters, digits, '.', '_' and '-'")
+    Fault::new(key, format!("{name:?} is no name that Kafka takes"))
+        .hint("use 1 to 200 letters, digits, '.', '_' and '-'")
 }

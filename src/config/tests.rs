@@ -58,15 +58,17 @@ were = \"true\"
 #[test]
 fn a_setting_that_carries_the_guarantees_is_refused_by_name() {
     let told = load("[kafka.consumer]\n\"group.id\" = \"x\"\n", &[], &[]).expect_err("group.id is refused");
-    assert!(told.contains("aimpoint.toml:2:14: kafka.consumer.group.id: \"group.id\" carries the guarantees"), "{told}");
+    assert!(
+        told.contains("aimpoint.toml:2:14: kafka.consumer.group.id: \"group.id\" carries the guarantees"),
+        "{told}"
+    );
     assert!(told.contains("set app.name"), "{told}");
 }
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let text = "[commit]\ninterval = \"100ms\"\n[engine]\nworkers = 1\n";
-    let environment =
-        [("AIMPOINT__COMMIT__INTERVAL", "50ms"), ("AIMPOINT__ENGINE__WORKERS", "3"), ("PATH", "/bin")];
+    let environment = [("AIMPOINT__COMMIT__INTERVAL", "50ms"), ("AIMPOINT__ENGINE__WORKERS", "3"), ("PATH", "/bin")];
     let config = load(text, &environment, &["commit.interval=10ms", "kafka.brokers=a:1,b:2"]).unwrap();
     assert_eq!(config.commit.interval.as_millis(), 10);
     assert_eq!((config.engine.workers, config.kafka.brokers.as_str()), (3, "a:1,b:2"));
@@ -79,10 +81,12 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn settings_of_the_client_come_from_the_environment_and_secrets_are_not_shown() {
-    let environment = [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "hush"), ("AIMPOINT__KAFKA__CONSUMER__FETCH_MIN_BYTES", "7")];
+    let environment =
+        [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "hush"), ("AIMPOINT__KAFKA__CONSUMER__FETCH_MIN_BYTES", "7")];
     let config = load("[kafka.client]\n\"security.protocol\" = \"SASL_PLAINTEXT\"\n", &environment, &[]).unwrap();
     let settings = config.kafka.consumer_settings();
-    for (name, value) in [("sasl.password", "hush"), ("fetch.min.bytes", "7"), ("security.protocol", "SASL_PLAINTEXT")] {
+    for (name, value) in [("sasl.password", "hush"), ("fetch.min.bytes", "7"), ("security.protocol", "SASL_PLAINTEXT")]
+    {
         assert!(settings.contains(&(name.to_owned(), value.to_owned())), "{name} in {settings:?}");
     }
     let shown = format!("{:?}", config.kafka.without_secrets());

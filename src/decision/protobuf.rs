@@ -4,11 +4,7 @@
 //! The field numbers are those of `decision.proto`, and a test reads the bytes back with prost.
 
 use super::{Constants, Decision, Status, write_id};
-use crate::{
-    event::EventTime,
-    proto::v1,
-    targeting::Segment,
-};
+use crate::{event::EventTime, proto::v1, targeting::Segment};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
@@ -40,8 +36,7 @@ impl Template {
             ..v1::Decision::default()
         };
         let alone = |segment: &Segment| {
-            let segment =
-                v1::Segment { id: segment.id.clone(), name: segment.name.clone(), segtax: segment.segtax };
+            let segment = v1::Segment { id: segment.id.clone(), name: segment.name.clone(), segtax: segment.segtax };
             v1::Decision { segments: vec![segment], ..v1::Decision::default() }.encode_to_vec()
         };
         Self {
@@ -85,9 +80,13 @@ impl Template {
         let position = decision.position;
         let partition = position.partition as u64;
         let offset = position.offset as u64;
-        let inner = 1 + encoded_len_varint(self.topic.len() as u64) + self.topic.len()
-            + 1 + encoded_len_varint(partition)
-            + 1 + encoded_len_varint(offset);
+        let inner = 1
+            + encoded_len_varint(self.topic.len() as u64)
+            + self.topic.len()
+            + 1
+            + encoded_len_varint(partition)
+            + 1
+            + encoded_len_varint(offset);
         encode_key(10, WireType::LengthDelimited, to);
         encode_varint(inner as u64, to);
         bytes(1, self.topic.as_bytes(), to);

@@ -94,6 +94,9 @@ impl Fleet {
     }
 
     /// Waits until a worker has ended or `timeout` is over; says whether one has.
+    ///
+    /// # Errors
+    /// Why it ended, if not in order.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, FleetError> {
         match self.ended.recv_timeout(timeout) {
             Ok(worker) => self.collect(worker).map(|()| true),

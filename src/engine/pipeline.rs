@@ -9,8 +9,8 @@ use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason, Rejection,
-        TimeSpec, TooLate,
+        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason,
+        Rejection, TimeSpec, TooLate,
     },
     expression::{Program, Scope},
     fault::Fault,
@@ -242,16 +242,18 @@ impl Pipeline {
             Slot(0)
         });
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
-        let constants = Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
+        let constants =
+            Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
         let mut label = Program::default();
-        let outcome = spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
-            Ok(slot) => Some(slot),
-            Err(error) => {
-                faults.push(error.fault("label.where"));
-                None
-            }
-        });
+        let outcome =
+            spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
+                Ok(slot) => Some(slot),
+                Err(error) => {
+                    faults.push(error.fault("label.where"));
+                    None
+                }
+            });
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if !faults.is_empty() {

@@ -161,7 +161,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     pub fn turn(&mut self) -> Result<(), EngineError> {
         let wait = match self.opened_at {
             None => IDLE_WAIT,
-            Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()).min(IDLE_WAIT),
+            Some(opened) => {
+                (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()).min(IDLE_WAIT)
+            }
         };
         let Self { source, pipeline, partitions, outbox, counts, .. } = self;
         let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {

@@ -99,7 +99,8 @@ impl Row<'_> {
                 if *role == Role::OccurredAt && micros.is_some() {
                     self.time = micros;
                 }
-                if let (Some(micros), Some(Column::Int(values))) = (micros, slot.map(|slot| self.columns.get_mut(slot))) {
+                if let (Some(micros), Some(Column::Int(values))) = (micros, slot.map(|slot| self.columns.get_mut(slot)))
+                {
                     values[self.index] = micros;
                 }
                 micros.is_none().then_some("a time: a number, or text such as 2026-01-31T12:00:00Z")
@@ -144,7 +145,8 @@ impl Row<'_> {
 
     fn put_int(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
         // Beyond 2^53 a float is no exact integer any more.
-        let whole = |value: f64| (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64);
+        let whole =
+            |value: f64| (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64);
         let value = match value {
             Scalar::Int(value) => Some(value),
             Scalar::Float(value) => whole(value),

@@ -217,8 +217,11 @@ impl Fields {
         for (index, spec) in extra.iter().enumerate() {
             if input.format == InputFormat::Protobuf && !spec.path.starts_with("properties.") {
                 faults.push(
-                    Fault::new(format!("field[{index}].path"), format!("a Protobuf event has no {:?} of one's own", spec.path))
-                        .hint("a field of your own stands in properties, such as properties.color"),
+                    Fault::new(
+                        format!("field[{index}].path"),
+                        format!("a Protobuf event has no {:?} of one's own", spec.path),
+                    )
+                    .hint("a field of your own stands in properties, such as properties.color"),
                 );
             }
             match scope.declare(&spec.name, spec.ty) {

@@ -103,14 +103,14 @@ pub enum ModelError {
     },
     /// There is no output with a score a row.
     #[error(
-        "load model {}: expected a float32 output {wanted} of shape [rows], [rows, 1] or [rows, 2], found {found}; \
+        "load model {}: expected a float32 output{wanted} of shape [rows], [rows, 1] or [rows, 2], found {found}; \
          name another under model.output, and export classifiers without ZipMap",
         path.display()
     )]
     Output {
         /// The file.
         path: PathBuf,
-        /// The output that was asked for, in quotes; empty for the first float one.
+        /// The output that was asked for, in quotes after a space; empty for the first float one.
         wanted: String,
         /// The outputs that the model has.
         found: String,

@@ -167,7 +167,11 @@ impl Runtime {
             LoadDynamicError::BadVersion { version_str, path } => {
                 RuntimeError::TooOld { path, version: version_str, least: ort::MINOR_VERSION }
             }
-            LoadDynamicError::Dlopen { error, path } => RuntimeError::Unloadable { path, reason: error.to_string() },
+            LoadDynamicError::Dlopen { error, path } => {
+                // The loader's own words stand in the source; the error itself says no more than `dlopen failed`.
+                let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                RuntimeError::Unloadable { path, reason }
+            }
             error => RuntimeError::Unloadable { path: path.to_path_buf(), reason: error.to_string() },
         })?;
         let start = |error: ort::Error| RuntimeError::Start { path: path.to_path_buf(), reason: error.to_string() };
@@ -466,7 +470,7 @@ fn choose_output(path: &Path, outputs: &[Outlet], wanted: Option<&str>) -> Resul
     };
     found.map(|output| output.name().to_owned()).ok_or_else(|| ModelError::Output {
         path: path.to_path_buf(),
-        wanted: wanted.map(|name| format!("{name:?}")).unwrap_or_default(),
+        wanted: wanted.map(|name| format!(" {name:?}")).unwrap_or_default(),
         found: describe(outputs),
     })
 }
@@ -506,6 +510,7 @@ mod tests {
         let error = Runtime::open(&path).unwrap_err();
         assert!(matches!(&error, RuntimeError::Unloadable { path: found, .. } if *found == path), "{error}");
         assert!(error.to_string().contains("run make onnxruntime or set ORT_DYLIB_PATH"), "{error}");
+        assert!(error.to_string().contains("found: /"), "the loader's words name the file: {error}");
     }
 
     #[test]

@@ -40,9 +40,17 @@ pub const AGGREGATES: [AggregateDoc; 10] = [
         meaning: "seconds since the newest earlier event, the present one not counted; NaN without any, or none within \
                   window; 0 where that event's time is not past",
     },
-    AggregateDoc { name: "age", keys: &[], meaning: "seconds since the user's first event, by time of arrival; 0 at it" },
+    AggregateDoc {
+        name: "age",
+        keys: &[],
+        meaning: "seconds since the user's first event, by time of arrival; 0 at it",
+    },
     AggregateDoc { name: "hour", keys: &[], meaning: "the hour of day of the event in UTC, 0 to 23" },
-    AggregateDoc { name: "weekday", keys: &[], meaning: "the day of the week of the event in UTC, Monday is 1, Sunday 7" },
+    AggregateDoc {
+        name: "weekday",
+        keys: &[],
+        meaning: "the day of the week of the event in UTC, Monday is 1, Sunday 7",
+    },
 ];
 
 /// One number about a user.
@@ -111,14 +119,23 @@ impl Plan {
                         None
                     }
                     (Some(_), Some(_)) => {
-                        faults.push(Fault::new(key("expression"), "a feature has an aggregate or an expression, not both"));
+                        faults.push(Fault::new(
+                            key("expression"),
+                            "a feature has an aggregate or an expression, not both",
+                        ));
                         None
                     }
                     (None, None) => {
                         let names: Vec<&str> = AGGREGATES.iter().map(|it| it.name).collect();
                         faults.push(
-                            Fault::new(key("aggregate"), format!("feature {:?} says neither what it counts nor what it is derived from", spec.name))
-                                .hint(format!("set aggregate to one of {}, or give an expression", names.join(", "))),
+                            Fault::new(
+                                key("aggregate"),
+                                format!(
+                                    "feature {:?} says neither what it counts nor what it is derived from",
+                                    spec.name
+                                ),
+                            )
+                            .hint(format!("set aggregate to one of {}, or give an expression", names.join(", "))),
                         );
                         None
                     }
@@ -179,7 +196,8 @@ impl Plan {
         let before = faults.len();
         let filters = !matches!(aggregate, "age" | "hour" | "weekday");
         for name in given(spec) {
-            if !doc.keys.contains(&name.as_str()) && !(name == "where" && filters) {
+            let is_taken = doc.keys.contains(&name.as_str()) || (name == "where" && filters);
+            if !is_taken {
                 let all: Vec<&str> = filters.then_some("where").into_iter().chain(doc.keys.iter().copied()).collect();
                 let takes = if all.is_empty() { "no key of its own".to_owned() } else { all.join(", ") };
                 faults.push(
@@ -188,13 +206,14 @@ impl Plan {
                 );
             }
         }
-        let condition = spec.filter.as_ref().and_then(|source| match self.before.add(scope, source, Some(Type::Bool)) {
-            Ok(slot) => Some(position(&mut self.conditions, slot)),
-            Err(error) => {
-                faults.push(error.fault(key("where")));
-                None
-            }
-        });
+        let condition =
+            spec.filter.as_ref().and_then(|source| match self.before.add(scope, source, Some(Type::Bool)) {
+                Ok(slot) => Some(position(&mut self.conditions, slot)),
+                Err(error) => {
+                    faults.push(error.fault(key("where")));
+                    None
+                }
+            });
         let value = self.value(doc, spec, scope, key, faults);
         let window = window(doc, spec).map_err(|fault| faults.push(at(key, fault))).ok().flatten();
         if faults.len() > before {
@@ -266,8 +285,11 @@ impl Plan {
                 let ty = scope.type_of(slot);
                 if ty == Type::String {
                     faults.push(
-                        Fault::new(key("value"), format!("the aggregate {:?} takes numbers, and this is a string", doc.name))
-                            .hint("compare it, as in value = 'currency == \"USD\"', or read it with double(…)"),
+                        Fault::new(
+                            key("value"),
+                            format!("the aggregate {:?} takes numbers, and this is a string", doc.name),
+                        )
+                        .hint("compare it, as in value = 'currency == \"USD\"', or read it with double(…)"),
                     );
                 }
                 let slots: Vec<Slot> = self.values.iter().map(|(slot, _)| *slot).collect();
@@ -324,9 +346,11 @@ fn given(spec: &FeatureSpec) -> Vec<String> {
 fn window(doc: &AggregateDoc, spec: &FeatureSpec) -> Result<Option<Window>, WindowFault> {
     match (&spec.window, doc.keys.contains(&"window"), doc.keys.contains(&"tile")) {
         (_, false, _) => Ok(None),
-        (None, _, true) => {
-            Err(("window", format!("the aggregate {:?} needs a window", doc.name), Some("for instance window = \"24h\", or \"forever\"")))
-        }
+        (None, _, true) => Err((
+            "window",
+            format!("the aggregate {:?} needs a window", doc.name),
+            Some("for instance window = \"24h\", or \"forever\""),
+        )),
         (None, _, false) => Ok(None),
         (Some(text), _, true) => Window::parse(text, spec.tile.as_deref()).map(Some),
         (Some(text), _, false) if text == "forever" => Ok(Some(Window::Forever)),

@@ -78,12 +78,21 @@ impl ProfileEngine {
         let longest = plan.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
             faults.push(
-                Fault::new("profile.ttl", format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)))
-                    .hint(format!("set at least {:?}", humantime::format_duration(std::time::Duration::from_micros(longest as u64)).to_string())),
+                Fault::new(
+                    "profile.ttl",
+                    format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)),
+                )
+                .hint(format!(
+                    "set at least {:?}",
+                    humantime::format_duration(std::time::Duration::from_micros(longest as u64)).to_string()
+                )),
             );
         }
         if !duplicates.horizon.is_zero() && duplicates.max_ids == 0 {
-            faults.push(Fault::new("duplicates.max_ids", "0 remembers nothing").hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""));
+            faults.push(
+                Fault::new("duplicates.max_ids", "0 remembers nothing")
+                    .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
+            );
         }
         let mut fresh = vec![0; HEADER + 1 + plan.groups.len()];
         fresh[NEWEST] = NEVER as u64;
@@ -120,7 +129,8 @@ impl ProfileEngine {
     /// The bytes of a profile: of a user with one event, and of one with an event in every tile of the longest windows.
     pub fn profile_bytes(&self) -> (usize, usize) {
         let words = |tiles: &dyn Fn(&Group) -> i64| {
-            self.fresh.len() + self.plan.groups.iter().map(|group| tiles(group) as usize * group.stride()).sum::<usize>()
+            self.fresh.len()
+                + self.plan.groups.iter().map(|group| tiles(group) as usize * group.stride()).sum::<usize>()
         };
         let full = words(&|group| group.tiles_max + self.lateness / group.tile + 1);
         let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
@@ -191,14 +201,16 @@ impl ProfileEngine {
                 Column::Int(column) => {
                     // Spans of time are in seconds wherever they become numbers.
                     let unit = if matches!(ty, Type::Timestamp | Type::Duration) { SECOND } else { 1.0 };
-                    cells.zip(column).filter(|(_, value)| **value != crate::columns::MISSING_INT).for_each(
-                        |(cell, value)| *cell = *value as f64 / unit,
-                    );
+                    cells
+                        .zip(column)
+                        .filter(|(_, value)| **value != crate::columns::MISSING_INT)
+                        .for_each(|(cell, value)| *cell = *value as f64 / unit);
                 }
                 Column::Bool(column) => {
-                    cells.zip(column).filter(|(_, truth)| **truth != crate::columns::Truth::Missing).for_each(
-                        |(cell, truth)| *cell = f64::from(u8::from(truth.holds())),
-                    );
+                    cells
+                        .zip(column)
+                        .filter(|(_, truth)| **truth != crate::columns::Truth::Missing)
+                        .for_each(|(cell, truth)| *cell = f64::from(u8::from(truth.holds())));
                 }
                 Column::String(_) => unreachable!("a value of this type is a fault"),
             }
@@ -275,7 +287,12 @@ impl ProfileEngine {
             drop_tiles(words, at, count_at, group.stride(), oldest);
             if group.cells.cells.iter().any(|cell| meets(cell.condition)) {
                 let tile_at = tile_words(words, at, count_at, group, tile);
-                plan.groups[number].cells.apply(&mut words[tile_at + 1..tile_at + group.stride()], &meets, values, time);
+                plan.groups[number].cells.apply(
+                    &mut words[tile_at + 1..tile_at + group.stride()],
+                    &meets,
+                    values,
+                    time,
+                );
             }
             let end = at + words[count_at] as usize * group.stride();
             read_windows(&words[at..end], group, number, tile, &plan.reads, &mut buffers.merged, out);

@@ -107,16 +107,24 @@ mod tests {
 
     #[test]
     fn default_tiles_cut_a_window_into_at_most_sixty() {
-        for (window, tile) in
-            [("1s", SECOND), ("1m", SECOND), ("5m", 5 * SECOND), ("1h", 60 * SECOND), ("24h", 1_800 * SECOND), ("30d", 43_200 * SECOND), ("540d", 30 * DAY)]
-        {
+        for (window, tile) in [
+            ("1s", SECOND),
+            ("1m", SECOND),
+            ("5m", 5 * SECOND),
+            ("1h", 60 * SECOND),
+            ("24h", 1_800 * SECOND),
+            ("30d", 43_200 * SECOND),
+            ("540d", 30 * DAY),
+        ] {
             let Ok(Window::Tiled { tile: found, length }) = Window::parse(window, None) else {
                 panic!("{window} is a window");
             };
             assert_eq!((found, length % found), (tile, 0), "{window}");
         }
         assert_eq!(Window::parse("forever", None), Ok(Window::Forever));
-        for (window, tile) in [("0s", None), ("541d", None), ("1h", Some("7m")), ("forever", Some("1h")), ("soon", None)] {
+        for (window, tile) in
+            [("0s", None), ("541d", None), ("1h", Some("7m")), ("forever", Some("1h")), ("soon", None)]
+        {
             assert!(Window::parse(window, tile).is_err(), "{window} with {tile:?}");
         }
     }

@@ -90,10 +90,8 @@ impl Topics {
     /// # Errors
     /// When no broker answers, or it refuses.
     pub async fn state(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
-        let unreachable = |error: KafkaError| TopicsError::Unreachable {
-            brokers: self.brokers.clone(),
-            detail: error.to_string(),
-        };
+        let unreachable =
+            |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
         // Asking for one topic by name could create it, where the broker creates what is asked for.
         let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };

@@ -140,9 +140,7 @@ impl KafkaSource {
         let checked: Result<BaseConsumer, KafkaError> = config.create();
         match checked {
             Ok(_) => Ok(()),
-            Err(error) => {
-                Err(SourceError::Settings { brokers: "no broker".to_owned(), detail: error.to_string() })
-            }
+            Err(error) => Err(SourceError::Settings { brokers: "no broker".to_owned(), detail: error.to_string() }),
         }
     }
 

@@ -30,7 +30,8 @@ impl Reader {
             .set("group.id", "aimpoint-reader")
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed");
-        let refused = |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
+        let refused =
+            |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
         let consumer: BaseConsumer = config.create().map_err(refused)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
@@ -55,10 +56,8 @@ impl Reader {
         let mut wait = wait;
         let mut taken = 0;
         while let Some(answer) = self.consumer.poll(wait) {
-            let message = answer.map_err(|error| SourceError::Unreachable {
-                doing: "read".to_owned(),
-                detail: error.to_string(),
-            })?;
+            let message = answer
+                .map_err(|error| SourceError::Unreachable { doing: "read".to_owned(), detail: error.to_string() })?;
             let record = Record {
                 partition: message.partition(),
                 offset: message.offset(),

@@ -38,7 +38,10 @@ impl Segments {
         let mut segments = Self::default();
         for (index, spec) in specs.iter().enumerate() {
             if segments.segments.iter().any(|other| other.id == spec.id && other.segtax == spec.segtax) {
-                faults.push(Fault::new(format!("segment[{index}].id"), format!("segment {:?} is declared twice", spec.id)));
+                faults.push(Fault::new(
+                    format!("segment[{index}].id"),
+                    format!("segment {:?} is declared twice", spec.id),
+                ));
             }
             match segments.program.add(scope, &spec.filter, Some(Type::Bool)) {
                 Ok(slot) => segments.segments.push(Segment {

@@ -426,7 +426,8 @@ mod tests {
             let error = csv(text, &label("y")).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
-        let text = "a,y\n".to_owned() + &(0..300).map(|row| format!("id{row},0\n")).collect::<String>();
+        let ids: Vec<_> = (0..300).map(|row| format!("id{row},0")).collect();
+        let text = format!("a,y\n{}\n", ids.join("\n"));
         assert!(matches!(csv(&text, &label("y")), Err(TrainError::Levels { .. })));
         assert!(matches!(read(Path::new("rows.txt"), &label("y")), Err(TrainError::Extension { .. })));
     }

@@ -10,6 +10,7 @@ use aimpoint::{
 };
 use clap::Parser;
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -44,8 +45,8 @@ fn names(names: &[&str]) -> Vec<String> {
 
 fn xnor(folder: &TempDir) -> Dataset {
     let path = folder.path().join("xnor.csv");
-    fs::write(&path, XNOR).unwrap();
-    read(&path, &ReadSpec { label: "same".to_owned(), ..ReadSpec::default() }).unwrap()
+    fs::write(&path, XNOR).expect("the temporary folder is writable");
+    read(&path, &ReadSpec { label: "same".to_owned(), ..ReadSpec::default() }).expect("the rows are well-formed")
 }
 
 fn write(folder: &TempDir, trained: &Trained, features: &[String], fingerprint: Option<&str>) -> PathBuf {
@@ -55,7 +56,8 @@ fn write(folder: &TempDir, trained: &Trained, features: &[String], fingerprint: 
         fingerprint: fingerprint.map(str::to_owned),
     };
     let path = folder.path().join("model.onnx");
-    fs::write(&path, encode(&trained.network, features, &identity)).unwrap();
+    let bytes = encode(&trained.network, features, &identity);
+    fs::write(&path, bytes).expect("the temporary folder is writable");
     path
 }
 
@@ -63,7 +65,7 @@ fn score(model: &mut OnnxModel, rows: usize, values: &[f32]) -> Vec<f32> {
     let mut matrix = FeatureMatrix::new(values.len() / rows);
     matrix.reset(rows).copy_from_slice(values);
     let mut scores = Vec::new();
-    model.score(&matrix, &mut scores).unwrap();
+    model.score(&matrix, &mut scores).expect("the model scores");
     scores
 }
 
@@ -194,7 +196,7 @@ fn the_command_writes_a_model_and_a_card_that_belong_together() {
     let mut text = "when,n,Month,bought\n".to_owned();
     for row in 0..200 {
         let (n, month) = (row % 10, if row % 3 == 0 { "Feb" } else { "Mar" });
-        text += &format!("{row},{n},{month},{}\n", if n > 4 { "TRUE" } else { "FALSE" });
+        writeln!(text, "{row},{n},{month},{}", if n > 4 { "TRUE" } else { "FALSE" }).unwrap();
     }
     fs::write(&rows, text).unwrap();
     let out = folder.path().join("buyers.onnx");
