@@ -286,7 +286,7 @@ impl Watch {
     fn look(&mut self, wait: Duration) -> anyhow::Result<()> {
         let Self { reader, decisions, sent, latency, first, last } = self;
         let mut unreadable = None;
-        reader.poll(wait, |_, record| {
+        reader.poll(wait, |_, record, _| {
             let now = Instant::now();
             first.get_or_insert(now);
             *last = now;

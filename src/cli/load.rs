@@ -119,7 +119,7 @@ impl Pace {
             let ahead = due.saturating_sub(self.start.elapsed());
             publisher.serve();
             std::thread::sleep(ahead);
-        } else if self.count % 1_000 == 0 {
+        } else if self.count.is_multiple_of(1_000) {
             publisher.serve();
         }
         self.count += 1;

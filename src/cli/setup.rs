@@ -67,6 +67,7 @@ impl Setup {
                 brokers: config.kafka.brokers.clone(),
                 group: config.group().to_owned(),
                 topic: config.topics.clickstream.clone(),
+                instance: config.app.static_membership.then(|| id.clone()),
                 client: client(config.kafka.consumer_settings()),
             })?;
             let transactional = config.commit.delivery == Delivery::ExactlyOnce;

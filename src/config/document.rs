@@ -256,7 +256,7 @@ impl Reader<'_> {
 
     /// Notes the sections that nobody asked for.
     pub(super) fn finish(self) {
-        for (name, _) in self.root.iter() {
+        for (name, _) in &self.root {
             let name: &str = name.get_ref();
             if !self.known.contains(&name) {
                 let fault = Fault::new(name, "there is no such section");

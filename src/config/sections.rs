@@ -9,7 +9,7 @@ const REFUSED: [(&str, &str); 17] = [
     ("bootstrap.servers", "set kafka.brokers"),
     ("metadata.broker.list", "set kafka.brokers"),
     ("group.id", "set app.name"),
-    ("group.instance.id", "it would be the same for every worker of the process"),
+    ("group.instance.id", "set app.static_membership"),
     ("client.id", "it is app.name with app.instance"),
     ("transactional.id", "it is made of app.name, app.instance and the worker's number"),
     ("transaction.timeout.ms", "it goes with the deadlines of the worker"),
@@ -36,11 +36,14 @@ pub struct AppSpec {
     pub name: String,
     /// What tells this process from the group's others, and is the same after a restart; the host's name where absent.
     pub instance: Option<String>,
+    /// Whether the group knows this process by its instance, so that a restart within the session's timeout takes its
+    /// partitions up again at once, and nobody else does.
+    pub static_membership: bool,
 }
 
 impl Default for AppSpec {
     fn default() -> Self {
-        Self { name: "aimpoint".to_owned(), instance: None }
+        Self { name: "aimpoint".to_owned(), instance: None, static_membership: false }
     }
 }
 

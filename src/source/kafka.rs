@@ -38,6 +38,8 @@ pub struct KafkaSourceSettings {
     pub group: String,
     /// The input topic.
     pub topic: String,
+    /// `group.instance.id`, for static membership.
+    pub instance: Option<String>,
     /// Librdkafka's own settings, as the user gave them.
     pub client: Vec<(String, String)>,
 }
@@ -106,6 +108,9 @@ impl KafkaSource {
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
             .set("statistics.interval.ms", "0")
+            // A process that died is missed after ten seconds, not after 45.
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2500")
             // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt.
             .set("partition.assignment.strategy", "cooperative-sticky");
         for (name, value) in &settings.client {
@@ -119,6 +124,9 @@ impl KafkaSource {
             // A position that the log no longer has is the worker's to decide on, not the client's.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
+        if let Some(instance) = &settings.instance {
+            config.set("group.instance.id", instance);
+        }
         let context = Context { changes: Mutex::default(), closing: AtomicBool::new(false) };
         let refused =
             |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };

@@ -6,6 +6,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
+    message::Headers,
 };
 use std::time::Duration;
 
@@ -48,11 +49,16 @@ impl Reader {
         Ok(Self { consumer })
     }
 
-    /// Hands over the records that are there, waiting at most `wait` for the first, and says how many there were.
+    /// Hands over the records that are there with topic and headers, waiting at most `wait` for the first, and says how
+    /// many there were.
     ///
     /// # Errors
     /// When the client has failed.
-    pub fn poll(&self, wait: Duration, mut take: impl FnMut(&str, &Record<'_>)) -> Result<usize, SourceError> {
+    pub fn poll(
+        &self,
+        wait: Duration,
+        mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
+    ) -> Result<usize, SourceError> {
         let mut wait = wait;
         let mut taken = 0;
         while let Some(answer) = self.consumer.poll(wait) {
@@ -66,7 +72,10 @@ impl Reader {
                 payload: message.payload(),
                 traceparent: None,
             };
-            take(message.topic(), &record);
+            let headers = message.headers();
+            let headers: Vec<(&str, &[u8])> =
+                headers.iter().flat_map(|it| it.iter()).map(|it| (it.key, it.value.unwrap_or_default())).collect();
+            take(message.topic(), &record, &headers);
             taken += 1;
             wait = Duration::ZERO;
         }

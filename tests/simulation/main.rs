@@ -7,6 +7,8 @@
 //! `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the first one, so that a failing seed is replayed by
 //! `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its own output cannot be read")]
+
 use aimpoint::{
     engine::{Clock, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
     event::EventTime,
@@ -94,7 +96,7 @@ fn input(random: &mut SmallRng, partitions: usize, records: usize) -> Vec<Vec<In
             _ => Some(
                 format!(
                     r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{}}}"#,
-                    random.random_range(0..400) as f64 * 0.25
+                    f64::from(random.random_range(0..400)) * 0.25
                 )
                 .into_bytes(),
             ),

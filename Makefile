@@ -1,0 +1,58 @@
+# Everything a person does with the project; each target does its own set-up.
+
+CARGO ?= cargo
+DEMO := deploy/demo
+SEEDS ?= 10000
+
+.PHONY: demo test bench simulate faults docs fmt lint onnxruntime jars model clean-work
+
+## demo: watch the whole pipeline at work on real data
+demo: onnxruntime
+	$(CARGO) run --release --quiet -- demo
+
+## test: format, lints, docs, and every test, the real-Kafka ones included
+test: onnxruntime jars
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
+	$(CARGO) test --all-features --quiet
+
+## bench: every bench, one summary line each: name, figure, unit
+bench: onnxruntime
+	$(CARGO) bench --quiet
+
+## simulate: the worker against a model broker with faults, SEEDS=n
+simulate:
+	SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
+
+## faults: the long run on a real Kafka: kills, pauses, restarts
+faults: onnxruntime jars
+	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 $(CARGO) test --release --features kafka-tests --test kafka -- --nocapture faults
+
+## docs: the library's pages
+docs:
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps
+
+## fmt: format the sources
+fmt:
+	$(CARGO) fmt
+
+## lint: lints alone
+lint:
+	$(CARGO) clippy --all-targets --all-features -- --deny warnings
+
+## model: make the demo's model anew from its data
+model: onnxruntime
+	mkdir -p .work
+	$(CARGO) run --release --quiet -- export --config $(DEMO)/aimpoint.toml $(DEMO)/cdnow.jsonl.gz \
+		--until 1998-01-01T00:00:00Z --out .work/cdnow.parquet --out .work/cdnow.csv
+	$(CARGO) run --release --quiet -- train .work/cdnow.parquet --out $(DEMO)/model.onnx \
+		--name cdnow-repurchase --version 1 --seed 7
+
+## onnxruntime: fetch the pinned ONNX Runtime into .onnxruntime/
+onnxruntime:
+	@deploy/onnxruntime/fetch
+
+## jars: fetch the pinned Kafka into .kafka/, for the tests
+jars:
+	@tests/kafka/broker/kafka jars

@@ -1,0 +1,182 @@
+//! The program as a person meets it: messages, exit codes, help. No broker is needed.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
+
+use std::{path::Path, process::Command};
+use tempfile::TempDir;
+
+/// Runs a command: exit code, standard output, standard error.
+fn aimpoint(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+fn folder_with(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().unwrap().to_owned()
+}
+
+fn repository(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
+    let folder = folder_with(&[(
+        "a.toml",
+        "[commit]\ninterval = \"9s\"\n\n[[feature]]\nname = \"n\"\naggregate = \"count\"\nwhere = 'event_typ == \"view\"'\nwindow = \"1h\"\n",
+    )]);
+    let (code, _, error) = aimpoint(&["check", "--offline", "--config", &path(&folder, "a.toml")], &[]);
+    assert_eq!(code, 78, "{error}");
+    assert!(error.contains("a.toml:2:12: commit.interval: 9s is not between 1ms and 5s"), "{error}");
+
+    let folder = folder_with(&[(
+        "a.toml",
+        "[[feature]]\nname = \"n\"\naggregate = \"count\"\nwhere = 'event_typ == \"view\"'\nwindow = \"1h\"\n\n\
+         [[feature]]\nname = \"n\"\naggregate = \"sum\"\nwindow = \"soon\"\n",
+    )]);
+    let (code, _, error) = aimpoint(&["check", "--offline", "--config", &path(&folder, "a.toml")], &[]);
+    assert_eq!(code, 78, "{error}");
+    for part in [
+        "a.toml:4:10: feature[0].where: nothing here is named \"event_typ\"",
+        "did you mean \"event_type\"?",
+        "feature[1].value: the aggregate \"sum\" needs a value",
+        "a.toml:10:10: feature[1].window: \"soon\" is no duration",
+    ] {
+        assert!(error.contains(part), "{part:?} is missing in:\n{error}");
+    }
+    let (code, _, error) = aimpoint(&["check", "--config", "nowhere.toml"], &[]);
+    assert_eq!((code, error.contains("read the configuration nowhere.toml")), (78, true), "{error}");
+}
+
+#[test]
+fn an_absent_broker_is_told_by_its_address_and_ends_with_69() {
+    let (code, _, error) = aimpoint(&["run", "--set", "kafka.brokers=127.0.0.1:1"], &[]);
+    assert_eq!(code, 69, "{error}");
+    assert!(error.contains("reach a broker at 127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn an_absent_library_ends_with_79_and_a_model_that_does_not_fit_with_80() {
+    let demo = repository("deploy/demo/aimpoint.toml");
+    let (code, _, error) = aimpoint(&["demo"], &[("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")]);
+    assert_eq!(code, 79, "{error}");
+    assert!(error.contains("/nowhere/libonnxruntime.so") && error.contains("make onnxruntime"), "{error}");
+
+    let (code, _, error) =
+        aimpoint(&["check", "--offline", "--config", &demo, "--set", "time.allowed_lateness=2h"], &[]);
+    assert_eq!(code, 80, "other features, another fingerprint: {error}");
+    let folder = folder_with(&[("model.onnx", "this is no model")]);
+    let set = format!("model.path={:?}", path(&folder, "model.onnx"));
+    let (code, _, error) = aimpoint(&["check", "--offline", "--config", &demo, "--set", &set], &[]);
+    assert_eq!(code, 80, "{error}");
+    assert!(error.contains("model.onnx"), "{error}");
+}
+
+#[test]
+fn the_demo_s_configuration_and_model_are_sound() {
+    let (code, out, error) =
+        aimpoint(&["check", "--offline", "--config", &repository("deploy/demo/aimpoint.toml")], &[]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("model           cdnow-repurchase 1, 14 features"), "{out}");
+    assert!(out.contains("profile         128 B for a user with one event"), "{out}");
+}
+
+#[test]
+fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
+    let set = "kafka.client.\"securty.protocol\"=SSL";
+    let (code, _, error) = aimpoint(&["check", "--offline", "--set", set], &[]);
+    assert_eq!(code, 78, "{error}");
+    assert!(error.contains("securty.protocol"), "{error}");
+}
+
+#[test]
+fn the_command_line_is_helped_and_refused_with_2() {
+    let (code, out, _) = aimpoint(&["--help"], &[]);
+    assert_eq!(code, 0);
+    for command in ["demo", "run", "check", "topics", "load", "export", "train", "reference"] {
+        assert!(out.contains(command), "{command} is missing in:\n{out}");
+    }
+    assert_eq!(aimpoint(&["rnu"], &[]).0, 2);
+}
+
+#[test]
+fn every_reference_prints() {
+    for (subject, part) in [
+        ("config", "interval = \"25ms\""),
+        ("features", "recency"),
+        ("expressions", "x.orValue(d)"),
+        ("metrics", "aimpoint_events_total"),
+        ("exit-codes", " 79  ONNX Runtime"),
+    ] {
+        let (code, out, error) = aimpoint(&["reference", subject], &[]);
+        assert_eq!((code, out.contains(part)), (0, true), "{subject}: {out}{error}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_exit_code() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    for (exit, meaning) in aimpoint::cli::Exit::ALL {
+        assert!(readme.contains(&format!("| {} | {meaning} |", exit as u8)), "{exit:?} is missing in the README");
+    }
+}
+
+#[test]
+fn the_shipped_model_is_what_the_shipped_data_makes() {
+    use aimpoint::inference::{FeatureMatrix, Model, ModelSpec, OnnxModel, Runtime};
+    let folder = tempfile::tempdir().unwrap();
+    let rows = path(&folder, "rows.parquet");
+    let rebuilt = path(&folder, "model.onnx");
+    let (code, _, error) = aimpoint(
+        &[
+            "export",
+            "--config",
+            &repository("deploy/demo/aimpoint.toml"),
+            &repository("deploy/demo/cdnow.jsonl.gz"),
+            "--until",
+            "1998-01-01T00:00:00Z",
+            "--out",
+            &rows,
+        ],
+        &[],
+    );
+    assert_eq!(code, 0, "{error}");
+    let (code, out, error) =
+        aimpoint(&["train", &rows, "--out", &rebuilt, "--name", "cdnow-repurchase", "--seed", "7"], &[]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("validation"), "{out}");
+
+    let data = aimpoint::training::read(
+        Path::new(&rows),
+        &aimpoint::training::ReadSpec { label: "label".to_owned(), ..Default::default() },
+    )
+    .unwrap();
+    let some: Vec<usize> = (0..data.rows()).step_by(37).collect();
+    let matrix: FeatureMatrix = data.matrix(&some);
+    let runtime = Runtime::load(None).unwrap();
+    let scores = [repository("deploy/demo/model.onnx"), rebuilt].map(|path| {
+        let spec: ModelSpec = toml::from_str(&format!("path = {path:?}")).unwrap();
+        let fingerprint = data.fingerprint.clone().unwrap();
+        let mut model = OnnxModel::load(&runtime, &spec, &data.features, &fingerprint).unwrap();
+        let mut scores = Vec::new();
+        model.score(&matrix, &mut scores).unwrap();
+        scores
+    });
+    // Another processor may add in another order, and early stopping may then take another epoch.
+    for (shipped, rebuilt) in scores[0].iter().zip(&scores[1]) {
+        assert!((shipped - rebuilt).abs() < 0.02, "{shipped} and {rebuilt}");
+    }
+}

@@ -1,0 +1,41 @@
+//! A real Kafka for one test, started and stopped by the script beside this file.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tempfile::TempDir;
+
+/// One broker at a time: each takes half a gigabyte and a core.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+pub(crate) struct Kafka {
+    folder: TempDir,
+    pub(crate) brokers: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Kafka {
+    /// Starts a broker. Where Java or Maven is absent the script says so, and the test fails with its words.
+    pub(crate) fn start() -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output =
+            Command::new(script()).arg("start").arg("-d").arg(folder.path()).output().expect("the script runs");
+        assert!(output.status.success(), "start Kafka: {}", String::from_utf8_lossy(&output.stderr));
+        let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Self { folder, brokers, _turn: turn }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let stopped = Command::new(script()).arg("stop").arg("-d").arg(self.folder.path()).output();
+        assert!(stopped.is_ok_and(|output| output.status.success()) || std::thread::panicking(), "Kafka does not stop");
+    }
+}
+
+fn script() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka")
+}
