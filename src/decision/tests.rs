@@ -44,7 +44,7 @@ fn constants(model: bool) -> Constants {
 fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<Fault>) {
     let mut faults = Vec::new();
     let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
-    let spec = DecisionSpec { format, fields, expires_after: Duration::from_secs(60) };
+    let spec = DecisionSpec { format, fields, expires_after: Duration::from_mins(1) };
     let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut faults);
     (encoder, faults)
 }

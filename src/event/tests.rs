@@ -104,6 +104,9 @@ impl Rig {
     }
 }
 
+/// Fields by name, and what they are to be.
+type Expected<'a> = &'a [(&'a str, &'a str)];
+
 /// A whole event with more members.
 fn event(more: &str) -> String {
     let comma = if more.is_empty() { "" } else { "," };
@@ -112,7 +115,7 @@ fn event(more: &str) -> String {
 
 #[test]
 fn a_value_is_read_however_it_is_written() {
-    let table: &[(&str, &[(&str, &str)])] = &[
+    let table: &[(&str, Expected<'_>)] = &[
         // Names.
         (r#""session_id":"s","dwell_ms":7"#, &[("session_id", "s"), ("dwell_ms", "7")]),
         (r#""sessionId":"s","dwellMs":7"#, &[("session_id", "s"), ("dwell_ms", "7")]),
@@ -402,7 +405,7 @@ fn where_a_row_came_from_stands_beside_it() {
 
 #[test]
 fn every_preset_reads_an_event_of_its_producer() {
-    let table: &[(&str, &str, &[(&str, &str)])] = &[
+    let table: &[(&str, &str, Expected<'_>)] = &[
         (
             "snowplow",
             r#"{"app_id":"shop","platform":"web","collector_tstamp":"2026-01-01 00:00:02.000",
@@ -775,7 +778,9 @@ mod any_bytes {
                 let mut rig = Rig::new(sections);
                 for changes in &damage {
                     let mut payload = valid.clone();
-                    changes.iter().for_each(|change| apply(&mut payload, change));
+                    for change in changes {
+                        apply(&mut payload, change);
+                    }
                     let before = format!("{:?}", rig.batch);
                     if rig.decode(&payload).is_err() {
                         prop_assert_eq!(format!("{:?}", rig.batch), before);
