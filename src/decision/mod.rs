@@ -143,3 +143,6 @@ fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
 fn write_int(value: i64, to: &mut Vec<u8>) {
     to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,8 @@ impl Template {
         encode_varint(offset, to);
         if self.scores {
             encode_key(11, WireType::LengthDelimited, to);
-            match decision.score {
+            // NaN and ±inf are no score, as in JSON.
+            match decision.score.filter(|score| score.is_finite()) {
                 Some(score) => {
                     encode_varint(5, to);
                     encode_key(1, WireType::ThirtyTwoBit, to);

@@ -43,6 +43,8 @@ pub(super) struct Leaf {
 pub(super) enum Scalar<'a> {
     Bool(bool),
     Int(i64),
+    /// An integer beyond `i64`. Hashes are such numbers, and as ids they must keep every digit.
+    Large(u64),
     Float(f64),
     Text(&'a str),
 }
@@ -92,6 +94,7 @@ impl Row<'_> {
             Type::Timestamp => {
                 let micros = match value {
                     Scalar::Int(value) => Some(time::from_int(value, *unit)),
+                    Scalar::Large(value) => Some(time::from_float(value as f64, *unit)),
                     Scalar::Float(value) if value.is_finite() => Some(time::from_float(value, *unit)),
                     Scalar::Text(text) => time::from_text(text, *unit),
                     Scalar::Float(_) | Scalar::Bool(_) => None,
@@ -124,6 +127,7 @@ impl Row<'_> {
         match value {
             Scalar::Text(text) => texts.push(text),
             Scalar::Int(value) => texts.push(itoa::Buffer::new().format(value)),
+            Scalar::Large(value) => texts.push(itoa::Buffer::new().format(value)),
             Scalar::Float(value) => texts.push(ryu::Buffer::new().format(value)),
             Scalar::Bool(value) => texts.push(if value { "true" } else { "false" }),
         }
@@ -133,6 +137,7 @@ impl Row<'_> {
         let value = match value {
             Scalar::Float(value) => Some(value),
             Scalar::Int(value) => Some(value as f64),
+            Scalar::Large(value) => Some(value as f64),
             Scalar::Text(text) => text.trim().parse().ok(),
             Scalar::Bool(_) => None,
         };
@@ -152,9 +157,14 @@ impl Row<'_> {
             Scalar::Float(value) => whole(value),
             Scalar::Text(text) => {
                 let text = text.trim();
-                text.parse().ok().or_else(|| text.parse().ok().and_then(whole))
+                match (text.parse(), text.parse::<f64>()) {
+                    (Ok(value), _) => Some(value),
+                    // A missing value, as in a double.
+                    (_, Ok(value)) if !value.is_finite() => return None,
+                    (_, value) => value.ok().and_then(whole),
+                }
             }
-            Scalar::Bool(_) => None,
+            Scalar::Large(_) | Scalar::Bool(_) => None,
         };
         let Some(value) = value.filter(|value| *value != MISSING_INT) else { return Some("a whole number") };
         if let Some(Column::Int(values)) = slot.map(|slot| self.columns.get_mut(slot)) {
@@ -168,7 +178,7 @@ impl Row<'_> {
             Scalar::Bool(value) => Some(value),
             Scalar::Int(0) | Scalar::Text("false" | "FALSE" | "False" | "0") => Some(false),
             Scalar::Int(1) | Scalar::Text("true" | "TRUE" | "True" | "1") => Some(true),
-            Scalar::Int(_) | Scalar::Float(_) | Scalar::Text(_) => None,
+            Scalar::Int(_) | Scalar::Large(_) | Scalar::Float(_) | Scalar::Text(_) => None,
         };
         let Some(value) = value else { return Some("true or false") };
         if let Some(Column::Bool(values)) = slot.map(|slot| self.columns.get_mut(slot)) {

@@ -9,7 +9,7 @@
 //! - Where a number is wanted, a number in text will do; where text is wanted, a number will do. Anything else is
 //!   `wrong_type`. `null` and an empty text are "not given". ±inf and NaN are missing values.
 //! - An array stands for its first element.
-//! - Unknown members are passed over.
+//! - Unknown members are passed over. A JSON payload is one object and nests at most 64 levels deep.
 
 mod batch;
 mod decode;

@@ -167,7 +167,7 @@ fn what_two_expressions_have_in_common_is_computed_once() {
 #[test]
 fn every_function_of_the_reference_compiles() {
     for function in FUNCTIONS {
-        let source = function.usage.replace("x.hasValue", "value.hasValue").replace("(d)", "(d)");
+        let source = function.usage.replace("x.hasValue", "value.hasValue");
         let source = source.replace("n)", "1)");
         let (mut scope, _) = fixture();
         if let Err(error) = Program::default().add(&mut scope, &source, None) {

@@ -233,7 +233,9 @@ impl ProfileEngine {
         let id = (*horizon > 0 && !id.is_missing()).then(|| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id)));
         if let Some(id) = id {
             let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
-            if ids.chunks_exact(ID_WORDS).any(|known| known[1] == id) {
+            // Ids are forgotten when the next event counts, so there may be some from before the horizon.
+            let oldest = newest.max(time) - *horizon;
+            if ids.chunks_exact(ID_WORDS).any(|known| known[1] == id && known[0] as i64 >= oldest) {
                 return Applied::Duplicate;
             }
         }

@@ -147,7 +147,7 @@ impl Cells {
     /// Adds a tile's words to those of the tiles before it, oldest first.
     pub(super) fn merge(&self, into: &mut [u64], tile: &[u64]) {
         for (sum, word) in into[..self.adding].iter_mut().zip(&tile[..self.adding]) {
-            *sum = (f64::from_bits(*sum) + f64::from_bits(*word)).to_bits();
+            *sum = (f64::from_bits(*sum) + f64::from_bits(*word)).clamp(f64::MIN, f64::MAX).to_bits();
         }
         for index in self.adding..self.cells.len() {
             let (old, new) = (f64::from_bits(into[index]), f64::from_bits(tile[index]));

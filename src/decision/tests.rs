@@ -1,0 +1,258 @@
+use super::{Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
+use crate::{
+    event::{EventTime, Position},
+    expression::Scope,
+    fault::Fault,
+    proto::v1,
+    targeting::{Segment, SegmentSpec, Segments},
+};
+use proptest::prelude::*;
+use prost::Message;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const NAMES: [&str; 3] = ["keen", "\"quoted\" \\ and\n", "ünï ☃ \u{1f600}"];
+
+fn segments() -> Vec<Segment> {
+    let spec = |(index, name): (usize, &&str)| SegmentSpec {
+        id: format!("s{index}-{name}"),
+        name: (index > 0).then(|| (*name).to_owned()),
+        segtax: if index == 0 { 4 } else { 500 + index as u32 },
+        filter: "true".to_owned(),
+    };
+    let specs: Vec<_> = NAMES.iter().enumerate().map(spec).collect();
+    let mut faults = Vec::new();
+    let segments = Segments::compile(&specs, &mut Scope::default(), &mut faults);
+    assert_eq!(faults, []);
+    segments.all().to_vec()
+}
+
+fn constants(model: bool) -> Constants {
+    Constants {
+        topic: "clicks.v1_eu-west".to_owned(),
+        fingerprint: "00ff".to_owned(),
+        model: model.then(|| ModelReference {
+            name: "prop\"ensity".to_owned(),
+            version: "3".to_owned(),
+            sha256: "ab".repeat(32),
+            runtime: "onnxruntime 1.22".to_owned(),
+            provider: "cpu".to_owned(),
+        }),
+    }
+}
+
+fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
+    let spec = DecisionSpec { format, fields, expires_after: Duration::from_mins(1) };
+    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut faults);
+    (encoder, faults)
+}
+
+fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Decision<'_>, of: &[usize]) -> Vec<u8> {
+    let (encoder, faults) = compile(format, fields, model);
+    assert_eq!(faults, []);
+    // What stands in the buffer before is not touched.
+    let mut bytes = b"before".to_vec();
+    encoder.encode(it, of.iter().copied(), &mut bytes);
+    assert!(bytes.starts_with(b"before"));
+    bytes.split_off(6)
+}
+
+fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
+    Decision {
+        user,
+        event_id,
+        position: Position { partition: 2, offset: 91, index: 0 },
+        occurred_at: EventTime(1_767_225_600_097_123),
+        decided_at: EventTime(1_767_225_601_000_000),
+        status: Status::Targeted,
+        score: Some(0.25),
+    }
+}
+
+/// The message as proto3 JSON has it, under the names of the .proto file.
+fn proto_json(it: &v1::Decision) -> Value {
+    let segment = |it: &v1::Segment| json!({"id": it.id, "name": it.name, "segtax": it.segtax});
+    let input = it.input.as_ref().unwrap();
+    let mut value = json!({
+        "schema_version": it.schema_version,
+        "decision_id": it.decision_id,
+        "user_key": it.user_key,
+        "trigger_event_id": it.trigger_event_id,
+        "occurred_at": it.occurred_at.to_string(),
+        "decided_at": it.decided_at.to_string(),
+        "expires_at": it.expires_at.to_string(),
+        "status": it.status().as_str_name(),
+        "segments": it.segments.iter().map(segment).collect::<Vec<_>>(),
+        "input": {"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()},
+        "feature_set_version": it.feature_set_version,
+    });
+    if let Some(score) = &it.score {
+        value["score"] = json!({"raw": score.raw.map(|raw| raw.to_string())});
+    }
+    if let Some(model) = &it.model {
+        value["model"] = json!({"name": model.name, "version": model.version, "sha256": model.sha256,
+            "runtime": model.runtime, "provider": model.provider});
+    }
+    value
+}
+
+/// Scores as text of a 32-bit float, so that both forms can be compared without a loss.
+fn with_score_as_text(mut value: Value) -> Value {
+    if let Some(raw) = value.pointer_mut("/score/raw")
+        && let Some(number) = raw.as_f64()
+    {
+        *raw = json!((number as f32).to_string());
+    }
+    value
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[a-z0-9-]{0,40}",
+        Just("\"\\\u{0}\u{7}\u{8}\t\n\u{b}\u{c}\r\u{1b}\u{1f}\u{7f}\u{80}\u{2028}\u{feff}/</script>".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn protobuf_and_json_say_the_same_of_any_decision(
+        (user, event_id) in (text(), text()),
+        (partition, offset, index) in (0_i32.., 0_i64.., prop_oneof![Just(0), any::<u32>()]),
+        (occurred_at, decided_at) in (any::<i64>(), any::<i64>()),
+        status in prop::sample::select(vec![Status::Targeted, Status::NoTarget, Status::Fallback]),
+        score in prop::option::of(prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY), Just(-0.0)]),
+        of in prop::sample::subsequence(vec![0_usize, 1, 2], 0..=3),
+        model in any::<bool>(),
+    ) {
+        let it = Decision {
+            user: &user,
+            event_id: &event_id,
+            position: Position { partition, offset, index },
+            occurred_at: EventTime(occurred_at),
+            decided_at: EventTime(decided_at),
+            status,
+            score,
+        };
+        let message = v1::Decision::decode(&*encode(DecisionFormat::Protobuf, &[], model, &it, &of)).unwrap();
+        let text = encode(DecisionFormat::Json, &[], model, &it, &of);
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        prop_assert_eq!(&with_score_as_text(value), &proto_json(&message));
+
+        let tail = if index > 0 { format!("-{index}") } else { String::new() };
+        prop_assert_eq!(&message.decision_id, &format!("clicks.v1_eu-west-{partition}-{offset}{tail}"));
+        prop_assert_eq!((&message.user_key, &message.trigger_event_id), (&user, &event_id));
+        prop_assert_eq!((message.occurred_at, message.decided_at), (occurred_at, decided_at));
+        prop_assert_eq!(message.expires_at, occurred_at.saturating_add(60_000_000));
+        prop_assert_eq!(message.status().as_str_name(), status.name());
+        let ids: Vec<_> = message.segments.iter().map(|segment| segment.id.clone()).collect();
+        prop_assert_eq!(ids, of.iter().map(|index| format!("s{index}-{}", NAMES[*index])).collect::<Vec<_>>());
+        let raw = message.score.and_then(|score| score.raw).map(f32::to_bits);
+        prop_assert_eq!(raw, score.filter(|score| model && score.is_finite()).map(f32::to_bits));
+        prop_assert_eq!(message.model.is_some(), model);
+    }
+}
+
+#[test]
+fn a_usual_decision_takes_less_than_two_kilobytes() {
+    let user = "u".repeat(64);
+    let it = decision(&user, "0123456789abcdef0123456789abcdef");
+    for format in [DecisionFormat::Json, DecisionFormat::Protobuf] {
+        let bytes = encode(format, &[], true, &it, &[0, 1, 2]);
+        assert!(bytes.len() < 2_048, "{format:?}: {} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn a_flat_decision_has_the_chosen_members_and_no_others() {
+    let it = decision("ann \"a\" \u{1}", "e1");
+    let fields = [
+        ("a", "decision_id"),
+        ("b", "user_key"),
+        ("c", "trigger_event_id"),
+        ("d", "input.partition"),
+        ("e", "input.offset"),
+        ("f", "occurred_at"),
+        ("g", "occurred_at_ms"),
+        ("h", "decided_at"),
+        ("i", "expires_at"),
+        ("j", "status"),
+        ("k", "score.raw"),
+        ("l", "segments"),
+        ("m", "segments[0].id"),
+        ("n", "input.topic"),
+        ("o", "feature_set_version"),
+        ("p", "model.name"),
+        ("q", "model.version"),
+        ("r", "model.sha256"),
+        ("s", "model.runtime"),
+        ("t", "model.provider"),
+        ("\"quoted\"", "decision_id"),
+    ];
+    let flat = |it: &Decision<'_>, of: &[usize]| -> Value {
+        serde_json::from_slice(&encode(DecisionFormat::Flat, &fields, true, it, of)).unwrap()
+    };
+    let mut expected = json!({
+        "a": "clicks.v1_eu-west-2-91",
+        "b": "ann \"a\" \u{1}",
+        "c": "e1",
+        "d": 2,
+        "e": 91,
+        "f": 1_767_225_600_097_123_i64,
+        "g": 1_767_225_600_097_i64,
+        "h": 1_767_225_601_000_000_i64,
+        "i": 1_767_225_660_097_123_i64,
+        "j": "STATUS_TARGETED",
+        "k": 0.25,
+        "l": [{"id": format!("s1-{}", NAMES[1]), "name": NAMES[1], "segtax": 501},
+              {"id": format!("s2-{}", NAMES[2]), "name": NAMES[2], "segtax": 502}],
+        "m": format!("s1-{}", NAMES[1]),
+        "n": "clicks.v1_eu-west",
+        "o": "00ff",
+        "p": "prop\"ensity",
+        "q": "3",
+        "r": "ab".repeat(32),
+        "s": "onnxruntime 1.22",
+        "t": "cpu",
+        "\"quoted\"": "clicks.v1_eu-west-2-91",
+    });
+    assert_eq!(flat(&it, &[1, 2]), expected);
+    (expected["j"], expected["k"]) = (json!("STATUS_FALLBACK"), Value::Null);
+    (expected["l"], expected["m"]) = (json!([]), Value::Null);
+    for score in [None, Some(f32::NAN), Some(f32::NEG_INFINITY)] {
+        assert_eq!(flat(&Decision { status: Status::Fallback, score, ..it }, &[]), expected);
+    }
+}
+
+#[test]
+fn wrong_members_are_faults_that_name_what_there_is() {
+    for (format, fields, key, message, hint) in [
+        (DecisionFormat::Flat, &[][..], "decision.fields", "needs its members", "decision_id"),
+        (DecisionFormat::Flat, &[("x", "scores.raw")], "decision.fields.x", "no \"scores.raw\"", "score.raw"),
+        (DecisionFormat::Flat, &[("x", "segments[1].id")], "decision.fields.x", "segments[1].id", "segments[0].id"),
+        (DecisionFormat::Flat, &[("x", "")], "decision.fields.x", "no \"\"", "model.provider"),
+        (DecisionFormat::Json, &[("x", "user_key")], "decision.fields", "only a flat", "format = \"flat\""),
+        (DecisionFormat::Protobuf, &[("x", "user_key")], "decision.fields", "only a flat", "decision.fields"),
+    ] {
+        let (_, faults) = compile(format, fields, true);
+        assert_eq!(faults.len(), 1, "{fields:?}: {faults:?}");
+        assert_eq!(faults[0].key, key);
+        assert!(faults[0].message.contains(message), "{faults:?}");
+        assert!(faults[0].hint.as_deref().unwrap_or_default().contains(hint), "{faults:?}");
+    }
+}
+
+#[test]
+fn an_id_is_topic_partition_offset_and_the_index_of_any_further_event() {
+    for (index, id) in
+        [(0, "clicks.v1_eu-west-2-91"), (1, "clicks.v1_eu-west-2-91-1"), (12, "clicks.v1_eu-west-2-91-12")]
+    {
+        let position = Position { partition: 2, offset: 91, index };
+        let bytes = encode(DecisionFormat::Protobuf, &[], false, &Decision { position, ..decision("u", "") }, &[]);
+        assert_eq!(v1::Decision::decode(&*bytes).unwrap().decision_id, id);
+    }
+}

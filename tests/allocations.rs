@@ -1,0 +1,237 @@
+//! Once the buffers have grown, an event of a known user allocates nothing: counted by the allocator itself.
+
+#![allow(unsafe_code, reason = "an allocator is written in no other way")]
+
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    event::{EventTime, Record},
+    inference::{FeatureMatrix, Model, ModelError, ModelInfo},
+    sink::Outbox,
+};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    fmt::Write,
+};
+
+thread_local! {
+    /// How often this thread has asked for memory, also to have some grown.
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is handed on to the system's allocator as it came; the count is beside it and allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.set(ASKED.get() + 1);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ASKED.set(ASKED.get() + 1);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the same contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Sixteen features over several windows and widths of tiles, two segments, a flat decision.
+const SPEC: &str = r#"
+[time]
+allowed_lateness = "10m"
+[duplicates]
+horizon = "10m"
+max_ids = 16
+
+[[feature]]
+name = "views_5m"
+aggregate = "count"
+where = 'event_type == "view"'
+window = "5m"
+[[feature]]
+name = "views_1h"
+aggregate = "count"
+where = 'event_type == "view"'
+window = "1h"
+[[feature]]
+name = "views_1d"
+aggregate = "count"
+where = 'event_type == "view"'
+window = "24h"
+[[feature]]
+name = "events_1m"
+aggregate = "count"
+window = "1m"
+tile = "10s"
+[[feature]]
+name = "spent_1h"
+aggregate = "sum"
+value = "value"
+window = "1h"
+[[feature]]
+name = "spent_1d"
+aggregate = "sum"
+where = 'event_type == "purchase" && item.category in ["shoes", "games"]'
+value = "value"
+window = "24h"
+[[feature]]
+name = "spent"
+aggregate = "sum"
+value = "value"
+window = "forever"
+[[feature]]
+name = "dwell_mean"
+aggregate = "mean"
+value = "dwell_ms"
+window = "1h"
+[[feature]]
+name = "cheapest"
+aggregate = "min"
+value = "value * 0.5"
+window = "1h"
+[[feature]]
+name = "dearest"
+aggregate = "max"
+value = "value"
+window = "24h"
+[[feature]]
+name = "last_value"
+aggregate = "last"
+value = "value"
+window = "1h"
+[[feature]]
+name = "since"
+aggregate = "recency"
+[[feature]]
+name = "since_purchase"
+aggregate = "recency"
+where = 'event_type == "purchase"'
+window = "1h"
+[[feature]]
+name = "age"
+aggregate = "age"
+[[feature]]
+name = "hour"
+aggregate = "hour"
+[[feature]]
+name = "rate"
+expression = "views_5m / (views_1h + 1.0)"
+
+[[segment]]
+id = "keen"
+where = 'views_5m >= 3.0 && page.category.startsWith("sh")'
+[[segment]]
+id = "likely"
+where = "score > 0.5 || spent_1d > 100.0"
+
+[decision]
+format = "flat"
+fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", at = "occurred_at_ms", score = "score.raw", segments = "segments", model = "model.name" }
+"#;
+
+struct Mean(ModelInfo);
+
+impl Model for Mean {
+    fn info(&self) -> &ModelInfo {
+        &self.0
+    }
+
+    fn score(&mut self, matrix: &FeatureMatrix, scores: &mut Vec<f32>) -> Result<(), ModelError> {
+        scores.clear();
+        scores.extend(matrix.values().chunks_exact(matrix.width()).map(|row| row[0] / (row[0] + row[1] + 1.0)));
+        Ok(())
+    }
+}
+
+const USERS: usize = 40;
+const BATCH: usize = 500;
+const PARTITIONS: usize = 2;
+
+struct Rig {
+    pipeline: Pipeline,
+    partitions: Partitions,
+    outbox: Outbox,
+    counts: Counts,
+    payload: String,
+    number: usize,
+}
+
+impl Rig {
+    fn new(model: bool) -> Self {
+        let spec: PipelineSpec = toml::from_str(SPEC).expect("the specification is well formed");
+        assert_eq!((spec.features.len(), spec.segments.len()), (16, 2));
+        let mut pipeline = Pipeline::compile(&spec, "clicks").expect("the specification compiles");
+        if model {
+            let features = pipeline.model_features();
+            let info = ModelInfo { name: "mean".to_owned(), features, ..ModelInfo::default() };
+            pipeline = pipeline.with_model(Box::new(Mean(info))).expect("the model fits");
+        }
+        let mut partitions = Partitions::default();
+        (0..PARTITIONS as i32).for_each(|number| partitions.insert(number, Partition::new(0, 0, None)));
+        let (outbox, counts) = (Outbox::default(), Counts::default());
+        Self { pipeline, partitions, outbox, counts, payload: String::new(), number: 0 }
+    }
+
+    /// Takes and runs so many events. A user has one a minute, so that windows of every length roll.
+    fn run(&mut self, events: usize) {
+        let end = self.number + events;
+        while self.number < end {
+            self.outbox.clear();
+            self.counts.clear();
+            for _ in 0..BATCH.min(end - self.number) {
+                let number = self.number;
+                let user = number % USERS;
+                let at = 1_700_000_000_000_i64 + number as i64 * (60_000 / USERS as i64) - (number % 7) as i64 * 10_000;
+                let kind = ["view", "view", "click", "purchase"][number % 4];
+                // A few of the events come twice.
+                let id = if number % 50 == 49 && number > USERS { number - USERS } else { number };
+                self.payload.clear();
+                write!(
+                    self.payload,
+                    r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"user-{user}","occurred_at":{at},"value":{}.25,"dwell_ms":"{}","session_id":"unread","page":{{"url":"https://shop/{number}","category":["shoes","red"]}},"items":[{{"id":"i","category":"games"}}],"properties":{{"a":[1,2,{{"b":"c"}}]}}}}"#,
+                    number % 90,
+                    number % 1_000,
+                )
+                .expect("a string takes everything");
+                let record = Record {
+                    partition: (user % PARTITIONS) as i32,
+                    offset: number as i64,
+                    timestamp_ms: Some(at),
+                    key: None,
+                    payload: Some(self.payload.as_bytes()),
+                    traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                };
+                self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
+                self.number += 1;
+            }
+            self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
+            assert_eq!(self.counts.dead_letters_total(), 0);
+            assert!(self.counts.decisions as usize > BATCH * 9 / 10 && self.counts.fallbacks == 0);
+        }
+    }
+}
+
+#[test]
+fn an_event_of_a_known_user_allocates_nothing() {
+    const EVENTS: usize = 100_000;
+    for model in [false, true] {
+        let mut rig = Rig::new(model);
+        // More than the longest window, so that as many tiles go as come.
+        rig.run((USERS * 24 * 60 * 11 / 10).next_multiple_of(BATCH));
+        let before = ASKED.get();
+        assert!(before > 100, "growing the buffers is counted: {before}");
+        rig.run(EVENTS);
+        let asked = ASKED.get() - before;
+        println!("model {model}: {asked} allocations for {EVENTS} events");
+        assert!(asked < EVENTS as u64 / 100, "model {model}: {asked} allocations for {EVENTS} events");
+    }
+}

@@ -1,0 +1,145 @@
+//! The profile engine against a naive recount: for each row, every feature is computed anew from the list of all events
+//! that the user has had, straight from the definitions in `aimpoint::profile`.
+//!
+//! `PROPERTIES_CASES=n` sets how many cases run, `PROPERTIES_FIRST=n` the first one, so that a failing case is replayed
+//! by `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`.
+
+mod reference;
+mod world;
+
+use aimpoint::profile::{AGGREGATES, Applied};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use reference::Reference;
+use std::collections::BTreeSet;
+use world::{Engine, Output, Spec, stream};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
+}
+
+/// Runs a case for each seed, which is told where it fails.
+fn cases(default: u64, case: impl Fn(u64, &mut SmallRng)) {
+    let (first, count) = (number("PROPERTIES_FIRST", 0), number("PROPERTIES_CASES", default));
+    for seed in first..first + count {
+        case(seed, &mut SmallRng::seed_from_u64(seed));
+    }
+}
+
+fn replay(seed: u64) -> String {
+    format!("case {seed}: replay with PROPERTIES_FIRST={seed} PROPERTIES_CASES=1")
+}
+
+#[test]
+fn every_feature_equals_a_naive_recount_of_all_events() {
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    let fates = std::cell::Cell::new([0_usize; 3]);
+    cases(1_000, |seed, random| {
+        let spec = Spec::random(random);
+        let events = stream(random, &spec);
+        let mut engine = Engine::new(&spec);
+        let mut reference = Reference::new(&spec);
+        let output = engine.run(&events, |left| left);
+        for (row, event) in events.iter().enumerate() {
+            let (applied, expected) = reference.apply(event);
+            let context = || format!("{}, row {row}: {event:?}\n{}", replay(seed), spec.toml());
+            assert_eq!(output[row].applied, applied, "{}", context());
+            let mut counts = fates.get();
+            counts[applied as usize] += 1;
+            fates.set(counts);
+            for ((found, expected), feature) in output[row].features.iter().zip(&expected).zip(&spec.features) {
+                assert!(
+                    expected.is(*found),
+                    "{} is {found}, and by the recount {expected:?}; {}",
+                    feature.name,
+                    context()
+                );
+                seen.borrow_mut().insert(feature.aggregate);
+            }
+        }
+    });
+    if number("PROPERTIES_CASES", 1_000) >= 1_000 {
+        for doc in AGGREGATES {
+            assert!(seen.borrow().contains(doc.name), "no case had the aggregate {:?}", doc.name);
+        }
+        let fates = fates.get();
+        for fate in [Applied::Counted, Applied::Duplicate, Applied::TooLate] {
+            assert!(fates[fate as usize] > 100, "too few rows were {fate:?}: {fates:?}");
+        }
+    }
+}
+
+#[test]
+fn where_batches_begin_and_end_changes_no_bit_of_a_feature_or_a_profile() {
+    cases(400, |seed, random| {
+        let spec = Spec::random(random);
+        let events = stream(random, &spec);
+        let run = |next: &mut dyn FnMut(usize) -> usize| {
+            let mut engine = Engine::new(&spec);
+            let output: Vec<Output> = engine.run(&events, next);
+            let bits = |row: &Output| (row.applied, row.features.iter().map(|it| it.to_bits()).collect::<Vec<_>>());
+            (output.iter().map(bits).collect::<Vec<_>>(), engine.profiles(&events, &spec))
+        };
+        let whole = run(&mut |left| left);
+        let single = run(&mut |_| 1);
+        let mixed = run(&mut |left| random.random_range(1..=left.min(17)));
+        assert!(whole == single, "one batch and single events differ; {}\n{}", replay(seed), spec.toml());
+        assert!(whole == mixed, "one batch and several differ; {}\n{}", replay(seed), spec.toml());
+    });
+}
+
+#[test]
+fn late_events_within_the_allowed_lateness_count_as_if_they_had_come_in_order() {
+    cases(400, |seed, random| {
+        let mut spec = Spec::forever(random);
+        let mut events = stream(random, &spec);
+        // Longer than any stream.
+        (spec.ttl, spec.lateness) = (40_000_000, 40_000_000);
+        // One user, nothing twice, nothing too late, no two at one time.
+        let mut times = BTreeSet::new();
+        for (index, event) in events.iter_mut().enumerate() {
+            (event.user, event.partition, event.id) = (0, 0, Some(index));
+            while !times.insert(event.time) {
+                event.time += 1;
+            }
+        }
+        let last = |events: &[world::Event]| Engine::new(&spec).run(events, |left| left).pop();
+        let shuffled = last(&events).expect("a stream has events");
+        // The last one stays the last: its row is the one that is compared.
+        let end = events.len() - 1;
+        events[..end].sort_by_key(|event| event.time);
+        let ordered = last(&events).expect("a stream has events");
+        assert_eq!((shuffled.applied, ordered.applied), (Applied::Counted, Applied::Counted), "{}", replay(seed));
+        for ((late, ordered), feature) in shuffled.features.iter().zip(&ordered.features).zip(&spec.features) {
+            // The values are below 2e9, of which 80 add up with an error of less than this.
+            let near = matches!(feature.aggregate, "sum" | "mean") && (late - ordered).abs() <= 1e-2;
+            assert!(
+                late == ordered || (late.is_nan() && ordered.is_nan()) || near,
+                "{}: {late} and in order {ordered}; {}\n{}",
+                feature.name,
+                replay(seed),
+                spec.toml()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_sum_beyond_the_largest_float_stays_at_it_in_every_window() {
+    let mut spec = Spec::forever(&mut SmallRng::seed_from_u64(0));
+    spec.ttl = 10_000;
+    spec.features.clear();
+    for (index, window) in ["forever", "10s", "1h"].into_iter().enumerate() {
+        for aggregate in ["sum", "mean"] {
+            let name = format!("{aggregate}_{index}");
+            spec.features.push(world::Feature::plain(name, aggregate, "value", window));
+        }
+    }
+    let events: Vec<_> = (0..5).map(|index| world::Event::plain(index, index as i64 * 1_000_000, 1.5e308)).collect();
+    let output = Engine::new(&spec).run(&events, |left| left);
+    for (row, output) in output.iter().enumerate().skip(1) {
+        for (feature, found) in spec.features.iter().zip(&output.features) {
+            let expected = if feature.aggregate == "sum" { f64::MAX } else { f64::MAX / (row + 1) as f64 };
+            assert_eq!(*found, expected, "{} of row {row}", feature.name);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Random specifications and streams, and the engine that takes them.
+
+use aimpoint::{
+    columns::Slot,
+    engine::PipelineSpec,
+    event::{Decoder, EventBatch, Fields, Record},
+    expression::Scope,
+    profile::{Applied, ProfileEngine},
+    state::{Store, Stores},
+};
+use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
+use std::{collections::BTreeMap, fmt::Write};
+
+pub(crate) const SECOND: i64 = 1_000_000;
+
+/// When every stream begins: a Wednesday, 22:13:20 UTC.
+pub(crate) const START: i64 = 1_700_000_000 * SECOND - 86_400 * SECOND * 6 + 3_600 * SECOND * 24;
+
+/// A window in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    None,
+    Forever,
+    Length { length: i64, tile: i64 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Feature {
+    pub(crate) name: String,
+    /// An aggregate, or `derived`.
+    pub(crate) aggregate: &'static str,
+    pub(crate) condition: Option<&'static str>,
+    pub(crate) value: Option<&'static str>,
+    pub(crate) window: Window,
+    /// For a derived feature: the numbers of the two it is made of.
+    pub(crate) of: (usize, usize),
+}
+
+impl Feature {
+    pub(crate) fn plain(name: String, aggregate: &'static str, value: &'static str, window: &str) -> Self {
+        let window = match window {
+            "forever" => Window::Forever,
+            "10s" => Window::Length { length: 10, tile: 1 },
+            _ => Window::Length { length: 3_600, tile: 60 },
+        };
+        Self { name, aggregate, condition: None, value: Some(value), window, of: (0, 0) }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// In seconds.
+    pub(crate) ttl: i64,
+    pub(crate) lateness: i64,
+    pub(crate) horizon: i64,
+    pub(crate) ids_max: usize,
+    pub(crate) features: Vec<Feature>,
+}
+
+const CONDITIONS: [&str; 5] =
+    ["event_type == 'view'", "event_type != 'view'", "value > 0.0", "bot", "!bot && dwell_ms >= 500"];
+const VALUES: [&str; 5] = ["value", "dwell_ms", "bot", "value * 2.0", "sent_at"];
+const AGGREGATES: [&str; 11] =
+    ["count", "sum", "mean", "min", "max", "last", "recency", "age", "hour", "weekday", "derived"];
+
+impl Spec {
+    pub(crate) fn random(random: &mut SmallRng) -> Self {
+        let mut features: Vec<Feature> = Vec::new();
+        for index in 0..random.random_range(1..14) {
+            let mut aggregate = *AGGREGATES[..7].choose(random).expect("not empty");
+            if random.random_bool(0.2) {
+                aggregate = AGGREGATES.choose(random).expect("not empty");
+            }
+            if aggregate == "derived" && features.is_empty() {
+                aggregate = "count";
+            }
+            let takes_window = !matches!(aggregate, "age" | "hour" | "weekday" | "derived");
+            let takes_value = takes_window && !matches!(aggregate, "count" | "recency");
+            let tile = *[1, 2, 7, 60, 600].choose(random).expect("not empty");
+            let window = match random.random_range(0..4) {
+                _ if !takes_window => Window::None,
+                0 if aggregate == "recency" => Window::None,
+                0 | 1 => Window::Forever,
+                _ => Window::Length { length: tile * random.random_range(1..30), tile },
+            };
+            let pick = |random: &mut SmallRng| if index == 0 { 0 } else { random.random_range(0..index) };
+            features.push(Feature {
+                name: format!("f{index}"),
+                aggregate,
+                condition: (takes_window && random.random_bool(0.4))
+                    .then(|| *CONDITIONS.choose(random).expect("not empty")),
+                value: takes_value.then(|| *VALUES.choose(random).expect("not empty")),
+                window,
+                of: (pick(random), pick(random)),
+            });
+        }
+        let longest = features.iter().map(|feature| match feature.window {
+            Window::Length { length, .. } => length,
+            Window::None | Window::Forever => 0,
+        });
+        let longest = longest.max().unwrap_or(0);
+        Self {
+            ttl: longest + random.random_range(1..500) * if random.random_bool(0.3) { 1_000 } else { 1 },
+            lateness: *[0, 1, 10, 100, 3_600].choose(random).expect("not empty"),
+            horizon: *[0, 1, 20, 300, 86_400].choose(random).expect("not empty"),
+            ids_max: *[1, 2, 5, 64].choose(random).expect("not empty"),
+            features,
+        }
+    }
+
+    /// Features that do not depend on the order of events: those over all there were, seen from the last one.
+    pub(crate) fn forever(random: &mut SmallRng) -> Self {
+        let mut spec = Self::random(random);
+        spec.features.retain_mut(|feature| {
+            if feature.window != Window::None {
+                feature.window = Window::Forever;
+            }
+            !matches!(feature.aggregate, "age" | "derived")
+        });
+        (spec.ttl, spec.lateness, spec.horizon) = (1_000, 3_600, 0);
+        spec
+    }
+
+    pub(crate) fn toml(&self) -> String {
+        let Self { ttl, lateness, horizon, ids_max, features } = self;
+        let mut text = format!(
+            "[profile]\nttl = \"{ttl}s\"\n[time]\nallowed_lateness = \"{lateness}s\"\n\
+             [duplicates]\nhorizon = \"{horizon}s\"\nmax_ids = {ids_max}\n"
+        );
+        for feature in features {
+            writeln!(text, "[[feature]]\nname = \"{}\"", feature.name).expect("a string takes everything");
+            if feature.aggregate == "derived" {
+                let (a, b) = (&features[feature.of.0].name, &features[feature.of.1].name);
+                writeln!(text, "expression = \"{a} - {b} * 0.5\"").expect("a string takes everything");
+                continue;
+            }
+            writeln!(text, "aggregate = \"{}\"", feature.aggregate).expect("a string takes everything");
+            for (key, rule) in [("where", feature.condition), ("value", feature.value)] {
+                if let Some(rule) = rule {
+                    writeln!(text, "{key} = \"{rule}\"").expect("a string takes everything");
+                }
+            }
+            match feature.window {
+                Window::None => {}
+                Window::Forever => text.push_str("window = \"forever\"\n"),
+                Window::Length { length, .. } if feature.aggregate == "recency" => {
+                    writeln!(text, "window = \"{length}s\"").expect("a string takes everything");
+                }
+                Window::Length { length, tile } => {
+                    writeln!(text, "window = \"{length}s\"\ntile = \"{tile}s\"").expect("a string takes everything");
+                }
+            }
+        }
+        text
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) user: usize,
+    pub(crate) partition: i32,
+    pub(crate) id: Option<usize>,
+    /// In microseconds.
+    pub(crate) time: i64,
+    pub(crate) kind: &'static str,
+    /// As it is written; NaN and ±inf are written in text.
+    pub(crate) value: Option<f64>,
+    pub(crate) dwell_ms: Option<i64>,
+    pub(crate) bot: Option<bool>,
+    pub(crate) sent_at: Option<i64>,
+}
+
+impl Event {
+    pub(crate) fn plain(id: usize, after: i64, value: f64) -> Self {
+        Self {
+            user: 0,
+            partition: 0,
+            id: Some(id),
+            time: START + after,
+            kind: "view",
+            value: Some(value),
+            dwell_ms: None,
+            bot: None,
+            sent_at: None,
+        }
+    }
+
+    fn json(&self) -> String {
+        let mut text =
+            format!(r#"{{"event_type":"{}","user_id":"u{}","occurred_at":{}"#, self.kind, self.user, self.time);
+        let mut member = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                write!(text, ",\"{name}\":{value}").expect("a string takes everything");
+            }
+        };
+        member("event_id", self.id.map(|id| format!("\"e{id}\"")));
+        member("value", self.value.map(|it| if it.is_finite() { format!("{it:?}") } else { format!("\"{it}\"") }));
+        member("dwell_ms", self.dwell_ms.map(|it| it.to_string()));
+        member("bot", self.bot.map(|it| it.to_string()));
+        member("sent_at", self.sent_at.map(|it| it.to_string()));
+        text.push('}');
+        text
+    }
+}
+
+/// A stream in the order of its arrival.
+pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
+    let users = random.random_range(1..5);
+    let partitions = random.random_range(1..3);
+    let step = *[0, 1, 10, 100, 1_000].choose(random).expect("not empty") * SECOND;
+    let mut now = START;
+    let mut events: Vec<Event> = Vec::new();
+    for number in 0..random.random_range(1..80) {
+        now += random.random_range(0..=step);
+        let mut time = now;
+        match random.random_range(0..20) {
+            // About the bounds of lateness, of the horizon and of idleness, to the microsecond.
+            0..3 => time -= spec.lateness * SECOND + random.random_range(-1..=1),
+            3 => now += spec.ttl * SECOND + random.random_range(-1..=1),
+            4 => now += spec.horizon * SECOND + random.random_range(-1..=1),
+            5 => time -= random.random_range(0..=spec.lateness * SECOND),
+            6 => time = time / SECOND * SECOND,
+            7..10 => time = events.last().map_or(time, |event| event.time),
+            _ => {}
+        }
+        let user = random.random_range(0..users);
+        let again = (random.random_bool(0.3) && number > 0).then(|| random.random_range(0..number));
+        let id = again.unwrap_or(number);
+        let value = match random.random_range(0..12) {
+            0 => None,
+            1 => Some(f64::NAN),
+            2 => Some(f64::INFINITY),
+            3 => Some(f64::NEG_INFINITY),
+            4 => Some(random.random_range(-1.0..1.0) * 1e9),
+            _ => Some(f64::from(random.random_range(-400..400)) * 0.25),
+        };
+        events.push(Event {
+            user,
+            partition: (user % partitions) as i32,
+            id: random.random_bool(0.9).then_some(id),
+            time,
+            kind: ["view", "click", "purchase"].choose(random).expect("not empty"),
+            value,
+            dwell_ms: random.random_bool(0.8).then(|| random.random_range(0..1_000)),
+            bot: random.random_bool(0.7).then(|| random.random_bool(0.5)),
+            sent_at: random.random_bool(0.7).then(|| time + random.random_range(0..SECOND)),
+        });
+    }
+    events
+}
+
+/// What the engine made of an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) applied: Applied,
+    pub(crate) features: Vec<f64>,
+}
+
+#[derive(Default)]
+struct Held(BTreeMap<i32, Store>);
+
+impl Stores for Held {
+    fn store(&mut self, partition: i32) -> &mut Store {
+        self.0.entry(partition).or_default()
+    }
+}
+
+pub(crate) struct Engine {
+    decoder: Decoder,
+    profile: ProfileEngine,
+    batch: EventBatch,
+    stores: Held,
+    /// By partition: its newest event time.
+    newest: BTreeMap<i32, i64>,
+}
+
+impl Engine {
+    pub(crate) fn new(spec: &Spec) -> Self {
+        let spec: PipelineSpec = toml::from_str(&spec.toml()).expect("the specification is well formed");
+        let (mut scope, mut faults) = (Scope::default(), Vec::new());
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let profile = ProfileEngine::compile(
+            &spec.profile,
+            &spec.time,
+            &spec.duplicates,
+            &spec.features,
+            &mut scope,
+            &mut faults,
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        let used: Vec<Slot> = profile.reads().collect();
+        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
+        Self {
+            decoder,
+            profile,
+            batch: EventBatch::new(scope.columns()),
+            stores: Held::default(),
+            newest: BTreeMap::new(),
+        }
+    }
+
+    /// Runs the events in batches; `next` says how many of those left are in the next one.
+    pub(crate) fn run(&mut self, events: &[Event], mut next: impl FnMut(usize) -> usize) -> Vec<Output> {
+        let mut output = Vec::with_capacity(events.len());
+        let mut left = events;
+        while !left.is_empty() {
+            let (now, later) = left.split_at(next(left.len()));
+            left = later;
+            for event in now {
+                let payload = event.json();
+                let record =
+                    Record { partition: event.partition, payload: Some(payload.as_bytes()), ..Record::default() };
+                self.decoder.decode(&record, &mut self.batch).expect("the events are well formed");
+                let newest = self.newest.entry(event.partition).or_insert(event.time);
+                *newest = event.time.max(*newest);
+            }
+            self.profile.process(&mut self.batch, &mut self.stores);
+            for (row, applied) in self.profile.applied().iter().enumerate() {
+                let value = |slot: Slot| self.batch.columns.get(slot).doubles()[row];
+                let features = self.profile.features().iter().map(|feature| value(feature.slot)).collect();
+                output.push(Output { applied: *applied, features });
+            }
+            self.batch.clear();
+        }
+        output
+    }
+
+    /// The stored words of every user. Those of an idle one count as none: when a sweep comes by is not specified.
+    pub(crate) fn profiles(&self, events: &[Event], spec: &Spec) -> BTreeMap<(i32, usize), Vec<u64>> {
+        let mut profiles = BTreeMap::new();
+        for Event { user, partition, .. } in events {
+            let key = format!("u{user}");
+            let hash = rapidhash::v3::rapidhash_v3(key.as_bytes());
+            let Some(words) = self.stores.0[partition].get(hash, key.as_bytes()) else { continue };
+            // The first word is the user's newest event time.
+            if words[0] as i64 >= self.newest[partition] - spec.ttl * SECOND {
+                profiles.insert((*partition, *user), words.to_vec());
+            }
+        }
+        profiles
+    }
+}
