@@ -15,7 +15,7 @@ mod setup;
 mod synthetic;
 mod topics;
 
-/// Train: from a file of rows to an ONNX file.
+// Train: from a file of rows to an ONNX file.
 pub mod train;
 
 pub use exit::Exit;

@@ -1,4 +1,4 @@
 //! Names, units and logs: what the process tells of itself.
 
-/// Metrics: every name, declared once.
+// Metrics: every name, declared once.
 pub mod metrics;
