@@ -18,7 +18,8 @@
 //! each turn it takes the records that are there, runs them through the core, and hands the outputs to its open
 //! transaction; when the commit interval is over, outputs and input positions become visible together. The encoded
 //! outputs are kept until the outcome is known: aborted, the same bytes are sent again. Where ownership or an outcome
-//! is in doubt, the partition's profiles are dropped and made again by reading the input with nothing written.
+//! is in doubt, the partition's profiles are dropped and restored: from the lazy changelog ([`state`]), and by reading the
+//! input again from the mark in the committed offset's metadata, with nothing written.
 //!
 //! # Words
 //!
@@ -32,7 +33,9 @@
 //! - **Dead letter**: a record set aside with reason, position and payload.
 //! - **Position, committed offset, lag**: the next record to read; where a restart begins; what remains.
 //! - **Fencing**: shutting out an earlier owner of the transactional id.
-//! - **Replay**: reading the input again to rebuild profiles, with nothing written.
+//! - **Changelog, checkpoint, mark**: the compacted topic with profiles; how often one is written; from where the input has
+//!   to be read again.
+//! - **Replay**: reading the input again to complete restored profiles, with nothing written.
 
 // Fault: what is wrong with a configuration, and where.
 pub mod fault;

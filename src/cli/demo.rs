@@ -109,7 +109,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 }
 
 fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
-    let topics = ["clickstream", "decisions", "dead-letter"];
+    let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-demo-profiles"];
     let broker = EmbeddedBroker::start(&topics.map(|name| (name, PARTITIONS)))?;
     let sets = [vec![format!("kafka.brokers={:?}", broker.brokers())], args.sets.clone()].concat();
     let setup = Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })?;

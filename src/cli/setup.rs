@@ -67,6 +67,7 @@ impl Setup {
                 brokers: config.kafka.brokers.clone(),
                 group: config.group().to_owned(),
                 topic: config.topics.clickstream.clone(),
+                profiles: config.profiles_topic(),
                 instance: config.app.static_membership.then(|| id.clone()),
                 client: client(config.kafka.consumer_settings()),
             })?;
@@ -84,6 +85,7 @@ impl Setup {
                 number,
                 commit_interval: config.commit.interval,
                 batch_rows_max: config.engine.batch_max_rows,
+                checkpoint_interval: config.checkpoint.interval,
             };
             let progress = Progress::default();
             accounts.push(progress.clone());

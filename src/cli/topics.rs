@@ -67,17 +67,20 @@ fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
 }
 
-/// The topics that a configuration names, the input first.
+/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog.
 fn plans(config: &Config) -> Vec<TopicPlan> {
-    [&config.topics.clickstream, &config.topics.decisions, &config.topics.dead_letter]
-        .into_iter()
-        .map(|name| TopicPlan {
-            name: name.clone(),
-            partitions: config.topics.partitions,
-            replication: config.topics.replication,
-            settings: Vec::new(),
-        })
-        .collect()
+    let plan = |name: &str, settings: &[(&'static str, &'static str)]| TopicPlan {
+        name: name.to_owned(),
+        partitions: config.topics.partitions,
+        replication: config.topics.replication,
+        settings: settings.to_vec(),
+    };
+    vec![
+        plan(&config.topics.clickstream, &[]),
+        plan(&config.topics.decisions, &[]),
+        plan(&config.topics.dead_letter, &[]),
+        plan(&config.profiles_topic(), &[("cleanup.policy", "compact")]),
+    ]
 }
 
 async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
@@ -107,18 +110,29 @@ fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> 
             faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
         }
     }
-    if let [Some(input), Some(decisions), _] = states {
-        if input.partitions != decisions.partitions {
+    let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
+    let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
+    for (index, why) in [(1, "a user's events and decisions"), (3, "a user's events and profile")] {
+        if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
             faults.push(format!(
-                "{:?} has {} partitions and {:?} has {}; give both the same number, so that a user's events and decisions \
-                 lie in partitions of one number",
-                plans[0].name, input.partitions, plans[1].name, decisions.partitions
+                "{:?} has {} partitions and {:?} has {}; give both the same number, so that {why} lie in partitions of one \
+                 number",
+                plans[0].name, input.partitions, plans[index].name, other.partitions
             ));
         }
-        if input.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+    }
+    if policy(input).contains("compact") {
+        faults.push(format!(
+            "{:?} is compacted, and profiles are made of all of its records; set its cleanup.policy to delete",
+            plans[0].name
+        ));
+    }
+    if let Some(profiles) = &states[3] {
+        let policy = policy(profiles);
+        if !policy.is_empty() && policy != "compact" {
             faults.push(format!(
-                "{:?} is compacted, and profiles are rebuilt from all of its records; set its cleanup.policy to delete",
-                plans[0].name
+                "{:?} has the cleanup.policy {policy:?}, and would lose the profiles of quiet users; set it to compact",
+                plans[3].name
             ));
         }
     }

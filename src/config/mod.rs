@@ -9,7 +9,7 @@ mod document;
 mod sections;
 
 pub use document::Document;
-pub use sections::{AppSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, TopicsSpec};
+pub use sections::{AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, TopicsSpec};
 
 use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub struct Config {
     pub topics: TopicsSpec,
     /// `[commit]`
     pub commit: CommitSpec,
+    /// `[checkpoint]`
+    pub checkpoint: CheckpointSpec,
     /// `[engine]`
     pub engine: EngineSpec,
     /// `[inference]`
@@ -93,6 +95,7 @@ impl Config {
             kafka: reader.section("kafka"),
             topics: reader.section("topics"),
             commit: reader.section("commit"),
+            checkpoint: reader.section("checkpoint"),
             engine: reader.section("engine"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
@@ -133,6 +136,7 @@ impl Config {
         self.kafka.check(faults);
         self.topics.check(faults);
         self.commit.check(faults);
+        self.checkpoint.check(faults);
         self.engine.check(faults);
     }
 

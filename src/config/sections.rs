@@ -264,6 +264,33 @@ impl CommitSpec {
     }
 }
 
+/// `[checkpoint]`: how profiles are made durable.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointSpec {
+    /// How often a changed profile is written to the changelog at most.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for CheckpointSpec {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30) }
+    }
+}
+
+impl CheckpointSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if !(Duration::from_millis(100)..=Duration::from_hours(24)).contains(&self.interval) {
+            let interval = humantime::format_duration(self.interval);
+            faults.push(
+                Fault::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
+                    .hint("the input of so long is read again after a crash: 30s is a good start"),
+            );
+        }
+    }
+}
+
 /// `[engine]`: how this process works.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

@@ -6,12 +6,14 @@
 
 mod clock;
 mod fleet;
+mod partitions;
 mod pipeline;
 mod progress;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
-pub use pipeline::{FeatureRow, Partition, Partitions, Pipeline, PipelineSpec};
+pub use partitions::{Partition, Partitions};
+pub use pipeline::{FeatureRow, Pipeline, PipelineSpec};
 pub use progress::{Counts, Progress};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

@@ -4,7 +4,7 @@
 //! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. Limits:
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
-use super::Counts;
+use super::{Counts, Partitions};
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
@@ -17,7 +17,6 @@ use crate::{
     inference::{FeatureMatrix, Model},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
-    state::{Store, Stores},
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
 };
@@ -48,105 +47,6 @@ pub struct PipelineSpec {
     pub decision: DecisionSpec,
     /// `[label]`, which only an export compiles.
     pub label: Option<LabelSpec>,
-}
-
-/// One held partition: its profiles and how far it has come.
-#[derive(Debug)]
-pub struct Partition {
-    store: Store,
-    /// The next offset to be processed.
-    next: i64,
-    /// Up to here the log is only replayed: its outputs were committed before.
-    emit_from: i64,
-    /// What the group has committed.
-    committed: Option<i64>,
-}
-
-impl Partition {
-    /// A partition without profiles, to be read from `next`, whose outputs before `emit_from` are out already.
-    pub fn new(next: i64, emit_from: i64, committed: Option<i64>) -> Self {
-        Self { store: Store::default(), next, emit_from, committed }
-    }
-
-    /// The profiles.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-}
-
-/// The held partitions, by their number.
-#[derive(Debug, Default)]
-pub struct Partitions(Vec<Option<Box<Partition>>>);
-
-impl Partitions {
-    /// Takes a partition in.
-    pub fn insert(&mut self, number: i32, partition: Partition) {
-        let index = number.max(0) as usize;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
-        }
-        self.0[index] = Some(Box::new(partition));
-    }
-
-    /// Gives partitions up, with their state.
-    pub fn drop_all(&mut self, numbers: &[i32]) {
-        for number in numbers {
-            if let Some(slot) = self.0.get_mut(number.unsigned_abs() as usize) {
-                *slot = None;
-            }
-        }
-    }
-
-    /// The numbers of the held partitions.
-    pub fn held(&self) -> Vec<i32> {
-        self.each().map(|(number, _)| number).collect()
-    }
-
-    /// How many profiles are held.
-    pub fn users(&self) -> u64 {
-        self.each().map(|(_, partition)| partition.store.len() as u64).sum()
-    }
-
-    /// What was committed for a partition.
-    pub fn committed(&self, number: i32) -> Option<i64> {
-        self.get(number).and_then(|partition| partition.committed)
-    }
-
-    /// One partition.
-    pub fn get(&self, number: i32) -> Option<&Partition> {
-        self.0.get(usize::try_from(number).ok()?)?.as_deref()
-    }
-
-    fn get_mut(&mut self, number: i32) -> Option<&mut Partition> {
-        self.0.get_mut(usize::try_from(number).ok()?)?.as_deref_mut()
-    }
-
-    fn each(&self) -> impl Iterator<Item = (i32, &Partition)> {
-        self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
-    }
-
-    /// The positions that a commit would move: partition, next offset, metadata.
-    pub fn progress(&self) -> Vec<(i32, i64, String)> {
-        self.each()
-            .filter(|(_, partition)| partition.next > partition.committed.unwrap_or(partition.emit_from))
-            .map(|(number, partition)| (number, partition.next, String::new()))
-            .collect()
-    }
-
-    /// Notes that what [`Partitions::progress`] gave is committed.
-    pub fn settle(&mut self) {
-        for partition in self.0.iter_mut().flatten() {
-            if partition.next > partition.committed.unwrap_or(partition.emit_from) {
-                partition.committed = Some(partition.next);
-            }
-        }
-    }
-}
-
-impl Stores for Partitions {
-    fn store(&mut self, partition: i32) -> &mut Store {
-        &mut self.get_mut(partition).expect("only records of held partitions are taken").store
-    }
 }
 
 /// The compiled core with its buffers.
@@ -334,12 +234,12 @@ impl Pipeline {
 
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
-        let Some(partition) = partitions.get_mut(record.partition) else { return };
+        let Some(partition) = partitions.active(record.partition) else { return };
         partition.next = record.offset + 1;
         match self.decoder.decode(record, &mut self.batch) {
             Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
             Ok(_) => {}
-            Err(_) if record.offset < partition.emit_from => counts.replayed += 1,
+            Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
@@ -396,6 +296,7 @@ impl Pipeline {
                 Applied::Counted => counts.decisions += 1,
                 Applied::Duplicate => counts.duplicates += 1,
                 Applied::TooLate => counts.suppressed += 1,
+                Applied::Covered => counts.replayed += 1,
             }
             if *applied == Applied::Counted {
                 visit(&FeatureRow {
@@ -419,13 +320,14 @@ impl Pipeline {
         let scores = batch.columns.get(self.score).doubles();
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
-            if partitions.get(position.partition).is_none_or(|partition| position.offset < partition.emit_from) {
+            if partitions.get(position.partition).is_none_or(|partition| partition.is_replay(position.offset)) {
                 counts.replayed += 1;
                 continue;
             }
             counts.events += 1;
             match applied {
                 Applied::Counted => {}
+                Applied::Covered => unreachable!("a profile covers only what was committed, which is replayed"),
                 Applied::Duplicate => {
                     counts.duplicates += 1;
                     continue;
@@ -487,7 +389,7 @@ impl Scoring {
         self.rows.clear();
         for (row, applied) in applied.iter().enumerate() {
             let position = batch.positions[row];
-            let emitted = partitions.get(position.partition).is_some_and(|it| position.offset >= it.emit_from);
+            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
             if *applied == Applied::Counted && emitted {
                 self.rows.push(row as u32);
             }

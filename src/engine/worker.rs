@@ -5,13 +5,17 @@
 //! doubt is dropped and recovered from the log. Limits: one transaction holds at most [`OUTBOX_BYTES_MAX`] before it is
 //! committed early; one failing transaction is tried [`TRIES_MAX`] times.
 //!
-//! A partition is recovered by reading its input again up to the committed offset with nothing written: a profile is a
-//! fold of the input, and the input is the one thing that is surely there.
+//! A partition is recovered from the lazy changelog: its profiles are read up to the log's end, then the input is read again
+//! from the mark in the committed offset's metadata up to the offset, with nothing written, and what a restored profile
+//! covers is passed by. Where there is no mark of these features, the whole input is read again: a profile is a fold of
+//! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
+//! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
 use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress};
 use crate::{
     sink::{Outbox, Sink, SinkError},
-    source::{Change, Source, SourceError},
+    source::{Change, Restored, Source, SourceError},
+    state::Mark,
     telemetry::metrics,
 };
 use std::{
@@ -28,6 +32,18 @@ const OUTBOX_BYTES_MAX: usize = 32 << 20;
 /// How often a failing transaction is made again before the worker gives up. The pauses grow to a second, so that this
 /// outlasts a broker's restart.
 const TRIES_MAX: u32 = 60;
+
+/// The most profiles that one commit writes, so that none stalls: at commits of 25 ms, 80,000 a second.
+const PROFILES_PER_COMMIT: usize = 2_000;
+
+/// The most profiles that one commit writes when partitions go.
+const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
+
+/// How long the changed profiles of partitions that go are written; what is left is read again by the next owner.
+const HANDOVER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many records of the changelog are taken in one turn.
+const RESTORE_ROWS_MAX: usize = 10_000;
 
 /// How long an idle worker waits for a record before it looks for a stop or a change.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -51,6 +67,8 @@ pub struct WorkerSettings {
     pub commit_interval: Duration,
     /// The largest batch.
     pub batch_rows_max: usize,
+    /// How often a changed profile is written to the changelog at most.
+    pub checkpoint_interval: Duration,
 }
 
 /// Asks all workers to end.
@@ -150,8 +168,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         while !stop.is_requested() {
             self.turn()?;
         }
-        self.commit()?;
-        Ok(())
+        self.hand_over()
+    }
+
+    /// The partitions with their profiles.
+    pub fn partitions(&self) -> &Partitions {
+        &self.partitions
     }
 
     /// One turn of the loop: a batch, the changes of the assignment, and the commit when it is due.
@@ -160,6 +182,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
         let wait = match self.opened_at {
+            None if self.partitions.is_restoring() => Duration::ZERO,
             None => IDLE_WAIT,
             Some(opened) => {
                 (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()).min(IDLE_WAIT)
@@ -179,10 +202,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
         }
         self.sink.serve();
+        self.restore()?;
         while let Some(change) = self.source.change() {
             self.answer(change)?;
         }
-        let due = self.opened_at.is_some_and(|opened| self.clock.elapsed() >= opened + self.settings.commit_interval);
+        let now = self.clock.elapsed();
+        self.partitions.note(now, self.settings.checkpoint_interval);
+        if self.opened_at.is_none() && self.partitions.is_due() {
+            self.opened_at = Some(now);
+        }
+        let due = self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval);
         if due || self.outbox.bytes() >= OUTBOX_BYTES_MAX {
             self.commit()?;
         }
@@ -209,6 +238,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         self.committing_since = self.clock.elapsed();
+        self.write_profiles(false, PROFILES_PER_COMMIT);
         match self.try_commit() {
             Ok(()) => {
                 self.settle();
@@ -218,8 +248,49 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
+    fn write_profiles(&mut self, all: bool, max: usize) {
+        self.partitions.write_profiles(all, max, self.pipeline.fingerprint(), &mut self.outbox);
+    }
+
+    /// Commits what is open and leaves no changed profile unwritten, as far as the deadline allows.
+    fn hand_over(&mut self) -> Result<(), EngineError> {
+        self.commit()?;
+        let start = self.clock.elapsed();
+        while self.partitions.dirty() > 0 && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE {
+            let before = self.outbox.len();
+            self.write_profiles(true, PROFILES_PER_HANDOVER_COMMIT);
+            if self.outbox.len() == before {
+                break;
+            }
+            self.opened_at = Some(self.clock.elapsed());
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has come of the changelog, and lets the input of partitions that are restored go on.
+    fn restore(&mut self) -> Result<(), EngineError> {
+        if !self.partitions.is_restoring() {
+            return Ok(());
+        }
+        let Self { source, pipeline, partitions, .. } = self;
+        let mut done = Vec::new();
+        source.poll_restore(RESTORE_ROWS_MAX, &mut |restored| match restored {
+            Restored::Record(record) => partitions.restore(record, pipeline.fingerprint()),
+            Restored::Done(partition) => done.push(partition),
+        })?;
+        for partition in done {
+            if let Some((from, profiles)) = self.partitions.restored(partition) {
+                let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
+                tracing::info!(partition, records = profiles, replay_from = from, replay_to = to, "restored");
+                self.source.resume(partition, from)?;
+            }
+        }
+        Ok(())
+    }
+
     fn try_commit(&mut self) -> Result<(), SinkError> {
-        let offsets = self.partitions.progress();
+        let offsets = self.partitions.progress(self.pipeline.fingerprint());
         if offsets.is_empty() {
             return Ok(());
         }
@@ -245,7 +316,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// After a commit: what it held is final.
     fn settle(&mut self) {
-        self.partitions.settle();
+        self.partitions.settle(self.partitions.progress(self.pipeline.fingerprint()));
         self.progress.committed(&self.counts);
         self.progress.users(self.partitions.users());
         let took = self.clock.elapsed().saturating_sub(self.committing_since);
@@ -319,11 +390,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// which way it was.
     fn find_out(&mut self) -> Result<Remedy, EngineError> {
         self.fence()?;
-        let expected = self.partitions.progress();
+        let expected = self.partitions.progress(self.pipeline.fingerprint());
         let held: Vec<i32> = expected.iter().map(|(partition, ..)| *partition).collect();
         let committed = self.source.committed(&held)?;
-        let at = |partition: i32| committed.iter().find(|(other, _)| *other == partition).and_then(|(_, it)| it.offset);
-        if expected.iter().all(|(partition, next, _)| at(*partition) == Some(*next)) {
+        let at = |partition: i32| {
+            let (_, committed) = committed.iter().find(|(other, _)| *other == partition)?;
+            Some((committed.offset?, committed.metadata.as_str()))
+        };
+        if expected.iter().all(|(partition, next, metadata)| at(*partition) == Some((*next, metadata))) {
             return Ok(Remedy::TookEffect);
         }
         if expected.iter().all(|(partition, ..)| at(*partition) == self.partitions.committed(*partition)) {
@@ -353,10 +427,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 tracing::info!(?partitions, "assigned");
                 let starts = self.recover(&partitions)?;
                 self.source.assign(&starts)?;
+                self.begin_restore(&partitions)?;
             }
             Change::Revoked(partitions) => {
                 tracing::info!(?partitions, "revoked");
-                self.commit()?;
+                self.hand_over()?;
                 self.partitions.drop_all(&partitions);
                 self.source.release(&partitions)?;
             }
@@ -404,13 +479,40 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 }));
             }
             let emit_from = next.max(ends.low);
-            if emit_from > ends.low {
-                tracing::info!(partition, from = ends.low, to = emit_from, "replay the input to rebuild profiles");
-            }
-            self.partitions.insert(partition, Partition::new(ends.low, emit_from, committed.offset));
-            starts.push((partition, ends.low));
+            let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
+            let mark = Mark::parse(&committed.metadata, self.pipeline.fingerprint());
+            let from = match mark {
+                Some(mark) if mark.replay_from >= ends.low => {
+                    self.partitions.insert(partition, Partition::new(mark.replay_from, emit_from, at).restoring(mark));
+                    mark.replay_from
+                }
+                _ => {
+                    if emit_from > ends.low {
+                        tracing::warn!(
+                            partition,
+                            from = ends.low,
+                            to = emit_from,
+                            "no checkpoint of these features: the whole input is read again to rebuild profiles"
+                        );
+                    }
+                    self.partitions.insert(partition, Partition::new(ends.low, emit_from, at));
+                    ends.low
+                }
+            };
+            starts.push((partition, from));
         }
         Ok(starts)
+    }
+
+    /// Holds the input of partitions that have to be restored, and begins to read their changelog.
+    fn begin_restore(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
+        let restoring = |partition: &i32| self.partitions.get(*partition).is_some_and(Partition::is_restoring);
+        let partitions: Vec<i32> = partitions.iter().copied().filter(restoring).collect();
+        if !partitions.is_empty() {
+            self.source.pause(&partitions)?;
+            self.source.restore(&partitions)?;
+        }
+        Ok(())
     }
 
     /// Drops the state of all held partitions and recovers it.
@@ -418,8 +520,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.forget();
         let held = self.partitions.held();
         for (partition, start) in self.recover(&held)? {
-            self.source.seek(partition, start)?;
+            self.source.resume(partition, start)?;
         }
-        Ok(())
+        self.begin_restore(&held)
     }
 }

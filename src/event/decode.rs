@@ -8,6 +8,7 @@ use super::{
     TimeSpec, TimeUnit, json::Trie, protobuf, time,
 };
 use crate::columns::{Column, Columns, MISSING_INT, Slot, Text, Truth, Type};
+use crate::state::hash_key;
 
 /// The longest user key. Profiles and decisions carry it, so a runaway one must not pass.
 const USER_BYTES_MAX: usize = 1024;
@@ -340,7 +341,7 @@ impl Decoder {
                 format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
             ));
         }
-        let hash = rapidhash::v3::rapidhash_v3(key);
+        let hash = hash_key(key);
         let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
         batch.positions.push(Position { partition: record.partition, offset: record.offset, index: 0 });
         batch.users.push(user);

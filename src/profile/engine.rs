@@ -33,6 +33,8 @@ pub enum Applied {
     Duplicate,
     /// It is further behind its user's newest event than allowed; its features are NaN.
     TooLate,
+    /// It is read again after a restart, and its user's restored profile has it already.
+    Covered,
 }
 
 /// The compiled features.
@@ -221,8 +223,13 @@ impl ProfileEngine {
         let Self { plan, buffers, fresh, ttl, lateness, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
+        let newest_before = store.newest();
         let newest_of_all = store.advance(time);
-        let words = store.entry(batch.user_hashes[row], batch.columns.texts.bytes(batch.users[row]), fresh);
+        let user = batch.columns.texts.bytes(batch.users[row]);
+        let offset = batch.positions[row].offset;
+        let Some(words) = store.entry(batch.user_hashes[row], user, fresh, offset, newest_before) else {
+            return Applied::Covered;
+        };
         let newest = words[NEWEST] as i64;
         if newest != NEVER && newest < newest_of_all.saturating_sub(*ttl) {
             words.clear();

@@ -3,7 +3,7 @@
 //! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
-use super::{Change, Committed, Source, SourceError, Watermarks};
+use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
 use crate::event::Record;
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
@@ -38,6 +38,8 @@ pub struct KafkaSourceSettings {
     pub group: String,
     /// The input topic.
     pub topic: String,
+    /// The changelog of the profiles.
+    pub profiles: String,
     /// `group.instance.id`, for static membership.
     pub instance: Option<String>,
     /// Librdkafka's own settings, as the user gave them.
@@ -92,6 +94,8 @@ impl ConsumerContext for Context {
 pub struct KafkaSource {
     consumer: BaseConsumer<Context>,
     topic: String,
+    settings: KafkaSourceSettings,
+    changelog: Option<Changelog>,
 }
 
 impl KafkaSource {
@@ -132,7 +136,7 @@ impl KafkaSource {
             |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
-        Ok(Self { consumer, topic: settings.topic.clone() })
+        Ok(Self { consumer, topic: settings.topic.clone(), settings: settings.clone(), changelog: None })
     }
 
     /// Makes a consumer of these settings and drops it again.
@@ -282,6 +286,9 @@ impl Source for KafkaSource {
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        if let Some(changelog) = &mut self.changelog {
+            changelog.forget(partitions)?;
+        }
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
             _ => self.consumer.unassign(),
@@ -292,9 +299,37 @@ impl Source for KafkaSource {
         })
     }
 
-    fn seek(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
-        let doing = format!("go to {}/{partition} offset {offset}", self.topic);
-        self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))
+    fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.consumer.pause(&self.list(partitions)).map_err(|error| SourceError::Fatal {
+            doing: format!("hold {} back", self.topic),
+            detail: error.to_string(),
+        })
+    }
+
+    fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
+        let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
+        self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))?;
+        self.consumer
+            .resume(&self.list(&[partition]))
+            .map_err(|error| SourceError::Fatal { doing, detail: error.to_string() })
+    }
+
+    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let changelog = match &mut self.changelog {
+            Some(changelog) => changelog,
+            none => none.insert(Changelog::open(&self.settings)?),
+        };
+        changelog.read(partitions)
+    }
+
+    fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        let Some(changelog) = &mut self.changelog else { return Ok(()) };
+        changelog.poll(max, take)?;
+        if changelog.is_done() {
+            // Its connections and threads are of no use until the next restore.
+            self.changelog = None;
+        }
+        Ok(())
     }
 
     fn group(&self) -> Option<KafkaGroup> {

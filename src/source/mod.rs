@@ -4,6 +4,7 @@
 //! client callback: it becomes a [`Change`], and the worker's own loop answers it, so that state changes in one place.
 //! Leaves alone what a record means, what is kept for it, and every commit that is part of a transaction.
 
+mod changelog;
 mod kafka;
 mod reader;
 
@@ -73,6 +74,15 @@ pub enum SourceError {
     },
 }
 
+/// What comes of a changelog that is being read.
+#[derive(Clone, Copy, Debug)]
+pub enum Restored<'a> {
+    /// One of its records; without a payload it is a tombstone.
+    Record(&'a Record<'a>),
+    /// The changelog of this partition is read to its end.
+    Done(i32),
+}
+
 /// Where records come from. Every call is made by the worker's own thread and may block for as long as it says.
 pub trait Source {
     /// What fences a commit: the membership at this moment, read afresh each time.
@@ -112,11 +122,30 @@ pub trait Source {
     /// When the client refuses.
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
 
-    /// Reads a held partition from another offset on.
+    /// Holds a partition's input back until [`Source::resume`].
     ///
     /// # Errors
     /// When the client refuses.
-    fn seek(&mut self, partition: i32, offset: i64) -> Result<(), SourceError>;
+    fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+
+    /// Reads a held partition from this offset on, whether it was paused or not.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError>;
+
+    /// Begins to read the changelog of these partitions, from its first record up to where it ends now, open transactions
+    /// included: these are waited for. What was being read of them before is forgotten.
+    ///
+    /// # Errors
+    /// When the client refuses or no broker answers within its deadline.
+    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+
+    /// Hands over up to `max` records of the changelogs that are being read, and says which of them are read to their end.
+    ///
+    /// # Errors
+    /// When the client has failed for good, or a transaction stays open beyond every deadline.
+    fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError>;
 
     /// The membership that fences the next commit.
     fn group(&self) -> Option<Self::Group>;

@@ -8,7 +8,7 @@
 use crate::{
     event::Record,
     sink::{Outbox, Sink, SinkError, Target},
-    source::{Change, Committed, Source, SourceError, Watermarks},
+    source::{Change, Committed, Restored, Source, SourceError, Watermarks},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
@@ -97,9 +97,14 @@ impl MemoryBroker {
         log.changes.push_back(Change::Assigned(all));
         let generation = log.generation;
         (
-            MemorySource { broker: self.clone(), generation, positions: BTreeMap::new() },
+            MemorySource { broker: self.clone(), generation, positions: BTreeMap::new(), restoring: Vec::new() },
             MemorySink { broker: self.clone(), epoch: None, pending: Vec::new() },
         )
+    }
+
+    /// Ends all faults.
+    pub fn without_faults(&self) {
+        self.0.borrow_mut().faults = Faults::default();
     }
 
     /// What `read_committed` readers have seen, in order.
@@ -131,6 +136,8 @@ pub struct MemorySource {
     broker: MemoryBroker,
     generation: u64,
     positions: BTreeMap<i32, i64>,
+    /// Partitions whose changelog is being read: the next record among all that is visible, and the end.
+    restoring: Vec<(i32, usize, usize)>,
 }
 
 impl Source for MemorySource {
@@ -195,11 +202,49 @@ impl Source for MemorySource {
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         self.positions.retain(|partition, _| !partitions.contains(partition));
+        self.restoring.retain(|(partition, ..)| !partitions.contains(partition));
         Ok(())
     }
 
-    fn seek(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
+    fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
+    fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         self.positions.insert(partition, offset);
+        Ok(())
+    }
+
+    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let log = self.broker.0.borrow();
+        self.restoring.retain(|(partition, ..)| !partitions.contains(partition));
+        self.restoring.extend(partitions.iter().map(|partition| (*partition, 0, log.visible.len())));
+        Ok(())
+    }
+
+    fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        let mut log = self.broker.0.borrow_mut();
+        let max = log.random.random_range(1..=max.min(20));
+        for (partition, next, end) in &mut self.restoring {
+            for _ in 0..max {
+                let Some(record) = log.visible.get(*next).filter(|_| *next < *end) else { break };
+                if record.target == Target::Profiles(*partition) {
+                    take(Restored::Record(&Record {
+                        partition: *partition,
+                        offset: *next as i64,
+                        key: record.key.as_deref(),
+                        payload: record.payload.as_deref(),
+                        ..Record::default()
+                    }));
+                }
+                *next += 1;
+            }
+            if next == end {
+                take(Restored::Done(*partition));
+            }
+        }
+        self.restoring.retain(|(_, next, end)| next < end);
         Ok(())
     }
 

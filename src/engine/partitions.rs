@@ -1,0 +1,231 @@
+//! The partitions that a worker holds: their profiles, how far they have come, and what of them is committed.
+
+use crate::{
+    event::Record,
+    sink::{Outbox, Target},
+    state::{Mark, Store, Stores, decode_profile, encode_profile, hash_key},
+};
+use std::{collections::VecDeque, time::Duration};
+
+/// How finely it is noted when a partition was where: in parts of the checkpoint's interval.
+const NOTES_PER_INTERVAL: u32 = 16;
+
+/// One held partition: its profiles and how far it has come.
+#[derive(Debug)]
+pub struct Partition {
+    store: Store,
+    /// The next offset to be processed.
+    pub(super) next: i64,
+    /// Up to here the log is only replayed: its outputs were committed before.
+    pub(super) emit_from: i64,
+    /// What the group has committed: the offset and its metadata.
+    committed: Option<(i64, String)>,
+    /// Whether its profiles are still being read from the changelog; nothing of its input is processed meanwhile.
+    is_restoring: bool,
+    /// How many records of the changelog were read.
+    restored: u64,
+    /// When the partition was at which offset, oldest first.
+    notes: VecDeque<(Duration, i64)>,
+    /// Events before this have been in memory for the checkpoint's interval.
+    due_below: i64,
+}
+
+impl Partition {
+    /// A partition without profiles, to be read from `next`, whose outputs before `emit_from` are out already.
+    pub fn new(next: i64, emit_from: i64, committed: Option<(i64, String)>) -> Self {
+        Self {
+            store: Store::default(),
+            next,
+            emit_from,
+            committed,
+            is_restoring: false,
+            restored: 0,
+            notes: VecDeque::new(),
+            due_below: i64::MIN,
+        }
+    }
+
+    /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`.
+    #[must_use]
+    pub fn restoring(mut self, mark: Mark) -> Self {
+        self.is_restoring = true;
+        self.store.rewind(mark.newest);
+        self
+    }
+
+    /// The profiles.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether its profiles are still being read from the changelog.
+    pub fn is_restoring(&self) -> bool {
+        self.is_restoring
+    }
+
+    /// Whether an event at this offset was decided before, and is only read again.
+    pub(super) fn is_replay(&self, offset: i64) -> bool {
+        offset < self.emit_from
+    }
+
+    fn metadata(&self, fingerprint: &str) -> String {
+        self.store.mark(self.next).metadata(fingerprint)
+    }
+}
+
+/// The held partitions, by their number.
+#[derive(Debug, Default)]
+pub struct Partitions(Vec<Option<Box<Partition>>>);
+
+impl Partitions {
+    /// Takes a partition in.
+    pub fn insert(&mut self, number: i32, partition: Partition) {
+        let index = number.max(0) as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(Box::new(partition));
+    }
+
+    /// Gives partitions up, with their state.
+    pub fn drop_all(&mut self, numbers: &[i32]) {
+        for number in numbers {
+            if let Some(slot) = self.0.get_mut(number.unsigned_abs() as usize) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// The numbers of the held partitions.
+    pub fn held(&self) -> Vec<i32> {
+        self.each().map(|(number, _)| number).collect()
+    }
+
+    /// How many profiles are held.
+    pub fn users(&self) -> u64 {
+        self.each().map(|(_, partition)| partition.store.len() as u64).sum()
+    }
+
+    /// How many profiles the changelog does not hold as they are, at most.
+    pub fn dirty(&self) -> usize {
+        self.each().map(|(_, partition)| partition.store.dirty()).sum()
+    }
+
+    /// Whether any partition is being restored.
+    pub fn is_restoring(&self) -> bool {
+        self.each().any(|(_, partition)| partition.is_restoring)
+    }
+
+    /// Whether nothing is left to be read again.
+    pub fn is_caught_up(&self) -> bool {
+        self.each().all(|(_, partition)| partition.next >= partition.emit_from)
+    }
+
+    /// What was committed for a partition: the offset and its metadata.
+    pub fn committed(&self, number: i32) -> Option<(i64, &str)> {
+        let (offset, metadata) = self.get(number)?.committed.as_ref()?;
+        Some((*offset, metadata))
+    }
+
+    /// One partition.
+    pub fn get(&self, number: i32) -> Option<&Partition> {
+        self.0.get(usize::try_from(number).ok()?)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: i32) -> Option<&mut Partition> {
+        self.0.get_mut(usize::try_from(number).ok()?)?.as_deref_mut()
+    }
+
+    /// One partition whose input is being processed.
+    pub(super) fn active(&mut self, number: i32) -> Option<&mut Partition> {
+        self.get_mut(number).filter(|partition| !partition.is_restoring)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (i32, &Partition)> {
+        self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
+    }
+
+    /// Takes a record of the changelog in. What is no profile of this fingerprint counts as none: the mark of the
+    /// committed offset lies before all events of such a user.
+    pub fn restore(&mut self, record: &Record<'_>, fingerprint: &str) {
+        let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
+        let (words, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
+            Some((words, as_of)) => (Some(words), as_of),
+            None => (None, i64::MIN),
+        };
+        partition.restored += 1;
+        partition.store.restore(hash_key(key), key, words, as_of);
+    }
+
+    /// Ends the restore of a partition: gives the offset from which its input goes on, and how many records were read.
+    pub fn restored(&mut self, number: i32) -> Option<(i64, u64)> {
+        let partition = self.get_mut(number)?;
+        partition.is_restoring = false;
+        Some((partition.next, partition.restored))
+    }
+
+    /// Notes at `now` how far every partition has come, so that after `interval` its profiles are due.
+    pub fn note(&mut self, now: Duration, interval: Duration) {
+        for partition in self.0.iter_mut().flatten() {
+            if partition.notes.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= interval / NOTES_PER_INTERVAL) {
+                partition.notes.push_back((now, partition.next));
+            }
+            while partition.notes.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= interval) {
+                partition.due_below = partition.notes.pop_front().map_or(partition.due_below, |(_, offset)| offset);
+            }
+        }
+    }
+
+    /// Whether a profile is due to be written.
+    pub fn is_due(&self) -> bool {
+        self.each().any(|(_, partition)| {
+            partition.next >= partition.emit_from && partition.store.mark(i64::MAX).replay_from < partition.due_below
+        })
+    }
+
+    /// Appends the records of profiles that are due, or of all that are dirty, to the outputs: at most `max`.
+    pub fn write_profiles(&mut self, all: bool, max: usize, fingerprint: &str, outbox: &mut Outbox) {
+        let mut left = max;
+        for (number, slot) in self.0.iter_mut().enumerate() {
+            let Some(partition) = slot.as_deref_mut() else { continue };
+            // What is only read again was committed with a mark of its own, which holds until all of it is read.
+            if partition.is_restoring || partition.next < partition.emit_from {
+                continue;
+            }
+            let below = if all { i64::MAX } else { partition.due_below };
+            let next = partition.next;
+            left -= partition.store.write_due(below, next, left, |key, words| {
+                let write = words.map(|words| |to: &mut Vec<u8>| encode_profile(words, next, fingerprint, to));
+                outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
+            });
+        }
+    }
+
+    /// The positions that a commit would move: partition, next offset, metadata.
+    pub fn progress(&self, fingerprint: &str) -> Vec<(i32, i64, String)> {
+        self.each()
+            .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.emit_from)
+            .map(|(number, partition)| (number, partition, partition.metadata(fingerprint)))
+            .filter(|(_, partition, metadata)| match &partition.committed {
+                Some((offset, known)) => partition.next > *offset || metadata != known,
+                None => partition.next > partition.emit_from,
+            })
+            .map(|(number, partition, metadata)| (number, partition.next, metadata))
+            .collect()
+    }
+
+    /// Notes that these positions are committed.
+    pub fn settle(&mut self, positions: Vec<(i32, i64, String)>) {
+        for (number, offset, metadata) in positions {
+            if let Some(partition) = self.get_mut(number) {
+                partition.committed = Some((offset, metadata));
+            }
+        }
+    }
+}
+
+impl Stores for Partitions {
+    fn store(&mut self, partition: i32) -> &mut Store {
+        &mut self.get_mut(partition).expect("only records of held partitions are taken").store
+    }
+}

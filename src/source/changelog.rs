@@ -1,0 +1,193 @@
+//! Reading the changelog of profiles back.
+//!
+//! Guarantees: a partition is read up to the high watermark that it had when the reading began, not to the last stable
+//! offset: a transaction that is open then may hold newer profiles, and is waited for (KAFKA-10167). Control records take
+//! offsets of their own, so the end is told by the client's end-of-partition, which counts only once everything below that
+//! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
+
+use super::{KafkaSourceSettings, Restored, SourceError};
+use crate::event::Record;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+use std::time::{Duration, Instant};
+
+/// Above the transaction timeout of any worker, after which the broker aborts what a dead one left open.
+const STABLE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How long one question to the broker may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How often it is asked whether open transactions have ended.
+const STABLE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A partition that waits until everything below its end is stable.
+struct Waiting {
+    partition: i32,
+    end: i64,
+    since: Instant,
+}
+
+/// The changelogs that are being read.
+pub(super) struct Changelog {
+    topic: String,
+    /// Sees committed records alone, and the last stable offset as the end.
+    committed: BaseConsumer,
+    /// Sees the high watermark as the end.
+    uncommitted: BaseConsumer,
+    waiting: Vec<Waiting>,
+    /// Partition and the next offset to read.
+    reading: Vec<(i32, Offset)>,
+    asked: Instant,
+}
+
+impl Changelog {
+    /// Makes the clients.
+    pub(super) fn open(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
+        let client = |isolation: &str| -> Result<BaseConsumer, SourceError> {
+            let mut config = ClientConfig::new();
+            config.set("fetch.wait.max.ms", "20").set("queued.max.messages.kbytes", "16384");
+            for (name, value) in &settings.client {
+                config.set(name, value);
+            }
+            config
+                .set("bootstrap.servers", &settings.brokers)
+                .set("group.id", &settings.group)
+                .set("enable.auto.commit", "false")
+                .set("enable.partition.eof", "true")
+                .set("auto.offset.reset", "earliest")
+                .set("isolation.level", isolation)
+                .create()
+                .map_err(|error: KafkaError| SourceError::Settings {
+                    brokers: settings.brokers.clone(),
+                    detail: error.to_string(),
+                })
+        };
+        Ok(Self {
+            topic: settings.profiles.clone(),
+            committed: client("read_committed")?,
+            uncommitted: client("read_uncommitted")?,
+            waiting: Vec::new(),
+            reading: Vec::new(),
+            asked: Instant::now(),
+        })
+    }
+
+    /// Begins with these partitions, from their first record.
+    pub(super) fn read(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.forget(partitions)?;
+        for partition in partitions {
+            let end = self.end(&self.uncommitted, *partition)?;
+            self.waiting.push(Waiting { partition: *partition, end, since: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// Reads no further in these partitions.
+    pub(super) fn forget(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.waiting.retain(|it| !partitions.contains(&it.partition));
+        let before = self.reading.len();
+        self.reading.retain(|(partition, _)| !partitions.contains(partition));
+        if self.reading.len() < before { self.assign() } else { Ok(()) }
+    }
+
+    /// Whether nothing is left to read.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.reading.is_empty()
+    }
+
+    /// Hands over what has come.
+    pub(super) fn poll(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        self.admit()?;
+        let mut wait = Duration::from_millis(10);
+        for _ in 0..max {
+            let done = match self.committed.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    let Some((_, next)) = self.reading.iter_mut().find(|(known, _)| *known == partition) else {
+                        continue;
+                    };
+                    *next = Offset::Offset(message.offset() + 1);
+                    take(Restored::Record(&Record {
+                        partition,
+                        offset: message.offset(),
+                        timestamp_ms: message.timestamp().to_millis(),
+                        key: message.key(),
+                        payload: message.payload(),
+                        traceparent: None,
+                    }));
+                    None
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, topic = self.topic, "read the changelog");
+                    None
+                }
+            };
+            wait = Duration::ZERO;
+            if let Some(partition) = done.filter(|done| self.reading.iter().any(|(known, _)| known == done)) {
+                self.forget(&[partition])?;
+                take(Restored::Done(partition));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read the partitions that have become stable up to their end.
+    fn admit(&mut self) -> Result<(), SourceError> {
+        if self.waiting.is_empty() || self.asked.elapsed() < STABLE_PAUSE {
+            return Ok(());
+        }
+        self.asked = Instant::now();
+        let mut admitted = Vec::new();
+        for Waiting { partition, end, since } in &self.waiting {
+            if self.end(&self.committed, *partition)? >= *end {
+                admitted.push(*partition);
+            } else if since.elapsed() > STABLE_DEADLINE {
+                return Err(SourceError::Fatal {
+                    doing: format!("restore from {}/{partition}", self.topic),
+                    detail: "a transaction stays open; is there a producer with a longer transaction.timeout.ms?"
+                        .to_owned(),
+                });
+            }
+        }
+        if admitted.is_empty() {
+            return Ok(());
+        }
+        self.waiting.retain(|it| !admitted.contains(&it.partition));
+        self.reading.extend(admitted.into_iter().map(|partition| (partition, Offset::Beginning)));
+        self.assign()
+    }
+
+    fn assign(&self) -> Result<(), SourceError> {
+        let refused = |error: KafkaError| SourceError::Fatal {
+            doing: format!("read the changelog {}", self.topic),
+            detail: error.to_string(),
+        };
+        let mut list = TopicPartitionList::with_capacity(self.reading.len());
+        for (partition, next) in &self.reading {
+            list.add_partition_offset(&self.topic, *partition, *next).map_err(refused)?;
+        }
+        self.committed.assign(&list).map_err(refused)
+    }
+
+    /// The end of a partition as this client sees it.
+    fn end(&self, client: &BaseConsumer, partition: i32) -> Result<i64, SourceError> {
+        let start = Instant::now();
+        loop {
+            match client.fetch_watermarks(&self.topic, partition, CALL_DEADLINE) {
+                Ok((_, end)) => return Ok(end),
+                Err(error) if start.elapsed() > CALL_DEADLINE => {
+                    return Err(SourceError::Unreachable {
+                        doing: format!("read the end of {}/{partition}", self.topic),
+                        detail: error.to_string(),
+                    });
+                }
+                Err(_) => std::thread::sleep(STABLE_PAUSE),
+            }
+        }
+    }
+}
