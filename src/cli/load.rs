@@ -132,6 +132,7 @@ pub(super) struct Keys {
     pipeline: Pipeline,
     partitions: Partitions,
     key: Vec<u8>,
+    offset: i64,
     pub(super) unreadable: u64,
 }
 
@@ -139,12 +140,13 @@ impl Keys {
     pub(super) fn new(pipeline: Pipeline) -> Self {
         let mut partitions = Partitions::default();
         partitions.insert(0, Partition::new(0, 0, None));
-        Self { pipeline, partitions, key: Vec::new(), unreadable: 0 }
+        Self { pipeline, partitions, key: Vec::new(), offset: 0, unreadable: 0 }
     }
 
     /// The key of a line, or none where the line is no event.
     pub(super) fn of(&mut self, line: &[u8]) -> Option<&[u8]> {
-        let record = Record { payload: Some(line), ..Record::default() };
+        let record = Record { offset: self.offset, payload: Some(line), ..Record::default() };
+        self.offset += 1;
         let mut counts = Counts::default();
         self.pipeline.take(&record, &mut self.partitions, &mut Outbox::default(), &mut counts);
         let user = self.pipeline.drop_batch(&mut self.key);

@@ -235,6 +235,10 @@ impl Pipeline {
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
+        // After a seek the client may still hand over what it had fetched before.
+        if record.offset < partition.next {
+            return;
+        }
         partition.next = record.offset + 1;
         match self.decoder.decode(record, &mut self.batch) {
             Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),

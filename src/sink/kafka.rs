@@ -29,6 +29,10 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// The largest message that is sent unless the user's settings say otherwise.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
+/// What a broker of Kafka's default settings takes, with room for key and headers: the first size that a refused dead
+/// letter is cut to.
+const DEAD_LETTER_BYTES_USUAL: usize = 1_000_000;
+
 /// Below this a dead letter's payload is not cut any further.
 const DEAD_LETTER_BYTES_MIN: usize = 64 << 10;
 
@@ -175,7 +179,9 @@ impl KafkaSink {
         }
         let context = self.producer.context();
         if context.too_large.swap(false, Ordering::Relaxed) {
-            self.dead_letter_bytes_max = (self.dead_letter_bytes_max / 4).max(DEAD_LETTER_BYTES_MIN);
+            let smaller = (self.dead_letter_bytes_max / 4).max(DEAD_LETTER_BYTES_MIN);
+            self.dead_letter_bytes_max =
+                if self.dead_letter_bytes_max > DEAD_LETTER_BYTES_USUAL { DEAD_LETTER_BYTES_USUAL } else { smaller };
             tracing::warn!(
                 bytes = self.dead_letter_bytes_max,
                 topic = self.settings.dead_letters,

@@ -32,6 +32,9 @@ name = "it"
 "session.timeout.ms" = 6000
 "heartbeat.interval.ms" = 1000
 
+[checkpoint]
+interval = "1s"
+
 [engine]
 workers = 2
 
@@ -326,8 +329,8 @@ fn every_event_becomes_one_decision_and_bad_input_a_dead_letter_with_its_reason(
     publisher.finish().unwrap();
 
     let mut process = world.spawn("a");
-    let decisions = world.read("decisions", 2_000, Duration::from_secs(40));
-    let dead = world.read("dead-letter", bad.len(), Duration::from_secs(20));
+    let decisions = world.read("decisions", 2_000, Duration::from_mins(1));
+    let dead = world.read("dead-letter", bad.len(), Duration::from_mins(1));
     assert_eq!(terminate(&mut process, Duration::from_secs(25)), 0, "{}", world.logs());
 
     let input = world.read("clickstream", 2_010, Duration::from_secs(20));

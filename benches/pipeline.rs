@@ -1,0 +1,135 @@
+//! How many events a second does one core take from JSON to an encoded decision, in memory? And where does the time go?
+//!
+//! A good answer is several times what one core gets out of a broker, so that the broker is the limit. Sixteen features
+//! over three window lengths, 200,000 users by a flattened Zipf law, batches of 512, a flat JSON decision; with the demo-sized
+//! network where ONNX Runtime is at hand. Under `cargo test` it is a small run, to keep it alive.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figure")]
+
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    event::{EventTime, Record},
+    inference::{ModelSpec, OnnxModel, Runtime},
+    sink::Outbox,
+    training::{Dataset, Identity, TrainSpec, encode, train},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+const BATCH: usize = 512;
+const TYPES: [(&str, u32); 4] = [("page_view", 80), ("click", 92), ("add_to_cart", 98), ("purchase", 100)];
+
+fn spec() -> PipelineSpec {
+    let mut text = String::from("time = { allowed_lateness = \"60s\", future_tolerance = \"1h\" }\n");
+    text += "decision = { format = \"flat\", fields = { id = \"decision_id\", user = \"user_key\", score = \"score.raw\", segments = \"segments\" } }\n";
+    let mut feature = |lines: &str| write!(text, "[[feature]]\n{lines}\n").expect("a string takes everything");
+    for (kind, _) in TYPES {
+        for (window, tile) in [("5m", "10s"), ("1h", "1m"), ("24h", "30m")] {
+            feature(&format!(
+                "name = \"{kind}_{window}\"\naggregate = \"count\"\nwhere = 'event_type == \"{kind}\"'\nwindow = \"{window}\"\ntile = \"{tile}\""
+            ));
+        }
+    }
+    feature("name = \"spent\"\naggregate = \"sum\"\nvalue = \"value\"\nwindow = \"24h\"\ntile = \"30m\"");
+    feature("name = \"dwell\"\naggregate = \"mean\"\nvalue = \"dwell_ms\"\nwindow = \"1h\"\ntile = \"1m\"");
+    feature("name = \"since_last\"\naggregate = \"recency\"");
+    feature("name = \"hour\"\naggregate = \"hour\"");
+    text += "[[segment]]\nid = \"keen\"\nwhere = \"page_view_5m >= 3.0\"\n";
+    toml::from_str(&text).expect("the specification is well formed")
+}
+
+/// Lines of events, with a user by a flattened Zipf law.
+fn events(count: usize, users: usize) -> Vec<Vec<u8>> {
+    let mut random = SmallRng::seed_from_u64(42);
+    let mut sum = 0.0;
+    let ranks: Vec<f64> = (0..users)
+        .map(|rank| {
+            sum += (rank as f64 + 10.0).powf(-1.05);
+            sum
+        })
+        .collect();
+    (0..count)
+        .map(|number| {
+            let draw = random.random_range(0.0..sum);
+            let user = ranks.partition_point(|rank| *rank <= draw);
+            let share = random.random_range(0..100);
+            let (kind, _) = TYPES.iter().find(|(_, below)| share < *below).expect("the shares end at 100");
+            let at = 1_767_225_600_000_i64 + number as i64 * 200;
+            format!(
+                r#"{{"event_id":"4aae6dff-9d92-4c83-8001-{number:012}","user_id":"u{user:07}","event_type":"{kind}","items":[{{"id":"sku-{:06}"}}],"occurred_at":{at},"value":{},"dwell_ms":{}}}"#,
+                random.random_range(0..5_000),
+                f64::from(random.random_range(0..800)) / 4.0,
+                random.random_range(200..60_000)
+            )
+            .into_bytes()
+        })
+        .collect()
+}
+
+/// A network of ten hidden units for these features, trained on noise: only its size matters here.
+fn model(pipeline: &Pipeline) -> OnnxModel {
+    let features = pipeline.model_features();
+    let mut random = SmallRng::seed_from_u64(7);
+    let rows = 200;
+    let data = Dataset {
+        values: (0..rows * features.len()).map(|_| random.random_range(0.0..1.0)).collect(),
+        labels: (0..rows).map(|row| row % 2 == 0).collect(),
+        features: features.clone(),
+        ..Dataset::default()
+    };
+    let spec = TrainSpec { epochs_max: 2, ..TrainSpec::default() };
+    let network = train(&data, &spec).expect("noise trains, too").network;
+    let bytes = encode(&network, &features, &Identity { name: "bench".to_owned(), version: None, fingerprint: None });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, bytes).expect("a file in it");
+    let runtime = Runtime::load(None).expect("make onnxruntime fetches it");
+    let spec: ModelSpec = toml::from_str(&format!("path = {:?}", path.display().to_string())).expect("a path");
+    OnnxModel::load(&runtime, &spec, &features, pipeline.fingerprint()).expect("it is made for these features")
+}
+
+fn run(name: &str, mut pipeline: Pipeline, events: &[Vec<u8>], warm_up: usize) {
+    let mut partitions = Partitions::default();
+    partitions.insert(0, Partition::new(0, 0, None));
+    let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    let [mut decoding, mut deciding] = [Duration::ZERO; 2];
+    let mut offset = 0;
+    for batch in events.chunks(BATCH) {
+        if offset >= warm_up && offset - BATCH < warm_up {
+            (decoding, deciding, counts) = (Duration::ZERO, Duration::ZERO, Counts::default());
+        }
+        let start = Instant::now();
+        for payload in batch {
+            let record = Record { offset: offset as i64, payload: Some(payload), ..Record::default() };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+            offset += 1;
+        }
+        let decoded = Instant::now();
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        decoding += decoded - start;
+        deciding += decoded.elapsed();
+        outbox.clear();
+    }
+    let nanos = |time: Duration| time.as_nanos() as f64 / counts.events as f64;
+    println!(
+        "pipeline {name}: {:.0} events/s on one core, {:.0} ns/event to decode, {:.0} ns/event to decide",
+        counts.events as f64 / (decoding + deciding).as_secs_f64(),
+        nanos(decoding),
+        nanos(deciding)
+    );
+    assert_eq!(counts.decisions, counts.events, "every event has its decision");
+}
+
+fn main() {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let (count, users) = if is_bench { (2_000_000, 200_000) } else { (20_000, 2_000) };
+    let events = events(count, users);
+    let compile = || Pipeline::compile(&spec(), "clickstream").expect("the specification compiles");
+    run("without a model", compile(), &events, count / 4);
+    let pipeline = compile();
+    let model = model(&pipeline);
+    run("with a model", pipeline.with_model(Box::new(model)).expect("it fits"), &events, count / 4);
+}
