@@ -144,6 +144,11 @@ impl ProfileEngine {
         &self.applied
     }
 
+    /// Whether a profile counts as gone where the partition's newest event is of this time, swept or not.
+    pub fn is_gone(&self, words: &[u64], newest: i64) -> bool {
+        (words[NEWEST] as i64) < newest.saturating_sub(self.ttl)
+    }
+
     /// Applies the batch row by row and fills the columns of all features.
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
@@ -162,7 +167,7 @@ impl ProfileEngine {
                 let applied = self.apply(batch, row, store);
                 self.applied.push(applied);
             }
-            store.sweep(self.ttl, |words, newest| (words[NEWEST] as i64) < newest.saturating_sub(self.ttl));
+            store.sweep(self.ttl, |words, newest| self.is_gone(words, newest));
             at = end;
         }
         for (index, (_, slot)) in self.plan.reads.iter().enumerate() {
