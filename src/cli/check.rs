@@ -41,7 +41,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             (Some(aggregate), _) => {
                 let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
                 let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
-                aggregate.clone() + &parts.into_iter().flatten().collect::<String>()
+                let options = spec.options.iter().map(|(name, value)| format!(", {name} = {value}"));
+                aggregate.clone() + &parts.into_iter().flatten().chain(options).collect::<String>()
             }
             (None, expression) => format!(
                 "= {}",
