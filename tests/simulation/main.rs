@@ -5,6 +5,7 @@
 //! What is checked after every step stands in `checks`. `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the
 //! first one, so that a failing seed is replayed by `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
 
+mod cases;
 mod checks;
 mod driver;
 mod world;
