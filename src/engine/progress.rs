@@ -1,5 +1,6 @@
 //! The account of a worker: what came in, and what became of it.
 
+use super::Health;
 use crate::event::RejectReason;
 use std::sync::{
     Arc,
@@ -73,6 +74,7 @@ struct Shared {
     commits: AtomicU64,
     retries: AtomicU64,
     users: AtomicU64,
+    health: Health,
 }
 
 impl Progress {
@@ -80,6 +82,11 @@ impl Progress {
     pub fn committed(&self, counts: &Counts) {
         self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(counts);
         self.0.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it lives and moves, and what it restores.
+    pub fn health(&self) -> &Health {
+        &self.0.health
     }
 
     /// Counts a transaction that had to be made again.

@@ -162,6 +162,12 @@ impl ProfileEngine {
         &self.applied
     }
 
+    /// Whether a profile of this first word, its user's newest event time, counts as gone where the partition's newest event
+    /// is of that time, swept or not.
+    pub fn is_gone(&self, first: u64, newest: i64) -> bool {
+        (first as i64) < newest.saturating_sub(self.ttl)
+    }
+
     /// Applies the batch row by row and fills the columns of all features.
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
@@ -180,8 +186,7 @@ impl ProfileEngine {
                 let applied = self.apply(batch, row, store);
                 self.applied.push(applied);
             }
-            // The first word is the user's newest event time.
-            store.sweep(self.ttl, |first, newest| (first as i64) < newest.saturating_sub(self.ttl));
+            store.sweep(self.ttl, |first, newest| self.is_gone(first, newest));
             at = end;
         }
         for (index, (_, slot)) in self.plan.reads.iter().enumerate() {

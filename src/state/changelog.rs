@@ -18,10 +18,12 @@ pub struct Mark {
     pub replay_from: i64,
     /// The partition's newest event time before it.
     pub newest: Option<i64>,
+    /// How many profiles the changelog holds as of this commit: another number read back tells that it is not whole.
+    pub records: u64,
 }
 
 impl Mark {
-    /// The metadata string of a committed offset: `v1;<fingerprint>;<replay_from>;<newest>`.
+    /// The metadata string of a committed offset: `v2;<fingerprint>;<replay_from>;<newest>;<records>`.
     pub fn metadata(self, fingerprint: &str) -> String {
         Metadata(self, fingerprint).to_string()
     }
@@ -29,7 +31,7 @@ impl Mark {
     /// Reads a metadata string, if it is one of this fingerprint.
     pub fn parse(metadata: &str, fingerprint: &str) -> Option<Self> {
         let mut parts = metadata.split(';');
-        if parts.next()? != "v1" || parts.next()? != fingerprint {
+        if parts.next()? != "v2" || parts.next()? != fingerprint {
             return None;
         }
         let replay_from = parts.next()?.parse().ok()?;
@@ -37,7 +39,8 @@ impl Mark {
             "" => None,
             text => Some(text.parse().ok()?),
         };
-        Some(Self { replay_from, newest })
+        let records = parts.next()?.parse().ok()?;
+        Some(Self { replay_from, newest, records })
     }
 }
 
@@ -45,8 +48,9 @@ struct Metadata<'a>(Mark, &'a str);
 
 impl fmt::Display for Metadata<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v1;{};{};", self.1, self.0.replay_from)?;
-        self.0.newest.map_or(Ok(()), |newest| write!(f, "{newest}"))
+        write!(f, "v2;{};{};", self.1, self.0.replay_from)?;
+        self.0.newest.map_or(Ok(()), |newest| write!(f, "{newest}"))?;
+        write!(f, ";{}", self.0.records)
     }
 }
 
@@ -96,11 +100,13 @@ mod tests {
 
     #[test]
     fn a_mark_travels_in_the_metadata_of_its_fingerprint_alone() {
-        for mark in [Mark { replay_from: 0, newest: None }, Mark { replay_from: 77, newest: Some(-5) }] {
+        for mark in
+            [Mark { replay_from: 0, newest: None, records: 0 }, Mark { replay_from: 77, newest: Some(-5), records: 3 }]
+        {
             assert_eq!(Mark::parse(&mark.metadata("ab"), "ab"), Some(mark));
             assert_eq!(Mark::parse(&mark.metadata("ab"), "cd"), None);
         }
-        for text in ["", "v1;ab", "v2;ab;1;", "v1;ab;x;", "v1;ab;1;x"] {
+        for text in ["", "v2;ab", "v1;ab;1;", "v2;ab;1;", "v2;ab;x;;1", "v2;ab;1;x;1", "v2;ab;1;;x"] {
             assert_eq!(Mark::parse(text, "ab"), None, "{text:?}");
         }
     }

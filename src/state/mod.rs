@@ -18,6 +18,7 @@ mod packed;
 
 pub use changelog::{Mark, decode_profile, encode_profile};
 
+use crate::canary::{self, Canary};
 use hashbrown::HashTable;
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -193,6 +194,8 @@ pub struct Store {
     dirty: VecDeque<Dirty>,
     /// The keys of swept profiles whose records are still in the changelog.
     swept: Vec<Box<[u8]>>,
+    /// How many of the held profiles have a record in the changelog.
+    recorded: usize,
 }
 
 impl Store {
@@ -249,10 +252,10 @@ impl Store {
                 vacant.insert(Entry { hash, key: key.into(), words, covered: i64::MIN, first_dirty: CLEAN }).into_mut()
             }
         };
-        if offset < entry.covered {
+        if offset < entry.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
-        if entry.first_dirty == CLEAN {
+        if entry.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && entry.covered > i64::MIN) {
             entry.first_dirty = offset;
             dirty.push_back(Dirty { offset, hash, newest: newest_before });
         }
@@ -305,12 +308,13 @@ impl Store {
     pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool) {
         let Some(newest) = self.newest else { return };
         if newest.saturating_sub(self.swept_at) > ttl / SWEEPS_PER_TTL {
-            let Self { table, open, swept, .. } = self;
+            let Self { table, open, swept, recorded, .. } = self;
             table.retain(|entry| {
                 let gone = is_gone(open.first(&entry.words), newest);
                 if gone {
                     open.give_back(&entry.words);
                     if entry.covered > i64::MIN {
+                        *recorded -= 1;
                         swept.push(std::mem::take(&mut entry.key));
                     }
                 }
@@ -320,12 +324,16 @@ impl Store {
         }
     }
 
-    /// Takes in a profile from the changelog, complete up to the offset `covered`; none is a tombstone.
+    /// Takes in a profile from the changelog, complete up to the offset `covered`; none is a tombstone. Only before any
+    /// event.
     pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<Vec<u8>>, covered: i64) {
-        let Self { table, open, .. } = self;
+        let Self { table, open, recorded, .. } = self;
         let same = |entry: &Entry| *entry.key == *key;
         match (table.entry(hash, same, |entry| entry.hash), packed) {
-            (hashbrown::hash_table::Entry::Occupied(entry), None) => open.give_back(&entry.remove().0.words),
+            (hashbrown::hash_table::Entry::Occupied(entry), None) => {
+                open.give_back(&entry.remove().0.words);
+                *recorded -= 1;
+            }
             (hashbrown::hash_table::Entry::Vacant(_), None) => {}
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
                 let entry = entry.into_mut();
@@ -333,6 +341,7 @@ impl Store {
                 entry.covered = covered;
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
+                *recorded += 1;
                 let words = Words::Packed(packed.into());
                 entry.insert(Entry { hash, key: key.into(), words, covered, first_dirty: CLEAN });
             }
@@ -359,7 +368,9 @@ impl Store {
             && let Some(key) = self.swept.pop()
         {
             // A user who came back in the meantime is dirty from there on, and the tombstone is right until then.
-            write(&key, None);
+            if !canary::is_in(Canary::TombstoneLost) {
+                write(&key, None);
+            }
             written += 1;
         }
         while written < max
@@ -370,6 +381,7 @@ impl Store {
             // Where the profile is gone, or was written since, there is nothing to do.
             if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash && entry.first_dirty == offset) {
                 write(&entry.key, Some(self.open.pack(&entry.words)));
+                self.recorded += usize::from(entry.covered == i64::MIN);
                 entry.covered = next;
                 entry.first_dirty = CLEAN;
                 written += 1;
@@ -385,9 +397,12 @@ impl Store {
 
     /// From where the input has to be read again, if it all ended at `next`.
     pub fn mark(&self, next: i64) -> Mark {
+        let records = (self.recorded + self.swept.len()) as u64;
         match self.dirty.front() {
-            Some(dirty) => Mark { replay_from: dirty.offset, newest: dirty.newest },
-            None => Mark { replay_from: next, newest: self.newest },
+            Some(dirty) if !canary::is_in(Canary::MarkAhead) => {
+                Mark { replay_from: dirty.offset, newest: dirty.newest, records }
+            }
+            _ => Mark { replay_from: next, newest: self.newest, records },
         }
     }
 }
@@ -452,15 +467,15 @@ mod tests {
             store.advance(offset * 10);
             store.entry(u64::from(key[0]), key, &[0], offset, before).expect("not covered")[0] += 1;
         }
-        assert_eq!(store.mark(9), Mark { replay_from: 5, newest: None });
+        assert_eq!(store.mark(9), Mark { replay_from: 5, newest: None, records: 0 });
         assert_eq!(write_all(&mut store, 9, 9, 1), [(b"a".to_vec(), Some(vec![2]))], "with the event at 7 in it");
-        assert_eq!(store.mark(9), Mark { replay_from: 6, newest: Some(50) });
+        assert_eq!(store.mark(9), Mark { replay_from: 6, newest: Some(50), records: 1 });
         assert_eq!(write_all(&mut store, 8, 9, 9), [(b"b".to_vec(), Some(vec![1]))], "c is not due");
         assert!(store.entry(u64::from(b'a'), b"a", &[0], 8, None).is_none(), "the record covers this event");
         assert!(store.entry(u64::from(b'a'), b"a", &[0], 9, None).is_some());
-        assert_eq!(store.mark(10), Mark { replay_from: 8, newest: Some(70) });
+        assert_eq!(store.mark(10), Mark { replay_from: 8, newest: Some(70), records: 2 });
         assert_eq!(write_all(&mut store, 10, 10, 9).len(), 2);
-        assert_eq!(store.mark(10), Mark { replay_from: 10, newest: Some(80) });
+        assert_eq!(store.mark(10), Mark { replay_from: 10, newest: Some(80), records: 3 });
     }
 
     #[test]
