@@ -2,8 +2,9 @@
 //!
 //! Guarantees: an output is committed together with the position behind it; state never runs backwards, because the
 //! outputs of an open transaction are kept until its outcome is known; a partition whose ownership or outcome is in
-//! doubt is dropped and recovered from the log. Limits: one transaction holds at most [`OUTBOX_BYTES_MAX`] before it is
-//! committed early; one failing transaction is tried [`TRIES_MAX`] times.
+//! doubt is dropped and recovered from the log. While one transaction is being committed, the next one fills; if the
+//! first one fails, both are made again as one, in their order. Limits: one transaction holds at most
+//! [`OUTBOX_BYTES_MAX`] before it is committed early; one failing transaction is tried [`TRIES_MAX`] times.
 //!
 //! A partition is recovered from the lazy changelog: its profiles are read up to the log's end, then the input is read again
 //! from the mark in the committed offset's metadata up to the offset, with nothing written, and what a restored profile
@@ -47,6 +48,9 @@ const RESTORE_ROWS_MAX: usize = 10_000;
 
 /// How long an idle worker waits for a record before it looks for a stop or a change.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
+const FLIGHT_WAIT: Duration = Duration::from_millis(1);
 
 /// What is promised about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -118,6 +122,16 @@ enum Remedy {
     Recover,
 }
 
+/// A transaction whose commit is under way, with all that it takes to make it again.
+struct Flight {
+    /// Partition, next offset, metadata.
+    positions: Vec<(i32, i64, String)>,
+    outbox: Outbox,
+    counts: Counts,
+    /// When its commit began.
+    since: Duration,
+}
+
 /// One worker.
 pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     settings: WorkerSettings,
@@ -133,8 +147,9 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     begun: bool,
     /// When the first record since the last commit was processed.
     opened_at: Option<Duration>,
-    /// When the last commit began.
-    committing_since: Duration,
+    flight: Option<Flight>,
+    /// Emptied buffers of the last flight.
+    spare: (Outbox, Counts),
     counts: Counts,
     progress: Progress,
 }
@@ -153,7 +168,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             sent: 0,
             begun: false,
             opened_at: None,
-            committing_since: Duration::ZERO,
+            flight: None,
+            spare: <(Outbox, Counts)>::default(),
             counts: Counts::default(),
             progress,
         }
@@ -184,10 +200,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let wait = match self.opened_at {
             None if self.partitions.is_restoring() => Duration::ZERO,
             None => IDLE_WAIT,
-            Some(opened) => {
-                (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()).min(IDLE_WAIT)
-            }
+            Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),
         };
+        let wait = wait.min(if self.flight.is_some() { FLIGHT_WAIT } else { IDLE_WAIT });
         let Self { source, pipeline, partitions, outbox, counts, .. } = self;
         let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {
             pipeline.take(record, partitions, outbox, counts);
@@ -198,10 +213,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
             self.opened_at.get_or_insert(now);
             if let Err(error) = self.deliver() {
-                self.mend(error)?;
+                self.mend_open(error)?;
             }
         }
         self.sink.serve();
+        self.look(Duration::ZERO)?;
         self.restore()?;
         while let Some(change) = self.source.change() {
             self.answer(change)?;
@@ -211,9 +227,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() && self.partitions.is_due() {
             self.opened_at = Some(now);
         }
-        let due = self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval);
-        if due || self.outbox.bytes() >= OUTBOX_BYTES_MAX {
-            self.commit()?;
+        let is_full = self.outbox.bytes() >= OUTBOX_BYTES_MAX;
+        if is_full || self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval) {
+            if is_full {
+                self.land()?;
+            } else {
+                self.look(FLIGHT_WAIT)?;
+            }
+            if self.flight.is_none() {
+                self.take_off()?;
+            }
         }
         Ok(())
     }
@@ -223,29 +246,67 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.sent == self.outbox.len() {
             return Ok(());
         }
-        if !self.begun {
-            self.sink.begin()?;
-            self.begun = true;
-        }
+        self.begin()?;
         self.sink.send(&self.outbox, self.sent)?;
         self.sent = self.outbox.len();
         Ok(())
     }
 
-    /// Makes everything since the last commit final.
-    fn commit(&mut self) -> Result<(), EngineError> {
+    fn begin(&mut self) -> Result<(), SinkError> {
+        if !self.begun {
+            self.sink.begin()?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    /// Begins to commit what is open. Nothing else is being committed.
+    fn take_off(&mut self) -> Result<(), EngineError> {
         if self.opened_at.is_none() {
             return Ok(());
         }
-        self.committing_since = self.clock.elapsed();
         self.write_profiles(false, PROFILES_PER_COMMIT);
-        match self.try_commit() {
-            Ok(()) => {
+        match self.start_commit() {
+            Ok(()) => Ok(()),
+            Err(error) => self.mend(error),
+        }
+    }
+
+    /// Waits for the outcome of the commit under way.
+    fn land(&mut self) -> Result<(), EngineError> {
+        while self.flight.is_some() {
+            self.look(IDLE_WAIT)?;
+        }
+        Ok(())
+    }
+
+    /// Acts on the outcome of the commit under way, if it is known within `wait`.
+    fn look(&mut self, wait: Duration) -> Result<(), EngineError> {
+        match self.outcome(wait) {
+            None => Ok(()),
+            Some(Ok(())) => {
                 self.settle();
                 Ok(())
             }
-            Err(error) => self.mend(error),
+            Some(Err(error)) => self.mend(error),
         }
+    }
+
+    fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
+        let flight = self.flight.as_ref()?;
+        let outcome = self.sink.outcome(wait)?;
+        if outcome.is_err() || self.sink.is_transactional() {
+            return Some(outcome);
+        }
+        let stale = |error: SourceError| SinkError::Stale { doing: "commit positions", detail: error.to_string() };
+        Some(self.source.commit(&flight.positions).map_err(stale))
+    }
+
+    /// Makes everything since the last commit final.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        self.land()?;
+        self.take_off()?;
+        self.land()
     }
 
     fn write_profiles(&mut self, all: bool, max: usize) {
@@ -289,81 +350,128 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    fn try_commit(&mut self) -> Result<(), SinkError> {
-        let offsets = self.partitions.progress(self.pipeline.fingerprint());
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        if !self.begun {
+    /// Hands the open transaction over to be committed, and opens the account of the next.
+    fn start_commit(&mut self) -> Result<(), SinkError> {
+        let positions = self.partitions.progress(self.pipeline.fingerprint());
+        let since = self.clock.elapsed();
+        if !positions.is_empty() {
             // Positions alone move too, where no event gave an output.
-            self.sink.begin()?;
-            self.begun = true;
+            self.begin()?;
+            self.deliver()?;
+            let group = self.source.group().ok_or_else(|| SinkError::Stale {
+                doing: "commit the transaction",
+                detail: "this consumer is no member of its group".to_owned(),
+            })?;
+            self.sink.commit(&positions, group)?;
         }
-        self.deliver()?;
-        let group = self.source.group().ok_or_else(|| SinkError::Stale {
-            doing: "commit the transaction",
-            detail: "this consumer is no member of its group".to_owned(),
-        })?;
-        self.sink.commit(&offsets, &group)?;
-        self.begun = false;
-        if !self.sink.is_transactional() {
-            self.source
-                .commit(&offsets)
-                .map_err(|error| SinkError::Stale { doing: "commit positions", detail: error.to_string() })?;
+        let is_nothing = positions.is_empty();
+        let (outbox, counts) = std::mem::take(&mut self.spare);
+        self.flight = Some(Flight {
+            positions,
+            outbox: std::mem::replace(&mut self.outbox, outbox),
+            counts: std::mem::replace(&mut self.counts, counts),
+            since,
+        });
+        self.reopen();
+        if is_nothing {
+            self.settle();
         }
         Ok(())
     }
 
     /// After a commit: what it held is final.
     fn settle(&mut self) {
-        self.partitions.settle(self.partitions.progress(self.pipeline.fingerprint()));
-        self.progress.committed(&self.counts);
+        let Some(Flight { positions, mut outbox, mut counts, since }) = self.flight.take() else { return };
+        self.partitions.settle(positions);
+        self.progress.committed(&counts);
         self.progress.users(self.partitions.users());
-        let took = self.clock.elapsed().saturating_sub(self.committing_since);
-        metrics::record(&self.counts, took, &self.progress, self.settings.number);
-        self.forget();
+        let took = self.clock.elapsed().saturating_sub(since);
+        metrics::record(&counts, took, &self.progress, self.settings.number);
+        outbox.clear();
+        counts.clear();
+        self.spare = (outbox, counts);
     }
 
-    /// Drops the account and the outputs of the open transaction.
-    fn forget(&mut self) {
-        self.counts.clear();
-        self.outbox.clear();
+    /// Notes that no transaction is open.
+    fn reopen(&mut self) {
         self.sent = 0;
         self.begun = false;
         self.opened_at = None;
+    }
+
+    /// Drops the accounts and the outputs of all that is not committed.
+    fn forget(&mut self) {
+        self.flight = None;
+        self.counts.clear();
+        self.outbox.clear();
+        self.reopen();
+    }
+
+    /// After the open transaction failed. What is being committed is waited for first: if it fails, too, the open one is
+    /// made again together with it.
+    fn mend_open(&mut self, error: SinkError) -> Result<(), EngineError> {
+        while self.flight.is_some() {
+            match self.outcome(IDLE_WAIT) {
+                None => {}
+                Some(Ok(())) => self.settle(),
+                Some(Err(first)) => return self.mend(first),
+            }
+        }
+        self.mend(error)
     }
 
     /// After a failed transaction: makes it again until it is committed, or finds that it was, or recovers.
     fn mend(&mut self, error: SinkError) -> Result<(), EngineError> {
         let mut error = error;
         for tries in 1.. {
-            tracing::warn!(%error, tries, outputs = self.outbox.len(), "a transaction failed");
+            let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
+            tracing::warn!(%error, tries, outputs, "a transaction failed");
             self.progress.retried();
             metrics::retried();
             if tries > TRIES_MAX {
-                return Err(EngineError::Commit { outputs: self.outbox.len(), tries, last: error });
+                return Err(EngineError::Commit { outputs, tries, last: error });
             }
             match self.remedy(error)? {
                 Remedy::TookEffect => {
                     self.settle();
+                    // What had been sent behind it is gone with the producer that it was sent by.
+                    (self.sent, self.begun) = (0, false);
                     return Ok(());
                 }
                 Remedy::Recover => return self.recover_all(),
-                Remedy::Again => {
-                    self.sent = 0;
-                    self.begun = false;
-                }
+                Remedy::Again => self.join_flight(),
             }
-            match self.try_commit() {
-                Ok(()) => {
-                    self.settle();
-                    return Ok(());
+            if let Err(next) = self.start_commit() {
+                error = next;
+            } else {
+                loop {
+                    match self.outcome(IDLE_WAIT) {
+                        None if self.flight.is_some() => {}
+                        None => return Ok(()),
+                        Some(Ok(())) => {
+                            self.settle();
+                            return Ok(());
+                        }
+                        Some(Err(next)) => {
+                            error = next;
+                            break;
+                        }
+                    }
                 }
-                Err(next) => error = next,
             }
             std::thread::sleep(Duration::from_millis(10 << tries.min(6)));
         }
         Ok(())
+    }
+
+    /// Puts what was being committed before what is open, to be made again as one transaction.
+    fn join_flight(&mut self) {
+        if let Some(Flight { mut outbox, mut counts, .. }) = self.flight.take() {
+            outbox.append(&self.outbox);
+            counts.add(&self.counts);
+            (self.outbox, self.counts) = (outbox, counts);
+        }
+        (self.sent, self.begun) = (0, false);
     }
 
     /// Brings the sink back to where a transaction can begin, and says what that means for the one that failed.
@@ -390,7 +498,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// which way it was.
     fn find_out(&mut self) -> Result<Remedy, EngineError> {
         self.fence()?;
-        let expected = self.partitions.progress(self.pipeline.fingerprint());
+        let expected = match &self.flight {
+            Some(flight) => flight.positions.clone(),
+            // It failed before its commit began.
+            None => return Ok(Remedy::Again),
+        };
         let held: Vec<i32> = expected.iter().map(|(partition, ..)| *partition).collect();
         let committed = self.source.committed(&held)?;
         let at = |partition: i32| {
@@ -437,9 +549,17 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             Change::Lost(partitions) => {
                 tracing::warn!(?partitions, "lost");
-                if self.begun
-                    && let Err(error) = self.sink.abort()
-                {
+                while self.flight.is_some() {
+                    match self.outcome(IDLE_WAIT) {
+                        None => {}
+                        Some(Ok(())) => self.settle(),
+                        Some(Err(error)) => {
+                            tracing::warn!(%error, "commit while partitions were lost");
+                            break;
+                        }
+                    }
+                }
+                if let Err(error) = self.sink.abort() {
                     tracing::warn!(%error, "abort after partitions were lost");
                     self.fence()?;
                 }

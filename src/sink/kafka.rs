@@ -1,19 +1,29 @@
-//! The Kafka producer of one worker.
+//! The Kafka producers of one worker.
 //!
-//! Guarantees: a transaction is begun only on a producer whose last outcome is known; a commit that runs out of time is
+//! Guarantees: a transaction is begun only when the outcome of the last one is known; a commit that runs out of time is
 //! repeated, never aborted, until its answer or the deadline. Limits: every call ends within [`CALL_DEADLINE`] and its
 //! flush; a dead letter larger than the broker takes loses the end of its payload, never its place.
+//!
+//! Two producers take turns, and a thread commits: while one transaction waits for the broker, the other one fills. It
+//! also avoids a wait: the broker answers a commit once it is decided and writes the markers after that; for so long it
+//! refuses the next transaction of the same id, and librdkafka asks again only 20 ms later. The commit of one begins after
+//! the one before is decided, so that the order of the commits is that of the events.
 
 use super::{Outbox, Output, Sink, SinkError, Target};
 use crate::source::{KafkaGroup, offset_list};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::{
     ClientConfig, ClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    topic_partition_list::TopicPartitionList,
 };
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +32,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The broker ends a transaction after this; an open one holds back every reader, so it is short.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
+
+/// How many producers take turns: one fills, one commits.
+const PRODUCERS: usize = 2;
 
 /// Below the transaction's timeout, as librdkafka demands.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
@@ -41,7 +54,7 @@ const DEAD_LETTER_BYTES_MIN: usize = 64 << 10;
 pub struct KafkaSinkSettings {
     /// `bootstrap.servers`.
     pub brokers: String,
-    /// The stable transactional id of this worker, or none for at-least-once delivery.
+    /// The stable transactional id of this worker, or none for at-least-once delivery. Each of its producers adds its number.
     pub transactional_id: Option<String>,
     /// The input topic, to which committed positions belong.
     pub input: String,
@@ -81,10 +94,10 @@ impl ProducerContext for Context {
     }
 }
 
-/// Whether the producer may be used.
+/// Whether transactions may be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not yet fenced, or its last outcome is unknown.
+    /// Not yet fenced, or an outcome is unknown.
     Unfenced,
     /// Fenced, no transaction open.
     Ready,
@@ -92,32 +105,83 @@ enum State {
     Open,
 }
 
-/// A producer with its transactional id.
+/// A commit for the thread that makes them.
+struct Job {
+    producer: Arc<BaseProducer<Context>>,
+    positions: TopicPartitionList,
+    group: KafkaGroup,
+}
+
+/// The thread that waits for the broker while the worker goes on. It ends when the sink is dropped.
+struct Committer {
+    jobs: Sender<Job>,
+    outcomes: Receiver<Result<(), SinkError>>,
+}
+
+impl Committer {
+    fn start() -> Result<Self, SinkError> {
+        let (jobs, taken) = crossbeam_channel::bounded::<Job>(1);
+        let (told, outcomes) = crossbeam_channel::bounded(1);
+        std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || {
+                for Job { producer, positions, group } in taken {
+                    if told.send(commit(&producer, &positions, &group)).is_err() {
+                        break;
+                    }
+                }
+            })
+            .map_err(|error| SinkError::Fatal { doing: "start the committing thread", detail: error.to_string() })?;
+        Ok(Self { jobs, outcomes })
+    }
+}
+
+/// The producers with their transactional ids.
 pub struct KafkaSink {
     settings: KafkaSinkSettings,
-    producer: BaseProducer<Context>,
+    producers: Vec<Arc<BaseProducer<Context>>>,
+    committer: Committer,
+    /// Whose transaction is open, or the next.
+    turn: usize,
+    /// Whose transaction is being committed, or failed to be.
+    committing: Option<usize>,
+    /// The outcome of a commit without a transaction.
+    told: Option<Result<(), SinkError>>,
     state: State,
     dead_letter_bytes_max: usize,
 }
 
 impl KafkaSink {
-    /// Makes the producer; nothing is sent yet.
+    /// Makes the producers; nothing is sent yet.
     ///
     /// # Errors
     /// [`SinkError::Fatal`] when the client refuses a setting.
     pub fn new(settings: KafkaSinkSettings) -> Result<Self, SinkError> {
-        let producer = Self::producer(&settings)?;
-        Ok(Self { settings, producer, state: State::Unfenced, dead_letter_bytes_max: MESSAGE_BYTES_MAX })
+        Ok(Self {
+            producers: Self::producers(&settings)?,
+            settings,
+            committer: Committer::start()?,
+            turn: 0,
+            committing: None,
+            told: None,
+            state: State::Unfenced,
+            dead_letter_bytes_max: MESSAGE_BYTES_MAX,
+        })
     }
 
-    fn producer(settings: &KafkaSinkSettings) -> Result<BaseProducer<Context>, SinkError> {
+    fn producers(settings: &KafkaSinkSettings) -> Result<Vec<Arc<BaseProducer<Context>>>, SinkError> {
+        // Without transactions there is nothing to wait for, and one producer keeps the order of a user's decisions.
+        let count = if settings.transactional_id.is_some() { PRODUCERS } else { 1 };
+        (0..count).map(|number| Self::make_producer(settings, number).map(Arc::new)).collect()
+    }
+
+    fn make_producer(settings: &KafkaSinkSettings, number: usize) -> Result<BaseProducer<Context>, SinkError> {
         let mut config = ClientConfig::new();
         config
-            .set("linger.ms", "2")
+            .set("linger.ms", "1")
             .set("batch.size", "500000")
             .set("queue.buffering.max.messages", "500000")
-            // While the last transaction is still completing, the broker asks to try again: at the default of 100 ms
-            // that alone would be a short transaction's latency many times over.
+            // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
             .set("retry.backoff.ms", "5")
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string());
         for (name, value) in &settings.client {
@@ -130,55 +194,27 @@ impl KafkaSink {
             // Java's default partitioner, so that a user's decisions lie where any other client would look for them.
             .set("partitioner", "murmur2_random");
         if let Some(id) = &settings.transactional_id {
-            config.set("transactional.id", id).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+            config
+                .set("transactional.id", format!("{id}-{number}"))
+                .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
         }
         config
             .create_with_context(Context::default())
             .map_err(|error| SinkError::Fatal { doing: "make the producer", detail: error.to_string() })
     }
 
-    /// Repeats a call for as long as the client says that it may, and gives the error its meaning.
-    fn repeat(
-        &mut self,
-        doing: &'static str,
-        mut call: impl FnMut(&BaseProducer<Context>, Duration) -> Result<(), KafkaError>,
-    ) -> Result<(), SinkError> {
-        let start = Instant::now();
-        loop {
-            let left = CALL_DEADLINE.saturating_sub(start.elapsed());
-            let Err(error) = call(&self.producer, left.max(Duration::from_millis(100))) else { return Ok(()) };
-            let failure = classify(doing, &error);
-            match failure {
-                None if !left.is_zero() => std::thread::sleep(Duration::from_millis(1)),
-                None => {
-                    self.state = State::Unfenced;
-                    return Err(SinkError::Unknown { doing, detail: error.to_string() });
-                }
-                Some(failure) => {
-                    if matches!(failure, SinkError::Unknown { .. }) {
-                        self.state = State::Unfenced;
-                    }
-                    return Err(failure);
-                }
-            }
-        }
+    /// The producer whose turn it is.
+    fn producer(&self) -> &BaseProducer<Context> {
+        &self.producers[self.turn]
     }
 
-    /// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
-    /// of 100 ms; with nothing in flight it returns at once.
-    fn drain(&mut self) -> Result<(), SinkError> {
-        let start = Instant::now();
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_micros(500));
-            if start.elapsed() > CALL_DEADLINE {
-                return Err(SinkError::Abortable {
-                    doing: "deliver outputs",
-                    detail: format!("no answer for {} messages", self.producer.in_flight_count()),
-                });
-            }
+    /// Learns from a failure what it says about the producers and the broker.
+    fn learn(&mut self, result: Result<(), SinkError>, producer: usize) -> Result<(), SinkError> {
+        if matches!(result, Err(SinkError::Unknown { .. })) {
+            self.state = State::Unfenced;
         }
-        let context = self.producer.context();
-        if context.too_large.swap(false, Ordering::Relaxed) {
+        let too_large = &self.producers[producer].context().too_large;
+        if result.is_err() && too_large.swap(false, Ordering::Relaxed) {
             let smaller = (self.dead_letter_bytes_max / 4).max(DEAD_LETTER_BYTES_MIN);
             self.dead_letter_bytes_max =
                 if self.dead_letter_bytes_max > DEAD_LETTER_BYTES_USUAL { DEAD_LETTER_BYTES_USUAL } else { smaller };
@@ -188,13 +224,7 @@ impl KafkaSink {
                 "the broker refuses messages of this size: longer payloads are cut; raise max.message.bytes of the topic"
             );
         }
-        match context.failed.swap(0, Ordering::Relaxed) {
-            0 => Ok(()),
-            failed => Err(SinkError::Abortable {
-                doing: "deliver outputs",
-                detail: format!("{failed} messages were refused"),
-            }),
-        }
+        result
     }
 
     fn send_one(&self, output: &Output<'_>) -> Result<(), SinkError> {
@@ -226,12 +256,12 @@ impl KafkaSink {
             record.key = output.key;
             record.payload = payload;
             record.headers.clone_from(&headers);
-            match self.producer.send(record) {
+            match self.producer().send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if start.elapsed() < CALL_DEADLINE =>
                 {
-                    self.producer.poll(Duration::from_millis(1));
+                    self.producer().poll(Duration::from_millis(1));
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _))
                     if payload.is_some_and(|payload| payload.len() > DEAD_LETTER_BYTES_MIN)
@@ -246,6 +276,52 @@ impl KafkaSink {
                     }));
                 }
             }
+        }
+    }
+}
+
+/// Commits the open transaction of a producer together with positions.
+fn commit(
+    producer: &BaseProducer<Context>,
+    positions: &TopicPartitionList,
+    group: &KafkaGroup,
+) -> Result<(), SinkError> {
+    drain(producer)?;
+    repeat("add positions to the transaction", |wait| producer.send_offsets_to_transaction(positions, group, wait))?;
+    repeat("commit the transaction", |wait| producer.commit_transaction(wait))
+}
+
+/// Repeats a call for as long as the client says that it may, and gives the error its meaning.
+fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), KafkaError>) -> Result<(), SinkError> {
+    let start = Instant::now();
+    loop {
+        let left = CALL_DEADLINE.saturating_sub(start.elapsed());
+        let Err(error) = call(left.max(Duration::from_millis(100))) else { return Ok(()) };
+        match classify(doing, &error) {
+            None if !left.is_zero() => std::thread::sleep(Duration::from_millis(1)),
+            None => return Err(SinkError::Unknown { doing, detail: error.to_string() }),
+            Some(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
+/// of 100 ms; with nothing in flight it returns at once.
+fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
+    let start = Instant::now();
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::from_micros(500));
+        if start.elapsed() > CALL_DEADLINE {
+            return Err(SinkError::Abortable {
+                doing: "deliver outputs",
+                detail: format!("no answer for {} messages", producer.in_flight_count()),
+            });
+        }
+    }
+    match producer.context().failed.swap(0, Ordering::Relaxed) {
+        0 => Ok(()),
+        failed => {
+            Err(SinkError::Abortable { doing: "deliver outputs", detail: format!("{failed} messages were refused") })
         }
     }
 }
@@ -307,9 +383,13 @@ impl Sink for KafkaSink {
 
     fn fence(&mut self) -> Result<(), SinkError> {
         if self.state == State::Unfenced {
-            self.producer = Self::producer(&self.settings)?;
+            self.committing = None;
+            self.turn = 0;
+            self.producers = Self::producers(&self.settings)?;
             if self.is_transactional() {
-                self.repeat("fence the transactional id", rdkafka::producer::Producer::init_transactions)?;
+                for producer in &self.producers {
+                    repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;
+                }
             }
             self.state = State::Ready;
         }
@@ -319,7 +399,9 @@ impl Sink for KafkaSink {
     fn begin(&mut self) -> Result<(), SinkError> {
         debug_assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer");
         if self.is_transactional() {
-            self.repeat("begin a transaction", |producer, _| producer.begin_transaction())?;
+            debug_assert_ne!(self.committing, Some(self.turn), "a producer has one transaction at a time");
+            let begun = repeat("begin a transaction", |_| self.producer().begin_transaction());
+            self.learn(begun, self.turn)?;
         }
         self.state = State::Open;
         Ok(())
@@ -327,42 +409,75 @@ impl Sink for KafkaSink {
 
     fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError> {
         for index in from..outbox.len() {
-            self.send_one(&outbox.get(index))?;
+            let sent = self.send_one(&outbox.get(index));
+            self.learn(sent, self.turn)?;
         }
-        self.producer.poll(Duration::ZERO);
+        self.producer().poll(Duration::ZERO);
         Ok(())
     }
 
     fn serve(&mut self) {
-        self.producer.poll(Duration::ZERO);
+        self.producer().poll(Duration::ZERO);
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64, String)], group: &KafkaGroup) -> Result<(), SinkError> {
-        self.drain()?;
-        if self.is_transactional() {
-            let list = offset_list(&self.settings.input, offsets)
-                .map_err(|error| SinkError::Fatal { doing: "list positions", detail: error.to_string() })?;
-            self.repeat("add positions to the transaction", |producer, wait| {
-                producer.send_offsets_to_transaction(&list, group, wait)
-            })?;
-            self.repeat("commit the transaction", rdkafka::producer::Producer::commit_transaction)?;
+    fn commit(&mut self, positions: &[(i32, i64, String)], group: KafkaGroup) -> Result<(), SinkError> {
+        debug_assert!(self.committing.is_none(), "one commit at a time");
+        if !self.is_transactional() {
+            let drained = drain(self.producer());
+            self.told = Some(self.learn(drained, self.turn));
+            self.state = State::Ready;
+            return Ok(());
         }
+        let positions = offset_list(&self.settings.input, positions)
+            .map_err(|error| SinkError::Fatal { doing: "list positions", detail: error.to_string() })?;
+        let job = Job { producer: Arc::clone(&self.producers[self.turn]), positions, group };
+        self.committer.jobs.send(job).map_err(|_| gone())?;
+        self.committing = Some(self.turn);
+        self.turn = (self.turn + 1) % self.producers.len();
         self.state = State::Ready;
         Ok(())
     }
 
-    fn abort(&mut self) -> Result<(), SinkError> {
-        if self.state == State::Open {
-            if self.is_transactional() {
-                self.repeat("abort the transaction", rdkafka::producer::Producer::abort_transaction)?;
-                // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
-                while self.producer.in_flight_count() > 0 {
-                    self.producer.poll(Duration::from_micros(500));
+    fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
+        let Some(committing) = self.committing else { return self.told.take() };
+        match self.committer.outcomes.recv_timeout(wait) {
+            Ok(result) => {
+                let result = self.learn(result, committing);
+                if result.is_ok() {
+                    self.committing = None;
                 }
-                self.producer.context().failed.store(0, Ordering::Relaxed);
+                Some(result)
             }
-            self.state = State::Ready;
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(gone())),
         }
+    }
+
+    fn abort(&mut self) -> Result<(), SinkError> {
+        // What was open on producers of which nobody knows is ended when they are made anew.
+        if self.state == State::Unfenced {
+            return Ok(());
+        }
+        let open = (self.state == State::Open).then_some(self.turn);
+        if self.is_transactional() {
+            for number in self.committing.into_iter().chain(open) {
+                let producer = &self.producers[number];
+                let aborted = repeat("abort the transaction", |wait| producer.abort_transaction(wait));
+                // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
+                while aborted.is_ok() && producer.in_flight_count() > 0 {
+                    producer.poll(Duration::from_micros(500));
+                }
+                producer.context().failed.store(0, Ordering::Relaxed);
+                self.learn(aborted, number)?;
+            }
+        }
+        self.committing = None;
+        self.state = State::Ready;
         Ok(())
     }
+}
+
+/// The committing thread ends with the sink alone, or by a bug.
+fn gone() -> SinkError {
+    SinkError::Fatal { doing: "commit the transaction", detail: "the committing thread has ended".to_owned() }
 }

@@ -16,6 +16,8 @@ pub use outbox::{Outbox, Output, Target};
 pub use publisher::{PublishError, Publisher};
 pub use topics::{TopicPlan, TopicState, Topics, TopicsError};
 
+use std::time::Duration;
+
 /// What went wrong with a transaction, by what has to be done about it.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
@@ -59,17 +61,17 @@ pub trait Sink {
     /// What fences a commit.
     type Group;
 
-    /// Whether positions are committed with the outputs. If not, the worker commits them after [`Sink::commit`].
+    /// Whether positions are committed with the outputs. If not, the worker commits them once the outcome is known.
     fn is_transactional(&self) -> bool;
 
-    /// Ends whatever an earlier owner of the transactional id left open, and shuts that owner out. A producer whose
-    /// last outcome is unknown is dropped and made again first.
+    /// Ends whatever an earlier owner of the transactional ids left open, and shuts that owner out. Producers whose
+    /// last outcome is unknown are dropped and made again first, and what was open on them is gone.
     ///
     /// # Errors
     /// [`SinkError::Unknown`] to try again, [`SinkError::Fatal`] to end.
     fn fence(&mut self) -> Result<(), SinkError>;
 
-    /// Opens a transaction.
+    /// Opens a transaction. The commit of the one before may still be under way.
     ///
     /// # Errors
     /// As every call of a transaction.
@@ -84,13 +86,17 @@ pub trait Sink {
     /// Serves delivery reports without waiting.
     fn serve(&mut self);
 
-    /// Commits the outputs, and these positions (partition, next offset, metadata) where the sink is transactional.
+    /// Begins to commit the open transaction, and with it these positions (partition, next offset, metadata) where the
+    /// sink is transactional. Only one commit is under way at a time: its outcome has to be taken before the next.
     ///
     /// # Errors
     /// As every call of a transaction.
-    fn commit(&mut self, offsets: &[(i32, i64, String)], group: &Self::Group) -> Result<(), SinkError>;
+    fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
-    /// Aborts the open transaction.
+    /// The outcome of the commit under way, waited for at most so long; none while it is not known.
+    fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>>;
+
+    /// Aborts the open transaction, and the one whose commit has failed.
     ///
     /// # Errors
     /// [`SinkError::Unknown`] or [`SinkError::Fatal`].

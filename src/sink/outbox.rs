@@ -85,10 +85,10 @@ impl Outbox {
         headers: &[(&'static str, &[u8])],
         payload: Option<impl FnOnce(&mut Vec<u8>)>,
     ) {
-        let key = key.map(|key| self.append(key));
+        let key = key.map(|key| self.write(key));
         let first = self.headers.len() as u32;
         for (name, value) in headers {
-            let value = self.append(value);
+            let value = self.write(value);
             self.headers.push((name, value));
         }
         let payload = payload.map(|write| {
@@ -99,7 +99,21 @@ impl Outbox {
         self.entries.push(Entry { target, key, payload, headers: first..self.headers.len() as u32 });
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Range<u32> {
+    /// Appends all outputs of another outbox.
+    pub fn append(&mut self, other: &Self) {
+        let (bytes, headers) = (self.bytes.len() as u32, self.headers.len() as u32);
+        let moved = |range: &Range<u32>| range.start + bytes..range.end + bytes;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.headers.extend(other.headers.iter().map(|(name, value)| (*name, moved(value))));
+        self.entries.extend(other.entries.iter().map(|entry| Entry {
+            target: entry.target,
+            key: entry.key.as_ref().map(moved),
+            payload: entry.payload.as_ref().map(moved),
+            headers: entry.headers.start + headers..entry.headers.end + headers,
+        }));
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Range<u32> {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         start..self.bytes.len() as u32
@@ -139,6 +153,11 @@ mod tests {
         let second = outbox.get(1);
         assert_eq!((second.target, second.key, second.payload), (Target::Profiles(3), Some(&b"bob"[..]), None));
         assert_eq!(second.headers().len(), 0);
+        let mut more = Outbox::default();
+        more.push(Target::Decisions, None, &[("a", b"1")], Some(|to: &mut Vec<u8>| to.extend(b"no")));
+        more.append(&outbox);
+        assert_eq!((more.len(), more.get(2).key, more.get(1).payload), (3, Some(&b"bob"[..]), Some(&b"yes"[..])));
+        assert_eq!(more.get(1).headers().collect::<Vec<_>>(), [("traceparent", &b"00-1"[..])]);
         outbox.clear();
         assert!(outbox.is_empty());
     }

@@ -98,7 +98,7 @@ impl MemoryBroker {
         let generation = log.generation;
         (
             MemorySource { broker: self.clone(), generation, positions: BTreeMap::new(), restoring: Vec::new() },
-            MemorySink { broker: self.clone(), epoch: None, pending: Vec::new() },
+            MemorySink { broker: self.clone(), epoch: None, pending: Vec::new(), committing: None },
         )
     }
 
@@ -261,11 +261,19 @@ impl Source for MemorySource {
     }
 }
 
-/// The model broker's transactional producer.
+/// A commit that is under way.
+struct Commit {
+    pending: Vec<Visible>,
+    positions: Vec<(i32, i64, String)>,
+    group: u64,
+}
+
+/// The model broker's transactional producers: one transaction fills while another one is being committed.
 pub struct MemorySink {
     broker: MemoryBroker,
     epoch: Option<u64>,
     pending: Vec<Visible>,
+    committing: Option<Commit>,
 }
 
 impl MemorySink {
@@ -277,6 +285,28 @@ impl MemorySink {
         let faults = log.faults;
         if log.strikes(faults.abortable) {
             return Err(SinkError::Abortable { doing, detail: "injected".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// What the broker makes of a commit.
+    fn decide(&mut self, commit: &mut Commit) -> Result<(), SinkError> {
+        self.check("commit")?;
+        let mut log = self.broker.0.borrow_mut();
+        let faults = log.faults;
+        if commit.group != log.generation || log.strikes(faults.stale) {
+            return Err(SinkError::Stale { doing: "commit", detail: "the generation has passed".to_owned() });
+        }
+        let answer_lost = log.strikes(faults.unknown);
+        if !answer_lost || log.strikes(500) {
+            log.visible.append(&mut commit.pending);
+            for (partition, offset, metadata) in &commit.positions {
+                log.committed.insert(*partition, (*offset, metadata.clone()));
+            }
+        }
+        if answer_lost {
+            self.epoch = None;
+            return Err(SinkError::Unknown { doing: "commit", detail: "injected".to_owned() });
         }
         Ok(())
     }
@@ -295,6 +325,7 @@ impl Sink for MemorySink {
             log.epoch += 1;
             self.epoch = Some(log.epoch);
             self.pending.clear();
+            self.committing = None;
         }
         Ok(())
     }
@@ -321,29 +352,42 @@ impl Sink for MemorySink {
 
     fn serve(&mut self) {}
 
-    fn commit(&mut self, offsets: &[(i32, i64, String)], group: &u64) -> Result<(), SinkError> {
-        self.check("commit")?;
-        let mut log = self.broker.0.borrow_mut();
-        let faults = log.faults;
-        if *group != log.generation || log.strikes(faults.stale) {
-            return Err(SinkError::Stale { doing: "commit", detail: "the generation has passed".to_owned() });
-        }
-        let answer_lost = log.strikes(faults.unknown);
-        if !answer_lost || log.strikes(500) {
-            log.visible.append(&mut self.pending);
-            for (partition, offset, metadata) in offsets {
-                log.committed.insert(*partition, (*offset, metadata.clone()));
-            }
-        }
-        if answer_lost {
-            self.epoch = None;
-            return Err(SinkError::Unknown { doing: "commit", detail: "injected".to_owned() });
-        }
+    fn commit(&mut self, positions: &[(i32, i64, String)], group: u64) -> Result<(), SinkError> {
+        assert!(self.committing.is_none(), "one commit at a time");
+        let pending = std::mem::take(&mut self.pending);
+        self.committing = Some(Commit { pending, positions: positions.to_vec(), group });
         Ok(())
+    }
+
+    fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
+        let mut commit = self.committing.take()?;
+        let is_slow = self.broker.0.borrow_mut().strikes(500);
+        if is_slow && wait.is_zero() {
+            self.committing = Some(commit);
+            return None;
+        }
+        let outcome = self.decide(&mut commit);
+        if outcome.is_err() {
+            self.committing = Some(commit);
+        }
+        Some(outcome)
     }
 
     fn abort(&mut self) -> Result<(), SinkError> {
         self.pending.clear();
+        self.committing = None;
         Ok(())
+    }
+}
+
+impl Drop for MemorySink {
+    /// A worker that dies has sent its commit or not.
+    fn drop(&mut self) {
+        if let Some(mut commit) = self.committing.take()
+            && self.broker.0.borrow_mut().strikes(500)
+        {
+            // Nobody is left to hear the answer.
+            self.decide(&mut commit).unwrap_or_default();
+        }
     }
 }
