@@ -57,18 +57,29 @@ fn filled_in(query: &str) -> String {
 fn unknown(query: &str) -> Vec<String> {
     let selector = Regex::new(r"([a-zA-Z_][a-zA-Z0-9_]*)\{([^}]*)\}|\b((?:aimpoint|kafka)_[a-z0-9_]+)").unwrap();
     let label = Regex::new(r#"([a-zA-Z_]+)\s*(?:=~|!~|!=|=)\s*""#).unwrap();
-    let mut wrong = Vec::new();
+    let group = Regex::new(r"\bby \(([^)]*)\)").unwrap();
+    let (mut wrong, mut known) = (Vec::new(), TARGET.to_vec());
+    known.push("le");
     for found in selector.captures_iter(query) {
         let name = found.get(1).or(found.get(3)).unwrap().as_str();
         let Some(labels) = labels_of(name) else {
             wrong.push(format!("there is no metric {name}"));
             continue;
         };
+        known.extend(labels);
         let matchers = found.get(2).map_or("", |it| it.as_str());
         for label in label.captures_iter(matchers).map(|found| found[1].to_owned()) {
             if !labels.contains(&label.as_str()) && !TARGET.contains(&label.as_str()) {
                 wrong.push(format!("{name} has no label {label}"));
             }
+        }
+    }
+    for label in group
+        .captures_iter(query)
+        .flat_map(|found| found[1].split(',').map(str::trim).map(str::to_owned).collect::<Vec<_>>())
+    {
+        if !known.contains(&label.as_str()) {
+            wrong.push(format!("nothing has a label {label}"));
         }
     }
     wrong
@@ -77,8 +88,7 @@ fn unknown(query: &str) -> Vec<String> {
 /// The labels of a time series, if there is one of this name.
 fn labels_of(series: &str) -> Option<&'static [&'static str]> {
     let own = ALL.iter().find(|metric| match metric.kind {
-        // The quantiles or buckets of a distribution depend on how it is exposed; its sum and count do not.
-        Kind::Histogram => ["_sum", "_count"].iter().any(|end| series == format!("{}{end}", metric.name)),
+        Kind::Histogram => ["_bucket", "_sum", "_count"].iter().any(|end| series == format!("{}{end}", metric.name)),
         Kind::Counter | Kind::Gauge => series == metric.name,
     });
     own.map(|metric| metric.labels)
@@ -96,6 +106,7 @@ fn every_metric_and_label_of_a_query_exists() {
         ("rate(aimpoint_event_total[1m])", "there is no metric aimpoint_event_total"),
         (r#"aimpoint_events_total{outcom="decision"}"#, "aimpoint_events_total has no label outcom"),
         ("aimpoint_commit_seconds", "there is no metric aimpoint_commit_seconds"),
+        ("sum by (outcom) (aimpoint_events_total)", "nothing has a label outcom"),
     ] {
         assert_eq!(unknown(query), [wrong], "{query}");
     }
