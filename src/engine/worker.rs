@@ -12,7 +12,7 @@
 //! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
 //! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
-use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring};
+use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, Stage};
 use crate::{
     canary::{self, Canary},
     sink::{Outbox, Sink, SinkError},
@@ -70,6 +70,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
 const FLIGHT_WAIT: Duration = Duration::from_millis(1);
+
+/// How often a worker shows where its partitions are.
+const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is promised about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -200,11 +203,15 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     restore_told_at: Duration,
     watch: Watch,
     progress: Progress,
+    /// What the client last told of itself, and when the worker shows itself next.
+    report: ClientReport,
+    show_at: Duration,
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes a worker that holds no partition yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
+        progress.view().describe(pipeline.segments().all().iter().map(|it| it.id.as_str()), pipeline.model());
         Self {
             settings,
             source,
@@ -224,6 +231,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             restore_told_at: Duration::ZERO,
             watch: Watch::default(),
             progress,
+            report: ClientReport::default(),
+            show_at: Duration::ZERO,
         }
     }
 
@@ -292,6 +301,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.answer(change)?;
         }
         let now = self.clock.elapsed();
+        self.show(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
         if self.opened_at.is_none() && self.partitions.is_due() {
             self.opened_at = Some(now);
@@ -310,6 +320,30 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.watch(now)
     }
 
+    /// Shows where the worker is, now and then.
+    fn show(&mut self, now: Duration) {
+        let view = self.progress.view();
+        view.turned();
+        if let Some(report) = self.source.report() {
+            view.client(report.clone());
+            self.report = report;
+        }
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            let mut partitions = self.partitions.views();
+            for partition in &mut partitions {
+                let end = self.report.ends.iter().find(|(number, _)| *number == partition.number);
+                partition.end = end.map(|(_, end)| *end);
+            }
+            view.partitions(partitions);
+        }
+    }
+
+    /// Tells other threads what has happened.
+    fn tell(&self, what: &'static str, detail: String) {
+        self.progress.view().happened(self.clock.now(), what, detail);
+    }
+
     /// Hands new outputs to the sink, in a transaction that is opened by the first.
     fn deliver(&mut self) -> Result<(), SinkError> {
         if self.sent == self.outbox.len() {
@@ -320,7 +354,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         self.begin()?;
+        let start = self.clock.elapsed();
         self.sink.send(&self.outbox, self.sent)?;
+        self.counts.detail.spend(Stage::Send, self.clock.elapsed().saturating_sub(start));
         self.sent = self.outbox.len();
         Ok(())
     }
@@ -464,6 +500,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
         if recovered.is_whole() {
             tracing::info!(partition, profiles = found, replay_from = from, replay_to = to, "restored");
+            metrics::restored(found);
+            self.tell(
+                "restored",
+                format!("partition {partition}, {found} profiles, {} events to read again", to - from),
+            );
         } else {
             tracing::error!(
                 partition,
@@ -594,7 +635,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.committed(&counts);
         self.progress.users(self.partitions.users());
         let took = self.clock.elapsed().saturating_sub(since);
-        metrics::record(&counts, took, &self.progress, self.settings.number);
+        counts.detail.spend(Stage::Commit, took);
+        self.progress.view().committed(&counts.detail, self.clock.now());
+        metrics::record(&counts, took);
         outbox.clear();
         counts.clear();
         self.spare = (outbox, counts);
@@ -639,7 +682,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
             tracing::warn!(%error, tries, outputs, "a transaction failed");
             self.progress.retried();
-            metrics::retried();
+            metrics::retried(&error);
+            self.tell("retried", error.to_string());
             if tries > TRIES_MAX || self.clock.elapsed().saturating_sub(start) > MEND_DEADLINE {
                 return Err(EngineError::Commit { outputs, tries, last: error });
             }
@@ -775,6 +819,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         match change {
             Change::Assigned(partitions) => {
                 tracing::info!(?partitions, "assigned");
+                metrics::rebalanced("assigned");
+                self.tell("assigned", format!("partitions {partitions:?}"));
                 self.source.check(&partitions)?;
                 // What is open would be open for as long as the questions to the broker take.
                 self.commit()?;
@@ -784,6 +830,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             Change::Revoked(partitions) => {
                 tracing::info!(?partitions, "revoked");
+                metrics::rebalanced("revoked");
+                self.tell("revoked", format!("partitions {partitions:?}"));
                 let is_committed = self.hand_over(&partitions)?;
                 self.give_up(&partitions)?;
                 if !is_committed {
@@ -793,6 +841,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             Change::Lost(partitions) => {
                 tracing::warn!(?partitions, "lost");
+                metrics::rebalanced("lost");
+                self.tell("lost", format!("partitions {partitions:?}"));
                 while self.flight.is_some() {
                     self.progress.health().beat();
                     match self.outcome(IDLE_WAIT) {
