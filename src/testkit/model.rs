@@ -83,7 +83,7 @@ impl FakeModel {
             provider: "cpu".to_owned(),
             features: features.iter().map(|&name| name.to_owned()).collect(),
             fingerprint: None,
-            output: "score".to_owned(),
+            ..ModelInfo::default()
         };
         Self { info, function: Box::new(function), control: FakeControl::default() }
     }
