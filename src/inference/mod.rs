@@ -9,13 +9,17 @@
 //! Left out: what a feature means, and what a score does to a user.
 
 mod calibration;
+mod explain;
+mod fallback;
 mod matrix;
 mod model;
 mod onnx;
 mod spec;
 
 pub use calibration::Calibration;
+pub use explain::{EXACT_GROUPS_MAX, ExplainSpec, Explainer, Explanation, Group};
+pub use fallback::{Fallback, FallbackReason, LastScores, ScoringSpec};
 pub use matrix::FeatureMatrix;
-pub use model::{Model, ModelError, ModelInfo, metadata};
+pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
 pub use spec::{GpuSpec, ModelSpec, Precision};

@@ -68,6 +68,12 @@ pub trait Model: Send {
     fn score(&mut self, matrix: &FeatureMatrix, scores: &mut Vec<f32>) -> Result<(), ModelError>;
 }
 
+/// Where a pipeline gets a newer model from. It is asked between two transactions.
+pub trait ModelFeed: Send {
+    /// The newest model that is ready and that was not taken yet. Does not wait.
+    fn take(&mut self) -> Option<Box<dyn Model>>;
+}
+
 /// Why a model was refused, or could not score.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
