@@ -9,6 +9,7 @@ mod fleet;
 mod partitions;
 mod pipeline;
 mod progress;
+mod scoring;
 mod worker;
 
 pub use clock::{Clock, SystemClock};

@@ -197,6 +197,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// # Errors
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
+        if self.opened_at.is_none() {
+            self.pipeline.renew();
+        }
         let wait = match self.opened_at {
             None if self.partitions.is_restoring() => Duration::ZERO,
             None => IDLE_WAIT,

@@ -220,7 +220,7 @@ mod tests {
 
     fn explainer(features: usize, spec: &ExplainSpec, baseline: &[f32]) -> Explainer {
         let names: Vec<String> = NAMES[..features].iter().map(|&name| name.to_owned()).collect();
-        Explainer::new(spec, &names, baseline.to_vec()).unwrap()
+        Explainer::new(spec, &names, baseline.to_vec()).expect("the groups fit")
     }
 
     /// Products, a threshold and a sigmoid: no feature's part is its own alone.
@@ -233,7 +233,7 @@ mod tests {
         let mut matrix = FeatureMatrix::new(row.len());
         matrix.reset(1).copy_from_slice(row);
         let mut scores = Vec::new();
-        model.score(&matrix, &mut scores).unwrap();
+        model.score(&matrix, &mut scores).expect("the fake model scores");
         f64::from(scores[0])
     }
 

@@ -3,7 +3,10 @@
 //! Pure code returns counts; [`record`] writes them once per commit, so nothing is looked up per event. Labels come from
 //! closed sets: never a user, a payload or a raw error.
 
-use crate::engine::{Counts, Progress};
+use crate::{
+    engine::{Counts, Progress},
+    inference::FallbackReason,
+};
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
 
@@ -39,6 +42,13 @@ const EVENTS: Metric = Metric {
     unit: Unit::Count,
     labels: &["outcome"],
     help: "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
+};
+const FALLBACKS: Metric = Metric {
+    name: "aimpoint_fallbacks_total",
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    labels: &["reason"],
+    help: "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
 };
 const DEAD_LETTERS: Metric = Metric {
     name: "aimpoint_dead_letters_total",
@@ -84,7 +94,7 @@ const PROFILES: Metric = Metric {
 };
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 7] = [EVENTS, DEAD_LETTERS, COMMITS, RETRIES, COMMIT_SECONDS, BATCH_ROWS, PROFILES];
+pub const ALL: [Metric; 8] = [EVENTS, FALLBACKS, DEAD_LETTERS, COMMITS, RETRIES, COMMIT_SECONDS, BATCH_ROWS, PROFILES];
 
 /// Tells the installed recorder the unit and the help of every metric.
 pub fn describe() {
@@ -108,6 +118,11 @@ pub fn record(counts: &Counts, commit: Duration, progress: &Progress, worker: us
     ] {
         if count > 0 {
             counter!(EVENTS.name, "outcome" => outcome).increment(count);
+        }
+    }
+    for (reason, count) in FallbackReason::ALL.iter().zip(counts.fallback_reasons) {
+        if count > 0 {
+            counter!(FALLBACKS.name, "reason" => reason.as_str()).increment(count);
         }
     }
     for (reason, count) in &counts.dead_letters {

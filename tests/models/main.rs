@@ -15,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod serving;
+
 /// How far a score may lie from what the model's own library says.
 const TOLERANCE: f64 = 1e-5;
 
