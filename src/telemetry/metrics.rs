@@ -5,7 +5,7 @@
 
 use crate::{
     engine::{Counts, Progress},
-    inference::FallbackReason,
+    inference::{FallbackReason, ModelInfo, Refusal},
 };
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
@@ -49,6 +49,20 @@ const FALLBACKS: Metric = Metric {
     unit: Unit::Count,
     labels: &["reason"],
     help: "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
+};
+const MODEL_VERSIONS: Metric = Metric {
+    name: "aimpoint_model_versions_total",
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    labels: &["outcome"],
+    help: "new versions of the model, by what became of them: handed_over, or refused as unreadable, unfit, slow, wrong_scores",
+};
+const MODEL_INFO: Metric = Metric {
+    name: "aimpoint_model_info",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &["model", "version", "provider"],
+    help: "1 for the version that decides in at least one worker, with the execution provider that really runs it, else 0",
 };
 const DEAD_LETTERS: Metric = Metric {
     name: "aimpoint_dead_letters_total",
@@ -94,7 +108,18 @@ const PROFILES: Metric = Metric {
 };
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 8] = [EVENTS, FALLBACKS, DEAD_LETTERS, COMMITS, RETRIES, COMMIT_SECONDS, BATCH_ROWS, PROFILES];
+pub const ALL: [Metric; 10] = [
+    EVENTS,
+    FALLBACKS,
+    MODEL_VERSIONS,
+    MODEL_INFO,
+    DEAD_LETTERS,
+    COMMITS,
+    RETRIES,
+    COMMIT_SECONDS,
+    BATCH_ROWS,
+    PROFILES,
+];
 
 /// Tells the installed recorder the unit and the help of every metric.
 pub fn describe() {
@@ -141,4 +166,22 @@ pub fn retried() {
 /// Records the size of a batch.
 pub fn batch(rows: usize) {
     histogram!(BATCH_ROWS.name).record(rows as f64);
+}
+
+/// Records that a new version of the model was handed to the workers.
+pub fn model_handed_over() {
+    counter!(MODEL_VERSIONS.name, "outcome" => "handed_over").increment(1);
+}
+
+/// Records that a new version of the model was refused.
+pub fn model_refused(refusal: &Refusal) {
+    counter!(MODEL_VERSIONS.name, "outcome" => refusal.label()).increment(1);
+}
+
+/// Records which model decides from now on, and which one did before.
+pub fn model_serves(now: &ModelInfo, before: Option<&ModelInfo>) {
+    for (info, value) in before.into_iter().map(|info| (info, 0.0)).chain([(now, 1.0)]) {
+        let [model, version, provider] = [&info.name, &info.version, &info.provider].map(Clone::clone);
+        gauge!(MODEL_INFO.name, "model" => model, "version" => version, "provider" => provider).set(value);
+    }
 }
