@@ -10,6 +10,7 @@ mod health;
 mod partitions;
 mod pipeline;
 mod progress;
+mod scoring;
 mod view;
 mod worker;
 

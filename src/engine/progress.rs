@@ -1,7 +1,7 @@
 //! The account of a worker: what came in, and what became of it.
 
 use super::{Detail, Health, View};
-use crate::event::RejectReason;
+use crate::{event::RejectReason, inference::FallbackReason};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -16,6 +16,8 @@ pub struct Counts {
     pub decisions: u64,
     /// Of these, decisions without a usable score.
     pub fallbacks: u64,
+    /// The same by reason, in the order of [`FallbackReason::ALL`].
+    pub fallback_reasons: [u64; 3],
     /// Events that came before.
     pub duplicates: u64,
     /// Events that get no decision by declaration: later than allowed where those are dropped.
@@ -37,6 +39,12 @@ impl Counts {
         }
     }
 
+    /// Counts one more decision without a usable score.
+    pub fn fallback(&mut self, reason: FallbackReason) {
+        self.fallbacks += 1;
+        self.fallback_reasons[reason as usize] += 1;
+    }
+
     /// All dead letters.
     pub fn dead_letters_total(&self) -> u64 {
         self.dead_letters.iter().map(|(_, count)| count).sum()
@@ -52,6 +60,9 @@ impl Counts {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
+        for (sum, count) in self.fallback_reasons.iter_mut().zip(other.fallback_reasons) {
+            *sum += count;
+        }
         self.duplicates += other.duplicates;
         self.suppressed += other.suppressed;
         self.replayed += other.replayed;

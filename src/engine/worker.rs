@@ -211,8 +211,7 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes a worker that holds no partition yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
-        progress.view().describe(pipeline.segments().all().iter().map(|it| it.id.as_str()), pipeline.model());
-        Self {
+        let it = Self {
             settings,
             source,
             sink,
@@ -233,7 +232,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             progress,
             report: ClientReport::default(),
             show_at: Duration::ZERO,
-        }
+        };
+        it.describe();
+        it
+    }
+
+    /// Shows which segments there are and which model scores.
+    fn describe(&self) {
+        let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, self.pipeline.model());
     }
 
     /// Runs until the stop is requested, then commits what is open and leaves the group.
@@ -268,6 +275,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
+        if self.opened_at.is_none() && self.pipeline.renew() {
+            self.describe();
+        }
         let wait = match self.opened_at {
             None => IDLE_WAIT,
             Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),
