@@ -15,5 +15,5 @@ pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
 pub use partitions::{Partition, Partitions};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec};
-pub use progress::{Counts, Progress};
+pub use progress::{Counts, Progress, SuppressReason};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

@@ -46,7 +46,7 @@ impl Rig {
     }
 
     fn take(&mut self, record: &Record<'_>) -> Result<usize, Rejection> {
-        let answer = self.decoder.decode(record, &mut self.batch);
+        let answer = self.decoder.decode(record, &mut self.batch).map(|taken| taken.rows);
         self.check_lengths();
         answer
     }

@@ -40,6 +40,13 @@ const EVENTS: Metric = Metric {
     labels: &["outcome"],
     help: "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
 };
+const SUPPRESSED: Metric = Metric {
+    name: "aimpoint_suppressed_total",
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    labels: &["reason"],
+    help: "events that get no decision by declaration, by reason: too_late, bot",
+};
 const DEAD_LETTERS: Metric = Metric {
     name: "aimpoint_dead_letters_total",
     kind: Kind::Counter,
@@ -84,7 +91,7 @@ const PROFILES: Metric = Metric {
 };
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 7] = [EVENTS, DEAD_LETTERS, COMMITS, RETRIES, COMMIT_SECONDS, BATCH_ROWS, PROFILES];
+pub const ALL: [Metric; 8] = [EVENTS, SUPPRESSED, DEAD_LETTERS, COMMITS, RETRIES, COMMIT_SECONDS, BATCH_ROWS, PROFILES];
 
 /// Tells the installed recorder the unit and the help of every metric.
 pub fn describe() {
@@ -103,12 +110,15 @@ pub fn record(counts: &Counts, commit: Duration, progress: &Progress, worker: us
         ("decision", counts.decisions - counts.fallbacks),
         ("fallback", counts.fallbacks),
         ("duplicate", counts.duplicates),
-        ("suppressed", counts.suppressed),
+        ("suppressed", counts.suppressed_total()),
         ("replayed", counts.replayed),
     ] {
         if count > 0 {
             counter!(EVENTS.name, "outcome" => outcome).increment(count);
         }
+    }
+    for (reason, count) in &counts.suppressed {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).increment(*count);
     }
     for (reason, count) in &counts.dead_letters {
         counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).increment(*count);
