@@ -56,7 +56,17 @@ const FORMS: &[Form] = &[
     ("ga4", "[input]\npreset = \"ga4\"", ga4),
     ("amplitude", "[input]\npreset = \"amplitude\"", amplitude),
     ("protobuf", "[input]\nformat = \"protobuf\"", protobuf),
+    ("access log", "[input]\nformat = \"access_log\"\nsecret = \"0123456789abcdef\"", access_log),
+    (
+        "access log, bots excluded",
+        "[input]\nformat = \"access_log\"\nsecret = \"0123456789abcdef\"\nbots = \"exclude\"",
+        access_log,
+    ),
+    ("several events a record", "[input]\nunpack = \"events\"", several),
 ];
+
+/// How many events a record of several has.
+const SEVERAL: usize = 10;
 
 const MAPPED: &str = r#"
     [input.fields]
@@ -138,6 +148,28 @@ fn protobuf(it: &Facts) -> Vec<u8> {
     event.encode_to_vec()
 }
 
+fn access_log(it: &Facts) -> Vec<u8> {
+    let Facts { user, sku, cents, millis, agent, .. } = it;
+    let time = jiff::Timestamp::from_millisecond(*millis).expect("a time of our days").strftime("%d/%b/%Y:%H:%M:%S %z");
+    format!(
+        r#"192.0.2.{} - u{user:07} [{time}] "GET /p/{sku} HTTP/1.1" 200 {cents} "https://search.example/" "{agent}""#,
+        user % 250
+    )
+    .into_bytes()
+}
+
+fn several(it: &Facts) -> Vec<u8> {
+    let Facts { user, kind, millis, cents, dwell, sku, .. } = it;
+    let value = f64::from(*cents) / 100.0;
+    let events: Vec<String> = (0..SEVERAL as i64)
+        .map(|number| {
+            let at = millis + number;
+            format!(r#"{{"event_type":"{kind}","occurred_at":{at},"items":[{{"id":"sku-{sku:06}"}}],"value":{value},"dwell_ms":{dwell}}}"#)
+        })
+        .collect();
+    format!(r#"{{"user_id":"u{user:07}","session_id":"s{user:07}","events":[{}]}}"#, events.join(",")).into_bytes()
+}
+
 fn facts(count: usize) -> Vec<Facts> {
     let mut random = SmallRng::seed_from_u64(42);
     let kinds = ["page_view", "page_view", "page_view", "click", "purchase"];
@@ -155,7 +187,7 @@ fn facts(count: usize) -> Vec<Facts> {
         .collect()
 }
 
-/// The time for one event in nanoseconds, and how many rows there were in a round.
+/// The time for one event in nanoseconds, and how many events there were in a round.
 fn measure(sections: &str, payloads: &[Vec<u8>], rounds: usize) -> (f64, usize) {
     let Sections { input, field } = toml::from_str(sections).expect("the sections are well formed");
     let (mut scope, mut faults) = (Scope::default(), Vec::new());
@@ -172,9 +204,9 @@ fn measure(sections: &str, payloads: &[Vec<u8>], rounds: usize) -> (f64, usize) 
         for payloads in payloads.chunks(BATCH) {
             for payload in payloads {
                 let record = Record { payload: Some(payload), ..Record::default() };
-                decoder.decode(&record, &mut batch).expect("the event is well formed");
+                let taken = decoder.decode(&record, &mut batch).expect("the event is well formed");
+                rows += taken.rows + taken.bots;
             }
-            rows += batch.len();
             black_box(&batch);
             batch.clear();
         }
@@ -190,8 +222,9 @@ fn main() {
     for (name, sections, write) in FORMS {
         let payloads: Vec<Vec<u8>> = facts.iter().map(write).collect();
         let (nanos, rows) = measure(sections, &payloads, rounds);
-        let bytes = payloads.iter().map(Vec::len).sum::<usize>() / payloads.len();
+        let bytes = payloads.iter().map(Vec::len).sum::<usize>() / rows;
         println!("codec {name}: {nanos:.0} ns/event of {bytes} bytes");
-        assert_eq!(rows, count, "every event gives its row");
+        let each = if name.starts_with("several") { SEVERAL } else { 1 };
+        assert_eq!(rows, count * each, "every event is read");
     }
 }

@@ -126,7 +126,7 @@ impl AccessLog {
         let mut hash = self.hash.clone();
         hash.update(line.address.as_bytes());
         hash.update(b"\n");
-        hash.update(line.agent.as_bytes());
+        hash.update(if line.agent == "-" { b"" } else { line.agent.as_bytes() });
         let hash = hash.finalize().into_bytes();
         for (byte, digits) in hash.iter().zip(hex.chunks_exact_mut(2)) {
             digits.copy_from_slice(&[

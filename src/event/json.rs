@@ -2,7 +2,7 @@
 //!
 //! A path is the members from outside in, with dots between. `name[key]` goes through an array of objects such as GA4's
 //! `event_params`: the element whose `key` is that, and in it `value`, or the first member of `value` that is given, where that
-//! is an object (`{"string_value": …}`). An array is read in this way or by its first element, not both.
+//! is an object (`{"string_value": …}`). Where an object stands in the array's place, its member of that name counts. An array is read in this way or by its first element, not both.
 
 use super::{
     RejectReason, Rejection,
@@ -349,10 +349,12 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { node, rows, array } = self;
-        if node.members.all.is_empty() {
+        // Some keep keys and values as the members of an object.
+        let members = if node.members.all.is_empty() { &node.keyed } else { &node.members };
+        if members.all.is_empty() {
             return Self { node, rows, array }.misfit();
         }
-        while let Some(member) = map.next_key_seed(Member(&node.members))? {
+        while let Some(member) = map.next_key_seed(Member(members))? {
             match member {
                 Some(node) if node.is_unpacked => {
                     let value = map.next_value::<sonic_rs::LazyValue<'de>>()?;
