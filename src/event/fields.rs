@@ -326,7 +326,7 @@ fn check_input(input: &InputSpec, faults: &mut Vec<Fault>) {
                 .hint("remove it, or set input.format = \"json\""),
         ),
         Some(path) if steps(path).is_none() || path.contains('[') => {
-            faults.push(no_path("input.unpack".to_owned(), path))
+            faults.push(no_path("input.unpack".to_owned(), path));
         }
         _ => {}
     }

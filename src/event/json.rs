@@ -452,7 +452,7 @@ impl<'de> Visitor<'de> for Pair<'_, '_> {
             match part {
                 Some(PairPart::Key) => wanted = Some(map.next_value_seed(Member(self.keys))?),
                 Some(PairPart::Value) if wanted.is_none_or(|node| node.is_some()) => {
-                    held = map.next_value_seed(Hold)?
+                    held = map.next_value_seed(Hold)?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
