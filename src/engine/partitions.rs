@@ -149,12 +149,12 @@ impl Partitions {
     /// committed offset lies before all events of such a user.
     pub fn restore(&mut self, record: &Record<'_>, fingerprint: &str) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
-        let (words, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
-            Some((words, as_of)) => (Some(words), as_of),
+        let (profile, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
+            Some((profile, as_of)) => (Some(profile), as_of),
             None => (None, i64::MIN),
         };
         partition.restored += 1;
-        partition.store.restore(hash_key(key), key, words, as_of);
+        partition.store.restore(hash_key(key), key, profile, as_of);
     }
 
     /// Ends the restore of a partition: gives the offset from which its input goes on, and how many records were read.
@@ -194,8 +194,9 @@ impl Partitions {
             }
             let below = if all { i64::MAX } else { partition.due_below };
             let next = partition.next;
-            left -= partition.store.write_due(below, next, left, |key, words| {
-                let write = words.map(|words| |to: &mut Vec<u8>| encode_profile(words, next, fingerprint, to));
+            left -= partition.store.write_due(below, next, left, |key, profile| {
+                let write =
+                    profile.map(|profile| move |to: &mut Vec<u8>| encode_profile(profile, next, fingerprint, to));
                 outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
             });
         }
