@@ -19,6 +19,7 @@ use crate::{
     state::Mark,
     telemetry::metrics,
 };
+use crossbeam_channel::Receiver;
 use std::{
     sync::{
         Arc,
@@ -155,6 +156,7 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     spare: (Outbox, Counts),
     counts: Counts,
     progress: Progress,
+    pipelines: Option<Receiver<Pipeline>>,
     /// What the client last told of itself, and when the worker shows itself next.
     report: ClientReport,
     show_at: Duration,
@@ -179,9 +181,33 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             spare: <(Outbox, Counts)>::default(),
             counts: Counts::default(),
             progress,
+            pipelines: None,
             report: ClientReport::default(),
             show_at: Duration::ZERO,
         }
+    }
+
+    /// Has the worker take each pipeline that comes this way, in place of the one it has. It declares the same features.
+    #[must_use]
+    pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
+        self.pipelines = Some(pipelines);
+        self
+    }
+
+    /// Takes another pipeline, if one waits and nothing is open: a transaction is decided by one alone.
+    fn swap(&mut self) -> Result<(), EngineError> {
+        let waiting = self.pipelines.as_ref().is_some_and(|it| !it.is_empty());
+        if !waiting || self.opened_at.is_some() {
+            return Ok(());
+        }
+        self.land()?;
+        if let Some(pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+            self.pipeline = pipeline;
+            let segments = self.pipeline.segments().all();
+            self.progress.view().describe(segments.iter().map(|it| it.id.as_str()), self.pipeline.model());
+            self.tell("reloaded", format!("{} segments", segments.len()));
+        }
+        Ok(())
     }
 
     /// Runs until the stop is requested, then commits what is open and leaves the group.
@@ -206,6 +232,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// # Errors
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
+        self.swap()?;
         let wait = match self.opened_at {
             None if self.partitions.is_restoring() => Duration::ZERO,
             None => IDLE_WAIT,

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn a_value_lies_in_the_bucket_whose_bound_it_does_not_pass() {
         let mut it = Distribution::new(&[1.0, 2.0]);
-        [0.5, 1.0, 1.5, 9.0, f64::NAN, -3.0].into_iter().for_each(|value| it.record(value));
+        for value in [0.5, 1.0, 1.5, 9.0, f64::NAN, -3.0] {
+            it.record(value);
+        }
         assert_eq!((it.counts(), it.count(), it.sum()), (&[3, 1, 1][..], 5, 9.0));
         let twice = it.clone();
         it.add(&twice);
