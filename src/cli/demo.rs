@@ -279,7 +279,7 @@ fn play(setup: &Setup, lines: &[Line], board: Option<&Board>) -> anyhow::Result<
     if let Some(board) = board {
         board.workers(&accounts);
     }
-    let mut fleet = Fleet::start(workers, accounts, Stop::default())?;
+    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {
         reader,
         decisions: Vec::new(),

@@ -59,7 +59,8 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
         delivery = ?setup.config.commit.delivery,
         "started"
     );
-    let mut fleet = Fleet::start(workers, accounts, Stop::default()).context("start the workers")?;
+    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)
+        .context("start the workers")?;
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {

@@ -141,6 +141,7 @@ impl Setup {
                 commit_interval: config.commit.interval,
                 batch_rows_max: config.engine.batch_max_rows,
                 checkpoint_interval: config.checkpoint.interval,
+                stall_after: config.engine.stall_after,
             };
             let progress = Progress::default();
             accounts.push(progress.clone());

@@ -6,6 +6,7 @@
 
 mod clock;
 mod fleet;
+mod health;
 mod partitions;
 mod pipeline;
 mod progress;
@@ -14,7 +15,8 @@ mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
-pub use partitions::{Partition, Partitions};
+pub use health::{Health, Restoring};
+pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
 pub use progress::{Counts, Progress};
 pub use view::{

@@ -1,6 +1,6 @@
 //! The account of a worker: what came in, and what became of it.
 
-use super::{Detail, View};
+use super::{Detail, Health, Snapshot, View};
 use crate::event::RejectReason;
 use std::sync::{
     Arc,
@@ -83,6 +83,7 @@ struct Shared {
     commits: AtomicU64,
     retries: AtomicU64,
     users: AtomicU64,
+    health: Health,
     view: View,
 }
 
@@ -91,6 +92,17 @@ impl Progress {
     pub fn committed(&self, counts: &Counts) {
         self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add_counts(counts);
         self.0.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it lives and moves, and what it restores.
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// A copy of all that it shows beside the counts, with what only another thread can tell.
+    pub fn snapshot(&self) -> Snapshot {
+        let health = self.health();
+        Snapshot { silent: health.silent_for(), is_behind: health.is_behind(), ..self.view().snapshot() }
     }
 
     /// What it shows beside the counts.

@@ -15,7 +15,7 @@ use rdkafka::{
     util::Timeout,
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -118,6 +118,8 @@ pub struct KafkaSource {
     topic: String,
     settings: KafkaSourceSettings,
     changelog: Option<Changelog>,
+    /// The partitions of which everything up to their end was handed over.
+    at_end: BTreeSet<i32>,
 }
 
 impl KafkaSource {
@@ -148,6 +150,8 @@ impl KafkaSource {
             .set("group.id", &settings.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            // Tells a worker that has nothing to do from one that gets nothing.
+            .set("enable.partition.eof", "true")
             // A position that the log no longer has is the worker's to decide on, not the client's.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
@@ -164,7 +168,13 @@ impl KafkaSource {
             |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
-        Ok(Self { consumer, topic: settings.topic.clone(), settings: settings.clone(), changelog: None })
+        Ok(Self {
+            consumer,
+            topic: settings.topic.clone(),
+            settings: settings.clone(),
+            changelog: None,
+            at_end: BTreeSet::new(),
+        })
     }
 
     /// Makes a consumer of these settings and drops it again.
@@ -253,6 +263,12 @@ impl Source for KafkaSource {
                         traceparent,
                     });
                     taken += 1;
+                    if !self.at_end.is_empty() {
+                        self.at_end.remove(&message.partition());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.at_end.insert(partition);
                 }
                 Some(Err(error)) if is_fatal(&error) => {
                     return Err(SourceError::Fatal {
@@ -297,6 +313,28 @@ impl Source for KafkaSource {
         Ok(Watermarks { low, high })
     }
 
+    fn is_at_end(&self, partition: i32) -> bool {
+        self.at_end.contains(&partition)
+    }
+
+    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let profiles = &self.settings.profiles;
+        let doing = format!("look up {profiles}");
+        let metadata = self.patiently(&doing, |wait| self.consumer.fetch_metadata(Some(profiles), wait))?;
+        let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+        match partitions.iter().find(|partition| **partition as usize >= count) {
+            None => Ok(()),
+            Some(partition) => Err(SourceError::Fatal {
+                doing: format!("take up partition {partition} of {}", self.topic),
+                detail: format!(
+                    "{profiles} has {count} partitions, and needs as many as {}: were some added? Add as many to {profiles} \
+                     and to the topic of the decisions; users whose events now come by another partition begin anew there",
+                    self.topic
+                ),
+            }),
+        }
+    }
+
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::with_capacity(starts.len());
         let refused = |error: KafkaError| SourceError::Fatal {
@@ -317,6 +355,7 @@ impl Source for KafkaSource {
         if let Some(changelog) = &mut self.changelog {
             changelog.forget(partitions)?;
         }
+        self.at_end.retain(|partition| !partitions.contains(partition));
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
             _ => self.consumer.unassign(),
@@ -336,6 +375,7 @@ impl Source for KafkaSource {
 
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
+        self.at_end.remove(&partition);
         self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))?;
         self.consumer
             .resume(&self.list(&[partition]))

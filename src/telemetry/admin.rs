@@ -132,7 +132,7 @@ impl Board {
 
     fn snapshots(&self) -> (Vec<Snapshot>, Vec<Progress>) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (workers.iter().map(|it| it.view().snapshot()).collect(), workers)
+        (workers.iter().map(Progress::snapshot).collect(), workers)
     }
 
     /// Why the process is not ready, if it is not.
@@ -148,6 +148,9 @@ impl Board {
             if worker.silent > SILENCE_READY {
                 let time = humantime::format_duration(Duration::from_secs(worker.silent.as_secs()));
                 reasons.push(format!("worker {number} has not gone round its loop for {time}"));
+            }
+            if worker.is_behind {
+                reasons.push(format!("worker {number} does not get on with the records that wait"));
             }
             if !worker.is_member {
                 reasons.push(format!("worker {number} waits for the group to assign partitions"));
