@@ -59,7 +59,10 @@ impl Setup {
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         for number in 0..config.engine.worker_count() {
-            let pipeline = self.with_model(self.pipeline(false)?, model.as_ref())?;
+            let clock = std::time::Instant::now();
+            let pipeline = self
+                .with_model(self.pipeline(false)?, model.as_ref())?
+                .with_stopwatch(Box::new(move || clock.elapsed()));
             let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
@@ -86,6 +89,7 @@ impl Setup {
                 commit_interval: config.commit.interval,
                 batch_rows_max: config.engine.batch_max_rows,
                 checkpoint_interval: config.checkpoint.interval,
+                stall_after: config.engine.stall_after,
             };
             let progress = Progress::default();
             accounts.push(progress.clone());

@@ -4,7 +4,7 @@
 //! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. Limits:
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
-use super::{Counts, Partitions};
+use super::{Counts, Partitions, Seen, Stage};
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
@@ -14,13 +14,14 @@ use crate::{
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{FeatureMatrix, Model},
+    inference::{FeatureMatrix, Model, ModelInfo},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -49,6 +50,12 @@ pub struct PipelineSpec {
     pub label: Option<LabelSpec>,
 }
 
+/// Reads a clock, to tell how long the stages take and nothing else.
+pub type Stopwatch = Box<dyn Fn() -> Duration + Send>;
+
+/// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
+const DECODES_PER_LAP: u32 = 64;
+
 /// The compiled core with its buffers.
 pub struct Pipeline {
     decoder: Decoder,
@@ -67,6 +74,11 @@ pub struct Pipeline {
     outcome: Option<Slot>,
     /// The features of the rows of an export.
     matrix: FeatureMatrix,
+    /// By row: when its record was appended, or when it happened where the record does not tell.
+    appended_ms: Vec<i64>,
+    stopwatch: Option<Stopwatch>,
+    /// Counts up to the next record whose decoding is timed.
+    decodes: u32,
 }
 
 /// A row of features as a model would have got it at that event, for an export.
@@ -174,6 +186,9 @@ impl Pipeline {
             label,
             outcome,
             matrix: FeatureMatrix::default(),
+            appended_ms: Vec::new(),
+            stopwatch: None,
+            decodes: 0,
         })
     }
 
@@ -232,6 +247,18 @@ impl Pipeline {
         Ok(self)
     }
 
+    /// Has the time that each stage takes counted, by this clock.
+    #[must_use]
+    pub fn with_stopwatch(mut self, stopwatch: Stopwatch) -> Self {
+        self.stopwatch = Some(stopwatch);
+        self
+    }
+
+    /// The model that scores.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(|scoring| scoring.model.info())
+    }
+
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
@@ -240,7 +267,20 @@ impl Pipeline {
             return;
         }
         partition.next = record.offset + 1;
-        match self.decoder.decode(record, &mut self.batch) {
+        self.decodes += 1;
+        let start = match &self.stopwatch {
+            Some(read) if self.decodes >= DECODES_PER_LAP => Some(read()),
+            _ => None,
+        };
+        let decoded = self.decoder.decode(record, &mut self.batch);
+        if let (Some(start), Some(read)) = (start, &self.stopwatch) {
+            counts.detail.spend(Stage::Decode, read().saturating_sub(start) * self.decodes);
+            self.decodes = 0;
+        }
+        let rows = self.batch.len();
+        let appended_ms = record.timestamp_ms.or_else(|| self.batch.times.last().map(|time| time.millis()));
+        self.appended_ms.resize(rows, appended_ms.unwrap_or_default());
+        match decoded {
             Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
             Ok(_) => {}
             Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
@@ -261,6 +301,7 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
         user.is_some()
     }
 
@@ -269,7 +310,17 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
+        let read = self.stopwatch.take();
+        let mut last = read.as_ref().map(|read| read());
+        let mut lap = |stage: Stage, counts: &mut Counts| {
+            if let (Some(read), Some(last)) = (&read, &mut last) {
+                let now = read();
+                counts.detail.spend(stage, now.saturating_sub(*last));
+                *last = now;
+            }
+        };
         self.profile.process(&mut self.batch, partitions);
+        lap(Stage::Profile, counts);
         let rows = self.batch.len();
         let scores = self.batch.columns.get_mut(self.score).doubles_mut();
         scores.clear();
@@ -277,10 +328,15 @@ impl Pipeline {
         if let Some(scoring) = &mut self.model {
             scoring.run(&mut self.batch, self.score, self.profile.applied(), partitions);
         }
+        lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.columns, rows);
+        lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
+        lap(Stage::Encode, counts);
+        self.stopwatch = read;
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     /// Takes the open batch through decoding and profiles only, and hands over the feature row of each event that counts.
@@ -316,10 +372,11 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { batch, segments, encoder, profile, raw, .. } = self;
+        let Self { batch, segments, encoder, profile, raw, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
         let scores = batch.columns.get(self.score).doubles();
         for (row, applied) in profile.applied().iter().enumerate() {
@@ -369,6 +426,25 @@ impl Pipeline {
                 Status::NoTarget
             };
             counts.decisions += 1;
+            let detail = &mut counts.detail;
+            detail.times.push((batch.times[row].millis(), appended_ms[row]));
+            if let Some(score) = score {
+                detail.score(score.into());
+            }
+            let mut bits = 0;
+            for number in entered.clone() {
+                detail.segment(number);
+                bits |= 1_u64.checked_shl(number as u32).unwrap_or_default();
+            }
+            detail.last = Some(Seen {
+                user_hash: batch.user_hashes[row],
+                position,
+                occurred_at: batch.times[row],
+                decided_at: now,
+                status,
+                score,
+                segments: bits,
+            });
             let user = texts.get(batch.users[row]);
             let decision = Decision {
                 user,

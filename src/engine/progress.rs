@@ -1,5 +1,6 @@
 //! The account of a worker: what came in, and what became of it.
 
+use super::{Detail, Health, View};
 use crate::event::RejectReason;
 use std::sync::{
     Arc,
@@ -7,7 +8,7 @@ use std::sync::{
 };
 
 /// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Events taken in: rows, and records that gave none.
     pub events: u64,
@@ -23,6 +24,8 @@ pub struct Counts {
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events that were read again to rebuild profiles, with nothing written; in no other count.
     pub replayed: u64,
+    /// What is shown beside the counts until the commit; none of it is in a sum of commits.
+    pub detail: Detail,
 }
 
 impl Counts {
@@ -41,6 +44,11 @@ impl Counts {
 
     /// Adds another account.
     pub fn add(&mut self, other: &Self) {
+        self.add_counts(other);
+        self.detail.add(&other.detail);
+    }
+
+    fn add_counts(&mut self, other: &Self) {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
@@ -59,7 +67,9 @@ impl Counts {
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
         dead_letters.clear();
-        *self = Self { dead_letters, ..Self::default() };
+        let mut detail = std::mem::take(&mut self.detail);
+        detail.clear();
+        *self = Self { dead_letters, detail, ..Self::default() };
     }
 }
 
@@ -73,13 +83,25 @@ struct Shared {
     commits: AtomicU64,
     retries: AtomicU64,
     users: AtomicU64,
+    health: Health,
+    view: View,
 }
 
 impl Progress {
     /// Adds what a commit made final.
     pub fn committed(&self, counts: &Counts) {
-        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(counts);
+        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add_counts(counts);
         self.0.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it lives and moves, and what it restores.
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// What it shows beside the counts.
+    pub fn view(&self) -> &View {
+        &self.0.view
     }
 
     /// Counts a transaction that had to be made again.

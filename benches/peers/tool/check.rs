@@ -113,7 +113,9 @@ mod tests {
             .collect();
         spoil(&mut decisions);
         let mut checker = Checker::new(&generator, COUNT, &expected, "A");
-        decisions.iter().for_each(|decision| checker.take(decision.as_bytes()));
+        for decision in &decisions {
+            checker.take(decision.as_bytes());
+        }
         checker.finish()
     }
 
