@@ -6,9 +6,11 @@
 mod check;
 mod demo;
 mod exit;
+mod explain;
 mod export;
 mod files;
 mod load;
+mod models;
 mod reference;
 mod run;
 mod setup;
@@ -69,6 +71,10 @@ enum Command {
     Export(export::ExportArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
+    /// Show what each feature adds to a user's score
+    Explain(explain::ExplainArgs),
+    /// Show the versions of the model, and choose the one that serves
+    Models(models::ModelsArgs),
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
@@ -96,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Load(args) => load::run(args),
         Command::Export(args) => export::run(args),
         Command::Train(args) => train::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Models(args) => models::run(args),
         Command::Reference(args) => reference::run(args),
     };
     match outcome {

@@ -18,7 +18,7 @@ use crate::{
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ScoringSpec},
+    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
@@ -229,20 +229,22 @@ impl Pipeline {
         self
     }
 
-    /// Takes the newest model that is ready. To be called between two transactions: decisions from here on name it.
-    pub fn renew(&mut self) {
-        let Some(mut scoring) = self.model.take() else { return };
-        if scoring.renew(self.profile.features(), &self.explain) {
-            let info = scoring.info();
-            tracing::info!(
-                model = info.name,
-                version = info.version,
-                "a new version of the model decides from here on"
-            );
+    /// Takes the newest model that is ready, and gives what was known of the one before if it does. To be called between
+    /// two transactions: decisions from here on name the new one.
+    pub fn renew(&mut self) -> Option<ModelInfo> {
+        let mut scoring = self.model.take()?;
+        let before = scoring.renew(self.profile.features(), &self.explain);
+        if before.is_some() {
             let faults = self.refer_to(&scoring);
             debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
         }
         self.model = Some(scoring);
+        before
+    }
+
+    /// What is known of the model that scores.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(Scoring::info)
     }
 
     /// Has decisions name the model that scores.

@@ -197,8 +197,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// # Errors
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
-        if self.opened_at.is_none() {
-            self.pipeline.renew();
+        if self.opened_at.is_none()
+            && let Some(before) = self.pipeline.renew()
+            && let Some(now) = self.pipeline.model()
+        {
+            metrics::model_serves(now, Some(&before));
+            tracing::info!(model = now.name, version = now.version, before = before.version, "decides from here on");
         }
         let wait = match self.opened_at {
             None if self.partitions.is_restoring() => Duration::ZERO,
