@@ -261,7 +261,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         self.land()?;
         if let Some(pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
-            self.pipeline = pipeline;
+            self.pipeline.replace(pipeline);
             self.describe();
             self.tell("reloaded", format!("{} segments", self.pipeline.segments().all().len()));
         }
@@ -301,7 +301,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
         self.swap()?;
-        if self.opened_at.is_none() && self.pipeline.renew() {
+        if self.opened_at.is_none()
+            && let Some(before) = self.pipeline.renew()
+            && let Some(now) = self.pipeline.model()
+        {
+            tracing::info!(model = now.name, version = now.version, before = before.version, "decides from here on");
+            self.tell("model", format!("version {} in place of {}", now.version, before.version));
             self.describe();
         }
         let wait = match self.opened_at {
