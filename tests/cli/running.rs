@@ -70,7 +70,7 @@ impl Running {
                 return found;
             }
             let log = self.log.lock().unwrap().clone();
-            assert!(start.elapsed() < Duration::from_secs(60), "waited for {what}:\n{log}");
+            assert!(start.elapsed() < Duration::from_mins(1), "waited for {what}:\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
