@@ -312,9 +312,9 @@ fn transactions(config: &Config, report: &mut Report) {
 mod tests {
     use super::*;
 
-    fn state(settings: &[(&str, &str)]) -> Option<TopicState> {
+    fn state(settings: &[(&str, &str)]) -> TopicState {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Some(TopicState { partitions: 4, settings })
+        TopicState { partitions: 4, settings }
     }
 
     fn levels(judge: impl FnOnce(&mut Report)) -> Vec<(Level, &'static str)> {
@@ -328,7 +328,7 @@ mod tests {
         let plans = topics::plans(&Config::default());
         let sound = [("retention.ms", "604800000"), ("min.insync.replicas", "2")];
         let all = |input: &[(&str, &str)], output: &[(&str, &str)]| {
-            let states = [state(input), state(output), state(&sound), None];
+            let states = [Some(state(input)), Some(state(output)), Some(state(&sound)), None];
             levels(|report| settings(&plans, &states, Duration::from_secs(30), report))
         };
         assert_eq!(all(&sound, &sound), [(Level::Ok, "retention")]);
