@@ -3,11 +3,12 @@
 use super::ConfigArgs;
 use crate::{
     config::{Config, ConfigError, Document},
-    engine::{Delivery, Pipeline, Progress, SystemClock, Worker, WorkerSettings},
+    engine::{Delivery, Pipeline, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     inference::{OnnxModel, Runtime},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
 };
+use anyhow::Context;
 
 /// A worker on Kafka.
 pub(super) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
@@ -90,7 +91,13 @@ impl Setup {
             };
             let progress = Progress::default();
             accounts.push(progress.clone());
-            workers.push(Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress));
+            let mut worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);
+            if let Some(folder) = &config.checkpoint.snapshots {
+                let store = SnapshotFolder::new(folder)
+                    .with_context(|| format!("keep snapshots in {} (checkpoint.snapshots)", folder.display()))?;
+                worker = worker.with_snapshots(Box::new(store), config.checkpoint.snapshot_interval);
+            }
+            workers.push(worker);
         }
         Ok((workers, accounts))
     }

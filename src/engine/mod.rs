@@ -10,6 +10,7 @@ mod health;
 mod partitions;
 mod pipeline;
 mod progress;
+mod snapshots;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
@@ -18,4 +19,5 @@ pub use health::{Health, Restoring};
 pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec};
 pub use progress::{Counts, Progress};
+pub use snapshots::{SnapshotFolder, SnapshotStore};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

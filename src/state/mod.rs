@@ -11,8 +11,10 @@
 //! feature.
 
 mod changelog;
+mod snapshot;
 
 pub use changelog::{Mark, decode_profile, encode_profile};
+pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
 use hashbrown::HashTable;
@@ -43,6 +45,8 @@ struct Entry {
     words: Vec<u64>,
     /// The record in the changelog covers every event before this offset.
     covered: i64,
+    /// The words have every event before this offset in them when they come from a snapshot.
+    applied: i64,
     /// The first event that it does not cover, or [`CLEAN`].
     first_dirty: i64,
 }
@@ -112,7 +116,14 @@ impl Store {
     ) -> Option<&mut Vec<u64>> {
         let same = |entry: &Entry| *entry.key == *key;
         let entry = self.table.entry(hash, same, |entry| entry.hash);
-        let make = || Entry { hash, key: key.into(), words: fresh.to_vec(), covered: i64::MIN, first_dirty: CLEAN };
+        let make = || Entry {
+            hash,
+            key: key.into(),
+            words: fresh.to_vec(),
+            covered: i64::MIN,
+            applied: i64::MIN,
+            first_dirty: CLEAN,
+        };
         let entry = entry.or_insert_with(make).into_mut();
         if offset < entry.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
@@ -120,6 +131,10 @@ impl Store {
         if entry.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && entry.covered > i64::MIN) {
             entry.first_dirty = offset;
             self.dirty.push_back(Dirty { offset, hash, newest: newest_before });
+        }
+        // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
+        if offset < entry.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
+            return None;
         }
         Some(&mut entry.words)
     }
@@ -156,9 +171,9 @@ impl Store {
         }
     }
 
-    /// Takes in a profile from the changelog, complete up to the offset `covered`; no words are a tombstone. Only before
-    /// any event.
-    pub fn restore(&mut self, hash: u64, key: &[u8], words: Option<Vec<u64>>, covered: i64) {
+    /// Takes in a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
+    /// `applied`; no words are a tombstone. Only before any event.
+    pub fn restore(&mut self, hash: u64, key: &[u8], words: Option<Vec<u64>>, covered: i64, applied: i64) {
         let same = |entry: &Entry| *entry.key == *key;
         match (self.table.entry(hash, same, |entry| entry.hash), words) {
             (hashbrown::hash_table::Entry::Occupied(entry), None) => {
@@ -168,11 +183,11 @@ impl Store {
             (hashbrown::hash_table::Entry::Vacant(_), None) => {}
             (hashbrown::hash_table::Entry::Occupied(entry), Some(words)) => {
                 let entry = entry.into_mut();
-                (entry.words, entry.covered) = (words, covered);
+                (entry.words, entry.covered, entry.applied) = (words, covered, applied);
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(words)) => {
                 self.recorded += 1;
-                entry.insert(Entry { hash, key: key.into(), words, covered, first_dirty: CLEAN });
+                entry.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty: CLEAN });
             }
         }
     }
@@ -217,6 +232,13 @@ impl Store {
             }
         }
         written
+    }
+
+    /// The users whose profiles have a record in the changelog, with their words as they are and the offset up to which the
+    /// record is complete; nothing while records of profiles that have gone wait for their tombstones.
+    pub fn recorded(&self) -> Option<impl Iterator<Item = (&[u8], &[u64], i64)>> {
+        let recorded = self.table.iter().filter(|entry| entry.covered > i64::MIN);
+        self.swept.is_empty().then(|| recorded.map(|entry| (&*entry.key, entry.words.as_slice(), entry.covered)))
     }
 
     /// How many profiles are dirty, at most.
@@ -295,13 +317,25 @@ mod tests {
     #[test]
     fn what_was_restored_skips_the_events_that_its_record_covers() {
         let mut store = Store::default();
-        store.restore(1, b"a", Some(vec![3]), 8);
-        store.restore(2, b"b", Some(vec![1]), 6);
-        store.restore(2, b"b", None, 7);
+        store.restore(1, b"a", Some(vec![3]), 8, 8);
+        store.restore(2, b"b", Some(vec![1]), 6, 6);
+        store.restore(2, b"b", None, 7, 7);
         store.rewind(Some(40));
         assert!(store.entry(1, b"a", &[0], 7, None).is_none());
         assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
         assert_eq!(store.entry(2, b"b", &[0], 6, None), Some(&mut vec![0]), "its tombstone came last");
         assert_eq!(store.newest(), Some(40));
+    }
+
+    #[test]
+    fn a_profile_from_a_snapshot_is_dirty_from_the_first_event_that_the_changelog_lacks() {
+        // It was taken for clean, and the changelog never got what the snapshot had.
+        let mut store = Store::default();
+        store.restore(1, b"a", Some(vec![3]), 5, 8);
+        assert!(store.entry(1, b"a", &[0], 4, None).is_none(), "the record has it");
+        assert_eq!(store.mark(9).replay_from, 9);
+        assert!(store.entry(1, b"a", &[0], 6, None).is_none(), "the snapshot has it");
+        assert_eq!(store.mark(9).replay_from, 6);
+        assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
     }
 }
