@@ -194,11 +194,11 @@ impl Partitions {
     /// Takes a record of a snapshot in, whose words have every event before `applied` in them.
     pub fn restore_applied(&mut self, record: &Record<'_>, fingerprint: &str, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
-        let (words, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
-            Some((words, as_of)) => (Some(words), as_of),
+        let (profile, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
+            Some((profile, as_of)) => (Some(profile), as_of),
             None => (None, i64::MIN),
         };
-        partition.store.restore(hash_key(key), key, words, as_of, applied.max(as_of));
+        partition.store.restore(hash_key(key), key, profile, as_of, applied.max(as_of));
     }
 
     /// Ends the restore of a partition: gives the offset from which its input goes on. A changelog that does not hold as
@@ -238,7 +238,7 @@ impl Partitions {
 
     /// The snapshot of a partition, to be read instead of the changelog before this offset. Nothing unless all that was
     /// processed of it is committed.
-    pub fn snapshot(&self, number: i32, changelog: i64, fingerprint: &str) -> Option<Vec<u8>> {
+    pub fn snapshot(&mut self, number: i32, changelog: i64, fingerprint: &str) -> Option<Vec<u8>> {
         let partition = self.get(number)?;
         let (committed, _) = partition.committed.as_ref()?;
         let is_open = *committed != partition.next && !canary::is_in(Canary::SnapshotOfOpen);
@@ -254,12 +254,12 @@ impl Partitions {
         };
         let mut writer = SnapshotWriter::new(head);
         let mut record = Vec::new();
-        for (key, words, covered) in partition.store.recorded()? {
+        let is_whole = self.get_mut(number)?.store.recorded(|key, profile, covered| {
             record.clear();
-            encode_profile(words, covered, fingerprint, &mut record);
+            encode_profile(profile, covered, fingerprint, &mut record);
             writer.push(key, &record);
-        }
-        Some(writer.finish())
+        });
+        is_whole.then(|| writer.finish())
     }
 
     /// Notes at `now` how far every partition has come, so that after `interval` its profiles are due.
@@ -293,8 +293,9 @@ impl Partitions {
             }
             let below = if going.contains(&(number as i32)) { i64::MAX } else { partition.due_below };
             let next = partition.next;
-            left -= partition.store.write_due(below, next, left, |key, words| {
-                let write = words.map(|words| |to: &mut Vec<u8>| encode_profile(words, next, fingerprint, to));
+            left -= partition.store.write_due(below, next, left, |key, profile| {
+                let write =
+                    profile.map(|profile| move |to: &mut Vec<u8>| encode_profile(profile, next, fingerprint, to));
                 outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
             });
         }

@@ -19,7 +19,7 @@ use crate::{
     event::{DuplicateSpec, EventBatch, TimeSpec},
     expression::Scope,
     fault::Fault,
-    state::{Store, Stores},
+    state::{Store, Stores, bytes_at_rest},
 };
 
 const SECOND: f64 = 1e6;
@@ -133,15 +133,28 @@ impl ProfileEngine {
         &self.fingerprint
     }
 
-    /// The bytes of a profile: of a user with one event, and of one with an event in every tile of the longest windows.
+    /// The bytes of a profile: at rest, of a user with one event that everything is counted of; and while it is open, of one
+    /// with an event in every tile of the longest windows. Its key and its place in the table come on top.
     pub fn profile_bytes(&self) -> (usize, usize) {
-        let words = |tiles: &dyn Fn(&Group) -> i64| {
-            self.fresh.len()
-                + self.plan.groups.iter().map(|group| tiles(group) as usize * group.stride()).sum::<usize>()
-        };
-        let full = words(&|group| group.tiles_max + self.lateness / group.tile + 1);
+        // Of our time, so that times and numbers of tiles have as many bytes as they will have.
+        const TIME: i64 = 1_800_000_000_123_456;
         let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
-        ((words(&|_| 1) + ids(1)) * 8, (full + ids(self.ids_max)) * 8)
+        let mut words = self.fresh.clone();
+        (words[NEWEST], words[FIRST]) = (TIME as u64, TIME as u64);
+        let value = 12.5_f64.to_bits();
+        let values: Vec<u64> = self.plan.values.iter().map(|_| value).collect();
+        let forever = HEADER + 1 + self.plan.groups.len();
+        self.plan.forever.apply(&mut words[forever..], &|_| true, &values, TIME);
+        words.extend((0..ids(1)).map(|_| TIME as u64));
+        let mut full = self.fresh.len() + ids(self.ids_max);
+        for group in &self.plan.groups {
+            let at = words.len();
+            words.push(TIME.div_euclid(group.tile) as u64);
+            words.extend_from_slice(group.cells.empty());
+            group.cells.apply(&mut words[at + 1..], &|_| true, &values, TIME);
+            full += (group.tiles_max + self.lateness / group.tile + 1) as usize * group.stride();
+        }
+        (bytes_at_rest(&words), full * 8)
     }
 
     /// What became of each row of the last batch.
@@ -149,9 +162,10 @@ impl ProfileEngine {
         &self.applied
     }
 
-    /// Whether a profile counts as gone where the partition's newest event is of this time, swept or not.
-    pub fn is_gone(&self, words: &[u64], newest: i64) -> bool {
-        (words[NEWEST] as i64) < newest.saturating_sub(self.ttl)
+    /// Whether a profile with this first word, which is the user's newest event time, counts as gone where the partition's
+    /// newest event is of this time, swept or not.
+    pub fn is_gone(&self, first: u64, newest: i64) -> bool {
+        (first as i64) < newest.saturating_sub(self.ttl)
     }
 
     /// Applies the batch row by row and fills the columns of all features.
@@ -172,7 +186,7 @@ impl ProfileEngine {
                 let applied = self.apply(batch, row, store);
                 self.applied.push(applied);
             }
-            store.sweep(self.ttl, |words, newest| self.is_gone(words, newest));
+            store.sweep(self.ttl, |first, newest| self.is_gone(first, newest));
             at = end;
         }
         for (index, (_, slot)) in self.plan.reads.iter().enumerate() {

@@ -91,7 +91,7 @@ fn the_demo_s_configuration_and_model_are_sound() {
         aimpoint(&["check", "--offline", "--config", &repository("deploy/demo/aimpoint.toml")], &[]);
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("model           cdnow-repurchase 1, 14 features"), "{out}");
-    assert!(out.contains("profile         128 B for a user with one event"), "{out}");
+    assert!(out.contains("B at rest for a user with one event"), "{out}");
 }
 
 #[test]

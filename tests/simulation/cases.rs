@@ -355,15 +355,13 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
 
     // Torn, with a bit flipped, and of nothing at all.
     let end = kept.len();
-    let damages: [&dyn Fn(&mut Vec<u8>); 4] =
-        [&|bytes| bytes.truncate(end - 1), &|bytes| bytes[end - 1] ^= 1, &|bytes| bytes[20] ^= 1, &|bytes| {
-            bytes.clear()
-        }];
-    for damage in damages {
-        snapshots.change(0, |bytes| {
-            bytes.clone_from(&kept);
-            damage(bytes);
-        });
+    let end = kept.len();
+    let (mut torn, mut flipped, mut misnamed) = (kept.clone(), kept.clone(), kept.clone());
+    torn.truncate(end - 1);
+    flipped[end - 1] ^= 1;
+    misnamed[20] ^= 1;
+    for damaged in [torn, flipped, misnamed, Vec::new()] {
+        snapshots.change(0, |bytes| bytes.clone_from(&damaged));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));
     }
     // Of another fingerprint, of another history, behind another changelog's end, and of too few profiles.

@@ -8,7 +8,10 @@ use aimpoint::{
     testkit::{FakeControl, FakeModel, InputRecord, Mood, Visible},
 };
 use rand::{Rng, rngs::SmallRng};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 const SPEC: &str = r#"
 [time]
@@ -181,7 +184,7 @@ impl Owed {
                 let store = partitions.get(number).expect("it was put in").store();
                 newest.push(store.newest().unwrap_or(i64::MIN));
                 let key = it.key.clone().expect("each record has one");
-                let words = store.get(hash_key(&key), &key).map(<[u64]>::to_vec).unwrap_or_default();
+                let words = store.get(hash_key(&key), &key).map(Cow::into_owned).unwrap_or_default();
                 let history = states.entry(key).or_default();
                 if mood == Mood::Score && history.last().is_none_or(|(_, last)| *last != words) {
                     history.push((offset as i64 + 1, words));
@@ -207,14 +210,15 @@ impl Owed {
             let found = partition.store().newest();
             return Err(format!("partition {number} at {next}: the newest event is at {found:?}, not {newest}"));
         }
-        let alive = |words: &[u64]| !words.is_empty() && !core.profile().is_gone(words, newest);
-        let mut found: BTreeMap<&[u8], &[u64]> = partition.store().iter().filter(|(_, words)| alive(words)).collect();
+        let alive = |words: &[u64]| !words.is_empty() && !core.profile().is_gone(words[0], newest);
+        let mut found: BTreeMap<&[u8], Cow<'_, [u64]>> =
+            partition.store().iter().filter(|(_, words)| alive(words)).collect();
         for (key, history) in &self.states[number as usize] {
             let owed = history.iter().rev().find(|(from, _)| *from <= next).map_or(&[][..], |(_, words)| words);
             let user = String::from_utf8_lossy(key);
             match (found.remove(key.as_slice()), alive(owed)) {
                 (None, false) => {}
-                (Some(words), true) if words == owed => {}
+                (Some(words), true) if *words == *owed => {}
                 (Some(words), _) => {
                     return Err(format!("partition {number} at {next}: {user} is {words:?}, and should be {owed:?}"));
                 }
