@@ -355,10 +355,10 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
 
     // Torn, with a bit flipped, and of nothing at all.
     let end = kept.len();
-    let end = kept.len();
+    let last = kept.len() - 1;
     let (mut torn, mut flipped, mut misnamed) = (kept.clone(), kept.clone(), kept.clone());
-    torn.truncate(end - 1);
-    flipped[end - 1] ^= 1;
+    torn.truncate(last);
+    flipped[last] ^= 1;
     misnamed[20] ^= 1;
     for damaged in [torn, flipped, misnamed, Vec::new()] {
         snapshots.change(0, |bytes| bytes.clone_from(&damaged));
