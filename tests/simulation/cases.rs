@@ -354,7 +354,6 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
     assert_eq!(restore_from(&snapshots, &broker), (4, 0));
 
     // Torn, with a bit flipped, and of nothing at all.
-    let end = kept.len();
     let last = kept.len() - 1;
     let (mut torn, mut flipped, mut misnamed) = (kept.clone(), kept.clone(), kept.clone());
     torn.truncate(last);
