@@ -40,11 +40,13 @@ pub enum Canary {
     ReplayEmits,
     /// The outputs of partitions that were lost are kept and sent.
     LostKept,
+    /// A snapshot holds what is not committed.
+    SnapshotOfOpen,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -62,6 +64,7 @@ impl Canary {
         Self::RestoreSkipped,
         Self::ReplayEmits,
         Self::LostKept,
+        Self::SnapshotOfOpen,
     ];
 }
 

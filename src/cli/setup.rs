@@ -3,7 +3,7 @@
 use super::ConfigArgs;
 use crate::{
     config::{Config, ConfigError, Document},
-    engine::{Delivery, Pipeline, PipelineSpec, Progress, SystemClock, Worker, WorkerSettings},
+    engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
     inference::{Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Watch, vet},
     sink::{KafkaSink, KafkaSinkSettings},
@@ -188,7 +188,12 @@ impl Setup {
             // A second change while the first one still waits would wait for its turn, and a third is refused.
             let (sender, receiver) = crossbeam_channel::bounded(2);
             pipelines.push(sender);
-            let worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);
+            let mut worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);
+            if let Some(folder) = &config.checkpoint.snapshots {
+                let store = SnapshotFolder::new(folder)
+                    .with_context(|| format!("keep snapshots in {} (checkpoint.snapshots)", folder.display()))?;
+                worker = worker.with_snapshots(Box::new(store), config.checkpoint.snapshot_interval);
+            }
             workers.push(worker.with_pipelines(receiver));
         }
         let fingerprint = pipeline.fingerprint().to_owned();

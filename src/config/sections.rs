@@ -271,11 +271,16 @@ pub struct CheckpointSpec {
     /// How often a changed profile is written to the changelog at most.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// The folder of the snapshots; without it there are none.
+    pub snapshots: Option<PathBuf>,
+    /// How often each worker writes the snapshot of one of its partitions.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
 }
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(30) }
+        Self { interval: Duration::from_secs(30), snapshots: None, snapshot_interval: Duration::from_mins(5) }
     }
 }
 
@@ -286,6 +291,13 @@ impl CheckpointSpec {
             faults.push(
                 Fault::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
                     .hint("the input of so long is read again after a crash: 30s is a good start"),
+            );
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.snapshot_interval) {
+            let interval = humantime::format_duration(self.snapshot_interval);
+            faults.push(
+                Fault::new("checkpoint.snapshot_interval", format!("{interval} is not between 1s and 24h"))
+                    .hint("a worker stops for as long as it takes to copy a partition's profiles: 5m is a good start"),
             );
         }
     }

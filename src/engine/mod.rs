@@ -11,6 +11,7 @@ mod partitions;
 mod pipeline;
 mod progress;
 mod scoring;
+mod snapshots;
 mod view;
 mod worker;
 
@@ -20,6 +21,7 @@ pub use health::{Health, Restoring};
 pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
 pub use progress::{Counts, Progress, SuppressReason};
+pub use snapshots::{SnapshotFolder, SnapshotStore};
 pub use view::{
     ClientReport, Detail, Happening, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Seen, Snapshot, Stage, View,
 };

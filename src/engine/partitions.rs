@@ -5,7 +5,7 @@ use crate::{
     canary::{self, Canary},
     event::{EventTime, Record},
     sink::{Outbox, Target},
-    state::{Mark, Store, Stores, decode_profile, encode_profile, hash_key},
+    state::{Mark, SnapshotOf, SnapshotWriter, Store, Stores, decode_profile, encode_profile, hash_key},
 };
 use std::{collections::VecDeque, time::Duration};
 
@@ -26,6 +26,8 @@ pub struct Partition {
     is_restoring: bool,
     /// What the changelog has to hold, while it is read.
     mark: Option<Mark>,
+    /// Whether what it has of its changelog came from a snapshot.
+    is_cached: bool,
     /// The first offset that the input still had when the partition was taken up.
     log_start: i64,
     /// When the partition was at which offset, oldest first.
@@ -44,6 +46,7 @@ impl Partition {
             committed,
             is_restoring: false,
             mark: None,
+            is_cached: false,
             log_start: next,
             notes: VecDeque::new(),
             due_below: i64::MIN,
@@ -95,6 +98,8 @@ pub struct Recovered {
     pub found: u64,
     /// How many it had to hold.
     pub owed: u64,
+    /// Whether a part of it came from a snapshot; if the numbers differ, the changelog has to be read as a whole.
+    pub is_cached: bool,
 }
 
 impl Recovered {
@@ -204,12 +209,17 @@ impl Partitions {
     /// Takes a record of the changelog in. What is no profile of this fingerprint counts as none: the mark of the
     /// committed offset lies before all events of such a user.
     pub fn restore(&mut self, record: &Record<'_>, fingerprint: &str) {
+        self.restore_applied(record, fingerprint, i64::MIN);
+    }
+
+    /// Takes a record of a snapshot in, whose words have every event before `applied` in them.
+    pub fn restore_applied(&mut self, record: &Record<'_>, fingerprint: &str, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
         let (profile, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
             Some((profile, as_of)) => (Some(profile), as_of),
             None => (None, i64::MIN),
         };
-        partition.store.restore(hash_key(key), key, profile, as_of);
+        partition.store.restore(hash_key(key), key, profile, as_of, applied.max(as_of));
     }
 
     /// Ends the restore of a partition: gives the offset from which its input goes on. A changelog that does not hold as
@@ -220,11 +230,57 @@ impl Partitions {
         partition.is_restoring = false;
         let found = partition.store.len() as u64;
         let owed = partition.mark.map_or(found, |mark| mark.records);
-        if found != owed {
+        let is_cached = std::mem::take(&mut partition.is_cached);
+        if found != owed && is_cached {
+            partition.is_restoring = true;
+        } else if found != owed {
             partition.store = Store::default();
             partition.next = partition.log_start;
         }
-        Some(Recovered { next: partition.next, found, owed })
+        Some(Recovered { next: partition.next, found, owed, is_cached })
+    }
+
+    /// Notes that what the partition has comes from a snapshot.
+    pub fn cached(&mut self, number: i32) {
+        if let Some(partition) = self.get_mut(number) {
+            partition.is_cached = true;
+        }
+    }
+
+    /// Forgets what was restored of a partition, to begin again.
+    pub fn restart(&mut self, number: i32) {
+        if let Some(partition) = self.get_mut(number) {
+            partition.is_restoring = true;
+            partition.is_cached = false;
+            partition.store = Store::default();
+            partition.store.rewind(partition.mark.and_then(|mark| mark.newest));
+        }
+    }
+
+    /// The snapshot of a partition, to be read instead of the changelog before this offset. Nothing unless all that was
+    /// processed of it is committed.
+    pub fn snapshot(&mut self, number: i32, changelog: i64, fingerprint: &str) -> Option<Vec<u8>> {
+        let partition = self.get(number)?;
+        let (committed, _) = partition.committed.as_ref()?;
+        let is_open = *committed != partition.next && !canary::is_in(Canary::SnapshotOfOpen);
+        if self.is_recovering(number) || is_open {
+            return None;
+        }
+        let head = SnapshotOf {
+            partition: number,
+            fingerprint: fingerprint.to_owned(),
+            committed: *committed,
+            changelog,
+            profiles: 0,
+        };
+        let mut writer = SnapshotWriter::new(head);
+        let mut record = Vec::new();
+        let is_whole = self.get_mut(number)?.store.recorded(|key, profile, covered| {
+            record.clear();
+            encode_profile(profile, covered, fingerprint, &mut record);
+            writer.push(key, &record);
+        });
+        is_whole.then(|| writer.finish())
     }
 
     /// Notes at `now` how far every partition has come, so that after `interval` its profiles are due.

@@ -12,12 +12,13 @@
 //! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
 //! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
-use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, Stage};
+use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage};
 use crate::{
     canary::{self, Canary},
+    event::Record,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
-    state::Mark,
+    state::{Mark, SnapshotReader},
     telemetry::metrics,
 };
 use crossbeam_channel::Receiver;
@@ -59,6 +60,9 @@ const RESTORE_ROWS_MAX: usize = 10_000;
 
 /// The same while other partitions are being processed: about a millisecond.
 const RESTORE_ROWS_BESIDE: usize = 1_000;
+
+/// How many blocks of a snapshot are read in one turn: some milliseconds.
+const SNAPSHOT_BLOCKS_BESIDE: usize = 16;
 
 /// How often the progress of a restore is logged.
 const RESTORE_REPORT: Duration = Duration::from_secs(5);
@@ -203,11 +207,27 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     restoring: Vec<Restoring>,
     restore_told_at: Duration,
     watch: Watch,
+    snapshots: Option<Snapshots>,
+    /// Whether the next commit is made even if it moves nothing, to learn whether this worker is still in the group.
+    confirms: bool,
     progress: Progress,
     pipelines: Option<Receiver<Pipeline>>,
     /// What the client last told of itself, and when the worker shows itself next.
     report: ClientReport,
     show_at: Duration,
+}
+
+/// The snapshots that this worker writes and reads.
+struct Snapshots {
+    store: Box<dyn SnapshotStore>,
+    /// How often one is written.
+    interval: Duration,
+    written_at: Duration,
+    /// The partition that was written last.
+    last: i32,
+    reading: Vec<SnapshotReader>,
+    /// By partition: where its changelog is read on behind a snapshot.
+    behind: BTreeMap<i32, i64>,
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
@@ -231,6 +251,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             restoring: Vec::new(),
             restore_told_at: Duration::ZERO,
             watch: Watch::default(),
+            snapshots: None,
+            confirms: false,
             progress,
             pipelines: None,
             report: ClientReport::default(),
@@ -268,6 +290,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
+    /// Keeps snapshots there, and writes one of some partition at each interval.
+    #[must_use]
+    pub fn with_snapshots(mut self, store: Box<dyn SnapshotStore>, interval: Duration) -> Self {
+        let (reading, behind) = (Vec::new(), BTreeMap::new());
+        self.snapshots = Some(Snapshots { store, interval, written_at: Duration::ZERO, last: -1, reading, behind });
+        self
+    }
+
     /// Runs until the stop is requested, then commits what is open and leaves the group.
     ///
     /// # Errors
@@ -286,7 +316,135 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// As [`Worker::run`].
     pub fn leave(&mut self) -> Result<(), EngineError> {
         let held = self.partitions.held();
-        self.hand_over(&held).map(|_| ())
+        self.hand_over(&held)?;
+        if self.snapshots.is_some() {
+            self.write_snapshots(&held)?;
+        }
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.store.finish();
+        }
+        Ok(())
+    }
+
+    /// Writes the snapshot of the next partition where one is due. Everything is committed first, because a snapshot is of
+    /// what is committed alone.
+    fn snapshot(&mut self, now: Duration) -> Result<(), EngineError> {
+        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        if now.saturating_sub(snapshots.written_at) < snapshots.interval {
+            return Ok(());
+        }
+        snapshots.written_at = now;
+        let held = self.partitions.held();
+        let Some(number) = held.iter().find(|it| **it > snapshots.last).or(held.first()).copied() else {
+            return Ok(());
+        };
+        snapshots.last = number;
+        if self.partitions.is_recovering(number) {
+            return Ok(());
+        }
+        self.write_snapshots(&[number])
+    }
+
+    /// Writes the snapshots of these partitions. A commit between the question for the changelog's end and the copy proves
+    /// that nobody else had written to the changelog by then: a worker that was put out of the group would not know.
+    fn write_snapshots(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
+        let mut ends = Vec::new();
+        for number in partitions {
+            // Without an answer there is none this time.
+            if let Ok(end) = self.source.profiles_end(*number) {
+                ends.push((*number, end));
+            }
+        }
+        let is_sure = canary::is_in(Canary::SnapshotOfOpen) || {
+            self.confirms = true;
+            self.opened_at.get_or_insert(self.clock.elapsed());
+            self.commit()?
+        };
+        for (number, end) in ends.into_iter().filter(|_| is_sure) {
+            self.write_snapshot(number, end);
+        }
+        Ok(())
+    }
+
+    fn write_snapshot(&mut self, number: i32, changelog: i64) {
+        if let Some(snapshots) = &mut self.snapshots
+            && let Some(bytes) = self.partitions.snapshot(number, changelog, self.pipeline.fingerprint())
+        {
+            snapshots.store.put(number, bytes);
+        }
+    }
+
+    /// Opens the snapshot of a partition that is restored, if there is one that can be used.
+    fn open_snapshot(&mut self, number: i32) -> Option<SnapshotReader> {
+        let snapshots = self.snapshots.as_mut()?;
+        let committed = self.partitions.get(number)?.emit_from;
+        let reader = match snapshots.store.open(number) {
+            Ok(None) => return None,
+            Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.fingerprint(), committed),
+            Err(error) => Err(error.into()),
+        };
+        match reader {
+            Ok(reader) => Some(reader),
+            Err(error) => {
+                tracing::warn!(partition = number, %error, "pass by the snapshot, and read the whole changelog");
+                self.progress.health().doubt();
+                None
+            }
+        }
+    }
+
+    /// Takes in what is next of the snapshots that are being read, and goes on with the changelog behind them.
+    fn read_snapshots(&mut self, blocks: usize) -> Result<(), EngineError> {
+        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        let mut starts = Vec::new();
+        let Self { partitions, pipeline, progress, .. } = self;
+        snapshots.reading.retain_mut(|reader| {
+            let (partition, applied) = (reader.of().partition, reader.of().committed);
+            for _ in 0..blocks {
+                let taken = reader.next(|key, record| {
+                    let record = Record { partition, key: Some(key), payload: Some(record), ..Record::default() };
+                    partitions.restore_applied(&record, pipeline.fingerprint(), applied);
+                });
+                match taken {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        partitions.cached(partition);
+                        starts.push((partition, reader.of().changelog));
+                        return false;
+                    }
+                    Err(error) => {
+                        tracing::warn!(partition, %error, "pass by the snapshot, and read the whole changelog");
+                        progress.health().doubt();
+                        partitions.restart(partition);
+                        starts.push((partition, 0));
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        if !starts.is_empty() {
+            snapshots.behind.extend(starts.iter().copied());
+            self.source.restore(&starts)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the whole changelog of a partition after all: its snapshot does not fit.
+    fn restore_whole(&mut self, partition: i32, why: &str) -> Result<(), EngineError> {
+        tracing::warn!(partition, why, "pass by the snapshot, and read the whole changelog");
+        self.progress.health().doubt();
+        self.forget_restores(&[partition]);
+        self.partitions.restart(partition);
+        Ok(self.source.restore(&[(partition, 0)])?)
+    }
+
+    fn forget_restores(&mut self, partitions: &[i32]) {
+        self.restoring.retain(|it| !partitions.contains(&it.partition));
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.reading.retain(|it| !partitions.contains(&it.of().partition));
+            snapshots.behind.retain(|partition, _| !partitions.contains(partition));
+        }
     }
 
     /// The partitions with their profiles.
@@ -358,6 +516,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 self.take_off()?;
             }
         }
+        self.snapshot(now)?;
         self.watch(now)
     }
 
@@ -495,14 +654,20 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         let now = self.clock.elapsed();
         let is_alone = self.partitions.held().iter().all(|number| self.partitions.is_recovering(*number));
-        let Self { source, pipeline, partitions, restoring, .. } = self;
-        let mut done = Vec::new();
+        self.read_snapshots(if is_alone { usize::MAX } else { SNAPSHOT_BLOCKS_BESIDE })?;
+        let Self { source, pipeline, partitions, restoring, snapshots, .. } = self;
+        let (mut done, mut unfit) = (Vec::new(), Vec::new());
         let mut has_moved = false;
         source.poll_restore(if is_alone { RESTORE_ROWS_MAX } else { RESTORE_ROWS_BESIDE }, &mut |restored| {
             has_moved = true;
             match restored {
                 Restored::Bounds(partition, ends) => {
-                    let (from, end) = (ends.low, ends.high);
+                    let behind = snapshots.as_ref().and_then(|it| it.behind.get(&partition)).copied();
+                    let from = behind.unwrap_or(ends.low).max(ends.low);
+                    let end = ends.high;
+                    if behind.is_some_and(|at| at > 0 && (at < ends.low || at > end)) {
+                        unfit.push(partition);
+                    }
                     restoring.push(Restoring { partition, from, next: from, end, since: now, took: Duration::ZERO });
                 }
                 Restored::Record(record) => {
@@ -514,6 +679,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Restored::Done(partition) => done.push(partition),
             }
         })?;
+        done.retain(|partition| !unfit.contains(partition));
+        for partition in unfit {
+            self.restore_whole(partition, "the changelog does not reach back to it, or is another one")?;
+        }
         for partition in done {
             self.restored(partition)?;
         }
@@ -527,14 +696,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Lets the input of a partition go on whose changelog is read.
     fn restored(&mut self, partition: i32) -> Result<(), EngineError> {
         let now = self.clock.elapsed();
-        self.restoring.retain(|it| it.partition != partition);
+        self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition) else { return Ok(()) };
-        // Where another owner has committed meanwhile, the records of before may be compacted away.
-        if !recovered.is_whole() && self.is_overtaken(partition)? {
-            for (partition, start) in self.recover(&[partition])? {
-                self.source.resume(partition, start)?;
-            }
-            return self.begin_restore(&[partition]);
+        if recovered.is_cached && !recovered.is_whole() {
+            return self.restore_whole(partition, "with it the numbers of profiles differ");
         }
         let (from, found) = (recovered.next, recovered.found);
         let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
@@ -633,7 +798,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Hands the open transaction over to be committed, and opens the account of the next.
     fn start_commit(&mut self) -> Result<(), SinkError> {
         let mut positions = self.partitions.progress(self.pipeline.fingerprint());
-        if positions.is_empty() && !self.outbox.is_empty() {
+        let confirms = std::mem::take(&mut self.confirms);
+        if positions.is_empty() && (confirms || !self.outbox.is_empty()) {
             // Outputs without positions would pass by the check of the generation.
             positions = self.partitions.positions(self.pipeline.fingerprint());
         }
@@ -915,7 +1081,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Drops partitions and their state.
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         self.partitions.drop_all(partitions);
-        self.restoring.retain(|it| !partitions.contains(&it.partition));
+        self.forget_restores(partitions);
         self.watch.ends.retain(|number, _| !partitions.contains(number));
         Ok(self.source.release(partitions)?)
     }
@@ -988,20 +1154,20 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(starts)
     }
 
-    /// Whether something else is committed for a partition than what it was taken up from.
-    fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
-        let committed = self.source.committed(&[partition])?;
-        let known = self.partitions.committed(partition);
-        Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
-    }
-
     /// Holds the input of partitions that have to be restored, and begins to read their changelog.
     fn begin_restore(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         let restoring = |partition: &i32| self.partitions.get(*partition).is_some_and(Partition::is_restoring);
         let partitions: Vec<i32> = partitions.iter().copied().filter(restoring).collect();
         if !partitions.is_empty() {
             self.source.pause(&partitions)?;
-            self.source.restore(&partitions)?;
+            let mut starts = Vec::new();
+            for partition in partitions {
+                match (self.open_snapshot(partition), &mut self.snapshots) {
+                    (Some(reader), Some(snapshots)) => snapshots.reading.push(reader),
+                    _ => starts.push((partition, 0)),
+                }
+            }
+            self.source.restore(&starts)?;
         }
         Ok(())
     }
@@ -1009,8 +1175,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Drops the state of all held partitions and recovers it.
     fn recover_all(&mut self) -> Result<(), EngineError> {
         self.forget();
-        self.restoring.clear();
         let held = self.partitions.held();
+        self.forget_restores(&held);
         if held.is_empty() {
             return Ok(());
         }

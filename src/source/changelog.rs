@@ -26,6 +26,7 @@ const STABLE_PAUSE: Duration = Duration::from_millis(20);
 /// A partition that waits until everything below its end is stable.
 struct Waiting {
     partition: i32,
+    from: i64,
     end: i64,
     since: Instant,
 }
@@ -75,12 +76,13 @@ impl Changelog {
         })
     }
 
-    /// Begins with these partitions, from their first record.
-    pub(super) fn read(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.forget(partitions)?;
-        for partition in partitions {
+    /// Begins with these partitions, each from an offset.
+    pub(super) fn read(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
+        self.forget(&partitions)?;
+        for (partition, from) in starts {
             let end = self.ends(&self.uncommitted, *partition)?.high;
-            self.waiting.push(Waiting { partition: *partition, end, since: Instant::now() });
+            self.waiting.push(Waiting { partition: *partition, from: *from, end, since: Instant::now() });
         }
         Ok(())
     }
@@ -141,10 +143,11 @@ impl Changelog {
         }
         self.asked = Instant::now();
         let mut admitted = Vec::new();
-        for Waiting { partition, end, since } in &self.waiting {
+        for Waiting { partition, from, end, since } in &self.waiting {
             let stable = self.ends(&self.committed, *partition)?;
             if stable.high >= *end {
-                admitted.push(*partition);
+                let start = if *from > stable.low { Offset::Offset(*from) } else { Offset::Beginning };
+                admitted.push((*partition, start));
                 take(Restored::Bounds(*partition, Watermarks { low: stable.low, high: *end }));
             } else if since.elapsed() > STABLE_DEADLINE {
                 return Err(SourceError::Fatal {
@@ -157,8 +160,8 @@ impl Changelog {
         if admitted.is_empty() {
             return Ok(());
         }
-        self.waiting.retain(|it| !admitted.contains(&it.partition));
-        self.reading.extend(admitted.into_iter().map(|partition| (partition, Offset::Beginning)));
+        self.waiting.retain(|it| !admitted.iter().any(|(partition, _)| *partition == it.partition));
+        self.reading.append(&mut admitted);
         self.assign()
     }
 

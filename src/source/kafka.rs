@@ -382,12 +382,20 @@ impl Source for KafkaSource {
             .map_err(|error| SourceError::Fatal { doing, detail: error.to_string() })
     }
 
-    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+    fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
+        let profiles = &self.settings.profiles;
+        let doing = format!("read the end of {profiles}/{partition}");
+        // As this consumer reads committed records alone, the end that it is told is the last stable offset.
+        let (_, end) = self.patiently(&doing, |wait| self.consumer.fetch_watermarks(profiles, partition, wait))?;
+        Ok(end)
+    }
+
+    fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let changelog = match &mut self.changelog {
             Some(changelog) => changelog,
             none => none.insert(Changelog::open(&self.settings)?),
         };
-        changelog.read(partitions)
+        changelog.read(starts)
     }
 
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {

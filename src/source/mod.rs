@@ -79,7 +79,7 @@ pub enum SourceError {
 /// What comes of a changelog that is being read.
 #[derive(Clone, Copy, Debug)]
 pub enum Restored<'a> {
-    /// It is read from the one offset up to the other.
+    /// It begins with the one offset, and is read up to the other.
     Bounds(i32, Watermarks),
     /// One of its records; without a payload it is a tombstone.
     Record(&'a Record<'a>),
@@ -148,12 +148,18 @@ pub trait Source {
     /// When the client refuses.
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError>;
 
-    /// Begins to read the changelog of these partitions, from its first record up to where it ends now, open transactions
+    /// The end of a partition's changelog below which every transaction has ended.
+    ///
+    /// # Errors
+    /// When the broker gives no answer within its deadline.
+    fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError>;
+
+    /// Begins to read the changelog of these partitions, each from an offset up to where it ends now, open transactions
     /// included: these are waited for. What was being read of them before is forgotten.
     ///
     /// # Errors
     /// When the client refuses or no broker answers within its deadline.
-    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+    fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError>;
 
     /// Hands over up to `max` records of the changelogs that are being read, and says which of them are read to their end.
     ///

@@ -15,8 +15,10 @@
 
 mod changelog;
 mod packed;
+mod snapshot;
 
 pub use changelog::{Mark, decode_profile, encode_profile};
+pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
 use hashbrown::HashTable;
@@ -168,6 +170,8 @@ struct Entry {
     words: Words,
     /// The record in the changelog covers every event before this offset.
     covered: i64,
+    /// The words have every event before this offset in them when they come from a snapshot.
+    applied: i64,
     /// The first event that it does not cover, or [`CLEAN`].
     first_dirty: i64,
 }
@@ -261,7 +265,8 @@ impl Store {
                 let slot = open.take(hash);
                 open.slots[slot as usize].words.extend_from_slice(fresh);
                 let words = Words::Open(slot);
-                vacant.insert(Entry { hash, key: key.into(), words, covered: i64::MIN, first_dirty: CLEAN }).into_mut()
+                let (covered, applied, first_dirty) = (i64::MIN, i64::MIN, CLEAN);
+                vacant.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty }).into_mut()
             }
         };
         if offset < entry.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
@@ -270,6 +275,10 @@ impl Store {
         if entry.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && entry.covered > i64::MIN) {
             entry.first_dirty = offset;
             dirty.push_back(Dirty { offset, hash, newest: newest_before });
+        }
+        // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
+        if offset < entry.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
+            return None;
         }
         let slot = match &entry.words {
             Words::Open(slot) => *slot,
@@ -336,9 +345,9 @@ impl Store {
         }
     }
 
-    /// Takes in a profile from the changelog, complete up to the offset `covered`; none is a tombstone. Only before any
-    /// event.
-    pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<Vec<u8>>, covered: i64) {
+    /// Takes in a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
+    /// `applied`; none is a tombstone. Only before any event.
+    pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<Vec<u8>>, covered: i64, applied: i64) {
         let Self { table, open, recorded, .. } = self;
         let same = |entry: &Entry| *entry.key == *key;
         match (table.entry(hash, same, |entry| entry.hash), packed) {
@@ -350,12 +359,12 @@ impl Store {
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
                 let entry = entry.into_mut();
                 open.give_back(&std::mem::replace(&mut entry.words, Words::Packed(packed.into())));
-                entry.covered = covered;
+                (entry.covered, entry.applied) = (covered, applied);
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
                 *recorded += 1;
                 let words = Words::Packed(packed.into());
-                entry.insert(Entry { hash, key: key.into(), words, covered, first_dirty: CLEAN });
+                entry.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty: CLEAN });
             }
         }
     }
@@ -400,6 +409,18 @@ impl Store {
             }
         }
         written
+    }
+
+    /// Visits the users whose profiles have a record in the changelog, with their words as they are and the offset up to
+    /// which the record is complete; none, and says so, while records of profiles that have gone wait for their tombstones.
+    pub fn recorded(&mut self, mut visit: impl FnMut(&[u8], PackedProfile<'_>, i64)) -> bool {
+        if !self.swept.is_empty() {
+            return false;
+        }
+        for entry in self.table.iter().filter(|entry| entry.covered > i64::MIN) {
+            visit(&entry.key, self.open.pack(&entry.words), entry.covered);
+        }
+        true
     }
 
     /// How many profiles are dirty, at most.
@@ -493,14 +514,26 @@ mod tests {
     #[test]
     fn what_was_restored_skips_the_events_that_its_record_covers() {
         let mut store = Store::default();
-        store.restore(1, b"a", Some(packed_words(&[3])), 8);
-        store.restore(2, b"b", Some(packed_words(&[1])), 6);
-        store.restore(2, b"b", None, 7);
+        store.restore(1, b"a", Some(packed_words(&[3])), 8, 8);
+        store.restore(2, b"b", Some(packed_words(&[1])), 6, 6);
+        store.restore(2, b"b", None, 7, 7);
         store.rewind(Some(40));
         assert!(store.entry(1, b"a", &[0], 7, None).is_none());
         assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
         assert_eq!(store.entry(2, b"b", &[0], 6, None), Some(&mut vec![0]), "its tombstone came last");
         assert_eq!(store.newest(), Some(40));
+    }
+
+    #[test]
+    fn a_profile_from_a_snapshot_is_dirty_from_the_first_event_that_the_changelog_lacks() {
+        // It was taken for clean, and the changelog never got what the snapshot had.
+        let mut store = Store::default();
+        store.restore(1, b"a", Some(packed_words(&[3])), 5, 8);
+        assert!(store.entry(1, b"a", &[0], 4, None).is_none(), "the record has it");
+        assert_eq!(store.mark(9).replay_from, 9);
+        assert!(store.entry(1, b"a", &[0], 6, None).is_none(), "the snapshot has it");
+        assert_eq!(store.mark(9).replay_from, 6);
+        assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
     }
 
     #[test]

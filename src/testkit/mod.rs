@@ -2,6 +2,8 @@
 
 mod broker;
 mod model;
+mod snapshots;
 
 pub use broker::{Effect, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place, Visible};
 pub use model::{FakeControl, FakeModel, Mood};
+pub use snapshots::MemorySnapshots;

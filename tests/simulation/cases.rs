@@ -6,8 +6,8 @@ use aimpoint::{
     event::{EventTime, Record},
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
-    state::Mark,
-    testkit::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place},
+    state::{Mark, SnapshotOf, SnapshotWriter},
+    testkit::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place},
 };
 use std::{cell::Cell, time::Duration};
 
@@ -190,8 +190,11 @@ impl Source for Stuck {
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         self.0.resume(partition, offset)
     }
-    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.0.restore(partitions)
+    fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
+        self.0.profiles_end(partition)
+    }
+    fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.0.restore(starts)
     }
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         self.0.poll_restore(max, take)
@@ -266,7 +269,10 @@ impl Source for Blocked {
     fn resume(&mut self, _: i32, _: i64) -> Result<(), SourceError> {
         Ok(())
     }
-    fn restore(&mut self, _: &[i32]) -> Result<(), SourceError> {
+    fn profiles_end(&mut self, _: i32) -> Result<i64, SourceError> {
+        Ok(0)
+    }
+    fn restore(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
         Ok(())
     }
     fn poll_restore(&mut self, _: usize, _: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
@@ -321,4 +327,53 @@ fn a_worker_whose_poll_does_not_come_back_is_noticed_from_outside() {
     assert!(matches!(told, Some(FleetError::Hung { worker: 0, .. })), "{told:?}");
     stop.request();
     fleet.join(Duration::from_secs(10)).expect("it was only slow");
+}
+
+/// A worker restored from what is kept there, and how often something of it was doubted.
+fn restore_from(snapshots: &MemorySnapshots, broker: &MemoryBroker) -> (usize, u64) {
+    let (worker, progress, member) = join(broker);
+    let mut worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_hours(1));
+    turn_until(&mut worker, broker, |worker| is_restored(worker, 0, 6));
+    broker.leave(member);
+    (users(&worker), progress.health().doubted())
+}
+
+#[test]
+fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by() {
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "d", "a", "a"])], true, Faults::default(), 1);
+    let snapshots = MemorySnapshots::new(1, 0);
+    let (worker, _, member) = join(&broker);
+    let mut worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_hours(1));
+    broker.produce(0, 6);
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].is_some() && mark(&broker, 0).0 == 6);
+    worker.leave().expect("nothing goes wrong here");
+    broker.leave(member);
+    let mut kept = Vec::new();
+    snapshots.change(0, |bytes| kept.clone_from(bytes));
+    assert!(!kept.is_empty(), "who leaves in order leaves a snapshot");
+    assert_eq!(restore_from(&snapshots, &broker), (4, 0));
+
+    // Torn, with a bit flipped, and of nothing at all.
+    let last = kept.len() - 1;
+    let (mut torn, mut flipped, mut misnamed) = (kept.clone(), kept.clone(), kept.clone());
+    torn.truncate(last);
+    flipped[last] ^= 1;
+    misnamed[20] ^= 1;
+    for damaged in [torn, flipped, misnamed, Vec::new()] {
+        snapshots.change(0, |bytes| bytes.clone_from(&damaged));
+        assert_eq!(restore_from(&snapshots, &broker), (4, 1));
+    }
+    // Of another fingerprint, of another history, behind another changelog's end, and of too few profiles.
+    let of = |committed, changelog, fingerprint: &str| {
+        let fingerprint = fingerprint.to_owned();
+        SnapshotWriter::new(SnapshotOf { partition: 0, fingerprint, committed, changelog, profiles: 0 }).finish()
+    };
+    let own = pipeline().fingerprint().to_owned();
+    for other in [of(6, 0, "other"), of(7, 0, &own), of(6, 1_000, &own), of(6, 5, &own)] {
+        snapshots.change(0, |bytes| bytes.clone_from(&other));
+        assert_eq!(restore_from(&snapshots, &broker), (4, 1));
+    }
+    // The same one again after all of it was lost is as good as any.
+    snapshots.change(0, |bytes| bytes.clone_from(&kept));
+    assert_eq!(restore_from(&snapshots, &broker), (4, 0));
 }

@@ -8,7 +8,7 @@ use aimpoint::{
     engine::{Clock, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
     event::EventTime,
     state::Mark,
-    testkit::{FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Mood},
+    testkit::{FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Mood},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{cell::Cell, time::Duration};
@@ -71,6 +71,7 @@ pub(crate) struct Happened {
     trims: u64,
     retries: u64,
     failing_models: u64,
+    snapshots: u64,
 }
 
 impl Happened {
@@ -87,13 +88,16 @@ impl Happened {
         self.trims += other.trims;
         self.retries += other.retries;
         self.failing_models += other.failing_models;
+        self.snapshots += other.snapshots;
     }
 
     /// A simulation in which nothing goes wrong shows nothing.
     pub(crate) fn has_everything(&self) {
-        let Self { crashes, hangs, zombies, leaves, rebalances, compactions, trims, retries, failing_models, .. } =
-            self;
-        let all = [crashes, hangs, zombies, leaves, rebalances, compactions, trims, retries, failing_models];
+        let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
+        let Self { compactions, trims, retries, failing_models, snapshots, .. } = self;
+        let workers = [crashes, hangs, zombies, leaves, rebalances];
+        let others = [compactions, trims, retries, failing_models, snapshots];
+        let all = [workers, others].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
 }
@@ -124,6 +128,10 @@ struct Run<'a> {
     spec: &'a PipelineSpec,
     random: SmallRng,
     slots: Vec<Option<Running>>,
+    /// One folder of snapshots for all, as on one machine.
+    snapshots: Option<MemorySnapshots>,
+    /// Whether snapshots are damaged.
+    damages: bool,
     /// Workers that hang while another one has taken their slot and its transactional ids.
     zombies: Vec<Running>,
     happened: Happened,
@@ -141,7 +149,10 @@ impl Run<'_> {
             stall_after: Duration::from_hours(1),
         };
         let (member, progress) = (source.member(), Progress::default());
-        let worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, progress.clone());
+        let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, progress.clone());
+        if let Some(snapshots) = &self.snapshots {
+            worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
+        }
         let running = Running { worker, member, control, progress, hangs: false };
         if let Some(before) = self.slots[slot].replace(running) {
             self.zombies.push(before);
@@ -245,7 +256,7 @@ impl Run<'_> {
         let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
         let running = running.ok_or("it is awake")?;
         running.worker.turn().map_err(|error| format!("a worker ended: {error}"))?;
-        if running.progress.health().doubted() > 0 {
+        if running.progress.health().doubted() > 0 && !self.damages {
             return Err("I3: a worker finds the changelog not whole".to_owned());
         }
         Ok(Some(&running.worker))
@@ -280,8 +291,19 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let workers = random.random_range(1..4);
     let mut checks = Checks::new(&broker, &owed, &input);
     let slots = (0..workers).map(|_| None).collect();
-    let mut run =
-        Run { broker: &broker, spec: &core.spec, random, slots, zombies: Vec::new(), happened: Happened::default() };
+    let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };
+    let snapshots = random.random_bool(0.5).then(|| MemorySnapshots::new(seed, damage));
+    let damages = snapshots.is_some() && damage > 0;
+    let mut run = Run {
+        broker: &broker,
+        spec: &core.spec,
+        random,
+        slots,
+        snapshots,
+        damages,
+        zombies: Vec::new(),
+        happened: Happened::default(),
+    };
     run.start(0);
 
     let disturbed = 60 + 3 * records as u64;
@@ -344,6 +366,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         }
     }
     checks.end()?;
+    run.happened.snapshots = run.snapshots.as_ref().map_or(0, MemorySnapshots::opened);
     run.happened.commits = checks.effects;
     run.happened.rebuilt = checks.rebuilt;
     Ok(run.happened)

@@ -149,13 +149,18 @@ impl Source for MemorySource {
         Ok(())
     }
 
-    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.forget(partitions);
+    fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
+        Ok(self.broker.0.borrow().stable(Place::Profiles(partition)) as i64)
+    }
+
+    fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
+        self.forget(&partitions);
         let mut cluster = self.broker.0.borrow_mut();
-        for partition in partitions {
+        for (partition, from) in starts {
             let place = Place::Profiles(*partition);
             let end = if canary::is_in(Canary::RestoreToStable) { cluster.stable(place) } else { cluster.end(place) };
-            self.reading.push(Reading { partition: *partition, next: 0, end, is_begun: false });
+            self.reading.push(Reading { partition: *partition, next: *from as usize, end, is_begun: false });
             cluster.restores += 1;
         }
         Ok(())
@@ -176,7 +181,7 @@ impl Source for MemorySource {
                 take(Restored::Bounds(*partition, Watermarks { low: 0, high: *end as i64 }));
             }
             for _ in 0..max {
-                if *next == *end {
+                if *next >= *end {
                     break;
                 }
                 if let Some(record) = cluster.committed_record(place, *next) {
@@ -190,7 +195,7 @@ impl Source for MemorySource {
                 }
                 *next += 1;
             }
-            if next == end {
+            if next >= end {
                 done.push(*partition);
                 take(Restored::Done(*partition));
             }

@@ -1,0 +1,149 @@
+//! Where snapshots are kept: a folder, which may be deleted at any time.
+//!
+//! Guarantees: a file is written beside its place, synced, and renamed into it; writing is another thread's work, and a disk
+//! that is full, slow or gone costs the snapshot and nothing else. Limits: one snapshot waits to be written; the next one is
+//! left out while it does.
+
+use crossbeam_channel::{Sender, TrySendError};
+use std::{
+    fs::File,
+    io::{BufReader, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
+
+/// Keeps one snapshot for each partition.
+pub trait SnapshotStore: Send {
+    /// The snapshot of a partition, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn open(&self, partition: i32) -> std::io::Result<Option<Box<dyn Read + Send>>>;
+
+    /// Takes a snapshot in, at once or later. It may be left out.
+    fn put(&mut self, partition: i32, bytes: Vec<u8>);
+
+    /// Waits until everything that was put is kept, or given up.
+    fn finish(&mut self);
+}
+
+/// A folder on disk.
+pub struct SnapshotFolder {
+    folder: PathBuf,
+    writer: Option<Writer>,
+}
+
+/// The thread that writes, and what it is given: a place and the bytes for it.
+struct Writer {
+    work: Sender<(PathBuf, Vec<u8>)>,
+    thread: JoinHandle<()>,
+}
+
+impl SnapshotFolder {
+    /// The snapshots in this folder, which is made where it does not exist.
+    ///
+    /// # Errors
+    /// When it cannot be made, or no thread can be had.
+    pub fn new(folder: &Path) -> std::io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let (work, taken) = crossbeam_channel::bounded::<(PathBuf, Vec<u8>)>(1);
+        let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
+            for (path, bytes) in taken {
+                if let Err(error) = replace(&path, &bytes) {
+                    tracing::warn!(%error, path = %path.display(), "the snapshot is left out");
+                }
+            }
+        })?;
+        Ok(Self { folder: folder.to_owned(), writer: Some(Writer { work, thread }) })
+    }
+
+    fn path(&self, partition: i32) -> PathBuf {
+        self.folder.join(format!("{partition}.snapshot"))
+    }
+}
+
+/// Puts bytes into the place of a file, all of them or none.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| std::fs::rename(&beside, path));
+    if done.is_err() {
+        // On a full disk half a file is in the way.
+        std::fs::remove_file(&beside).unwrap_or_default();
+    }
+    done
+}
+
+impl SnapshotStore for SnapshotFolder {
+    fn open(&self, partition: i32) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+        match File::open(self.path(partition)) {
+            Ok(file) => Ok(Some(Box::new(BufReader::with_capacity(256 << 10, file)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&mut self, partition: i32, bytes: Vec<u8>) {
+        let path = self.path(partition);
+        if let Some(Writer { work, .. }) = &self.writer
+            && let Err(TrySendError::Full(_)) = work.try_send((path, bytes))
+        {
+            tracing::debug!(partition, "the snapshot is left out: the one before is still being written");
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(Writer { work, thread }) = self.writer.take() {
+            drop(work);
+            if thread.join().is_err() {
+                tracing::warn!("the thread that writes snapshots broke off");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(store: &SnapshotFolder, partition: i32) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        store.open(partition).unwrap()?.read_to_end(&mut bytes).unwrap();
+        Some(bytes)
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = folder.path().join("a/b");
+        for bytes in [b"one".to_vec(), b"two".to_vec()] {
+            let mut store = SnapshotFolder::new(&within).unwrap();
+            store.put(5, bytes.clone());
+            store.finish();
+            assert_eq!((read(&store, 5), read(&store, 6)), (Some(bytes), None));
+        }
+        assert_eq!(std::fs::read_dir(&within).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_snapshot_and_leaves_the_last_one() {
+        // Every write to this device fails for want of space.
+        if let Ok(mut full) = File::create("/dev/full") {
+            let error = full.write_all(b"x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::StorageFull);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.snapshot");
+        std::fs::write(&path, b"last").unwrap();
+        #[cfg(target_os = "linux")]
+        {
+            std::os::unix::fs::symlink("/dev/full", path.with_extension("new")).unwrap();
+            assert_eq!(replace(&path, b"next").unwrap_err().kind(), ErrorKind::StorageFull);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"last");
+        assert!(!path.with_extension("new").exists(), "what was written of it is gone");
+    }
+}

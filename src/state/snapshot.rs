@@ -1,0 +1,257 @@
+//! The bytes of a snapshot: the profiles of one partition as of a committed position, to be read instead of the changelog
+//! up to a position of that.
+//!
+//! A snapshot is a cache. Everything in it is in the changelog, too, and everything about it is doubted: it comes in blocks
+//! with checksums, says how many profiles it has, of which partition, fingerprint and committed position, and is passed by
+//! where any of that does not fit. Limits: a block takes [`BLOCK_BYTES`] and one profile.
+
+use std::io::Read;
+
+/// The first bytes, with the version.
+const MAGIC: &[u8; 8] = b"AIMSNAP1";
+
+/// From this size on a block is closed.
+const BLOCK_BYTES: usize = 64 << 10;
+
+/// A block that claims to be larger than this is damaged: no profile is so large.
+const BLOCK_BYTES_MAX: usize = 64 << 20;
+
+/// What a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOf {
+    /// The partition.
+    pub partition: i32,
+    /// The fingerprint of the features.
+    pub fingerprint: String,
+    /// The committed position up to which every profile is complete; the `as_of` of a record is that of the changelog.
+    pub committed: i64,
+    /// Where the changelog has to be read on: everything before has been in the store when the snapshot was made.
+    pub changelog: i64,
+    /// How many profiles it has.
+    pub profiles: u64,
+}
+
+/// Why a snapshot is passed by.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It cannot be read.
+    #[error("read the snapshot: {0}")]
+    Read(#[from] std::io::Error),
+    /// It is damaged or cut off.
+    #[error("the snapshot is damaged: {0}")]
+    Damaged(&'static str),
+    /// It is of something else.
+    #[error("the snapshot is of another {0}")]
+    Other(&'static str),
+}
+
+/// Writes a snapshot into memory.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    bytes: Vec<u8>,
+    block: Vec<u8>,
+    profiles: u64,
+    head: SnapshotOf,
+}
+
+impl SnapshotWriter {
+    /// Begins one.
+    pub fn new(head: SnapshotOf) -> Self {
+        Self { bytes: Vec::new(), block: Vec::new(), profiles: 0, head }
+    }
+
+    /// Adds a profile: its key and its record.
+    pub fn push(&mut self, key: &[u8], record: &[u8]) {
+        for part in [key, record] {
+            self.block.extend((part.len() as u32).to_le_bytes());
+            self.block.extend(part);
+        }
+        self.profiles += 1;
+        if self.block.len() >= BLOCK_BYTES {
+            close(&mut self.bytes, &mut self.block);
+        }
+    }
+
+    /// The whole snapshot.
+    pub fn finish(mut self) -> Vec<u8> {
+        close(&mut self.bytes, &mut self.block);
+        let mut head = Vec::new();
+        head.extend(self.head.partition.to_le_bytes());
+        head.extend(self.head.committed.to_le_bytes());
+        head.extend(self.head.changelog.to_le_bytes());
+        head.extend(self.profiles.to_le_bytes());
+        head.extend(self.head.fingerprint.as_bytes());
+        let mut all = MAGIC.to_vec();
+        close(&mut all, &mut head);
+        all.append(&mut self.bytes);
+        all
+    }
+}
+
+/// Appends a block: its length, its checksum, itself.
+fn close(to: &mut Vec<u8>, block: &mut Vec<u8>) {
+    if block.is_empty() {
+        return;
+    }
+    to.extend((block.len() as u32).to_le_bytes());
+    to.extend(rapidhash::v3::rapidhash_v3(block).to_le_bytes());
+    to.append(block);
+}
+
+/// Reads a snapshot block by block.
+pub struct SnapshotReader {
+    from: Box<dyn Read + Send>,
+    head: SnapshotOf,
+    block: Vec<u8>,
+    left: u64,
+}
+
+impl SnapshotReader {
+    /// Reads the head, and refuses what is not of this partition and fingerprint, or of a position that is not committed.
+    ///
+    /// # Errors
+    /// Why it is passed by.
+    pub fn open(
+        mut from: Box<dyn Read + Send>,
+        partition: i32,
+        fingerprint: &str,
+        committed: i64,
+    ) -> Result<Self, SnapshotError> {
+        let mut magic = [0; MAGIC.len()];
+        from.read_exact(&mut magic)?;
+        if magic != *MAGIC {
+            return Err(SnapshotError::Damaged("it does not begin as one"));
+        }
+        let mut block = Vec::new();
+        if !next_block(&mut from, &mut block)? {
+            return Err(SnapshotError::Damaged("it has no head"));
+        }
+        let mut rest = block.as_slice();
+        let head = SnapshotOf {
+            partition: i32::from_le_bytes(take(&mut rest)?),
+            committed: i64::from_le_bytes(take(&mut rest)?),
+            changelog: i64::from_le_bytes(take(&mut rest)?),
+            profiles: u64::from_le_bytes(take(&mut rest)?),
+            fingerprint: String::from_utf8_lossy(rest).into_owned(),
+        };
+        if head.partition != partition {
+            return Err(SnapshotError::Other("partition"));
+        }
+        if head.fingerprint != fingerprint {
+            return Err(SnapshotError::Other("fingerprint"));
+        }
+        if head.committed > committed {
+            return Err(SnapshotError::Other("history: it is ahead of what is committed"));
+        }
+        Ok(Self { from, left: head.profiles, head, block })
+    }
+
+    /// What it is of.
+    pub fn of(&self) -> &SnapshotOf {
+        &self.head
+    }
+
+    /// Hands over the profiles of the next block, key and record; says whether there may be more.
+    ///
+    /// # Errors
+    /// When it turns out to be damaged; what was handed over is of no use then.
+    pub fn next(&mut self, mut visit: impl FnMut(&[u8], &[u8])) -> Result<bool, SnapshotError> {
+        if !next_block(&mut self.from, &mut self.block)? {
+            return if self.left == 0 { Ok(false) } else { Err(SnapshotError::Damaged("it is cut off")) };
+        }
+        let mut rest = self.block.as_slice();
+        while !rest.is_empty() {
+            let (key, record) = (part(&mut rest)?, part(&mut rest)?);
+            self.left = self.left.checked_sub(1).ok_or(SnapshotError::Damaged("it has too many profiles"))?;
+            visit(key, record);
+        }
+        Ok(true)
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], SnapshotError> {
+    let (bytes, after) = rest.split_first_chunk::<N>().ok_or(SnapshotError::Damaged("a block is too short"))?;
+    *rest = after;
+    Ok(*bytes)
+}
+
+fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], SnapshotError> {
+    let length = u32::from_le_bytes(take(rest)?) as usize;
+    let (part, after) = rest.split_at_checked(length).ok_or(SnapshotError::Damaged("a block is too short"))?;
+    *rest = after;
+    Ok(part)
+}
+
+/// Reads the next block and checks it; says whether there was one.
+fn next_block(from: &mut impl Read, block: &mut Vec<u8>) -> Result<bool, SnapshotError> {
+    let mut length = [0; 4];
+    let mut filled = 0;
+    while filled < length.len() {
+        match from.read(&mut length[filled..])? {
+            0 if filled == 0 => return Ok(false),
+            0 => return Err(SnapshotError::Damaged("it is cut off")),
+            count => filled += count,
+        }
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > BLOCK_BYTES_MAX {
+        return Err(SnapshotError::Damaged("a block is too long"));
+    }
+    let mut checksum = [0; 8];
+    from.read_exact(&mut checksum)?;
+    block.clear();
+    if from.take(length as u64).read_to_end(block)? < length {
+        return Err(SnapshotError::Damaged("it is cut off"));
+    }
+    if rapidhash::v3::rapidhash_v3(block) != u64::from_le_bytes(checksum) {
+        return Err(SnapshotError::Damaged("a checksum differs"));
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(profiles: usize) -> Vec<u8> {
+        let head = SnapshotOf { partition: 3, fingerprint: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
+        let mut writer = SnapshotWriter::new(head);
+        (0..profiles).for_each(|number| writer.push(format!("u{number}").as_bytes(), &[7; 900]));
+        writer.finish()
+    }
+
+    /// How many profiles it has, or why it is passed by.
+    fn read(bytes: &[u8], partition: i32, fingerprint: &str, committed: i64) -> Result<usize, String> {
+        let from = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        let told = |error: SnapshotError| error.to_string();
+        let mut reader = SnapshotReader::open(from, partition, fingerprint, committed).map_err(told)?;
+        let mut profiles = 0;
+        while reader.next(|_, record| profiles += usize::from(record == [7; 900])).map_err(told)? {}
+        Ok(profiles)
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was_and_of_something_else_not_at_all() {
+        for profiles in [0, 1, 500] {
+            assert_eq!(read(&snapshot(profiles), 3, "f", 70), Ok(profiles));
+        }
+        let whole = snapshot(2);
+        let refused = |partition, fingerprint, committed| read(&whole, partition, fingerprint, committed).unwrap_err();
+        assert_eq!(refused(4, "f", 70), "the snapshot is of another partition");
+        assert_eq!(refused(3, "g", 70), "the snapshot is of another fingerprint");
+        assert!(refused(3, "f", 69).contains("ahead of what is committed"));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_torn_or_has_a_bit_flipped_anywhere_is_noticed() {
+        let whole = snapshot(100);
+        for end in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
+            assert!(read(&whole[..end], 3, "f", 70).is_err(), "cut at {end}");
+        }
+        for at in (0..whole.len()).step_by(89) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(read(&flipped, 3, "f", 70).is_err(), "flipped at {at}");
+        }
+    }
+}
