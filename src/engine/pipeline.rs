@@ -6,15 +6,15 @@
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
 use super::{
-    Counts, Partitions, Seen, Stage,
+    Counts, Partitions, Seen, Stage, SuppressReason,
     scoring::{self, ScoreSlots, Scoring, fill},
 };
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason,
-        Rejection, TimeSpec, TooLate,
+        Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
+        RejectReason, Rejection, TimeSpec, TooLate,
     },
     expression::{Program, Scope},
     fault::Fault,
@@ -25,7 +25,7 @@ use crate::{
     training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -313,13 +313,22 @@ impl Pipeline {
         let appended_ms = record.timestamp_ms.or_else(|| self.batch.times.last().map(|time| time.millis()));
         self.appended_ms.resize(rows, appended_ms.unwrap_or_default());
         match decoded {
-            Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
-            Ok(_) => {}
+            Ok(Decoded { rows, bots }) => {
+                if self.too_late == TooLate::DeadLetter {
+                    self.raw.push(record, rows);
+                }
+                if partition.is_replay(record.offset) {
+                    counts.replayed += bots as u64;
+                } else {
+                    counts.events += bots as u64;
+                    counts.suppress(SuppressReason::Bot, bots as u64);
+                }
+            }
             Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                dead_letter(&self.constants.topic, record, &rejection, outbox);
+                dead_letter(&self.decoder, &self.constants.topic, record, 0, &rejection, outbox);
             }
         }
     }
@@ -385,7 +394,7 @@ impl Pipeline {
             match applied {
                 Applied::Counted => counts.decisions += 1,
                 Applied::Duplicate => counts.duplicates += 1,
-                Applied::TooLate => counts.suppressed += 1,
+                Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
                 Applied::Covered => counts.replayed += 1,
             }
             if *applied == Applied::Counted {
@@ -406,7 +415,7 @@ impl Pipeline {
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
+        let Self { decoder, batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
@@ -423,7 +432,7 @@ impl Pipeline {
                     continue;
                 }
                 Applied::TooLate if self.too_late == TooLate::Drop => {
-                    counts.suppressed += 1;
+                    counts.suppress(SuppressReason::TooLate, 1);
                     continue;
                 }
                 Applied::TooLate => {
@@ -439,7 +448,7 @@ impl Pipeline {
                     };
                     let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
                     let rejection = Rejection { reason: RejectReason::TooLate, detail };
-                    dead_letter(&self.constants.topic, &record, &rejection, outbox);
+                    dead_letter(decoder, &self.constants.topic, &record, position.index, &rejection, outbox);
                     continue;
                 }
             }
@@ -497,10 +506,18 @@ impl Pipeline {
     }
 }
 
-/// Sets a record aside with the reason, its position and its payload.
-fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: &mut Outbox) {
-    let mut numbers = [itoa::Buffer::new(); 3];
-    let [partition, offset, timestamp] = &mut numbers;
+/// Sets a record aside with the reason, its position and its payload; of several events in it, `index` is the one meant.
+fn dead_letter(
+    decoder: &Decoder,
+    topic: &str,
+    record: &Record<'_>,
+    index: u32,
+    rejection: &Rejection,
+    outbox: &mut Outbox,
+) {
+    let mut numbers = [itoa::Buffer::new(); 4];
+    let [partition, offset, timestamp, event] = &mut numbers;
+    let event = if index > 0 { event.format(index) } else { "" };
     let partition = partition.format(record.partition);
     let offset = offset.format(record.offset);
     let timestamp = record.timestamp_ms.map_or("", |millis| timestamp.format(millis));
@@ -511,8 +528,11 @@ fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: 
         ("partition", partition.as_bytes()),
         ("offset", offset.as_bytes()),
         ("timestamp_ms", timestamp.as_bytes()),
+        ("index", event.as_bytes()),
         ("traceparent", record.traceparent.unwrap_or_default().as_bytes()),
     ];
-    let payload = record.payload.map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
-    outbox.push(Target::DeadLetters, record.key, &headers, payload);
+    let redacted = |bytes| decoder.redacted(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned);
+    let (key, payload) = (record.key.map(redacted), record.payload.map(redacted));
+    let payload = payload.as_deref().map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
+    outbox.push(Target::DeadLetters, key.as_deref(), &headers, payload);
 }

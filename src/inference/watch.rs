@@ -127,6 +127,9 @@ pub enum Look {
 /// What makes a version into a model for each worker.
 type Load = Box<dyn FnMut(&str, usize) -> Result<Vec<Box<dyn Model>>, Refusal> + Send>;
 
+/// Length and time of change of each of a version's files.
+type Stamps = Vec<(u64, Option<SystemTime>)>;
+
 /// Looks after a model folder.
 pub struct Watch {
     folder: ModelFolder,
@@ -134,7 +137,7 @@ pub struct Watch {
     slots: Vec<Weak<Slot>>,
     serving: String,
     /// The version that was refused last, and the state of its files then.
-    refused: Option<(String, Vec<(u64, Option<SystemTime>)>)>,
+    refused: Option<(String, Stamps)>,
     last_error: Option<String>,
 }
 
@@ -252,7 +255,7 @@ mod tests {
 
     fn put(folder: &ModelFolder, version: &str) {
         let manifest = super::super::Manifest { file: "model.onnx".into(), ..super::super::Manifest::default() };
-        folder.add(version, b"", &manifest).unwrap();
+        folder.add(version, b"", &manifest).expect("a folder that can be written");
     }
 
     #[test]

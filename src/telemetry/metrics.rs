@@ -96,7 +96,7 @@ const DEAD_LETTERS: Metric = counter("aimpoint_dead_letters_total", &["reason"],
 const SUPPRESSED: Metric = counter(
     "aimpoint_suppressed_total",
     &["reason"],
-    "events that got no decision by declaration: too_late (time.too_late = \"drop\")",
+    "events that got no decision by declaration, by reason: too_late (time.too_late = \"drop\"), bot (input.bots = \"exclude\")",
 );
 const BATCH_ROWS: Metric = distribution(
     "aimpoint_batch_rows",
@@ -305,7 +305,7 @@ pub fn record(counts: &Counts, commit: Duration) {
         ("decision", counts.decisions - counts.fallbacks),
         ("fallback", counts.fallbacks),
         ("duplicate", counts.duplicates),
-        ("suppressed", counts.suppressed),
+        ("suppressed", counts.suppressed_total()),
         ("replayed", counts.replayed),
     ] {
         if count > 0 {
@@ -320,8 +320,8 @@ pub fn record(counts: &Counts, commit: Duration) {
     for (reason, count) in &counts.dead_letters {
         counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).increment(*count);
     }
-    if counts.suppressed > 0 {
-        counter!(SUPPRESSED.name, "reason" => "too_late").increment(counts.suppressed);
+    for (reason, count) in &counts.suppressed {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).increment(*count);
     }
     counter!(COMMITS.name).increment(1);
     histogram!(COMMIT_SECONDS.name).record(commit.as_secs_f64());
