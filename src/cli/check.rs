@@ -4,13 +4,14 @@ use super::{ConfigArgs, setup::Setup, topics};
 use crate::{
     config::Config,
     inference::Model,
+    profile::{Change, changes},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
 };
 use bytesize::ByteSize;
 use clap::Args;
-use std::{io::Write, time::Duration};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 /// Check the configuration, the model and the topics without running
 #[derive(Args, Clone, Debug)]
@@ -20,6 +21,9 @@ pub(super) struct CheckArgs {
     /// Leave the broker out
     #[arg(long)]
     offline: bool,
+    /// Tell which features differ from those of this configuration, and what becomes of the profiles
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
@@ -52,6 +56,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         };
         writeln!(out, "                {:<24} {what}", spec.name)?;
     }
+    if let Some(against) = &args.against {
+        compare(&mut out, config, pipeline.fingerprint(), against.clone(), &args.config.sets)?;
+    }
     let (least, most) = pipeline.profile().profile_bytes();
     let [least, most] = [least, most].map(|bytes| ByteSize::b(bytes as u64).display().si());
     writeln!(
@@ -83,6 +90,40 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     } else {
         topics::check_for_run(config)?;
         writeln!(out, "topics          all there, and they fit")?;
+    }
+    Ok(())
+}
+
+/// Tells what has become of each feature of an earlier configuration, which is read with the same overrides.
+fn compare(
+    out: &mut impl Write,
+    config: &Config,
+    fingerprint: &str,
+    against: PathBuf,
+    sets: &[String],
+) -> anyhow::Result<()> {
+    let name = against.display().to_string();
+    let before = Setup::read(&ConfigArgs { config: Some(against), sets: sets.to_vec() })?;
+    let old = before.pipeline(true)?.fingerprint().to_owned();
+    let outcome = if old == fingerprint {
+        "the same, profiles go on"
+    } else {
+        "another one, no profile goes on: each is made anew from the input that is retained"
+    };
+    writeln!(out, "against         {name}; fingerprint {old}: {outcome}")?;
+    let changes = changes(&before.config.pipeline.features, &config.pipeline.features);
+    if old != fingerprint && changes.iter().all(|(_, change)| *change == Change::Same) {
+        let others = "profile.ttl, time.allowed_lateness, duplicates.horizon or duplicates.max_ids";
+        writeln!(out, "{:16}each feature says the same; it is their order, {others}", "")?;
+    }
+    for (name, change) in changes {
+        let change = match change {
+            Change::Same => "same",
+            Change::Changed => "changed",
+            Change::New => "new",
+            Change::Gone => "gone",
+        };
+        writeln!(out, "{:16}{name:<24} {change}", "")?;
     }
     Ok(())
 }

@@ -23,21 +23,79 @@ pub(super) fn fingerprint(
         duplicates.horizon.as_micros(),
         duplicates.max_ids
     );
-    for FeatureSpec { name, aggregate, expression, filter, value, window, tile, options, model: _ } in features {
-        let plain = |part: &Option<String>| part.clone().unwrap_or_default();
-        let rule = |part: &Option<String>| part.as_deref().map(normal_form).unwrap_or_default();
-        let parts = [
-            name.clone(),
-            plain(aggregate),
-            rule(expression),
-            rule(filter),
-            rule(value),
-            plain(window),
-            plain(tile),
-            toml::to_string(options).unwrap_or_default(),
-        ];
+    for feature in features {
         // Debug quotes each part, so that no two lists of parts read the same.
-        write!(text, "{parts:?}").expect("a string takes everything");
+        write!(text, "{:?}", parts(feature)).expect("a string takes everything");
     }
     Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// What decides a feature's value, part by part.
+fn parts(feature: &FeatureSpec) -> [String; 8] {
+    let FeatureSpec { name, aggregate, expression, filter, value, window, tile, options, model: _ } = feature;
+    let plain = |part: &Option<String>| part.clone().unwrap_or_default();
+    let rule = |part: &Option<String>| part.as_deref().map(normal_form).unwrap_or_default();
+    [
+        name.clone(),
+        plain(aggregate),
+        rule(expression),
+        rule(filter),
+        rule(value),
+        plain(window),
+        plain(tile),
+        toml::to_string(options).unwrap_or_default(),
+    ]
+}
+
+/// What has become of a feature's declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It says what it said.
+    Same,
+    /// The name is there still, and says something else.
+    Changed,
+    /// There was none of its name.
+    New,
+    /// There is none of its name any more.
+    Gone,
+}
+
+/// What has become of each declaration, by name: those that there are, in their order, then those that are gone. A
+/// derived feature is the same where its expression is, whatever has become of the features that it reads.
+pub fn changes<'a>(before: &'a [FeatureSpec], now: &'a [FeatureSpec]) -> Vec<(&'a str, Change)> {
+    let find = |list: &'a [FeatureSpec], name: &str| list.iter().find(|feature| feature.name == name);
+    let of_now = now.iter().map(|feature| {
+        let change = match find(before, &feature.name) {
+            None => Change::New,
+            Some(old) if parts(old) == parts(feature) => Change::Same,
+            Some(_) => Change::Changed,
+        };
+        (feature.name.as_str(), change)
+    });
+    let gone = before.iter().filter(|feature| find(now, &feature.name).is_none());
+    of_now.chain(gone.map(|feature| (feature.name.as_str(), Change::Gone))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(name: &str, filter: &str, window: &str) -> FeatureSpec {
+        FeatureSpec {
+            name: name.to_owned(),
+            aggregate: Some("count".to_owned()),
+            filter: Some(filter.to_owned()),
+            window: Some(window.to_owned()),
+            ..FeatureSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_declaration_is_the_same_however_it_is_spaced_and_whoever_gets_it() {
+        let before = [feature("a", "bot", "1h"), feature("b", "bot", "1h"), feature("c", "bot", "1h")];
+        let mut now = [feature("d", "bot", "1h"), feature("b", "bot", "2h"), feature("a", " bot ", "1h")];
+        now[2].model = !before[0].model;
+        let expected = [("d", Change::New), ("b", Change::Changed), ("a", Change::Same), ("c", Change::Gone)];
+        assert_eq!(changes(&before, &now), expected);
+    }
 }

@@ -27,4 +27,5 @@ mod zone;
 
 pub use compile::{AGGREGATES, AggregateDoc, Feature};
 pub use engine::{Applied, ProfileEngine};
+pub use fingerprint::{Change, changes};
 pub use spec::{FeatureSpec, ProfileSpec};

@@ -105,6 +105,31 @@ fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
 }
 
 #[test]
+fn a_check_against_another_configuration_tells_what_has_become_of_each_feature() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let count = |name: &str, window: &str| {
+        format!("[[feature]]\nname = \"{name}\"\naggregate = \"count\"\nwindow = \"{window}\"\n")
+    };
+    write("old.toml", &(count("kept", "1h") + &count("altered", "1h") + &count("left", "1h")));
+    write("new.toml", &(count("kept", "1h") + &count("altered", "2h") + &count("added", "1h")));
+    let [old, new] = ["old.toml", "new.toml"].map(|name| path(&folder, name));
+    let check = |against: &str| {
+        let arguments = ["check", "--offline", "--config", &new, "--against", against];
+        let (code, out, error) = aimpoint(&arguments, &[]);
+        assert_eq!(code, 0, "{error}");
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let out = check(&old);
+    for line in ["kept same", "altered changed", "added new", "left gone"] {
+        assert!(out.iter().any(|it| it == line), "{line} is missing in {out:?}");
+    }
+    assert!(out.iter().any(|it| it.contains("no profile goes on")), "{out:?}");
+    let out = check(&new);
+    assert!(out.iter().any(|it| it.contains("the same, profiles go on")), "{out:?}");
+}
+
+#[test]
 fn the_command_line_is_helped_and_refused_with_2() {
     let (code, out, _) = aimpoint(&["--help"], &[]);
     assert_eq!(code, 0);
