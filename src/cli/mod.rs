@@ -9,6 +9,7 @@ mod exit;
 mod export;
 mod files;
 mod load;
+mod metrics;
 mod reference;
 mod run;
 mod setup;
@@ -69,6 +70,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
+    /// Print every metric: name, kind, labels, meaning
+    Metrics(metrics::MetricsArgs),
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => load::run(args),
         Command::Export(args) => export::run(args),
         Command::Train(args) => train::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Reference(args) => reference::run(args),
     };
     match outcome {

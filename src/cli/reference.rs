@@ -1,7 +1,7 @@
 //! `aimpoint reference`: what there is to be written and read, printed from the code itself.
 
 use super::Exit;
-use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES, telemetry::metrics};
+use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES};
 use clap::{Args, ValueEnum};
 use std::io::Write;
 
@@ -55,13 +55,7 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
             }
         }
-        Subject::Metrics => {
-            for metric in metrics::ALL {
-                let labels =
-                    if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
-                writeln!(out, "{:<36}{:?}{labels}\n{:36}{}", metric.name, metric.kind, "", metric.help)?;
-            }
-        }
+        Subject::Metrics => super::metrics::print(&mut out)?,
         Subject::ExitCodes => {
             for (exit, meaning) in Exit::ALL {
                 writeln!(out, "{:>3}  {meaning}", exit as u8)?;

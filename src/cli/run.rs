@@ -4,10 +4,7 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{ConfigArgs, setup::Setup, topics};
-use crate::{
-    engine::{Fleet, Stop},
-    telemetry::metrics,
-};
+use crate::engine::{Fleet, Stop};
 use anyhow::Context;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -48,7 +45,6 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_http_listener(address)
             .install()
             .with_context(|| format!("serve metrics at {address}"))?;
-        metrics::describe();
     }
     let (workers, accounts) = setup.workers()?;
     tracing::info!(

@@ -60,7 +60,10 @@ impl Setup {
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         for number in 0..config.engine.worker_count() {
-            let pipeline = self.with_model(self.pipeline(false)?, model.as_ref())?;
+            let clock = std::time::Instant::now();
+            let pipeline = self
+                .with_model(self.pipeline(false)?, model.as_ref())?
+                .with_stopwatch(Box::new(move || clock.elapsed()));
             let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();

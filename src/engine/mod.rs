@@ -10,14 +10,19 @@ mod health;
 mod partitions;
 mod pipeline;
 mod progress;
+mod scoring;
 mod snapshots;
+mod view;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
 pub use health::{Health, Restoring};
 pub use partitions::{Partition, Partitions, Recovered};
-pub use pipeline::{FeatureRow, Pipeline, PipelineSpec};
+pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
 pub use progress::{Counts, Progress};
 pub use snapshots::{SnapshotFolder, SnapshotStore};
+pub use view::{
+    ClientReport, Detail, Happening, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Seen, Snapshot, Stage, View,
+};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

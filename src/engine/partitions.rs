@@ -1,8 +1,9 @@
 //! The partitions that a worker holds: their profiles, how far they have come, and what of them is committed.
 
+use super::{PartitionView, Phase};
 use crate::{
     canary::{self, Canary},
-    event::Record,
+    event::{EventTime, Record},
     sink::{Outbox, Target},
     state::{Mark, SnapshotOf, SnapshotWriter, Store, Stores, decode_profile, encode_profile, hash_key},
 };
@@ -144,6 +145,26 @@ impl Partitions {
     /// How many profiles of these partitions the changelog does not hold as they are, at most.
     pub fn dirty(&self, numbers: &[i32]) -> usize {
         numbers.iter().filter_map(|number| self.get(*number)).map(|partition| partition.store.dirty()).sum()
+    }
+
+    /// Where every partition is, without what only the client knows.
+    pub fn views(&self) -> Vec<PartitionView> {
+        let view = |(number, partition): (i32, &Partition)| PartitionView {
+            number,
+            phase: match partition {
+                it if it.is_restoring => Phase::Restoring,
+                it if it.next < it.emit_from => Phase::Replaying,
+                _ => Phase::Moving,
+            },
+            next: partition.next,
+            emit_from: partition.emit_from,
+            end: None,
+            newest: partition.store.newest().map(EventTime),
+            profiles: partition.store.len() as u64,
+            profile_bytes: partition.store.bytes_estimate() as u64,
+            dirty: partition.store.dirty() as u64,
+        };
+        self.each().map(view).collect()
     }
 
     /// Whether any partition is being restored.

@@ -1,10 +1,14 @@
 //! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
 //!
 //! Guarantees: the outputs depend on the records, their order per partition, the profiles before them and the model,
-//! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. Limits:
+//! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. (A model that
+//! fails is the exception: what stands in for its scores may be what this process remembers.) Limits:
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
-use super::{Counts, Partitions};
+use super::{
+    Counts, Partitions, Seen, Stage,
+    scoring::{self, ScoreSlots, Scoring, fill},
+};
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
@@ -14,13 +18,14 @@ use crate::{
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{FeatureMatrix, Model},
+    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -43,11 +48,21 @@ pub struct PipelineSpec {
     /// `[[segment]]`
     #[serde(rename = "segment")]
     pub segments: Vec<SegmentSpec>,
+    /// `[scoring]`
+    pub scoring: ScoringSpec,
+    /// `[explain]`
+    pub explain: ExplainSpec,
     /// `[decision]`
     pub decision: DecisionSpec,
     /// `[label]`, which only an export compiles.
     pub label: Option<LabelSpec>,
 }
+
+/// Reads a clock, to tell how long the stages take and nothing else.
+pub type Stopwatch = Box<dyn Fn() -> Duration + Send>;
+
+/// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
+const DECODES_PER_LAP: u32 = 64;
 
 /// The compiled core with its buffers.
 pub struct Pipeline {
@@ -56,9 +71,13 @@ pub struct Pipeline {
     segments: Segments,
     encoder: Encoder,
     model: Option<Scoring>,
-    score: Slot,
+    scores: ScoreSlots,
     too_late: TooLate,
     spec: DecisionSpec,
+    scoring: ScoringSpec,
+    explain: ExplainSpec,
+    /// The further scores of the row that is being emitted.
+    heads: Vec<f32>,
     constants: Constants,
     batch: EventBatch,
     /// What each row was read from, for those that turn out too late for their user.
@@ -67,6 +86,11 @@ pub struct Pipeline {
     outcome: Option<Slot>,
     /// The features of the rows of an export.
     matrix: FeatureMatrix,
+    /// By row: when its record was appended, or when it happened where the record does not tell.
+    appended_ms: Vec<i64>,
+    stopwatch: Option<Stopwatch>,
+    /// Counts up to the next record whose decoding is timed.
+    decodes: u32,
 }
 
 /// A row of features as a model would have got it at that event, for an export.
@@ -110,16 +134,6 @@ impl Raw {
     }
 }
 
-/// A model, and where its inputs stand.
-struct Scoring {
-    model: Box<dyn Model>,
-    inputs: Vec<Slot>,
-    /// The rows of the batch that are scored.
-    rows: Vec<u32>,
-    matrix: FeatureMatrix,
-    scores: Vec<f32>,
-}
-
 impl Pipeline {
     /// Compiles the sections. `topic` is the input topic, which decision ids name. The pipeline has no model yet.
     ///
@@ -137,13 +151,14 @@ impl Pipeline {
             &mut scope,
             &mut faults,
         );
-        let score = scope.declare("score", Type::Double).unwrap_or_else(|| {
-            faults.push(Fault::new("feature", "\"score\" is what the model says; choose another name"));
-            Slot(0)
-        });
+        scoring::check(&spec.scoring, &spec.explain, &mut faults);
+        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
-        let constants =
-            Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
+        let constants = Constants {
+            topic: topic.to_owned(),
+            fingerprint: profile.fingerprint().to_owned(),
+            ..Constants::default()
+        };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
         let mut label = Program::default();
         let outcome =
@@ -165,15 +180,21 @@ impl Pipeline {
             segments,
             encoder,
             model: None,
-            score,
+            scores,
             too_late: spec.time.too_late,
             spec: spec.decision.clone(),
+            scoring: spec.scoring.clone(),
+            explain: spec.explain.clone(),
+            heads: Vec::new(),
             constants,
             batch: EventBatch::new(scope.columns()),
             raw: Raw::default(),
             label,
             outcome,
             matrix: FeatureMatrix::default(),
+            appended_ms: Vec::new(),
+            stopwatch: None,
+            decodes: 0,
         })
     }
 
@@ -205,17 +226,47 @@ impl Pipeline {
     /// Gives the pipeline its model.
     ///
     /// # Errors
-    /// A feature of the model that is not declared.
+    /// A feature of the model that is not declared, or what else of the sections it does not fit.
     pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
-        let info = model.info();
-        let mut faults = Vec::new();
-        let mut inputs = Vec::with_capacity(info.features.len());
-        for name in &info.features {
-            match self.profile.features().iter().find(|feature| feature.name == *name) {
-                Some(feature) => inputs.push(feature.slot),
-                None => faults.push(Fault::new("model.features", format!("no feature is named {name:?}"))),
-            }
+        let scoring = Scoring::new(model, self.profile.features(), &self.scoring, &self.explain)?;
+        let faults = self.refer_to(&scoring);
+        self.model = Some(scoring);
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Lets the pipeline take newer models from this feed, whenever [`Pipeline::renew`] is called. Without a model that
+    /// serves already nothing is taken.
+    #[must_use]
+    pub fn with_feed(mut self, feed: Box<dyn ModelFeed>) -> Self {
+        if let Some(scoring) = &mut self.model {
+            scoring.feed(feed);
         }
+        self
+    }
+
+    /// Takes the newest model that is ready; says whether there is one. To be called between two transactions: decisions
+    /// from here on name it.
+    pub fn renew(&mut self) -> bool {
+        let Some(mut scoring) = self.model.take() else { return false };
+        let is_new = scoring.renew(self.profile.features(), &self.explain);
+        if is_new {
+            let info = scoring.info();
+            tracing::info!(
+                model = info.name,
+                version = info.version,
+                "a new version of the model decides from here on"
+            );
+            let faults = self.refer_to(&scoring);
+            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+        }
+        self.model = Some(scoring);
+        is_new
+    }
+
+    /// Has decisions name the model that scores.
+    fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
+        let info = scoring.info();
+        let mut faults = Vec::new();
         self.constants.model = Some(ModelReference {
             name: info.name.clone(),
             version: info.version.clone(),
@@ -223,13 +274,21 @@ impl Pipeline {
             runtime: info.runtime.clone(),
             provider: info.provider.clone(),
         });
+        self.constants.heads.clone_from(&info.heads);
         self.encoder = Encoder::compile(&self.spec, &self.constants, self.segments.all(), &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let matrix = FeatureMatrix::new(inputs.len());
-        self.model = Some(Scoring { model, inputs, rows: Vec::new(), matrix, scores: Vec::new() });
-        Ok(self)
+        faults
+    }
+
+    /// Has the time that each stage takes counted, by this clock.
+    #[must_use]
+    pub fn with_stopwatch(mut self, stopwatch: Stopwatch) -> Self {
+        self.stopwatch = Some(stopwatch);
+        self
+    }
+
+    /// The model that scores.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(Scoring::info)
     }
 
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
@@ -240,7 +299,20 @@ impl Pipeline {
             return;
         }
         partition.next = record.offset + 1;
-        match self.decoder.decode(record, &mut self.batch) {
+        self.decodes += 1;
+        let start = match &self.stopwatch {
+            Some(read) if self.decodes >= DECODES_PER_LAP => Some(read()),
+            _ => None,
+        };
+        let decoded = self.decoder.decode(record, &mut self.batch);
+        if let (Some(start), Some(read)) = (start, &self.stopwatch) {
+            counts.detail.spend(Stage::Decode, read().saturating_sub(start) * self.decodes);
+            self.decodes = 0;
+        }
+        let rows = self.batch.len();
+        let appended_ms = record.timestamp_ms.or_else(|| self.batch.times.last().map(|time| time.millis()));
+        self.appended_ms.resize(rows, appended_ms.unwrap_or_default());
+        match decoded {
             Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
             Ok(_) => {}
             Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
@@ -261,6 +333,7 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
         user.is_some()
     }
 
@@ -269,18 +342,31 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
+        let read = self.stopwatch.take();
+        let mut last = read.as_ref().map(|read| read());
+        let mut lap = |stage: Stage, counts: &mut Counts| {
+            if let (Some(read), Some(last)) = (&read, &mut last) {
+                let now = read();
+                counts.detail.spend(stage, now.saturating_sub(*last));
+                *last = now;
+            }
+        };
         self.profile.process(&mut self.batch, partitions);
+        lap(Stage::Profile, counts);
         let rows = self.batch.len();
-        let scores = self.batch.columns.get_mut(self.score).doubles_mut();
-        scores.clear();
-        scores.resize(rows, f64::NAN);
+        self.scores.clear(&mut self.batch);
         if let Some(scoring) = &mut self.model {
-            scoring.run(&mut self.batch, self.score, self.profile.applied(), partitions);
+            scoring.run(&mut self.batch, &self.scores, self.profile.applied(), partitions);
         }
+        lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.columns, rows);
+        lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
+        lap(Stage::Encode, counts);
+        self.stopwatch = read;
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     /// Takes the open batch through decoding and profiles only, and hands over the feature row of each event that counts.
@@ -316,12 +402,12 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { batch, segments, encoder, profile, raw, .. } = self;
+        let Self { batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
-        let scores = batch.columns.get(self.score).doubles();
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
             if partitions.get(position.partition).is_none_or(|partition| partition.is_replay(position.offset)) {
@@ -358,17 +444,37 @@ impl Pipeline {
                 }
             }
             let entered = segments.of(&batch.columns, row);
-            let score = scores[row] as f32;
-            let score = self.model.is_some().then_some(score).filter(|score| score.is_finite());
-            let status = if self.model.is_some() && score.is_none() {
-                counts.fallbacks += 1;
+            let reason = model.as_ref().and_then(|scoring| scoring.reason(row));
+            let status = if let Some(reason) = reason {
+                counts.fallback(reason);
                 Status::Fallback
             } else if entered.clone().next().is_some() {
                 Status::Targeted
             } else {
                 Status::NoTarget
             };
+            scores.heads(batch, row, heads);
             counts.decisions += 1;
+            let score = scores.score(batch, row);
+            let detail = &mut counts.detail;
+            detail.times.push((batch.times[row].millis(), appended_ms[row]));
+            if score.is_finite() {
+                detail.score(score.into());
+            }
+            let mut bits = 0;
+            for number in entered.clone() {
+                detail.segment(number);
+                bits |= 1_u64.checked_shl(number as u32).unwrap_or_default();
+            }
+            detail.last = Some(Seen {
+                user_hash: batch.user_hashes[row],
+                position,
+                occurred_at: batch.times[row],
+                decided_at: now,
+                status,
+                score: Some(score).filter(|score| score.is_finite()),
+                segments: bits,
+            });
             let user = texts.get(batch.users[row]);
             let decision = Decision {
                 user,
@@ -377,52 +483,16 @@ impl Pipeline {
                 occurred_at: batch.times[row],
                 decided_at: now,
                 status,
+                reason,
+                raw: scores.raw(batch, row),
                 score,
+                heads,
+                explanation: model.as_ref().and_then(|scoring| scoring.explanation(row)),
             };
             let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
             let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
             outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
-        }
-    }
-}
-
-impl Scoring {
-    /// Scores the rows that will be emitted, in one model run, and writes the scores into their column.
-    fn run(&mut self, batch: &mut EventBatch, score: Slot, applied: &[Applied], partitions: &Partitions) {
-        self.rows.clear();
-        for (row, applied) in applied.iter().enumerate() {
-            let position = batch.positions[row];
-            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
-            if *applied == Applied::Counted && emitted {
-                self.rows.push(row as u32);
-            }
-        }
-        if self.rows.is_empty() {
-            return;
-        }
-        fill(&mut self.matrix, batch, &self.inputs, &self.rows);
-        if let Err(error) = self.model.score(&self.matrix, &mut self.scores) {
-            tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
-            return;
-        }
-        let scores = batch.columns.get_mut(score).doubles_mut();
-        for (row, value) in self.rows.iter().zip(&self.scores) {
-            scores[*row as usize] = (*value).into();
-        }
-    }
-}
-
-/// Makes a matrix of some rows of a batch.
-fn fill(matrix: &mut FeatureMatrix, batch: &EventBatch, inputs: &[Slot], rows: &[u32]) {
-    let width = inputs.len();
-    let values = matrix.reset(rows.len());
-    for (column, slot) in inputs.iter().enumerate() {
-        let input = batch.columns.get(*slot).doubles();
-        for (row, value) in rows.iter().zip(values[column..].iter_mut().step_by(width)) {
-            // A float that only a double holds is no value for a model: ±inf would reach it otherwise.
-            let narrow = input[*row as usize] as f32;
-            *value = if narrow.is_finite() { narrow } else { f32::NAN };
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The account of a worker: what came in, and what became of it.
 
-use super::Health;
-use crate::event::RejectReason;
+use super::{Detail, Health, View};
+use crate::{event::RejectReason, inference::FallbackReason};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
 /// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Events taken in: rows, and records that gave none.
     pub events: u64,
@@ -16,6 +16,8 @@ pub struct Counts {
     pub decisions: u64,
     /// Of these, decisions without a usable score.
     pub fallbacks: u64,
+    /// The same by reason, in the order of [`FallbackReason::ALL`].
+    pub fallback_reasons: [u64; 3],
     /// Events that came before.
     pub duplicates: u64,
     /// Events that get no decision by declaration: later than allowed where those are dropped.
@@ -24,6 +26,8 @@ pub struct Counts {
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events that were read again to rebuild profiles, with nothing written; in no other count.
     pub replayed: u64,
+    /// What is shown beside the counts until the commit; none of it is in a sum of commits.
+    pub detail: Detail,
 }
 
 impl Counts {
@@ -35,6 +39,12 @@ impl Counts {
         }
     }
 
+    /// Counts one more decision without a usable score.
+    pub fn fallback(&mut self, reason: FallbackReason) {
+        self.fallbacks += 1;
+        self.fallback_reasons[reason as usize] += 1;
+    }
+
     /// All dead letters.
     pub fn dead_letters_total(&self) -> u64 {
         self.dead_letters.iter().map(|(_, count)| count).sum()
@@ -42,9 +52,17 @@ impl Counts {
 
     /// Adds another account.
     pub fn add(&mut self, other: &Self) {
+        self.add_counts(other);
+        self.detail.add(&other.detail);
+    }
+
+    fn add_counts(&mut self, other: &Self) {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
+        for (sum, count) in self.fallback_reasons.iter_mut().zip(other.fallback_reasons) {
+            *sum += count;
+        }
         self.duplicates += other.duplicates;
         self.suppressed += other.suppressed;
         self.replayed += other.replayed;
@@ -60,7 +78,9 @@ impl Counts {
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
         dead_letters.clear();
-        *self = Self { dead_letters, ..Self::default() };
+        let mut detail = std::mem::take(&mut self.detail);
+        detail.clear();
+        *self = Self { dead_letters, detail, ..Self::default() };
     }
 }
 
@@ -75,18 +95,24 @@ struct Shared {
     retries: AtomicU64,
     users: AtomicU64,
     health: Health,
+    view: View,
 }
 
 impl Progress {
     /// Adds what a commit made final.
     pub fn committed(&self, counts: &Counts) {
-        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(counts);
+        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add_counts(counts);
         self.0.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether it lives and moves, and what it restores.
     pub fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// What it shows beside the counts.
+    pub fn view(&self) -> &View {
+        &self.0.view
     }
 
     /// Counts a transaction that had to be made again.

@@ -12,7 +12,7 @@
 //! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
 //! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
-use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore};
+use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage};
 use crate::{
     canary::{self, Canary},
     event::Record,
@@ -74,6 +74,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
 const FLIGHT_WAIT: Duration = Duration::from_millis(1);
+
+/// How often a worker shows where its partitions are.
+const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is promised about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -207,6 +210,9 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     /// Whether the next commit is made even if it moves nothing, to learn whether this worker is still in the group.
     confirms: bool,
     progress: Progress,
+    /// What the client last told of itself, and when the worker shows itself next.
+    report: ClientReport,
+    show_at: Duration,
 }
 
 /// The snapshots that this worker writes and reads.
@@ -225,7 +231,7 @@ struct Snapshots {
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes a worker that holds no partition yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
-        Self {
+        let it = Self {
             settings,
             source,
             sink,
@@ -246,7 +252,17 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             snapshots: None,
             confirms: false,
             progress,
-        }
+            report: ClientReport::default(),
+            show_at: Duration::ZERO,
+        };
+        it.describe();
+        it
+    }
+
+    /// Shows which segments there are and which model scores.
+    fn describe(&self) {
+        let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, self.pipeline.model());
     }
 
     /// Keeps snapshots there, and writes one of some partition at each interval.
@@ -417,6 +433,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
+        if self.opened_at.is_none() && self.pipeline.renew() {
+            self.describe();
+        }
         let wait = match self.opened_at {
             None => IDLE_WAIT,
             Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),
@@ -450,6 +469,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.answer(change)?;
         }
         let now = self.clock.elapsed();
+        self.show(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
         if self.opened_at.is_none() && self.partitions.is_due() {
             self.opened_at = Some(now);
@@ -469,6 +489,30 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.watch(now)
     }
 
+    /// Shows where the worker is, now and then.
+    fn show(&mut self, now: Duration) {
+        let view = self.progress.view();
+        view.turned();
+        if let Some(report) = self.source.report() {
+            view.client(report.clone());
+            self.report = report;
+        }
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            let mut partitions = self.partitions.views();
+            for partition in &mut partitions {
+                let end = self.report.ends.iter().find(|(number, _)| *number == partition.number);
+                partition.end = end.map(|(_, end)| *end);
+            }
+            view.partitions(partitions);
+        }
+    }
+
+    /// Tells other threads what has happened.
+    fn tell(&self, what: &'static str, detail: String) {
+        self.progress.view().happened(self.clock.now(), what, detail);
+    }
+
     /// Hands new outputs to the sink, in a transaction that is opened by the first.
     fn deliver(&mut self) -> Result<(), SinkError> {
         if self.sent == self.outbox.len() {
@@ -479,7 +523,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         self.begin()?;
+        let start = self.clock.elapsed();
         self.sink.send(&self.outbox, self.sent)?;
+        self.counts.detail.spend(Stage::Send, self.clock.elapsed().saturating_sub(start));
         self.sent = self.outbox.len();
         Ok(())
     }
@@ -622,6 +668,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let now = self.clock.elapsed();
         self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition) else { return Ok(()) };
+        // Where another owner has committed meanwhile, the records of before may be compacted away.
+        if !recovered.is_whole() && self.is_overtaken(partition)? {
+            for (partition, start) in self.recover(&[partition])? {
+                self.source.resume(partition, start)?;
+            }
+            return self.begin_restore(&[partition]);
+        }
         if recovered.is_cached && !recovered.is_whole() {
             return self.restore_whole(partition, "with it the numbers of profiles differ");
         }
@@ -629,6 +682,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
         if recovered.is_whole() {
             tracing::info!(partition, profiles = found, replay_from = from, replay_to = to, "restored");
+            metrics::restored(found);
+            self.tell(
+                "restored",
+                format!("partition {partition}, {found} profiles, {} events to read again", to - from),
+            );
         } else {
             tracing::error!(
                 partition,
@@ -760,7 +818,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.committed(&counts);
         self.progress.users(self.partitions.users());
         let took = self.clock.elapsed().saturating_sub(since);
-        metrics::record(&counts, took, &self.progress, self.settings.number);
+        counts.detail.spend(Stage::Commit, took);
+        self.progress.view().committed(&counts.detail, self.clock.now());
+        metrics::record(&counts, took);
         outbox.clear();
         counts.clear();
         self.spare = (outbox, counts);
@@ -805,7 +865,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
             tracing::warn!(%error, tries, outputs, "a transaction failed");
             self.progress.retried();
-            metrics::retried();
+            metrics::retried(&error);
+            self.tell("retried", error.to_string());
             if tries > TRIES_MAX || self.clock.elapsed().saturating_sub(start) > MEND_DEADLINE {
                 return Err(EngineError::Commit { outputs, tries, last: error });
             }
@@ -941,6 +1002,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         match change {
             Change::Assigned(partitions) => {
                 tracing::info!(?partitions, "assigned");
+                metrics::rebalanced("assigned");
+                self.tell("assigned", format!("partitions {partitions:?}"));
                 self.source.check(&partitions)?;
                 // What is open would be open for as long as the questions to the broker take.
                 self.commit()?;
@@ -950,6 +1013,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             Change::Revoked(partitions) => {
                 tracing::info!(?partitions, "revoked");
+                metrics::rebalanced("revoked");
+                self.tell("revoked", format!("partitions {partitions:?}"));
                 let is_committed = self.hand_over(&partitions)?;
                 self.give_up(&partitions)?;
                 if !is_committed {
@@ -959,6 +1024,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             Change::Lost(partitions) => {
                 tracing::warn!(?partitions, "lost");
+                metrics::rebalanced("lost");
+                self.tell("lost", format!("partitions {partitions:?}"));
                 while self.flight.is_some() {
                     self.progress.health().beat();
                     match self.outcome(IDLE_WAIT) {
@@ -1062,6 +1129,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             starts.push((number, from));
         }
         Ok(starts)
+    }
+
+    /// Whether something else is committed for a partition than what it was taken up from.
+    fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
+        let committed = self.source.committed(&[partition])?;
+        let known = self.partitions.committed(partition);
+        Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
 
     /// Holds the input of partitions that have to be restored, and begins to read their changelog.

@@ -162,8 +162,8 @@ impl ProfileEngine {
         &self.applied
     }
 
-    /// Whether a profile with this first word, which is the user's newest event time, counts as gone where the partition's
-    /// newest event is of this time, swept or not.
+    /// Whether a profile of this first word, its user's newest event time, counts as gone where the partition's newest event
+    /// is of that time, swept or not.
     pub fn is_gone(&self, first: u64, newest: i64) -> bool {
         (first as i64) < newest.saturating_sub(self.ttl)
     }

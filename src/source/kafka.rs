@@ -4,12 +4,13 @@
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
-use crate::event::Record;
+use crate::{engine::ClientReport, event::Record};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
+    statistics::Statistics,
     types::RDKafkaRespErr,
     util::Timeout,
 };
@@ -54,9 +55,30 @@ struct Context {
     changes: Mutex<VecDeque<Change>>,
     /// Set while the consumer closes: nobody answers changes then, and a close waits until they are answered.
     closing: AtomicBool,
+    /// What the client last told of itself, until the worker takes it.
+    report: Mutex<Option<ClientReport>>,
+    topic: String,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let brokers = || statistics.brokers.values();
+        let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
+        let partitions = || partitions.into_iter().flat_map(|it| it.values()).filter(|it| it.partition >= 0);
+        let report = ClientReport {
+            ends: partitions().filter(|it| it.ls_offset >= 0).map(|it| (it.partition, it.ls_offset)).collect(),
+            fetched: partitions().map(|it| it.fetchq_cnt.max(0) as u64).sum(),
+            round_trip: brokers()
+                .filter_map(|it| it.rtt.as_ref())
+                .map(|it| Duration::from_micros(it.p99.max(0) as u64))
+                .max()
+                .unwrap_or_default(),
+            errors: brokers().map(|it| it.txerrs + it.rxerrs + it.req_timeouts).sum(),
+            disconnects: brokers().map(|it| it.disconnects.unwrap_or_default().max(0) as u64).sum(),
+        };
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "consumer");
     }
@@ -113,7 +135,8 @@ impl KafkaSource {
             .set("fetch.queue.backoff.ms", "2")
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
-            .set("statistics.interval.ms", "0")
+            // Where the logs end, for the lag, and a few figures of the client.
+            .set("statistics.interval.ms", "2000")
             // A process that died is missed after ten seconds, not after 45.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "2500")
@@ -135,7 +158,12 @@ impl KafkaSource {
         if let Some(instance) = &settings.instance {
             config.set("group.instance.id", instance);
         }
-        let context = Context { changes: Mutex::default(), closing: AtomicBool::new(false) };
+        let context = Context {
+            changes: Mutex::default(),
+            closing: AtomicBool::new(false),
+            report: Mutex::default(),
+            topic: settings.topic.clone(),
+        };
         let refused =
             |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;

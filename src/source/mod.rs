@@ -13,7 +13,7 @@ pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
 
 pub use reader::Reader;
 
-use crate::event::Record;
+use crate::{engine::ClientReport, event::Record};
 use std::time::Duration;
 
 /// A change of the assignment that the worker has to answer.
@@ -164,6 +164,11 @@ pub trait Source {
     /// # Errors
     /// When the client has failed for good, or a transaction stays open beyond every deadline.
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError>;
+
+    /// What the client tells of itself, if it has told anything since the last call.
+    fn report(&mut self) -> Option<ClientReport> {
+        None
+    }
 
     /// The membership that fences the next commit.
     fn group(&self) -> Option<Self::Group>;

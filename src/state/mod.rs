@@ -223,6 +223,18 @@ impl Store {
         self.table.iter().map(entry).sum::<usize>() + self.table.allocation_size() + open
     }
 
+    /// About the same, from some of the profiles: the order of a hash table is as good as chance.
+    pub fn bytes_estimate(&self) -> usize {
+        const SOME: usize = 256;
+        let words = |words: &Words| match words {
+            Words::Open(slot) => size_of::<Open>() + self.open.slots[*slot as usize].words.capacity() * 8,
+            Words::Packed(bytes) => bytes.len(),
+        };
+        let entry = |entry: &Entry| size_of::<Entry>() + entry.key.len() + words(&entry.words);
+        let some: usize = self.table.iter().take(SOME).map(entry).sum();
+        some * self.len() / self.len().clamp(1, SOME)
+    }
+
     /// The words of a user, if there are any.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Cow<'_, [u64]>> {
         self.table.find(hash, |entry| *entry.key == *key).map(|entry| self.open.read(&entry.words))
@@ -350,8 +362,8 @@ impl Store {
                 (entry.covered, entry.applied) = (covered, applied);
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
-                let words = Words::Packed(packed.into());
                 *recorded += 1;
+                let words = Words::Packed(packed.into());
                 entry.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty: CLEAN });
             }
         }
