@@ -698,6 +698,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let now = self.clock.elapsed();
         self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition) else { return Ok(()) };
+        // Where another owner has committed meanwhile, the records of before may be compacted away.
+        if !recovered.is_whole() && self.is_overtaken(partition)? {
+            for (partition, start) in self.recover(&[partition])? {
+                self.source.resume(partition, start)?;
+            }
+            return self.begin_restore(&[partition]);
+        }
         if recovered.is_cached && !recovered.is_whole() {
             return self.restore_whole(partition, "with it the numbers of profiles differ");
         }
@@ -1152,6 +1159,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             starts.push((number, from));
         }
         Ok(starts)
+    }
+
+    /// Whether something else is committed for a partition than what it was taken up from.
+    fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
+        let committed = self.source.committed(&[partition])?;
+        let known = self.partitions.committed(partition);
+        Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
 
     /// Holds the input of partitions that have to be restored, and begins to read their changelog.
