@@ -130,8 +130,9 @@ struct Run<'a> {
     slots: Vec<Option<Running>>,
     /// One folder of snapshots for all, as on one machine.
     snapshots: Option<MemorySnapshots>,
-    /// Whether snapshots are damaged.
-    damages: bool,
+    /// Whether a worker may find something not whole: a snapshot that is damaged, or older than a tombstone that compaction
+    /// has removed since. It is passed by then.
+    may_doubt: bool,
     /// Workers that hang while another one has taken their slot and its transactional ids.
     zombies: Vec<Running>,
     happened: Happened,
@@ -256,7 +257,7 @@ impl Run<'_> {
         let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
         let running = running.ok_or("it is awake")?;
         running.worker.turn().map_err(|error| format!("a worker ended: {error}"))?;
-        if running.progress.health().doubted() > 0 && !self.damages {
+        if running.progress.health().doubted() > 0 && !self.may_doubt {
             return Err("I3: a worker finds the changelog not whole".to_owned());
         }
         Ok(Some(&running.worker))
@@ -293,14 +294,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let slots = (0..workers).map(|_| None).collect();
     let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };
     let snapshots = random.random_bool(0.5).then(|| MemorySnapshots::new(seed, damage));
-    let damages = snapshots.is_some() && damage > 0;
+    let may_doubt = snapshots.is_some();
     let mut run = Run {
         broker: &broker,
         spec: &core.spec,
         random,
         slots,
         snapshots,
-        damages,
+        may_doubt,
         zombies: Vec::new(),
         happened: Happened::default(),
     };
