@@ -90,7 +90,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
                 decisions = counts.decisions,
                 fallbacks = counts.fallbacks,
                 duplicates = counts.duplicates,
-                suppressed = counts.suppressed,
+                suppressed = counts.suppressed_total(),
                 dead_letters = counts.dead_letters_total(),
                 replayed = counts.replayed,
                 "so far"

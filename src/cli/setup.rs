@@ -32,7 +32,6 @@ pub(super) struct Crew {
 
 /// Hands other pipelines to running workers.
 pub(super) struct Swaps {
-    model: Option<OnnxModel>,
     pipelines: Vec<crossbeam_channel::Sender<Pipeline>>,
     fingerprint: String,
 }
@@ -41,8 +40,7 @@ impl Swaps {
     /// Has every worker go on with the segments of another configuration, from its next transaction on. Nothing changes
     /// unless all of it can be used.
     pub(super) fn swap(&self, to: &Setup) -> anyhow::Result<()> {
-        let pipelines: Vec<Pipeline> =
-            self.pipelines.iter().map(|_| to.timed(self.model.as_ref())).collect::<anyhow::Result<_>>()?;
+        let pipelines: Vec<Pipeline> = self.pipelines.iter().map(|_| to.timed(None)).collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(
             pipelines.iter().all(|it| it.fingerprint() == self.fingerprint),
             "the features are others; restart for them"
@@ -152,7 +150,7 @@ impl Setup {
             workers.push(worker.with_pipelines(receiver));
         }
         let fingerprint = pipeline.fingerprint().to_owned();
-        Ok(Crew { workers, accounts, swaps: Swaps { model, pipelines, fingerprint } })
+        Ok(Crew { workers, accounts, swaps: Swaps { pipelines, fingerprint } })
     }
 }
 

@@ -117,6 +117,8 @@ impl Config {
                 profile: reader.section("profile"),
                 features: reader.list("feature"),
                 segments: reader.list("segment"),
+                scoring: reader.section("scoring"),
+                explain: reader.section("explain"),
                 decision: reader.section("decision"),
                 label: reader.optional("label"),
             },
@@ -132,6 +134,7 @@ impl Config {
         };
         if let Some(model) = &mut config.model {
             absolute(&mut model.path);
+            config.pipeline.scoring.heads = model.heads.keys().cloned().collect();
         }
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);

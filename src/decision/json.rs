@@ -19,13 +19,17 @@ enum Member {
     DecidedAt,
     ExpiresAt,
     Status,
+    Reason,
+    Raw,
     Score,
+    Head(usize),
+    Explanation,
     Segments,
     FirstSegmentId,
 }
 
 /// The members that `decision.fields` may choose and that differ from decision to decision.
-const CHOICES: [(&str, Member); 13] = [
+const CHOICES: [(&str, Member); 16] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
     ("trigger_event_id", Member::TriggerEventId),
@@ -36,7 +40,10 @@ const CHOICES: [(&str, Member); 13] = [
     ("decided_at", Member::DecidedAt),
     ("expires_at", Member::ExpiresAt),
     ("status", Member::Status),
-    ("score.raw", Member::Score),
+    ("status_reason", Member::Reason),
+    ("score.raw", Member::Raw),
+    ("score.calibrated", Member::Score),
+    ("explanation", Member::Explanation),
     ("segments", Member::Segments),
     ("segments[0].id", Member::FirstSegmentId),
 ];
@@ -71,6 +78,7 @@ impl Template {
             ("decided_at", Member::DecidedAt),
             ("expires_at", Member::ExpiresAt),
             ("status", Member::Status),
+            ("status_reason", Member::Reason),
             ("segments", Member::Segments),
         ] {
             builder.literal(&format!(",\"{name}\":"));
@@ -83,9 +91,20 @@ impl Template {
         builder.literal("}");
         if let Some(model) = &constants.model {
             builder.literal(",\"score\":{\"raw\":");
+            builder.member(Member::Raw);
+            builder.literal(",\"calibrated\":");
             builder.member(Member::Score);
+            for (head, name) in constants.heads.iter().enumerate() {
+                builder.literal(if head == 0 { ",\"heads\":[" } else { "," });
+                builder.literal(&format!("{{\"name\":{},\"score\":", text(name)));
+                builder.member(Member::Head(head));
+                builder.literal("}");
+            }
+            builder.literal(if constants.heads.is_empty() { "}" } else { "]}" });
+            builder.literal(",\"explanation\":");
+            builder.member(Member::Explanation);
             builder.literal(&format!(
-                "}},\"model\":{{\"name\":{},\"version\":{},\"sha256\":{},\"runtime\":{},\"provider\":{}}}",
+                ",\"model\":{{\"name\":{},\"version\":{},\"sha256\":{},\"runtime\":{},\"provider\":{}}}",
                 text(&model.name),
                 text(&model.version),
                 text(&model.sha256),
@@ -121,12 +140,18 @@ impl Template {
             "model.provider" => Some(&model.provider),
             _ => None,
         };
+        let head = |path: &str| {
+            let name = path.strip_prefix("score.")?;
+            constants.heads.iter().position(|head| head == name)
+        };
         let mut builder = Builder::default();
         for (index, (name, path)) in spec.fields.iter().enumerate() {
             builder.literal(if index == 0 { "{" } else { "," });
             builder.literal(&format!("{}:", text(name)));
             if let Some(value) = constant(path) {
                 builder.literal(&text(value));
+            } else if let Some(head) = head(path) {
+                builder.member(Member::Head(head));
             } else if let Some((_, member)) = CHOICES.iter().find(|(choice, _)| choice == path) {
                 builder.member(*member);
             } else {
@@ -186,12 +211,18 @@ impl Template {
                 to.extend_from_slice(decision.status.name().as_bytes());
                 to.push(b'"');
             }
-            Member::Score => match decision.score {
-                Some(score) if score.is_finite() => {
-                    to.extend_from_slice(ryu::Buffer::new().format_finite(score).as_bytes());
+            Member::Reason => match decision.reason {
+                Some(reason) => {
+                    to.push(b'"');
+                    to.extend_from_slice(reason.as_str().as_bytes());
+                    to.push(b'"');
                 }
-                _ => to.extend_from_slice(b"null"),
+                None => to.extend_from_slice(b"null"),
             },
+            Member::Raw => write_float(decision.raw, to),
+            Member::Score => write_float(decision.score, to),
+            Member::Head(head) => write_float(decision.heads.get(head).copied().unwrap_or(f32::NAN), to),
+            Member::Explanation => write_explanation(decision, to),
             Member::Segments => {
                 to.push(b'[');
                 let mut first = true;
@@ -252,6 +283,35 @@ impl Builder {
             text_integers,
         }
     }
+}
+
+/// Appends a number, or `null` for what JSON has no number for.
+fn write_float(value: f32, to: &mut Vec<u8>) {
+    if value.is_finite() {
+        to.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        to.extend_from_slice(b"null");
+    }
+}
+
+/// Appends what each group of features adds to the raw score. Few decisions have it.
+fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
+    let Some((explainer, explanation)) = decision.explanation else {
+        to.extend_from_slice(b"null");
+        return;
+    };
+    to.extend_from_slice(b"{\"base\":");
+    write_float(explanation.base as f32, to);
+    let method = if explainer.is_exact() { "exact" } else { "sampled" };
+    to.extend_from_slice(format!(",\"method\":\"{method}\",\"contributions\":[").as_bytes());
+    for (index, (group, part)) in explainer.groups().iter().zip(&explanation.parts).enumerate() {
+        to.extend_from_slice(if index == 0 { b"{\"feature\":" } else { b",{\"feature\":" });
+        write_text(&group.name, to);
+        to.extend_from_slice(b",\"contribution\":");
+        write_float(*part as f32, to);
+        to.push(b'}');
+    }
+    to.extend_from_slice(b"]}");
 }
 
 /// A string as JSON has it.

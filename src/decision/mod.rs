@@ -13,6 +13,7 @@ pub use spec::{DecisionFormat, DecisionSpec};
 use crate::{
     event::{EventTime, Position},
     fault::Fault,
+    inference::{Explainer, Explanation, FallbackReason},
     targeting::Segment,
 };
 
@@ -56,8 +57,16 @@ pub struct Decision<'a> {
     pub decided_at: EventTime,
     /// What became of the event.
     pub status: Status,
-    /// What the model said; none without a model, or where it gave no usable score.
-    pub score: Option<f32>,
+    /// Why the model gave no usable score, where it did not.
+    pub reason: Option<FallbackReason>,
+    /// What the model said; NaN where it said nothing usable.
+    pub raw: f32,
+    /// The score that rules went by: calibrated, or what stands in where the model gave none; NaN where there is none.
+    pub score: f32,
+    /// The further scores, in the order of [`Constants::heads`]; NaN where there is none.
+    pub heads: &'a [f32],
+    /// What each group of features adds to the score, if that was asked for.
+    pub explanation: Option<(&'a Explainer, &'a Explanation)>,
 }
 
 /// What every decision of a process says alike.
@@ -69,6 +78,8 @@ pub struct Constants {
     pub fingerprint: String,
     /// The model, if one scores.
     pub model: Option<ModelReference>,
+    /// The names of its further scores.
+    pub heads: Vec<String>,
 }
 
 /// Which model scored.

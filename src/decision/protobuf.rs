@@ -4,7 +4,7 @@
 //! The field numbers are those of `decision.proto`, and a test reads the bytes back with prost.
 
 use super::{Constants, Decision, Status, write_id};
-use crate::{event::EventTime, proto::v1, targeting::Segment};
+use crate::{event::EventTime, inference::Group, proto::v1, targeting::Segment};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
@@ -19,6 +19,8 @@ pub(super) struct Template {
     /// The segments as they stand in a decision, key and length included.
     segments: Vec<Vec<u8>>,
     scores: bool,
+    /// The name of each further score as it stands in its message, key and length included.
+    heads: Vec<Vec<u8>>,
 }
 
 impl Template {
@@ -44,6 +46,11 @@ impl Template {
             constant: constant.encode_to_vec(),
             segments: segments.iter().map(alone).collect(),
             scores: constants.model.is_some(),
+            heads: constants
+                .heads
+                .iter()
+                .map(|name| v1::Head { name: name.clone(), ..v1::Head::default() }.encode_to_vec())
+                .collect(),
         }
     }
 
@@ -94,19 +101,64 @@ impl Template {
         encode_varint(partition, to);
         encode_key(3, WireType::Varint, to);
         encode_varint(offset, to);
+        if let Some(reason) = decision.reason {
+            bytes(14, reason.as_str().as_bytes(), to);
+        }
         if self.scores {
-            encode_key(11, WireType::LengthDelimited, to);
-            // NaN and ±inf are no score, as in JSON.
-            match decision.score.filter(|score| score.is_finite()) {
-                Some(score) => {
-                    encode_varint(5, to);
-                    encode_key(1, WireType::ThirtyTwoBit, to);
-                    to.extend_from_slice(&score.to_le_bytes());
-                }
-                None => encode_varint(0, to),
+            self.write_scores(decision, to);
+        }
+        if let Some((explainer, explanation)) = decision.explanation {
+            let contribution = |(group, part): (&Group, &f64)| v1::Contribution {
+                feature: group.name.clone(),
+                contribution: *part as f32,
+            };
+            let explanation = v1::Explanation {
+                base: explanation.base as f32,
+                method: if explainer.is_exact() { "exact" } else { "sampled" }.to_owned(),
+                contributions: explainer.groups().iter().zip(&explanation.parts).map(contribution).collect(),
+            };
+            message(15, &explanation, to);
+        }
+    }
+
+    /// NaN and ±inf are no score, as in JSON.
+    fn write_scores(&self, decision: &Decision<'_>, to: &mut Vec<u8>) {
+        encode_key(11, WireType::LengthDelimited, to);
+        let scores = [(1, decision.raw), (2, decision.score)];
+        let scores = scores.iter().filter(|(_, score)| score.is_finite());
+        let heads = self.heads.iter().zip(decision.heads);
+        // A head is its name, written once, and its score: a key and four bytes, where there is one.
+        let head_bytes = |name: &[u8], score: f32| name.len() + if score.is_finite() { 5 } else { 0 };
+        let heads_bytes: usize = heads
+            .clone()
+            .map(|(name, score)| {
+                let inner = head_bytes(name, *score);
+                1 + encoded_len_varint(inner as u64) + inner
+            })
+            .sum();
+        encode_varint((5 * scores.clone().count() + heads_bytes) as u64, to);
+        for (field, score) in scores {
+            float(*field, *score, to);
+        }
+        for (name, score) in heads {
+            encode_key(3, WireType::LengthDelimited, to);
+            encode_varint(head_bytes(name, *score) as u64, to);
+            to.extend_from_slice(name);
+            if score.is_finite() {
+                float(2, *score, to);
             }
         }
     }
+}
+
+fn float(field: u32, value: f32, to: &mut Vec<u8>) {
+    encode_key(field, WireType::ThirtyTwoBit, to);
+    to.extend_from_slice(&value.to_le_bytes());
+}
+
+fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
+    encode_key(field, WireType::LengthDelimited, to);
+    to.extend_from_slice(&message.encode_length_delimited_to_vec());
 }
 
 fn bytes(field: u32, value: &[u8], to: &mut Vec<u8>) {

@@ -3,6 +3,7 @@ use crate::{
     event::{EventTime, Position},
     expression::Scope,
     fault::Fault,
+    inference::{ExplainSpec, Explainer, Explanation, FallbackReason},
     proto::v1,
     targeting::{Segment, SegmentSpec, Segments},
 };
@@ -29,6 +30,7 @@ fn segments() -> Vec<Segment> {
 
 fn constants(model: bool) -> Constants {
     Constants {
+        heads: if model { vec!["buy \"it\"".to_owned(), "call".to_owned()] } else { Vec::new() },
         topic: "clicks.v1_eu-west".to_owned(),
         fingerprint: "00ff".to_owned(),
         model: model.then(|| ModelReference {
@@ -67,7 +69,11 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         occurred_at: EventTime(1_767_225_600_097_123),
         decided_at: EventTime(1_767_225_601_000_000),
         status: Status::Targeted,
-        score: Some(0.25),
+        reason: None,
+        raw: 0.25,
+        score: 0.75,
+        heads: &[],
+        explanation: None,
     }
 }
 
@@ -88,8 +94,20 @@ fn proto_json(it: &v1::Decision) -> Value {
         "input": {"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()},
         "feature_set_version": it.feature_set_version,
     });
+    let text = |score: Option<f32>| score.map(|score| score.to_string());
+    value["status_reason"] = (!it.status_reason.is_empty()).then_some(it.status_reason.as_str()).into();
     if let Some(score) = &it.score {
-        value["score"] = json!({"raw": score.raw.map(|raw| raw.to_string())});
+        value["score"] = json!({"raw": text(score.raw), "calibrated": text(score.calibrated)});
+        if !score.heads.is_empty() {
+            let head = |head: &v1::Head| json!({"name": head.name, "score": text(head.score)});
+            value["score"]["heads"] = score.heads.iter().map(head).collect();
+        }
+        value["explanation"] = it.explanation.as_ref().map_or(Value::Null, |explanation| {
+            let part =
+                |it: &v1::Contribution| json!({"feature": it.feature, "contribution": it.contribution.to_string()});
+            json!({"base": explanation.base.to_string(), "method": explanation.method,
+                "contributions": explanation.contributions.iter().map(part).collect::<Vec<_>>()})
+        });
     }
     if let Some(model) = &it.model {
         value["model"] = json!({"name": model.name, "version": model.version, "sha256": model.sha256,
@@ -98,14 +116,24 @@ fn proto_json(it: &v1::Decision) -> Value {
     value
 }
 
-/// Scores as text of a 32-bit float, so that both forms can be compared without a loss.
+/// Fractions as text of a 32-bit float, so that both forms can be compared without a loss.
 fn with_score_as_text(mut value: Value) -> Value {
-    if let Some(raw) = value.pointer_mut("/score/raw")
-        && let Some(number) = raw.as_f64()
-    {
-        *raw = json!((number as f32).to_string());
+    fn turn(value: &mut Value) {
+        match value {
+            Value::Number(number) if number.is_f64() => {
+                *value = json!((number.as_f64().unwrap_or_default() as f32).to_string());
+            }
+            Value::Array(values) => values.iter_mut().for_each(turn),
+            Value::Object(values) => values.values_mut().for_each(turn),
+            _ => {}
+        }
     }
+    turn(&mut value);
     value
+}
+
+fn score() -> impl Strategy<Value = f32> {
+    prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY), Just(-0.0)]
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -125,10 +153,15 @@ proptest! {
         (partition, offset, index) in (0_i32.., 0_i64.., prop_oneof![Just(0), any::<u32>()]),
         (occurred_at, decided_at) in (any::<i64>(), any::<i64>()),
         status in prop::sample::select(vec![Status::Targeted, Status::NoTarget, Status::Fallback]),
-        score in prop::option::of(prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY), Just(-0.0)]),
+        (raw, score, heads) in (score(), score(), prop::collection::vec(score(), 2)),
+        reason in prop::option::of(prop::sample::select(FallbackReason::ALL.to_vec())),
+        parts in prop::option::of(prop::collection::vec(-1.0e3_f64..1.0e3, 2)),
         of in prop::sample::subsequence(vec![0_usize, 1, 2], 0..=3),
         model in any::<bool>(),
     ) {
+        let names = ["n \"1\"".to_owned(), "n2".to_owned()];
+        let explainer = Explainer::new(&ExplainSpec::default(), &names, vec![0.0; 2]).unwrap();
+        let explanation = parts.map(|parts| Explanation { base: 0.5, parts });
         let it = Decision {
             user: &user,
             event_id: &event_id,
@@ -136,7 +169,11 @@ proptest! {
             occurred_at: EventTime(occurred_at),
             decided_at: EventTime(decided_at),
             status,
+            reason,
+            raw,
             score,
+            heads: if model { &heads } else { &[] },
+            explanation: explanation.as_ref().filter(|_| model).map(|explanation| (&explainer, explanation)),
         };
         let message = v1::Decision::decode(&*encode(DecisionFormat::Protobuf, &[], model, &it, &of)).unwrap();
         let text = encode(DecisionFormat::Json, &[], model, &it, &of);
@@ -151,8 +188,12 @@ proptest! {
         prop_assert_eq!(message.status().as_str_name(), status.name());
         let ids: Vec<_> = message.segments.iter().map(|segment| segment.id.clone()).collect();
         prop_assert_eq!(ids, of.iter().map(|index| format!("s{index}-{}", NAMES[*index])).collect::<Vec<_>>());
-        let raw = message.score.and_then(|score| score.raw).map(f32::to_bits);
-        prop_assert_eq!(raw, score.filter(|score| model && score.is_finite()).map(f32::to_bits));
+        let bits = |score: f32| (model && score.is_finite()).then(|| score.to_bits());
+        let found = message.score.clone().unwrap_or_default();
+        prop_assert_eq!(found.raw.map(f32::to_bits), bits(raw));
+        prop_assert_eq!(found.calibrated.map(f32::to_bits), bits(score));
+        prop_assert_eq!(message.status_reason.as_str(), reason.map_or("", FallbackReason::as_str));
+        prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!(message.model.is_some(), model);
     }
 }
@@ -169,7 +210,7 @@ fn a_usual_decision_takes_less_than_two_kilobytes() {
 
 #[test]
 fn a_flat_decision_has_the_chosen_members_and_no_others() {
-    let it = decision("ann \"a\" \u{1}", "e1");
+    let it = Decision { heads: &[0.125, 0.5], ..decision("ann \"a\" \u{1}", "e1") };
     let fields = [
         ("a", "decision_id"),
         ("b", "user_key"),
@@ -182,6 +223,10 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         ("i", "expires_at"),
         ("j", "status"),
         ("k", "score.raw"),
+        ("k2", "score.calibrated"),
+        ("k3", "score.call"),
+        ("j2", "status_reason"),
+        ("u", "explanation"),
         ("l", "segments"),
         ("m", "segments[0].id"),
         ("n", "input.topic"),
@@ -208,6 +253,10 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "i": 1_767_225_660_097_123_i64,
         "j": "STATUS_TARGETED",
         "k": 0.25,
+        "k2": 0.75,
+        "k3": 0.5,
+        "j2": null,
+        "u": null,
         "l": [{"id": format!("s1-{}", NAMES[1]), "name": NAMES[1], "segtax": 501},
               {"id": format!("s2-{}", NAMES[2]), "name": NAMES[2], "segtax": 502}],
         "m": format!("s1-{}", NAMES[1]),
@@ -221,10 +270,13 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "\"quoted\"": "clicks.v1_eu-west-2-91",
     });
     assert_eq!(flat(&it, &[1, 2]), expected);
-    (expected["j"], expected["k"]) = (json!("STATUS_FALLBACK"), Value::Null);
+    (expected["j"], expected["j2"]) = (json!("STATUS_FALLBACK"), json!("model_late"));
+    (expected["k"], expected["k2"], expected["k3"]) = (Value::Null, Value::Null, Value::Null);
     (expected["l"], expected["m"]) = (json!([]), Value::Null);
-    for score in [None, Some(f32::NAN), Some(f32::NEG_INFINITY)] {
-        assert_eq!(flat(&Decision { status: Status::Fallback, score, ..it }, &[]), expected);
+    for none in [f32::NAN, f32::NEG_INFINITY] {
+        let reason = Some(FallbackReason::Late);
+        let it = Decision { status: Status::Fallback, reason, raw: none, score: none, heads: &[none; 2], ..it };
+        assert_eq!(flat(&it, &[]), expected);
     }
 }
 

@@ -10,6 +10,7 @@ mod health;
 mod partitions;
 mod pipeline;
 mod progress;
+mod scoring;
 mod view;
 mod worker;
 
@@ -18,7 +19,7 @@ pub use fleet::{Fleet, FleetError};
 pub use health::{Health, Restoring};
 pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
-pub use progress::{Counts, Progress};
+pub use progress::{Counts, Progress, SuppressReason};
 pub use view::{
     ClientReport, Detail, Happening, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Seen, Snapshot, Stage, View,
 };

@@ -1,27 +1,31 @@
 //! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
 //!
 //! Guarantees: the outputs depend on the records, their order per partition, the profiles before them and the model,
-//! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. Limits:
+//! and on nothing else but the clock's reading in `decided_at`; where batches begin and end changes nothing. (A model that
+//! fails is the exception: what stands in for its scores may be what this process remembers.) Limits:
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
-use super::{Counts, Partitions, Seen, Stage};
+use super::{
+    Counts, Partitions, Seen, Stage, SuppressReason,
+    scoring::{self, ScoreSlots, Scoring, fill},
+};
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason,
-        Rejection, TimeSpec, TooLate,
+        Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
+        RejectReason, Rejection, TimeSpec, TooLate,
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{FeatureMatrix, Model, ModelInfo},
+    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -44,6 +48,10 @@ pub struct PipelineSpec {
     /// `[[segment]]`
     #[serde(rename = "segment")]
     pub segments: Vec<SegmentSpec>,
+    /// `[scoring]`
+    pub scoring: ScoringSpec,
+    /// `[explain]`
+    pub explain: ExplainSpec,
     /// `[decision]`
     pub decision: DecisionSpec,
     /// `[label]`, which only an export compiles.
@@ -63,9 +71,13 @@ pub struct Pipeline {
     segments: Segments,
     encoder: Encoder,
     model: Option<Scoring>,
-    score: Slot,
+    scores: ScoreSlots,
     too_late: TooLate,
     spec: DecisionSpec,
+    scoring: ScoringSpec,
+    explain: ExplainSpec,
+    /// The further scores of the row that is being emitted.
+    heads: Vec<f32>,
     constants: Constants,
     batch: EventBatch,
     /// What each row was read from, for those that turn out too late for their user.
@@ -122,16 +134,6 @@ impl Raw {
     }
 }
 
-/// A model, and where its inputs stand.
-struct Scoring {
-    model: Box<dyn Model>,
-    inputs: Vec<Slot>,
-    /// The rows of the batch that are scored.
-    rows: Vec<u32>,
-    matrix: FeatureMatrix,
-    scores: Vec<f32>,
-}
-
 impl Pipeline {
     /// Compiles the sections. `topic` is the input topic, which decision ids name. The pipeline has no model yet.
     ///
@@ -149,13 +151,14 @@ impl Pipeline {
             &mut scope,
             &mut faults,
         );
-        let score = scope.declare("score", Type::Double).unwrap_or_else(|| {
-            faults.push(Fault::new("feature", "\"score\" is what the model says; choose another name"));
-            Slot(0)
-        });
+        scoring::check(&spec.scoring, &spec.explain, &mut faults);
+        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
-        let constants =
-            Constants { topic: topic.to_owned(), fingerprint: profile.fingerprint().to_owned(), model: None };
+        let constants = Constants {
+            topic: topic.to_owned(),
+            fingerprint: profile.fingerprint().to_owned(),
+            ..Constants::default()
+        };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
         let mut label = Program::default();
         let outcome =
@@ -177,9 +180,12 @@ impl Pipeline {
             segments,
             encoder,
             model: None,
-            score,
+            scores,
             too_late: spec.time.too_late,
             spec: spec.decision.clone(),
+            scoring: spec.scoring.clone(),
+            explain: spec.explain.clone(),
+            heads: Vec::new(),
             constants,
             batch: EventBatch::new(scope.columns()),
             raw: Raw::default(),
@@ -220,17 +226,55 @@ impl Pipeline {
     /// Gives the pipeline its model.
     ///
     /// # Errors
-    /// A feature of the model that is not declared.
+    /// A feature of the model that is not declared, or what else of the sections it does not fit.
     pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
-        let info = model.info();
-        let mut faults = Vec::new();
-        let mut inputs = Vec::with_capacity(info.features.len());
-        for name in &info.features {
-            match self.profile.features().iter().find(|feature| feature.name == *name) {
-                Some(feature) => inputs.push(feature.slot),
-                None => faults.push(Fault::new("model.features", format!("no feature is named {name:?}"))),
-            }
+        let scoring = Scoring::new(model, self.profile.features(), &self.scoring, &self.explain)?;
+        let faults = self.refer_to(&scoring);
+        self.model = Some(scoring);
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Lets the pipeline take newer models from this feed, whenever [`Pipeline::renew`] is called. Without a model that
+    /// serves already nothing is taken.
+    #[must_use]
+    pub fn with_feed(mut self, feed: Box<dyn ModelFeed>) -> Self {
+        if let Some(scoring) = &mut self.model {
+            scoring.feed(feed);
         }
+        self
+    }
+
+    /// Takes the newest model that is ready; says whether there is one. To be called between two transactions: decisions
+    /// from here on name it.
+    pub fn renew(&mut self) -> bool {
+        let Some(mut scoring) = self.model.take() else { return false };
+        let is_new = scoring.renew(self.profile.features(), &self.explain);
+        if is_new {
+            let info = scoring.info();
+            tracing::info!(
+                model = info.name,
+                version = info.version,
+                "a new version of the model decides from here on"
+            );
+            let faults = self.refer_to(&scoring);
+            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+        }
+        self.model = Some(scoring);
+        is_new
+    }
+
+    /// Takes over the model of another pipeline, which declares the same features, with whatever version it has come to.
+    pub fn adopt(&mut self, other: &mut Self) {
+        let Some(scoring) = other.model.take() else { return };
+        let faults = self.refer_to(&scoring);
+        debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+        self.model = Some(scoring);
+    }
+
+    /// Has decisions name the model that scores.
+    fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
+        let info = scoring.info();
+        let mut faults = Vec::new();
         self.constants.model = Some(ModelReference {
             name: info.name.clone(),
             version: info.version.clone(),
@@ -238,13 +282,9 @@ impl Pipeline {
             runtime: info.runtime.clone(),
             provider: info.provider.clone(),
         });
+        self.constants.heads.clone_from(&info.heads);
         self.encoder = Encoder::compile(&self.spec, &self.constants, self.segments.all(), &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let matrix = FeatureMatrix::new(inputs.len());
-        self.model = Some(Scoring { model, inputs, rows: Vec::new(), matrix, scores: Vec::new() });
-        Ok(self)
+        faults
     }
 
     /// Has the time that each stage takes counted, by this clock.
@@ -256,7 +296,7 @@ impl Pipeline {
 
     /// The model that scores.
     pub fn model(&self) -> Option<&ModelInfo> {
-        self.model.as_ref().map(|scoring| scoring.model.info())
+        self.model.as_ref().map(Scoring::info)
     }
 
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
@@ -281,13 +321,22 @@ impl Pipeline {
         let appended_ms = record.timestamp_ms.or_else(|| self.batch.times.last().map(|time| time.millis()));
         self.appended_ms.resize(rows, appended_ms.unwrap_or_default());
         match decoded {
-            Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
-            Ok(_) => {}
+            Ok(Decoded { rows, bots }) => {
+                if self.too_late == TooLate::DeadLetter {
+                    self.raw.push(record, rows);
+                }
+                if partition.is_replay(record.offset) {
+                    counts.replayed += bots as u64;
+                } else {
+                    counts.events += bots as u64;
+                    counts.suppress(SuppressReason::Bot, bots as u64);
+                }
+            }
             Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                dead_letter(&self.constants.topic, record, &rejection, outbox);
+                dead_letter(&self.decoder, &self.constants.topic, record, 0, &rejection, outbox);
             }
         }
     }
@@ -322,11 +371,9 @@ impl Pipeline {
         self.profile.process(&mut self.batch, partitions);
         lap(Stage::Profile, counts);
         let rows = self.batch.len();
-        let scores = self.batch.columns.get_mut(self.score).doubles_mut();
-        scores.clear();
-        scores.resize(rows, f64::NAN);
+        self.scores.clear(&mut self.batch);
         if let Some(scoring) = &mut self.model {
-            scoring.run(&mut self.batch, self.score, self.profile.applied(), partitions);
+            scoring.run(&mut self.batch, &self.scores, self.profile.applied(), partitions);
         }
         lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.columns, rows);
@@ -355,7 +402,7 @@ impl Pipeline {
             match applied {
                 Applied::Counted => counts.decisions += 1,
                 Applied::Duplicate => counts.duplicates += 1,
-                Applied::TooLate => counts.suppressed += 1,
+                Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
                 Applied::Covered => counts.replayed += 1,
             }
             if *applied == Applied::Counted {
@@ -376,9 +423,8 @@ impl Pipeline {
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { batch, segments, encoder, profile, raw, appended_ms, .. } = self;
+        let Self { decoder, batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
-        let scores = batch.columns.get(self.score).doubles();
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
             if partitions.get(position.partition).is_none_or(|partition| partition.is_replay(position.offset)) {
@@ -394,7 +440,7 @@ impl Pipeline {
                     continue;
                 }
                 Applied::TooLate if self.too_late == TooLate::Drop => {
-                    counts.suppressed += 1;
+                    counts.suppress(SuppressReason::TooLate, 1);
                     continue;
                 }
                 Applied::TooLate => {
@@ -410,25 +456,26 @@ impl Pipeline {
                     };
                     let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
                     let rejection = Rejection { reason: RejectReason::TooLate, detail };
-                    dead_letter(&self.constants.topic, &record, &rejection, outbox);
+                    dead_letter(decoder, &self.constants.topic, &record, position.index, &rejection, outbox);
                     continue;
                 }
             }
             let entered = segments.of(&batch.columns, row);
-            let score = scores[row] as f32;
-            let score = self.model.is_some().then_some(score).filter(|score| score.is_finite());
-            let status = if self.model.is_some() && score.is_none() {
-                counts.fallbacks += 1;
+            let reason = model.as_ref().and_then(|scoring| scoring.reason(row));
+            let status = if let Some(reason) = reason {
+                counts.fallback(reason);
                 Status::Fallback
             } else if entered.clone().next().is_some() {
                 Status::Targeted
             } else {
                 Status::NoTarget
             };
+            scores.heads(batch, row, heads);
             counts.decisions += 1;
+            let score = scores.score(batch, row);
             let detail = &mut counts.detail;
             detail.times.push((batch.times[row].millis(), appended_ms[row]));
-            if let Some(score) = score {
+            if score.is_finite() {
                 detail.score(score.into());
             }
             let mut bits = 0;
@@ -442,7 +489,7 @@ impl Pipeline {
                 occurred_at: batch.times[row],
                 decided_at: now,
                 status,
-                score,
+                score: Some(score).filter(|score| score.is_finite()),
                 segments: bits,
             });
             let user = texts.get(batch.users[row]);
@@ -453,7 +500,11 @@ impl Pipeline {
                 occurred_at: batch.times[row],
                 decided_at: now,
                 status,
+                reason,
+                raw: scores.raw(batch, row),
                 score,
+                heads,
+                explanation: model.as_ref().and_then(|scoring| scoring.explanation(row)),
             };
             let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
             let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
@@ -463,50 +514,18 @@ impl Pipeline {
     }
 }
 
-impl Scoring {
-    /// Scores the rows that will be emitted, in one model run, and writes the scores into their column.
-    fn run(&mut self, batch: &mut EventBatch, score: Slot, applied: &[Applied], partitions: &Partitions) {
-        self.rows.clear();
-        for (row, applied) in applied.iter().enumerate() {
-            let position = batch.positions[row];
-            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
-            if *applied == Applied::Counted && emitted {
-                self.rows.push(row as u32);
-            }
-        }
-        if self.rows.is_empty() {
-            return;
-        }
-        fill(&mut self.matrix, batch, &self.inputs, &self.rows);
-        if let Err(error) = self.model.score(&self.matrix, &mut self.scores) {
-            tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
-            return;
-        }
-        let scores = batch.columns.get_mut(score).doubles_mut();
-        for (row, value) in self.rows.iter().zip(&self.scores) {
-            scores[*row as usize] = (*value).into();
-        }
-    }
-}
-
-/// Makes a matrix of some rows of a batch.
-fn fill(matrix: &mut FeatureMatrix, batch: &EventBatch, inputs: &[Slot], rows: &[u32]) {
-    let width = inputs.len();
-    let values = matrix.reset(rows.len());
-    for (column, slot) in inputs.iter().enumerate() {
-        let input = batch.columns.get(*slot).doubles();
-        for (row, value) in rows.iter().zip(values[column..].iter_mut().step_by(width)) {
-            // A float that only a double holds is no value for a model: ±inf would reach it otherwise.
-            let narrow = input[*row as usize] as f32;
-            *value = if narrow.is_finite() { narrow } else { f32::NAN };
-        }
-    }
-}
-
-/// Sets a record aside with the reason, its position and its payload.
-fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: &mut Outbox) {
-    let mut numbers = [itoa::Buffer::new(); 3];
-    let [partition, offset, timestamp] = &mut numbers;
+/// Sets a record aside with the reason, its position and its payload; of several events in it, `index` is the one meant.
+fn dead_letter(
+    decoder: &Decoder,
+    topic: &str,
+    record: &Record<'_>,
+    index: u32,
+    rejection: &Rejection,
+    outbox: &mut Outbox,
+) {
+    let mut numbers = [itoa::Buffer::new(); 4];
+    let [partition, offset, timestamp, event] = &mut numbers;
+    let event = if index > 0 { event.format(index) } else { "" };
     let partition = partition.format(record.partition);
     let offset = offset.format(record.offset);
     let timestamp = record.timestamp_ms.map_or("", |millis| timestamp.format(millis));
@@ -517,8 +536,11 @@ fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: 
         ("partition", partition.as_bytes()),
         ("offset", offset.as_bytes()),
         ("timestamp_ms", timestamp.as_bytes()),
+        ("index", event.as_bytes()),
         ("traceparent", record.traceparent.unwrap_or_default().as_bytes()),
     ];
-    let payload = record.payload.map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
-    outbox.push(Target::DeadLetters, record.key, &headers, payload);
+    let redacted = |bytes| decoder.redacted(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned);
+    let (key, payload) = (record.key.map(redacted), record.payload.map(redacted));
+    let payload = payload.as_deref().map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
+    outbox.push(Target::DeadLetters, key.as_deref(), &headers, payload);
 }

@@ -1,11 +1,33 @@
 //! The account of a worker: what came in, and what became of it.
 
 use super::{Detail, Health, Snapshot, View};
-use crate::event::RejectReason;
+use crate::{event::RejectReason, inference::FallbackReason};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
+
+/// Why an event gets no decision by declaration: the closed set that metrics use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SuppressReason {
+    /// Further behind its user's newest event than `time.allowed_lateness`, where `time.too_late` is `drop`.
+    TooLate,
+    /// A bot's, where `input.bots` is `exclude`.
+    Bot,
+}
+
+impl SuppressReason {
+    /// All reasons.
+    pub const ALL: [Self; 2] = [Self::TooLate, Self::Bot];
+
+    /// The reason as metric labels have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLate => "too_late",
+            Self::Bot => "bot",
+        }
+    }
+}
 
 /// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,10 +38,12 @@ pub struct Counts {
     pub decisions: u64,
     /// Of these, decisions without a usable score.
     pub fallbacks: u64,
+    /// The same by reason, in the order of [`FallbackReason::ALL`].
+    pub fallback_reasons: [u64; 3],
     /// Events that came before.
     pub duplicates: u64,
-    /// Events that get no decision by declaration: later than allowed where those are dropped.
-    pub suppressed: u64,
+    /// Events that get no decision by declaration, by reason.
+    pub suppressed: Vec<(SuppressReason, u64)>,
     /// Records set aside, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events that were read again to rebuild profiles, with nothing written; in no other count.
@@ -31,10 +55,23 @@ pub struct Counts {
 impl Counts {
     /// Counts one more dead letter.
     pub fn dead_letter(&mut self, reason: RejectReason) {
-        match self.dead_letters.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.dead_letters.push((reason, 1)),
-        }
+        add(&mut self.dead_letters, reason, 1);
+    }
+
+    /// Counts events that get no decision for this reason.
+    pub fn suppress(&mut self, reason: SuppressReason, count: u64) {
+        add(&mut self.suppressed, reason, count);
+    }
+
+    /// All events that get no decision by declaration.
+    pub fn suppressed_total(&self) -> u64 {
+        self.suppressed.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Counts one more decision without a usable score.
+    pub fn fallback(&mut self, reason: FallbackReason) {
+        self.fallbacks += 1;
+        self.fallback_reasons[reason as usize] += 1;
     }
 
     /// All dead letters.
@@ -52,24 +89,37 @@ impl Counts {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
+        for (sum, count) in self.fallback_reasons.iter_mut().zip(other.fallback_reasons) {
+            *sum += count;
+        }
         self.duplicates += other.duplicates;
-        self.suppressed += other.suppressed;
         self.replayed += other.replayed;
+        for (reason, count) in &other.suppressed {
+            add(&mut self.suppressed, *reason, *count);
+        }
         for (reason, count) in &other.dead_letters {
-            match self.dead_letters.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, sum)) => *sum += count,
-                None => self.dead_letters.push((*reason, *count)),
-            }
+            add(&mut self.dead_letters, *reason, *count);
         }
     }
 
     /// Empties the account and keeps its memory.
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
+        let mut suppressed = std::mem::take(&mut self.suppressed);
         dead_letters.clear();
+        suppressed.clear();
         let mut detail = std::mem::take(&mut self.detail);
         detail.clear();
-        *self = Self { dead_letters, detail, ..Self::default() };
+        *self = Self { suppressed, dead_letters, detail, ..Self::default() };
+    }
+}
+
+/// Adds to the count of a reason. A reason that does not occur is not in the list, and nothing is added for a zero.
+fn add<R: Copy + PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, count: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, sum)) => *sum += count,
+        None if count > 0 => counts.push((reason, count)),
+        None => {}
     }
 }
 

@@ -213,8 +213,7 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes a worker that holds no partition yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
-        progress.view().describe(pipeline.segments().all().iter().map(|it| it.id.as_str()), pipeline.model());
-        Self {
+        let it = Self {
             settings,
             source,
             sink,
@@ -236,10 +235,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             pipelines: None,
             report: ClientReport::default(),
             show_at: Duration::ZERO,
-        }
+        };
+        it.describe();
+        it
     }
 
-    /// Has the worker take each pipeline that comes this way, in place of the one it has. It declares the same features.
+    /// Shows which segments there are and which model scores.
+    fn describe(&self) {
+        let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, self.pipeline.model());
+    }
+
+    /// Has the worker take each pipeline that comes this way, in place of the one it has, whose model it keeps. It declares
+    /// the same features.
     #[must_use]
     pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
         self.pipelines = Some(pipelines);
@@ -253,11 +261,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         self.land()?;
-        if let Some(pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+        if let Some(mut pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+            pipeline.adopt(&mut self.pipeline);
             self.pipeline = pipeline;
-            let segments = self.pipeline.segments().all();
-            self.progress.view().describe(segments.iter().map(|it| it.id.as_str()), self.pipeline.model());
-            self.tell("reloaded", format!("{} segments", segments.len()));
+            self.describe();
+            self.tell("reloaded", format!("{} segments", self.pipeline.segments().all().len()));
         }
         Ok(())
     }
@@ -295,6 +303,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
         self.swap()?;
+        if self.opened_at.is_none() && self.pipeline.renew() {
+            self.describe();
+        }
         let wait = match self.opened_at {
             None => IDLE_WAIT,
             Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),

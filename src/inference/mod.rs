@@ -2,17 +2,28 @@
 //!
 //! Owns: the matrix that a model is given ([`FeatureMatrix`]), what a model is to the rest of the program ([`Model`],
 //! [`ModelInfo`]), and ONNX Runtime behind it ([`Runtime`], [`OnnxModel`]). Guarantees: a model that loads fits its
-//! features — one float input as wide as there are features, one float output with a score a row, and the fingerprint
-//! that it was trained on, unless the configuration names the features itself. Limits: the CPU is the only execution
-//! provider of this build; a model's file is held in memory, so that each worker's copy comes from the same bytes.
+//! features — inputs as wide as there are features for them, an output with a score a row for each score, and the
+//! fingerprint that it was trained on, unless the configuration names the features itself; the execution provider that was
+//! asked for is the one that runs. Limits: a model's file is held in memory, so that each worker's copy comes from the same
+//! bytes.
 //! Left out: what a feature means, and what a score does to a user.
 
+mod calibration;
+mod explain;
+mod fallback;
+mod folder;
 mod matrix;
 mod model;
 mod onnx;
 mod spec;
+mod watch;
 
+pub use calibration::Calibration;
+pub use explain::{EXACT_GROUPS_MAX, ExplainSpec, Explainer, Explanation, Group};
+pub use fallback::{Fallback, FallbackReason, LastScores, ScoringSpec};
+pub use folder::{FolderError, Golden, Manifest, ModelFolder};
 pub use matrix::FeatureMatrix;
-pub use model::{Model, ModelError, ModelInfo, metadata};
+pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
-pub use spec::ModelSpec;
+pub use spec::{GpuSpec, ModelSpec, Precision};
+pub use watch::{Handed, Look, Refusal, Watch, vet};

@@ -3,8 +3,8 @@
 //! Owns the trait, what is told of a model in every decision, and the ways in which one can be refused. It knows no
 //! runtime: `onnx` and the test kit's fake both stand behind it.
 
-use super::FeatureMatrix;
-use std::path::PathBuf;
+use super::{Calibration, FeatureMatrix};
+use std::{path::PathBuf, time::Duration};
 
 /// The keys of a model file's metadata, as `aimpoint train` writes them and loading reads them.
 pub mod metadata {
@@ -12,14 +12,18 @@ pub mod metadata {
     pub const NAME: &str = "aimpoint.name";
     /// The model's version.
     pub const VERSION: &str = "aimpoint.version";
-    /// The features in the input's order: a JSON array of their names.
+    /// The features in the input's order: a JSON array of their names, or an object of such arrays by input.
     pub const FEATURES: &str = "aimpoint.features";
     /// The fingerprint of the feature declarations whose values the model was trained on.
     pub const FINGERPRINT: &str = "aimpoint.fingerprint";
+    /// What turns the scores into probabilities: a calibration in JSON.
+    pub const CALIBRATION: &str = "aimpoint.calibration";
+    /// The row that explanations start from, the mean of the training rows: a JSON array of numbers, null where missing.
+    pub const BASELINE: &str = "aimpoint.baseline";
 }
 
 /// What a decision tells of the model that scored it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// Its name.
     pub name: String,
@@ -35,8 +39,19 @@ pub struct ModelInfo {
     pub features: Vec<String>,
     /// The fingerprint that its file carries.
     pub fingerprint: Option<String>,
-    /// The output that the scores are read from.
-    pub output: String,
+    /// The names of its further scores, in the order in which they follow the main one.
+    pub heads: Vec<String>,
+    /// What turns the main score into a probability; none where it is one already.
+    pub calibration: Option<Calibration>,
+    /// The row that explanations start from.
+    pub baseline: Option<Vec<f32>>,
+}
+
+impl ModelInfo {
+    /// How many scores a row gets: the main one and those of the heads.
+    pub fn scores(&self) -> usize {
+        1 + self.heads.len()
+    }
 }
 
 /// Something that scores rows. A worker owns its model, so scoring takes `&mut self` and needs no lock.
@@ -45,11 +60,18 @@ pub trait Model: Send {
     fn info(&self) -> &ModelInfo;
 
     /// Scores every row of `matrix`, whose width is the number of [`ModelInfo::features`]: replaces the content of
-    /// `scores` by one score a row. A score may be NaN. Allocates nothing per row once `scores` has grown.
+    /// `scores` by the main score of each row, then the first head's of each row, and so on. A score may be NaN.
+    /// Allocates nothing per row once `scores` has grown.
     ///
     /// # Errors
     /// The run failed; `scores` is then empty.
     fn score(&mut self, matrix: &FeatureMatrix, scores: &mut Vec<f32>) -> Result<(), ModelError>;
+}
+
+/// Where a pipeline gets a newer model from. It is asked between two transactions.
+pub trait ModelFeed: Send {
+    /// The newest model that is ready and that was not taken yet. Does not wait.
+    fn take(&mut self) -> Option<Box<dyn Model>>;
 }
 
 /// Why a model was refused, or could not score.
@@ -71,10 +93,10 @@ pub enum ModelError {
         /// The runtime's words.
         reason: String,
     },
-    /// The input is not one float matrix.
+    /// An input is no matrix of numbers.
     #[error(
-        "load model {}: expected one float32 input of shape [rows, {width}], found {found}; export the model with a \
-         dynamic first dimension",
+        "load model {}: expected a float32, float64, int64 or int32 input of shape [rows, {width}], found {found}; encode \
+         texts as numbers before the model, or inside the expressions of its features",
         path.display()
     )]
     Input {
@@ -83,6 +105,47 @@ pub enum ModelError {
         /// How many features there are.
         width: usize,
         /// The inputs that the model has.
+        found: String,
+    },
+    /// An input takes so many rows and no other number.
+    #[error(
+        "load model {}: expected input {input:?} to take any number of rows, found a batch of {batch}; export it with a \
+         dynamic first dimension: dynamic_axes={{\"{input}\": {{0: \"rows\"}}}} in PyTorch, [None, …] as the input's shape in \
+         skl2onnx, onnxmltools and tf2onnx",
+        path.display()
+    )]
+    FixedBatch {
+        /// The file.
+        path: PathBuf,
+        /// The input.
+        input: String,
+        /// The rows that it takes.
+        batch: i64,
+    },
+    /// There are several inputs, and nothing says which feature goes where.
+    #[error(
+        "load model {}: it has {count} inputs ({found}), and nothing says which features go into which; name them, for \
+         instance inputs = {{ numeric = [\"views_5m\"], category = [\"plan\"] }} under [model]",
+        path.display()
+    )]
+    Inputs {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// The inputs.
+        found: String,
+    },
+    /// The inputs are not those that features are named for.
+    #[error("load model {}: expected the inputs {named}, which are named by {by}, found {found}", path.display())]
+    InputNames {
+        /// The file.
+        path: PathBuf,
+        /// The inputs that are named.
+        named: String,
+        /// Who names them.
+        by: &'static str,
+        /// The inputs that there are.
         found: String,
     },
     /// The input is wider or narrower than the features are many.
@@ -103,8 +166,8 @@ pub enum ModelError {
     },
     /// There is no output with a score a row.
     #[error(
-        "load model {}: expected a float32 output{wanted} of shape [rows], [rows, 1] or [rows, 2], found {found}; \
-         name another under model.output, and export classifiers without ZipMap",
+        "load model {}: expected a float32 or float64 output{wanted} of shape [rows], [rows, 1] or [rows, 2], found \
+         {found}; name another under model.output",
         path.display()
     )]
     Output {
@@ -114,6 +177,19 @@ pub enum ModelError {
         wanted: String,
         /// The outputs that the model has.
         found: String,
+    },
+    /// The scores come as a sequence of maps.
+    #[error(
+        "load model {}: expected output {output:?} to be a tensor, found a sequence of maps (ZipMap), which costs an \
+         allocation a row; export the classifier without it: options={{\"zipmap\": False}} in skl2onnx, zipmap=False in \
+         onnxmltools",
+        path.display()
+    )]
+    ZipMap {
+        /// The file.
+        path: PathBuf,
+        /// The output.
+        output: String,
     },
     /// The metadata is not as [`metadata`] says.
     #[error("load model {}: expected metadata {key:?} to be {expected}, found {found:?}", path.display())]
@@ -126,6 +202,14 @@ pub enum ModelError {
         expected: &'static str,
         /// What it holds.
         found: String,
+    },
+    /// The calibration can mean nothing.
+    #[error("load model {}: calibration: {reason}", path.display())]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The model was trained on other features than are declared.
     #[error(
@@ -142,12 +226,25 @@ pub enum ModelError {
         declared: String,
     },
     /// No execution provider that was asked for is there.
-    #[error("model.providers: {reason}; this build has: {available}")]
+    #[error("model.providers: {reason}; this ONNX Runtime was built with: {available}")]
     Provider {
-        /// What was asked for.
+        /// What was asked for, and why it is not used.
         reason: String,
         /// What there is.
-        available: &'static str,
+        available: String,
+    },
+    /// A run took too long.
+    #[error(
+        "score {rows} rows with model {model}: not done within {}; raise model.deadline or use a smaller model",
+        humantime::format_duration(*limit)
+    )]
+    Late {
+        /// The model's name.
+        model: String,
+        /// How many rows were to be scored.
+        rows: usize,
+        /// The time it had.
+        limit: Duration,
     },
     /// A run failed.
     #[error("score {rows} rows with model {model}: {reason}")]

@@ -1,272 +1,60 @@
-//! ONNX Runtime: finding it, loading a model with it, running the model.
+//! ONNX Runtime: loading a model with it, running the model.
 //!
-//! Owns the one environment of the process, and is the only file that names `ort`. Guarantees: the library is looked
-//! for in known places which an error lists; a model is checked against its features by its declared shapes and by a
-//! run on three rows before it is handed out, so that a wrong one is refused at start and not by its first batch.
-//! Limits: ONNX Runtime 1.21 or newer; one library a process; one thread a session, since the workers are the threads.
-//! ONNX Runtime's telemetry is off, and its log goes to `tracing` under the target `onnxruntime`.
+//! Owns the sessions, and with the files below it is the only place that names `ort`. Guarantees: a model is checked against
+//! its features by its declared shapes and by a run on three rows before it is handed out, so that a wrong one is refused at
+//! start and not by its first batch; the copies of a model share its weights. Limits: ONNX Runtime 1.21 or newer; one library
+//! a process; one thread a session, since the workers are the threads. ONNX Runtime's telemetry is off, and its log goes to
+//! `tracing` under the target `onnxruntime`.
+
+mod contract;
+mod deadline;
+mod provider;
+mod runtime;
+
+pub use runtime::{Runtime, RuntimeError};
 
 use super::{
-    FeatureMatrix, ModelSpec,
+    Calibration, FeatureMatrix, ModelSpec,
     model::{Model, ModelError, ModelInfo, metadata},
 };
+use contract::{Input, Named};
+use deadline::Deadline;
 use ort::{
-    LoadDynamicError,
-    environment::Environment,
     logging::LogLevel,
-    session::{HasSelectedOutputs, OutputSelector, RunOptions, Session},
-    value::{Outlet, TensorElementType, TensorRef, ValueType},
+    session::{Session, SessionInputValue, SessionInputs, builder::PrepackedWeights},
+    value::DynValue,
 };
+use provider::Provider;
 use sha2::{Digest, Sha256};
-use std::{
-    env,
-    fmt::Write,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs, io, path::Path, sync::Arc};
 
-/// The variable that names the library, as ONNX Runtime's bindings have it.
-const VARIABLE: &str = "ORT_DYLIB_PATH";
-/// The folder that `deploy/onnxruntime/fetch` fills.
-const FOLDER: &str = ".onnxruntime";
-/// The execution providers of this build.
-const PROVIDERS: &str = "cpu";
-
-/// The environment of this process. ONNX Runtime allows one, and the library stays loaded once it is.
-static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
-
-/// ONNX Runtime, loaded. Clones share the process's one environment.
-#[derive(Clone, Debug)]
-pub struct Runtime {
-    environment: Environment,
-    version: String,
-    library: PathBuf,
-}
-
-/// Why ONNX Runtime is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
-    /// It lies in none of the places.
-    #[error(
-        "find ONNX Runtime: expected the library at one of: {}; run make onnxruntime or set ORT_DYLIB_PATH ({reason})",
-        list(places)
-    )]
-    NotFound {
-        /// Where it was looked for.
-        places: Vec<PathBuf>,
-        /// What the system's loader says.
-        reason: String,
-    },
-    /// A file is there, and is not ONNX Runtime for this machine.
-    #[error(
-        "load ONNX Runtime from {}: expected its library for this machine, found: {reason}; run make onnxruntime or set \
-         ORT_DYLIB_PATH",
-        path.display()
-    )]
-    Unloadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The library is older than this program's API.
-    #[error(
-        "load ONNX Runtime from {}: expected version 1.{least} or newer, found {version}; run make onnxruntime or set \
-         ORT_DYLIB_PATH to a newer one",
-        path.display()
-    )]
-    TooOld {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-        /// The oldest minor version that will do.
-        least: u32,
-    },
-    /// Another library is loaded already, and a process holds one.
-    #[error(
-        "load ONNX Runtime from {}: this process has loaded {} already; start another process",
-        path.display(),
-        loaded.display()
-    )]
-    Another {
-        /// The file that was asked for.
-        path: PathBuf,
-        /// The file that is loaded.
-        loaded: PathBuf,
-    },
-    /// The library is loaded and does not start.
-    #[error("start ONNX Runtime from {}: {reason}", path.display())]
-    Start {
-        /// The file.
-        path: PathBuf,
-        /// Its words.
-        reason: String,
-    },
-}
-
-fn list(places: &[PathBuf]) -> String {
-    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-impl Runtime {
-    /// Loads ONNX Runtime, or returns what this process has loaded before: from `path` where given, else from
-    /// `ORT_DYLIB_PATH`, else from the first of the other [`Runtime::places`] where it lies.
-    ///
-    /// # Errors
-    /// No library is there, or none that this program can use.
-    pub fn load(path: Option<&Path>) -> Result<Self, RuntimeError> {
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = &*loaded {
-            return match path.map(library_of) {
-                Some(path) if path != runtime.library => {
-                    Err(RuntimeError::Another { path, loaded: runtime.library.clone() })
-                }
-                _ => Ok(runtime.clone()),
-            };
-        }
-        let runtime = match path.map(Path::to_path_buf).or_else(named) {
-            Some(path) => Self::open(&library_of(&path))?,
-            None => match folders(env::current_dir().ok(), env::current_exe().ok()).find(|place| place.exists()) {
-                Some(place) => Self::open(&library_of(&place))?,
-                None => Self::open_by_name()?,
-            },
-        };
-        *loaded = Some(runtime.clone());
-        Ok(runtime)
-    }
-
-    /// Where the library is looked for when no path is given, in this order; the last one is left to the system's
-    /// loader.
-    pub fn places() -> Vec<PathBuf> {
-        let folders = folders(env::current_dir().ok(), env::current_exe().ok());
-        named().into_iter().chain(folders).chain([PathBuf::from(file_name())]).collect()
-    }
-
-    /// The library's version, such as `1.22.1`.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The library's file.
-    pub fn library(&self) -> &Path {
-        &self.library
-    }
-
-    /// Opens the library that the system's loader finds.
-    fn open_by_name() -> Result<Self, RuntimeError> {
-        Self::open(Path::new(&file_name())).map_err(|error| match error {
-            RuntimeError::Unloadable { reason, .. } => RuntimeError::NotFound { places: Self::places(), reason },
-            error => error,
-        })
-    }
-
-    fn open(path: &Path) -> Result<Self, RuntimeError> {
-        let builder = ort::init_from(path).map_err(|error| match error {
-            LoadDynamicError::BadVersion { version_str, path } => {
-                RuntimeError::TooOld { path, version: version_str, least: ort::MINOR_VERSION }
-            }
-            LoadDynamicError::Dlopen { error, path } => {
-                // The loader's own words stand in the source; the error itself says no more than `dlopen failed`.
-                let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                RuntimeError::Unloadable { path, reason }
-            }
-            error => RuntimeError::Unloadable { path: path.to_path_buf(), reason: error.to_string() },
-        })?;
-        let start = |error: ort::Error| RuntimeError::Start { path: path.to_path_buf(), reason: error.to_string() };
-        let environment = builder
-            .with_name("aimpoint")
-            .with_telemetry(false)
-            .with_logger(Arc::new(|level, category, _, _, message| log(level, category, message)))
-            .build()
-            .map_err(start)?;
-        environment.set_log_level(LogLevel::Warning);
-        let library = if path.is_absolute() { path.to_path_buf() } else { mapped().unwrap_or_else(|| path.into()) };
-        let version = version_of(&library).unwrap_or_else(|| format!("1.{} or newer", ort::MINOR_VERSION));
-        tracing::debug!(library = %library.display(), version, "loaded ONNX Runtime");
-        Ok(Self { environment, version, library })
-    }
-}
-
-/// ONNX Runtime's errors come back to the caller, who reports them: what it logs besides is detail.
-fn log(level: LogLevel, category: &str, message: &str) {
-    match level {
-        LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, "{message}"),
-        LogLevel::Error | LogLevel::Warning => tracing::debug!(target: "onnxruntime", category, "{message}"),
-        LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", category, "{message}"),
-    }
-}
-
-/// The library's file name on this system.
-fn file_name() -> String {
-    format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)
-}
-
-/// The path in the environment.
-fn named() -> Option<PathBuf> {
-    env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// `.onnxruntime` beside the working directory and up its parents, then beside the executable's ancestors.
-fn folders(directory: Option<PathBuf>, executable: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
-    let executable = executable.and_then(|file| file.parent().map(Path::to_path_buf));
-    let mut places: Vec<PathBuf> = Vec::new();
-    for start in [directory, executable].into_iter().flatten() {
-        for folder in start.ancestors() {
-            let place = folder.join(FOLDER).join(file_name());
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-    }
-    places.into_iter()
-}
-
-/// The library that a path means: itself, or the one in that folder; absolute and without links where it exists.
-fn library_of(path: &Path) -> PathBuf {
-    let path = if path.is_dir() { path.join(file_name()) } else { path.to_path_buf() };
-    fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).unwrap_or(path)
-}
-
-/// The library that the system's loader chose: the file of that name among this process's mappings (Linux alone).
-fn mapped() -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let path =
-        maps.lines().find_map(|line| line.find('/').map(|at| &line[at..]).filter(|it| it.contains("onnxruntime.")))?;
-    Some(library_of(Path::new(path)))
-}
-
-/// The library's version. Its API tells it through a C pointer alone, so it is read from the name of its symbols'
-/// version (`VERS_1.22.1`), then from the file's name.
-fn version_of(library: &Path) -> Option<String> {
-    const TAG: &[u8] = b"VERS_";
-    let number = |text: &[u8]| {
-        let end = text.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(text.len());
-        let text = std::str::from_utf8(&text[..end]).ok()?.trim_end_matches('.');
-        (text.split('.').count() == 3).then(|| text.to_owned())
-    };
-    let bytes = fs::read(library).unwrap_or_default();
-    let tagged = bytes.windows(TAG.len()).enumerate().filter(|(_, window)| *window == TAG);
-    tagged.map(|(at, _)| &bytes[at + TAG.len()..]).find_map(number).or_else(|| {
-        let name = library.file_name()?.to_str()?;
-        name.split_once(".so.").and_then(|(_, version)| number(version.as_bytes()))
-    })
+/// What the copies of a model have in common.
+struct Shared {
+    runtime: Runtime,
+    spec: ModelSpec,
+    bytes: Vec<u8>,
+    provider: Provider,
+    /// The weights in the layout that the CPU's kernels want, once for all sessions.
+    weights: PrepackedWeights,
+    /// The outputs that the scores are read from, the main one first.
+    outputs: Vec<String>,
 }
 
 /// An ONNX model in a session of its own.
 pub struct OnnxModel {
-    runtime: Runtime,
-    path: PathBuf,
-    bytes: Arc<[u8]>,
+    shared: Arc<Shared>,
     info: ModelInfo,
     session: Session,
-    options: RunOptions<HasSelectedOutputs>,
+    inputs: Vec<Input>,
+    deadline: Deadline,
 }
 
 impl std::fmt::Debug for OnnxModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OnnxModel").field("path", &self.path).field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("OnnxModel")
+            .field("path", &self.shared.spec.path)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -283,60 +71,99 @@ impl OnnxModel {
         fingerprint: &str,
     ) -> Result<Self, ModelError> {
         let path = spec.path.as_path();
-        let provider = choose(&spec.providers)?;
-        let bytes: Arc<[u8]> =
-            fs::read(path).map_err(|source: io::Error| ModelError::Read { path: path.to_path_buf(), source })?.into();
-        let session = open(runtime, &bytes).map_err(|error| refuse(path, &error))?;
+        let bytes =
+            fs::read(path).map_err(|source: io::Error| ModelError::Read { path: path.to_path_buf(), source })?;
+        Self::from_bytes(runtime, spec, bytes, declared, fingerprint)
+    }
+
+    /// As [`OnnxModel::load`], from the content of the file, which has been read already.
+    ///
+    /// # Errors
+    /// The content cannot be run, or does not fit the features.
+    pub fn from_bytes(
+        runtime: &Runtime,
+        spec: &ModelSpec,
+        bytes: Vec<u8>,
+        declared: &[String],
+        fingerprint: &str,
+    ) -> Result<Self, ModelError> {
+        let path = spec.path.as_path();
+        let weights = PrepackedWeights::new();
+        let (session, provider) = first_that_works(runtime, spec, &bytes, &weights)?;
         let custom = {
             let found = session.metadata().map_err(|error| refuse(path, &error))?;
             Custom::read(|key| found.custom(key), path)?
         };
-        let (features, by) = match (&spec.features, custom.features) {
-            (Some(features), _) => (features.clone(), "model.features"),
-            (None, Some(features)) => (features, "its metadata"),
-            (None, None) => (declared.to_vec(), "the declared features"),
+        let is_vouched_for = spec.features.is_some() || !spec.inputs.is_empty();
+        let (named, by) = if !spec.inputs.is_empty() {
+            (Named::ByInput(spec.inputs.clone()), "model.inputs")
+        } else if let Some(features) = &spec.features {
+            (Named::InOrder(features.clone()), "model.features")
+        } else if let Some(features) = custom.features {
+            (features, "its metadata")
+        } else {
+            (Named::InOrder(declared.to_vec()), "the declared features")
         };
-        if let (None, Some(model)) = (&spec.features, &custom.fingerprint)
+        if let (false, Some(model)) = (is_vouched_for, &custom.fingerprint)
             && model != fingerprint
         {
             let (model, declared) = (model.clone(), fingerprint.to_owned());
             return Err(ModelError::Fingerprint { path: path.to_path_buf(), model, declared });
         }
-        check_input(path, session.inputs(), features.len(), by)?;
-        let output = choose_output(path, session.outputs(), spec.output.as_deref())?;
+        let (inputs, features) = contract::lay_out(path, session.inputs(), &named, by)?;
+        let outputs = contract::choose_outputs(path, session.outputs(), spec)?;
+        let calibration = spec.calibration.clone().or(custom.calibration);
+        if let Some(reason) = calibration.as_ref().and_then(Calibration::fault) {
+            return Err(ModelError::Calibration { path: path.to_path_buf(), reason });
+        }
+        if let Some(baseline) = &custom.baseline
+            && baseline.len() != features.len()
+        {
+            let expected = "a JSON array with a number for each feature";
+            let found = format!("{} numbers for {} features", baseline.len(), features.len());
+            return Err(ModelError::Metadata { path: path.to_path_buf(), key: metadata::BASELINE, expected, found });
+        }
         let sha256 = format!("{:x}", Sha256::digest(&bytes));
         let stem = || path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
         let info = ModelInfo {
             name: spec.name.clone().or(custom.name).unwrap_or_else(stem),
             version: spec.version.clone().or(custom.version).unwrap_or_else(|| sha256[..12].to_owned()),
             sha256,
-            runtime: format!("onnxruntime {}", runtime.version),
-            provider: provider.to_owned(),
+            runtime: format!("onnxruntime {}", runtime.version()),
+            provider: provider.name().to_owned(),
             features,
             fingerprint: custom.fingerprint,
-            output,
+            heads: spec.heads.keys().cloned().collect(),
+            calibration,
+            baseline: custom.baseline,
         };
-        let options = select(&info.output).map_err(|error| refuse(path, &error))?;
-        let mut model = Self { runtime: runtime.clone(), path: path.to_path_buf(), bytes, info, session, options };
+        let (runtime, spec) = (runtime.clone(), spec.clone());
+        let shared = Arc::new(Shared { runtime, spec, bytes, provider, weights, outputs });
+        let mut model = Self::assemble(shared, info, session, inputs)?;
         model.probe()?;
         Ok(model)
     }
 
-    /// The same model in another session, for another worker: from the same bytes, whatever the file holds by now.
+    /// The same model in another session, for another worker: from the same bytes, whatever the file holds by now, and
+    /// with the same weights in memory.
     ///
     /// # Errors
     /// The runtime has no room for another session.
     pub fn twin(&self) -> Result<Self, ModelError> {
-        let session = open(&self.runtime, &self.bytes).map_err(|error| refuse(&self.path, &error))?;
-        let options = select(&self.info.output).map_err(|error| refuse(&self.path, &error))?;
-        Ok(Self {
-            runtime: self.runtime.clone(),
-            path: self.path.clone(),
-            bytes: Arc::clone(&self.bytes),
-            info: self.info.clone(),
-            session,
-            options,
-        })
+        let Shared { runtime, spec, bytes, provider, weights, .. } = &*self.shared;
+        let session = open(runtime, spec, *provider, bytes, weights).map_err(|error| refuse(&spec.path, &error))?;
+        let inputs = self.inputs.iter().map(Input::twin).collect();
+        Self::assemble(Arc::clone(&self.shared), self.info.clone(), session, inputs)
+    }
+
+    fn assemble(
+        shared: Arc<Shared>,
+        info: ModelInfo,
+        session: Session,
+        inputs: Vec<Input>,
+    ) -> Result<Self, ModelError> {
+        let deadline = Deadline::new(shared.spec.deadline).map_err(|error| refuse(&shared.spec.path, &error))?;
+        Ok(Self { shared, info, session, inputs, deadline })
     }
 
     /// Runs three rows, which tells what shapes the file leaves open and grows the session's buffers. Three, so that a
@@ -359,45 +186,90 @@ impl Model for OnnxModel {
         if rows == 0 {
             return Ok(());
         }
-        let model = &self.info.name;
-        let failed = |error: ort::Error| ModelError::Run { model: model.clone(), rows, reason: error.to_string() };
-        let input = TensorRef::from_array_view(([rows, matrix.width()], matrix.values())).map_err(failed)?;
-        let outputs = self.session.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
-        let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-        match **shape {
-            [n] | [n, 1] if n == rows as i64 => scores.extend_from_slice(values),
-            // A classifier's two columns: the second one is the probability of the positive class.
-            [n, 2] if n == rows as i64 => scores.extend(values.iter().skip(1).step_by(2)),
-            _ => return Err(ModelError::Scores { model: model.clone(), rows, found: format!("{shape:?}") }),
+        let Self { shared, info, session, inputs, deadline } = self;
+        let failed = |error: ort::Error| ModelError::Run { model: info.name.clone(), rows, reason: error.to_string() };
+        for input in inputs.iter_mut() {
+            input.fill(matrix);
         }
-        Ok(())
+        let tensors: Vec<SessionInputValue> =
+            inputs.iter().map(|input| input.tensor(matrix)).collect::<Result<_, _>>().map_err(failed)?;
+        let (outcome, is_in_time) = deadline.guard(|options| {
+            let tensors: SessionInputs<'_, '_> = SessionInputs::from(&tensors[..]);
+            let outputs = session.run_with_options(tensors, options).map_err(failed)?;
+            shared.outputs.iter().try_for_each(|name| append(&info.name, &outputs[name.as_str()], rows, scores))
+        });
+        if !is_in_time {
+            scores.clear();
+            return Err(ModelError::Late { model: info.name.clone(), rows, limit: deadline.limit() });
+        }
+        outcome.inspect_err(|_| scores.clear())
     }
+}
+
+/// Appends the score of each row.
+fn append(model: &str, output: &DynValue, rows: usize, scores: &mut Vec<f32>) -> Result<(), ModelError> {
+    if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
+        return append_values(model, shape, values, rows, scores);
+    }
+    let failed = |error: ort::Error| ModelError::Run { model: model.to_owned(), rows, reason: error.to_string() };
+    let (shape, values) = output.try_extract_tensor::<f64>().map_err(failed)?;
+    let narrow: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    append_values(model, shape, &narrow, rows, scores)
+}
+
+fn append_values(
+    model: &str,
+    shape: &[i64],
+    values: &[f32],
+    rows: usize,
+    scores: &mut Vec<f32>,
+) -> Result<(), ModelError> {
+    match *shape {
+        [n] | [n, 1] if n == rows as i64 => scores.extend_from_slice(values),
+        // A classifier's two columns: the second one is the probability of the positive class.
+        [n, 2] if n == rows as i64 => scores.extend(values.iter().skip(1).step_by(2)),
+        _ => return Err(ModelError::Scores { model: model.to_owned(), rows, found: format!("{shape:?}") }),
+    }
+    Ok(())
 }
 
 /// The file's own account of itself.
 struct Custom {
     name: Option<String>,
     version: Option<String>,
-    features: Option<Vec<String>>,
+    features: Option<Named>,
     fingerprint: Option<String>,
+    calibration: Option<Calibration>,
+    baseline: Option<Vec<f32>>,
 }
 
 impl Custom {
     fn read(get: impl Fn(&str) -> Option<String>, path: &Path) -> Result<Self, ModelError> {
-        let features = match get(metadata::FEATURES) {
-            None => None,
-            Some(text) => Some(serde_json::from_str(&text).map_err(|_| ModelError::Metadata {
-                path: path.to_path_buf(),
-                key: metadata::FEATURES,
-                expected: "a JSON array of feature names",
-                found: text,
-            })?),
+        let wrong = |key: &'static str, expected: &'static str, found: &str| ModelError::Metadata {
+            path: path.to_path_buf(),
+            key,
+            expected,
+            found: found.to_owned(),
         };
+        let features = get(metadata::FEATURES).map(|text| contract::named_by(&text, path)).transpose()?;
+        let calibration = get(metadata::CALIBRATION).map(|text| {
+            let expected =
+                "{\"method\": \"platt\", \"slope\": …, \"offset\": …} or {\"method\": \"isotonic\", \"points\": […]}";
+            serde_json::from_str(&text).map_err(|_| wrong(metadata::CALIBRATION, expected, &text))
+        });
+        let baseline = get(metadata::BASELINE).map(|text| {
+            let values = serde_json::from_str::<Vec<Option<f32>>>(&text);
+            let values =
+                values.map_err(|_| wrong(metadata::BASELINE, "a JSON array with a number for each feature", &text))?;
+            Ok(values.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect())
+        });
         Ok(Self {
             name: get(metadata::NAME),
             version: get(metadata::VERSION),
             features,
             fingerprint: get(metadata::FINGERPRINT),
+            calibration: calibration.transpose()?,
+            baseline: baseline.transpose()?,
         })
     }
 }
@@ -406,135 +278,55 @@ fn refuse(path: &Path, error: &ort::Error) -> ModelError {
     ModelError::Load { path: path.to_path_buf(), reason: error.to_string() }
 }
 
-/// The first of the wanted providers that this build has.
-fn choose(wanted: &[String]) -> Result<&'static str, ModelError> {
-    for (index, provider) in wanted.iter().enumerate() {
-        match provider.as_str() {
-            "cpu" => return Ok("cpu"),
-            "cuda" | "tensorrt" if index + 1 < wanted.len() => {
-                tracing::warn!(provider, next = wanted[index + 1], "this build has no such provider: falling back");
+/// A session with the first of the wanted providers that works. What is wrong with the file itself is not taken for a
+/// fault of the provider: the last one's failure tells.
+fn first_that_works(
+    runtime: &Runtime,
+    spec: &ModelSpec,
+    bytes: &[u8],
+    weights: &PrepackedWeights,
+) -> Result<(Session, Provider), ModelError> {
+    let mut wanted = Provider::parse(&spec.providers)?.into_iter().peekable();
+    while let Some(provider) = wanted.next() {
+        let reason = if provider.is_built_in() {
+            match open(runtime, spec, provider, bytes, weights) {
+                Ok(session) => {
+                    tracing::info!(provider = provider.name(), path = %spec.path.display(), "a session for the model");
+                    return Ok((session, provider));
+                }
+                Err(error) if provider == Provider::Cpu => return Err(refuse(&spec.path, &error)),
+                Err(error) => format!("{:?} does not start: {error}", provider.name()),
             }
-            "cuda" | "tensorrt" => {
-                let reason = format!("this build has no provider {provider:?}");
-                return Err(ModelError::Provider { reason, available: PROVIDERS });
-            }
-            _ => {
-                let reason = format!("expected cpu, cuda or tensorrt, found {provider:?}");
-                return Err(ModelError::Provider { reason, available: PROVIDERS });
-            }
+        } else {
+            let library = runtime.library().display();
+            format!(
+                "{:?} is not in the library {library}; set ORT_DYLIB_PATH to one that was built with it",
+                provider.name()
+            )
+        };
+        match wanted.peek() {
+            Some(next) => tracing::warn!(provider = provider.name(), next = next.name(), reason, "falling back"),
+            None => return Err(ModelError::Provider { reason, available: provider::available() }),
         }
     }
-    Err(ModelError::Provider { reason: "expected at least one".to_owned(), available: PROVIDERS })
+    unreachable!("the list of providers is not empty, and its last one returns")
 }
 
-fn open(runtime: &Runtime, bytes: &[u8]) -> Result<Session, ort::Error> {
-    let mut builder = Session::builder(&runtime.environment)?
+fn open(
+    runtime: &Runtime,
+    spec: &ModelSpec,
+    provider: Provider,
+    bytes: &[u8],
+    weights: &PrepackedWeights,
+) -> Result<Session, ort::Error> {
+    let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
+        .with_prepacked_weights(weights)?
+        // Every batch has another number of rows, and a pattern for each would only cost memory.
+        .with_memory_pattern(false)?
         .with_log_level(LogLevel::Warning)?;
-    builder.commit_from_memory(bytes)
-}
-
-fn select(output: &str) -> Result<RunOptions<HasSelectedOutputs>, ort::Error> {
-    Ok(RunOptions::new()?.with_outputs(OutputSelector::no_default().with(output)))
-}
-
-/// Checks that there is one float32 input [rows, `features`].
-fn check_input(path: &Path, inputs: &[Outlet], features: usize, by: &'static str) -> Result<(), ModelError> {
-    let wrong = || ModelError::Input { path: path.to_path_buf(), width: features, found: describe(inputs) };
-    let [input] = inputs else { return Err(wrong()) };
-    let ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } = input.dtype() else { return Err(wrong()) };
-    match **shape {
-        // Where the width is open, the probe tells.
-        [-1, -1] => Ok(()),
-        [-1, width] if width == features as i64 => Ok(()),
-        [-1, width] => Err(ModelError::Width { path: path.to_path_buf(), width, named: features, by }),
-        _ => Err(wrong()),
-    }
-}
-
-/// The output that is asked for, or the first float one, whose declared shape may hold a score a row.
-fn choose_output(path: &Path, outputs: &[Outlet], wanted: Option<&str>) -> Result<String, ModelError> {
-    let float = |output: &&Outlet| match output.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
-            // A file may leave the rank open as well, which reads as no dimensions: the probe tells.
-            matches!(**shape, [] | [-1] | [-1, -1 | 1 | 2])
-        }
-        _ => false,
-    };
-    let found = match wanted {
-        Some(name) => outputs.iter().find(|output| output.name() == name).filter(float),
-        None => outputs.iter().find(float),
-    };
-    found.map(|output| output.name().to_owned()).ok_or_else(|| ModelError::Output {
-        path: path.to_path_buf(),
-        wanted: wanted.map(|name| format!(" {name:?}")).unwrap_or_default(),
-        found: describe(outputs),
-    })
-}
-
-/// The names, types and shapes of inputs or outputs.
-fn describe(outlets: &[Outlet]) -> String {
-    let mut text = String::new();
-    for outlet in outlets {
-        let separator = if text.is_empty() { "" } else { ", " };
-        let written = match outlet.dtype() {
-            ValueType::Tensor { ty, shape, .. } => write!(text, "{separator}{:?}: {ty} {shape:?}", outlet.name()),
-            ValueType::Sequence(_) => write!(text, "{separator}{:?}: a sequence", outlet.name()),
-            ValueType::Map { .. } => write!(text, "{separator}{:?}: a map", outlet.name()),
-            ValueType::Optional(_) => write!(text, "{separator}{:?}: an optional value", outlet.name()),
-        };
-        written.expect("writing to a string cannot fail");
-    }
-    if text.is_empty() { "none".to_owned() } else { text }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_are_looked_for_from_the_inside_out_and_each_once() {
-        let places: Vec<_> = folders(Some("/a/b".into()), Some("/a/target/aimpoint".into())).collect();
-        let expected = ["/a/b", "/a", "/", "/a/target"].map(|folder| Path::new(folder).join(FOLDER).join(file_name()));
-        assert_eq!(places, expected);
-    }
-
-    #[test]
-    fn a_file_that_is_no_library_is_refused_and_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("libonnxruntime.so");
-        fs::write(&path, b"not a library").unwrap();
-        let error = Runtime::open(&path).unwrap_err();
-        assert!(matches!(&error, RuntimeError::Unloadable { path: found, .. } if *found == path), "{error}");
-        assert!(error.to_string().contains("run make onnxruntime or set ORT_DYLIB_PATH"), "{error}");
-        assert!(error.to_string().contains("found: /"), "the loader's words name the file: {error}");
-    }
-
-    #[test]
-    fn the_version_is_read_from_the_symbols_and_then_from_the_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("libonnxruntime.so.1.9.0");
-        fs::write(&path, b"..VERS_x..VERS_1.22.1\0..").unwrap();
-        assert_eq!(version_of(&path).as_deref(), Some("1.22.1"));
-        fs::write(&path, b"").unwrap();
-        assert_eq!(version_of(&path).as_deref(), Some("1.9.0"));
-    }
-
-    #[test]
-    fn providers_are_tried_in_order_and_unknown_ones_refused() {
-        let choose = |names: &[&str]| choose(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        assert_eq!(choose(&["cpu"]).unwrap(), "cpu");
-        assert_eq!(choose(&["cuda", "cpu"]).unwrap(), "cpu");
-        let cases = [
-            (&["cuda"][..], "model.providers: this build has no provider \"cuda\"; this build has: cpu"),
-            (&["gpu", "cpu"], "model.providers: expected cpu, cuda or tensorrt, found \"gpu\"; this build has: cpu"),
-            (&[], "model.providers: expected at least one; this build has: cpu"),
-        ];
-        for (names, message) in cases {
-            assert_eq!(choose(names).unwrap_err().to_string(), message);
-        }
-    }
+    provider.register(builder, spec)?.commit_from_memory(bytes)
 }

@@ -263,7 +263,7 @@ impl Board {
             "workers": workers.len(),
             "counts": {
                 "events": counts.events, "decisions": counts.decisions, "fallbacks": counts.fallbacks,
-                "duplicates": counts.duplicates, "suppressed": counts.suppressed, "replayed": counts.replayed,
+                "duplicates": counts.duplicates, "suppressed": counts.suppressed_total(), "replayed": counts.replayed,
             },
             "commits": accounts.iter().map(Progress::commits).sum::<u64>(),
             "retries": accounts.iter().map(Progress::retries).sum::<u64>(),

@@ -10,6 +10,7 @@ use super::distribution::Distribution;
 use crate::{
     engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
     event::EventTime,
+    inference::{FallbackReason, Refusal},
     sink::SinkError,
 };
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -86,11 +87,16 @@ const EVENTS: Metric = counter(
     &["outcome"],
     "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
 );
+const FALLBACKS: Metric = counter(
+    "aimpoint_fallbacks_total",
+    &["reason"],
+    "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
+);
 const DEAD_LETTERS: Metric = counter("aimpoint_dead_letters_total", &["reason"], "records set aside, by reason");
 const SUPPRESSED: Metric = counter(
     "aimpoint_suppressed_total",
     &["reason"],
-    "events that got no decision by declaration: too_late (time.too_late = \"drop\")",
+    "events that got no decision by declaration, by reason: too_late (time.too_late = \"drop\"), bot (input.bots = \"exclude\")",
 );
 const BATCH_ROWS: Metric = distribution(
     "aimpoint_batch_rows",
@@ -182,6 +188,12 @@ const MODEL: Metric = gauge(
     "1 for the model that scores, with its version and where it runs",
 );
 
+const MODEL_VERSIONS: Metric = counter(
+    "aimpoint_model_versions_total",
+    &["outcome"],
+    "new versions of the model, by what became of them: handed_over, or refused as unreadable, unfit, slow, wrong_scores",
+);
+
 // Process.
 const BUILD: Metric = gauge("aimpoint_build_info", Unit::Count, &["version"], "1 for the version that runs");
 const READY: Metric = gauge("aimpoint_ready", Unit::Count, &[], "1 where /readyz says yes");
@@ -209,8 +221,9 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 29] = [
+pub const ALL: [Metric; 31] = [
     EVENTS,
+    FALLBACKS,
     DEAD_LETTERS,
     SUPPRESSED,
     BATCH_ROWS,
@@ -231,6 +244,7 @@ pub const ALL: [Metric; 29] = [
     SEGMENTS,
     SCORES,
     MODEL,
+    MODEL_VERSIONS,
     BUILD,
     READY,
     SILENT,
@@ -291,18 +305,23 @@ pub fn record(counts: &Counts, commit: Duration) {
         ("decision", counts.decisions - counts.fallbacks),
         ("fallback", counts.fallbacks),
         ("duplicate", counts.duplicates),
-        ("suppressed", counts.suppressed),
+        ("suppressed", counts.suppressed_total()),
         ("replayed", counts.replayed),
     ] {
         if count > 0 {
             counter!(EVENTS.name, "outcome" => outcome).increment(count);
         }
     }
+    for (reason, count) in FallbackReason::ALL.iter().zip(counts.fallback_reasons) {
+        if count > 0 {
+            counter!(FALLBACKS.name, "reason" => reason.as_str()).increment(count);
+        }
+    }
     for (reason, count) in &counts.dead_letters {
         counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).increment(*count);
     }
-    if counts.suppressed > 0 {
-        counter!(SUPPRESSED.name, "reason" => "too_late").increment(counts.suppressed);
+    for (reason, count) in &counts.suppressed {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).increment(*count);
     }
     counter!(COMMITS.name).increment(1);
     histogram!(COMMIT_SECONDS.name).record(commit.as_secs_f64());
@@ -322,6 +341,16 @@ pub fn retried(error: &SinkError) {
 /// Records the size of a batch.
 pub fn batch(rows: usize) {
     histogram!(BATCH_ROWS.name).record(rows as f64);
+}
+
+/// Records that a new version of the model was handed to the workers.
+pub fn model_handed_over() {
+    counter!(MODEL_VERSIONS.name, "outcome" => "handed_over").increment(1);
+}
+
+/// Records that a new version of the model was refused.
+pub fn model_refused(refusal: &Refusal) {
+    counter!(MODEL_VERSIONS.name, "outcome" => refusal.label()).increment(1);
 }
 
 /// Records a change of the assignment.

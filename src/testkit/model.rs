@@ -3,7 +3,7 @@
 //! Owns a score function and a switch that another thread may turn: to answers, failures or NaN. It counts its runs
 //! and rows, so that a test can tell how the rows were batched.
 
-use crate::inference::{FeatureMatrix, Model, ModelError, ModelInfo};
+use crate::inference::{Calibration, FeatureMatrix, Model, ModelError, ModelInfo};
 use std::sync::{
     Arc,
     atomic::{AtomicU8, AtomicU64, Ordering},
@@ -18,6 +18,8 @@ pub enum Mood {
     Fail,
     /// With NaN for every row.
     Nan,
+    /// Too late.
+    Late,
 }
 
 /// The handle on a [`FakeModel`] that a pipeline owns by now; its clones are the same handle.
@@ -51,7 +53,8 @@ impl FakeControl {
         match self.0.mood.load(Ordering::SeqCst) {
             0 => Mood::Score,
             1 => Mood::Fail,
-            _ => Mood::Nan,
+            2 => Mood::Nan,
+            _ => Mood::Late,
         }
     }
 }
@@ -83,7 +86,7 @@ impl FakeModel {
             provider: "cpu".to_owned(),
             features: features.iter().map(|&name| name.to_owned()).collect(),
             fingerprint: None,
-            output: "score".to_owned(),
+            ..ModelInfo::default()
         };
         Self { info, function: Box::new(function), control: FakeControl::default() }
     }
@@ -91,6 +94,27 @@ impl FakeModel {
     /// A model over these features that gives every row the same score.
     pub fn constant(features: &[&str], score: f32) -> Self {
         Self::new(features, move |_| score)
+    }
+
+    /// The same model as another version.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.info.version);
+        self
+    }
+
+    /// The same model with a row that explanations start from.
+    #[must_use]
+    pub fn baseline(mut self, baseline: &[f32]) -> Self {
+        self.info.baseline = Some(baseline.to_vec());
+        self
+    }
+
+    /// The same model with this calibration.
+    #[must_use]
+    pub fn calibration(mut self, calibration: Calibration) -> Self {
+        self.info.calibration = Some(calibration);
+        self
     }
 
     /// The handle on this model.
@@ -112,6 +136,10 @@ impl Model for FakeModel {
         match self.control.mood() {
             Mood::Score => scores.extend((0..rows).map(|row| (self.function)(matrix.row(row)))),
             Mood::Nan => scores.resize(rows, f32::NAN),
+            Mood::Late => {
+                let limit = std::time::Duration::from_secs(1);
+                return Err(ModelError::Late { model: self.info.name.clone(), rows, limit });
+            }
             Mood::Fail => {
                 let reason = "the test asked it to fail".to_owned();
                 return Err(ModelError::Run { model: self.info.name.clone(), rows, reason });
@@ -137,8 +165,10 @@ mod tests {
         control.set(Mood::Nan);
         model.score(&matrix, &mut scores).unwrap();
         assert!(scores.len() == 2 && scores.iter().all(|score| score.is_nan()));
+        control.set(Mood::Late);
+        assert!(matches!(model.score(&matrix, &mut scores), Err(ModelError::Late { .. })));
         control.set(Mood::Fail);
         assert!(model.score(&matrix, &mut scores).is_err());
-        assert_eq!((scores.len(), control.runs(), control.rows()), (0, 3, 6));
+        assert_eq!((scores.len(), control.runs(), control.rows()), (0, 4, 8));
     }
 }

@@ -1,0 +1,349 @@
+//! From the rows of a batch to their scores: which rows, in which order, and what stands in where the model gave none.
+//!
+//! Guarantees: a batch is scored by one version of a model, which changes between batches alone, when
+//! [`Scoring::renew`] is called; every row that is emitted has a score or the reason why not; a score that is missing moves
+//! no row and loses none. Leaves alone what runs the model.
+
+use super::Partitions;
+use crate::{
+    columns::{Slot, Type},
+    event::{EventBatch, Position},
+    expression::Scope,
+    fault::Fault,
+    inference::{
+        ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix, LastScores, Model, ModelFeed,
+        ModelInfo, ScoringSpec,
+    },
+    profile::{Applied, Feature},
+};
+use std::collections::HashSet;
+
+/// Where the scores of a batch stand.
+#[derive(Clone, Debug)]
+pub(super) struct ScoreSlots {
+    /// The score that rules go by: calibrated where there is a calibration, and what stands in where the model gave none.
+    score: Slot,
+    /// What the model said.
+    raw: Slot,
+    /// The further scores, in the order of the model's heads.
+    heads: Vec<Slot>,
+}
+
+impl ScoreSlots {
+    /// Declares `score`, `score.raw`, `score.calibrated` and a name for each head.
+    pub(super) fn declare(spec: &ScoringSpec, scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+        let mut declare = |name: &str| {
+            scope.declare(name, Type::Double).unwrap_or_else(|| {
+                faults.push(Fault::new("feature", format!("{name:?} is what the model says; choose another name")));
+                Slot(0)
+            })
+        };
+        let slots = Self {
+            score: declare("score"),
+            raw: declare("score.raw"),
+            heads: spec.heads.iter().map(|name| declare(&format!("score.{name}"))).collect(),
+        };
+        if scope.alias("score.calibrated", slots.score).is_none() {
+            faults.push(Fault::new("model.heads", "\"calibrated\" is what the calibration says; choose another name"));
+        }
+        slots
+    }
+
+    /// Fills all scores of the batch with "no value".
+    pub(super) fn clear(&self, batch: &mut EventBatch) {
+        let rows = batch.len();
+        for slot in [self.score, self.raw].iter().chain(&self.heads) {
+            let column = batch.columns.get_mut(*slot).doubles_mut();
+            column.clear();
+            column.resize(rows, f64::NAN);
+        }
+    }
+
+    /// The score that a row's rules went by.
+    pub(super) fn score(&self, batch: &EventBatch, row: usize) -> f32 {
+        batch.columns.get(self.score).doubles()[row] as f32
+    }
+
+    /// What the model said of a row.
+    pub(super) fn raw(&self, batch: &EventBatch, row: usize) -> f32 {
+        batch.columns.get(self.raw).doubles()[row] as f32
+    }
+
+    /// Appends the further scores of a row.
+    pub(super) fn heads(&self, batch: &EventBatch, row: usize, to: &mut Vec<f32>) {
+        to.clear();
+        to.extend(self.heads.iter().map(|slot| batch.columns.get(*slot).doubles()[row] as f32));
+    }
+}
+
+/// What is wrong with the sections themselves.
+pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, faults: &mut Vec<Fault>) {
+    match scoring.prior {
+        Some(prior) if !(0.0..=1.0).contains(&prior) => {
+            faults.push(Fault::new("scoring.prior", format!("{prior} is not between 0 and 1")));
+        }
+        None if scoring.fallback == Fallback::Prior => faults.push(
+            Fault::new("scoring.prior", "fallback = \"prior\" needs the prior")
+                .hint("for instance the share of positives in the training rows: prior = 0.02"),
+        ),
+        _ => {}
+    }
+    if !(0.0..=1.0).contains(&explain.share) {
+        faults.push(Fault::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
+    }
+    if !(1..=10_000).contains(&explain.samples) {
+        faults.push(
+            Fault::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
+                .hint("32 pairs of orders are a good start; more cost model runs and are more exact"),
+        );
+    }
+}
+
+/// Which decisions are explained, and how.
+struct Explaining {
+    explainer: Explainer,
+    /// Rows whose mixed hash is at most this are explained.
+    share: u64,
+    users: HashSet<String>,
+}
+
+/// A model, and where its inputs stand.
+pub(super) struct Scoring {
+    model: Box<dyn Model>,
+    feed: Option<Box<dyn ModelFeed>>,
+    inputs: Vec<Slot>,
+    explaining: Option<Explaining>,
+    fallback: Fallback,
+    prior: Option<f32>,
+    last: LastScores,
+    /// The rows of the batch that are scored.
+    rows: Vec<u32>,
+    matrix: FeatureMatrix,
+    scores: Vec<f32>,
+    /// By row of the batch: why it has no score of the model's.
+    reasons: Vec<Option<FallbackReason>>,
+    /// The explanations of the batch, by row.
+    explanations: Vec<(u32, Explanation)>,
+}
+
+impl Scoring {
+    /// Fits a model to the features and the sections.
+    ///
+    /// # Errors
+    /// A feature of the model that is not declared, other heads than are declared, or no baseline to explain from.
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        features: &[Feature],
+        scoring: &ScoringSpec,
+        explain: &ExplainSpec,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let info = model.info();
+        let inputs = inputs(info, features, &mut faults);
+        if info.heads != scoring.heads {
+            let message = format!("expected the heads {:?}, found {:?}", scoring.heads, info.heads);
+            faults.push(Fault::new("model.heads", message));
+        }
+        let explaining = explaining(explain, info, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
+        Ok(Self {
+            matrix: FeatureMatrix::new(inputs.len()),
+            model,
+            feed: None,
+            inputs,
+            explaining,
+            fallback: scoring.fallback,
+            prior: scoring.prior,
+            last,
+            rows: Vec::new(),
+            scores: Vec::new(),
+            reasons: Vec::new(),
+            explanations: Vec::new(),
+        })
+    }
+
+    /// What decisions tell of the model.
+    pub(super) fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    /// Takes newer models from this feed.
+    pub(super) fn feed(&mut self, feed: Box<dyn ModelFeed>) {
+        self.feed = Some(feed);
+    }
+
+    /// Takes the newest model that is ready, if there is one. What it does not fit is told, and the old one stays.
+    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> bool {
+        let Some(model) = self.feed.as_mut().and_then(|feed| feed.take()) else { return false };
+        let mut faults = Vec::new();
+        let inputs = inputs(model.info(), features, &mut faults);
+        let explaining = explaining(explain, model.info(), &mut faults);
+        if model.info().heads != self.model.info().heads {
+            faults.push(Fault::new("model.heads", "the new version has other heads"));
+        }
+        if let Some(fault) = faults.first() {
+            tracing::error!(%fault, version = model.info().version, "take a new version of the model: the old one stays");
+            return false;
+        }
+        self.matrix = FeatureMatrix::new(inputs.len());
+        (self.model, self.inputs, self.explaining) = (model, inputs, explaining);
+        true
+    }
+
+    /// Scores the rows that will be emitted, in one model run, and writes the scores into their columns.
+    pub(super) fn run(
+        &mut self,
+        batch: &mut EventBatch,
+        slots: &ScoreSlots,
+        applied: &[Applied],
+        partitions: &Partitions,
+    ) {
+        self.explanations.clear();
+        self.reasons.clear();
+        self.reasons.resize(batch.len(), None);
+        self.rows.clear();
+        for (row, applied) in applied.iter().enumerate() {
+            let position = batch.positions[row];
+            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
+            if *applied == Applied::Counted && emitted {
+                self.rows.push(row as u32);
+            }
+        }
+        if self.rows.is_empty() {
+            return;
+        }
+        fill(&mut self.matrix, batch, &self.inputs, &self.rows);
+        let failure = match self.model.score(&self.matrix, &mut self.scores) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
+                Some(FallbackReason::of(&error))
+            }
+        };
+        for (index, row) in self.rows.iter().enumerate() {
+            let row = *row as usize;
+            let raw = if failure.is_none() { self.scores[index] } else { f32::NAN };
+            let user = batch.user_hashes[row];
+            let score = if raw.is_finite() {
+                let score = self.model.info().calibration.as_ref().map_or(raw, |it| it.apply(raw));
+                batch.columns.get_mut(slots.raw).doubles_mut()[row] = raw.into();
+                if self.fallback == Fallback::LastScore {
+                    self.last.put(user, score);
+                }
+                score
+            } else {
+                self.reasons[row] = Some(failure.unwrap_or(FallbackReason::NotANumber));
+                let last = if self.fallback == Fallback::LastScore { self.last.get(user) } else { None };
+                let prior = if self.fallback == Fallback::None { None } else { self.prior };
+                last.or(prior).unwrap_or(f32::NAN)
+            };
+            batch.columns.get_mut(slots.score).doubles_mut()[row] = score.into();
+            if failure.is_none() {
+                for (head, slot) in slots.heads.iter().enumerate() {
+                    let value = self.scores[(head + 1) * self.rows.len() + index];
+                    let value = if value.is_finite() { value } else { f32::NAN };
+                    batch.columns.get_mut(*slot).doubles_mut()[row] = value.into();
+                }
+            }
+        }
+        if failure.is_none() {
+            self.explain(batch);
+        }
+    }
+
+    /// Explains the rows that are chosen by their position or their user.
+    fn explain(&mut self, batch: &EventBatch) {
+        let Self { model, explaining, rows, matrix, reasons, explanations, .. } = self;
+        let Some(Explaining { explainer, share, users }) = explaining else { return };
+        for (index, row) in rows.iter().enumerate() {
+            let at = *row as usize;
+            let seed = mix(batch.user_hashes[at], batch.positions[at]);
+            let is_named = !users.is_empty() && users.contains(batch.columns.texts.get(batch.users[at]));
+            if reasons[at].is_some() || !(is_named || seed < *share) {
+                continue;
+            }
+            match explainer.explain(model.as_mut(), matrix.row(index), seed) {
+                Ok(explanation) => explanations.push((*row, explanation)),
+                Err(error) => {
+                    tracing::warn!(%error, "explain a decision: it goes out without");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Why a row has no score of the model's, if so.
+    pub(super) fn reason(&self, row: usize) -> Option<FallbackReason> {
+        self.reasons[row]
+    }
+
+    /// The explanation of a row, and how it was made.
+    pub(super) fn explanation(&self, row: usize) -> Option<(&Explainer, &Explanation)> {
+        let at = self.explanations.binary_search_by_key(&(row as u32), |(row, _)| *row).ok()?;
+        Some((&self.explaining.as_ref()?.explainer, &self.explanations[at].1))
+    }
+}
+
+/// Where the model's features stand.
+fn inputs(info: &ModelInfo, features: &[Feature], faults: &mut Vec<Fault>) -> Vec<Slot> {
+    let mut inputs = Vec::with_capacity(info.features.len());
+    for name in &info.features {
+        match features.iter().find(|feature| feature.name == *name) {
+            Some(feature) => inputs.push(feature.slot),
+            None => faults.push(Fault::new("model.features", format!("no feature is named {name:?}"))),
+        }
+    }
+    inputs
+}
+
+fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> Option<Explaining> {
+    if !spec.is_on() {
+        return None;
+    }
+    let Some(baseline) = info.baseline.clone() else {
+        faults.push(
+            Fault::new("explain", format!("the model {} says no baseline to explain its scores from", info.name)).hint(
+                "write the mean of the training rows into its metadata as aimpoint.baseline, a JSON array, as aimpoint train does",
+            ),
+        );
+        return None;
+    };
+    match Explainer::new(spec, &info.features, baseline) {
+        Ok(explainer) => Some(Explaining {
+            explainer,
+            // 1.0 becomes the largest number, and only a hash that is equal to it is missed.
+            share: (spec.share * u64::MAX as f64) as u64,
+            users: spec.users.iter().cloned().collect(),
+        }),
+        Err((key, message)) => {
+            faults.push(Fault::new(key, message));
+            None
+        }
+    }
+}
+
+/// A number that looks drawn and is the same at every try: the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+fn mix(user: u64, position: Position) -> u64 {
+    let mut z =
+        user ^ (position.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(position.index).rotate_left(32);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Makes a matrix of some rows of a batch.
+pub(super) fn fill(matrix: &mut FeatureMatrix, batch: &EventBatch, inputs: &[Slot], rows: &[u32]) {
+    let width = inputs.len();
+    let values = matrix.reset(rows.len());
+    for (column, slot) in inputs.iter().enumerate() {
+        let input = batch.columns.get(*slot).doubles();
+        for (row, value) in rows.iter().zip(values[column..].iter_mut().step_by(width)) {
+            // A float that only a double holds is no value for a model: ±inf would reach it otherwise.
+            let narrow = input[*row as usize] as f32;
+            *value = if narrow.is_finite() { narrow } else { f32::NAN };
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What stands in for a score that the model did not give.
+//!
+//! Guarantees: every reason is one of three, and ends in the decision and in a metric. Limits: a worker remembers the last
+//! score of [`LAST_SCORES`] users at most, in memory alone: after a restart or a hand-over a user has none until the model
+//! scores again, and the prior stands in, where there is one.
+
+use super::ModelError;
+use serde::{Deserialize, Serialize};
+
+/// How many last scores a worker keeps: 2^18 entries of 16 bytes are 4 MiB. Of two users whose hashes meet in one entry
+/// the later one is kept.
+const LAST_SCORES: usize = 1 << 18;
+
+/// `[scoring]`: what a decision does without a score.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoringSpec {
+    /// What stands in for a score that the model did not give.
+    pub fallback: Fallback,
+    /// The score of `fallback = "prior"`, and of `last_score` for users who have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior: Option<f32>,
+    /// The names of the further scores, which `[model]` declares.
+    #[serde(skip)]
+    pub heads: Vec<String>,
+}
+
+/// What stands in for a score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// Nothing: rules over the score do not hold.
+    #[default]
+    None,
+    /// The user's last score by this worker.
+    LastScore,
+    /// A declared score, the same for all.
+    Prior,
+}
+
+/// Why the model gave no usable score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FallbackReason {
+    /// The run failed.
+    Failed,
+    /// The run was over its deadline.
+    Late,
+    /// The score is no number.
+    NotANumber,
+}
+
+impl FallbackReason {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Late, Self::NotANumber];
+
+    /// The reason of a failed run.
+    pub fn of(error: &ModelError) -> Self {
+        if matches!(error, ModelError::Late { .. }) { Self::Late } else { Self::Failed }
+    }
+
+    /// The reason in a decision and in a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "model_failed",
+            Self::Late => "model_late",
+            Self::NotANumber => "score_not_a_number",
+        }
+    }
+}
+
+/// The last score of some users, by the hash of their key.
+#[derive(Clone, Debug, Default)]
+pub struct LastScores {
+    entries: Vec<(u64, f32)>,
+}
+
+impl LastScores {
+    /// Makes room for all entries.
+    pub fn new() -> Self {
+        Self { entries: vec![(0, f32::NAN); LAST_SCORES] }
+    }
+
+    /// Keeps a user's score.
+    pub fn put(&mut self, user: u64, score: f32) {
+        self.entries[user as usize % LAST_SCORES] = (user, score);
+    }
+
+    /// The user's last score, if it is kept.
+    pub fn get(&self, user: u64) -> Option<f32> {
+        let (known, score) = self.entries[user as usize % LAST_SCORES];
+        (known == user && !score.is_nan()).then_some(score)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_users_in_one_entry_the_later_one_is_kept() {
+        let mut scores = LastScores::new();
+        assert_eq!((scores.get(0), scores.get(7)), (None, None));
+        scores.put(7, 0.5);
+        assert_eq!(scores.get(7), Some(0.5));
+        let other = 7 + LAST_SCORES as u64;
+        assert_eq!(scores.get(other), None);
+        scores.put(other, 0.25);
+        assert_eq!((scores.get(7), scores.get(other)), (None, Some(0.25)));
+    }
+}

@@ -1,0 +1,267 @@
+//! ONNX Runtime's library: where it is looked for, and the one environment of the process.
+
+use ort::{LoadDynamicError, environment::Environment, logging::LogLevel};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The variable that names the library, as ONNX Runtime's bindings have it.
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+/// The folder that `deploy/onnxruntime/fetch` fills.
+const FOLDER: &str = ".onnxruntime";
+
+/// The environment of this process. ONNX Runtime allows one, and the library stays loaded once it is.
+static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// ONNX Runtime, loaded. Clones share the process's one environment.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    pub(super) environment: Environment,
+    pub(super) version: String,
+    library: PathBuf,
+}
+
+/// Why ONNX Runtime is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// It lies in none of the places.
+    #[error(
+        "find ONNX Runtime: expected the library at one of: {}; run make onnxruntime or set ORT_DYLIB_PATH ({reason})",
+        list(places)
+    )]
+    NotFound {
+        /// Where it was looked for.
+        places: Vec<PathBuf>,
+        /// What the system's loader says.
+        reason: String,
+    },
+    /// A file is there, and is not ONNX Runtime for this machine.
+    #[error(
+        "load ONNX Runtime from {}: expected its library for this machine, found: {reason}; run make onnxruntime or set \
+         ORT_DYLIB_PATH",
+        path.display()
+    )]
+    Unloadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The library is older than this program's API.
+    #[error(
+        "load ONNX Runtime from {}: expected version 1.{least} or newer, found {version}; run make onnxruntime or set \
+         ORT_DYLIB_PATH to a newer one",
+        path.display()
+    )]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// The oldest minor version that will do.
+        least: u32,
+    },
+    /// Another library is loaded already, and a process holds one.
+    #[error(
+        "load ONNX Runtime from {}: this process has loaded {} already; start another process",
+        path.display(),
+        loaded.display()
+    )]
+    Another {
+        /// The file that was asked for.
+        path: PathBuf,
+        /// The file that is loaded.
+        loaded: PathBuf,
+    },
+    /// The library is loaded and does not start.
+    #[error("start ONNX Runtime from {}: {reason}", path.display())]
+    Start {
+        /// The file.
+        path: PathBuf,
+        /// Its words.
+        reason: String,
+    },
+}
+
+fn list(places: &[PathBuf]) -> String {
+    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl Runtime {
+    /// Loads ONNX Runtime, or returns what this process has loaded before: from `path` where given, else from
+    /// `ORT_DYLIB_PATH`, else from the first of the other [`Runtime::places`] where it lies.
+    ///
+    /// # Errors
+    /// No library is there, or none that this program can use.
+    pub fn load(path: Option<&Path>) -> Result<Self, RuntimeError> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*loaded {
+            return match path.map(library_of) {
+                Some(path) if path != runtime.library => {
+                    Err(RuntimeError::Another { path, loaded: runtime.library.clone() })
+                }
+                _ => Ok(runtime.clone()),
+            };
+        }
+        let runtime = match path.map(Path::to_path_buf).or_else(named) {
+            Some(path) => Self::open(&library_of(&path))?,
+            None => match folders(env::current_dir().ok(), env::current_exe().ok()).find(|place| place.exists()) {
+                Some(place) => Self::open(&library_of(&place))?,
+                None => Self::open_by_name()?,
+            },
+        };
+        *loaded = Some(runtime.clone());
+        Ok(runtime)
+    }
+
+    /// Where the library is looked for when no path is given, in this order; the last one is left to the system's
+    /// loader.
+    pub fn places() -> Vec<PathBuf> {
+        let folders = folders(env::current_dir().ok(), env::current_exe().ok());
+        named().into_iter().chain(folders).chain([PathBuf::from(file_name())]).collect()
+    }
+
+    /// The library's version, such as `1.22.1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The library's file.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Opens the library that the system's loader finds.
+    fn open_by_name() -> Result<Self, RuntimeError> {
+        Self::open(Path::new(&file_name())).map_err(|error| match error {
+            RuntimeError::Unloadable { reason, .. } => RuntimeError::NotFound { places: Self::places(), reason },
+            error => error,
+        })
+    }
+
+    fn open(path: &Path) -> Result<Self, RuntimeError> {
+        let builder = ort::init_from(path).map_err(|error| match error {
+            LoadDynamicError::BadVersion { version_str, path } => {
+                RuntimeError::TooOld { path, version: version_str, least: ort::MINOR_VERSION }
+            }
+            LoadDynamicError::Dlopen { error, path } => {
+                // The loader's own words stand in the source; the error itself says no more than `dlopen failed`.
+                let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                RuntimeError::Unloadable { path, reason }
+            }
+            error => RuntimeError::Unloadable { path: path.to_path_buf(), reason: error.to_string() },
+        })?;
+        let start = |error: ort::Error| RuntimeError::Start { path: path.to_path_buf(), reason: error.to_string() };
+        let environment = builder
+            .with_name("aimpoint")
+            .with_telemetry(false)
+            .with_logger(Arc::new(|level, category, _, _, message| log(level, category, message)))
+            .build()
+            .map_err(start)?;
+        environment.set_log_level(LogLevel::Warning);
+        let library = if path.is_absolute() { path.to_path_buf() } else { mapped().unwrap_or_else(|| path.into()) };
+        let version = version_of(&library).unwrap_or_else(|| format!("1.{} or newer", ort::MINOR_VERSION));
+        tracing::debug!(library = %library.display(), version, "loaded ONNX Runtime");
+        Ok(Self { environment, version, library })
+    }
+}
+
+/// ONNX Runtime's errors come back to the caller, who reports them: what it logs besides is detail.
+fn log(level: LogLevel, category: &str, message: &str) {
+    match level {
+        LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, "{message}"),
+        LogLevel::Error | LogLevel::Warning => tracing::debug!(target: "onnxruntime", category, "{message}"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", category, "{message}"),
+    }
+}
+
+/// The library's file name on this system.
+fn file_name() -> String {
+    format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)
+}
+
+/// The path in the environment.
+fn named() -> Option<PathBuf> {
+    env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// `.onnxruntime` beside the working directory and up its parents, then beside the executable's ancestors.
+fn folders(directory: Option<PathBuf>, executable: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let executable = executable.and_then(|file| file.parent().map(Path::to_path_buf));
+    let mut places: Vec<PathBuf> = Vec::new();
+    for start in [directory, executable].into_iter().flatten() {
+        for folder in start.ancestors() {
+            let place = folder.join(FOLDER).join(file_name());
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    places.into_iter()
+}
+
+/// The library that a path means: itself, or the one in that folder; absolute and without links where it exists.
+fn library_of(path: &Path) -> PathBuf {
+    let path = if path.is_dir() { path.join(file_name()) } else { path.to_path_buf() };
+    fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).unwrap_or(path)
+}
+
+/// The library that the system's loader chose: the file of that name among this process's mappings (Linux alone).
+fn mapped() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let path =
+        maps.lines().find_map(|line| line.find('/').map(|at| &line[at..]).filter(|it| it.contains("onnxruntime.")))?;
+    Some(library_of(Path::new(path)))
+}
+
+/// The library's version. Its API tells it through a C pointer alone, so it is read from the name of its symbols'
+/// version (`VERS_1.22.1`), then from the file's name.
+fn version_of(library: &Path) -> Option<String> {
+    const TAG: &[u8] = b"VERS_";
+    let number = |text: &[u8]| {
+        let end = text.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(text.len());
+        let text = std::str::from_utf8(&text[..end]).ok()?.trim_end_matches('.');
+        (text.split('.').count() == 3).then(|| text.to_owned())
+    };
+    let bytes = fs::read(library).unwrap_or_default();
+    let tagged = bytes.windows(TAG.len()).enumerate().filter(|(_, window)| *window == TAG);
+    tagged.map(|(at, _)| &bytes[at + TAG.len()..]).find_map(number).or_else(|| {
+        let name = library.file_name()?.to_str()?;
+        name.split_once(".so.").and_then(|(_, version)| number(version.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_looked_for_from_the_inside_out_and_each_once() {
+        let places: Vec<_> = folders(Some("/a/b".into()), Some("/a/target/aimpoint".into())).collect();
+        let expected = ["/a/b", "/a", "/", "/a/target"].map(|folder| Path::new(folder).join(FOLDER).join(file_name()));
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libonnxruntime.so");
+        fs::write(&path, b"not a library").unwrap();
+        let error = Runtime::open(&path).unwrap_err();
+        assert!(matches!(&error, RuntimeError::Unloadable { path: found, .. } if *found == path), "{error}");
+        assert!(error.to_string().contains("run make onnxruntime or set ORT_DYLIB_PATH"), "{error}");
+        assert!(error.to_string().contains("found: /"), "the loader's words name the file: {error}");
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_symbols_and_then_from_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libonnxruntime.so.1.9.0");
+        fs::write(&path, b"..VERS_x..VERS_1.22.1\0..").unwrap();
+        assert_eq!(version_of(&path).as_deref(), Some("1.22.1"));
+        fs::write(&path, b"").unwrap();
+        assert_eq!(version_of(&path).as_deref(), Some("1.9.0"));
+    }
+}

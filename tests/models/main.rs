@@ -1,0 +1,237 @@
+//! Models that other libraries have made: whether they load, score as their own library says, and are refused with a way out
+//! where they do not fit.
+//!
+//! `fixtures/make-fixtures` makes the models, their inputs and what their own library predicts for them; it names the
+//! versions. Needs ONNX Runtime, which `deploy/onnxruntime/fetch` puts in place; without it every test here fails and says
+//! so.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its own fixture cannot be read")]
+
+use aimpoint::inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+mod serving;
+
+/// How far a score may lie from what the model's own library says.
+const TOLERANCE: f64 = 1e-5;
+
+/// A fixture's inputs, by name, row by row, and the expected scores by output.
+#[derive(Deserialize)]
+struct Expected {
+    inputs: BTreeMap<String, Vec<Vec<Option<f32>>>>,
+    expected: BTreeMap<String, Vec<f64>>,
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/fixtures").join(format!("{name}.onnx"))
+}
+
+fn expected(name: &str) -> Expected {
+    serde_json::from_str(&fs::read_to_string(path(name).with_extension("json")).unwrap()).unwrap()
+}
+
+fn runtime() -> Runtime {
+    Runtime::load(None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Features `f0`, `f1`, … for this many columns.
+fn features(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|column| format!("f{column}")).collect()
+}
+
+/// Loads a fixture: with one input its features are the declared ones, with several `model.inputs` names them.
+fn load(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Result<OnnxModel, ModelError> {
+    let Expected { inputs, .. } = expected(name);
+    let width = |input: &str| inputs[input][0].len();
+    let mut spec = ModelSpec::at(path(name));
+    let total: usize = inputs.keys().map(|input| width(input)).sum();
+    if inputs.len() > 1 {
+        let mut start = 0;
+        for input in inputs.keys() {
+            spec.inputs.insert(input.clone(), features(start..start + width(input)));
+            start += width(input);
+        }
+    }
+    change(&mut spec);
+    OnnxModel::load(&runtime(), &spec, &features(0..total), "")
+}
+
+/// The fixture's rows in the order of the model's features.
+fn matrix(name: &str, model: &OnnxModel) -> FeatureMatrix {
+    let Expected { inputs, .. } = expected(name);
+    let rows = inputs.values().next().unwrap().len();
+    let mut matrix = FeatureMatrix::new(model.info().features.len());
+    let mut values = Vec::new();
+    for row in 0..rows {
+        // The columns by feature: f0, f1, … run over the inputs in the order of their names.
+        let all: Vec<f32> =
+            inputs.values().flat_map(|input| input[row].iter().map(|value| value.unwrap_or(f32::NAN))).collect();
+        values.extend(model.info().features.iter().map(|name| all[name[1..].parse::<usize>().unwrap()]));
+    }
+    matrix.reset(rows).copy_from_slice(&values);
+    matrix
+}
+
+fn check(name: &str, change: impl FnOnce(&mut ModelSpec)) {
+    let mut model = load(name, change).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let Expected { expected, .. } = expected(name);
+    let matrix = matrix(name, &model);
+    let mut scores = Vec::new();
+    model.score(&matrix, &mut scores).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let expected: Vec<f64> = expected.into_values().flatten().collect();
+    assert_eq!(scores.len(), expected.len(), "{name}");
+    assert!(expected.iter().any(|it| (it - expected[0]).abs() > 0.05), "{name}: the rows are all alike");
+    for (row, (score, expected)) in scores.iter().zip(&expected).enumerate() {
+        let difference = (f64::from(*score) - expected).abs();
+        assert!(difference <= TOLERANCE, "{name}, row {row}: {score} is not {expected}");
+    }
+    // One row at a time gives the same as all at once.
+    for (row, together) in scores.iter().enumerate().take(matrix.rows()) {
+        let mut one = FeatureMatrix::new(matrix.width());
+        one.reset(1).copy_from_slice(matrix.row(row));
+        let mut alone = Vec::new();
+        model.twin().unwrap().score(&one, &mut alone).unwrap();
+        assert!((alone[0] - together).abs() <= 1e-6, "{name}, row {row}: alone {}, in the batch {together}", alone[0]);
+    }
+}
+
+#[test]
+fn models_of_other_libraries_score_as_their_own_library_does() {
+    for name in [
+        "sklearn_logistic",
+        "sklearn_pipeline",
+        "sklearn_gradient_boosting",
+        "sklearn_mixed",
+        "lightgbm",
+        "xgboost",
+        "keras",
+        "embedding",
+        "linear",
+        "double",
+    ] {
+        check(name, |_| {});
+    }
+}
+
+#[test]
+fn a_model_with_two_heads_gives_both_scores_of_every_row() {
+    check("two_heads", |spec| {
+        spec.output = Some("click".to_owned());
+        spec.heads.insert("conversion".to_owned(), "conversion".to_owned());
+    });
+    let model =
+        load("two_heads", |spec| drop(spec.heads.insert("bought".to_owned(), "conversion".to_owned()))).unwrap();
+    assert_eq!(model.info().heads, ["bought"]);
+}
+
+#[test]
+fn inputs_of_one_column_are_found_by_the_name_of_their_feature() {
+    check("columns", |spec| spec.inputs.clear());
+    let model = load("columns", |spec| spec.inputs.clear()).unwrap();
+    assert_eq!(model.info().features, ["f1", "f0"], "in the order of the inputs");
+}
+
+/// A missing or unknown category is -1, which a one-hot encoder takes for none of its own.
+#[test]
+fn a_missing_category_is_minus_one() {
+    let mut model = load("sklearn_mixed", |_| {}).unwrap();
+    let category = model.info().features.iter().position(|name| name == "f0").unwrap();
+    let score = |model: &mut OnnxModel, value: f32| {
+        let mut matrix = FeatureMatrix::new(3);
+        let row = matrix.reset(1);
+        row.fill(0.5);
+        row[category] = value;
+        let mut scores = Vec::new();
+        model.score(&matrix, &mut scores).unwrap();
+        scores[0]
+    };
+    let [missing, unknown, known] = [f32::NAN, -1.0, 3.0].map(|value| score(&mut model, value));
+    assert_eq!(missing, unknown);
+    assert!((missing - known).abs() > 0.05, "{missing} {known}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_was_expected_what_was_found_and_what_to_do() {
+    type Change = fn(&mut ModelSpec);
+    let same: Change = |_| {};
+    let cases: [(&str, Change, &[&str]); 11] = [
+        ("sklearn_zipmap", same, &["\"output_probability\"", "ZipMap", "options={\"zipmap\": False}", "zipmap=False"]),
+        ("sklearn_zipmap", |it| it.output = Some("output_probability".to_owned()), &["ZipMap", "zipmap=False"]),
+        (
+            "sklearn_logistic",
+            |it| it.output = Some("label".to_owned()),
+            &[
+                "expected a float32 or float64 output \"label\"",
+                "\"label\": i64",
+                "\"probabilities\": f32",
+                "model.output",
+            ],
+        ),
+        (
+            "fixed_batch",
+            same,
+            &["input \"input\"", "any number of rows", "found a batch of 1", "dynamic_axes={\"input\": {0: \"rows\"}}"],
+        ),
+        (
+            "text_input",
+            same,
+            &["expected a float32, float64, int64 or int32 input of shape [rows, 4]", "\"input\": String"],
+        ),
+        ("future_opset", same, &["expected an ONNX model that ONNX Runtime can run", "pset 99"]),
+        ("linear", |it| it.features = Some(features(0..3)), &["4 features", "3 are named by model.features"]),
+        (
+            "sklearn_mixed",
+            |it| drop(it.inputs.remove("category")),
+            &["expected the inputs numeric", "named by model.inputs", "found numeric, category"],
+        ),
+        ("sklearn_mixed", |it| it.inputs.clear(), &["2 inputs", "inputs = {"]),
+        (
+            "two_heads",
+            |it| drop(it.heads.insert("view".to_owned(), "view".to_owned())),
+            &["output \"view\"", "\"click\": f32"],
+        ),
+        (
+            "linear",
+            |it| it.calibration = serde_json::from_str(r#"{"method":"platt","slope":-1,"offset":0}"#).unwrap(),
+            &["calibration: expected a slope of 0 or more", "-1"],
+        ),
+    ];
+    for (name, change, parts) in cases {
+        let message = load(name, change).map(|_| ()).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "{name}: {part:?} is not in: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_was_asked_for_and_is_not_there_is_an_error_that_says_why() {
+    for provider in ["cuda", "tensorrt"] {
+        let asked = |providers: &[&str]| {
+            let providers = providers.iter().map(|&name| name.to_owned()).collect();
+            load("linear", |spec| spec.providers = providers)
+        };
+        match asked(&[provider]) {
+            Ok(model) => assert_eq!(model.info().provider, provider),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(matches!(error, ModelError::Provider { .. }), "{message}");
+                let tells = message.contains("is not in the library") || message.contains("does not start");
+                assert!(message.contains(&format!("{provider:?}")) && tells, "{message}");
+                let fallen_back = asked(&[provider, "cpu"]).unwrap();
+                assert_eq!(fallen_back.info().provider, "cpu");
+            }
+        }
+    }
+    for (providers, part) in
+        [(vec!["gpu".to_owned()], "expected cpu, cuda or tensorrt, found \"gpu\""), (vec![], "at least one")]
+    {
+        let error = load("linear", |spec| spec.providers = providers).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
