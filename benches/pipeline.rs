@@ -32,7 +32,7 @@ fn model(pipeline: &Pipeline) -> OnnxModel {
     };
     let spec = TrainSpec { epochs_max: 2, ..TrainSpec::default() };
     let network = train(&data, &spec).expect("noise trains, too").network;
-    let bytes = encode(&network, &features, &Identity { name: "bench".to_owned(), version: None, fingerprint: None });
+    let bytes = encode(&network, &features, &Identity { name: "bench".to_owned(), ..Identity::default() });
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, bytes).expect("a file in it");

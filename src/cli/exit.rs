@@ -3,7 +3,7 @@
 use crate::{
     config::ConfigError,
     engine::{EngineError, FleetError},
-    inference::{ModelError, RuntimeError},
+    inference::{FolderError, ModelError, Refusal, RuntimeError},
     sink::{EmbeddedError, PublishError, SinkError, TopicsError},
     source::SourceError,
     training::TrainError,
@@ -66,7 +66,7 @@ impl Exit {
         if error.is::<RuntimeError>() {
             return Some(Self::Library);
         }
-        if error.is::<ModelError>() {
+        if error.is::<ModelError>() || error.is::<FolderError>() || error.is::<Refusal>() {
             return Some(Self::Model);
         }
         if error.is::<TrainError>() || error.is::<super::files::FileError>() {

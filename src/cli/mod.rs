@@ -8,10 +8,12 @@ mod completions;
 mod demo;
 mod doctor;
 mod exit;
+mod explain;
 mod export;
 mod files;
 mod load;
 mod metrics;
+mod models;
 mod reference;
 mod run;
 mod setup;
@@ -81,6 +83,10 @@ enum Command {
     Man(completions::ManArgs),
     /// Print every metric: name, kind, labels, meaning
     Metrics(metrics::MetricsArgs),
+    /// Show what each feature adds to a user's score
+    Explain(explain::ExplainArgs),
+    /// Show the versions of the model, and choose the one that serves
+    Models(models::ModelsArgs),
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
@@ -112,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
         Command::Metrics(args) => metrics::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Models(args) => models::run(args),
         Command::Reference(args) => reference::run(args),
     };
     match outcome {

@@ -3,8 +3,9 @@
 use super::ConfigArgs;
 use crate::{
     config::{Config, ConfigError, Document},
-    engine::{Delivery, Pipeline, Progress, SystemClock, Worker, WorkerSettings},
-    inference::{OnnxModel, Runtime},
+    engine::{Delivery, Pipeline, PipelineSpec, Progress, SystemClock, Worker, WorkerSettings},
+    fault::Fault,
+    inference::{Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Watch, vet},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
     telemetry::{
@@ -32,6 +33,7 @@ pub(super) struct Crew {
 
 /// Hands other pipelines to running workers.
 pub(super) struct Swaps {
+    model: Option<OnnxModel>,
     pipelines: Vec<crossbeam_channel::Sender<Pipeline>>,
     fingerprint: String,
 }
@@ -40,7 +42,8 @@ impl Swaps {
     /// Has every worker go on with the segments of another configuration, from its next transaction on. Nothing changes
     /// unless all of it can be used.
     pub(super) fn swap(&self, to: &Setup) -> anyhow::Result<()> {
-        let pipelines: Vec<Pipeline> = self.pipelines.iter().map(|_| to.timed(None)).collect::<anyhow::Result<_>>()?;
+        let pipelines: Vec<Pipeline> =
+            self.pipelines.iter().map(|_| to.timed(self.model.as_ref())).collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(
             pipelines.iter().all(|it| it.fingerprint() == self.fingerprint),
             "the features are others; restart for them"
@@ -82,11 +85,46 @@ impl Setup {
             .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
     }
 
-    /// The declared model, loaded and checked against the pipeline.
+    /// The declared model, loaded and checked against the pipeline; of a folder the version that serves.
     pub(super) fn model(&self, pipeline: &Pipeline) -> anyhow::Result<Option<OnnxModel>> {
         let Some(spec) = &self.config.model else { return Ok(None) };
         let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
-        Ok(Some(OnnxModel::load(&runtime, spec, &pipeline.model_features(), pipeline.fingerprint())?))
+        if !spec.path.is_dir() {
+            return Ok(Some(OnnxModel::load(&runtime, spec, &pipeline.model_features(), pipeline.fingerprint())?));
+        }
+        let folder = ModelFolder::at(&spec.path);
+        let version = folder.active()?;
+        let loader = self.loader(runtime, spec, pipeline);
+        let context = || format!("load version {version} of {}", spec.path.display());
+        Ok(Some(loader.load(&version).with_context(context)?))
+    }
+
+    /// What makes a version of the model folder into a model.
+    pub(super) fn loader(&self, runtime: Runtime, spec: &ModelSpec, pipeline: &Pipeline) -> VersionLoader {
+        VersionLoader {
+            runtime,
+            folder: ModelFolder::at(&spec.path),
+            spec: spec.clone(),
+            sections: PipelineSpec { label: None, ..self.config.pipeline.clone() },
+            topic: self.config.topics.clickstream.clone(),
+            declared: pipeline.model_features(),
+            fingerprint: pipeline.fingerprint().to_owned(),
+            rows: self.config.engine.batch_max_rows,
+        }
+    }
+
+    /// Watches the model folder, if there is one, and gives each worker its end of the watch.
+    fn watch(&self, pipeline: &Pipeline, model: Option<&OnnxModel>, workers: usize) -> anyhow::Result<Vec<Handed>> {
+        let (Some(spec), Some(model)) = (&self.config.model, model) else { return Ok(Vec::new()) };
+        if !spec.path.is_dir() {
+            return Ok(Vec::new());
+        }
+        let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
+        let loader = self.loader(runtime, spec, pipeline);
+        let load = move |version: &str, copies: usize| loader.copies(version, copies);
+        let (watch, handed) = Watch::new(ModelFolder::at(&spec.path), &model.info().version, workers, load);
+        watch.start().context("start the thread that watches the model folder")?;
+        Ok(handed)
     }
 
     /// A pipeline with its model, for one worker.
@@ -111,8 +149,12 @@ impl Setup {
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         let mut pipelines = Vec::new();
+        let mut feeds = self.watch(&pipeline, model.as_ref(), config.engine.worker_count())?.into_iter();
         for number in 0..config.engine.worker_count() {
-            let pipeline = self.timed(model.as_ref())?;
+            let mut pipeline = self.timed(model.as_ref())?;
+            if let Some(feed) = feeds.next() {
+                pipeline = pipeline.with_feed(Box::new(feed));
+            }
             let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
@@ -150,7 +192,63 @@ impl Setup {
             workers.push(worker.with_pipelines(receiver));
         }
         let fingerprint = pipeline.fingerprint().to_owned();
-        Ok(Crew { workers, accounts, swaps: Swaps { pipelines, fingerprint } })
+        Ok(Crew { workers, accounts, swaps: Swaps { model, pipelines, fingerprint } })
+    }
+}
+
+/// Makes versions of a model folder into models that may serve.
+pub(super) struct VersionLoader {
+    runtime: Runtime,
+    folder: ModelFolder,
+    spec: ModelSpec,
+    sections: PipelineSpec,
+    topic: String,
+    declared: Vec<String>,
+    fingerprint: String,
+    /// The largest batch.
+    rows: usize,
+}
+
+impl VersionLoader {
+    /// Reads, checks and warms a version.
+    pub(super) fn load(&self, version: &str) -> Result<OnnxModel, Refusal> {
+        let (spec, bytes, manifest) =
+            self.folder.read(version, &self.spec).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        self.check(&spec, bytes, &manifest)
+    }
+
+    /// Checks and warms a model whose bytes are read.
+    pub(super) fn check(&self, spec: &ModelSpec, bytes: Vec<u8>, manifest: &Manifest) -> Result<OnnxModel, Refusal> {
+        let unfit = |error: &dyn std::fmt::Display| Refusal::Unfit(error.to_string());
+        // The manifest's features are no person's word for it, as those of the configuration are.
+        if self.spec.features.is_none()
+            && self.spec.inputs.is_empty()
+            && let Some(fingerprint) = &manifest.fingerprint
+            && *fingerprint != self.fingerprint
+        {
+            let (model, declared) = (fingerprint.clone(), self.fingerprint.clone());
+            return Err(unfit(&ModelError::Fingerprint { path: spec.path.clone(), model, declared }));
+        }
+        let mut model = OnnxModel::from_bytes(&self.runtime, spec, bytes, &self.declared, &self.fingerprint)
+            .map_err(|error| unfit(&error))?;
+        let twin = model.twin().map_err(|error| unfit(&error))?;
+        let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
+        Pipeline::compile(&self.sections, &self.topic)
+            .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
+            .map_err(|faults| Refusal::Unfit(list(faults)))?;
+        vet(&mut model, manifest.golden.as_ref(), self.rows, self.spec.deadline)?;
+        Ok(model)
+    }
+
+    /// So many copies of a version, each warmed by a run.
+    fn copies(&self, version: &str, copies: usize) -> Result<Vec<Box<dyn Model>>, Refusal> {
+        let model = self.load(version)?;
+        let copy = |_| {
+            let mut twin = model.twin().map_err(|error| Refusal::Unfit(error.to_string()))?;
+            vet(&mut twin, None, self.rows, self.spec.deadline)?;
+            Ok(Box::new(twin) as Box<dyn Model>)
+        };
+        (0..copies).map(copy).collect()
     }
 }
 

@@ -3,7 +3,9 @@
 //! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
 //! the card last. What is learned, and how, is [`crate::training`]'s.
 
-use crate::training::{Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with};
+use crate::training::{
+    CalibrationMethod, Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with,
+};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -64,6 +66,9 @@ pub struct TrainArgs {
     /// The seed of the weights, the shuffles and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
+    /// Fit what turns the scores into probabilities, on the validation rows, and write it into the model
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub calibrate: Option<CalibrationMethod>,
     /// Show no progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -108,11 +113,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         bar.set_message(format!("loss {:.4}, best {:.4}", epoch.loss, epoch.best));
     })?;
     bar.finish_and_clear();
+    let calibrated = args.calibrate.map(|method| trained.calibrate(&data, method)).transpose()?;
     let stem = args.out.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let identity = Identity {
         name: args.name.clone().unwrap_or(stem),
         version: args.version.clone(),
         fingerprint: trained.fingerprint.clone(),
+        calibration: calibrated.as_ref().map(|(calibration, _)| calibration.clone()),
     };
     let model = encode(&trained.network, &trained.features, &identity);
     let sha256 = format!("{:x}", Sha256::digest(&model));
@@ -122,7 +129,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     write(&args.out, &model)?;
     write(&beside, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     if !args.quiet {
-        report(&mut io::stdout().lock(), &data, &trained, &args.out, &beside).context("print the table")?;
+        let losses = calibrated.map(|(_, losses)| losses);
+        report(&mut io::stdout().lock(), &data, &trained, losses, &args.out, &beside).context("print the table")?;
     }
     Ok(())
 }
@@ -154,7 +162,14 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Prints what was learned from and how well.
-fn report(to: &mut impl Write, data: &Dataset, trained: &Trained, out: &Path, card: &Path) -> io::Result<()> {
+fn report(
+    to: &mut impl Write,
+    data: &Dataset,
+    trained: &Trained,
+    calibrated: Option<[Option<f64>; 2]>,
+    out: &Path,
+    card: &Path,
+) -> io::Result<()> {
     let how = match trained.split {
         "time" => "split by time",
         "random" => "split at random",
@@ -169,6 +184,12 @@ fn report(to: &mut impl Write, data: &Dataset, trained: &Trained, out: &Path, ca
             .map(|metric| metric.map_or_else(|| "-".to_owned(), |metric| format!("{metric:.4}")));
         let (rows, positives) = (summary.count, summary.positives);
         writeln!(to, "{name:<12}{rows:>9}{positives:>11}{loss:>10}{accuracy:>10}{auc:>10}")?;
+    }
+    if let Some([Some(before), Some(after)]) = calibrated {
+        writeln!(
+            to,
+            "calibrated on the validation rows: log loss of the test rows {before:.4} before, {after:.4} after"
+        )?;
     }
     writeln!(to)?;
     writeln!(to, "wrote {} and {}", out.display(), card.display())

@@ -244,31 +244,27 @@ impl Pipeline {
         self
     }
 
-    /// Takes the newest model that is ready; says whether there is one. To be called between two transactions: decisions
-    /// from here on name it.
-    pub fn renew(&mut self) -> bool {
-        let Some(mut scoring) = self.model.take() else { return false };
-        let is_new = scoring.renew(self.profile.features(), &self.explain);
-        if is_new {
-            let info = scoring.info();
-            tracing::info!(
-                model = info.name,
-                version = info.version,
-                "a new version of the model decides from here on"
-            );
+    /// Gives way to another pipeline of the same features. The model stays, whichever version it is by now.
+    pub fn replace(&mut self, other: Self) {
+        let model = std::mem::replace(self, other).model;
+        if let Some(scoring) = model {
+            let faults = self.refer_to(&scoring);
+            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+            self.model = Some(scoring);
+        }
+    }
+
+    /// Takes the newest model that is ready, and gives what was known of the one before if it does. To be called between
+    /// two transactions: decisions from here on name the new one.
+    pub fn renew(&mut self) -> Option<ModelInfo> {
+        let mut scoring = self.model.take()?;
+        let before = scoring.renew(self.profile.features(), &self.explain);
+        if before.is_some() {
             let faults = self.refer_to(&scoring);
             debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
         }
         self.model = Some(scoring);
-        is_new
-    }
-
-    /// Takes over the model of another pipeline, which declares the same features, with whatever version it has come to.
-    pub fn adopt(&mut self, other: &mut Self) {
-        let Some(scoring) = other.model.take() else { return };
-        let faults = self.refer_to(&scoring);
-        debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
-        self.model = Some(scoring);
+        before
     }
 
     /// Has decisions name the model that scores.

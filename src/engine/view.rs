@@ -382,9 +382,8 @@ mod tests {
             Pipeline::compile(&spec, "clicks").expect("it compiles")
         };
         let model = FakeModel::new(&["views"], |row| row[0] * 0.25);
-        let mut first = compile("any", "true").with_model(Box::new(model)).expect("the model fits");
-        let mut second = compile("high", "score >= 0.5");
-        second.adopt(&mut first);
+        let mut pipeline = compile("any", "true").with_model(Box::new(model)).expect("the model fits");
+        pipeline.replace(compile("high", "score >= 0.5"));
 
         let mut partitions = Partitions::default();
         partitions.insert(0, Partition::new(0, 0, None));
@@ -398,9 +397,9 @@ mod tests {
                 payload: Some(payload.as_bytes()),
                 ..Record::default()
             };
-            second.take(&record, &mut partitions, &mut outbox, &mut counts);
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
         }
-        second.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
         assert_eq!(counts.detail.segments, [2], "scores are 0.25, 0.5 and 0.75");
         assert_eq!(counts.detail.times[0], (1_700_000_000_000, 1_700_000_000_500));
         assert_eq!(counts.detail.last.and_then(|last| last.score), Some(0.75));

@@ -246,8 +246,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.view().describe(segments, self.pipeline.model());
     }
 
-    /// Has the worker take each pipeline that comes this way, in place of the one it has, whose model it keeps. It declares
-    /// the same features.
+    /// Has the worker take each pipeline that comes this way, in place of the one it has. It declares the same features.
     #[must_use]
     pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
         self.pipelines = Some(pipelines);
@@ -261,9 +260,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         self.land()?;
-        if let Some(mut pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
-            pipeline.adopt(&mut self.pipeline);
-            self.pipeline = pipeline;
+        if let Some(pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+            self.pipeline.replace(pipeline);
             self.describe();
             self.tell("reloaded", format!("{} segments", self.pipeline.segments().all().len()));
         }
@@ -303,7 +301,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
         self.swap()?;
-        if self.opened_at.is_none() && self.pipeline.renew() {
+        if self.opened_at.is_none()
+            && let Some(before) = self.pipeline.renew()
+            && let Some(now) = self.pipeline.model()
+        {
+            tracing::info!(model = now.name, version = now.version, before = before.version, "decides from here on");
+            self.tell("model", format!("version {} in place of {}", now.version, before.version));
             self.describe();
         }
         let wait = match self.opened_at {

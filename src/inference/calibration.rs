@@ -122,7 +122,8 @@ impl Calibration {
     }
 
     /// Fits the rising step function of least squared error by pooling adjacent violators (Ayer et al. 1955), and keeps the
-    /// ends of each step as points. `None` without both kinds of outcome.
+    /// ends of each step as points. No probability is 0 or 1, which finite rows cannot show: with n rows the least is
+    /// 1 / (n + 2), the rule of succession's for an outcome that never came. `None` without both kinds of outcome.
     pub fn isotonic(predictions: &[Prediction]) -> Option<Self> {
         let positives = predictions.iter().filter(|it| it.label).count();
         if positives == 0 || positives == predictions.len() || predictions.iter().any(|it| it.probability.is_nan()) {
@@ -145,10 +146,12 @@ impl Calibration {
             }
         }
         let mut points = Vec::with_capacity(2 * pools.len());
+        let least = 1.0 / (predictions.len() as f64 + 2.0);
         for Pool { first, last, sum, count } in pools {
-            points.push((first, sum / count));
+            let probability = (sum / count).clamp(least, 1.0 - least);
+            points.push((first, probability));
             if last > first {
-                points.push((last, sum / count));
+                points.push((last, probability));
             }
         }
         Some(Self::Isotonic { points })
@@ -207,15 +210,18 @@ mod tests {
 
     #[test]
     fn isotonic_is_the_best_rising_step_function() {
-        // By hand: the middle three pool to 1/3.
+        // By hand: the middle three pool to 1/3, and five rows show no less than 1/7.
         let of = |rows: &[(f64, bool)]| -> Vec<_> {
             rows.iter().map(|(probability, label)| Prediction { probability: *probability, label: *label }).collect()
         };
         let sample = of(&[(0.1, false), (0.2, true), (0.3, false), (0.4, false), (0.5, true)]);
         let Some(Calibration::Isotonic { points }) = Calibration::isotonic(&sample) else { panic!("it fits") };
-        assert_eq!(points, [(0.1, 0.0), (0.2, 1.0 / 3.0), (0.4, 1.0 / 3.0), (0.5, 1.0)]);
+        assert_eq!(points, [(0.1, 1.0 / 7.0), (0.2, 1.0 / 3.0), (0.4, 1.0 / 3.0), (0.5, 1.0 - 1.0 / 7.0)]);
         let it = Calibration::Isotonic { points };
-        for (score, probability) in [(0.0, 0.0), (0.1, 0.0), (0.3, 1.0 / 3.0), (0.45, 2.0 / 3.0), (0.9, 1.0)] {
+        let between = f32::midpoint(1.0 / 3.0, 6.0 / 7.0);
+        for (score, probability) in
+            [(0.0, 1.0 / 7.0), (0.1, 1.0 / 7.0), (0.3, 1.0 / 3.0), (0.45, between), (0.9, 6.0 / 7.0)]
+        {
             assert!((it.apply(score) - probability).abs() < 1e-6, "{score}: {}", it.apply(score));
         }
     }

@@ -58,6 +58,9 @@ pub struct Golden {
     pub scores: Vec<f32>,
 }
 
+/// The lengths and the times of a version's files.
+pub(super) type Stamp = Vec<(u64, Option<std::time::SystemTime>)>;
+
 /// Why a version cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -260,7 +263,7 @@ impl ModelFolder {
     }
 
     /// What tells a version's files from other ones of the same name: their lengths and times.
-    pub(super) fn stamp(&self, version: &str) -> Vec<(u64, Option<std::time::SystemTime>)> {
+    pub(super) fn stamp(&self, version: &str) -> Stamp {
         let entries = fs::read_dir(self.path.join(version)).into_iter().flatten().flatten();
         let mut stamp: Vec<_> =
             entries.filter_map(|it| it.metadata().ok()).map(|it| (it.len(), it.modified().ok())).collect();

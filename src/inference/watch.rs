@@ -6,11 +6,11 @@
 //! files. No worker waits: loading and warming are this thread's. Limits: looks once a second; one new version at a time; the
 //! last one wins where several come before a worker takes one.
 
-use super::{FeatureMatrix, Golden, Model, ModelFeed, ModelFolder};
+use super::{FeatureMatrix, Golden, Model, ModelFeed, ModelFolder, folder::Stamp};
 use crate::telemetry::metrics;
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// How often the folder is looked at: a directory read of microseconds, and far below the time that training takes.
@@ -20,15 +20,19 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TOLERANCE: f32 = 1e-4;
 
 /// Why a version does not serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Its files cannot be read, or are not of one piece.
+    #[error("{0}")]
     Unreadable(String),
     /// It does not fit the features or the runtime.
+    #[error("{0}")]
     Unfit(String),
     /// It runs too long.
+    #[error("{0}")]
     Slow(String),
     /// It gives other scores than its manifest says, or none.
+    #[error("{0}")]
     Wrong(String),
 }
 
@@ -40,13 +44,6 @@ impl Refusal {
             Self::Unfit(_) => "unfit",
             Self::Slow(_) => "slow",
             Self::Wrong(_) => "wrong_scores",
-        }
-    }
-
-    /// What is wrong.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Unreadable(reason) | Self::Unfit(reason) | Self::Slow(reason) | Self::Wrong(reason) => reason,
         }
     }
 }
@@ -127,9 +124,6 @@ pub enum Look {
 /// What makes a version into a model for each worker.
 type Load = Box<dyn FnMut(&str, usize) -> Result<Vec<Box<dyn Model>>, Refusal> + Send>;
 
-/// Length and time of change of each of a version's files.
-type Stamps = Vec<(u64, Option<SystemTime>)>;
-
 /// Looks after a model folder.
 pub struct Watch {
     folder: ModelFolder,
@@ -137,7 +131,7 @@ pub struct Watch {
     slots: Vec<Weak<Slot>>,
     serving: String,
     /// The version that was refused last, and the state of its files then.
-    refused: Option<(String, Stamps)>,
+    refused: Option<(String, Stamp)>,
     last_error: Option<String>,
 }
 
@@ -205,7 +199,7 @@ impl Watch {
             }
             Err(refusal) => {
                 metrics::model_refused(&refusal);
-                let (why, serving) = (refusal.reason(), self.serving.as_str());
+                let (why, serving) = (refusal.to_string(), self.serving.as_str());
                 tracing::error!(version, serving, why, "a new version of the model is refused: the old one serves on");
                 self.refused = state;
                 Look::Refused(version, refusal)
@@ -255,7 +249,7 @@ mod tests {
 
     fn put(folder: &ModelFolder, version: &str) {
         let manifest = super::super::Manifest { file: "model.onnx".into(), ..super::super::Manifest::default() };
-        folder.add(version, b"", &manifest).expect("a folder that can be written");
+        folder.add(version, b"", &manifest).expect("the folder is writable");
     }
 
     #[test]

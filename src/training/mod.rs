@@ -21,7 +21,10 @@ pub use read::{Dataset, ReadSpec, read};
 pub use rows::{Row, RowFile};
 pub use split::Split;
 
-use crate::evaluation::{Prediction, Summary};
+use crate::{
+    evaluation::{Prediction, Summary, log_loss},
+    inference::Calibration,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -254,7 +257,54 @@ pub struct Card {
     pub features: Vec<String>,
 }
 
+/// How scores are turned into probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CalibrationMethod {
+    /// By two parameters on the log-odds; for few rows.
+    Platt,
+    /// By a rising line through as many points as the rows bear; for thousands of rows.
+    Isotonic,
+}
+
 impl Trained {
+    /// Fits a calibration to the validation rows, which the weights have not seen, and gives it with the log losses of the
+    /// test rows before and after it. `data` is what the network was trained on.
+    ///
+    /// # Errors
+    /// There are no validation rows, or their labels are all alike.
+    pub fn calibrate(
+        &self,
+        data: &Dataset,
+        method: CalibrationMethod,
+    ) -> Result<(Calibration, [Option<f64>; 2]), TrainError> {
+        let split = Split::of(data, self.spec.seed);
+        let predict = |rows: &[usize]| -> Result<Vec<Prediction>, TrainError> {
+            let scores = self.network.score(&data.matrix(rows))?;
+            let predictions = rows.iter().zip(scores);
+            let prediction =
+                |(row, score): (&usize, f32)| Prediction { probability: score.into(), label: data.labels[*row] };
+            Ok(predictions.map(prediction).collect())
+        };
+        let fitted = predict(&split.validation)?;
+        let calibration = match method {
+            CalibrationMethod::Platt => Calibration::platt(&fitted),
+            CalibrationMethod::Isotonic => Calibration::isotonic(&fitted),
+        };
+        let calibration = calibration.ok_or_else(|| TrainError::Spec {
+            key: "calibrate",
+            expected: "validation rows of both labels to fit to",
+            found: format!("{} validation rows of one label or none", fitted.len()),
+        })?;
+        let before = predict(&split.test)?;
+        let apply = |it: &Prediction| Prediction {
+            probability: calibration.apply(it.probability as f32).into(),
+            label: it.label,
+        };
+        let after: Vec<_> = before.iter().map(apply).collect();
+        let losses = [log_loss(&before), log_loss(&after)];
+        Ok((calibration, losses))
+    }
+
     /// The card of this model, whose ONNX file and file of rows have these hashes.
     pub fn card(&self, identity: &Identity, sha256: String, data: String, data_sha256: String) -> Card {
         Card {

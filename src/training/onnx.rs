@@ -6,7 +6,7 @@
 //! runtimes since 2020 have.
 
 use super::Network;
-use crate::inference::metadata;
+use crate::inference::{Calibration, metadata};
 use prost::Message;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ const IR_VERSION: i64 = 8;
 const OPERATOR_SET: i64 = 13;
 
 /// What a model file says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Identity {
     /// The model's name.
     pub name: String,
@@ -28,6 +28,9 @@ pub struct Identity {
     /// The fingerprint of the feature declarations that it was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+    /// What turns its scores into probabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// `ModelProto`
@@ -156,12 +159,14 @@ enum Extent {
 
 /// The bytes of the ONNX file: input `input` [rows, features], output `score` [rows, 1].
 pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Vec<u8> {
-    let names = serde_json::to_string(features).expect("names are written as JSON");
+    let names = json(&features);
     let properties = [
         (metadata::NAME, Some(identity.name.clone())),
         (metadata::VERSION, identity.version.clone()),
         (metadata::FEATURES, Some(names)),
         (metadata::FINGERPRINT, identity.fingerprint.clone()),
+        (metadata::CALIBRATION, identity.calibration.as_ref().map(json)),
+        (metadata::BASELINE, Some(json(&network.mean))),
     ];
     let metadata_props = properties
         .into_iter()
@@ -176,6 +181,10 @@ pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Ve
         metadata_props,
     };
     model.encode_to_vec()
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names and numbers are written as JSON")
 }
 
 fn graph(network: &Network) -> Graph {

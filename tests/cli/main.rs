@@ -223,3 +223,14 @@ fn the_shipped_model_is_what_the_shipped_data_makes() {
         assert!((shipped - rebuilt).abs() < 0.02, "{shipped} and {rebuilt}");
     }
 }
+
+#[test]
+fn the_configuration_of_the_comparison_with_peers_fits_both_networks() {
+    let config = repository("benches/peers/aimpoint.toml");
+    for model in ["a", "b"] {
+        let set = format!("model.path={}", repository(&format!("benches/peers/models/{model}.onnx")));
+        let (code, text, error) = aimpoint(&["check", "--offline", "--config", &config, "--set", &set], &[]);
+        assert_eq!(code, 0, "{error}");
+        assert!(text.contains("18, 16 of them for the model"), "{text}");
+    }
+}

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod commands;
 mod serving;
 
 /// How far a score may lie from what the model's own library says.

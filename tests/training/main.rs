@@ -47,6 +47,7 @@ fn write(folder: &TempDir, trained: &Trained, features: &[String], fingerprint: 
         name: "same".to_owned(),
         version: Some("7".to_owned()),
         fingerprint: fingerprint.map(str::to_owned),
+        calibration: None,
     };
     let path = folder.path().join("model.onnx");
     let bytes = encode(&trained.network, features, &identity);
@@ -207,6 +208,44 @@ fn the_command_writes_a_model_and_a_card_that_belong_together() {
     let counts: Vec<_> = (0..3).map(|part| card["parts"][part]["count"].as_u64().unwrap()).collect();
     assert_eq!(counts, [140, 30, 30]);
     assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.99, "{card}");
+    assert_eq!(info.calibration, None);
+    let baseline = info.baseline.clone().unwrap();
+    // The mean of the training rows: n runs over 0 to 9 evenly.
+    assert!(baseline.len() == 3 && (baseline[0] - 4.5).abs() < 0.1, "{baseline:?}");
     let scores = score(&mut model, 2, &[9.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
     assert!(scores[0] > 0.9 && scores[1] < 0.1, "{scores:?}");
+}
+
+#[test]
+fn a_calibration_is_fitted_to_rows_that_were_not_learned_from_and_travels_in_the_file() {
+    use aimpoint::{inference::Calibration, training::CalibrationMethod};
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = Dataset { features: names(&["a"]), ..Dataset::default() };
+    for row in 0..2_000u32 {
+        let a = (row * 37 % 101) as f32;
+        data.values.push(a);
+        data.labels.push((row * 7_919 % 1_009) as f32 / 10.0 < a * 0.4);
+    }
+    let trained = train(&data, &TrainSpec { epochs_max: 1, learning_rate: 1e-4, ..TrainSpec::default() }).unwrap();
+    for method in [CalibrationMethod::Platt, CalibrationMethod::Isotonic] {
+        let (calibration, [before, after]) = trained.calibrate(&data, method).unwrap();
+        assert!(after.unwrap() < before.unwrap() - 0.01, "{method:?}: {before:?} {after:?}");
+        let identity = Identity { name: "c".to_owned(), calibration: Some(calibration.clone()), ..Identity::default() };
+        let path = folder.path().join("c.onnx");
+        fs::write(&path, encode(&trained.network, &data.features, &identity)).unwrap();
+        let model = OnnxModel::load(&runtime(), &spec(&path), &data.features, "").unwrap();
+        let read = model.info().calibration.clone().unwrap();
+        for score in [0.0, 0.2, 0.4, 0.6, 0.8, 1.0] {
+            assert!((read.apply(score) - calibration.apply(score)).abs() < 1e-6, "{read:?} {calibration:?}");
+        }
+        let given = Calibration::Platt { slope: 2.0, offset: 0.5 };
+        let spec = ModelSpec { calibration: Some(given.clone()), ..spec(&path) };
+        let model = OnnxModel::load(&runtime(), &spec, &data.features, "").unwrap();
+        assert_eq!(model.info().calibration, Some(given), "the configuration's wins");
+    }
+    let few =
+        Dataset { features: names(&["a"]), values: vec![1.0, 2.0], labels: vec![true, false], ..Dataset::default() };
+    let trained = train(&few, &TrainSpec { epochs_max: 1, ..TrainSpec::default() }).unwrap();
+    let error = trained.calibrate(&few, CalibrationMethod::Platt).unwrap_err().to_string();
+    assert!(error.contains("validation rows of both labels"), "{error}");
 }

@@ -1,0 +1,174 @@
+//! `aimpoint models` and `aimpoint explain`, on the program itself.
+
+use super::path;
+use serde_json::Value;
+use std::{fs, path::Path, process::Command};
+
+const CONFIG: &str = r#"
+[model]
+path = "models"
+
+[time]
+future_tolerance = "100000d"
+
+[[feature]]
+name = "f0"
+aggregate = "sum"
+value = "value"
+window = "forever"
+
+[[feature]]
+name = "f1"
+aggregate = "count"
+window = "forever"
+
+[[feature]]
+name = "f2"
+aggregate = "last"
+value = "value"
+window = "forever"
+
+[[feature]]
+name = "f3"
+aggregate = "mean"
+value = "value"
+window = "forever"
+"#;
+
+/// Runs a command in this folder: exit code, standard output, standard error.
+fn aimpoint(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let runtime = super::runtime();
+    let output = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("ORT_DYLIB_PATH", runtime.library())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+fn sound(folder: &Path, arguments: &[&str]) -> String {
+    let (code, out, error) = aimpoint(folder, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {error}");
+    out
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let (code, out, error) = aimpoint(folder, arguments);
+    assert_eq!(code, 80, "{arguments:?}: {out}{error}");
+    error
+}
+
+#[test]
+fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("aimpoint.toml"), CONFIG).unwrap();
+    let at = dir.path();
+    let [linear, double, nan, narrow, zipmap] = ["linear", "double", "always_nan", "columns", "sklearn_zipmap"]
+        .map(|name| path(name).to_str().unwrap().to_owned());
+    let out = sound(at, &["models", "add", &linear, "--version", "1"]);
+    assert!(out.contains("added 1 of linear; 1 serves"), "{out}");
+    sound(at, &["models", "add", &double, "--version", "2"]);
+    let list = sound(at, &["models", "list"]);
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((lines[0][0], lines[1][0], lines[1][1], lines.len()), ("1", "2", "serves", 2), "{list}");
+    assert!(sound(at, &["models", "rollback"]).contains("1 serves"));
+    assert!(sound(at, &["models", "list"]).contains("newer versions wait"));
+    assert!(sound(at, &["check", "--offline"]).contains("model           linear 1, 4 features"));
+    assert!(refused(at, &["models", "rollback"]).contains("expected a version before 1, found the versions 1, 2"));
+    assert!(sound(at, &["models", "activate"]).contains("2 serves"));
+    assert!(sound(at, &["check", "--offline"]).contains("model           double 2, 4 features"));
+    assert!(refused(at, &["models", "activate", "3"]).contains("expected version \"3\""));
+
+    // What would not serve does not come in.
+    assert!(refused(at, &["models", "add", &nan]).contains("golden row 0: expected the score NaN, found NaN"));
+    assert!(refused(at, &["models", "add", &narrow]).contains("nothing says which features go into which"));
+    assert!(refused(at, &["models", "add", &zipmap]).contains("ZipMap"));
+    assert!(refused(at, &["models", "add", &linear, "--version", "1"]).contains("versions do not change"));
+
+    // What was damaged afterwards does not start, and tells which file it is.
+    fs::write(at.join("models/2/model.onnx"), b"half").unwrap();
+    let error = refused(at, &["check", "--offline"]);
+    assert!(error.contains("load version 2 of") && error.contains("expected the SHA-256"), "{error}");
+    // Golden scores that it does not give.
+    let manifest = at.join("models/1/manifest.json");
+    let mut golden: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    golden["golden"]["scores"][0] = 99.0.into();
+    fs::write(&manifest, golden.to_string()).unwrap();
+    sound(at, &["models", "activate", "1"]);
+    assert!(refused(at, &["check", "--offline"]).contains("golden row 0: expected the score 99"));
+    // A model that was trained on other features.
+    golden["golden"] = Value::Null;
+    golden["fingerprint"] = "beef".into();
+    fs::write(&manifest, golden.to_string()).unwrap();
+    assert!(refused(at, &["check", "--offline"]).contains("trained on features with fingerprint beef"));
+}
+
+/// The weights of `linear`, read from what it gives for unit rows.
+fn weights() -> [f64; 4] {
+    let mut model = super::load("linear", |_| {}).unwrap();
+    let mut matrix = aimpoint::inference::FeatureMatrix::new(4);
+    let rows = matrix.reset(5);
+    rows.fill(0.0);
+    (0..4).for_each(|at| rows[(at + 1) * 4 + at] = 1.0);
+    let mut scores = Vec::new();
+    aimpoint::inference::Model::score(&mut model, &matrix, &mut scores).unwrap();
+    std::array::from_fn(|at| f64::from(scores[at + 1] - scores[0]))
+}
+
+#[test]
+fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    // The model with a baseline in its metadata: a field that any ONNX writer can add, here by its wire form.
+    let mut bytes = fs::read(path("linear")).unwrap();
+    let (key, value) = ("aimpoint.baseline", "[1.0, 0.0, 0.0, 2.0]");
+    let mut property = vec![0x0a, key.len() as u8];
+    property.extend_from_slice(key.as_bytes());
+    property.extend([0x12, value.len() as u8]);
+    property.extend_from_slice(value.as_bytes());
+    bytes.extend([0x72, property.len() as u8]);
+    bytes.extend_from_slice(&property);
+    fs::write(at.join("linear.onnx"), &bytes).unwrap();
+    fs::write(at.join("aimpoint.toml"), CONFIG.replace("\"models\"", "\"linear.onnx\"")).unwrap();
+    let event = |id: &str, user: &str, value: f64| {
+        format!(
+            "{{\"event_id\":\"{id}\",\"event_type\":\"view\",\"user_id\":\"{user}\",\"occurred_at\":1700000000000,\"value\":{value}}}\n"
+        )
+    };
+    let events = [event("e1", "ann", 3.0), event("e2", "ann", 5.0), event("e3", "bob", 7.0)].concat();
+    fs::write(at.join("events.jsonl"), events).unwrap();
+    let weights = weights();
+    let parts = |out: &str| {
+        let lines = out.lines().filter(|line| line.starts_with('f'));
+        let part = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[0].to_owned(), words[2].parse().unwrap())
+        };
+        let mut parts: Vec<(String, f64)> = lines.map(part).collect();
+        assert!(parts.windows(2).all(|pair| pair[0].1.abs() >= pair[1].1.abs()), "the largest comes first: {out}");
+        parts.sort_by(|a, b| a.0.cmp(&b.0));
+        parts
+    };
+    // Ann: sum 8, count 2, last 5, mean 4. Bob: 7, 1, 7, 7.
+    for (arguments, user, row) in [
+        (&["explain", "--user", "ann", "events.jsonl"][..], "user ann, event e2", [8.0, 2.0, 5.0, 4.0]),
+        (&["explain", "--event", "events.jsonl"], "user bob, event e3", [7.0, 1.0, 7.0, 7.0]),
+    ] {
+        let out = sound(at, arguments);
+        assert!(out.contains(user) && out.contains('█') && out.contains("exact"), "{out}");
+        let parts = parts(&out);
+        for (feature, (name, part)) in parts.iter().enumerate() {
+            let expected = weights[feature] * (row[feature] - [1.0, 0.0, 0.0, 2.0][feature]);
+            assert!(*name == format!("f{feature}") && (part - expected).abs() < 2e-4, "{expected}: {out}");
+        }
+    }
+    let (_, _, error) = aimpoint(at, &["explain", "--user", "carl", "events.jsonl"]);
+    assert!(error.contains("find user \"carl\""), "{error}");
+    let (code, _, error) = aimpoint(at, &["explain", "--user", "ann"]);
+    assert!(code == 2 && error.contains("FILES"), "{error}");
+    fs::write(at.join("linear.onnx"), fs::read(path("linear")).unwrap()).unwrap();
+    let (_, _, error) = aimpoint(at, &["explain", "--event", "events.jsonl"]);
+    assert!(error.contains("aimpoint.baseline"), "{error}");
+}
