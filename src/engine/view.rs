@@ -362,3 +362,48 @@ impl View {
         self.shown().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+        event::{EventTime, Record},
+        sink::Outbox,
+        testkit::FakeModel,
+    };
+
+    #[test]
+    fn a_pipeline_with_other_segments_keeps_the_model_of_the_one_before() {
+        let compile = |id: &str, filter: &str| {
+            let text = format!(
+                "[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n[[segment]]\nid = \"{id}\"\nwhere = '{filter}'"
+            );
+            let spec: PipelineSpec = toml::from_str(&text).expect("a sound specification");
+            Pipeline::compile(&spec, "clicks").expect("it compiles")
+        };
+        let model = FakeModel::new(&["views"], |row| row[0] * 0.25);
+        let mut pipeline = compile("any", "true").with_model(Box::new(model)).expect("the model fits");
+        pipeline.replace(compile("high", "score >= 0.5"));
+
+        let mut partitions = Partitions::default();
+        partitions.insert(0, Partition::new(0, 0, None));
+        let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        for offset in 0..3_i64 {
+            let payload =
+                format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{}}}"#, 1_700_000_000_000 + offset);
+            let record = Record {
+                offset,
+                timestamp_ms: Some(1_700_000_000_500),
+                payload: Some(payload.as_bytes()),
+                ..Record::default()
+            };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        }
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        assert_eq!(counts.detail.segments, [2], "scores are 0.25, 0.5 and 0.75");
+        assert_eq!(counts.detail.times[0], (1_700_000_000_000, 1_700_000_000_500));
+        assert_eq!(counts.detail.last.and_then(|last| last.score), Some(0.75));
+        let payload = outbox.get(0).payload.map(String::from_utf8_lossy);
+        assert!(payload.is_some_and(|text| text.contains("\"model\"")), "decisions name the model");
+    }
+}
