@@ -4,14 +4,14 @@ CARGO ?= cargo
 DEMO := deploy/demo
 SEEDS ?= 10000
 
-.PHONY: demo test bench simulate faults docs fmt lint onnxruntime jars model clean-work
+.PHONY: demo test bench simulate faults docs fmt lint onnxruntime jars tools model clean-work
 
 ## demo: watch the whole pipeline at work on real data
 demo: onnxruntime
 	$(CARGO) run --release --quiet -- demo
 
 ## test: format, lints, docs, and every test, the real-Kafka ones included
-test: onnxruntime jars
+test: onnxruntime jars tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
@@ -56,3 +56,7 @@ onnxruntime:
 ## jars: fetch the pinned Kafka into .kafka/, for the tests
 jars:
 	@tests/kafka/broker/kafka jars
+
+## tools: build the pinned helm, kubeconform, promtool and compose-go into .tools/, for the tests
+tools:
+	@tests/deploy/tools

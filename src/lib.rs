@@ -40,6 +40,9 @@
 // Fault: what is wrong with a configuration, and where.
 pub mod fault;
 
+// Canary: known bugs, for the tests of the tests.
+pub mod canary;
+
 // Proto: the messages.
 pub mod proto;
 

@@ -6,6 +6,7 @@ use crate::{
     inference::Model,
     sink::{Publisher, Topics},
     source::KafkaSource,
+    state::{OPEN_SHARE, TABLE_BYTES_MAX},
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -41,7 +42,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             (Some(aggregate), _) => {
                 let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
                 let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
-                aggregate.clone() + &parts.into_iter().flatten().collect::<String>()
+                let options = spec.options.iter().map(|(name, value)| format!(", {name} = {value}"));
+                aggregate.clone() + &parts.into_iter().flatten().chain(options).collect::<String>()
             }
             (None, expression) => format!(
                 "= {}",
@@ -52,7 +54,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     }
     let (least, most) = pipeline.profile().profile_bytes();
     let [least, most] = [least, most].map(|bytes| ByteSize::b(bytes as u64).display().si());
-    writeln!(out, "profile         {least} for a user with one event, {most} with an event in every tile")?;
+    writeln!(
+        out,
+        "profile         {least} at rest for a user with one event, {most} in use with an event in every tile;\n{:16}{TABLE_BYTES_MAX} B and \
+         the key in the table besides, and one of {OPEN_SHARE} users is in use at most",
+        ""
+    )?;
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 

@@ -220,7 +220,7 @@ fn play(setup: &Setup, lines: Vec<Line>) -> anyhow::Result<Outcome> {
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
     let (workers, accounts) = setup.workers()?;
-    let mut fleet = Fleet::start(workers, accounts, Stop::default())?;
+    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {
         reader,
         decisions: Vec::new(),

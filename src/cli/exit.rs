@@ -28,6 +28,8 @@ pub enum Exit {
     Topics = 72,
     /// A shutdown took longer than its deadline.
     Deadline = 75,
+    /// There were records, and nothing became of them for `engine.stall_after`, or a worker hung.
+    Stalled = 76,
     /// The configuration is wrong.
     Config = 78,
     /// ONNX Runtime is absent or too old.
@@ -38,7 +40,7 @@ pub enum Exit {
 
 impl Exit {
     /// All codes with what they mean.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Clean, "everything was done"),
         (Self::Usage, "the command line cannot be understood"),
         (Self::Data, "a file of rows or events cannot be used"),
@@ -46,6 +48,7 @@ impl Exit {
         (Self::Internal, "a bug, or a failure that none of the others covers"),
         (Self::Topics, "a topic is absent, or does not fit the others"),
         (Self::Deadline, "a shutdown took longer than its deadline"),
+        (Self::Stalled, "there were records and no progress for engine.stall_after, or a worker hung"),
         (Self::Config, "the configuration is wrong"),
         (Self::Library, "ONNX Runtime is absent or too old"),
         (Self::Model, "the model cannot be used"),
@@ -76,6 +79,9 @@ impl Exit {
             return Some(match error {
                 FleetError::Deadline { .. } => Self::Deadline,
                 FleetError::Broken(_) => Self::Internal,
+                FleetError::Hung { .. } | FleetError::Worker { error: EngineError::Stalled { .. }, .. } => {
+                    Self::Stalled
+                }
                 FleetError::Worker { error: EngineError::Source(error), .. } => Self::of_source(error),
                 FleetError::Worker { error: EngineError::Sink(SinkError::Fatal { .. }), .. } => Self::Broker,
                 FleetError::Worker { error: EngineError::Sink(_) | EngineError::Commit { .. }, .. } => Self::Broker,

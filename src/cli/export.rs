@@ -129,7 +129,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         (unripe as u64, "whose time has not run out yet"),
         (after, "from --until on"),
         (counts.duplicates, "that came before"),
-        (counts.suppressed, "too late"),
+        (counts.suppressed_total(), "suppressed: too late, or a bot's"),
         (counts.dead_letters_total(), "that are no events"),
     ] {
         if count > 0 {

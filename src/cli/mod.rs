@@ -10,6 +10,7 @@ mod explain;
 mod export;
 mod files;
 mod load;
+mod metrics;
 mod models;
 mod reference;
 mod run;
@@ -75,6 +76,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show the versions of the model, and choose the one that serves
     Models(models::ModelsArgs),
+    /// Print every metric: name, kind, labels, meaning
+    Metrics(metrics::MetricsArgs),
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Models(args) => models::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Reference(args) => reference::run(args),
     };
     match outcome {

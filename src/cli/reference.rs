@@ -1,7 +1,7 @@
 //! `aimpoint reference`: what there is to be written and read, printed from the code itself.
 
 use super::Exit;
-use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES, telemetry::metrics};
+use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES};
 use clap::{Args, ValueEnum};
 use std::io::Write;
 
@@ -33,10 +33,17 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
         Subject::Config => write!(out, "{}", config::DEFAULTS)?,
         Subject::Features => {
             for aggregate in AGGREGATES {
-                writeln!(out, "{:<10}{}", aggregate.name, aggregate.meaning)?;
+                writeln!(out, "{:<16}{}", aggregate.name, aggregate.meaning)?;
                 let keys = if aggregate.keys.is_empty() { "nothing".to_owned() } else { aggregate.keys.join(", ") };
-                writeln!(out, "          takes {keys}")?;
+                writeln!(out, "                takes {keys}; {} of a profile", aggregate.bytes)?;
             }
+            writeln!(
+                out,
+                "\nEach takes `where` too, but age and those of the calendar. A window is 1s to 540d, or \"forever\"; what takes no\n\
+                 window is over all events. With a window the bytes are those of each tile with an event, and each tile has 8 B\n\
+                 more; features of the same `where`, `value` and tile share them. `aimpoint check` prints the bytes of a profile.\n\
+                 A derived feature is an `expression` over earlier features and the event's fields, and takes nothing."
+            )?;
         }
         Subject::Expressions => {
             writeln!(out, "fields")?;
@@ -48,13 +55,7 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
             }
         }
-        Subject::Metrics => {
-            for metric in metrics::ALL {
-                let labels =
-                    if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
-                writeln!(out, "{:<36}{:?}{labels}\n{:36}{}", metric.name, metric.kind, "", metric.help)?;
-            }
-        }
+        Subject::Metrics => super::metrics::print(&mut out)?,
         Subject::ExitCodes => {
             for (exit, meaning) in Exit::ALL {
                 writeln!(out, "{:>3}  {meaning}", exit as u8)?;

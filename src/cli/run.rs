@@ -4,10 +4,7 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{ConfigArgs, setup::Setup, topics};
-use crate::{
-    engine::{Fleet, Stop},
-    telemetry::metrics,
-};
+use crate::engine::{Fleet, Stop};
 use anyhow::Context;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -48,7 +45,6 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_http_listener(address)
             .install()
             .with_context(|| format!("serve metrics at {address}"))?;
-        metrics::describe();
     }
     let (workers, accounts) = setup.workers()?;
     tracing::info!(
@@ -58,7 +54,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         delivery = ?setup.config.commit.delivery,
         "started"
     );
-    let mut fleet = Fleet::start(workers, accounts, Stop::default()).context("start the workers")?;
+    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)
+        .context("start the workers")?;
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {
@@ -74,7 +71,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 decisions = counts.decisions,
                 fallbacks = counts.fallbacks,
                 duplicates = counts.duplicates,
-                suppressed = counts.suppressed,
+                suppressed = counts.suppressed_total(),
                 dead_letters = counts.dead_letters_total(),
                 replayed = counts.replayed,
                 "so far"

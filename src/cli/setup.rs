@@ -8,7 +8,6 @@ use crate::{
     inference::{Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Watch, vet},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
-    telemetry::metrics,
 };
 use anyhow::Context;
 
@@ -71,7 +70,6 @@ impl Setup {
     /// Watches the model folder, if there is one, and gives each worker its end of the watch.
     fn watch(&self, pipeline: &Pipeline, model: Option<&OnnxModel>, workers: usize) -> anyhow::Result<Vec<Handed>> {
         let (Some(spec), Some(model)) = (&self.config.model, model) else { return Ok(Vec::new()) };
-        metrics::model_serves(model.info(), None);
         if !spec.path.is_dir() {
             return Ok(Vec::new());
         }
@@ -99,7 +97,10 @@ impl Setup {
         let mut accounts = Vec::new();
         let mut feeds = self.watch(&pipeline, model.as_ref(), config.engine.worker_count())?.into_iter();
         for number in 0..config.engine.worker_count() {
-            let mut pipeline = self.with_model(self.pipeline(false)?, model.as_ref())?;
+            let clock = std::time::Instant::now();
+            let mut pipeline = self
+                .with_model(self.pipeline(false)?, model.as_ref())?
+                .with_stopwatch(Box::new(move || clock.elapsed()));
             if let Some(feed) = feeds.next() {
                 pipeline = pipeline.with_feed(Box::new(feed));
             }
@@ -129,6 +130,7 @@ impl Setup {
                 commit_interval: config.commit.interval,
                 batch_rows_max: config.engine.batch_max_rows,
                 checkpoint_interval: config.checkpoint.interval,
+                stall_after: config.engine.stall_after,
             };
             let progress = Progress::default();
             accounts.push(progress.clone());

@@ -175,6 +175,32 @@ impl Column {
         }
     }
 
+    /// Appends a row's value once more.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn repeat(&mut self, row: usize) {
+        match self {
+            Self::Bool(values) => values.push(values[row]),
+            Self::Int(values) => values.push(values[row]),
+            Self::Double(values) => values.push(values[row]),
+            Self::String(values) => values.push(values[row]),
+        }
+    }
+
+    /// Exchanges the values of two rows.
+    ///
+    /// # Panics
+    /// If one of them does not exist.
+    pub fn swap(&mut self, row: usize, other: usize) {
+        match self {
+            Self::Bool(values) => values.swap(row, other),
+            Self::Int(values) => values.swap(row, other),
+            Self::Double(values) => values.swap(row, other),
+            Self::String(values) => values.swap(row, other),
+        }
+    }
+
     /// How many values it holds.
     pub fn len(&self) -> usize {
         match self {

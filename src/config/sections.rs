@@ -302,11 +302,19 @@ pub struct EngineSpec {
     /// How long a shutdown may take.
     #[serde(with = "humantime_serde")]
     pub shutdown_deadline: Duration,
+    /// How long there may be records without any progress, or a worker may hang, before the process ends.
+    #[serde(with = "humantime_serde")]
+    pub stall_after: Duration,
 }
 
 impl Default for EngineSpec {
     fn default() -> Self {
-        Self { workers: 0, batch_max_rows: 4_096, shutdown_deadline: Duration::from_secs(20) }
+        Self {
+            workers: 0,
+            batch_max_rows: 4_096,
+            shutdown_deadline: Duration::from_secs(20),
+            stall_after: Duration::from_mins(3),
+        }
     }
 }
 
@@ -322,6 +330,13 @@ impl EngineSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if self.workers > 1_024 {
             faults.push(Fault::new("engine.workers", format!("{} is more than 1024", self.workers)));
+        }
+        if !(Duration::from_mins(1)..=Duration::from_hours(24)).contains(&self.stall_after) {
+            let time = humantime::format_duration(self.stall_after);
+            faults.push(
+                Fault::new("engine.stall_after", format!("{time} is not between 1m and 24h"))
+                    .hint("calls to a broker that is slow to answer take up to half a minute: 3m is a good start"),
+            );
         }
         if !(1..=1_000_000).contains(&self.batch_max_rows) {
             faults.push(

@@ -11,6 +11,9 @@ pub trait Clock {
 
     /// The time of day.
     fn now(&self) -> EventTime;
+
+    /// Waits.
+    fn pause(&self, time: Duration);
 }
 
 /// The machine's clock.
@@ -30,5 +33,9 @@ impl Clock for SystemClock {
 
     fn now(&self) -> EventTime {
         EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
     }
 }

@@ -1,7 +1,8 @@
 //! The workers of a process: their threads, their end, and the sum of their accounts.
 //!
 //! Guarantees: when one worker fails, all are asked to end, and the first failure is what [`Fleet::join`] gives; a worker
-//! that does not end within the deadline is left behind and told of. Limits: one thread a worker.
+//! that does not end within the deadline is left behind and told of, and so is one that falls silent: who waits for the
+//! fleet is the watchdog, and is no worker's thread. Limits: one thread a worker.
 
 use super::{Clock, Counts, EngineError, Progress, Stop, Worker};
 use crate::{sink::Sink, source::Source};
@@ -22,6 +23,14 @@ pub enum FleetError {
         /// Why.
         error: EngineError,
     },
+    /// A worker does not come round its loop any more.
+    #[error("worker {worker} has been blocked for {}", humantime::format_duration(*time))]
+    Hung {
+        /// Its number.
+        worker: usize,
+        /// For how long.
+        time: Duration,
+    },
     /// A worker panicked: a bug.
     #[error("worker {0} broke off: this is a bug, and the lines above say where")]
     Broken(usize),
@@ -41,6 +50,8 @@ pub struct Fleet {
     threads: Vec<Option<JoinHandle<Result<(), EngineError>>>>,
     ended: Receiver<usize>,
     progress: Vec<Progress>,
+    /// How long a worker may be silent.
+    silence_max: Duration,
 }
 
 /// Tells that its worker's thread has ended, however it did.
@@ -62,6 +73,7 @@ impl Fleet {
         workers: Vec<Worker<S, K, C>>,
         progress: Vec<Progress>,
         stop: Stop,
+        silence_max: Duration,
     ) -> Result<Self, std::io::Error>
     where
         S: Source + Send + 'static,
@@ -78,7 +90,7 @@ impl Fleet {
             };
             threads.push(Some(std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?));
         }
-        Ok(Self { stop, threads, ended, progress })
+        Ok(Self { stop, threads, ended, progress, silence_max })
     }
 
     /// What all workers have committed so far.
@@ -96,8 +108,15 @@ impl Fleet {
     /// Waits until a worker has ended or `timeout` is over; says whether one has.
     ///
     /// # Errors
-    /// Why it ended, if not in order.
+    /// Why it ended, if not in order; or that one hangs.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, FleetError> {
+        let running = self.threads.iter().zip(&self.progress).enumerate();
+        for (worker, (_, progress)) in running.filter(|(_, (thread, _))| thread.is_some()) {
+            let time = progress.health().silent_for();
+            if time > self.silence_max {
+                return Err(FleetError::Hung { worker, time });
+            }
+        }
         match self.ended.recv_timeout(timeout) {
             Ok(worker) => self.collect(worker).map(|()| true),
             Err(RecvTimeoutError::Timeout) => Ok(false),

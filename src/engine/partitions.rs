@@ -1,7 +1,9 @@
 //! The partitions that a worker holds: their profiles, how far they have come, and what of them is committed.
 
+use super::{PartitionView, Phase};
 use crate::{
-    event::Record,
+    canary::{self, Canary},
+    event::{EventTime, Record},
     sink::{Outbox, Target},
     state::{Mark, Store, Stores, decode_profile, encode_profile, hash_key},
 };
@@ -22,8 +24,10 @@ pub struct Partition {
     committed: Option<(i64, String)>,
     /// Whether its profiles are still being read from the changelog; nothing of its input is processed meanwhile.
     is_restoring: bool,
-    /// How many records of the changelog were read.
-    restored: u64,
+    /// What the changelog has to hold, while it is read.
+    mark: Option<Mark>,
+    /// The first offset that the input still had when the partition was taken up.
+    log_start: i64,
     /// When the partition was at which offset, oldest first.
     notes: VecDeque<(Duration, i64)>,
     /// Events before this have been in memory for the checkpoint's interval.
@@ -39,16 +43,20 @@ impl Partition {
             emit_from,
             committed,
             is_restoring: false,
-            restored: 0,
+            mark: None,
+            log_start: next,
             notes: VecDeque::new(),
             due_below: i64::MIN,
         }
     }
 
-    /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`.
+    /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`. If that does
+    /// not hold what it has to, the input is read again from `log_start`.
     #[must_use]
-    pub fn restoring(mut self, mark: Mark) -> Self {
-        self.is_restoring = true;
+    pub fn restoring(mut self, mark: Mark, log_start: i64) -> Self {
+        self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
+        self.mark = Some(mark);
+        self.log_start = log_start;
         self.store.rewind(mark.newest);
         self
     }
@@ -58,6 +66,11 @@ impl Partition {
         &self.store
     }
 
+    /// The next offset to be processed: its profiles have every event before it in them.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
     /// Whether its profiles are still being read from the changelog.
     pub fn is_restoring(&self) -> bool {
         self.is_restoring
@@ -65,11 +78,29 @@ impl Partition {
 
     /// Whether an event at this offset was decided before, and is only read again.
     pub(super) fn is_replay(&self, offset: i64) -> bool {
-        offset < self.emit_from
+        offset < self.emit_from && !canary::is_in(Canary::ReplayEmits)
     }
 
     fn metadata(&self, fingerprint: &str) -> String {
         self.store.mark(self.next).metadata(fingerprint)
+    }
+}
+
+/// How a restore has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// From where the input goes on.
+    pub next: i64,
+    /// How many profiles the changelog held.
+    pub found: u64,
+    /// How many it had to hold.
+    pub owed: u64,
+}
+
+impl Recovered {
+    /// Whether the changelog was whole.
+    pub fn is_whole(&self) -> bool {
+        self.found == self.owed
     }
 }
 
@@ -106,14 +137,39 @@ impl Partitions {
         self.each().map(|(_, partition)| partition.store.len() as u64).sum()
     }
 
-    /// How many profiles the changelog does not hold as they are, at most.
-    pub fn dirty(&self) -> usize {
-        self.each().map(|(_, partition)| partition.store.dirty()).sum()
+    /// How many profiles of these partitions the changelog does not hold as they are, at most.
+    pub fn dirty(&self, numbers: &[i32]) -> usize {
+        numbers.iter().filter_map(|number| self.get(*number)).map(|partition| partition.store.dirty()).sum()
+    }
+
+    /// Where every partition is, without what only the client knows.
+    pub fn views(&self) -> Vec<PartitionView> {
+        let view = |(number, partition): (i32, &Partition)| PartitionView {
+            number,
+            phase: match partition {
+                it if it.is_restoring => Phase::Restoring,
+                it if it.next < it.emit_from => Phase::Replaying,
+                _ => Phase::Moving,
+            },
+            next: partition.next,
+            emit_from: partition.emit_from,
+            end: None,
+            newest: partition.store.newest().map(EventTime),
+            profiles: partition.store.len() as u64,
+            profile_bytes: partition.store.bytes_estimate() as u64,
+            dirty: partition.store.dirty() as u64,
+        };
+        self.each().map(view).collect()
     }
 
     /// Whether any partition is being restored.
     pub fn is_restoring(&self) -> bool {
         self.each().any(|(_, partition)| partition.is_restoring)
+    }
+
+    /// Whether these partitions are being restored or read again.
+    pub fn is_recovering(&self, number: i32) -> bool {
+        self.get(number).is_some_and(|partition| partition.is_restoring || partition.next < partition.emit_from)
     }
 
     /// Whether nothing is left to be read again.
@@ -149,19 +205,26 @@ impl Partitions {
     /// committed offset lies before all events of such a user.
     pub fn restore(&mut self, record: &Record<'_>, fingerprint: &str) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
-        let (words, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
-            Some((words, as_of)) => (Some(words), as_of),
+        let (profile, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
+            Some((profile, as_of)) => (Some(profile), as_of),
             None => (None, i64::MIN),
         };
-        partition.restored += 1;
-        partition.store.restore(hash_key(key), key, words, as_of);
+        partition.store.restore(hash_key(key), key, profile, as_of);
     }
 
-    /// Ends the restore of a partition: gives the offset from which its input goes on, and how many records were read.
-    pub fn restored(&mut self, number: i32) -> Option<(i64, u64)> {
+    /// Ends the restore of a partition: gives the offset from which its input goes on. A changelog that does not hold as
+    /// many profiles as were committed to it was cut, made anew or damaged: none of it is used then, and the whole
+    /// input is read again.
+    pub fn restored(&mut self, number: i32) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
-        Some((partition.next, partition.restored))
+        let found = partition.store.len() as u64;
+        let owed = partition.mark.map_or(found, |mark| mark.records);
+        if found != owed {
+            partition.store = Store::default();
+            partition.next = partition.log_start;
+        }
+        Some(Recovered { next: partition.next, found, owed })
     }
 
     /// Notes at `now` how far every partition has come, so that after `interval` its profiles are due.
@@ -183,8 +246,9 @@ impl Partitions {
         })
     }
 
-    /// Appends the records of profiles that are due, or of all that are dirty, to the outputs: at most `max`.
-    pub fn write_profiles(&mut self, all: bool, max: usize, fingerprint: &str, outbox: &mut Outbox) {
+    /// Appends the records of profiles that are due, and of all dirty ones of the partitions that are `going`, to the
+    /// outputs: at most `max`.
+    pub fn write_profiles(&mut self, going: &[i32], max: usize, fingerprint: &str, outbox: &mut Outbox) {
         let mut left = max;
         for (number, slot) in self.0.iter_mut().enumerate() {
             let Some(partition) = slot.as_deref_mut() else { continue };
@@ -192,10 +256,11 @@ impl Partitions {
             if partition.is_restoring || partition.next < partition.emit_from {
                 continue;
             }
-            let below = if all { i64::MAX } else { partition.due_below };
+            let below = if going.contains(&(number as i32)) { i64::MAX } else { partition.due_below };
             let next = partition.next;
-            left -= partition.store.write_due(below, next, left, |key, words| {
-                let write = words.map(|words| |to: &mut Vec<u8>| encode_profile(words, next, fingerprint, to));
+            left -= partition.store.write_due(below, next, left, |key, profile| {
+                let write =
+                    profile.map(|profile| move |to: &mut Vec<u8>| encode_profile(profile, next, fingerprint, to));
                 outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
             });
         }
@@ -210,7 +275,18 @@ impl Partitions {
                 Some((offset, known)) => partition.next > *offset || metadata != known,
                 None => partition.next > partition.emit_from,
             })
-            .map(|(number, partition, metadata)| (number, partition.next, metadata))
+            .map(|(number, partition, metadata)| {
+                let one_low = i64::from(canary::is_in(Canary::OffsetsOneLow));
+                (number, partition.next - one_low, metadata)
+            })
+            .collect()
+    }
+
+    /// The positions of all partitions whose input is being processed, moved or not.
+    pub fn positions(&self, fingerprint: &str) -> Vec<(i32, i64, String)> {
+        self.each()
+            .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.emit_from)
+            .map(|(number, partition)| (number, partition.next, partition.metadata(fingerprint)))
             .collect()
     }
 

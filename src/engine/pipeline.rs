@@ -6,15 +6,15 @@
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
 use super::{
-    Counts, Partitions,
+    Counts, Partitions, Seen, Stage, SuppressReason,
     scoring::{self, ScoreSlots, Scoring, fill},
 };
 use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record, RejectReason,
-        Rejection, TimeSpec, TooLate,
+        Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
+        RejectReason, Rejection, TimeSpec, TooLate,
     },
     expression::{Program, Scope},
     fault::Fault,
@@ -25,6 +25,7 @@ use crate::{
     training::LabelSpec,
 };
 use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, time::Duration};
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -57,6 +58,12 @@ pub struct PipelineSpec {
     pub label: Option<LabelSpec>,
 }
 
+/// Reads a clock, to tell how long the stages take and nothing else.
+pub type Stopwatch = Box<dyn Fn() -> Duration + Send>;
+
+/// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
+const DECODES_PER_LAP: u32 = 64;
+
 /// The compiled core with its buffers.
 pub struct Pipeline {
     decoder: Decoder,
@@ -79,6 +86,11 @@ pub struct Pipeline {
     outcome: Option<Slot>,
     /// The features of the rows of an export.
     matrix: FeatureMatrix,
+    /// By row: when its record was appended, or when it happened where the record does not tell.
+    appended_ms: Vec<i64>,
+    stopwatch: Option<Stopwatch>,
+    /// Counts up to the next record whose decoding is timed.
+    decodes: u32,
 }
 
 /// A row of features as a model would have got it at that event, for an export.
@@ -180,6 +192,9 @@ impl Pipeline {
             label,
             outcome,
             matrix: FeatureMatrix::default(),
+            appended_ms: Vec::new(),
+            stopwatch: None,
+            decodes: 0,
         })
     }
 
@@ -229,22 +244,23 @@ impl Pipeline {
         self
     }
 
-    /// Takes the newest model that is ready, and gives what was known of the one before if it does. To be called between
-    /// two transactions: decisions from here on name the new one.
-    pub fn renew(&mut self) -> Option<ModelInfo> {
-        let mut scoring = self.model.take()?;
-        let before = scoring.renew(self.profile.features(), &self.explain);
-        if before.is_some() {
+    /// Takes the newest model that is ready; says whether there is one. To be called between two transactions: decisions
+    /// from here on name it.
+    pub fn renew(&mut self) -> bool {
+        let Some(mut scoring) = self.model.take() else { return false };
+        let is_new = scoring.renew(self.profile.features(), &self.explain);
+        if is_new {
+            let info = scoring.info();
+            tracing::info!(
+                model = info.name,
+                version = info.version,
+                "a new version of the model decides from here on"
+            );
             let faults = self.refer_to(&scoring);
             debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
         }
         self.model = Some(scoring);
-        before
-    }
-
-    /// What is known of the model that scores.
-    pub fn model(&self) -> Option<&ModelInfo> {
-        self.model.as_ref().map(Scoring::info)
+        is_new
     }
 
     /// Has decisions name the model that scores.
@@ -263,6 +279,18 @@ impl Pipeline {
         faults
     }
 
+    /// Has the time that each stage takes counted, by this clock.
+    #[must_use]
+    pub fn with_stopwatch(mut self, stopwatch: Stopwatch) -> Self {
+        self.stopwatch = Some(stopwatch);
+        self
+    }
+
+    /// The model that scores.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(Scoring::info)
+    }
+
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
@@ -271,14 +299,36 @@ impl Pipeline {
             return;
         }
         partition.next = record.offset + 1;
-        match self.decoder.decode(record, &mut self.batch) {
-            Ok(rows) if self.too_late == TooLate::DeadLetter => self.raw.push(record, rows),
-            Ok(_) => {}
+        self.decodes += 1;
+        let start = match &self.stopwatch {
+            Some(read) if self.decodes >= DECODES_PER_LAP => Some(read()),
+            _ => None,
+        };
+        let decoded = self.decoder.decode(record, &mut self.batch);
+        if let (Some(start), Some(read)) = (start, &self.stopwatch) {
+            counts.detail.spend(Stage::Decode, read().saturating_sub(start) * self.decodes);
+            self.decodes = 0;
+        }
+        let rows = self.batch.len();
+        let appended_ms = record.timestamp_ms.or_else(|| self.batch.times.last().map(|time| time.millis()));
+        self.appended_ms.resize(rows, appended_ms.unwrap_or_default());
+        match decoded {
+            Ok(Decoded { rows, bots }) => {
+                if self.too_late == TooLate::DeadLetter {
+                    self.raw.push(record, rows);
+                }
+                if partition.is_replay(record.offset) {
+                    counts.replayed += bots as u64;
+                } else {
+                    counts.events += bots as u64;
+                    counts.suppress(SuppressReason::Bot, bots as u64);
+                }
+            }
             Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                dead_letter(&self.constants.topic, record, &rejection, outbox);
+                dead_letter(&self.decoder, &self.constants.topic, record, 0, &rejection, outbox);
             }
         }
     }
@@ -292,6 +342,7 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
         user.is_some()
     }
 
@@ -300,16 +351,31 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
+        let read = self.stopwatch.take();
+        let mut last = read.as_ref().map(|read| read());
+        let mut lap = |stage: Stage, counts: &mut Counts| {
+            if let (Some(read), Some(last)) = (&read, &mut last) {
+                let now = read();
+                counts.detail.spend(stage, now.saturating_sub(*last));
+                *last = now;
+            }
+        };
         self.profile.process(&mut self.batch, partitions);
+        lap(Stage::Profile, counts);
         let rows = self.batch.len();
         self.scores.clear(&mut self.batch);
         if let Some(scoring) = &mut self.model {
             scoring.run(&mut self.batch, &self.scores, self.profile.applied(), partitions);
         }
+        lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.columns, rows);
+        lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
+        lap(Stage::Encode, counts);
+        self.stopwatch = read;
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     /// Takes the open batch through decoding and profiles only, and hands over the feature row of each event that counts.
@@ -328,7 +394,7 @@ impl Pipeline {
             match applied {
                 Applied::Counted => counts.decisions += 1,
                 Applied::Duplicate => counts.duplicates += 1,
-                Applied::TooLate => counts.suppressed += 1,
+                Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
                 Applied::Covered => counts.replayed += 1,
             }
             if *applied == Applied::Counted {
@@ -345,10 +411,11 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.appended_ms.clear();
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { batch, segments, encoder, profile, raw, model, scores, heads, .. } = self;
+        let Self { decoder, batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
@@ -365,7 +432,7 @@ impl Pipeline {
                     continue;
                 }
                 Applied::TooLate if self.too_late == TooLate::Drop => {
-                    counts.suppressed += 1;
+                    counts.suppress(SuppressReason::TooLate, 1);
                     continue;
                 }
                 Applied::TooLate => {
@@ -381,7 +448,7 @@ impl Pipeline {
                     };
                     let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
                     let rejection = Rejection { reason: RejectReason::TooLate, detail };
-                    dead_letter(&self.constants.topic, &record, &rejection, outbox);
+                    dead_letter(decoder, &self.constants.topic, &record, position.index, &rejection, outbox);
                     continue;
                 }
             }
@@ -397,6 +464,26 @@ impl Pipeline {
             };
             scores.heads(batch, row, heads);
             counts.decisions += 1;
+            let score = scores.score(batch, row);
+            let detail = &mut counts.detail;
+            detail.times.push((batch.times[row].millis(), appended_ms[row]));
+            if score.is_finite() {
+                detail.score(score.into());
+            }
+            let mut bits = 0;
+            for number in entered.clone() {
+                detail.segment(number);
+                bits |= 1_u64.checked_shl(number as u32).unwrap_or_default();
+            }
+            detail.last = Some(Seen {
+                user_hash: batch.user_hashes[row],
+                position,
+                occurred_at: batch.times[row],
+                decided_at: now,
+                status,
+                score: Some(score).filter(|score| score.is_finite()),
+                segments: bits,
+            });
             let user = texts.get(batch.users[row]);
             let decision = Decision {
                 user,
@@ -407,7 +494,7 @@ impl Pipeline {
                 status,
                 reason,
                 raw: scores.raw(batch, row),
-                score: scores.score(batch, row),
+                score,
                 heads,
                 explanation: model.as_ref().and_then(|scoring| scoring.explanation(row)),
             };
@@ -419,10 +506,18 @@ impl Pipeline {
     }
 }
 
-/// Sets a record aside with the reason, its position and its payload.
-fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: &mut Outbox) {
-    let mut numbers = [itoa::Buffer::new(); 3];
-    let [partition, offset, timestamp] = &mut numbers;
+/// Sets a record aside with the reason, its position and its payload; of several events in it, `index` is the one meant.
+fn dead_letter(
+    decoder: &Decoder,
+    topic: &str,
+    record: &Record<'_>,
+    index: u32,
+    rejection: &Rejection,
+    outbox: &mut Outbox,
+) {
+    let mut numbers = [itoa::Buffer::new(); 4];
+    let [partition, offset, timestamp, event] = &mut numbers;
+    let event = if index > 0 { event.format(index) } else { "" };
     let partition = partition.format(record.partition);
     let offset = offset.format(record.offset);
     let timestamp = record.timestamp_ms.map_or("", |millis| timestamp.format(millis));
@@ -433,8 +528,11 @@ fn dead_letter(topic: &str, record: &Record<'_>, rejection: &Rejection, outbox: 
         ("partition", partition.as_bytes()),
         ("offset", offset.as_bytes()),
         ("timestamp_ms", timestamp.as_bytes()),
+        ("index", event.as_bytes()),
         ("traceparent", record.traceparent.unwrap_or_default().as_bytes()),
     ];
-    let payload = record.payload.map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
-    outbox.push(Target::DeadLetters, record.key, &headers, payload);
+    let redacted = |bytes| decoder.redacted(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned);
+    let (key, payload) = (record.key.map(redacted), record.payload.map(redacted));
+    let payload = payload.as_deref().map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
+    outbox.push(Target::DeadLetters, key.as_deref(), &headers, payload);
 }

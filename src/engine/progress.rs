@@ -1,13 +1,36 @@
 //! The account of a worker: what came in, and what became of it.
 
+use super::{Detail, Health, View};
 use crate::{event::RejectReason, inference::FallbackReason};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+/// Why an event gets no decision by declaration: the closed set that metrics use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SuppressReason {
+    /// Further behind its user's newest event than `time.allowed_lateness`, where `time.too_late` is `drop`.
+    TooLate,
+    /// A bot's, where `input.bots` is `exclude`.
+    Bot,
+}
+
+impl SuppressReason {
+    /// All reasons.
+    pub const ALL: [Self; 2] = [Self::TooLate, Self::Bot];
+
+    /// The reason as metric labels have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLate => "too_late",
+            Self::Bot => "bot",
+        }
+    }
+}
+
 /// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Events taken in: rows, and records that gave none.
     pub events: u64,
@@ -19,21 +42,30 @@ pub struct Counts {
     pub fallback_reasons: [u64; 3],
     /// Events that came before.
     pub duplicates: u64,
-    /// Events that get no decision by declaration: later than allowed where those are dropped.
-    pub suppressed: u64,
+    /// Events that get no decision by declaration, by reason.
+    pub suppressed: Vec<(SuppressReason, u64)>,
     /// Records set aside, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events that were read again to rebuild profiles, with nothing written; in no other count.
     pub replayed: u64,
+    /// What is shown beside the counts until the commit; none of it is in a sum of commits.
+    pub detail: Detail,
 }
 
 impl Counts {
     /// Counts one more dead letter.
     pub fn dead_letter(&mut self, reason: RejectReason) {
-        match self.dead_letters.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.dead_letters.push((reason, 1)),
-        }
+        add(&mut self.dead_letters, reason, 1);
+    }
+
+    /// Counts events that get no decision for this reason.
+    pub fn suppress(&mut self, reason: SuppressReason, count: u64) {
+        add(&mut self.suppressed, reason, count);
+    }
+
+    /// All events that get no decision by declaration.
+    pub fn suppressed_total(&self) -> u64 {
+        self.suppressed.iter().map(|(_, count)| count).sum()
     }
 
     /// Counts one more decision without a usable score.
@@ -49,6 +81,11 @@ impl Counts {
 
     /// Adds another account.
     pub fn add(&mut self, other: &Self) {
+        self.add_counts(other);
+        self.detail.add(&other.detail);
+    }
+
+    fn add_counts(&mut self, other: &Self) {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
@@ -56,21 +93,33 @@ impl Counts {
             *sum += count;
         }
         self.duplicates += other.duplicates;
-        self.suppressed += other.suppressed;
         self.replayed += other.replayed;
+        for (reason, count) in &other.suppressed {
+            add(&mut self.suppressed, *reason, *count);
+        }
         for (reason, count) in &other.dead_letters {
-            match self.dead_letters.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, sum)) => *sum += count,
-                None => self.dead_letters.push((*reason, *count)),
-            }
+            add(&mut self.dead_letters, *reason, *count);
         }
     }
 
     /// Empties the account and keeps its memory.
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
+        let mut suppressed = std::mem::take(&mut self.suppressed);
         dead_letters.clear();
-        *self = Self { dead_letters, ..Self::default() };
+        suppressed.clear();
+        let mut detail = std::mem::take(&mut self.detail);
+        detail.clear();
+        *self = Self { suppressed, dead_letters, detail, ..Self::default() };
+    }
+}
+
+/// Adds to the count of a reason. A reason that does not occur is not in the list, and nothing is added for a zero.
+fn add<R: Copy + PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, count: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, sum)) => *sum += count,
+        None if count > 0 => counts.push((reason, count)),
+        None => {}
     }
 }
 
@@ -84,13 +133,25 @@ struct Shared {
     commits: AtomicU64,
     retries: AtomicU64,
     users: AtomicU64,
+    health: Health,
+    view: View,
 }
 
 impl Progress {
     /// Adds what a commit made final.
     pub fn committed(&self, counts: &Counts) {
-        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(counts);
+        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add_counts(counts);
         self.0.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it lives and moves, and what it restores.
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// What it shows beside the counts.
+    pub fn view(&self) -> &View {
+        &self.0.view
     }
 
     /// Counts a transaction that had to be made again.

@@ -175,10 +175,9 @@ impl Scoring {
         self.feed = Some(feed);
     }
 
-    /// Takes the newest model that is ready, if there is one, and gives what was known of the one before. What it does not
-    /// fit is told, and the old one stays.
-    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<ModelInfo> {
-        let model = self.feed.as_mut()?.take()?;
+    /// Takes the newest model that is ready, if there is one. What it does not fit is told, and the old one stays.
+    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> bool {
+        let Some(model) = self.feed.as_mut().and_then(|feed| feed.take()) else { return false };
         let mut faults = Vec::new();
         let inputs = inputs(model.info(), features, &mut faults);
         let explaining = explaining(explain, model.info(), &mut faults);
@@ -187,12 +186,11 @@ impl Scoring {
         }
         if let Some(fault) = faults.first() {
             tracing::error!(%fault, version = model.info().version, "take a new version of the model: the old one stays");
-            return None;
+            return false;
         }
-        let before = self.model.info().clone();
         self.matrix = FeatureMatrix::new(inputs.len());
         (self.model, self.inputs, self.explaining) = (model, inputs, explaining);
-        Some(before)
+        true
     }
 
     /// Scores the rows that will be emitted, in one model run, and writes the scores into their columns.

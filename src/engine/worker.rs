@@ -12,14 +12,16 @@
 //! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
 //! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
-use super::{Clock, Counts, Partition, Partitions, Pipeline, Progress};
+use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, Stage};
 use crate::{
+    canary::{self, Canary},
     sink::{Outbox, Sink, SinkError},
-    source::{Change, Restored, Source, SourceError},
+    source::{Change, Committed, Restored, Source, SourceError},
     state::Mark,
     telemetry::metrics,
 };
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,14 +45,34 @@ const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
 /// How long the changed profiles of partitions that go are written; what is left is read again by the next owner.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a failing transaction is made again. Well below the group's `max.poll.interval.ms` of 5 minutes, because
+/// nothing is read and no rebalance is answered meanwhile.
+const MEND_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How often a transaction may be of a generation that has passed before all is recovered. In between the loop goes on, so
+/// that the change of the group that must be under way is answered.
+const STALE_TRIES_MAX: u32 = 20;
+
 /// How many records of the changelog are taken in one turn.
 const RESTORE_ROWS_MAX: usize = 10_000;
+
+/// The same while other partitions are being processed: about a millisecond.
+const RESTORE_ROWS_BESIDE: usize = 1_000;
+
+/// How often the progress of a restore is logged.
+const RESTORE_REPORT: Duration = Duration::from_secs(5);
+
+/// Into how many parts the time is cut after which a worker that does not get on ends.
+const STALL_LOOKS: u32 = 4;
 
 /// How long an idle worker waits for a record before it looks for a stop or a change.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
 const FLIGHT_WAIT: Duration = Duration::from_millis(1);
+
+/// How often a worker shows where its partitions are.
+const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is promised about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -73,6 +95,8 @@ pub struct WorkerSettings {
     pub batch_rows_max: usize,
     /// How often a changed profile is written to the changelog at most.
     pub checkpoint_interval: Duration,
+    /// How long there may be records without any progress before the worker ends.
+    pub stall_after: Duration,
 }
 
 /// Asks all workers to end.
@@ -110,6 +134,14 @@ pub enum EngineError {
         /// The last failure.
         last: SinkError,
     },
+    /// There are records, and nothing becomes of them.
+    #[error("partitions {partitions:?} have had records for {} of which nothing was committed", humantime::format_duration(*time))]
+    Stalled {
+        /// Which ones.
+        partitions: Vec<i32>,
+        /// For how long.
+        time: Duration,
+    },
 }
 
 /// What has to be done after a failed transaction.
@@ -118,8 +150,22 @@ enum Remedy {
     Again,
     /// It took effect after all.
     TookEffect,
+    /// The group is changing: go on, answer the change, and send the kept outputs again if they are still this worker's.
+    Later,
     /// Ownership is in doubt: drop the state and recover it.
     Recover,
+}
+
+/// What is known of whether the worker gets on.
+#[derive(Debug, Default)]
+struct Watch {
+    /// When something was last committed or restored.
+    moved_at: Duration,
+    looked_at: Duration,
+    /// Since when there have been records of which nothing became.
+    behind_since: Option<Duration>,
+    /// The ends of the partitions that were read to their end.
+    ends: BTreeMap<i32, i64>,
 }
 
 /// A transaction whose commit is under way, with all that it takes to make it again.
@@ -151,13 +197,21 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     /// Emptied buffers of the last flight.
     spare: (Outbox, Counts),
     counts: Counts,
+    /// How often in a row a transaction was of a generation that has passed.
+    stale: u32,
+    restoring: Vec<Restoring>,
+    restore_told_at: Duration,
+    watch: Watch,
     progress: Progress,
+    /// What the client last told of itself, and when the worker shows itself next.
+    report: ClientReport,
+    show_at: Duration,
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes a worker that holds no partition yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
-        Self {
+        let it = Self {
             settings,
             source,
             sink,
@@ -171,8 +225,22 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             flight: None,
             spare: <(Outbox, Counts)>::default(),
             counts: Counts::default(),
+            stale: 0,
+            restoring: Vec::new(),
+            restore_told_at: Duration::ZERO,
+            watch: Watch::default(),
             progress,
-        }
+            report: ClientReport::default(),
+            show_at: Duration::ZERO,
+        };
+        it.describe();
+        it
+    }
+
+    /// Shows which segments there are and which model scores.
+    fn describe(&self) {
+        let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, self.pipeline.model());
     }
 
     /// Runs until the stop is requested, then commits what is open and leaves the group.
@@ -184,7 +252,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         while !stop.is_requested() {
             self.turn()?;
         }
-        self.hand_over()
+        self.leave()
+    }
+
+    /// Commits what is open and writes what the changelog does not hold.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub fn leave(&mut self) -> Result<(), EngineError> {
+        let held = self.partitions.held();
+        self.hand_over(&held).map(|_| ())
     }
 
     /// The partitions with their profiles.
@@ -197,19 +274,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// # Errors
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
-        if self.opened_at.is_none()
-            && let Some(before) = self.pipeline.renew()
-            && let Some(now) = self.pipeline.model()
-        {
-            metrics::model_serves(now, Some(&before));
-            tracing::info!(model = now.name, version = now.version, before = before.version, "decides from here on");
+        self.progress.health().beat();
+        if self.opened_at.is_none() && self.pipeline.renew() {
+            self.describe();
         }
         let wait = match self.opened_at {
-            None if self.partitions.is_restoring() => Duration::ZERO,
             None => IDLE_WAIT,
             Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),
         };
-        let wait = wait.min(if self.flight.is_some() { FLIGHT_WAIT } else { IDLE_WAIT });
+        let is_busy = self.flight.is_some() || self.partitions.is_restoring();
+        let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
         let Self { source, pipeline, partitions, outbox, counts, .. } = self;
         let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {
             pipeline.take(record, partitions, outbox, counts);
@@ -217,19 +291,27 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if taken > 0 {
             metrics::batch(taken);
             let now = self.clock.elapsed();
-            self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
             self.opened_at.get_or_insert(now);
-            if let Err(error) = self.deliver() {
-                self.mend_open(error)?;
+            if canary::is_in(Canary::CommitBeforeState) && self.flight.is_none() {
+                self.take_off()?;
+                self.opened_at.get_or_insert(now);
             }
+            if !self.partitions.is_caught_up() {
+                self.moved(now);
+            }
+            self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
         }
         self.sink.serve();
         self.look(Duration::ZERO)?;
+        if let Err(error) = self.deliver() {
+            self.mend_open(error)?;
+        }
         self.restore()?;
         while let Some(change) = self.source.change() {
             self.answer(change)?;
         }
         let now = self.clock.elapsed();
+        self.show(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
         if self.opened_at.is_none() && self.partitions.is_due() {
             self.opened_at = Some(now);
@@ -245,7 +327,31 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 self.take_off()?;
             }
         }
-        Ok(())
+        self.watch(now)
+    }
+
+    /// Shows where the worker is, now and then.
+    fn show(&mut self, now: Duration) {
+        let view = self.progress.view();
+        view.turned();
+        if let Some(report) = self.source.report() {
+            view.client(report.clone());
+            self.report = report;
+        }
+        if now >= self.show_at {
+            self.show_at = now + SHOW_INTERVAL;
+            let mut partitions = self.partitions.views();
+            for partition in &mut partitions {
+                let end = self.report.ends.iter().find(|(number, _)| *number == partition.number);
+                partition.end = end.map(|(_, end)| *end);
+            }
+            view.partitions(partitions);
+        }
+    }
+
+    /// Tells other threads what has happened.
+    fn tell(&self, what: &'static str, detail: String) {
+        self.progress.view().happened(self.clock.now(), what, detail);
     }
 
     /// Hands new outputs to the sink, in a transaction that is opened by the first.
@@ -253,8 +359,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.sent == self.outbox.len() {
             return Ok(());
         }
+        // What is sent by one producer could overtake what the other one still has on its way.
+        if self.flight.is_some() && !self.sink.is_delivered() && !canary::is_in(Canary::SendsOvertake) {
+            return Ok(());
+        }
         self.begin()?;
+        let start = self.clock.elapsed();
         self.sink.send(&self.outbox, self.sent)?;
+        self.counts.detail.spend(Stage::Send, self.clock.elapsed().saturating_sub(start));
         self.sent = self.outbox.len();
         Ok(())
     }
@@ -272,7 +384,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() {
             return Ok(());
         }
-        self.write_profiles(false, PROFILES_PER_COMMIT);
+        self.write_profiles(&[], PROFILES_PER_COMMIT);
         match self.start_commit() {
             Ok(()) => Ok(()),
             Err(error) => self.mend(error),
@@ -282,6 +394,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Waits for the outcome of the commit under way.
     fn land(&mut self) -> Result<(), EngineError> {
         while self.flight.is_some() {
+            self.progress.health().beat();
             self.look(IDLE_WAIT)?;
         }
         Ok(())
@@ -302,6 +415,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
         let flight = self.flight.as_ref()?;
         let outcome = self.sink.outcome(wait)?;
+        if canary::is_in(Canary::OutcomeAssumed) && outcome.is_err() {
+            self.sink.abort().and_then(|()| self.sink.fence()).unwrap_or_default();
+            (self.sent, self.begun) = (0, false);
+            return Some(Ok(()));
+        }
         if outcome.is_err() || self.sink.is_transactional() {
             return Some(outcome);
         }
@@ -309,31 +427,35 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Some(self.source.commit(&flight.positions).map_err(stale))
     }
 
-    /// Makes everything since the last commit final.
-    fn commit(&mut self) -> Result<(), EngineError> {
+    /// Makes everything since the last commit final, and says whether it is.
+    fn commit(&mut self) -> Result<bool, EngineError> {
         self.land()?;
         self.take_off()?;
-        self.land()
+        self.land()?;
+        Ok(self.outbox.is_empty() && self.opened_at.is_none())
     }
 
-    fn write_profiles(&mut self, all: bool, max: usize) {
-        self.partitions.write_profiles(all, max, self.pipeline.fingerprint(), &mut self.outbox);
+    fn write_profiles(&mut self, going: &[i32], max: usize) {
+        self.partitions.write_profiles(going, max, self.pipeline.fingerprint(), &mut self.outbox);
     }
 
-    /// Commits what is open and leaves no changed profile unwritten, as far as the deadline allows.
-    fn hand_over(&mut self) -> Result<(), EngineError> {
-        self.commit()?;
+    /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
+    /// Says whether everything that was processed is committed.
+    fn hand_over(&mut self, going: &[i32]) -> Result<bool, EngineError> {
+        let mut is_committed = self.commit()?;
         let start = self.clock.elapsed();
-        while self.partitions.dirty() > 0 && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE {
-            let before = self.outbox.len();
-            self.write_profiles(true, PROFILES_PER_HANDOVER_COMMIT);
-            if self.outbox.len() == before {
+        while is_committed
+            && self.partitions.dirty(going) > 0
+            && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE
+        {
+            self.write_profiles(going, PROFILES_PER_HANDOVER_COMMIT);
+            if self.outbox.is_empty() {
                 break;
             }
             self.opened_at = Some(self.clock.elapsed());
-            self.commit()?;
+            is_committed = self.commit()?;
         }
-        Ok(())
+        Ok(is_committed)
     }
 
     /// Takes in what has come of the changelog, and lets the input of partitions that are restored go on.
@@ -341,25 +463,150 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if !self.partitions.is_restoring() {
             return Ok(());
         }
-        let Self { source, pipeline, partitions, .. } = self;
+        let now = self.clock.elapsed();
+        let is_alone = self.partitions.held().iter().all(|number| self.partitions.is_recovering(*number));
+        let Self { source, pipeline, partitions, restoring, .. } = self;
         let mut done = Vec::new();
-        source.poll_restore(RESTORE_ROWS_MAX, &mut |restored| match restored {
-            Restored::Record(record) => partitions.restore(record, pipeline.fingerprint()),
-            Restored::Done(partition) => done.push(partition),
+        let mut has_moved = false;
+        source.poll_restore(if is_alone { RESTORE_ROWS_MAX } else { RESTORE_ROWS_BESIDE }, &mut |restored| {
+            has_moved = true;
+            match restored {
+                Restored::Bounds(partition, ends) => {
+                    let (from, end) = (ends.low, ends.high);
+                    restoring.push(Restoring { partition, from, next: from, end, since: now, took: Duration::ZERO });
+                }
+                Restored::Record(record) => {
+                    if let Some(it) = restoring.iter_mut().find(|it| it.partition == record.partition) {
+                        it.next = record.offset + 1;
+                    }
+                    partitions.restore(record, pipeline.fingerprint());
+                }
+                Restored::Done(partition) => done.push(partition),
+            }
         })?;
         for partition in done {
-            if let Some((from, profiles)) = self.partitions.restored(partition) {
-                let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
-                tracing::info!(partition, records = profiles, replay_from = from, replay_to = to, "restored");
-                self.source.resume(partition, from)?;
-            }
+            self.restored(partition)?;
+        }
+        if has_moved {
+            self.moved(now);
+            self.tell_restore(now);
         }
         Ok(())
     }
 
+    /// Lets the input of a partition go on whose changelog is read.
+    fn restored(&mut self, partition: i32) -> Result<(), EngineError> {
+        let now = self.clock.elapsed();
+        self.restoring.retain(|it| it.partition != partition);
+        let Some(recovered) = self.partitions.restored(partition) else { return Ok(()) };
+        // Where another owner has committed meanwhile, the records of before may be compacted away.
+        if !recovered.is_whole() && self.is_overtaken(partition)? {
+            for (partition, start) in self.recover(&[partition])? {
+                self.source.resume(partition, start)?;
+            }
+            return self.begin_restore(&[partition]);
+        }
+        let (from, found) = (recovered.next, recovered.found);
+        let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
+        if recovered.is_whole() {
+            tracing::info!(partition, profiles = found, replay_from = from, replay_to = to, "restored");
+            metrics::restored(found);
+            self.tell(
+                "restored",
+                format!("partition {partition}, {found} profiles, {} events to read again", to - from),
+            );
+        } else {
+            tracing::error!(
+                partition,
+                found,
+                owed = recovered.owed,
+                from,
+                to,
+                "the changelog does not hold the profiles that were committed to it: was it made anew, or cut? The whole \
+                 input is read again to rebuild them, as far as it reaches back"
+            );
+            self.progress.health().doubt();
+        }
+        self.moved(now);
+        self.source.resume(partition, from)?;
+        Ok(())
+    }
+
+    fn tell_restore(&mut self, now: Duration) {
+        for it in &mut self.restoring {
+            it.took = now.saturating_sub(it.since);
+        }
+        self.progress.health().restore(|told| told.clone_from(&self.restoring));
+        if now.saturating_sub(self.restore_told_at) >= RESTORE_REPORT {
+            self.restore_told_at = now;
+            for it in &self.restoring {
+                let left = it.left().map_or(0, |left| left.as_secs());
+                let percent = (it.share() * 100.0) as u64;
+                tracing::info!(partition = it.partition, percent, seconds_left = left, "restoring");
+            }
+        }
+    }
+
+    /// Notes that the worker gets on.
+    fn moved(&mut self, now: Duration) {
+        self.watch.moved_at = now;
+        self.watch.behind_since = None;
+        self.progress.health().moved();
+    }
+
+    /// Ends the worker where there are records and nothing becomes of them: another process may have more luck, and
+    /// somebody is told.
+    fn watch(&mut self, now: Duration) -> Result<(), EngineError> {
+        let pause = self.settings.stall_after / STALL_LOOKS;
+        if now.saturating_sub(self.watch.moved_at.max(self.watch.looked_at)) < pause {
+            return Ok(());
+        }
+        self.watch.looked_at = now;
+        let mut behind = Vec::new();
+        for number in self.partitions.held() {
+            if self.is_behind(number) {
+                behind.push(number);
+            }
+        }
+        if behind.is_empty() {
+            self.watch.behind_since = None;
+            return Ok(());
+        }
+        let since = *self.watch.behind_since.get_or_insert(now);
+        self.progress.health().behind();
+        let time = now.saturating_sub(since);
+        tracing::warn!(partitions = ?behind, "there are records, and nothing becomes of them");
+        if time + pause >= self.settings.stall_after {
+            return Err(EngineError::Stalled { partitions: behind, time: time + pause });
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to be done for a partition. Only asked after a while without any progress.
+    fn is_behind(&mut self, number: i32) -> bool {
+        let Some(partition) = self.partitions.get(number) else { return false };
+        let next = partition.next;
+        let committed = self.partitions.committed(number).map_or(partition.emit_from, |(offset, _)| offset);
+        if partition.is_restoring() || next != committed.max(partition.emit_from) {
+            return true;
+        }
+        // Without an answer nobody knows.
+        let Ok(ends) = self.source.watermarks(number) else { return true };
+        if self.source.is_at_end(number) {
+            // Behind the last record there may be offsets that are no records; what comes after this is one.
+            return ends.high > *self.watch.ends.entry(number).or_insert(ends.high);
+        }
+        self.watch.ends.remove(&number);
+        ends.high > next
+    }
+
     /// Hands the open transaction over to be committed, and opens the account of the next.
     fn start_commit(&mut self) -> Result<(), SinkError> {
-        let positions = self.partitions.progress(self.pipeline.fingerprint());
+        let mut positions = self.partitions.progress(self.pipeline.fingerprint());
+        if positions.is_empty() && !self.outbox.is_empty() {
+            // Outputs without positions would pass by the check of the generation.
+            positions = self.partitions.positions(self.pipeline.fingerprint());
+        }
         let since = self.clock.elapsed();
         if !positions.is_empty() {
             // Positions alone move too, where no event gave an output.
@@ -389,11 +636,18 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// After a commit: what it held is final.
     fn settle(&mut self) {
         let Some(Flight { positions, mut outbox, mut counts, since }) = self.flight.take() else { return };
+        if !positions.is_empty() {
+            let now = self.clock.elapsed();
+            self.moved(now);
+        }
+        self.stale = 0;
         self.partitions.settle(positions);
         self.progress.committed(&counts);
         self.progress.users(self.partitions.users());
         let took = self.clock.elapsed().saturating_sub(since);
-        metrics::record(&counts, took, &self.progress, self.settings.number);
+        counts.detail.spend(Stage::Commit, took);
+        self.progress.view().committed(&counts.detail, self.clock.now());
+        metrics::record(&counts, took);
         outbox.clear();
         counts.clear();
         self.spare = (outbox, counts);
@@ -409,6 +663,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Drops the accounts and the outputs of all that is not committed.
     fn forget(&mut self) {
         self.flight = None;
+        self.stale = 0;
         self.counts.clear();
         self.outbox.clear();
         self.reopen();
@@ -418,6 +673,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// made again together with it.
     fn mend_open(&mut self, error: SinkError) -> Result<(), EngineError> {
         while self.flight.is_some() {
+            self.progress.health().beat();
             match self.outcome(IDLE_WAIT) {
                 None => {}
                 Some(Ok(())) => self.settle(),
@@ -430,12 +686,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// After a failed transaction: makes it again until it is committed, or finds that it was, or recovers.
     fn mend(&mut self, error: SinkError) -> Result<(), EngineError> {
         let mut error = error;
+        let start = self.clock.elapsed();
         for tries in 1.. {
+            self.progress.health().beat();
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
             tracing::warn!(%error, tries, outputs, "a transaction failed");
             self.progress.retried();
-            metrics::retried();
-            if tries > TRIES_MAX {
+            metrics::retried(&error);
+            self.tell("retried", error.to_string());
+            if tries > TRIES_MAX || self.clock.elapsed().saturating_sub(start) > MEND_DEADLINE {
                 return Err(EngineError::Commit { outputs, tries, last: error });
             }
             match self.remedy(error)? {
@@ -445,6 +704,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     (self.sent, self.begun) = (0, false);
                     return Ok(());
                 }
+                Remedy::Later => {
+                    self.join_flight();
+                    self.stale += 1;
+                    if self.stale > STALE_TRIES_MAX || self.outbox.bytes() >= OUTBOX_BYTES_MAX {
+                        return self.recover_all();
+                    }
+                    self.opened_at = Some(self.clock.elapsed());
+                    return Ok(());
+                }
                 Remedy::Recover => return self.recover_all(),
                 Remedy::Again => self.join_flight(),
             }
@@ -452,6 +720,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 error = next;
             } else {
                 loop {
+                    self.progress.health().beat();
                     match self.outcome(IDLE_WAIT) {
                         None if self.flight.is_some() => {}
                         None => return Ok(()),
@@ -466,7 +735,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     }
                 }
             }
-            std::thread::sleep(Duration::from_millis(10 << tries.min(6)));
+            self.clock.pause(Duration::from_millis(10 << tries.min(6)));
         }
         Ok(())
     }
@@ -478,6 +747,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             counts.add(&self.counts);
             (self.outbox, self.counts) = (outbox, counts);
         }
+        if canary::is_in(Canary::OutputsDropped) {
+            self.outbox.clear();
+        }
         (self.sent, self.begun) = (0, false);
     }
 
@@ -486,16 +758,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         match error {
             SinkError::Fatal { .. } => Err(error.into()),
             SinkError::Abortable { .. } => match self.sink.abort() {
-                Ok(()) => Ok(Remedy::Again),
+                // Another failure may have spoilt the producers since.
+                Ok(()) => self.fence().map(|()| Remedy::Again),
                 Err(error @ SinkError::Fatal { .. }) => Err(error.into()),
                 Err(_) => self.find_out(),
             },
             SinkError::Stale { .. } => {
                 if let Err(error) = self.sink.abort() {
                     tracing::warn!(%error, "abort a transaction of a generation that has passed");
-                    self.fence()?;
                 }
-                Ok(Remedy::Recover)
+                self.fence().map(|()| Remedy::Later)
             }
             SinkError::Unknown { .. } => self.find_out(),
         }
@@ -504,14 +776,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Makes the producer anew, which ends the transaction one way or the other, and reads from the committed offsets
     /// which way it was.
     fn find_out(&mut self) -> Result<Remedy, EngineError> {
-        self.fence()?;
         let expected = match &self.flight {
             Some(flight) => flight.positions.clone(),
             // It failed before its commit began.
-            None => return Ok(Remedy::Again),
+            None => return self.fence().map(|()| Remedy::Again),
         };
         let held: Vec<i32> = expected.iter().map(|(partition, ..)| *partition).collect();
-        let committed = self.source.committed(&held)?;
+        let committed = self.fenced_committed(&held)?;
+        if canary::is_in(Canary::EffectAssumed) {
+            return Ok(Remedy::TookEffect);
+        }
         let at = |partition: i32| {
             let (_, committed) = committed.iter().find(|(other, _)| *other == partition)?;
             Some((committed.offset?, committed.metadata.as_str()))
@@ -525,13 +799,24 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(Remedy::Recover)
     }
 
+    /// The committed positions, behind which no earlier producer of these ids can put anything any more.
+    fn fenced_committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, EngineError> {
+        if canary::is_in(Canary::FenceAfterRead) {
+            let committed = self.source.committed(partitions)?;
+            return self.fence().map(|()| committed);
+        }
+        self.fence()?;
+        Ok(self.source.committed(partitions)?)
+    }
+
     fn fence(&mut self) -> Result<(), EngineError> {
         for tries in 1.. {
             match self.sink.fence() {
                 Ok(()) => break,
                 Err(error @ SinkError::Unknown { .. }) if tries < TRIES_MAX => {
                     tracing::warn!(%error, tries, "fence");
-                    std::thread::sleep(Duration::from_millis(10 << tries.min(6)));
+                    self.progress.health().beat();
+                    self.clock.pause(Duration::from_millis(10 << tries.min(6)));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -544,19 +829,32 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         match change {
             Change::Assigned(partitions) => {
                 tracing::info!(?partitions, "assigned");
+                metrics::rebalanced("assigned");
+                self.tell("assigned", format!("partitions {partitions:?}"));
+                self.source.check(&partitions)?;
+                // What is open would be open for as long as the questions to the broker take.
+                self.commit()?;
                 let starts = self.recover(&partitions)?;
                 self.source.assign(&starts)?;
                 self.begin_restore(&partitions)?;
             }
             Change::Revoked(partitions) => {
                 tracing::info!(?partitions, "revoked");
-                self.hand_over()?;
-                self.partitions.drop_all(&partitions);
-                self.source.release(&partitions)?;
+                metrics::rebalanced("revoked");
+                self.tell("revoked", format!("partitions {partitions:?}"));
+                let is_committed = self.hand_over(&partitions)?;
+                self.give_up(&partitions)?;
+                if !is_committed {
+                    self.end_open()?;
+                    self.recover_all()?;
+                }
             }
             Change::Lost(partitions) => {
                 tracing::warn!(?partitions, "lost");
+                metrics::rebalanced("lost");
+                self.tell("lost", format!("partitions {partitions:?}"));
                 while self.flight.is_some() {
+                    self.progress.health().beat();
                     match self.outcome(IDLE_WAIT) {
                         None => {}
                         Some(Ok(())) => self.settle(),
@@ -566,69 +864,105 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                         }
                     }
                 }
-                if let Err(error) = self.sink.abort() {
-                    tracing::warn!(%error, "abort after partitions were lost");
-                    self.fence()?;
+                if canary::is_in(Canary::LostKept) && self.flight.is_none() {
+                    self.give_up(&partitions)?;
+                } else {
+                    self.end_open()?;
+                    self.forget();
+                    self.give_up(&partitions)?;
+                    self.recover_all()?;
                 }
-                self.forget();
-                self.partitions.drop_all(&partitions);
-                self.source.release(&partitions)?;
-                self.recover_all()?;
             }
         }
         self.progress.users(self.partitions.users());
+        self.progress.health().hold(self.partitions.held().len());
+        let now = self.clock.elapsed();
+        self.moved(now);
+        self.tell_restore(now);
         Ok(())
+    }
+
+    /// Drops partitions and their state.
+    fn give_up(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
+        self.partitions.drop_all(partitions);
+        self.restoring.retain(|it| !partitions.contains(&it.partition));
+        self.watch.ends.retain(|number, _| !partitions.contains(number));
+        Ok(self.source.release(partitions)?)
+    }
+
+    /// Ends what the sink has open.
+    fn end_open(&mut self) -> Result<(), EngineError> {
+        if let Err(error) = self.sink.abort() {
+            tracing::warn!(%error, "abort what was open");
+        }
+        self.fence()
     }
 
     /// Takes partitions in: fences first, then reads what is committed, then says from where to read.
     fn recover(&mut self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, EngineError> {
-        self.fence()?;
         let mut starts = Vec::with_capacity(partitions.len());
-        for (partition, committed) in self.source.committed(partitions)? {
-            let ends = self.source.watermarks(partition)?;
+        for (number, committed) in self.fenced_committed(partitions)? {
+            self.progress.health().beat();
+            let ends = self.source.watermarks(number)?;
             let next = committed.offset.unwrap_or(ends.low);
-            if next < ends.low {
-                tracing::error!(
-                    partition,
-                    committed = next,
-                    log_start = ends.low,
-                    "records were deleted before they were read: raise the input topic's retention"
-                );
-            }
             // After the input topic was made anew, the old offset lies beyond its end.
             if next > ends.high {
                 return Err(EngineError::Source(SourceError::Fatal {
-                    doing: format!("take up partition {partition} at offset {next}"),
+                    doing: format!("take up partition {number} at offset {next}"),
                     detail: format!(
                         "the log ends at {}; was the topic made anew? reset the group's offsets, or use another app.name",
                         ends.high
                     ),
                 }));
             }
+            if next < ends.low {
+                tracing::error!(
+                    partition = number,
+                    committed = next,
+                    log_start = ends.low,
+                    "records were deleted before they were read: raise the input topic's retention"
+                );
+                self.progress.health().skip((ends.low - next) as u64);
+            }
             let emit_from = next.max(ends.low);
             let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
-            let mark = Mark::parse(&committed.metadata, self.pipeline.fingerprint());
-            let from = match mark {
-                Some(mark) if mark.replay_from >= ends.low => {
-                    self.partitions.insert(partition, Partition::new(mark.replay_from, emit_from, at).restoring(mark));
-                    mark.replay_from
+            let (from, partition) = match Mark::parse(&committed.metadata, self.pipeline.fingerprint()) {
+                Some(mark) => {
+                    let from = mark.replay_from.max(ends.low);
+                    if mark.replay_from < ends.low && next > mark.replay_from {
+                        tracing::error!(
+                            partition = number,
+                            replay_from = mark.replay_from,
+                            log_start = ends.low,
+                            "records were deleted that profiles lack: they stay incomplete; raise the input topic's retention"
+                        );
+                        self.progress.health().skip((ends.low - mark.replay_from) as u64);
+                    }
+                    (from, Partition::new(from, emit_from, at).restoring(mark, ends.low))
                 }
-                _ => {
+                None => {
                     if emit_from > ends.low {
                         tracing::warn!(
-                            partition,
+                            partition = number,
                             from = ends.low,
                             to = emit_from,
                             "no checkpoint of these features: the whole input is read again to rebuild profiles"
                         );
                     }
-                    self.partitions.insert(partition, Partition::new(ends.low, emit_from, at));
-                    ends.low
+                    (ends.low, Partition::new(ends.low, emit_from, at))
                 }
             };
-            starts.push((partition, from));
+            self.partitions.insert(number, partition);
+            starts.push((number, from));
         }
         Ok(starts)
+    }
+
+    /// Whether something else is committed for a partition than what it was taken up from.
+    fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
+        let committed = self.source.committed(&[partition])?;
+        let known = self.partitions.committed(partition);
+        Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
 
     /// Holds the input of partitions that have to be restored, and begins to read their changelog.
@@ -645,7 +979,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Drops the state of all held partitions and recovers it.
     fn recover_all(&mut self) -> Result<(), EngineError> {
         self.forget();
+        self.restoring.clear();
         let held = self.partitions.held();
+        if held.is_empty() {
+            return Ok(());
+        }
         for (partition, start) in self.recover(&held)? {
             self.source.resume(partition, start)?;
         }

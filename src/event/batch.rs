@@ -76,6 +76,16 @@ impl EventBatch {
         self.positions.is_empty()
     }
 
+    /// Cuts off the rows from `rows` on, in all that every event has; the columns are the decoder's to cut.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.positions.truncate(rows);
+        self.users.truncate(rows);
+        self.user_hashes.truncate(rows);
+        self.event_ids.truncate(rows);
+        self.times.truncate(rows);
+        self.traceparents.truncate(rows);
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.positions.clear();

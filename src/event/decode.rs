@@ -1,17 +1,26 @@
 //! The decoder: one record in, its rows in the batch, or the reason why not.
 //!
 //! Guarantees: a refused record leaves the batch as it was; a decoded row has a user, a type and a time. Limits: a
-//! user's key has at most [`USER_BYTES_MAX`] bytes; nothing is allocated for a JSON event once the batch has grown.
+//! user's key has at most [`USER_BYTES_MAX`] bytes, and a record at most [`UNPACKED_MAX`] events; nothing is allocated for a JSON
+//! event or a line once the batch has grown.
 
 use super::{
-    EventBatch, EventTime, Fields, InputFormat, InputSpec, MissingTime, Position, Record, RejectReason, Rejection,
-    TimeSpec, TimeUnit, json::Trie, protobuf, time,
+    BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, MissingTime, Position, Record, RejectReason,
+    Rejection, Secret, TimeSpec, TimeUnit,
+    access_log::{self, AccessLog},
+    bots::Bots,
+    json::Json,
+    protobuf, time,
 };
-use crate::columns::{Column, Columns, MISSING_INT, Slot, Text, Truth, Type};
+use crate::columns::{Column, MISSING_INT, Slot, Text, Truth, Type};
 use crate::state::hash_key;
 
 /// The longest user key. Profiles and decisions carry it, so a runaway one must not pass.
 const USER_BYTES_MAX: usize = 1024;
+
+/// The most events that one record may hold. The longest sessions that are kept as one record have some hundreds; a megabyte
+/// of `{}` would be a third of a million rows, each with all that stands outside of the array.
+const UNPACKED_MAX: usize = 4096;
 
 /// The last moment of the year 9999, in microseconds.
 const TIME_MAX: i64 = 253_402_300_799_999_999;
@@ -24,6 +33,8 @@ pub(super) enum Role {
     EventId,
     EventType,
     OccurredAt,
+    Agent,
+    Bot,
     Other,
 }
 
@@ -50,48 +61,62 @@ pub(super) enum Scalar<'a> {
     Text(&'a str),
 }
 
-/// The row that is being read.
-pub(super) struct Row<'a> {
-    leaves: &'a [Leaf],
-    columns: &'a mut Columns,
-    index: usize,
-    /// By leaf: the rank of the path that gave its value, or `u8::MAX`.
-    ranks: &'a mut [u8],
+/// What is known of the row that is being read, beside its columns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
     user: Text,
     anonymous: Text,
     event_id: Text,
+    agent: Text,
+    bot: Truth,
     has_type: bool,
     time: Option<i64>,
+}
+
+/// The rows of a record that is being read. The row being read is the last one of the columns.
+pub(super) struct Rows<'a> {
+    rules: &'a Rules,
+    record: &'a Record<'a>,
+    batch: &'a mut EventBatch,
+    /// By leaf: the rank of the path that gave its value, or `u8::MAX`.
+    ranks: &'a mut [u8],
+    bots: Option<&'a mut Bots>,
+    row: Row,
+    /// The rows so far.
+    taken: Decoded,
     /// The field that holds what it must not, and what it should be.
     pub(super) wrong: Option<(String, &'static str)>,
 }
 
-impl Row<'_> {
+impl Rows<'_> {
     /// Takes a value for a leaf, from the path of this rank; lower ranks are preferred. Says whether it was of the
     /// field's type.
     pub(super) fn set(&mut self, leaf: usize, rank: u8, value: Scalar<'_>) -> bool {
         if self.ranks[leaf] < rank || matches!(value, Scalar::Text("")) {
             return true;
         }
-        let Leaf { role, slot, ty, unit, .. } = &self.leaves[leaf];
+        let rules = self.rules;
+        let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
+        let index = self.batch.len();
         let expected = match ty {
             Type::String => {
                 let text = self.text(value);
                 match role {
-                    Role::User => self.user = text,
-                    Role::Anonymous => self.anonymous = text,
-                    Role::EventId => self.event_id = text,
-                    Role::EventType => self.has_type = true,
-                    Role::OccurredAt | Role::Other => {}
+                    Role::User => self.row.user = text,
+                    Role::Anonymous => self.row.anonymous = text,
+                    Role::EventId => self.row.event_id = text,
+                    Role::EventType => self.row.has_type = true,
+                    Role::Agent => self.row.agent = text,
+                    Role::OccurredAt | Role::Bot | Role::Other => {}
                 }
-                if let Some(Column::String(values)) = slot.map(|slot| self.columns.get_mut(slot)) {
-                    values[self.index] = text;
+                if let Some(Column::String(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+                    values[index] = text;
                 }
                 None
             }
             Type::Double => self.put_double(*slot, value),
             Type::Int | Type::Duration => self.put_int(*slot, value),
-            Type::Bool => self.put_bool(*slot, value),
+            Type::Bool => self.put_bool(*role, *slot, value),
             Type::Timestamp => {
                 let micros = match value {
                     Scalar::Int(value) => Some(time::from_int(value, *unit)),
@@ -101,17 +126,18 @@ impl Row<'_> {
                     Scalar::Float(_) | Scalar::Bool(_) => None,
                 };
                 if *role == Role::OccurredAt && micros.is_some() {
-                    self.time = micros;
+                    self.row.time = micros;
                 }
-                if let (Some(micros), Some(Column::Int(values))) = (micros, slot.map(|slot| self.columns.get_mut(slot)))
+                if let (Some(micros), Some(Column::Int(values))) =
+                    (micros, slot.map(|slot| self.batch.columns.get_mut(slot)))
                 {
-                    values[self.index] = micros;
+                    values[index] = micros;
                 }
                 micros.is_none().then_some("a time: a number, or text such as 2026-01-31T12:00:00Z")
             }
         };
         if let Some(expected) = expected {
-            self.wrong = Some((self.leaves[leaf].name.clone(), expected));
+            self.wrong = Some((self.rules.leaves[leaf].name.clone(), expected));
             return false;
         }
         self.ranks[leaf] = rank;
@@ -120,11 +146,11 @@ impl Row<'_> {
 
     /// Notes that a leaf holds an object or the like.
     pub(super) fn refuse(&mut self, leaf: usize) {
-        self.wrong = Some((self.leaves[leaf].name.clone(), self.leaves[leaf].expected()));
+        self.wrong = Some((self.rules.leaves[leaf].name.clone(), self.rules.leaves[leaf].expected()));
     }
 
     fn text(&mut self, value: Scalar<'_>) -> Text {
-        let texts = &mut self.columns.texts;
+        let texts = &mut self.batch.columns.texts;
         match value {
             Scalar::Text(text) => texts.push(text),
             Scalar::Int(value) => texts.push(itoa::Buffer::new().format(value)),
@@ -143,8 +169,9 @@ impl Row<'_> {
             Scalar::Bool(_) => None,
         };
         let Some(value) = value else { return Some("a number") };
-        if let Some(Column::Double(values)) = slot.map(|slot| self.columns.get_mut(slot)) {
-            values[self.index] = if value.is_finite() { value } else { f64::NAN };
+        let index = self.batch.len();
+        if let Some(Column::Double(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = if value.is_finite() { value } else { f64::NAN };
         }
         None
     }
@@ -168,13 +195,14 @@ impl Row<'_> {
             Scalar::Large(_) | Scalar::Bool(_) => None,
         };
         let Some(value) = value.filter(|value| *value != MISSING_INT) else { return Some("a whole number") };
-        if let Some(Column::Int(values)) = slot.map(|slot| self.columns.get_mut(slot)) {
-            values[self.index] = value;
+        let index = self.batch.len();
+        if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = value;
         }
         None
     }
 
-    fn put_bool(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
+    fn put_bool(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
         let value = match value {
             Scalar::Bool(value) => Some(value),
             Scalar::Int(0) | Scalar::Text("false" | "FALSE" | "False" | "0") => Some(false),
@@ -182,12 +210,149 @@ impl Row<'_> {
             Scalar::Int(_) | Scalar::Large(_) | Scalar::Float(_) | Scalar::Text(_) => None,
         };
         let Some(value) = value else { return Some("true or false") };
-        if let Some(Column::Bool(values)) = slot.map(|slot| self.columns.get_mut(slot)) {
-            values[self.index] = Truth::from(value);
+        if role == Role::Bot {
+            self.row.bot = Truth::from(value);
+        }
+        let index = self.batch.len();
+        if let Some(Column::Bool(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = Truth::from(value);
         }
         None
     }
+
+    /// Makes room for a row.
+    fn open(&mut self) {
+        let rows = self.batch.len() + 1;
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).resize(rows);
+        }
+        self.ranks.fill(u8::MAX);
+        self.row = Row::default();
+    }
+
+    /// Ends the row: fills in what is derived, and checks what every event needs.
+    pub(super) fn close(&mut self) -> Result<(), Rejection> {
+        let Row { user, anonymous, event_id, has_type, .. } = self.row;
+        let user = if user.is_missing() { anonymous } else { user };
+        if user.is_missing() {
+            return Err(Rejection::new(RejectReason::MissingUser, "neither user_id nor anonymous_id is given"));
+        }
+        if !has_type {
+            return Err(Rejection::new(RejectReason::MissingType, "event_type is not given"));
+        }
+        let time = self.time()?;
+        let key = self.batch.columns.texts.bytes(user);
+        if key.len() > USER_BYTES_MAX {
+            return Err(Rejection::new(
+                RejectReason::WrongType,
+                format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
+            ));
+        }
+        let hash = hash_key(key);
+        self.judge();
+        let Self { rules, record, batch, row, taken, .. } = self;
+        if rules.excludes_bots && row.bot.holds() {
+            taken.bots += 1;
+            return Ok(());
+        }
+        let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
+        let index = taken.total() as u32;
+        batch.positions.push(Position { partition: record.partition, offset: record.offset, index });
+        batch.users.push(user);
+        batch.user_hashes.push(hash);
+        batch.event_ids.push(event_id);
+        batch.times.push(EventTime(time));
+        batch.traceparents.push(traceparent);
+        taken.rows += 1;
+        Ok(())
+    }
+
+    /// When the event happened.
+    fn time(&mut self) -> Result<i64, Rejection> {
+        let time = match (self.row.time, self.rules.missing_time, self.record.timestamp_ms) {
+            (Some(time), ..) => time,
+            (None, MissingTime::Record, Some(millis)) => {
+                let time = millis.saturating_mul(1_000);
+                let index = self.batch.len();
+                // Where expressions look for it.
+                if let Some(slot) = self.rules.slot_of(Role::OccurredAt)
+                    && let Column::Int(values) = self.batch.columns.get_mut(slot)
+                {
+                    values[index] = time;
+                }
+                time
+            }
+            (None, ..) => return Err(Rejection::new(RejectReason::MissingTime, "occurred_at is not given")),
+        };
+        if !(0..=TIME_MAX).contains(&time) {
+            return Err(Rejection::new(
+                RejectReason::TimeRange,
+                "occurred_at lies before 1970 or after 9999; is its unit right?",
+            ));
+        }
+        if let Some(millis) = self.record.timestamp_ms
+            && time > millis.saturating_mul(1_000).saturating_add(self.rules.future_tolerance_micros)
+        {
+            return Err(Rejection::new(
+                RejectReason::FutureTime,
+                "occurred_at is further ahead of the record's timestamp than time.future_tolerance",
+            ));
+        }
+        Ok(time)
+    }
+
+    /// Sets `bot` by the user agent, where the event does not say.
+    fn judge(&mut self) {
+        let Row { agent, bot, .. } = self.row;
+        if let Some(bots) = &mut self.bots
+            && bot == Truth::Missing
+            && !agent.is_missing()
+        {
+            self.row.bot = Truth::from(bots.is_bot(self.batch.columns.texts.get(agent)));
+            let index = self.batch.len();
+            if let Some(slot) = self.rules.slot_of(Role::Bot)
+                && let Column::Bool(values) = self.batch.columns.get_mut(slot)
+            {
+                values[index] = self.row.bot;
+            }
+        }
+    }
+
+    /// Begins an event inside the record, in the last row of the columns: what was read outside of it is visible in it and
+    /// gives way to its own. The answer is for [`Rows::end_element`].
+    pub(super) fn begin_element(&mut self) -> Outside {
+        let row = self.batch.len();
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).repeat(row);
+        }
+        self.ranks.fill(u8::MAX);
+        Outside(self.row)
+    }
+
+    /// Ends an event inside the record; what was read outside is the last row again.
+    pub(super) fn end_element(&mut self, outside: Outside) -> Result<(), Rejection> {
+        if self.taken.total() == UNPACKED_MAX {
+            return Err(Rejection::new(
+                RejectReason::TooLarge,
+                format!("the record holds more than {UNPACKED_MAX} events"),
+            ));
+        }
+        let row = self.batch.len();
+        self.close()?;
+        self.row = outside.0;
+        if self.batch.len() == row {
+            for slot in self.rules.slots() {
+                let column = self.batch.columns.get_mut(slot);
+                column.swap(row, row + 1);
+                column.resize(row + 1);
+            }
+        }
+        Ok(())
+    }
 }
+
+/// What was read of a record outside of its events.
+pub(super) struct Outside(Row);
 
 impl Leaf {
     fn expected(&self) -> &'static str {
@@ -201,28 +366,73 @@ impl Leaf {
     }
 }
 
+/// What a record gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The events that are now in the batch.
+    pub rows: usize,
+    /// The events that were left out because they are bots'.
+    pub bots: usize,
+}
+
+impl Decoded {
+    fn total(self) -> usize {
+        self.rows + self.bots
+    }
+}
+
+/// What holds for every record.
+#[derive(Debug)]
+struct Rules {
+    leaves: Vec<Leaf>,
+    future_tolerance_micros: i64,
+    missing_time: MissingTime,
+    excludes_bots: bool,
+}
+
+impl Rules {
+    /// The columns that are filled.
+    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.leaves.iter().filter_map(|leaf| leaf.slot)
+    }
+
+    fn slot_of(&self, role: Role) -> Option<Slot> {
+        self.leaves.iter().find(|leaf| leaf.role == role).and_then(|leaf| leaf.slot)
+    }
+}
+
 /// The compiled decoder.
 #[derive(Debug)]
 pub struct Decoder {
-    leaves: Vec<Leaf>,
+    rules: Rules,
     ranks: Vec<u8>,
     format: Format,
+    bots: Option<Bots>,
     bytes_max: usize,
-    future_tolerance_micros: i64,
-    missing_time: MissingTime,
 }
 
 #[derive(Debug)]
 enum Format {
-    Json(Trie),
+    Json(Json),
     Protobuf,
+    AccessLog(AccessLog),
+}
+
+impl Format {
+    fn unpacks(&self) -> bool {
+        matches!(self, Self::Json(json) if json.unpacks())
+    }
 }
 
 impl Decoder {
     /// A decoder that fills the columns `used`, and what every row has.
     pub fn new(fields: Fields, used: &[Slot], input: &InputSpec, time: &TimeSpec) -> Self {
         let mut leaves = Vec::new();
-        let mut trie = Trie::default();
+        let mut json = Json::new(input.unpack.as_deref());
+        let mut log = AccessLog::new(input.secret.as_ref().map_or("", Secret::reveal));
+        let excludes_bots = input.bots == BotRule::Exclude;
+        let reads_bot = fields.0.iter().any(|field| field.name == "bot" && used.contains(&field.slot));
+        let judges = excludes_bots || (input.bots == BotRule::Mark && reads_bot);
         for field in fields.0 {
             let role = match field.name.as_str() {
                 "user_id" => Role::User,
@@ -230,6 +440,8 @@ impl Decoder {
                 "event_id" => Role::EventId,
                 "event_type" => Role::EventType,
                 "occurred_at" => Role::OccurredAt,
+                "device.ua" if judges => Role::Agent,
+                "bot" if judges => Role::Bot,
                 _ => Role::Other,
             };
             let slot = used.contains(&field.slot).then_some(field.slot);
@@ -237,29 +449,39 @@ impl Decoder {
                 continue;
             }
             for (rank, path) in field.paths.iter().enumerate() {
-                trie.insert(path, leaves.len(), rank.min(u8::MAX as usize - 1) as u8);
+                let rank = rank.min(u8::MAX as usize - 1) as u8;
+                match input.format {
+                    InputFormat::Json => json.insert(path, leaves.len(), rank),
+                    InputFormat::AccessLog => log.insert(path, leaves.len(), rank),
+                    InputFormat::Protobuf => {}
+                }
             }
             let path = field.paths.into_iter().next().unwrap_or_default();
             leaves.push(Leaf { name: field.name, path, role, slot, ty: field.ty, unit: field.unit });
         }
         Self {
             ranks: vec![u8::MAX; leaves.len()],
-            leaves,
-            format: match input.format {
-                InputFormat::Json => Format::Json(trie),
-                InputFormat::Protobuf => Format::Protobuf,
+            rules: Rules {
+                leaves,
+                future_tolerance_micros: time.future_tolerance.as_micros().min(i64::MAX as u128) as i64,
+                missing_time: time.missing,
+                excludes_bots,
             },
+            format: match input.format {
+                InputFormat::Json => Format::Json(json.finish()),
+                InputFormat::Protobuf => Format::Protobuf,
+                InputFormat::AccessLog => Format::AccessLog(log),
+            },
+            bots: judges.then(Bots::default),
             bytes_max: input.max_bytes.as_u64() as usize,
-            future_tolerance_micros: time.future_tolerance.as_micros().min(i64::MAX as u128) as i64,
-            missing_time: time.missing,
         }
     }
 
-    /// Reads a record's events into the batch and says how many there were.
+    /// Reads a record's events into the batch and says how many there were. A record is taken as a whole or refused as a whole.
     ///
     /// # Errors
     /// Why the record is refused; the batch is as it was before.
-    pub fn decode(&mut self, record: &Record<'_>, batch: &mut EventBatch) -> Result<usize, Rejection> {
+    pub fn decode(&mut self, record: &Record<'_>, batch: &mut EventBatch) -> Result<Decoded, Rejection> {
         let Some(payload) = record.payload else {
             return Err(Rejection::new(RejectReason::NullPayload, "the record has no payload"));
         };
@@ -269,95 +491,43 @@ impl Decoder {
                 format!("{} bytes are more than input.max_bytes = {}", payload.len(), self.bytes_max),
             ));
         }
-        let rows = batch.len();
+        let before = batch.len();
         let text_bytes = batch.columns.texts.len();
-        let answer = self.decode_row(record, payload, batch);
-        if answer.is_err() {
-            for slot in self.leaves.iter().filter_map(|leaf| leaf.slot) {
-                batch.columns.get_mut(slot).resize(rows);
-            }
-            batch.columns.texts.truncate(text_bytes);
-        }
-        answer.map(|()| 1)
-    }
-
-    fn decode_row(&mut self, record: &Record<'_>, payload: &[u8], batch: &mut EventBatch) -> Result<(), Rejection> {
-        let index = batch.len();
-        for slot in self.leaves.iter().filter_map(|leaf| leaf.slot) {
-            batch.columns.get_mut(slot).resize(index + 1);
-        }
-        self.ranks.fill(u8::MAX);
-        let mut row = Row {
-            leaves: &self.leaves,
-            columns: &mut batch.columns,
-            index,
+        let mut rows = Rows {
+            rules: &self.rules,
+            record,
+            batch,
             ranks: &mut self.ranks,
-            user: Text::MISSING,
-            anonymous: Text::MISSING,
-            event_id: Text::MISSING,
-            has_type: false,
-            time: None,
+            bots: self.bots.as_mut(),
+            row: Row::default(),
+            taken: Decoded::default(),
             wrong: None,
         };
-        match &self.format {
-            Format::Json(trie) => trie.read(payload, &mut row),
-            Format::Protobuf => protobuf::read(payload, &self.leaves, &mut row),
-        }?;
-        let Row { user, anonymous, event_id, has_type, time, .. } = row;
-        let user = if user.is_missing() { anonymous } else { user };
-        if user.is_missing() {
-            return Err(Rejection::new(RejectReason::MissingUser, "neither user_id nor anonymous_id is given"));
-        }
-        if !has_type {
-            return Err(Rejection::new(RejectReason::MissingType, "event_type is not given"));
-        }
-        let time = match (time, self.missing_time, record.timestamp_ms) {
-            (Some(time), ..) => time,
-            (None, MissingTime::Record, Some(millis)) => {
-                let time = millis.saturating_mul(1_000);
-                self.put_time(time, index, &mut batch.columns);
-                time
-            }
-            (None, ..) => return Err(Rejection::new(RejectReason::MissingTime, "occurred_at is not given")),
+        rows.open();
+        let read = match &self.format {
+            Format::Json(json) => json.read(payload, &mut rows),
+            Format::Protobuf => protobuf::read(payload, &self.rules.leaves, &mut rows).and_then(|()| rows.close()),
+            Format::AccessLog(log) => log.read(payload, &mut rows).and_then(|()| rows.close()),
         };
-        if !(0..=TIME_MAX).contains(&time) {
-            return Err(Rejection::new(
-                RejectReason::TimeRange,
-                "occurred_at lies before 1970 or after 9999; is its unit right?",
-            ));
+        let answer = read.map(|()| rows.taken);
+        if answer.is_err() {
+            batch.truncate(before);
         }
-        if let Some(millis) = record.timestamp_ms
-            && time > millis.saturating_mul(1_000).saturating_add(self.future_tolerance_micros)
-        {
-            return Err(Rejection::new(
-                RejectReason::FutureTime,
-                "occurred_at is further ahead of the record's timestamp than time.future_tolerance",
-            ));
+        if batch.len() == before {
+            batch.columns.texts.truncate(text_bytes);
         }
-        let key = batch.columns.texts.bytes(user);
-        if key.len() > USER_BYTES_MAX {
-            return Err(Rejection::new(
-                RejectReason::WrongType,
-                format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
-            ));
+        // The last row of the columns is none of the batch's, but where a record without an array became one.
+        if batch.len() == before || self.format.unpacks() {
+            let rows = batch.len();
+            for slot in self.rules.slots() {
+                batch.columns.get_mut(slot).resize(rows);
+            }
         }
-        let hash = hash_key(key);
-        let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
-        batch.positions.push(Position { partition: record.partition, offset: record.offset, index: 0 });
-        batch.users.push(user);
-        batch.user_hashes.push(hash);
-        batch.event_ids.push(event_id);
-        batch.times.push(EventTime(time));
-        batch.traceparents.push(traceparent);
-        Ok(())
+        answer
     }
 
-    /// Writes the time that stands in for an absent one where expressions look for it.
-    fn put_time(&self, time: i64, index: usize, columns: &mut Columns) {
-        for leaf in self.leaves.iter().filter(|leaf| leaf.role == Role::OccurredAt) {
-            if let Some(Column::Int(values)) = leaf.slot.map(|slot| columns.get_mut(slot)) {
-                values[index] = time;
-            }
-        }
+    /// The payload and the key of a refused record as they may be shown: nothing, where they may be shown as they came.
+    pub fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        matches!(self.format, Format::AccessLog(_)).then(|| access_log::without_addresses(bytes))
     }
 }

@@ -1,6 +1,6 @@
 //! The canonical fields and where producers keep them.
 
-use super::{FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit};
+use super::{FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit, access_log, json::steps};
 use crate::{
     columns::{Slot, Type},
     expression::{Scope, nearest},
@@ -77,7 +77,7 @@ const SNOWPLOW: Table = &[
     ("item.price", &["ti_price"], TimeUnit::Auto),
     ("item.quantity", &["ti_quantity"], TimeUnit::Auto),
     ("value", &["tr_total"], TimeUnit::Auto),
-    ("currency", &["tr_currency"], TimeUnit::Auto),
+    ("currency", &["tr_currency", "ti_currency"], TimeUnit::Auto),
     ("campaign.source", &["mkt_source"], TimeUnit::Auto),
     ("campaign.medium", &["mkt_medium"], TimeUnit::Auto),
     ("campaign.name", &["mkt_campaign"], TimeUnit::Auto),
@@ -87,6 +87,14 @@ const SNOWPLOW: Table = &[
     ("device.os", &["os_name"], TimeUnit::Auto),
     ("geo.country", &["geo_country"], TimeUnit::Auto),
     ("geo.region", &["geo_region"], TimeUnit::Auto),
+    (
+        "bot",
+        &[
+            "contexts_com_iab_snowplow_spiders_and_robots_1.spiderOrRobot",
+            "contexts_com_iab_snowplow_spiders_and_robots_1_0_0.spiderOrRobot",
+        ],
+        TimeUnit::Auto,
+    ),
 ];
 
 const SEGMENT: Table = &[
@@ -111,6 +119,7 @@ const SEGMENT: Table = &[
     ("campaign.source", &["context.campaign.source"], TimeUnit::Auto),
     ("campaign.medium", &["context.campaign.medium"], TimeUnit::Auto),
     ("campaign.name", &["context.campaign.name"], TimeUnit::Auto),
+    ("campaign.click_id", &["context.campaign.click_id", "context.referrer.id"], TimeUnit::Auto),
     ("device.ua", &["context.userAgent"], TimeUnit::Auto),
     ("device.type", &["context.device.type"], TimeUnit::Auto),
     ("device.os", &["context.os.name"], TimeUnit::Auto),
@@ -121,15 +130,24 @@ const GA4: Table = &[
     ("occurred_at", &["event_timestamp"], TimeUnit::Micros),
     ("user_id", &["user_id"], TimeUnit::Auto),
     ("anonymous_id", &["user_pseudo_id"], TimeUnit::Auto),
+    ("session_id", &["event_params[ga_session_id]"], TimeUnit::Auto),
+    ("source.app_id", &["app_info.id", "stream_id"], TimeUnit::Auto),
     ("source.platform", &["platform"], TimeUnit::Auto),
+    ("page.url", &["event_params[page_location]"], TimeUnit::Auto),
+    ("page.referrer", &["event_params[page_referrer]"], TimeUnit::Auto),
+    ("page.title", &["event_params[page_title]"], TimeUnit::Auto),
     ("item.id", &["items.item_id"], TimeUnit::Auto),
     ("item.category", &["items.item_category"], TimeUnit::Auto),
     ("item.price", &["items.price"], TimeUnit::Auto),
     ("item.quantity", &["items.quantity"], TimeUnit::Auto),
-    ("value", &["ecommerce.purchase_revenue", "event_value_in_usd"], TimeUnit::Auto),
-    ("campaign.source", &["traffic_source.source"], TimeUnit::Auto),
-    ("campaign.medium", &["traffic_source.medium"], TimeUnit::Auto),
-    ("campaign.name", &["traffic_source.name"], TimeUnit::Auto),
+    ("value", &["ecommerce.purchase_revenue", "event_params[value]", "event_value_in_usd"], TimeUnit::Auto),
+    ("currency", &["event_params[currency]"], TimeUnit::Auto),
+    ("dwell_ms", &["event_params[engagement_time_msec]"], TimeUnit::Auto),
+    // `traffic_source` is where the user once came from; what was collected with the event says more.
+    ("campaign.source", &["collected_traffic_source.manual_source", "traffic_source.source"], TimeUnit::Auto),
+    ("campaign.medium", &["collected_traffic_source.manual_medium", "traffic_source.medium"], TimeUnit::Auto),
+    ("campaign.name", &["collected_traffic_source.manual_campaign_name", "traffic_source.name"], TimeUnit::Auto),
+    ("campaign.click_id", &["collected_traffic_source.gclid", "event_params[gclid]"], TimeUnit::Auto),
     ("device.type", &["device.category"], TimeUnit::Auto),
     ("device.os", &["device.operating_system"], TimeUnit::Auto),
     ("geo.country", &["geo.country"], TimeUnit::Auto),
@@ -140,19 +158,39 @@ const AMPLITUDE: Table = &[
     ("event_id", &["insert_id", "$insert_id"], TimeUnit::Auto),
     ("event_type", &["event_type"], TimeUnit::Auto),
     ("occurred_at", &["time", "event_time"], TimeUnit::Millis),
+    ("sent_at", &["client_upload_time"], TimeUnit::Auto),
     ("received_at", &["server_received_time"], TimeUnit::Auto),
     ("user_id", &["user_id"], TimeUnit::Auto),
     ("anonymous_id", &["device_id"], TimeUnit::Auto),
     ("session_id", &["session_id"], TimeUnit::Auto),
     ("source.platform", &["platform"], TimeUnit::Auto),
+    ("page.url", &["event_properties.[Amplitude] Page URL"], TimeUnit::Auto),
+    ("page.path", &["event_properties.[Amplitude] Page Path"], TimeUnit::Auto),
+    ("page.title", &["event_properties.[Amplitude] Page Title"], TimeUnit::Auto),
     ("item.id", &["productId", "event_properties.product_id"], TimeUnit::Auto),
     ("item.price", &["price", "event_properties.price"], TimeUnit::Auto),
     ("item.quantity", &["quantity", "event_properties.quantity"], TimeUnit::Auto),
     ("value", &["revenue", "event_properties.revenue"], TimeUnit::Auto),
+    ("currency", &["currency", "event_properties.currency"], TimeUnit::Auto),
+    ("device.type", &["device_type", "device_family"], TimeUnit::Auto),
     ("device.os", &["os_name"], TimeUnit::Auto),
     ("geo.country", &["country"], TimeUnit::Auto),
     ("geo.region", &["region"], TimeUnit::Auto),
 ];
+
+/// What a web server knows of a request.
+const ACCESS_LOG: Table = &[
+    ("event_type", &["type"], TimeUnit::Auto),
+    ("occurred_at", &["time"], TimeUnit::Micros),
+    ("user_id", &["user"], TimeUnit::Auto),
+    ("anonymous_id", &["client"], TimeUnit::Auto),
+    ("page.path", &["path"], TimeUnit::Auto),
+    ("page.referrer", &["referrer"], TimeUnit::Auto),
+    ("device.ua", &["user_agent"], TimeUnit::Auto),
+];
+
+/// The fewest bytes of the key that hides addresses: as many as its hash keeps.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// One field: what it is called, its column, and where it stands.
 #[derive(Clone, Debug)]
@@ -172,19 +210,15 @@ pub struct Fields(pub(super) Vec<Field>);
 impl Fields {
     /// Declares the canonical fields and those of the configuration.
     pub fn declare(input: &InputSpec, extra: &[FieldSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
-        let preset: Option<Table> = match input.preset {
-            Preset::Canonical => None,
-            Preset::Snowplow => Some(SNOWPLOW),
-            Preset::Segment => Some(SEGMENT),
-            Preset::Ga4 => Some(GA4),
-            Preset::Amplitude => Some(AMPLITUDE),
+        let preset: Option<Table> = match (input.format, input.preset) {
+            (InputFormat::AccessLog, _) => Some(ACCESS_LOG),
+            (_, Preset::Canonical) => None,
+            (_, Preset::Snowplow) => Some(SNOWPLOW),
+            (_, Preset::Segment) => Some(SEGMENT),
+            (_, Preset::Ga4) => Some(GA4),
+            (_, Preset::Amplitude) => Some(AMPLITUDE),
         };
-        if input.format == InputFormat::Protobuf && (preset.is_some() || !input.fields.is_empty()) {
-            faults.push(
-                Fault::new("input.format", "a Protobuf event has its fields where aimpoint.v1.Event has them")
-                    .hint("remove input.preset and input.fields, or set input.format = \"json\""),
-            );
-        }
+        check_input(input, faults);
         for name in input.fields.keys() {
             if !CANONICAL.iter().any(|(known, ..)| known == name) {
                 let fault = Fault::new(format!("input.fields.{name}"), format!("an event has no field {name:?}"));
@@ -240,18 +274,65 @@ impl Fields {
         }
         for field in &fields {
             for path in &field.paths {
-                if path.is_empty() || path.split('.').any(str::is_empty) {
-                    let key = match extra.iter().position(|spec| spec.name == field.name) {
-                        Some(index) => format!("field[{index}].path"),
-                        None => format!("input.fields.{}", field.name),
-                    };
-                    faults.push(
-                        Fault::new(key, format!("{path:?} is no path"))
-                            .hint("write the members from outside in, with dots between, such as context.page.url"),
-                    );
+                let key = || match extra.iter().position(|spec| spec.name == field.name) {
+                    Some(index) => format!("field[{index}].path"),
+                    None => format!("input.fields.{}", field.name),
+                };
+                if input.format == InputFormat::AccessLog {
+                    if !access_log::names().any(|name| name == path) {
+                        let known = access_log::names().collect::<Vec<_>>().join(", ");
+                        faults.push(
+                            Fault::new(key(), format!("a line of an access log has no {path:?}"))
+                                .hint(format!("it has {known}")),
+                        );
+                    }
+                } else if steps(path).is_none() {
+                    faults.push(no_path(key(), path));
                 }
             }
         }
         Self(fields)
     }
+}
+
+/// What the section says that does not go together.
+fn check_input(input: &InputSpec, faults: &mut Vec<Fault>) {
+    let is_mapped = input.preset != Preset::Canonical || !input.fields.is_empty();
+    match input.format {
+        InputFormat::Protobuf if is_mapped => faults.push(
+            Fault::new("input.format", "a Protobuf event has its fields where aimpoint.v1.Event has them")
+                .hint("remove input.preset and input.fields, or set input.format = \"json\""),
+        ),
+        InputFormat::AccessLog if input.preset != Preset::Canonical => faults.push(
+            Fault::new("input.preset", "a line of an access log is no event of such a producer")
+                .hint("remove input.preset, or set input.format = \"json\""),
+        ),
+        _ => {}
+    }
+    let secret_bytes = input.secret.as_ref().map_or(0, |secret| secret.reveal().len());
+    match (input.format, &input.secret) {
+        (InputFormat::AccessLog, _) if secret_bytes < SECRET_BYTES_MIN => faults.push(
+            Fault::new("input.secret", format!("hiding the addresses needs a key of at least {SECRET_BYTES_MIN} bytes"))
+                .hint("an address behind a hash without one is found by trying them all; set AIMPOINT__INPUT__SECRET, the same for every process"),
+        ),
+        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => faults.push(
+            Fault::new("input.secret", "nothing is hidden with it").hint("remove it; it is for input.format = \"access_log\""),
+        ),
+        _ => {}
+    }
+    match &input.unpack {
+        Some(_) if input.format != InputFormat::Json => faults.push(
+            Fault::new("input.unpack", "only a JSON record holds several events")
+                .hint("remove it, or set input.format = \"json\""),
+        ),
+        Some(path) if steps(path).is_none() || path.contains('[') => {
+            faults.push(no_path("input.unpack".to_owned(), path));
+        }
+        _ => {}
+    }
+}
+
+fn no_path(key: String, path: &str) -> Fault {
+    Fault::new(key, format!("{path:?} is no path"))
+        .hint("write the members from outside in, with dots between, such as context.page.url")
 }

@@ -8,10 +8,15 @@
 //! - A record needs a user (`user_id`, else `anonymous_id`), an `event_type` and a time.
 //! - Where a number is wanted, a number in text will do; where text is wanted, a number will do. Anything else is
 //!   `wrong_type`. `null` and an empty text are "not given". ±inf and NaN are missing values.
-//! - An array stands for its first element.
+//! - An array stands for its first element, but where `input.unpack` says that its elements are the events. Then what
+//!   stands outside of the array is visible in each of them, an event's own member comes before it, and the record is
+//!   taken or refused as a whole. An empty array holds no event.
+//! - A time without a zone is UTC.
 //! - Unknown members are passed over. A JSON payload is one object and nests at most 64 levels deep.
 
+mod access_log;
 mod batch;
+mod bots;
 mod decode;
 mod fields;
 mod json;
@@ -21,11 +26,12 @@ mod spec;
 mod time;
 
 pub use batch::{EventBatch, EventTime, Position, Record};
-pub use decode::Decoder;
+pub use decode::{Decoded, Decoder};
 pub use fields::{CANONICAL, Fields};
 pub use reject::{RejectReason, Rejection};
 pub use spec::{
-    DuplicateSpec, FieldSpec, InputFormat, InputSpec, MissingTime, Preset, Source, TimeSpec, TimeUnit, TooLate,
+    BotRule, DuplicateSpec, FieldSpec, InputFormat, InputSpec, MissingTime, Preset, Secret, Source, TimeSpec, TimeUnit,
+    TooLate,
 };
 
 #[cfg(test)]

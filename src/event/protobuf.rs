@@ -2,20 +2,20 @@
 
 use super::{
     RejectReason, Rejection,
-    decode::{Leaf, Row, Scalar},
+    decode::{Leaf, Rows, Scalar},
 };
 use crate::proto::v1::Event;
 use prost::{Message, encoding::decode_varint};
 
-/// Reads a payload into the row.
-pub(super) fn read(payload: &[u8], leaves: &[Leaf], row: &mut Row<'_>) -> Result<(), Rejection> {
+/// Reads a payload into the open row.
+pub(super) fn read(payload: &[u8], leaves: &[Leaf], rows: &mut Rows<'_>) -> Result<(), Rejection> {
     let malformed = |detail: String| Rejection::new(RejectReason::Malformed, detail);
     let body = without_header(payload).ok_or_else(|| malformed("a wire header without its end".to_owned()))?;
     let event = Event::decode(body).map_err(|error| malformed(format!("not an aimpoint.v1.Event: {error}")))?;
     for (index, leaf) in leaves.iter().enumerate() {
         let Some(value) = member(&event, &leaf.name, &leaf.path) else { continue };
-        if !row.set(index, 0, value) {
-            let (field, expected) = row.wrong.take().unwrap_or_default();
+        if !rows.set(index, 0, value) {
+            let (field, expected) = rows.wrong.take().unwrap_or_default();
             return Err(Rejection::new(RejectReason::WrongType, format!("{field}: expected {expected}")));
         }
     }

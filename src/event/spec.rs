@@ -2,7 +2,7 @@
 
 use crate::columns::Type;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// `[input]`: how a record is read.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -12,6 +12,12 @@ pub struct InputSpec {
     pub format: InputFormat,
     /// Where others' events keep the canonical fields, to be refined by `fields`.
     pub preset: Preset,
+    /// The path of the array whose elements are the events, where a record holds several.
+    pub unpack: Option<String>,
+    /// What is made of the user agents of machines.
+    pub bots: BotRule,
+    /// The key of the hash that stands for an access log's client.
+    pub secret: Option<Secret>,
     /// The largest payload that is decoded, in bytes; larger ones are dead letters.
     pub max_bytes: bytesize::ByteSize,
     /// Canonical field → where it stands in the payload.
@@ -23,6 +29,9 @@ impl Default for InputSpec {
         Self {
             format: InputFormat::Json,
             preset: Preset::Canonical,
+            unpack: None,
+            bots: BotRule::Mark,
+            secret: None,
             max_bytes: bytesize::ByteSize::mib(1),
             fields: BTreeMap::new(),
         }
@@ -37,6 +46,38 @@ pub enum InputFormat {
     Json,
     /// `aimpoint.v1.Event`, with or without the Confluent wire header.
     Protobuf,
+    /// One line of a web server's log, in the common or the combined form.
+    AccessLog,
+}
+
+/// What is made of an event whose user agent is known to be a bot's. Where an event says itself whether it is one, its word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BotRule {
+    /// Nothing: user agents are not looked at.
+    Keep,
+    /// `bot` is set.
+    Mark,
+    /// `bot` is set, and what is a bot's is suppressed: it enters no profile and gives no decision.
+    Exclude,
+}
+
+/// A text that is not to be shown.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A known producer's field names.
@@ -59,7 +100,7 @@ pub enum Preset {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Source {
-    /// A dotted path such as `context.page.url`.
+    /// A dotted path such as `context.page.url` or `event_params[page_location]`.
     Path(String),
     /// A path with more to say.
     Detailed {

@@ -249,7 +249,7 @@ mod tests {
 
     fn put(folder: &ModelFolder, version: &str) {
         let manifest = super::super::Manifest { file: "model.onnx".into(), ..super::super::Manifest::default() };
-        folder.add(version, b"", &manifest).expect("the folder is writable");
+        folder.add(version, b"", &manifest).expect("a folder that can be written");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::{
     FeatureSpec,
-    layout::{Cell, Cells, Group, Keeps, Shape},
+    cell::{Cell, EXACT_MAX, Keeps, NEWEST_MAX, NO_TEXT, TOP_CAPACITY_MAX},
+    layout::{Cells, Group},
+    read::Shape,
     window::{Micros, Window, WindowFault, duration},
 };
 use crate::{
@@ -20,37 +22,145 @@ pub struct AggregateDoc {
     pub keys: &'static [&'static str],
     /// What it is, with its unit and its value where nothing was seen.
     pub meaning: &'static str,
+    /// What it takes of a profile: of each tile, where it has a window.
+    pub bytes: &'static str,
+}
+
+const WINDOW: &[&str] = &["window", "tile"];
+const VALUE: &[&str] = &["value", "window", "tile"];
+
+/// A row of the reference.
+const fn doc(
+    name: &'static str,
+    keys: &'static [&'static str],
+    bytes: &'static str,
+    meaning: &'static str,
+) -> AggregateDoc {
+    AggregateDoc { name, keys, meaning, bytes }
 }
 
 /// The aggregates that a feature may name.
-pub const AGGREGATES: [AggregateDoc; 10] = [
-    AggregateDoc { name: "count", keys: &["window", "tile"], meaning: "how many events; 0 without any" },
-    AggregateDoc { name: "sum", keys: &["value", "window", "tile"], meaning: "the sum of value; 0 without any" },
-    AggregateDoc { name: "mean", keys: &["value", "window", "tile"], meaning: "the mean of value; NaN without any" },
-    AggregateDoc { name: "min", keys: &["value", "window", "tile"], meaning: "the smallest value; NaN without any" },
-    AggregateDoc { name: "max", keys: &["value", "window", "tile"], meaning: "the largest value; NaN without any" },
-    AggregateDoc {
-        name: "last",
-        keys: &["value", "window", "tile"],
-        meaning: "the value of the newest event that has one, of equal times the later arrival; NaN without any",
-    },
-    AggregateDoc {
-        name: "recency",
-        keys: &["window"],
-        meaning: "seconds since the newest earlier event, the present one not counted; NaN without any, or none within \
-                  window; 0 where that event's time is not past",
-    },
-    AggregateDoc {
-        name: "age",
-        keys: &[],
-        meaning: "seconds since the user's first event, by time of arrival; 0 at it",
-    },
-    AggregateDoc { name: "hour", keys: &[], meaning: "the hour of day of the event in UTC, 0 to 23" },
-    AggregateDoc {
-        name: "weekday",
-        keys: &[],
-        meaning: "the day of the week of the event in UTC, Monday is 1, Sunday 7",
-    },
+pub const AGGREGATES: [AggregateDoc; 30] = [
+    doc("count", WINDOW, "8 B", "how many events; 0 without any"),
+    doc("sum", VALUE, "8 B", "the sum of value; 0 without any"),
+    doc("mean", VALUE, "16 B", "the mean of value; NaN without any"),
+    doc("min", VALUE, "8 B", "the smallest value; NaN without any"),
+    doc("max", VALUE, "8 B", "the largest value; NaN without any"),
+    doc("variance", VALUE, "24 B", "the mean squared difference of value from its mean; NaN without any"),
+    doc("stddev", VALUE, "24 B", "the square root of the variance"),
+    doc(
+        "first",
+        &["value", "window", "tile", "categories", "buckets"],
+        "16 B",
+        "the value of the oldest event that has one, of equal times the earlier arrival; NaN without any. A text needs \
+         categories, which give a column of 0 or 1 for each and one for all others, or buckets, which give the number of \
+         its bucket",
+    ),
+    doc(
+        "last",
+        &["value", "window", "tile", "categories", "buckets"],
+        "16 B",
+        "the value of the newest event that has one, of equal times the later arrival; NaN without any. A text as in first",
+    ),
+    doc(
+        "attribute",
+        &["value", "categories", "buckets"],
+        "16 B",
+        "what is known of the user: the last value of all times, by default of identify events. A text as in first",
+    ),
+    doc(
+        "last_k",
+        &["value", "k", "window", "tile"],
+        "16 B for each of k",
+        "the values of the k newest events that have one, 1 to 16: columns name_1, the newest, to name_k; NaN where there are \
+         fewer",
+    ),
+    doc(
+        "distinct",
+        &["value", "exact", "window", "tile"],
+        "8 B, and 8 B for each of exact",
+        "how many different values; 0 without any. Up to exact (16, 32, 64 or 128; 32 by default) it is exact, beyond a \
+         HyperLogLog of 8 registers for each of these, with a standard error of 9.2, 6.5, 4.6 or 3.3 %",
+    ),
+    doc(
+        "top",
+        &["value", "k", "capacity", "window", "tile"],
+        "8 B, and 16 B for each of capacity",
+        "how often the k commonest values came, 1 to 8: columns name_1 to name_k, and their shares of all, name_share_1 to \
+         name_share_k; 0 where there are fewer, and NaN for shares of nothing. Exact up to capacity different values (k to 64; 16 \
+         by default); beyond, a count is too low by at most 1/(capacity + 1) of all",
+    ),
+    doc(
+        "categories",
+        &["value", "categories", "window", "tile"],
+        "8 B for each, and 8 B",
+        "how often a text was each of these: columns name_<category>, and name_other for all other texts",
+    ),
+    doc(
+        "ratio",
+        &["numerator", "denominator", "alpha", "beta", "window", "tile"],
+        "16 B",
+        "(events that meet numerator + alpha) / (events that meet denominator + beta), both 0 by default; NaN where that is \
+         0/0",
+    ),
+    doc(
+        "recency",
+        &["window"],
+        "8 B",
+        "seconds since the newest earlier event, the present one not counted; NaN without any, or none within \
+         window; 0 where that event's time is not past",
+    ),
+    doc("since_first", WINDOW, "8 B", "seconds since the oldest event, 0 at it; NaN without any"),
+    doc(
+        "mean_gap",
+        WINDOW,
+        "24 B",
+        "the mean time between one event and the next in seconds; NaN for fewer than two events",
+    ),
+    doc(
+        "decayed_count",
+        &["half_life"],
+        "16 B",
+        "how many events, each counting half as much after every half_life, as of the newest; 0 without any",
+    ),
+    doc(
+        "decayed_sum",
+        &["value", "half_life"],
+        "16 B",
+        "the sum of value, each fading to half in every half_life, as of the newest that has one; 0 without any",
+    ),
+    doc(
+        "session_events",
+        &["gap"],
+        "32 B",
+        "how many events the current session has. An event later than the newest one by more than gap begins a session; one \
+         older than its oldest by more than gap belongs to none",
+    ),
+    doc("session_length", &["gap"], "32 B", "seconds from the oldest to the newest event of the current session"),
+    doc("session_count", &["gap"], "32 B", "how many sessions there were, the current one counted; 0 without any"),
+    doc("age", &[], "0 B", "seconds since the user's first event, by time of arrival; 0 at it"),
+    doc(
+        "hour",
+        &["zone"],
+        "0 B, with zone 16 B",
+        "the hour of day of the event, 0 to 23: in UTC, or in the IANA zone that the text zone names, the last one known of \
+         the user",
+    ),
+    doc(
+        "weekday",
+        &["zone"],
+        "0 B, with zone 16 B",
+        "the day of the week of the event, Monday is 1, Sunday 7; zone as in hour",
+    ),
+    doc("day_of_month", &["zone"], "0 B, with zone 16 B", "the day of the month of the event, from 1; zone as in hour"),
+    doc("month", &["zone"], "0 B, with zone 16 B", "the month of the event, from 1; zone as in hour"),
+    doc(
+        "hour_sin",
+        &["zone"],
+        "0 B, with zone 16 B",
+        "sin(2π · time of day), so that midnight is near itself; zone as in hour",
+    ),
+    doc("hour_cos", &["zone"], "0 B, with zone 16 B", "cos(2π · time of day); zone as in hour"),
 ];
 
 /// One number about a user.
@@ -64,8 +174,19 @@ pub struct Feature {
     pub model: bool,
 }
 
-/// How a feature is read off a profile.
+/// What is read off a calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calendar {
+    Hour,
+    Weekday,
+    DayOfMonth,
+    Month,
+    HourSin,
+    HourCos,
+}
+
+/// How a feature is read off a profile.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Read {
     /// From the tiles of a group, over a window of so many.
     Tiles { group: usize, tiles: i64, shape: Shape },
@@ -75,11 +196,12 @@ pub(super) enum Read {
     Since { cell: usize, within: Option<Micros> },
     /// The time since the user's first event.
     Age,
-    /// The hour of the event.
-    Hour,
-    /// The weekday of the event.
-    Weekday,
+    /// Off the calendar, in the zone whose name's hash a `forever` cell remembers.
+    Calendar { what: Calendar, zone: Option<usize> },
 }
+
+/// A value that is aggregated: its column, its type.
+pub(super) type Value = (Slot, Type);
 
 /// What the features compile into.
 #[derive(Debug, Default)]
@@ -89,7 +211,7 @@ pub(super) struct Plan {
     /// Derived features, run after.
     pub(super) after: Program,
     pub(super) conditions: Vec<Slot>,
-    pub(super) values: Vec<(Slot, Type)>,
+    pub(super) values: Vec<Value>,
     pub(super) forever: Cells,
     pub(super) groups: Vec<Group>,
     /// Aggregates: where each is read, and the column it goes to.
@@ -97,79 +219,176 @@ pub(super) struct Plan {
     pub(super) features: Vec<Feature>,
 }
 
+/// Hashes a text as cells keep it. It is part of features (`buckets`), so it may not change.
+pub(super) fn text_hash(text: &[u8]) -> u64 {
+    match rapidhash::v3::rapidhash_v3(text) {
+        NO_TEXT => 1,
+        hash => hash,
+    }
+}
+
+/// The columns of one declared feature: what is added to its name, and how it is read.
+type Reads = Vec<(String, Read)>;
+
+/// One feature while it is compiled.
+struct Declared<'a> {
+    index: usize,
+    spec: &'a FeatureSpec,
+    doc: &'static AggregateDoc,
+    scope: &'a mut Scope,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Declared<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("feature[{}].{name}", self.index)
+    }
+
+    fn fault(&mut self, name: &str, message: impl Into<String>, hint: Option<&str>) {
+        let fault = Fault::new(self.key(name), message);
+        self.faults.push(match hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        });
+    }
+
+    /// A whole number among the options.
+    fn whole(&mut self, name: &str, default: i64, allowed: impl Fn(i64) -> bool, range: &str) -> i64 {
+        match self.spec.options.get(name) {
+            None => default,
+            Some(toml::Value::Integer(value)) if allowed(*value) => *value,
+            Some(other) => {
+                self.fault(name, format!("{other} is not {range}"), None);
+                default
+            }
+        }
+    }
+
+    /// A number that is not negative.
+    fn amount(&mut self, name: &str) -> f64 {
+        let value = match self.spec.options.get(name) {
+            None => return 0.0,
+            Some(toml::Value::Integer(value)) => *value as f64,
+            Some(toml::Value::Float(value)) => *value,
+            Some(_) => f64::NAN,
+        };
+        if value.is_finite() && value >= 0.0 {
+            return value;
+        }
+        self.fault(name, format!("{} is no number from 0 up", self.spec.options[name]), None);
+        0.0
+    }
+
+    /// A span of time that has to be given.
+    fn span(&mut self, name: &'static str, example: &'static str) -> Micros {
+        let found = match self.spec.options.get(name) {
+            Some(toml::Value::String(text)) => duration(name, text),
+            Some(other) => Err((name, format!("{other} is no duration"), Some(example))),
+            None => Err((name, format!("the aggregate {:?} needs a {name}", self.doc.name), Some(example))),
+        };
+        match found {
+            Ok(span) if span > 0 => span,
+            Ok(_) => {
+                self.fault(name, format!("a {name} of nothing has no meaning"), Some(example));
+                1
+            }
+            Err((name, message, hint)) => {
+                self.fault(name, message, hint);
+                1
+            }
+        }
+    }
+
+    /// The texts of `categories`.
+    fn categories(&mut self) -> Option<Vec<String>> {
+        let given = self.spec.options.get("categories")?;
+        let texts: Option<Vec<String>> = given
+            .as_array()
+            .map(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default();
+        let texts = texts.filter(|texts| !texts.is_empty() && texts.len() <= CATEGORIES_MAX);
+        if texts.is_none() {
+            let hint = "for instance categories = [\"books\", \"music\"]";
+            self.fault("categories", format!("expected a list of 1 to {CATEGORIES_MAX} texts"), Some(hint));
+        }
+        texts
+    }
+}
+
+/// A feature has at most so many categories: each is a column.
+const CATEGORIES_MAX: usize = 64;
+
 impl Plan {
     /// Compiles all features; each fault is added under `feature[i]`.
     pub(super) fn compile(specs: &[FeatureSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
         let mut plan = Self::default();
         // An aggregate is taken before any feature is known, so its expressions see the event's fields alone.
-        let reads: Vec<Option<Read>> = specs
+        let reads: Vec<Option<Reads>> = specs
             .iter()
             .enumerate()
-            .map(|(index, spec)| {
-                let key = |name: &str| format!("feature[{index}].{name}");
-                match (&spec.aggregate, &spec.expression) {
-                    (Some(aggregate), None) => plan.aggregate(aggregate, spec, scope, &key, faults),
-                    (None, Some(_)) => {
-                        for name in given(spec) {
-                            faults.push(
-                                Fault::new(key(&name), "a derived feature has no such key")
-                                    .hint("it has a name, an expression, and model"),
-                            );
-                        }
-                        None
-                    }
-                    (Some(_), Some(_)) => {
-                        faults.push(Fault::new(
-                            key("expression"),
-                            "a feature has an aggregate or an expression, not both",
-                        ));
-                        None
-                    }
-                    (None, None) => {
-                        let names: Vec<&str> = AGGREGATES.iter().map(|it| it.name).collect();
+            .map(|(index, spec)| match (&spec.aggregate, &spec.expression) {
+                (Some(aggregate), None) => plan.aggregate(index, aggregate, spec, scope, faults),
+                (None, Some(_)) => {
+                    for name in given(spec) {
                         faults.push(
-                            Fault::new(
-                                key("aggregate"),
-                                format!(
-                                    "feature {:?} says neither what it counts nor what it is derived from",
-                                    spec.name
-                                ),
-                            )
-                            .hint(format!("set aggregate to one of {}, or give an expression", names.join(", "))),
+                            Fault::new(format!("feature[{index}].{name}"), "a derived feature has no such key")
+                                .hint("it has a name, an expression, and model"),
                         );
-                        None
                     }
+                    None
+                }
+                (Some(_), Some(_)) => {
+                    faults.push(Fault::new(
+                        format!("feature[{index}].expression"),
+                        "a feature has an aggregate or an expression, not both",
+                    ));
+                    None
+                }
+                (None, None) => {
+                    let names: Vec<&str> = AGGREGATES.iter().map(|it| it.name).collect();
+                    faults.push(
+                        Fault::new(
+                            format!("feature[{index}].aggregate"),
+                            format!("feature {:?} says neither what it counts nor what it is derived from", spec.name),
+                        )
+                        .hint(format!("set aggregate to one of {}, or give an expression", names.join(", "))),
+                    );
+                    None
                 }
             })
             .collect();
-        for (index, (spec, read)) in specs.iter().zip(reads).enumerate() {
-            let key = |name: &str| format!("feature[{index}].{name}");
-            let declared = match (read, &spec.expression) {
-                (Some(read), _) => {
-                    let slot = scope.reserve(Type::Double);
-                    plan.reads.push((read, slot));
-                    Some(slot)
-                }
+        for (index, (spec, reads)) in specs.iter().zip(reads).enumerate() {
+            let declared: Vec<(String, Slot)> = match (reads, &spec.expression) {
+                (Some(reads), _) => reads
+                    .into_iter()
+                    .map(|(suffix, read)| {
+                        let slot = scope.reserve(Type::Double);
+                        plan.reads.push((read, slot));
+                        (spec.name.clone() + &suffix, slot)
+                    })
+                    .collect(),
                 (None, Some(expression)) => match plan.after.add(scope, expression, Some(Type::Double)) {
-                    Ok(slot) => Some(slot),
+                    Ok(slot) => vec![(spec.name.clone(), slot)],
                     Err(error) => {
-                        faults.push(error.fault(key("expression")));
-                        None
+                        faults.push(error.fault(format!("feature[{index}].expression")));
+                        Vec::new()
                     }
                 },
                 // Its fault is noted; the name is declared all the same, so that others' rules do not fail for it.
-                (None, None) => Some(scope.reserve(Type::Double)),
+                (None, None) => vec![(spec.name.clone(), scope.reserve(Type::Double))],
             };
-            let Some(slot) = declared else { continue };
-            if !is_name(&spec.name) {
-                faults.push(
-                    Fault::new(key("name"), format!("{:?} cannot be used in expressions", spec.name))
-                        .hint("use letters, digits and _, not beginning with a digit"),
-                );
-            } else if scope.alias(&spec.name, slot).is_none() {
-                faults.push(Fault::new(key("name"), format!("{:?} is declared already", spec.name)));
-            } else {
-                plan.features.push(Feature { name: spec.name.clone(), slot, model: spec.model });
+            for (name, slot) in declared {
+                let key = format!("feature[{index}].name");
+                if !is_name(&name) {
+                    faults.push(
+                        Fault::new(key, format!("{name:?} cannot be used in expressions"))
+                            .hint("use letters, digits and _, not beginning with a digit"),
+                    );
+                } else if scope.alias(&name, slot).is_none() {
+                    faults.push(Fault::new(key, format!("{name:?} is declared already")));
+                } else {
+                    plan.features.push(Feature { name, slot, model: spec.model });
+                }
             }
         }
         plan.order();
@@ -178,15 +397,16 @@ impl Plan {
 
     fn aggregate(
         &mut self,
+        index: usize,
         aggregate: &str,
         spec: &FeatureSpec,
         scope: &mut Scope,
-        key: &impl Fn(&str) -> String,
         faults: &mut Vec<Fault>,
-    ) -> Option<Read> {
+    ) -> Option<Reads> {
         let Some(doc) = AGGREGATES.iter().find(|doc| doc.name == aggregate) else {
             let names = AGGREGATES.iter().map(|doc| doc.name);
-            let fault = Fault::new(key("aggregate"), format!("there is no aggregate {aggregate:?}"));
+            let fault =
+                Fault::new(format!("feature[{index}].aggregate"), format!("there is no aggregate {aggregate:?}"));
             faults.push(match nearest(aggregate, names.clone()) {
                 Some(near) => fault.hint(format!("did you mean {near:?}?")),
                 None => fault.hint(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
@@ -194,146 +414,338 @@ impl Plan {
             return None;
         };
         let before = faults.len();
-        let filters = !matches!(aggregate, "age" | "hour" | "weekday");
+        let mut it = Declared { index, spec, doc, scope, faults };
+        let is_calendar = calendar(aggregate).is_some();
+        let filters = !is_calendar && aggregate != "age";
         for name in given(spec) {
             let is_taken = doc.keys.contains(&name.as_str()) || (name == "where" && filters);
             if !is_taken {
                 let all: Vec<&str> = filters.then_some("where").into_iter().chain(doc.keys.iter().copied()).collect();
                 let takes = if all.is_empty() { "no key of its own".to_owned() } else { all.join(", ") };
-                faults.push(
-                    Fault::new(key(&name), format!("the aggregate {aggregate:?} has no such key"))
-                        .hint(format!("it takes {takes}")),
+                it.fault(
+                    &name,
+                    format!("the aggregate {aggregate:?} has no such key"),
+                    Some(&format!("it takes {takes}")),
                 );
             }
         }
-        let condition =
-            spec.filter.as_ref().and_then(|source| match self.before.add(scope, source, Some(Type::Bool)) {
-                Ok(slot) => Some(position(&mut self.conditions, slot)),
-                Err(error) => {
-                    faults.push(error.fault(key("where")));
-                    None
-                }
+        let by_default = (aggregate == "attribute").then(|| "event_type == \"identify\"".to_owned());
+        let filter = spec.filter.clone().or(by_default);
+        let condition = filter.as_deref().and_then(|source| self.condition(&mut it, "where", source));
+        let value = self.value(&mut it);
+        let window = match window(doc, spec) {
+            Ok(window) => window,
+            Err((name, message, hint)) => {
+                it.fault(name, message, hint);
+                None
+            }
+        };
+        let reads = if let Some(what) = calendar(aggregate) {
+            let zone = self.text(&mut it, "zone").map(|value| {
+                let keeps = Keeps::Last { text: true };
+                self.forever.need(Cell { keeps, condition: None, value: Some(value) })
             });
-        let value = self.value(doc, spec, scope, key, faults);
-        let window = window(doc, spec).map_err(|fault| faults.push(at(key, fault))).ok().flatten();
-        if faults.len() > before {
-            return None;
-        }
-        let cell = |keeps: Keeps, value: Option<usize>| Cell { keeps, condition, value };
-        Some(match aggregate {
-            "age" => Read::Age,
-            "hour" => Read::Hour,
-            "weekday" => Read::Weekday,
+            vec![(String::new(), Read::Calendar { what, zone })]
+        } else {
+            self.shapes(&mut it, filter.as_deref(), condition, value, window)
+        };
+        (it.faults.len() == before).then_some(reads)
+    }
+
+    /// The columns of an aggregate that is kept in cells.
+    fn shapes(
+        &mut self,
+        it: &mut Declared<'_>,
+        filter: Option<&str>,
+        condition: Option<usize>,
+        value: Option<usize>,
+        window: Option<Window>,
+    ) -> Reads {
+        let text = value.is_some_and(|value| self.values.get(value).is_some_and(|(_, ty)| *ty == Type::String));
+        match it.doc.name {
+            "age" => return vec![(String::new(), Read::Age)],
             "recency" => {
                 let within = match window {
                     Some(Window::Tiled { length, .. }) => Some(length),
                     Some(Window::Forever) | None => None,
                 };
-                Read::Since { cell: self.forever.need(cell(Keeps::Time, None)), within }
+                let cell = self.forever.need(Cell { keeps: Keeps::NewestTime, condition, value: None });
+                return vec![(String::new(), Read::Since { cell, within })];
             }
-            _ => {
-                let (cells, group) = match window.expect("its absence is a fault") {
-                    Window::Forever => (&mut self.forever, None),
-                    Window::Tiled { length, tile } => {
-                        let index = self.group(tile, length / tile);
-                        (&mut self.groups[index].cells, Some((index, length / tile)))
-                    }
-                };
-                let shape = match aggregate {
-                    "count" => Shape::Cell(cells.need(cell(Keeps::Count, None))),
-                    "sum" => Shape::Cell(cells.need(cell(Keeps::Sum, value))),
-                    "min" => Shape::Cell(cells.need(cell(Keeps::Min, value))),
-                    "max" => Shape::Cell(cells.need(cell(Keeps::Max, value))),
-                    "mean" => {
-                        let sum = cells.need(cell(Keeps::Sum, value));
-                        Shape::Ratio(sum, cells.need(cell(Keeps::ValueCount, value)))
-                    }
-                    _ => {
-                        let time = cells.need(cell(Keeps::LastTime, value));
-                        cells.need(cell(Keeps::LastValue, value));
-                        Shape::Last(time)
-                    }
-                };
-                match group {
-                    None => Read::Forever(shape),
-                    Some((group, tiles)) => Read::Tiles { group, tiles, shape },
-                }
+            _ => {}
+        }
+        // Conditions of parts are found before the cells' place is chosen.
+        let parts: Vec<(String, Option<usize>)> = match it.doc.name {
+            "categories" => self.parts(it, filter),
+            "ratio" => ["numerator", "denominator"]
+                .into_iter()
+                .map(|name| {
+                    let source = it.spec.options.get(name).and_then(toml::Value::as_str);
+                    let condition = match source {
+                        Some(source) => self.condition(it, name, &both(filter, source)),
+                        None => {
+                            let hint = "a rule, such as event_type == \"click\"";
+                            it.fault(name, format!("the aggregate \"ratio\" needs a {name}"), Some(hint));
+                            None
+                        }
+                    };
+                    (name.to_owned(), condition)
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        let (cells, group) = match window {
+            None | Some(Window::Forever) => (&mut self.forever, None),
+            Some(Window::Tiled { length, tile }) => {
+                let index = self.groups.iter().position(|group| group.tile == tile).unwrap_or_else(|| {
+                    self.groups.push(Group { tile, tiles_max: 0, cells: Cells::default(), windows: Vec::new() });
+                    self.groups.len() - 1
+                });
+                let group = &mut self.groups[index];
+                group.tiles_max = group.tiles_max.max(length / tile);
+                (&mut group.cells, Some((index, length / tile)))
             }
-        })
+        };
+        let mut need = |keeps: Keeps, value: Option<usize>| cells.need(Cell { keeps, condition, value });
+        let shapes = match it.doc.name {
+            "count" => one(Shape::Float(need(Keeps::Count, None))),
+            "sum" => one(Shape::Float(need(Keeps::Sum, value))),
+            "min" => one(Shape::Float(need(Keeps::Min, value))),
+            "max" => one(Shape::Float(need(Keeps::Max, value))),
+            "mean" => one(Shape::Mean(need(Keeps::Sum, value), need(Keeps::ValueCount, value))),
+            "variance" => one(Shape::Variance(need(Keeps::Moments, value))),
+            "stddev" => one(Shape::Deviation(need(Keeps::Moments, value))),
+            "first" => remembered(it, text, need(Keeps::First { text }, value)),
+            "last" | "attribute" => remembered(it, text, need(Keeps::Last { text }, value)),
+            "last_k" => {
+                let k =
+                    it.whole("k", 3, |k| (1..=NEWEST_MAX as i64).contains(&k), "a whole number from 1 to 16") as usize;
+                let at = need(Keeps::Newest(k as u8), value);
+                (0..k).map(|rank| (format!("_{}", rank + 1), Shape::Newest(at, rank))).collect()
+            }
+            "distinct" => {
+                let exact =
+                    it.whole("exact", 32, |exact| [16, 32, 64, EXACT_MAX as i64].contains(&exact), "16, 32, 64 or 128");
+                let at = need(Keeps::Distinct { exact: exact as u8, text }, value);
+                one(Shape::Distinct { at, exact: exact as usize })
+            }
+            "top" => {
+                let k = it.whole("k", 1, |k| (1..=8).contains(&k), "a whole number from 1 to 8");
+                let range = k..=TOP_CAPACITY_MAX as i64;
+                let capacity =
+                    it.whole("capacity", 16, |it| range.contains(&it), "a whole number from k to 64") as usize;
+                let at = need(Keeps::Top { capacity: capacity as u8, text }, value);
+                let ranks = 0..k as usize;
+                let counts =
+                    ranks.clone().map(|rank| (format!("_{}", rank + 1), Shape::TopCount { at, capacity, rank }));
+                let shares = ranks.map(|rank| (format!("_share_{}", rank + 1), Shape::TopShare { at, capacity, rank }));
+                counts.chain(shares).collect()
+            }
+            "categories" => {
+                let mut count =
+                    |condition| Shape::Float(cells.need(Cell { keeps: Keeps::Count, condition, value: None }));
+                parts.into_iter().map(|(suffix, condition)| (suffix, count(condition))).collect()
+            }
+            "ratio" => {
+                let at: Vec<usize> = parts
+                    .into_iter()
+                    .map(|(_, condition)| cells.need(Cell { keeps: Keeps::Count, condition, value: None }))
+                    .collect();
+                let (alpha, beta) = (it.amount("alpha"), it.amount("beta"));
+                one(Shape::Ratio { of: at[0], to: at[1], alpha, beta })
+            }
+            "since_first" => one(Shape::SinceOldest(need(Keeps::OldestTime, None))),
+            "mean_gap" => one(Shape::Gap {
+                oldest: need(Keeps::OldestTime, None),
+                newest: need(Keeps::NewestTime, None),
+                count: need(Keeps::Count, None),
+            }),
+            name @ ("decayed_count" | "decayed_sum") => {
+                let half_life = it.span("half_life", "for instance half_life = \"7d\"");
+                let at = need(Keeps::Decayed { half_life, sum: name == "decayed_sum" }, value);
+                one(Shape::Value(at))
+            }
+            name => {
+                let gap = it.span("gap", "for instance gap = \"30m\"");
+                let at = need(Keeps::Session { gap }, None);
+                one(match name {
+                    "session_events" => Shape::SessionEvents(at),
+                    "session_count" => Shape::SessionCount(at),
+                    _ => Shape::SessionLength(at),
+                })
+            }
+        };
+        let read = |shape| match group {
+            None => Read::Forever(shape),
+            Some((group, tiles)) => Read::Tiles { group, tiles, shape },
+        };
+        shapes.into_iter().map(|(suffix, shape)| (suffix, read(shape))).collect()
     }
 
-    fn value(
-        &mut self,
-        doc: &AggregateDoc,
-        spec: &FeatureSpec,
-        scope: &mut Scope,
-        key: &impl Fn(&str) -> String,
-        faults: &mut Vec<Fault>,
-    ) -> Option<usize> {
-        if !doc.keys.contains(&"value") {
-            return None;
-        }
-        let Some(source) = &spec.value else {
-            faults.push(
-                Fault::new(key("value"), format!("the aggregate {:?} needs a value", doc.name))
-                    .hint("name a field or write an expression, such as value = \"dwell_ms\""),
-            );
-            return None;
-        };
-        match self.before.add(scope, source, None) {
-            Ok(slot) => {
-                let ty = scope.type_of(slot);
-                if ty == Type::String {
-                    faults.push(
-                        Fault::new(
-                            key("value"),
-                            format!("the aggregate {:?} takes numbers, and this is a string", doc.name),
-                        )
-                        .hint("compare it, as in value = 'currency == \"USD\"', or read it with double(…)"),
-                    );
-                }
-                let slots: Vec<Slot> = self.values.iter().map(|(slot, _)| *slot).collect();
-                Some(slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
-                    self.values.push((slot, ty));
-                    self.values.len() - 1
-                }))
-            }
+    /// A rule's number among the conditions.
+    fn condition(&mut self, it: &mut Declared<'_>, key: &str, source: &str) -> Option<usize> {
+        match self.before.add(it.scope, source, Some(Type::Bool)) {
+            Ok(slot) => Some(position(&mut self.conditions, slot)),
             Err(error) => {
-                faults.push(error.fault(key("value")));
+                it.faults.push(error.fault(it.key(key)));
                 None
             }
         }
     }
 
-    fn group(&mut self, tile: Micros, tiles: i64) -> usize {
-        let index = self.groups.iter().position(|group| group.tile == tile).unwrap_or_else(|| {
-            self.groups.push(Group { tile, tiles_max: 0, cells: Cells::default() });
-            self.groups.len() - 1
-        });
-        self.groups[index].tiles_max = self.groups[index].tiles_max.max(tiles);
-        index
+    /// The conditions of `categories`, with what each adds to the feature's name.
+    fn parts(&mut self, it: &mut Declared<'_>, filter: Option<&str>) -> Vec<(String, Option<usize>)> {
+        let Some(categories) = it.categories() else {
+            if !it.spec.options.contains_key("categories") {
+                it.fault("categories", "the aggregate \"categories\" needs a list of them", None);
+            }
+            return Vec::new();
+        };
+        let Some(value) = &it.spec.value else { return Vec::new() };
+        let mut sources: Vec<(String, String)> = categories
+            .iter()
+            .map(|category| (suffix(category), both(filter, &format!("({value}) == {}", literal(category)))))
+            .collect();
+        let all: Vec<String> = categories.iter().map(|category| literal(category)).collect();
+        sources.push(("_other".to_owned(), both(filter, &format!("!(({value}) in [{}])", all.join(", ")))));
+        sources.into_iter().map(|(suffix, source)| (suffix, self.condition(it, "value", &source))).collect()
     }
 
-    /// Fixes the order of all cells.
-    fn order(&mut self) {
-        let forever = self.forever.order();
-        let groups: Vec<Vec<usize>> = self.groups.iter_mut().map(|group| group.cells.order()).collect();
-        for (read, _) in &mut self.reads {
-            let (shape, number) = match read {
-                Read::Tiles { group, shape, .. } => (shape, &groups[*group]),
-                Read::Forever(shape) => (shape, &forever),
-                Read::Since { cell, .. } => {
-                    *cell = forever[*cell];
-                    continue;
+    fn value(&mut self, it: &mut Declared<'_>) -> Option<usize> {
+        if !it.doc.keys.contains(&"value") {
+            return None;
+        }
+        let Some(source) = &it.spec.value else {
+            let hint = "name a field or write an expression, such as value = \"dwell_ms\"";
+            it.fault("value", format!("the aggregate {:?} needs a value", it.doc.name), Some(hint));
+            return None;
+        };
+        match self.before.add(it.scope, source, None) {
+            Ok(slot) => {
+                let ty = it.scope.type_of(slot);
+                let takes_text = match it.doc.name {
+                    "distinct" | "top" | "categories" => true,
+                    _ => it.spec.options.contains_key("categories") || it.spec.options.contains_key("buckets"),
+                };
+                if ty == Type::String && !takes_text {
+                    let message = format!("the aggregate {:?} takes numbers, and this is a string", it.doc.name);
+                    let hint = if it.doc.keys.contains(&"categories") {
+                        "give categories or buckets, or compare it, as in value = 'currency == \"USD\"'"
+                    } else {
+                        "compare it, as in value = 'currency == \"USD\"', or read it with double(…)"
+                    };
+                    it.fault("value", message, Some(hint));
                 }
-                Read::Age | Read::Hour | Read::Weekday => continue,
-            };
-            match shape {
-                Shape::Cell(cell) | Shape::Last(cell) => *cell = number[*cell],
-                Shape::Ratio(sum, count) => (*sum, *count) = (number[*sum], number[*count]),
+                if ty != Type::String && takes_text && !matches!(it.doc.name, "distinct" | "top") {
+                    it.fault(
+                        "value",
+                        format!("categories and buckets are of texts, and this is a {ty}"),
+                        Some("wrap it in string(…)"),
+                    );
+                }
+                Some(self.number_value(slot, ty))
+            }
+            Err(error) => {
+                it.faults.push(error.fault(it.key("value")));
+                None
             }
         }
     }
+
+    /// A text expression among the options, if it is given.
+    fn text(&mut self, it: &mut Declared<'_>, name: &str) -> Option<usize> {
+        let given = it.spec.options.get(name)?;
+        let Some(source) = given.as_str() else {
+            it.fault(name, format!("{given} is no expression"), None);
+            return None;
+        };
+        match self.before.add(it.scope, source, Some(Type::String)) {
+            Ok(slot) => Some(self.number_value(slot, Type::String)),
+            Err(error) => {
+                it.faults.push(error.fault(it.key(name)));
+                None
+            }
+        }
+    }
+
+    fn number_value(&mut self, slot: Slot, ty: Type) -> usize {
+        self.values.iter().position(|(known, _)| *known == slot).unwrap_or_else(|| {
+            self.values.push((slot, ty));
+            self.values.len() - 1
+        })
+    }
+
+    /// Fixes the order of all cells, and gives each group the windows that are read of it.
+    fn order(&mut self) {
+        let forever = self.forever.order();
+        let groups: Vec<Vec<usize>> = self.groups.iter_mut().map(|group| group.cells.order()).collect();
+        for (number, (read, _)) in self.reads.iter_mut().enumerate() {
+            match read {
+                Read::Tiles { group, tiles, shape } => {
+                    shape.place(|cell| groups[*group][cell]);
+                    self.groups[*group].read(*tiles, shape.clone(), number);
+                }
+                Read::Forever(shape) => shape.place(|cell| forever[cell]),
+                Read::Since { cell, .. } | Read::Calendar { zone: Some(cell), .. } => *cell = forever[*cell],
+                Read::Age | Read::Calendar { zone: None, .. } => {}
+            }
+        }
+    }
+}
+
+fn one(shape: Shape) -> Vec<(String, Shape)> {
+    vec![(String::new(), shape)]
+}
+
+fn calendar(aggregate: &str) -> Option<Calendar> {
+    Some(match aggregate {
+        "hour" => Calendar::Hour,
+        "weekday" => Calendar::Weekday,
+        "day_of_month" => Calendar::DayOfMonth,
+        "month" => Calendar::Month,
+        "hour_sin" => Calendar::HourSin,
+        "hour_cos" => Calendar::HourCos,
+        _ => return None,
+    })
+}
+
+/// The columns of a remembered value: itself, or what `categories` or `buckets` make of a text.
+fn remembered(it: &mut Declared<'_>, text: bool, at: usize) -> Vec<(String, Shape)> {
+    if let Some(categories) = it.categories() {
+        if it.spec.options.contains_key("buckets") {
+            it.fault("buckets", "a text has categories or buckets, not both", None);
+        }
+        let hashes: Vec<u64> = categories.iter().map(|category| text_hash(category.as_bytes())).collect();
+        let each =
+            categories.iter().zip(&hashes).map(|(category, hash)| (suffix(category), Shape::Is { at, hash: *hash }));
+        let mut shapes: Vec<_> = each.collect();
+        shapes.push(("_other".to_owned(), Shape::IsOther { at, hashes }));
+        return shapes;
+    }
+    if text {
+        let buckets = it.whole("buckets", 1, |it| (2..=65_536).contains(&it), "a whole number from 2 to 65536");
+        return one(Shape::Bucket { at, buckets: buckets as u64 });
+    }
+    one(Shape::Value(at))
+}
+
+/// A rule that holds where both do.
+fn both(filter: Option<&str>, rule: &str) -> String {
+    match filter {
+        Some(filter) => format!("({filter}) && ({rule})"),
+        None => rule.to_owned(),
+    }
+}
+
+/// A text as an expression has it.
+fn literal(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// What a category adds to a feature's name.
+fn suffix(category: &str) -> String {
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+    format!("_{}", category.chars().map(letter).collect::<String>())
 }
 
 /// The keys that a feature gives, but for those that every feature has.
@@ -358,14 +770,6 @@ fn window(doc: &AggregateDoc, spec: &FeatureSpec) -> Result<Option<Window>, Wind
             let length = duration("window", text)?;
             Ok(Some(Window::Tiled { length, tile: length }))
         }
-    }
-}
-
-fn at(key: &impl Fn(&str) -> String, (name, message, hint): WindowFault) -> Fault {
-    let fault = Fault::new(key(name), message);
-    match hint {
-        Some(hint) => fault.hint(hint),
-        None => fault,
     }
 }
 

@@ -7,17 +7,19 @@
 
 use super::{
     FeatureSpec, ProfileSpec,
-    compile::{Feature, Plan, Read},
+    cell::{NEVER, NO_TEXT},
+    compile::{Calendar, Feature, Plan, Read, text_hash},
     fingerprint::fingerprint,
-    layout::{FIRST, Group, HEADER, ID_WORDS, IDS, NEVER, NEWEST},
+    layout::{FIRST, Group, HEADER, ID_WORDS, IDS, NEWEST},
     window::micros,
+    zone::Zones,
 };
 use crate::{
-    columns::{Column, Slot, Type},
+    columns::{Column, Slot, Text, Type},
     event::{DuplicateSpec, EventBatch, TimeSpec},
     expression::Scope,
     fault::Fault,
-    state::{Store, Stores},
+    state::{Store, Stores, bytes_at_rest},
 };
 
 const SECOND: f64 = 1e6;
@@ -49,6 +51,7 @@ pub struct ProfileEngine {
     /// The words of a user who has no event yet.
     fresh: Vec<u64>,
     applied: Vec<Applied>,
+    zones: Zones,
     buffers: Buffers,
 }
 
@@ -57,8 +60,8 @@ pub struct ProfileEngine {
 struct Buffers {
     /// By row: a bit for each condition that it meets.
     conditions: Vec<u64>,
-    /// By row: the values.
-    values: Vec<f64>,
+    /// By row: the values: a float's bits, or a text's hash.
+    values: Vec<u64>,
     /// By row: the aggregates, in the order of `Plan::reads`.
     rows: Vec<f64>,
     /// The words of a window, merged.
@@ -99,7 +102,8 @@ impl ProfileEngine {
         let mut fresh = vec![0; HEADER + 1 + plan.groups.len()];
         fresh[NEWEST] = NEVER as u64;
         fresh[FIRST] = NEVER as u64;
-        fresh.extend(plan.forever.empty());
+        fresh.extend_from_slice(plan.forever.empty());
+        let has_zones = plan.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
             ttl,
@@ -108,6 +112,7 @@ impl ProfileEngine {
             ids_max: duplicates.max_ids.into(),
             fresh,
             applied: Vec::new(),
+            zones: if has_zones { Zones::all() } else { Zones::default() },
             buffers: Buffers::default(),
             plan,
         }
@@ -128,20 +133,39 @@ impl ProfileEngine {
         &self.fingerprint
     }
 
-    /// The bytes of a profile: of a user with one event, and of one with an event in every tile of the longest windows.
+    /// The bytes of a profile: at rest, of a user with one event that everything is counted of; and while it is open, of one
+    /// with an event in every tile of the longest windows. Its key and its place in the table come on top.
     pub fn profile_bytes(&self) -> (usize, usize) {
-        let words = |tiles: &dyn Fn(&Group) -> i64| {
-            self.fresh.len()
-                + self.plan.groups.iter().map(|group| tiles(group) as usize * group.stride()).sum::<usize>()
-        };
-        let full = words(&|group| group.tiles_max + self.lateness / group.tile + 1);
+        // Of our time, so that times and numbers of tiles have as many bytes as they will have.
+        const TIME: i64 = 1_800_000_000_123_456;
         let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
-        ((words(&|_| 1) + ids(1)) * 8, (full + ids(self.ids_max)) * 8)
+        let mut words = self.fresh.clone();
+        (words[NEWEST], words[FIRST]) = (TIME as u64, TIME as u64);
+        let value = 12.5_f64.to_bits();
+        let values: Vec<u64> = self.plan.values.iter().map(|_| value).collect();
+        let forever = HEADER + 1 + self.plan.groups.len();
+        self.plan.forever.apply(&mut words[forever..], &|_| true, &values, TIME);
+        words.extend((0..ids(1)).map(|_| TIME as u64));
+        let mut full = self.fresh.len() + ids(self.ids_max);
+        for group in &self.plan.groups {
+            let at = words.len();
+            words.push(TIME.div_euclid(group.tile) as u64);
+            words.extend_from_slice(group.cells.empty());
+            group.cells.apply(&mut words[at + 1..], &|_| true, &values, TIME);
+            full += (group.tiles_max + self.lateness / group.tile + 1) as usize * group.stride();
+        }
+        (bytes_at_rest(&words), full * 8)
     }
 
     /// What became of each row of the last batch.
     pub fn applied(&self) -> &[Applied] {
         &self.applied
+    }
+
+    /// Whether a profile of this first word, its user's newest event time, counts as gone where the partition's newest event
+    /// is of that time, swept or not.
+    pub fn is_gone(&self, first: u64, newest: i64) -> bool {
+        (first as i64) < newest.saturating_sub(self.ttl)
     }
 
     /// Applies the batch row by row and fills the columns of all features.
@@ -162,7 +186,7 @@ impl ProfileEngine {
                 let applied = self.apply(batch, row, store);
                 self.applied.push(applied);
             }
-            store.sweep(self.ttl, |words, newest| (words[NEWEST] as i64) < newest.saturating_sub(self.ttl));
+            store.sweep(self.ttl, |first, newest| self.is_gone(first, newest));
             at = end;
         }
         for (index, (_, slot)) in self.plan.reads.iter().enumerate() {
@@ -195,32 +219,36 @@ impl ProfileEngine {
         }
         let width = self.plan.values.len();
         values.clear();
-        values.resize(rows * width, f64::NAN);
+        values.resize(rows * width, f64::NAN.to_bits());
         for (number, (slot, ty)) in self.plan.values.iter().enumerate() {
             let cells = values[number..].iter_mut().step_by(width);
             match batch.columns.get(*slot) {
-                Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = *value),
+                Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = value.to_bits()),
                 Column::Int(column) => {
                     // Spans of time are in seconds wherever they become numbers.
                     let unit = if matches!(ty, Type::Timestamp | Type::Duration) { SECOND } else { 1.0 };
                     cells
                         .zip(column)
                         .filter(|(_, value)| **value != crate::columns::MISSING_INT)
-                        .for_each(|(cell, value)| *cell = *value as f64 / unit);
+                        .for_each(|(cell, value)| *cell = (*value as f64 / unit).to_bits());
                 }
                 Column::Bool(column) => {
                     cells
                         .zip(column)
                         .filter(|(_, truth)| **truth != crate::columns::Truth::Missing)
-                        .for_each(|(cell, truth)| *cell = f64::from(u8::from(truth.holds())));
+                        .for_each(|(cell, truth)| *cell = f64::from(u8::from(truth.holds())).to_bits());
                 }
-                Column::String(_) => unreachable!("a value of this type is a fault"),
+                Column::String(column) => {
+                    let texts = &batch.columns.texts;
+                    let hash = |text| if Text::is_missing(text) { NO_TEXT } else { text_hash(texts.bytes(text)) };
+                    cells.zip(column).for_each(|(cell, text)| *cell = hash(*text));
+                }
             }
         }
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { plan, buffers, fresh, ttl, lateness, horizon, ids_max, .. } = self;
+        let Self { plan, buffers, zones, fresh, ttl, lateness, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let newest_before = store.newest();
@@ -264,7 +292,7 @@ impl ProfileEngine {
         let values = &buffers.values[row * plan.values.len()..(row + 1) * plan.values.len()];
         let out = &mut buffers.rows[row * plan.reads.len()..(row + 1) * plan.reads.len()];
         let forever_at = HEADER + 1 + plan.groups.len();
-        let forever = forever_at..forever_at + plan.forever.cells.len();
+        let forever = forever_at..forever_at + plan.forever.words();
 
         for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
             match read {
@@ -276,16 +304,21 @@ impl ProfileEngine {
                     }
                 }
                 Read::Age => *out = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
-                Read::Hour => *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64,
-                // 1970-01-01 was a Thursday, the fourth day.
-                Read::Weekday => *out = ((time.div_euclid(DAY_MICROS) + 3).rem_euclid(7) + 1) as f64,
-                Read::Tiles { .. } | Read::Forever(_) => {}
+                // By far the commonest, and it needs no calendar.
+                Read::Calendar { what: Calendar::Hour, zone: None } => {
+                    *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
+                }
+                Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
             }
         }
         plan.forever.apply(&mut words[forever.clone()], &meets, values, time);
         for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
-            if let Read::Forever(shape) = read {
-                *out = shape.of(&words[forever.clone()]);
+            match read {
+                Read::Forever(shape) => *out = shape.of(&words[forever.clone()], time),
+                Read::Calendar { what, zone } if *what != Calendar::Hour || zone.is_some() => {
+                    *out = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
+                }
+                _ => {}
             }
         }
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
@@ -294,17 +327,12 @@ impl ProfileEngine {
             let count_at = HEADER + 1 + number;
             let oldest = (newest - *lateness).div_euclid(group.tile) - group.tiles_max;
             drop_tiles(words, at, count_at, group.stride(), oldest);
-            if group.cells.cells.iter().any(|cell| meets(cell.condition)) {
+            if group.cells.concerns(&meets) {
                 let tile_at = tile_words(words, at, count_at, group, tile);
-                plan.groups[number].cells.apply(
-                    &mut words[tile_at + 1..tile_at + group.stride()],
-                    &meets,
-                    values,
-                    time,
-                );
+                group.cells.apply(&mut words[tile_at + 1..tile_at + group.stride()], &meets, values, time);
             }
             let end = at + words[count_at] as usize * group.stride();
-            read_windows(&words[at..end], group, number, tile, &plan.reads, &mut buffers.merged, out);
+            group.read_all(&words[at..end], tile, time, &mut buffers.merged, out);
             at = end;
         }
         Applied::Counted
@@ -360,47 +388,7 @@ fn tile_words(words: &mut Vec<u64>, at: usize, count_at: usize, group: &Group, t
         return at + (index - 1) * stride;
     }
     let tile_at = at + index * stride;
-    words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty()));
+    words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty().iter().copied()));
     words[count_at] += 1;
     tile_at
-}
-
-/// Reads all windows of a group at a tile.
-fn read_windows(
-    tiles: &[u64],
-    group: &Group,
-    number: usize,
-    tile: i64,
-    reads: &[(Read, Slot)],
-    merged: &mut Vec<u64>,
-    out: &mut [f64],
-) {
-    let stride = group.stride();
-    let count = tiles.len() / stride;
-    let number_of = |index: usize| tiles[index * stride] as i64;
-    let mut end = count;
-    while end > 0 && number_of(end - 1) > tile {
-        end -= 1;
-    }
-    let mut window = None;
-    for ((read, _), out) in reads.iter().zip(out) {
-        let Read::Tiles { group: of, tiles: length, shape } = read else { continue };
-        if *of != number {
-            continue;
-        }
-        // Features of one window usually stand together: it is merged once for all of them.
-        if window != Some(*length) {
-            window = Some(*length);
-            let mut start = end;
-            while start > 0 && number_of(start - 1) > tile - length {
-                start -= 1;
-            }
-            merged.clear();
-            merged.extend(group.cells.empty());
-            for words in tiles[start * stride..end * stride].chunks_exact(stride) {
-                group.cells.merge(merged, &words[1..]);
-            }
-        }
-        *out = shape.of(merged);
-    }
 }

@@ -8,6 +8,11 @@
 //! newest | first | ids: n | tiles of group 0: n | … | forever cells … | (time, id) × n | (tile, cells …) × n | …
 //! ```
 
+use super::{
+    cell::{Cell, Keeps},
+    read::Shape,
+};
+
 /// The words before the counts of the runs: the newest event time, and the first.
 pub(super) const HEADER: usize = 2;
 
@@ -23,145 +28,83 @@ pub(super) const IDS: usize = 2;
 /// The words of a remembered id: its event's time, and its hash.
 pub(super) const ID_WORDS: usize = 2;
 
-/// What a cell holds of the events that it saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Keeps {
-    /// A float: how many there were.
-    Count,
-    /// A float: how many had the value.
-    ValueCount,
-    /// A float: the sum of the value.
-    Sum,
-    /// A float: the smallest value, NaN before the first.
-    Min,
-    /// A float: the largest value, NaN before the first.
-    Max,
-    /// A time: the newest one that had the value.
-    LastTime,
-    /// A float: the value at that time; of two at one time the later arrival. Stands right behind its `LastTime`.
-    LastValue,
-    /// A time: the newest one.
-    Time,
-}
-
-/// The time that says "never".
-pub(super) const NEVER: i64 = i64::MIN;
-
-impl Keeps {
-    /// Whether tiles are added up.
-    pub(super) fn adds(self) -> bool {
-        matches!(self, Self::Count | Self::ValueCount | Self::Sum)
-    }
-
-    /// The word of a cell that has seen nothing.
-    pub(super) fn empty(self) -> u64 {
-        match self {
-            Self::Count | Self::ValueCount | Self::Sum => 0.0_f64.to_bits(),
-            Self::Min | Self::Max | Self::LastValue => f64::NAN.to_bits(),
-            Self::LastTime | Self::Time => NEVER as u64,
-        }
-    }
-}
-
-/// One cell: what it keeps, of which events, of which value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Cell {
-    pub(super) keeps: Keeps,
-    /// The number of the condition that an event has to meet; all events, where absent.
-    pub(super) condition: Option<usize>,
-    /// The number of the value.
-    pub(super) value: Option<usize>,
-}
-
 /// Cells that are kept together: those of one tile width, or those of `forever`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
-    /// First the cells that are added up, then the others.
-    pub(super) cells: Vec<Cell>,
+    /// First the cells that are added up, of one word each, then the others.
+    all: Vec<Cell>,
     /// How many are added up.
-    pub(super) adding: usize,
+    adding: usize,
+    /// By cell: where its words begin.
+    offsets: Vec<usize>,
+    /// The words of cells that have seen nothing.
+    empty: Vec<u64>,
 }
 
 impl Cells {
-    /// The number of a cell, which is added where it is new. Numbers hold until [`Cells::order`].
+    /// The number of a cell, which is added where it is new. It stands for the place of its words once [`Cells::order`]
+    /// has fixed them.
     pub(super) fn need(&mut self, cell: Cell) -> usize {
-        self.cells.iter().position(|known| *known == cell).unwrap_or_else(|| {
-            self.cells.push(cell);
-            self.cells.len() - 1
+        self.all.iter().position(|known| *known == cell).unwrap_or_else(|| {
+            self.all.push(cell);
+            self.all.len() - 1
         })
     }
 
-    /// Puts the adding cells first and keeps the order otherwise; gives the new number of each old one.
+    /// Puts the adding cells first and keeps the order otherwise; gives the place of each cell's words by its number.
     pub(super) fn order(&mut self) -> Vec<usize> {
         let (adding, others): (Vec<usize>, Vec<usize>) =
-            (0..self.cells.len()).partition(|index| self.cells[*index].keeps.adds());
+            (0..self.all.len()).partition(|index| self.all[*index].keeps.adds());
         self.adding = adding.len();
         let order: Vec<usize> = adding.into_iter().chain(others).collect();
-        self.cells = order.iter().map(|index| self.cells[*index]).collect();
-        let mut number = vec![0; order.len()];
-        for (new, old) in order.into_iter().enumerate() {
-            number[old] = new;
+        let mut places = vec![0; order.len()];
+        for old in &order {
+            places[*old] = self.empty.len();
+            self.offsets.push(self.empty.len());
+            self.all[*old].keeps.empty(&mut self.empty);
         }
-        number
+        self.all = order.iter().map(|index| self.all[*index]).collect();
+        places
     }
 
-    /// Applies an event to the words of these cells.
-    pub(super) fn apply(&self, words: &mut [u64], meets: &impl Fn(Option<usize>) -> bool, values: &[f64], time: i64) {
-        for (index, cell) in self.cells.iter().enumerate() {
-            if !meets(cell.condition) {
-                continue;
-            }
-            let value = cell.value.map_or(f64::NAN, |value| values[value]);
-            let old = f64::from_bits(words[index]);
-            let new = match cell.keeps {
-                Keeps::Count => old + 1.0,
-                Keeps::Time => {
-                    words[index] = (words[index] as i64).max(time) as u64;
-                    continue;
-                }
-                _ if value.is_nan() => continue,
-                Keeps::ValueCount => old + 1.0,
-                // A sum beyond the largest float stays there: ±inf is no value.
-                Keeps::Sum => (old + value).clamp(f64::MIN, f64::MAX),
-                Keeps::Min => old.min(value),
-                Keeps::Max => old.max(value),
-                Keeps::LastTime => {
-                    if time >= words[index] as i64 {
-                        words[index] = time as u64;
-                        words[index + 1] = value.to_bits();
-                    }
-                    continue;
-                }
-                // Written with its time.
-                Keeps::LastValue => continue,
-            };
-            words[index] = new.to_bits();
-        }
+    /// How many words they take.
+    pub(super) fn words(&self) -> usize {
+        self.empty.len()
     }
 
     /// The words of cells that have seen nothing.
-    pub(super) fn empty(&self) -> impl Iterator<Item = u64> + '_ {
-        self.cells.iter().map(|cell| cell.keeps.empty())
+    pub(super) fn empty(&self) -> &[u64] {
+        &self.empty
     }
 
-    /// Adds a tile's words to those of the tiles before it, oldest first.
+    /// Whether an event that meets these conditions changes any of them.
+    pub(super) fn concerns(&self, meets: &impl Fn(Option<usize>) -> bool) -> bool {
+        self.all.iter().any(|cell| meets(cell.condition))
+    }
+
+    /// Applies an event to the words of these cells.
+    pub(super) fn apply(&self, words: &mut [u64], meets: &impl Fn(Option<usize>) -> bool, values: &[u64], time: i64) {
+        for (cell, at) in self.all.iter().zip(&self.offsets) {
+            if !meets(cell.condition) {
+                continue;
+            }
+            // A count needs no value, and is what most cells are.
+            if cell.keeps == Keeps::Count {
+                words[*at] = (f64::from_bits(words[*at]) + 1.0).to_bits();
+                continue;
+            }
+            let value = cell.value.map(|value| values[value]);
+            cell.keeps.apply(&mut words[*at..], value, time);
+        }
+    }
+
+    /// Adds a tile's words to those of the tiles after it, newest first.
     pub(super) fn merge(&self, into: &mut [u64], tile: &[u64]) {
         for (sum, word) in into[..self.adding].iter_mut().zip(&tile[..self.adding]) {
             *sum = (f64::from_bits(*sum) + f64::from_bits(*word)).clamp(f64::MIN, f64::MAX).to_bits();
         }
-        for index in self.adding..self.cells.len() {
-            let (old, new) = (f64::from_bits(into[index]), f64::from_bits(tile[index]));
-            into[index] = match self.cells[index].keeps {
-                Keeps::Min => old.min(new).to_bits(),
-                Keeps::Max => old.max(new).to_bits(),
-                Keeps::Time => (into[index] as i64).max(tile[index] as i64) as u64,
-                Keeps::LastTime if tile[index] as i64 >= into[index] as i64 => {
-                    into[index + 1] = tile[index + 1];
-                    tile[index]
-                }
-                Keeps::LastTime | Keeps::LastValue => continue,
-                Keeps::Count | Keeps::ValueCount | Keeps::Sum => unreachable!("adding cells stand first"),
-            };
+        for (cell, at) in self.all.iter().zip(&self.offsets).skip(self.adding) {
+            cell.keeps.merge(&mut into[*at..], &tile[*at..]);
         }
     }
 }
@@ -174,36 +117,52 @@ pub(super) struct Group {
     /// The longest window over these tiles, in tiles.
     pub(super) tiles_max: i64,
     pub(super) cells: Cells,
+    /// The windows over these tiles, the shortest first.
+    pub(super) windows: Vec<Reads>,
+}
+
+/// What is read of one window.
+#[derive(Clone, Debug)]
+pub(super) struct Reads {
+    /// How many tiles it covers.
+    pub(super) tiles: i64,
+    /// What each feature reads, and its number among all aggregates.
+    pub(super) shapes: Vec<(Shape, usize)>,
 }
 
 impl Group {
+    /// Adds a feature that reads a window of so many tiles.
+    pub(super) fn read(&mut self, tiles: i64, shape: Shape, number: usize) {
+        match self.windows.binary_search_by_key(&tiles, |window| window.tiles) {
+            Ok(at) => self.windows[at].shapes.push((shape, number)),
+            Err(at) => self.windows.insert(at, Reads { tiles, shapes: vec![(shape, number)] }),
+        }
+    }
+
+    /// Reads all windows at a tile and a time, from the words of the tiles that there are.
+    pub(super) fn read_all(&self, tiles: &[u64], tile: i64, time: i64, merged: &mut Vec<u64>, out: &mut [f64]) {
+        let stride = self.stride();
+        let number_of = |index: usize| tiles[index * stride] as i64;
+        let mut at = tiles.len() / stride;
+        while at > 0 && number_of(at - 1) > tile {
+            at -= 1;
+        }
+        merged.clear();
+        merged.extend_from_slice(self.cells.empty());
+        // A longer window goes on where the shorter one has stopped.
+        for window in &self.windows {
+            while at > 0 && number_of(at - 1) > tile - window.tiles {
+                at -= 1;
+                self.cells.merge(merged, &tiles[at * stride + 1..(at + 1) * stride]);
+            }
+            for (shape, number) in &window.shapes {
+                out[*number] = shape.of(merged, time);
+            }
+        }
+    }
+
     /// The words of one tile: its number and its cells.
     pub(super) fn stride(&self) -> usize {
-        1 + self.cells.cells.len()
-    }
-}
-
-/// What a feature reads, once an event is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// A cell as it is.
-    Cell(usize),
-    /// A sum over a count; NaN without any.
-    Ratio(usize, usize),
-    /// The value behind a time.
-    Last(usize),
-}
-
-impl Shape {
-    /// The feature's value from merged words.
-    pub(super) fn of(self, words: &[u64]) -> f64 {
-        match self {
-            Self::Cell(cell) => f64::from_bits(words[cell]),
-            Self::Ratio(sum, count) => {
-                let count = f64::from_bits(words[count]);
-                if count > 0.0 { f64::from_bits(words[sum]) / count } else { f64::NAN }
-            }
-            Self::Last(cell) => f64::from_bits(words[cell + 1]),
-        }
+        1 + self.cells.words()
     }
 }

@@ -15,12 +15,15 @@
 //!
 //! [`AGGREGATES`] lists what there is.
 
+mod cell;
 mod compile;
 mod engine;
 mod fingerprint;
 mod layout;
+mod read;
 mod spec;
 mod window;
+mod zone;
 
 pub use compile::{AGGREGATES, AggregateDoc, Feature};
 pub use engine::{Applied, ProfileEngine};

@@ -8,6 +8,10 @@
 //! also avoids a wait: the broker answers a commit once it is decided and writes the markers after that; for so long it
 //! refuses the next transaction of the same id, and librdkafka asks again only 20 ms later. The commit of one begins after
 //! the one before is decided, so that the order of the commits is that of the events.
+//!
+//! A commit may have its answer and still not be the last word: before KIP-890, which librdkafka does not speak, a repeated
+//! `EndTxn` whose first copy was only late ends whatever transaction of the same epoch it finds. So a producer whose commit
+//! had to be asked for again, or during which a connection broke, is made anew before its next transaction.
 
 use super::{Outbox, Output, Sink, SinkError, Target};
 use crate::source::{KafkaGroup, offset_list};
@@ -73,10 +77,14 @@ pub struct KafkaSinkSettings {
 struct Context {
     failed: AtomicU64,
     too_large: AtomicBool,
+    /// Whether a commit was asked for twice, or may have been.
+    in_doubt: AtomicBool,
 }
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
+        // Requests on their way when a connection breaks are sent again, by the client itself.
+        self.in_doubt.store(true, Ordering::Relaxed);
         tracing::debug!(%error, reason, "producer");
     }
 }
@@ -208,6 +216,15 @@ impl KafkaSink {
         &self.producers[self.turn]
     }
 
+    /// Makes a producer anew, which gives its transactions the next epoch.
+    fn renew(&mut self, number: usize) -> Result<(), SinkError> {
+        tracing::debug!(number, "make the producer anew: a request of its last commit may still be on its way");
+        let producer = Self::make_producer(&self.settings, number)?;
+        repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;
+        self.producers[number] = Arc::new(producer);
+        Ok(())
+    }
+
     /// Learns from a failure what it says about the producers and the broker.
     fn learn(&mut self, result: Result<(), SinkError>, producer: usize) -> Result<(), SinkError> {
         if matches!(result, Err(SinkError::Unknown { .. })) {
@@ -288,7 +305,15 @@ fn commit(
 ) -> Result<(), SinkError> {
     drain(producer)?;
     repeat("add positions to the transaction", |wait| producer.send_offsets_to_transaction(positions, group, wait))?;
-    repeat("commit the transaction", |wait| producer.commit_transaction(wait))
+    let mut calls = 0;
+    repeat("commit the transaction", |wait| {
+        calls += 1;
+        producer.commit_transaction(wait)
+    })?;
+    if calls > 1 {
+        producer.context().in_doubt.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Repeats a call for as long as the client says that it may, and gives the error its meaning.
@@ -400,6 +425,10 @@ impl Sink for KafkaSink {
         debug_assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer");
         if self.is_transactional() {
             debug_assert_ne!(self.committing, Some(self.turn), "a producer has one transaction at a time");
+            if self.producer().context().in_doubt.load(Ordering::Relaxed) {
+                let renewed = self.renew(self.turn);
+                self.learn(renewed, self.turn)?;
+            }
             let begun = repeat("begin a transaction", |_| self.producer().begin_transaction());
             self.learn(begun, self.turn)?;
         }
@@ -436,6 +465,10 @@ impl Sink for KafkaSink {
         self.turn = (self.turn + 1) % self.producers.len();
         self.state = State::Ready;
         Ok(())
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.committing.is_none_or(|number| self.producers[number].in_flight_count() == 0)
     }
 
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {

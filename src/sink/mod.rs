@@ -93,6 +93,10 @@ pub trait Sink {
     /// As every call of a transaction.
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
+    /// Whether the broker has all outputs of the commit under way. Those of the next transaction are sent only then:
+    /// they go by another connection, and would overtake.
+    fn is_delivered(&self) -> bool;
+
     /// The outcome of the commit under way, waited for at most so long; none while it is not known.
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>>;
 

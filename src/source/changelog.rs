@@ -5,7 +5,7 @@
 //! offsets of their own, so the end is told by the client's end-of-partition, which counts only once everything below that
 //! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
 
-use super::{KafkaSourceSettings, Restored, SourceError};
+use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
 use crate::event::Record;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -79,7 +79,7 @@ impl Changelog {
     pub(super) fn read(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         self.forget(partitions)?;
         for partition in partitions {
-            let end = self.end(&self.uncommitted, *partition)?;
+            let end = self.ends(&self.uncommitted, *partition)?.high;
             self.waiting.push(Waiting { partition: *partition, end, since: Instant::now() });
         }
         Ok(())
@@ -100,10 +100,9 @@ impl Changelog {
 
     /// Hands over what has come.
     pub(super) fn poll(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
-        self.admit()?;
-        let mut wait = Duration::from_millis(10);
+        self.admit(take)?;
         for _ in 0..max {
-            let done = match self.committed.poll(wait) {
+            let done = match self.committed.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     let partition = message.partition();
@@ -127,7 +126,6 @@ impl Changelog {
                     None
                 }
             };
-            wait = Duration::ZERO;
             if let Some(partition) = done.filter(|done| self.reading.iter().any(|(known, _)| known == done)) {
                 self.forget(&[partition])?;
                 take(Restored::Done(partition));
@@ -137,15 +135,17 @@ impl Changelog {
     }
 
     /// Begins to read the partitions that have become stable up to their end.
-    fn admit(&mut self) -> Result<(), SourceError> {
+    fn admit(&mut self, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         if self.waiting.is_empty() || self.asked.elapsed() < STABLE_PAUSE {
             return Ok(());
         }
         self.asked = Instant::now();
         let mut admitted = Vec::new();
         for Waiting { partition, end, since } in &self.waiting {
-            if self.end(&self.committed, *partition)? >= *end {
+            let stable = self.ends(&self.committed, *partition)?;
+            if stable.high >= *end {
                 admitted.push(*partition);
+                take(Restored::Bounds(*partition, Watermarks { low: stable.low, high: *end }));
             } else if since.elapsed() > STABLE_DEADLINE {
                 return Err(SourceError::Fatal {
                     doing: format!("restore from {}/{partition}", self.topic),
@@ -174,12 +174,12 @@ impl Changelog {
         self.committed.assign(&list).map_err(refused)
     }
 
-    /// The end of a partition as this client sees it.
-    fn end(&self, client: &BaseConsumer, partition: i32) -> Result<i64, SourceError> {
+    /// The ends of a partition as this client sees them.
+    fn ends(&self, client: &BaseConsumer, partition: i32) -> Result<Watermarks, SourceError> {
         let start = Instant::now();
         loop {
             match client.fetch_watermarks(&self.topic, partition, CALL_DEADLINE) {
-                Ok((_, end)) => return Ok(end),
+                Ok((low, high)) => return Ok(Watermarks { low, high }),
                 Err(error) if start.elapsed() > CALL_DEADLINE => {
                     return Err(SourceError::Unreachable {
                         doing: format!("read the end of {}/{partition}", self.topic),

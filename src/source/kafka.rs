@@ -4,17 +4,18 @@
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
-use crate::event::Record;
+use crate::{engine::ClientReport, event::Record};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
+    statistics::Statistics,
     types::RDKafkaRespErr,
     util::Timeout,
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -54,9 +55,30 @@ struct Context {
     changes: Mutex<VecDeque<Change>>,
     /// Set while the consumer closes: nobody answers changes then, and a close waits until they are answered.
     closing: AtomicBool,
+    /// What the client last told of itself, until the worker takes it.
+    report: Mutex<Option<ClientReport>>,
+    topic: String,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let brokers = || statistics.brokers.values();
+        let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
+        let partitions = || partitions.into_iter().flat_map(|it| it.values()).filter(|it| it.partition >= 0);
+        let report = ClientReport {
+            ends: partitions().filter(|it| it.ls_offset >= 0).map(|it| (it.partition, it.ls_offset)).collect(),
+            fetched: partitions().map(|it| it.fetchq_cnt.max(0) as u64).sum(),
+            round_trip: brokers()
+                .filter_map(|it| it.rtt.as_ref())
+                .map(|it| Duration::from_micros(it.p99.max(0) as u64))
+                .max()
+                .unwrap_or_default(),
+            errors: brokers().map(|it| it.txerrs + it.rxerrs + it.req_timeouts).sum(),
+            disconnects: brokers().map(|it| it.disconnects.unwrap_or_default().max(0) as u64).sum(),
+        };
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "consumer");
     }
@@ -96,6 +118,8 @@ pub struct KafkaSource {
     topic: String,
     settings: KafkaSourceSettings,
     changelog: Option<Changelog>,
+    /// The partitions of which everything up to their end was handed over.
+    at_end: BTreeSet<i32>,
 }
 
 impl KafkaSource {
@@ -111,7 +135,8 @@ impl KafkaSource {
             .set("fetch.queue.backoff.ms", "2")
             .set("queued.min.messages", "50000")
             .set("queued.max.messages.kbytes", "32768")
-            .set("statistics.interval.ms", "0")
+            // Where the logs end, for the lag, and a few figures of the client.
+            .set("statistics.interval.ms", "2000")
             // A process that died is missed after ten seconds, not after 45.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "2500")
@@ -125,18 +150,31 @@ impl KafkaSource {
             .set("group.id", &settings.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            // Tells a worker that has nothing to do from one that gets nothing.
+            .set("enable.partition.eof", "true")
             // A position that the log no longer has is the worker's to decide on, not the client's.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
         if let Some(instance) = &settings.instance {
             config.set("group.instance.id", instance);
         }
-        let context = Context { changes: Mutex::default(), closing: AtomicBool::new(false) };
+        let context = Context {
+            changes: Mutex::default(),
+            closing: AtomicBool::new(false),
+            report: Mutex::default(),
+            topic: settings.topic.clone(),
+        };
         let refused =
             |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
-        Ok(Self { consumer, topic: settings.topic.clone(), settings: settings.clone(), changelog: None })
+        Ok(Self {
+            consumer,
+            topic: settings.topic.clone(),
+            settings: settings.clone(),
+            changelog: None,
+            at_end: BTreeSet::new(),
+        })
     }
 
     /// Makes a consumer of these settings and drops it again.
@@ -225,6 +263,12 @@ impl Source for KafkaSource {
                         traceparent,
                     });
                     taken += 1;
+                    if !self.at_end.is_empty() {
+                        self.at_end.remove(&message.partition());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.at_end.insert(partition);
                 }
                 Some(Err(error)) if is_fatal(&error) => {
                     return Err(SourceError::Fatal {
@@ -269,6 +313,28 @@ impl Source for KafkaSource {
         Ok(Watermarks { low, high })
     }
 
+    fn is_at_end(&self, partition: i32) -> bool {
+        self.at_end.contains(&partition)
+    }
+
+    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let profiles = &self.settings.profiles;
+        let doing = format!("look up {profiles}");
+        let metadata = self.patiently(&doing, |wait| self.consumer.fetch_metadata(Some(profiles), wait))?;
+        let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+        match partitions.iter().find(|partition| **partition as usize >= count) {
+            None => Ok(()),
+            Some(partition) => Err(SourceError::Fatal {
+                doing: format!("take up partition {partition} of {}", self.topic),
+                detail: format!(
+                    "{profiles} has {count} partitions, and needs as many as {}: were some added? Add as many to {profiles} \
+                     and to the topic of the decisions; users whose events now come by another partition begin anew there",
+                    self.topic
+                ),
+            }),
+        }
+    }
+
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::with_capacity(starts.len());
         let refused = |error: KafkaError| SourceError::Fatal {
@@ -289,6 +355,7 @@ impl Source for KafkaSource {
         if let Some(changelog) = &mut self.changelog {
             changelog.forget(partitions)?;
         }
+        self.at_end.retain(|partition| !partitions.contains(partition));
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
             _ => self.consumer.unassign(),
@@ -308,6 +375,7 @@ impl Source for KafkaSource {
 
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
+        self.at_end.remove(&partition);
         self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))?;
         self.consumer
             .resume(&self.list(&[partition]))

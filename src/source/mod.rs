@@ -13,7 +13,7 @@ pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
 
 pub use reader::Reader;
 
-use crate::event::Record;
+use crate::{engine::ClientReport, event::Record};
 use std::time::Duration;
 
 /// A change of the assignment that the worker has to answer.
@@ -77,6 +77,8 @@ pub enum SourceError {
 /// What comes of a changelog that is being read.
 #[derive(Clone, Copy, Debug)]
 pub enum Restored<'a> {
+    /// It is read from the one offset up to the other.
+    Bounds(i32, Watermarks),
     /// One of its records; without a payload it is a tombstone.
     Record(&'a Record<'a>),
     /// The changelog of this partition is read to its end.
@@ -109,6 +111,16 @@ pub trait Source {
     /// # Errors
     /// When the broker gives no answer within its deadline.
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError>;
+
+    /// Whether everything in a partition's log up to its end has been handed over. Its last offsets may be no records, so
+    /// that positions alone do not tell.
+    fn is_at_end(&self, partition: i32) -> bool;
+
+    /// Refuses partitions of which the changelog has none of the same number.
+    ///
+    /// # Errors
+    /// Which ones, and what to do.
+    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
 
     /// Answers [`Change::Assigned`]: reads these partitions from these offsets on.
     ///
@@ -146,6 +158,11 @@ pub trait Source {
     /// # Errors
     /// When the client has failed for good, or a transaction stays open beyond every deadline.
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError>;
+
+    /// What the client tells of itself, if it has told anything since the last call.
+    fn report(&mut self) -> Option<ClientReport> {
+        None
+    }
 
     /// The membership that fences the next commit.
     fn group(&self) -> Option<Self::Group>;

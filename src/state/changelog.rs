@@ -3,12 +3,13 @@
 //! Guarantees: encoding is canonical, so that equal profiles are equal records; what does not decode is told apart and
 //! never taken for a profile.
 
+use super::{PackedProfile, packed};
 use crate::proto::v1;
 use prost::Message;
 use std::fmt;
 
 /// The version of a record's encoding.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// From where a partition has to be read again to make up for what the changelog does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +18,12 @@ pub struct Mark {
     pub replay_from: i64,
     /// The partition's newest event time before it.
     pub newest: Option<i64>,
+    /// How many profiles the changelog holds as of this commit: another number read back tells that it is not whole.
+    pub records: u64,
 }
 
 impl Mark {
-    /// The metadata string of a committed offset: `v1;<fingerprint>;<replay_from>;<newest>`.
+    /// The metadata string of a committed offset: `v2;<fingerprint>;<replay_from>;<newest>;<records>`.
     pub fn metadata(self, fingerprint: &str) -> String {
         Metadata(self, fingerprint).to_string()
     }
@@ -28,7 +31,7 @@ impl Mark {
     /// Reads a metadata string, if it is one of this fingerprint.
     pub fn parse(metadata: &str, fingerprint: &str) -> Option<Self> {
         let mut parts = metadata.split(';');
-        if parts.next()? != "v1" || parts.next()? != fingerprint {
+        if parts.next()? != "v2" || parts.next()? != fingerprint {
             return None;
         }
         let replay_from = parts.next()?.parse().ok()?;
@@ -36,7 +39,8 @@ impl Mark {
             "" => None,
             text => Some(text.parse().ok()?),
         };
-        Some(Self { replay_from, newest })
+        let records = parts.next()?.parse().ok()?;
+        Some(Self { replay_from, newest, records })
     }
 }
 
@@ -44,44 +48,24 @@ struct Metadata<'a>(Mark, &'a str);
 
 impl fmt::Display for Metadata<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v1;{};{};", self.1, self.0.replay_from)?;
-        self.0.newest.map_or(Ok(()), |newest| write!(f, "{newest}"))
+        write!(f, "v2;{};{};", self.1, self.0.replay_from)?;
+        self.0.newest.map_or(Ok(()), |newest| write!(f, "{newest}"))?;
+        write!(f, ";{}", self.0.records)
     }
 }
 
 /// Appends a profile's record, `aimpoint.v1.Profile`: complete with every event before `as_of`.
-///
-/// Each word is a byte that counts its zero bytes at both ends, and the bytes between: counts and times have many.
-pub fn encode_profile(words: &[u64], as_of: i64, fingerprint: &str, to: &mut Vec<u8>) {
-    let mut state = Vec::with_capacity(words.len() * 5);
-    for word in words {
-        let high = word.leading_zeros() / 8;
-        let low = if *word == 0 { 0 } else { word.trailing_zeros() / 8 };
-        state.push((high << 4 | low) as u8);
-        state.extend_from_slice(&word.to_be_bytes()[high as usize..8 - low as usize]);
-    }
-    let record = v1::Profile { schema_version: VERSION, as_of, fingerprint: fingerprint.to_owned(), state };
+pub fn encode_profile(profile: PackedProfile<'_>, as_of: i64, fingerprint: &str, to: &mut Vec<u8>) {
+    let record =
+        v1::Profile { schema_version: VERSION, as_of, fingerprint: fingerprint.to_owned(), state: profile.0.to_vec() };
     record.encode(to).expect("a vector takes everything");
 }
 
-/// Reads a profile's record: its words and `as_of`. Nothing where it is of another version or fingerprint, or is no record.
-pub fn decode_profile(bytes: &[u8], fingerprint: &str) -> Option<(Vec<u64>, i64)> {
+/// Reads a profile's record: its state and `as_of`. Nothing where it is of another version or fingerprint, or is no record.
+pub fn decode_profile(bytes: &[u8], fingerprint: &str) -> Option<(Vec<u8>, i64)> {
     let record = v1::Profile::decode(bytes).ok()?;
-    if record.schema_version != VERSION || record.fingerprint != fingerprint {
-        return None;
-    }
-    let mut words = Vec::with_capacity(record.state.len() / 3);
-    let mut rest = record.state.as_slice();
-    while let Some((ends, after)) = rest.split_first() {
-        let (high, low) = (usize::from(ends >> 4), usize::from(ends & 15));
-        let between = 8_usize.checked_sub(high + low)?;
-        let (bytes, after) = after.split_at_checked(between)?;
-        let mut word = [0; 8];
-        word[high..8 - low].copy_from_slice(bytes);
-        words.push(u64::from_be_bytes(word));
-        rest = after;
-    }
-    Some((words, record.as_of))
+    let is_ours = record.schema_version == VERSION && record.fingerprint == fingerprint;
+    (is_ours && packed::is_whole(&record.state)).then_some((record.state, record.as_of))
 }
 
 #[cfg(test)]
@@ -93,14 +77,19 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_profile_comes_back_and_a_damaged_record_never_panics(
-            words in prop::collection::vec(prop_oneof![any::<u64>(), any::<f64>().prop_map(f64::to_bits), 0_u64..300], 0..40),
+            words in prop::collection::vec(prop_oneof![any::<u64>(), any::<f64>().prop_map(f64::to_bits), 0_u64..300, Just(0)], 0..400),
             as_of in any::<i64>(),
             at in any::<prop::sample::Index>(),
             bit in 0_u8..8,
         ) {
-            let mut record = Vec::new();
-            encode_profile(&words, as_of, "f", &mut record);
-            prop_assert_eq!(decode_profile(&record, "f"), Some((words, as_of)));
+            let (mut record, mut state) = (Vec::new(), Vec::new());
+            packed::pack(&words, &mut state);
+            encode_profile(PackedProfile(&state), as_of, "f", &mut record);
+            let mut unpacked = Vec::new();
+            prop_assert!(packed::unpack(&state, &mut unpacked));
+            prop_assert_eq!(&unpacked, &words);
+            prop_assert_eq!(packed::first(&state), words.first().copied());
+            prop_assert_eq!(decode_profile(&record, "f"), Some((state, as_of)));
             prop_assert_eq!(decode_profile(&record, "g"), None);
             let at = at.index(record.len());
             record[at] ^= 1 << bit;
@@ -111,11 +100,13 @@ mod tests {
 
     #[test]
     fn a_mark_travels_in_the_metadata_of_its_fingerprint_alone() {
-        for mark in [Mark { replay_from: 0, newest: None }, Mark { replay_from: 77, newest: Some(-5) }] {
+        for mark in
+            [Mark { replay_from: 0, newest: None, records: 0 }, Mark { replay_from: 77, newest: Some(-5), records: 3 }]
+        {
             assert_eq!(Mark::parse(&mark.metadata("ab"), "ab"), Some(mark));
             assert_eq!(Mark::parse(&mark.metadata("ab"), "cd"), None);
         }
-        for text in ["", "v1;ab", "v2;ab;1;", "v1;ab;x;", "v1;ab;1;x"] {
+        for text in ["", "v2;ab", "v1;ab;1;", "v2;ab;1;", "v2;ab;x;;1", "v2;ab;1;x;1", "v2;ab;1;;x"] {
             assert_eq!(Mark::parse(text, "ab"), None, "{text:?}");
         }
     }

@@ -1,14 +1,24 @@
-//! Every metric, declared once: name, kind, unit, labels and help.
+//! Every metric, declared once: name, kind, unit, labels, help and buckets.
 //!
-//! Pure code returns counts; [`record`] writes them once per commit, so nothing is looked up per event. Labels come from
-//! closed sets: never a user, a payload or a raw error.
+//! There are two ways for a figure to get out. What happens now and then (a commit, a rebalance, a failure) is recorded where
+//! it happens, by one of the functions here, through the `metrics` crate. What is counted per event or is a state (latencies,
+//! scores, lag, profiles) lies in the worker's [`crate::engine::Snapshot`], and [`render`] writes it out at a scrape: so no
+//! event costs a look-up, and a partition that has gone leaves no gauge behind. Labels come from closed sets: never a user, a
+//! payload or a raw error.
 
+use super::distribution::Distribution;
 use crate::{
-    engine::{Counts, Progress},
-    inference::{FallbackReason, ModelInfo, Refusal},
+    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
+    event::EventTime,
+    inference::{FallbackReason, Refusal},
+    sink::SinkError,
 };
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use std::time::Duration;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 /// What a metric counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +29,17 @@ pub enum Kind {
     Gauge,
     /// A distribution.
     Histogram,
+}
+
+impl Kind {
+    /// The kind as Prometheus names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// One metric.
@@ -34,95 +55,216 @@ pub struct Metric {
     pub labels: &'static [&'static str],
     /// What it means.
     pub help: &'static str,
+    /// The buckets' upper bounds; none but for a histogram.
+    pub buckets: &'static [f64],
 }
 
-const EVENTS: Metric = Metric {
-    name: "aimpoint_events_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &["outcome"],
-    help: "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
-};
-const FALLBACKS: Metric = Metric {
-    name: "aimpoint_fallbacks_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &["reason"],
-    help: "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
-};
-const MODEL_VERSIONS: Metric = Metric {
-    name: "aimpoint_model_versions_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &["outcome"],
-    help: "new versions of the model, by what became of them: handed_over, or refused as unreadable, unfit, slow, wrong_scores",
-};
-const MODEL_INFO: Metric = Metric {
-    name: "aimpoint_model_info",
-    kind: Kind::Gauge,
-    unit: Unit::Count,
-    labels: &["model", "version", "provider"],
-    help: "1 for the version that decides in at least one worker, with the execution provider that really runs it, else 0",
-};
-const DEAD_LETTERS: Metric = Metric {
-    name: "aimpoint_dead_letters_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &["reason"],
-    help: "records set aside, by reason",
-};
-const COMMITS: Metric = Metric {
-    name: "aimpoint_commits_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &[],
-    help: "commits that took effect",
-};
-const RETRIES: Metric = Metric {
-    name: "aimpoint_transaction_retries_total",
-    kind: Kind::Counter,
-    unit: Unit::Count,
-    labels: &[],
-    help: "transactions that failed and were made again or recovered",
-};
-const COMMIT_SECONDS: Metric = Metric {
-    name: "aimpoint_commit_seconds",
-    kind: Kind::Histogram,
-    unit: Unit::Seconds,
-    labels: &[],
-    help: "time from the start of a commit to the broker's answer",
-};
-const BATCH_ROWS: Metric = Metric {
-    name: "aimpoint_batch_rows",
-    kind: Kind::Histogram,
-    unit: Unit::Count,
-    labels: &[],
-    help: "records taken from the consumer at once",
-};
-const PROFILES: Metric = Metric {
-    name: "aimpoint_profiles",
-    kind: Kind::Gauge,
-    unit: Unit::Count,
-    labels: &["worker"],
-    help: "profiles held in memory",
-};
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, labels, help, buckets: &[] }
+}
+
+const fn gauge(name: &'static str, unit: Unit, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, labels, help, buckets: &[] }
+}
+
+const fn seconds(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Seconds, labels, help, buckets: &[] }
+}
+
+const fn distribution(
+    name: &'static str,
+    unit: Unit,
+    labels: &'static [&'static str],
+    help: &'static str,
+    buckets: &'static [f64],
+) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit, labels, help, buckets }
+}
+
+// Events: what came in and what became of it.
+const EVENTS: Metric = counter(
+    "aimpoint_events_total",
+    &["outcome"],
+    "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
+);
+const FALLBACKS: Metric = counter(
+    "aimpoint_fallbacks_total",
+    &["reason"],
+    "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
+);
+const DEAD_LETTERS: Metric = counter("aimpoint_dead_letters_total", &["reason"], "records set aside, by reason");
+const SUPPRESSED: Metric = counter(
+    "aimpoint_suppressed_total",
+    &["reason"],
+    "events that got no decision by declaration, by reason: too_late (time.too_late = \"drop\"), bot (input.bots = \"exclude\")",
+);
+const BATCH_ROWS: Metric = distribution(
+    "aimpoint_batch_rows",
+    Unit::Count,
+    &[],
+    "records taken from the consumer at once",
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 1_000_000.0],
+);
+const LATENCY: Metric = distribution(
+    "aimpoint_decision_latency_seconds",
+    Unit::Seconds,
+    &["since"],
+    "time until a decision is visible to readers of committed records, since the event happened (event) or since its \
+     record was appended to the input (append)",
+    &LATENCY_BOUNDS,
+);
+const STAGES: Metric = seconds(
+    "aimpoint_stage_seconds_total",
+    &["stage"],
+    "time spent by stage: decode (measured on one record of 64), profile, score, target, encode, send, and commit, \
+     which runs beside the others",
+);
+
+// Transactions.
+const COMMITS: Metric = counter("aimpoint_commits_total", &[], "commits that took effect");
+const COMMIT_SECONDS: Metric = distribution(
+    "aimpoint_commit_seconds",
+    Unit::Seconds,
+    &[],
+    "time from the start of a commit to the broker's answer",
+    &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0],
+);
+const RETRIES: Metric = counter(
+    "aimpoint_transaction_retries_total",
+    &["cause"],
+    "transactions that failed and were made again or recovered, by cause: abortable, stale (fenced by the group's new \
+     generation), unknown (no answer), fatal",
+);
+
+// Partitions: where they are.
+const LAG_RECORDS: Metric =
+    gauge("aimpoint_lag_records", Unit::Count, &["partition"], "records of the input that wait, by held partition");
+const LAG_SECONDS: Metric = gauge(
+    "aimpoint_lag_seconds",
+    Unit::Seconds,
+    &["partition"],
+    "how old the newest processed event is, by held partition; 0 where no record waits",
+);
+const PARTITIONS: Metric = gauge(
+    "aimpoint_partitions",
+    Unit::Count,
+    &["phase"],
+    "held partitions, by phase: restoring (reading profiles), replaying (reading input again), moving",
+);
+const REPLAY_RECORDS: Metric = gauge(
+    "aimpoint_replay_records",
+    Unit::Count,
+    &["partition"],
+    "records of the input that have to be read again before the partition moves, by held partition",
+);
+const RESTORED: Metric = counter("aimpoint_restored_records_total", &[], "records of the changelog read by restores");
+const REBALANCES: Metric = counter(
+    "aimpoint_rebalances_total",
+    &["change"],
+    "changes of a worker's assignment, by kind: assigned, revoked, lost",
+);
+
+// State.
+const PROFILES: Metric = gauge("aimpoint_profiles", Unit::Count, &["worker"], "profiles held in memory");
+const PROFILE_BYTES: Metric =
+    gauge("aimpoint_profile_bytes", Unit::Bytes, &["worker"], "bytes of the profiles held in memory, estimated");
+const PROFILES_DIRTY: Metric = gauge(
+    "aimpoint_profiles_dirty",
+    Unit::Count,
+    &["worker"],
+    "profiles that the changelog does not hold as they are, at most",
+);
+
+// Targeting.
+const SEGMENTS: Metric =
+    counter("aimpoint_segment_decisions_total", &["segment"], "decisions that put their user into a segment");
+const SCORES: Metric = distribution("aimpoint_score", Unit::Count, &[], "scores of decisions", &SCORE_BOUNDS);
+
+// Model: what inference tells; its further metrics belong here.
+const MODEL: Metric = gauge(
+    "aimpoint_model_info",
+    Unit::Count,
+    &["name", "version", "provider", "runtime"],
+    "1 for the model that scores, with its version and where it runs",
+);
+
+const MODEL_VERSIONS: Metric = counter(
+    "aimpoint_model_versions_total",
+    &["outcome"],
+    "new versions of the model, by what became of them: handed_over, or refused as unreadable, unfit, slow, wrong_scores",
+);
+
+// Process.
+const BUILD: Metric = gauge("aimpoint_build_info", Unit::Count, &["version"], "1 for the version that runs");
+const READY: Metric = gauge("aimpoint_ready", Unit::Count, &[], "1 where /readyz says yes");
+const SILENT: Metric = gauge(
+    "aimpoint_worker_silent_seconds",
+    Unit::Seconds,
+    &["worker"],
+    "how long ago the worker last went round its loop",
+);
+const RELOADS: Metric =
+    counter("aimpoint_reloads_total", &["outcome"], "configurations read again, by outcome: taken, refused");
+
+// Client: librdkafka's own few, of the consumers.
+const CLIENT_FETCHED: Metric =
+    gauge("aimpoint_client_fetched_records", Unit::Count, &["worker"], "records fetched and not yet processed");
+const CLIENT_ROUND_TRIP: Metric = gauge(
+    "aimpoint_client_round_trip_seconds",
+    Unit::Seconds,
+    &["worker"],
+    "99th percentile of a request's round trip to the slowest broker, in the last two seconds",
+);
+const CLIENT_ERRORS: Metric =
+    counter("aimpoint_client_errors_total", &["worker"], "requests that could not be sent, were refused or timed out");
+const CLIENT_DISCONNECTS: Metric =
+    counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 10] = [
+pub const ALL: [Metric; 31] = [
     EVENTS,
     FALLBACKS,
-    MODEL_VERSIONS,
-    MODEL_INFO,
     DEAD_LETTERS,
-    COMMITS,
-    RETRIES,
-    COMMIT_SECONDS,
+    SUPPRESSED,
     BATCH_ROWS,
+    LATENCY,
+    STAGES,
+    COMMITS,
+    COMMIT_SECONDS,
+    RETRIES,
+    LAG_RECORDS,
+    LAG_SECONDS,
+    PARTITIONS,
+    REPLAY_RECORDS,
+    RESTORED,
+    REBALANCES,
     PROFILES,
+    PROFILE_BYTES,
+    PROFILES_DIRTY,
+    SEGMENTS,
+    SCORES,
+    MODEL,
+    MODEL_VERSIONS,
+    BUILD,
+    READY,
+    SILENT,
+    RELOADS,
+    CLIENT_FETCHED,
+    CLIENT_ROUND_TRIP,
+    CLIENT_ERRORS,
+    CLIENT_DISCONNECTS,
 ];
 
-/// Tells the installed recorder the unit and the help of every metric.
-pub fn describe() {
+/// Makes the process record its metrics, and tells the recorder what they mean.
+///
+/// # Errors
+/// When something else records already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for Metric { name, buckets, .. } in ALL.iter().filter(|metric| !metric.buckets.is_empty()) {
+        builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)?;
+    }
+    let handle = builder.install_recorder()?;
     for Metric { name, kind, unit, help, .. } in ALL {
         match kind {
             Kind::Counter => describe_counter!(name, unit, help),
@@ -130,15 +272,40 @@ pub fn describe() {
             Kind::Histogram => describe_histogram!(name, unit, help),
         }
     }
+    begin();
+    Ok(handle)
+}
+
+/// Begins the counters whose labels are known at 0, so that their first increase shows.
+fn begin() {
+    for outcome in ["decision", "fallback", "duplicate", "suppressed", "replayed"] {
+        counter!(EVENTS.name, "outcome" => outcome).absolute(0);
+    }
+    for reason in crate::event::RejectReason::ALL {
+        counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).absolute(0);
+    }
+    counter!(SUPPRESSED.name, "reason" => "too_late").absolute(0);
+    for cause in ["abortable", "stale", "unknown", "fatal"] {
+        counter!(RETRIES.name, "cause" => cause).absolute(0);
+    }
+    for change in ["assigned", "revoked", "lost"] {
+        counter!(REBALANCES.name, "change" => change).absolute(0);
+    }
+    for outcome in ["taken", "refused"] {
+        counter!(RELOADS.name, "outcome" => outcome).absolute(0);
+    }
+    counter!(COMMITS.name).absolute(0);
+    counter!(RESTORED.name).absolute(0);
+    gauge!(BUILD.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
 /// Records what a commit made final.
-pub fn record(counts: &Counts, commit: Duration, progress: &Progress, worker: usize) {
+pub fn record(counts: &Counts, commit: Duration) {
     for (outcome, count) in [
         ("decision", counts.decisions - counts.fallbacks),
         ("fallback", counts.fallbacks),
         ("duplicate", counts.duplicates),
-        ("suppressed", counts.suppressed),
+        ("suppressed", counts.suppressed_total()),
         ("replayed", counts.replayed),
     ] {
         if count > 0 {
@@ -153,14 +320,22 @@ pub fn record(counts: &Counts, commit: Duration, progress: &Progress, worker: us
     for (reason, count) in &counts.dead_letters {
         counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).increment(*count);
     }
+    for (reason, count) in &counts.suppressed {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).increment(*count);
+    }
     counter!(COMMITS.name).increment(1);
     histogram!(COMMIT_SECONDS.name).record(commit.as_secs_f64());
-    gauge!(PROFILES.name, "worker" => worker.to_string()).set(progress.user_count() as f64);
 }
 
 /// Records a transaction that failed.
-pub fn retried() {
-    counter!(RETRIES.name).increment(1);
+pub fn retried(error: &SinkError) {
+    let cause = match error {
+        SinkError::Abortable { .. } => "abortable",
+        SinkError::Stale { .. } => "stale",
+        SinkError::Unknown { .. } => "unknown",
+        SinkError::Fatal { .. } => "fatal",
+    };
+    counter!(RETRIES.name, "cause" => cause).increment(1);
 }
 
 /// Records the size of a batch.
@@ -178,10 +353,155 @@ pub fn model_refused(refusal: &Refusal) {
     counter!(MODEL_VERSIONS.name, "outcome" => refusal.label()).increment(1);
 }
 
-/// Records which model decides from now on, and which one did before.
-pub fn model_serves(now: &ModelInfo, before: Option<&ModelInfo>) {
-    for (info, value) in before.into_iter().map(|info| (info, 0.0)).chain([(now, 1.0)]) {
-        let [model, version, provider] = [&info.name, &info.version, &info.provider].map(Clone::clone);
-        gauge!(MODEL_INFO.name, "model" => model, "version" => version, "provider" => provider).set(value);
+/// Records a change of the assignment.
+pub fn rebalanced(change: &'static str) {
+    counter!(REBALANCES.name, "change" => change).increment(1);
+}
+
+/// Records what a restore has read.
+pub fn restored(records: u64) {
+    counter!(RESTORED.name).increment(records);
+}
+
+/// Records that the configuration was read again, and whether it was taken.
+pub fn reloaded(taken: bool) {
+    counter!(RELOADS.name, "outcome" => if taken { "taken" } else { "refused" }).increment(1);
+}
+
+/// Writes what the workers show, in Prometheus' text format.
+pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
+    let mut out = Exposition::default();
+    let partitions = || workers.iter().flat_map(|worker| &worker.partitions);
+    let by_partition = |value: fn(&PartitionView, EventTime) -> Option<f64>| {
+        partitions().filter_map(move |it| Some((vec![it.number.to_string()], value(it, now)?)))
+    };
+    let by_worker = |value: fn(&Snapshot) -> f64| {
+        workers.iter().enumerate().map(move |(number, worker)| (vec![number.to_string()], value(worker)))
+    };
+    let profiles = |value: fn(&PartitionView) -> u64| {
+        move |worker: &Snapshot| worker.partitions.iter().map(value).sum::<u64>() as f64
+    };
+
+    out.distribution(
+        &LATENCY,
+        [
+            ("event", total(&LATENCY_BOUNDS, workers.iter().map(|it| &it.since_event))),
+            ("append", total(&LATENCY_BOUNDS, workers.iter().map(|it| &it.since_append))),
+        ],
+    );
+    out.distribution(&SCORES, [("", total(&SCORE_BOUNDS, workers.iter().map(|it| &it.scores)))]);
+    out.family(
+        &STAGES,
+        Stage::ALL.map(|stage| {
+            let time = workers.iter().map(|worker| worker.stages[stage as usize].as_secs_f64()).sum();
+            (vec![stage.as_str().to_owned()], time)
+        }),
+    );
+    out.family(&LAG_RECORDS, by_partition(|it, _| it.lag().map(|lag| lag as f64)));
+    out.family(&LAG_SECONDS, by_partition(PartitionView::lag_seconds));
+    out.family(&REPLAY_RECORDS, by_partition(|it, _| Some((it.emit_from - it.next).max(0) as f64)));
+    out.family(
+        &PARTITIONS,
+        [Phase::Restoring, Phase::Replaying, Phase::Moving].map(|phase| {
+            let count = partitions().filter(|it| it.phase == phase).count();
+            (vec![phase.as_str().to_owned()], count as f64)
+        }),
+    );
+    for (metric, value) in [
+        (&PROFILES, profiles(|it| it.profiles)),
+        (&PROFILE_BYTES, profiles(|it| it.profile_bytes)),
+        (&PROFILES_DIRTY, profiles(|it| it.dirty)),
+    ] {
+        let all = workers.iter().enumerate().map(|(number, worker)| (vec![number.to_string()], value(worker)));
+        out.family(metric, all);
+    }
+    let ids = workers.first().map(|worker| worker.segments.as_slice()).unwrap_or_default();
+    out.family(
+        &SEGMENTS,
+        ids.iter().map(|(id, _)| {
+            let all = workers.iter().flat_map(|worker| &worker.segments).filter(|(other, _)| other == id);
+            (vec![id.clone()], all.map(|(_, count)| *count as f64).sum())
+        }),
+    );
+    out.family(
+        &MODEL,
+        workers.iter().find_map(|worker| worker.model.as_ref()).map(|model| {
+            let labels = [&model.name, &model.version, &model.provider, &model.runtime];
+            (labels.map(String::clone).to_vec(), 1.0)
+        }),
+    );
+    out.family(&READY, [(Vec::new(), f64::from(u8::from(is_ready)))]);
+    out.family(&SILENT, by_worker(|it| it.silent.as_secs_f64()));
+    out.family(&CLIENT_FETCHED, by_worker(|it| it.client.fetched as f64));
+    out.family(&CLIENT_ROUND_TRIP, by_worker(|it| it.client.round_trip.as_secs_f64()));
+    out.family(&CLIENT_ERRORS, by_worker(|it| it.client.errors as f64));
+    out.family(&CLIENT_DISCONNECTS, by_worker(|it| it.client.disconnects as f64));
+    out.0
+}
+
+/// The sum of distributions over the same bounds.
+fn total<'a>(bounds: &'static [f64], all: impl Iterator<Item = &'a Distribution>) -> Distribution {
+    let mut sum = Distribution::new(bounds);
+    all.for_each(|one| sum.add(one));
+    sum
+}
+
+/// Prometheus' text format.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    fn put(&mut self, text: fmt::Arguments<'_>) {
+        self.0.write_fmt(text).expect("a string takes everything");
+    }
+
+    fn head(&mut self, metric: &Metric) {
+        let Metric { name, kind, help, .. } = metric;
+        self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str()));
+    }
+
+    /// A metric with its samples: the values of its labels, and the figure.
+    fn family(&mut self, metric: &Metric, samples: impl IntoIterator<Item = (Vec<String>, f64)>) {
+        self.head(metric);
+        for (values, figure) in samples {
+            self.put(format_args!(
+                "{}{} {figure}\n",
+                metric.name,
+                labels(metric.labels.iter().copied().zip(values.iter().map(String::as_str)))
+            ));
+        }
+    }
+
+    /// A histogram, for each value of its only label if it has one.
+    fn distribution<const N: usize>(&mut self, metric: &Metric, all: [(&str, Distribution); N]) {
+        self.head(metric);
+        let name = metric.name;
+        for (value, it) in all {
+            let own: Vec<(&str, &str)> = metric.labels.iter().map(|label| (*label, value)).collect();
+            let mut below = 0;
+            let bounds = it.bounds().iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+            for (bound, count) in bounds.zip(it.counts()) {
+                below += count;
+                self.put(format_args!(
+                    "{name}_bucket{} {below}\n",
+                    labels(own.iter().copied().chain([("le", bound.as_str())]))
+                ));
+            }
+            self.put(format_args!(
+                "{name}_sum{0} {1}\n{name}_count{0} {below}\n",
+                labels(own.iter().copied()),
+                it.sum()
+            ));
+        }
     }
 }
+
+/// Labels in braces, or nothing where there are none.
+fn labels<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let all: Vec<String> = all.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
+}
+
+#[cfg(test)]
+mod tests;

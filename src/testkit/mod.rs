@@ -3,5 +3,5 @@
 mod broker;
 mod model;
 
-pub use broker::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Visible};
+pub use broker::{Effect, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place, Visible};
 pub use model::{FakeControl, FakeModel, Mood};

@@ -91,7 +91,7 @@ fn the_demo_s_configuration_and_model_are_sound() {
         aimpoint(&["check", "--offline", "--config", &repository("deploy/demo/aimpoint.toml")], &[]);
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("model           cdnow-repurchase 1, 14 features"), "{out}");
-    assert!(out.contains("profile         128 B for a user with one event"), "{out}");
+    assert!(out.contains("B at rest for a user with one event"), "{out}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
 fn the_command_line_is_helped_and_refused_with_2() {
     let (code, out, _) = aimpoint(&["--help"], &[]);
     assert_eq!(code, 0);
-    for command in ["demo", "run", "check", "topics", "load", "export", "train", "reference"] {
+    for command in ["demo", "run", "check", "topics", "load", "export", "train", "explain", "models", "reference"] {
         assert!(out.contains(command), "{command} is missing in:\n{out}");
     }
     assert_eq!(aimpoint(&["rnu"], &[]).0, 2);

@@ -6,7 +6,7 @@ use aimpoint::{
     event::{EventTime, Record},
     inference::{Calibration, Model, ModelFeed},
     sink::{Outbox, Target},
-    testkit::{FakeModel, Faults, InputRecord, MemoryBroker, Mood},
+    testkit::{FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
 };
 use serde_json::Value;
 use std::{
@@ -201,6 +201,10 @@ impl Clock for FakeClock {
     fn now(&self) -> EventTime {
         EventTime(0)
     }
+
+    fn pause(&self, time: Duration) {
+        self.0.set(self.0.get() + time.as_millis() as u64);
+    }
 }
 
 #[test]
@@ -215,8 +219,9 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
             })
             .collect();
         let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };
-        let broker = MemoryBroker::new(vec![input], faults, seed);
-        let (source, sink) = broker.join();
+        let broker = MemoryBroker::new(vec![input], true, faults, seed);
+        broker.produce(0, EVENTS);
+        let (source, sink) = broker.join(0);
         let spec: PipelineSpec = toml::from_str(SPEC).unwrap();
         // Version n scores 1/n, so that a score tells which version made it.
         let version = |n: u32| FakeModel::constant(&["spent", "count"], 1.0 / n as f32).version(&n.to_string());
@@ -228,6 +233,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
             commit_interval: Duration::from_millis(20),
             batch_rows_max: 16,
             checkpoint_interval: Duration::from_millis(100),
+            stall_after: Duration::from_secs(10),
         };
         let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default());
         let mut newest = 1;
@@ -240,12 +246,13 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
                 newest += 1;
                 *feed.0.lock().unwrap() = Some(version(newest));
             }
+            broker.tick(1_000_000, 1_000_000);
             worker.turn().unwrap();
         }
         let mut seen = BTreeSet::new();
         let mut last = 0;
         let mut decisions = 0;
-        for output in broker.visible().iter().filter(|output| output.target == Target::Decisions) {
+        for output in broker.all_committed(Place::Decisions(0)) {
             let decision: Value = serde_json::from_slice(output.payload.as_deref().unwrap()).unwrap();
             let named: u32 = decision["model"]["version"].as_str().unwrap().parse().unwrap();
             assert_eq!(decision["score"]["raw"].as_f64().unwrap() as f32, 1.0 / named as f32, "seed {seed}");

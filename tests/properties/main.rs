@@ -13,6 +13,9 @@ use reference::Reference;
 use std::collections::BTreeSet;
 use world::{Engine, Output, Spec, stream};
 
+/// How many random cases are compared with the recount.
+const CASES: u64 = 2_000;
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
@@ -33,7 +36,7 @@ fn replay(seed: u64) -> String {
 fn every_feature_equals_a_naive_recount_of_all_events() {
     let seen = std::cell::RefCell::new(BTreeSet::new());
     let fates = std::cell::Cell::new([0_usize; 3]);
-    cases(1_000, |seed, random| {
+    cases(CASES, |seed, random| {
         let spec = Spec::random(random);
         let events = stream(random, &spec);
         let mut engine = Engine::new(&spec);
@@ -46,18 +49,15 @@ fn every_feature_equals_a_naive_recount_of_all_events() {
             let mut counts = fates.get();
             counts[applied as usize] += 1;
             fates.set(counts);
-            for ((found, expected), feature) in output[row].features.iter().zip(&expected).zip(&spec.features) {
-                assert!(
-                    expected.is(*found),
-                    "{} is {found}, and by the recount {expected:?}; {}",
-                    feature.name,
-                    context()
-                );
-                seen.borrow_mut().insert(feature.aggregate);
+            let columns: Vec<String> = spec.features.iter().flat_map(world::Feature::columns).collect();
+            assert_eq!((output[row].features.len(), expected.len()), (columns.len(), columns.len()), "{}", context());
+            for ((found, expected), column) in output[row].features.iter().zip(&expected).zip(&columns) {
+                assert!(expected.is(*found), "{column} is {found}, and by the recount {expected:?}; {}", context());
             }
+            seen.borrow_mut().extend(spec.features.iter().map(|feature| feature.aggregate));
         }
     });
-    if number("PROPERTIES_CASES", 1_000) >= 1_000 {
+    if number("PROPERTIES_CASES", CASES) >= CASES {
         for doc in AGGREGATES {
             assert!(seen.borrow().contains(doc.name), "no case had the aggregate {:?}", doc.name);
         }
@@ -109,13 +109,20 @@ fn late_events_within_the_allowed_lateness_count_as_if_they_had_come_in_order() 
         events[..end].sort_by_key(|event| event.time);
         let ordered = last(&events).expect("a stream has events");
         assert_eq!((shuffled.applied, ordered.applied), (Applied::Counted, Applied::Counted), "{}", replay(seed));
-        for ((late, ordered), feature) in shuffled.features.iter().zip(&ordered.features).zip(&spec.features) {
-            // The values are below 2e9, of which 80 add up with an error of less than this.
-            let near = matches!(feature.aggregate, "sum" | "mean") && (late - ordered).abs() <= 1e-2;
+        let columns: Vec<_> = spec
+            .features
+            .iter()
+            .flat_map(|feature| feature.columns().into_iter().map(move |it| (it, feature)))
+            .collect();
+        for ((late, ordered), (column, feature)) in shuffled.features.iter().zip(&ordered.features).zip(&columns) {
+            // The values are below 2e9, of which 80 add up with an error of less than this; squares of them to more.
+            let sums = matches!(feature.aggregate, "sum" | "mean" | "decayed_sum") && (late - ordered).abs() <= 1e-2;
+            let rounded = matches!(feature.aggregate, "variance" | "stddev" | "decayed_count" | "decayed_sum");
+            let near = sums || (rounded && (late - ordered).abs() <= 1e-9 * late.abs().max(1.0));
             assert!(
                 late == ordered || (late.is_nan() && ordered.is_nan()) || near,
                 "{}: {late} and in order {ordered}; {}\n{}",
-                feature.name,
+                column,
                 replay(seed),
                 spec.toml()
             );

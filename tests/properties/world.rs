@@ -8,7 +8,7 @@ use aimpoint::{
     profile::{Applied, ProfileEngine},
     state::{Store, Stores},
 };
-use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::{collections::BTreeMap, fmt::Write};
 
 pub(crate) const SECOND: i64 = 1_000_000;
@@ -32,18 +32,88 @@ pub(crate) struct Feature {
     pub(crate) condition: Option<&'static str>,
     pub(crate) value: Option<&'static str>,
     pub(crate) window: Window,
+    /// What the aggregate takes besides: `k`, `gap` and the like.
+    pub(crate) options: Options,
     /// For a derived feature: the numbers of the two it is made of.
     pub(crate) of: (usize, usize),
 }
 
+/// The options of all aggregates; each takes its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) k: usize,
+    pub(crate) exact: usize,
+    pub(crate) capacity: usize,
+    /// In seconds.
+    pub(crate) half_life: i64,
+    /// In seconds.
+    pub(crate) gap: i64,
+    pub(crate) alpha: f64,
+    pub(crate) beta: f64,
+    pub(crate) numerator: &'static str,
+    pub(crate) denominator: &'static str,
+    /// Whether a text is told by categories, not by buckets.
+    pub(crate) by_category: bool,
+    pub(crate) buckets: u64,
+    /// Whether the calendar is read in the user's zone.
+    pub(crate) zoned: bool,
+}
+
+/// What a text is compared with, one of them seen by no event.
+pub(crate) const CATEGORIES: [&str; 3] = ["a", "b-2", "never"];
+
+impl Options {
+    fn random(random: &mut SmallRng) -> Self {
+        let k = random.random_range(1..5);
+        Self {
+            k,
+            exact: *[16, 32].choose(random).expect("not empty"),
+            capacity: random.random_range(k.max(3)..6),
+            half_life: *[1, 60, 3_600].choose(random).expect("not empty"),
+            gap: *[1, 5, 60, 1_000].choose(random).expect("not empty"),
+            alpha: f64::from(random.random_range(0..3)) * 0.5,
+            beta: f64::from(random.random_range(0..3)) * 0.5,
+            numerator: CONDITIONS.choose(random).expect("not empty"),
+            denominator: CONDITIONS.choose(random).expect("not empty"),
+            by_category: random.random_bool(0.5),
+            buckets: random.random_range(2..7),
+            zoned: random.random_bool(0.7),
+        }
+    }
+}
+
 impl Feature {
+    /// The names of its columns.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        let Self { name, options, .. } = self;
+        let categories = || {
+            let names = CATEGORIES.iter().map(|it| it.replace('-', "_")).chain(["other".to_owned()]);
+            names.map(|it| format!("{name}_{it}")).collect()
+        };
+        match self.aggregate {
+            "last_k" => (1..=options.k).map(|rank| format!("{name}_{rank}")).collect(),
+            "top" => {
+                let counts = (1..=options.k).map(|rank| format!("{name}_{rank}"));
+                counts.chain((1..=options.k).map(|rank| format!("{name}_share_{rank}"))).collect()
+            }
+            "categories" => categories(),
+            "first" | "last" | "attribute" if self.is_text() && options.by_category => categories(),
+            _ => vec![name.clone()],
+        }
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        self.value == Some("currency")
+    }
+
     pub(crate) fn plain(name: String, aggregate: &'static str, value: &'static str, window: &str) -> Self {
         let window = match window {
             "forever" => Window::Forever,
             "10s" => Window::Length { length: 10, tile: 1 },
             _ => Window::Length { length: 3_600, tile: 60 },
         };
-        Self { name, aggregate, condition: None, value: Some(value), window, of: (0, 0) }
+        let options = Options::random(&mut SmallRng::seed_from_u64(0));
+        Self { name, aggregate, condition: None, value: Some(value), window, options, of: (0, 0) }
     }
 }
 
@@ -60,22 +130,70 @@ pub(crate) struct Spec {
 const CONDITIONS: [&str; 5] =
     ["event_type == 'view'", "event_type != 'view'", "value > 0.0", "bot", "!bot && dwell_ms >= 500"];
 const VALUES: [&str; 5] = ["value", "dwell_ms", "bot", "value * 2.0", "sent_at"];
-const AGGREGATES: [&str; 11] =
-    ["count", "sum", "mean", "min", "max", "last", "recency", "age", "hour", "weekday", "derived"];
+/// All aggregates; those that come first come more often.
+const AGGREGATES: [&str; 31] = [
+    "count",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "last",
+    "recency",
+    "variance",
+    "stddev",
+    "first",
+    "attribute",
+    "last_k",
+    "distinct",
+    "top",
+    "categories",
+    "ratio",
+    "since_first",
+    "mean_gap",
+    "decayed_count",
+    "decayed_sum",
+    "session_events",
+    "session_length",
+    "session_count",
+    "age",
+    "hour",
+    "weekday",
+    "day_of_month",
+    "month",
+    "hour_sin",
+    "hour_cos",
+    "derived",
+];
+
+/// Whether an aggregate has a `where`, a `value`, a `window`.
+fn takes(aggregate: &str) -> [bool; 3] {
+    match aggregate {
+        "age" | "hour" | "weekday" | "day_of_month" | "month" | "hour_sin" | "hour_cos" | "derived" => [false; 3],
+        "count" | "recency" | "ratio" | "since_first" | "mean_gap" => [true, false, true],
+        "attribute" | "decayed_sum" => [true, true, false],
+        "decayed_count" | "session_events" | "session_length" | "session_count" => [true, false, false],
+        _ => [true; 3],
+    }
+}
 
 impl Spec {
     pub(crate) fn random(random: &mut SmallRng) -> Self {
         let mut features: Vec<Feature> = Vec::new();
         for index in 0..random.random_range(1..14) {
-            let mut aggregate = *AGGREGATES[..7].choose(random).expect("not empty");
+            let mut aggregate = *AGGREGATES[..23].choose(random).expect("not empty");
             if random.random_bool(0.2) {
                 aggregate = AGGREGATES.choose(random).expect("not empty");
             }
-            if aggregate == "derived" && features.is_empty() {
+            // A derived feature is made of two that have one column.
+            let plain: Vec<usize> = (0..index)
+                .filter(|it| {
+                    features[*it].columns() == [features[*it].name.clone()] && features[*it].aggregate != "distinct"
+                })
+                .collect();
+            if aggregate == "derived" && plain.is_empty() {
                 aggregate = "count";
             }
-            let takes_window = !matches!(aggregate, "age" | "hour" | "weekday" | "derived");
-            let takes_value = takes_window && !matches!(aggregate, "count" | "recency");
+            let [takes_condition, takes_value, takes_window] = takes(aggregate);
             let tile = *[1, 2, 7, 60, 600].choose(random).expect("not empty");
             let window = match random.random_range(0..4) {
                 _ if !takes_window => Window::None,
@@ -83,14 +201,20 @@ impl Spec {
                 0 | 1 => Window::Forever,
                 _ => Window::Length { length: tile * random.random_range(1..30), tile },
             };
-            let pick = |random: &mut SmallRng| if index == 0 { 0 } else { random.random_range(0..index) };
+            let pick = |random: &mut SmallRng| plain.choose(random).copied().unwrap_or_default();
+            let value = match aggregate {
+                "categories" => "currency",
+                "distinct" | "top" | "first" | "last" | "attribute" if random.random_bool(0.6) => "currency",
+                _ => VALUES.choose(random).expect("not empty"),
+            };
             features.push(Feature {
                 name: format!("f{index}"),
                 aggregate,
-                condition: (takes_window && random.random_bool(0.4))
+                condition: (takes_condition && random.random_bool(0.4))
                     .then(|| *CONDITIONS.choose(random).expect("not empty")),
-                value: takes_value.then(|| *VALUES.choose(random).expect("not empty")),
+                value: takes_value.then_some(value),
                 window,
+                options: Options::random(random),
                 of: (pick(random), pick(random)),
             });
         }
@@ -115,7 +239,8 @@ impl Spec {
             if feature.window != Window::None {
                 feature.window = Window::Forever;
             }
-            !matches!(feature.aggregate, "age" | "derived")
+            // What goes by the order of arrival, and what is made of others.
+            !feature.aggregate.starts_with("session") && !matches!(feature.aggregate, "age" | "derived" | "top")
         });
         (spec.ttl, spec.lateness, spec.horizon) = (1_000, 3_600, 0);
         spec
@@ -140,8 +265,33 @@ impl Spec {
                     writeln!(text, "{key} = \"{rule}\"").expect("a string takes everything");
                 }
             }
+            let Options { k, exact, capacity, half_life, gap, alpha, beta, numerator, denominator, .. } =
+                feature.options;
+            let options = match feature.aggregate {
+                "last_k" => format!("k = {k}\n"),
+                "distinct" => format!("exact = {exact}\n"),
+                "top" => format!("k = {k}\ncapacity = {capacity}\n"),
+                "categories" => format!("categories = {CATEGORIES:?}\n"),
+                "first" | "last" | "attribute" if feature.is_text() && feature.options.by_category => {
+                    format!("categories = {CATEGORIES:?}\n")
+                }
+                "first" | "last" | "attribute" if feature.is_text() => {
+                    format!("buckets = {}\n", feature.options.buckets)
+                }
+                "ratio" => format!(
+                    "numerator = \"{numerator}\"\ndenominator = \"{denominator}\"\nalpha = {alpha:?}\nbeta = {beta:?}\n"
+                ),
+                "decayed_count" | "decayed_sum" => format!("half_life = \"{half_life}s\"\n"),
+                "session_events" | "session_length" | "session_count" => format!("gap = \"{gap}s\"\n"),
+                "hour" | "weekday" | "day_of_month" | "month" | "hour_sin" | "hour_cos" if feature.options.zoned => {
+                    "zone = \"geo.region\"\n".to_owned()
+                }
+                _ => String::new(),
+            };
+            text.push_str(&options);
             match feature.window {
                 Window::None => {}
+                Window::Forever if feature.aggregate == "recency" => {}
                 Window::Forever => text.push_str("window = \"forever\"\n"),
                 Window::Length { length, .. } if feature.aggregate == "recency" => {
                     writeln!(text, "window = \"{length}s\"").expect("a string takes everything");
@@ -168,6 +318,10 @@ pub(crate) struct Event {
     pub(crate) dwell_ms: Option<i64>,
     pub(crate) bot: Option<bool>,
     pub(crate) sent_at: Option<i64>,
+    /// A text.
+    pub(crate) currency: Option<&'static str>,
+    /// The name of a zone, or of none.
+    pub(crate) zone: Option<&'static str>,
 }
 
 impl Event {
@@ -182,6 +336,8 @@ impl Event {
             dwell_ms: None,
             bot: None,
             sent_at: None,
+            currency: None,
+            zone: None,
         }
     }
 
@@ -198,15 +354,28 @@ impl Event {
         member("dwell_ms", self.dwell_ms.map(|it| it.to_string()));
         member("bot", self.bot.map(|it| it.to_string()));
         member("sent_at", self.sent_at.map(|it| it.to_string()));
+        member("currency", self.currency.map(|it| format!("{it:?}")));
+        member("geo", self.zone.map(|it| format!("{{\"region\":{it:?}}}")));
         text.push('}');
         text
     }
 }
 
+/// Texts of events: few in most streams, in some more than are told apart.
+const TEXTS: [&str; 40] = [
+    "a", "b-2", "c", "0", "d d", "\u{e9}", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t",
+    "u", "v", "w", "x", "y", "z", "aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii", "jj", "kk", "ll", "mm",
+];
+
+/// Zones east and west of Greenwich, one with a quarter of an hour, and a name that is none.
+pub(crate) const ZONES: [&str; 5] =
+    ["Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu", "Pacific/Auckland", "Nowhere"];
+
 /// A stream in the order of its arrival.
 pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
     let users = random.random_range(1..5);
     let partitions = random.random_range(1..3);
+    let texts = *[3, 3, 6, TEXTS.len()].choose(random).expect("not empty");
     let step = *[0, 1, 10, 100, 1_000].choose(random).expect("not empty") * SECOND;
     let mut now = START;
     let mut events: Vec<Event> = Vec::new();
@@ -239,11 +408,13 @@ pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
             partition: (user % partitions) as i32,
             id: random.random_bool(0.9).then_some(id),
             time,
-            kind: ["view", "click", "purchase"].choose(random).expect("not empty"),
+            kind: ["view", "click", "purchase", "identify"].choose(random).expect("not empty"),
             value,
             dwell_ms: random.random_bool(0.8).then(|| random.random_range(0..1_000)),
             bot: random.random_bool(0.7).then(|| random.random_bool(0.5)),
             sent_at: random.random_bool(0.7).then(|| time + random.random_range(0..SECOND)),
+            currency: random.random_bool(0.8).then(|| *TEXTS[..texts].choose(random).expect("not empty")),
+            zone: random.random_bool(0.3).then(|| *ZONES.choose(random).expect("not empty")),
         });
     }
     events

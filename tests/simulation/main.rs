@@ -1,215 +1,127 @@
-//! The real worker on the model broker, with faults drawn from a seed: aborted transactions, commits whose answer is
-//! lost, stale generations, partitions lost and revoked, and crashes between any two turns.
+//! Several real workers on the model broker, with faults drawn from a seed at every step: crashes, hangs long enough to be
+//! put out of the group and to come back, aborted transactions, commits whose answer is lost and that take effect, or do not,
+//! or do so later, stale generations, rebalances eager and cooperative, failing models, compaction and retention.
 //!
-//! Checked after each run: every event has exactly one decision or dead letter, in the order of its partition, and all
-//! of them equal those of a run without any fault, byte for byte (I1, I2, I3, I4).
-//!
-//! `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the first one, so that a failing seed is replayed by
-//! `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
+//! What is checked after every step stands in `checks`. `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the
+//! first one, so that a failing seed is replayed by `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where its own output cannot be read")]
+mod cases;
+mod checks;
+mod driver;
+mod world;
 
-use aimpoint::{
-    engine::{Clock, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
-    event::EventTime,
-    sink::Target,
-    testkit::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Visible},
+use aimpoint::canary::{self, Canary};
+use driver::{Happened, simulate};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
-use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
-const SPEC: &str = r#"
-[time]
-allowed_lateness = "1h"
-too_late = "dead_letter"
-future_tolerance = "1000d"
-
-[duplicates]
-horizon = "1h"
-
-[[feature]]
-name = "views_5m"
-aggregate = "count"
-where = 'event_type == "view"'
-window = "5m"
-
-[[feature]]
-name = "spent_1d"
-aggregate = "sum"
-value = "value"
-window = "24h"
-
-[[feature]]
-name = "since_last"
-aggregate = "recency"
-
-[[segment]]
-id = "keen"
-where = "views_5m >= 3.0"
-
-[[segment]]
-id = "spender"
-where = "spent_1d > 100.0"
-
-[decision]
-format = "flat"
-fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", partition = "input.partition", offset = "input.offset", segments = "segments" }
-"#;
-
-/// A clock that goes on by a millisecond whenever it is read, and always tells the same time of day.
-#[derive(Default)]
-struct FakeClock(Cell<u64>);
-
-impl Clock for FakeClock {
-    fn elapsed(&self) -> Duration {
-        self.0.set(self.0.get() + 1);
-        Duration::from_millis(self.0.get())
-    }
-
-    fn now(&self) -> EventTime {
-        EventTime(0)
-    }
-}
-
-fn input(random: &mut SmallRng, partitions: usize, records: usize) -> Vec<Vec<InputRecord>> {
-    let mut input = vec![Vec::new(); partitions];
-    let mut ids = Vec::new();
-    for number in 0..records {
-        let user = random.random_range(0..12);
-        let mut at = 1_700_000_000_000_i64 + number as i64 * 20_000;
-        match random.random_range(0..20) {
-            0 => at -= random.random_range(0..7_200_000),
-            1 => at += random.random_range(0..600_000),
-            _ => {}
-        }
-        let kind = ["view", "click", "purchase"][random.random_range(0..3)];
-        let id = if random.random_range(0..15) == 0 && !ids.is_empty() {
-            ids[random.random_range(0..ids.len())]
-        } else {
-            number
-        };
-        ids.push(number);
-        let payload = match random.random_range(0..25) {
-            0 => Some(b"{\"broken".to_vec()),
-            1 => None,
-            2 => Some(br#"{"event_type":"view","occurred_at":1700000000000}"#.to_vec()),
-            _ => Some(
-                format!(
-                    r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{}}}"#,
-                    f64::from(random.random_range(0..400)) * 0.25
-                )
-                .into_bytes(),
-            ),
-        };
-        let key = format!("u{user}").into_bytes();
-        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms: at });
-    }
-    input
-}
-
-fn worker(broker: &MemoryBroker) -> Worker<MemorySource, MemorySink, FakeClock> {
-    let spec: PipelineSpec = toml::from_str(SPEC).expect("the specification is well formed");
-    let pipeline = Pipeline::compile(&spec, "clicks").expect("the specification compiles");
-    let (source, sink) = broker.join();
-    let settings = WorkerSettings {
-        number: 0,
-        commit_interval: Duration::from_millis(20),
-        batch_rows_max: 16,
-        checkpoint_interval: Duration::from_millis(100),
-    };
-    Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default())
-}
-
-/// Runs until all input is committed; with `crash`, the worker is dropped now and then and another one takes over.
-fn run(broker: &MemoryBroker, crash: u32, random: &mut SmallRng) -> BTreeMap<(i32, Vec<u8>), Vec<u64>> {
-    let mut it = worker(broker);
-    for turn in 0.. {
-        if broker.is_done() {
-            break;
-        }
-        assert!(turn < 200_000, "the worker makes no progress: {:?}", broker.committed());
-        it.turn().expect("the injected faults are all such that the worker mends them");
-        if crash > 0 && random.random_range(0..1_000) < crash {
-            drop(it);
-            it = worker(broker);
-        }
-    }
-    // The last worker may have taken over after everything was committed: its profiles are those of the changelog and
-    // the replay once its turns bring nothing new.
-    let profiles = |it: &Worker<MemorySource, MemorySink, FakeClock>| -> BTreeMap<(i32, Vec<u8>), Vec<u64>> {
-        let partitions = it.partitions();
-        let of = |number: i32| {
-            let users = partitions.get(number).map(|partition| partition.store().iter());
-            users.into_iter().flatten().map(move |(key, words)| ((number, key.to_vec()), words.to_vec()))
-        };
-        partitions.held().into_iter().flat_map(of).collect()
-    };
-    broker.without_faults();
-    for turn in 0.. {
-        it.turn().expect("there are no faults any more");
-        if !it.partitions().is_restoring() && it.partitions().is_caught_up() && !it.partitions().held().is_empty() {
-            return profiles(&it);
-        }
-        assert!(turn < 10_000, "the worker does not catch up");
-    }
-    unreachable!("the loop ends by itself")
-}
-
-/// What became of each partition's records, by topic, in order: the offset and the whole output.
-fn account(visible: &[Visible]) -> BTreeMap<(bool, i64), Vec<(i64, Visible)>> {
-    let mut account = BTreeMap::<(bool, i64), Vec<_>>::new();
-    for output in visible.iter().filter(|output| !matches!(output.target, Target::Profiles(_))) {
-        let number = |text: &[u8]| std::str::from_utf8(text).unwrap().parse::<i64>().unwrap();
-        let header = |name| output.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| number(value));
-        let (partition, offset) = match (header("partition"), header("offset")) {
-            (Some(partition), Some(offset)) => (partition, offset),
-            _ => {
-                let decision: serde_json::Value = serde_json::from_slice(output.payload.as_deref().unwrap()).unwrap();
-                (decision["partition"].as_i64().unwrap(), decision["offset"].as_i64().unwrap())
-            }
-        };
-        account.entry((output.target == Target::DeadLetters, partition)).or_default().push((offset, output.clone()));
-    }
-    // Decisions come in the order of their events. What is refused at decoding is out before what is refused as too
-    // late, so dead letters are only owed once each.
-    for ((is_dead_letter, _), outputs) in &mut account {
-        if *is_dead_letter {
-            outputs.sort_by_key(|(offset, _)| *offset);
-        }
-    }
-    account
-}
+/// How many seeds each canary gets.
+const CANARY_SEEDS: u64 = 300;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-#[test]
-fn every_run_with_faults_gives_what_the_run_without_faults_gives() {
-    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 400));
-    for seed in first..first + seeds {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let (partitions, records) = (random.random_range(1..4), random.random_range(1..300));
-        let input = input(&mut random, partitions, records);
-        let straight = MemoryBroker::new(input.clone(), Faults::default(), seed);
-        let owed = run(&straight, 0, &mut random);
+thread_local! {
+    /// Whether panics of this thread are findings, not failures.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
 
-        let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
-        let faults =
-            Faults { abortable: rate(100), unknown: rate(300), stale: rate(200), lost: rate(50), revoked: rate(50) };
-        let crash = rate(100);
-        let faulty = MemoryBroker::new(input, faults, seed);
-        let restored = run(&faulty, crash, &mut random);
-
-        let (expected, found) = (account(&straight.visible()), account(&faulty.visible()));
-        let context =
-            format!("seed {seed}, {faults:?}, crash {crash}: replay with SIMULATION_FIRST={seed} SIMULATION_SEEDS=1");
-        assert!(owed == restored, "profiles differ; {context}");
-        assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{context}");
-        for (partition, expected) in &expected {
-            let offsets: Vec<i64> = found[partition].iter().map(|(offset, _)| *offset).collect();
-            assert!(offsets.is_sorted_by(|a, b| a < b), "a record twice or out of order; {context}: {offsets:?}");
-            assert!(*expected == found[partition], "(dead letters, partition) {partition:?} differs; {context}");
+fn quiet_panics() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !QUIET.get() {
+            loud(info);
         }
+    }));
+}
+
+/// Runs a seed; what it finds, or why it broke off.
+fn outcome(seed: u64, core: &mut driver::Core) -> Result<Happened, String> {
+    catch_unwind(AssertUnwindSafe(|| simulate(seed, core))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+        Err(format!("broke off: {}", text.unwrap_or_default()))
+    })
+}
+
+#[test]
+fn whatever_fails_each_event_has_its_one_decision_and_each_profile_its_state() {
+    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 10_000));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicU64::new(first);
+    let sum = Mutex::new(Happened::default());
+    let start = Instant::now();
+    let found: Vec<String> = std::thread::scope(|scope| {
+        let run = || {
+            let mut core = driver::Core::default();
+            let mut happened = Happened::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= first + seeds {
+                    sum.lock().expect("nobody panics with it").add(&happened);
+                    return None;
+                }
+                match outcome(seed, &mut core) {
+                    Ok(it) => happened.add(&it),
+                    Err(why) => {
+                        next.store(first + seeds, Ordering::Relaxed);
+                        return Some(format!(
+                            "seed {seed}: {why}\nreplay: SIMULATION_FIRST={seed} SIMULATION_SEEDS=1 cargo test --test simulation"
+                        ));
+                    }
+                }
+                let done = seed - first + 1;
+                if done.is_multiple_of(10_000) {
+                    eprintln!("{done} seeds, {:.0} a second", done as f64 / start.elapsed().as_secs_f64());
+                }
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        running.into_iter().filter_map(|it| it.join().expect("panics are caught")).collect()
+    });
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let happened = sum.into_inner().expect("nobody panics with it");
+    eprintln!("{seeds} seeds, {:.0} a second: {happened:?}", seeds as f64 / start.elapsed().as_secs_f64());
+    if seeds >= 1_000 {
+        happened.has_everything();
     }
+}
+
+#[test]
+fn each_known_bug_is_found() {
+    quiet_panics();
+    let next = Mutex::new(Canary::ALL.into_iter());
+    let missed = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                QUIET.set(true);
+                let mut core = driver::Core::default();
+                loop {
+                    let Some(canary) = next.lock().expect("nobody panics with it").next() else { break };
+                    canary::put_in(Some(canary));
+                    let found = (0..CANARY_SEEDS).find_map(|seed| Some((seed, outcome(seed, &mut core).err()?)));
+                    canary::put_in(None);
+                    match found {
+                        Some((seed, why)) => {
+                            let why: String = why.chars().take(120).collect();
+                            eprintln!("{canary:?}: found by seed {seed}: {why}");
+                        }
+                        None => missed.lock().expect("nobody panics with it").push(canary),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("nobody panics with it");
+    assert!(missed.is_empty(), "{CANARY_SEEDS} seeds do not find {missed:?}");
 }

@@ -19,7 +19,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         ("decisions", counts.decisions),
         ("  without a usable score", counts.fallbacks),
         ("duplicates", counts.duplicates),
-        ("suppressed", counts.suppressed),
+        ("suppressed", counts.suppressed_total()),
         ("dead letters", counts.dead_letters_total()),
     ] {
         writeln!(to, "  {name:<26}{:>10}", grouped(count))?;

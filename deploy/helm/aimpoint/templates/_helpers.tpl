@@ -1,0 +1,79 @@
+{{/* The names of the release's objects. 52 letters leave room for what a StatefulSet puts behind. */}}
+{{- define "aimpoint.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a selector may name: these labels never change. */}}
+{{- define "aimpoint.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "aimpoint.labels" -}}
+{{ include "aimpoint.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "aimpoint.image" -}}
+{{- $suffix := ternary "-cuda" "" .Values.cuda.enabled -}}
+{{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s%s" .Chart.AppVersion $suffix) -}}
+{{- end -}}
+
+{{/* One variable from a Secret. */}}
+{{- define "aimpoint.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret }}
+      key: {{ .key }}
+{{- end -}}
+
+{{/* Everything that the environment says: whom to speak to, and who this is. */}}
+{{- define "aimpoint.env" -}}
+{{- $kafka := .Values.kafka -}}
+- name: AIMPOINT__KAFKA__BROKERS
+  value: {{ $kafka.brokers | quote }}
+- name: AIMPOINT__APP__INSTANCE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: AIMPOINT__APP__STATIC_MEMBERSHIP
+  value: "true"
+{{- if or $kafka.tls.enabled $kafka.sasl.mechanism }}
+- name: AIMPOINT__KAFKA__CLIENT__SECURITY_PROTOCOL
+  value: {{ printf "%s%s" (ternary "SASL_" "" (ne $kafka.sasl.mechanism "")) (ternary "SSL" "PLAINTEXT" $kafka.tls.enabled) }}
+{{- end }}
+{{- if $kafka.tls.enabled }}
+{{- with $kafka.tls.caSecret }}
+{{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__KAFKA__CLIENT__SSL_CA_PEM" "secret" . "key" $kafka.tls.caKey) }}
+{{- end }}
+{{- with $kafka.tls.clientSecret }}
+{{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__KAFKA__CLIENT__SSL_CERTIFICATE_PEM" "secret" . "key" $kafka.tls.clientCertKey) }}
+{{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__KAFKA__CLIENT__SSL_KEY_PEM" "secret" . "key" $kafka.tls.clientKeyKey) }}
+{{- end }}
+{{- end }}
+{{- if $kafka.sasl.mechanism }}
+- name: AIMPOINT__KAFKA__CLIENT__SASL_MECHANISM
+  value: {{ $kafka.sasl.mechanism }}
+- name: AIMPOINT__KAFKA__CLIENT__SASL_USERNAME
+  value: {{ required "kafka.sasl.username: a mechanism needs a user" $kafka.sasl.username | quote }}
+{{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD" "secret" (required "kafka.sasl.passwordSecret: a mechanism needs a password" $kafka.sasl.passwordSecret) "key" $kafka.sasl.passwordKey) }}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Without rights: no user of the system, nothing to write to, no privilege. */}}
+{{- define "aimpoint.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}

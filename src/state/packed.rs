@@ -1,0 +1,74 @@
+//! Words in few bytes: how a profile rests in memory, in the changelog and in a snapshot.
+//!
+//! Each word is a byte that counts its zero bytes at both ends, and the bytes between: counts and times have many. A run of
+//! zero words is one byte. Guarantees: canonical, so that equal words are equal bytes; what does not decode is told apart.
+
+/// From here on a byte stands for zero words: two, three, ….
+const RUN: u8 = 0x90;
+
+/// The longest run of one byte.
+const RUN_MAX: usize = (u8::MAX - RUN) as usize + 2;
+
+/// Appends words.
+pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
+    let mut at = 0;
+    while at < words.len() {
+        let zeros = words[at..].iter().take(RUN_MAX).take_while(|word| **word == 0).count();
+        if zeros > 1 {
+            to.push(RUN + (zeros - 2) as u8);
+            at += zeros;
+            continue;
+        }
+        let word = words[at];
+        let high = word.leading_zeros() / 8;
+        let low = if word == 0 { 0 } else { word.trailing_zeros() / 8 };
+        to.push((high << 4 | low) as u8);
+        to.extend_from_slice(&word.to_be_bytes()[high as usize..8 - low as usize]);
+        at += 1;
+    }
+}
+
+/// How many bytes words take.
+pub(super) fn length(words: &[u64]) -> usize {
+    let mut bytes = Vec::new();
+    pack(words, &mut bytes);
+    bytes.len()
+}
+
+/// One word, or how many zero words, and the bytes behind.
+fn next(bytes: &[u8]) -> Option<(u64, usize, &[u8])> {
+    let (head, rest) = bytes.split_first()?;
+    if *head >= RUN {
+        return Some((0, usize::from(head - RUN) + 2, rest));
+    }
+    let (high, low) = (usize::from(head >> 4), usize::from(head & 15));
+    let between = 8_usize.checked_sub(high + low)?;
+    let (bytes, rest) = rest.split_at_checked(between)?;
+    let mut word = [0; 8];
+    word[high..8 - low].copy_from_slice(bytes);
+    Some((u64::from_be_bytes(word), 1, rest))
+}
+
+/// Appends the words of these bytes; says whether they are whole.
+pub(super) fn unpack(mut bytes: &[u8], to: &mut Vec<u64>) -> bool {
+    while !bytes.is_empty() {
+        let Some((word, count, rest)) = next(bytes) else { return false };
+        to.extend(std::iter::repeat_n(word, count));
+        bytes = rest;
+    }
+    true
+}
+
+/// Whether these bytes are whole words.
+pub(super) fn is_whole(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Some((_, _, rest)) = next(bytes) else { return false };
+        bytes = rest;
+    }
+    true
+}
+
+/// The first word.
+pub(super) fn first(bytes: &[u8]) -> Option<u64> {
+    next(bytes).map(|(word, ..)| word)
+}

@@ -1,0 +1,492 @@
+//! A model broker in memory, for one group on one input topic.
+//!
+//! Owns what the worker's guarantees rest on: partition logs with offsets, transactions that end by a marker, the last
+//! stable offset below which readers of committed records stay, producer epochs that shut an older producer out, offsets
+//! with metadata that become valid with their transaction, group generations with members that come, pause and go, in
+//! eager and in cooperative rebalances, retention of the input and compaction of the changelog. An `EndTxn` may arrive
+//! late and ends whatever transaction of its epoch is open then, as Kafka before KIP-890 has it. Faults are drawn from a
+//! seed at each call, so a failing run is replayed by its seed. It leaves out real time and several brokers.
+
+mod group;
+mod sink;
+mod source;
+
+pub use sink::MemorySink;
+pub use source::MemorySource;
+
+use crate::sink::Target;
+use group::{Group, Membership};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
+
+/// A message in a log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Visible {
+    /// Where it went.
+    pub target: Target,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub payload: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// One record of the input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputRecord {
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub payload: Option<Vec<u8>>,
+    /// Kafka's timestamp.
+    pub timestamp_ms: i64,
+}
+
+/// How often each kind of fault strikes, in thousandths of the calls that it can strike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A call of a transaction that demands an abort.
+    pub abortable: u32,
+    /// A commit whose answer is lost: it had no effect, or it had one, or it will have one later.
+    pub unknown: u32,
+    /// A commit that is refused as of a generation that has passed, though it has not.
+    pub stale: u32,
+    /// Making the producers anew fails and has to be tried again.
+    pub fence: u32,
+}
+
+/// A partition of a topic that transactions write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// A partition of the decisions.
+    Decisions(i32),
+    /// A partition of the dead letters.
+    DeadLetters(i32),
+    /// A partition of the changelog.
+    Profiles(i32),
+}
+
+/// Positions: partition, next offset, metadata.
+type Positions = Vec<(i32, i64, String)>;
+
+/// What took effect with a transaction, for a checker.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// Partition, next offset, metadata.
+    pub positions: Vec<(i32, i64, String)>,
+    /// Its records, in the order in which they were written.
+    pub outputs: Vec<(Place, usize)>,
+    /// Whether each position's partition belonged to the member that committed it, as the group saw it then.
+    pub is_owned: bool,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Record(usize, Visible),
+    Marker,
+    /// Removed by compaction.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Committed,
+    Aborted,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    state: State,
+    first: BTreeMap<Place, usize>,
+    outputs: Vec<(Place, usize)>,
+    pending: Positions,
+    is_owned: bool,
+    since: u64,
+}
+
+/// The coordinator's view of a transactional id.
+#[derive(Debug, Default)]
+struct Id {
+    epoch: u64,
+    open: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Input {
+    records: Vec<InputRecord>,
+    low: usize,
+    high: usize,
+}
+
+/// Requests that are still on their way: what a client had sent before it gave up, or died.
+#[derive(Debug)]
+struct Late {
+    id: String,
+    epoch: u64,
+    /// Positions that have to be added first, with the membership that they are of.
+    add: Option<(Positions, Option<Membership>)>,
+}
+
+/// Refused, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Fenced,
+    Generation,
+}
+
+struct Cluster {
+    input: Vec<Input>,
+    logs: BTreeMap<Place, Vec<Slot>>,
+    transactions: Vec<Transaction>,
+    ids: HashMap<String, Id>,
+    late: Vec<Late>,
+    committed: BTreeMap<i32, (i64, String)>,
+    effects: Vec<Effect>,
+    group: Group,
+    faults: Faults,
+    random: SmallRng,
+    step: u64,
+    restores: usize,
+}
+
+impl Cluster {
+    fn strikes(&mut self, thousandths: u32) -> bool {
+        thousandths > 0 && self.random.random_range(0..1_000) < thousandths
+    }
+
+    fn one_in(&mut self, times: u32) -> bool {
+        self.random.random_range(0..times) == 0
+    }
+
+    /// The offset below which every transaction has ended.
+    fn stable(&self, place: Place) -> usize {
+        let open = self.ids.values().filter_map(|id| self.transactions[id.open?].first.get(&place)).min();
+        open.copied().unwrap_or_else(|| self.end(place))
+    }
+
+    fn end(&self, place: Place) -> usize {
+        self.logs.get(&place).map_or(0, Vec::len)
+    }
+
+    /// The record at an offset, if committed-only readers see it.
+    fn committed_record(&self, place: Place, offset: usize) -> Option<&Visible> {
+        match &self.logs.get(&place)?[offset] {
+            Slot::Record(transaction, output) if self.transactions[*transaction].state == State::Committed => {
+                Some(output)
+            }
+            _ => None,
+        }
+    }
+
+    /// The open transaction of a producer, begun if there is none.
+    fn transaction(&mut self, id: &str, epoch: u64) -> Result<usize, Refusal> {
+        let step = self.step;
+        let known = self.ids.get_mut(id).filter(|known| known.epoch == epoch).ok_or(Refusal::Fenced)?;
+        Ok(*known.open.get_or_insert_with(|| {
+            self.transactions.push(Transaction {
+                state: State::Open,
+                first: BTreeMap::new(),
+                outputs: Vec::new(),
+                pending: Vec::new(),
+                is_owned: true,
+                since: step,
+            });
+            self.transactions.len() - 1
+        }))
+    }
+
+    fn append(&mut self, id: &str, epoch: u64, place: Place, output: Visible) -> Result<(), Refusal> {
+        let transaction = self.transaction(id, epoch)?;
+        let log = self.logs.entry(place).or_default();
+        let offset = log.len();
+        log.push(Slot::Record(transaction, output));
+        let transaction = &mut self.transactions[transaction];
+        transaction.first.entry(place).or_insert(offset);
+        transaction.outputs.push((place, offset));
+        Ok(())
+    }
+
+    /// Adds positions to a transaction, if the member is of the present generation; one that names none is not checked.
+    fn add_positions(
+        &mut self,
+        id: &str,
+        epoch: u64,
+        positions: &[(i32, i64, String)],
+        of: Option<Membership>,
+    ) -> Result<(), Refusal> {
+        if of.is_some_and(|of| !self.group.is_current(of)) {
+            return Err(Refusal::Generation);
+        }
+        let is_owned =
+            of.is_none_or(|of| positions.iter().all(|(partition, ..)| self.group.owns(of.member, *partition)));
+        let transaction = self.transaction(id, epoch)?;
+        let transaction = &mut self.transactions[transaction];
+        transaction.is_owned &= is_owned;
+        transaction.pending.extend_from_slice(positions);
+        Ok(())
+    }
+
+    /// Ends whatever transaction is open under this id and epoch.
+    fn end_transaction(&mut self, id: &str, epoch: u64, commit: bool) -> Result<(), Refusal> {
+        let known = self.ids.get_mut(id).filter(|known| known.epoch == epoch).ok_or(Refusal::Fenced)?;
+        let Some(number) = known.open.take() else { return Ok(()) };
+        let transaction = &mut self.transactions[number];
+        transaction.state = if commit { State::Committed } else { State::Aborted };
+        for place in transaction.first.keys() {
+            self.logs.entry(*place).or_default().push(Slot::Marker);
+        }
+        if commit {
+            for (partition, offset, metadata) in &transaction.pending {
+                self.committed.insert(*partition, (*offset, metadata.clone()));
+            }
+            self.effects.push(Effect {
+                positions: transaction.pending.clone(),
+                outputs: transaction.outputs.clone(),
+                is_owned: transaction.is_owned,
+            });
+        }
+        Ok(())
+    }
+
+    /// A new producer of an id: ends what the one before left open, and shuts it out.
+    fn init_producer(&mut self, id: &str) -> u64 {
+        let epoch = self.ids.entry(id.to_owned()).or_default().epoch;
+        self.end_transaction(id, epoch, false).unwrap_or_default();
+        let known = self.ids.entry(id.to_owned()).or_default();
+        known.epoch += 1;
+        known.epoch
+    }
+
+    /// Aborts transactions that have been open for longer than `steps`, and shuts their producers out.
+    fn expire_transactions(&mut self, steps: u64) {
+        let old = |id: &Id| id.open.is_some_and(|open| self.transactions[open].since + steps <= self.step);
+        let mut ids: Vec<String> = self.ids.iter().filter(|(_, id)| old(id)).map(|(name, _)| name.clone()).collect();
+        ids.sort();
+        for id in ids {
+            self.init_producer(&id);
+        }
+    }
+
+    /// Lets a request arrive that is late.
+    fn deliver_late(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        let index = self.random.random_range(0..self.late.len());
+        let late = self.late.swap_remove(index);
+        self.arrive(late);
+    }
+
+    fn arrive(&mut self, Late { id, epoch, add }: Late) {
+        if let Some((positions, of)) = add
+            && self.add_positions(&id, epoch, &positions, of).is_err()
+        {
+            return;
+        }
+        self.end_transaction(&id, epoch, true).unwrap_or_default();
+    }
+
+    /// What may happen between any two requests of a worker.
+    fn meanwhile(&mut self) {
+        if !self.late.is_empty() && self.one_in(4) {
+            self.deliver_late();
+        }
+    }
+
+    /// The committed position once no open transaction is about to move it: the coordinator makes readers wait.
+    fn stable_position(&mut self, partition: i32) -> Option<(i64, String)> {
+        while let Some(id) = self.waits_for(partition) {
+            // Time passes: what is on its way arrives, or the broker ends the transaction.
+            if !self.late.is_empty() && self.one_in(2) {
+                self.deliver_late();
+            } else {
+                self.init_producer(&id);
+            }
+        }
+        self.committed.get(&partition).cloned()
+    }
+
+    fn waits_for(&self, partition: i32) -> Option<String> {
+        let moves = |id: &Id| {
+            let open = id.open.map(|open| &self.transactions[open]);
+            open.is_some_and(|open| open.pending.iter().any(|(other, ..)| *other == partition))
+        };
+        self.ids.iter().filter(|(_, id)| moves(id)).map(|(name, _)| name).min().cloned()
+    }
+
+    /// Removes what newer records of a key supersede, as a broker may whenever it likes, below the last stable offset.
+    fn compact(&mut self, partition: i32) {
+        let place = Place::Profiles(partition);
+        let stable = self.stable(place);
+        let keeps_tombstones = self.restores > 0;
+        let Self { logs, transactions, .. } = self;
+        let Some(log) = logs.get_mut(&place) else { return };
+        let mut seen = std::collections::HashSet::new();
+        for slot in log[..stable].iter_mut().rev() {
+            let Slot::Record(transaction, output) = slot else { continue };
+            let is_old = transactions[*transaction].state == State::Aborted || !seen.insert(output.key.clone());
+            if is_old || (output.payload.is_none() && !keeps_tombstones) {
+                *slot = Slot::Gone;
+            }
+        }
+    }
+}
+
+/// The broker; its clones are the same broker.
+#[derive(Clone)]
+pub struct MemoryBroker(Rc<RefCell<Cluster>>);
+
+impl MemoryBroker {
+    /// A broker with this input, of which nothing is there yet: see [`MemoryBroker::produce`].
+    pub fn new(input: Vec<Vec<InputRecord>>, is_cooperative: bool, faults: Faults, seed: u64) -> Self {
+        let partitions = input.len() as i32;
+        Self(Rc::new(RefCell::new(Cluster {
+            input: input.into_iter().map(|records| Input { records, low: 0, high: 0 }).collect(),
+            logs: BTreeMap::new(),
+            transactions: Vec::new(),
+            ids: HashMap::new(),
+            late: Vec::new(),
+            committed: BTreeMap::new(),
+            effects: Vec::new(),
+            group: Group::new(partitions, is_cooperative),
+            faults,
+            random: SmallRng::seed_from_u64(seed),
+            step: 0,
+            restores: 0,
+        })))
+    }
+
+    /// A member of the group and a sink with the transactional ids of this slot.
+    pub fn join(&self, slot: usize) -> (MemorySource, MemorySink) {
+        let member = self.0.borrow_mut().group.join();
+        self.shuffle();
+        (MemorySource::new(self.clone(), member), MemorySink::new(self.clone(), slot))
+    }
+
+    /// Adds the next records of the input.
+    pub fn produce(&self, partition: usize, records: usize) {
+        let input = &mut self.0.borrow_mut().input[partition];
+        input.high = (input.high + records).min(input.records.len());
+    }
+
+    /// Moves time on by a step: members that were cut off for `session` steps are put out of the group, and transactions
+    /// that have been open for `transaction` steps are aborted.
+    pub fn tick(&self, session: u64, transaction: u64) {
+        let mut cluster = self.0.borrow_mut();
+        cluster.step += 1;
+        cluster.expire_transactions(transaction);
+        let Cluster { group, random, step, .. } = &mut *cluster;
+        group.expire(*step, session, random);
+        cluster.meanwhile();
+    }
+
+    /// The member stops answering the group: it died or hangs.
+    pub fn cut_off(&self, member: u64) {
+        let mut cluster = self.0.borrow_mut();
+        let step = cluster.step;
+        cluster.group.cut_off(member, step);
+    }
+
+    /// The member answers again; if it was put out meanwhile, it learns so.
+    pub fn reconnect(&self, member: u64) {
+        self.0.borrow_mut().group.reconnect(member);
+    }
+
+    /// The member leaves the group in order.
+    pub fn leave(&self, member: u64) {
+        let mut cluster = self.0.borrow_mut();
+        let Cluster { group, random, .. } = &mut *cluster;
+        group.leave(member, random);
+    }
+
+    /// The group shares its partitions out anew.
+    pub fn shuffle(&self) {
+        let mut cluster = self.0.borrow_mut();
+        let Cluster { group, random, .. } = &mut *cluster;
+        group.shuffle(random);
+    }
+
+    /// Compacts the changelog of a partition.
+    pub fn compact(&self, partition: i32) {
+        self.0.borrow_mut().compact(partition);
+    }
+
+    /// Deletes the input before this offset.
+    pub fn trim(&self, partition: i32, low: i64) {
+        let input = &mut self.0.borrow_mut().input[partition as usize];
+        input.low = input.low.max(low as usize).min(input.high);
+    }
+
+    /// Loses all records of a changelog, as when its topic is made anew.
+    pub fn lose_changelog(&self, partition: i32) {
+        if let Some(log) = self.0.borrow_mut().logs.get_mut(&Place::Profiles(partition)) {
+            log.fill_with(|| Slot::Gone);
+        }
+    }
+
+    /// Ends all faults.
+    pub fn without_faults(&self) {
+        self.0.borrow_mut().faults = Faults::default();
+    }
+
+    /// What has taken effect since this was last asked.
+    pub fn effects(&self) -> Vec<Effect> {
+        std::mem::take(&mut self.0.borrow_mut().effects)
+    }
+
+    /// The record at an offset of a log, if committed-only readers see it.
+    pub fn record(&self, place: Place, offset: usize) -> Option<Visible> {
+        self.0.borrow().committed_record(place, offset).cloned()
+    }
+
+    /// All that is committed of a log, in order, also what committed-only readers do not see yet.
+    pub fn all_committed(&self, place: Place) -> Vec<Visible> {
+        let cluster = self.0.borrow();
+        (0..cluster.end(place)).filter_map(|offset| cluster.committed_record(place, offset).cloned()).collect()
+    }
+
+    /// Whether committed-only readers see a log up to its end.
+    pub fn is_stable(&self, place: Place) -> bool {
+        let cluster = self.0.borrow();
+        cluster.stable(place) == cluster.end(place)
+    }
+
+    /// The logs that there are.
+    pub fn places(&self) -> Vec<Place> {
+        self.0.borrow().logs.keys().copied().collect()
+    }
+
+    /// The committed offset of each partition and its metadata.
+    pub fn committed(&self) -> Vec<Option<(i64, String)>> {
+        let cluster = self.0.borrow();
+        (0..cluster.input.len() as i32).map(|partition| cluster.committed.get(&partition).cloned()).collect()
+    }
+
+    /// How many records of each partition there are by now.
+    pub fn produced(&self) -> Vec<i64> {
+        self.0.borrow().input.iter().map(|input| input.high as i64).collect()
+    }
+
+    /// For how many steps the oldest open transaction has been open.
+    pub fn oldest_open(&self) -> u64 {
+        let cluster = self.0.borrow();
+        let open = cluster.ids.values().filter_map(|id| id.open);
+        open.map(|open| cluster.step - cluster.transactions[open].since).max().unwrap_or_default()
+    }
+
+    /// Whether every input record lies behind a committed offset.
+    pub fn is_done(&self) -> bool {
+        let cluster = self.0.borrow();
+        let is_done = |(partition, input): (usize, &Input)| {
+            let committed = cluster.committed.get(&(partition as i32)).map_or(0, |it| it.0);
+            committed as usize == input.records.len() || input.records.len() == input.low
+        };
+        cluster.input.iter().enumerate().all(is_done)
+    }
+}

@@ -1,0 +1,298 @@
+//! The model broker's producers: two with ids of one slot, one of which fills while the other one commits.
+
+use super::{Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
+use crate::{
+    canary::{self, Canary},
+    sink::{Outbox, Sink, SinkError, Target},
+};
+use rand::Rng;
+use std::{collections::VecDeque, time::Duration};
+
+#[derive(Debug)]
+struct Producer {
+    id: String,
+    epoch: u64,
+    /// What the client has taken and the broker has not.
+    queue: VecDeque<(Place, Visible)>,
+    is_fenced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unfenced,
+    Ready,
+    Open,
+}
+
+/// How far a commit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    Deliver,
+    Add,
+    End,
+    Failed,
+}
+
+struct Commit {
+    producer: usize,
+    positions: Vec<(i32, i64, String)>,
+    group: Option<Membership>,
+    stage: Stage,
+}
+
+/// The producers of one worker.
+pub struct MemorySink {
+    broker: MemoryBroker,
+    producers: [Producer; 2],
+    turn: usize,
+    state: State,
+    committing: Option<Commit>,
+}
+
+fn unknown(doing: &'static str, detail: &str) -> SinkError {
+    SinkError::Unknown { doing, detail: detail.to_owned() }
+}
+
+impl MemorySink {
+    pub(super) fn new(broker: MemoryBroker, slot: usize) -> Self {
+        let producer = |number: usize| Producer {
+            id: format!("{slot}-{number}"),
+            epoch: 0,
+            queue: VecDeque::new(),
+            is_fenced: false,
+        };
+        Self { broker, producers: [producer(0), producer(1)], turn: 0, state: State::Unfenced, committing: None }
+    }
+
+    /// Brings some of what a producer has taken to the broker.
+    fn deliver(&mut self, number: usize) {
+        let producer = &mut self.producers[number];
+        let mut cluster = self.broker.0.borrow_mut();
+        let most = producer.queue.len();
+        let count = cluster.random.random_range(0..=most);
+        for (place, output) in producer.queue.drain(..count) {
+            if cluster.append(&producer.id, producer.epoch, place, output).is_err() {
+                producer.is_fenced = true;
+            }
+        }
+    }
+
+    /// Faults that may strike any call of a transaction.
+    fn check(&mut self, number: usize, doing: &'static str) -> Result<(), SinkError> {
+        if self.producers[number].is_fenced {
+            self.state = State::Unfenced;
+            return Err(unknown(doing, "a newer producer has fenced this one"));
+        }
+        let mut cluster = self.broker.0.borrow_mut();
+        cluster.meanwhile();
+        let faults = cluster.faults;
+        if cluster.strikes(faults.abortable) {
+            return Err(SinkError::Abortable { doing, detail: "injected".to_owned() });
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, number: usize, refusal: Refusal) -> SinkError {
+        match refusal {
+            Refusal::Fenced => {
+                self.producers[number].is_fenced = true;
+                self.state = State::Unfenced;
+                unknown("commit", "a newer producer has fenced this one")
+            }
+            Refusal::Generation => SinkError::Stale { doing: "commit", detail: "the generation has passed".to_owned() },
+        }
+    }
+
+    /// Takes a commit one stage further; gives its outcome when it has one.
+    fn step(&mut self) -> Option<Result<(), SinkError>> {
+        let commit = self.committing.as_mut()?;
+        let (number, stage) = (commit.producer, commit.stage);
+        let (positions, group) = (commit.positions.clone(), commit.group);
+        if stage == Stage::Deliver && !self.producers[number].queue.is_empty() {
+            self.deliver(number);
+            return None;
+        }
+        if let Err(error) = self.check(number, "commit") {
+            return Some(Err(error));
+        }
+        let (id, epoch) = (self.producers[number].id.clone(), self.producers[number].epoch);
+        let mut cluster = self.broker.0.borrow_mut();
+        let faults = cluster.faults;
+        if stage != Stage::Deliver && cluster.strikes(faults.unknown) {
+            // The client gives up. What it sent is lost, or arrives, or will arrive.
+            let late = Late { id, epoch, add: (stage == Stage::Add).then_some((positions, group)) };
+            match cluster.random.random_range(0..3) {
+                0 => {}
+                1 => cluster.arrive(late),
+                _ => cluster.late.push(late),
+            }
+            drop(cluster);
+            self.state = State::Unfenced;
+            return Some(Err(unknown("commit", "no answer")));
+        }
+        let refusal = match stage {
+            Stage::Deliver => None,
+            Stage::Add if cluster.strikes(faults.stale) => Some(Refusal::Generation),
+            Stage::Add => cluster.add_positions(&id, epoch, &positions, group).err(),
+            Stage::End | Stage::Failed => cluster.end_transaction(&id, epoch, true).err(),
+        };
+        drop(cluster);
+        if let Some(refusal) = refusal {
+            return Some(Err(self.refused(number, refusal)));
+        }
+        let commit = self.committing.as_mut()?;
+        commit.stage = match stage {
+            Stage::Deliver => Stage::Add,
+            Stage::Add => Stage::End,
+            Stage::End | Stage::Failed => {
+                self.committing = None;
+                return Some(Ok(()));
+            }
+        };
+        None
+    }
+
+    fn place(&self, output: &Visible) -> Place {
+        let partitions = self.broker.0.borrow().input.len() as u64;
+        let by_key = || (crate::state::hash_key(output.key.as_deref().unwrap_or_default()) % partitions) as i32;
+        match output.target {
+            Target::Decisions => Place::Decisions(by_key()),
+            Target::DeadLetters => Place::DeadLetters(by_key()),
+            Target::Profiles(partition) => Place::Profiles(partition),
+        }
+    }
+}
+
+impl Sink for MemorySink {
+    type Group = Option<Membership>;
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn fence(&mut self) -> Result<(), SinkError> {
+        if self.state != State::Unfenced {
+            return Ok(());
+        }
+        self.committing = None;
+        self.turn = 0;
+        for number in 0..self.producers.len() {
+            let mut cluster = self.broker.0.borrow_mut();
+            cluster.meanwhile();
+            let faults = cluster.faults;
+            if cluster.strikes(faults.fence) {
+                return Err(unknown("fence", "no answer"));
+            }
+            let producer = &mut self.producers[number];
+            producer.queue.clear();
+            if !(canary::is_in(Canary::ProducerReused) && producer.epoch > 0 && !producer.is_fenced) {
+                producer.epoch = cluster.init_producer(&producer.id);
+            }
+            producer.is_fenced = false;
+        }
+        self.state = State::Ready;
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), SinkError> {
+        assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer, when none is open");
+        let is_taken = self.committing.as_ref().is_some_and(|commit| commit.producer == self.turn);
+        assert!(!is_taken, "a producer has one transaction at a time");
+        self.check(self.turn, "begin")?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError> {
+        assert_eq!(self.state, State::Open, "outputs are sent in an open transaction");
+        self.check(self.turn, "send")?;
+        for index in from..outbox.len() {
+            let output = outbox.get(index);
+            let output = Visible {
+                target: output.target,
+                key: output.key.map(<[u8]>::to_vec),
+                payload: output.payload.map(<[u8]>::to_vec),
+                headers: output.headers().map(|(name, value)| (name, value.to_vec())).collect(),
+            };
+            let place = self.place(&output);
+            self.producers[self.turn].queue.push_back((place, output));
+        }
+        self.deliver(self.turn);
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        let first = self.broker.0.borrow_mut().random.random_range(0..2);
+        self.deliver(first);
+        self.deliver(1 - first);
+    }
+
+    fn commit(&mut self, positions: &[(i32, i64, String)], group: Option<Membership>) -> Result<(), SinkError> {
+        assert!(self.committing.is_none(), "one commit at a time");
+        assert_eq!(self.state, State::Open, "an open transaction is committed");
+        self.committing =
+            Some(Commit { producer: self.turn, positions: positions.to_vec(), group, stage: Stage::Deliver });
+        self.turn = 1 - self.turn;
+        self.state = State::Ready;
+        Ok(())
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.committing.as_ref().is_none_or(|commit| commit.stage > Stage::Deliver)
+    }
+
+    fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
+        if self.committing.as_ref().is_none_or(|commit| commit.stage == Stage::Failed) {
+            return None;
+        }
+        loop {
+            if let Some(outcome) = self.step() {
+                if outcome.is_err()
+                    && let Some(commit) = &mut self.committing
+                {
+                    commit.stage = Stage::Failed;
+                }
+                return Some(outcome);
+            }
+            if wait.is_zero() || (wait < Duration::from_millis(10) && self.broker.0.borrow_mut().one_in(2)) {
+                return None;
+            }
+        }
+    }
+
+    fn abort(&mut self) -> Result<(), SinkError> {
+        if self.state == State::Unfenced {
+            return Ok(());
+        }
+        let open = (self.state == State::Open).then_some(self.turn);
+        let committing = self.committing.as_ref().map(|commit| commit.producer);
+        for number in committing.into_iter().chain(open) {
+            let producer = &mut self.producers[number];
+            producer.queue.clear();
+            let mut cluster = self.broker.0.borrow_mut();
+            cluster.meanwhile();
+            let faults = cluster.faults;
+            let is_lost = cluster.strikes(faults.unknown / 4);
+            if is_lost || cluster.end_transaction(&producer.id, producer.epoch, false).is_err() {
+                self.state = State::Unfenced;
+                return Err(unknown("abort", "no answer"));
+            }
+        }
+        self.committing = None;
+        self.state = State::Ready;
+        Ok(())
+    }
+}
+
+impl Drop for MemorySink {
+    /// What a worker that dies has sent arrives or not, at once or later.
+    fn drop(&mut self) {
+        self.serve();
+        let Some(commit) = self.committing.take() else { return };
+        let mut cluster = self.broker.0.borrow_mut();
+        let producer = &self.producers[commit.producer];
+        if commit.stage == Stage::End && cluster.one_in(2) {
+            cluster.late.push(Late { id: producer.id.clone(), epoch: producer.epoch, add: None });
+        }
+    }
+}

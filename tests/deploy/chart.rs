@@ -1,0 +1,205 @@
+//! The Helm chart and the examples for Strimzi.
+
+use crate::{documents, output, repository, text, tool};
+use serde_json::Value;
+use std::{collections::BTreeMap, process::Command};
+
+const CHART: &str = "deploy/helm/aimpoint";
+/// A name, and the values that go with it.
+const CASES: [(&str, &[&str]); 3] = [
+    ("default", &[]),
+    ("secure", &["--values", "deploy/helm/values-secure.yaml"]),
+    ("cuda", &["--values", "deploy/helm/values-cuda.yaml"]),
+];
+/// The Kubernetes whose schemas lie in `schemas/`.
+const KUBERNETES: &str = "1.34.0";
+
+fn helm_template(arguments: &[&str]) -> Command {
+    let mut helm = tool("helm");
+    helm.args(["template", "aimpoint", CHART, "--namespace", "streaming", "--kube-version", KUBERNETES])
+        .args(arguments);
+    helm
+}
+
+fn kubeconform(path: &str) -> String {
+    let schemas = "tests/deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json";
+    output(tool("kubeconform").args(["-strict", "-summary", "-schema-location", schemas, path]))
+}
+
+/// The rendered object of a kind.
+fn object(rendered: &str, kind: &str) -> Value {
+    documents(rendered)
+        .into_iter()
+        .find(|document| document["kind"] == kind)
+        .unwrap_or_else(|| panic!("no {kind} in:\n{rendered}"))
+}
+
+/// The environment of the container, without what comes from secrets and from the pod.
+fn environment(stateful_set: &Value) -> BTreeMap<String, Option<String>> {
+    let variables = stateful_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    let value = |variable: &Value| variable["value"].as_str().map(str::to_owned);
+    variables.iter().map(|variable| (variable["name"].as_str().unwrap().to_owned(), value(variable))).collect()
+}
+
+#[test]
+fn helm_finds_nothing_to_say_against_the_chart() {
+    for (name, arguments) in CASES {
+        let said = output(tool("helm").args(["lint", "--strict", "--kube-version", KUBERNETES, CHART]).args(arguments));
+        assert!(said.contains("1 chart(s) linted, 0 chart(s) failed"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn the_chart_renders_as_it_did_and_kubernetes_would_take_it() {
+    for (name, arguments) in CASES {
+        let rendered = output(&mut helm_template(arguments));
+        let golden = format!("tests/deploy/golden/{name}.yaml");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(repository(&golden), &rendered).unwrap();
+        }
+        assert_eq!(
+            rendered,
+            text(&golden),
+            "{golden}: where this is meant, run UPDATE_GOLDEN=1 cargo test --test deploy"
+        );
+        let said = kubeconform(&golden);
+        let count = documents(&rendered).len();
+        let all = format!("{count} resources found in 1 file - Valid: {count}, Invalid: 0, Errors: 0, Skipped: 0");
+        assert!(said.contains(&all), "{name}: {said}");
+    }
+}
+
+#[test]
+fn strimzi_would_take_the_topics_and_users() {
+    let said = kubeconform("deploy/strimzi");
+    assert!(said.contains("7 resources found in 2 files - Valid: 7, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
+}
+
+#[test]
+fn a_manifest_that_kubernetes_would_refuse_is_refused_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.yaml");
+    let sound = text("tests/deploy/golden/default.yaml");
+    for (from, to) in [("podManagementPolicy:", "podManagmentPolicy:"), ("replicas: 2", "replicas: two")] {
+        assert!(sound.contains(from), "{from}");
+        std::fs::write(&broken, sound.replace(from, to)).unwrap();
+        let schemas = "tests/deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json";
+        let said = tool("kubeconform").args(["-strict", "-schema-location", schemas]).arg(&broken).output().unwrap();
+        assert!(!said.status.success(), "{to} was taken");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_refused_with_their_place() {
+    for (set, place) in [
+        ("replicas=3", "additional properties 'replicas' not allowed"),
+        ("kafka.brokers=kafka", "/kafka/brokers"),
+        ("kafka.sasl.mechanism=SCRAM", "/kafka/sasl/mechanism"),
+        ("kafka.sasl.mechanism=PLAIN", "/kafka/sasl/passwordSecret"),
+        ("replicaCount=two", "/replicaCount"),
+        ("config=", "/config"),
+        ("metrics.port=80", "/metrics/port"),
+        ("podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"),
+    ] {
+        let refused = helm_template(&["--set", set]).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains(place), "{set}: {said}");
+    }
+}
+
+#[test]
+fn secrets_reach_the_client_from_secrets_alone() {
+    let secure = object(&text("tests/deploy/golden/secure.yaml"), "StatefulSet");
+    let variables = environment(&secure);
+    for name in ["AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "AIMPOINT__KAFKA__CLIENT__SSL_CA_PEM"] {
+        assert_eq!(variables.get(name), Some(&None), "{name} has to come from a secret");
+    }
+    assert_eq!(variables["AIMPOINT__KAFKA__CLIENT__SECURITY_PROTOCOL"].as_deref(), Some("SASL_SSL"));
+    let cuda = environment(&object(&text("tests/deploy/golden/cuda.yaml"), "StatefulSet"));
+    assert_eq!(cuda["AIMPOINT__KAFKA__CLIENT__SECURITY_PROTOCOL"].as_deref(), Some("SSL"));
+    assert_eq!(cuda.get("AIMPOINT__KAFKA__CLIENT__SSL_KEY_PEM"), Some(&None));
+}
+
+/// The program takes what the chart gives it: the file and the variables, and the arguments, with which it comes as far as
+/// the broker.
+#[test]
+fn the_program_takes_the_chart_s_configuration_and_arguments() {
+    for (name, code, part) in [
+        ("default", 69, "reach a broker at 127.0.0.1:1"),
+        ("secure", 0, "browsing"),
+        // There is no such volume here; everything before it was taken.
+        ("cuda", 80, "/model/model.onnx"),
+    ] {
+        let rendered = text(&format!("tests/deploy/golden/{name}.yaml"));
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("aimpoint.toml");
+        let toml = object(&rendered, "ConfigMap")["data"]["aimpoint.toml"].as_str().unwrap().to_owned();
+        std::fs::write(&config, toml).unwrap();
+        let stateful_set = object(&rendered, "StatefulSet");
+        let mut aimpoint = Command::new(env!("CARGO_BIN_EXE_aimpoint"));
+        if code == 69 {
+            let container = &stateful_set["spec"]["template"]["spec"]["containers"][0];
+            for argument in container["args"].as_array().unwrap() {
+                match argument.as_str().unwrap() {
+                    "/etc/aimpoint/aimpoint.toml" => aimpoint.arg(&config),
+                    "0.0.0.0:9464" => aimpoint.arg("127.0.0.1:0"),
+                    other => aimpoint.arg(other),
+                };
+            }
+        } else {
+            aimpoint.args(["check", "--offline", "--config"]).arg(&config);
+        }
+        if name == "cuda" {
+            // The tests' program has no such provider, and says so before it looks for the model.
+            aimpoint.args(["--set", "model.providers=[\"cpu\"]"]);
+        }
+        // What an encrypted connection asks for is known to a client that was built with TLS, which the image's is.
+        let plain = environment(&stateful_set).into_iter().filter(|(name, _)| !name.contains("__CLIENT__"));
+        aimpoint.envs(plain.map(|(name, value)| (name, value.unwrap_or_else(|| "aimpoint-0".to_owned()))));
+        aimpoint.env("AIMPOINT__KAFKA__BROKERS", "127.0.0.1:1");
+        let run = aimpoint.output().unwrap();
+        let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert_eq!((run.status.code(), said.contains(part)), (Some(code), true), "{name}: {said}");
+    }
+}
+
+/// A user of Strimzi's has what a transaction needs; each of these is an error of the broker's where it is missing.
+#[test]
+fn the_user_may_do_what_exactly_once_needs() {
+    let user = documents(&text("deploy/strimzi/user.yaml")).remove(0);
+    let allowed: Vec<(String, Vec<String>)> = user["spec"]["authorization"]["acls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            let resource = &rule["resource"];
+            let name = resource["name"].as_str().unwrap_or_default();
+            let operations = rule["operations"].as_array().unwrap().iter();
+            (
+                format!("{} {name}", resource["type"].as_str().unwrap()).trim_end().to_owned(),
+                operations.map(|operation| operation.as_str().unwrap().to_owned()).collect(),
+            )
+        })
+        .collect();
+    for (resource, operations) in [
+        ("topic clickstream", &["Read", "Describe", "DescribeConfigs"][..]),
+        ("topic decisions", &["Write", "Describe"]),
+        ("topic dead-letter", &["Write", "Describe"]),
+        ("topic aimpoint-profiles", &["Read", "Write", "Describe"]),
+        ("group aimpoint", &["Read", "Describe"]),
+        ("transactionalId aimpoint-", &["Write", "Describe"]),
+        ("cluster", &["IdempotentWrite", "Describe"]),
+    ] {
+        let found =
+            allowed.iter().find(|(name, _)| name == resource).unwrap_or_else(|| panic!("nothing on {resource}"));
+        for operation in operations {
+            assert!(found.1.iter().any(|it| it == operation), "{resource}: {operation} is missing");
+        }
+    }
+    let topics = documents(&text("deploy/strimzi/topics.yaml"));
+    for topic in &topics {
+        let name = topic["metadata"]["name"].as_str().unwrap();
+        assert!(allowed.iter().any(|(resource, _)| *resource == format!("topic {name}")), "{name} is nobody's");
+        assert_eq!(topic["spec"]["partitions"], topics[0]["spec"]["partitions"], "{name}");
+    }
+}

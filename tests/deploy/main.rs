@@ -1,0 +1,65 @@
+//! What `deploy/` ships, checked by the tools that will read it: helm, kubeconform, promtool, compose-go.
+//!
+//! The tools lie in `.tools/`, where `tests/deploy/tools` builds them; a test whose tool is absent fails and says so.
+//! Whether the rendered charts are what they were is told by `golden/`: `UPDATE_GOLDEN=1` writes it anew.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be read")]
+
+mod chart;
+mod docs;
+mod images;
+mod monitoring;
+
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A path of the repository.
+fn repository(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The text of a file of the repository.
+fn text(name: &str) -> String {
+    let path = repository(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every document of a YAML text.
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\nin:\n{text}"))
+}
+
+/// The one document of a YAML file of the repository.
+fn yaml(name: &str) -> Value {
+    documents(&text(name)).pop().unwrap_or_else(|| panic!("{name} is empty"))
+}
+
+/// A tool of `.tools/`, started at the repository's root.
+fn tool(name: &str) -> Command {
+    let path = repository(".tools").join(name);
+    assert!(path.is_file(), "{} is absent: run make tools, which builds it with Go", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(repository("."));
+    command
+}
+
+/// What a command writes, where it ends well.
+fn output(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// The strings below a value, with the member that holds each.
+fn strings<'a>(value: &'a Value, member: &'a str, found: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Value::String(text) => found.push((member, text)),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, member, found)),
+        Value::Object(members) => members.iter().for_each(|(name, value)| strings(value, name, found)),
+        _ => {}
+    }
+}

@@ -1,0 +1,392 @@
+//! The input of others, from the bytes of a record to the account: real events of other producers, records of several
+//! events, bots, and odd times. The cases are extracts of public data; `data/README.md` says of which.
+
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, SuppressReason},
+    event::{EventTime, Record, RejectReason},
+    sink::{Outbox, Target},
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+const SNOWPLOW: &str = include_str!("data/snowplow.csv");
+const ACCESS_LOG: &str = include_str!("data/access.log");
+const OTTO: &str = include_str!("data/otto.jsonl");
+
+/// A decision of which only the id, the user and the time are of interest.
+const DECISION: &str = r#"
+    [decision]
+    format = "flat"
+    [decision.fields]
+    id = "decision_id"
+    user = "user_key"
+    at = "occurred_at"
+    status = "status"
+"#;
+
+/// A segment by which it is seen who is a bot.
+const SEGMENT: &str = r#"
+    [[segment]]
+    id = "bots"
+    where = "bot"
+"#;
+
+/// A pipeline over one partition, with its outputs.
+struct Rig {
+    pipeline: Pipeline,
+    partitions: Partitions,
+    outbox: Outbox,
+    counts: Counts,
+    offset: i64,
+}
+
+impl Rig {
+    fn new(sections: &str) -> Self {
+        let text = format!("{sections}\n{SEGMENT}\n{DECISION}");
+        let spec: PipelineSpec = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let mut partitions = Partitions::default();
+        partitions.insert(3, Partition::new(0, 0, None));
+        Self {
+            pipeline: Pipeline::compile(&spec, "clicks").expect("the sections are right"),
+            partitions,
+            outbox: Outbox::default(),
+            counts: Counts::default(),
+            offset: 0,
+        }
+    }
+
+    fn take(&mut self, payload: &[u8], timestamp_ms: Option<i64>) {
+        let record = Record {
+            partition: 3,
+            offset: self.offset,
+            timestamp_ms,
+            key: Some(b"192.0.2.1"),
+            payload: Some(payload),
+            ..Record::default()
+        };
+        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
+        self.offset += 1;
+    }
+
+    /// Ends the batch, and checks the account.
+    fn run(&mut self) {
+        self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
+        let counts = &self.counts;
+        let outcomes = counts.decisions + counts.duplicates + counts.suppressed_total() + counts.dead_letters_total();
+        assert_eq!(counts.events, outcomes, "every event has one outcome: {counts:?}");
+        assert_eq!(self.outbox.len() as u64, counts.decisions + counts.dead_letters_total());
+    }
+
+    fn all<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) {
+        for payload in payloads {
+            self.take(payload, None);
+        }
+        self.run();
+    }
+
+    fn decisions(&self) -> Vec<serde_json::Value> {
+        (0..self.outbox.len())
+            .map(|index| self.outbox.get(index))
+            .filter(|output| output.target == Target::Decisions)
+            .map(|output| serde_json::from_slice(output.payload.expect("a decision")).expect("JSON"))
+            .collect()
+    }
+
+    /// The headers, the key and the payload of the dead letters.
+    fn dead_letters(&self) -> Vec<(HashMap<&'static str, String>, String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        (0..self.outbox.len())
+            .map(|index| self.outbox.get(index))
+            .filter(|output| output.target == Target::DeadLetters)
+            .map(|output| {
+                let headers = output.headers().map(|(name, value)| (name, text(value))).collect();
+                (headers, text(output.key.unwrap_or_default()), text(output.payload.unwrap_or_default()))
+            })
+            .collect()
+    }
+}
+
+/// The rows of the Snowplow extract by column.
+fn snowplow() -> Vec<BTreeMap<String, String>> {
+    let rows: Vec<BTreeMap<String, String>> = csv::Reader::from_reader(SNOWPLOW.as_bytes())
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .expect("the extract is CSV");
+    assert_eq!(rows.len(), 160);
+    rows
+}
+
+/// The row as the JSON that an enricher writes: what is not given is not there.
+fn json(row: &BTreeMap<String, String>) -> Vec<u8> {
+    let given: BTreeMap<_, _> = row.iter().filter(|(_, value)| !value.is_empty()).collect();
+    serde_json::to_vec(&given).expect("text becomes JSON")
+}
+
+fn time(text: &str) -> i64 {
+    let time: jiff::civil::DateTime = text.parse().expect("a time of the extract");
+    jiff::tz::TimeZone::UTC.to_timestamp(time).expect("a time of our days").as_microsecond()
+}
+
+#[test]
+fn snowplows_edge_cases_are_counted_as_their_description_says() {
+    let rows = snowplow();
+    // What the description of the data says of it.
+    assert_eq!(rows.iter().map(|row| &row["event_id"]).collect::<HashSet<_>>().len(), 157);
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in &rows {
+        *kinds.entry(&row["event_name"]).or_default() += 1;
+    }
+    assert_eq!((kinds["page_view"], kinds["cmp_visible"], kinds["consent_preferences"]), (50, 33, 32));
+    assert_eq!((kinds["page_ping"], kinds["link_click"]), (8, 10));
+    let days = |row: &BTreeMap<String, String>| time(&row["dvce_sent_tstamp"]) - time(&row["dvce_created_tstamp"]);
+    assert_eq!(rows.iter().filter(|row| days(row) > 3 * 86_400_000_000).count(), 3, "sent long after they happened");
+
+    // As they arrived, nobody's events are late.
+    let mut rows = rows;
+    rows.sort_by(|a, b| a["collector_tstamp"].cmp(&b["collector_tstamp"]));
+    let mut rig = Rig::new("[input]\npreset = \"snowplow\"\n[duplicates]\nhorizon = \"1day\"");
+    let payloads: Vec<_> = rows.iter().map(json).collect();
+    rig.all(payloads.iter().map(Vec::as_slice));
+    assert_eq!((rig.counts.events, rig.counts.decisions, rig.counts.duplicates), (160, 157, 3));
+    // One row has no domain_userid and goes by its network's; one has no session, which no event needs.
+    assert_eq!(rig.partitions.users(), 43);
+    assert_eq!(rows.iter().filter(|row| row["domain_userid"].is_empty()).count(), 1);
+    assert_eq!(rows.iter().filter(|row| row["domain_sessionid"].is_empty()).count(), 1);
+
+    // Without a zone the times are UTC.
+    let times: BTreeSet<String> = rig.decisions().iter().map(|it| it["at"].to_string()).collect();
+    assert!(times.contains(&time("2021-03-03 21:27:32.695").to_string()), "{times:?}");
+
+    // A row that names neither user is set aside.
+    let mut nobody = rows[0].clone();
+    nobody.insert("domain_userid".to_owned(), String::new());
+    nobody.insert("network_userid".to_owned(), String::new());
+    rig.all([json(&nobody).as_slice()]);
+    assert_eq!(rig.counts.dead_letters, [(RejectReason::MissingUser, 1)]);
+}
+
+#[test]
+fn late_events_are_those_that_a_recount_finds_late() {
+    // In the order of the file users jump back and forth; backwards nearly everything is behind.
+    for (backwards, lateness, seconds) in
+        [(false, "1h", 3_600), (false, "1day", 86_400), (true, "1h", 3_600), (true, "1day", 86_400)]
+    {
+        let mut rows = snowplow();
+        if backwards {
+            rows.reverse();
+        }
+        let mut newest: HashMap<&str, i64> = HashMap::new();
+        let mut late = 0;
+        for row in &rows {
+            let user = if row["domain_userid"].is_empty() { &row["network_userid"] } else { &row["domain_userid"] };
+            let at = time(&row["derived_tstamp"]);
+            let newest = newest.entry(user).or_insert(at);
+            if at < *newest - seconds * 1_000_000 {
+                late += 1;
+            }
+            *newest = at.max(*newest);
+        }
+        for (too_late, dropped) in [("drop", true), ("dead_letter", false)] {
+            let mut rig = Rig::new(&format!(
+                "[input]\npreset = \"snowplow\"\n[time]\nallowed_lateness = {lateness:?}\ntoo_late = {too_late:?}"
+            ));
+            let payloads: Vec<_> = rows.iter().map(json).collect();
+            rig.all(payloads.iter().map(Vec::as_slice));
+            assert_eq!(rig.counts.decisions, 160 - late, "{backwards} {lateness}");
+            let (suppressed, dead) = if dropped { (late, 0) } else { (0, late) };
+            assert_eq!((rig.counts.suppressed_total(), rig.counts.dead_letters_total()), (suppressed, dead));
+            if dropped && late > 0 {
+                assert_eq!(rig.counts.suppressed, [(SuppressReason::TooLate, late)]);
+            }
+        }
+        assert!(!backwards || late > 10, "the case would show nothing: {late}");
+    }
+}
+
+#[test]
+fn a_session_of_several_events_gives_each_its_own_decision() {
+    const INPUT: &str = r#"
+        [input]
+        unpack = "events"
+        [input.fields]
+        user_id = "session"
+        event_type = "type"
+        occurred_at = { path = "ts", unit = "ms" }
+        "item.id" = "aid"
+        event_id = "ts"
+        [time]
+        allowed_lateness = "365days"
+    "#;
+    let mut rig = Rig::new(&format!("{INPUT}\n[duplicates]\nhorizon = \"0s\""));
+    rig.all(OTTO.lines().map(str::as_bytes));
+    assert_eq!((rig.counts.events, rig.counts.decisions), (48, 48));
+    let decisions = rig.decisions();
+    let ids: BTreeSet<_> = decisions.iter().map(|it| it["id"].to_string()).collect();
+    assert_eq!(ids.len(), 48, "no id comes twice");
+    let first: Vec<_> = decisions.iter().take(3).map(|it| it["id"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(first, ["clicks-3-0", "clicks-3-0-1", "clicks-3-0-2"]);
+    assert!(decisions.iter().take(19).all(|it| it["user"] == "4"), "the user stands outside of the events");
+    assert_eq!(rig.partitions.users(), 5);
+
+    // The same sessions once more are duplicates, event by event.
+    let mut rig = Rig::new(&format!("{INPUT}\n[duplicates]\nhorizon = \"60days\"\nmax_ids = 300"));
+    rig.all(OTTO.lines().chain(OTTO.lines()).map(str::as_bytes));
+    assert_eq!(rig.counts.events, 96);
+    assert_eq!(rig.counts.decisions + rig.counts.duplicates, 96);
+    assert!(rig.counts.duplicates >= 48, "{:?}", rig.counts);
+}
+
+#[test]
+fn of_a_record_of_several_events_the_late_one_alone_is_set_aside_and_named() {
+    let mut rig = Rig::new("[input]\nunpack = \"batch\"\n[time]\nallowed_lateness = \"1h\"");
+    let payload =
+        br#"{"batch":[{"event_type":"a","occurred_at":1767225600},{"event_type":"b","occurred_at":1767139200},
+        {"event_type":"c","occurred_at":1767225601,"user_id":"v"}],"user_id":"u"}"#;
+    rig.all([payload.as_slice()]);
+    assert_eq!((rig.counts.events, rig.counts.decisions), (3, 2));
+    assert_eq!(rig.counts.dead_letters, [(RejectReason::TooLate, 1)]);
+    let letters = rig.dead_letters();
+    assert_eq!((letters[0].0["offset"].as_str(), letters[0].0["index"].as_str()), ("0", "1"));
+    assert_eq!(letters[0].2.as_bytes(), payload);
+    let decisions = rig.decisions();
+    assert_eq!(decisions.iter().map(|it| it["user"].as_str().unwrap_or_default()).collect::<Vec<_>>(), ["u", "v"]);
+    assert_eq!(decisions[1]["id"], "clicks-3-0-2", "the index is the place in the record");
+}
+
+#[test]
+fn a_record_with_one_bad_event_is_refused_as_a_whole() {
+    let mut rig = Rig::new("[input]\nunpack = \"batch\"");
+    let too_many =
+        format!(r#"{{"user_id":"u","event_type":"a","occurred_at":1,"batch":[{}{{}}]}}"#, "{},".repeat(4_096));
+    let most = too_many.replace("{},{}]", "{}]");
+    rig.all([
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},{"event_type":"b"}]}"#.as_slice(),
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},7]}"#,
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},{"event_type":"b","occurred_at":1]}"#,
+        br#"{"user_id":"u","batch":{"event_type":"a","occurred_at":1}}"#,
+        br#"{"user_id":"u","event_type":"a","occurred_at":1}"#,
+        too_many.as_bytes(),
+        br#"{"user_id":"u","batch":[]}"#,
+    ]);
+    assert_eq!((rig.counts.decisions, rig.counts.events), (0, 6), "no event at all is none");
+    let expected = [
+        (RejectReason::MissingTime, 1),
+        (RejectReason::WrongType, 3),
+        (RejectReason::Malformed, 1),
+        (RejectReason::TooLarge, 1),
+    ];
+    assert_eq!(rig.counts.dead_letters, expected);
+    rig.all([most.as_bytes()]);
+    assert_eq!(rig.counts.decisions, 4_096);
+}
+
+/// The lines of the extract: those of agents that the list knows, of machines that it does not, of browsers.
+fn lines() -> [Vec<&'static str>; 3] {
+    let all: Vec<&str> = ACCESS_LOG.lines().collect();
+    assert_eq!(all.len(), 116);
+    [all[..49].to_vec(), all[49..66].to_vec(), all[66..].to_vec()]
+}
+
+const LOG: &str = "[input]\nformat = \"access_log\"\nsecret = \"a key for tests alone\"\n";
+
+#[test]
+fn bots_of_an_access_log_are_marked_and_no_browser_is_taken_for_one() {
+    let [bots, missed, people] = lines();
+    for (lines, marked) in [(&bots, 49), (&missed, 0), (&people, 0)] {
+        let mut rig = Rig::new(LOG);
+        rig.all(lines.iter().map(|line| line.as_bytes()));
+        assert_eq!(rig.counts.decisions, lines.len() as u64);
+        let are_bots = rig.decisions().iter().filter(|it| it["status"] == "STATUS_TARGETED").count();
+        assert_eq!(are_bots, marked);
+        assert_eq!(rig.partitions.users(), lines.len() as u64, "agents differ, so users do");
+    }
+    let mut rig = Rig::new(&format!("{LOG}bots = \"keep\""));
+    rig.all(bots.iter().map(|line| line.as_bytes()));
+    assert_eq!(rig.counts.decisions, 49);
+    assert!(rig.decisions().iter().all(|it| it["status"] == "STATUS_NO_TARGET"), "nobody looked");
+}
+
+#[test]
+fn excluded_bots_are_suppressed_and_enter_no_profile() {
+    let [bots, missed, people] = lines();
+    let mut rig = Rig::new(&format!("{LOG}bots = \"exclude\""));
+    // Mixed, so that rows are taken back between others.
+    let mixed = people.iter().zip(&bots).flat_map(|(person, bot)| [*person, *bot]);
+    rig.all(mixed.chain(missed.iter().copied()).map(str::as_bytes));
+    assert_eq!(rig.counts.suppressed, [(SuppressReason::Bot, 49)]);
+    assert_eq!((rig.counts.events, rig.counts.decisions), (49 + 49 + 17, 49 + 17));
+    assert_eq!(rig.partitions.users(), 49 + 17);
+
+    // An event's own word counts, in a record of several as well.
+    let mut rig = Rig::new("[input]\nunpack = \"batch\"\nbots = \"exclude\"");
+    rig.all([br#"{"user_id":"u","occurred_at":1,"event_type":"a","device":{"ua":"Twitterbot/1.0"},
+        "batch":[{"bot":false},{},{"bot":true},{"device":{"ua":"Mozilla"}},{"user_id":"v","bot":"false"}]}"#
+        .as_slice()]);
+    assert_eq!(rig.counts.suppressed, [(SuppressReason::Bot, 2)]);
+    let ids: Vec<_> = rig.decisions().iter().map(|it| format!("{} {}", it["id"], it["user"])).collect();
+    assert_eq!(ids, [r#""clicks-3-0" "u""#, r#""clicks-3-0-3" "u""#, r#""clicks-3-0-4" "v""#]);
+}
+
+#[test]
+fn an_address_never_leaves() {
+    let mut rig = Rig::new(LOG);
+    let line = r#"192.0.2.7 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 9 "-" "Mozilla""#;
+    let bad = [
+        "192.0.2.7 - - [17/May/2015:10:05:03 +0000]",
+        "client.example - - [yesterday] \"GET /?from=192.0.2.7 HTTP/1.1\" 200 9 \"http://192.0.2.7:80/\" \"Mozilla\"",
+        "2001:db8::7 10.0.0.1:4711 x",
+        "192.0.2.7",
+    ];
+    rig.all(
+        bad.iter()
+            .copied()
+            .chain([line, "198.51.100.9 - - [17/May/2014:10:05:03 +0000] \"GET / HTTP/1.1\" 200 9"])
+            .map(str::as_bytes),
+    );
+    assert_eq!((rig.counts.decisions, rig.counts.dead_letters_total()), (2, 4));
+    let letters = rig.dead_letters();
+    for (headers, key, payload) in &letters {
+        for text in headers.values().chain([key, payload]) {
+            let found = ["192.0.2.7", "10.0.0.1", "2001:db8", "client.example"].iter().find(|it| text.contains(**it));
+            assert_eq!(found, None, "{text}");
+        }
+    }
+    assert_eq!(letters[1].2, "- - - [yesterday] \"GET /?from=- HTTP/1.1\" 200 9 \"http://-/\" \"Mozilla\"");
+    let user = rig.decisions()[0]["user"].as_str().unwrap_or_default().to_owned();
+    assert!(user.len() == 32 && user.bytes().all(|byte| byte.is_ascii_hexdigit()), "{user}");
+    let mut other = Rig::new("[input]\nformat = \"access_log\"\nsecret = \"another key for tests\"\n");
+    other.all([line.as_bytes()]);
+    assert_ne!(other.decisions()[0]["user"], user.as_str(), "the key decides");
+}
+
+#[test]
+fn odd_times_are_counted_by_what_is_odd() {
+    let mut rig = Rig::new("[time]\nallowed_lateness = \"1h\"\ntoo_late = \"drop\"\nfuture_tolerance = \"1h\"");
+    // The record's own time is 2026-01-01T00:00Z.
+    let base = 1_767_225_600_i64;
+    for (time, _) in [
+        (format!("{base}"), "now"),
+        (format!("{base}"), "equal"),
+        (format!("{}", base + 3_600), "as far ahead as may be"),
+        (format!("{}", base + 3_601), "too far ahead"),
+        (format!("{base}"), "late, and as late as may be"),
+        (format!("{}", base - 1), "too late"),
+        ("-1".to_owned(), "before 1970"),
+        ("1e300".to_owned(), "absurd"),
+        ("\"9999999999999999999\"".to_owned(), "absurd"),
+        ("9223372036854775807".to_owned(), "absurd"),
+        ("null".to_owned(), "missing"),
+        ("\"\"".to_owned(), "missing"),
+        ("\"soon\"".to_owned(), "no time"),
+        ("true".to_owned(), "no time"),
+    ] {
+        let payload = format!(r#"{{"user_id":"u","event_type":"a","occurred_at":{time}}}"#);
+        rig.take(payload.as_bytes(), Some(base * 1_000));
+    }
+    rig.run();
+    assert_eq!(rig.counts.decisions, 4);
+    assert_eq!(rig.counts.suppressed, [(SuppressReason::TooLate, 1)]);
+    let expected = BTreeMap::from([("future_time", 1), ("missing_time", 2), ("time_range", 4), ("wrong_type", 2)]);
+    let found: BTreeMap<_, _> =
+        rig.counts.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,324 @@
+//! Single defects, each by its name: what went wrong once, or would be seen too seldom by chance.
+
+use super::world;
+use aimpoint::{
+    engine::{Clock, EngineError, Fleet, FleetError, Pipeline, Progress, Stop, Worker, WorkerSettings},
+    event::{EventTime, Record},
+    sink::{Outbox, Sink, SinkError},
+    source::{Change, Committed, Restored, Source, SourceError, Watermarks},
+    state::Mark,
+    testkit::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place},
+};
+use std::{cell::Cell, time::Duration};
+
+/// A clock that goes on by a millisecond whenever it is read.
+#[derive(Default)]
+struct FakeClock(Cell<u64>);
+
+impl Clock for FakeClock {
+    fn elapsed(&self) -> Duration {
+        self.0.set(self.0.get() + 1);
+        Duration::from_millis(self.0.get())
+    }
+
+    fn now(&self) -> EventTime {
+        EventTime(0)
+    }
+
+    fn pause(&self, time: Duration) {
+        self.0.set(self.0.get() + time.as_millis() as u64);
+    }
+}
+
+type CaseWorker = Worker<MemorySource, MemorySink, FakeClock>;
+
+fn settings() -> WorkerSettings {
+    WorkerSettings {
+        number: 0,
+        commit_interval: Duration::from_millis(10),
+        batch_rows_max: 8,
+        checkpoint_interval: Duration::from_millis(60),
+        stall_after: Duration::from_secs(10),
+    }
+}
+
+fn pipeline() -> Pipeline {
+    world::pipeline(&world::spec()).0
+}
+
+fn join(broker: &MemoryBroker) -> (CaseWorker, Progress, u64) {
+    let (source, sink) = broker.join(0);
+    let (member, progress) = (source.member(), Progress::default());
+    (Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone()), progress, member)
+}
+
+/// Views of users one after another, a second apart.
+fn views(users: &[&str]) -> Vec<InputRecord> {
+    let view = |(number, user): (usize, &&str)| {
+        let at = 1_700_000_000_000 + number as i64 * 1_000;
+        let payload = format!(r#"{{"event_type":"view","user_id":"{user}","occurred_at":{at}}}"#).into_bytes();
+        InputRecord { key: Some(user.as_bytes().to_vec()), payload: Some(payload), timestamp_ms: at }
+    };
+    users.iter().enumerate().map(view).collect()
+}
+
+fn turn_until(worker: &mut CaseWorker, broker: &MemoryBroker, holds: impl Fn(&CaseWorker) -> bool) {
+    for _ in 0..10_000 {
+        if holds(worker) {
+            return;
+        }
+        broker.tick(1_000_000, 1_000_000);
+        worker.turn().expect("nothing goes wrong here");
+    }
+    panic!("it does not come to pass");
+}
+
+fn mark(broker: &MemoryBroker, partition: usize) -> (i64, Mark) {
+    let (offset, metadata) = broker.committed()[partition].clone().expect("something is committed");
+    (offset, Mark::parse(&metadata, pipeline().fingerprint()).expect("it has a mark"))
+}
+
+fn is_restored(worker: &CaseWorker, partition: i32, next: i64) -> bool {
+    let partitions = worker.partitions();
+    partitions.get(partition).is_some_and(|it| it.next() >= next) && !partitions.is_recovering(partition)
+}
+
+/// How many profiles of these users a worker holds.
+fn users(worker: &CaseWorker) -> usize {
+    worker.partitions().get(0).map_or(0, |partition| partition.store().len())
+}
+
+#[test]
+fn profiles_in_the_changelog_outlive_the_input_that_they_were_made_of() {
+    // The mark lay before the start of the log, and the whole changelog was passed by.
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "d", "d", "d"])], true, Faults::default(), 1);
+    let (mut first, _, member) = join(&broker);
+    broker.produce(0, 3);
+    turn_until(&mut first, &broker, |_| broker.committed()[0].is_some() && mark(&broker, 0).1.records == 3);
+    broker.produce(0, 3);
+    turn_until(&mut first, &broker, |_| mark(&broker, 0).0 == 6);
+    let (committed, mark) = mark(&broker, 0);
+    assert_eq!((committed, mark.replay_from), (6, 3), "d is not in the changelog yet");
+    drop(first);
+    broker.leave(member);
+    broker.trim(0, 5);
+    let (mut second, progress, _) = join(&broker);
+    turn_until(&mut second, &broker, |worker| is_restored(worker, 0, 6));
+    assert_eq!(users(&second), 4, "a, b and c come from the changelog, d from what is left of the input");
+    assert_eq!(progress.health().skipped(), 2, "two events of d are gone, and that is told");
+}
+
+#[test]
+fn a_changelog_that_was_lost_is_noticed_and_the_input_read_again() {
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "a"])], false, Faults::default(), 1);
+    let (mut first, _, member) = join(&broker);
+    broker.produce(0, 4);
+    turn_until(&mut first, &broker, |_| broker.committed()[0].is_some() && mark(&broker, 0).1.records == 3);
+    first.leave().expect("nothing goes wrong here");
+    drop(first);
+    broker.leave(member);
+    broker.lose_changelog(0);
+    let (mut second, progress, _) = join(&broker);
+    turn_until(&mut second, &broker, |worker| is_restored(worker, 0, 4));
+    assert_eq!((users(&second), progress.health().doubted()), (3, 1));
+}
+
+#[test]
+fn a_revocation_writes_the_profiles_of_what_goes_and_of_nothing_else() {
+    let broker = MemoryBroker::new(vec![views(&["a", "b"]), views(&["c", "d"])], true, Faults::default(), 3);
+    let (mut first, ..) = join(&broker);
+    broker.produce(0, 2);
+    broker.produce(1, 2);
+    let is_committed =
+        |worker: &CaseWorker| worker.partitions().held().len() == 2 && broker.committed().iter().flatten().count() == 2;
+    turn_until(&mut first, &broker, is_committed);
+    let (_second, ..) = join(&broker);
+    turn_until(&mut first, &broker, |worker| worker.partitions().held().len() == 1);
+    let stays = first.partitions().held()[0];
+    let goes = 1 - stays;
+    let written = |partition| broker.all_committed(Place::Profiles(partition)).len();
+    assert_eq!((written(goes), written(stays)), (2, 0));
+}
+
+#[test]
+fn a_generation_that_has_passed_costs_no_profile() {
+    // Every stale generation dropped the profiles of all partitions, which were then read from the changelog again.
+    let faults = Faults { stale: 1_000, ..Faults::default() };
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "a"])], true, faults, 1);
+    let (mut worker, progress, _) = join(&broker);
+    broker.produce(0, 3);
+    turn_until(&mut worker, &broker, |worker| progress.retries() >= 5 && is_restored(worker, 0, 3));
+    assert_eq!((users(&worker), broker.committed()[0].clone()), (2, None));
+    broker.without_faults();
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].is_some());
+    assert_eq!(progress.counts().events, 3, "what was processed once is written once");
+}
+
+/// A source whose records never come, though they are there.
+struct Stuck(MemorySource);
+
+impl Source for Stuck {
+    type Group = <MemorySource as Source>::Group;
+
+    fn poll(&mut self, _: usize, _: Duration, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        Ok(0)
+    }
+    fn change(&mut self) -> Option<Change> {
+        self.0.change()
+    }
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
+        self.0.committed(partitions)
+    }
+    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
+        self.0.watermarks(partition)
+    }
+    fn is_at_end(&self, partition: i32) -> bool {
+        self.0.is_at_end(partition)
+    }
+    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.0.check(partitions)
+    }
+    fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.0.assign(starts)
+    }
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.0.release(partitions)
+    }
+    fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.0.pause(partitions)
+    }
+    fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
+        self.0.resume(partition, offset)
+    }
+    fn restore(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.0.restore(partitions)
+    }
+    fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        self.0.poll_restore(max, take)
+    }
+    fn group(&self) -> Option<Self::Group> {
+        self.0.group()
+    }
+    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError> {
+        self.0.commit(offsets)
+    }
+}
+
+#[test]
+fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not() {
+    for records in [0, 2] {
+        let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
+        let (source, sink) = broker.join(0);
+        let progress = Progress::default();
+        let mut worker =
+            Worker::new(settings(), Stuck(source), sink, FakeClock::default(), pipeline(), progress.clone());
+        broker.produce(0, records);
+        let mut was_behind = false;
+        let outcome = (0..20_000).find_map(|_| {
+            was_behind |= progress.health().is_behind();
+            worker.turn().err()
+        });
+        assert_eq!(was_behind, records > 0, "before it ends it is not ready");
+        match outcome {
+            Some(EngineError::Stalled { partitions, time }) => {
+                assert_eq!((partitions, records), (vec![0], 2));
+                assert!(time >= settings().stall_after, "{time:?}");
+            }
+            other => assert_eq!((other.map(|it| it.to_string()), records), (None, 0)),
+        }
+    }
+}
+
+/// Edges of a worker whose first poll does not come back for a while.
+struct Blocked;
+
+impl Source for Blocked {
+    type Group = ();
+
+    fn poll(&mut self, _: usize, _: Duration, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        std::thread::sleep(Duration::from_millis(600));
+        Ok(0)
+    }
+    fn change(&mut self) -> Option<Change> {
+        None
+    }
+    fn committed(&mut self, _: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
+        Ok(Vec::new())
+    }
+    fn watermarks(&mut self, _: i32) -> Result<Watermarks, SourceError> {
+        Ok(Watermarks { low: 0, high: 0 })
+    }
+    fn is_at_end(&self, _: i32) -> bool {
+        true
+    }
+    fn check(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn assign(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn release(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn pause(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn resume(&mut self, _: i32, _: i64) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn restore(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn poll_restore(&mut self, _: usize, _: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn group(&self) -> Option<()> {
+        None
+    }
+    fn commit(&mut self, _: &[(i32, i64, String)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+impl Sink for Blocked {
+    type Group = ();
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+    fn fence(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn begin(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn send(&mut self, _: &Outbox, _: usize) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn serve(&mut self) {}
+    fn commit(&mut self, _: &[(i32, i64, String)], (): ()) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn is_delivered(&self) -> bool {
+        true
+    }
+    fn outcome(&mut self, _: Duration) -> Option<Result<(), SinkError>> {
+        None
+    }
+    fn abort(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_worker_whose_poll_does_not_come_back_is_noticed_from_outside() {
+    let progress = Progress::default();
+    let worker = Worker::new(settings(), Blocked, Blocked, FakeClock::default(), pipeline(), progress.clone());
+    let stop = Stop::default();
+    let mut fleet =
+        Fleet::start(vec![worker], vec![progress], stop.clone(), Duration::from_millis(200)).expect("a thread");
+    let told = (0..100).find_map(|_| fleet.wait(Duration::from_millis(10)).err());
+    assert!(matches!(told, Some(FleetError::Hung { worker: 0, .. })), "{told:?}");
+    stop.request();
+    fleet.join(Duration::from_secs(10)).expect("it was only slow");
+}

@@ -1,0 +1,192 @@
+//! What is checked, by the names of the guarantees.
+//!
+//! - **I1** each committed record has exactly one decision or dead letter, unless the configuration gives it none, in the order
+//!   of its user; nothing else is ever visible.
+//! - **I2** each decision is byte for byte what the core makes of the input before it, and the profiles in a worker's memory
+//!   are, at any time, those that the input before its position makes.
+//! - **I3** what the changelog and the mark rebuild is byte for byte the same.
+//! - **I4** the committed position is never ahead of what is visible, nor behind it, and never goes back.
+//! - **I5** nobody commits for a partition that is somebody else's.
+//! - **I6** no transaction stays open.
+//! - **I7** no store holds more profiles than there are users, and the changelog no more records than that.
+//! - **I9** each decision names the one model that scored it, or says that none did.
+//! - **I10** who leaves in order has committed all and leaves nothing to be read again.
+//! - **I11** once the faults are over, everything is committed within a bounded time.
+//!
+//! I8 is a matter of the core alone; the input here has late, future and missing times, and I2 judges them.
+
+use super::world::{Owed, USERS, is_output, record};
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline},
+    event::{EventTime, Record},
+    sink::Outbox,
+    state::Mark,
+    testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the checks know so far.
+pub(crate) struct Checks<'a> {
+    pub(crate) broker: &'a MemoryBroker,
+    pub(crate) owed: &'a Owed,
+    input: &'a [Vec<InputRecord>],
+    /// By partition and offset: whether its output is committed.
+    seen: Vec<Vec<bool>>,
+    /// By partition: the committed position.
+    committed: Vec<i64>,
+    /// How many transactions took effect.
+    pub(crate) effects: u64,
+    /// How many recoveries were rebuilt and compared.
+    pub(crate) rebuilt: u64,
+}
+
+impl<'a> Checks<'a> {
+    pub(crate) fn new(broker: &'a MemoryBroker, owed: &'a Owed, input: &'a [Vec<InputRecord>]) -> Self {
+        Self {
+            broker,
+            owed,
+            input,
+            seen: input.iter().map(|records| vec![false; records.len()]).collect(),
+            committed: vec![0; input.len()],
+            effects: 0,
+            rebuilt: 0,
+        }
+    }
+
+    /// Judges what took effect since the last step.
+    pub(crate) fn step(&mut self) -> Result<(), String> {
+        for effect in self.broker.effects() {
+            self.effect(&effect)?;
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, effect: &Effect) -> Result<(), String> {
+        self.effects += 1;
+        if !effect.is_owned {
+            return Err("I5: positions of a partition that belongs to somebody else".to_owned());
+        }
+        let mut touched = BTreeSet::new();
+        for (place, offset) in &effect.outputs {
+            let Some(output) = self.broker.record(*place, *offset) else { continue };
+            if !is_output(&output) {
+                if let Place::Profiles(partition) = place {
+                    touched.insert(*partition);
+                }
+                continue;
+            }
+            let Some((partition, at)) = self.owed.position(&output) else {
+                let text = String::from_utf8_lossy(output.payload.as_deref().unwrap_or_default()).into_owned();
+                return Err(format!("I2, I9: an output that nothing owes: {text}"));
+            };
+            if std::mem::replace(&mut self.seen[partition as usize][at as usize], true) {
+                return Err(format!("I1: partition {partition} offset {at} came twice"));
+            }
+            touched.insert(partition);
+        }
+        for (partition, next, _) in &effect.positions {
+            touched.remove(partition);
+            let (number, from) = (*partition as usize, self.committed[*partition as usize]);
+            if *next < from {
+                return Err(format!("I4: partition {partition} went back from {from} to {next}"));
+            }
+            let is_short =
+                (from..*next).find(|at| self.owed.has_output[number][*at as usize] != self.seen[number][*at as usize]);
+            if let Some(at) = is_short {
+                return Err(format!("I4: partition {partition} is committed up to {next}, and {at} has no output"));
+            }
+            if let Some(ahead) = self.seen[number][*next as usize..].iter().position(|seen| *seen) {
+                let at = *next as usize + ahead;
+                return Err(format!("I4: partition {partition} is committed up to {next}, and {at} is visible"));
+            }
+            self.committed[number] = *next;
+        }
+        if touched.is_empty() { Ok(()) } else { Err(format!("I4: outputs without positions: {touched:?}")) }
+    }
+
+    /// Recovers a partition from what is committed, as a new owner would, and compares it with the reference (I3).
+    pub(crate) fn rebuild(&mut self, number: i32, (core, _): &mut (Pipeline, FakeControl)) -> Result<(), String> {
+        let Some((committed, metadata)) = self.broker.committed()[number as usize].clone() else { return Ok(()) };
+        self.rebuilt += 1;
+        let mark = Mark::parse(&metadata, core.fingerprint()).ok_or("I3: the metadata is no mark")?;
+        let mut partitions = Partitions::default();
+        let partition = Partition::new(mark.replay_from, committed, Some((committed, metadata)));
+        partitions.insert(number, partition.restoring(mark, 0));
+        let records = self.broker.all_committed(Place::Profiles(number));
+        let mut keys = BTreeSet::new();
+        for it in &records {
+            let record = Record {
+                partition: number,
+                key: it.key.as_deref(),
+                payload: it.payload.as_deref(),
+                ..Record::default()
+            };
+            partitions.restore(&record, core.fingerprint());
+            if it.payload.is_some() {
+                keys.insert(it.key.clone())
+            } else {
+                keys.remove(&it.key)
+            };
+        }
+        if keys.len() > USERS {
+            return Err(format!("I7: the changelog holds {} profiles", keys.len()));
+        }
+        if let Some(recovered) = partitions.restored(number).filter(|it| !it.is_whole()) {
+            return Err(format!(
+                "I3: the changelog of partition {number} holds {} profiles, not {}",
+                recovered.found, recovered.owed
+            ));
+        }
+        let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        for offset in mark.replay_from..committed {
+            let it = &self.input[number as usize][offset as usize];
+            core.take(&record(number, offset, it), &mut partitions, &mut outbox, &mut counts);
+            core.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        }
+        if !outbox.is_empty() {
+            return Err(format!("I1: a replay of partition {number} writes"));
+        }
+        let partition = partitions.get(number).ok_or("it was put in")?;
+        self.owed.compare(core, number, partition).map_err(|why| format!("I3: rebuilt, {why}"))
+    }
+
+    /// Compares what a worker has in memory with the reference (I2, I7).
+    pub(crate) fn memory(&self, partitions: &Partitions, core: &Pipeline) -> Result<(), String> {
+        for number in partitions.held() {
+            let Some(partition) = partitions.get(number) else { continue };
+            if partition.store().len() > USERS {
+                return Err(format!("I7: partition {number} holds {} profiles", partition.store().len()));
+            }
+            if !partitions.is_recovering(number) {
+                self.owed.compare(core, number, partition).map_err(|why| format!("I2: in memory, {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the logs as a whole, after everything was committed (I1).
+    pub(crate) fn end(&self) -> Result<(), String> {
+        for (partition, (seen, owed)) in self.seen.iter().zip(&self.owed.has_output).enumerate() {
+            if let Some(at) = seen.iter().zip(owed).position(|(seen, owed)| seen != owed) {
+                return Err(format!("I1: partition {partition} offset {at} was lost"));
+            }
+        }
+        for place in self.broker.places() {
+            if !self.broker.is_stable(place) {
+                return Err(format!("I6: a transaction is open in {place:?}"));
+            }
+            if !matches!(place, Place::Decisions(_)) {
+                continue;
+            }
+            let mut last = BTreeMap::new();
+            for output in self.broker.all_committed(place) {
+                let Some((partition, at)) = self.owed.position(&output) else { continue };
+                let user = (partition, output.key.clone());
+                if last.insert(user, at).is_some_and(|before| before >= at) {
+                    return Err(format!("I1: partition {partition} offset {at} is out of its user's order"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,370 @@
+//! One run: which worker goes next and what happens to whom, drawn from a seed.
+
+use super::{
+    checks::Checks,
+    world::{self, Owed},
+};
+use aimpoint::{
+    engine::{Clock, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    event::EventTime,
+    state::Mark,
+    testkit::{FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Mood},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{cell::Cell, time::Duration};
+
+/// After so many steps of silence the group puts a member out.
+const SESSION: u64 = 25;
+
+/// After so many steps the broker aborts an open transaction.
+const TRANSACTION: u64 = 120;
+
+/// Within so many steps after the last fault everything has to be committed.
+const PATIENCE: u64 = 4_000;
+
+/// A clock that goes on by a millisecond whenever it is read, and always tells the same time of day.
+#[derive(Default)]
+struct FakeClock(Cell<u64>);
+
+impl Clock for FakeClock {
+    fn elapsed(&self) -> Duration {
+        self.0.set(self.0.get() + 1);
+        Duration::from_millis(self.0.get())
+    }
+
+    fn now(&self) -> EventTime {
+        EventTime(0)
+    }
+
+    fn pause(&self, time: Duration) {
+        self.0.set(self.0.get() + time.as_millis() as u64);
+    }
+}
+
+type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
+
+/// What every run needs and is the same for all.
+pub(crate) struct Core {
+    spec: PipelineSpec,
+    reference: (Pipeline, FakeControl),
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        let spec = world::spec();
+        Self { reference: world::pipeline(&spec), spec }
+    }
+}
+
+/// How often what happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Happened {
+    steps: u64,
+    commits: u64,
+    rebuilt: u64,
+    crashes: u64,
+    hangs: u64,
+    zombies: u64,
+    leaves: u64,
+    rebalances: u64,
+    compactions: u64,
+    trims: u64,
+    retries: u64,
+    failing_models: u64,
+}
+
+impl Happened {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.commits += other.commits;
+        self.rebuilt += other.rebuilt;
+        self.crashes += other.crashes;
+        self.hangs += other.hangs;
+        self.zombies += other.zombies;
+        self.leaves += other.leaves;
+        self.rebalances += other.rebalances;
+        self.compactions += other.compactions;
+        self.trims += other.trims;
+        self.retries += other.retries;
+        self.failing_models += other.failing_models;
+    }
+
+    /// A simulation in which nothing goes wrong shows nothing.
+    pub(crate) fn has_everything(&self) {
+        let Self { crashes, hangs, zombies, leaves, rebalances, compactions, trims, retries, failing_models, .. } =
+            self;
+        let all = [crashes, hangs, zombies, leaves, rebalances, compactions, trims, retries, failing_models];
+        assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
+    }
+}
+
+/// A running worker.
+struct Running {
+    worker: SimulatedWorker,
+    member: u64,
+    control: FakeControl,
+    progress: Progress,
+    hangs: bool,
+}
+
+/// How often what is done to the workers, in thousandths of the steps.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    crash: u32,
+    hang: u32,
+    leave: u32,
+    shuffle: u32,
+    compact: u32,
+    trim: u32,
+    mood: u32,
+}
+
+struct Run<'a> {
+    broker: &'a MemoryBroker,
+    spec: &'a PipelineSpec,
+    random: SmallRng,
+    slots: Vec<Option<Running>>,
+    /// Workers that hang while another one has taken their slot and its transactional ids.
+    zombies: Vec<Running>,
+    happened: Happened,
+}
+
+impl Run<'_> {
+    fn start(&mut self, slot: usize) {
+        let (source, sink) = self.broker.join(slot);
+        let (pipeline, control) = world::pipeline(self.spec);
+        let settings = WorkerSettings {
+            number: slot,
+            commit_interval: Duration::from_millis(10),
+            batch_rows_max: 8,
+            checkpoint_interval: Duration::from_millis(60),
+            stall_after: Duration::from_hours(1),
+        };
+        let (member, progress) = (source.member(), Progress::default());
+        let worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, progress.clone());
+        let running = Running { worker, member, control, progress, hangs: false };
+        if let Some(before) = self.slots[slot].replace(running) {
+            self.zombies.push(before);
+        }
+    }
+
+    fn strikes(&mut self, thousandths: u32) -> bool {
+        thousandths > 0 && self.random.random_range(0..1_000) < thousandths
+    }
+
+    fn disturb(&mut self, rates: Rates, partitions: usize) -> Result<(), String> {
+        let slot = self.random.random_range(0..self.slots.len());
+        if self.slots[slot].is_none() {
+            if self.strikes(200) {
+                self.start(slot);
+            }
+        } else if self.strikes(rates.crash) {
+            self.happened.crashes += 1;
+            let gone = self.slots[slot].take().ok_or("it is there")?;
+            self.broker.cut_off(gone.member);
+            self.happened.retries += gone.progress.retries();
+        } else if self.strikes(rates.hang) {
+            let running = self.slots[slot].as_mut().ok_or("it is there")?;
+            running.hangs = true;
+            self.broker.cut_off(running.member);
+            self.happened.hangs += 1;
+        } else if self.slots[slot].as_ref().is_some_and(|it| it.hangs) {
+            if self.strikes(60) {
+                self.wake(slot);
+            } else if self.strikes(20) {
+                self.happened.zombies += 1;
+                self.start(slot);
+            }
+        } else if self.strikes(rates.leave) {
+            self.leave(slot)?;
+        }
+        if !self.zombies.is_empty() && self.strikes(50) {
+            let index = self.random.random_range(0..self.zombies.len());
+            self.broker.reconnect(self.zombies[index].member);
+            self.zombies[index].hangs = false;
+        }
+        if self.strikes(rates.shuffle) {
+            self.happened.rebalances += 1;
+            self.broker.shuffle();
+        }
+        let partition = self.random.random_range(0..partitions);
+        if self.strikes(rates.compact) {
+            self.happened.compactions += 1;
+            self.broker.compact(partition as i32);
+        }
+        if self.strikes(rates.trim)
+            && let Some((_, metadata)) = &self.broker.committed()[partition]
+            && let Some(from) = replay_from(metadata)
+        {
+            self.happened.trims += 1;
+            self.broker.trim(partition as i32, from);
+        }
+        if self.strikes(rates.mood) {
+            self.happened.failing_models += 1;
+            let mood = if self.random.random_bool(0.5) { Mood::Fail } else { Mood::Nan };
+            if let Some(running) = &self.slots[slot] {
+                running.control.set(mood);
+            }
+        } else if self.strikes(100)
+            && let Some(running) = &self.slots[slot]
+        {
+            running.control.set(Mood::Score);
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, slot: usize) {
+        if let Some(running) = &mut self.slots[slot] {
+            running.hangs = false;
+            self.broker.reconnect(running.member);
+        }
+    }
+
+    /// A worker ends in order.
+    fn leave(&mut self, slot: usize) -> Result<(), String> {
+        let Some(mut gone) = self.slots[slot].take() else { return Ok(()) };
+        gone.worker.leave().map_err(|error| format!("a worker ended: {error}"))?;
+        self.happened.leaves += 1;
+        self.happened.retries += gone.progress.retries();
+        self.broker.leave(gone.member);
+        Ok(())
+    }
+
+    /// One turn of one worker.
+    fn turn(&mut self) -> Result<Option<&SimulatedWorker>, String> {
+        self.happened.steps += 1;
+        let awake: Vec<(bool, usize)> = (0..self.slots.len())
+            .filter(|slot| self.slots[*slot].as_ref().is_some_and(|it| !it.hangs))
+            .map(|slot| (true, slot))
+            .chain((0..self.zombies.len()).filter(|index| !self.zombies[*index].hangs).map(|index| (false, index)))
+            .collect();
+        if awake.is_empty() {
+            return Ok(None);
+        }
+        let (is_slot, index) = awake[self.random.random_range(0..awake.len())];
+        let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
+        let running = running.ok_or("it is awake")?;
+        running.worker.turn().map_err(|error| format!("a worker ended: {error}"))?;
+        if running.progress.health().doubted() > 0 {
+            return Err("I3: a worker finds the changelog not whole".to_owned());
+        }
+        Ok(Some(&running.worker))
+    }
+}
+
+/// The first offset that a recovery would read.
+fn replay_from(metadata: &str) -> Option<i64> {
+    let fingerprint = metadata.split(';').nth(1)?;
+    Mark::parse(metadata, fingerprint).map(|mark| mark.replay_from)
+}
+
+/// Runs a seed: what has happened, or which guarantee was broken.
+pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let partitions = random.random_range(1..4);
+    let records = random.random_range(10..140);
+    let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records);
+    let owed = Owed::of(&input, &mut core.reference);
+    let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
+    let faults = Faults { abortable: rate(60), unknown: rate(250), stale: rate(100), fence: rate(200) };
+    let rates = Rates {
+        crash: rate(25),
+        hang: rate(25),
+        leave: rate(15),
+        shuffle: rate(25),
+        compact: rate(40),
+        trim: rate(40),
+        mood: rate(40),
+    };
+    let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
+    let workers = random.random_range(1..4);
+    let mut checks = Checks::new(&broker, &owed, &input);
+    let slots = (0..workers).map(|_| None).collect();
+    let mut run =
+        Run { broker: &broker, spec: &core.spec, random, slots, zombies: Vec::new(), happened: Happened::default() };
+    run.start(0);
+
+    let disturbed = 60 + 3 * records as u64;
+    for step in 0.. {
+        if step == disturbed {
+            calm(&mut run, &input);
+        }
+        if step > disturbed && broker.is_done() {
+            break;
+        }
+        if step > disturbed + PATIENCE {
+            return Err(format!("I11: still not done: {:?} of {:?}", broker.committed(), broker.produced()));
+        }
+        broker.tick(SESSION, TRANSACTION);
+        if step < disturbed {
+            run.disturb(rates, partitions)?;
+            if run.random.random_bool(0.3) {
+                let partition = run.random.random_range(0..partitions);
+                broker.produce(partition, run.random.random_range(1..8));
+            }
+        }
+        let looks = run.random.random_range(0..8) == 0;
+        if let Some(worker) = run.turn()?
+            && looks
+        {
+            checks.memory(worker.partitions(), &core.reference.0)?;
+        }
+        checks.step()?;
+        if run.random.random_range(0..40) == 0 {
+            let partition = run.random.random_range(0..partitions);
+            checks.rebuild(partition as i32, &mut core.reference)?;
+        }
+    }
+
+    // An idle worker leaves no transaction open, and one that goes in order nothing to be read again.
+    for _ in 0..2 * TRANSACTION {
+        broker.tick(SESSION, TRANSACTION);
+        run.turn()?;
+        checks.step()?;
+    }
+    if broker.oldest_open() > TRANSACTION / 2 {
+        return Err(format!("I6: a transaction has been open for {} steps", broker.oldest_open()));
+    }
+    for slot in 0..run.slots.len() {
+        run.leave(slot)?;
+        checks.step()?;
+        // Its partitions go to those that stay.
+        for _ in 0..40 {
+            broker.tick(SESSION, TRANSACTION);
+            run.turn()?;
+            checks.step()?;
+        }
+    }
+    for partition in 0..partitions {
+        checks.rebuild(partition as i32, &mut core.reference)?;
+        if let Some((committed, metadata)) = &broker.committed()[partition]
+            && replay_from(metadata) != Some(*committed)
+        {
+            return Err(format!("I10: partition {partition} was left at {committed} with {metadata}"));
+        }
+    }
+    checks.end()?;
+    run.happened.commits = checks.effects;
+    run.happened.rebuilt = checks.rebuilt;
+    Ok(run.happened)
+}
+
+/// Ends all faults and lets everybody who is left get on.
+fn calm(run: &mut Run<'_>, input: &[Vec<InputRecord>]) {
+    run.broker.without_faults();
+    for (partition, records) in input.iter().enumerate() {
+        run.broker.produce(partition, records.len());
+    }
+    for slot in 0..run.slots.len() {
+        match &run.slots[slot] {
+            None => run.start(slot),
+            Some(_) => run.wake(slot),
+        }
+        if let Some(running) = &run.slots[slot] {
+            running.control.set(Mood::Score);
+        }
+    }
+    for zombie in run.zombies.drain(..) {
+        run.broker.cut_off(zombie.member);
+    }
+}

@@ -1,0 +1,235 @@
+//! What goes in, and what is owed for it: computed by the core alone, record by record, without a broker or a fault.
+
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    event::{EventTime, Record},
+    sink::{Outbox, Target},
+    state::hash_key,
+    testkit::{FakeControl, FakeModel, InputRecord, Mood, Visible},
+};
+use rand::{Rng, rngs::SmallRng};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+const SPEC: &str = r#"
+[time]
+allowed_lateness = "1h"
+too_late = "dead_letter"
+future_tolerance = "1000d"
+
+[duplicates]
+horizon = "1h"
+
+[profile]
+ttl = "24h"
+
+[[feature]]
+name = "views_5m"
+aggregate = "count"
+where = 'event_type == "view"'
+window = "5m"
+
+[[feature]]
+name = "spent_1h"
+aggregate = "sum"
+value = "value"
+window = "1h"
+
+[[feature]]
+name = "since_last"
+aggregate = "recency"
+
+[[segment]]
+id = "keen"
+where = "views_5m >= 3.0"
+
+[[segment]]
+id = "spender"
+where = "spent_1h > 100.0"
+
+[decision]
+format = "flat"
+fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", partition = "input.partition", offset = "input.offset", segments = "segments", score = "score.raw", status = "status", version = "model.version" }
+"#;
+
+const FEATURES: [&str; 3] = ["views_5m", "spent_1h", "since_last"];
+
+/// How many users there are.
+pub(crate) const USERS: usize = 10;
+
+/// A pipeline, and the handle on its model.
+pub(crate) fn pipeline(spec: &PipelineSpec) -> (Pipeline, FakeControl) {
+    let model = FakeModel::new(&FEATURES, |row| row.iter().filter(|it| it.is_finite()).sum::<f32>() / 1_000.0);
+    let control = model.control();
+    let pipeline = Pipeline::compile(spec, "clicks").expect("the specification compiles");
+    (pipeline.with_model(Box::new(model)).expect("the model fits"), control)
+}
+
+pub(crate) fn spec() -> PipelineSpec {
+    toml::from_str(SPEC).expect("the specification is well formed")
+}
+
+/// Records of a few users: in order and late, too late, twice, broken, and with jumps in time that let profiles expire.
+pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) -> Vec<Vec<InputRecord>> {
+    let mut input = vec![Vec::new(); partitions];
+    let mut base = 1_700_000_000_000_i64;
+    let mut ids = Vec::new();
+    for number in 0..records {
+        let user = random.random_range(0..USERS);
+        base += if random.random_range(0..60) == 0 { 40_000_000 } else { 20_000 };
+        let at = match random.random_range(0..20) {
+            0 => base - random.random_range(0..7_200_000),
+            1 => base + random.random_range(0..600_000),
+            _ => base,
+        };
+        let kind = ["view", "click", "purchase"][random.random_range(0..3)];
+        let is_again = !ids.is_empty() && random.random_range(0..15) == 0;
+        let id = if is_again { ids[random.random_range(0..ids.len())] } else { number };
+        ids.push(number);
+        let value = f64::from(random.random_range(0..400)) * 0.25;
+        let payload = match random.random_range(0..25) {
+            0 => Some(b"{\"broken".to_vec()),
+            1 => None,
+            2 => Some(br#"{"event_type":"view","occurred_at":1700000000000}"#.to_vec()),
+            // Without an id, so that nothing but the changelog keeps it from counting twice.
+            3..12 => Some(
+                format!(
+                    r#"{{"event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#
+                )
+                .into_bytes(),
+            ),
+            _ => Some(
+                format!(
+                    r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#
+                )
+                .into_bytes(),
+            ),
+        };
+        let key = format!("u{user}").into_bytes();
+        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms: at });
+    }
+    input
+}
+
+/// A user's words from an offset on.
+type History = Vec<(i64, Vec<u64>)>;
+
+/// What is owed.
+pub(crate) struct Owed {
+    /// By output: for which record. A record of which the model scored and one for which it failed have their own.
+    outputs: HashMap<Visible, (i32, i64)>,
+    /// By partition and offset: whether there is an output.
+    pub(crate) has_output: Vec<Vec<bool>>,
+    /// By partition and offset: the partition's newest event time before it.
+    newest: Vec<Vec<i64>>,
+    /// By partition and user.
+    states: Vec<BTreeMap<Vec<u8>, History>>,
+}
+
+/// Hands a record of the input over as the client does.
+pub(crate) fn record(partition: i32, offset: i64, record: &InputRecord) -> Record<'_> {
+    Record {
+        partition,
+        offset,
+        timestamp_ms: Some(record.timestamp_ms),
+        key: record.key.as_deref(),
+        payload: record.payload.as_deref(),
+        traceparent: None,
+    }
+}
+
+/// An output as it lies in a log.
+fn visible(outbox: &Outbox, index: usize) -> Visible {
+    let output = outbox.get(index);
+    Visible {
+        target: output.target,
+        key: output.key.map(<[u8]>::to_vec),
+        payload: output.payload.map(<[u8]>::to_vec),
+        headers: output.headers().map(|(name, value)| (name, value.to_vec())).collect(),
+    }
+}
+
+impl Owed {
+    /// Computes what is owed for this input.
+    pub(crate) fn of(input: &[Vec<InputRecord>], core: &mut (Pipeline, FakeControl)) -> Self {
+        let mut owed = Self { outputs: HashMap::new(), has_output: Vec::new(), newest: Vec::new(), states: Vec::new() };
+        for (number, records) in input.iter().enumerate() {
+            owed.partition(number as i32, records, core);
+        }
+        owed
+    }
+
+    fn partition(&mut self, number: i32, records: &[InputRecord], (core, control): &mut (Pipeline, FakeControl)) {
+        let mut states = BTreeMap::<Vec<u8>, History>::new();
+        let mut has_output = vec![false; records.len()];
+        let mut newest = Vec::with_capacity(records.len() + 1);
+        for mood in [Mood::Score, Mood::Fail] {
+            control.set(mood);
+            newest.clear();
+            newest.push(i64::MIN);
+            let mut partitions = Partitions::default();
+            partitions.insert(number, Partition::new(0, 0, None));
+            for (offset, it) in records.iter().enumerate() {
+                let mut outbox = Outbox::default();
+                let mut counts = Counts::default();
+                core.take(&record(number, offset as i64, it), &mut partitions, &mut outbox, &mut counts);
+                core.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+                assert!(outbox.len() <= 1, "a record has one output at most");
+                if !outbox.is_empty() {
+                    has_output[offset] = true;
+                    self.outputs.insert(visible(&outbox, 0), (number, offset as i64));
+                }
+                let store = partitions.get(number).expect("it was put in").store();
+                newest.push(store.newest().unwrap_or(i64::MIN));
+                let key = it.key.clone().expect("each record has one");
+                let words = store.get(hash_key(&key), &key).map(Cow::into_owned).unwrap_or_default();
+                let history = states.entry(key).or_default();
+                if mood == Mood::Score && history.last().is_none_or(|(_, last)| *last != words) {
+                    history.push((offset as i64 + 1, words));
+                }
+            }
+        }
+        control.set(Mood::Score);
+        self.has_output.push(has_output);
+        self.newest.push(newest);
+        self.states.push(states);
+    }
+
+    /// For which record this output is owed.
+    pub(crate) fn position(&self, output: &Visible) -> Option<(i32, i64)> {
+        self.outputs.get(output).copied()
+    }
+
+    /// Compares the profiles of a partition that has everything before `next` in it with those of the reference.
+    pub(crate) fn compare(&self, core: &Pipeline, number: i32, partition: &Partition) -> Result<(), String> {
+        let next = partition.next();
+        let newest = self.newest[number as usize][next as usize];
+        if partition.store().newest().unwrap_or(i64::MIN) != newest {
+            let found = partition.store().newest();
+            return Err(format!("partition {number} at {next}: the newest event is at {found:?}, not {newest}"));
+        }
+        let alive = |words: &[u64]| !words.is_empty() && !core.profile().is_gone(words[0], newest);
+        let mut found: BTreeMap<&[u8], Cow<'_, [u64]>> =
+            partition.store().iter().filter(|(_, words)| alive(words)).collect();
+        for (key, history) in &self.states[number as usize] {
+            let owed = history.iter().rev().find(|(from, _)| *from <= next).map_or(&[][..], |(_, words)| words);
+            let user = String::from_utf8_lossy(key);
+            match (found.remove(key.as_slice()), alive(owed)) {
+                (None, false) => {}
+                (Some(words), true) if *words == *owed => {}
+                (Some(words), _) => {
+                    return Err(format!("partition {number} at {next}: {user} is {words:?}, and should be {owed:?}"));
+                }
+                (None, true) => return Err(format!("partition {number} at {next}: {user} is missing")),
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(format!("partition {number} at {next}: users that never were")) }
+    }
+}
+
+/// Whether an output is the business of readers.
+pub(crate) fn is_output(output: &Visible) -> bool {
+    !matches!(output.target, Target::Profiles(_))
+}
