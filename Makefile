@@ -3,8 +3,9 @@
 CARGO ?= cargo
 DEMO := deploy/demo
 SEEDS ?= 10000
+PEERS ?=
 
-.PHONY: demo test bench simulate faults docs fmt lint onnxruntime jars tools model clean-work
+.PHONY: demo test bench peers simulate faults docs fmt lint onnxruntime jars tools model clean-work
 
 ## demo: watch the whole pipeline at work on real data
 demo: onnxruntime
@@ -20,6 +21,12 @@ test: onnxruntime jars tools
 ## bench: every bench, one summary line each: name, figure, unit
 bench: onnxruntime
 	$(CARGO) bench --quiet
+
+## peers: Aimpoint beside Kafka Streams and Flink on this machine, PEERS="options" (see benches/peers/README.md)
+peers: onnxruntime jars
+	$(CARGO) build --release --quiet --bin aimpoint --example peers
+	mvn -q -B -f benches/peers/java/pom.xml package
+	benches/peers/run $(PEERS)
 
 ## simulate: the worker against a model broker with faults, SEEDS=n
 simulate:

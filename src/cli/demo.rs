@@ -6,7 +6,10 @@
 
 mod report;
 
-use super::{ConfigArgs, files, setup::Setup};
+use super::{
+    ConfigArgs, files,
+    setup::{Crew, Setup, publish},
+};
 use crate::{
     engine::{Counts, Fleet, Partition, Partitions, Stop},
     evaluation::Prediction,
@@ -14,6 +17,7 @@ use crate::{
     inference::Runtime,
     sink::{EmbeddedBroker, Outbox, Publisher},
     source::Reader,
+    telemetry::admin::Board,
     training::Labeller,
 };
 use anyhow::Context;
@@ -25,6 +29,7 @@ use std::{
     collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -37,6 +42,11 @@ const PACED_RATE: f64 = 500.0;
 
 /// From here on nobody has learned from the data; the shipped model was trained on what came before.
 const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
+
+/// How many a second go on while somebody looks at the page, and after how many it ends: the embedded broker keeps but its
+/// newest messages.
+const LINGER_RATE: f64 = 120.0;
+const LINGER_EVENTS_MAX: u64 = 5_000_000;
 
 /// Without a further decision for this long, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +64,9 @@ pub(super) struct DemoArgs {
     /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use in place of those in the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Serve the live page while the demo runs, and go on with the events until told to stop
+    #[arg(long)]
+    page: bool,
     /// Override a key
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -132,7 +145,11 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         setup.config.engine.worker_count()
     )?;
 
-    let outcome = play(&setup, lines)?;
+    let page = if args.page { Some(publish(&setup.config, None)?) } else { None };
+    if let Some((_, at)) = &page {
+        writeln!(out, "Live page at http://{at}/\n")?;
+    }
+    let (outcome, fleet) = play(&setup, &lines, page.as_ref().map(|(board, _)| &**board))?;
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -141,7 +158,46 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         .collect();
     report::effect(&mut out, &predictions, unripe)?;
     report::next(&mut out)?;
+    if let Some((board, at)) = &page {
+        writeln!(out, "\nThe page stays open at http://{at}/ and the shop's customers go on buying; Ctrl-C ends it.")?;
+        out.flush()?;
+        linger(&setup, &lines, &fleet)?;
+        board.stopping();
+    }
+    fleet.join(setup.config.engine.shutdown_deadline)?;
     Ok(())
+}
+
+/// Sends the paced events again and again, as new purchases of the same customers, until told to stop.
+fn linger(setup: &Setup, lines: &[Line], fleet: &Fleet) -> anyhow::Result<()> {
+    let told = super::setup::told()?;
+    let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
+    let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
+    let last = &lines[lines.len().saturating_sub(PACED_EVENTS)..];
+    let span = last_purchase(lines).context("the demo's events have times")?;
+    for (number, line) in last.iter().cycle().enumerate() {
+        if told.load(Ordering::Relaxed) || fleet.counts().events > LINGER_EVENTS_MAX {
+            break;
+        }
+        let Ok(mut event) = serde_json::from_slice::<serde_json::Value>(&line.payload) else { continue };
+        // Each round lies a day further on, so that every event is a new one.
+        let time = span + jiff::SignedDuration::from_hours(24 * (number / last.len() + 1) as i64);
+        event["event_id"] = format!("{}-{}", line.id, number / last.len() + 1).into();
+        event["occurred_at"] = time.to_string().into();
+        publisher.publish(line.key.as_deref(), Some(event.to_string().as_bytes()))?;
+        publisher.serve();
+        std::thread::sleep(Duration::from_secs_f64(1.0 / LINGER_RATE));
+    }
+    Ok(())
+}
+
+/// The time of the newest event.
+fn last_purchase(lines: &[Line]) -> Option<jiff::Timestamp> {
+    #[derive(Deserialize)]
+    struct Time {
+        occurred_at: String,
+    }
+    serde_json::from_slice::<Time>(&lines.last()?.payload).ok()?.occurred_at.parse().ok()
 }
 
 /// Writes the demo's files into a folder of their own.
@@ -199,7 +255,7 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
 }
 
 /// Publishes, runs the workers, and reads what they decide.
-fn play(setup: &Setup, lines: Vec<Line>) -> anyhow::Result<Outcome> {
+fn play(setup: &Setup, lines: &[Line], board: Option<&Board>) -> anyhow::Result<(Outcome, Fleet)> {
     let kafka = &setup.config.kafka;
     let topics = &setup.config.topics;
     let total = lines.len();
@@ -219,7 +275,10 @@ fn play(setup: &Setup, lines: Vec<Line>) -> anyhow::Result<Outcome> {
     bar.set_message("joining the group");
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
-    let (workers, accounts) = setup.workers()?;
+    let Crew { workers, accounts, .. } = setup.crew()?;
+    if let Some(board) = board {
+        board.workers(&accounts);
+    }
     let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {
         reader,
@@ -260,9 +319,8 @@ fn play(setup: &Setup, lines: Vec<Line>) -> anyhow::Result<Outcome> {
         watch.be_patient(&mut fleet)?;
     }
     let counts = fleet.counts();
-    fleet.join(setup.config.engine.shutdown_deadline)?;
     bar.finish_and_clear();
-    Ok(Outcome { counts, bulk_events, bulk_time, latency: watch.latency, decisions: watch.decisions })
+    Ok((Outcome { counts, bulk_events, bulk_time, latency: watch.latency, decisions: watch.decisions }, fleet))
 }
 
 /// How many events have come to their end.

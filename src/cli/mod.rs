@@ -4,7 +4,9 @@
 //! to the standard output; logs and progress go to the standard error, progress only where somebody watches.
 
 mod check;
+mod completions;
 mod demo;
+mod doctor;
 mod exit;
 mod explain;
 mod export;
@@ -23,13 +25,14 @@ pub mod train;
 
 pub use exit::Exit;
 
+use crate::telemetry::logs::{Format, Logs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
-use tracing_subscriber::EnvFilter;
 
 /// Turns a clickstream into targeting decisions, exactly once
 #[derive(Debug, Parser)]
@@ -64,6 +67,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
+    /// Look at brokers, rights, topics, clocks, library, model and files, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Show the topics, and create those that are missing
     Topics(topics::TopicsArgs),
     /// Publish events to the clickstream, from files or made up
@@ -76,6 +81,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show the versions of the model, and choose the one that serves
     Models(models::ModelsArgs),
+    /// Print a script that completes commands for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual's pages
+    Man(completions::ManArgs),
     /// Print every metric: name, kind, labels, meaning
     Metrics(metrics::MetricsArgs),
     /// Print a reference: configuration, features, expressions, metrics, exit codes
@@ -96,17 +105,20 @@ pub(crate) struct ConfigArgs {
 /// Parses the arguments, does what they ask, and says with which code to end.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(&cli);
+    let logs = log(&cli);
     let outcome = match &cli.command {
         Command::Demo(args) => demo::run(args),
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, &logs, log_filter(&cli).is_some()),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Topics(args) => topics::run(args),
         Command::Load(args) => load::run(args),
         Command::Export(args) => export::run(args),
         Command::Train(args) => train::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Models(args) => models::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => completions::man(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Reference(args) => reference::run(args),
     };
@@ -121,20 +133,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Sends logs to the standard error.
-fn log(cli: &Cli) {
+/// Begins to log to the standard error.
+fn log(cli: &Cli) -> Arc<Logs> {
     let quiet = !matches!(cli.command, Command::Run(_));
     let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
-    let filter = cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok()).unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+    let filter = log_filter(cli).unwrap_or_else(|| default.to_owned());
+    let format = match cli.log_format {
+        LogFormat::Auto if std::io::stderr().is_terminal() => Format::Text,
+        LogFormat::Text => Format::Text,
+        LogFormat::Auto | LogFormat::Json => Format::Json,
+    };
+    let logs = Logs::start(&filter, format).unwrap_or_else(|error| {
         writeln!(std::io::stderr(), "aimpoint: --log {filter}: {error}; logging {default}").unwrap_or_default();
-        EnvFilter::new(default)
+        Logs::start(default, format).expect("the usual filter is sound, and nothing else logs")
     });
-    let terminal = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    match cli.log_format {
-        LogFormat::Auto if terminal => subscriber.init(),
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Auto | LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    Arc::new(logs)
+}
+
+/// The filter that was asked for.
+fn log_filter(cli: &Cli) -> Option<String> {
+    cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok())
 }

@@ -8,11 +8,57 @@ use crate::{
     inference::{Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Watch, vet},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
+    telemetry::{
+        admin::{self, Board},
+        logs::Logs,
+        metrics,
+    },
 };
 use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 /// A worker on Kafka.
 pub(super) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
+
+/// The workers of a process, and what goes with them.
+pub(super) struct Crew {
+    pub(super) workers: Vec<KafkaWorker>,
+    pub(super) accounts: Vec<Progress>,
+    pub(super) swaps: Swaps,
+}
+
+/// Hands other pipelines to running workers.
+pub(super) struct Swaps {
+    model: Option<OnnxModel>,
+    pipelines: Vec<crossbeam_channel::Sender<Pipeline>>,
+    fingerprint: String,
+}
+
+impl Swaps {
+    /// Has every worker go on with the segments of another configuration, from its next transaction on. Nothing changes
+    /// unless all of it can be used.
+    pub(super) fn swap(&self, to: &Setup) -> anyhow::Result<()> {
+        let pipelines: Vec<Pipeline> =
+            self.pipelines.iter().map(|_| to.timed(self.model.as_ref())).collect::<anyhow::Result<_>>()?;
+        anyhow::ensure!(
+            pipelines.iter().all(|it| it.fingerprint() == self.fingerprint),
+            "the features are others; restart for them"
+        );
+        anyhow::ensure!(
+            self.pipelines.iter().all(|worker| !worker.is_full()),
+            "a worker has not taken the last change yet; try again in a moment"
+        );
+        for (worker, pipeline) in self.pipelines.iter().zip(pipelines) {
+            // A worker that has ended needs none.
+            worker.try_send(pipeline).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
 
 /// A configuration and its document, for faults that are found later.
 pub(super) struct Setup {
@@ -88,19 +134,24 @@ impl Setup {
         Ok(pipeline.with_model(twin).map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?)
     }
 
+    /// A pipeline for one worker, whose stages are timed.
+    fn timed(&self, model: Option<&OnnxModel>) -> anyhow::Result<Pipeline> {
+        let clock = std::time::Instant::now();
+        let pipeline = self.with_model(self.pipeline(false)?, model)?;
+        Ok(pipeline.with_stopwatch(Box::new(move || clock.elapsed())))
+    }
+
     /// The workers, which join the group at once.
-    pub(super) fn workers(&self) -> anyhow::Result<(Vec<KafkaWorker>, Vec<Progress>)> {
+    pub(super) fn crew(&self) -> anyhow::Result<Crew> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
         let model = self.model(&pipeline)?;
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         let mut feeds = self.watch(&pipeline, model.as_ref(), config.engine.worker_count())?.into_iter();
+        let mut pipelines = Vec::new();
         for number in 0..config.engine.worker_count() {
-            let clock = std::time::Instant::now();
-            let mut pipeline = self
-                .with_model(self.pipeline(false)?, model.as_ref())?
-                .with_stopwatch(Box::new(move || clock.elapsed()));
+            let mut pipeline = self.timed(model.as_ref())?;
             if let Some(feed) = feeds.next() {
                 pipeline = pipeline.with_feed(Box::new(feed));
             }
@@ -134,9 +185,14 @@ impl Setup {
             };
             let progress = Progress::default();
             accounts.push(progress.clone());
-            workers.push(Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress));
+            // A second change while the first one still waits would wait for its turn, and a third is refused.
+            let (sender, receiver) = crossbeam_channel::bounded(2);
+            pipelines.push(sender);
+            let worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);
+            workers.push(worker.with_pipelines(receiver));
         }
-        Ok((workers, accounts))
+        let fingerprint = pipeline.fingerprint().to_owned();
+        Ok(Crew { workers, accounts, swaps: Swaps { model, pipelines, fingerprint } })
     }
 }
 
@@ -199,4 +255,28 @@ impl VersionLoader {
 /// Waits for an answer of the cluster.
 pub(super) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question))
+}
+
+/// Serves health, metrics and the live page, and says where.
+pub(super) fn publish(config: &Config, logs: Option<Arc<Logs>>) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
+    let metrics = metrics::install().context("record metrics")?;
+    let title = format!("{}, {}", config.app.name, config.app.instance());
+    let board = Arc::new(Board::new(title, config.shown(), config.admin.token.as_deref(), metrics, logs));
+    let at = admin::serve(config.admin.address, Arc::clone(&board)).with_context(|| {
+        let address = config.admin.address.unwrap_or(admin::USUAL);
+        format!("serve health, metrics and the page at {address}; set another admin.address")
+    })?;
+    tracing::info!(address = %at, token = config.admin.token.is_some(), "serving health, metrics and the live page");
+    Ok((board, at))
+}
+
+/// A flag that SIGTERM and SIGINT set; the second one ends the process at once.
+pub(super) fn told() -> std::io::Result<Arc<AtomicBool>> {
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second signal finds the flag set. Both are registered in this order on purpose.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&told))?;
+        signal_hook::flag::register(signal, Arc::clone(&told))?;
+    }
+    Ok(told)
 }

@@ -63,12 +63,12 @@ pub(super) fn check_for_run(config: &Config) -> anyhow::Result<()> {
     Ok(fit(&plans, &states)?)
 }
 
-fn client(config: &Config) -> anyhow::Result<Topics> {
+pub(super) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
 }
 
 /// The topics that a configuration names: the input, the decisions, the dead letters, the changelog.
-fn plans(config: &Config) -> Vec<TopicPlan> {
+pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
     let plan = |name: &str, settings: &[(&'static str, &'static str)]| TopicPlan {
         name: name.to_owned(),
         partitions: config.topics.partitions,
@@ -83,7 +83,7 @@ fn plans(config: &Config) -> Vec<TopicPlan> {
     ]
 }
 
-async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
+pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
     let mut states = Vec::with_capacity(plans.len());
     for plan in plans {
         states.push(topics.state(&plan.name).await?);
@@ -103,7 +103,7 @@ async fn settled(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Opt
     }
 }
 
-fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
+pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
     let mut faults = Vec::new();
     for (plan, state) in plans.iter().zip(states) {
         if state.is_none() {

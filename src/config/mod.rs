@@ -9,16 +9,19 @@ mod document;
 mod sections;
 
 pub use document::Document;
-pub use sections::{AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, TopicsSpec};
+pub use sections::{
+    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
+};
 
 use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Every key with its default and what it means, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
 /// The whole configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Config {
     /// `[app]`
     pub app: AppSpec,
@@ -32,11 +35,16 @@ pub struct Config {
     pub checkpoint: CheckpointSpec,
     /// `[engine]`
     pub engine: EngineSpec,
+    /// `[admin]`
+    pub admin: AdminSpec,
+    /// `[log]`
+    pub log: LogSpec,
     /// `[inference]`
     pub inference: InferenceSpec,
     /// `[model]`
     pub model: Option<ModelSpec>,
     /// Everything that says what the pipeline means.
+    #[serde(flatten)]
     pub pipeline: PipelineSpec,
 }
 
@@ -97,6 +105,8 @@ impl Config {
             commit: reader.section("commit"),
             checkpoint: reader.section("checkpoint"),
             engine: reader.section("engine"),
+            admin: reader.section("admin"),
+            log: reader.section("log"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
             pipeline: PipelineSpec {
@@ -141,6 +151,30 @@ impl Config {
         self.commit.check(faults);
         self.checkpoint.check(faults);
         self.engine.check(faults);
+        self.admin.check(faults);
+        self.log.check(faults);
+    }
+
+    /// The whole of it with secrets as stars, to be shown.
+    pub fn shown(&self) -> serde_json::Value {
+        let mut shown = Self { kafka: self.kafka.without_secrets(), ..self.clone() };
+        if let Some(token) = &mut shown.admin.token {
+            "***".clone_into(token);
+        }
+        serde_json::to_value(shown).expect("a configuration has text for its keys")
+    }
+
+    /// The sections in which another configuration differs, but for those that a running process takes: the segments
+    /// and what is logged.
+    pub fn needs_restart(&self, other: &Self) -> Vec<String> {
+        let part = |config: &Self| {
+            let mut shown = Self { log: LogSpec::default(), ..config.clone() };
+            shown.pipeline.segments.clear();
+            serde_json::to_value(shown).expect("a configuration has text for its keys")
+        };
+        let (old, new) = (part(self), part(other));
+        let sections = old.as_object().into_iter().flatten();
+        sections.filter(|(name, value)| new.get(name.as_str()) != Some(value)).map(|(name, _)| name.clone()).collect()
     }
 
     /// The consumer group, which is the application's name.

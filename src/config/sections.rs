@@ -1,8 +1,8 @@
 //! The sections that say how a process behaves, as they are written, and the rules they keep.
 
-use crate::{engine::Delivery, fault::Fault};
+use crate::{engine::Delivery, fault::Fault, telemetry::logs};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of librdkafka that carry the guarantees, with what to use instead.
 const REFUSED: [(&str, &str); 17] = [
@@ -343,6 +343,44 @@ impl EngineSpec {
                 Fault::new("engine.batch_max_rows", format!("{} is not between 1 and 1000000", self.batch_max_rows))
                     .hint("4096 keeps a batch inside the caches"),
             );
+        }
+    }
+}
+
+/// `[admin]`: where health, metrics and the live page are served.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSpec {
+    /// Address and port; where absent, the usual port of this machine alone, or any if that is taken.
+    pub address: Option<SocketAddr>,
+    /// What clients have to show, if anything.
+    pub token: Option<String>,
+}
+
+impl AdminSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        let sound = |token: &str| token.len() >= 16 && token.bytes().all(|letter| letter.is_ascii_graphic());
+        if self.token.as_deref().is_some_and(|token| !sound(token)) {
+            faults.push(
+                Fault::new("admin.token", "a token has 16 or more letters of ASCII and no spaces")
+                    .hint("for instance what openssl rand -hex 16 prints"),
+            );
+        }
+    }
+}
+
+/// `[log]`: what is logged.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSpec {
+    /// A level, or `target=level` with commas between; the flag and the variable win over it.
+    pub filter: Option<String>,
+}
+
+impl LogSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if let Some(Err(error)) = self.filter.as_deref().map(logs::check) {
+            faults.push(Fault::new("log.filter", error).hint("for instance \"info,librdkafka=error\""));
         }
     }
 }

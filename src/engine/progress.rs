@@ -1,6 +1,6 @@
 //! The account of a worker: what came in, and what became of it.
 
-use super::{Detail, Health, View};
+use super::{Detail, Health, Snapshot, View};
 use crate::{event::RejectReason, inference::FallbackReason};
 use std::sync::{
     Arc,
@@ -147,6 +147,12 @@ impl Progress {
     /// Whether it lives and moves, and what it restores.
     pub fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// A copy of all that it shows beside the counts, with what only another thread can tell.
+    pub fn snapshot(&self) -> Snapshot {
+        let health = self.health();
+        Snapshot { silent: health.silent_for(), is_behind: health.is_behind(), ..self.view().snapshot() }
     }
 
     /// What it shows beside the counts.

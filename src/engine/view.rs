@@ -13,7 +13,7 @@ use crate::{
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How many of the last decisions are kept.
@@ -252,6 +252,8 @@ pub struct Snapshot {
     pub is_member: bool,
     /// How long ago the worker last went round its loop.
     pub silent: Duration,
+    /// Whether records wait that the worker does not get on with.
+    pub is_behind: bool,
     /// From the event to the visible decision, in seconds.
     pub since_event: Distribution,
     /// From the record's append to the visible decision, in seconds.
@@ -274,10 +276,7 @@ pub struct Snapshot {
 
 /// What a worker shows, to be read by other threads.
 #[derive(Debug)]
-pub struct View {
-    turned: Mutex<Instant>,
-    shown: Mutex<Snapshot>,
-}
+pub struct View(Mutex<Snapshot>);
 
 impl Default for View {
     fn default() -> Self {
@@ -285,6 +284,7 @@ impl Default for View {
             partitions: Vec::new(),
             is_member: false,
             silent: Duration::ZERO,
+            is_behind: false,
             since_event: Distribution::new(&LATENCY_BOUNDS),
             since_append: Distribution::new(&LATENCY_BOUNDS),
             scores: Distribution::new(&SCORE_BOUNDS),
@@ -295,18 +295,13 @@ impl Default for View {
             model: None,
             client: ClientReport::default(),
         };
-        Self { turned: Mutex::new(Instant::now()), shown: Mutex::new(shown) }
+        Self(Mutex::new(shown))
     }
 }
 
 impl View {
     fn shown(&self) -> MutexGuard<'_, Snapshot> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The worker goes round its loop.
-    pub fn turned(&self) {
-        *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells what decides from now on: the ids of the segments in their order, and the model.
@@ -364,7 +359,6 @@ impl View {
 
     /// A copy of all of it.
     pub fn snapshot(&self) -> Snapshot {
-        let silent = self.turned.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        Snapshot { silent, ..self.shown().clone() }
+        self.shown().clone()
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     state::Mark,
     telemetry::metrics,
 };
+use crossbeam_channel::Receiver;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -203,6 +204,7 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     restore_told_at: Duration,
     watch: Watch,
     progress: Progress,
+    pipelines: Option<Receiver<Pipeline>>,
     /// What the client last told of itself, and when the worker shows itself next.
     report: ClientReport,
     show_at: Duration,
@@ -230,6 +232,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             restore_told_at: Duration::ZERO,
             watch: Watch::default(),
             progress,
+            pipelines: None,
             report: ClientReport::default(),
             show_at: Duration::ZERO,
         };
@@ -241,6 +244,28 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     fn describe(&self) {
         let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
         self.progress.view().describe(segments, self.pipeline.model());
+    }
+
+    /// Has the worker take each pipeline that comes this way, in place of the one it has. It declares the same features.
+    #[must_use]
+    pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
+        self.pipelines = Some(pipelines);
+        self
+    }
+
+    /// Takes another pipeline, if one waits and nothing is open: a transaction is decided by one alone.
+    fn swap(&mut self) -> Result<(), EngineError> {
+        let waiting = self.pipelines.as_ref().is_some_and(|it| !it.is_empty());
+        if !waiting || self.opened_at.is_some() {
+            return Ok(());
+        }
+        self.land()?;
+        if let Some(pipeline) = self.pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+            self.pipeline = pipeline;
+            self.describe();
+            self.tell("reloaded", format!("{} segments", self.pipeline.segments().all().len()));
+        }
+        Ok(())
     }
 
     /// Runs until the stop is requested, then commits what is open and leaves the group.
@@ -275,6 +300,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// As [`Worker::run`].
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
+        self.swap()?;
         if self.opened_at.is_none() && self.pipeline.renew() {
             self.describe();
         }
@@ -333,7 +359,6 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Shows where the worker is, now and then.
     fn show(&mut self, now: Duration) {
         let view = self.progress.view();
-        view.turned();
         if let Some(report) = self.source.report() {
             view.client(report.clone());
             self.report = report;

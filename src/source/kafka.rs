@@ -400,6 +400,10 @@ impl Source for KafkaSource {
         Ok(())
     }
 
+    fn report(&mut self) -> Option<ClientReport> {
+        self.consumer.context().report.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn group(&self) -> Option<KafkaGroup> {
         self.consumer.group_metadata()
     }

@@ -6,11 +6,13 @@
 
 mod changelog;
 mod kafka;
+mod probe;
 mod reader;
 
 pub(crate) use kafka::offset_list;
 pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
 
+pub use probe::Probe;
 pub use reader::Reader;
 
 use crate::{engine::ClientReport, event::Record};

@@ -5,3 +5,9 @@ pub mod distribution;
 
 // Metrics: every name, declared once.
 pub mod metrics;
+
+// Logs: what is logged, and changing it.
+pub mod logs;
+
+// Admin: health, metrics and the live page over HTTP.
+pub mod admin;

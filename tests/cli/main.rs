@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
+mod running;
+
 use std::{path::Path, process::Command};
 use tempfile::TempDir;
 
@@ -106,7 +108,22 @@ fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
 fn the_command_line_is_helped_and_refused_with_2() {
     let (code, out, _) = aimpoint(&["--help"], &[]);
     assert_eq!(code, 0);
-    for command in ["demo", "run", "check", "topics", "load", "export", "train", "explain", "models", "reference"] {
+    for command in [
+        "demo",
+        "run",
+        "check",
+        "topics",
+        "load",
+        "export",
+        "train",
+        "explain",
+        "models",
+        "doctor",
+        "metrics",
+        "completions",
+        "man",
+        "reference",
+    ] {
         assert!(out.contains(command), "{command} is missing in:\n{out}");
     }
     assert_eq!(aimpoint(&["rnu"], &[]).0, 2);
@@ -123,6 +140,34 @@ fn every_reference_prints() {
     ] {
         let (code, out, error) = aimpoint(&["reference", subject], &[]);
         assert_eq!((code, out.contains(part)), (0, true), "{subject}: {out}{error}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_name_every_command() {
+    let commands = ["demo", "run", "check", "doctor", "topics", "load", "export", "train", "metrics", "reference"];
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, error) = aimpoint(&["completions", shell], &[]);
+        assert_eq!(code, 0, "{error}");
+        assert!(commands.iter().all(|command| out.contains(command)), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(&folder, "man");
+    assert_eq!(aimpoint(&["man", "--out", &out], &[]).0, 0);
+    for command in commands {
+        let page = std::fs::read_to_string(Path::new(&out).join(format!("aimpoint-{command}.1"))).unwrap();
+        assert!(page.contains(".SH NAME"), "{command}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_to_do_about_an_absent_broker_and_ends_with_69() {
+    let (code, out, error) = aimpoint(&["doctor", "--set", "kafka.brokers=127.0.0.1:1"], &[]);
+    assert_eq!(code, 69, "{out}{error}");
+    for part in
+        ["ok    configuration", "fail  brokers", "reach a broker at 127.0.0.1:1", "-> check kafka.brokers", "1 failed"]
+    {
+        assert!(out.contains(part), "{part:?} is missing in:\n{out}");
     }
 }
 
@@ -178,5 +223,16 @@ fn the_shipped_model_is_what_the_shipped_data_makes() {
     // Another processor may add in another order, and early stopping may then take another epoch.
     for (shipped, rebuilt) in scores[0].iter().zip(&scores[1]) {
         assert!((shipped - rebuilt).abs() < 0.02, "{shipped} and {rebuilt}");
+    }
+}
+
+#[test]
+fn the_configuration_of_the_comparison_with_peers_fits_both_networks() {
+    let config = repository("benches/peers/aimpoint.toml");
+    for model in ["a", "b"] {
+        let set = format!("model.path={}", repository(&format!("benches/peers/models/{model}.onnx")));
+        let (code, text, error) = aimpoint(&["check", "--offline", "--config", &config, "--set", &set], &[]);
+        assert_eq!(code, 0, "{error}");
+        assert!(text.contains("18, 16 of them for the model"), "{text}");
     }
 }

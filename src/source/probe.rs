@@ -1,0 +1,96 @@
+//! Questions to the cluster that disturb nobody: the probe joins no group and commits nothing.
+
+use super::SourceError;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+use std::time::{Duration, Instant};
+
+/// How long one answer may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the newest records are waited for: the end of a log may hold none that readers see.
+const NEWEST_WAIT: Duration = Duration::from_secs(3);
+
+/// A consumer that only asks.
+pub struct Probe {
+    consumer: BaseConsumer,
+    topic: String,
+    partitions: i32,
+}
+
+impl Probe {
+    /// A probe of a group's access to a topic of so many partitions.
+    ///
+    /// # Errors
+    /// [`SourceError::Settings`] when the client refuses a setting.
+    pub fn new(
+        brokers: &str,
+        client: &[(String, String)],
+        group: &str,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Self, SourceError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in client {
+            config.set(name, value);
+        }
+        config
+            .set("bootstrap.servers", brokers)
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed");
+        let consumer = config.create().map_err(|error: KafkaError| SourceError::Settings {
+            brokers: brokers.to_owned(),
+            detail: error.to_string(),
+        })?;
+        Ok(Self { consumer, topic: topic.to_owned(), partitions })
+    }
+
+    fn list(&self, offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition_offset(&self.topic, partition, offset)?;
+        }
+        Ok(list)
+    }
+
+    /// How many partitions the group has committed a position of.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or gives no answer.
+    pub fn committed(&self) -> Result<usize, SourceError> {
+        let failed = |error: KafkaError| SourceError::Unreachable {
+            doing: "read the group's positions".to_owned(),
+            detail: error.to_string(),
+        };
+        let list = self.list(Offset::Invalid).map_err(failed)?;
+        let answer = self.consumer.committed_offsets(list, DEADLINE).map_err(failed)?;
+        Ok(answer.elements().iter().filter(|it| matches!(it.offset(), Offset::Offset(_))).count())
+    }
+
+    /// The newest Kafka timestamp among the last records of the partitions, in milliseconds since 1970; none where
+    /// nothing is there to be read.
+    ///
+    /// # Errors
+    /// When the topic may not be read, or the client fails.
+    pub fn newest_ms(&self) -> Result<Option<i64>, SourceError> {
+        let failed = |error: KafkaError| SourceError::Unreachable {
+            doing: format!("read the end of {}", self.topic),
+            detail: error.to_string(),
+        };
+        self.consumer.assign(&self.list(Offset::OffsetTail(1)).map_err(failed)?).map_err(failed)?;
+        let start = Instant::now();
+        let (mut newest, mut found) = (None, 0);
+        while found < self.partitions && start.elapsed() < NEWEST_WAIT {
+            if let Some(message) = self.consumer.poll(Duration::from_millis(100)) {
+                newest = newest.max(message.map_err(failed)?.timestamp().to_millis());
+                found += 1;
+            }
+        }
+        self.consumer.unassign().map_err(failed)?;
+        Ok(newest)
+    }
+}

@@ -1,0 +1,71 @@
+//! What is logged: to the standard error, for people or as JSON, by a filter that can be changed while the process runs.
+
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The filter of a running process.
+#[derive(Debug)]
+pub struct Logs {
+    handle: Handle<EnvFilter, Registry>,
+    current: Mutex<String>,
+}
+
+/// Says what is wrong with a filter: levels, or `target=level` with commas between.
+///
+/// # Errors
+/// In words for people.
+pub fn check(filter: &str) -> Result<(), String> {
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
+}
+
+impl Logs {
+    /// Begins to log.
+    ///
+    /// # Errors
+    /// What is wrong with the filter, in words for people; nothing is logged then.
+    pub fn start(filter: &str, format: Format) -> Result<Self, String> {
+        let parsed = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let (layer, handle) = reload::Layer::new(parsed);
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match format {
+            Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(layer).with(lines).try_init().map_err(|error| error.to_string())?;
+        Ok(Self { handle, current: Mutex::new(filter.to_owned()) })
+    }
+
+    /// The filter in use.
+    pub fn filter(&self) -> String {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by this filter from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for people; the old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        let parsed = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        self.handle.reload(parsed).map_err(|error| error.to_string())?;
+        filter.clone_into(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        tracing::info!(filter, "logging by another filter");
+        Ok(())
+    }
+}
