@@ -141,6 +141,8 @@ fn the_command_line_is_helped_and_refused_with_2() {
         "load",
         "export",
         "train",
+        "explain",
+        "models",
         "doctor",
         "metrics",
         "completions",
