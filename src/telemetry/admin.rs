@@ -11,7 +11,7 @@
 //! | `GET /log`, `PUT /log` | the filter of the logs; the body of a `PUT` is the new one |
 //!
 //! Guarantees: the server runs on a thread of its own and only reads what workers show, so it holds nothing up; a slow client
-//! holds one of [`CONNECTIONS_MAX`] connections for at most [`CONNECTION_DEADLINE`]. With a token, everything but the page's
+//! holds one of `CONNECTIONS_MAX` connections for at most `CONNECTION_DEADLINE`. With a token, everything but the page's
 //! own files and the two probes asks for it (`Authorization: Bearer …`). Without one, a client on this machine has to call the
 //! server by an address or `localhost`, so that no web site can reach it under a name of its own, and `PUT` is for clients on
 //! this machine alone. No user's key is shown: a keyed hash stands for it, whose key lives as long as the process.
