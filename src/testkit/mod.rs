@@ -1,9 +1,11 @@
 //! What only the tests need: the model broker and the models that fail on purpose.
 
 mod broker;
+mod clock;
 mod model;
 mod snapshots;
 
 pub use broker::{Effect, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place, Visible};
+pub use clock::FakeClock;
 pub use model::{FakeControl, FakeModel, Mood};
 pub use snapshots::MemorySnapshots;

@@ -2,15 +2,14 @@
 //! model is the test kit's: no runtime is needed here.
 
 use aimpoint::{
-    engine::{Clock, Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
     event::{EventTime, Record},
     inference::{Calibration, Model, ModelFeed},
     sink::{Outbox, Target},
-    testkit::{FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
+    testkit::{FakeClock, FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
 };
 use serde_json::Value;
 use std::{
-    cell::Cell,
     collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
@@ -185,25 +184,6 @@ struct Feed(Arc<Mutex<Option<FakeModel>>>);
 impl ModelFeed for Feed {
     fn take(&mut self) -> Option<Box<dyn Model>> {
         self.0.lock().unwrap().take().map(|model| Box::new(model) as Box<dyn Model>)
-    }
-}
-
-/// A clock that goes on by a millisecond whenever it is read.
-#[derive(Default)]
-struct FakeClock(Cell<u64>);
-
-impl Clock for FakeClock {
-    fn elapsed(&self) -> Duration {
-        self.0.set(self.0.get() + 1);
-        Duration::from_millis(self.0.get())
-    }
-
-    fn now(&self) -> EventTime {
-        EventTime(0)
-    }
-
-    fn pause(&self, time: Duration) {
-        self.0.set(self.0.get() + time.as_millis() as u64);
     }
 }
 

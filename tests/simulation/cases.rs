@@ -2,33 +2,14 @@
 
 use super::world;
 use aimpoint::{
-    engine::{Clock, EngineError, Fleet, FleetError, Pipeline, Progress, Stop, Worker, WorkerSettings},
-    event::{EventTime, Record},
+    engine::{EngineError, Fleet, FleetError, Pipeline, Progress, Stop, Worker, WorkerSettings},
+    event::Record,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
     state::{Mark, SnapshotOf, SnapshotWriter},
-    testkit::{Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place},
+    testkit::{FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place},
 };
-use std::{cell::Cell, time::Duration};
-
-/// A clock that goes on by a millisecond whenever it is read.
-#[derive(Default)]
-struct FakeClock(Cell<u64>);
-
-impl Clock for FakeClock {
-    fn elapsed(&self) -> Duration {
-        self.0.set(self.0.get() + 1);
-        Duration::from_millis(self.0.get())
-    }
-
-    fn now(&self) -> EventTime {
-        EventTime(0)
-    }
-
-    fn pause(&self, time: Duration) {
-        self.0.set(self.0.get() + time.as_millis() as u64);
-    }
-}
+use std::time::Duration;
 
 type CaseWorker = Worker<MemorySource, MemorySink, FakeClock>;
 

@@ -5,13 +5,14 @@ use super::{
     world::{self, Owed},
 };
 use aimpoint::{
-    engine::{Clock, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
-    event::EventTime,
+    engine::{Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
     state::Mark,
-    testkit::{FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Mood},
+    testkit::{
+        FakeClock, FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Mood,
+    },
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 /// After so many steps of silence the group puts a member out.
 const SESSION: u64 = 25;
@@ -21,25 +22,6 @@ const TRANSACTION: u64 = 120;
 
 /// Within so many steps after the last fault everything has to be committed.
 const PATIENCE: u64 = 4_000;
-
-/// A clock that goes on by a millisecond whenever it is read, and always tells the same time of day.
-#[derive(Default)]
-struct FakeClock(Cell<u64>);
-
-impl Clock for FakeClock {
-    fn elapsed(&self) -> Duration {
-        self.0.set(self.0.get() + 1);
-        Duration::from_millis(self.0.get())
-    }
-
-    fn now(&self) -> EventTime {
-        EventTime(0)
-    }
-
-    fn pause(&self, time: Duration) {
-        self.0.set(self.0.get() + time.as_millis() as u64);
-    }
-}
 
 type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
