@@ -17,6 +17,9 @@ use aimpoint::{
 use std::time::{Duration, Instant};
 use workload::{BATCH, events, spec};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The resident memory of this process in bytes; nothing where the system does not tell.
 fn resident() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

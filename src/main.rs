@@ -1,5 +1,9 @@
 //! The program: see `aimpoint --help`, or the library's first page.
 
+/// Messages come and go by the million, made by one thread and freed by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     aimpoint::cli::main()
 }

@@ -296,6 +296,7 @@ fn transactions(config: &Config, report: &mut Report) {
         decisions: config.topics.decisions.clone(),
         dead_letters: config.topics.dead_letter.clone(),
         profiles: config.profiles_topic(),
+        linger: config.commit.linger(),
         client: config.kafka.producer_settings(),
     });
     match sink.and_then(|mut sink| sink.fence()) {

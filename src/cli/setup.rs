@@ -174,11 +174,13 @@ impl Setup {
                 decisions: config.topics.decisions.clone(),
                 dead_letters: config.topics.dead_letter.clone(),
                 profiles: config.profiles_topic(),
+                linger: config.commit.linger(),
                 client: client(config.kafka.producer_settings()),
             })?;
             let settings = WorkerSettings {
                 number,
                 commit_interval: config.commit.interval,
+                pace: config.commit.pace(),
                 batch_rows_max: config.engine.batch_max_rows,
                 checkpoint_interval: config.checkpoint.interval,
                 stall_after: config.engine.stall_after,

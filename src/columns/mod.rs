@@ -84,6 +84,20 @@ impl Text {
     /// No string, as opposed to an empty one.
     pub const MISSING: Self = Self { start: 0, length: u32::MAX };
 
+    /// How many bytes it has.
+    ///
+    /// # Panics
+    /// Only where debug assertions are on, and it is missing.
+    pub fn len(self) -> usize {
+        debug_assert!(!self.is_missing());
+        self.length as usize
+    }
+
+    /// Whether it has none; a missing one is not empty.
+    pub fn is_empty(self) -> bool {
+        self.length == 0
+    }
+
     /// Whether there is no string here.
     pub fn is_missing(self) -> bool {
         self.length == u32::MAX
@@ -94,6 +108,14 @@ impl Default for Text {
     fn default() -> Self {
         Self::MISSING
     }
+}
+
+/// The first eight bytes, with zeros behind a shorter string.
+pub fn prefix(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = bytes.len().min(8);
+    first[..length].copy_from_slice(&bytes[..length]);
+    u64::from_le_bytes(first)
 }
 
 /// The bytes of all strings of a batch.
@@ -123,6 +145,19 @@ impl Texts {
             return &[];
         }
         &self.0[text.start as usize..text.start as usize + text.length as usize]
+    }
+
+    /// The first eight bytes of a string, with zeros behind a shorter one and for a missing one.
+    pub fn prefix(&self, text: Text) -> u64 {
+        if text.is_missing() || text.length == 0 {
+            return 0;
+        }
+        let unused = 64 - 8 * text.length.min(8);
+        // Not at the end of the buffer the eight bytes may be read at once, and what is too many is shifted out.
+        match self.0[text.start as usize..].first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes) << unused >> unused,
+            None => prefix(self.bytes(text)),
+        }
     }
 
     /// How many bytes are held.

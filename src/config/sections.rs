@@ -253,6 +253,23 @@ impl Default for CommitSpec {
 }
 
 impl CommitSpec {
+    /// How long an output waits for others: a twentieth of the time until readers may see it. Each request costs the broker
+    /// as much as a hundred messages do.
+    pub fn linger(&self) -> Duration {
+        match self.delivery {
+            Delivery::ExactlyOnce => (self.interval / 20).clamp(Duration::from_millis(1), Duration::from_millis(5)),
+            Delivery::AtLeastOnce => Duration::from_millis(1),
+        }
+    }
+
+    /// How long a worker rests after a small batch, for a larger one.
+    pub fn pace(&self) -> Duration {
+        match self.delivery {
+            Delivery::ExactlyOnce => (self.interval / 10).min(Duration::from_millis(2)),
+            Delivery::AtLeastOnce => Duration::from_micros(500),
+        }
+    }
+
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if !(Duration::from_millis(1)..=Duration::from_secs(5)).contains(&self.interval) {
             let interval = humantime::format_duration(self.interval);

@@ -219,7 +219,7 @@ impl Partitions {
             Some((profile, as_of)) => (Some(profile), as_of),
             None => (None, i64::MIN),
         };
-        partition.store.restore(hash_key(key), key, profile, as_of, applied.max(as_of));
+        partition.store.restore(hash_key(key), key, profile.as_deref(), as_of, applied.max(as_of));
     }
 
     /// Ends the restore of a partition: gives the offset from which its input goes on. A changelog that does not hold as

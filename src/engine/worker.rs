@@ -76,6 +76,15 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
 const FLIGHT_WAIT: Duration = Duration::from_millis(1);
 
+/// A batch below this is a small one: more of a turn's cost is the turn than the records.
+const SMALL_BATCH: usize = 64;
+
+/// The pause before a commit that is due is begun behind outputs that are still on their way.
+const BUSY_PAUSE: Duration = Duration::from_micros(500);
+
+/// So many outputs are sent before their commit is due.
+const OUTPUTS_PER_SEND: usize = 256;
+
 /// How often a worker shows where its partitions are.
 const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -96,6 +105,9 @@ pub struct WorkerSettings {
     pub number: usize,
     /// The time from a transaction's first record to its commit.
     pub commit_interval: Duration,
+    /// How long the worker rests after a small batch, so that the next one is larger: at little load it would wake for every
+    /// record.
+    pub pace: Duration,
     /// The largest batch.
     pub batch_rows_max: usize,
     /// How often a changed profile is written to the changelog at most.
@@ -492,7 +504,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         self.sink.serve();
         self.look(Duration::ZERO)?;
-        if let Err(error) = self.deliver() {
+        if self.is_worth_sending()
+            && let Err(error) = self.deliver()
+        {
             self.mend_open(error)?;
         }
         self.restore()?;
@@ -512,12 +526,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             } else {
                 self.look(FLIGHT_WAIT)?;
             }
-            if self.flight.is_none() {
+            if self.flight.is_none() && (is_full || self.sink.is_idle()) {
                 self.take_off()?;
+            } else if self.flight.is_none() {
+                self.clock.pause(BUSY_PAUSE);
             }
         }
         self.snapshot(now)?;
-        self.watch(now)
+        self.watch(now)?;
+        if (1..SMALL_BATCH).contains(&taken) {
+            let due = self.opened_at.map_or(now, |opened| opened + self.settings.commit_interval);
+            self.clock.pause(self.settings.pace.min(due.saturating_sub(now)));
+        }
+        Ok(())
     }
 
     /// Shows where the worker is, now and then.
@@ -541,6 +562,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Tells other threads what has happened.
     fn tell(&self, what: &'static str, detail: String) {
         self.progress.view().happened(self.clock.now(), what, detail);
+    }
+
+    /// Whether new outputs are handed over before their commit is due. Those of a transaction are seen by nobody before that:
+    /// the first ones are sent at once, so that the broker knows of it, and then many together. Behind outputs that are still
+    /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request.
+    fn is_worth_sending(&self) -> bool {
+        let is_worth = !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
+        is_worth && self.sink.is_idle()
     }
 
     /// Hands new outputs to the sink, in a transaction that is opened by the first.

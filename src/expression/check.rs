@@ -302,7 +302,13 @@ impl Checker<'_> {
             operators::GREATER => Order::Greater,
             _ => Order::GreaterEqual,
         };
-        Ok(self.result(Step::Compare(order, ty, a, b), Type::Bool))
+        Ok(match (order, a, b) {
+            (Order::Equal, a @ Operand::Column(_), Operand::Text(b)) => {
+                let prefixes = self.result(Step::Prefix(a.clone()), Type::Int).operand;
+                self.result(Step::IsText(a, prefixes, b), Type::Bool)
+            }
+            (order, a, b) => self.result(Step::Compare(order, ty, a, b), Type::Bool),
+        })
     }
 
     fn arithmetic(&mut self, id: u64, call: &CallExpr) -> Checked<Value> {

@@ -4,7 +4,7 @@
 //! columns have grown. Each step reads columns and constants and fills one column, so its loop is over plain slices.
 
 use super::{ExpressionError, Scope, check};
-use crate::columns::{Column, Columns, MISSING_INT, Slot, Text, Truth, Type};
+use crate::columns::{Column, Columns, MISSING_INT, Slot, Text, Truth, Type, prefix};
 use std::collections::HashMap;
 
 /// Microseconds in a second.
@@ -103,6 +103,10 @@ pub(super) enum Step {
     And(Operand, Operand),
     Or(Operand, Operand),
     Compare(Order, Type, Operand, Operand),
+    /// The first eight bytes of each text, by which most are told apart without being looked at again.
+    Prefix(Operand),
+    /// Whether texts, of which these are the prefixes, are this one.
+    IsText(Operand, Operand, String),
     In(Type, Operand, Vec<Operand>),
     Ints(Arithmetic, Operand, Operand),
     Doubles(Arithmetic, Operand, Operand),
@@ -267,14 +271,6 @@ fn compare_doubles(order: Order, a: Values<'_, f64>, b: Values<'_, f64>, rows: u
 }
 
 fn compare_texts(order: Order, a: Strings<'_>, b: Strings<'_>, rows: usize, to: &mut Vec<Truth>) {
-    if let (Strings::Each(texts, columns), Strings::All(constant), Order::Equal) = (a, b, order) {
-        let constant = constant.as_bytes();
-        to.clear();
-        to.extend(texts[..rows].iter().map(|text| {
-            if text.is_missing() { Truth::Missing } else { (columns.texts.bytes(*text) == constant).into() }
-        }));
-        return;
-    }
     fill(to, rows, |row| match (a.bytes(row), b.bytes(row)) {
         (Some(a), Some(b)) => order.of(&a, &b),
         _ => Truth::Missing,
@@ -339,6 +335,19 @@ fn run_bool(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<Truth>) {
                 });
             }
         },
+        Step::IsText(texts, prefixes, constant) => {
+            let Operand::Column(slot) = texts else { unreachable!("made for a column alone") };
+            let Values::Each(prefixes) = ints(prefixes, columns) else { unreachable!("a column is read in rows") };
+            let (wanted, constant) = (prefix(constant.as_bytes()) as i64, constant.as_bytes());
+            to.clear();
+            to.extend(columns.get(*slot).strings()[..rows].iter().zip(prefixes).map(|(text, prefix)| {
+                if text.is_missing() {
+                    return Missing;
+                }
+                let is_near = *prefix == wanted && text.len() == constant.len();
+                (is_near && (constant.len() <= 8 || columns.texts.bytes(*text) == constant)).into()
+            }));
+        }
         Step::In(ty, a, list) => match ty {
             Type::String => {
                 let a = Strings::of(a, columns);
@@ -414,6 +423,11 @@ fn run_bool(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<Truth>) {
 
 fn run_int(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<i64>) {
     match step {
+        Step::Prefix(texts) => {
+            let Operand::Column(slot) = texts else { unreachable!("made for a column alone") };
+            to.clear();
+            to.extend(columns.get(*slot).strings()[..rows].iter().map(|text| columns.texts.prefix(*text) as i64));
+        }
         Step::Fill(value) => {
             let value = ints(value, columns);
             fill(to, rows, |row| value.at(row));

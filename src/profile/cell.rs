@@ -132,6 +132,11 @@ impl Keeps {
         matches!(self, Self::Count | Self::ValueCount | Self::Sum)
     }
 
+    /// Whether its one word counts, so that tiles are added up without a thought to overflow.
+    pub(super) fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::ValueCount)
+    }
+
     /// Appends the words of a cell that has seen nothing.
     pub(super) fn empty(self, to: &mut Vec<u64>) {
         let nan = f64::NAN.to_bits();

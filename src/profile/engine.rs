@@ -23,6 +23,9 @@ use crate::{
 };
 
 const SECOND: f64 = 1e6;
+
+/// The profiles of so many rows are loaded ahead: they stay well within a core's own cache.
+const ROWS_WARMED: usize = 64;
 const HOUR_MICROS: i64 = 3_600_000_000;
 const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
@@ -182,9 +185,13 @@ impl ProfileEngine {
             let partition = batch.positions[at].partition;
             let end = at + batch.positions[at..].iter().take_while(|position| position.partition == partition).count();
             let store = stores.store(partition);
-            for row in at..end {
-                let applied = self.apply(batch, row, store);
-                self.applied.push(applied);
+            for first in (at..end).step_by(ROWS_WARMED) {
+                let rows = first..end.min(first + ROWS_WARMED);
+                store.warm(&batch.user_hashes[rows.clone()]);
+                for row in rows {
+                    let applied = self.apply(batch, row, store);
+                    self.applied.push(applied);
+                }
             }
             store.sweep(self.ttl, |first, newest| self.is_gone(first, newest));
             at = end;
@@ -326,9 +333,8 @@ impl ProfileEngine {
             let tile = time.div_euclid(group.tile);
             let count_at = HEADER + 1 + number;
             let oldest = (newest - *lateness).div_euclid(group.tile) - group.tiles_max;
-            drop_tiles(words, at, count_at, group.stride(), oldest);
-            if group.cells.concerns(&meets) {
-                let tile_at = tile_words(words, at, count_at, group, tile);
+            let wanted = group.cells.concerns(&meets).then_some(tile);
+            if let Some(tile_at) = move_tiles(words, at, count_at, group, oldest, wanted) {
                 group.cells.apply(&mut words[tile_at + 1..tile_at + group.stride()], &meets, values, time);
             }
             let end = at + words[count_at] as usize * group.stride();
@@ -339,56 +345,83 @@ impl ProfileEngine {
     }
 }
 
-/// Adds an id to those remembered, and forgets the ones from before `oldest` and, beyond `ids_max`, the earliest.
+/// Adds an id to those remembered, and forgets the ones from before `oldest` and, beyond `ids_max`, the earliest. What lies
+/// behind them is moved only where their number changes.
 fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, oldest: i64, ids_max: usize) {
-    let mut count = words[IDS] as usize;
-    let mut index = 0;
-    while index < count {
+    let count = words[IDS] as usize;
+    let mut kept = 0;
+    for index in 0..count {
         let at = ids_at + index * ID_WORDS;
-        if (words[at] as i64) < oldest {
-            words.drain(at..at + ID_WORDS);
-            count -= 1;
-        } else {
-            index += 1;
+        if words[at] as i64 >= oldest {
+            if kept < index {
+                words.copy_within(at..at + ID_WORDS, ids_at + kept * ID_WORDS);
+            }
+            kept += 1;
         }
     }
     if let Some(id) = id
         && time >= oldest
     {
-        if count == ids_max {
-            words.drain(ids_at..ids_at + ID_WORDS);
-            count -= 1;
+        if kept == ids_max {
+            words.copy_within(ids_at + ID_WORDS..ids_at + kept * ID_WORDS, ids_at);
+            kept -= 1;
         }
-        let end = ids_at + count * ID_WORDS;
-        words.splice(end..end, [time as u64, id]);
-        count += 1;
+        let at = ids_at + kept * ID_WORDS;
+        kept += 1;
+        if kept > count {
+            words.splice(at..at, [time as u64, id]);
+        } else {
+            words[at..at + ID_WORDS].copy_from_slice(&[time as u64, id]);
+        }
     }
-    words[IDS] = count as u64;
+    if kept < count {
+        words.drain(ids_at + kept * ID_WORDS..ids_at + count * ID_WORDS);
+    }
+    words[IDS] = kept as u64;
 }
 
-/// Drops the tiles up to `oldest`, which no window reaches any more.
-fn drop_tiles(words: &mut Vec<u64>, at: usize, count_at: usize, stride: usize, oldest: i64) {
+/// Drops the tiles up to `oldest`, which no window reaches any more, and gives the place of the one that is wanted, which
+/// is made where it does not exist: of the words of a dropped one, so that what lies behind is moved only where the
+/// number of tiles changes.
+fn move_tiles(
+    words: &mut Vec<u64>,
+    at: usize,
+    count_at: usize,
+    group: &Group,
+    oldest: i64,
+    wanted: Option<i64>,
+) -> Option<usize> {
+    let stride = group.stride();
     let count = words[count_at] as usize;
-    let gone = (0..count).take_while(|index| words[at + index * stride] as i64 <= oldest).count();
+    let number_of = |words: &[u64], index: usize| words[at + index * stride] as i64;
+    let mut gone = (0..count).take_while(|index| number_of(words, *index) <= oldest).count();
+    let mut place = None;
+    if let Some(tile) = wanted {
+        let mut index = count;
+        // Events come nearly in order, so the tile is nearly always the last one.
+        while index > gone && number_of(words, index - 1) > tile {
+            index -= 1;
+        }
+        if index > gone && number_of(words, index - 1) == tile {
+            place = Some(index - 1);
+        } else {
+            if gone > 0 {
+                gone -= 1;
+                index -= 1;
+                words.copy_within(at + (gone + 1) * stride..at + (index + 1) * stride, at + gone * stride);
+                words[at + index * stride] = tile as u64;
+                words[at + index * stride + 1..at + (index + 1) * stride].copy_from_slice(group.cells.empty());
+            } else {
+                let tile_at = at + index * stride;
+                words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty().iter().copied()));
+                words[count_at] += 1;
+            }
+            place = Some(index);
+        }
+    }
     if gone > 0 {
         words.drain(at..at + gone * stride);
         words[count_at] -= gone as u64;
     }
-}
-
-/// Where the words of a tile are; it is made where it does not exist.
-fn tile_words(words: &mut Vec<u64>, at: usize, count_at: usize, group: &Group, tile: i64) -> usize {
-    let stride = group.stride();
-    let mut index = words[count_at] as usize;
-    // Events come nearly in order, so the tile is nearly always the last one.
-    while index > 0 && words[at + (index - 1) * stride] as i64 > tile {
-        index -= 1;
-    }
-    if index > 0 && words[at + (index - 1) * stride] as i64 == tile {
-        return at + (index - 1) * stride;
-    }
-    let tile_at = at + index * stride;
-    words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty().iter().copied()));
-    words[count_at] += 1;
-    tile_at
+    place.map(|index| at + (index - gone) * stride)
 }

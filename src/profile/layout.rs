@@ -31,9 +31,11 @@ pub(super) const ID_WORDS: usize = 2;
 /// Cells that are kept together: those of one tile width, or those of `forever`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
-    /// First the cells that are added up, of one word each, then the others.
+    /// First the counts, then the sums, of one word each, then the others.
     all: Vec<Cell>,
-    /// How many are added up.
+    /// How many count.
+    counting: usize,
+    /// How many are added up: counts and sums.
     adding: usize,
     /// By cell: where its words begin.
     offsets: Vec<usize>,
@@ -51,12 +53,14 @@ impl Cells {
         })
     }
 
-    /// Puts the adding cells first and keeps the order otherwise; gives the place of each cell's words by its number.
+    /// Puts the counts first, then the sums, and keeps the order otherwise; gives the place of each cell's words by its
+    /// number.
     pub(super) fn order(&mut self) -> Vec<usize> {
-        let (adding, others): (Vec<usize>, Vec<usize>) =
-            (0..self.all.len()).partition(|index| self.all[*index].keeps.adds());
-        self.adding = adding.len();
-        let order: Vec<usize> = adding.into_iter().chain(others).collect();
+        let keeps = |index: usize| self.all[index].keeps;
+        self.counting = (0..self.all.len()).filter(|index| keeps(*index).counts()).count();
+        self.adding = (0..self.all.len()).filter(|index| keeps(*index).adds()).count();
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        order.sort_by_key(|index| (!keeps(*index).counts(), !keeps(*index).adds()));
         let mut places = vec![0; order.len()];
         for old in &order {
             places[*old] = self.empty.len();
@@ -100,7 +104,10 @@ impl Cells {
 
     /// Adds a tile's words to those of the tiles after it, newest first.
     pub(super) fn merge(&self, into: &mut [u64], tile: &[u64]) {
-        for (sum, word) in into[..self.adding].iter_mut().zip(&tile[..self.adding]) {
+        for (count, word) in into[..self.counting].iter_mut().zip(&tile[..self.counting]) {
+            *count = (f64::from_bits(*count) + f64::from_bits(*word)).to_bits();
+        }
+        for (sum, word) in into[self.counting..self.adding].iter_mut().zip(&tile[self.counting..self.adding]) {
             *sum = (f64::from_bits(*sum) + f64::from_bits(*word)).clamp(f64::MIN, f64::MAX).to_bits();
         }
         for (cell, at) in self.all.iter().zip(&self.offsets).skip(self.adding) {

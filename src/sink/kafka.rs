@@ -68,6 +68,8 @@ pub struct KafkaSinkSettings {
     pub dead_letters: String,
     /// The changelog of the profiles.
     pub profiles: String,
+    /// How long an output waits for others to go with it.
+    pub linger: Duration,
     /// Librdkafka's own settings, as the user gave them.
     pub client: Vec<(String, String)>,
 }
@@ -186,7 +188,7 @@ impl KafkaSink {
     fn make_producer(settings: &KafkaSinkSettings, number: usize) -> Result<BaseProducer<Context>, SinkError> {
         let mut config = ClientConfig::new();
         config
-            .set("linger.ms", "1")
+            .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
             .set("batch.size", "500000")
             .set("queue.buffering.max.messages", "500000")
             // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
@@ -199,6 +201,8 @@ impl KafkaSink {
             .set("bootstrap.servers", &settings.brokers)
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
+            // That a message was taken is told by the number of those in flight; a report of each would be work for nothing.
+            .set("delivery.report.only.error", "true")
             // Java's default partitioner, so that a user's decisions lie where any other client would look for them.
             .set("partitioner", "murmur2_random");
         if let Some(id) = &settings.transactional_id {
@@ -266,17 +270,19 @@ impl KafkaSink {
             cut = whole.len().to_string();
             headers = headers.map(|list| list.insert(Header { key: "cut_from_bytes", value: Some(&cut) }));
         }
-        let start = Instant::now();
+        let mut full_since = None;
         loop {
             let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
             record.partition = partition;
             record.key = output.key;
             record.payload = payload;
-            record.headers.clone_from(&headers);
+            if headers.is_some() {
+                record.headers.clone_from(&headers);
+            }
             match self.producer().send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
-                    if start.elapsed() < CALL_DEADLINE =>
+                    if full_since.get_or_insert_with(Instant::now).elapsed() < CALL_DEADLINE =>
                 {
                     self.producer().poll(Duration::from_millis(1));
                 }
@@ -330,12 +336,20 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
     }
 }
 
+/// How soon it is looked whether all is delivered, of which no event tells; and the longest pause between two looks. These
+/// are slept: the client counts in milliseconds, and for a part of one it would turn in a loop.
+const DRAIN_LOOK: Duration = Duration::from_micros(250);
+const DRAIN_LOOK_MAX: Duration = Duration::from_millis(1);
+
 /// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
 /// of 100 ms; with nothing in flight it returns at once.
 fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
     let start = Instant::now();
+    let mut pause = DRAIN_LOOK;
     while producer.in_flight_count() > 0 {
-        producer.poll(Duration::from_micros(500));
+        std::thread::sleep(pause);
+        producer.poll(Duration::ZERO);
+        pause = (pause * 2).min(DRAIN_LOOK_MAX);
         if start.elapsed() > CALL_DEADLINE {
             return Err(SinkError::Abortable {
                 doing: "deliver outputs",
@@ -467,6 +481,10 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
+    fn is_idle(&self) -> bool {
+        self.producer().in_flight_count() == 0
+    }
+
     fn is_delivered(&self) -> bool {
         self.committing.is_none_or(|number| self.producers[number].in_flight_count() == 0)
     }
@@ -498,7 +516,8 @@ impl Sink for KafkaSink {
                 let aborted = repeat("abort the transaction", |wait| producer.abort_transaction(wait));
                 // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
                 while aborted.is_ok() && producer.in_flight_count() > 0 {
-                    producer.poll(Duration::from_micros(500));
+                    std::thread::sleep(DRAIN_LOOK);
+                    producer.poll(Duration::ZERO);
                 }
                 producer.context().failed.store(0, Ordering::Relaxed);
                 self.learn(aborted, number)?;

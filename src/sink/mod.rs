@@ -93,6 +93,11 @@ pub trait Sink {
     /// As every call of a transaction.
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
+    /// Whether no output of the open transaction is on its way.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     /// Whether the broker has all outputs of the commit under way. Those of the next transaction are sent only then:
     /// they go by another connection, and would overtake.
     fn is_delivered(&self) -> bool;

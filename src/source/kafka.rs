@@ -30,6 +30,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause between two tries of a call that a fresh coordinator refuses for a moment.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// The shortest time for which the client waits.
+const CLIENT_TICK: Duration = Duration::from_millis(1);
+
 /// What a consumer is made of.
 #[derive(Clone, Debug)]
 pub struct KafkaSourceSettings {
@@ -244,7 +247,13 @@ impl Source for KafkaSource {
 
     fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
         let mut taken = 0;
-        let mut wait = wait;
+        // The client counts in milliseconds, and for a part of one it would turn in a loop.
+        let mut wait = if wait < CLIENT_TICK {
+            std::thread::sleep(wait);
+            Duration::ZERO
+        } else {
+            Duration::from_millis(wait.as_millis() as u64)
+        };
         while taken < max {
             match self.consumer.poll(wait) {
                 // Also after a rebalance was noted; the worker looks for it after each poll.

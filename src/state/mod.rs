@@ -60,23 +60,96 @@ pub fn bytes_at_rest(words: &[u64]) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct PackedProfile<'a>(&'a [u8]);
 
-/// Where a profile's words are.
+/// How much of a user's events is where.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    /// The record in the changelog covers every event before this offset.
+    covered: i64,
+    /// The words have every event before this offset in them when they come from a snapshot.
+    applied: i64,
+    /// The first event that the record does not cover, or [`CLEAN`].
+    first_dirty: i64,
+}
+
+impl Account {
+    /// Of a user of whom the changelog knows nothing.
+    const NEW: Self = Self { covered: i64::MIN, applied: i64::MIN, first_dirty: CLEAN };
+}
+
+/// A resting user in one piece of memory, so that a user of few events is one allocation and no pointer more.
+///
+/// ```text
+/// covered | applied | first dirty: 8 bytes each | length of the key: 4 | key | packed words
+/// ```
 #[derive(Debug)]
-enum Words {
+struct Resting(Box<[u8]>);
+
+impl Resting {
+    const KEY_AT: usize = 28;
+
+    fn new(account: Account, key: &[u8], packed: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(Self::KEY_AT + key.len() + packed.len());
+        for offset in [account.covered, account.applied, account.first_dirty] {
+            bytes.extend_from_slice(&offset.to_ne_bytes());
+        }
+        bytes.extend_from_slice(&(key.len() as u32).to_ne_bytes());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(packed);
+        Self(bytes.into_boxed_slice())
+    }
+
+    fn offset(&self, number: usize) -> i64 {
+        self.0[number * 8..].first_chunk().copied().map_or(CLEAN, i64::from_ne_bytes)
+    }
+
+    fn account(&self) -> Account {
+        Account { covered: self.offset(0), applied: self.offset(1), first_dirty: self.offset(2) }
+    }
+
+    fn set_account(&mut self, account: Account) {
+        for (number, offset) in [account.covered, account.applied, account.first_dirty].into_iter().enumerate() {
+            self.0[number * 8..(number + 1) * 8].copy_from_slice(&offset.to_ne_bytes());
+        }
+    }
+
+    fn words_at(&self) -> usize {
+        Self::KEY_AT + self.0[24..].first_chunk().copied().map_or(0, u32::from_ne_bytes) as usize
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.0[Self::KEY_AT..self.words_at()]
+    }
+
+    fn packed(&self) -> &[u8] {
+        &self.0[self.words_at()..]
+    }
+}
+
+/// Where a user is.
+#[derive(Debug)]
+enum Place {
     /// In a slot of the open ones.
     Open(u32),
-    Packed(Box<[u8]>),
+    Rests(Resting),
 }
 
 /// A slot for an open profile. Its memory is used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
     words: Vec<u64>,
-    /// Whose it is.
+    key: Vec<u8>,
+    account: Account,
     hash: u64,
     in_use: bool,
     /// Whether an event came since the hand passed by.
     touched: bool,
+}
+
+impl Open {
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.words.capacity() * 8 + self.key.capacity()
+    }
 }
 
 /// The open profiles of a partition, and the hand that looks for one to pack (the clock algorithm of page caches).
@@ -90,57 +163,81 @@ struct OpenSlots {
 
 impl OpenSlots {
     /// The words, to be read.
-    fn read<'a>(&'a self, words: &'a Words) -> Cow<'a, [u64]> {
-        match words {
-            Words::Open(slot) => Cow::Borrowed(&self.slots[*slot as usize].words),
-            Words::Packed(bytes) => {
+    fn read<'a>(&'a self, place: &'a Place) -> Cow<'a, [u64]> {
+        match place {
+            Place::Open(slot) => Cow::Borrowed(&self.slots[*slot as usize].words),
+            Place::Rests(resting) => {
                 let mut words = Vec::new();
-                packed::unpack(bytes, &mut words);
+                packed::unpack(resting.packed(), &mut words);
                 Cow::Owned(words)
             }
         }
     }
 
+    fn key<'a>(&'a self, place: &'a Place) -> &'a [u8] {
+        match place {
+            Place::Open(slot) => &self.slots[*slot as usize].key,
+            Place::Rests(resting) => resting.key(),
+        }
+    }
+
+    fn account(&self, place: &Place) -> Account {
+        match place {
+            Place::Open(slot) => self.slots[*slot as usize].account,
+            Place::Rests(resting) => resting.account(),
+        }
+    }
+
+    fn set_account(&mut self, place: &mut Place, account: Account) {
+        match place {
+            Place::Open(slot) => self.slots[*slot as usize].account = account,
+            Place::Rests(resting) => resting.set_account(account),
+        }
+    }
+
     /// The first word.
-    fn first(&self, words: &Words) -> u64 {
-        match words {
-            Words::Open(slot) => self.slots[*slot as usize].words.first().copied(),
-            Words::Packed(bytes) => packed::first(bytes),
+    fn first(&self, place: &Place) -> u64 {
+        match place {
+            Place::Open(slot) => self.slots[*slot as usize].words.first().copied(),
+            Place::Rests(resting) => packed::first(resting.packed()),
         }
         .unwrap_or_default()
     }
 
-    /// The bytes, to be kept elsewhere.
-    fn pack<'a>(&'a mut self, words: &'a Words) -> PackedProfile<'a> {
-        PackedProfile(match words {
-            Words::Open(slot) => {
+    /// Key and bytes, to be kept elsewhere.
+    fn pack<'a>(&'a mut self, place: &'a Place) -> (&'a [u8], PackedProfile<'a>) {
+        match place {
+            Place::Open(slot) => {
+                let open = &self.slots[*slot as usize];
                 self.packing.clear();
-                packed::pack(&self.slots[*slot as usize].words, &mut self.packing);
-                &self.packing
+                packed::pack(&open.words, &mut self.packing);
+                (&open.key, PackedProfile(&self.packing))
             }
-            Words::Packed(bytes) => bytes,
-        })
+            Place::Rests(resting) => (resting.key(), PackedProfile(resting.packed())),
+        }
     }
 
-    /// A free slot for a profile, empty.
-    fn take(&mut self, hash: u64) -> u32 {
+    /// A slot for a user, without words.
+    fn take(&mut self, hash: u64, key: &[u8], account: Account) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Open::default());
+            let (words, key) = (Vec::new(), Vec::new());
+            self.slots.push(Open { words, key, account, hash, in_use: true, touched: true });
             (self.slots.len() - 1) as u32
         });
         let open = &mut self.slots[slot as usize];
-        open.words.clear();
-        (open.hash, open.in_use, open.touched) = (hash, true, true);
+        open.key.extend_from_slice(key);
+        (open.account, open.hash, open.in_use, open.touched) = (account, hash, true, true);
         slot
     }
 
     /// Gives a slot back, and its memory where it has grown far beyond what most need.
-    fn give_back(&mut self, words: &Words) {
-        if let Words::Open(slot) = words {
+    fn give_back(&mut self, place: &Place) {
+        if let Place::Open(slot) = place {
             let open = &mut self.slots[*slot as usize];
             open.in_use = false;
             open.words.clear();
             open.words.shrink_to(WORDS_USUAL);
+            open.key.clear();
             self.free.push(*slot);
         }
     }
@@ -159,6 +256,12 @@ impl OpenSlots {
     }
 }
 
+/// So many users' memory is asked for at a time: about what a core has on its way at once.
+const WARMED: usize = 16;
+
+/// Words of one line of a cache.
+const WORDS_PER_LINE: usize = 8;
+
 /// A slot that is given back keeps memory for so many words.
 const WORDS_USUAL: usize = 128;
 
@@ -166,14 +269,7 @@ const WORDS_USUAL: usize = 128;
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    key: Box<[u8]>,
-    words: Words,
-    /// The record in the changelog covers every event before this offset.
-    covered: i64,
-    /// The words have every event before this offset in them when they come from a snapshot.
-    applied: i64,
-    /// The first event that it does not cover, or [`CLEAN`].
-    first_dirty: i64,
+    place: Place,
 }
 
 /// A profile that became dirty. By offset and hash it is found again; if it was written since, it is not.
@@ -215,34 +311,34 @@ impl Store {
 
     /// The bytes that keys and profiles take, and the table with its slack; without what the allocator adds.
     pub fn bytes(&self) -> usize {
-        let entry = |entry: &Entry| {
-            let words = if let Words::Packed(bytes) = &entry.words { bytes.len() } else { 0 };
-            entry.key.len() + words
-        };
-        let open = self.open.slots.iter().map(|open| size_of::<Open>() + open.words.capacity() * 8).sum::<usize>();
+        let entry = |entry: &Entry| if let Place::Rests(resting) = &entry.place { resting.0.len() } else { 0 };
+        let open = self.open.slots.iter().map(Open::bytes).sum::<usize>();
         self.table.iter().map(entry).sum::<usize>() + self.table.allocation_size() + open
     }
 
     /// About the same, from some of the profiles: the order of a hash table is as good as chance.
     pub fn bytes_estimate(&self) -> usize {
         const SOME: usize = 256;
-        let words = |words: &Words| match words {
-            Words::Open(slot) => size_of::<Open>() + self.open.slots[*slot as usize].words.capacity() * 8,
-            Words::Packed(bytes) => bytes.len(),
+        let entry = |entry: &Entry| {
+            size_of::<Entry>()
+                + match &entry.place {
+                    Place::Open(slot) => self.open.slots[*slot as usize].bytes(),
+                    Place::Rests(resting) => resting.0.len(),
+                }
         };
-        let entry = |entry: &Entry| size_of::<Entry>() + entry.key.len() + words(&entry.words);
         let some: usize = self.table.iter().take(SOME).map(entry).sum();
         some * self.len() / self.len().clamp(1, SOME)
     }
 
     /// The words of a user, if there are any.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Cow<'_, [u64]>> {
-        self.table.find(hash, |entry| *entry.key == *key).map(|entry| self.open.read(&entry.words))
+        let same = |entry: &Entry| self.open.key(&entry.place) == key;
+        self.table.find(hash, same).map(|entry| self.open.read(&entry.place))
     }
 
     /// All users with their words, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Cow<'_, [u64]>)> {
-        self.table.iter().map(|entry| (&*entry.key, self.open.read(&entry.words)))
+        self.table.iter().map(|entry| (self.open.key(&entry.place), self.open.read(&entry.place)))
     }
 
     /// The words of a user, made from `fresh` where the user is new, to be changed by the event at `offset`, before which
@@ -258,40 +354,65 @@ impl Store {
     ) -> Option<&mut Vec<u64>> {
         self.make_room();
         let Self { table, open, dirty, .. } = self;
-        let same = |entry: &Entry| *entry.key == *key;
+        let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
             hashbrown::hash_table::Entry::Vacant(vacant) => {
-                let slot = open.take(hash);
+                let slot = open.take(hash, key, Account::NEW);
                 open.slots[slot as usize].words.extend_from_slice(fresh);
-                let words = Words::Open(slot);
-                let (covered, applied, first_dirty) = (i64::MIN, i64::MIN, CLEAN);
-                vacant.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty }).into_mut()
+                vacant.insert(Entry { hash, place: Place::Open(slot) }).into_mut()
             }
         };
-        if offset < entry.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
+        let mut account = open.account(&entry.place);
+        if offset < account.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
-        if entry.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && entry.covered > i64::MIN) {
-            entry.first_dirty = offset;
+        if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
+            account.first_dirty = offset;
+            open.set_account(&mut entry.place, account);
             dirty.push_back(Dirty { offset, hash, newest: newest_before });
         }
         // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
-        if offset < entry.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
+        if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
-        let slot = match &entry.words {
-            Words::Open(slot) => *slot,
-            Words::Packed(bytes) => {
-                let slot = open.take(hash);
-                packed::unpack(bytes, &mut open.slots[slot as usize].words);
-                entry.words = Words::Open(slot);
+        let slot = match &entry.place {
+            Place::Open(slot) => *slot,
+            Place::Rests(resting) => {
+                let slot = open.take(hash, resting.key(), account);
+                packed::unpack(resting.packed(), &mut open.slots[slot as usize].words);
+                entry.place = Place::Open(slot);
                 slot
             }
         };
         let slot = &mut open.slots[slot as usize];
         slot.touched = true;
         Some(&mut slot.words)
+    }
+
+    /// Loads what the events of these users will read. Each load waits for memory; made together they wait together.
+    pub fn warm(&self, hashes: &[u64]) {
+        let mut sum = 0_u64;
+        let mut places = [None; WARMED];
+        for hashes in hashes.chunks(WARMED) {
+            for (hash, place) in hashes.iter().zip(&mut places) {
+                *place = self.table.find(*hash, |entry| entry.hash == *hash).map(|entry| &entry.place);
+            }
+            for place in places[..hashes.len()].iter().flatten() {
+                sum ^= match place {
+                    Place::Open(slot) => self.open.slots[*slot as usize].hash,
+                    Place::Rests(resting) => u64::from(resting.0[0]),
+                };
+            }
+            for place in places[..hashes.len()].iter().flatten() {
+                if let Place::Open(slot) = place {
+                    let open = &self.open.slots[*slot as usize];
+                    sum ^= open.words.iter().step_by(WORDS_PER_LINE).fold(0, |sum, word| sum ^ word);
+                    sum ^= open.key.first().copied().map_or(0, u64::from);
+                }
+            }
+        }
+        std::hint::black_box(sum);
     }
 
     /// Packs an idle profile where too many are open.
@@ -302,10 +423,12 @@ impl Store {
             return;
         }
         let Some(slot) = open.idle() else { return };
-        let is_it = |entry: &Entry| matches!(entry.words, Words::Open(of) if of == slot);
+        let is_it = |entry: &Entry| matches!(entry.place, Place::Open(of) if of == slot);
         if let Some(entry) = table.find_mut(open.slots[slot as usize].hash, is_it) {
-            let packed = Words::Packed(open.pack(&entry.words).0.into());
-            open.give_back(&std::mem::replace(&mut entry.words, packed));
+            let account = open.account(&entry.place);
+            let (key, PackedProfile(packed)) = open.pack(&entry.place);
+            let resting = Resting::new(account, key, packed);
+            open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
         }
     }
 
@@ -331,13 +454,13 @@ impl Store {
         if newest.saturating_sub(self.swept_at) > ttl / SWEEPS_PER_TTL {
             let Self { table, open, swept, recorded, .. } = self;
             table.retain(|entry| {
-                let gone = is_gone(open.first(&entry.words), newest);
+                let gone = is_gone(open.first(&entry.place), newest);
                 if gone {
-                    open.give_back(&entry.words);
-                    if entry.covered > i64::MIN {
+                    if open.account(&entry.place).covered > i64::MIN {
                         *recorded -= 1;
-                        swept.push(std::mem::take(&mut entry.key));
+                        swept.push(open.key(&entry.place).into());
                     }
+                    open.give_back(&entry.place);
                 }
                 !gone
             });
@@ -347,24 +470,24 @@ impl Store {
 
     /// Takes in a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
     /// `applied`; none is a tombstone. Only before any event.
-    pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<Vec<u8>>, covered: i64, applied: i64) {
+    pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<&[u8]>, covered: i64, applied: i64) {
         let Self { table, open, recorded, .. } = self;
-        let same = |entry: &Entry| *entry.key == *key;
+        let same = |entry: &Entry| open.key(&entry.place) == key;
         match (table.entry(hash, same, |entry| entry.hash), packed) {
             (hashbrown::hash_table::Entry::Occupied(entry), None) => {
-                open.give_back(&entry.remove().0.words);
+                open.give_back(&entry.remove().0.place);
                 *recorded -= 1;
             }
             (hashbrown::hash_table::Entry::Vacant(_), None) => {}
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
-                let entry = entry.into_mut();
-                open.give_back(&std::mem::replace(&mut entry.words, Words::Packed(packed.into())));
-                (entry.covered, entry.applied) = (covered, applied);
+                let place = &mut entry.into_mut().place;
+                let account = Account { covered, applied, ..open.account(place) };
+                open.give_back(&std::mem::replace(place, Place::Rests(Resting::new(account, key, packed))));
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
                 *recorded += 1;
-                let words = Words::Packed(packed.into());
-                entry.insert(Entry { hash, key: key.into(), words, covered, applied, first_dirty: CLEAN });
+                let account = Account { covered, applied, ..Account::NEW };
+                entry.insert(Entry { hash, place: Place::Rests(Resting::new(account, key, packed)) });
             }
         }
     }
@@ -400,11 +523,14 @@ impl Store {
         {
             self.dirty.pop_front();
             // Where the profile is gone, or was written since, there is nothing to do.
-            if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash && entry.first_dirty == offset) {
-                write(&entry.key, Some(self.open.pack(&entry.words)));
-                self.recorded += usize::from(entry.covered == i64::MIN);
-                entry.covered = next;
-                entry.first_dirty = CLEAN;
+            let Self { table, open, recorded, .. } = &mut *self;
+            let is_due = |entry: &Entry| entry.hash == hash && open.account(&entry.place).first_dirty == offset;
+            if let Some(entry) = table.find_mut(hash, is_due) {
+                let (key, profile) = open.pack(&entry.place);
+                write(key, Some(profile));
+                let account = open.account(&entry.place);
+                *recorded += usize::from(account.covered == i64::MIN);
+                open.set_account(&mut entry.place, Account { covered: next, first_dirty: CLEAN, ..account });
                 written += 1;
             }
         }
@@ -417,8 +543,12 @@ impl Store {
         if !self.swept.is_empty() {
             return false;
         }
-        for entry in self.table.iter().filter(|entry| entry.covered > i64::MIN) {
-            visit(&entry.key, self.open.pack(&entry.words), entry.covered);
+        for entry in &self.table {
+            let covered = self.open.account(&entry.place).covered;
+            if covered > i64::MIN {
+                let (key, profile) = self.open.pack(&entry.place);
+                visit(key, profile, covered);
+            }
         }
         true
     }
@@ -514,8 +644,8 @@ mod tests {
     #[test]
     fn what_was_restored_skips_the_events_that_its_record_covers() {
         let mut store = Store::default();
-        store.restore(1, b"a", Some(packed_words(&[3])), 8, 8);
-        store.restore(2, b"b", Some(packed_words(&[1])), 6, 6);
+        store.restore(1, b"a", Some(&packed_words(&[3])), 8, 8);
+        store.restore(2, b"b", Some(&packed_words(&[1])), 6, 6);
         store.restore(2, b"b", None, 7, 7);
         store.rewind(Some(40));
         assert!(store.entry(1, b"a", &[0], 7, None).is_none());
@@ -528,7 +658,7 @@ mod tests {
     fn a_profile_from_a_snapshot_is_dirty_from_the_first_event_that_the_changelog_lacks() {
         // It was taken for clean, and the changelog never got what the snapshot had.
         let mut store = Store::default();
-        store.restore(1, b"a", Some(packed_words(&[3])), 5, 8);
+        store.restore(1, b"a", Some(&packed_words(&[3])), 5, 8);
         assert!(store.entry(1, b"a", &[0], 4, None).is_none(), "the record has it");
         assert_eq!(store.mark(9).replay_from, 9);
         assert!(store.entry(1, b"a", &[0], 6, None).is_none(), "the snapshot has it");

@@ -6,26 +6,32 @@
 /// From here on a byte stands for zero words: two, three, ….
 const RUN: u8 = 0x90;
 
+/// One word of zero.
+const ZERO: u8 = 0x80;
+
 /// The longest run of one byte.
 const RUN_MAX: usize = (u8::MAX - RUN) as usize + 2;
 
 /// Appends words.
 pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
+    let mut end = to.len();
+    // Room for every word whole, so that each is copied as a whole and the next one laid over what it has too much.
+    to.resize(end + words.len() * 9, 0);
     let mut at = 0;
     while at < words.len() {
-        let zeros = words[at..].iter().take(RUN_MAX).take_while(|word| **word == 0).count();
-        if zeros > 1 {
-            to.push(RUN + (zeros - 2) as u8);
-            at += zeros;
+        let word = words[at];
+        if word == 0 {
+            let zeros = words[at..].iter().take(RUN_MAX).take_while(|word| **word == 0).count();
+            to[end] = if zeros > 1 { RUN + (zeros - 2) as u8 } else { ZERO };
+            (end, at) = (end + 1, at + zeros);
             continue;
         }
-        let word = words[at];
-        let high = word.leading_zeros() / 8;
-        let low = if word == 0 { 0 } else { word.trailing_zeros() / 8 };
-        to.push((high << 4 | low) as u8);
-        to.extend_from_slice(&word.to_be_bytes()[high as usize..8 - low as usize]);
-        at += 1;
+        let (high, low) = (word.leading_zeros() / 8, word.trailing_zeros() / 8);
+        to[end] = (high << 4 | low) as u8;
+        to[end + 1..end + 9].copy_from_slice(&(word << (high * 8)).to_be_bytes());
+        (end, at) = (end + 9 - (high + low) as usize, at + 1);
     }
+    to.truncate(end);
 }
 
 /// How many bytes words take.
@@ -43,6 +49,11 @@ fn next(bytes: &[u8]) -> Option<(u64, usize, &[u8])> {
     }
     let (high, low) = (usize::from(head >> 4), usize::from(head & 15));
     let between = 8_usize.checked_sub(high + low)?;
+    if let Some(word) = rest.first_chunk().copied().map(u64::from_be_bytes)
+        && between > 0
+    {
+        return Some((word >> ((8 - between) * 8) << (low * 8), 1, &rest[between..]));
+    }
     let (bytes, rest) = rest.split_at_checked(between)?;
     let mut word = [0; 8];
     word[high..8 - low].copy_from_slice(bytes);

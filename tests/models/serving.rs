@@ -211,6 +211,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
         let settings = WorkerSettings {
             number: 0,
             commit_interval: Duration::from_millis(20),
+            pace: Duration::ZERO,
             batch_rows_max: 16,
             checkpoint_interval: Duration::from_millis(100),
             stall_after: Duration::from_secs(10),

@@ -17,6 +17,7 @@ fn settings() -> WorkerSettings {
     WorkerSettings {
         number: 0,
         commit_interval: Duration::from_millis(10),
+        pace: Duration::ZERO,
         batch_rows_max: 8,
         checkpoint_interval: Duration::from_millis(60),
         stall_after: Duration::from_secs(10),

@@ -127,6 +127,7 @@ impl Run<'_> {
         let settings = WorkerSettings {
             number: slot,
             commit_interval: Duration::from_millis(10),
+            pace: Duration::ZERO,
             batch_rows_max: 8,
             checkpoint_interval: Duration::from_millis(60),
             stall_after: Duration::from_hours(1),
