@@ -3,8 +3,9 @@
 use super::{ConfigArgs, setup::Setup, topics};
 use crate::{
     config::Config,
+    engine::Pipeline,
     inference::Model,
-    profile::{Change, changes},
+    profile::{Change, OnChange, changes},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -57,7 +58,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         writeln!(out, "                {:<24} {what}", spec.name)?;
     }
     if let Some(against) = &args.against {
-        compare(&mut out, config, pipeline.fingerprint(), against.clone(), &args.config.sets)?;
+        compare(&mut out, config, &pipeline, against.clone(), &args.config.sets)?;
     }
     let (least, most) = pipeline.profile().profile_bytes();
     let [least, most] = [least, most].map(|bytes| ByteSize::b(bytes as u64).display().si());
@@ -98,23 +99,31 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
 fn compare(
     out: &mut impl Write,
     config: &Config,
-    fingerprint: &str,
+    pipeline: &Pipeline,
     against: PathBuf,
     sets: &[String],
 ) -> anyhow::Result<()> {
     let name = against.display().to_string();
     let before = Setup::read(&ConfigArgs { config: Some(against), sets: sets.to_vec() })?;
-    let old = before.pipeline(true)?.fingerprint().to_owned();
-    let outcome = if old == fingerprint {
-        "the same, profiles go on"
-    } else {
-        "another one, no profile goes on: each is made anew from the input that is retained"
-    };
-    writeln!(out, "against         {name}; fingerprint {old}: {outcome}")?;
+    let old = before.pipeline(true)?;
     let changes = changes(&before.config.pipeline.features, &config.pipeline.features);
-    if old != fingerprint && changes.iter().all(|(_, change)| *change == Change::Same) {
+    let is_same = old.fingerprint() == pipeline.fingerprint();
+    let is_kept = old.profile().layout() == pipeline.profile().layout();
+    writeln!(
+        out,
+        "against         {name}; fingerprint {}: {}",
+        old.fingerprint(),
+        if is_same { "the same" } else { "another one" }
+    )?;
+    let outcome = match (is_kept, pipeline.profile().on_change()) {
+        (true, _) => "profiles go on as they are: they keep the same",
+        (false, OnChange::Keep) => "features that are the same keep their state, others begin empty",
+        (false, OnChange::Replay) => "each profile is made anew from the input that is retained (profile.on_change)",
+    };
+    writeln!(out, "{:16}{outcome}", "")?;
+    if !is_same && changes.iter().all(|(_, change)| *change == Change::Same) {
         let others = "profile.ttl, time.allowed_lateness, duplicates.horizon or duplicates.max_ids";
-        writeln!(out, "{:16}each feature says the same; it is their order, {others}", "")?;
+        writeln!(out, "{:16}each feature says the same; it is {others}", "")?;
     }
     for (name, change) in changes {
         let change = match change {

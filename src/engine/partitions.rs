@@ -4,10 +4,17 @@ use super::{PartitionView, Phase};
 use crate::{
     canary::{self, Canary},
     event::{EventTime, Record},
+    profile::{Carry, Layout, ProfileEngine},
     sink::{Outbox, Target},
-    state::{Mark, SnapshotOf, SnapshotWriter, Store, Stores, decode_profile, encode_profile, hash_key},
+    state::{
+        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, decode_profile, hash_key, is_layout_key,
+        layout_key,
+    },
 };
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 /// How finely it is noted when a partition was where: in parts of the checkpoint's interval.
 const NOTES_PER_INTERVAL: u32 = 16;
@@ -34,6 +41,19 @@ pub struct Partition {
     notes: VecDeque<(Duration, i64)>,
     /// Events before this have been in memory for the checkpoint's interval.
     due_below: i64,
+    layouts: Layouts,
+}
+
+/// What is known of the layouts in a partition's changelog.
+#[derive(Debug, Default)]
+struct Layouts {
+    /// Those that were found.
+    found: Vec<Layout>,
+    /// While profiles are restored: whose state has another layout than ours, and which. It is carried over once all is
+    /// read, because compaction may put a layout behind its profiles.
+    foreign: HashMap<Box<[u8]>, String>,
+    /// Whether ours is there.
+    has_ours: bool,
 }
 
 impl Partition {
@@ -50,7 +70,15 @@ impl Partition {
             log_start: next,
             notes: VecDeque::new(),
             due_below: i64::MIN,
+            layouts: Layouts::default(),
         }
+    }
+
+    /// The same partition, whose profiles are begun anew from the input for the `history`-th time.
+    #[must_use]
+    pub fn of_history(mut self, history: u64) -> Self {
+        self.store = Store::of_history(history);
+        self
     }
 
     /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`. If that does
@@ -60,6 +88,7 @@ impl Partition {
         self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
         self.mark = Some(mark);
         self.log_start = log_start;
+        self.store = Store::of_history(mark.history);
         self.store.rewind(mark.newest);
         self
     }
@@ -79,13 +108,27 @@ impl Partition {
         self.is_restoring
     }
 
+    /// Brings profiles into the engine's layout; says how many cannot be.
+    fn carry_over(&mut self, foreign: HashMap<Box<[u8]>, String>, profile: &ProfileEngine) -> u64 {
+        let found = &self.layouts.found;
+        let carries: HashMap<&str, Carry> = found.iter().map(|it| (it.id(), profile.carry(it))).collect();
+        let mut lost = 0;
+        for (key, layout) in foreign {
+            let carry = carries.get(layout.as_str());
+            let is_carried =
+                carry.is_some_and(|carry| self.store.convert(hash_key(&key), &key, |words| carry.apply(words)));
+            lost += u64::from(!is_carried);
+        }
+        lost
+    }
+
     /// Whether an event at this offset was decided before, and is only read again.
     pub(super) fn is_replay(&self, offset: i64) -> bool {
         offset < self.emit_from && !canary::is_in(Canary::ReplayEmits)
     }
 
-    fn metadata(&self, fingerprint: &str) -> String {
-        self.store.mark(self.next).metadata(fingerprint)
+    fn metadata(&self, layout: &str) -> String {
+        self.store.mark(self.next).metadata(layout)
     }
 }
 
@@ -98,6 +141,8 @@ pub struct Recovered {
     pub found: u64,
     /// How many it had to hold.
     pub owed: u64,
+    /// How many of them were made by other features, of which what is still declared was carried over.
+    pub carried: u64,
     /// Whether a part of it came from a snapshot; if the numbers differ, the changelog has to be read as a whole.
     pub is_cached: bool,
 }
@@ -206,38 +251,58 @@ impl Partitions {
         self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
     }
 
-    /// Takes a record of the changelog in. What is no profile of this fingerprint counts as none: the mark of the
-    /// committed offset lies before all events of such a user.
-    pub fn restore(&mut self, record: &Record<'_>, fingerprint: &str) {
-        self.restore_applied(record, fingerprint, i64::MIN);
+    /// Takes a record of the changelog in, for profiles of the layout `ours`. What is no profile of this history counts as
+    /// none: the mark of the committed offset lies before all events of such a user.
+    pub fn restore(&mut self, record: &Record<'_>, ours: &Layout) {
+        self.restore_applied(record, ours, i64::MIN);
     }
 
     /// Takes a record of a snapshot in, whose words have every event before `applied` in them.
-    pub fn restore_applied(&mut self, record: &Record<'_>, fingerprint: &str, applied: i64) {
+    pub fn restore_applied(&mut self, record: &Record<'_>, ours: &Layout, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
-        let (profile, as_of) = match record.payload.and_then(|payload| decode_profile(payload, fingerprint)) {
-            Some((profile, as_of)) => (Some(profile), as_of),
-            None => (None, i64::MIN),
-        };
-        partition.store.restore(hash_key(key), key, profile.as_deref(), as_of, applied.max(as_of));
+        let layouts = &mut partition.layouts;
+        if is_layout_key(key) {
+            let layout = record.payload.and_then(Layout::decode);
+            layouts.has_ours |= layout.as_ref() == Some(ours);
+            layouts.found.extend(layout);
+            return;
+        }
+        let profile = record.payload.and_then(decode_profile);
+        let profile = profile.filter(|profile| profile.history == partition.store.history());
+        let as_of = profile.as_ref().map_or(i64::MIN, |profile| profile.as_of);
+        let state = profile.as_ref().map(|profile| profile.state.as_slice());
+        partition.store.restore(hash_key(key), key, state, as_of, applied.max(as_of));
+        match profile {
+            Some(profile) if profile.layout != ours.id() => {
+                layouts.foreign.insert(key.into(), profile.layout);
+            }
+            _ if layouts.foreign.is_empty() => {}
+            _ => {
+                layouts.foreign.remove(key);
+            }
+        }
     }
 
-    /// Ends the restore of a partition: gives the offset from which its input goes on. A changelog that does not hold as
-    /// many profiles as were committed to it was cut, made anew or damaged: none of it is used then, and the whole
-    /// input is read again.
-    pub fn restored(&mut self, number: i32) -> Option<Recovered> {
+    /// Ends the restore of a partition: carries profiles of other layouts over, and gives the offset from which its input
+    /// goes on. A changelog that does not hold as many profiles as were committed to it, or whose layouts are not known,
+    /// was cut, made anew or damaged: none of it is used then, and the whole input is read again.
+    pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
-        let found = partition.store.len() as u64;
-        let owed = partition.mark.map_or(found, |mark| mark.records);
+        let count = partition.store.len() as u64;
+        let owed = partition.mark.map_or(count, |mark| mark.records);
+        let foreign = std::mem::take(&mut partition.layouts.foreign);
+        let carried = foreign.len() as u64;
+        let found = if count == owed { count - partition.carry_over(foreign, profile) } else { count };
         let is_cached = std::mem::take(&mut partition.is_cached);
         if found != owed && is_cached {
             partition.is_restoring = true;
         } else if found != owed {
-            partition.store = Store::default();
+            partition.store = Store::of_history(partition.store.history() + 1);
+            partition.layouts = Layouts::default();
             partition.next = partition.log_start;
         }
-        Some(Recovered { next: partition.next, found, owed, is_cached })
+        Some(Recovered { next: partition.next, found, owed, carried, is_cached })
     }
 
     /// Notes that what the partition has comes from a snapshot.
@@ -252,32 +317,30 @@ impl Partitions {
         if let Some(partition) = self.get_mut(number) {
             partition.is_restoring = true;
             partition.is_cached = false;
-            partition.store = Store::default();
+            partition.store = Store::of_history(partition.store.history());
+            partition.layouts = Layouts::default();
             partition.store.rewind(partition.mark.and_then(|mark| mark.newest));
         }
     }
 
     /// The snapshot of a partition, to be read instead of the changelog before this offset. Nothing unless all that was
     /// processed of it is committed.
-    pub fn snapshot(&mut self, number: i32, changelog: i64, fingerprint: &str) -> Option<Vec<u8>> {
+    pub fn snapshot(&mut self, number: i32, changelog: i64, layout: &str) -> Option<Vec<u8>> {
         let partition = self.get(number)?;
         let (committed, _) = partition.committed.as_ref()?;
         let is_open = *committed != partition.next && !canary::is_in(Canary::SnapshotOfOpen);
         if self.is_recovering(number) || is_open {
             return None;
         }
-        let head = SnapshotOf {
-            partition: number,
-            fingerprint: fingerprint.to_owned(),
-            committed: *committed,
-            changelog,
-            profiles: 0,
-        };
+        let head =
+            SnapshotOf { partition: number, layout: layout.to_owned(), committed: *committed, changelog, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
         let mut record = Vec::new();
-        let is_whole = self.get_mut(number)?.store.recorded(|key, profile, covered| {
+        let store = &mut self.get_mut(number)?.store;
+        let history = store.history();
+        let is_whole = store.recorded(|key, profile, as_of| {
             record.clear();
-            encode_profile(profile, covered, fingerprint, &mut record);
+            ProfileRecord { as_of, layout, history }.encode(profile, &mut record);
             writer.push(key, &record);
         });
         is_whole.then(|| writer.finish())
@@ -303,8 +366,8 @@ impl Partitions {
     }
 
     /// Appends the records of profiles that are due, and of all dirty ones of the partitions that are `going`, to the
-    /// outputs: at most `max`.
-    pub fn write_profiles(&mut self, going: &[i32], max: usize, fingerprint: &str, outbox: &mut Outbox) {
+    /// outputs: at most `max`, and their layout where the changelog does not have it yet.
+    pub fn write_profiles(&mut self, going: &[i32], max: usize, layout: &Layout, outbox: &mut Outbox) {
         let mut left = max;
         for (number, slot) in self.0.iter_mut().enumerate() {
             let Some(partition) = slot.as_deref_mut() else { continue };
@@ -312,21 +375,28 @@ impl Partitions {
             if partition.is_restoring || partition.next < partition.emit_from {
                 continue;
             }
+            let target = Target::Profiles(number as i32);
             let below = if going.contains(&(number as i32)) { i64::MAX } else { partition.due_below };
-            let next = partition.next;
-            left -= partition.store.write_due(below, next, left, |key, profile| {
-                let write =
-                    profile.map(|profile| move |to: &mut Vec<u8>| encode_profile(profile, next, fingerprint, to));
-                outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
+            let record =
+                ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
+            let written = partition.store.write_due(below, partition.next, left, |key, profile| {
+                let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(profile, to));
+                outbox.push(target, Some(key), &[], write);
             });
+            if written > 0 && !partition.layouts.has_ours {
+                partition.layouts.has_ours = true;
+                let write = |to: &mut Vec<u8>| to.extend(layout.encode());
+                outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
+            }
+            left -= written;
         }
     }
 
     /// The positions that a commit would move: partition, next offset, metadata.
-    pub fn progress(&self, fingerprint: &str) -> Vec<(i32, i64, String)> {
+    pub fn progress(&self, layout: &str) -> Vec<(i32, i64, String)> {
         self.each()
             .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.emit_from)
-            .map(|(number, partition)| (number, partition, partition.metadata(fingerprint)))
+            .map(|(number, partition)| (number, partition, partition.metadata(layout)))
             .filter(|(_, partition, metadata)| match &partition.committed {
                 Some((offset, known)) => partition.next > *offset || metadata != known,
                 None => partition.next > partition.emit_from,
@@ -339,10 +409,10 @@ impl Partitions {
     }
 
     /// The positions of all partitions whose input is being processed, moved or not.
-    pub fn positions(&self, fingerprint: &str) -> Vec<(i32, i64, String)> {
+    pub fn positions(&self, layout: &str) -> Vec<(i32, i64, String)> {
         self.each()
             .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.emit_from)
-            .map(|(number, partition)| (number, partition.next, partition.metadata(fingerprint)))
+            .map(|(number, partition)| (number, partition.next, partition.metadata(layout)))
             .collect()
     }
 

@@ -8,14 +8,16 @@
 //!
 //! A partition is recovered from the lazy changelog: its profiles are read up to the log's end, then the input is read again
 //! from the mark in the committed offset's metadata up to the offset, with nothing written, and what a restored profile
-//! covers is passed by. Where there is no mark of these features, the whole input is read again: a profile is a fold of
-//! the input, and the input is the one thing that is surely there. Changed profiles are written at most once per
+//! covers is passed by. Profiles made by other features are carried over (`profile::Carry`), unless `profile.on_change`
+//! asks for a replay. Then, and where there is no mark, the whole input is read again: a profile is a fold of the input,
+//! and the input is the one thing that is surely there; records of the history before do not count any more. Changed profiles are written at most once per
 //! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
 
 use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage};
 use crate::{
     canary::{self, Canary},
     event::Record,
+    profile::OnChange,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
     state::{Mark, SnapshotReader},
@@ -380,7 +382,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn write_snapshot(&mut self, number: i32, changelog: i64) {
         if let Some(snapshots) = &mut self.snapshots
-            && let Some(bytes) = self.partitions.snapshot(number, changelog, self.pipeline.fingerprint())
+            && let Some(bytes) = self.partitions.snapshot(number, changelog, self.pipeline.profile().layout().id())
         {
             snapshots.store.put(number, bytes);
         }
@@ -392,7 +394,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let committed = self.partitions.get(number)?.emit_from;
         let reader = match snapshots.store.open(number) {
             Ok(None) => return None,
-            Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.fingerprint(), committed),
+            Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.profile().layout().id(), committed),
             Err(error) => Err(error.into()),
         };
         match reader {
@@ -415,7 +417,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for _ in 0..blocks {
                 let taken = reader.next(|key, record| {
                     let record = Record { partition, key: Some(key), payload: Some(record), ..Record::default() };
-                    partitions.restore_applied(&record, pipeline.fingerprint(), applied);
+                    partitions.restore_applied(&record, pipeline.profile().layout(), applied);
                 });
                 match taken {
                     Ok(true) => {}
@@ -568,7 +570,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// the first ones are sent at once, so that the broker knows of it, and then many together. Behind outputs that are still
     /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request.
     fn is_worth_sending(&self) -> bool {
-        let is_worth = !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
+        let is_worth =
+            !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
         is_worth && self.sink.is_idle()
     }
 
@@ -654,7 +657,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     fn write_profiles(&mut self, going: &[i32], max: usize) {
-        self.partitions.write_profiles(going, max, self.pipeline.fingerprint(), &mut self.outbox);
+        self.partitions.write_profiles(going, max, self.pipeline.profile().layout(), &mut self.outbox);
     }
 
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
@@ -703,7 +706,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     if let Some(it) = restoring.iter_mut().find(|it| it.partition == record.partition) {
                         it.next = record.offset + 1;
                     }
-                    partitions.restore(record, pipeline.fingerprint());
+                    partitions.restore(record, pipeline.profile().layout());
                 }
                 Restored::Done(partition) => done.push(partition),
             }
@@ -726,7 +729,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     fn restored(&mut self, partition: i32) -> Result<(), EngineError> {
         let now = self.clock.elapsed();
         self.forget_restores(&[partition]);
-        let Some(recovered) = self.partitions.restored(partition) else { return Ok(()) };
+        let Some(recovered) = self.partitions.restored(partition, self.pipeline.profile()) else { return Ok(()) };
         // Where another owner has committed meanwhile, the records of before may be compacted away.
         if !recovered.is_whole() && self.is_overtaken(partition)? {
             for (partition, start) in self.recover(&[partition])? {
@@ -740,7 +743,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let (from, found) = (recovered.next, recovered.found);
         let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
         if recovered.is_whole() {
-            tracing::info!(partition, profiles = found, replay_from = from, replay_to = to, "restored");
+            let carried = recovered.carried;
+            tracing::info!(partition, profiles = found, carried, replay_from = from, replay_to = to, "restored");
             metrics::restored(found);
             self.tell(
                 "restored",
@@ -833,11 +837,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Hands the open transaction over to be committed, and opens the account of the next.
     fn start_commit(&mut self) -> Result<(), SinkError> {
-        let mut positions = self.partitions.progress(self.pipeline.fingerprint());
+        let mut positions = self.partitions.progress(self.pipeline.profile().layout().id());
         let confirms = std::mem::take(&mut self.confirms);
         if positions.is_empty() && (confirms || !self.outbox.is_empty()) {
             // Outputs without positions would pass by the check of the generation.
-            positions = self.partitions.positions(self.pipeline.fingerprint());
+            positions = self.partitions.positions(self.pipeline.profile().layout().id());
         }
         let since = self.clock.elapsed();
         if !positions.is_empty() {
@@ -1158,8 +1162,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             let emit_from = next.max(ends.low);
             let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
-            let (from, partition) = match Mark::parse(&committed.metadata, self.pipeline.fingerprint()) {
-                Some(mark) => {
+            let mark = Mark::parse(&committed.metadata);
+            let profile = self.pipeline.profile();
+            let keeps = |layout: &str| layout == profile.layout().id() || profile.on_change() == OnChange::Keep;
+            let (from, partition) = match mark {
+                Some((mark, layout)) if keeps(layout) => {
                     let from = mark.replay_from.max(ends.low);
                     if mark.replay_from < ends.low && next > mark.replay_from {
                         tracing::error!(
@@ -1172,7 +1179,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     }
                     (from, Partition::new(from, emit_from, at).restoring(mark, ends.low))
                 }
-                None => {
+                _ => {
                     if emit_from > ends.low {
                         tracing::warn!(
                             partition = number,
@@ -1181,7 +1188,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                             "no checkpoint of these features: the whole input is read again to rebuild profiles"
                         );
                     }
-                    (ends.low, Partition::new(ends.low, emit_from, at))
+                    // Without a mark nobody knows how many there were before: an offset is surely more.
+                    let history = match mark {
+                        Some((mark, _)) => mark.history + 1,
+                        None => committed.offset.unwrap_or_default().max(0) as u64,
+                    };
+                    (ends.low, Partition::new(ends.low, emit_from, at).of_history(history))
                 }
             };
             self.partitions.insert(number, partition);

@@ -51,9 +51,40 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, other)| other)
 }
 
-/// The text of an expression without what means nothing: for fingerprints.
+/// The text of an expression without what means nothing, which is spaces outside of strings: for fingerprints, so it may
+/// not change.
 pub fn normal_form(source: &str) -> String {
-    source.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut normal = String::with_capacity(source.len());
+    let mut rest = source.trim();
+    while let Some(letter) = rest.chars().next() {
+        let length = if letter.is_whitespace() {
+            normal.push(' ');
+            rest.len() - rest.trim_start().len()
+        } else {
+            let is_raw = normal.ends_with(['r', 'R']);
+            let length = string_length(rest, is_raw).unwrap_or(letter.len_utf8());
+            normal.push_str(&rest[..length]);
+            length
+        };
+        rest = &rest[length..];
+    }
+    normal
+}
+
+/// The bytes of the string that a text begins with, if it does; of one without an end all of it.
+fn string_length(text: &str, is_raw: bool) -> Option<usize> {
+    let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| text.starts_with(quote))?;
+    let mut at = quote.len();
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with(quote) {
+            return Some(at + quote.len());
+        }
+        // What is escaped does not end the string.
+        let escape = usize::from(!is_raw && rest.starts_with('\\'));
+        at += escape + rest[escape..].chars().next().map_or(0, char::len_utf8);
+    }
+    Some(text.len())
 }
 
 #[cfg(test)]

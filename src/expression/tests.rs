@@ -245,3 +245,21 @@ mod oracle {
         }
     }
 }
+
+#[test]
+fn the_normal_form_leaves_strings_as_they_are() {
+    // Two rules that ask for different texts had one fingerprint.
+    let cases = [
+        ("  a  ==\n b ", "a == b"),
+        (r#"a == "x  y""#, r#"a == "x  y""#),
+        (r#"a  in  ["x\"  y",  'it  "is'  ]"#, r#"a in ["x\"  y", 'it  "is' ]"#),
+        (r#"r"\"  +  "b  c""#, r#"r"\" + "b  c""#),
+        ("\"\"\"a  \"b\"  c\"\"\"  + x", "\"\"\"a  \"b\"  c\"\"\" + x"),
+        ("'ä  \\' ö'  +  ü", "'ä  \\' ö' + ü"),
+        ("'without  end", "'without  end"),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(super::normal_form(source), expected);
+        assert_eq!(super::normal_form(expected), expected);
+    }
+}

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     columns::{Slot, Type},
-    expression::{Program, Scope, nearest},
+    expression::{Program, Scope, nearest, normal_form},
     fault::Fault,
 };
 
@@ -200,8 +200,14 @@ pub(super) enum Read {
     Calendar { what: Calendar, zone: Option<usize> },
 }
 
-/// A value that is aggregated: its column, its type.
-pub(super) type Value = (Slot, Type);
+/// A rule that events meet, or a value that is aggregated: its column, its type, and how it is written, without what
+/// means nothing. Of two that are written differently each has its own cells, so that a cell's name depends on no other.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) slot: Slot,
+    pub(super) ty: Type,
+    pub(super) text: String,
+}
 
 /// What the features compile into.
 #[derive(Debug, Default)]
@@ -210,8 +216,8 @@ pub(super) struct Plan {
     pub(super) before: Program,
     /// Derived features, run after.
     pub(super) after: Program,
-    pub(super) conditions: Vec<Slot>,
-    pub(super) values: Vec<Value>,
+    pub(super) conditions: Vec<Source>,
+    pub(super) values: Vec<Source>,
     pub(super) forever: Cells,
     pub(super) groups: Vec<Group>,
     /// Aggregates: where each is read, and the column it goes to.
@@ -461,7 +467,7 @@ impl Plan {
         value: Option<usize>,
         window: Option<Window>,
     ) -> Reads {
-        let text = value.is_some_and(|value| self.values.get(value).is_some_and(|(_, ty)| *ty == Type::String));
+        let text = value.is_some_and(|value| self.values.get(value).is_some_and(|it| it.ty == Type::String));
         match it.doc.name {
             "age" => return vec![(String::new(), Read::Age)],
             "recency" => {
@@ -585,7 +591,7 @@ impl Plan {
     /// A rule's number among the conditions.
     fn condition(&mut self, it: &mut Declared<'_>, key: &str, source: &str) -> Option<usize> {
         match self.before.add(it.scope, source, Some(Type::Bool)) {
-            Ok(slot) => Some(position(&mut self.conditions, slot)),
+            Ok(slot) => Some(number(&mut self.conditions, slot, Type::Bool, source)),
             Err(error) => {
                 it.faults.push(error.fault(it.key(key)));
                 None
@@ -643,7 +649,7 @@ impl Plan {
                         Some("wrap it in string(…)"),
                     );
                 }
-                Some(self.number_value(slot, ty))
+                Some(number(&mut self.values, slot, ty, source))
             }
             Err(error) => {
                 it.faults.push(error.fault(it.key("value")));
@@ -660,19 +666,12 @@ impl Plan {
             return None;
         };
         match self.before.add(it.scope, source, Some(Type::String)) {
-            Ok(slot) => Some(self.number_value(slot, Type::String)),
+            Ok(slot) => Some(number(&mut self.values, slot, Type::String, source)),
             Err(error) => {
                 it.faults.push(error.fault(it.key(name)));
                 None
             }
         }
-    }
-
-    fn number_value(&mut self, slot: Slot, ty: Type) -> usize {
-        self.values.iter().position(|(known, _)| *known == slot).unwrap_or_else(|| {
-            self.values.push((slot, ty));
-            self.values.len() - 1
-        })
     }
 
     /// Fixes the order of all cells, and gives each group the windows that are read of it.
@@ -773,10 +772,12 @@ fn window(doc: &AggregateDoc, spec: &FeatureSpec) -> Result<Option<Window>, Wind
     }
 }
 
-fn position(slots: &mut Vec<Slot>, slot: Slot) -> usize {
-    slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
-        slots.push(slot);
-        slots.len() - 1
+/// The number of what is written like this, which is added where it is new.
+fn number(known: &mut Vec<Source>, slot: Slot, ty: Type, source: &str) -> usize {
+    let text = normal_form(source);
+    known.iter().position(|it| it.text == text).unwrap_or_else(|| {
+        known.push(Source { slot, ty, text });
+        known.len() - 1
     })
 }
 

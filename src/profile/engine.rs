@@ -6,9 +6,9 @@
 //! Nothing is allocated for an event but where a profile grows.
 
 use super::{
-    FeatureSpec, ProfileSpec,
+    Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
     cell::{NEVER, NO_TEXT},
-    compile::{Calendar, Feature, Plan, Read, text_hash},
+    compile::{Calendar, Feature, Plan, Read, Source, text_hash},
     fingerprint::fingerprint,
     layout::{FIRST, Group, HEADER, ID_WORDS, IDS, NEWEST},
     window::micros,
@@ -47,10 +47,12 @@ pub enum Applied {
 pub struct ProfileEngine {
     plan: Plan,
     fingerprint: String,
+    layout: Layout,
     ttl: i64,
     lateness: i64,
     horizon: i64,
     ids_max: usize,
+    on_change: OnChange,
     /// The words of a user who has no event yet.
     fresh: Vec<u64>,
     applied: Vec<Applied>,
@@ -109,6 +111,8 @@ impl ProfileEngine {
         let has_zones = plan.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
+            layout: Layout::of(&plan, !duplicates.horizon.is_zero()),
+            on_change: profile.on_change,
             ttl,
             lateness,
             horizon: micros(duplicates.horizon),
@@ -134,6 +138,21 @@ impl ProfileEngine {
     /// The fingerprint of all that decides a feature's value.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// What the words of its profiles are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What becomes of profiles of another layout.
+    pub fn on_change(&self) -> OnChange {
+        self.on_change
+    }
+
+    /// Carries profiles of another layout over.
+    pub fn carry(&self, from: &Layout) -> Carry {
+        Carry::new(from, &self.layout, &self.plan, &self.fresh)
     }
 
     /// The bytes of a profile: at rest, of a user with one event that everything is counted of; and while it is open, of one
@@ -218,8 +237,8 @@ impl ProfileEngine {
         let words = self.plan.conditions.len().div_ceil(64);
         conditions.clear();
         conditions.resize(rows * words, 0);
-        for (number, slot) in self.plan.conditions.iter().enumerate() {
-            let column = batch.columns.get(*slot).bools();
+        for (number, source) in self.plan.conditions.iter().enumerate() {
+            let column = batch.columns.get(source.slot).bools();
             for (row, truth) in column.iter().enumerate().take(rows) {
                 conditions[row * words + number / 64] |= u64::from(truth.holds()) << (number % 64);
             }
@@ -227,7 +246,7 @@ impl ProfileEngine {
         let width = self.plan.values.len();
         values.clear();
         values.resize(rows * width, f64::NAN.to_bits());
-        for (number, (slot, ty)) in self.plan.values.iter().enumerate() {
+        for (number, Source { slot, ty, .. }) in self.plan.values.iter().enumerate() {
             let cells = values[number..].iter_mut().step_by(width);
             match batch.columns.get(*slot) {
                 Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = value.to_bits()),

@@ -8,8 +8,8 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// The first 16 hex digits of the SHA-256 of everything that decides a feature's value. Layout, order of keys, spaces in
-/// expressions and whether the model gets a feature change nothing.
+/// The first 16 hex digits of the SHA-256 of everything that decides a feature's value. The order of features and of
+/// their keys, spaces in expressions and whether the model gets a feature change nothing.
 pub(super) fn fingerprint(
     profile: &ProfileSpec,
     time: &TimeSpec,
@@ -23,11 +23,14 @@ pub(super) fn fingerprint(
         duplicates.horizon.as_micros(),
         duplicates.max_ids
     );
-    for feature in features {
-        // Debug quotes each part, so that no two lists of parts read the same.
-        write!(text, "{:?}", parts(feature)).expect("a string takes everything");
-    }
-    Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    // Debug quotes each part, so that no two lists of parts read the same.
+    let mut declared: Vec<String> = features.iter().map(|feature| format!("{:?}", parts(feature))).collect();
+    declared.sort_unstable();
+    text.extend(declared);
+    Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+        hex
+    })
 }
 
 /// What decides a feature's value, part by part.
@@ -97,5 +100,17 @@ mod tests {
         now[2].model = !before[0].model;
         let expected = [("d", Change::New), ("b", Change::Changed), ("a", Change::Same), ("c", Change::Gone)];
         assert_eq!(changes(&before, &now), expected);
+    }
+
+    #[test]
+    fn the_fingerprint_asks_for_what_is_declared_and_not_in_which_order() {
+        let of = |features: &[FeatureSpec]| {
+            fingerprint(&ProfileSpec::default(), &TimeSpec::default(), &DuplicateSpec::default(), features)
+        };
+        let [a, b] = [feature("a", "bot", "1h"), feature("b", "bot", "2h")];
+        let known = of(&[a.clone(), b.clone()]);
+        assert_eq!(of(&[b.clone(), feature("a", " bot ", "1h")]), known);
+        assert_ne!(of(&[feature("a", "bot", "2h"), feature("b", "bot", "1h")]), known);
+        assert_ne!(of(&[a]), known);
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use super::{
+    carry::NamedCell,
     cell::{Cell, Keeps},
     read::Shape,
 };
@@ -69,6 +70,13 @@ impl Cells {
         }
         self.all = order.iter().map(|index| self.all[*index]).collect();
         places
+    }
+
+    /// What is kept in which words, in their order: each cell by its name, told by what its condition and value say.
+    pub(super) fn named(&self, name: impl Fn(&Cell) -> u64) -> Vec<NamedCell> {
+        let ends = self.offsets.iter().skip(1).copied().chain([self.empty.len()]);
+        let cells = self.all.iter().zip(&self.offsets).zip(ends);
+        cells.map(|((cell, at), end)| NamedCell { name: name(cell), words: (end - at) as u32 }).collect()
     }
 
     /// How many words they take.

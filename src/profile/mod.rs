@@ -15,6 +15,7 @@
 //!
 //! [`AGGREGATES`] lists what there is.
 
+mod carry;
 mod cell;
 mod compile;
 mod engine;
@@ -25,7 +26,8 @@ mod spec;
 mod window;
 mod zone;
 
+pub use carry::{Carry, Layout};
 pub use compile::{AGGREGATES, AggregateDoc, Feature};
 pub use engine::{Applied, ProfileEngine};
 pub use fingerprint::{Change, changes};
-pub use spec::{FeatureSpec, ProfileSpec};
+pub use spec::{FeatureSpec, OnChange, ProfileSpec};

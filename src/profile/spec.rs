@@ -10,11 +10,24 @@ pub struct ProfileSpec {
     /// How long after a user's newest event the profile is kept, in event time.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
+    /// What becomes of the profiles when the declared features are others than those that they were made by.
+    pub on_change: OnChange,
+}
+
+/// What becomes of profiles when the declared features change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnChange {
+    /// Features that are declared as before keep their state, others begin empty.
+    #[default]
+    Keep,
+    /// All profiles are made anew from the input that is retained, in which new features have their past, too.
+    Replay,
 }
 
 impl Default for ProfileSpec {
     fn default() -> Self {
-        Self { ttl: Duration::from_hours(540 * 24) }
+        Self { ttl: Duration::from_hours(540 * 24), on_change: OnChange::Keep }
     }
 }
 

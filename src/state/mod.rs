@@ -17,7 +17,7 @@ mod changelog;
 mod packed;
 mod snapshot;
 
-pub use changelog::{Mark, decode_profile, encode_profile};
+pub use changelog::{Mark, ProfileRecord, decode_profile, is_layout_key, layout_key};
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
@@ -296,9 +296,21 @@ pub struct Store {
     swept: Vec<Box<[u8]>>,
     /// How many of the held profiles have a record in the changelog.
     recorded: usize,
+    /// How often the profiles had been begun anew from the input.
+    history: u64,
 }
 
 impl Store {
+    /// An empty store of a history.
+    pub fn of_history(history: u64) -> Self {
+        Self { history, ..Self::default() }
+    }
+
+    /// How often the profiles had been begun anew from the input.
+    pub fn history(&self) -> u64 {
+        self.history
+    }
+
     /// How many profiles are held.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -492,6 +504,18 @@ impl Store {
         }
     }
 
+    /// Puts other words into the place of a restored profile's, which stand for the same events; says whether there are any.
+    pub fn convert(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&[u64]) -> Option<Vec<u64>>) -> bool {
+        let Some(words) = self.get(hash, key).and_then(|words| change(&words)) else { return false };
+        let Self { table, open, .. } = self;
+        let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return false };
+        let mut packed = Vec::new();
+        packed::pack(&words, &mut packed);
+        let resting = Resting::new(open.account(&entry.place), key, &packed);
+        open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
+        true
+    }
+
     /// Goes back to the partition's newest event time at a mark, before the input is read again from there.
     pub fn rewind(&mut self, newest: Option<i64>) {
         self.newest = newest;
@@ -563,9 +587,9 @@ impl Store {
         let records = (self.recorded + self.swept.len()) as u64;
         match self.dirty.front() {
             Some(dirty) if !canary::is_in(Canary::MarkAhead) => {
-                Mark { replay_from: dirty.offset, newest: dirty.newest, records }
+                Mark { replay_from: dirty.offset, newest: dirty.newest, records, history: self.history }
             }
-            _ => Mark { replay_from: next, newest: self.newest, records },
+            _ => Mark { replay_from: next, newest: self.newest, records, history: self.history },
         }
     }
 }
@@ -630,15 +654,15 @@ mod tests {
             store.advance(offset * 10);
             store.entry(u64::from(key[0]), key, &[0], offset, before).expect("not covered")[0] += 1;
         }
-        assert_eq!(store.mark(9), Mark { replay_from: 5, newest: None, records: 0 });
+        assert_eq!(store.mark(9), Mark { replay_from: 5, newest: None, records: 0, history: 0 });
         assert_eq!(write_all(&mut store, 9, 9, 1), [(b"a".to_vec(), Some(vec![2]))], "with the event at 7 in it");
-        assert_eq!(store.mark(9), Mark { replay_from: 6, newest: Some(50), records: 1 });
+        assert_eq!(store.mark(9), Mark { replay_from: 6, newest: Some(50), records: 1, history: 0 });
         assert_eq!(write_all(&mut store, 8, 9, 9), [(b"b".to_vec(), Some(vec![1]))], "c is not due");
         assert!(store.entry(u64::from(b'a'), b"a", &[0], 8, None).is_none(), "the record covers this event");
         assert!(store.entry(u64::from(b'a'), b"a", &[0], 9, None).is_some());
-        assert_eq!(store.mark(10), Mark { replay_from: 8, newest: Some(70), records: 2 });
+        assert_eq!(store.mark(10), Mark { replay_from: 8, newest: Some(70), records: 2, history: 0 });
         assert_eq!(write_all(&mut store, 10, 10, 9).len(), 2);
-        assert_eq!(store.mark(10), Mark { replay_from: 10, newest: Some(80), records: 3 });
+        assert_eq!(store.mark(10), Mark { replay_from: 10, newest: Some(80), records: 3, history: 0 });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! up to a position of that.
 //!
 //! A snapshot is a cache. Everything in it is in the changelog, too, and everything about it is doubted: it comes in blocks
-//! with checksums, says how many profiles it has, of which partition, fingerprint and committed position, and is passed by
+//! with checksums, says how many profiles it has, of which partition, layout and committed position, and is passed by
 //! where any of that does not fit. Limits: a block takes [`BLOCK_BYTES`] and one profile.
 
 use std::io::Read;
@@ -21,8 +21,8 @@ const BLOCK_BYTES_MAX: usize = 64 << 20;
 pub struct SnapshotOf {
     /// The partition.
     pub partition: i32,
-    /// The fingerprint of the features.
-    pub fingerprint: String,
+    /// The id of the profiles' layout.
+    pub layout: String,
     /// The committed position up to which every profile is complete; the `as_of` of a record is that of the changelog.
     pub committed: i64,
     /// Where the changelog has to be read on: everything before has been in the store when the snapshot was made.
@@ -80,7 +80,7 @@ impl SnapshotWriter {
         head.extend(self.head.committed.to_le_bytes());
         head.extend(self.head.changelog.to_le_bytes());
         head.extend(self.profiles.to_le_bytes());
-        head.extend(self.head.fingerprint.as_bytes());
+        head.extend(self.head.layout.as_bytes());
         let mut all = MAGIC.to_vec();
         close(&mut all, &mut head);
         all.append(&mut self.bytes);
@@ -107,14 +107,14 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Reads the head, and refuses what is not of this partition and fingerprint, or of a position that is not committed.
+    /// Reads the head, and refuses what is not of this partition and layout, or of a position that is not committed.
     ///
     /// # Errors
     /// Why it is passed by.
     pub fn open(
         mut from: Box<dyn Read + Send>,
         partition: i32,
-        fingerprint: &str,
+        layout: &str,
         committed: i64,
     ) -> Result<Self, SnapshotError> {
         let mut magic = [0; MAGIC.len()];
@@ -132,13 +132,13 @@ impl SnapshotReader {
             committed: i64::from_le_bytes(take(&mut rest)?),
             changelog: i64::from_le_bytes(take(&mut rest)?),
             profiles: u64::from_le_bytes(take(&mut rest)?),
-            fingerprint: String::from_utf8_lossy(rest).into_owned(),
+            layout: String::from_utf8_lossy(rest).into_owned(),
         };
         if head.partition != partition {
             return Err(SnapshotError::Other("partition"));
         }
-        if head.fingerprint != fingerprint {
-            return Err(SnapshotError::Other("fingerprint"));
+        if head.layout != layout {
+            return Err(SnapshotError::Other("layout"));
         }
         if head.committed > committed {
             return Err(SnapshotError::Other("history: it is ahead of what is committed"));
@@ -214,17 +214,17 @@ mod tests {
     use super::*;
 
     fn snapshot(profiles: usize) -> Vec<u8> {
-        let head = SnapshotOf { partition: 3, fingerprint: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
+        let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
         (0..profiles).for_each(|number| writer.push(format!("u{number}").as_bytes(), &[7; 900]));
         writer.finish()
     }
 
     /// How many profiles it has, or why it is passed by.
-    fn read(bytes: &[u8], partition: i32, fingerprint: &str, committed: i64) -> Result<usize, String> {
+    fn read(bytes: &[u8], partition: i32, layout: &str, committed: i64) -> Result<usize, String> {
         let from = Box::new(std::io::Cursor::new(bytes.to_vec()));
         let told = |error: SnapshotError| error.to_string();
-        let mut reader = SnapshotReader::open(from, partition, fingerprint, committed).map_err(told)?;
+        let mut reader = SnapshotReader::open(from, partition, layout, committed).map_err(told)?;
         let mut profiles = 0;
         while reader.next(|_, record| profiles += usize::from(record == [7; 900])).map_err(told)? {}
         Ok(profiles)
@@ -236,9 +236,9 @@ mod tests {
             assert_eq!(read(&snapshot(profiles), 3, "f", 70), Ok(profiles));
         }
         let whole = snapshot(2);
-        let refused = |partition, fingerprint, committed| read(&whole, partition, fingerprint, committed).unwrap_err();
+        let refused = |partition, layout, committed| read(&whole, partition, layout, committed).unwrap_err();
         assert_eq!(refused(4, "f", 70), "the snapshot is of another partition");
-        assert_eq!(refused(3, "g", 70), "the snapshot is of another fingerprint");
+        assert_eq!(refused(3, "g", 70), "the snapshot is of another layout");
         assert!(refused(3, "f", 69).contains("ahead of what is committed"));
     }
 

@@ -6,8 +6,10 @@ use aimpoint::{
     event::Record,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
-    state::{Mark, SnapshotOf, SnapshotWriter},
-    testkit::{FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place},
+    state::{Mark, SnapshotOf, SnapshotWriter, is_layout_key},
+    testkit::{
+        FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place, Visible,
+    },
 };
 use std::time::Duration;
 
@@ -57,7 +59,7 @@ fn turn_until(worker: &mut CaseWorker, broker: &MemoryBroker, holds: impl Fn(&Ca
 
 fn mark(broker: &MemoryBroker, partition: usize) -> (i64, Mark) {
     let (offset, metadata) = broker.committed()[partition].clone().expect("something is committed");
-    (offset, Mark::parse(&metadata, pipeline().fingerprint()).expect("it has a mark"))
+    (offset, Mark::parse(&metadata).expect("it has a mark").0)
 }
 
 fn is_restored(worker: &CaseWorker, partition: i32, next: i64) -> bool {
@@ -118,7 +120,9 @@ fn a_revocation_writes_the_profiles_of_what_goes_and_of_nothing_else() {
     turn_until(&mut first, &broker, |worker| worker.partitions().held().len() == 1);
     let stays = first.partitions().held()[0];
     let goes = 1 - stays;
-    let written = |partition| broker.all_committed(Place::Profiles(partition)).len();
+    let is_profile = |record: &Visible| record.key.as_deref().is_some_and(|key| !is_layout_key(key));
+    let written =
+        |partition| broker.all_committed(Place::Profiles(partition)).iter().filter(|it| is_profile(it)).count();
     assert_eq!((written(goes), written(stays)), (2, 0));
 }
 
@@ -345,12 +349,12 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
         snapshots.change(0, |bytes| bytes.clone_from(&damaged));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));
     }
-    // Of another fingerprint, of another history, behind another changelog's end, and of too few profiles.
-    let of = |committed, changelog, fingerprint: &str| {
-        let fingerprint = fingerprint.to_owned();
-        SnapshotWriter::new(SnapshotOf { partition: 0, fingerprint, committed, changelog, profiles: 0 }).finish()
+    // Of another layout, of another history, behind another changelog's end, and of too few profiles.
+    let of = |committed, changelog, layout: &str| {
+        let layout = layout.to_owned();
+        SnapshotWriter::new(SnapshotOf { partition: 0, layout, committed, changelog, profiles: 0 }).finish()
     };
-    let own = pipeline().fingerprint().to_owned();
+    let own = pipeline().profile().layout().id().to_owned();
     for other in [of(6, 0, "other"), of(7, 0, &own), of(6, 1_000, &own), of(6, 5, &own)] {
         snapshots.change(0, |bytes| bytes.clone_from(&other));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));

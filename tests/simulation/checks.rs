@@ -4,7 +4,8 @@
 //!   of its user; nothing else is ever visible.
 //! - **I2** each decision is byte for byte what the core makes of the input before it, and the profiles in a worker's memory
 //!   are, at any time, those that the input before its position makes.
-//! - **I3** what the changelog and the mark rebuild is byte for byte the same.
+//! - **I3** what the changelog and the mark rebuild is byte for byte the same; where workers have
+//!   different features, this and I2 hold of those that all of them have.
 //! - **I4** the committed position is never ahead of what is visible, nor behind it, and never goes back.
 //! - **I5** nobody commits for a partition that is somebody else's.
 //! - **I6** no transaction stays open.
@@ -19,8 +20,9 @@ use super::world::{Owed, USERS, is_output, record};
 use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline},
     event::{EventTime, Record},
+    profile::Layout,
     sink::Outbox,
-    state::Mark,
+    state::{Mark, is_layout_key},
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +32,8 @@ pub(crate) struct Checks<'a> {
     pub(crate) broker: &'a MemoryBroker,
     pub(crate) owed: &'a Owed,
     input: &'a [Vec<InputRecord>],
+    /// Whether workers have different features: what they have in common is compared.
+    has_changes: bool,
     /// By partition and offset: whether its output is committed.
     seen: Vec<Vec<bool>>,
     /// By partition: the committed position.
@@ -41,11 +45,17 @@ pub(crate) struct Checks<'a> {
 }
 
 impl<'a> Checks<'a> {
-    pub(crate) fn new(broker: &'a MemoryBroker, owed: &'a Owed, input: &'a [Vec<InputRecord>]) -> Self {
+    pub(crate) fn new(
+        broker: &'a MemoryBroker,
+        owed: &'a Owed,
+        input: &'a [Vec<InputRecord>],
+        has_changes: bool,
+    ) -> Self {
         Self {
             broker,
             owed,
             input,
+            has_changes,
             seen: input.iter().map(|records| vec![false; records.len()]).collect(),
             committed: vec![0; input.len()],
             effects: 0,
@@ -108,7 +118,7 @@ impl<'a> Checks<'a> {
     pub(crate) fn rebuild(&mut self, number: i32, (core, _): &mut (Pipeline, FakeControl)) -> Result<(), String> {
         let Some((committed, metadata)) = self.broker.committed()[number as usize].clone() else { return Ok(()) };
         self.rebuilt += 1;
-        let mark = Mark::parse(&metadata, core.fingerprint()).ok_or("I3: the metadata is no mark")?;
+        let (mark, _) = Mark::parse(&metadata).ok_or("I3: the metadata is no mark")?;
         let mut partitions = Partitions::default();
         let partition = Partition::new(mark.replay_from, committed, Some((committed, metadata)));
         partitions.insert(number, partition.restoring(mark, 0));
@@ -121,7 +131,10 @@ impl<'a> Checks<'a> {
                 payload: it.payload.as_deref(),
                 ..Record::default()
             };
-            partitions.restore(&record, core.fingerprint());
+            partitions.restore(&record, core.profile().layout());
+            if it.key.as_deref().is_some_and(is_layout_key) {
+                continue;
+            }
             if it.payload.is_some() {
                 keys.insert(it.key.clone())
             } else {
@@ -131,7 +144,7 @@ impl<'a> Checks<'a> {
         if keys.len() > USERS {
             return Err(format!("I7: the changelog holds {} profiles", keys.len()));
         }
-        if let Some(recovered) = partitions.restored(number).filter(|it| !it.is_whole()) {
+        if let Some(recovered) = partitions.restored(number, core.profile()).filter(|it| !it.is_whole()) {
             return Err(format!(
                 "I3: the changelog of partition {number} holds {} profiles, not {}",
                 recovered.found, recovered.owed
@@ -147,18 +160,20 @@ impl<'a> Checks<'a> {
             return Err(format!("I1: a replay of partition {number} writes"));
         }
         let partition = partitions.get(number).ok_or("it was put in")?;
-        self.owed.compare(core, number, partition).map_err(|why| format!("I3: rebuilt, {why}"))
+        let layout = self.has_changes.then(|| core.profile().layout());
+        self.owed.compare(core, number, partition, layout).map_err(|why| format!("I3: rebuilt, {why}"))
     }
 
     /// Compares what a worker has in memory with the reference (I2, I7).
-    pub(crate) fn memory(&self, partitions: &Partitions, core: &Pipeline) -> Result<(), String> {
+    pub(crate) fn memory(&self, partitions: &Partitions, core: &Pipeline, layout: &Layout) -> Result<(), String> {
         for number in partitions.held() {
             let Some(partition) = partitions.get(number) else { continue };
             if partition.store().len() > USERS {
                 return Err(format!("I7: partition {number} holds {} profiles", partition.store().len()));
             }
             if !partitions.is_recovering(number) {
-                self.owed.compare(core, number, partition).map_err(|why| format!("I2: in memory, {why}"))?;
+                let layout = self.has_changes.then_some(layout);
+                self.owed.compare(core, number, partition, layout).map_err(|why| format!("I2: in memory, {why}"))?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use super::{
 };
 use aimpoint::{
     engine::{Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    profile::{Layout, OnChange},
     state::Mark,
     testkit::{
         FakeClock, FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Mood,
@@ -27,14 +28,17 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What every run needs and is the same for all.
 pub(crate) struct Core {
-    spec: PipelineSpec,
+    /// That of the reference, then those with other features besides.
+    specs: Vec<PipelineSpec>,
+    layouts: Vec<Layout>,
     reference: (Pipeline, FakeControl),
 }
 
 impl Default for Core {
     fn default() -> Self {
-        let spec = world::spec();
-        Self { reference: world::pipeline(&spec), spec }
+        let specs = [vec![world::spec()], world::changed_specs().to_vec()].concat();
+        let layouts = specs.iter().map(|spec| world::pipeline(spec).0.profile().layout().clone()).collect();
+        Self { reference: world::pipeline(&specs[0]), specs, layouts }
     }
 }
 
@@ -54,6 +58,7 @@ pub(crate) struct Happened {
     retries: u64,
     failing_models: u64,
     snapshots: u64,
+    changes: u64,
 }
 
 impl Happened {
@@ -71,15 +76,16 @@ impl Happened {
         self.retries += other.retries;
         self.failing_models += other.failing_models;
         self.snapshots += other.snapshots;
+        self.changes += other.changes;
     }
 
     /// A simulation in which nothing goes wrong shows nothing.
     pub(crate) fn has_everything(&self) {
         let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
-        let Self { compactions, trims, retries, failing_models, snapshots, .. } = self;
+        let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
         let others = [compactions, trims, retries, failing_models, snapshots];
-        let all = [workers, others].concat();
+        let all = [&workers[..], &others, &[changes]].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
 }
@@ -91,6 +97,8 @@ struct Running {
     control: FakeControl,
     progress: Progress,
     hangs: bool,
+    /// The number of its features.
+    variant: usize,
 }
 
 /// How often what is done to the workers, in thousandths of the steps.
@@ -107,7 +115,8 @@ struct Rates {
 
 struct Run<'a> {
     broker: &'a MemoryBroker,
-    spec: &'a PipelineSpec,
+    specs: &'a [PipelineSpec],
+    on_change: OnChange,
     random: SmallRng,
     slots: Vec<Option<Running>>,
     /// One folder of snapshots for all, as on one machine.
@@ -123,7 +132,11 @@ struct Run<'a> {
 impl Run<'_> {
     fn start(&mut self, slot: usize) {
         let (source, sink) = self.broker.join(slot);
-        let (pipeline, control) = world::pipeline(self.spec);
+        let variant = self.random.random_range(0..self.specs.len());
+        self.happened.changes += u64::from(variant > 0);
+        let mut spec = self.specs[variant].clone();
+        spec.profile.on_change = self.on_change;
+        let (pipeline, control) = world::pipeline(&spec);
         let settings = WorkerSettings {
             number: slot,
             commit_interval: Duration::from_millis(10),
@@ -137,7 +150,7 @@ impl Run<'_> {
         if let Some(snapshots) = &self.snapshots {
             worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
         }
-        let running = Running { worker, member, control, progress, hangs: false };
+        let running = Running { worker, member, control, progress, hangs: false, variant };
         if let Some(before) = self.slots[slot].replace(running) {
             self.zombies.push(before);
         }
@@ -226,7 +239,7 @@ impl Run<'_> {
     }
 
     /// One turn of one worker.
-    fn turn(&mut self) -> Result<Option<&SimulatedWorker>, String> {
+    fn turn(&mut self) -> Result<Option<&Running>, String> {
         self.happened.steps += 1;
         let awake: Vec<(bool, usize)> = (0..self.slots.len())
             .filter(|slot| self.slots[*slot].as_ref().is_some_and(|it| !it.hangs))
@@ -243,14 +256,13 @@ impl Run<'_> {
         if running.progress.health().doubted() > 0 && !self.may_doubt {
             return Err("I3: a worker finds the changelog not whole".to_owned());
         }
-        Ok(Some(&running.worker))
+        Ok(Some(running))
     }
 }
 
 /// The first offset that a recovery would read.
 fn replay_from(metadata: &str) -> Option<i64> {
-    let fingerprint = metadata.split(';').nth(1)?;
-    Mark::parse(metadata, fingerprint).map(|mark| mark.replay_from)
+    Mark::parse(metadata).map(|(mark, _)| mark.replay_from)
 }
 
 /// Runs a seed: what has happened, or which guarantee was broken.
@@ -273,14 +285,18 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
     let workers = random.random_range(1..4);
-    let mut checks = Checks::new(&broker, &owed, &input);
+    let has_changes = random.random_bool(0.5);
+    // Where input was trimmed, a replay cannot bring back what was made of it.
+    let on_change = if rates.trim == 0 && random.random_bool(0.5) { OnChange::Replay } else { OnChange::Keep };
+    let mut checks = Checks::new(&broker, &owed, &input, has_changes);
     let slots = (0..workers).map(|_| None).collect();
     let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };
     let snapshots = random.random_bool(0.5).then(|| MemorySnapshots::new(seed, damage));
     let may_doubt = snapshots.is_some();
     let mut run = Run {
         broker: &broker,
-        spec: &core.spec,
+        specs: if has_changes { &core.specs } else { &core.specs[..1] },
+        on_change,
         random,
         slots,
         snapshots,
@@ -310,10 +326,10 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
             }
         }
         let looks = run.random.random_range(0..8) == 0;
-        if let Some(worker) = run.turn()?
+        if let Some(running) = run.turn()?
             && looks
         {
-            checks.memory(worker.partitions(), &core.reference.0)?;
+            checks.memory(running.worker.partitions(), &core.reference.0, &core.layouts[running.variant])?;
         }
         checks.step()?;
         if run.random.random_range(0..40) == 0 {

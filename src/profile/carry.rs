@@ -1,0 +1,239 @@
+//! From one layout to another: what becomes of profiles when the declared features change.
+//!
+//! Each cell has a name made of what it keeps, of which events and of which value, as they are written. A profile written
+//! under one [`Layout`] is carried over into another: cells of the same name, and for windows of the same tile, go on;
+//! those that are new begin empty, those that are gone are left out. So a feature that is declared as before goes on
+//! exactly, and a new one begins with what an unchanged feature of the same cells has kept of it, which is mostly nothing.
+//! The time of the first and the newest event and the remembered ids are everybody's and always go on.
+//!
+//! Carrying over is a function of the words and the two layouts alone. So while two processes with different features are
+//! members of one group, as in a rolling change, each carries over what it takes from the other: unchanged features are
+//! exact throughout, and one that only one of them has begins anew whenever a partition comes back to it.
+
+use super::{
+    compile::Plan,
+    layout::{HEADER, ID_WORDS, IDS},
+};
+use crate::proto::v1;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+pub(super) use v1::layout::Cell as NamedCell;
+
+/// The version of a layout's encoding.
+const VERSION: u32 = 1;
+
+/// What the words of a profile are, as the changelog keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    id: String,
+    of: v1::Layout,
+}
+
+impl Layout {
+    pub(super) fn of(plan: &Plan, has_ids: bool) -> Self {
+        let name = |cell: &super::cell::Cell| {
+            let condition = cell.condition.map_or("", |it| &plan.conditions[it].text);
+            let value = cell.value.map(|it| &plan.values[it]);
+            let value = value.map_or_else(String::new, |it| format!("{} {}", it.ty, it.text));
+            let digest = Sha256::digest(format!("{:?}|{condition:?}|{value:?}", cell.keeps));
+            u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
+        };
+        let group = |group: &super::layout::Group| v1::layout::Group {
+            tile_us: group.tile,
+            tiles: group.tiles_max,
+            cells: group.cells.named(name),
+        };
+        Self::new(v1::Layout {
+            schema_version: VERSION,
+            has_ids,
+            forever: plan.forever.named(name),
+            groups: plan.groups.iter().map(group).collect(),
+        })
+    }
+
+    fn new(of: v1::Layout) -> Self {
+        let digest = Sha256::digest(of.encode_to_vec());
+        let id = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("a string takes everything");
+            hex
+        });
+        Self { id, of }
+    }
+
+    /// The first 16 hex digits of its encoding's SHA-256.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its encoding, `aimpoint.v1.Layout`.
+    pub fn encode(&self) -> Vec<u8> {
+        self.of.encode_to_vec()
+    }
+
+    /// Reads an encoding; nothing where it is none, or of another version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let of = v1::Layout::decode(bytes).ok()?;
+        (of.schema_version == VERSION).then(|| Self::new(of))
+    }
+}
+
+/// Words to be copied: from where, to where, how many.
+type Copies = Vec<(usize, usize, usize)>;
+
+fn words(cells: &[NamedCell]) -> usize {
+    cells.iter().map(|cell| cell.words as usize).sum()
+}
+
+/// What cells of two lists have in common.
+fn common(from: &[NamedCell], to: &[NamedCell]) -> Copies {
+    let place = |cells: &[NamedCell], index: usize| words(&cells[..index]);
+    let same = |cell: &NamedCell| from.iter().position(|other| other == cell);
+    let pairs = to.iter().enumerate().filter_map(|(index, cell)| Some((same(cell)?, index, cell.words as usize)));
+    pairs.map(|(old, new, count)| (place(from, old), place(to, new), count)).collect()
+}
+
+fn copy(copies: &Copies, from: &[u64], to: &mut [u64]) {
+    for (old, new, count) in copies {
+        to[*new..new + count].copy_from_slice(&from[*old..old + count]);
+    }
+}
+
+/// Where the tiles of a group come from.
+#[derive(Clone, Debug)]
+struct Tiles {
+    /// The group of the same tile, if there was one.
+    from: Option<usize>,
+    cells: Copies,
+    /// The words of cells that have seen nothing.
+    empty: Vec<u64>,
+}
+
+/// Carries profiles of one layout over into another.
+#[derive(Clone, Debug)]
+pub struct Carry {
+    from: v1::Layout,
+    fresh: Vec<u64>,
+    has_ids: bool,
+    forever: Copies,
+    groups: Vec<Tiles>,
+}
+
+impl Carry {
+    /// From a layout into that of a plan, of which a profile without events is `fresh`.
+    pub(super) fn new(from: &Layout, to: &Layout, plan: &Plan, fresh: &[u64]) -> Self {
+        let groups = to.of.groups.iter().zip(&plan.groups).map(|(group, kept)| {
+            let old = from.of.groups.iter().position(|old| old.tile_us == group.tile_us);
+            let cells = old.map(|old| common(&from.of.groups[old].cells, &group.cells)).unwrap_or_default();
+            Tiles { from: old, cells, empty: kept.cells.empty().to_vec() }
+        });
+        Self {
+            forever: common(&from.of.forever, &to.of.forever),
+            groups: groups.collect(),
+            fresh: fresh.to_vec(),
+            has_ids: to.of.has_ids,
+            from: from.of.clone(),
+        }
+    }
+
+    /// The words of a profile in the other layout; nothing where they are not of the layout that they should be of. Tiles
+    /// of which nothing is left are left out.
+    pub fn apply(&self, old: &[u64]) -> Option<Vec<u64>> {
+        let mut words_new = self.fresh.clone();
+        let counts_at = HEADER + 1;
+        let forever_at = counts_at + self.from.groups.len();
+        let ids_at = forever_at + words(&self.from.forever);
+        if old.len() < ids_at {
+            return None;
+        }
+        words_new[..HEADER].copy_from_slice(&old[..HEADER]);
+        copy(&self.forever, &old[forever_at..ids_at], &mut words_new[counts_at + self.groups.len()..]);
+
+        let ids = usize::try_from(old[IDS]).ok()?.checked_mul(ID_WORDS)?;
+        let mut tiles_at = ids_at.checked_add(ids)?;
+        let ids = old.get(ids_at..tiles_at)?;
+        if self.has_ids {
+            words_new[IDS] = old[IDS];
+            words_new.extend_from_slice(ids);
+        }
+        let mut runs = Vec::with_capacity(self.from.groups.len());
+        for (group, count) in self.from.groups.iter().zip(&old[counts_at..forever_at]) {
+            let stride = 1 + words(&group.cells);
+            let end = tiles_at.checked_add(usize::try_from(*count).ok()?.checked_mul(stride)?)?;
+            runs.push(old.get(tiles_at..end)?.chunks_exact(stride));
+            tiles_at = end;
+        }
+        if tiles_at != old.len() {
+            return None;
+        }
+        let mut cells = Vec::new();
+        for (number, tiles) in self.groups.iter().enumerate() {
+            for tile in tiles.from.map(|from| runs[from].clone()).into_iter().flatten() {
+                cells.clone_from(&tiles.empty);
+                copy(&tiles.cells, &tile[1..], &mut cells);
+                if cells != tiles.empty {
+                    words_new[counts_at + number] += 1;
+                    words_new.push(tile[0]);
+                    words_new.extend_from_slice(&cells);
+                }
+            }
+        }
+        Some(words_new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FeatureSpec, ProfileEngine, ProfileSpec};
+    use super::*;
+    use crate::{
+        event::{DuplicateSpec, TimeSpec},
+        expression::Scope,
+    };
+
+    fn engine(features: &str) -> ProfileEngine {
+        #[derive(serde::Deserialize)]
+        struct Spec {
+            feature: Vec<FeatureSpec>,
+        }
+        let spec: Spec = toml::from_str(features).unwrap();
+        let (mut scope, mut faults) = (Scope::default(), Vec::new());
+        let (time, ids) = (TimeSpec::default(), DuplicateSpec::default());
+        let engine =
+            ProfileEngine::compile(&ProfileSpec::default(), &time, &ids, &spec.feature, &mut scope, &mut faults);
+        assert_eq!(faults, []);
+        engine
+    }
+
+    const A: &str = "[[feature]]\nname = \"a\"\naggregate = \"count\"\nwindow = \"1h\"\ntile = \"1m\"\n";
+    const B: &str = "[[feature]]\nname = \"b\"\naggregate = \"recency\"\n";
+    const C: &str = "[[feature]]\nname = \"c\"\naggregate = \"since_first\"\nwindow = \"2h\"\ntile = \"1m\"\n";
+    const D: &str = "[[feature]]\nname = \"d\"\naggregate = \"session_count\"\ngap = \"1h\"\n";
+
+    #[test]
+    fn cells_go_on_by_what_they_keep_and_new_ones_begin_empty() {
+        let (old, new) = (engine(&[A, B, C].concat()), engine(&[D, C, A].concat()));
+        // newest, first, ids, tiles | recency | tile: count, oldest time.
+        let count = 2.0_f64.to_bits();
+        let words = [9, 8, 0, 2, 9, 7, count, 70, 6, 0, i64::MAX as u64];
+        let carried = new.carry(old.layout()).apply(&words).unwrap();
+        let nothing = [i64::MAX as u64, i64::MIN as u64, 0, 0];
+        // The count of tile 6 is empty, and so is its time: nothing is left of it.
+        assert_eq!(carried, [&[9, 8, 0, 1][..], &nothing, &[7, count, 70]].concat());
+        let without = engine(B).carry(old.layout()).apply(&words).unwrap();
+        assert_eq!(without, [9, 8, 0, 9]);
+        for cut in 0..words.len() {
+            assert_eq!(new.carry(old.layout()).apply(&words[..cut]), None, "{cut} words");
+        }
+    }
+
+    #[test]
+    fn a_layout_comes_back_from_its_record_and_its_names_do_not_change() {
+        let layout = engine(&[A, B].concat()).layout().clone();
+        assert_eq!(Layout::decode(&layout.encode()), Some(layout.clone()));
+        assert_eq!(Layout::decode(b"no layout"), None);
+        // Another id here means that every profile in every changelog begins anew.
+        assert_eq!(layout.id(), "");
+    }
+}
