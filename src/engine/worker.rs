@@ -520,7 +520,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.opened_at = Some(now);
         }
         let is_full = self.outbox.bytes() >= OUTBOX_BYTES_MAX;
-        if is_full || self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval) {
+        if is_full || self.is_due(now) {
             if is_full {
                 self.land()?;
             } else {
@@ -566,10 +566,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Whether new outputs are handed over before their commit is due. Those of a transaction are seen by nobody before that:
     /// the first ones are sent at once, so that the broker knows of it, and then many together. Behind outputs that are still
-    /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request.
+    /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request; and so does a
+    /// commit that is due, which sends the rest.
     fn is_worth_sending(&self) -> bool {
         let is_worth = !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
-        is_worth && self.sink.is_idle()
+        is_worth && !self.is_due(self.clock.elapsed()) && self.sink.is_idle()
+    }
+
+    /// Whether it is time to commit.
+    fn is_due(&self, now: Duration) -> bool {
+        self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval)
     }
 
     /// Hands new outputs to the sink, in a transaction that is opened by the first.

@@ -189,7 +189,8 @@ impl KafkaSink {
         let mut config = ClientConfig::new();
         config
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
-            .set("batch.size", "500000")
+            // Just below what a broker of Kafka's default settings takes.
+            .set("batch.size", "900000")
             .set("queue.buffering.max.messages", "500000")
             // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
             .set("retry.backoff.ms", "5")
