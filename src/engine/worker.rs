@@ -47,6 +47,9 @@ const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
 /// How long the changed profiles of partitions that go are written; what is left is read again by the next owner.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often what partitions that go have open is committed before it is left to their next owner.
+const HANDOVER_TRIES: u32 = 3;
+
 /// How long a failing transaction is made again. Well below the group's `max.poll.interval.ms` of 5 minutes, because
 /// nothing is read and no rebalance is answered meanwhile.
 const MEND_DEADLINE: Duration = Duration::from_mins(2);
@@ -666,8 +669,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
     /// Says whether everything that was processed is committed.
     fn hand_over(&mut self, going: &[i32]) -> Result<bool, EngineError> {
-        let mut is_committed = self.commit()?;
         let start = self.clock.elapsed();
+        let mut is_committed = self.commit()?;
+        // A commit that was under way while the group changed was of the generation before; the same again is of this one.
+        for _ in 1..HANDOVER_TRIES {
+            is_committed = is_committed || self.commit()?;
+        }
         while is_committed
             && self.partitions.dirty(going) > 0
             && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE

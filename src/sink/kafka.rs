@@ -337,6 +337,9 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
     }
 }
 
+/// After so long the reports of purged messages are taken, for which an abort waits.
+const ABORT_SLICE: Duration = Duration::from_millis(20);
+
 /// How soon it is looked whether all is delivered, of which no event tells; and the longest pause between two looks. These
 /// are slept: the client counts in milliseconds, and for a part of one it would turn in a loop.
 const DRAIN_LOOK: Duration = Duration::from_micros(250);
@@ -514,7 +517,11 @@ impl Sink for KafkaSink {
         if self.is_transactional() {
             for number in self.committing.into_iter().chain(open) {
                 let producer = &self.producers[number];
-                let aborted = repeat("abort the transaction", |wait| producer.abort_transaction(wait));
+                // An abort waits until the reports of all messages that it purges are taken, and they are taken here alone.
+                let aborted = repeat("abort the transaction", |wait| {
+                    producer.poll(Duration::ZERO);
+                    producer.abort_transaction(wait.min(ABORT_SLICE))
+                });
                 // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
                 while aborted.is_ok() && producer.in_flight_count() > 0 {
                     std::thread::sleep(DRAIN_LOOK);

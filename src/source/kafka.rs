@@ -142,7 +142,8 @@ impl KafkaSource {
             .set("statistics.interval.ms", "2000")
             // A process that died is missed after ten seconds, not after 45.
             .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "2500")
+            // By its heartbeat a member learns that the group changes: with every 2.5 s a rebalance took as long.
+            .set("heartbeat.interval.ms", "500")
             // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt.
             .set("partition.assignment.strategy", "cooperative-sticky");
         for (name, value) in &settings.client {
