@@ -572,7 +572,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request; and so does a
     /// commit that is due, which sends the rest.
     fn is_worth_sending(&self) -> bool {
-        let is_worth = !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
+        let is_worth =
+            !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
         is_worth && !self.is_due(self.clock.elapsed()) && self.sink.is_idle()
     }
 
