@@ -529,7 +529,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             } else {
                 self.look(FLIGHT_WAIT)?;
             }
-            if self.flight.is_none() && (is_full || self.sink.is_idle()) {
+            if self.flight.is_none() && (is_full || !self.sink.is_transactional() || self.sink.is_idle()) {
                 self.take_off()?;
             } else if self.flight.is_none() {
                 self.clock.pause(BUSY_PAUSE);
@@ -572,9 +572,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request; and so does a
     /// commit that is due, which sends the rest.
     fn is_worth_sending(&self) -> bool {
-        let is_worth =
-            !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
-        is_worth && !self.is_due(self.clock.elapsed()) && self.sink.is_idle()
+        // Without transactions readers wait for nothing but the sending.
+        !self.sink.is_transactional()
+            || (!self.begun || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND)
+                && !self.is_due(self.clock.elapsed())
+                && self.sink.is_idle()
     }
 
     /// Whether it is time to commit.
