@@ -3,7 +3,10 @@
 
 use super::Found;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 /// Features with the largest value that the segments can tell. A run that reaches it would prove less, and fails.
 const FEATURES: [(&str, i64); 3] = [("seen", 40), ("views", 32), ("spent", 48)];
@@ -51,7 +54,8 @@ tile = "1m"
     .to_owned();
     for (name, most) in FEATURES {
         for least in 1..=most {
-            config.push_str(&format!("\n[[segment]]\nid = \"{name}-{least}\"\nwhere = \"{name} >= {least}.0\"\n"));
+            write!(config, "\n[[segment]]\nid = \"{name}-{least}\"\nwhere = \"{name} >= {least}.0\"\n")
+                .expect("a string takes everything");
         }
     }
     config
