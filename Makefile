@@ -34,7 +34,7 @@ simulate:
 
 ## faults: the long run on a real Kafka: kills, pauses, restarts
 faults: onnxruntime jars
-	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 $(CARGO) test --release --features kafka-tests --test kafka -- --nocapture faults
+	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
 ## docs: the library's pages
 docs:

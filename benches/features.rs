@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use workload::{BATCH, events, spec};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The resident memory of this process in bytes; nothing where the system does not tell.
 fn resident() -> Option<usize> {

@@ -2,7 +2,7 @@
 
 /// Messages come and go by the million, made by one thread and freed by another.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     aimpoint::cli::main()

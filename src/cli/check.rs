@@ -74,10 +74,16 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     match setup.model(&pipeline)? {
         Some(model) => {
             let info = model.info().clone();
-            setup.with_model(pipeline, Some(&model))?;
+            let shadows = setup.shadows(&pipeline)?;
+            setup.with_shadows(setup.with_model(pipeline, Some(&model))?, &shadows)?;
             let crate::inference::ModelInfo { name, version, sha256, runtime, provider, features, .. } = info;
             writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
             writeln!(out, "                sha256 {sha256}")?;
+            for shadow in &shadows {
+                let tap = shadow.tap();
+                let info = tap.info();
+                writeln!(out, "shadow          {} {}, {} features", info.name, info.version, info.features.len())?;
+            }
         }
         None => writeln!(out, "model           none: decisions have no score")?,
     }

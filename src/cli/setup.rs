@@ -5,7 +5,10 @@ use crate::{
     config::{Config, ConfigError, Document},
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
-    inference::{Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Watch, vet},
+    inference::{
+        ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Shadow,
+        Watch, vet,
+    },
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
     telemetry::{
@@ -87,16 +90,45 @@ impl Setup {
 
     /// The declared model, loaded and checked against the pipeline; of a folder the version that serves.
     pub(super) fn model(&self, pipeline: &Pipeline) -> anyhow::Result<Option<OnnxModel>> {
-        let Some(spec) = &self.config.model else { return Ok(None) };
+        let explain = &self.config.pipeline.explain;
+        self.config.model.as_ref().map(|spec| self.load(spec, explain, pipeline)).transpose()
+    }
+
+    fn load(&self, spec: &ModelSpec, explain: &ExplainSpec, pipeline: &Pipeline) -> anyhow::Result<OnnxModel> {
         let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
         if !spec.path.is_dir() {
-            return Ok(Some(OnnxModel::load(&runtime, spec, &pipeline.model_features(), pipeline.fingerprint())?));
+            return Ok(OnnxModel::load(&runtime, spec, &pipeline.model_features(), pipeline.fingerprint())?);
         }
         let folder = ModelFolder::at(&spec.path);
         let version = folder.active()?;
-        let loader = self.loader(runtime, spec, pipeline);
+        let mut loader = self.loader(runtime, spec, pipeline);
+        loader.sections.explain = explain.clone();
+        loader.sections.scoring.heads = spec.heads.keys().cloned().collect();
         let context = || format!("load version {version} of {}", spec.path.display());
-        Ok(Some(loader.load(&version).with_context(context)?))
+        loader.load(&version).with_context(context)
+    }
+
+    /// The declared shadows, loaded; whether their features are declared tells [`Setup::with_shadows`].
+    pub(super) fn shadows(&self, pipeline: &Pipeline) -> anyhow::Result<Vec<Shadow>> {
+        // Nothing is explained by a shadow, so it needs no baseline.
+        let load = |spec: &ModelSpec| {
+            let name = spec.name.as_deref().unwrap_or_default();
+            let model = self
+                .load(spec, &ExplainSpec::default(), pipeline)
+                .with_context(|| format!("load the shadow {name}"))?;
+            Ok(Shadow::new(Box::new(model)))
+        };
+        self.config.shadows.iter().map(load).collect()
+    }
+
+    /// A pipeline that offers its rows to the shadows.
+    pub(super) fn with_shadows(&self, mut pipeline: Pipeline, shadows: &[Shadow]) -> anyhow::Result<Pipeline> {
+        for shadow in shadows {
+            pipeline = pipeline
+                .with_shadow(shadow.tap())
+                .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?;
+        }
+        Ok(pipeline)
     }
 
     /// What makes a version of the model folder into a model.
@@ -150,8 +182,9 @@ impl Setup {
         let mut accounts = Vec::new();
         let mut pipelines = Vec::new();
         let mut feeds = self.watch(&pipeline, model.as_ref(), config.engine.worker_count())?.into_iter();
+        let shadows = self.shadows(&pipeline)?;
         for number in 0..config.engine.worker_count() {
-            let mut pipeline = self.timed(model.as_ref())?;
+            let mut pipeline = self.with_shadows(self.timed(model.as_ref())?, &shadows)?;
             if let Some(feed) = feeds.next() {
                 pipeline = pipeline.with_feed(Box::new(feed));
             }
@@ -197,6 +230,9 @@ impl Setup {
                 worker = worker.with_snapshots(Box::new(store), config.checkpoint.snapshot_interval);
             }
             workers.push(worker.with_pipelines(receiver));
+        }
+        for shadow in shadows {
+            shadow.start().context("start the thread of a shadow model")?;
         }
         let fingerprint = pipeline.fingerprint().to_owned();
         Ok(Crew { workers, accounts, swaps: Swaps { model, pipelines, fingerprint } })

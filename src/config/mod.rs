@@ -43,6 +43,9 @@ pub struct Config {
     pub inference: InferenceSpec,
     /// `[model]`
     pub model: Option<ModelSpec>,
+    /// `[[shadow]]`
+    #[serde(rename = "shadow")]
+    pub shadows: Vec<ModelSpec>,
     /// Everything that says what the pipeline means.
     #[serde(flatten)]
     pub pipeline: PipelineSpec,
@@ -109,6 +112,7 @@ impl Config {
             log: reader.section("log"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
+            shadows: reader.list("shadow"),
             pipeline: PipelineSpec {
                 input: reader.section("input"),
                 fields: reader.list("field"),
@@ -136,6 +140,9 @@ impl Config {
             absolute(&mut model.path);
             config.pipeline.scoring.heads = model.heads.keys().cloned().collect();
         }
+        for shadow in &mut config.shadows {
+            absolute(&mut shadow.path);
+        }
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);
         }
@@ -153,6 +160,29 @@ impl Config {
         self.engine.check(faults);
         self.admin.check(faults);
         self.log.check(faults);
+        self.check_shadows(faults);
+    }
+
+    fn check_shadows(&self, faults: &mut Vec<Fault>) {
+        if self.model.is_none() && !self.shadows.is_empty() {
+            faults.push(
+                Fault::new("shadow[0]", "a shadow is compared with the model that decides, and there is none")
+                    .hint("declare the model that decides under [model]"),
+            );
+        }
+        for (index, shadow) in self.shadows.iter().enumerate() {
+            let key = format!("shadow[{index}].name");
+            match &shadow.name {
+                None => faults.push(
+                    Fault::new(format!("shadow[{index}]"), "a shadow needs a name, which its metrics carry")
+                        .hint("for instance name = \"challenger\""),
+                ),
+                Some(name) if self.shadows[..index].iter().any(|other| other.name.as_ref() == Some(name)) => {
+                    faults.push(Fault::new(key, format!("{name:?} is the name of another shadow")));
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// The whole of it with secrets as stars, to be shown.

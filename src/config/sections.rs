@@ -266,7 +266,7 @@ impl CommitSpec {
     pub fn pace(&self) -> Duration {
         match self.delivery {
             Delivery::ExactlyOnce => (self.interval / 10).min(Duration::from_millis(2)),
-            Delivery::AtLeastOnce => Duration::from_micros(500),
+            Delivery::AtLeastOnce => Duration::from_micros(200),
         }
     }
 

@@ -109,3 +109,23 @@ fn what_is_not_toml_is_told_with_its_place() {
     let told = load("[kafka\nbrokers = \"a\"\n[app]\nname = = 3\n", &[], &[]).unwrap_err();
     assert!(told.contains("aimpoint.toml:1:") && told.contains("aimpoint.toml:4:"), "{told}");
 }
+
+#[test]
+fn a_shadow_needs_a_name_of_its_own_and_a_model_to_be_compared_with() {
+    let faults = |text: &str| {
+        let document = Document::parse("aimpoint.toml", text.to_owned()).unwrap();
+        let mut faults = Vec::new();
+        let config = Config::read(&document, None, &mut faults);
+        (config, faults.into_iter().map(|fault| format!("{}: {}", fault.key, fault.message)).collect::<Vec<_>>())
+    };
+    let model = "[model]\npath = \"m.onnx\"\n";
+    let shadow = |more: &str| format!("[[shadow]]\npath = \"s.onnx\"\n{more}\n");
+    let (config, found) = faults(&format!("{model}{}", shadow("name = \"b\"")));
+    assert_eq!((found, config.shadows.len()), (Vec::new(), 1));
+    let (_, found) = faults(&shadow("name = \"b\""));
+    assert!(found.len() == 1 && found[0].contains("the model that decides, and there is none"), "{found:?}");
+    let (_, found) = faults(&format!("{model}{}{}{}", shadow("name = \"b\""), shadow(""), shadow("name = \"b\"")));
+    assert!(found.len() == 2, "{found:?}");
+    assert!(found[0].starts_with("shadow[1]: a shadow needs a name"), "{found:?}");
+    assert!(found[1].starts_with("shadow[2].name: \"b\" is the name of another shadow"), "{found:?}");
+}

@@ -18,7 +18,7 @@ use crate::{
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec},
+    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap},
     profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
@@ -242,6 +242,17 @@ impl Pipeline {
             scoring.feed(feed);
         }
         self
+    }
+
+    /// Offers the rows that the model scores to a shadow too. Without a model there are none.
+    ///
+    /// # Errors
+    /// A feature of the shadow that is not declared.
+    pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
+        if let Some(scoring) = &mut self.model {
+            scoring.shadow(tap, self.profile.features())?;
+        }
+        Ok(self)
     }
 
     /// Gives way to another pipeline of the same features. The model stays, whichever version it is by now.

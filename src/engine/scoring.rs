@@ -12,7 +12,7 @@ use crate::{
     fault::Fault,
     inference::{
         ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix, LastScores, Model, ModelFeed,
-        ModelInfo, ScoringSpec,
+        ModelInfo, ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature},
 };
@@ -107,12 +107,22 @@ struct Explaining {
     users: HashSet<String>,
 }
 
+/// One row of so many has its score by a shadow logged, with its decision's position: enough to look at single cases.
+const LOGGED_OF_ROWS: u64 = 4_096;
+
+/// A shadow, and where its inputs stand.
+struct Shadowed {
+    tap: ShadowTap,
+    inputs: Vec<Slot>,
+}
+
 /// A model, and where its inputs stand.
 pub(super) struct Scoring {
     model: Box<dyn Model>,
     feed: Option<Box<dyn ModelFeed>>,
     inputs: Vec<Slot>,
     explaining: Option<Explaining>,
+    shadows: Vec<Shadowed>,
     fallback: Fallback,
     prior: Option<f32>,
     last: LastScores,
@@ -155,6 +165,7 @@ impl Scoring {
             feed: None,
             inputs,
             explaining,
+            shadows: Vec::new(),
             fallback: scoring.fallback,
             prior: scoring.prior,
             last,
@@ -173,6 +184,21 @@ impl Scoring {
     /// Takes newer models from this feed.
     pub(super) fn feed(&mut self, feed: Box<dyn ModelFeed>) {
         self.feed = Some(feed);
+    }
+
+    /// Offers the rows that are scored to this shadow as well.
+    ///
+    /// # Errors
+    /// A feature of the shadow that is not declared.
+    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature]) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let inputs = inputs(tap.info(), features, &mut faults);
+        if !faults.is_empty() {
+            let key = format!("shadow[{}].features", self.shadows.len());
+            return Err(faults.into_iter().map(|fault| Fault { key: key.clone(), ..fault }).collect());
+        }
+        self.shadows.push(Shadowed { tap, inputs });
+        Ok(())
     }
 
     /// Takes the newest model that is ready, if there is one, and gives what was known of the one before. What it does not
@@ -253,6 +279,28 @@ impl Scoring {
         }
         if failure.is_none() {
             self.explain(batch);
+        }
+        self.offer(batch, slots);
+    }
+
+    /// Copies the rows to the shadows that have room for them.
+    fn offer(&self, batch: &EventBatch, slots: &ScoreSlots) {
+        for Shadowed { tap, inputs } in &self.shadows {
+            let Some(mut offered) = tap.buffer(self.rows.len()) else { continue };
+            fill(&mut offered.matrix, batch, inputs, &self.rows);
+            offered.champion.clear();
+            offered.logged.clear();
+            for (index, row) in self.rows.iter().enumerate() {
+                let row = *row as usize;
+                // What stands in for a score is none of the champion's.
+                let score = if self.reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
+                offered.champion.push(score);
+                let position = batch.positions[row];
+                if mix(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
+                    offered.logged.push((index, position.partition, position.offset));
+                }
+            }
+            tap.offer(offered);
         }
     }
 

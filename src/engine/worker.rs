@@ -49,6 +49,9 @@ const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
 /// How long the changed profiles of partitions that go are written; what is left is read again by the next owner.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often what partitions that go have open is committed before it is left to their next owner.
+const HANDOVER_TRIES: u32 = 3;
+
 /// How long a failing transaction is made again. Well below the group's `max.poll.interval.ms` of 5 minutes, because
 /// nothing is read and no rebalance is answered meanwhile.
 const MEND_DEADLINE: Duration = Duration::from_mins(2);
@@ -522,13 +525,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.opened_at = Some(now);
         }
         let is_full = self.outbox.bytes() >= OUTBOX_BYTES_MAX;
-        if is_full || self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval) {
+        if is_full || self.is_due(now) {
             if is_full {
                 self.land()?;
             } else {
                 self.look(FLIGHT_WAIT)?;
             }
-            if self.flight.is_none() && (is_full || self.sink.is_idle()) {
+            if self.flight.is_none() && (is_full || !self.sink.is_transactional() || self.sink.is_idle()) {
                 self.take_off()?;
             } else if self.flight.is_none() {
                 self.clock.pause(BUSY_PAUSE);
@@ -568,11 +571,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Whether new outputs are handed over before their commit is due. Those of a transaction are seen by nobody before that:
     /// the first ones are sent at once, so that the broker knows of it, and then many together. Behind outputs that are still
-    /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request.
+    /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request; and so does a
+    /// commit that is due, which sends the rest.
     fn is_worth_sending(&self) -> bool {
-        let is_worth =
-            !self.begun || !self.sink.is_transactional() || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND;
-        is_worth && self.sink.is_idle()
+        // Without transactions readers wait for nothing but the sending.
+        !self.sink.is_transactional()
+            || (!self.begun || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND)
+                && !self.is_due(self.clock.elapsed())
+                && self.sink.is_idle()
+    }
+
+    /// Whether it is time to commit.
+    fn is_due(&self, now: Duration) -> bool {
+        self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval)
     }
 
     /// Hands new outputs to the sink, in a transaction that is opened by the first.
@@ -663,8 +674,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
     /// Says whether everything that was processed is committed.
     fn hand_over(&mut self, going: &[i32]) -> Result<bool, EngineError> {
-        let mut is_committed = self.commit()?;
         let start = self.clock.elapsed();
+        let mut is_committed = self.commit()?;
+        // A commit that was under way while the group changed was of the generation before; the same again is of this one.
+        for _ in 1..HANDOVER_TRIES {
+            is_committed = is_committed || self.commit()?;
+        }
         while is_committed
             && self.partitions.dirty(going) > 0
             && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE

@@ -9,21 +9,25 @@
 //! Left out: what a feature means, and what a score does to a user.
 
 mod calibration;
+mod drift;
 mod explain;
 mod fallback;
 mod folder;
 mod matrix;
 mod model;
 mod onnx;
+mod shadow;
 mod spec;
 mod watch;
 
 pub use calibration::Calibration;
+pub use drift::Drift;
 pub use explain::{EXACT_GROUPS_MAX, ExplainSpec, Explainer, Explanation, Group};
 pub use fallback::{Fallback, FallbackReason, LastScores, ScoringSpec};
 pub use folder::{FolderError, Golden, Manifest, ModelFolder};
 pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
+pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap};
 pub use spec::{GpuSpec, ModelSpec, Precision};
 pub use watch::{Handed, Look, Refusal, Watch, vet};

@@ -234,6 +234,6 @@ mod tests {
         assert_eq!(Layout::decode(&layout.encode()), Some(layout.clone()));
         assert_eq!(Layout::decode(b"no layout"), None);
         // Another id here means that every profile in every changelog begins anew.
-        assert_eq!(layout.id(), "");
+        assert_eq!(layout.id(), "b36501425badfc84");
     }
 }

@@ -189,7 +189,8 @@ impl KafkaSink {
         let mut config = ClientConfig::new();
         config
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
-            .set("batch.size", "500000")
+            // Just below what a broker of Kafka's default settings takes.
+            .set("batch.size", "900000")
             .set("queue.buffering.max.messages", "500000")
             // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
             .set("retry.backoff.ms", "5")
@@ -335,6 +336,9 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
         }
     }
 }
+
+/// After so long the reports of purged messages are taken, for which an abort waits.
+const ABORT_SLICE: Duration = Duration::from_millis(20);
 
 /// How soon it is looked whether all is delivered, of which no event tells; and the longest pause between two looks. These
 /// are slept: the client counts in milliseconds, and for a part of one it would turn in a loop.
@@ -513,7 +517,11 @@ impl Sink for KafkaSink {
         if self.is_transactional() {
             for number in self.committing.into_iter().chain(open) {
                 let producer = &self.producers[number];
-                let aborted = repeat("abort the transaction", |wait| producer.abort_transaction(wait));
+                // An abort waits until the reports of all messages that it purges are taken, and they are taken here alone.
+                let aborted = repeat("abort the transaction", |wait| {
+                    producer.poll(Duration::ZERO);
+                    producer.abort_transaction(wait.min(ABORT_SLICE))
+                });
                 // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
                 while aborted.is_ok() && producer.in_flight_count() > 0 {
                     std::thread::sleep(DRAIN_LOOK);

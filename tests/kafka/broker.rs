@@ -18,14 +18,30 @@ pub(crate) struct Kafka {
 
 impl Kafka {
     /// Starts a broker. Where Java or Maven is absent the script says so, and the test fails with its words.
+    #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn start() -> Self {
+        Self::start_nodes(1)
+    }
+
+    /// Starts a cluster of so many brokers.
+    pub(crate) fn start_nodes(nodes: usize) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let output =
-            Command::new(script()).arg("start").arg("-d").arg(folder.path()).output().expect("the script runs");
+        let mut start = Command::new(script());
+        start.arg("start").arg("-d").arg(folder.path()).args(["-n", &nodes.to_string()]);
+        let output = start.output().expect("the script runs");
         assert!(output.status.success(), "start Kafka: {}", String::from_utf8_lossy(&output.stderr));
         let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Self { folder, brokers, _turn: turn }
+    }
+
+    /// Does something to one broker of the cluster: `kill` or `up`.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn node(&self, what: &str, node: usize) {
+        let mut command = Command::new(script());
+        let output = command.arg(what).arg("-d").arg(self.folder.path()).arg(node.to_string()).output();
+        let output = output.expect("the script runs");
+        assert!(output.status.success(), "{what} node {node}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -378,11 +378,6 @@ fn absent_topics_and_differing_partition_counts_are_told_with_their_own_code() {
     assert!(error.contains("\"clickstream\" is compacted"), "{error}");
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
-
-/// Publishes events at a steady pace from a thread of its own.
 fn publish_slowly(world: &World, events: usize, seed: u64, over: Duration) -> std::thread::JoinHandle<()> {
     let publisher = world.publisher();
     std::thread::spawn(move || {
@@ -403,38 +398,6 @@ fn publish_slowly(world: &World, events: usize, seed: u64, over: Duration) -> st
         }
         publisher.finish().unwrap();
     })
-}
-
-#[test]
-fn faults_two_processes_are_killed_at_random_and_nothing_is_lost_doubled_or_different() {
-    let (kills, events) = (number("FAULTS_KILLS", 5), number("FAULTS_EVENTS", 30_000) as usize);
-    let seed = number("FAULTS_SEED", now_ms() as u64);
-    let world = World::start();
-    world.create("clickstream", 4, &[]);
-    assert_eq!(world.run(&["topics", "--create"]).0, 0);
-    let mut random = SmallRng::seed_from_u64(seed);
-    let publishing = publish_slowly(&world, events, seed, Duration::from_millis(kills * 2_000));
-    let mut processes = [world.spawn("a"), world.spawn("b")];
-    for kill in 0..kills {
-        std::thread::sleep(Duration::from_millis(random.random_range(200..3_500)));
-        let index = random.random_range(0..2);
-        processes[index].kill().unwrap();
-        processes[index].wait().unwrap();
-        if kill % 3 == 2 {
-            std::thread::sleep(Duration::from_millis(random.random_range(0..8_000)));
-        }
-        processes[index] = world.spawn(["a", "b"][index]);
-    }
-    publishing.join().unwrap();
-    let found = world.read("decisions", events, Duration::from_mins(1));
-    for process in &mut processes {
-        assert_eq!(terminate(process, Duration::from_secs(25)), 0, "{}", world.logs());
-    }
-    let input = world.read("clickstream", events, Duration::from_secs(20));
-    assert_eq!(input.len(), events);
-    let (expected, counts) = expected(&input);
-    assert_eq!(counts.decisions as usize, events);
-    compare(&by_partition(&found), &expected, &format!("replay with FAULTS_SEED={seed}\n{}", world.logs()));
 }
 
 #[test]

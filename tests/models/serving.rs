@@ -4,7 +4,7 @@
 use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
     event::{EventTime, Record},
-    inference::{Calibration, Model, ModelFeed},
+    inference::{Calibration, Model, ModelFeed, Shadow, ShadowCounts},
     sink::{Outbox, Target},
     testkit::{FakeClock, FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
 };
@@ -277,4 +277,59 @@ fn sections_that_do_not_fit_each_other_are_faults() {
     let model = Box::new(FakeModel::constant(&["spent"], 0.5));
     let faults = Pipeline::compile(&spec, "clicks").unwrap().with_model(model).err().unwrap();
     assert!(faults[0].key == "explain" && faults[0].message.contains("no baseline"), "{faults:?}");
+}
+
+#[test]
+fn a_shadow_sees_the_rows_that_are_scored_and_changes_no_decision() {
+    let champion = || FakeModel::new(&["spent", "count"], |row| row[0]);
+    let batches: Vec<Vec<(usize, f64)>> = (0..40)
+        .map(|batch| (0..25).map(|at| ((batch * 25 + at) % 400, 0.002 * f64::from(at as u32))).collect())
+        .collect();
+    let mut alone = Rig::new("", champion());
+    let owed: Vec<Vec<Value>> = batches.iter().map(|batch| alone.run(batch)).collect();
+
+    // A shadow that keeps up, with its features in another order than the champion's; and one that never does any work.
+    let mut shadow = Shadow::new(Box::new(FakeModel::new(&["count", "spent"], |row| row[1] / 2.0)));
+    let broken = FakeModel::constant(&["spent"], 0.5);
+    broken.control().set(Mood::Fail);
+    let (mut failing, stuck) =
+        (Shadow::new(Box::new(broken)), Shadow::new(Box::new(FakeModel::constant(&["count"], 0.5))));
+    let mut rig = Rig::new("", champion());
+    for shadow in [&shadow, &failing, &stuck] {
+        rig.pipeline = rig.pipeline.with_shadow(shadow.tap()).unwrap();
+    }
+    for (batch, owed) in batches.iter().zip(&owed) {
+        assert_eq!(&rig.run(batch), owed);
+        shadow.score_waiting();
+        failing.score_waiting();
+    }
+    let none = ShadowCounts::default();
+    assert_eq!(shadow.counts(), ShadowCounts { scored: 1_000, ..none });
+    assert_eq!(failing.counts(), ShadowCounts { failed: 1_000, ..none });
+    assert_eq!(stuck.counts(), ShadowCounts { skipped: 900, ..none }, "four batches wait, and the others pass by");
+    let (of_champion, of_shadow) = shadow.drift().means().unwrap();
+    assert!((of_champion - 2.0 * of_shadow).abs() < 1e-6 && of_shadow > 0.0, "{of_champion} {of_shadow}");
+    assert!(shadow.drift().correlation().unwrap() > 0.999_999, "{:?}", shadow.drift());
+    assert!(shadow.drift().psi().unwrap() > 0.1, "{:?}", shadow.drift());
+}
+
+#[test]
+fn what_stands_in_for_a_score_is_not_compared_with_a_shadow_s() {
+    let model = FakeModel::constant(&["spent"], 0.5);
+    let control = model.control();
+    let mut shadow = Shadow::new(Box::new(FakeModel::constant(&["spent"], 0.5)));
+    let mut rig = Rig::new("scoring = { fallback = \"prior\", prior = 0.125 }", model);
+    rig.pipeline = rig.pipeline.with_shadow(shadow.tap()).unwrap();
+    control.set(Mood::Fail);
+    rig.run(&[(1, 0.5), (2, 0.5)]);
+    shadow.score_waiting();
+    assert_eq!(shadow.counts(), ShadowCounts { unscored: 2, ..ShadowCounts::default() });
+}
+
+#[test]
+fn a_shadow_over_a_feature_that_is_not_declared_is_a_fault() {
+    let rig = Rig::new("", FakeModel::constant(&["spent"], 0.5));
+    let shadow = Shadow::new(Box::new(FakeModel::constant(&["unheard_of"], 0.5)));
+    let faults = rig.pipeline.with_shadow(shadow.tap()).err().unwrap();
+    assert!(faults[0].key == "shadow[0].features" && faults[0].message.contains("unheard_of"), "{faults:?}");
 }

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// How many seeds each canary gets.
-const CANARY_SEEDS: u64 = 2_000;
+const CANARY_SEEDS: u64 = 5_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))

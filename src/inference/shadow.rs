@@ -1,0 +1,279 @@
+//! Shadow models: they score live rows and decide nothing.
+//!
+//! Guarantees: no worker waits for a shadow. Rows reach it through a fixed number of buffers, and while all of them are
+//! under way further rows pass it by and are counted. A shadow that fails, is late or says no number is counted, and no
+//! decision knows of it. Limits: [`BUFFERS`] batches for each shadow, however many workers there are; one thread for each
+//! shadow, which takes its processor time beside the workers'. Which batches are passed by depends on the load, so its figures
+//! are no function of the input; the decisions remain one.
+
+use super::{Drift, FeatureMatrix, Model, ModelInfo};
+use crate::telemetry::metrics;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+/// How many batches may be on their way to a shadow: one that is scored, one that waits, and two for the workers to fill.
+const BUFFERS: usize = 4;
+
+/// Rows for a shadow, and what the champion made of them.
+#[derive(Debug, Default)]
+pub struct ShadowRows {
+    /// The shadow's features.
+    pub matrix: FeatureMatrix,
+    /// The champion's calibrated scores; NaN where it gave none.
+    pub champion: Vec<f32>,
+    /// The rows whose scores are logged, each with the partition and the offset of its event, which make the decision's id.
+    pub logged: Vec<(usize, i32, i64)>,
+}
+
+/// What became of the rows of a shadow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShadowCounts {
+    /// Rows that it and the champion scored.
+    pub scored: u64,
+    /// Rows that passed it by because it was busy.
+    pub skipped: u64,
+    /// Rows of runs that failed or were late.
+    pub failed: u64,
+    /// Rows of which it or the champion said no number.
+    pub unscored: u64,
+}
+
+/// A shadow model at work.
+pub struct Shadow {
+    model: Box<dyn Model>,
+    tap: ShadowTap,
+    filled: Receiver<ShadowRows>,
+    emptied: Sender<ShadowRows>,
+    scores: Vec<f32>,
+    drift: Drift,
+    counts: ShadowCounts,
+}
+
+/// A worker's end of a shadow. Its clones lead to the same shadow.
+#[derive(Clone, Debug)]
+pub struct ShadowTap {
+    info: Arc<ModelInfo>,
+    empty: Receiver<ShadowRows>,
+    full: Sender<ShadowRows>,
+    skipped: Arc<AtomicU64>,
+}
+
+impl Shadow {
+    /// Puts a model into the shadow.
+    pub fn new(model: Box<dyn Model>) -> Self {
+        let (full, filled) = bounded(BUFFERS);
+        let (emptied, empty) = bounded(BUFFERS);
+        for _ in 0..BUFFERS {
+            let rows = ShadowRows { matrix: FeatureMatrix::new(model.info().features.len()), ..ShadowRows::default() };
+            emptied.send(rows).expect("the channel holds as many as there are");
+        }
+        let tap = ShadowTap { info: Arc::new(model.info().clone()), empty, full, skipped: Arc::default() };
+        Self {
+            model,
+            tap,
+            filled,
+            emptied,
+            scores: Vec::new(),
+            drift: Drift::default(),
+            counts: ShadowCounts::default(),
+        }
+    }
+
+    /// An end for a worker.
+    pub fn tap(&self) -> ShadowTap {
+        self.tap.clone()
+    }
+
+    /// Scores on a thread of its own, until the last worker has dropped its end.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(mut self) -> io::Result<()> {
+        // Its own end would keep it alive for ever.
+        let (closed, _) = bounded(0);
+        self.tap.full = closed;
+        thread::Builder::new().name("shadow".to_owned()).spawn(move || {
+            while let Ok(rows) = self.filled.recv() {
+                self.score(rows);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Scores what waits, on this thread.
+    pub fn score_waiting(&mut self) {
+        loop {
+            match self.filled.try_recv() {
+                Ok(rows) => self.score(rows),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// What became of its rows.
+    pub fn counts(&self) -> ShadowCounts {
+        ShadowCounts { skipped: self.tap.skipped.load(Ordering::Relaxed), ..self.counts }
+    }
+
+    /// How far its scores lie from the champion's.
+    pub fn drift(&self) -> &Drift {
+        &self.drift
+    }
+
+    fn score(&mut self, rows: ShadowRows) {
+        let before = self.counts;
+        match self.model.score(&rows.matrix, &mut self.scores) {
+            Ok(()) => self.compare(&rows),
+            Err(error) => {
+                tracing::warn!(%error, "score a batch in the shadow: it is passed by");
+                self.counts.failed += rows.champion.len() as u64;
+            }
+        }
+        let name = &self.model.info().name;
+        for (outcome, count) in [
+            ("scored", self.counts.scored - before.scored),
+            ("failed", self.counts.failed - before.failed),
+            ("unscored", self.counts.unscored - before.unscored),
+        ] {
+            metrics::shadow_rows(name, outcome, count);
+        }
+        metrics::shadow_drift(name, &self.drift);
+        // Where no worker is left nobody wants the buffer.
+        self.emptied.try_send(rows).unwrap_or_default();
+    }
+
+    fn compare(&mut self, rows: &ShadowRows) {
+        let info = self.model.info();
+        let calibrate = |raw: f32| info.calibration.as_ref().map_or(raw, |it| it.apply(raw));
+        for (champion, score) in rows.champion.iter().zip(&mut self.scores) {
+            if score.is_finite() {
+                *score = calibrate(*score);
+            }
+            if self.drift.add(*champion, *score) {
+                self.counts.scored += 1;
+            } else {
+                self.counts.unscored += 1;
+            }
+        }
+        for (row, partition, offset) in &rows.logged {
+            let (shadow, version) = (info.name.as_str(), info.version.as_str());
+            let (score, champion) = (self.scores[*row], rows.champion[*row]);
+            tracing::info!(shadow, version, partition, offset, score, champion, "a shadow's score");
+        }
+    }
+}
+
+impl ShadowTap {
+    /// What is known of the shadow.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// A buffer to fill, or none where the shadow is busy: then so many rows count as skipped.
+    pub fn buffer(&self, rows: usize) -> Option<ShadowRows> {
+        let buffer = self.empty.try_recv().ok();
+        if buffer.is_none() {
+            self.skipped.fetch_add(rows as u64, Ordering::Relaxed);
+            metrics::shadow_rows(&self.info.name, "skipped", rows as u64);
+        }
+        buffer
+    }
+
+    /// Hands a filled buffer over.
+    pub fn offer(&self, rows: ShadowRows) {
+        // There are no more buffers than places, so only a shadow that has ended does not take it.
+        self.full.try_send(rows).unwrap_or_default();
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use super::*;
+    use crate::testkit::{FakeModel, Mood};
+    use std::time::{Duration, Instant};
+
+    fn offer(tap: &ShadowTap, values: &[f32]) -> bool {
+        let Some(mut rows) = tap.buffer(values.len()) else { return false };
+        rows.matrix.reset(values.len()).copy_from_slice(values);
+        rows.champion.clear();
+        rows.champion.extend_from_slice(values);
+        tap.offer(rows);
+        true
+    }
+
+    #[test]
+    fn it_scores_what_it_is_offered_and_counts_what_it_cannot() {
+        let model = FakeModel::new(&["a"], |row| row[0] / 2.0);
+        let control = model.control();
+        let mut shadow = Shadow::new(Box::new(model));
+        let tap = shadow.tap();
+        assert!(offer(&tap, &[0.2, 0.4, f32::NAN]));
+        shadow.score_waiting();
+        assert_eq!(shadow.counts(), ShadowCounts { scored: 2, unscored: 1, ..ShadowCounts::default() });
+        let (champion, other) = shadow.drift().means().unwrap();
+        assert!((champion - 0.3).abs() < 1e-6 && (other - 0.15).abs() < 1e-6);
+        for (mood, counts) in [
+            (Mood::Fail, ShadowCounts { scored: 2, unscored: 1, failed: 2, skipped: 0 }),
+            (Mood::Late, ShadowCounts { scored: 2, unscored: 1, failed: 4, skipped: 0 }),
+            (Mood::Nan, ShadowCounts { scored: 2, unscored: 3, failed: 4, skipped: 0 }),
+        ] {
+            control.set(mood);
+            assert!(offer(&tap, &[0.1, 0.2]));
+            shadow.score_waiting();
+            assert_eq!(shadow.counts(), counts, "{mood:?}");
+        }
+        // It works again when the model does, with the same buffers.
+        control.set(Mood::Score);
+        for _ in 0..10 {
+            assert!(offer(&tap, &[0.5]));
+            shadow.score_waiting();
+        }
+        assert_eq!(shadow.counts().scored, 12);
+    }
+
+    #[test]
+    fn a_busy_shadow_is_passed_by() {
+        let mut shadow = Shadow::new(Box::new(FakeModel::constant(&["a"], 0.5)));
+        let tap = shadow.tap();
+        let taken = (0..10).filter(|_| offer(&tap, &[0.1, 0.2])).count();
+        assert_eq!((taken, shadow.counts().skipped), (BUFFERS, 2 * (10 - BUFFERS as u64)));
+        shadow.score_waiting();
+        assert_eq!(shadow.counts().scored, 2 * BUFFERS as u64);
+        assert!(offer(&tap, &[0.1]));
+    }
+
+    #[test]
+    fn its_thread_ends_with_the_last_worker() {
+        let model = FakeModel::constant(&["a"], 0.5);
+        let control = model.control();
+        let shadow = Shadow::new(Box::new(model));
+        let (tap, other) = (shadow.tap(), shadow.tap());
+        shadow.start().unwrap();
+        drop(other);
+        assert!(offer(&tap, &[0.1]));
+        let until = |done: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !done() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done()
+        };
+        assert!(until(&|| control.rows() == 1));
+        let ShadowTap { empty, full, .. } = tap;
+        drop(full);
+        // It drops its end of the empty buffers when it ends.
+        assert!(until(&|| loop {
+            match empty.try_recv() {
+                Ok(_) => {}
+                Err(error) => break error == TryRecvError::Disconnected,
+            }
+        }));
+    }
+}

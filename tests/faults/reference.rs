@@ -1,0 +1,138 @@
+//! What has to come out, recounted from all events of the input by the definitions alone: no tiles, no buffers, nothing of
+//! the program's own.
+
+use super::Found;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
+
+/// Features with the largest value that the segments can tell. A run that reaches it would prove less, and fails.
+const FEATURES: [(&str, i64); 3] = [("seen", 40), ("views", 32), ("spent", 48)];
+const TILE_MS: i64 = 60_000;
+const TILES: i64 = 10;
+
+/// The configuration of a run.
+pub(crate) fn config() -> String {
+    let mut config = r#"
+[app]
+name = "faults"
+
+[kafka.consumer]
+"session.timeout.ms" = 6000
+"heartbeat.interval.ms" = 1000
+
+[checkpoint]
+interval = "1s"
+
+[engine]
+workers = 2
+
+[time]
+allowed_lateness = "2h"
+
+[[feature]]
+name = "seen"
+aggregate = "count"
+window = "forever"
+
+[[feature]]
+name = "views"
+aggregate = "count"
+where = 'event_type == "view"'
+window = "10m"
+tile = "1m"
+
+[[feature]]
+name = "spent"
+aggregate = "sum"
+value = "value"
+window = "10m"
+tile = "1m"
+"#
+    .to_owned();
+    for (name, most) in FEATURES {
+        for least in 1..=most {
+            write!(config, "\n[[segment]]\nid = \"{name}-{least}\"\nwhere = \"{name} >= {least}.0\"\n")
+                .expect("a string takes everything");
+        }
+    }
+    config
+}
+
+struct Event {
+    at_ms: i64,
+    view: bool,
+    value: i64,
+}
+
+/// The features of the newest of a user's events, in the order in which they arrived.
+fn recount(events: &[Event]) -> [i64; 3] {
+    let now = events.last().expect("there is one").at_ms.div_euclid(TILE_MS);
+    let covered = |event: &&Event| {
+        let then = event.at_ms.div_euclid(TILE_MS);
+        now - TILES < then && then <= now
+    };
+    let views = events.iter().filter(covered).filter(|event| event.view).count();
+    [events.len() as i64, views as i64, events.iter().filter(covered).map(|event| event.value).sum()]
+}
+
+/// The features that a decision tells, or why its segments contradict each other.
+fn told(decision: &Value) -> [i64; 3] {
+    let ids: Vec<&str> =
+        decision["segments"].as_array().unwrap().iter().map(|segment| segment["id"].as_str().unwrap()).collect();
+    FEATURES.map(|(name, most)| {
+        let of = |id: &&&str| id.rsplit_once('-').is_some_and(|(feature, _)| feature == name);
+        let count = ids.iter().filter(of).count() as i64;
+        assert!(count < most, "{name} is beyond {most}, the largest that the segments tell");
+        for least in 1..=count {
+            assert!(ids.contains(&format!("{name}-{least}").as_str()), "the segments of {name}: {ids:?}");
+        }
+        count
+    })
+}
+
+/// Compares what came out with the input, and names the first difference.
+pub(crate) fn check(input: &[Found], decisions: &[Found], dead: &[Found]) {
+    let mut users = BTreeMap::<(i32, String), Vec<Event>>::new();
+    let mut owed = BTreeMap::<i32, Vec<(i64, String, [i64; 3])>>::new();
+    let mut bad = BTreeSet::new();
+    let mut sorted: Vec<&Found> = input.iter().collect();
+    sorted.sort_by_key(|it| (it.partition, it.offset));
+    for it in sorted {
+        let Ok(event) = serde_json::from_slice::<Value>(&it.payload) else {
+            bad.insert((it.partition, it.offset));
+            continue;
+        };
+        let user = event["user_id"].as_str().unwrap().to_owned();
+        let events = users.entry((it.partition, user.clone())).or_default();
+        events.push(Event {
+            at_ms: event["occurred_at"].as_i64().unwrap(),
+            view: event["event_type"] == "view",
+            value: event["value"].as_i64().unwrap(),
+        });
+        owed.entry(it.partition).or_default().push((it.offset, user, recount(events)));
+    }
+
+    let mut came = BTreeMap::<i32, Vec<(i64, String, [i64; 3])>>::new();
+    for it in decisions {
+        let decision: Value = serde_json::from_slice(&it.payload).unwrap();
+        let offset = decision["input"]["offset"].as_str().unwrap().parse().unwrap();
+        let user = decision["user_key"].as_str().unwrap().to_owned();
+        came.entry(it.partition).or_default().push((offset, user, told(&decision)));
+    }
+    for (partition, owed) in &owed {
+        let came = came.get(partition).map(Vec::as_slice).unwrap_or_default();
+        for (index, (came, owed)) in came.iter().zip(owed).enumerate() {
+            assert_eq!(came, owed, "decision {index} of partition {partition}: offset, user, [seen, views, spent]");
+        }
+        assert_eq!(came.len(), owed.len(), "how many decisions partition {partition} has");
+    }
+    assert_eq!(decisions.len() + bad.len(), input.len(), "decisions and dead letters, for what came in");
+
+    let place = |it: &Found| (it.headers["partition"].parse().unwrap(), it.headers["offset"].parse().unwrap());
+    let places: BTreeSet<(i32, i64)> = dead.iter().map(place).collect();
+    assert_eq!(places, bad, "the places of the dead letters");
+    assert_eq!(dead.len(), bad.len(), "a dead letter came twice");
+}
