@@ -381,10 +381,10 @@ fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, old
     if let Some(id) = id
         && time >= oldest
     {
-        if kept == ids_max {
-            words.copy_within(ids_at + ID_WORDS..ids_at + kept * ID_WORDS, ids_at);
-            kept -= 1;
-        }
+        // More than one is too many where the bound was larger before.
+        let surplus = (kept + 1).saturating_sub(ids_max);
+        words.copy_within(ids_at + surplus * ID_WORDS..ids_at + kept * ID_WORDS, ids_at);
+        kept -= surplus;
         let at = ids_at + kept * ID_WORDS;
         kept += 1;
         if kept > count {
@@ -443,4 +443,24 @@ fn move_tiles(
         words[count_at] -= gone as u64;
     }
     place.map(|index| at + (index - gone) * stride)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_ids_are_remembered_as_are_allowed_also_after_more_were() {
+        // newest, first, ids | ids of times 1 to 4 | something behind them.
+        let mut words = vec![9, 1, 4, 1, 11, 2, 12, 3, 13, 4, 14, 77];
+        remember(&mut words, 3, Some(15), 5, 0, 4);
+        assert_eq!(words, [9, 1, 4, 2, 12, 3, 13, 4, 14, 5, 15, 77], "the earliest gives way");
+        remember(&mut words, 3, Some(16), 6, 4, 4);
+        assert_eq!(words, [9, 1, 3, 4, 14, 5, 15, 6, 16, 77], "what is before the horizon goes");
+        remember(&mut words, 3, Some(17), 7, 0, 2);
+        assert_eq!(words, [9, 1, 2, 6, 16, 7, 17, 77], "the bound was lowered");
+        remember(&mut words, 3, None, 8, 0, 2);
+        remember(&mut words, 3, Some(18), 8, 0, 3);
+        assert_eq!(words, [9, 1, 3, 6, 16, 7, 17, 8, 18, 77], "and raised again");
+    }
 }
