@@ -10,8 +10,9 @@
 //! from the mark in the committed offset's metadata up to the offset, with nothing written, and what a restored profile
 //! covers is passed by. Profiles made by other features are carried over (`profile::Carry`), unless `profile.on_change`
 //! asks for a replay. Then, and where there is no mark, the whole input is read again: a profile is a fold of the input,
-//! and the input is the one thing that is surely there; records of the history before do not count any more. Changed profiles are written at most once per
-//! checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition that goes in order leaves none behind.
+//! and the input is the one thing that is surely there; records of the history before do not count any more. Changed
+//! profiles are written at most once per checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition
+//! that goes in order leaves none behind.
 
 use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage};
 use crate::{
@@ -55,6 +56,9 @@ const HANDOVER_TRIES: u32 = 3;
 /// How long a failing transaction is made again. Well below the group's `max.poll.interval.ms` of 5 minutes, because
 /// nothing is read and no rebalance is answered meanwhile.
 const MEND_DEADLINE: Duration = Duration::from_mins(2);
+
+/// The pause before a question that no broker answered in time is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a transaction may be of a generation that has passed before all is recovered. In between the loop goes on, so
 /// that the change of the group that must be under way is answered.
@@ -442,7 +446,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         });
         if !starts.is_empty() {
             snapshots.behind.extend(starts.iter().copied());
-            self.source.restore(&starts)?;
+            self.insist(|source| source.restore(&starts))?;
         }
         Ok(())
     }
@@ -453,7 +457,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.health().doubt();
         self.forget_restores(&[partition]);
         self.partitions.restart(partition);
-        Ok(self.source.restore(&[(partition, 0)])?)
+        self.insist(|source| source.restore(&[(partition, 0)]))
     }
 
     fn forget_restores(&mut self, partitions: &[i32]) {
@@ -748,7 +752,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         // Where another owner has committed meanwhile, the records of before may be compacted away.
         if !recovered.is_whole() && self.is_overtaken(partition)? {
             for (partition, start) in self.recover(&[partition])? {
-                self.source.resume(partition, start)?;
+                self.insist(|source| source.resume(partition, start))?;
             }
             return self.begin_restore(&[partition]);
         }
@@ -778,7 +782,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.progress.health().doubt();
         }
         self.moved(now);
-        self.source.resume(partition, from)?;
+        self.insist(|source| source.resume(partition, from))?;
         Ok(())
     }
 
@@ -1057,7 +1061,24 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return self.fence().map(|()| committed);
         }
         self.fence()?;
-        Ok(self.source.committed(partitions)?)
+        self.insist(|source| source.committed(partitions))
+    }
+
+    /// Asks the source again for as long as a broker may take to come back.
+    fn insist<T>(&mut self, mut ask: impl FnMut(&mut S) -> Result<T, SourceError>) -> Result<T, EngineError> {
+        let start = self.clock.elapsed();
+        loop {
+            self.progress.health().beat();
+            match ask(&mut self.source) {
+                Err(error @ SourceError::Unreachable { .. })
+                    if self.clock.elapsed().saturating_sub(start) < MEND_DEADLINE =>
+                {
+                    tracing::warn!(%error, "no broker answers: ask again");
+                    self.clock.pause(ASK_PAUSE);
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     fn fence(&mut self) -> Result<(), EngineError> {
@@ -1082,7 +1103,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 tracing::info!(?partitions, "assigned");
                 metrics::rebalanced("assigned");
                 self.tell("assigned", format!("partitions {partitions:?}"));
-                self.source.check(&partitions)?;
+                self.insist(|source| source.check(&partitions))?;
                 // What is open would be open for as long as the questions to the broker take.
                 self.commit()?;
                 let starts = self.recover(&partitions)?;
@@ -1154,7 +1175,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let mut starts = Vec::with_capacity(partitions.len());
         for (number, committed) in self.fenced_committed(partitions)? {
             self.progress.health().beat();
-            let ends = self.source.watermarks(number)?;
+            let ends = self.insist(|source| source.watermarks(number))?;
             let next = committed.offset.unwrap_or(ends.low);
             // After the input topic was made anew, the old offset lies beyond its end.
             if next > ends.high {
@@ -1219,7 +1240,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Whether something else is committed for a partition than what it was taken up from.
     fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
-        let committed = self.source.committed(&[partition])?;
+        let committed = self.insist(|source| source.committed(&[partition]))?;
         let known = self.partitions.committed(partition);
         Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
@@ -1237,7 +1258,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     _ => starts.push((partition, 0)),
                 }
             }
-            self.source.restore(&starts)?;
+            self.insist(|source| source.restore(&starts))?;
         }
         Ok(())
     }
@@ -1251,7 +1272,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         for (partition, start) in self.recover(&held)? {
-            self.source.resume(partition, start)?;
+            self.insist(|source| source.resume(partition, start))?;
         }
         self.begin_restore(&held)
     }

@@ -140,56 +140,74 @@ fn a_generation_that_has_passed_costs_no_profile() {
     assert_eq!(progress.counts().events, 3, "what was processed once is written once");
 }
 
-/// A source whose records never come, though they are there.
-struct Stuck(MemorySource);
+/// A source of which something fails.
+struct Ailing {
+    source: MemorySource,
+    /// Whether records never come, though they are there.
+    is_dry: bool,
+    /// How many questions no broker answers in time.
+    unanswered: u32,
+}
 
-impl Source for Stuck {
+impl Ailing {
+    fn answer(&mut self) -> Result<&mut MemorySource, SourceError> {
+        match self.unanswered.checked_sub(1) {
+            None => Ok(&mut self.source),
+            Some(left) => {
+                self.unanswered = left;
+                Err(SourceError::Unreachable { doing: "ask".to_owned(), detail: "timed out".to_owned() })
+            }
+        }
+    }
+}
+
+impl Source for Ailing {
     type Group = <MemorySource as Source>::Group;
 
-    fn poll(&mut self, _: usize, _: Duration, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
-        Ok(0)
+    fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        if self.is_dry { Ok(0) } else { self.source.poll(max, wait, take) }
     }
     fn change(&mut self) -> Option<Change> {
-        self.0.change()
+        self.source.change()
     }
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
-        self.0.committed(partitions)
+        self.answer()?.committed(partitions)
     }
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
-        self.0.watermarks(partition)
+        self.answer()?.watermarks(partition)
     }
     fn is_at_end(&self, partition: i32) -> bool {
-        self.0.is_at_end(partition)
+        self.source.is_at_end(partition)
     }
     fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.0.check(partitions)
+        self.answer()?.check(partitions)
     }
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
-        self.0.assign(starts)
+        self.source.assign(starts)
     }
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.0.release(partitions)
+        self.source.release(partitions)
     }
     fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.0.pause(partitions)
+        self.source.pause(partitions)
     }
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
-        self.0.resume(partition, offset)
+        self.answer()?.resume(partition, offset)
     }
     fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
-        self.0.profiles_end(partition)
+        self.source.profiles_end(partition)
     }
     fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
-        self.0.restore(starts)
+        self.answer()?.restore(starts)
     }
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
-        self.0.poll_restore(max, take)
+        self.source.poll_restore(max, take)
     }
     fn group(&self) -> Option<Self::Group> {
-        self.0.group()
+        self.source.group()
     }
     fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError> {
-        self.0.commit(offsets)
+        self.source.commit(offsets)
     }
 }
 
@@ -198,9 +216,9 @@ fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not(
     for records in [0, 2] {
         let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
         let (source, sink) = broker.join(0);
+        let source = Ailing { source, is_dry: true, unanswered: 0 };
         let progress = Progress::default();
-        let mut worker =
-            Worker::new(settings(), Stuck(source), sink, FakeClock::default(), pipeline(), progress.clone());
+        let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone());
         broker.produce(0, records);
         let mut was_behind = false;
         let outcome = (0..20_000).find_map(|_| {
@@ -215,6 +233,22 @@ fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not(
             }
             other => assert_eq!((other.map(|it| it.to_string()), records), (None, 0)),
         }
+    }
+}
+
+#[test]
+fn a_broker_that_does_not_answer_in_time_is_asked_again() {
+    // A process ended when the ends of a partition could not be had while a broker was away.
+    for (unanswered, gets_on) in [(9, true), (u32::MAX, false)] {
+        let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
+        let (source, sink) = broker.join(0);
+        let source = Ailing { source, is_dry: false, unanswered };
+        let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), Progress::default());
+        broker.produce(0, 2);
+        let outcome = (0..20_000).find_map(|_| worker.turn().err());
+        assert_eq!(broker.committed()[0].is_some(), gets_on);
+        let is_unreachable = matches!(outcome, Some(EngineError::Source(SourceError::Unreachable { .. })));
+        assert_eq!((outcome.is_none(), is_unreachable), (gets_on, !gets_on), "{outcome:?}");
     }
 }
 
