@@ -87,6 +87,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show the versions of the model, and choose the one that serves
     Models(models::ModelsArgs),
+    /// List what a feature may be: aggregates with their keys, bounds and bytes, and what expressions are made of
+    Features,
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Models(args) => models::run(args),
+        Command::Features => reference::features(),
         Command::Reference(args) => reference::run(args),
     };
     match outcome {

@@ -28,8 +28,19 @@ enum Subject {
 }
 
 pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
+    print(args.of, &mut std::io::stdout().lock())
+}
+
+/// `aimpoint features`: the aggregates with their keys, bounds and bytes, and what expressions are made of.
+pub(super) fn features() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    match args.of {
+    print(Subject::Features, &mut out)?;
+    writeln!(out)?;
+    print(Subject::Expressions, &mut out)
+}
+
+fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
+    match of {
         Subject::Config => write!(out, "{}", config::DEFAULTS)?,
         Subject::Features => {
             for aggregate in AGGREGATES {
@@ -55,7 +66,7 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
             }
         }
-        Subject::Metrics => super::metrics::print(&mut out)?,
+        Subject::Metrics => super::metrics::print(out)?,
         Subject::ExitCodes => {
             for (exit, meaning) in Exit::ALL {
                 writeln!(out, "{:>3}  {meaning}", exit as u8)?;

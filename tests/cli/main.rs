@@ -147,6 +147,7 @@ fn the_command_line_is_helped_and_refused_with_2() {
         "metrics",
         "completions",
         "man",
+        "features",
         "reference",
     ] {
         assert!(out.contains(command), "{command} is missing in:\n{out}");
@@ -166,11 +167,14 @@ fn every_reference_prints() {
         let (code, out, error) = aimpoint(&["reference", subject], &[]);
         assert_eq!((code, out.contains(part)), (0, true), "{subject}: {out}{error}");
     }
+    let (code, out, error) = aimpoint(&["features"], &[]);
+    assert!(code == 0 && out.contains("recency") && out.contains("x.orValue(d)"), "{out}{error}");
 }
 
 #[test]
 fn completions_and_the_manual_name_every_command() {
-    let commands = ["demo", "run", "check", "doctor", "topics", "load", "export", "train", "metrics", "reference"];
+    let commands =
+        ["demo", "run", "check", "doctor", "topics", "load", "export", "train", "metrics", "features", "reference"];
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, error) = aimpoint(&["completions", shell], &[]);
         assert_eq!(code, 0, "{error}");
