@@ -114,7 +114,7 @@ fn compare(
     let old = before.pipeline(true)?;
     let changes = changes(&before.config.pipeline.features, &config.pipeline.features);
     let is_same = old.fingerprint() == pipeline.fingerprint();
-    let is_kept = old.profile().layout() == pipeline.profile().layout();
+    let is_kept = old.layout() == pipeline.layout();
     writeln!(
         out,
         "against         {name}; fingerprint {}: {}",

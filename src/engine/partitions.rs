@@ -108,6 +108,12 @@ impl Partition {
         self.is_restoring
     }
 
+    /// Forgets all profiles, for those of a history.
+    fn empty(&mut self, history: u64) {
+        self.store = Store::of_history(history);
+        self.layouts = Layouts::default();
+    }
+
     /// Brings profiles into the engine's layout; says how many cannot be.
     fn carry_over(&mut self, foreign: HashMap<Box<[u8]>, String>, profile: &ProfileEngine) -> u64 {
         let found = &self.layouts.found;
@@ -298,8 +304,7 @@ impl Partitions {
         if found != owed && is_cached {
             partition.is_restoring = true;
         } else if found != owed {
-            partition.store = Store::of_history(partition.store.history() + 1);
-            partition.layouts = Layouts::default();
+            partition.empty(partition.store.history() + 1);
             partition.next = partition.log_start;
         }
         Some(Recovered { next: partition.next, found, owed, carried, is_cached })
@@ -317,8 +322,7 @@ impl Partitions {
         if let Some(partition) = self.get_mut(number) {
             partition.is_restoring = true;
             partition.is_cached = false;
-            partition.store = Store::of_history(partition.store.history());
-            partition.layouts = Layouts::default();
+            partition.empty(partition.store.history());
             partition.store.rewind(partition.mark.and_then(|mark| mark.newest));
         }
     }

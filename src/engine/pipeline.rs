@@ -19,7 +19,7 @@ use crate::{
     expression::{Program, Scope},
     fault::Fault,
     inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap},
-    profile::{Applied, Feature, FeatureSpec, ProfileEngine, ProfileSpec},
+    profile::{Applied, Feature, FeatureSpec, Layout, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
@@ -211,6 +211,11 @@ impl Pipeline {
     /// The fingerprint of the declared features.
     pub fn fingerprint(&self) -> &str {
         self.profile.fingerprint()
+    }
+
+    /// What the words of the profiles are.
+    pub fn layout(&self) -> &Layout {
+        self.profile.layout()
     }
 
     /// The profile engine.

@@ -149,7 +149,7 @@ impl Scoring {
     ) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let info = model.info();
-        let inputs = inputs(info, features, &mut faults);
+        let inputs = inputs(info, features, "model.features", &mut faults);
         if info.heads != scoring.heads {
             let message = format!("expected the heads {:?}, found {:?}", scoring.heads, info.heads);
             faults.push(Fault::new("model.heads", message));
@@ -192,10 +192,10 @@ impl Scoring {
     /// A feature of the shadow that is not declared.
     pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature]) -> Result<(), Vec<Fault>> {
         let mut faults = Vec::new();
-        let inputs = inputs(tap.info(), features, &mut faults);
+        let key = format!("shadow[{}].features", self.shadows.len());
+        let inputs = inputs(tap.info(), features, &key, &mut faults);
         if !faults.is_empty() {
-            let key = format!("shadow[{}].features", self.shadows.len());
-            return Err(faults.into_iter().map(|fault| Fault { key: key.clone(), ..fault }).collect());
+            return Err(faults);
         }
         self.shadows.push(Shadowed { tap, inputs });
         Ok(())
@@ -206,7 +206,7 @@ impl Scoring {
     pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<ModelInfo> {
         let model = self.feed.as_mut()?.take()?;
         let mut faults = Vec::new();
-        let inputs = inputs(model.info(), features, &mut faults);
+        let inputs = inputs(model.info(), features, "model.features", &mut faults);
         let explaining = explaining(explain, model.info(), &mut faults);
         if model.info().heads != self.model.info().heads {
             faults.push(Fault::new("model.heads", "the new version has other heads"));
@@ -337,13 +337,13 @@ impl Scoring {
     }
 }
 
-/// Where the model's features stand.
-fn inputs(info: &ModelInfo, features: &[Feature], faults: &mut Vec<Fault>) -> Vec<Slot> {
+/// Where a model's features stand; those that are not declared are faults of `key`.
+fn inputs(info: &ModelInfo, features: &[Feature], key: &str, faults: &mut Vec<Fault>) -> Vec<Slot> {
     let mut inputs = Vec::with_capacity(info.features.len());
     for name in &info.features {
         match features.iter().find(|feature| feature.name == *name) {
             Some(feature) => inputs.push(feature.slot),
-            None => faults.push(Fault::new("model.features", format!("no feature is named {name:?}"))),
+            None => faults.push(Fault::new(key, format!("no feature is named {name:?}"))),
         }
     }
     inputs

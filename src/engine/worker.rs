@@ -389,7 +389,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn write_snapshot(&mut self, number: i32, changelog: i64) {
         if let Some(snapshots) = &mut self.snapshots
-            && let Some(bytes) = self.partitions.snapshot(number, changelog, self.pipeline.profile().layout().id())
+            && let Some(bytes) = self.partitions.snapshot(number, changelog, self.pipeline.layout().id())
         {
             snapshots.store.put(number, bytes);
         }
@@ -401,7 +401,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let committed = self.partitions.get(number)?.emit_from;
         let reader = match snapshots.store.open(number) {
             Ok(None) => return None,
-            Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.profile().layout().id(), committed),
+            Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.layout().id(), committed),
             Err(error) => Err(error.into()),
         };
         match reader {
@@ -424,7 +424,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for _ in 0..blocks {
                 let taken = reader.next(|key, record| {
                     let record = Record { partition, key: Some(key), payload: Some(record), ..Record::default() };
-                    partitions.restore_applied(&record, pipeline.profile().layout(), applied);
+                    partitions.restore_applied(&record, pipeline.layout(), applied);
                 });
                 match taken {
                     Ok(true) => {}
@@ -488,10 +488,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.tell("model", format!("version {} in place of {}", now.version, before.version));
             self.describe();
         }
-        let wait = match self.opened_at {
-            None => IDLE_WAIT,
-            Some(opened) => (opened + self.settings.commit_interval).saturating_sub(self.clock.elapsed()),
-        };
+        let wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed()));
         let is_busy = self.flight.is_some() || self.partitions.is_restoring();
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
         let Self { source, pipeline, partitions, outbox, counts, .. } = self;
@@ -535,17 +532,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             } else {
                 self.look(FLIGHT_WAIT)?;
             }
-            if self.flight.is_none() && (is_full || !self.sink.is_transactional() || self.sink.is_idle()) {
-                self.take_off()?;
-            } else if self.flight.is_none() {
-                self.clock.pause(BUSY_PAUSE);
+            if self.flight.is_none() {
+                if is_full || self.sink.is_idle() {
+                    self.take_off()?;
+                } else {
+                    self.clock.pause(BUSY_PAUSE);
+                }
             }
         }
         self.snapshot(now)?;
         self.watch(now)?;
         if (1..SMALL_BATCH).contains(&taken) {
-            let due = self.opened_at.map_or(now, |opened| opened + self.settings.commit_interval);
-            self.clock.pause(self.settings.pace.min(due.saturating_sub(now)));
+            let until_due = self.due_at().unwrap_or(now).saturating_sub(now);
+            self.clock.pause(self.settings.pace.min(until_due));
         }
         Ok(())
     }
@@ -585,9 +584,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 && self.sink.is_idle()
     }
 
+    /// When what is open is to be committed.
+    fn due_at(&self) -> Option<Duration> {
+        self.opened_at.map(|opened| opened + self.settings.commit_interval)
+    }
+
     /// Whether it is time to commit.
     fn is_due(&self, now: Duration) -> bool {
-        self.opened_at.is_some_and(|opened| now >= opened + self.settings.commit_interval)
+        self.due_at().is_some_and(|due| now >= due)
     }
 
     /// Hands new outputs to the sink, in a transaction that is opened by the first.
@@ -672,7 +676,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     fn write_profiles(&mut self, going: &[i32], max: usize) {
-        self.partitions.write_profiles(going, max, self.pipeline.profile().layout(), &mut self.outbox);
+        self.partitions.write_profiles(going, max, self.pipeline.layout(), &mut self.outbox);
     }
 
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
@@ -725,7 +729,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     if let Some(it) = restoring.iter_mut().find(|it| it.partition == record.partition) {
                         it.next = record.offset + 1;
                     }
-                    partitions.restore(record, pipeline.profile().layout());
+                    partitions.restore(record, pipeline.layout());
                 }
                 Restored::Done(partition) => done.push(partition),
             }
@@ -856,11 +860,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Hands the open transaction over to be committed, and opens the account of the next.
     fn start_commit(&mut self) -> Result<(), SinkError> {
-        let mut positions = self.partitions.progress(self.pipeline.profile().layout().id());
+        let mut positions = self.partitions.progress(self.pipeline.layout().id());
         let confirms = std::mem::take(&mut self.confirms);
         if positions.is_empty() && (confirms || !self.outbox.is_empty()) {
             // Outputs without positions would pass by the check of the generation.
-            positions = self.partitions.positions(self.pipeline.profile().layout().id());
+            positions = self.partitions.positions(self.pipeline.layout().id());
         }
         let since = self.clock.elapsed();
         if !positions.is_empty() {

@@ -12,12 +12,12 @@
 
 use super::{
     compile::Plan,
+    fingerprint::digest,
     layout::{HEADER, ID_WORDS, IDS},
 };
 use crate::proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 pub(super) use v1::layout::Cell as NamedCell;
 
@@ -54,12 +54,7 @@ impl Layout {
     }
 
     fn new(of: v1::Layout) -> Self {
-        let digest = Sha256::digest(of.encode_to_vec());
-        let id = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("a string takes everything");
-            hex
-        });
-        Self { id, of }
+        Self { id: digest(&of.encode_to_vec()), of }
     }
 
     /// The first 16 hex digits of its encoding's SHA-256.

@@ -27,7 +27,12 @@ pub(super) fn fingerprint(
     let mut declared: Vec<String> = features.iter().map(|feature| format!("{:?}", parts(feature))).collect();
     declared.sort_unstable();
     text.extend(declared);
-    Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |mut hex, byte| {
+    digest(text.as_bytes())
+}
+
+/// The first 16 hex digits of the SHA-256 of these bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a string takes everything");
         hex
     })

@@ -43,6 +43,14 @@ const PRODUCERS: usize = 2;
 /// Below the transaction's timeout, as librdkafka demands.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
 
+/// After so long the reports of purged messages are taken, for which an abort waits.
+const ABORT_SLICE: Duration = Duration::from_millis(20);
+
+/// How soon it is looked whether all is delivered, of which no event tells; and the longest pause between two looks. These
+/// are slept: the client counts in milliseconds, and for a part of one it would turn in a loop.
+const DRAIN_LOOK: Duration = Duration::from_micros(250);
+const DRAIN_LOOK_MAX: Duration = Duration::from_millis(1);
+
 /// The largest message that is sent unless the user's settings say otherwise.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -277,9 +285,7 @@ impl KafkaSink {
             record.partition = partition;
             record.key = output.key;
             record.payload = payload;
-            if headers.is_some() {
-                record.headers.clone_from(&headers);
-            }
+            record.headers.clone_from(&headers);
             match self.producer().send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
@@ -336,14 +342,6 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
         }
     }
 }
-
-/// After so long the reports of purged messages are taken, for which an abort waits.
-const ABORT_SLICE: Duration = Duration::from_millis(20);
-
-/// How soon it is looked whether all is delivered, of which no event tells; and the longest pause between two looks. These
-/// are slept: the client counts in milliseconds, and for a part of one it would turn in a loop.
-const DRAIN_LOOK: Duration = Duration::from_micros(250);
-const DRAIN_LOOK_MAX: Duration = Duration::from_millis(1);
 
 /// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
 /// of 100 ms; with nothing in flight it returns at once.
@@ -486,7 +484,7 @@ impl Sink for KafkaSink {
     }
 
     fn is_idle(&self) -> bool {
-        self.producer().in_flight_count() == 0
+        !self.is_transactional() || self.producer().in_flight_count() == 0
     }
 
     fn is_delivered(&self) -> bool {

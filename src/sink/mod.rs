@@ -93,7 +93,7 @@ pub trait Sink {
     /// As every call of a transaction.
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
-    /// Whether no output of the open transaction is on its way.
+    /// Whether no output of the open transaction is on its way. Without transactions there is none.
     fn is_idle(&self) -> bool {
         true
     }
