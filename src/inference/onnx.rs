@@ -94,6 +94,7 @@ impl OnnxModel {
             let found = session.metadata().map_err(|error| refuse(path, &error))?;
             Custom::read(|key| found.custom(key), path)?
         };
+        let names_features = custom.features.is_some();
         let is_vouched_for = spec.features.is_some() || !spec.inputs.is_empty();
         let (named, by) = if !spec.inputs.is_empty() {
             (Named::ByInput(spec.inputs.clone()), "model.inputs")
@@ -109,6 +110,15 @@ impl OnnxModel {
         {
             let (model, declared) = (model.clone(), fingerprint.to_owned());
             return Err(ModelError::Fingerprint { path: path.to_path_buf(), model, declared });
+        }
+        // The fingerprint is the same for the same features in any order, and a model needs them in its own.
+        if !is_vouched_for && !names_features && custom.fingerprint.is_some() {
+            return Err(ModelError::Metadata {
+                path: path.to_path_buf(),
+                key: metadata::FEATURES,
+                expected: "the names of its features in their order, beside a fingerprint, which does not tell it",
+                found: "nothing".to_owned(),
+            });
         }
         let (inputs, features) = contract::lay_out(path, session.inputs(), &named, by)?;
         let outputs = contract::choose_outputs(path, session.outputs(), spec)?;

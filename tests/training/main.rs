@@ -162,6 +162,14 @@ fn a_model_that_does_not_fit_is_refused_and_told_why() {
     assert!(matches!(&error, ModelError::Fingerprint { model, declared, .. } if model == "f00d" && declared == "beef"));
     assert!(error.to_string().contains("fingerprint f00d, and the declared features have beef"), "{error}");
 
+    // The fingerprint fits, and nothing says in which order the features stand.
+    let path = write(&folder, &trained, &trained.features, Some("beef"));
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(17).position(|part| part == b"aimpoint.features").expect("the file names its features");
+    fs::write(&path, [&bytes[..at], b"aimpoint.otherkey", &bytes[at + 17..]].concat()).unwrap();
+    let error = load(&spec(&path)).unwrap_err();
+    assert!(matches!(error, ModelError::Metadata { key: "aimpoint.features", .. }), "{error}");
+
     let path = write(&folder, &trained, &names(&["a", "b", "c"]), None);
     let error = load(&spec(&path)).unwrap_err();
     assert!(matches!(error, ModelError::Width { width: 2, named: 3, by: "its metadata", .. }), "{error}");
