@@ -13,26 +13,21 @@
 
 #[path = "../kafka/broker.rs"]
 mod broker;
+#[path = "../kafka/program.rs"]
+mod program;
 mod reference;
 
-use aimpoint::{
-    sink::{Publisher, TopicPlan, Topics},
-    source::Reader,
-};
-use broker::Kafka;
+use program::{Found, Program, now_ms, signal, terminate, wait_for};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    process::{Child, Command, Stdio},
+    process::Child,
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
 const PARTITIONS: i32 = 4;
 /// A broker grants no shorter one.
@@ -40,18 +35,8 @@ const SESSION: Duration = Duration::from_secs(6);
 /// What may pass without any news before a run is taken for stuck; no measure of speed, for the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A record of some topic.
-#[derive(Clone, Debug)]
-struct Found {
-    partition: i32,
-    offset: i64,
-    payload: Vec<u8>,
-    headers: BTreeMap<String, String>,
-}
-
 struct World {
-    kafka: Kafka,
-    folder: TempDir,
+    program: Program,
     seed: u64,
     test: &'static str,
 }
@@ -59,34 +44,19 @@ struct World {
 impl World {
     fn start(test: &'static str, nodes: usize) -> Self {
         let seed = number("FAULTS_SEED", now_ms() as u64);
-        let world = Self { kafka: Kafka::start_nodes(nodes), folder: tempfile::tempdir().unwrap(), seed, test };
-        std::fs::write(world.folder.path().join("aimpoint.toml"), reference::config()).unwrap();
-        let topics = Topics::new(&world.kafka.brokers, &[], Duration::from_secs(30)).unwrap();
-        let name = "clickstream".to_owned();
-        let plan = TopicPlan { name, partitions: PARTITIONS, replication: -1, settings: Vec::new() };
-        block_on(topics.create(&plan)).unwrap();
-        wait_for("the new topic", || block_on(topics.state("clickstream")).unwrap().is_some());
-        assert!(world.command(&["topics", "--create"]).stdout(Stdio::null()).status().unwrap().success());
+        let world = Self { program: Program::start(nodes, &reference::config()), seed, test };
+        world.program.create("clickstream", PARTITIONS, &[]);
+        assert_eq!(world.program.run(&["topics", "--create"]).0, 0);
         world
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aimpoint"));
-        command.args(arguments).arg("--config").arg(self.folder.path().join("aimpoint.toml"));
-        command.args(["--set", &format!("kafka.brokers={}", self.kafka.brokers)]);
-        command
-    }
-
     fn spawn(&self, instance: &str) -> Child {
-        let log = self.folder.path().join(format!("{instance}.log"));
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = self.command(&["run", "--log-format", "text", "--set", &format!("app.instance={instance}")]);
-        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        self.program.spawn(instance)
     }
 
     /// Publishes the events from `first` on at a steady pace, from a thread of its own; one in a hundred is no event.
     fn publish(&self, first: usize, count: usize, over: Duration) -> JoinHandle<()> {
-        let publisher = Publisher::new(&self.kafka.brokers, &[], "clickstream", PATIENCE).unwrap();
+        let publisher = self.program.publisher(PATIENCE);
         let mut random = SmallRng::seed_from_u64(self.seed ^ first as u64);
         std::thread::spawn(move || {
             let (start, first_ms) = (Instant::now(), now_ms() - 3_000_000);
@@ -111,25 +81,8 @@ impl World {
         })
     }
 
-    /// What committed-only readers see of topics: until there are so many records and then a second without more.
     fn read(&self, topics: &[&str], at_least: usize) -> Vec<Found> {
-        let reader = Reader::open(&self.kafka.brokers, &[], topics).unwrap();
-        let (mut found, mut last) = (Vec::new(), Instant::now());
-        while last.elapsed() < if found.len() < at_least { PATIENCE } else { Duration::from_secs(1) } {
-            let taken = reader.poll(Duration::from_millis(100), |_, record, headers| {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                found.push(Found {
-                    partition: record.partition,
-                    offset: record.offset,
-                    payload: record.payload.unwrap_or_default().to_vec(),
-                    headers: headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
-                });
-            });
-            if taken.unwrap() > 0 {
-                last = Instant::now();
-            }
-        }
-        found
+        self.program.read(topics, at_least, PATIENCE)
     }
 
     /// Waits until something has become of every event, ends the processes, and checks all that is promised.
@@ -138,7 +91,7 @@ impl World {
         self.read(&["decisions", "dead-letter"], events);
         for process in processes {
             // 75: a call to a broker that was gone had not come back within the deadline. Nothing is lost by it.
-            let code = terminate(process);
+            let code = terminate(process, PATIENCE);
             assert!([0, 75].contains(&code), "how a process ends when it is asked to: {code}");
         }
         self.no_transaction_is_open();
@@ -154,14 +107,16 @@ impl World {
     fn no_transaction_is_open(&self) {
         let client = |isolation| -> BaseConsumer {
             let mut config = ClientConfig::new();
-            config.set("bootstrap.servers", &self.kafka.brokers).set("isolation.level", isolation);
+            config.set("bootstrap.servers", &self.program.kafka.brokers).set("isolation.level", isolation);
             config.set("group.id", "probe").create().unwrap()
         };
         let (committed, all) = (client("read_committed"), client("read_uncommitted"));
         for topic in ["decisions", "dead-letter", "faults-profiles"] {
             for partition in 0..PARTITIONS {
                 let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
-                wait_for(&format!("the last transaction in {topic}/{partition}"), || end(&committed) == end(&all));
+                wait_for(&format!("the last transaction in {topic}/{partition}"), PATIENCE, || {
+                    end(&committed) == end(&all)
+                });
             }
         }
     }
@@ -174,11 +129,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.folder.disable_cleanup(true);
+            self.program.folder.disable_cleanup(true);
             let (seed, test) = (self.seed, self.test);
             self.say(&format!(
                 "the logs are kept in {}; replay with\n  FAULTS_SEED={seed} cargo test --features kafka-tests --test faults {test} -- --nocapture",
-                self.folder.path().display()
+                self.program.folder.path().display()
             ));
         }
     }
@@ -198,32 +153,6 @@ impl Drop for Processes {
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
-
-fn block_on<T>(question: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(question)
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap().success());
-}
-
-fn terminate(child: &mut Child) -> i32 {
-    signal(child, "-TERM");
-    wait_for("the process to end", || child.try_wait().unwrap().is_some());
-    child.wait().unwrap().code().unwrap_or(-1)
 }
 
 #[test]
@@ -272,9 +201,9 @@ fn each_of_three_brokers_is_killed_and_comes_back() {
     let publishing = world.publish(0, 10_000, Duration::from_secs(40));
     for node in 0..3 {
         std::thread::sleep(Duration::from_secs(4));
-        world.kafka.node("kill", node);
+        world.program.kafka.node("kill", node);
         std::thread::sleep(Duration::from_secs(4));
-        world.kafka.node("up", node);
+        world.program.kafka.node("up", node);
         world.say(&format!("broker {node} was killed and is back"));
     }
     publishing.join().unwrap();
@@ -291,7 +220,7 @@ fn a_third_member_joins_and_leaves_without_end() {
     while start.elapsed() < Duration::from_secs(seconds) {
         let mut third = Processes(vec![world.spawn("c")]);
         std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(terminate(&mut third.0[0]), 0, "how a member leaves");
+        assert_eq!(terminate(&mut third.0[0], PATIENCE), 0, "how a member leaves");
     }
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
@@ -300,11 +229,11 @@ fn a_third_member_joins_and_leaves_without_end() {
 #[test]
 fn the_disk_is_full_under_the_snapshots() {
     let world = World::start("the_disk_is_full_under_the_snapshots", 1);
-    let folder = world.folder.path().join("snapshots");
+    let folder = world.program.folder.path().join("snapshots");
     let settings = format!("\n[checkpoint]\ninterval = \"1s\"\nsnapshot_interval = \"1s\"\nsnapshots = {folder:?}\n");
     let config = reference::config().replace("\n[checkpoint]\ninterval = \"1s\"\n", &settings);
     assert!(config.contains("snapshots ="), "the configuration has a place for it");
-    std::fs::write(world.folder.path().join("aimpoint.toml"), config).unwrap();
+    std::fs::write(world.program.config(), config).unwrap();
     std::fs::create_dir(&folder).unwrap();
     // Every write to this device fails for want of space, and where a snapshot is written it stands in the way.
     let fill = || {
@@ -326,7 +255,7 @@ fn the_disk_is_full_under_the_snapshots() {
     }
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
-    let log = |name: &str| std::fs::read_to_string(world.folder.path().join(format!("{name}.log"))).unwrap();
+    let log = |name: &str| std::fs::read_to_string(world.program.folder.path().join(name)).unwrap();
     let left_out = (log("a") + &log("b")).matches("the snapshot is left out").count();
     assert!(left_out > 10, "{left_out} snapshots met a full disk");
 }

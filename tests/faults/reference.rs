@@ -1,7 +1,7 @@
 //! What has to come out, recounted from all events of the input by the definitions alone: no tiles, no buffers, nothing of
 //! the program's own.
 
-use super::Found;
+use super::program::Found;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -101,7 +101,7 @@ pub(crate) fn check(input: &[Found], decisions: &[Found], dead: &[Found]) {
     let mut sorted: Vec<&Found> = input.iter().collect();
     sorted.sort_by_key(|it| (it.partition, it.offset));
     for it in sorted {
-        let Ok(event) = serde_json::from_slice::<Value>(&it.payload) else {
+        let Ok(event) = serde_json::from_slice::<Value>(it.payload.as_deref().unwrap_or_default()) else {
             bad.insert((it.partition, it.offset));
             continue;
         };
@@ -117,7 +117,7 @@ pub(crate) fn check(input: &[Found], decisions: &[Found], dead: &[Found]) {
 
     let mut came = BTreeMap::<i32, Vec<(i64, String, [i64; 3])>>::new();
     for it in decisions {
-        let decision: Value = serde_json::from_slice(&it.payload).unwrap();
+        let decision: Value = serde_json::from_slice(it.payload.as_deref().unwrap()).unwrap();
         let offset = decision["input"]["offset"].as_str().unwrap().parse().unwrap();
         let user = decision["user_key"].as_str().unwrap().to_owned();
         came.entry(it.partition).or_default().push((offset, user, told(&decision)));

@@ -17,14 +17,8 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
-    /// Starts a broker. Where Java or Maven is absent the script says so, and the test fails with its words.
-    #[allow(dead_code, reason = "each test target uses its own part")]
-    pub(crate) fn start() -> Self {
-        Self::start_nodes(1)
-    }
-
-    /// Starts a cluster of so many brokers.
-    pub(crate) fn start_nodes(nodes: usize) -> Self {
+    /// Starts a cluster of so many brokers. Where Java or Maven is absent the script says so, and the test fails with its words.
+    pub(crate) fn start(nodes: usize) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut start = Command::new(script());
