@@ -8,8 +8,8 @@
 use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
 use crate::event::Record;
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
 };
 use std::time::{Duration, Instant};
@@ -31,13 +31,24 @@ struct Waiting {
     since: Instant,
 }
 
+/// Takes what the client tells on its own account: that a partition has ended is no error here.
+struct Context;
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "reader of the changelog");
+    }
+}
+
+impl ConsumerContext for Context {}
+
 /// The changelogs that are being read.
 pub(super) struct Changelog {
     topic: String,
     /// Sees committed records alone, and the last stable offset as the end.
-    committed: BaseConsumer,
+    committed: BaseConsumer<Context>,
     /// Sees the high watermark as the end.
-    uncommitted: BaseConsumer,
+    uncommitted: BaseConsumer<Context>,
     waiting: Vec<Waiting>,
     /// Partition and the next offset to read.
     reading: Vec<(i32, Offset)>,
@@ -47,7 +58,7 @@ pub(super) struct Changelog {
 impl Changelog {
     /// Makes the clients.
     pub(super) fn open(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
-        let client = |isolation: &str| -> Result<BaseConsumer, SourceError> {
+        let client = |isolation: &str| -> Result<BaseConsumer<Context>, SourceError> {
             let mut config = ClientConfig::new();
             config.set("fetch.wait.max.ms", "20").set("queued.max.messages.kbytes", "16384");
             for (name, value) in &settings.client {
@@ -60,7 +71,7 @@ impl Changelog {
                 .set("enable.partition.eof", "true")
                 .set("auto.offset.reset", "earliest")
                 .set("isolation.level", isolation)
-                .create()
+                .create_with_context(Context)
                 .map_err(|error: KafkaError| SourceError::Settings {
                     brokers: settings.brokers.clone(),
                     detail: error.to_string(),
@@ -178,7 +189,7 @@ impl Changelog {
     }
 
     /// The ends of a partition as this client sees them.
-    fn ends(&self, client: &BaseConsumer, partition: i32) -> Result<Watermarks, SourceError> {
+    fn ends(&self, client: &BaseConsumer<Context>, partition: i32) -> Result<Watermarks, SourceError> {
         let start = Instant::now();
         loop {
             match client.fetch_watermarks(&self.topic, partition, CALL_DEADLINE) {

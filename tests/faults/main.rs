@@ -112,9 +112,7 @@ impl World {
         self.say(&format!("waiting for what becomes of {events} events"));
         self.read(&["decisions", "dead-letter"], events);
         for process in processes {
-            // 75: a call to a broker that was gone had not come back within the deadline. Nothing is lost by it.
-            let code = terminate(process, PATIENCE);
-            assert!([0, 75].contains(&code), "how a process ends when it is asked to: {code}");
+            end(process);
         }
         self.no_transaction_is_open();
         let input = self.read(&["clickstream"], events);
@@ -200,6 +198,13 @@ impl Drop for Processes {
             drop((process.kill(), process.wait()));
         }
     }
+}
+
+/// Asks a process to end.
+fn end(process: &mut Child) {
+    // 75: a call to a broker that was gone had not come back within the deadline. Nothing is lost by it.
+    let code = terminate(process, PATIENCE);
+    assert!([0, 75].contains(&code), "how a process ends when it is asked to: {code}");
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -289,7 +294,7 @@ fn a_third_member_joins_and_leaves_without_end() {
     while start.elapsed() < Duration::from_secs(seconds) {
         let mut third = Processes(vec![world.spawn("c")]);
         std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(terminate(&mut third.0[0], PATIENCE), 0, "how a member leaves");
+        end(&mut third.0[0]);
     }
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
@@ -366,7 +371,7 @@ fn a_cluster_is_changed_under_load() {
     changes.make("one process becomes three", || processes.0.extend([world.spawn("b"), world.spawn("c")]));
     changes.make("each restarts, one after the other", || {
         for (process, instance) in processes.0.iter_mut().zip(["a", "b", "c"]) {
-            assert_eq!(terminate(process, PATIENCE), 0, "how a process ends");
+            end(process);
             *process = world.spawn(instance);
             std::thread::sleep(Duration::from_secs(4));
         }
@@ -384,7 +389,7 @@ fn a_cluster_is_changed_under_load() {
     });
     changes.make("three processes become one", || {
         for mut process in processes.0.split_off(1) {
-            assert_eq!(terminate(&mut process, PATIENCE), 0, "how a process ends");
+            end(&mut process);
         }
     });
     changes.finish(&mut processes.0);
@@ -406,7 +411,7 @@ fn restart_under_load(test: &'static str, group: &reference::Group) {
     let mut changes = Changes::start(&world);
     for (process, instance) in processes.0.iter_mut().zip(["a", "b"]) {
         changes.make(&format!("process {instance} restarts"), || {
-            assert_eq!(terminate(process, PATIENCE), 0, "how a process ends");
+            end(process);
             *process = world.spawn(instance);
         });
     }
