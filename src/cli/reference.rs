@@ -22,6 +22,8 @@ pub(super) struct ReferenceArgs {
 enum Subject {
     /// Every key of the configuration with its default
     Config,
+    /// The JSON Schema of a configuration file, for editors
+    Schema,
     /// The aggregates that a feature may name
     Features,
     /// The fields and functions of expressions
@@ -47,6 +49,7 @@ pub(super) fn features() -> anyhow::Result<()> {
 fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
     match of {
         Subject::Config => write!(out, "{}", config::DEFAULTS)?,
+        Subject::Schema => writeln!(out, "{:#}", config::schema())?,
         Subject::Features => {
             for aggregate in AGGREGATES {
                 writeln!(out, "{:<16}{}", aggregate.name, aggregate.meaning)?;

@@ -18,7 +18,7 @@ use std::fmt;
 pub const MISSING_INT: i64 = i64::MIN;
 
 /// The type of a column and of an expression; the names are CEL's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
     /// True or false.

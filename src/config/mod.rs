@@ -6,14 +6,17 @@
 //! those of `default.toml`, which explains every key; a test keeps the two alike.
 
 mod document;
+mod schema;
 mod sections;
 
 pub use document::Document;
+pub use schema::schema;
 pub use sections::{
     AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
 };
 
 use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec, source::is_kept_by_the_brokers};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +24,8 @@ use std::path::{Path, PathBuf};
 pub const DEFAULTS: &str = include_str!("default.toml");
 
 /// The whole configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(title = "Aimpoint's configuration", default, deny_unknown_fields)]
 pub struct Config {
     /// `[app]`
     pub app: AppSpec,

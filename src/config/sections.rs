@@ -1,6 +1,7 @@
 //! The sections that say how a process behaves, as they are written, and the rules they keep.
 
 use crate::{engine::Delivery, fault::Fault, telemetry::logs};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -29,7 +30,7 @@ const REFUSED: [(&str, &str); 17] = [
 const SECRETS: [&str; 5] = ["password", "secret", ".pem", "token", "oauthbearer.config"];
 
 /// `[app]`: what this application is called.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AppSpec {
     /// The consumer group, and the first part of every transactional id.
@@ -70,7 +71,7 @@ impl AppSpec {
 }
 
 /// `[kafka]`: the brokers and librdkafka's own settings.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSpec {
     /// Host and port of some of the brokers, with commas between.
@@ -95,7 +96,7 @@ impl Default for KafkaSpec {
 }
 
 /// The value of one of librdkafka's settings.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Setting {
     /// Text.
@@ -177,7 +178,7 @@ fn settings<const N: usize>(maps: [&BTreeMap<String, Setting>; N]) -> Vec<(Strin
 }
 
 /// `[topics]`: the names of the topics, and what they are created with.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicsSpec {
     /// The input.
@@ -236,13 +237,14 @@ impl TopicsSpec {
 }
 
 /// `[commit]`: what is promised, and how often.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommitSpec {
     /// What is promised about a decision.
     pub delivery: Delivery,
     /// How long after a batch's first event everything is committed, which is when readers see it.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub interval: Duration,
 }
 
@@ -282,16 +284,18 @@ impl CommitSpec {
 }
 
 /// `[checkpoint]`: how profiles are made durable.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSpec {
     /// How often a changed profile is written to the changelog at most.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub interval: Duration,
     /// The folder of the snapshots; without it there are none.
     pub snapshots: Option<PathBuf>,
     /// How often each worker writes the snapshot of one of its partitions.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub snapshot_interval: Duration,
 }
 
@@ -321,7 +325,7 @@ impl CheckpointSpec {
 }
 
 /// `[engine]`: how this process works.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSpec {
     /// How many workers, each a thread with its own consumer, producer and model; 0 is one for each CPU core.
@@ -330,9 +334,11 @@ pub struct EngineSpec {
     pub batch_max_rows: usize,
     /// How long a shutdown may take.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub shutdown_deadline: Duration,
     /// How long there may be records without any progress, or a worker may hang, before the process ends.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub stall_after: Duration,
 }
 
@@ -377,10 +383,11 @@ impl EngineSpec {
 }
 
 /// `[admin]`: where health, metrics and the live page are served.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSpec {
     /// Address and port; where absent, the usual port of this machine alone, or any if that is taken.
+    #[schemars(with = "String")]
     pub address: Option<SocketAddr>,
     /// What clients have to show, if anything.
     pub token: Option<String>,
@@ -399,7 +406,7 @@ impl AdminSpec {
 }
 
 /// `[log]`: what is logged.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSpec {
     /// A level, or `target=level` with commas between; the flag and the variable win over it.
@@ -415,7 +422,7 @@ impl LogSpec {
 }
 
 /// `[inference]`: what runs the models.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceSpec {
     /// The ONNX Runtime library; looked for where absent.

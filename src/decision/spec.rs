@@ -1,16 +1,18 @@
 //! The section `[decision]`, as it is written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// `[decision]`: what is written for each event.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionSpec {
     /// The encoding.
     pub format: DecisionFormat,
     /// How long after its event a decision may be used.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub expires_after: Duration,
     /// For `format = "flat"`: the member's name in the object → what stands in it, a path into the decision such as
     /// `score.raw` or `segments[0].id`.
@@ -24,7 +26,7 @@ impl Default for DecisionSpec {
 }
 
 /// The encoding of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionFormat {
     /// The proto3 JSON form of `aimpoint.v1.Decision`.

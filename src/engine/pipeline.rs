@@ -24,11 +24,12 @@ use crate::{
     targeting::{SegmentSpec, Segments},
     training::LabelSpec,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, time::Duration};
 
 /// The sections of the configuration that say what the pipeline means.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct PipelineSpec {
     /// `[input]`

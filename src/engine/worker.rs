@@ -98,7 +98,7 @@ const OUTPUTS_PER_SEND: usize = 256;
 const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is promised about a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Once for every reader that reads committed records alone.

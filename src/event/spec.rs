@@ -1,11 +1,12 @@
 //! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]`, as they are written.
 
 use crate::columns::Type;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// `[input]`: how a record is read.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InputSpec {
     /// The encoding of the payload.
@@ -19,6 +20,7 @@ pub struct InputSpec {
     /// The key of the hash that stands for an access log's client.
     pub secret: Option<Secret>,
     /// The largest payload that is decoded, in bytes; larger ones are dead letters.
+    #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub max_bytes: bytesize::ByteSize,
     /// Canonical field → where it stands in the payload.
     pub fields: BTreeMap<String, Source>,
@@ -39,7 +41,7 @@ impl Default for InputSpec {
 }
 
 /// The encoding of the input's payloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InputFormat {
     /// One JSON object a record.
@@ -51,7 +53,7 @@ pub enum InputFormat {
 }
 
 /// What is made of an event whose user agent is known to be a bot's. Where an event says itself whether it is one, its word counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BotRule {
     /// Nothing: user agents are not looked at.
@@ -63,7 +65,7 @@ pub enum BotRule {
 }
 
 /// A text that is not to be shown.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -81,7 +83,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A known producer's field names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// The names of `aimpoint.v1.Event`.
@@ -97,7 +99,7 @@ pub enum Preset {
 }
 
 /// Where a field stands in the payload: a path, or a path with its unit.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Source {
     /// A dotted path such as `context.page.url` or `event_params[page_location]`.
@@ -113,7 +115,7 @@ pub enum Source {
 }
 
 /// The unit of a time that is written as a number, or as a number in text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum TimeUnit {
     /// Seconds since 1970.
     #[serde(rename = "s")]
@@ -131,7 +133,7 @@ pub enum TimeUnit {
 }
 
 /// `[[field]]`: a further field that expressions may use.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
     /// Its name in expressions.
@@ -144,16 +146,18 @@ pub struct FieldSpec {
 }
 
 /// `[time]`: what odd times mean.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeSpec {
     /// How long after a user's newest event an older one still counts.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub allowed_lateness: Duration,
     /// What becomes of an event that is later than that.
     pub too_late: TooLate,
     /// How far ahead of its record's Kafka timestamp an event may be; beyond, it is a dead letter.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub future_tolerance: Duration,
     /// What stands in for a time that is absent.
     pub missing: MissingTime,
@@ -171,7 +175,7 @@ impl Default for TimeSpec {
 }
 
 /// What becomes of an event beyond the allowed lateness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLate {
     /// It is counted and gives a suppressed decision's place in the account, nothing more.
@@ -181,7 +185,7 @@ pub enum TooLate {
 }
 
 /// What stands in for a time that is absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingTime {
     /// Nothing: the record is a dead letter.
@@ -191,11 +195,12 @@ pub enum MissingTime {
 }
 
 /// `[duplicates]`: when an event is one that came before.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DuplicateSpec {
     /// How much event time back an `event_id` is remembered for its user; 0 remembers none.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub horizon: Duration,
     /// How many ids are remembered for a user at most, the newest ones.
     pub max_ids: u16,

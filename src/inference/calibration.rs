@@ -4,6 +4,7 @@
 //! score that is no number stays none.
 
 use crate::evaluation::Prediction;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far from 0 and 1 a score is kept before its log-odds are taken: 1e-7, near the smallest step of a float at 1.
@@ -12,7 +13,7 @@ const CLIP: f64 = 1e-7;
 const STEPS_MAX: usize = 100;
 
 /// A calibration.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Calibration {
     /// `sigmoid(slope · logit(score) + offset)` (Platt 1999, on the log-odds of a probability). A slope below 0 is refused.

@@ -11,6 +11,7 @@
 
 use super::{FeatureMatrix, Model, ModelError};
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub const EXACT_GROUPS_MAX: usize = 12;
 const ROWS_MAX: usize = 1 << EXACT_GROUPS_MAX;
 
 /// `[explain]`: which decisions say why.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExplainSpec {
     /// The share of decisions that are explained, 0 to 1.

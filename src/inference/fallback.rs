@@ -5,6 +5,7 @@
 //! scores again, and the prior stands in, where there is one.
 
 use super::ModelError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many last scores a worker keeps: 2^18 entries of 16 bytes are 4 MiB. Of two users whose hashes meet in one entry
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const LAST_SCORES: usize = 1 << 18;
 
 /// `[scoring]`: what a decision does without a score.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScoringSpec {
     /// What stands in for a score that the model did not give.
@@ -26,7 +27,7 @@ pub struct ScoringSpec {
 }
 
 /// What stands in for a score.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// Nothing: rules over the score do not hold.

@@ -2,11 +2,12 @@
 
 use super::Calibration;
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// `[model]`: which model scores, and on what.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// The ONNX file, or the folder of its versions, relative to the configuration file.
@@ -40,6 +41,7 @@ pub struct ModelSpec {
     pub gpu: GpuSpec,
     /// How long a run may take; what comes later is not used, and its decisions fall back.
     #[serde(default = "deadline", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub deadline: Duration,
 }
 
@@ -72,20 +74,21 @@ fn deadline() -> Duration {
 }
 
 /// `[model.gpu]`: how a GPU provider runs.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuSpec {
     /// The number of the device.
     pub device: i32,
     /// The most memory of the device that a session takes; as much as there is where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub memory_limit: Option<ByteSize>,
     /// How exactly it computes.
     pub precision: Precision,
 }
 
 /// How exactly a GPU provider computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// In float32, as the CPU does.

@@ -1,21 +1,23 @@
 //! The sections `[profile]`, `[[feature]]` and `[[attribute]]`, as they are written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// `[profile]`: what holds for every profile.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileSpec {
     /// How long after a user's newest event the profile is kept, in event time.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub ttl: Duration,
     /// What becomes of the profiles when the declared features are others than those that they were made by.
     pub on_change: OnChange,
 }
 
 /// What becomes of profiles when the declared features change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnChange {
     /// Features that are declared as before keep their state, others begin empty.
@@ -33,7 +35,7 @@ impl Default for ProfileSpec {
 
 /// `[[feature]]`: one number about a user, as it is written. Which keys belong to which aggregate is checked when the
 /// features are compiled, so that the message can name both.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct FeatureSpec {
     /// The feature's name, unique among fields and features.
     pub name: String,
@@ -60,6 +62,7 @@ pub struct FeatureSpec {
     pub model: bool,
     /// What the aggregate takes beside these: `k`, `half_life`, `gap`, `zone`, `alpha`, `beta`, …
     #[serde(flatten)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub options: BTreeMap<String, toml::Value>,
 }
 

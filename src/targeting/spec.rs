@@ -1,9 +1,10 @@
 //! The section `[[segment]]`, as it is written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[[segment]]`: an audience and the rule that puts a user into it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentSpec {
     /// Its id on the wire.

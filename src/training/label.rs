@@ -4,6 +4,7 @@
 //! after it; an event whose time has not run out yet has no label and gives no row. Limits: events wait in memory until
 //! their time has run out, which is `within` of events; the times of all outcomes are kept.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +12,7 @@ use std::{
 };
 
 /// `[label]`: what a model learns to predict.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelSpec {
     /// Which events are the outcome.
@@ -19,6 +20,7 @@ pub struct LabelSpec {
     pub filter: String,
     /// How long after an event the outcome counts for it.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub within: Duration,
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
 mod running;
+mod schema;
 
 use std::{path::Path, process::Command};
 use tempfile::TempDir;
@@ -162,6 +163,7 @@ fn the_command_line_is_helped_and_refused_with_2() {
 fn every_reference_prints() {
     for (subject, part) in [
         ("config", "interval = \"25ms\""),
+        ("schema", "\"additionalProperties\": false"),
         ("features", "recency"),
         ("expressions", "x.orValue(d)"),
         ("metrics", "aimpoint_events_total"),
@@ -176,8 +178,15 @@ fn every_reference_prints() {
 
 #[test]
 fn completions_and_the_manual_name_every_command() {
-    let commands =
-        ["demo", "run", "check", "doctor", "topics", "load", "export", "train", "metrics", "features", "reference"];
+    let (_, help, _) = aimpoint(&["--help"], &[]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What a command is for goes on in lines that are further in.
+    let commands: Vec<&str> = listed
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(["run", "models", "features", "completions"].iter().all(|command| commands.contains(command)), "{help}");
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, error) = aimpoint(&["completions", shell], &[]);
         assert_eq!(code, 0, "{error}");
