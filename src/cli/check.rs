@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     engine::Pipeline,
     inference::Model,
-    profile::{Change, OnChange, changes},
+    profile::{Change, FeatureSpec, OnChange, changes},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -43,19 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         pipeline.fingerprint()
     )?;
     for spec in &config.pipeline.features {
-        let what = match (&spec.aggregate, &spec.expression) {
-            (Some(aggregate), _) => {
-                let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
-                let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
-                let options = spec.options.iter().map(|(name, value)| format!(", {name} = {value}"));
-                aggregate.clone() + &parts.into_iter().flatten().chain(options).collect::<String>()
-            }
-            (None, expression) => format!(
-                "= {}",
-                expression.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
-            ),
-        };
-        writeln!(out, "                {:<24} {what}", spec.name)?;
+        writeln!(out, "                {:<24} {}", spec.name, described(spec))?;
     }
     if let Some(against) = &args.against {
         compare(&mut out, config, &pipeline, against.clone(), &args.config.sets)?;
@@ -99,6 +87,21 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         writeln!(out, "topics          all there, and they fit")?;
     }
     Ok(())
+}
+
+/// A declared feature in words.
+pub(super) fn described(spec: &FeatureSpec) -> String {
+    match (&spec.aggregate, &spec.expression) {
+        (Some(aggregate), _) => {
+            let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
+            let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
+            let options = spec.options.iter().map(|(name, value)| format!(", {name} = {value}"));
+            aggregate.clone() + &parts.into_iter().flatten().chain(options).collect::<String>()
+        }
+        (None, expression) => {
+            format!("= {}", expression.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+    }
 }
 
 /// Tells what has become of each feature of an earlier configuration, which is read with the same overrides.

@@ -14,6 +14,7 @@ mod files;
 mod load;
 mod metrics;
 mod models;
+mod profile;
 mod reference;
 mod run;
 mod setup;
@@ -85,6 +86,8 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     /// Show what each feature adds to a user's score
     Explain(explain::ExplainArgs),
+    /// Show what is kept of one user
+    Profile(profile::ProfileArgs),
     /// Show the versions of the model, and choose the one that serves
     Models(models::ModelsArgs),
     /// List what a feature may be: aggregates with their keys, bounds and bytes, and what expressions are made of
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => completions::man(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Models(args) => models::run(args),
         Command::Features => reference::features(),
         Command::Reference(args) => reference::run(args),

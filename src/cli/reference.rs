@@ -1,7 +1,12 @@
 //! `aimpoint reference`: what there is to be written and read, printed from the code itself.
 
 use super::Exit;
-use crate::{config, event::CANONICAL, expression::FUNCTIONS, profile::AGGREGATES};
+use crate::{
+    config,
+    event::CANONICAL,
+    expression::{FUNCTIONS, LEFT_OUT},
+    profile::AGGREGATES,
+};
 use clap::{Args, ValueEnum};
 use std::io::Write;
 
@@ -67,6 +72,10 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
             writeln!(out, "\nfunctions")?;
             for function in FUNCTIONS {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
+            }
+            writeln!(out, "\nleft out of CEL, and what to write instead")?;
+            for left in LEFT_OUT {
+                writeln!(out, "  {:<52}{}", left.what, left.instead)?;
             }
         }
         Subject::Metrics => super::metrics::print(out)?,

@@ -15,7 +15,7 @@ pub use sections::{
     AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
 };
 
-use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec};
+use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec, source::is_kept_by_the_brokers};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -165,6 +165,21 @@ impl Config {
         self.admin.check(faults);
         self.log.check(faults);
         self.check_shadows(faults);
+        self.check_membership(faults);
+    }
+
+    /// A process that was killed has not told the group that it will be back. Members of the older protocol take over from
+    /// themselves then; those that the brokers keep are refused until the former life's session has ended.
+    fn check_membership(&self, faults: &mut Vec<Fault>) {
+        if self.app.static_membership && is_kept_by_the_brokers(&self.kafka.consumer_settings()) {
+            faults.push(
+                Fault::new(
+                    "app.static_membership",
+                    "with \"group.protocol\" = \"consumer\" a process that was killed could not come back before its session ends",
+                )
+                .hint("leave one of the two out; without the former, partitions that stay are not interrupted by a restart either"),
+            );
+        }
     }
 
     fn check_shadows(&self, faults: &mut Vec<Fault>) {

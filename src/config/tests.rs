@@ -66,6 +66,14 @@ fn a_setting_that_carries_the_guarantees_is_refused_by_name() {
 }
 
 #[test]
+fn members_that_the_brokers_keep_are_not_known_by_their_instance() {
+    let kept = "[kafka.consumer]\n\"group.protocol\" = \"consumer\"\n";
+    assert!(load(kept, &[], &[]).is_ok());
+    let told = load(&format!("[app]\nstatic_membership = true\n{kept}"), &[], &[]).expect_err("both are refused");
+    assert!(told.contains("aimpoint.toml:2:21: app.static_membership: with \"group.protocol\""), "{told}");
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let text = "[commit]\ninterval = \"100ms\"\n[engine]\nworkers = 1\n";
     let environment = [("AIMPOINT__COMMIT__INTERVAL", "50ms"), ("AIMPOINT__ENGINE__WORKERS", "3"), ("PATH", "/bin")];

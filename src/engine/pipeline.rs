@@ -224,6 +224,12 @@ impl Pipeline {
         &self.profile
     }
 
+    /// Reads the features of a profile ([`ProfileEngine::read`]); drops what the batch holds.
+    pub fn read(&mut self, words: &[u64]) -> Vec<f64> {
+        self.batch.clear();
+        self.profile.read(words, &mut self.batch.columns)
+    }
+
     /// The segments.
     pub fn segments(&self) -> &Segments {
         &self.segments

@@ -58,6 +58,46 @@ pub const FUNCTIONS: [FunctionDoc; 29] = [
     FunctionDoc { usage: "math.pow(x, y)", meaning: "x to the power of y" },
 ];
 
+/// A part of CEL that is left out of this language on purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftOut {
+    /// What it is; the refusal names it.
+    pub what: &'static str,
+    /// How it is written, with names that the reader declares.
+    pub example: &'static str,
+    /// What to write instead.
+    pub instead: &'static str,
+}
+
+const fn left_out(what: &'static str, example: &'static str, instead: &'static str) -> LeftOut {
+    LeftOut { what, example, instead }
+}
+
+/// What CEL has and this language has not: values are columns of one plain type, and a missing one is no error.
+pub const LEFT_OUT: [LeftOut; 10] = [
+    left_out("unsigned integers", "dwell_ms > 10u", "leave the `u` away"),
+    left_out("bytes", "b'abc' == b'abd'", "compare strings"),
+    left_out("null", "value == null", "ask x.hasValue() for what is missing"),
+    left_out("lists but after `in`", "[1, 2] == [1]", "for instance x in [1, 2]"),
+    left_out("maps", "{'a': 1} == {'a': 2}", "choose with c ? a : b"),
+    left_out("messages", "some.Message{field: 1} == value", "declare each field under [input.fields]"),
+    left_out("indexing", "event_type[0] == 'v'", "declare the element as a field under [input.fields]"),
+    left_out("has()", "has(page.category)", "write x.hasValue()"),
+    left_out(
+        "the macros all, exists, exists_one, map and filter",
+        "[1, 2].exists(i, i == 1)",
+        "write x in [1, 2], or join conditions with || and &&",
+    ),
+    left_out(
+        "the functions type, dyn, bool, bytes and uint",
+        "type(value) == type(1.0)",
+        "types are known at the start",
+    ),
+];
+
+/// The functions that the last of these names.
+const FUNCTIONS_LEFT_OUT: [&str; 5] = ["type", "dyn", "bool", "bytes", "uint"];
+
 /// The names of functions, for the hint at a wrong one.
 const NAMES: [&str; 34] = [
     "hasValue",
@@ -157,6 +197,13 @@ impl Checker<'_> {
         ExpressionError { hint: Some(hint.into()), ..self.error(id, message) }
     }
 
+    /// The refusal of what [`LEFT_OUT`] lists, by the beginning of its name.
+    fn left_out(&self, id: u64, what: &str) -> ExpressionError {
+        let LeftOut { what, instead, .. } =
+            LEFT_OUT.into_iter().find(|it| it.what.starts_with(what)).expect("only what is listed is asked for");
+        self.hinted(id, format!("left out of this language: {what}"), instead)
+    }
+
     fn result(&mut self, step: Step, ty: Type) -> Value {
         Value { operand: Operand::Column(self.program.step(self.scope, step, ty)), ty }
     }
@@ -178,10 +225,11 @@ impl Checker<'_> {
             Expr::Literal(literal) => self.literal(tree.id, literal),
             Expr::Ident(_) | Expr::Select(_) => self.name(tree),
             Expr::Call(call) => self.call(tree.id, call),
-            Expr::List(_) => Err(self.error(tree.id, "a list stands only after `in`")),
-            Expr::Map(_) | Expr::Struct(_) | Expr::Comprehension(_) | Expr::Unspecified => {
-                Err(self.error(tree.id, "maps, messages and the macros over lists are not part of this language"))
-            }
+            Expr::List(_) => Err(self.left_out(tree.id, "lists")),
+            Expr::Map(_) => Err(self.left_out(tree.id, "maps")),
+            Expr::Struct(_) => Err(self.left_out(tree.id, "messages")),
+            Expr::Comprehension(_) => Err(self.left_out(tree.id, "the macros")),
+            Expr::Unspecified => Err(self.error(tree.id, "this is not part of this language")),
         }
     }
 
@@ -191,16 +239,9 @@ impl Checker<'_> {
             LiteralValue::Int(value) => Value { operand: Operand::Int(*value.inner()), ty: Type::Int },
             LiteralValue::Double(value) => Value { operand: Operand::Double(*value.inner()), ty: Type::Double },
             LiteralValue::String(value) => Value { operand: Operand::Text(value.inner().to_owned()), ty: Type::String },
-            LiteralValue::UInt(_) => {
-                return Err(self.hinted(id, "there are no unsigned integers here", "leave the `u` away"));
-            }
-            LiteralValue::Bytes(_) | LiteralValue::Null => {
-                return Err(self.hinted(
-                    id,
-                    "there are no bytes and no null here",
-                    "ask x.hasValue() for what is missing",
-                ));
-            }
+            LiteralValue::UInt(_) => return Err(self.left_out(id, "unsigned integers")),
+            LiteralValue::Bytes(_) => return Err(self.left_out(id, "bytes")),
+            LiteralValue::Null => return Err(self.left_out(id, "null")),
         })
     }
 
@@ -208,7 +249,7 @@ impl Checker<'_> {
         let Some(name) = dotted(&tree.expr) else {
             let present = matches!(&tree.expr, Expr::Select(select) if select.test);
             return Err(if present {
-                self.hinted(tree.id, "has() asks for a field of a message", "write x.hasValue()")
+                self.left_out(tree.id, "has()")
             } else {
                 self.error(tree.id, "only declared names have members")
             });
@@ -240,6 +281,7 @@ impl Checker<'_> {
                 self.negate(call.args[0].id, value)
             }
             operators::IN => self.membership(id, call),
+            operators::INDEX => Err(self.left_out(id, "indexing")),
             name if name.starts_with(['_', '@']) => Err(self.error(id, "this operator is not part of this language")),
             _ => self.function(id, call),
         }
@@ -353,7 +395,8 @@ impl Checker<'_> {
 
     fn negate(&mut self, id: u64, value: Value) -> Checked<Value> {
         Ok(match (value.ty, value.operand) {
-            (Type::Int, Operand::Int(value)) => Value { operand: Operand::Int(-value), ty: Type::Int },
+            // Of the lowest int, which stands for a missing one, there is no negative: it stays missing.
+            (Type::Int, Operand::Int(value)) => Value { operand: Operand::Int(value.wrapping_neg()), ty: Type::Int },
             (Type::Double, Operand::Double(value)) => Value { operand: Operand::Double(-value), ty: Type::Double },
             (ty @ (Type::Int | Type::Duration), operand) => {
                 self.result(Step::IntFunction(Function::Negate, operand), ty)
@@ -479,6 +522,9 @@ impl Checker<'_> {
             let usage = FUNCTIONS.iter().find(|it| it.usage.contains(&format!("{name}(")));
             let error = self.error(id, format!("{name} does not take ({})", types.join(", ")));
             return ExpressionError { hint: usage.map(|it| format!("it is written {}", it.usage)), ..error };
+        }
+        if FUNCTIONS_LEFT_OUT.contains(&name) {
+            return self.left_out(id, "the functions");
         }
         let error = self.error(id, format!("there is no function {name:?}"));
         ExpressionError {

@@ -9,13 +9,13 @@
 //! - **Missing.** What rests on a missing value is missing: CEL's error. `false && x` is false and `true || x` is true all
 //!   the same. `x.hasValue()` asks, `x.orValue(d)` gives a default, as for CEL's optional values. An integer division by
 //!   zero or overflow is missing; in doubles NaN is missing, and ±inf becomes NaN.
-//! - **Left out** of CEL: unsigned integers, bytes, maps, lists but for `x in [..]`, and the macros over lists.
+//! - **Left out** of CEL is what [`LEFT_OUT`] lists; each is refused by its name, with what to write instead.
 
 mod check;
 mod program;
 mod scope;
 
-pub use check::{FUNCTIONS, FunctionDoc};
+pub use check::{FUNCTIONS, FunctionDoc, LEFT_OUT, LeftOut};
 pub use program::Program;
 pub use scope::Scope;
 

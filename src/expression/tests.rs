@@ -1,4 +1,4 @@
-use super::{FUNCTIONS, Program, Scope};
+use super::{FUNCTIONS, LEFT_OUT, Program, Scope};
 use crate::columns::{Column, Columns, MISSING_INT, Text, Truth, Type};
 
 /// Two rows: one with every field, one with none.
@@ -139,8 +139,8 @@ fn a_wrong_expression_is_refused_with_its_place_and_the_next_step() {
         ("math.sqrt('x')", None, (1, 0), "math.sqrt does not take (string)", "math.sqrt(x)"),
         ("page.category.matches('(')", None, (1, 0), "this pattern is not valid", ""),
         ("value >", None, (1, 0), "this is no expression", ""),
-        ("value > 10u", None, (1, 9), "there are no unsigned integers here", "leave the `u` away"),
-        ("[1, 2].exists(i, i == 1)", None, (1, 0), "not part of this language", ""),
+        ("value > 10u", None, (1, 9), "left out of this language: unsigned integers", "leave the `u` away"),
+        ("[1, 2].exists(i, i == 1)", None, (1, 0), "left out of this language: the macros", "x in [1, 2]"),
         ("event_type in event_type", None, (1, 15), "after `in` stands a list", ""),
     ] {
         let (mut scope, _) = fixture();
@@ -150,6 +150,47 @@ fn a_wrong_expression_is_refused_with_its_place_and_the_next_step() {
         assert_eq!(error.line, place.0, "{source}: {error}");
         // A column of 0 stands where the parser's own choice of place is taken as it is.
         assert!(place.1 == 0 || error.column == place.1, "{source}: {error}");
+    }
+}
+
+#[test]
+fn what_is_left_out_of_cel_is_refused_by_its_name_with_what_to_write_instead() {
+    for left in LEFT_OUT {
+        let (mut scope, _) = fixture();
+        let error = Program::default().add(&mut scope, left.example, None).expect_err(left.example);
+        assert!(error.message.ends_with(left.what), "{}: {error}", left.example);
+        assert_eq!(error.hint.as_deref(), Some(left.instead), "{}", left.example);
+    }
+}
+
+#[test]
+fn operators_bind_and_associate_as_cel_says() {
+    for (source, expected) in [
+        ("1 + 2 * 3 == 7 && 2 - 1 - 1 == 0", "true"),
+        ("100 / 10 / 5", "2"),
+        ("100 / 10 * 5", "50"),
+        ("-7 / 2", "-3"),
+        ("-7 % 2", "-1"),
+        ("7 % -2", "1"),
+        ("true || false && false", "true"),
+        ("!false && false", "false"),
+        ("false ? 1 : true ? 2 : 3", "2"),
+        ("1 < 2 == true", "true"),
+        ("2 in [1, 2] && !(3 in [1, 2])", "true"),
+        ("9223372036854775807 + 1", "missing"),
+        ("-9223372036854775807 - 2", "missing"),
+        ("-(-9223372036854775808)", "missing"),
+        ("1 % 0", "missing"),
+        (r"'a\tb' == 'a\u0009b' && 'a\x41' == 'aA' && r'\t' != '\t'", "true"),
+        ("size('äöü') == 3 && 'äöü'.size() == 3", "true"),
+        ("'abc'.matches('b') && !'abc'.matches('^b$')", "true"),
+        ("0x10 == 16 && 1e3 == 1000.0", "true"),
+        ("int(-2.9) == -2 && int('12') == 12", "true"),
+        ("int('x')", "missing"),
+        ("int(1e19)", "missing"),
+        ("'a' < 'b' && 'Z' < 'a' && '' < 'a'", "true"),
+    ] {
+        assert_eq!(evaluate(source).0, expected, "{source}");
     }
 }
 

@@ -67,6 +67,15 @@ impl Layout {
         self.of.encode_to_vec()
     }
 
+    /// Whether all that the other one keeps is kept in this one, too.
+    pub fn holds(&self, other: &Self) -> bool {
+        let within = |some: &[NamedCell], all: &[NamedCell]| some.iter().all(|cell| all.contains(cell));
+        let group = |wanted: &v1::layout::Group| {
+            self.of.groups.iter().any(|it| it.tile_us == wanted.tile_us && within(&wanted.cells, &it.cells))
+        };
+        within(&other.of.forever, &self.of.forever) && other.of.groups.iter().all(group)
+    }
+
     /// Reads an encoding; nothing where it is none, or of another version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let of = v1::Layout::decode(bytes).ok()?;
@@ -221,6 +230,15 @@ mod tests {
         for cut in 0..words.len() {
             assert_eq!(new.carry(old.layout()).apply(&words[..cut]), None, "{cut} words");
         }
+    }
+
+    #[test]
+    fn a_layout_holds_what_each_of_its_features_keeps_and_nothing_else() {
+        let layout = engine(&[A, B].concat()).layout().clone();
+        for (feature, is_held) in [(A, true), (B, true), (C, false), (D, false)] {
+            assert_eq!(layout.holds(engine(feature).layout()), is_held, "{feature}");
+        }
+        assert!(!layout.holds(engine(&A.replace("tile = \"1m\"", "tile = \"2m\"")).layout()));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::{
     zone::Zones,
 };
 use crate::{
-    columns::{Column, Slot, Text, Type},
-    event::{DuplicateSpec, EventBatch, TimeSpec},
+    columns::{Column, Columns, Slot, Text, Type},
+    event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
     fault::Fault,
     state::{Store, Stores, bytes_at_rest},
@@ -231,6 +231,45 @@ impl ProfileEngine {
         }
     }
 
+    /// Reads the features of a profile, in the order of their declaration, as they are at the time of its user's newest
+    /// event: what an event of that time would see that no aggregate counts. So a recency is 0 where that event counted,
+    /// and to a derived feature all fields of the event are missing.
+    ///
+    /// # Panics
+    /// Where the words are not of this engine's layout, or the columns are not of the scope that it was compiled in.
+    pub fn read(&mut self, words: &[u64], columns: &mut Columns) -> Vec<f64> {
+        columns.clear();
+        for slot in self.reads() {
+            columns.get_mut(slot).resize(1);
+        }
+        let Self { plan, buffers, zones, fresh, .. } = self;
+        let time = words[NEWEST] as i64;
+        let out = &mut buffers.rows;
+        out.clear();
+        out.resize(plan.reads.len(), f64::NAN);
+        read_before(plan, words, time, out);
+        read_forever(plan, words, zones, time, out);
+        let mut at = fresh.len() + words[IDS] as usize * ID_WORDS;
+        for (number, group) in plan.groups.iter().enumerate() {
+            let end = at + words[HEADER + 1 + number] as usize * group.stride();
+            group.read_all(&words[at..end], time.div_euclid(group.tile), time, &mut buffers.merged, out);
+            at = end;
+        }
+        plan.before.run(columns, 1);
+        for ((_, slot), value) in plan.reads.iter().zip(out) {
+            let column = columns.get_mut(*slot).doubles_mut();
+            column.clear();
+            column.push(*value);
+        }
+        plan.after.run(columns, 1);
+        plan.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
+    }
+
+    /// The times of a profile's first and newest event.
+    pub fn seen(words: &[u64]) -> (EventTime, EventTime) {
+        (EventTime(words[FIRST] as i64), EventTime(words[NEWEST] as i64))
+    }
+
     /// Turns the columns of conditions and values into rows.
     fn gather(&mut self, batch: &EventBatch, rows: usize) {
         let Buffers { conditions, values, .. } = &mut self.buffers;
@@ -320,33 +359,9 @@ impl ProfileEngine {
         let forever_at = HEADER + 1 + plan.groups.len();
         let forever = forever_at..forever_at + plan.forever.words();
 
-        for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
-            match read {
-                Read::Since { cell, within } => {
-                    let last = words[forever_at + cell] as i64;
-                    let since = time.saturating_sub(last).max(0);
-                    if last != NEVER && within.is_none_or(|within| since < within) {
-                        *out = since as f64 / SECOND;
-                    }
-                }
-                Read::Age => *out = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
-                // By far the commonest, and it needs no calendar.
-                Read::Calendar { what: Calendar::Hour, zone: None } => {
-                    *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
-                }
-                Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
-            }
-        }
-        plan.forever.apply(&mut words[forever.clone()], &meets, values, time);
-        for ((read, _), out) in plan.reads.iter().zip(out.iter_mut()) {
-            match read {
-                Read::Forever(shape) => *out = shape.of(&words[forever.clone()], time),
-                Read::Calendar { what, zone } if *what != Calendar::Hour || zone.is_some() => {
-                    *out = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
-                }
-                _ => {}
-            }
-        }
+        read_before(plan, words, time, out);
+        plan.forever.apply(&mut words[forever], &meets, values, time);
+        read_forever(plan, words, zones, time, out);
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
         for (number, group) in plan.groups.iter().enumerate() {
             let tile = time.div_euclid(group.tile);
@@ -361,6 +376,45 @@ impl ProfileEngine {
             at = end;
         }
         Applied::Counted
+    }
+}
+
+/// Reads what an event of this time changes, before it is applied.
+#[inline]
+fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
+    let forever_at = HEADER + 1 + plan.groups.len();
+    for ((read, _), out) in plan.reads.iter().zip(out) {
+        match read {
+            Read::Since { cell, within } => {
+                let last = words[forever_at + cell] as i64;
+                let since = time.saturating_sub(last).max(0);
+                if last != NEVER && within.is_none_or(|within| since < within) {
+                    *out = since as f64 / SECOND;
+                }
+            }
+            Read::Age => *out = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
+            // By far the commonest, and it needs no calendar.
+            Read::Calendar { what: Calendar::Hour, zone: None } => {
+                *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
+            }
+            Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
+        }
+    }
+}
+
+/// Reads what is kept for ever, and the calendar, once an event of this time is applied.
+#[inline]
+fn read_forever(plan: &Plan, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
+    let forever_at = HEADER + 1 + plan.groups.len();
+    let forever = forever_at..forever_at + plan.forever.words();
+    for ((read, _), out) in plan.reads.iter().zip(out) {
+        match read {
+            Read::Forever(shape) => *out = shape.of(&words[forever.clone()], time),
+            Read::Calendar { what, zone } if *what != Calendar::Hour || zone.is_some() => {
+                *out = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
+            }
+            _ => {}
+        }
     }
 }
 

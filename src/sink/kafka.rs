@@ -377,6 +377,8 @@ fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkError> {
             RDKafkaErrorCode::IllegalGeneration
                 | RDKafkaErrorCode::UnknownMemberId
                 | RDKafkaErrorCode::FencedInstanceId
+                | RDKafkaErrorCode::FencedMemberEpoch
+                | RDKafkaErrorCode::StaleMemberEpoch
                 | RDKafkaErrorCode::RebalanceInProgress
         )
     ) {

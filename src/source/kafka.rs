@@ -140,13 +140,19 @@ impl KafkaSource {
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "16384")
             // Where the logs end, for the lag, and a few figures of the client.
-            .set("statistics.interval.ms", "2000")
-            // A process that died is missed after ten seconds, not after 45.
-            .set("session.timeout.ms", "10000")
-            // By its heartbeat a member learns that the group changes: with every 2.5 s a rebalance took as long.
-            .set("heartbeat.interval.ms", "500")
-            // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt.
-            .set("partition.assignment.strategy", "cooperative-sticky");
+            .set("statistics.interval.ms", "2000");
+        if !is_kept_by_the_brokers(&settings.client) {
+            // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt. But that takes two rebalances,
+            // and a static member that restarts between them is given back what it had, without the second: what it gave up
+            // in the first would be nobody's. So these take everything anew in one.
+            let strategy = if settings.instance.is_some() { "range" } else { "cooperative-sticky" };
+            config
+                // A process that died is missed after ten seconds, not after 45.
+                .set("session.timeout.ms", "10000")
+                // By its heartbeat a member learns that the group changes: with every 2.5 s a rebalance took as long.
+                .set("heartbeat.interval.ms", "500")
+                .set("partition.assignment.strategy", strategy);
+        }
         for (name, value) in &settings.client {
             config.set(name, value);
         }
@@ -228,6 +234,12 @@ impl KafkaSource {
             }
         }
     }
+}
+
+/// Whether by these settings the brokers keep the members' time and give out the partitions (KIP-848); the client refuses
+/// settings of its own for these then.
+pub fn is_kept_by_the_brokers(client: &[(String, String)]) -> bool {
+    client.iter().any(|(name, value)| name == "group.protocol" && value.eq_ignore_ascii_case("consumer"))
 }
 
 /// Whether an error of `poll` is the client's last word.

@@ -10,7 +10,7 @@ mod probe;
 mod reader;
 
 pub(crate) use kafka::offset_list;
-pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings};
+pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
 
 pub use probe::Probe;
 pub use reader::Reader;

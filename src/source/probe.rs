@@ -62,13 +62,25 @@ impl Probe {
     /// # Errors
     /// When the coordinator refuses or gives no answer.
     pub fn committed(&self) -> Result<usize, SourceError> {
+        Ok(self.positions()?.len())
+    }
+
+    /// What the group has committed: partition, next offset and metadata.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or gives no answer.
+    pub fn positions(&self) -> Result<Vec<(i32, i64, String)>, SourceError> {
         let failed = |error: KafkaError| SourceError::Unreachable {
             doing: "read the group's positions".to_owned(),
             detail: error.to_string(),
         };
         let list = self.list(Offset::Invalid).map_err(failed)?;
         let answer = self.consumer.committed_offsets(list, DEADLINE).map_err(failed)?;
-        Ok(answer.elements().iter().filter(|it| matches!(it.offset(), Offset::Offset(_))).count())
+        let position = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match it.offset() {
+            Offset::Offset(next) => Some((it.partition(), next, it.metadata().to_owned())),
+            _ => None,
+        };
+        Ok(answer.elements().iter().filter_map(position).collect())
     }
 
     /// The newest Kafka timestamp among the last records of the partitions, in milliseconds since 1970; none where

@@ -8,11 +8,18 @@ use rdkafka::{
     error::KafkaError,
     message::Headers,
 };
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// For how long nothing may come while a topic is read to its end.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Reads all partitions of topics from their beginning, committed records alone.
 pub struct Reader {
     consumer: BaseConsumer,
+    partitions: usize,
 }
 
 impl Reader {
@@ -46,7 +53,7 @@ impl Reader {
             }
         }
         consumer.assign(&list).map_err(refused)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, partitions: list.count() })
     }
 
     /// Hands over the records that are there with topic and headers, waiting at most `wait` for the first, and says how
@@ -62,23 +69,70 @@ impl Reader {
         let mut wait = wait;
         let mut taken = 0;
         while let Some(answer) = self.consumer.poll(wait) {
-            let message = answer
-                .map_err(|error| SourceError::Unreachable { doing: "read".to_owned(), detail: error.to_string() })?;
-            let record = Record {
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp_ms: message.timestamp().to_millis(),
-                key: message.key(),
-                payload: message.payload(),
-                traceparent: None,
-            };
-            let headers = message.headers();
-            let headers: Vec<(&str, &[u8])> =
-                headers.iter().flat_map(|it| it.iter()).map(|it| (it.key, it.value.unwrap_or_default())).collect();
-            take(message.topic(), &record, &headers);
-            taken += 1;
-            wait = Duration::ZERO;
+            if Self::hand_over(answer, &mut take)?.is_none() {
+                taken += 1;
+                wait = Duration::ZERO;
+            }
         }
         Ok(taken)
+    }
+
+    /// Hands over all that is there of one topic, to the end that each partition has by then.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; when the client has failed, or nothing comes for half a minute.
+    pub fn read_whole(
+        brokers: &str,
+        client: &[(String, String)],
+        topic: &str,
+        mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
+    ) -> Result<(), SourceError> {
+        let client = [client, &[("enable.partition.eof".to_owned(), "true".to_owned())]].concat();
+        let reader = Self::open(brokers, &client, &[topic])?;
+        let mut ended = BTreeSet::new();
+        let mut last = Instant::now();
+        while ended.len() < reader.partitions {
+            match reader.consumer.poll(Duration::from_millis(100)) {
+                Some(answer) => {
+                    ended.extend(Self::hand_over(answer, &mut take)?);
+                    last = Instant::now();
+                }
+                None if last.elapsed() > SILENCE => {
+                    return Err(SourceError::Unreachable {
+                        doing: format!("read {topic} to its end"),
+                        detail: format!("nothing came for {SILENCE:?}"),
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a record over; or gives the partition whose end is reached.
+    fn hand_over(
+        answer: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>,
+        take: &mut impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
+    ) -> Result<Option<i32>, SourceError> {
+        let message = match answer {
+            Ok(message) => message,
+            Err(KafkaError::PartitionEOF(partition)) => return Ok(Some(partition)),
+            Err(error) => {
+                return Err(SourceError::Unreachable { doing: "read".to_owned(), detail: error.to_string() });
+            }
+        };
+        let record = Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key(),
+            payload: message.payload(),
+            traceparent: None,
+        };
+        let headers = message.headers();
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().flat_map(|it| it.iter()).map(|it| (it.key, it.value.unwrap_or_default())).collect();
+        take(message.topic(), &record, &headers);
+        Ok(None)
     }
 }

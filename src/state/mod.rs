@@ -535,7 +535,9 @@ impl Store {
         while written < max
             && let Some(key) = self.swept.pop()
         {
-            // A user who came back in the meantime is dirty from there on, and the tombstone is right until then.
+            // A user who came back in the meantime is dirty from there on, and the tombstone is right until then. It needs
+            // no `as_of`: events of before that are read again begin a profile which the same event time ends again,
+            // before any decision that is not only read again.
             if !canary::is_in(Canary::TombstoneLost) {
                 write(&key, None);
             }

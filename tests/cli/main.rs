@@ -66,9 +66,11 @@ fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
 
 #[test]
 fn an_absent_broker_is_told_by_its_address_and_ends_with_69() {
-    let (code, _, error) = aimpoint(&["run", "--set", "kafka.brokers=127.0.0.1:1"], &[]);
-    assert_eq!(code, 69, "{error}");
-    assert!(error.contains("reach a broker at 127.0.0.1:1"), "{error}");
+    for command in [&["run"][..], &["profile", "--user", "u1"]] {
+        let (code, _, error) = aimpoint(&[command, &["--set", "kafka.brokers=127.0.0.1:1"]].concat(), &[]);
+        assert_eq!(code, 69, "{error}");
+        assert!(error.contains("reach a broker at 127.0.0.1:1"), "{error}");
+    }
 }
 
 #[test]
@@ -143,6 +145,7 @@ fn the_command_line_is_helped_and_refused_with_2() {
         "export",
         "train",
         "explain",
+        "profile",
         "models",
         "doctor",
         "metrics",

@@ -1,11 +1,13 @@
 //! The guarantees on a real Kafka, with the real program as several processes, under faults: kill -9 at random, a process
-//! that sleeps past its session, brokers that die, members that come and go, a disk that is full under the snapshots.
+//! that sleeps past its session, brokers that die, members that come and go, a disk that is full under the snapshots; and under
+//! what a team does to a cluster on purpose, with how long each partition stood still meanwhile.
 //!
 //! After each: every record of the input has exactly one decision or one dead letter, in the order of its partition; every
 //! feature equals a recount of all events by its definition; and no transaction is open. The features are read off the
 //! segments of a decision: each value of a feature up to its bound has a segment that says "at least so much".
 //!
-//! `FAULTS_EVENTS`, `FAULTS_KILLS` and `FAULTS_STORM_S` say how long the runs are, `FAULTS_SEED` replays one. A run that
+//! `FAULTS_EVENTS`, `FAULTS_KILLS` and `FAULTS_STORM_S` say how long the runs are, `FAULTS_RATE` how many events a second come
+//! while the cluster changes, `FAULTS_SEED` replays a run. A run that
 //! fails keeps its folder with what the processes logged.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
@@ -16,6 +18,7 @@ mod broker;
 #[path = "../kafka/program.rs"]
 mod program;
 mod reference;
+mod watch;
 
 use program::{Found, Program, now_ms, signal, terminate, wait_for};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -24,10 +27,16 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use std::{
-    process::Child,
+    collections::BTreeSet,
+    process::{Child, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use watch::Watch;
 
 const PARTITIONS: i32 = 4;
 /// A broker grants no shorter one.
@@ -42,9 +51,9 @@ struct World {
 }
 
 impl World {
-    fn start(test: &'static str, nodes: usize) -> Self {
+    fn start(test: &'static str, nodes: usize, group: &reference::Group) -> Self {
         let seed = number("FAULTS_SEED", now_ms() as u64);
-        let world = Self { program: Program::start(nodes, &reference::config()), seed, test };
+        let world = Self { program: Program::start(nodes, &reference::config(group)), seed, test };
         world.program.create("clickstream", PARTITIONS, &[]);
         assert_eq!(world.program.run(&["topics", "--create"]).0, 0);
         world
@@ -55,13 +64,27 @@ impl World {
     }
 
     /// Publishes the events from `first` on at a steady pace, from a thread of its own; one in a hundred is no event.
-    fn publish(&self, first: usize, count: usize, over: Duration) -> JoinHandle<()> {
+    fn publish(&self, first: usize, count: usize, over: Duration) -> JoinHandle<usize> {
+        let due = move |number| (number < count).then(|| over.mul_f64(number as f64 / count as f64));
+        self.publish_while(first, count / 8, due)
+    }
+
+    /// Publishes events of so many users for as long as it is said when the next one is due, and says how many there were.
+    fn publish_while(
+        &self,
+        first: usize,
+        users: usize,
+        due: impl Fn(usize) -> Option<Duration> + Send + 'static,
+    ) -> JoinHandle<usize> {
         let publisher = self.program.publisher(PATIENCE);
         let mut random = SmallRng::seed_from_u64(self.seed ^ first as u64);
         std::thread::spawn(move || {
             let (start, first_ms) = (Instant::now(), now_ms() - 3_000_000);
-            for number in first..first + count {
-                let user = random.random_range(0..=count / 8);
+            let mut count = 0;
+            while let Some(due) = due(count) {
+                std::thread::sleep(due.saturating_sub(start.elapsed()));
+                let number = first + count;
+                let user = random.random_range(0..=users);
                 let at_ms = first_ms + number as i64 % 2_000_000 - random.random_range(0..300_000);
                 let (kind, value) = (["view", "click"][random.random_range(0..2)], random.random_range(0..3));
                 let line = if random.random_range(0..100) == 0 {
@@ -73,11 +96,10 @@ impl World {
                 };
                 publisher.publish(Some(format!("u{user}").as_bytes()), Some(line.as_bytes())).unwrap();
                 publisher.serve();
-                std::thread::sleep(
-                    over.mul_f64((number - first) as f64 / count as f64).saturating_sub(start.elapsed()),
-                );
+                count += 1;
             }
             publisher.finish().unwrap();
+            count
         })
     }
 
@@ -121,6 +143,35 @@ impl World {
         }
     }
 
+    /// Makes a version of a model that knows the features, where the configuration looks for it.
+    fn train(&self, version: &str) {
+        let (folder, file) = (self.program.folder.path(), format!("{version}.onnx"));
+        let rows = (0..200).map(|row| {
+            let [seen, views, spent] = [row % 7, row % 5, row % 11];
+            format!("{seen},{views},{spent},{}\n", i32::from(seen + spent > 8))
+        });
+        std::fs::write(folder.join("rows.csv"), "seen,views,spent,label\n".to_owned() + &rows.collect::<String>())
+            .unwrap();
+        let run = |arguments: &[&str]| {
+            let output =
+                Command::new(env!("CARGO_BIN_EXE_aimpoint")).args(arguments).current_dir(folder).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run(&["train", "rows.csv", "--out", &file, "--name", "harness", "--version", version]);
+        run(&["models", "add", &file, "--config", "aimpoint.toml", "--set", "model.path=models"]);
+    }
+
+    /// Adds to the configuration.
+    fn append(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.program.config()).unwrap();
+        std::fs::write(self.program.config(), text + lines).unwrap();
+    }
+
+    /// What the processes have logged.
+    fn logs(&self) -> [String; 3] {
+        ["a", "b", "c"].map(|it| std::fs::read_to_string(self.program.folder.path().join(it)).unwrap_or_default())
+    }
+
     fn say(&self, what: &str) {
         eprintln!("{}: {what}", self.test);
     }
@@ -155,10 +206,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-#[test]
-fn two_processes_are_killed_at_random() {
-    let (kills, events) = (number("FAULTS_KILLS", 20), number("FAULTS_EVENTS", 20_000) as usize);
-    let world = World::start("two_processes_are_killed_at_random", 1);
+/// Two processes, one of which is killed every two seconds.
+fn kill_at_random(world: &World, kills: u64, events: usize) {
     let mut random = SmallRng::seed_from_u64(world.seed);
     let publishing = world.publish(0, events, Duration::from_millis(kills * 2_000));
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
@@ -179,8 +228,28 @@ fn two_processes_are_killed_at_random() {
 }
 
 #[test]
+fn two_processes_are_killed_at_random() {
+    let (kills, events) = (number("FAULTS_KILLS", 20), number("FAULTS_EVENTS", 20_000) as usize);
+    kill_at_random(&World::start("two_processes_are_killed_at_random", 1, &reference::USUAL), kills, events);
+}
+
+#[test]
+fn members_that_the_broker_keeps_are_killed_at_random() {
+    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let test = "members_that_the_broker_keeps_are_killed_at_random";
+    kill_at_random(&World::start(test, 1, &reference::BROKER), kills, events);
+}
+
+#[test]
+fn members_known_by_their_instance_are_killed_at_random() {
+    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let test = "members_known_by_their_instance_are_killed_at_random";
+    kill_at_random(&World::start(test, 1, &reference::STATIC), kills, events);
+}
+
+#[test]
 fn a_process_sleeps_past_its_session_and_wakes() {
-    let world = World::start("a_process_sleeps_past_its_session_and_wakes", 1);
+    let world = World::start("a_process_sleeps_past_its_session_and_wakes", 1, &reference::USUAL);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
     let publishing = world.publish(0, 5_000, Duration::from_secs(10));
     std::thread::sleep(Duration::from_secs(6));
@@ -196,7 +265,7 @@ fn a_process_sleeps_past_its_session_and_wakes() {
 
 #[test]
 fn each_of_three_brokers_is_killed_and_comes_back() {
-    let world = World::start("each_of_three_brokers_is_killed_and_comes_back", 3);
+    let world = World::start("each_of_three_brokers_is_killed_and_comes_back", 3, &reference::USUAL);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
     let publishing = world.publish(0, 10_000, Duration::from_secs(40));
     for node in 0..3 {
@@ -213,7 +282,7 @@ fn each_of_three_brokers_is_killed_and_comes_back() {
 #[test]
 fn a_third_member_joins_and_leaves_without_end() {
     let seconds = number("FAULTS_STORM_S", 15);
-    let world = World::start("a_third_member_joins_and_leaves_without_end", 1);
+    let world = World::start("a_third_member_joins_and_leaves_without_end", 1, &reference::USUAL);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
     let publishing = world.publish(0, 10_000, Duration::from_secs(seconds));
     let start = Instant::now();
@@ -226,12 +295,140 @@ fn a_third_member_joins_and_leaves_without_end() {
     world.settle(10_000, &mut processes.0);
 }
 
+/// What is done to a cluster while it works, with how long each partition stood still.
+struct Changes<'a> {
+    world: &'a World,
+    watch: Watch,
+    stop: Arc<AtomicBool>,
+    publishing: JoinHandle<usize>,
+    /// What was done, when it began and was over, and which partitions went from one worker to another.
+    done: Vec<(String, Instant, Instant, BTreeSet<i32>)>,
+}
+
+impl<'a> Changes<'a> {
+    /// Begins to publish, and waits for the first decision.
+    fn start(world: &'a World) -> Self {
+        let (rate, stop) = (number("FAULTS_RATE", 500), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&stop);
+        let due =
+            move |number| (!told.load(Ordering::Relaxed)).then(|| Duration::from_secs_f64(number as f64 / rate as f64));
+        let publishing = world.publish_while(0, rate as usize * 10, due);
+        world.read(&["decisions"], 1);
+        let watch = Watch::start(&world.program.kafka.brokers, PARTITIONS);
+        std::thread::sleep(Duration::from_secs(2));
+        Self { world, watch, stop, publishing, done: Vec::new() }
+    }
+
+    /// Does it, and waits for as long as its consequences may take.
+    fn make(&mut self, what: &str, act: impl FnOnce()) {
+        self.world.say(what);
+        let before = self.world.logs().map(|log| log.len());
+        let start = Instant::now();
+        act();
+        std::thread::sleep(Duration::from_secs(8));
+        let moved = self.world.logs().iter().zip(before).flat_map(|(log, before)| moved(&log[before..])).collect();
+        self.done.push((what.to_owned(), start, Instant::now(), moved));
+    }
+
+    /// Ends all, checks what came out, and prints a table of the pauses, in milliseconds between two decisions of a
+    /// partition as a reader of committed records sees them.
+    fn finish(self, processes: &mut [Child]) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.world.settle(self.publishing.join().unwrap(), processes);
+        let came = self.watch.finish();
+        self.world.say("longest pause of a partition in ms | of one that stayed where it was | partitions that moved");
+        for (what, from, to, moved) in self.done {
+            let longest = |stayed: bool| {
+                let partitions = (0..PARTITIONS).filter(|partition| !(stayed && moved.contains(partition)));
+                partitions.map(|partition| came.longest_pause(partition, from, to).as_millis()).max()
+            };
+            let [any, stayed] =
+                [longest(false), longest(true)].map(|it| it.map_or("-".to_owned(), |ms| ms.to_string()));
+            self.world.say(&format!("{what:<32} | {any:>6} | {stayed:>6} | {moved:?}"));
+        }
+    }
+}
+
+/// The partitions of which a log says that they were taken up.
+fn moved(log: &str) -> Vec<i32> {
+    let lists = log.split(" assigned partitions=[").skip(1).filter_map(|rest| rest.split_once(']'));
+    lists.flat_map(|(list, _)| list.split(", ").filter_map(|it| it.parse().ok())).collect()
+}
+
+#[test]
+fn a_cluster_is_changed_under_load() {
+    let world = World::start("a_cluster_is_changed_under_load", 3, &reference::USUAL);
+    world.train("1");
+    world.append("\n[model]\npath = \"models\"\n");
+    let mut processes = Processes(vec![world.spawn("a")]);
+    let mut changes = Changes::start(&world);
+    changes.make("nothing", || {});
+    changes.make("one process becomes three", || processes.0.extend([world.spawn("b"), world.spawn("c")]));
+    changes.make("each restarts, one after the other", || {
+        for (process, instance) in processes.0.iter_mut().zip(["a", "b", "c"]) {
+            assert_eq!(terminate(process, PATIENCE), 0, "how a process ends");
+            *process = world.spawn(instance);
+            std::thread::sleep(Duration::from_secs(4));
+        }
+    });
+    changes.make("each broker restarts", || {
+        for node in 0..3 {
+            world.program.kafka.node("stop", node);
+            world.program.kafka.node("up", node);
+        }
+    });
+    changes.make("another version of the model", || world.train("2"));
+    changes.make("another segment", || {
+        world.append("\n[[segment]]\nid = \"added\"\nwhere = \"true\"\n");
+        processes.0.iter().for_each(|process| signal(process, "-HUP"));
+    });
+    changes.make("three processes become one", || {
+        for mut process in processes.0.split_off(1) {
+            assert_eq!(terminate(&mut process, PATIENCE), 0, "how a process ends");
+        }
+    });
+    changes.finish(&mut processes.0);
+    let decisions = world.read(&["decisions"], 0);
+    let holds = |text: &str| {
+        let text = text.as_bytes();
+        decisions.iter().filter(|it| it.payload.as_deref().unwrap().windows(text.len()).any(|at| at == text)).count()
+    };
+    let [first, second] = [r#""version":"1""#, r#""version":"2""#].map(holds);
+    assert_eq!(first + second, decisions.len(), "each decision names one version of the model");
+    assert!(first > 0 && second > 0, "{first} decisions of the first version, {second} of the second");
+    assert!(holds(r#""added""#) > 0, "the segment was taken up");
+}
+
+/// Each of two processes restarts.
+fn restart_under_load(test: &'static str, group: &reference::Group) {
+    let world = World::start(test, 1, group);
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut changes = Changes::start(&world);
+    for (process, instance) in processes.0.iter_mut().zip(["a", "b"]) {
+        changes.make(&format!("process {instance} restarts"), || {
+            assert_eq!(terminate(process, PATIENCE), 0, "how a process ends");
+            *process = world.spawn(instance);
+        });
+    }
+    changes.finish(&mut processes.0);
+}
+
+#[test]
+fn members_known_by_their_instance_restart_under_load() {
+    restart_under_load("members_known_by_their_instance_restart_under_load", &reference::STATIC);
+}
+
+#[test]
+fn members_that_the_broker_keeps_restart_under_load() {
+    restart_under_load("members_that_the_broker_keeps_restart_under_load", &reference::BROKER);
+}
+
 #[test]
 fn the_disk_is_full_under_the_snapshots() {
-    let world = World::start("the_disk_is_full_under_the_snapshots", 1);
+    let world = World::start("the_disk_is_full_under_the_snapshots", 1, &reference::USUAL);
     let folder = world.program.folder.path().join("snapshots");
-    let settings = format!("\n[checkpoint]\ninterval = \"1s\"\nsnapshot_interval = \"1s\"\nsnapshots = {folder:?}\n");
-    let config = reference::config().replace("\n[checkpoint]\ninterval = \"1s\"\n", &settings);
+    let settings = format!("[checkpoint]\ninterval = \"1s\"\nsnapshot_interval = \"1s\"\nsnapshots = {folder:?}\n");
+    let config = reference::config(&reference::USUAL).replace("[checkpoint]\ninterval = \"1s\"\n", &settings);
     assert!(config.contains("snapshots ="), "the configuration has a place for it");
     std::fs::write(world.program.config(), config).unwrap();
     std::fs::create_dir(&folder).unwrap();

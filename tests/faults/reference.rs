@@ -13,16 +13,22 @@ const FEATURES: [(&str, i64); 3] = [("seen", 40), ("views", 32), ("spent", 48)];
 const TILE_MS: i64 = 60_000;
 const TILES: i64 = 10;
 
+/// How a group keeps its members: lines of `[app]` and of `[kafka.consumer]`.
+pub(crate) struct Group(&'static str, &'static str);
+
+const SHORT_SESSION: &str = "\"session.timeout.ms\" = 6000\n\"heartbeat.interval.ms\" = 1000";
+
+/// By what the members themselves say.
+pub(crate) const USUAL: Group = Group("", SHORT_SESSION);
+/// By the names of their instances.
+pub(crate) const STATIC: Group = Group("static_membership = true", SHORT_SESSION);
+/// By the broker alone (KIP-848).
+pub(crate) const BROKER: Group = Group("", "\"group.protocol\" = \"consumer\"");
+
 /// The configuration of a run.
-pub(crate) fn config() -> String {
-    let mut config = r#"
-[app]
-name = "faults"
-
-[kafka.consumer]
-"session.timeout.ms" = 6000
-"heartbeat.interval.ms" = 1000
-
+pub(crate) fn config(Group(app, consumer): &Group) -> String {
+    let mut config = format!("[app]\nname = \"faults\"\n{app}\n\n[kafka.consumer]\n{consumer}\n");
+    config += r#"
 [checkpoint]
 interval = "1s"
 
@@ -50,8 +56,7 @@ aggregate = "sum"
 value = "value"
 window = "10m"
 tile = "1m"
-"#
-    .to_owned();
+"#;
     for (name, most) in FEATURES {
         for least in 1..=most {
             write!(config, "\n[[segment]]\nid = \"{name}-{least}\"\nwhere = \"{name} >= {least}.0\"\n")

@@ -80,18 +80,20 @@ fn event(number: usize, user: usize, kind: &str, at_ms: i64) -> String {
     )
 }
 
+/// The sections of the configuration that the core reads.
+fn spec() -> PipelineSpec {
+    let whole: toml::Table = toml::from_str(CONFIG).unwrap();
+    let mut spec = toml::Table::new();
+    for section in ["input", "time", "duplicates", "feature", "segment"] {
+        spec.insert(section.to_owned(), whole[section].clone());
+    }
+    spec.try_into().unwrap()
+}
+
 /// What the core makes of an input, read from the log in order, without any fault: by partition, the decisions without
 /// the moment at which they were made.
 fn expected(input: &[Found]) -> (BTreeMap<i32, Vec<Value>>, Counts) {
-    let spec: PipelineSpec = {
-        let whole: toml::Table = toml::from_str(CONFIG).unwrap();
-        let mut spec = toml::Table::new();
-        for section in ["input", "time", "duplicates", "feature", "segment"] {
-            spec.insert(section.to_owned(), whole[section].clone());
-        }
-        spec.try_into().unwrap()
-    };
-    let mut pipeline = Pipeline::compile(&spec, "clickstream").unwrap();
+    let mut pipeline = Pipeline::compile(&spec(), "clickstream").unwrap();
     let mut partitions = Partitions::default();
     let mut outbox = Outbox::default();
     let mut counts = Counts::default();
@@ -225,6 +227,76 @@ fn every_event_becomes_one_decision_and_bad_input_a_dead_letter_with_its_reason(
         }
         assert_eq!(it.headers["topic"], "clickstream");
     }
+}
+
+#[test]
+fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
+    let program = Program::start(1, CONFIG);
+    let (code, _, error) = program.run(&["profile", "--user", "u5"]);
+    assert_eq!((code, error.contains("\"it-profiles\" does not exist")), (72, true), "{error}");
+    program.create("clickstream", 3, &[]);
+    assert_eq!(program.run(&["topics", "--create"]).0, 0);
+    let publisher = program.publisher(Duration::from_secs(20));
+    let first = now_ms() - 3_600_000;
+    for number in 0..900 {
+        let (user, kind) = (number % 37, ["view", "click", "purchase"][number % 3]);
+        let line = event(number, user, kind, first + number as i64 * 2_000);
+        publisher.publish(Some(format!("u{user}").as_bytes()), Some(line.as_bytes())).unwrap();
+    }
+    publisher.finish().unwrap();
+    let mut process = program.spawn("a");
+    assert_eq!(program.read(&["decisions"], 900, Duration::from_mins(1)).len(), 900, "{}", program.logs());
+    assert_eq!(terminate(&mut process, Duration::from_secs(25)), 0, "{}", program.logs());
+
+    let input = program.read(&["clickstream"], 900, Duration::from_secs(20));
+    let mut theirs: Vec<&Found> = input.iter().filter(|it| it.key.as_deref() == Some(b"u5")).collect();
+    theirs.sort_by_key(|it| it.offset);
+    let mut pipeline = Pipeline::compile(&spec(), "clickstream").unwrap();
+    let (mut partitions, mut outbox, mut counts) = (Partitions::default(), Outbox::default(), Counts::default());
+    partitions.insert(theirs[0].partition, Partition::new(0, 0, None));
+    let mut row = Vec::new();
+    for it in &theirs {
+        let record = Record {
+            partition: it.partition,
+            offset: it.offset,
+            timestamp_ms: it.timestamp_ms,
+            payload: it.payload.as_deref(),
+            ..Record::default()
+        };
+        pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        pipeline.rows(&mut partitions, &mut counts, |it| row = it.features.to_vec());
+    }
+
+    let shown = |program: &Program| -> Value {
+        let (code, out, error) = program.run(&["profile", "--user", "u5", "--json"]);
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let value = |shown: &Value, index: usize| shown["features"][index]["value"].as_f64().map(|value| value as f32);
+    let before = shown(&program);
+    assert_eq!((value(&before, 0), value(&before, 1)), (Some(row[0]), Some(row[1])), "{before}; a row: {row:?}");
+    assert_eq!(value(&before, 2), Some(0.0), "the newest event is its own");
+    assert!(row[1] > 0.0, "{row:?}");
+    assert_eq!(before["partition"], theirs[0].partition);
+    assert!(before["as_of"].as_i64().unwrap() > theirs.last().unwrap().offset, "{before}");
+    assert_eq!(before["begin_empty"], serde_json::json!([]));
+
+    let (code, out, error) = program.run(&["profile", "--user", "u5"]);
+    assert_eq!(code, 0, "{error}");
+    for part in ["user            u5, in partition", "the values are of that time", "views_5m", "count where"] {
+        assert!(out.contains(part), "{part:?} is missing in:\n{out}");
+    }
+    assert!(!out.contains("u6"), "nobody else is shown: {out}");
+    let (code, out, error) = program.run(&["profile", "--user", "nobody"]);
+    assert_eq!((code, out.as_str()), (70, ""), "{error}");
+    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
+
+    std::fs::write(program.config(), CONFIG.replace("where = 'event_type == \"view\"'", "")).unwrap();
+    let after = shown(&program);
+    assert_eq!(after["begin_empty"], serde_json::json!(["views_5m"]));
+    assert_eq!((value(&after, 0), value(&after, 1)), (Some(0.0), Some(row[1])), "what is declared as before goes on");
+    let (_, out, error) = program.run(&["profile", "--user", "u5"]);
+    assert!(out.contains("it keeps nothing of views_5m"), "{out}{error}");
 }
 
 #[test]

@@ -116,46 +116,61 @@ pub(crate) fn each_committed(brokers: &str, topic: &str, mut take: impl FnMut(&[
     Ok(())
 }
 
+/// Events that come at a fixed rate.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LatencyArgs {
+pub(crate) struct PaceArgs {
     #[arg(long)]
     brokers: String,
     #[arg(long)]
     input: String,
-    #[arg(long)]
-    output: String,
     /// Events a second
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
-    /// Seconds that do not count
-    #[arg(long, default_value_t = 15)]
-    warm: u64,
     /// Seconds that count
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// The number of the first one
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     #[arg(long, default_value_t = 42)]
     seed: u64,
     #[arg(long, default_value_t = 200_000)]
     users: usize,
 }
 
-impl LatencyArgs {
+impl PaceArgs {
     /// When an event is due after the start.
     fn due(&self, number: u64) -> Duration {
         Duration::from_nanos(number * 1_000_000_000 / self.rate)
     }
 }
 
-/// How far behind a due moment the events were sent, at most.
-fn pace(args: &LatencyArgs, start: Instant, count: u64) -> anyhow::Result<Duration> {
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LatencyArgs {
+    #[command(flatten)]
+    paced: PaceArgs,
+    #[arg(long)]
+    output: String,
+    /// Seconds that do not count
+    #[arg(long, default_value_t = 15)]
+    warm: u64,
+}
+
+/// Publishes the events.
+pub(crate) fn pace(args: &PaceArgs) -> anyhow::Result<()> {
+    pace_from(args, 0, Instant::now()).map(drop)
+}
+
+/// How far behind a due moment the events were sent after `warm` seconds, at most.
+fn pace_from(args: &PaceArgs, warm: u64, start: Instant) -> anyhow::Result<Duration> {
     let producer = producer(&args.brokers, &[("linger.ms", "0"), ("socket.nagle.disable", "true")])?;
     let generator = Generator::new(args.seed, args.users, 200);
     let (mut payload, mut behind) = (Vec::new(), Duration::ZERO);
-    for number in 0..count {
-        let event = generator.event(number);
+    for number in 0..(warm + args.seconds) * args.rate {
+        let event = generator.event(args.first + number);
         event.write(&mut payload);
         thread::sleep((start + args.due(number)).saturating_duration_since(Instant::now()));
-        if number >= args.warm * args.rate {
+        if number >= warm * args.rate {
             behind = behind.max(start.elapsed().saturating_sub(args.due(number)));
         }
         send(&producer, &args.input, event.key().as_bytes(), &payload)?;
@@ -165,15 +180,15 @@ fn pace(args: &LatencyArgs, start: Instant, count: u64) -> anyhow::Result<Durati
     Ok(behind)
 }
 
-pub(crate) fn latency(args: &LatencyArgs) -> anyhow::Result<()> {
-    let consumer = reader(&args.brokers, &args.output)?;
-    let (warm, count) = (args.warm * args.rate, (args.warm + args.seconds) * args.rate);
+pub(crate) fn latency(LatencyArgs { paced: args, output, warm }: &LatencyArgs) -> anyhow::Result<()> {
+    let consumer = reader(&args.brokers, output)?;
+    let (warm_s, warm, count) = (*warm, warm * args.rate, (warm + args.seconds) * args.rate);
     let mut seen = vec![false; count as usize];
     let mut times = Histogram::<u64>::new(3)?;
     // A second, so that both clients have connected.
     let start = Instant::now() + Duration::from_secs(1);
     let own = args.clone();
-    let pacer = thread::spawn(move || pace(&own, start, count));
+    let pacer = thread::spawn(move || pace_from(&own, warm_s, start));
     let end = start + args.due(count) + PATIENCE;
     let (mut left, mut double) = (count, 0);
     while left > 0 && Instant::now() < end {

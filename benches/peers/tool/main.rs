@@ -91,6 +91,8 @@ enum Command {
         #[arg(long, default_value = "A")]
         model: String,
     },
+    /// Publish at a fixed rate
+    Pace(kafka::PaceArgs),
     /// Publish at a fixed rate and time the decisions from the moment at which each event was due
     Latency(kafka::LatencyArgs),
     /// Be the contender `copy`
@@ -126,6 +128,7 @@ fn main() -> anyhow::Result<()> {
             println!("{}", serde_json::to_string(&report)?);
             anyhow::ensure!(report.is_clean(), "the decisions in {topic} are not right");
         }
+        Command::Pace(args) => kafka::pace(&args)?,
         Command::Latency(args) => kafka::latency(&args)?,
         Command::Copy(args) => copy::run(&args)?,
     }

@@ -1,0 +1,269 @@
+//! `aimpoint profile`: what is kept of one user, readably.
+//!
+//! Guarantees: the values are read off the record by the engine that `run` uses, and nothing of any other user is shown.
+//! Limits: the changelog is lazy, so the record lags the input by up to `checkpoint.interval`; the page says by how much.
+//! All partitions of the changelog are read, since only the producer of the events knows which one a user lies in.
+
+use super::{ConfigArgs, check::described, setup::Setup, setup::block_on, topics};
+use crate::{
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
+    event::{EventTime, Record},
+    profile::{FeatureSpec, Layout, OnChange, ProfileEngine},
+    source::{Probe, Reader},
+    state::{Mark, decode_profile, hash_key, is_layout_key},
+};
+use anyhow::bail;
+use bytesize::ByteSize;
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{collections::BTreeMap, io::Write};
+
+/// Show what is kept of one user
+#[derive(Args, Clone, Debug)]
+pub(super) struct ProfileArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The user's key: `user_id`, or `anonymous_id` where the events have none
+    #[arg(long, value_name = "ID")]
+    user: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A record as the changelog holds it.
+struct Held {
+    partition: i32,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    payload: Option<Vec<u8>>,
+}
+
+/// What the changelog says of a user.
+struct Found {
+    /// The newest records of the user, by partition: more than one where the topic was repartitioned.
+    records: BTreeMap<i32, Held>,
+    /// The layouts, with their partition and key.
+    layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
+}
+
+/// What is shown.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    user: &'a str,
+    topic: String,
+    partition: i32,
+    first_event: String,
+    newest_event: String,
+    /// Every event before this offset of the input is in it.
+    as_of: i64,
+    /// What the group has committed.
+    committed: i64,
+    written_at: Option<String>,
+    age_seconds: Option<f64>,
+    bytes: usize,
+    layout: String,
+    /// Features of which the record keeps nothing, because it was written by other ones.
+    begin_empty: Vec<String>,
+    features: Vec<Reading>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reading {
+    name: String,
+    /// None where it is missing.
+    value: Option<f64>,
+    what: String,
+}
+
+pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(&args.config)?;
+    let mut pipeline = setup.pipeline(false)?;
+    let config = &setup.config;
+    let topic = config.profiles_topic();
+    let state = block_on(topics::client(config)?.state(&topic))??;
+    let Some(state) = state else {
+        return Err(topics::Unfit(vec![format!(
+            "the topic {topic:?} does not exist, so nothing is kept of anybody; is app.name that of the running program?"
+        )])
+        .into());
+    };
+    let client = config.kafka.consumer_settings();
+    let brokers = &config.kafka.brokers;
+    let partitions = state.partitions as i32;
+    let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
+    let positions = probe.positions()?;
+    let found = find(brokers, &client, &topic, args.user.as_bytes())?;
+    let now_ms = Timestamp::now().as_millisecond();
+    let shown = show(&args.user, &topic, &found, &positions, &config.pipeline, &mut pipeline, now_ms)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &shown)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    print(&shown, config.checkpoint.interval, config.pipeline.profile.on_change, &mut out)
+}
+
+/// Reads the changelog for what it holds of a user, and for the layouts.
+fn find(brokers: &str, client: &[(String, String)], topic: &str, user: &[u8]) -> anyhow::Result<Found> {
+    let mut found = Found { records: BTreeMap::new(), layouts: Vec::new() };
+    Reader::read_whole(brokers, client, topic, |_, record, _| {
+        let Record { partition, offset, timestamp_ms, key: Some(key), payload, .. } = *record else { return };
+        if key == user {
+            let payload = payload.map(<[u8]>::to_vec);
+            found.records.insert(partition, Held { partition, offset, timestamp_ms, payload });
+        } else if is_layout_key(key) {
+            found.layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Restores the user as a worker would, and reads the features.
+fn show<'a>(
+    user: &'a str,
+    topic: &str,
+    found: &Found,
+    positions: &[(i32, i64, String)],
+    spec: &PipelineSpec,
+    pipeline: &mut Pipeline,
+    now_ms: i64,
+) -> anyhow::Result<Shown<'a>> {
+    let key = user.as_bytes();
+    let newest = found.records.values().max_by_key(|held| (held.payload.is_some(), held.timestamp_ms));
+    let Some(held) = newest else {
+        bail!(
+            "find user {user:?}: {topic:?} has no profile of theirs; a user whose first event came less than \
+             checkpoint.interval ago is not in it yet"
+        )
+    };
+    let Some(payload) = held.payload.as_deref() else {
+        bail!("find user {user:?}: their profile was removed, by erasure or by profile.ttl")
+    };
+    let Some(record) = decode_profile(payload) else {
+        bail!(
+            "read the profile of {user:?}: the record at {topic}/{}/{} is damaged or of another version of Aimpoint",
+            held.partition,
+            held.offset
+        )
+    };
+    let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
+    let mark = position.and_then(|(.., metadata)| Mark::parse(metadata)).map(|(mark, _)| mark);
+    if let Some(mark) = mark
+        && record.history != mark.history
+    {
+        bail!(
+            "find user {user:?}: the profiles of partition {} are being made anew from the input, and theirs is not yet",
+            held.partition
+        )
+    }
+    let layout = pipeline.layout().clone();
+    let mut partitions = Partitions::default();
+    partitions.insert(held.partition, Partition::new(0, 0, None).of_history(record.history));
+    let restored = |key, payload| Record { partition: held.partition, key, payload, ..Record::default() };
+    for (_, key, payload) in found.layouts.iter().filter(|(partition, ..)| *partition == held.partition) {
+        partitions.restore(&restored(Some(key), Some(payload)), &layout);
+    }
+    partitions.restore(&restored(Some(key), Some(payload)), &layout);
+    let other = found.layouts.iter().filter_map(|(.., payload)| Layout::decode(payload));
+    let other = other.into_iter().find(|it| it.id() == record.layout);
+    let whole = partitions.restored(held.partition, pipeline.profile()).is_some_and(|it| it.is_whole());
+    let words = partitions.get(held.partition).and_then(|it| it.store().get(hash_key(key), key)).filter(|_| whole);
+    let Some(words) = words else {
+        bail!(
+            "read the profile of {user:?}: it was written by other features (layout {}, and those of this configuration \
+             make {}), and the changelog does not say which; use the configuration that it was written with",
+            record.layout,
+            layout.id()
+        )
+    };
+    let begin_empty = match other.filter(|_| record.layout != layout.id()) {
+        Some(other) => missing(&other, spec),
+        None => Vec::new(),
+    };
+    let values = pipeline.read(&words);
+    let (first, newest) = ProfileEngine::seen(&words);
+    let features = pipeline.features().iter().zip(values).map(|(feature, value)| Reading {
+        what: declared(&feature.name, &spec.features).map(described).unwrap_or_default(),
+        name: feature.name.clone(),
+        value: value.is_finite().then_some(value),
+    });
+    Ok(Shown {
+        user,
+        topic: topic.to_owned(),
+        partition: held.partition,
+        first_event: text(first),
+        newest_event: text(newest),
+        as_of: record.as_of,
+        committed: position.map_or(record.as_of, |(_, next, _)| *next),
+        written_at: held.timestamp_ms.map(|ms| text(EventTime(ms * 1_000))),
+        age_seconds: held.timestamp_ms.map(|ms| (now_ms - ms).max(0) as f64 / 1e3),
+        bytes: record.state.len(),
+        layout: record.layout.clone(),
+        begin_empty,
+        features: features.collect(),
+    })
+}
+
+/// The features of which a profile of this layout keeps nothing, or not all.
+fn missing(layout: &Layout, spec: &PipelineSpec) -> Vec<String> {
+    let is_held = |feature: &&FeatureSpec| {
+        let features = vec![(*feature).clone()];
+        let alone = PipelineSpec { features, segments: Vec::new(), label: None, ..spec.clone() };
+        Pipeline::compile(&alone, "").is_ok_and(|alone| layout.holds(alone.layout()))
+    };
+    // A derived feature keeps nothing of its own.
+    let kept = spec.features.iter().filter(|feature| feature.expression.is_none());
+    kept.filter(|feature| !is_held(feature)).map(|feature| feature.name.clone()).collect()
+}
+
+/// The declaration that a feature's column comes from: some make several, `name_…`.
+fn declared<'a>(name: &str, features: &'a [FeatureSpec]) -> Option<&'a FeatureSpec> {
+    let is_of = |feature: &&FeatureSpec| {
+        name.strip_prefix(&feature.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    };
+    features.iter().filter(is_of).max_by_key(|feature| feature.name.len())
+}
+
+fn text(time: EventTime) -> String {
+    Timestamp::from_microsecond(time.0).map_or_else(|_| time.0.to_string(), |time| time.to_string())
+}
+
+fn print(
+    shown: &Shown<'_>,
+    interval: std::time::Duration,
+    on_change: OnChange,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let interval = humantime::format_duration(interval);
+    writeln!(out, "user            {}, in partition {} of {}", shown.user, shown.partition, shown.topic)?;
+    writeln!(out, "first event     {}", shown.first_event)?;
+    writeln!(out, "newest event    {}; the values are of that time", shown.newest_event)?;
+    let written = shown.written_at.as_deref().unwrap_or("at an unknown time");
+    let age = shown.age_seconds.map(|age| format!(", {age:.1} s ago")).unwrap_or_default();
+    let size = ByteSize::b(shown.bytes as u64).display().si();
+    writeln!(out, "written         {written}{age}: {size}, layout {}", shown.layout)?;
+    writeln!(out, "complete up to  offset {} of the input; the group has committed {}", shown.as_of, shown.committed)?;
+    if shown.committed > shown.as_of {
+        writeln!(
+            out,
+            "{:16}the user's events between are not in it: they are written within checkpoint.interval, {interval}",
+            ""
+        )?;
+    }
+    if !shown.begin_empty.is_empty() {
+        let then = match on_change {
+            OnChange::Keep => "a run with this configuration begins them empty, too",
+            OnChange::Replay => "a run with this configuration reads the retained input again for them",
+        };
+        writeln!(out, "other features  made the record; it keeps nothing of {}: {then}", shown.begin_empty.join(", "))?;
+    }
+    writeln!(out)?;
+    for Reading { name, value, what } in &shown.features {
+        let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
+        writeln!(out, "{name:<28}{value:>20}  {what}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! A reader of committed decisions that notes when they came, and so how long each partition stood still.
+
+use aimpoint::source::Reader;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Reads on until it is asked for what it saw.
+pub(crate) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Vec<Instant>>>,
+}
+
+impl Watch {
+    /// Begins to read the decisions of so many partitions.
+    pub(crate) fn start(brokers: &str, partitions: i32) -> Self {
+        let reader = Reader::open(brokers, &[], &["decisions"]).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut came = vec![Vec::<Instant>::new(); partitions as usize];
+            while !stopped.load(Ordering::Relaxed) {
+                let taken = reader.poll(Duration::from_millis(20), |_, record, _| {
+                    let (now, came) = (Instant::now(), &mut came[record.partition as usize]);
+                    if came.last().is_none_or(|last| now - *last > Duration::from_millis(1)) {
+                        came.push(now);
+                    }
+                });
+                // A broker that is away comes back, and the client finds it.
+                drop(taken);
+            }
+            came
+        });
+        Self { stop, thread }
+    }
+
+    /// When decisions came, for each partition.
+    pub(crate) fn finish(self) -> Came {
+        self.stop.store(true, Ordering::Relaxed);
+        Came(self.thread.join().unwrap())
+    }
+}
+
+/// When decisions came, for each partition, to a millisecond.
+pub(crate) struct Came(Vec<Vec<Instant>>);
+
+impl Came {
+    /// The longest time between two decisions of a partition of which a part lies between these moments.
+    pub(crate) fn longest_pause(&self, partition: i32, from: Instant, to: Instant) -> Duration {
+        let pauses = self.0[partition as usize].windows(2).filter(|pair| pair[1] > from && pair[0] < to);
+        pauses.map(|pair| pair[1] - pair[0]).max().unwrap_or(to - from)
+    }
+}
