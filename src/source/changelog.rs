@@ -5,11 +5,11 @@
 //! offsets of their own, so the end is told by the client's end-of-partition, which counts only once everything below that
 //! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
 
-use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
+use super::{KafkaSourceSettings, Quiet, Restored, SourceError, Watermarks};
 use crate::event::Record;
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 use std::time::{Duration, Instant};
@@ -31,24 +31,13 @@ struct Waiting {
     since: Instant,
 }
 
-/// Takes what the client tells on its own account: that a partition has ended is no error here.
-struct Context;
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "reader of the changelog");
-    }
-}
-
-impl ConsumerContext for Context {}
-
 /// The changelogs that are being read.
 pub(super) struct Changelog {
     topic: String,
     /// Sees committed records alone, and the last stable offset as the end.
-    committed: BaseConsumer<Context>,
+    committed: BaseConsumer<Quiet>,
     /// Sees the high watermark as the end.
-    uncommitted: BaseConsumer<Context>,
+    uncommitted: BaseConsumer<Quiet>,
     waiting: Vec<Waiting>,
     /// Partition and the next offset to read.
     reading: Vec<(i32, Offset)>,
@@ -58,7 +47,7 @@ pub(super) struct Changelog {
 impl Changelog {
     /// Makes the clients.
     pub(super) fn open(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
-        let client = |isolation: &str| -> Result<BaseConsumer<Context>, SourceError> {
+        let client = |isolation: &str| -> Result<BaseConsumer<Quiet>, SourceError> {
             let mut config = ClientConfig::new();
             config.set("fetch.wait.max.ms", "20").set("queued.max.messages.kbytes", "16384");
             for (name, value) in &settings.client {
@@ -71,7 +60,7 @@ impl Changelog {
                 .set("enable.partition.eof", "true")
                 .set("auto.offset.reset", "earliest")
                 .set("isolation.level", isolation)
-                .create_with_context(Context)
+                .create_with_context(Quiet)
                 .map_err(|error: KafkaError| SourceError::Settings {
                     brokers: settings.brokers.clone(),
                     detail: error.to_string(),
@@ -189,7 +178,7 @@ impl Changelog {
     }
 
     /// The ends of a partition as this client sees them.
-    fn ends(&self, client: &BaseConsumer<Context>, partition: i32) -> Result<Watermarks, SourceError> {
+    fn ends(&self, client: &BaseConsumer<Quiet>, partition: i32) -> Result<Watermarks, SourceError> {
         let start = Instant::now();
         loop {
             match client.fetch_watermarks(&self.topic, partition, CALL_DEADLINE) {

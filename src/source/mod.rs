@@ -16,7 +16,19 @@ pub use probe::Probe;
 pub use reader::Reader;
 
 use crate::{engine::ClientReport, event::Record};
+use rdkafka::{ClientContext, consumer::ConsumerContext, error::KafkaError};
 use std::time::Duration;
+
+/// Takes what a client that reads to an end tells on its own account: that a partition has ended is no error to it.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "reader");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// A change of the assignment that the worker has to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

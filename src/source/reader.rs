@@ -1,6 +1,6 @@
 //! A reader of whole topics, outside any group: what a bidder sees of the decisions.
 
-use super::SourceError;
+use super::{Quiet, SourceError};
 use crate::event::Record;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// Reads all partitions of topics from their beginning, committed records alone.
 pub struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     partitions: usize,
 }
 
@@ -40,7 +40,7 @@ impl Reader {
             .set("isolation.level", "read_committed");
         let refused =
             |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
-        let consumer: BaseConsumer = config.create().map_err(refused)?;
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(refused)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
             let unreachable = |error: KafkaError| SourceError::Unreachable {
