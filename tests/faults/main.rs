@@ -318,8 +318,8 @@ impl<'a> Changes<'a> {
         let due =
             move |number| (!told.load(Ordering::Relaxed)).then(|| Duration::from_secs_f64(number as f64 / rate as f64));
         let publishing = world.publish_while(0, rate as usize * 10, due);
-        world.read(&["decisions"], 1);
         let watch = Watch::start(&world.program.kafka.brokers, PARTITIONS);
+        wait_for("the first decision", PATIENCE, || watch.has_seen_one());
         std::thread::sleep(Duration::from_secs(2));
         Self { world, watch, stop, publishing, done: Vec::new() }
     }

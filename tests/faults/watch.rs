@@ -13,6 +13,7 @@ use std::{
 /// Reads on until it is asked for what it saw.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
+    seen: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Vec<Instant>>>,
 }
 
@@ -20,8 +21,8 @@ impl Watch {
     /// Begins to read the decisions of so many partitions.
     pub(crate) fn start(brokers: &str, partitions: i32) -> Self {
         let reader = Reader::open(brokers, &[], &["decisions"]).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let [stop, seen] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (stopped, saw) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
             let mut came = vec![Vec::<Instant>::new(); partitions as usize];
             while !stopped.load(Ordering::Relaxed) {
@@ -32,11 +33,18 @@ impl Watch {
                     }
                 });
                 // A broker that is away comes back, and the client finds it.
-                drop(taken);
+                if taken.is_ok_and(|count| count > 0) {
+                    saw.store(true, Ordering::Relaxed);
+                }
             }
             came
         });
-        Self { stop, thread }
+        Self { stop, seen, thread }
+    }
+
+    /// Whether a decision has come.
+    pub(crate) fn has_seen_one(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// When decisions came, for each partition.

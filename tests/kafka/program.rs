@@ -82,7 +82,8 @@ impl Program {
         Publisher::new(&self.kafka.brokers, &[], "clickstream", patience).unwrap()
     }
 
-    /// Everything in topics that committed-only readers see: until there are so many records and then a second without more.
+    /// Everything in topics that committed-only readers see: until there are so many records and then a second without more,
+    /// so nothing may be publishing meanwhile.
     pub(crate) fn read(&self, topics: &[&str], at_least: usize, patience: Duration) -> Vec<Found> {
         let large = [("fetch.message.max.bytes".to_owned(), "20000000".to_owned())];
         let reader = Reader::open(&self.kafka.brokers, &large, topics).unwrap();
