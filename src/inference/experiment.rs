@@ -255,6 +255,9 @@ mod tests {
         assert_eq!(found, [7_320, 624, 1_158, 3_277]);
     }
 
+    /// The experiment's name, its shares, the variants' names, and the beginning of a fault.
+    type Case<'a> = (Option<&'a str>, &'a [(&'a str, f64)], &'a [Option<&'a str>], &'a str);
+
     #[test]
     fn what_cannot_be_split_is_told_with_its_key() {
         let faults = |name: Option<&str>, shares: &[(&str, f64)], variants: &[Option<&str>]| -> Vec<String> {
@@ -266,7 +269,6 @@ mod tests {
             found.into_iter().map(|fault| format!("{}: {}", fault.key, fault.message)).collect()
         };
         let (a, b) = (Some("a"), Some("b"));
-        type Case<'a> = (Option<&'a str>, &'a [(&'a str, f64)], &'a [Option<&'a str>], &'a str);
         let cases: [Case<'_>; 11] = [
             (None, &[("a", 0.1)], &[a], "experiment.name: variants need the name"),
             (Some("x"), &[], &[a], "experiment.shares: the variant \"a\" has no share"),
