@@ -262,8 +262,8 @@ impl Pipeline {
     pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<Fault>> {
         let (names, models): (Vec<String>, Vec<_>) = variants.into_iter().unzip();
         let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
-        let experiment = Experiment::new(&self.experiment, &named)?;
-        if let (Some(mut scoring), Some(experiment)) = (self.model.take(), experiment) {
+        let Some(experiment) = Experiment::new(&self.experiment, &named)? else { return Ok(self) };
+        if let Some(mut scoring) = self.model.take() {
             scoring.experiment(experiment, models, self.profile.features(), &self.explain)?;
             let faults = self.refer_to(&scoring);
             self.model = Some(scoring);

@@ -79,6 +79,7 @@ fn without_variants_no_experiment_is_told_and_one_run_scores_all() {
     let model = adding("c", 0.0);
     let control = model.control();
     let mut rig = Rig::new("", model);
+    with_variants(&mut rig, Vec::new()).unwrap();
     let decisions = rig.run(&events());
     assert!(decisions.iter().all(|it| it.get("experiment").is_none() && it["model"]["version"] == "c"));
     assert_eq!((control.runs(), control.rows()), (1, 600));
