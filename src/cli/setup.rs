@@ -7,9 +7,9 @@ use crate::{
     fault::Fault,
     inference::{
         Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal,
-        Runtime, Shadow, Watch, vet,
+        Runtime, Shadow, Teller, Watch, vet,
     },
-    sink::{KafkaSink, KafkaSinkSettings},
+    sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
     telemetry::{
         admin::{self, Board},
@@ -22,7 +22,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
+
+/// How long a shadow's thread waits for a broker that takes nothing: what comes meanwhile passes the shadow by.
+const SHADOW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A worker on Kafka.
 pub(super) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
@@ -154,9 +158,28 @@ impl Setup {
             let model = self
                 .load(spec, &ExplainSpec::default(), pipeline)
                 .with_context(|| format!("load the shadow {name}"))?;
-            Ok(Shadow::new(Box::new(model)))
+            let shadow = Shadow::new(Box::new(model));
+            Ok(match &self.config.topics.shadow_scores {
+                Some(topic) => shadow.telling(self.teller(topic)?),
+                None => shadow,
+            })
         };
         self.config.shadows.iter().map(load).collect()
+    }
+
+    /// Writes what a shadow says to a topic, with a producer of its own. What the broker does not take is told and dropped.
+    fn teller(&self, topic: &str) -> anyhow::Result<Teller> {
+        let kafka = &self.config.kafka;
+        let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), topic, SHADOW_PATIENCE)?;
+        Ok(Box::new(move |user, record| {
+            if let Err(error) = publisher.publish(Some(user), Some(record)) {
+                tracing::warn!(%error, "write a shadow's score");
+            }
+            publisher.serve();
+            if let Some((count, why)) = publisher.take_refused() {
+                tracing::warn!(count, why, "write shadows' scores: the broker did not take them");
+            }
+        }))
     }
 
     /// A pipeline that offers its rows to the shadows.

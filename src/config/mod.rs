@@ -238,6 +238,12 @@ impl Config {
                     .hint("declare the model that decides under [model]"),
             );
         }
+        if self.shadows.is_empty() && self.topics.shadow_scores.is_some() {
+            faults.push(
+                Fault::new("topics.shadow_scores", "no shadow is declared, so nothing would be written there")
+                    .hint("declare one under [[shadow]], or leave the topic out"),
+            );
+        }
         for (index, shadow) in self.shadows.iter().enumerate() {
             let key = format!("shadow[{index}].name");
             match &shadow.name {

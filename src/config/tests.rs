@@ -135,6 +135,8 @@ fn a_shadow_needs_a_name_of_its_own_and_a_model_to_be_compared_with() {
     let (_, found) = faults(&format!("{model}{}{}{}", shadow("name = \"b\""), shadow(""), shadow("name = \"b\"")));
     assert!(found.len() == 2, "{found:?}");
     assert!(found[0].starts_with("shadow[1]: a shadow needs a name"), "{found:?}");
+    let (_, told) = faults(&format!("[topics]\nshadow_scores = \"s\"\n{model}"));
+    assert!(told.len() == 1 && told[0].starts_with("topics.shadow_scores: no shadow is declared"), "{told:?}");
     assert!(found[1].starts_with("shadow[2].name: \"b\" is the name of another shadow"), "{found:?}");
 }
 

@@ -140,7 +140,7 @@ impl Encoder {
 }
 
 /// Appends the decision's id: the position of its event, so that a second try gives the same.
-fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
+pub(crate) fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
     to.extend_from_slice(topic.as_bytes());
     to.push(b'-');
     write_int(position.partition.into(), to);

@@ -290,7 +290,7 @@ impl Pipeline {
     /// A feature of the shadow that is not declared.
     pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
         if let Some(scoring) = &mut self.model {
-            scoring.shadow(tap, self.profile.features())?;
+            scoring.shadow(tap, self.profile.features(), &self.constants.topic)?;
         }
         Ok(self)
     }

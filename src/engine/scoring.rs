@@ -7,6 +7,7 @@
 use super::Partitions;
 use crate::{
     columns::{Slot, Type},
+    decision::write_id,
     event::{EventBatch, Position},
     expression::Scope,
     fault::Fault,
@@ -114,6 +115,8 @@ const LOGGED_OF_ROWS: u64 = 4_096;
 struct Shadowed {
     tap: ShadowTap,
     inputs: Vec<Slot>,
+    /// The input topic, of which a decision's id is made.
+    topic: String,
 }
 
 /// What stands in where a model gives no score.
@@ -361,14 +364,14 @@ impl Scoring {
     ///
     /// # Errors
     /// A feature of the shadow that is not declared.
-    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature]) -> Result<(), Vec<Fault>> {
+    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], topic: &str) -> Result<(), Vec<Fault>> {
         let mut faults = Vec::new();
         let key = format!("shadow[{}].features", self.shadows.len());
         let inputs = inputs(tap.info(), features, &key, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        self.shadows.push(Shadowed { tap, inputs });
+        self.shadows.push(Shadowed { tap, inputs, topic: topic.to_owned() });
         Ok(())
     }
 
@@ -423,11 +426,12 @@ impl Scoring {
         if rows.is_empty() {
             return;
         }
-        for Shadowed { tap, inputs } in &self.shadows {
+        for Shadowed { tap, inputs, topic } in &self.shadows {
             let Some(mut offered) = tap.buffer(rows.len()) else { continue };
             fill(&mut offered.matrix, batch, inputs, rows);
             offered.champion.clear();
             offered.logged.clear();
+            offered.subjects.clear();
             for (index, row) in rows.iter().enumerate() {
                 let row = *row as usize;
                 // What stands in for a score is none of the champion's.
@@ -436,6 +440,10 @@ impl Scoring {
                 let position = batch.positions[row];
                 if mix(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
                     offered.logged.push((index, position.partition, position.offset));
+                }
+                if tap.is_told() {
+                    let user = batch.columns.texts.bytes(batch.users[row]);
+                    offered.subjects.push(user, |to| write_id(topic, position, to));
                 }
             }
             tap.offer(offered);

@@ -32,6 +32,6 @@ pub use folder::{FolderError, Golden, Manifest, ModelFolder};
 pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
-pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap};
+pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects, Teller};
 pub use spec::{GpuSpec, ModelSpec, Precision};
 pub use watch::{Handed, Look, Refusal, Watch, vet};
