@@ -27,6 +27,7 @@ use std::{
     error::Error,
     hint::black_box,
     path::Path,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 use workload::{BATCH, events, spec};
@@ -237,7 +238,17 @@ fn explained(runtime: &Runtime, name: &str, explain: &str, events: &[Vec<u8>], e
     Ok(())
 }
 
-fn main() -> Outcome {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("inference: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
     let arguments: Vec<String> = std::env::args().collect();
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     let effort = if is_bench {

@@ -164,6 +164,19 @@ fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
             assert!(*name == format!("f{feature}") && (part - expected).abs() < 2e-4, "{expected}: {out}");
         }
     }
+    // With an experiment it is the model of the user's variant that is explained.
+    let config = fs::read_to_string(at.join("aimpoint.toml")).unwrap();
+    let variant = "[[variant]]\nname = \"other\"\npath = \"linear.onnx\"\nversion = \"9\"\n";
+    for (share, names_it) in [("0.0001", false), ("1.0", true)] {
+        let experiment = format!("[experiment]\nname = \"spring\"\nshares = {{ other = {share} }}\n");
+        fs::write(at.join("split.toml"), format!("{config}{variant}{experiment}")).unwrap();
+        let out = sound(at, &["explain", "--event", "events.jsonl", "--config", "split.toml"]);
+        assert_eq!(out.contains("model other 9 of the variant other"), names_it, "{out}");
+        assert_eq!(out.contains("of the variant control"), !names_it, "{out}");
+        let out = sound(at, &["check", "--offline", "--config", "split.toml"]);
+        let share = share.trim_end_matches(".0");
+        assert!(out.contains(&format!("variant         other 9, 4 features, {share} of the users")), "{out}");
+    }
     let (_, _, error) = aimpoint(at, &["explain", "--user", "carl", "events.jsonl"]);
     assert!(error.contains("find user \"carl\""), "{error}");
     // Without files it is the changelog's, which tests/kafka has.
