@@ -29,6 +29,8 @@
 //! - **Tile, window**: a fixed span of event time; the whole tiles that a feature looks back over.
 //! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declaration.
 //! - **Score, decision**: what the model says; what is made of it and written.
+//! - **Experiment, variant, control**: users split between several models; the part that one has; the part of `[model]`.
+//! - **Shadow**: a model that scores and decides nothing.
 //! - **Segment**: an audience, by a rule over fields, features and score.
 //! - **Dead letter**: a record set aside with reason, position and payload.
 //! - **Position, committed offset, lag**: the next record to read; where a restart begins; what remains.

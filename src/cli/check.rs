@@ -4,7 +4,7 @@ use super::{ConfigArgs, setup::Setup, topics};
 use crate::{
     config::Config,
     engine::Pipeline,
-    inference::Model,
+    inference::{Model, ModelInfo},
     profile::{Change, FeatureSpec, OnChange, changes},
     sink::{Publisher, Topics},
     source::KafkaSource,
@@ -59,14 +59,25 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
-    match setup.model(&pipeline)? {
+    let models = setup.models(&pipeline)?;
+    match models.0.first() {
         Some(model) => {
-            let info = model.info().clone();
             let shadows = setup.shadows(&pipeline)?;
-            setup.with_shadows(setup.with_model(pipeline, Some(&model))?, &shadows)?;
-            let crate::inference::ModelInfo { name, version, sha256, runtime, provider, features, .. } = info;
+            setup.with_shadows(setup.with_models(pipeline, models.copies(1)?.remove(0))?, &shadows)?;
+            let ModelInfo { name, version, sha256, runtime, provider, features, .. } = model.info();
             writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
             writeln!(out, "                sha256 {sha256}")?;
+            let shares = &config.pipeline.experiment.shares;
+            for (spec, variant) in config.variants.iter().zip(&models.0[1..]) {
+                let (name, info) = (spec.name.as_deref().unwrap_or_default(), variant.info());
+                let share = shares.get(name).copied().unwrap_or_default();
+                writeln!(
+                    out,
+                    "variant         {name} {}, {} features, {share} of the users",
+                    info.version,
+                    info.features.len()
+                )?;
+            }
             for shadow in &shadows {
                 let tap = shadow.tap();
                 let info = tap.info();

@@ -172,13 +172,13 @@ fn model(setup: &Setup, report: &mut Report) {
         }
         Err(error) => return report.fail("library", error.into(), "the model is not looked at before that"),
     }
-    let loaded = setup.pipeline(false).map_err(Into::into).and_then(|pipeline| setup.model(&pipeline));
+    let loaded = setup.pipeline(false).map_err(Into::into).and_then(|pipeline| setup.models(&pipeline));
     match loaded {
-        Ok(Some(model)) => {
-            let info = model.info();
-            report.ok("model", format!("{} {} fits the features, on {}", info.name, info.version, info.provider));
+        Ok(models) => {
+            for info in models.0.iter().map(Model::info) {
+                report.ok("model", format!("{} {} fits the features, on {}", info.name, info.version, info.provider));
+            }
         }
-        Ok(None) => {}
         Err(error) => report.fail("model", error, "see aimpoint check for what is declared"),
     }
 }

@@ -1,10 +1,11 @@
 //! `aimpoint explain`: what each feature adds to a user's score, as bars.
 //!
 //! Guarantees: the features are those that `run` gives the model, because the same pipeline makes them; the bars are
-//! Shapley values, which sum to the score minus that of the mean training row. Limits: a user is replayed from files of
-//! events, since a profile alone does not say what its last event was.
+//! Shapley values, which sum to the score minus that of the mean training row; the model is that of the user's variant. Limits:
+//! a profile in the changelog is that after the user's newest event and no longer knows the one before, so a time since the
+//! last event is 0 there. The same user is explained as that event saw them where files of events are given.
 
-use super::{ConfigArgs, files, setup::Setup};
+use super::{ConfigArgs, files, profile, setup::Setup};
 use crate::{
     engine::{Counts, Partition, Partitions, Pipeline},
     event::Record,
@@ -14,6 +15,7 @@ use crate::{
 use anyhow::{Context, bail};
 use clap::Args;
 use std::{
+    collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -30,33 +32,37 @@ const BAR: usize = 24;
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Explain the score at this user's newest event, in the files
-    #[arg(long, value_name = "ID", requires = "files")]
+    /// Explain the score of this user: of their profile in the changelog, or at their newest event in the files
+    #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// Explain the score at the last event of this file; the events before it make the profile
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
-    /// The events to replay for --user: JSON lines, plain, .gz or .zst, in the order of their times
+    /// Events to replay for --user instead: JSON lines, plain, .gz or .zst, in the order of their times
     files: Vec<PathBuf>,
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let mut pipeline = setup.pipeline(false)?;
-    let mut model =
-        setup.model(&pipeline)?.context("model.path: no model is declared, so there is no score to explain")?;
+    let models = setup.models(&pipeline)?;
+    anyhow::ensure!(!models.0.is_empty(), "model.path: no model is declared, so there is no score to explain");
     let files = args.event.as_ref().map_or(&args.files[..], std::slice::from_ref);
-    let newest = replay(&mut pipeline, files, args.user.as_deref())?;
-    let Some(Newest { user, event_id, features }) = newest else {
-        match &args.user {
-            Some(user) => bail!("find user {user:?}: none of the files has a sound event of theirs"),
-            None => {
-                bail!("read the event: {} has no sound one; aimpoint check tells what is expected", files[0].display())
-            }
-        }
+    let Explained { user, moment, values, begin_empty } = match (&args.user, files) {
+        (Some(user), []) => held(&setup, &mut pipeline, user)?,
+        (user, files) => match replay(&mut pipeline, files, user.as_deref())? {
+            Some(explained) => explained,
+            None => match user {
+                Some(user) => bail!("find user {user:?}: none of the files has a sound event of theirs"),
+                None => bail!(
+                    "read the event: {} has no sound one; aimpoint check tells what is expected",
+                    files[0].display()
+                ),
+            },
+        },
     };
-    let declared = pipeline.model_features();
-    let row = row(&model, &declared, &features)?;
+    let (variant, mut model) = setup.deciding(models, &user)?;
+    let row = row(&model, &values)?;
     let info = model.info().clone();
     let baseline = info.baseline.clone().with_context(|| {
         format!(
@@ -72,7 +78,11 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let score = score(&mut model, &row)?;
     let mut out = std::io::stdout().lock();
     let how = if explainer.is_exact() { "exact" } else { "sampled" };
-    writeln!(out, "user {user}, event {event_id}, model {} {}; Shapley values, {how}", info.name, info.version)?;
+    let variant = variant.map(|name| format!(" of the variant {name}")).unwrap_or_default();
+    writeln!(out, "user {user}, {moment}, model {} {}{variant}; Shapley values, {how}", info.name, info.version)?;
+    if !begin_empty.is_empty() {
+        writeln!(out, "other features made the profile; it keeps nothing of {}", begin_empty.join(", "))?;
+    }
     writeln!(out)?;
     writeln!(out, "{:<28}{:>12}{:>12}", "", "value", "adds")?;
     writeln!(out, "{:<28}{:>12}{:>+12.4}", "the mean training row", "", explanation.base)?;
@@ -94,15 +104,36 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The event that is explained.
-struct Newest {
+/// Who is explained, and when.
+struct Explained {
     user: String,
-    event_id: String,
-    features: Vec<f32>,
+    /// The event, or the state of the profile.
+    moment: String,
+    /// The features, by name; NaN where missing.
+    values: HashMap<String, f32>,
+    /// Features of which nothing was kept.
+    begin_empty: Vec<String>,
+}
+
+/// The user's profile as the changelog has it.
+fn held(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow::Result<Explained> {
+    let shown = profile::look_up(&setup.config, pipeline, user)?;
+    let moment = format!("profile of {}, complete up to offset {} of the input", shown.newest_event, shown.as_of);
+    let for_model = pipeline.model_features();
+    let features = shown.features.into_iter().filter(|it| for_model.contains(&it.name));
+    let values = features.map(|it| (it.name, it.value.map_or(f32::NAN, narrowed))).collect();
+    Ok(Explained { user: user.to_owned(), moment, values, begin_empty: shown.begin_empty })
+}
+
+/// A value as a model is given it: what only a double holds is none.
+fn narrowed(value: f64) -> f32 {
+    let narrow = value as f32;
+    if narrow.is_finite() { narrow } else { f32::NAN }
 }
 
 /// Takes the files through the pipeline, and keeps the last event, of this user where one is named.
-fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> anyhow::Result<Option<Newest>> {
+fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> anyhow::Result<Option<Explained>> {
+    let names = pipeline.model_features();
     let mut partitions = Partitions::default();
     partitions.insert(0, Partition::new(0, 0, None));
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
@@ -118,8 +149,7 @@ fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> any
             if line.is_none() || (offset as usize).is_multiple_of(BATCH) {
                 pipeline.rows(&mut partitions, &mut counts, |row| {
                     if user.is_none_or(|user| user == row.user) {
-                        let (user, event_id) = (row.user.to_owned(), row.event_id.to_owned());
-                        newest = Some(Newest { user, event_id, features: row.features.to_vec() });
+                        newest = Some((row.user.to_owned(), row.event_id.to_owned(), row.features.to_vec()));
                     }
                 });
                 outbox.clear();
@@ -128,7 +158,12 @@ fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> any
         read(file, &mut step)?;
         step(None);
     }
-    Ok(newest)
+    Ok(newest.map(|(user, event_id, features)| Explained {
+        user,
+        moment: format!("event {event_id}"),
+        values: names.into_iter().zip(features).collect(),
+        begin_empty: Vec::new(),
+    }))
 }
 
 fn read(file: &Path, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()> {
@@ -140,10 +175,9 @@ fn read(file: &Path, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()>
 }
 
 /// The features in the order of the model's input.
-fn row(model: &OnnxModel, declared: &[String], features: &[f32]) -> anyhow::Result<Vec<f32>> {
+fn row(model: &OnnxModel, values: &HashMap<String, f32>) -> anyhow::Result<Vec<f32>> {
     let of = |name: &String| {
-        let at = declared.iter().position(|declared| declared == name);
-        at.map(|at| features[at]).with_context(|| {
+        values.get(name).copied().with_context(|| {
             format!("model.features: no feature for a model is named {name:?}; declare it without model = false")
         })
     };

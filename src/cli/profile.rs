@@ -6,6 +6,7 @@
 
 use super::{ConfigArgs, check::described, setup::Setup, setup::block_on, topics};
 use crate::{
+    config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     profile::{FeatureSpec, Layout, OnChange, ProfileEngine},
@@ -50,14 +51,14 @@ struct Found {
 
 /// What is shown.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+pub(super) struct Shown<'a> {
     user: &'a str,
     topic: String,
     partition: i32,
     first_event: String,
-    newest_event: String,
+    pub(super) newest_event: String,
     /// Every event before this offset of the input is in it.
-    as_of: i64,
+    pub(super) as_of: i64,
     /// What the group has committed.
     committed: i64,
     written_at: Option<String>,
@@ -65,22 +66,37 @@ struct Shown<'a> {
     bytes: usize,
     layout: String,
     /// Features of which the record keeps nothing, because it was written by other ones.
-    begin_empty: Vec<String>,
-    features: Vec<Reading>,
+    pub(super) begin_empty: Vec<String>,
+    pub(super) features: Vec<Reading>,
 }
 
 #[derive(Debug, Serialize)]
-struct Reading {
-    name: String,
+pub(super) struct Reading {
+    pub(super) name: String,
     /// None where it is missing.
-    value: Option<f64>,
+    pub(super) value: Option<f64>,
     what: String,
 }
 
 pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let mut pipeline = setup.pipeline(false)?;
+    let shown = look_up(&setup.config, &mut pipeline, &args.user)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &shown)?;
+        writeln!(out)?;
+        return Ok(());
+    }
     let config = &setup.config;
+    print(&shown, config.checkpoint.interval, config.pipeline.profile.on_change, &mut out)
+}
+
+/// Reads a user's profile from the changelog.
+///
+/// # Errors
+/// No broker answers, there is no changelog, or it has no profile of the user that these features can read.
+pub(super) fn look_up<'a>(config: &Config, pipeline: &mut Pipeline, user: &'a str) -> anyhow::Result<Shown<'a>> {
     let topic = config.profiles_topic();
     let state = block_on(topics::client(config)?.state(&topic))??;
     let Some(state) = state else {
@@ -94,16 +110,8 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let partitions = state.partitions as i32;
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
-    let found = find(brokers, &client, &topic, args.user.as_bytes())?;
-    let now_ms = Timestamp::now().as_millisecond();
-    let shown = show(&args.user, &topic, &found, &positions, &config.pipeline, &mut pipeline, now_ms)?;
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &shown)?;
-        writeln!(out)?;
-        return Ok(());
-    }
-    print(&shown, config.checkpoint.interval, config.pipeline.profile.on_change, &mut out)
+    let found = find(brokers, &client, &topic, user.as_bytes())?;
+    show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
 /// Reads the changelog for what it holds of a user, and for the layouts.

@@ -6,10 +6,10 @@ use crate::{
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
     inference::{
-        ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal, Runtime, Shadow,
-        Watch, vet,
+        Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal,
+        Runtime, Shadow, Teller, Watch, vet,
     },
-    sink::{KafkaSink, KafkaSinkSettings},
+    sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
     telemetry::{
         admin::{self, Board},
@@ -22,7 +22,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
+
+/// How long a shadow's thread waits for a broker that takes nothing: what comes meanwhile passes the shadow by.
+const SHADOW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A worker on Kafka.
 pub(super) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
@@ -36,7 +40,7 @@ pub(super) struct Crew {
 
 /// Hands other pipelines to running workers.
 pub(super) struct Swaps {
-    model: Option<OnnxModel>,
+    models: Models,
     pipelines: Vec<crossbeam_channel::Sender<Pipeline>>,
     fingerprint: String,
 }
@@ -45,8 +49,9 @@ impl Swaps {
     /// Has every worker go on with the segments of another configuration, from its next transaction on. Nothing changes
     /// unless all of it can be used.
     pub(super) fn swap(&self, to: &Setup) -> anyhow::Result<()> {
-        let pipelines: Vec<Pipeline> =
-            self.pipelines.iter().map(|_| to.timed(self.model.as_ref())).collect::<anyhow::Result<_>>()?;
+        // The workers keep their models, whichever versions these are by now: that they fit is tried on one.
+        to.with_models(to.pipeline(false)?, self.models.copies(1)?.remove(0))?;
+        let pipelines: Vec<Pipeline> = self.pipelines.iter().map(|_| to.timed()).collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(
             pipelines.iter().all(|it| it.fingerprint() == self.fingerprint),
             "the features are others; restart for them"
@@ -60,6 +65,21 @@ impl Swaps {
             worker.try_send(pipeline).unwrap_or_default();
         }
         Ok(())
+    }
+}
+
+/// The models that decide: the declared one, if there is one, then the variants in their order.
+#[derive(Default)]
+pub(super) struct Models(pub(super) Vec<OnnxModel>);
+
+impl Models {
+    /// By worker: a copy of each.
+    pub(super) fn copies(&self, workers: usize) -> Result<Vec<Vec<Box<dyn Model>>>, ModelError> {
+        let mut copies: Vec<Vec<Box<dyn Model>>> = (0..workers).map(|_| Vec::new()).collect();
+        for model in &self.0 {
+            copies.iter_mut().zip(model.copies(workers)?).for_each(|(worker, copy)| worker.push(copy));
+        }
+        Ok(copies)
     }
 }
 
@@ -108,6 +128,28 @@ impl Setup {
         loader.load(&version).with_context(context)
     }
 
+    /// All that decide: the declared model and the variants.
+    pub(super) fn models(&self, pipeline: &Pipeline) -> anyhow::Result<Models> {
+        let Some(model) = self.model(pipeline)? else { return Ok(Models::default()) };
+        let mut models = vec![model];
+        let explain = &self.config.pipeline.explain;
+        for spec in &self.config.variants {
+            let name = spec.name.as_deref().unwrap_or_default();
+            models.push(self.load(spec, explain, pipeline).with_context(|| format!("load the variant {name}"))?);
+        }
+        Ok(Models(models))
+    }
+
+    /// The model that decides for a user, with the name of the user's variant where there is an experiment.
+    pub(super) fn deciding(&self, models: Models, user: &str) -> anyhow::Result<(Option<String>, OnnxModel)> {
+        let names: Vec<Option<&str>> = self.config.variants.iter().map(|variant| variant.name.as_deref()).collect();
+        let experiment = Experiment::new(&self.config.pipeline.experiment, &names)
+            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?;
+        let arm = experiment.as_ref().map_or(0, |experiment| experiment.arm_of(user.as_bytes()));
+        let model = models.0.into_iter().nth(arm).context("no model decides for this user")?;
+        Ok((experiment.map(|experiment| experiment.reference(arm).variant), model))
+    }
+
     /// The declared shadows, loaded; whether their features are declared tells [`Setup::with_shadows`].
     pub(super) fn shadows(&self, pipeline: &Pipeline) -> anyhow::Result<Vec<Shadow>> {
         // Nothing is explained by a shadow, so it needs no baseline.
@@ -116,9 +158,28 @@ impl Setup {
             let model = self
                 .load(spec, &ExplainSpec::default(), pipeline)
                 .with_context(|| format!("load the shadow {name}"))?;
-            Ok(Shadow::new(Box::new(model)))
+            let shadow = Shadow::new(Box::new(model));
+            Ok(match &self.config.topics.shadow_scores {
+                Some(topic) => shadow.telling(self.teller(topic)?),
+                None => shadow,
+            })
         };
         self.config.shadows.iter().map(load).collect()
+    }
+
+    /// Writes what a shadow says to a topic, with a producer of its own. What the broker does not take is told and dropped.
+    fn teller(&self, topic: &str) -> anyhow::Result<Teller> {
+        let kafka = &self.config.kafka;
+        let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), topic, SHADOW_PATIENCE)?;
+        Ok(Box::new(move |user, record| {
+            if let Err(error) = publisher.publish(Some(user), Some(record)) {
+                tracing::warn!(%error, "write a shadow's score");
+            }
+            publisher.serve();
+            if let Some((count, why)) = publisher.take_refused() {
+                tracing::warn!(count, why, "write shadows' scores: the broker did not take them");
+            }
+        }))
     }
 
     /// A pipeline that offers its rows to the shadows.
@@ -145,31 +206,35 @@ impl Setup {
         }
     }
 
-    /// Watches the model folder, if there is one, and gives each worker its end of the watch.
-    fn watch(&self, pipeline: &Pipeline, model: Option<&OnnxModel>, workers: usize) -> anyhow::Result<Vec<Handed>> {
-        let (Some(spec), Some(model)) = (&self.config.model, model) else { return Ok(Vec::new()) };
-        if !spec.path.is_dir() {
-            return Ok(Vec::new());
+    /// Watches the folders of the models that have one, and gives each worker its ends of the watches, by arm.
+    fn watch(&self, pipeline: &Pipeline, models: &Models, workers: usize) -> anyhow::Result<Vec<Vec<(usize, Handed)>>> {
+        let mut ends: Vec<Vec<(usize, Handed)>> = (0..workers).map(|_| Vec::new()).collect();
+        let declared = self.config.model.iter().chain(&self.config.variants);
+        for (arm, (spec, model)) in declared.zip(&models.0).enumerate().filter(|(_, (spec, _))| spec.path.is_dir()) {
+            let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
+            let loader = self.loader(runtime, spec, pipeline);
+            let load = move |version: &str, copies: usize| loader.copies(version, copies);
+            let (watch, handed) = Watch::new(ModelFolder::at(&spec.path), &model.info().version, workers, load);
+            watch.start().context("start the thread that watches the model folder")?;
+            ends.iter_mut().zip(handed).for_each(|(worker, handed)| worker.push((arm, handed)));
         }
-        let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
-        let loader = self.loader(runtime, spec, pipeline);
-        let load = move |version: &str, copies: usize| loader.copies(version, copies);
-        let (watch, handed) = Watch::new(ModelFolder::at(&spec.path), &model.info().version, workers, load);
-        watch.start().context("start the thread that watches the model folder")?;
-        Ok(handed)
+        Ok(ends)
     }
 
-    /// A pipeline with its model, for one worker.
-    pub(super) fn with_model(&self, pipeline: Pipeline, model: Option<&OnnxModel>) -> anyhow::Result<Pipeline> {
-        let Some(model) = model else { return Ok(pipeline) };
-        let twin = Box::new(model.twin()?);
-        Ok(pipeline.with_model(twin).map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?)
+    /// A pipeline with its models, for one worker.
+    pub(super) fn with_models(&self, pipeline: Pipeline, copies: Vec<Box<dyn Model>>) -> Result<Pipeline, ConfigError> {
+        let explained = |faults: Vec<Fault>| ConfigError::Faulty(self.document.explain(&faults));
+        let mut copies = copies.into_iter();
+        let Some(model) = copies.next() else { return Ok(pipeline) };
+        let pipeline = pipeline.with_model(model).map_err(explained)?;
+        let names = self.config.variants.iter().map(|variant| variant.name.clone().unwrap_or_default());
+        pipeline.with_variants(names.zip(copies).collect()).map_err(explained)
     }
 
-    /// A pipeline for one worker, whose stages are timed.
-    fn timed(&self, model: Option<&OnnxModel>) -> anyhow::Result<Pipeline> {
+    /// A pipeline for one worker, whose stages are timed, without its models.
+    fn timed(&self) -> anyhow::Result<Pipeline> {
         let clock = std::time::Instant::now();
-        let pipeline = self.with_model(self.pipeline(false)?, model)?;
+        let pipeline = self.pipeline(false)?;
         Ok(pipeline.with_stopwatch(Box::new(move || clock.elapsed())))
     }
 
@@ -177,16 +242,17 @@ impl Setup {
     pub(super) fn crew(&self) -> anyhow::Result<Crew> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
-        let model = self.model(&pipeline)?;
+        let models = self.models(&pipeline)?;
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         let mut pipelines = Vec::new();
-        let mut feeds = self.watch(&pipeline, model.as_ref(), config.engine.worker_count())?.into_iter();
+        let feeds = self.watch(&pipeline, &models, config.engine.worker_count())?;
         let shadows = self.shadows(&pipeline)?;
-        for number in 0..config.engine.worker_count() {
-            let mut pipeline = self.with_shadows(self.timed(model.as_ref())?, &shadows)?;
-            if let Some(feed) = feeds.next() {
-                pipeline = pipeline.with_feed(Box::new(feed));
+        let copies = models.copies(config.engine.worker_count())?;
+        for (number, (feeds, copies)) in feeds.into_iter().zip(copies).enumerate() {
+            let mut pipeline = self.with_shadows(self.with_models(self.timed()?, copies)?, &shadows)?;
+            for (arm, feed) in feeds {
+                pipeline = pipeline.with_feed(arm, Box::new(feed));
             }
             let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
             let client =
@@ -235,7 +301,7 @@ impl Setup {
             shadow.start().context("start the thread of a shadow model")?;
         }
         let fingerprint = pipeline.fingerprint().to_owned();
-        Ok(Crew { workers, accounts, swaps: Swaps { model, pipelines, fingerprint } })
+        Ok(Crew { workers, accounts, swaps: Swaps { models, pipelines, fingerprint } })
     }
 }
 
@@ -286,12 +352,11 @@ impl VersionLoader {
     /// So many copies of a version, each warmed by a run.
     fn copies(&self, version: &str, copies: usize) -> Result<Vec<Box<dyn Model>>, Refusal> {
         let model = self.load(version)?;
-        let copy = |_| {
-            let mut twin = model.twin().map_err(|error| Refusal::Unfit(error.to_string()))?;
-            vet(&mut twin, None, self.rows, self.spec.deadline)?;
-            Ok(Box::new(twin) as Box<dyn Model>)
-        };
-        (0..copies).map(copy).collect()
+        let mut copies = model.copies(copies).map_err(|error| Refusal::Unfit(error.to_string()))?;
+        for copy in &mut copies {
+            vet(copy.as_mut(), None, self.rows, self.spec.deadline)?;
+        }
+        Ok(copies)
     }
 }
 

@@ -67,7 +67,8 @@ pub(super) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
 }
 
-/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog.
+/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog, and that of the shadows'
+/// scores where there is one.
 pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
     let plan = |name: &str, settings: &[(&'static str, &'static str)]| TopicPlan {
         name: name.to_owned(),
@@ -75,12 +76,14 @@ pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
         replication: config.topics.replication,
         settings: settings.to_vec(),
     };
-    vec![
+    let mut plans = vec![
         plan(&config.topics.clickstream, &[]),
         plan(&config.topics.decisions, &[]),
         plan(&config.topics.dead_letter, &[]),
         plan(&config.profiles_topic(), &[("cleanup.policy", "compact")]),
-    ]
+    ];
+    plans.extend(config.topics.shadow_scores.as_deref().map(|topic| plan(topic, &[])));
+    plans
 }
 
 pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {

@@ -15,7 +15,12 @@ pub use sections::{
     AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
 };
 
-use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec, source::is_kept_by_the_brokers};
+use crate::{
+    engine::PipelineSpec,
+    fault::Fault,
+    inference::{Experiment, ModelSpec},
+    source::is_kept_by_the_brokers,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -47,6 +52,9 @@ pub struct Config {
     pub inference: InferenceSpec,
     /// `[model]`
     pub model: Option<ModelSpec>,
+    /// `[[variant]]`
+    #[serde(rename = "variant")]
+    pub variants: Vec<ModelSpec>,
     /// `[[shadow]]`
     #[serde(rename = "shadow")]
     pub shadows: Vec<ModelSpec>,
@@ -116,6 +124,7 @@ impl Config {
             log: reader.section("log"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
+            variants: reader.list("variant"),
             shadows: reader.list("shadow"),
             pipeline: PipelineSpec {
                 input: reader.section("input"),
@@ -126,6 +135,7 @@ impl Config {
                 features: reader.list("feature"),
                 segments: reader.list("segment"),
                 scoring: reader.section("scoring"),
+                experiment: reader.section("experiment"),
                 explain: reader.section("explain"),
                 decision: reader.section("decision"),
                 label: reader.optional("label"),
@@ -144,8 +154,8 @@ impl Config {
             absolute(&mut model.path);
             config.pipeline.scoring.heads = model.heads.keys().cloned().collect();
         }
-        for shadow in &mut config.shadows {
-            absolute(&mut shadow.path);
+        for model in config.variants.iter_mut().chain(&mut config.shadows) {
+            absolute(&mut model.path);
         }
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);
@@ -164,6 +174,8 @@ impl Config {
         self.engine.check(faults);
         self.admin.check(faults);
         self.log.check(faults);
+        self.check_models(faults);
+        self.check_variants(faults);
         self.check_shadows(faults);
         self.check_membership(faults);
     }
@@ -182,11 +194,54 @@ impl Config {
         }
     }
 
+    fn check_models(&self, faults: &mut Vec<Fault>) {
+        let model = self.model.iter().map(|spec| ("model".to_owned(), spec));
+        let variants = self.variants.iter().enumerate().map(|(index, spec)| (format!("variant[{index}]"), spec));
+        for (section, spec) in model.chain(variants) {
+            if let Some((key, why)) = spec.batch.fault() {
+                faults.push(Fault::new(format!("{section}.batch.{key}"), why));
+            }
+        }
+    }
+
+    fn check_variants(&self, faults: &mut Vec<Fault>) {
+        if self.model.is_none() && !self.variants.is_empty() {
+            faults.push(
+                Fault::new(
+                    "variant[0]",
+                    "a variant decides for a share of the users, and no model decides for the others",
+                )
+                .hint("declare that model under [model]"),
+            );
+        }
+        let names: Vec<Option<&str>> = self.variants.iter().map(|variant| variant.name.as_deref()).collect();
+        if let Err(found) = Experiment::new(&self.pipeline.experiment, &names) {
+            faults.extend(found);
+        }
+        for (index, variant) in self.variants.iter().enumerate() {
+            let heads: Vec<&String> = variant.heads.keys().collect();
+            let expected = &self.pipeline.scoring.heads;
+            if self.model.is_some() && !heads.iter().copied().eq(expected) {
+                let message = format!("expected the heads of [model], {expected:?}, found {heads:?}");
+                faults.push(
+                    Fault::new(format!("variant[{index}].heads"), message)
+                        .hint("rules may use any of them, for each user; name the output that each is read from"),
+                );
+            }
+        }
+    }
+
     fn check_shadows(&self, faults: &mut Vec<Fault>) {
         if self.model.is_none() && !self.shadows.is_empty() {
             faults.push(
                 Fault::new("shadow[0]", "a shadow is compared with the model that decides, and there is none")
                     .hint("declare the model that decides under [model]"),
+            );
+        }
+        if self.shadows.is_empty() && self.topics.shadow_scores.is_some() {
+            faults.push(
+                Fault::new("topics.shadow_scores", "no shadow is declared, so nothing would be written there")
+                    .hint("declare one under [[shadow]], or leave the topic out"),
             );
         }
         for (index, shadow) in self.shadows.iter().enumerate() {

@@ -189,6 +189,8 @@ pub struct TopicsSpec {
     pub dead_letter: String,
     /// The changelog of the profiles; `<app.name>-profiles` where absent.
     pub profiles: Option<String>,
+    /// Where the scores of shadows go; nowhere where absent.
+    pub shadow_scores: Option<String>,
     /// How many partitions `aimpoint topics --create` gives a topic.
     pub partitions: i32,
     /// How many replicas `aimpoint topics --create` gives a topic; -1 leaves it to the broker.
@@ -202,6 +204,7 @@ impl Default for TopicsSpec {
             decisions: "decisions".to_owned(),
             dead_letter: "dead-letter".to_owned(),
             profiles: None,
+            shadow_scores: None,
             partitions: 4,
             replication: -1,
         }
@@ -216,6 +219,7 @@ impl TopicsSpec {
             ("topics.dead_letter", self.dead_letter.as_str()),
         ];
         names.extend(self.profiles.as_deref().map(|name| ("topics.profiles", name)));
+        names.extend(self.shadow_scores.as_deref().map(|name| ("topics.shadow_scores", name)));
         for (index, (key, name)) in names.iter().enumerate() {
             if !is_topic(name) {
                 faults.push(name_fault(key, name));

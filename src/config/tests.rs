@@ -135,5 +135,39 @@ fn a_shadow_needs_a_name_of_its_own_and_a_model_to_be_compared_with() {
     let (_, found) = faults(&format!("{model}{}{}{}", shadow("name = \"b\""), shadow(""), shadow("name = \"b\"")));
     assert!(found.len() == 2, "{found:?}");
     assert!(found[0].starts_with("shadow[1]: a shadow needs a name"), "{found:?}");
+    let (_, told) = faults(&format!("[topics]\nshadow_scores = \"s\"\n{model}"));
+    assert!(told.len() == 1 && told[0].starts_with("topics.shadow_scores: no shadow is declared"), "{told:?}");
     assert!(found[1].starts_with("shadow[2].name: \"b\" is the name of another shadow"), "{found:?}");
+}
+
+#[test]
+fn variants_and_the_experiment_s_shares_go_together_with_the_model() {
+    let model = "[model]\npath = \"m.onnx\"\nheads = { bought = \"p\" }\n";
+    let variant = |more: &str| format!("[[variant]]\npath = \"v.onnx\"\n{more}\n");
+    let named = variant("name = \"b\"\nheads = { bought = \"q\" }");
+    let experiment = "[experiment]\nname = \"spring\"\nshares = { b = 0.1 }\n";
+    let config = load(&format!("{model}{named}{experiment}"), &[], &["experiment.shares.b=0.25"]).unwrap();
+    assert_eq!((config.variants.len(), config.pipeline.experiment.shares["b"]), (1, 0.25), "a flag moves the share");
+    assert!(config.variants[0].path.is_absolute(), "it is beside the configuration");
+    for (text, part) in [
+        (format!("{named}{experiment}"), "variant[0]: a variant decides for a share of the users, and no model"),
+        (format!("{model}{named}"), "experiment.name: variants need the name of their experiment"),
+        (format!("{model}{experiment}"), "aimpoint.toml:6:16: experiment.shares.b: no variant is named \"b\""),
+        (
+            format!("{model}{}{experiment}", variant("name = \"b\"")),
+            "variant[0].heads: expected the heads of [model], [\"bought\"], found []",
+        ),
+        (
+            format!("{model}{named}{}", experiment.replace("0.1", "0.00001")),
+            "experiment.shares.b: 0.00001 is not between",
+        ),
+        (format!("{model}batch = {{ max_rows = 3 }}\n"), "aimpoint.toml:4:22: model.batch.max_rows: 3 is not between"),
+        (
+            format!("{model}{named}batch = {{ max_delay = \"1s\" }}\n{experiment}"),
+            "variant[0].batch.max_delay: 1s is more than",
+        ),
+    ] {
+        let told = load(&text, &[], &[]).unwrap_err();
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
 }

@@ -4,7 +4,7 @@
 //! field's default. The names are those of `aimpoint.v1.Decision`, unchanged.
 
 use super::{Constants, Decision, DecisionSpec, write_id, write_int};
-use crate::{event::EventTime, fault::Fault, targeting::Segment};
+use crate::{event::EventTime, fault::Fault, inference::ExperimentReference, targeting::Segment};
 
 /// What differs from decision to decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,9 @@ impl Template {
                 text(&model.provider)
             ));
         }
+        if let Some(ExperimentReference { name, variant }) = &constants.experiment {
+            builder.literal(&format!(",\"experiment\":{{\"name\":{},\"variant\":{}}}", text(name), text(variant)));
+        }
         builder.literal(&format!(",\"feature_set_version\":{}}}", text(&constants.fingerprint)));
         builder.finish(constants, segments, true)
     }
@@ -130,6 +133,7 @@ impl Template {
             );
         }
         let model = constants.model.clone().unwrap_or_default();
+        let experiment = constants.experiment.clone().unwrap_or_default();
         let constant = |path: &str| match path {
             "input.topic" => Some(&constants.topic),
             "feature_set_version" => Some(&constants.fingerprint),
@@ -138,6 +142,8 @@ impl Template {
             "model.sha256" => Some(&model.sha256),
             "model.runtime" => Some(&model.runtime),
             "model.provider" => Some(&model.provider),
+            "experiment.name" => Some(&experiment.name),
+            "experiment.variant" => Some(&experiment.variant),
             _ => None,
         };
         let head = |path: &str| {
@@ -156,12 +162,13 @@ impl Template {
                 builder.member(*member);
             } else {
                 let known: Vec<&str> = CHOICES.iter().map(|(choice, _)| *choice).collect();
-                faults.push(
-                    Fault::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(format!(
-                        "choose one of {}, input.topic, feature_set_version, model.name, model.version, model.sha256, model.runtime, model.provider",
+                faults.push(Fault::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(
+                    format!(
+                        "choose one of {}, input.topic, feature_set_version, model.name, model.version, model.sha256, \
+                         model.runtime, model.provider, experiment.name, experiment.variant",
                         known.join(", ")
-                    )),
-                );
+                    ),
+                ));
             }
         }
         builder.literal("}");

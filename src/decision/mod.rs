@@ -13,7 +13,7 @@ pub use spec::{DecisionFormat, DecisionSpec};
 use crate::{
     event::{EventTime, Position},
     fault::Fault,
-    inference::{Explainer, Explanation, FallbackReason},
+    inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
     targeting::Segment,
 };
 
@@ -69,7 +69,7 @@ pub struct Decision<'a> {
     pub explanation: Option<(&'a Explainer, &'a Explanation)>,
 }
 
-/// What every decision of a process says alike.
+/// What every decision of a process says alike, or of a variant where there is an experiment.
 #[derive(Clone, Debug, Default)]
 pub struct Constants {
     /// The input topic.
@@ -80,6 +80,8 @@ pub struct Constants {
     pub model: Option<ModelReference>,
     /// The names of its further scores.
     pub heads: Vec<String>,
+    /// The experiment and the user's variant, if there is one.
+    pub experiment: Option<ExperimentReference>,
 }
 
 /// Which model scored.
@@ -138,7 +140,7 @@ impl Encoder {
 }
 
 /// Appends the decision's id: the position of its event, so that a second try gives the same.
-fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
+pub(crate) fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
     to.extend_from_slice(topic.as_bytes());
     to.push(b'-');
     write_int(position.partition.into(), to);

@@ -14,7 +14,7 @@ use prost::{
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     topic: String,
-    /// The fields that never change: schema version, model and fingerprint.
+    /// The fields that never change: schema version, model, fingerprint and experiment.
     constant: Vec<u8>,
     /// The segments as they stand in a decision, key and length included.
     segments: Vec<Vec<u8>>,
@@ -35,6 +35,10 @@ impl Template {
                 provider: model.provider.clone(),
             }),
             feature_set_version: constants.fingerprint.clone(),
+            experiment: constants
+                .experiment
+                .as_ref()
+                .map(|it| v1::Experiment { name: it.name.clone(), variant: it.variant.clone() }),
             ..v1::Decision::default()
         };
         let alone = |segment: &Segment| {

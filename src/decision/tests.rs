@@ -3,7 +3,7 @@ use crate::{
     event::{EventTime, Position},
     expression::Scope,
     fault::Fault,
-    inference::{ExplainSpec, Explainer, Explanation, FallbackReason},
+    inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     proto::v1,
     targeting::{Segment, SegmentSpec, Segments},
 };
@@ -40,6 +40,7 @@ fn constants(model: bool) -> Constants {
             runtime: "onnxruntime 1.22".to_owned(),
             provider: "cpu".to_owned(),
         }),
+        experiment: model.then(|| ExperimentReference { name: "e\"1\"".to_owned(), variant: "challenger".to_owned() }),
     }
 }
 
@@ -112,6 +113,9 @@ fn proto_json(it: &v1::Decision) -> Value {
     if let Some(model) = &it.model {
         value["model"] = json!({"name": model.name, "version": model.version, "sha256": model.sha256,
             "runtime": model.runtime, "provider": model.provider});
+    }
+    if let Some(experiment) = &it.experiment {
+        value["experiment"] = json!({"name": experiment.name, "variant": experiment.variant});
     }
     value
 }
@@ -194,7 +198,7 @@ proptest! {
         prop_assert_eq!(found.calibrated.map(f32::to_bits), bits(score));
         prop_assert_eq!(message.status_reason.as_str(), reason.map_or("", FallbackReason::as_str));
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
-        prop_assert_eq!(message.model.is_some(), model);
+        prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
     }
 }
 
@@ -236,6 +240,8 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         ("r", "model.sha256"),
         ("s", "model.runtime"),
         ("t", "model.provider"),
+        ("v", "experiment.name"),
+        ("w", "experiment.variant"),
         ("\"quoted\"", "decision_id"),
     ];
     let flat = |it: &Decision<'_>, of: &[usize]| -> Value {
@@ -267,6 +273,8 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "r": "ab".repeat(32),
         "s": "onnxruntime 1.22",
         "t": "cpu",
+        "v": "e\"1\"",
+        "w": "challenger",
         "\"quoted\"": "clicks.v1_eu-west-2-91",
     });
     assert_eq!(flat(&it, &[1, 2]), expected);

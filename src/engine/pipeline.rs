@@ -18,7 +18,9 @@ use crate::{
     },
     expression::{Program, Scope},
     fault::Fault,
-    inference::{ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap},
+    inference::{
+        Experiment, ExperimentSpec, ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
+    },
     profile::{Applied, Feature, FeatureSpec, Layout, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
     targeting::{SegmentSpec, Segments},
@@ -51,6 +53,8 @@ pub struct PipelineSpec {
     pub segments: Vec<SegmentSpec>,
     /// `[scoring]`
     pub scoring: ScoringSpec,
+    /// `[experiment]`
+    pub experiment: ExperimentSpec,
     /// `[explain]`
     pub explain: ExplainSpec,
     /// `[decision]`
@@ -70,12 +74,14 @@ pub struct Pipeline {
     decoder: Decoder,
     profile: ProfileEngine,
     segments: Segments,
-    encoder: Encoder,
+    /// By arm of the experiment; one where there is none.
+    encoders: Vec<Encoder>,
     model: Option<Scoring>,
     scores: ScoreSlots,
     too_late: TooLate,
     spec: DecisionSpec,
     scoring: ScoringSpec,
+    experiment: ExperimentSpec,
     explain: ExplainSpec,
     /// The further scores of the row that is being emitted.
     heads: Vec<f32>,
@@ -158,6 +164,7 @@ impl Pipeline {
         let constants = Constants {
             topic: topic.to_owned(),
             fingerprint: profile.fingerprint().to_owned(),
+            heads: spec.scoring.heads.clone(),
             ..Constants::default()
         };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
@@ -179,12 +186,13 @@ impl Pipeline {
             decoder,
             profile,
             segments,
-            encoder,
+            encoders: vec![encoder],
             model: None,
             scores,
             too_late: spec.time.too_late,
             spec: spec.decision.clone(),
             scoring: spec.scoring.clone(),
+            experiment: spec.experiment.clone(),
             explain: spec.explain.clone(),
             heads: Vec::new(),
             constants,
@@ -246,23 +254,43 @@ impl Pipeline {
         if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
-    /// Lets the pipeline take newer models from this feed, whenever [`Pipeline::renew`] is called. Without a model that
-    /// serves already nothing is taken.
+    /// Has these models decide for the shares of the users that `[experiment]` gives them, by their names. Without a model
+    /// for the other users there is no experiment.
+    ///
+    /// # Errors
+    /// Names and shares that do not fit, or what of the sections a model does not fit.
+    pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<Fault>> {
+        let (names, models): (Vec<String>, Vec<_>) = variants.into_iter().unzip();
+        let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+        let Some(experiment) = Experiment::new(&self.experiment, &named)? else { return Ok(self) };
+        if let Some(mut scoring) = self.model.take() {
+            scoring.experiment(experiment, models, self.profile.features(), &self.explain)?;
+            let faults = self.refer_to(&scoring);
+            self.model = Some(scoring);
+            if !faults.is_empty() {
+                return Err(faults);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Lets the pipeline take newer models of an arm from this feed, whenever [`Pipeline::renew`] is called: 0 is the model,
+    /// and from 1 on the variants follow in their order. Without a model that serves already nothing is taken.
     #[must_use]
-    pub fn with_feed(mut self, feed: Box<dyn ModelFeed>) -> Self {
+    pub fn with_feed(mut self, arm: usize, feed: Box<dyn ModelFeed>) -> Self {
         if let Some(scoring) = &mut self.model {
-            scoring.feed(feed);
+            scoring.feed(arm, feed);
         }
         self
     }
 
-    /// Offers the rows that the model scores to a shadow too. Without a model there are none.
+    /// Offers the rows that the model scores to a shadow too, but not those of a variant. Without a model there are none.
     ///
     /// # Errors
     /// A feature of the shadow that is not declared.
     pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
         if let Some(scoring) = &mut self.model {
-            scoring.shadow(tap, self.profile.features())?;
+            scoring.shadow(tap, self.profile.features(), &self.constants.topic)?;
         }
         Ok(self)
     }
@@ -277,32 +305,36 @@ impl Pipeline {
         }
     }
 
-    /// Takes the newest model that is ready, and gives what was known of the one before if it does. To be called between
-    /// two transactions: decisions from here on name the new one.
-    pub fn renew(&mut self) -> Option<ModelInfo> {
+    /// Takes the newest model that is ready, and gives what was known of the one before and what is of the new one if it
+    /// does. To be called between two transactions: decisions from here on name the new one.
+    pub fn renew(&mut self) -> Option<(ModelInfo, ModelInfo)> {
         let mut scoring = self.model.take()?;
-        let before = scoring.renew(self.profile.features(), &self.explain);
-        if before.is_some() {
+        let renewed = scoring.renew(self.profile.features(), &self.explain);
+        if renewed.is_some() {
             let faults = self.refer_to(&scoring);
             debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
         }
         self.model = Some(scoring);
-        before
+        renewed
     }
 
-    /// Has decisions name the model that scores.
+    /// Has decisions name the model that scores, and the variant.
     fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
-        let info = scoring.info();
         let mut faults = Vec::new();
-        self.constants.model = Some(ModelReference {
-            name: info.name.clone(),
-            version: info.version.clone(),
-            sha256: info.sha256.clone(),
-            runtime: info.runtime.clone(),
-            provider: info.provider.clone(),
-        });
-        self.constants.heads.clone_from(&info.heads);
-        self.encoder = Encoder::compile(&self.spec, &self.constants, self.segments.all(), &mut faults);
+        self.encoders.clear();
+        for (experiment, info) in scoring.all() {
+            let model = ModelReference {
+                name: info.name.clone(),
+                version: info.version.clone(),
+                sha256: info.sha256.clone(),
+                runtime: info.runtime.clone(),
+                provider: info.provider.clone(),
+            };
+            let constants = Constants { model: Some(model), experiment, ..self.constants.clone() };
+            // Each arm's encoder has the same ones.
+            faults.clear();
+            self.encoders.push(Encoder::compile(&self.spec, &constants, self.segments.all(), &mut faults));
+        }
         faults
     }
 
@@ -313,9 +345,15 @@ impl Pipeline {
         self
     }
 
-    /// The model that scores.
+    /// The model that scores: of an experiment the control's.
     pub fn model(&self) -> Option<&ModelInfo> {
         self.model.as_ref().map(Scoring::info)
+    }
+
+    /// All models that score, each with the name of its variant, which is empty where there is no experiment.
+    pub fn models(&self) -> impl Iterator<Item = (String, &ModelInfo)> {
+        let all = self.model.iter().flat_map(Scoring::all);
+        all.map(|(experiment, info)| (experiment.unwrap_or_default().variant, info))
     }
 
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
@@ -442,7 +480,7 @@ impl Pipeline {
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { decoder, batch, segments, encoder, profile, raw, model, scores, heads, appended_ms, .. } = self;
+        let Self { decoder, batch, segments, encoders, profile, raw, model, scores, heads, appended_ms, .. } = self;
         let texts = &batch.columns.texts;
         for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
@@ -527,6 +565,7 @@ impl Pipeline {
             };
             let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
             let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
+            let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
             outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
         }

@@ -1,18 +1,19 @@
 //! From the rows of a batch to their scores: which rows, in which order, and what stands in where the model gave none.
 //!
-//! Guarantees: a batch is scored by one version of a model, which changes between batches alone, when
-//! [`Scoring::renew`] is called; every row that is emitted has a score or the reason why not; a score that is missing moves
-//! no row and loses none. Leaves alone what runs the model.
+//! Guarantees: a batch is scored by one version of a model, or of each variant's, which changes between batches alone, when
+//! [`Scoring::renew`] is called; a row is scored by one model, that of its user's variant; every row that is emitted has a
+//! score or the reason why not; a score that is missing moves no row and loses none. Leaves alone what runs the model.
 
 use super::Partitions;
 use crate::{
     columns::{Slot, Type},
+    decision::write_id,
     event::{EventBatch, Position},
     expression::Scope,
     fault::Fault,
     inference::{
-        ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix, LastScores, Model, ModelFeed,
-        ModelInfo, ScoringSpec, ShadowTap,
+        Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix,
+        LastScores, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature},
 };
@@ -114,132 +115,105 @@ const LOGGED_OF_ROWS: u64 = 4_096;
 struct Shadowed {
     tap: ShadowTap,
     inputs: Vec<Slot>,
+    /// The input topic, of which a decision's id is made.
+    topic: String,
 }
 
-/// A model, and where its inputs stand.
-pub(super) struct Scoring {
-    model: Box<dyn Model>,
-    feed: Option<Box<dyn ModelFeed>>,
-    inputs: Vec<Slot>,
-    explaining: Option<Explaining>,
-    shadows: Vec<Shadowed>,
+/// What stands in where a model gives no score.
+struct StandIn {
     fallback: Fallback,
     prior: Option<f32>,
     last: LastScores,
-    /// The rows of the batch that are scored.
+}
+
+impl StandIn {
+    /// Keeps what a user scored.
+    fn keep(&mut self, user: u64, score: f32) {
+        if self.fallback == Fallback::LastScore {
+            self.last.put(user, score);
+        }
+    }
+
+    /// What takes the place of a user's score; NaN where nothing does.
+    fn of(&self, user: u64) -> f32 {
+        let last = if self.fallback == Fallback::LastScore { self.last.get(user) } else { None };
+        let prior = if self.fallback == Fallback::None { None } else { self.prior };
+        last.or(prior).unwrap_or(f32::NAN)
+    }
+}
+
+/// A model, where its inputs stand, and the rows that fall to it.
+struct Scorer {
+    model: Box<dyn Model>,
+    feed: Option<Box<dyn ModelFeed>>,
+    /// Where it is declared: `model`, or `variant[i]`.
+    section: String,
+    inputs: Vec<Slot>,
+    explaining: Option<Explaining>,
+    /// The rows of the batch that it scores.
     rows: Vec<u32>,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
-    /// By row of the batch: why it has no score of the model's.
-    reasons: Vec<Option<FallbackReason>>,
-    /// The explanations of the batch, by row.
-    explanations: Vec<(u32, Explanation)>,
 }
 
-impl Scoring {
-    /// Fits a model to the features and the sections.
-    ///
-    /// # Errors
-    /// A feature of the model that is not declared, other heads than are declared, or no baseline to explain from.
-    pub(super) fn new(
+impl Scorer {
+    fn new(
         model: Box<dyn Model>,
+        section: String,
         features: &[Feature],
-        scoring: &ScoringSpec,
+        heads: &[String],
         explain: &ExplainSpec,
     ) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let info = model.info();
-        let inputs = inputs(info, features, "model.features", &mut faults);
-        if info.heads != scoring.heads {
-            let message = format!("expected the heads {:?}, found {:?}", scoring.heads, info.heads);
-            faults.push(Fault::new("model.heads", message));
+        let inputs = inputs(info, features, &format!("{section}.features"), &mut faults);
+        if info.heads != heads {
+            let message = format!("expected the heads {heads:?}, found {:?}", info.heads);
+            faults.push(Fault::new(format!("{section}.heads"), message));
         }
         let explaining = explaining(explain, info, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
         Ok(Self {
             matrix: FeatureMatrix::new(inputs.len()),
             model,
             feed: None,
+            section,
             inputs,
             explaining,
-            shadows: Vec::new(),
-            fallback: scoring.fallback,
-            prior: scoring.prior,
-            last,
             rows: Vec::new(),
             scores: Vec::new(),
-            reasons: Vec::new(),
-            explanations: Vec::new(),
         })
     }
 
-    /// What decisions tell of the model.
-    pub(super) fn info(&self) -> &ModelInfo {
-        self.model.info()
-    }
-
-    /// Takes newer models from this feed.
-    pub(super) fn feed(&mut self, feed: Box<dyn ModelFeed>) {
-        self.feed = Some(feed);
-    }
-
-    /// Offers the rows that are scored to this shadow as well.
-    ///
-    /// # Errors
-    /// A feature of the shadow that is not declared.
-    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature]) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
-        let key = format!("shadow[{}].features", self.shadows.len());
-        let inputs = inputs(tap.info(), features, &key, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        self.shadows.push(Shadowed { tap, inputs });
-        Ok(())
-    }
-
-    /// Takes the newest model that is ready, if there is one, and gives what was known of the one before. What it does not
-    /// fit is told, and the old one stays.
-    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<ModelInfo> {
+    /// Takes the newest model that is ready, and gives what was known of the one before and what is of the new one.
+    fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, &ModelInfo)> {
         let model = self.feed.as_mut()?.take()?;
-        let mut faults = Vec::new();
-        let inputs = inputs(model.info(), features, "model.features", &mut faults);
-        let explaining = explaining(explain, model.info(), &mut faults);
-        if model.info().heads != self.model.info().heads {
-            faults.push(Fault::new("model.heads", "the new version has other heads"));
+        let version = model.info().version.clone();
+        match Self::new(model, self.section.clone(), features, &self.model.info().heads, explain) {
+            Ok(mut fresh) => {
+                fresh.feed = self.feed.take();
+                let before = std::mem::replace(self, fresh).model.info().clone();
+                Some((before, self.model.info()))
+            }
+            Err(faults) => {
+                let fault = faults.first().map(Fault::to_string);
+                tracing::error!(fault, version, "take a new version of the model: the old one stays");
+                None
+            }
         }
-        if let Some(fault) = faults.first() {
-            tracing::error!(%fault, version = model.info().version, "take a new version of the model: the old one stays");
-            return None;
-        }
-        let before = self.model.info().clone();
-        self.matrix = FeatureMatrix::new(inputs.len());
-        (self.model, self.inputs, self.explaining) = (model, inputs, explaining);
-        Some(before)
     }
 
-    /// Scores the rows that will be emitted, in one model run, and writes the scores into their columns.
-    pub(super) fn run(
+    /// Scores its rows in one model run, and writes the scores into their columns.
+    fn run(
         &mut self,
         batch: &mut EventBatch,
         slots: &ScoreSlots,
-        applied: &[Applied],
-        partitions: &Partitions,
+        stand_in: &mut StandIn,
+        reasons: &mut [Option<FallbackReason>],
+        explanations: &mut Vec<(u32, Explanation)>,
     ) {
-        self.explanations.clear();
-        self.reasons.clear();
-        self.reasons.resize(batch.len(), None);
-        self.rows.clear();
-        for (row, applied) in applied.iter().enumerate() {
-            let position = batch.positions[row];
-            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
-            if *applied == Applied::Counted && emitted {
-                self.rows.push(row as u32);
-            }
-        }
         if self.rows.is_empty() {
             return;
         }
@@ -258,15 +232,11 @@ impl Scoring {
             let score = if raw.is_finite() {
                 let score = self.model.info().calibration.as_ref().map_or(raw, |it| it.apply(raw));
                 batch.columns.get_mut(slots.raw).doubles_mut()[row] = raw.into();
-                if self.fallback == Fallback::LastScore {
-                    self.last.put(user, score);
-                }
+                stand_in.keep(user, score);
                 score
             } else {
-                self.reasons[row] = Some(failure.unwrap_or(FallbackReason::NotANumber));
-                let last = if self.fallback == Fallback::LastScore { self.last.get(user) } else { None };
-                let prior = if self.fallback == Fallback::None { None } else { self.prior };
-                last.or(prior).unwrap_or(f32::NAN)
+                reasons[row] = Some(failure.unwrap_or(FallbackReason::NotANumber));
+                stand_in.of(user)
             };
             batch.columns.get_mut(slots.score).doubles_mut()[row] = score.into();
             if failure.is_none() {
@@ -278,19 +248,191 @@ impl Scoring {
             }
         }
         if failure.is_none() {
-            self.explain(batch);
+            self.explain(batch, reasons, explanations);
+        }
+    }
+
+    /// Explains the rows that are chosen by their position or their user.
+    fn explain(
+        &mut self,
+        batch: &EventBatch,
+        reasons: &[Option<FallbackReason>],
+        explanations: &mut Vec<(u32, Explanation)>,
+    ) {
+        let Self { model, explaining, rows, matrix, .. } = self;
+        let Some(Explaining { explainer, share, users }) = explaining else { return };
+        let mut chosen = Vec::new();
+        let mut values = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            let at = *row as usize;
+            let seed = mix(batch.user_hashes[at], batch.positions[at]);
+            let is_named = !users.is_empty() && users.contains(batch.columns.texts.get(batch.users[at]));
+            if reasons[at].is_none() && (is_named || seed < *share) {
+                chosen.push(*row);
+                values.push((matrix.row(index), seed));
+            }
+        }
+        match explainer.explain_all(model.as_mut(), &values) {
+            Ok(all) => explanations.extend(chosen.into_iter().zip(all).filter_map(|(row, it)| Some((row, it?)))),
+            Err(error) => tracing::warn!(%error, rows = chosen.len(), "explain decisions: they go out without"),
+        }
+    }
+}
+
+/// The models that decide.
+pub(super) struct Scoring {
+    /// That of `[model]`, then those of the variants in their order: the numbers of the arms.
+    scorers: Vec<Scorer>,
+    experiment: Option<Experiment>,
+    shadows: Vec<Shadowed>,
+    stand_in: StandIn,
+    heads: Vec<String>,
+    /// By row of the batch: its arm. Empty where there is no experiment.
+    arms: Vec<u8>,
+    /// By row of the batch: why it has no score of the model's.
+    reasons: Vec<Option<FallbackReason>>,
+    /// The explanations of the batch, by row.
+    explanations: Vec<(u32, Explanation)>,
+}
+
+impl Scoring {
+    /// Fits a model to the features and the sections.
+    ///
+    /// # Errors
+    /// A feature of the model that is not declared, other heads than are declared, or no baseline to explain from.
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        features: &[Feature],
+        scoring: &ScoringSpec,
+        explain: &ExplainSpec,
+    ) -> Result<Self, Vec<Fault>> {
+        let scorer = Scorer::new(model, "model".to_owned(), features, &scoring.heads, explain)?;
+        let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
+        Ok(Self {
+            scorers: vec![scorer],
+            experiment: None,
+            shadows: Vec::new(),
+            stand_in: StandIn { fallback: scoring.fallback, prior: scoring.prior, last },
+            heads: scoring.heads.clone(),
+            arms: Vec::new(),
+            reasons: Vec::new(),
+            explanations: Vec::new(),
+        })
+    }
+
+    /// Has other models decide for a share of the users each, in the experiment's order.
+    ///
+    /// # Errors
+    /// What of the sections they do not fit.
+    pub(super) fn experiment(
+        &mut self,
+        experiment: Experiment,
+        models: Vec<Box<dyn Model>>,
+        features: &[Feature],
+        explain: &ExplainSpec,
+    ) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for (index, model) in models.into_iter().enumerate() {
+            match Scorer::new(model, format!("variant[{index}]"), features, &self.heads, explain) {
+                Ok(scorer) => self.scorers.push(scorer),
+                Err(more) => faults.extend(more),
+            }
+        }
+        self.experiment = Some(experiment);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The model of `[model]`.
+    pub(super) fn info(&self) -> &ModelInfo {
+        self.scorers[0].model.info()
+    }
+
+    /// What decisions tell of each arm: the experiment with the variant, and the model.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Option<ExperimentReference>, &ModelInfo)> {
+        let reference = |arm: usize| self.experiment.as_ref().map(|it| it.reference(arm));
+        self.scorers.iter().enumerate().map(move |(arm, scorer)| (reference(arm), scorer.model.info()))
+    }
+
+    /// Takes newer models of an arm from this feed.
+    pub(super) fn feed(&mut self, arm: usize, feed: Box<dyn ModelFeed>) {
+        if let Some(scorer) = self.scorers.get_mut(arm) {
+            scorer.feed = Some(feed);
+        }
+    }
+
+    /// Offers the rows that `[model]` scores to this shadow as well.
+    ///
+    /// # Errors
+    /// A feature of the shadow that is not declared.
+    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], topic: &str) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let key = format!("shadow[{}].features", self.shadows.len());
+        let inputs = inputs(tap.info(), features, &key, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        self.shadows.push(Shadowed { tap, inputs, topic: topic.to_owned() });
+        Ok(())
+    }
+
+    /// Takes the newest model that is ready, if there is one, and gives what was known of the one before and what is of the
+    /// new one. What it does not fit is told, and the old one stays. Of several arms one is renewed at a call.
+    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, ModelInfo)> {
+        let renewed = self.scorers.iter_mut().find_map(|scorer| scorer.renew(features, explain));
+        renewed.map(|(before, now)| (before, now.clone()))
+    }
+
+    /// Scores the rows that will be emitted, in one run of each model, and writes the scores into their columns.
+    pub(super) fn run(
+        &mut self,
+        batch: &mut EventBatch,
+        slots: &ScoreSlots,
+        applied: &[Applied],
+        partitions: &Partitions,
+    ) {
+        let Self { scorers, experiment, stand_in, arms, reasons, explanations, .. } = self;
+        explanations.clear();
+        reasons.clear();
+        reasons.resize(batch.len(), None);
+        arms.clear();
+        for scorer in scorers.iter_mut() {
+            scorer.rows.clear();
+        }
+        for (row, applied) in applied.iter().enumerate() {
+            let position = batch.positions[row];
+            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
+            if *applied == Applied::Counted && emitted {
+                let arm = experiment.as_ref().map_or(0, |experiment| {
+                    let arm = experiment.arm_of(batch.columns.texts.bytes(batch.users[row]));
+                    arms.resize(row, 0);
+                    arms.push(arm as u8);
+                    arm
+                });
+                scorers[arm].rows.push(row as u32);
+            }
+        }
+        for scorer in scorers.iter_mut() {
+            scorer.run(batch, slots, stand_in, reasons, explanations);
+        }
+        if scorers.len() > 1 {
+            explanations.sort_unstable_by_key(|(row, _)| *row);
         }
         self.offer(batch, slots);
     }
 
-    /// Copies the rows to the shadows that have room for them.
+    /// Copies the rows of `[model]` to the shadows that have room for them.
     fn offer(&self, batch: &EventBatch, slots: &ScoreSlots) {
-        for Shadowed { tap, inputs } in &self.shadows {
-            let Some(mut offered) = tap.buffer(self.rows.len()) else { continue };
-            fill(&mut offered.matrix, batch, inputs, &self.rows);
+        let rows = &self.scorers[0].rows;
+        if rows.is_empty() {
+            return;
+        }
+        for Shadowed { tap, inputs, topic } in &self.shadows {
+            let Some(mut offered) = tap.buffer(rows.len()) else { continue };
+            fill(&mut offered.matrix, batch, inputs, rows);
             offered.champion.clear();
             offered.logged.clear();
-            for (index, row) in self.rows.iter().enumerate() {
+            offered.subjects.clear();
+            for (index, row) in rows.iter().enumerate() {
                 let row = *row as usize;
                 // What stands in for a score is none of the champion's.
                 let score = if self.reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
@@ -299,30 +441,18 @@ impl Scoring {
                 if mix(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
                     offered.logged.push((index, position.partition, position.offset));
                 }
+                if tap.is_told() {
+                    let user = batch.columns.texts.bytes(batch.users[row]);
+                    offered.subjects.push(user, |to| write_id(topic, position, to));
+                }
             }
             tap.offer(offered);
         }
     }
 
-    /// Explains the rows that are chosen by their position or their user.
-    fn explain(&mut self, batch: &EventBatch) {
-        let Self { model, explaining, rows, matrix, reasons, explanations, .. } = self;
-        let Some(Explaining { explainer, share, users }) = explaining else { return };
-        for (index, row) in rows.iter().enumerate() {
-            let at = *row as usize;
-            let seed = mix(batch.user_hashes[at], batch.positions[at]);
-            let is_named = !users.is_empty() && users.contains(batch.columns.texts.get(batch.users[at]));
-            if reasons[at].is_some() || !(is_named || seed < *share) {
-                continue;
-            }
-            match explainer.explain(model.as_mut(), matrix.row(index), seed) {
-                Ok(explanation) => explanations.push((*row, explanation)),
-                Err(error) => {
-                    tracing::warn!(%error, "explain a decision: it goes out without");
-                    return;
-                }
-            }
-        }
+    /// The arm that a row of the last batch fell to.
+    pub(super) fn arm(&self, row: usize) -> usize {
+        self.arms.get(row).copied().unwrap_or_default().into()
     }
 
     /// Why a row has no score of the model's, if so.
@@ -333,7 +463,7 @@ impl Scoring {
     /// The explanation of a row, and how it was made.
     pub(super) fn explanation(&self, row: usize) -> Option<(&Explainer, &Explanation)> {
         let at = self.explanations.binary_search_by_key(&(row as u32), |(row, _)| *row).ok()?;
-        Some((&self.explaining.as_ref()?.explainer, &self.explanations[at].1))
+        Some((&self.scorers[self.arm(row)].explaining.as_ref()?.explainer, &self.explanations[at].1))
     }
 }
 

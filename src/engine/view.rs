@@ -268,8 +268,8 @@ pub struct Snapshot {
     pub seen: VecDeque<Seen>,
     /// What happened last, the newest last.
     pub happenings: VecDeque<Happening>,
-    /// What scores.
-    pub model: Option<ModelInfo>,
+    /// What scores, with the name of the variant, which is empty where there is no experiment.
+    pub models: Vec<(String, ModelInfo)>,
     /// What the Kafka client tells.
     pub client: ClientReport,
 }
@@ -292,7 +292,7 @@ impl Default for View {
             stages: <[Duration; Stage::ALL.len()]>::default(),
             seen: VecDeque::new(),
             happenings: VecDeque::new(),
-            model: None,
+            models: Vec::new(),
             client: ClientReport::default(),
         };
         Self(Mutex::new(shown))
@@ -304,13 +304,17 @@ impl View {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what decides from now on: the ids of the segments in their order, and the model.
-    pub fn describe<'a>(&self, segments: impl Iterator<Item = &'a str>, model: Option<&ModelInfo>) {
+    /// Tells what decides from now on: the ids of the segments in their order, and the models with their variants.
+    pub fn describe<'a>(
+        &self,
+        segments: impl Iterator<Item = &'a str>,
+        models: impl IntoIterator<Item = (String, &'a ModelInfo)>,
+    ) {
         let mut shown = self.shown();
         let known = std::mem::take(&mut shown.segments);
         let count = |id: &str| known.iter().find(|(other, _)| other == id).map_or(0, |(_, count)| *count);
         shown.segments = segments.map(|id| (id.to_owned(), count(id))).collect();
-        shown.model = model.cloned();
+        shown.models = models.into_iter().map(|(variant, model)| (variant, model.clone())).collect();
     }
 
     /// Adds what a commit made visible at `now`.

@@ -293,7 +293,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Shows which segments there are and which model scores.
     fn describe(&self) {
         let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
-        self.progress.view().describe(segments, self.pipeline.model());
+        self.progress.view().describe(segments, self.pipeline.models());
     }
 
     /// Has the worker take each pipeline that comes this way, in place of the one it has. It declares the same features.
@@ -488,8 +488,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.health().beat();
         self.swap()?;
         if self.opened_at.is_none()
-            && let Some(before) = self.pipeline.renew()
-            && let Some(now) = self.pipeline.model()
+            && let Some((before, now)) = self.pipeline.renew()
         {
             tracing::info!(model = now.name, version = now.version, before = before.version, "decides from here on");
             self.tell("model", format!("version {} in place of {}", now.version, before.version));

@@ -136,51 +136,84 @@ impl Explainer {
     /// # Errors
     /// A run failed, or gave a score that is no number.
     pub fn explain(&mut self, model: &mut dyn Model, row: &[f32], seed: u64) -> Result<Explanation, ModelError> {
-        if self.is_exact() { self.exact(model, row) } else { self.sampled(model, row, seed) }
+        let explanation = self.explain_all(model, &[(row, seed)])?.swap_remove(0);
+        explanation.ok_or_else(|| {
+            let (model, reason) = (model.info().name.clone(), "a score is not a number".to_owned());
+            ModelError::Run { model, rows: self.matrix.rows(), reason }
+        })
     }
 
-    fn exact(&mut self, model: &mut dyn Model, row: &[f32]) -> Result<Explanation, ModelError> {
+    /// Explains the main scores of several rows, each with its seed, in as few runs as they fit into. A row has no explanation
+    /// where a score on its way is no number.
+    ///
+    /// # Errors
+    /// A run failed.
+    pub fn explain_all(
+        &mut self,
+        model: &mut dyn Model,
+        rows: &[(&[f32], u64)],
+    ) -> Result<Vec<Option<Explanation>>, ModelError> {
+        if self.is_exact() { self.exact(model, rows) } else { self.sampled(model, rows) }
+    }
+
+    fn exact(&mut self, model: &mut dyn Model, rows: &[(&[f32], u64)]) -> Result<Vec<Option<Explanation>>, ModelError> {
         let count = self.groups.len();
         let coalitions = 1_usize << count;
         let width = self.baseline.len();
-        let values = self.matrix.reset(coalitions);
-        for (coalition, values) in values.chunks_exact_mut(width.max(1)).enumerate() {
-            values.copy_from_slice(&self.baseline);
-            for (_, group) in self.groups.iter().enumerate().filter(|(group, _)| coalition >> group & 1 == 1) {
-                group.columns.iter().for_each(|column| values[*column] = row[*column]);
+        let mut explanations = Vec::with_capacity(rows.len());
+        for some in rows.chunks(ROWS_MAX / coalitions) {
+            let values = self.matrix.reset(some.len() * coalitions);
+            for ((row, _), values) in some.iter().zip(values.chunks_exact_mut((coalitions * width).max(1))) {
+                values[..width].copy_from_slice(&self.baseline);
+                // The coalitions with a group are those before it once more, and the group's values.
+                for (number, group) in self.groups.iter().enumerate() {
+                    let half = width << number;
+                    values.copy_within(..half, half);
+                    for coalition in values[half..2 * half].chunks_exact_mut(width) {
+                        group.columns.iter().for_each(|column| coalition[*column] = row[*column]);
+                    }
+                }
+            }
+            self.run(model)?;
+            for scores in self.scores.chunks_exact(coalitions) {
+                let score = |coalition: usize| f64::from(scores[coalition]);
+                let mut parts = vec![0.0; count];
+                for (group, part) in parts.iter_mut().enumerate() {
+                    for without in (0..coalitions).filter(|coalition| coalition >> group & 1 == 0) {
+                        let gain = score(without | 1 << group) - score(without);
+                        *part += self.weights[without.count_ones() as usize] * gain;
+                    }
+                }
+                explanations.push(explanation(score(0), parts));
             }
         }
-        self.run(model)?;
-        let score = |coalition: usize| f64::from(self.scores[coalition]);
-        let mut parts = vec![0.0; count];
-        for (group, part) in parts.iter_mut().enumerate() {
-            for without in (0..coalitions).filter(|coalition| coalition >> group & 1 == 0) {
-                let gain = score(without | 1 << group) - score(without);
-                *part += self.weights[without.count_ones() as usize] * gain;
-            }
-        }
-        Ok(Explanation { base: score(0), parts })
+        Ok(explanations)
     }
 
     /// Each pair of orders, one drawn and its reverse, walks from the baseline to the row: what a group changes on its way in
     /// is its part in that order, so each order's parts sum to the whole.
-    fn sampled(&mut self, model: &mut dyn Model, row: &[f32], seed: u64) -> Result<Explanation, ModelError> {
+    fn sampled(
+        &mut self,
+        model: &mut dyn Model,
+        rows: &[(&[f32], u64)],
+    ) -> Result<Vec<Option<Explanation>>, ModelError> {
         let (count, width) = (self.groups.len(), self.baseline.len());
-        let steps = count + 1;
-        let mut random = SmallRng::seed_from_u64(seed);
-        let orders: Vec<Vec<usize>> = (0..self.samples)
-            .flat_map(|_| {
+        let (steps, walks) = (count + 1, 2 * self.samples);
+        let mut orders: Vec<(usize, Vec<usize>)> = Vec::with_capacity(rows.len() * walks);
+        for (number, (_, seed)) in rows.iter().enumerate() {
+            let mut random = SmallRng::seed_from_u64(*seed);
+            for _ in 0..self.samples {
                 self.order.sort_unstable();
                 self.order.shuffle(&mut random);
-                let drawn = self.order.clone();
-                let reverse = drawn.iter().rev().copied().collect();
-                [drawn, reverse]
-            })
-            .collect();
-        let mut explanation = Explanation { base: 0.0, parts: vec![0.0; count] };
+                orders.push((number, self.order.clone()));
+                orders.push((number, self.order.iter().rev().copied().collect()));
+            }
+        }
+        let mut explanations = vec![Explanation { base: 0.0, parts: vec![0.0; count] }; rows.len()];
         for some in orders.chunks((ROWS_MAX / steps).max(1)) {
             let values = self.matrix.reset(some.len() * steps);
-            for (order, walk) in some.iter().zip(values.chunks_exact_mut(steps * width)) {
+            for ((number, order), walk) in some.iter().zip(values.chunks_exact_mut(steps * width)) {
+                let (row, _) = rows[*number];
                 walk[..width].copy_from_slice(&self.baseline);
                 for (step, group) in order.iter().enumerate() {
                     walk.copy_within(step * width..(step + 1) * width, (step + 1) * width);
@@ -189,26 +222,28 @@ impl Explainer {
                 }
             }
             self.run(model)?;
-            for (order, walk) in some.iter().zip(self.scores.chunks_exact(steps)) {
+            for ((number, order), walk) in some.iter().zip(self.scores.chunks_exact(steps)) {
+                let explanation = &mut explanations[*number];
                 explanation.base = f64::from(walk[0]);
                 for (group, pair) in order.iter().zip(walk.windows(2)) {
-                    explanation.parts[*group] += (f64::from(pair[1]) - f64::from(pair[0])) / orders.len() as f64;
+                    explanation.parts[*group] += (f64::from(pair[1]) - f64::from(pair[0])) / walks as f64;
                 }
             }
         }
-        Ok(explanation)
+        Ok(explanations.into_iter().map(|it| explanation(it.base, it.parts)).collect())
     }
 
     fn run(&mut self, model: &mut dyn Model) -> Result<(), ModelError> {
         model.score(&self.matrix, &mut self.scores)?;
         let rows = self.matrix.rows();
         self.scores.truncate(rows);
-        if self.scores.iter().all(|score| score.is_finite()) {
-            return Ok(());
-        }
-        let (model, reason) = (model.info().name.clone(), "a score is not a number".to_owned());
-        Err(ModelError::Run { model, rows, reason })
+        Ok(())
     }
+}
+
+/// An explanation, if it is all numbers: one score that is none makes a part of it none, too.
+fn explanation(base: f64, parts: Vec<f64>) -> Option<Explanation> {
+    (base.is_finite() && parts.iter().all(|part| part.is_finite())).then_some(Explanation { base, parts })
 }
 
 #[cfg(all(test, feature = "testkit"))]
@@ -307,6 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_explained_together_get_what_each_gets_alone_in_fewer_runs() {
+        for (features, runs) in [(4, 1), (12, 20), (13, 4)] {
+            let mut model = FakeModel::new(&NAMES[..features], tangled);
+            let spec = ExplainSpec { samples: 25, ..ExplainSpec::default() };
+            let mut it = explainer(features, &spec, &vec![0.1; features]);
+            let mut random = SmallRng::seed_from_u64(2);
+            let mut draw = || (0..features).map(|_| random.random_range(-2.0..2.0)).collect();
+            let rows: Vec<Vec<f32>> = (0..20).map(|_| draw()).collect();
+            let seeded: Vec<(&[f32], u64)> = rows.iter().zip(40..).map(|(row, seed)| (row.as_slice(), seed)).collect();
+            let control = model.control();
+            let together = it.explain_all(&mut model, &seeded).unwrap();
+            assert_eq!(control.runs(), runs, "{features} features");
+            for ((row, seed), together) in seeded.iter().zip(&together) {
+                assert_eq!(Some(&it.explain(&mut model, row, *seed).unwrap()), together.as_ref());
+            }
+        }
+    }
+
+    #[test]
     fn equal_twins_get_equal_parts() {
         let mut model = FakeModel::new(&NAMES[..4], |row| (row[1] + row[2]).tanh() * row[0]);
         let mut it = explainer(4, &ExplainSpec::default(), &[0.1, 0.2, 0.2, 0.0]);
@@ -358,5 +412,9 @@ mod tests {
         let mut model = FakeModel::new(&NAMES[..2], |_| f32::NAN);
         let mut it = explainer(2, &ExplainSpec::default(), &[0.0, 0.0]);
         assert!(it.explain(&mut model, &[1.0, 1.0], 0).is_err());
+        // Of rows that are explained together it is that row alone.
+        let mut model = FakeModel::new(&NAMES[..2], |row| if row[1] > 1.0 { f32::NAN } else { row[0] });
+        let told = it.explain_all(&mut model, &[(&[1.0, 0.5], 0), (&[1.0, 2.0], 0), (&[0.5, 0.5], 0)]).unwrap();
+        assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     }
 }

@@ -8,8 +8,10 @@
 //! bytes.
 //! Left out: what a feature means, and what a score does to a user.
 
+mod batcher;
 mod calibration;
 mod drift;
+mod experiment;
 mod explain;
 mod fallback;
 mod folder;
@@ -20,14 +22,16 @@ mod shadow;
 mod spec;
 mod watch;
 
+pub use batcher::{BatchSpec, Batched, batch};
 pub use calibration::Calibration;
 pub use drift::Drift;
+pub use experiment::{BUCKETS, CONTROL, Experiment, ExperimentReference, ExperimentSpec, VARIANTS_MAX};
 pub use explain::{EXACT_GROUPS_MAX, ExplainSpec, Explainer, Explanation, Group};
 pub use fallback::{Fallback, FallbackReason, LastScores, ScoringSpec};
 pub use folder::{FolderError, Golden, Manifest, ModelFolder};
 pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
-pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap};
+pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects, Teller};
 pub use spec::{GpuSpec, ModelSpec, Precision};
 pub use watch::{Handed, Look, Refusal, Watch, vet};

@@ -166,6 +166,19 @@ impl OnnxModel {
         Self::assemble(Arc::clone(&self.shared), self.info.clone(), session, inputs)
     }
 
+    /// The same model for so many workers: on the CPU in a session for each, and with a GPU in one that joins their rows.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::twin`], or a number of rows that the GPU has no room for.
+    pub fn copies(&self, workers: usize) -> Result<Vec<Box<dyn Model>>, ModelError> {
+        if self.shared.provider == Provider::Cpu {
+            return (0..workers).map(|_| Ok(Box::new(self.twin()?) as Box<dyn Model>)).collect();
+        }
+        let ModelSpec { batch, deadline, .. } = self.shared.spec;
+        let ends = super::batch(Box::new(self.twin()?), batch, deadline, workers)?;
+        Ok(ends.into_iter().map(|end| Box::new(end) as Box<dyn Model>).collect())
+    }
+
     fn assemble(
         shared: Arc<Shared>,
         info: ModelInfo,

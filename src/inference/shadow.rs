@@ -4,11 +4,13 @@
 //! under way further rows pass it by and are counted. A shadow that fails, is late or says no number is counted, and no
 //! decision knows of it. Limits: [`BUFFERS`] batches for each shadow, however many workers there are; one thread for each
 //! shadow, which takes its processor time beside the workers'. Which batches are passed by depends on the load, so its figures
-//! are no function of the input; the decisions remain one.
+//! are no function of the input; the decisions remain one. Whoever takes the scores of all rows ([`Shadow::telling`]) is waited for
+//! by the shadow's thread alone.
 
 use super::{Drift, FeatureMatrix, Model, ModelInfo};
 use crate::telemetry::metrics;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use serde::Serialize;
 use std::{
     io,
     sync::{
@@ -30,7 +32,55 @@ pub struct ShadowRows {
     pub champion: Vec<f32>,
     /// The rows whose scores are logged, each with the partition and the offset of its event, which make the decision's id.
     pub logged: Vec<(usize, i32, i64)>,
+    /// What each row is about, where somebody is told of all of them.
+    pub subjects: Subjects,
 }
+
+/// The user and the decision that each row is about.
+#[derive(Debug, Default)]
+pub struct Subjects {
+    text: Vec<u8>,
+    /// Behind the user's key, and behind the decision's id.
+    ends: Vec<[u32; 2]>,
+}
+
+impl Subjects {
+    /// Forgets all rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    /// Appends a row: its user's key, and what appends the decision's id.
+    pub fn push(&mut self, user: &[u8], decision: impl FnOnce(&mut Vec<u8>)) {
+        self.text.extend_from_slice(user);
+        let end = self.text.len() as u32;
+        decision(&mut self.text);
+        self.ends.push([end, self.text.len() as u32]);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = [0].into_iter().chain(self.ends.iter().map(|[_, end]| *end));
+        let part = |from: u32, to: u32| &self.text[from as usize..to as usize];
+        starts.zip(&self.ends).map(move |(start, [user, decision])| (part(start, *user), part(*user, *decision)))
+    }
+}
+
+/// What is told of a row.
+#[derive(Serialize)]
+struct Told<'a> {
+    decision_id: &'a str,
+    user_key: &'a str,
+    shadow: &'a str,
+    version: &'a str,
+    /// Calibrated; none where it said no number.
+    score: Option<f32>,
+    /// What decided.
+    champion: Option<f32>,
+}
+
+/// Takes the user's key, and JSON with the decision's id, the shadow with its version, and both scores.
+pub type Teller = Box<dyn FnMut(&[u8], &[u8]) + Send>;
 
 /// What became of the rows of a shadow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +104,8 @@ pub struct Shadow {
     scores: Vec<f32>,
     drift: Drift,
     counts: ShadowCounts,
+    teller: Option<Teller>,
+    record: Vec<u8>,
 }
 
 /// A worker's end of a shadow. Its clones lead to the same shadow.
@@ -63,6 +115,7 @@ pub struct ShadowTap {
     empty: Receiver<ShadowRows>,
     full: Sender<ShadowRows>,
     skipped: Arc<AtomicU64>,
+    is_told: bool,
 }
 
 impl Shadow {
@@ -74,7 +127,8 @@ impl Shadow {
             let rows = ShadowRows { matrix: FeatureMatrix::new(model.info().features.len()), ..ShadowRows::default() };
             emptied.send(rows).expect("the channel holds as many as there are");
         }
-        let tap = ShadowTap { info: Arc::new(model.info().clone()), empty, full, skipped: Arc::default() };
+        let tap =
+            ShadowTap { info: Arc::new(model.info().clone()), empty, full, skipped: Arc::default(), is_told: false };
         Self {
             model,
             tap,
@@ -83,7 +137,17 @@ impl Shadow {
             scores: Vec::new(),
             drift: Drift::default(),
             counts: ShadowCounts::default(),
+            teller: None,
+            record: Vec::new(),
         }
+    }
+
+    /// Tells the scores of all rows that it scores. To be called before a worker has an end.
+    #[must_use]
+    pub fn telling(mut self, teller: Teller) -> Self {
+        self.teller = Some(teller);
+        self.tap.is_told = true;
+        self
     }
 
     /// An end for a worker.
@@ -167,6 +231,22 @@ impl Shadow {
             let (score, champion) = (self.scores[*row], rows.champion[*row]);
             tracing::info!(shadow, version, partition, offset, score, champion, "a shadow's score");
         }
+        let Some(teller) = &mut self.teller else { return };
+        let number = |score: &f32| Some(*score).filter(|score| score.is_finite());
+        let scores = rows.champion.iter().zip(&self.scores);
+        for ((user, decision), (champion, score)) in rows.subjects.iter().zip(scores) {
+            let told = Told {
+                decision_id: &String::from_utf8_lossy(decision),
+                user_key: &String::from_utf8_lossy(user),
+                shadow: &info.name,
+                version: &info.version,
+                score: number(score),
+                champion: number(champion),
+            };
+            self.record.clear();
+            serde_json::to_writer(&mut self.record, &told).expect("texts and numbers are written as JSON");
+            teller(user, &self.record);
+        }
     }
 }
 
@@ -174,6 +254,11 @@ impl ShadowTap {
     /// What is known of the shadow.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// Whether it wants to know what each row is about.
+    pub fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// A buffer to fill, or none where the shadow is busy: then so many rows count as skipped.
@@ -236,6 +321,43 @@ mod tests {
             shadow.score_waiting();
         }
         assert_eq!(shadow.counts().scored, 12);
+    }
+
+    #[test]
+    fn who_wants_the_scores_is_told_of_each_row_with_its_decision() {
+        let told: Arc<std::sync::Mutex<Vec<(String, serde_json::Value)>>> = Arc::default();
+        let kept = Arc::clone(&told);
+        let teller = move |user: &[u8], record: &[u8]| {
+            let record = serde_json::from_slice(record).expect("JSON");
+            kept.lock().expect("nobody fails with it").push((String::from_utf8_lossy(user).into_owned(), record));
+        };
+        let model = FakeModel::new(&["a"], |row| row[0] / 2.0).version("2");
+        let mut shadow = Shadow::new(Box::new(model)).telling(Box::new(teller));
+        let tap = shadow.tap();
+        // Twice, so that a buffer's second use shows.
+        for _ in 0..2 * BUFFERS {
+            let mut rows = tap.buffer(3).unwrap();
+            rows.matrix.reset(3).copy_from_slice(&[0.5, f32::NAN, 1.0]);
+            rows.champion = vec![0.75, 0.5, f32::NAN];
+            rows.subjects.clear();
+            for (user, decision) in [("ann", "c-0-1"), ("", "c-0-2"), ("bob", "c-1-7")] {
+                rows.subjects.push(user.as_bytes(), |to| to.extend_from_slice(decision.as_bytes()));
+            }
+            tap.offer(rows);
+            shadow.score_waiting();
+        }
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 6 * BUFFERS);
+        for told in told.chunks(3) {
+            let [(ann, first), (nobody, second), (bob, third)] = told else { unreachable!("chunks of three") };
+            assert_eq!((ann.as_str(), nobody.as_str(), bob.as_str()), ("ann", "", "bob"));
+            let owed = serde_json::json!({
+                "decision_id": "c-0-1", "user_key": "ann", "shadow": "fake", "version": "2", "score": 0.25, "champion": 0.75
+            });
+            assert_eq!(first, &owed);
+            assert_eq!((&second["decision_id"], &second["score"]), (&"c-0-2".into(), &serde_json::Value::Null));
+            assert_eq!((&third["champion"], &third["score"]), (&serde_json::Value::Null, &0.5.into()));
+        }
     }
 
     #[test]

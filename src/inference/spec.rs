@@ -1,6 +1,6 @@
 //! The section `[model]`, as it is written.
 
-use super::Calibration;
+use super::{BatchSpec, Calibration};
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct ModelSpec {
     /// How a GPU provider runs.
     #[serde(default)]
     pub gpu: GpuSpec,
+    /// How the rows of several workers are joined for a GPU provider.
+    #[serde(default)]
+    pub batch: BatchSpec,
     /// How long a run may take; what comes later is not used, and its decisions fall back.
     #[serde(default = "deadline", with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -59,6 +62,7 @@ impl ModelSpec {
             calibration: None,
             providers: cpu(),
             gpu: GpuSpec::default(),
+            batch: BatchSpec::default(),
             deadline: deadline(),
         }
     }

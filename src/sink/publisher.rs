@@ -126,6 +126,12 @@ impl Publisher {
         self.producer.poll(Duration::ZERO);
     }
 
+    /// How many events the broker has refused since this was last asked, if any, and what the client said of the last one.
+    pub fn take_refused(&self) -> Option<(u64, String)> {
+        let mut refused = self.producer.context().refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Some(std::mem::take(&mut *refused)).filter(|(count, _)| *count > 0)
+    }
+
     /// Waits until the broker has answered for every event.
     ///
     /// # Errors

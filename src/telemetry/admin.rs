@@ -247,12 +247,18 @@ impl Board {
             .collect();
         happenings.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let newest = |all: Vec<(EventTime, Value)>| all.into_iter().take(20).map(|(_, it)| it).collect::<Vec<_>>();
-        let model = workers.iter().find_map(|worker| worker.model.as_ref()).map(|model| {
-            json!({
-                "name": model.name, "version": model.version, "provider": model.provider, "runtime": model.runtime,
-                "sha256": model.sha256, "features": model.features.len(),
+        let models = workers.iter().find(|worker| !worker.models.is_empty()).map(|worker| &worker.models);
+        let models: Vec<Value> = models
+            .into_iter()
+            .flatten()
+            .map(|(variant, model)| {
+                json!({
+                    "variant": variant,
+                    "name": model.name, "version": model.version, "provider": model.provider, "runtime": model.runtime,
+                    "sha256": model.sha256, "features": model.features.len(),
+                })
             })
-        });
+            .collect();
         json!({
             "title": self.title,
             "version": env!("CARGO_PKG_VERSION"),
@@ -274,7 +280,7 @@ impl Board {
             "scores": sum(|it| &it.scores),
             "segments": segments.iter().map(|(id, count)| json!({ "id": id, "count": count })).collect::<Vec<_>>(),
             "stages": stages,
-            "model": model,
+            "models": models,
             "seen": newest(seen),
             "happenings": newest(happenings),
         })

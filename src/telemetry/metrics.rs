@@ -184,8 +184,9 @@ const SCORES: Metric = distribution("aimpoint_score", Unit::Count, &[], "scores 
 const MODEL: Metric = gauge(
     "aimpoint_model_info",
     Unit::Count,
-    &["name", "version", "provider", "runtime"],
-    "1 for the model that scores, with its version and where it runs",
+    &["name", "version", "provider", "runtime", "variant"],
+    "1 for each model that scores, with its version, where it runs and the variant of the users whom it decides for, empty \
+     without an experiment",
 );
 
 const MODEL_VERSIONS: Metric = counter(
@@ -473,10 +474,12 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
     );
     out.family(
         &MODEL,
-        workers.iter().find_map(|worker| worker.model.as_ref()).map(|model| {
-            let labels = [&model.name, &model.version, &model.provider, &model.runtime];
-            (labels.map(String::clone).to_vec(), 1.0)
-        }),
+        workers.iter().find(|worker| !worker.models.is_empty()).into_iter().flat_map(|worker| &worker.models).map(
+            |(variant, model)| {
+                let labels = [&model.name, &model.version, &model.provider, &model.runtime, variant];
+                (labels.map(String::clone).to_vec(), 1.0)
+            },
+        ),
     );
     out.family(&READY, [(Vec::new(), f64::from(u8::from(is_ready)))]);
     out.family(&SILENT, by_worker(|it| it.silent.as_secs_f64()));

@@ -10,6 +10,7 @@ use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     sink::{Outbox, Target},
+    training::{Dataset, Identity, TrainSpec, encode, train},
 };
 use program::{Found, Program, now_ms, terminate};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -234,6 +235,7 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
     let program = Program::start(1, CONFIG);
     let (code, _, error) = program.run(&["profile", "--user", "u5"]);
     assert_eq!((code, error.contains("\"it-profiles\" does not exist")), (72, true), "{error}");
+    put_model(&program);
     program.create("clickstream", 3, &[]);
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
     let publisher = program.publisher(Duration::from_secs(20));
@@ -245,7 +247,10 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
     }
     publisher.finish().unwrap();
     let mut process = program.spawn("a");
-    assert_eq!(program.read(&["decisions"], 900, Duration::from_mins(1)).len(), 900, "{}", program.logs());
+    let decisions = program.read(&["decisions"], 900, Duration::from_mins(1));
+    assert_eq!(decisions.len(), 900, "{}", program.logs());
+    let scores = program.read(&["shadow-scores"], 100, Duration::from_secs(20));
+    shadow_scores_beside(&decisions, &scores, &program);
     assert_eq!(terminate(&mut process, Duration::from_secs(25)), 0, "{}", program.logs());
 
     let input = program.read(&["clickstream"], 900, Duration::from_secs(20));
@@ -291,12 +296,74 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
     assert_eq!((code, out.as_str()), (70, ""), "{error}");
     assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
 
+    explain_from_the_changelog(&program, &theirs, &row);
+
     std::fs::write(program.config(), CONFIG.replace("where = 'event_type == \"view\"'", "")).unwrap();
     let after = shown(&program);
     assert_eq!(after["begin_empty"], serde_json::json!(["views_5m"]));
     assert_eq!((value(&after, 0), value(&after, 1)), (Some(0.0), Some(row[1])), "what is declared as before goes on");
     let (_, out, error) = program.run(&["profile", "--user", "u5"]);
     assert!(out.contains("it keeps nothing of views_5m"), "{out}{error}");
+}
+
+/// A model over two of the features, which decides and is its own shadow.
+fn put_model(program: &Program) {
+    let names = ["views_5m", "spent_1d"].map(str::to_owned);
+    let random = |at: usize| (at * 37 % 101) as f32;
+    let data = Dataset {
+        values: (0..400).map(random).collect(),
+        labels: (0..200).map(|row| random(2 * row) > random(2 * row + 1)).collect(),
+        features: names.to_vec(),
+        ..Dataset::default()
+    };
+    let network = train(&data, &TrainSpec { epochs_max: 20, ..TrainSpec::default() }).unwrap().network;
+    let model = encode(&network, &names, &Identity { name: "told".to_owned(), ..Identity::default() });
+    std::fs::write(program.folder.path().join("told.onnx"), model).unwrap();
+    let more = "\n[topics]\nshadow_scores = \"shadow-scores\"\n[model]\npath = \"told.onnx\"\n\
+                [[shadow]]\nname = \"twin\"\npath = \"told.onnx\"\n";
+    std::fs::write(program.config(), format!("{CONFIG}{more}")).unwrap();
+}
+
+/// Each record of a shadow names a decision, its user and the score that decided; rows that passed the shadow by have none.
+fn shadow_scores_beside(decisions: &[Found], scores: &[Found], program: &Program) {
+    let json = |found: &Found| serde_json::from_slice::<Value>(found.payload.as_deref().unwrap()).unwrap();
+    let decided: BTreeMap<String, Value> =
+        decisions.iter().map(json).map(|it| (it["decision_id"].as_str().unwrap().to_owned(), it)).collect();
+    assert!(decided.values().all(|it| it["score"]["raw"].is_number()), "{decided:?}");
+    assert!((100..=decisions.len()).contains(&scores.len()), "{} scores: {}", scores.len(), program.logs());
+    for found in scores {
+        let told = json(found);
+        let decision = &decided[told["decision_id"].as_str().unwrap()];
+        assert_eq!(found.key.as_deref(), decision["user_key"].as_str().map(str::as_bytes));
+        assert_eq!((&told["user_key"], &told["shadow"]), (&decision["user_key"], &"twin".into()));
+        assert_eq!(told["champion"], decision["score"]["calibrated"], "{told} {decision}");
+        let [score, champion] = ["score", "champion"].map(|name| told[name].as_f64().unwrap());
+        assert!((score - champion).abs() < 1e-6, "the same model says the same: {told}");
+    }
+}
+
+/// The bars of a profile in the changelog are those of a replay of the user's events, up to the one feature that a profile no
+/// longer knows: the time since the event before the newest one.
+fn explain_from_the_changelog(program: &Program, theirs: &[&Found], row: &[f32]) {
+    let events = program.folder.path().join("theirs.jsonl");
+    let lines: Vec<&[u8]> = theirs.iter().filter_map(|it| it.payload.as_deref()).collect();
+    std::fs::write(&events, lines.join(&b"\n"[..])).unwrap();
+
+    let explained = |arguments: &[&str]| {
+        let (code, out, error) = program.run(arguments);
+        assert_eq!(code, 0, "{error}");
+        let (head, bars) = out.split_once("\n\n").unwrap();
+        (head.to_owned(), bars.to_owned())
+    };
+    let (head, bars) = explained(&["explain", "--user", "u5"]);
+    assert!(head.starts_with("user u5, profile of ") && head.contains("model told"), "{head}");
+    assert!(bars.contains('█') && bars.contains(&format!("{:.4}", row[1])), "{bars}\na row: {row:?}");
+    let (replayed, same) = explained(&["explain", "--event", events.to_str().unwrap()]);
+    assert!(replayed.starts_with("user u5, event "), "{replayed}");
+    assert_eq!(bars, same, "the changelog's bars and a replay's");
+    let (code, _, error) = program.run(&["explain", "--user", "nobody"]);
+    assert_eq!(code, 70, "{error}");
+    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ use std::{
 
 mod commands;
 mod serving;
+mod swapping;
+mod variants;
 
 /// How far a score may lie from what the model's own library says.
 const TOLERANCE: f64 = 1e-5;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-const SPEC: &str = r#"
+pub(super) const SPEC: &str = r#"
 [time]
 future_tolerance = "1000d"
 
@@ -39,22 +39,22 @@ id = "raw-likely"
 where = "score.raw >= 0.5"
 "#;
 
-fn event(number: usize, user: usize, value: f64) -> Vec<u8> {
+pub(super) fn event(number: usize, user: usize, value: f64) -> Vec<u8> {
     let at = 1_700_000_000_000_i64 + number as i64 * 1_000;
     format!(r#"{{"event_id":"e{number}","event_type":"view","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#)
         .into_bytes()
 }
 
 /// A pipeline with one partition, and what it has put out.
-struct Rig {
-    pipeline: Pipeline,
+pub(super) struct Rig {
+    pub(super) pipeline: Pipeline,
     partitions: Partitions,
-    counts: Counts,
+    pub(super) counts: Counts,
     number: usize,
 }
 
 impl Rig {
-    fn new(more: &str, model: FakeModel) -> Self {
+    pub(super) fn new(more: &str, model: FakeModel) -> Self {
         let spec: PipelineSpec = toml::from_str(&format!("{more}\n{SPEC}")).unwrap();
         let pipeline = Pipeline::compile(&spec, "clicks").unwrap();
         let mut partitions = Partitions::default();
@@ -64,7 +64,7 @@ impl Rig {
     }
 
     /// One batch of an event for each of these users and values.
-    fn run(&mut self, events: &[(usize, f64)]) -> Vec<Value> {
+    pub(super) fn run(&mut self, events: &[(usize, f64)]) -> Vec<Value> {
         let mut outbox = Outbox::default();
         for (user, value) in events {
             let payload = event(self.number, *user, *value);
@@ -179,7 +179,7 @@ fn a_share_of_the_decisions_and_all_of_named_users_are_explained() {
 
 /// Hands over models as a test puts them there.
 #[derive(Clone, Default)]
-struct Feed(Arc<Mutex<Option<FakeModel>>>);
+pub(super) struct Feed(pub(super) Arc<Mutex<Option<FakeModel>>>);
 
 impl ModelFeed for Feed {
     fn take(&mut self) -> Option<Box<dyn Model>> {
@@ -207,7 +207,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
         let version = |n: u32| FakeModel::constant(&["spent", "count"], 1.0 / n as f32).version(&n.to_string());
         let feed = Feed::default();
         let pipeline = Pipeline::compile(&spec, "clicks").unwrap();
-        let pipeline = pipeline.with_model(Box::new(version(1))).unwrap().with_feed(Box::new(feed.clone()));
+        let pipeline = pipeline.with_model(Box::new(version(1))).unwrap().with_feed(0, Box::new(feed.clone()));
         let settings = WorkerSettings {
             number: 0,
             commit_interval: Duration::from_millis(20),
@@ -251,7 +251,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
 fn a_new_version_that_does_not_fit_leaves_the_old_one_serving() {
     let feed = Feed::default();
     let mut rig = Rig::new("", FakeModel::constant(&["spent"], 0.25));
-    rig.pipeline = rig.pipeline.with_feed(Box::new(feed.clone()));
+    rig.pipeline = rig.pipeline.with_feed(0, Box::new(feed.clone()));
     *feed.0.lock().unwrap() = Some(FakeModel::constant(&["unheard_of"], 0.75).version("2"));
     rig.pipeline.renew();
     assert_eq!(rig.run(&[(1, 0.5)])[0]["model"]["version"], "1");

@@ -123,6 +123,11 @@ impl Runtime {
         named().into_iter().chain(folders).chain([PathBuf::from(file_name())]).collect()
     }
 
+    /// The process's one environment, for whoever makes sessions beside the models': a bench.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// The library's version, such as `1.22.1`.
     pub fn version(&self) -> &str {
         &self.version

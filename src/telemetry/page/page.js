@@ -214,10 +214,12 @@
     }
     const model = by("model");
     model.replaceChildren();
-    const facts = it.model
-      ? [["Name", it.model.name], ["Version", it.model.version], ["Features", it.model.features],
-        ["Runs on", `${it.model.provider}, ${it.model.runtime}`], ["SHA-256", it.model.sha256]]
-      : [["Model", "none: decisions have no score"]];
+    const facts = it.models.flatMap((one) => [
+      ...(one.variant ? [["Variant", one.variant]] : []),
+      ["Name", one.name], ["Version", one.version], ["Features", one.features],
+      ["Runs on", `${one.provider}, ${one.runtime}`], ["SHA-256", one.sha256],
+    ]);
+    if (!facts.length) facts.push(["Model", "none: decisions have no score"]);
     for (const [name, value] of facts) model.append(make("dt", name), make("dd", value, name === "SHA-256" ? "mono" : ""));
     set("about", `Aimpoint ${it.version}, ${it.workers} workers, up ${time(it.uptime_seconds)}`);
   };

@@ -1,0 +1,267 @@
+//! How many rows a second does a model score, by batch size, from the matrix to the scores? How much of ONNX Runtime's own
+//! speed is that? And what do explanations cost?
+//!
+//! A good answer is 85 % of ONNX Runtime alone at batches of 256, whose session has the same settings and is given the same
+//! values; and less than a twentieth of a pipeline's throughput where one decision in a hundred is explained. The networks have
+//! 16 features and 10 hidden units, and 64 and 256; the boosted trees are those of tests/models, 12 trees of 7 leaves over 4
+//! features. Both sides take turns on one core, and the best of several rounds counts, so that another process on the machine
+//! slows neither alone. Under `cargo test` it is a small run, to keep it alive.
+//!
+//! With `-- --provider cuda` (or `tensorrt`) it asks instead: does that provider give the CPU's scores, and how many rows a
+//! second? It needs a GPU and an ONNX Runtime that was built for it (ORT_DYLIB_PATH), and says what is missing otherwise.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figure")]
+
+mod workload;
+
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline},
+    event::{EventTime, Record},
+    inference::{BatchSpec, FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime, batch},
+    sink::Outbox,
+    training::{Identity, Network, encode},
+};
+use ort::{session::Session, value::TensorRef};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{
+    error::Error,
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+use workload::{BATCH, events, spec};
+
+const ROWS: [usize; 5] = [1, 16, 64, 256, 1_024];
+
+/// How far a score on another provider may lie from the CPU's: their kernels round differently.
+const TOLERANCE: f32 = 1e-4;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// How long a bench may be, and how long its small form.
+#[derive(Clone, Copy)]
+struct Effort {
+    rounds: usize,
+    round: Duration,
+    events: usize,
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("f{number}")).collect()
+}
+
+/// A network of this size with random weights: only its size matters here.
+fn network(features: &[String], hidden: usize) -> Vec<u8> {
+    let mut random = SmallRng::seed_from_u64(7);
+    let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-0.5..0.5)).collect() };
+    let width = features.len();
+    let network = Network {
+        mean: draw(width),
+        deviation: vec![1.5; width],
+        hidden_weight: draw(width * hidden),
+        hidden_bias: draw(hidden),
+        output_weight: draw(hidden),
+        output_bias: 0.1,
+    };
+    encode(&network, features, &Identity { name: "bench".to_owned(), ..Identity::default() })
+}
+
+fn load(runtime: &Runtime, bytes: &[u8], features: &[String], provider: &str) -> Result<OnnxModel, ModelError> {
+    let spec = ModelSpec { providers: vec![provider.to_owned()], ..ModelSpec::at("bench.onnx") };
+    OnnxModel::from_bytes(runtime, &spec, bytes.to_vec(), features, "")
+}
+
+/// ONNX Runtime alone, with the settings that a model's session has.
+fn bare(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
+    Session::builder(runtime.environment())?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_memory_pattern(false)?
+        .commit_from_memory(bytes)
+}
+
+/// Runs it on a matrix and reads the last output, as somebody would who wants the scores.
+fn run_bare(session: &mut Session, matrix: &FeatureMatrix) -> ort::Result<f32> {
+    let shape = [matrix.rows() as i64, matrix.width() as i64];
+    let input = TensorRef::from_array_view((shape, matrix.values()))?;
+    let outputs = session.run(ort::inputs![input])?;
+    let (_, values) = outputs[outputs.len() - 1].try_extract_tensor::<f32>()?;
+    Ok(values.iter().copied().fold(0.0, f32::max))
+}
+
+/// The seconds that a run takes on each side, which take turns; the best of the rounds.
+fn compare(mut sides: [&mut dyn FnMut(); 2], effort: Effort) -> [f64; 2] {
+    // The first runs grow buffers, and the next one tells how many fill a round.
+    let mut runs = [0_u32; 2];
+    for (side, runs) in sides.iter_mut().zip(&mut runs) {
+        (0..3).for_each(|_| side());
+        let start = Instant::now();
+        side();
+        *runs = (effort.round.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-7)).clamp(1.0, 1e6) as u32;
+    }
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..effort.rounds {
+        for ((side, runs), best) in sides.iter_mut().zip(runs).zip(&mut best) {
+            let start = Instant::now();
+            (0..runs).for_each(|_| side());
+            *best = best.min(start.elapsed().as_secs_f64() / f64::from(runs));
+        }
+    }
+    best
+}
+
+fn random_rows(rows: usize, width: usize) -> FeatureMatrix {
+    let mut random = SmallRng::seed_from_u64(3);
+    let mut matrix = FeatureMatrix::new(width);
+    matrix.reset(rows).fill_with(|| random.random_range(-2.0..2.0));
+    matrix
+}
+
+fn rates(runtime: &Runtime, name: &str, bytes: &[u8], features: usize, effort: Effort) -> Outcome {
+    let mut model = load(runtime, bytes, &names(features), "cpu")?;
+    let mut session = bare(runtime, bytes)?;
+    let mut scores = Vec::new();
+    for rows in ROWS {
+        let matrix = random_rows(rows, features);
+        let mut own = || {
+            model.score(&matrix, &mut scores).expect("the model runs");
+            black_box(scores.iter().copied().fold(0.0, f32::max));
+        };
+        let mut bare = || {
+            black_box(run_bare(&mut session, &matrix).expect("the model runs"));
+        };
+        let [own, bare] = compare([&mut own, &mut bare], effort);
+        println!(
+            "inference {name} {rows:4} rows: {:.0} rows/s, {:.0} rows/s by ONNX Runtime alone, {:.0} %",
+            rows as f64 / own,
+            rows as f64 / bare,
+            100.0 * bare / own
+        );
+    }
+    Ok(())
+}
+
+/// The same scores on another provider, and how fast.
+fn beside_the_cpu(
+    runtime: &Runtime,
+    name: &str,
+    bytes: &[u8],
+    features: usize,
+    provider: &str,
+    effort: Effort,
+) -> Outcome {
+    let mut other = load(runtime, bytes, &names(features), provider)?;
+    let mut cpu = load(runtime, bytes, &names(features), "cpu")?;
+    let (mut scores, mut owed) = (Vec::new(), Vec::new());
+    for rows in ROWS.into_iter().chain([4_096, 16_384]) {
+        let matrix = random_rows(rows, features);
+        other.score(&matrix, &mut scores)?;
+        cpu.score(&matrix, &mut owed)?;
+        let furthest = scores.iter().zip(&owed).map(|(score, owed)| (score - owed).abs()).fold(0.0, f32::max);
+        if furthest > TOLERANCE || scores.len() != owed.len() {
+            return Err(format!("{name}, {rows} rows: a score on {provider} is {furthest} from the CPU's").into());
+        }
+        let mut on_other = || other.score(&matrix, &mut scores).expect("the model runs");
+        let mut on_cpu = || cpu.score(&matrix, &mut owed).expect("the model runs");
+        let [on_other, on_cpu] = compare([&mut on_other, &mut on_cpu], effort);
+        println!(
+            "inference {name} {rows:5} rows: {:.0} rows/s on {provider}, {:.0} rows/s on one CPU core, scores within {furthest:.1e}",
+            rows as f64 / on_other,
+            rows as f64 / on_cpu
+        );
+    }
+    Ok(())
+}
+
+/// Rows a second that workers get who share one model, each with batches of 256.
+fn joined(runtime: &Runtime, bytes: &[u8], features: usize, provider: &str, effort: Effort) -> Outcome {
+    for workers in [1, 4, 16] {
+        let model = load(runtime, bytes, &names(features), provider)?;
+        let ends = batch(Box::new(model), BatchSpec::default(), Duration::from_secs(1), workers)?;
+        let matrix = random_rows(256, features);
+        let turns = 50 * effort.rounds;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for mut end in ends {
+                let matrix = &matrix;
+                scope.spawn(move || {
+                    let mut scores = Vec::new();
+                    (0..turns).for_each(|_| end.score(matrix, &mut scores).expect("the model runs"));
+                });
+            }
+        });
+        let rows = workers * turns * matrix.rows();
+        println!(
+            "inference joined on {provider}: {:.0} rows/s for {workers} workers with 256 rows each",
+            rows as f64 / start.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+/// Seconds for an event through the whole pipeline, the best of several rounds over the same events, by share.
+fn explained(runtime: &Runtime, name: &str, explain: &str, events: &[Vec<u8>], effort: Effort) -> Outcome {
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..effort.rounds.min(5) {
+        for (share, best) in [0.0, 0.01].into_iter().zip(&mut best) {
+            let mut spec = spec();
+            spec.explain = toml::from_str(explain).expect("a sound section");
+            spec.explain.share = share;
+            let pipeline = Pipeline::compile(&spec, "clickstream").expect("the specification compiles");
+            let features = pipeline.model_features();
+            let model = load(runtime, &network(&features, 10), &features, "cpu")?;
+            let mut pipeline = pipeline.with_model(Box::new(model)).expect("it fits");
+            let mut partitions = Partitions::default();
+            partitions.insert(0, Partition::new(0, 0, None));
+            let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+            let start = Instant::now();
+            for (number, payload) in events.iter().enumerate() {
+                let record = Record { offset: number as i64, payload: Some(payload), ..Record::default() };
+                pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+                if (number + 1).is_multiple_of(BATCH) {
+                    pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+                    outbox.clear();
+                }
+            }
+            *best = best.min(start.elapsed().as_secs_f64() / events.len() as f64);
+        }
+    }
+    let [without, with] = best.map(|each| each * 1e9);
+    println!(
+        "inference explain, {name}: {without:.0} ns/event without, {with:.0} ns/event at a share of 0.01, {:.1} % of the throughput, {:.0} µs an explanation",
+        100.0 * (1.0 - without / with),
+        (with - without) / 10.0
+    );
+    Ok(())
+}
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_bench = arguments.iter().any(|argument| argument == "--bench");
+    let effort = if is_bench {
+        Effort { rounds: 15, round: Duration::from_millis(20), events: 300_000 }
+    } else {
+        Effort { rounds: 1, round: Duration::from_millis(1), events: 4_096 }
+    };
+    let runtime = Runtime::load(None)?;
+    let (small, wide) = (network(&names(16), 10), network(&names(64), 256));
+    let trees = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/fixtures/lightgbm.onnx"))?;
+    let models = [("small network", &small, 16), ("wide network", &wide, 64), ("boosted trees", &trees, 4)];
+    if let Some(at) = arguments.iter().position(|argument| argument == "--provider") {
+        let provider = arguments.get(at + 1).ok_or("--provider takes cpu, cuda or tensorrt")?;
+        for (name, bytes, features) in models {
+            beside_the_cpu(&runtime, name, bytes, features, provider, effort)?;
+        }
+        return joined(&runtime, &wide, 64, provider, effort);
+    }
+    for (name, bytes, features) in models {
+        rates(&runtime, name, bytes, features, effort)?;
+    }
+    let events = events(effort.events, 20_000);
+    let groups = r#"groups = { views = ["page_view_5m", "page_view_1h", "page_view_24h"], clicks = ["click_5m", "click_1h", "click_24h"], carts = ["add_to_cart_5m", "add_to_cart_1h", "add_to_cart_24h"], purchases = ["purchase_5m", "purchase_1h", "purchase_24h", "spent"], visits = ["dwell", "since_last", "hour"] }"#;
+    explained(&runtime, "5 groups", groups, &events, effort)?;
+    explained(&runtime, "16 features, 4 samples", "samples = 4", &events, effort)?;
+    explained(&runtime, "16 features, 32 samples", "", &events, effort)
+}

@@ -1,0 +1,225 @@
+//! A real model in a folder that changes while a worker decides, and a real one that is too slow for its deadline.
+
+use super::{
+    runtime,
+    serving::{SPEC, event},
+};
+use aimpoint::{
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    event::{EventTime, Record},
+    inference::{Look, Manifest, Model, ModelFolder, ModelSpec, OnnxModel, Refusal, Watch, batch, vet},
+    sink::{Outbox, Target},
+    telemetry::metrics,
+    testkit::{FakeClock, Faults, InputRecord, MemoryBroker, Place},
+    training::{Identity, Network, encode},
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{fs, time::Duration};
+
+const FEATURES: [&str; 2] = ["spent", "count"];
+const EVENTS: usize = 2_000;
+
+/// A network with so many hidden units over the two features; the output's bias tells one from another.
+fn network(hidden: usize, bias: f32) -> Vec<u8> {
+    let weights = |count: usize, scale: f32| (0..count).map(|at| ((at * 37 % 11) as f32 - 5.0) * scale).collect();
+    let network = Network {
+        mean: vec![100.0, 100.0],
+        deviation: vec![80.0, 90.0],
+        hidden_weight: weights(2 * hidden, 0.1),
+        hidden_bias: weights(hidden, 0.02),
+        output_weight: weights(hidden, 1.0 / hidden as f32),
+        output_bias: bias,
+    };
+    encode(&network, &FEATURES.map(str::to_owned), &Identity { name: "net".to_owned(), ..Identity::default() })
+}
+
+fn put(folder: &ModelFolder, version: &str, bytes: &[u8]) {
+    let sha256 = format!("{:x}", Sha256::digest(bytes));
+    let manifest = Manifest { name: "net".to_owned(), file: "model.onnx".into(), sha256, ..Manifest::default() };
+    folder.add(version, bytes, &manifest).unwrap();
+}
+
+fn load(spec: &ModelSpec, bytes: Vec<u8>) -> Result<OnnxModel, Refusal> {
+    OnnxModel::from_bytes(&runtime(), spec, bytes, &[], "").map_err(|error| Refusal::Unfit(error.to_string()))
+}
+
+fn payload(number: usize) -> Vec<u8> {
+    event(number, number % 7, 1.0)
+}
+
+fn compile() -> Pipeline {
+    let spec: PipelineSpec = toml::from_str(SPEC).unwrap();
+    Pipeline::compile(&spec, "clicks").unwrap()
+}
+
+/// What a version alone says of every event.
+fn scores_of(bytes: Vec<u8>) -> Vec<f64> {
+    let model = load(&ModelSpec::at("model.onnx"), bytes).unwrap();
+    let decisions = decide(&mut compile().with_model(Box::new(model)).unwrap(), &mut held(), 0..EVENTS);
+    decisions.iter().map(|it| it["score"]["raw"].as_f64().unwrap()).collect()
+}
+
+fn held() -> Partitions {
+    let mut partitions = Partitions::default();
+    partitions.insert(0, Partition::new(0, 0, None));
+    partitions
+}
+
+/// Takes events through a pipeline in one batch.
+fn decide(pipeline: &mut Pipeline, partitions: &mut Partitions, numbers: std::ops::Range<usize>) -> Vec<Value> {
+    let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    for number in numbers {
+        let payload = payload(number);
+        let record = Record { offset: number as i64, payload: Some(&payload), ..Record::default() };
+        pipeline.take(&record, partitions, &mut outbox, &mut counts);
+    }
+    pipeline.run(partitions, EventTime(0), &mut outbox, &mut counts);
+    let outputs = (0..outbox.len()).map(|index| outbox.get(index));
+    let decisions = outputs.filter(|output| output.target == Target::Decisions);
+    decisions.map(|output| serde_json::from_slice(output.payload.unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
+    let told = metrics::install().unwrap();
+    let refused = |outcome: &str| {
+        let sample = format!("aimpoint_model_versions_total{{outcome=\"{outcome}\"}} ");
+        let text = told.render();
+        text.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = ModelFolder::at(dir.path());
+    let (one, two, six) = (network(10, 0.0), network(10, 1.0), network(10, -1.0));
+    put(&folder, "1", &one);
+    let spec = ModelSpec { deadline: Duration::from_secs(5), ..ModelSpec::at(dir.path()) };
+    let (first, bytes, _) = folder.read("1", &spec).unwrap();
+    let first = load(&first, bytes).unwrap();
+    let from = (folder.clone(), spec);
+    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, move |version, copies| {
+        let (spec, bytes, manifest) =
+            from.0.read(version, &from.1).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        let mut model = load(&spec, bytes)?;
+        let limit = if version == "5" { Duration::from_millis(1) } else { spec.deadline };
+        vet(&mut model, manifest.golden.as_ref(), 256, limit)?;
+        Ok(model.copies(copies).unwrap())
+    });
+    let input = |number| InputRecord { key: None, payload: Some(payload(number)), timestamp_ms: 1_700_000_000_000 };
+    let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };
+    let broker = MemoryBroker::new(vec![(0..EVENTS).map(input).collect()], true, faults, 3);
+    broker.produce(0, EVENTS);
+    let (source, sink) = broker.join(0);
+    let pipeline = compile().with_model(Box::new(first)).unwrap();
+    let pipeline = handed.into_iter().fold(pipeline, |pipeline, feed| pipeline.with_feed(0, Box::new(feed)));
+    let settings = WorkerSettings {
+        number: 0,
+        commit_interval: Duration::from_millis(20),
+        pace: Duration::ZERO,
+        batch_rows_max: 16,
+        checkpoint_interval: Duration::from_millis(100),
+        stall_after: Duration::from_secs(10),
+    };
+    let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default());
+    // What is put into the folder, by the committed decisions before it, and what a look says then.
+    let half = network(10, 2.0);
+    let mut steps = [
+        ("2", two.clone(), "handed_over"),
+        ("3", half, "unreadable"),
+        ("4", network(10, f32::NAN), "wrong_scores"),
+        ("5", network(20_000, 0.0), "slow"),
+        ("6", six.clone(), "handed_over"),
+    ]
+    .into_iter();
+    let decided = || broker.all_committed(Place::Decisions(0)).len();
+    let mut next = EVENTS / 6;
+    for turn in 0.. {
+        if broker.is_done() {
+            break;
+        }
+        assert!(turn < 100_000, "the worker makes no progress");
+        if decided() >= next
+            && let Some((version, bytes, outcome)) = steps.next()
+        {
+            next += EVENTS / 6;
+            let before = refused(outcome);
+            put(&folder, version, &bytes);
+            if version == "3" {
+                fs::write(dir.path().join("3/model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+            }
+            match watch.look() {
+                Look::HandedOver(it) => assert_eq!((it.as_str(), outcome), (version, "handed_over")),
+                Look::Refused(it, refusal) => {
+                    assert_eq!((it.as_str(), refusal.label()), (version, outcome), "{refusal}");
+                }
+                Look::Same => panic!("version {version} was not seen"),
+            }
+            assert_eq!(refused(outcome), before + 1, "{outcome}: {}", told.render());
+        }
+        broker.tick(1_000_000, 1_000_000);
+        worker.turn().unwrap();
+    }
+    assert!(steps.next().is_none(), "all versions came while the worker decided");
+    let owed = [("1", scores_of(one)), ("2", scores_of(two)), ("6", scores_of(six))];
+    let mut served = Vec::new();
+    let decisions = broker.all_committed(Place::Decisions(0));
+    assert_eq!(decisions.len(), EVENTS, "no event is lost");
+    for (offset, output) in decisions.iter().enumerate() {
+        let decision: Value = serde_json::from_slice(output.payload.as_deref().unwrap()).unwrap();
+        assert_eq!(decision["input"]["offset"], offset.to_string(), "in order");
+        let version = decision["model"]["version"].as_str().unwrap().to_owned();
+        let (_, scores) = owed.iter().find(|(owed, _)| *owed == version).expect("no bad version decides");
+        let score = decision["score"]["raw"].as_f64().unwrap();
+        assert!((score - scores[offset]).abs() < 1e-6, "offset {offset}: {score} by version {version}");
+        if served.last() != Some(&version) {
+            served.push(version);
+        }
+    }
+    assert_eq!(served, ["1", "2", "6"]);
+}
+
+#[test]
+fn a_model_that_is_over_its_deadline_falls_back_and_decides_again_when_it_is_not() {
+    // Three rows at its loading take a millisecond or two, and 768 several times the deadline.
+    let spec = ModelSpec { deadline: Duration::from_millis(40), ..ModelSpec::at("slow.onnx") };
+    let model = load(&spec, network(100_000, 0.5)).unwrap();
+    let (mut pipeline, mut partitions) = (compile().with_model(Box::new(model)).unwrap(), held());
+    let mut start = 0;
+    for (rows, owed) in [(2, Value::Null), (768, "model_late".into()), (2, Value::Null)] {
+        let decisions = decide(&mut pipeline, &mut partitions, start..start + rows);
+        start += rows;
+        assert_eq!(decisions.len(), rows);
+        for decision in decisions {
+            assert_eq!(decision["status_reason"], owed, "{rows} rows");
+            assert_eq!(decision["status"] == "STATUS_FALLBACK", owed != Value::Null);
+            assert_eq!(decision["score"]["raw"].is_number(), owed == Value::Null);
+        }
+    }
+}
+
+/// What joins the rows of several workers for a GPU, around a real model on the CPU.
+#[test]
+fn workers_that_share_a_real_model_get_the_scores_of_their_own_rows() {
+    let mut alone = super::load("lightgbm", |_| {}).unwrap();
+    let matrix = super::matrix("lightgbm", &alone);
+    let mut owed = Vec::new();
+    alone.score(&matrix, &mut owed).unwrap();
+    let spec = aimpoint::inference::BatchSpec { max_rows: 32, max_delay: Duration::from_millis(5) };
+    let ends = batch(Box::new(alone), spec, Duration::from_secs(10), 4).unwrap();
+    std::thread::scope(|scope| {
+        for (worker, mut end) in ends.into_iter().enumerate() {
+            let (matrix, owed) = (&matrix, &owed);
+            scope.spawn(move || {
+                let mut scores = Vec::new();
+                for turn in 0..20 {
+                    let from = (worker * 3 + turn) % (matrix.rows() - 1);
+                    let rows = from..matrix.rows();
+                    let mut part = aimpoint::inference::FeatureMatrix::new(matrix.width());
+                    part.reset(rows.len()).copy_from_slice(&matrix.values()[from * matrix.width()..]);
+                    end.score(&part, &mut scores).unwrap();
+                    let near = scores.iter().zip(&owed[rows]).all(|(score, owed)| (score - owed).abs() < 1e-6);
+                    assert!(near && scores.len() == part.rows(), "worker {worker}, turn {turn}");
+                }
+            });
+        }
+    });
+}
