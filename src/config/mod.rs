@@ -12,7 +12,7 @@ mod sections;
 pub use document::Document;
 pub use schema::schema;
 pub use sections::{
-    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
+    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, OtlpSpec, TopicsSpec,
 };
 
 use crate::{engine::PipelineSpec, fault::Fault, inference::ModelSpec, source::is_kept_by_the_brokers};
@@ -43,6 +43,8 @@ pub struct Config {
     pub admin: AdminSpec,
     /// `[log]`
     pub log: LogSpec,
+    /// `[otlp]`
+    pub otlp: OtlpSpec,
     /// `[inference]`
     pub inference: InferenceSpec,
     /// `[model]`
@@ -114,6 +116,7 @@ impl Config {
             engine: reader.section("engine"),
             admin: reader.section("admin"),
             log: reader.section("log"),
+            otlp: reader.section("otlp"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
             shadows: reader.list("shadow"),
@@ -164,6 +167,7 @@ impl Config {
         self.engine.check(faults);
         self.admin.check(faults);
         self.log.check(faults);
+        self.otlp.check(faults);
         self.check_shadows(faults);
         self.check_membership(faults);
     }

@@ -18,7 +18,7 @@
 
 use super::{logs::Logs, metrics};
 use crate::{
-    engine::{Counts, Phase, Progress, Snapshot, Stage},
+    engine::{Counts, Phase, Progress, Snapshot, Stage, Trace},
     event::EventTime,
 };
 use http_body_util::{BodyExt, Full, Limited};
@@ -280,7 +280,14 @@ impl Board {
         })
     }
 
-    fn exposition(&self) -> String {
+    /// What the workers traced since the last time.
+    pub(super) fn take_traces(&self) -> Vec<Trace> {
+        let (_, workers) = self.snapshots();
+        workers.iter().flat_map(|worker| worker.view().take_traces()).collect()
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub(super) fn exposition(&self) -> String {
         let (workers, _) = self.snapshots();
         let is_ready = self.reasons(&workers).is_empty();
         self.metrics.render() + &metrics::render(&workers, is_ready, now())

@@ -232,6 +232,11 @@ const SILENT: Metric = gauge(
 );
 const RELOADS: Metric =
     counter("aimpoint_reloads_total", &["outcome"], "configurations read again, by outcome: taken, refused");
+const COLLECTOR: Metric = counter(
+    "aimpoint_collector_requests_total",
+    &["outcome"],
+    "requests to the collector of otlp.endpoint, by outcome: taken, failed; what fails of traces is not sent again",
+);
 
 // Client: librdkafka's own few, of the consumers.
 const CLIENT_FETCHED: Metric =
@@ -248,7 +253,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 35] = [
+pub const ALL: [Metric; 36] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -280,6 +285,7 @@ pub const ALL: [Metric; 35] = [
     READY,
     SILENT,
     RELOADS,
+    COLLECTOR,
     CLIENT_FETCHED,
     CLIENT_ROUND_TRIP,
     CLIENT_ERRORS,
@@ -324,6 +330,9 @@ fn begin() {
     }
     for outcome in ["taken", "refused"] {
         counter!(RELOADS.name, "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["taken", "failed"] {
+        counter!(COLLECTOR.name, "outcome" => outcome).absolute(0);
     }
     counter!(COMMITS.name).absolute(0);
     counter!(RESTORED.name).absolute(0);
@@ -414,6 +423,11 @@ pub fn restored(records: u64) {
 /// Records that the configuration was read again, and whether it was taken.
 pub fn reloaded(taken: bool) {
     counter!(RELOADS.name, "outcome" => if taken { "taken" } else { "refused" }).increment(1);
+}
+
+/// Records that something was sent to the collector, and whether it was taken.
+pub fn sent_to_collector(taken: bool) {
+    counter!(COLLECTOR.name, "outcome" => if taken { "taken" } else { "failed" }).increment(1);
 }
 
 /// Writes what the workers show, in Prometheus' text format.
