@@ -6,7 +6,7 @@
 //! event costs a look-up, and a partition that has gone leaves no gauge behind. Labels come from closed sets: never a user, a
 //! payload or a raw error.
 
-use super::distribution::Distribution;
+use super::{distribution::Distribution, exposition::samples};
 use crate::{
     engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
     event::EventTime,
@@ -499,6 +499,55 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
     out.family(&CLIENT_ERRORS, by_worker(|it| it.client.errors as f64));
     out.family(&CLIENT_DISCONNECTS, by_worker(|it| it.client.disconnects as f64));
     out.0
+}
+
+/// What the metrics tell of one shadow model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ShadowFigures {
+    /// Its name.
+    pub(super) name: String,
+    /// Its rows by outcome.
+    pub(super) rows: Vec<(String, f64)>,
+    /// Where there are enough rows: its stability index, the means of the champion and of itself, and the correlation.
+    pub(super) drift: Option<[f64; 4]>,
+}
+
+/// The shadows that the metrics' text tells of.
+pub(super) fn shadows(text: &str) -> Vec<ShadowFigures> {
+    let value = |labels: &[(String, String)], label: &str| {
+        labels.iter().find(|(name, _)| name == label).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let figure = |metric: &Metric, shadow: &str, of: &str| {
+        let mut all = samples(text, metric.name);
+        all.find(|(labels, _)| value(labels, "shadow") == shadow && value(labels, "of") == of).map(|(_, figure)| figure)
+    };
+    let mut all: Vec<ShadowFigures> = Vec::new();
+    for (labels, rows) in samples(text, SHADOW_ROWS.name) {
+        let (name, outcome) = (value(&labels, "shadow"), value(&labels, "outcome"));
+        match all.iter_mut().find(|it| it.name == name) {
+            Some(it) => it.rows.push((outcome, rows)),
+            None => all.push(ShadowFigures { name, rows: vec![(outcome, rows)], drift: None }),
+        }
+    }
+    for it in &mut all {
+        let drift = [
+            figure(&SHADOW_PSI, &it.name, ""),
+            figure(&SHADOW_MEAN, &it.name, "champion"),
+            figure(&SHADOW_MEAN, &it.name, "shadow"),
+            figure(&SHADOW_CORRELATION, &it.name, ""),
+        ];
+        it.drift = match drift {
+            [Some(psi), Some(champion), Some(mean), Some(correlation)] => Some([psi, champion, mean, correlation]),
+            _ => None,
+        };
+    }
+    all
+}
+
+/// What became of new versions of the model, as the metrics' text tells it: outcome and number.
+pub(super) fn model_versions(text: &str) -> impl Iterator<Item = (String, f64)> {
+    samples(text, MODEL_VERSIONS.name)
+        .filter_map(|(labels, count)| Some((labels.into_iter().next().map(|(_, value)| value)?, count)))
 }
 
 /// The sum of distributions over the same bounds.
