@@ -34,7 +34,7 @@ simulate:
 
 ## faults: the long run on a real Kafka: kills, pauses, restarts, and what a cluster goes through at 20,000 events a second
 faults: onnxruntime jars
-	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
+	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
 ## docs: the library's pages
 docs:

@@ -370,8 +370,8 @@ impl Partitions {
     }
 
     /// Appends the records of profiles that are due, and of all dirty ones of the partitions that are `going`, to the
-    /// outputs: at most `max`, and their layout where the changelog does not have it yet.
-    pub fn write_profiles(&mut self, going: &[i32], max: usize, layout: &Layout, outbox: &mut Outbox) {
+    /// outputs: at most `max`, and their layout where the changelog does not have it yet. Says how many there were.
+    pub fn write_profiles(&mut self, going: &[i32], max: usize, layout: &Layout, outbox: &mut Outbox) -> usize {
         let mut left = max;
         for (number, slot) in self.0.iter_mut().enumerate() {
             let Some(partition) = slot.as_deref_mut() else { continue };
@@ -394,6 +394,7 @@ impl Partitions {
             }
             left -= written;
         }
+        max - left
     }
 
     /// The positions that a commit would move: partition, next offset, metadata.

@@ -46,6 +46,10 @@ const TRIES_MAX: u32 = 60;
 /// The most profiles that one commit writes, so that none stalls: at commits of 25 ms, 80,000 a second.
 const PROFILES_PER_COMMIT: usize = 2_000;
 
+/// How often a transaction holds profiles, unless more are due than one takes: it has more partitions then, of which the
+/// broker is told and in which it is ended, and where commits come each 10 ms that would double their time.
+const PROFILES_PAUSE: Duration = Duration::from_millis(100);
+
 /// The most profiles that one commit writes when partitions go.
 const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
 
@@ -221,6 +225,8 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     sent: usize,
     /// Whether the sink has a transaction open.
     begun: bool,
+    /// When profiles were last written because they were due.
+    profiles_at: Duration,
     /// When the first record since the last commit was processed.
     opened_at: Option<Duration>,
     flight: Option<Flight>,
@@ -268,6 +274,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             outbox: Outbox::default(),
             sent: 0,
             begun: false,
+            profiles_at: Duration::ZERO,
             opened_at: None,
             flight: None,
             spare: <(Outbox, Counts)>::default(),
@@ -607,6 +614,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.flight.is_some() && !self.sink.is_delivered() && !canary::is_in(Canary::SendsOvertake) {
             return Ok(());
         }
+        if !self.begun {
+            // With the first outputs, so that the broker is told of all partitions at once and has them when the commit begins.
+            self.write_due_profiles();
+        }
         self.begin()?;
         let start = self.clock.elapsed();
         self.sink.send(&self.outbox, self.sent)?;
@@ -628,7 +639,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() {
             return Ok(());
         }
-        self.write_profiles(&[], PROFILES_PER_COMMIT);
+        if !self.begun {
+            self.write_due_profiles();
+        }
         match self.start_commit() {
             Ok(()) => Ok(()),
             Err(error) => self.mend(error),
@@ -679,8 +692,17 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(self.outbox.is_empty() && self.opened_at.is_none())
     }
 
-    fn write_profiles(&mut self, going: &[i32], max: usize) {
-        self.partitions.write_profiles(going, max, self.pipeline.layout(), &mut self.outbox);
+    fn write_profiles(&mut self, going: &[i32], max: usize) -> usize {
+        self.partitions.write_profiles(going, max, self.pipeline.layout(), &mut self.outbox)
+    }
+
+    fn write_due_profiles(&mut self) {
+        let now = self.clock.elapsed();
+        if now.saturating_sub(self.profiles_at) >= PROFILES_PAUSE
+            && self.write_profiles(&[], PROFILES_PER_COMMIT) < PROFILES_PER_COMMIT
+        {
+            self.profiles_at = now;
+        }
     }
 
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.

@@ -483,9 +483,16 @@ impl Checker<'_> {
                 return Ok(Value { operand: Operand::Int(moment.as_microsecond()), ty: Type::Timestamp });
             }
             ("duration", [Type::String], Some(Operand::Text(text)), _) => {
-                let span = humantime::parse_duration(&text)
-                    .map_err(|error| self.error(id, format!("{text:?} is no duration: {error}")))?;
-                return Ok(Value { operand: Operand::Int(span.as_micros() as i64), ty: Type::Duration });
+                let span: Result<jiff::SignedDuration, _> = text.parse();
+                let micros = span.map(|span| i64::try_from(span.as_micros()));
+                let Ok(Ok(micros)) = micros else {
+                    return Err(self.hinted(
+                        id,
+                        format!("{text:?} is no duration"),
+                        "write hours, minutes and seconds as in \"1h30m\", \"-2h\", \"1.5s\" or \"200ms\"; a day is \"24h\"",
+                    ));
+                };
+                return Ok(Value { operand: Operand::Int(micros), ty: Type::Duration });
             }
             ("getDate", [Type::Timestamp], Some(a), _) => {
                 let day = self.result(Step::Part(TimePart::DayOfMonth, a), Type::Int).operand;

@@ -115,6 +115,9 @@ fn expressions_mean_what_cel_says_and_missing_values_stay_missing() {
         ("occurred_at.getFullYear()", "2026", "missing"),
         ("occurred_at > timestamp('2026-01-01T00:00:00Z')", "true", "missing"),
         ("occurred_at - timestamp('2026-03-01T17:05:08Z') == duration('1s')", "true", "missing"),
+        ("occurred_at + duration('-1.5h') == timestamp('2026-03-01T15:35:09Z')", "true", "missing"),
+        ("duration('1h1m1s1ms1us') == duration('3661001001us')", "true", "true"),
+        ("-duration('90m') < duration('0s') && duration('24h') > duration('1439m')", "true", "true"),
         ("math.log1p(value - 2.5)", "0.0", "missing"),
         ("math.greatest(value, 3)", "3.0", "missing"),
         ("math.least(dwell_ms, 3)", "3", "missing"),
@@ -132,6 +135,8 @@ fn a_wrong_expression_is_refused_with_its_place_and_the_next_step() {
         ("event_typ == 'view'", None, (1, 1), "nothing here is named \"event_typ\"", "\"event_type\""),
         ("value > 1.0 &&\n  page.categori == 'x'", None, (2, 3), "named \"page.categori\"", "\"page.category\""),
         ("value * 2", None, (1, 7), "double and int do not mix", "10.0"),
+        ("t - t < duration('7 sheep')", None, (1, 17), "\"7 sheep\" is no duration", "\"1h30m\""),
+        ("t - t < duration('9999999999h')", None, (1, 17), "is no duration", "a day is \"24h\""),
         ("value == 'a'", None, (1, 7), "double and string do not go together", ""),
         ("value", Some(Type::Bool), (1, 1), "a bool is wanted here, and this is a double", ""),
         ("value && bot", None, (1, 1), "a bool is wanted here, and this is a double", ""),
@@ -252,8 +257,67 @@ mod oracle {
         })
     }
 
+    /// Whole numbers up to their bounds, and what is converted to them.
+    fn int() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("i".to_owned()),
+            Just("j".to_owned()),
+            Just("int(x)".to_owned()),
+            Just("int(s)".to_owned()),
+            Just("size(s)".to_owned()),
+            Just("9223372036854775807".to_owned()),
+            (-9_i32..9).prop_map(|it| it.to_string()),
+        ];
+        leaf.prop_recursive(3, 16, 2, |inner| {
+            prop_oneof![
+                (inner.clone(), "[-+*/%]", inner.clone()).prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
+                inner.clone().prop_map(|a| format!("(-({a}))")),
+                inner.clone().prop_map(|a| format!("int(string({a}))")),
+                inner.prop_map(|a| format!("int(double({a}))")),
+            ]
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+        /// What is an error there is a missing value here: overflow, a division by zero, a text that is no number.
+        #[test]
+        fn whole_numbers_and_errors_agree(
+            source in int(),
+            i in prop_oneof![-9_i64..9, Just(i64::MAX), Just(i64::MIN + 1), any::<i64>()],
+            j in prop_oneof![-9_i64..9, Just(i64::MAX), Just(i64::MIN + 1)],
+            x in prop_oneof![-9.0..9.0, Just(9.3e18), Just(-9.3e18), Just(1e300)],
+            s in "(-?[0-9]{1,3}|9223372036854775808|x1|)",
+        ) {
+            prop_assume!(i != MISSING_INT);
+            let mut scope = Scope::default();
+            let declared = [("i", Type::Int), ("j", Type::Int), ("x", Type::Double), ("s", Type::String)];
+            let slots = declared.map(|(name, ty)| scope.declare(name, ty).unwrap());
+            let mut program = Program::default();
+            let result = program.add(&mut scope, &source, Some(Type::Int)).unwrap();
+            let mut columns = scope.columns();
+            let text = columns.texts.push(&s);
+            *columns.get_mut(slots[0]) = Column::Int(vec![i]);
+            *columns.get_mut(slots[1]) = Column::Int(vec![j]);
+            *columns.get_mut(slots[2]) = Column::Double(vec![x]);
+            *columns.get_mut(slots[3]) = Column::String(vec![text]);
+            program.run(&mut columns, 1);
+            let Column::Int(found) = columns.get(result) else { panic!("{source} is a whole number") };
+
+            let mut context = cel::Context::default();
+            context.add_variable("i", i).unwrap();
+            context.add_variable("j", j).unwrap();
+            context.add_variable("x", x).unwrap();
+            context.add_variable("s", s.as_str()).unwrap();
+            let expected = match cel::Program::compile(&source).unwrap().execute(&context) {
+                Ok(cel::Value::Int(value)) => value,
+                Ok(cel::Value::UInt(value)) => value as i64,
+                Ok(other) => panic!("{source} gives {other:?}"),
+                Err(_) => MISSING_INT,
+            };
+            prop_assert_eq!(found[0], expected, "{} with i {} j {} x {} s {:?}", source, i, j, x, s);
+        }
+
         #[test]
         fn columns_and_the_interpreter_agree(
             source in bool(),

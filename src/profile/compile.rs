@@ -66,7 +66,8 @@ pub const AGGREGATES: [AggregateDoc; 30] = [
         "attribute",
         &["value", "categories", "buckets"],
         "16 B",
-        "what is known of the user: the last value of all times, by default of identify events. A text as in first",
+        "what is known of the user: the last value of all times, by default of identify events; what another system keeps \
+         has to be written into the input as such. A text as in first",
     ),
     doc(
         "last_k",

@@ -6,6 +6,9 @@
 //! - **Windows.** Time is cut into tiles of width `tile`. At an event of time t, a window of length L covers the tiles k
 //!   with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived.
 //! - **A row** is taken after its own event is applied. What arrived before counts, what arrives later does not.
+//! - **Attributes.** Age band, spend level and the like come as `identify` events of the input, in their place among the
+//!   others. There is no topic beside the input for them: which record of two topics comes first does not repeat, so a row
+//!   would depend on when a process started. What another system keeps is written into the input, one event a change.
 //! - **Late.** An event that is older than its user's newest by more than `time.allowed_lateness` is too late and
 //!   changes nothing; any other goes to the tile of its own time, and reads its windows at its own time.
 //! - **Duplicates.** An `event_id` that the user had within `duplicates.horizon` changes nothing.

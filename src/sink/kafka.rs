@@ -12,6 +12,11 @@
 //! A commit may have its answer and still not be the last word: before KIP-890, which librdkafka does not speak, a repeated
 //! `EndTxn` whose first copy was only late ends whatever transaction of the same epoch it finds. So a producer whose commit
 //! had to be asked for again, or during which a connection broke, is made anew before its next transaction.
+//!
+//! A commit may also have no answer for as long as a broker is away: librdkafka sends the positions to the coordinator of the
+//! group that it knows, and where that one is down it waits until some broker comes back, whatever the deadline of the call. So
+//! the worker waits no longer than [`BROKEN_DEADLINE`] once a connection broke, and leaves the client to the committing
+//! thread: the outcome is unknown, and a new client asks for the coordinator afresh.
 
 use super::{Outbox, Output, Sink, SinkError, Target};
 use crate::source::{KafkaGroup, offset_list};
@@ -33,6 +38,10 @@ use std::{
 
 /// How long one call of a transaction is tried. Above the transaction's own timeout, so that the broker has decided by then.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a commit is waited for during which a connection broke, and any other: by then the broker has ended it.
+const BROKEN_DEADLINE: Duration = Duration::from_secs(2);
+const COMMIT_DEADLINE: Duration = Duration::from_secs(25);
 
 /// The broker ends a transaction after this; an open one holds back every reader, so it is short.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
@@ -161,8 +170,8 @@ pub struct KafkaSink {
     committer: Committer,
     /// Whose transaction is open, or the next.
     turn: usize,
-    /// Whose transaction is being committed, or failed to be.
-    committing: Option<usize>,
+    /// Whose transaction is being committed, or failed to be, and since when.
+    committing: Option<(usize, Instant)>,
     /// The outcome of a commit without a transaction.
     told: Option<Result<(), SinkError>>,
     state: State,
@@ -227,6 +236,32 @@ impl KafkaSink {
     /// The producer whose turn it is.
     fn producer(&self) -> &BaseProducer<Context> {
         &self.producers[self.turn]
+    }
+
+    /// Whose transaction is being committed.
+    fn committing_number(&self) -> Option<usize> {
+        self.committing.map(|(number, _)| number)
+    }
+
+    /// Whether the answer to a commit is waited for no longer.
+    fn is_given_up(&self, number: usize, since: Instant) -> bool {
+        let producer = &self.producers[number];
+        // Of a connection that broke the client tells when it is served, which the committing thread does not do meanwhile.
+        producer.poll(Duration::ZERO);
+        let is_broken = producer.context().in_doubt.load(Ordering::Relaxed);
+        since.elapsed() > if is_broken { BROKEN_DEADLINE } else { COMMIT_DEADLINE }
+    }
+
+    /// Gives a commit up. Its thread ends with the client that it holds, once that answers; new producers shut out what it may
+    /// still send.
+    fn leave_to_the_thread(&mut self) -> Result<(), SinkError> {
+        self.state = State::Unfenced;
+        self.committer = Committer::start()?;
+        Err(SinkError::Unknown {
+            doing: "commit the transaction",
+            detail: "no answer, and a connection broke or the time is over: a new client asks for its coordinators"
+                .to_owned(),
+        })
     }
 
     /// Makes a producer anew, which gives its transactions the next epoch.
@@ -343,6 +378,20 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
     }
 }
 
+/// Takes the reports of what an aborted transaction still had on its way.
+fn take_reports(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
+    let start = Instant::now();
+    while producer.in_flight_count() > 0 {
+        if start.elapsed() > CALL_DEADLINE {
+            let detail = format!("no report of {} messages", producer.in_flight_count());
+            return Err(SinkError::Unknown { doing: "abort the transaction", detail });
+        }
+        std::thread::sleep(DRAIN_LOOK);
+        producer.poll(Duration::ZERO);
+    }
+    Ok(())
+}
+
 /// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
 /// of 100 ms; with nothing in flight it returns at once.
 fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
@@ -442,7 +491,7 @@ impl Sink for KafkaSink {
     fn begin(&mut self) -> Result<(), SinkError> {
         debug_assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer");
         if self.is_transactional() {
-            debug_assert_ne!(self.committing, Some(self.turn), "a producer has one transaction at a time");
+            debug_assert_ne!(self.committing_number(), Some(self.turn), "a producer has one transaction at a time");
             if self.producer().context().in_doubt.load(Ordering::Relaxed) {
                 let renewed = self.renew(self.turn);
                 self.learn(renewed, self.turn)?;
@@ -479,7 +528,7 @@ impl Sink for KafkaSink {
             .map_err(|error| SinkError::Fatal { doing: "list positions", detail: error.to_string() })?;
         let job = Job { producer: Arc::clone(&self.producers[self.turn]), positions, group };
         self.committer.jobs.send(job).map_err(|_| gone())?;
-        self.committing = Some(self.turn);
+        self.committing = Some((self.turn, Instant::now()));
         self.turn = (self.turn + 1) % self.producers.len();
         self.state = State::Ready;
         Ok(())
@@ -490,11 +539,11 @@ impl Sink for KafkaSink {
     }
 
     fn is_delivered(&self) -> bool {
-        self.committing.is_none_or(|number| self.producers[number].in_flight_count() == 0)
+        self.committing_number().is_none_or(|number| self.producers[number].in_flight_count() == 0)
     }
 
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
-        let Some(committing) = self.committing else { return self.told.take() };
+        let Some((committing, since)) = self.committing else { return self.told.take() };
         match self.committer.outcomes.recv_timeout(wait) {
             Ok(result) => {
                 let result = self.learn(result, committing);
@@ -503,7 +552,7 @@ impl Sink for KafkaSink {
                 }
                 Some(result)
             }
-            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Timeout) => self.is_given_up(committing, since).then(|| self.leave_to_the_thread()),
             Err(RecvTimeoutError::Disconnected) => Some(Err(gone())),
         }
     }
@@ -515,7 +564,7 @@ impl Sink for KafkaSink {
         }
         let open = (self.state == State::Open).then_some(self.turn);
         if self.is_transactional() {
-            for number in self.committing.into_iter().chain(open) {
+            for number in self.committing_number().into_iter().chain(open) {
                 let producer = &self.producers[number];
                 // An abort waits until the reports of all messages that it purges are taken, and they are taken here alone.
                 let aborted = repeat("abort the transaction", |wait| {
@@ -523,12 +572,9 @@ impl Sink for KafkaSink {
                     producer.abort_transaction(wait.min(ABORT_SLICE))
                 });
                 // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
-                while aborted.is_ok() && producer.in_flight_count() > 0 {
-                    std::thread::sleep(DRAIN_LOOK);
-                    producer.poll(Duration::ZERO);
-                }
+                let purged = aborted.and_then(|()| take_reports(producer));
                 producer.context().failed.store(0, Ordering::Relaxed);
-                self.learn(aborted, number)?;
+                self.learn(purged, number)?;
             }
         }
         self.committing = None;

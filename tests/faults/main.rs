@@ -6,9 +6,9 @@
 //! feature equals a recount of all events by its definition; and no transaction is open. The features are read off the
 //! segments of a decision: each value of a feature up to its bound has a segment that says "at least so much".
 //!
-//! `FAULTS_EVENTS`, `FAULTS_KILLS` and `FAULTS_STORM_S` say how long the runs are, `FAULTS_RATE` how many events a second come
-//! while the cluster changes, `FAULTS_SEED` replays a run. A run that
-//! fails keeps its folder with what the processes logged.
+//! `FAULTS_EVENTS`, `FAULTS_KILLS`, `FAULTS_STORM_S` and `FAULTS_RESTARTS` (of brokers) say how long the runs are, `FAULTS_RATE`
+//! how many events a second come while the cluster changes, `FAULTS_SEED` replays a run. A run that fails keeps its folder with
+//! what the processes logged, and what the brokers did.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 #![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
@@ -269,22 +269,6 @@ fn a_process_sleeps_past_its_session_and_wakes() {
 }
 
 #[test]
-fn each_of_three_brokers_is_killed_and_comes_back() {
-    let world = World::start("each_of_three_brokers_is_killed_and_comes_back", 3, &reference::USUAL);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
-    let publishing = world.publish(0, 10_000, Duration::from_secs(40));
-    for node in 0..3 {
-        std::thread::sleep(Duration::from_secs(4));
-        world.program.kafka.node("kill", node);
-        std::thread::sleep(Duration::from_secs(4));
-        world.program.kafka.node("up", node);
-        world.say(&format!("broker {node} was killed and is back"));
-    }
-    publishing.join().unwrap();
-    world.settle(10_000, &mut processes.0);
-}
-
-#[test]
 fn a_third_member_joins_and_leaves_without_end() {
     let seconds = number("FAULTS_STORM_S", 15);
     let world = World::start("a_third_member_joins_and_leaves_without_end", 1, &reference::USUAL);
@@ -311,9 +295,9 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Begins to publish, and waits for the first decision.
-    fn start(world: &'a World) -> Self {
-        let (rate, stop) = (number("FAULTS_RATE", 500), Arc::new(AtomicBool::new(false)));
+    /// Begins to publish so many events a second, unless the environment says how many, and waits for the first decision.
+    fn start(world: &'a World, rate: u64) -> Self {
+        let (rate, stop) = (number("FAULTS_RATE", rate), Arc::new(AtomicBool::new(false)));
         let told = Arc::clone(&stop);
         let due =
             move |number| (!told.load(Ordering::Relaxed)).then(|| Duration::from_secs_f64(number as f64 / rate as f64));
@@ -366,7 +350,7 @@ fn a_cluster_is_changed_under_load() {
     world.train("1");
     world.append("\n[model]\npath = \"models\"\n");
     let mut processes = Processes(vec![world.spawn("a")]);
-    let mut changes = Changes::start(&world);
+    let mut changes = Changes::start(&world, 500);
     changes.make("nothing", || {});
     changes.make("one process becomes three", || processes.0.extend([world.spawn("b"), world.spawn("c")]));
     changes.make("each restarts, one after the other", || {
@@ -398,11 +382,34 @@ fn a_cluster_is_changed_under_load() {
     assert!(holds(r#""added""#) > 0, "the segment was taken up");
 }
 
+/// Three brokers with all their copies want more of a small machine than one does, so there are fewer events and commits.
+#[test]
+fn each_of_three_brokers_is_killed_and_restarts_under_load() {
+    let world = World::start("each_of_three_brokers_is_killed_and_restarts_under_load", 3, &reference::USUAL);
+    world.append("\n[commit]\ninterval = \"200ms\"\n");
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut changes = Changes::start(&world, 100);
+    for node in 0..3 {
+        changes.make(&format!("broker {node} is killed"), || {
+            world.program.kafka.node("kill", node);
+            std::thread::sleep(Duration::from_secs(4));
+            world.program.kafka.node("up", node);
+        });
+    }
+    for node in 0..number("FAULTS_RESTARTS", 1) as usize {
+        changes.make(&format!("broker {node} restarts"), || {
+            world.program.kafka.node("stop", node);
+            world.program.kafka.node("up", node);
+        });
+    }
+    changes.finish(&mut processes.0);
+}
+
 /// Each of two processes restarts.
 fn restart_under_load(test: &'static str, group: &reference::Group) {
     let world = World::start(test, 1, group);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
-    let mut changes = Changes::start(&world);
+    let mut changes = Changes::start(&world, 500);
     for (process, instance) in processes.0.iter_mut().zip(["a", "b"]) {
         changes.make(&format!("process {instance} restarts"), || {
             end(process);

@@ -61,7 +61,12 @@ impl Kafka {
 impl Drop for Kafka {
     fn drop(&mut self) {
         let stopped = Command::new(script()).arg("stop").arg("-d").arg(self.folder.path()).output();
-        assert!(stopped.is_ok_and(|output| output.status.success()) || std::thread::panicking(), "Kafka does not stop");
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the brokers' logs are kept in {}", self.folder.path().display());
+        } else {
+            assert!(stopped.is_ok_and(|output| output.status.success()), "Kafka does not stop");
+        }
     }
 }
 
