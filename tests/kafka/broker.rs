@@ -63,7 +63,8 @@ impl Drop for Kafka {
         let stopped = Command::new(script()).arg("stop").arg("-d").arg(self.folder.path()).output();
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
-            eprintln!("the brokers' logs are kept in {}", self.folder.path().display());
+            #[allow(clippy::print_stderr, reason = "whoever looks into a failure has to find them")]
+            let () = eprintln!("the brokers' logs are kept in {}", self.folder.path().display());
         } else {
             assert!(stopped.is_ok_and(|output| output.status.success()), "Kafka does not stop");
         }
