@@ -64,6 +64,6 @@ onnxruntime:
 jars:
 	@tests/kafka/broker/kafka jars
 
-## tools: build the pinned helm, kubeconform, promtool and compose-go into .tools/, for the tests
+## tools: build the pinned helm, kubeconform, promtool, prometheus and compose-go into .tools/, for the tests
 tools:
 	@tests/deploy/tools

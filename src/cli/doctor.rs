@@ -20,6 +20,7 @@ use clap::Args;
 use std::{
     fmt::Display,
     io::{IsTerminal, Write},
+    net::{TcpStream, ToSocketAddrs},
     os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -31,6 +32,9 @@ const RETENTION_PER_CHECKPOINT: u32 = 10;
 
 /// A record this far ahead of this machine's clock says that one of the two clocks is wrong.
 const SKEW_MAX: Duration = Duration::from_secs(5);
+
+/// How long the collector may take to answer.
+const COLLECTOR_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Below this many files a busy cluster's connections may not find room.
 const FILES_MIN: u64 = 4_096;
@@ -108,6 +112,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let mut report = Report::default();
     report.ok("configuration", "sound");
     files(&setup.config, args.config.config.as_deref(), &mut report);
+    collector(&setup.config, &mut report);
     model(&setup, &mut report);
     cluster(&setup.config, &mut report);
     let mut out = std::io::stdout().lock();
@@ -152,6 +157,21 @@ fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
             "set admin.token, or see to it that only Prometheus and the probes reach it",
         ),
         address => report.ok("admin", address.map_or("this machine alone".to_owned(), |it| it.to_string())),
+    }
+}
+
+/// Whether something listens where metrics and traces are to be sent.
+fn collector(config: &Config, report: &mut Report) {
+    let Some(endpoint) = &config.otlp.endpoint else { return };
+    let address = endpoint.parse::<hyper::Uri>().ok().and_then(|uri| {
+        let port = uri.port_u16().unwrap_or(80);
+        (uri.host()?.trim_matches(['[', ']']), port).to_socket_addrs().ok()?.next()
+    });
+    let next = "start a collector there or correct otlp.endpoint; decisions do not depend on it";
+    match address.map(|address| TcpStream::connect_timeout(&address, COLLECTOR_DEADLINE)) {
+        Some(Ok(_)) => report.ok("collector", format!("{endpoint} answers")),
+        Some(Err(error)) => report.warn("collector", format!("{endpoint}: {error}"), next),
+        None => report.warn("collector", format!("{endpoint}: there is no such host"), next),
     }
 }
 
@@ -347,6 +367,20 @@ mod tests {
         assert_eq!(levels(|report| clock(Some(20_000), 10_000, report)), [(Level::Warn, "clock")]);
         assert_eq!(levels(|report| clock(Some(9_000), 10_000, report)), [(Level::Ok, "clock")]);
         assert_eq!(levels(|report| clock(None, 10_000, report)), [(Level::Ok, "clock")]);
+    }
+
+    #[test]
+    fn a_collector_is_looked_for_where_one_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let there = listener.local_addr().expect("it is bound");
+        let mut config = Config::default();
+        assert_eq!(levels(|report| collector(&config, report)), []);
+        config.otlp.endpoint = Some(format!("http://{there}/otlp"));
+        assert_eq!(levels(|report| collector(&config, report)), [(Level::Ok, "collector")]);
+        drop(listener);
+        assert_eq!(levels(|report| collector(&config, report)), [(Level::Warn, "collector")]);
+        config.otlp.endpoint = Some("http://collector.invalid:4318".to_owned());
+        assert_eq!(levels(|report| collector(&config, report)), [(Level::Warn, "collector")]);
     }
 
     #[test]

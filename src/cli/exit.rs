@@ -96,7 +96,8 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<SourceError>() {
             return Some(Self::of_source(error));
         }
-        error.is::<EmbeddedError>().then_some(Self::Broker)
+        // A sink fails where the broker does not answer or refuses.
+        (error.is::<SinkError>() || error.is::<EmbeddedError>()).then_some(Self::Broker)
     }
 
     fn of_source(error: &SourceError) -> Self {

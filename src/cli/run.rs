@@ -52,6 +52,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     let (board, _) = publish(&setup.config, Some(Arc::clone(logs)))?;
     let Crew { workers, accounts, swaps } = setup.crew()?;
     board.workers(&accounts);
+    let otlp = setup.otlp(&board, &accounts)?;
     tracing::info!(
         group = setup.config.group(),
         brokers = setup.config.kafka.brokers,
@@ -101,6 +102,9 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     board.stopping();
     let counts = fleet.counts();
     fleet.join(setup.config.engine.shutdown_deadline)?;
+    if let Some(otlp) = otlp {
+        otlp.finish();
+    }
     tracing::info!(events = counts.events, decisions = counts.decisions, "stopped");
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
         admin::{self, Board},
         logs::Logs,
         metrics,
+        otlp::{Otlp, OtlpSettings},
     },
 };
 use anyhow::Context;
@@ -236,6 +237,23 @@ impl Setup {
         let clock = std::time::Instant::now();
         let pipeline = self.pipeline(false)?;
         Ok(pipeline.with_stopwatch(Box::new(move || clock.elapsed())))
+    }
+
+    /// Begins to send metrics and traces to the collector, if one is named.
+    pub(super) fn otlp(&self, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
+        let Some(endpoint) = self.config.otlp.endpoint.clone() else { return Ok(None) };
+        for worker in workers {
+            worker.view().trace_one_of(self.config.otlp.trace_one_of);
+        }
+        let settings = OtlpSettings {
+            endpoint,
+            interval: self.config.otlp.interval,
+            service: self.config.app.name.clone(),
+            instance: self.config.app.instance(),
+            topic: self.config.topics.clickstream.clone(),
+            group: self.config.group().to_owned(),
+        };
+        Otlp::start(settings, Arc::clone(board)).context("start the thread that sends metrics and traces").map(Some)
     }
 
     /// The workers, which join the group at once.

@@ -87,11 +87,8 @@ pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
 }
 
 pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
-    let mut states = Vec::with_capacity(plans.len());
-    for plan in plans {
-        states.push(topics.state(&plan.name).await?);
-    }
-    Ok(states)
+    let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+    Ok(topics.states(&names).await?)
 }
 
 /// The states once every broker knows of the new topics, or at the deadline.

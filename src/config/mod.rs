@@ -12,7 +12,7 @@ mod sections;
 pub use document::Document;
 pub use schema::schema;
 pub use sections::{
-    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, TopicsSpec,
+    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, OtlpSpec, TopicsSpec,
 };
 
 use crate::{
@@ -48,6 +48,8 @@ pub struct Config {
     pub admin: AdminSpec,
     /// `[log]`
     pub log: LogSpec,
+    /// `[otlp]`
+    pub otlp: OtlpSpec,
     /// `[inference]`
     pub inference: InferenceSpec,
     /// `[model]`
@@ -122,6 +124,7 @@ impl Config {
             engine: reader.section("engine"),
             admin: reader.section("admin"),
             log: reader.section("log"),
+            otlp: reader.section("otlp"),
             inference: reader.section("inference"),
             model: reader.optional("model"),
             variants: reader.list("variant"),
@@ -176,6 +179,7 @@ impl Config {
         self.log.check(faults);
         self.check_models(faults);
         self.check_variants(faults);
+        self.otlp.check(faults);
         self.check_shadows(faults);
         self.check_membership(faults);
     }

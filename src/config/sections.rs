@@ -425,6 +425,43 @@ impl LogSpec {
     }
 }
 
+/// `[otlp]`: the OpenTelemetry collector that metrics and traces are sent to.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpSpec {
+    /// `http://host:port` of the collector; where absent, nothing is sent.
+    pub endpoint: Option<String>,
+    /// How often metrics are sent.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// Of so many commits of a worker one is traced; 0 traces none.
+    pub trace_one_of: u64,
+}
+
+impl Default for OtlpSpec {
+    fn default() -> Self {
+        Self { endpoint: None, interval: Duration::from_secs(15), trace_one_of: 100 }
+    }
+}
+
+impl OtlpSpec {
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if let Some(endpoint) = &self.endpoint {
+            let uri = endpoint.parse::<hyper::Uri>().ok();
+            if !uri.is_some_and(|it| it.scheme_str() == Some("http") && it.query().is_none()) {
+                faults.push(Fault::new("otlp.endpoint", format!("{endpoint:?} is no http://host:port")).hint(
+                    "name a collector beside this process, such as http://localhost:4318; it speaks TLS to the outside",
+                ));
+            }
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.interval) {
+            let interval = humantime::format_duration(self.interval);
+            faults.push(Fault::new("otlp.interval", format!("{interval} is not between 1s and 1h")));
+        }
+    }
+}
+
 /// `[inference]`: what runs the models.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -12,6 +12,7 @@ mod pipeline;
 mod progress;
 mod scoring;
 mod snapshots;
+mod trace;
 mod view;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
 pub use progress::{Counts, Progress, SuppressReason};
 pub use snapshots::{SnapshotFolder, SnapshotStore};
+pub use trace::{Trace, TraceParent};
 pub use view::{
     ClientReport, Detail, Happening, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Seen, Snapshot, Stage, View,
 };

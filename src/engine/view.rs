@@ -4,6 +4,7 @@
 //! second, readers take a copy, and nothing here decides anything. Limits: the last [`SEEN_MAX`] decisions and the last
 //! [`HAPPENINGS_MAX`] happenings are kept. No user's key comes in here, only its hash.
 
+use super::Trace;
 use crate::{
     decision::Status,
     event::{EventTime, Position},
@@ -12,7 +13,10 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +25,10 @@ const SEEN_MAX: usize = 12;
 
 /// How many of the last happenings are kept.
 const HAPPENINGS_MAX: usize = 20;
+
+/// How many traces wait for who takes them, each second: more than ten commits of each worker at the shortest interval that
+/// makes sense. Further ones are dropped.
+const TRACES_MAX: usize = 256;
 
 /// Upper bounds of a decision's latency in seconds: from what a commit of 5 ms gives up to a day of backlog.
 pub const LATENCY_BOUNDS: [f64; 20] = [
@@ -276,7 +284,12 @@ pub struct Snapshot {
 
 /// What a worker shows, to be read by other threads.
 #[derive(Debug)]
-pub struct View(Mutex<Snapshot>);
+pub struct View {
+    shown: Mutex<Snapshot>,
+    /// Of so many commits one is traced; 0 traces none.
+    traced_of: AtomicU64,
+    traces: Mutex<Vec<Trace>>,
+}
 
 impl Default for View {
     fn default() -> Self {
@@ -295,13 +308,13 @@ impl Default for View {
             models: Vec::new(),
             client: ClientReport::default(),
         };
-        Self(Mutex::new(shown))
+        Self { shown: Mutex::new(shown), traced_of: AtomicU64::new(0), traces: Mutex::default() }
     }
 }
 
 impl View {
     fn shown(&self) -> MutexGuard<'_, Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells what decides from now on: the ids of the segments in their order, and the models with their variants.
@@ -361,6 +374,30 @@ impl View {
         shown.happenings.push_back(Happening { at, what, detail });
     }
 
+    /// Asks the worker to trace one of so many commits.
+    pub fn trace_one_of(&self, commits: u64) {
+        self.traced_of.store(commits, Ordering::Relaxed);
+    }
+
+    /// Whether the commit of this number is to be traced.
+    pub fn is_traced(&self, commit: u64) -> bool {
+        let of = self.traced_of.load(Ordering::Relaxed);
+        of > 0 && commit.is_multiple_of(of)
+    }
+
+    /// Tells of a transaction.
+    pub fn traced(&self, trace: Trace) {
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        if traces.len() < TRACES_MAX {
+            traces.push(trace);
+        }
+    }
+
+    /// Takes what was traced since the last time.
+    pub fn take_traces(&self) -> Vec<Trace> {
+        std::mem::take(&mut *self.traces.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A copy of all of it.
     pub fn snapshot(&self) -> Snapshot {
         self.shown().clone()
@@ -369,8 +406,9 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::{TRACES_MAX, View};
     use crate::{
-        engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+        engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Trace},
         event::{EventTime, Record},
         sink::Outbox,
         testkit::FakeModel,
@@ -409,5 +447,15 @@ mod tests {
         assert_eq!(counts.detail.last.and_then(|last| last.score), Some(0.75));
         let payload = outbox.get(0).payload.map(String::from_utf8_lossy);
         assert!(payload.is_some_and(|text| text.contains("\"model\"")), "decisions name the model");
+    }
+
+    #[test]
+    fn one_of_so_many_commits_is_traced_and_what_nobody_takes_is_bounded() {
+        let view = View::default();
+        assert!((0..9).all(|commit| !view.is_traced(commit)), "none unless asked for");
+        view.trace_one_of(4);
+        assert_eq!((0..9).filter(|commit| view.is_traced(*commit)).collect::<Vec<_>>(), [0, 4, 8]);
+        (0..1_000).for_each(|_| view.traced(Trace::default()));
+        assert_eq!((view.take_traces().len(), view.take_traces().len()), (TRACES_MAX, 0));
     }
 }

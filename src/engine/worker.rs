@@ -14,7 +14,9 @@
 //! profiles are written at most once per checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition
 //! that goes in order leaves none behind.
 
-use super::{ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage};
+use super::{
+    ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage, Trace,
+};
 use crate::{
     canary::{self, Canary},
     event::Record,
@@ -204,6 +206,8 @@ struct Flight {
     positions: Vec<(i32, i64, String)>,
     outbox: Outbox,
     counts: Counts,
+    /// When its first record was taken.
+    opened: Duration,
     /// When its commit began.
     since: Duration,
 }
@@ -904,6 +908,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             positions,
             outbox: std::mem::replace(&mut self.outbox, outbox),
             counts: std::mem::replace(&mut self.counts, counts),
+            opened: self.opened_at.unwrap_or(since),
             since,
         });
         self.reopen();
@@ -915,7 +920,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// After a commit: what it held is final.
     fn settle(&mut self) {
-        let Some(Flight { positions, mut outbox, mut counts, since }) = self.flight.take() else { return };
+        let Some(Flight { positions, mut outbox, mut counts, opened, since }) = self.flight.take() else { return };
         if !positions.is_empty() {
             let now = self.clock.elapsed();
             self.moved(now);
@@ -928,9 +933,30 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         counts.detail.spend(Stage::Commit, took);
         self.progress.view().committed(&counts.detail, self.clock.now());
         metrics::record(&counts, took);
+        if self.progress.view().is_traced(self.progress.commits()) && counts.events > 0 {
+            self.trace(&outbox, &counts, opened, took);
+        }
         outbox.clear();
         counts.clear();
         self.spare = (outbox, counts);
+    }
+
+    /// Tells of a transaction that is final, and of whose events it held.
+    fn trace(&self, outbox: &Outbox, counts: &Counts, opened: Duration, commit: Duration) {
+        let mut trace = Trace {
+            visible_at: self.clock.now(),
+            open: self.clock.elapsed().saturating_sub(opened),
+            commit,
+            events: counts.events,
+            decisions: counts.decisions,
+            dead_letters: counts.dead_letters_total(),
+            stages: counts.detail.stages,
+            links: Vec::new(),
+        };
+        for (_, value) in outbox.all().flat_map(|it| it.headers()).filter(|(name, _)| *name == "traceparent") {
+            trace.link(value);
+        }
+        self.progress.view().traced(trace);
     }
 
     /// Notes that no transaction is open.

@@ -40,7 +40,7 @@ pub struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// Its headers.
-    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &'a [u8])> {
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &'a [u8])> + use<'a> {
         let bytes = self.bytes;
         self.headers.iter().map(move |(name, value)| (*name, &bytes[value.start as usize..value.end as usize]))
     }
@@ -117,6 +117,11 @@ impl Outbox {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         start..self.bytes.len() as u32
+    }
+
+    /// All outputs, in their order.
+    pub fn all(&self) -> impl Iterator<Item = Output<'_>> {
+        (0..self.len()).map(|index| self.get(index))
     }
 
     /// One output.

@@ -4,7 +4,7 @@
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -90,22 +90,41 @@ impl Topics {
     /// # Errors
     /// When no broker answers, or it refuses.
     pub async fn state(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
+        Ok(self.states(&[name]).await?.pop().flatten())
+    }
+
+    /// Several topics as they are, in the order of their names.
+    ///
+    /// # Errors
+    /// As [`Topics::state`].
+    pub async fn states(&self, names: &[&str]) -> Result<Vec<Option<TopicState>>, TopicsError> {
         let unreachable =
             |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
-        // Asking for one topic by name could create it, where the broker creates what is asked for.
+        // Asking for topics by name could create them, where the broker creates what is asked for.
         let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
-        let partitions = topic.partitions().len();
+        let mut states: Vec<Option<TopicState>> = names
+            .iter()
+            .map(|name| {
+                let topic = metadata.topics().iter().find(|topic| topic.name() == *name)?;
+                Some(TopicState { partitions: topic.partitions().len(), settings: Vec::new() })
+            })
+            .collect();
+        let there = names.iter().zip(&states).filter(|(_, state)| state.is_some());
+        let asked: Vec<ResourceSpecifier<'_>> = there.map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+        if asked.is_empty() {
+            return Ok(states);
+        }
         let options = AdminOptions::new().request_timeout(Some(self.deadline));
-        let described = self.client.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
         // A user who may read a topic may still not see its settings; then they stay unknown.
-        let settings = match described.map(|mut answers| answers.pop()) {
-            Ok(Some(Ok(resource))) => {
-                resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+        let described = self.client.describe_configs(&asked, &options).await.unwrap_or_default();
+        for resource in described.into_iter().flatten() {
+            let of = |name: &&str| resource.specifier == OwnedResourceSpecifier::Topic((*name).to_owned());
+            if let Some(state) = names.iter().position(of).and_then(|index| states[index].as_mut()) {
+                let entries = resource.entries.into_iter();
+                state.settings = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
             }
-            _ => Vec::new(),
-        };
-        Ok(Some(TopicState { partitions, settings }))
+        }
+        Ok(states)
     }
 
     /// Makes a topic and waits until the cluster shows it.

@@ -1,10 +1,10 @@
 //! Questions to the cluster that disturb nobody: the probe joins no group and commits nothing.
 
-use super::SourceError;
+use super::{Quiet, SourceError};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const NEWEST_WAIT: Duration = Duration::from_secs(3);
 
 /// A consumer that only asks.
 pub struct Probe {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     partitions: i32,
 }
@@ -42,7 +42,7 @@ impl Probe {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed");
-        let consumer = config.create().map_err(|error: KafkaError| SourceError::Settings {
+        let consumer = config.create_with_context(Quiet).map_err(|error: KafkaError| SourceError::Settings {
             brokers: brokers.to_owned(),
             detail: error.to_string(),
         })?;
@@ -75,7 +75,9 @@ impl Probe {
             detail: error.to_string(),
         };
         let list = self.list(Offset::Invalid).map_err(failed)?;
-        let answer = self.consumer.committed_offsets(list, DEADLINE).map_err(failed)?;
+        // A client that the coordinator refuses asks on until the time is over, and tells of the refusal on its own account.
+        let refusal = |error| self.consumer.poll(Duration::ZERO).and_then(Result::err).unwrap_or(error);
+        let answer = self.consumer.committed_offsets(list, DEADLINE).map_err(|error| failed(refusal(error)))?;
         let position = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match it.offset() {
             Offset::Offset(next) => Some((it.partition(), next, it.metadata().to_owned())),
             _ => None,
@@ -97,9 +99,13 @@ impl Probe {
         let start = Instant::now();
         let (mut newest, mut found) = (None, 0);
         while found < self.partitions && start.elapsed() < NEWEST_WAIT {
-            if let Some(message) = self.consumer.poll(Duration::from_millis(100)) {
-                newest = newest.max(message.map_err(failed)?.timestamp().to_millis());
-                found += 1;
+            match self.consumer.poll(Duration::from_millis(100)) {
+                // What is refused of the group is no matter of the input.
+                None | Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
+                Some(message) => {
+                    newest = newest.max(message.map_err(failed)?.timestamp().to_millis());
+                    found += 1;
+                }
             }
         }
         self.consumer.unassign().map_err(failed)?;

@@ -16,10 +16,14 @@
 //! server by an address or `localhost`, so that no web site can reach it under a name of its own, and `PUT` is for clients on
 //! this machine alone. No user's key is shown: a keyed hash stands for it, whose key lives as long as the process.
 
-use super::{logs::Logs, metrics};
+use super::{
+    logs::Logs,
+    metrics::{self, ShadowFigures},
+};
 use crate::{
-    engine::{Counts, Phase, Progress, Snapshot, Stage},
+    engine::{Counts, Phase, Progress, Snapshot, Stage, Trace},
     event::EventTime,
+    inference::ModelInfo,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -247,18 +251,28 @@ impl Board {
             .collect();
         happenings.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let newest = |all: Vec<(EventTime, Value)>| all.into_iter().take(20).map(|(_, it)| it).collect::<Vec<_>>();
-        let models = workers.iter().find(|worker| !worker.models.is_empty()).map(|worker| &worker.models);
-        let models: Vec<Value> = models
-            .into_iter()
-            .flatten()
-            .map(|(variant, model)| {
-                json!({
-                    "variant": variant,
-                    "name": model.name, "version": model.version, "provider": model.provider, "runtime": model.runtime,
-                    "sha256": model.sha256, "features": model.features.len(),
-                })
+        let mut models: Vec<(&(String, ModelInfo), u64)> = Vec::new();
+        for model in workers.iter().flat_map(|worker| &worker.models) {
+            match models.iter_mut().find(|(other, _)| *other == model) {
+                Some((_, count)) => *count += 1,
+                None => models.push((model, 1)),
+            }
+        }
+        let model = |((variant, it), workers): &(&(String, ModelInfo), u64)| {
+            json!({
+                "variant": variant, "name": it.name, "version": it.version, "provider": it.provider, "runtime": it.runtime, "sha256": it.sha256,
+                "features": it.features.len(), "workers": workers,
             })
-            .collect();
+        };
+        let told = self.metrics.render();
+        let shadow = |it: &ShadowFigures| {
+            let rows: BTreeMap<&str, f64> = it.rows.iter().map(|(outcome, rows)| (outcome.as_str(), *rows)).collect();
+            let [psi, champion, mean, correlation] = it.drift.map_or([None; 4], |it| it.map(Some));
+            json!({
+                "name": it.name, "rows": rows, "psi": psi, "champion_mean": champion, "mean": mean,
+                "correlation": correlation,
+            })
+        };
         json!({
             "title": self.title,
             "version": env!("CARGO_PKG_VERSION"),
@@ -280,13 +294,22 @@ impl Board {
             "scores": sum(|it| &it.scores),
             "segments": segments.iter().map(|(id, count)| json!({ "id": id, "count": count })).collect::<Vec<_>>(),
             "stages": stages,
-            "models": models,
+            "models": models.iter().map(model).collect::<Vec<_>>(),
+            "versions": metrics::model_versions(&told).collect::<BTreeMap<_, _>>(),
+            "shadows": metrics::shadows(&told).iter().map(shadow).collect::<Vec<_>>(),
             "seen": newest(seen),
             "happenings": newest(happenings),
         })
     }
 
-    fn exposition(&self) -> String {
+    /// What the workers traced since the last time.
+    pub(super) fn take_traces(&self) -> Vec<Trace> {
+        let (_, workers) = self.snapshots();
+        workers.iter().flat_map(|worker| worker.view().take_traces()).collect()
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub(super) fn exposition(&self) -> String {
         let (workers, _) = self.snapshots();
         let is_ready = self.reasons(&workers).is_empty();
         self.metrics.render() + &metrics::render(&workers, is_ready, now())

@@ -6,7 +6,7 @@
 //! event costs a look-up, and a partition that has gone leaves no gauge behind. Labels come from closed sets: never a user, a
 //! payload or a raw error.
 
-use super::distribution::Distribution;
+use super::{distribution::Distribution, exposition::samples};
 use crate::{
     engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
     event::EventTime,
@@ -233,6 +233,11 @@ const SILENT: Metric = gauge(
 );
 const RELOADS: Metric =
     counter("aimpoint_reloads_total", &["outcome"], "configurations read again, by outcome: taken, refused");
+const COLLECTOR: Metric = counter(
+    "aimpoint_collector_requests_total",
+    &["outcome"],
+    "requests to the collector of otlp.endpoint, by outcome: taken, failed; what fails of traces is not sent again",
+);
 
 // Client: librdkafka's own few, of the consumers.
 const CLIENT_FETCHED: Metric =
@@ -249,7 +254,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 35] = [
+pub const ALL: [Metric; 36] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -281,6 +286,7 @@ pub const ALL: [Metric; 35] = [
     READY,
     SILENT,
     RELOADS,
+    COLLECTOR,
     CLIENT_FETCHED,
     CLIENT_ROUND_TRIP,
     CLIENT_ERRORS,
@@ -325,6 +331,9 @@ fn begin() {
     }
     for outcome in ["taken", "refused"] {
         counter!(RELOADS.name, "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["taken", "failed"] {
+        counter!(COLLECTOR.name, "outcome" => outcome).absolute(0);
     }
     counter!(COMMITS.name).absolute(0);
     counter!(RESTORED.name).absolute(0);
@@ -417,6 +426,11 @@ pub fn reloaded(taken: bool) {
     counter!(RELOADS.name, "outcome" => if taken { "taken" } else { "refused" }).increment(1);
 }
 
+/// Records that something was sent to the collector, and whether it was taken.
+pub fn sent_to_collector(taken: bool) {
+    counter!(COLLECTOR.name, "outcome" => if taken { "taken" } else { "failed" }).increment(1);
+}
+
 /// Writes what the workers show, in Prometheus' text format.
 pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
     let mut out = Exposition::default();
@@ -488,6 +502,55 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
     out.family(&CLIENT_ERRORS, by_worker(|it| it.client.errors as f64));
     out.family(&CLIENT_DISCONNECTS, by_worker(|it| it.client.disconnects as f64));
     out.0
+}
+
+/// What the metrics tell of one shadow model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ShadowFigures {
+    /// Its name.
+    pub(super) name: String,
+    /// Its rows by outcome.
+    pub(super) rows: Vec<(String, f64)>,
+    /// Where there are enough rows: its stability index, the means of the champion and of itself, and the correlation.
+    pub(super) drift: Option<[f64; 4]>,
+}
+
+/// The shadows that the metrics' text tells of.
+pub(super) fn shadows(text: &str) -> Vec<ShadowFigures> {
+    let value = |labels: &[(String, String)], label: &str| {
+        labels.iter().find(|(name, _)| name == label).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let figure = |metric: &Metric, shadow: &str, of: &str| {
+        let mut all = samples(text, metric.name);
+        all.find(|(labels, _)| value(labels, "shadow") == shadow && value(labels, "of") == of).map(|(_, figure)| figure)
+    };
+    let mut all: Vec<ShadowFigures> = Vec::new();
+    for (labels, rows) in samples(text, SHADOW_ROWS.name) {
+        let (name, outcome) = (value(&labels, "shadow"), value(&labels, "outcome"));
+        match all.iter_mut().find(|it| it.name == name) {
+            Some(it) => it.rows.push((outcome, rows)),
+            None => all.push(ShadowFigures { name, rows: vec![(outcome, rows)], drift: None }),
+        }
+    }
+    for it in &mut all {
+        let drift = [
+            figure(&SHADOW_PSI, &it.name, ""),
+            figure(&SHADOW_MEAN, &it.name, "champion"),
+            figure(&SHADOW_MEAN, &it.name, "shadow"),
+            figure(&SHADOW_CORRELATION, &it.name, ""),
+        ];
+        it.drift = match drift {
+            [Some(psi), Some(champion), Some(mean), Some(correlation)] => Some([psi, champion, mean, correlation]),
+            _ => None,
+        };
+    }
+    all
+}
+
+/// What became of new versions of the model, as the metrics' text tells it: outcome and number.
+pub(super) fn model_versions(text: &str) -> impl Iterator<Item = (String, f64)> {
+    samples(text, MODEL_VERSIONS.name)
+        .filter_map(|(labels, count)| Some((labels.into_iter().next().map(|(_, value)| value)?, count)))
 }
 
 /// The sum of distributions over the same bounds.

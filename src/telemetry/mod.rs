@@ -6,8 +6,14 @@ pub mod distribution;
 // Metrics: every name, declared once.
 pub mod metrics;
 
+// Exposition: Prometheus' text, read.
+mod exposition;
+
 // Logs: what is logged, and changing it.
 pub mod logs;
 
 // Admin: health, metrics and the live page over HTTP.
 pub mod admin;
+
+// Otlp: metrics and traces to a collector.
+pub mod otlp;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
+mod otlp;
+mod process;
 mod running;
 mod schema;
 

@@ -1,4 +1,4 @@
-//! What `deploy/` ships, checked by the tools that will read it: helm, kubeconform, promtool, compose-go.
+//! What `deploy/` ships, checked by the tools that will read it: helm, kubeconform, promtool, prometheus, compose-go.
 //!
 //! The tools lie in `.tools/`, where `tests/deploy/tools` builds them; a test whose tool is absent fails and says so.
 //! Whether the rendered charts are what they were is told by `golden/`: `UPDATE_GOLDEN=1` writes it anew.
@@ -9,6 +9,9 @@ mod chart;
 mod docs;
 mod images;
 mod monitoring;
+#[path = "../cli/process.rs"]
+mod process;
+mod prometheus;
 
 use serde_json::Value;
 use std::{

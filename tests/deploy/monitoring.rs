@@ -6,9 +6,9 @@ use regex::Regex;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, process::Command};
 
-const RULES: &str = "deploy/prometheus/rules.yml";
+pub(super) const RULES: &str = "deploy/prometheus/rules.yml";
 const RULE_TESTS: &str = "deploy/prometheus/rules_test.yml";
-const DASHBOARD: &str = "deploy/grafana/aimpoint.json";
+pub(super) const DASHBOARD: &str = "deploy/grafana/aimpoint.json";
 
 /// What is read of Kafka's exporter, and Prometheus's own.
 const FOREIGN: [(&str, &[&str]); 5] = [
@@ -31,7 +31,7 @@ pub(super) fn alerts() -> Vec<Value> {
 }
 
 /// Every query: where it stands, and what it says.
-fn queries() -> Vec<(String, String)> {
+pub(super) fn queries() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for alert in alerts() {
         found.push((format!("{RULES}: {}", alert["alert"]), alert["expr"].as_str().unwrap().to_owned()));
@@ -49,7 +49,7 @@ fn queries() -> Vec<(String, String)> {
 }
 
 /// A query as Prometheus gets it from Grafana.
-fn filled_in(query: &str) -> String {
+pub(super) fn filled_in(query: &str) -> String {
     query.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$group", "aimpoint.*")
 }
 

@@ -19,10 +19,20 @@ pub(crate) struct Kafka {
 impl Kafka {
     /// Starts a cluster of so many brokers. Where Java or Maven is absent the script says so, and the test fails with its words.
     pub(crate) fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, "")
+    }
+
+    /// The same with further settings of the brokers, one a line.
+    pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut start = Command::new(script());
-        start.arg("start").arg("-d").arg(folder.path()).args(["-n", &nodes.to_string()]);
+        start
+            .arg("start")
+            .arg("-d")
+            .arg(folder.path())
+            .args(["-n", &nodes.to_string()])
+            .env("KAFKA_SETTINGS", settings);
         let output = start.output().expect("the script runs");
         assert!(output.status.success(), "start Kafka: {}", String::from_utf8_lossy(&output.stderr));
         let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -36,6 +46,15 @@ impl Kafka {
         let output = command.arg(what).arg("-d").arg(self.folder.path()).arg(node.to_string()).output();
         let output = output.expect("the script runs");
         assert!(output.status.success(), "{what} node {node}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs one of Kafka's own tools on the cluster.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn tool(&self, class: &str, arguments: &[&str]) {
+        let mut command = Command::new(script());
+        command.args(["tool", class, "--bootstrap-server", &self.brokers]).args(arguments);
+        let output = command.output().expect("the script runs");
+        assert!(output.status.success(), "{class}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

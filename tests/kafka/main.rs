@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 
 mod broker;
+mod doctor;
 mod program;
 
 use aimpoint::{

@@ -38,7 +38,11 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(nodes: usize, config: &str) -> Self {
-        let it = Self { kafka: Kafka::start(nodes), folder: tempfile::tempdir().unwrap() };
+        Self::on(Kafka::start(nodes), config)
+    }
+
+    pub(crate) fn on(kafka: Kafka, config: &str) -> Self {
+        let it = Self { kafka, folder: tempfile::tempdir().unwrap() };
         std::fs::write(it.config(), config).unwrap();
         it
     }
@@ -49,11 +53,13 @@ impl Program {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aimpoint"));
+        let (name, others) = arguments.split_first().unwrap();
         command
-            .args(arguments)
+            .arg(name)
             .arg("--config")
             .arg(self.config())
-            .args(["--set", &format!("kafka.brokers={}", self.kafka.brokers)]);
+            .args(["--set", &format!("kafka.brokers={}", self.kafka.brokers)])
+            .args(others);
         command
     }
 

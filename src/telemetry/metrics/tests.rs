@@ -55,6 +55,22 @@ fn what_a_worker_shows_is_written_out() {
 }
 
 #[test]
+fn what_the_metrics_tell_of_shadows_and_versions_is_read_back() {
+    let text = "aimpoint_shadow_rows_total{shadow=\"b\",outcome=\"scored\"} 40\n\
+                aimpoint_shadow_rows_total{shadow=\"a\",outcome=\"scored\"} 7\n\
+                aimpoint_shadow_rows_total{outcome=\"skipped\",shadow=\"b\"} 2\n\
+                aimpoint_shadow_psi{shadow=\"b\"} 0.125\naimpoint_shadow_mean{shadow=\"b\",of=\"champion\"} 0.5\n\
+                aimpoint_shadow_mean{shadow=\"b\",of=\"shadow\"} 0.25\naimpoint_shadow_correlation{shadow=\"b\"} 0.75\n\
+                aimpoint_model_versions_total{outcome=\"slow\"} 3\n";
+    let rows = |name: &str, count| (name.to_owned(), count);
+    let [b, a] = &shadows(text)[..] else { panic!("two shadows") };
+    assert_eq!((b.name.as_str(), &b.rows), ("b", &vec![rows("scored", 40.0), rows("skipped", 2.0)]));
+    assert_eq!(b.drift, Some([0.125, 0.5, 0.25, 0.75]));
+    assert_eq!((a.name.as_str(), &a.rows, a.drift), ("a", &vec![rows("scored", 7.0)], None));
+    assert_eq!(model_versions(text).collect::<Vec<_>>(), [rows("slow", 3.0)]);
+}
+
+#[test]
 fn names_tell_kind_and_unit_and_are_declared_once() {
     let names: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), ALL.len());

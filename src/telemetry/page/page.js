@@ -168,7 +168,9 @@
     set("fallbacks", share(it.counts.fallbacks, it.counts.decisions));
     set("retries", `${whole(it.retries)} of ${whole(it.commits)} commits retried`);
 
-    chart("throughput", history.slice(1).map((other) => other.rate));
+    const rates = history.slice(1).map((other) => other.rate);
+    chart("throughput", rates);
+    set("peak", rates.length ? `· at most ${short(Math.max(...rates))}` : "");
     const all = counts.reduce((sum, count) => sum + count, 0);
     const slots = counts.map((count, index) => ({
       name: index < bounds.length ? "≤ " + time(bounds[index]) : "> " + time(bounds[bounds.length - 1]),
@@ -212,15 +214,27 @@
       line.append(make("time", clock(one.at_ms)), tag(one.what, HAPPENINGS[one.what]), `worker ${one.worker}: ${one.detail}`);
       list.append(line);
     }
-    const model = by("model");
-    model.replaceChildren();
-    const facts = it.models.flatMap((one) => [
-      ...(one.variant ? [["Variant", one.variant]] : []),
-      ["Name", one.name], ["Version", one.version], ["Features", one.features],
-      ["Runs on", `${one.provider}, ${one.runtime}`], ["SHA-256", one.sha256],
-    ]);
-    if (!facts.length) facts.push(["Model", "none: decisions have no score"]);
-    for (const [name, value] of facts) model.append(make("dt", name), make("dd", value, name === "SHA-256" ? "mono" : ""));
+    rows("models", it.models, (one) => [
+      make("td", one.variant ? `${one.name} (${one.variant})` : one.name),
+      cell(tag(one.version, "good")),
+      make("td", `${one.provider}, ${one.runtime}`),
+      number(one.features),
+      number(one.workers),
+      make("td", one.sha256.slice(0, 16), "mono"),
+    ], "None: decisions have no score.");
+    bars("versions", Object.entries(it.versions).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
+      name: name.replaceAll("_", " "), value: count, of: count, figure: whole(count),
+    })), "None has come since the start.");
+    rows("shadows", it.shadows, (one) => {
+      const figure = (value) => number(value === null ? "–" : value.toFixed(3));
+      const passed = (one.rows.skipped || 0) + (one.rows.failed || 0) + (one.rows.unscored || 0);
+      const verdict = one.psi === null ? tag("too few rows") : one.psi < 0.1 ? tag("alike", "good")
+        : one.psi <= 0.25 ? tag("drifting", "warn") : tag("different", "bad");
+      return [
+        make("td", one.name), number(whole(one.rows.scored || 0)), number(whole(passed)), figure(one.mean),
+        figure(one.champion_mean), figure(one.correlation), figure(one.psi), cell(verdict),
+      ];
+    }, "No shadow is declared, or none has scored yet.");
     set("about", `Aimpoint ${it.version}, ${it.workers} workers, up ${time(it.uptime_seconds)}`);
   };
 

@@ -1,0 +1,179 @@
+//! The live page in a real browser: filled, in order on a screen and on a phone, light and dark, and without a complaint.
+//!
+//! Needs ONNX Runtime (deploy/onnxruntime/fetch) and a Chromium or Chrome on the path; where there is none the tests fail and
+//! say how to get one. `PICTURES=folder` keeps what the page looked like.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its own browser cannot be started")]
+
+mod browser;
+#[path = "../cli/process.rs"]
+mod process;
+
+use browser::Browser;
+use process::Running;
+use serde_json::Value;
+use std::{
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Each part of the page, and what has to be in it: a selector that finds so many elements at least.
+const PARTS: [(&str, usize); 15] = [
+    ("#throughput polyline.line", 1),
+    ("#latency .track", 1),
+    ("#scores rect", 20),
+    ("#segments .track", 4),
+    ("#dead .track", 1),
+    ("#partitions tbody tr td.n", 8),
+    ("#partitions .tag.good", 2),
+    ("#stages .track", 7),
+    ("#seen tbody td.mono", 1),
+    ("#happenings li .tag", 2),
+    ("#models tbody td.mono", 1),
+    ("#models .tag.good", 1),
+    ("#shadows tbody td.n", 4),
+    ("#versions .empty", 1),
+    ("footer a", 3),
+];
+
+/// The demo's declarations with its model, which is its own challenger.
+fn config() -> String {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/demo");
+    let model = format!("path = \"{}\"\n", demo.join("model.onnx").display());
+    std::fs::read_to_string(demo.join("aimpoint.toml"))
+        .unwrap()
+        .replace("path = \"model.onnx\"\n", &model)
+        .replace("name = \"aimpoint-demo\"", "name = \"aimpoint\"")
+        + &format!("\n[[shadow]]\nname = \"challenger\"\n{model}\n[engine]\nworkers = 2\n")
+}
+
+/// Publishes purchases of now, and a record that cannot be read.
+fn publish(running: &Running, from: u64, count: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let publisher = running.publisher();
+    for number in from..from + count {
+        let user = format!("user-{}", number % 97);
+        let event = format!(
+            r#"{{"event_id":"e{number}","event_type":"purchase","user_id":"{user}","occurred_at":{now},"value":{}}}"#,
+            number % 40
+        );
+        publisher.publish(Some(user.as_bytes()), Some(event.as_bytes())).unwrap();
+    }
+    publisher.publish(Some(b"u1"), Some(b"{\"broken")).unwrap();
+    publisher.finish().unwrap();
+}
+
+fn wait_for(what: &str, mut lacks: impl FnMut() -> Vec<String>) {
+    let start = Instant::now();
+    loop {
+        let lacking = lacks();
+        if lacking.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(40), "waited for {what}: {lacking:?}");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// The contrast of two colours as `rgb(…)`, as WCAG 2 has it: 1 to 21.
+fn contrast(one: &str, other: &str) -> f64 {
+    let luminance = |colour: &str| -> f64 {
+        let parts = colour.trim_start_matches("rgb(").trim_end_matches(')').split(',');
+        let linear = parts.map(|part| {
+            let value = part.trim().parse::<f64>().unwrap() / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        });
+        linear.zip([0.2126, 0.7152, 0.0722]).map(|(part, weight)| part * weight).sum()
+    };
+    let (one, other) = (luminance(one), luminance(other));
+    (one.max(other) + 0.05) / (one.min(other) + 0.05)
+}
+
+#[test]
+fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
+    let running = Running::start(&config());
+    running.wait_until_ready();
+    let mut browser = Browser::start();
+    let (mut published, mut backgrounds) = (0, Vec::new());
+    for (width, scheme) in [(1280, "light"), (400, "light"), (1280, "dark"), (400, "dark")] {
+        let place = format!("{width} {scheme}");
+        browser.open(&format!("http://{}/", running.address), width, scheme);
+        wait_for(&place, || {
+            publish(&running, published, 200);
+            published += 200;
+            let mut lacking = Vec::new();
+            for (selector, least) in PARTS {
+                let found = browser.evaluate(&format!("document.querySelectorAll({selector:?}).length"));
+                if found.as_u64().unwrap_or_default() < least as u64 {
+                    lacking.push(format!("{selector}: {found} of {least}"));
+                }
+            }
+            for id in ["rate", "p50", "lag", "profiles", "fallbacks", "events", "about"] {
+                let text = browser.evaluate(&format!("document.getElementById({id:?}).textContent"));
+                if matches!(text.as_str(), None | Some("" | "–" | "0")) && id != "lag" {
+                    lacking.push(format!("#{id}: {text}"));
+                }
+            }
+            lacking
+        });
+        assert_eq!(browser.evaluate("document.getElementById('state').textContent"), "ready", "{place}");
+
+        // Nothing reaches over the edge but what can be scrolled by itself, and no text is cut without a way to read it.
+        let over = "[...document.querySelectorAll('body *')].filter((it) => !it.closest('.scroll') && \
+                    it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.id || it.className || it.tagName)";
+        assert_eq!(browser.evaluate(over), Value::Array(Vec::new()), "{place}");
+        assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), true, "{place}");
+        let mut colour = |selector: &str, what: &str| {
+            let colour = format!("getComputedStyle(document.querySelector({selector:?})).{what}");
+            browser.evaluate(&colour).as_str().unwrap().to_owned()
+        };
+        let card = colour(".card", "backgroundColor");
+        for selector in
+            [".card h2", ".card .quiet", ".tile small", ".bars .name", ".bars .figure", "th", "td", "dt, .mono"]
+        {
+            let contrast = contrast(&colour(selector, "color"), &card);
+            assert!(contrast >= 4.5, "{place}: {selector} has a contrast of {contrast:.1} on {card}");
+        }
+        backgrounds.push(colour("body", "backgroundColor"));
+
+        // It goes on by itself.
+        let shown = |browser: &mut Browser| browser.evaluate("document.getElementById('events').textContent");
+        let before = shown(&mut browser);
+        publish(&running, published, 200);
+        published += 200;
+        wait_for("an update", || if shown(&mut browser) == before { vec![before.to_string()] } else { Vec::new() });
+
+        let picture = browser.picture();
+        assert!(picture.starts_with(b"\x89PNG"), "{place}");
+        if let Some(folder) = std::env::var_os("PICTURES") {
+            std::fs::write(Path::new(&folder).join(format!("page-{width}-{scheme}.png")), picture).unwrap();
+        }
+    }
+    assert!(backgrounds[0] == backgrounds[1] && backgrounds[2] == backgrounds[3], "{backgrounds:?}");
+    assert_ne!(backgrounds[0], backgrounds[2], "dark is not light");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_page_that_asks_for_a_token_opens_with_it_and_without_a_reload() {
+    let running = Running::start("[admin]\ntoken = \"0123456789abcdef\"\n[engine]\nworkers = 1\n");
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", running.address), 400, "light");
+    let state = |browser: &mut Browser| browser.evaluate("document.getElementById('state')?.textContent");
+    let becomes = |browser: &mut Browser, wanted: &str| {
+        wait_for(wanted, || {
+            let state = state(browser);
+            if state == wanted { Vec::new() } else { vec![state.to_string()] }
+        });
+    };
+    let enter = |token: &str| {
+        format!("document.getElementById('token').value = {token:?}; document.getElementById('ask').requestSubmit()")
+    };
+    becomes(&mut browser, "token?");
+    browser.evaluate(&enter("wrong"));
+    becomes(&mut browser, "wrong token");
+    browser.evaluate(&enter("0123456789abcdef"));
+    becomes(&mut browser, "ready");
+    assert_eq!(browser.evaluate("document.getElementById('ask').hidden"), true);
+    assert_eq!(browser.evaluate("document.getElementById('token').value"), "", "it does not stay in the field");
+}
