@@ -5,7 +5,7 @@ DEMO := deploy/demo
 SEEDS ?= 10000
 PEERS ?=
 
-.PHONY: demo test bench peers simulate faults docs fmt lint onnxruntime jars tools model clean-work
+.PHONY: demo test bench cuda peers simulate faults docs fmt lint onnxruntime jars tools model clean-work
 
 ## demo: watch the whole pipeline at work on real data
 demo: onnxruntime
@@ -21,6 +21,10 @@ test: onnxruntime jars tools
 ## bench: every bench, one summary line each: name, figure, unit
 bench: onnxruntime
 	$(CARGO) bench --quiet
+
+## cuda: a model's scores and speed on a GPU beside the CPU (ORT_DYLIB_PATH: a build of ONNX Runtime for CUDA)
+cuda: onnxruntime
+	$(CARGO) bench --quiet --bench inference -- --provider cuda
 
 ## peers: Aimpoint beside Kafka Streams and Flink on this machine, PEERS="options" (see benches/peers/README.md)
 peers: onnxruntime jars
