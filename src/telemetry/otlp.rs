@@ -4,7 +4,7 @@
 //! are cumulative from the start of the process. A traced transaction is one trace: `process TOPIC` with the two parts
 //! `fill` and `commit`, linked to the traces of those who sent its records. All of it happens on a thread of its own: a collector
 //! that is slow or gone costs the workers nothing, what it misses of traces is dropped, and the log says once that it is
-//! gone and once that it is back. Limits: one request at a time, of at most [`DEADLINE`]. Left out: TLS, because a collector
+//! gone and once that it is back. Limits: one request at a time, of at most three seconds. Left out: TLS, because a collector
 //! stands beside the process, and speaks it to the outside.
 
 use super::{
