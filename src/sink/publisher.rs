@@ -82,7 +82,8 @@ impl Publisher {
         deadline: Duration,
     ) -> Result<Self, PublishError> {
         let mut config = ClientConfig::new();
-        config.set("linger.ms", "5").set("batch.size", "500000").set("message.max.bytes", "20000000");
+        // Longer than a request takes: while messages whose linger is over wait behind one, the client turns in a loop.
+        config.set("linger.ms", "20").set("batch.size", "500000").set("message.max.bytes", "20000000");
         for (name, value) in client {
             config.set(name, value);
         }
