@@ -7,12 +7,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own fixture cannot be read")]
 
-use aimpoint::inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime};
+use aimpoint::{
+    engine::WorkerSettings,
+    inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
+};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 mod commands;
@@ -36,6 +40,18 @@ fn path(name: &str) -> PathBuf {
 
 fn expected(name: &str) -> Expected {
     serde_json::from_str(&fs::read_to_string(path(name).with_extension("json")).unwrap()).unwrap()
+}
+
+/// How the worker of a test paces itself: in small batches and short transactions, so that many things happen between them.
+fn worker_settings() -> WorkerSettings {
+    WorkerSettings {
+        number: 0,
+        commit_interval: Duration::from_millis(20),
+        pace: Duration::ZERO,
+        batch_rows_max: 16,
+        checkpoint_interval: Duration::from_millis(100),
+        stall_after: Duration::from_secs(10),
+    }
 }
 
 fn runtime() -> Runtime {

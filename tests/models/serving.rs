@@ -1,8 +1,9 @@
 //! The pipeline around a model that fails, is late or says no number, and around a model that changes while it serves. The
 //! model is the test kit's: no runtime is needed here.
 
+use super::worker_settings;
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
     event::{EventTime, Record},
     inference::{Calibration, Model, ModelFeed, Shadow, ShadowCounts},
     sink::{Outbox, Target},
@@ -12,7 +13,6 @@ use serde_json::Value;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 pub(super) const SPEC: &str = r#"
@@ -208,15 +208,8 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
         let feed = Feed::default();
         let pipeline = Pipeline::compile(&spec, "clicks").unwrap();
         let pipeline = pipeline.with_model(Box::new(version(1))).unwrap().with_feed(0, Box::new(feed.clone()));
-        let settings = WorkerSettings {
-            number: 0,
-            commit_interval: Duration::from_millis(20),
-            pace: Duration::ZERO,
-            batch_rows_max: 16,
-            checkpoint_interval: Duration::from_millis(100),
-            stall_after: Duration::from_secs(10),
-        };
-        let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default());
+        let mut worker =
+            Worker::new(worker_settings(), source, sink, FakeClock::default(), pipeline, Progress::default());
         let mut newest = 1;
         for turn in 0.. {
             if broker.is_done() {

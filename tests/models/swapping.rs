@@ -3,9 +3,10 @@
 use super::{
     runtime,
     serving::{SPEC, event},
+    worker_settings,
 };
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
     event::{EventTime, Record},
     inference::{Look, Manifest, Model, ModelFolder, ModelSpec, OnnxModel, Refusal, Watch, batch, vet},
     sink::{Outbox, Target},
@@ -111,15 +112,7 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
     let (source, sink) = broker.join(0);
     let pipeline = compile().with_model(Box::new(first)).unwrap();
     let pipeline = handed.into_iter().fold(pipeline, |pipeline, feed| pipeline.with_feed(0, Box::new(feed)));
-    let settings = WorkerSettings {
-        number: 0,
-        commit_interval: Duration::from_millis(20),
-        pace: Duration::ZERO,
-        batch_rows_max: 16,
-        checkpoint_interval: Duration::from_millis(100),
-        stall_after: Duration::from_secs(10),
-    };
-    let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, Progress::default());
+    let mut worker = Worker::new(worker_settings(), source, sink, FakeClock::default(), pipeline, Progress::default());
     // What is put into the folder, by the committed decisions before it, and what a look says then.
     let half = network(10, 2.0);
     let mut steps = [
