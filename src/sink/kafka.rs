@@ -378,23 +378,8 @@ fn repeat(doing: &'static str, mut call: impl FnMut(Duration) -> Result<(), Kafk
     }
 }
 
-/// Takes the reports of what an aborted transaction still had on its way.
-fn take_reports(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
-    let start = Instant::now();
-    while producer.in_flight_count() > 0 {
-        if start.elapsed() > CALL_DEADLINE {
-            let detail = format!("no report of {} messages", producer.in_flight_count());
-            return Err(SinkError::Unknown { doing: "abort the transaction", detail });
-        }
-        std::thread::sleep(DRAIN_LOOK);
-        producer.poll(Duration::ZERO);
-    }
-    Ok(())
-}
-
-/// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
-/// of 100 ms; with nothing in flight it returns at once.
-fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
+/// Waits until no message is on its way any more, or says how many still are at the deadline.
+fn land_all(producer: &BaseProducer<Context>) -> Result<(), i32> {
     let start = Instant::now();
     let mut pause = DRAIN_LOOK;
     while producer.in_flight_count() > 0 {
@@ -402,12 +387,18 @@ fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
         producer.poll(Duration::ZERO);
         pause = (pause * 2).min(DRAIN_LOOK_MAX);
         if start.elapsed() > CALL_DEADLINE {
-            return Err(SinkError::Abortable {
-                doing: "deliver outputs",
-                detail: format!("no answer for {} messages", producer.in_flight_count()),
-            });
+            return Err(producer.in_flight_count());
         }
     }
+    Ok(())
+}
+
+/// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices
+/// of 100 ms; with nothing in flight it returns at once.
+fn drain(producer: &BaseProducer<Context>) -> Result<(), SinkError> {
+    let unanswered =
+        |left| SinkError::Abortable { doing: "deliver outputs", detail: format!("no answer for {left} messages") };
+    land_all(producer).map_err(unanswered)?;
     match producer.context().failed.swap(0, Ordering::Relaxed) {
         0 => Ok(()),
         failed => {
@@ -572,7 +563,11 @@ impl Sink for KafkaSink {
                     producer.abort_transaction(wait.min(ABORT_SLICE))
                 });
                 // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
-                let purged = aborted.and_then(|()| take_reports(producer));
+                let unreported = |left| SinkError::Unknown {
+                    doing: "abort the transaction",
+                    detail: format!("no report of {left} messages"),
+                };
+                let purged = aborted.and_then(|()| land_all(producer).map_err(unreported));
                 producer.context().failed.store(0, Ordering::Relaxed);
                 self.learn(purged, number)?;
             }
