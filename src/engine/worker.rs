@@ -613,10 +613,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.flight.is_some() && !self.sink.is_delivered() && !canary::is_in(Canary::SendsOvertake) {
             return Ok(());
         }
-        if !self.begun {
-            // With the first outputs, so that the broker is told of all partitions at once and has them when the commit begins.
-            self.write_due_profiles();
-        }
+        self.write_due_profiles();
         self.begin()?;
         let start = self.clock.elapsed();
         self.sink.send(&self.outbox, self.sent)?;
@@ -638,9 +635,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() {
             return Ok(());
         }
-        if !self.begun {
-            self.write_due_profiles();
-        }
+        self.write_due_profiles();
         match self.start_commit() {
             Ok(()) => Ok(()),
             Err(error) => self.mend(error),
@@ -695,9 +690,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.partitions.write_profiles(going, max, self.pipeline.layout(), &mut self.outbox)
     }
 
+    /// Writes the profiles that are due, with the first outputs of a transaction alone: so the broker is told of all its partitions
+    /// at once, and has them when the commit begins.
     fn write_due_profiles(&mut self) {
         let now = self.clock.elapsed();
-        if now.saturating_sub(self.profiles_at) >= PROFILES_PAUSE
+        if !self.begun
+            && now.saturating_sub(self.profiles_at) >= PROFILES_PAUSE
             && self.write_profiles(&[], PROFILES_PER_COMMIT) < PROFILES_PER_COMMIT
         {
             self.profiles_at = now;
