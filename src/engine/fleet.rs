@@ -8,9 +8,14 @@ use super::{Clock, Counts, EngineError, Progress, Stop, Worker};
 use crate::{sink::Sink, source::Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::{
+    convert::Infallible,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+/// How long a worker that was asked to end, and has handed over, waits for the others to be so far. They leave the group
+/// together then: else the group would be rebalanced once for each, and the partitions of the first go to the next that ends.
+const LEAVE_TOGETHER: Duration = Duration::from_secs(1);
 
 /// Why a fleet ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +86,24 @@ impl Fleet {
         C: Clock + Send + 'static,
     {
         let (sender, ended) = crossbeam_channel::unbounded();
+        // Nothing is ever sent: it closes when all have handed over.
+        let (handing_over, all_handed_over) = crossbeam_channel::bounded::<Infallible>(0);
         let mut threads = Vec::with_capacity(workers.len());
-        for (number, worker) in workers.into_iter().enumerate() {
+        for (number, mut worker) in workers.into_iter().enumerate() {
             let (stop, sender) = (stop.clone(), sender.clone());
+            let (handing_over, all_handed_over) = (handing_over.clone(), all_handed_over.clone());
             let run = move || {
                 let _ended = Ended(number, sender);
-                worker.run(&stop)
+                let outcome = worker.run(&stop);
+                drop(handing_over);
+                if outcome.is_ok()
+                    && let Err(RecvTimeoutError::Timeout) = all_handed_over.recv_timeout(LEAVE_TOGETHER)
+                {
+                    tracing::info!(worker = number, "leaves the group before others, which have not handed over yet");
+                }
+                // Leaves the group, while the end of this thread is still waited for with a deadline.
+                drop(worker);
+                outcome
             };
             threads.push(Some(std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?));
         }

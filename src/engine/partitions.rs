@@ -188,6 +188,11 @@ impl Partitions {
         self.each().map(|(number, _)| number).collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.each().count() as u32
+    }
+
     /// How many profiles are held.
     pub fn users(&self) -> u64 {
         self.each().map(|(_, partition)| partition.store.len() as u64).sum()
@@ -369,32 +374,34 @@ impl Partitions {
         })
     }
 
-    /// Appends the records of profiles that are due, and of all dirty ones of the partitions that are `going`, to the
+    /// Appends the records of the profiles of one partition that are due, or of all its dirty ones where it `is_going`, to the
     /// outputs: at most `max`, and their layout where the changelog does not have it yet. Says how many there were.
-    pub fn write_profiles(&mut self, going: &[i32], max: usize, layout: &Layout, outbox: &mut Outbox) -> usize {
-        let mut left = max;
-        for (number, slot) in self.0.iter_mut().enumerate() {
-            let Some(partition) = slot.as_deref_mut() else { continue };
-            // What is only read again was committed with a mark of its own, which holds until all of it is read.
-            if partition.is_restoring || partition.next < partition.emit_from {
-                continue;
-            }
-            let target = Target::Profiles(number as i32);
-            let below = if going.contains(&(number as i32)) { i64::MAX } else { partition.due_below };
-            let record =
-                ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
-            let written = partition.store.write_due(below, partition.next, left, |key, profile| {
-                let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(profile, to));
-                outbox.push(target, Some(key), &[], write);
-            });
-            if written > 0 && !partition.layouts.has_ours {
-                partition.layouts.has_ours = true;
-                let write = |to: &mut Vec<u8>| to.extend(layout.encode());
-                outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
-            }
-            left -= written;
+    pub fn write_profiles(
+        &mut self,
+        number: i32,
+        is_going: bool,
+        max: usize,
+        layout: &Layout,
+        outbox: &mut Outbox,
+    ) -> usize {
+        let Some(partition) = self.get_mut(number) else { return 0 };
+        // What is only read again was committed with a mark of its own, which holds until all of it is read.
+        if partition.is_restoring || partition.next < partition.emit_from {
+            return 0;
         }
-        max - left
+        let target = Target::Profiles(number);
+        let below = if is_going { i64::MAX } else { partition.due_below };
+        let record = ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
+        let written = partition.store.write_due(below, partition.next, max, |key, profile| {
+            let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(profile, to));
+            outbox.push(target, Some(key), &[], write);
+        });
+        if written > 0 && !partition.layouts.has_ours {
+            partition.layouts.has_ours = true;
+            let write = |to: &mut Vec<u8>| to.extend(layout.encode());
+            outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
+        }
+        written
     }
 
     /// The positions that a commit would move: partition, next offset, metadata.

@@ -46,9 +46,10 @@ const TRIES_MAX: u32 = 60;
 /// The most profiles that one commit writes, so that none stalls: at commits of 25 ms, 80,000 a second.
 const PROFILES_PER_COMMIT: usize = 2_000;
 
-/// How often a transaction holds profiles, unless more are due than one takes: it has more partitions then, of which the
-/// broker is told and in which it is ended, and where commits come each 10 ms that would double their time.
-const PROFILES_PAUSE: Duration = Duration::from_millis(100);
+/// So often within the checkpoint's interval are profiles of a partition written, unless more are due than a commit takes. Each
+/// partition of the changelog is one more of which the broker is told and in which the transaction is ended, and what comes
+/// meanwhile waits: so few transactions hold profiles, of one partition at a time, in turn, and then many.
+const PROFILES_TURNS: u32 = 10;
 
 /// The most profiles that one commit writes when partitions go.
 const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
@@ -225,8 +226,9 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     sent: usize,
     /// Whether the sink has a transaction open.
     begun: bool,
-    /// When profiles were last written because they were due.
+    /// When profiles were last written because they were due, and of which partition.
     profiles_at: Duration,
+    profiles_of: i32,
     /// When the first record since the last commit was processed.
     opened_at: Option<Duration>,
     flight: Option<Flight>,
@@ -275,6 +277,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             sent: 0,
             begun: false,
             profiles_at: Duration::ZERO,
+            profiles_of: -1,
             opened_at: None,
             flight: None,
             spare: <(Outbox, Counts)>::default(),
@@ -330,12 +333,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self
     }
 
-    /// Runs until the stop is requested, then commits what is open and leaves the group.
+    /// Runs until the stop is requested, then commits what is open. It stays in the group until it is dropped.
     ///
     /// # Errors
     /// When the broker, the client or a setting makes it impossible to go on. What was not committed is read again by
     /// the next owner.
-    pub fn run(mut self, stop: &Stop) -> Result<(), EngineError> {
+    pub fn run(&mut self, stop: &Stop) -> Result<(), EngineError> {
         while !stop.is_requested() {
             self.turn()?;
         }
@@ -532,7 +535,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let now = self.clock.elapsed();
         self.show(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
-        if self.opened_at.is_none() && self.partitions.is_due() {
+        if self.opened_at.is_none() && self.is_time_for_profiles(now) && self.partitions.is_due() {
             self.opened_at = Some(now);
         }
         let is_full = self.outbox.bytes() >= OUTBOX_BYTES_MAX;
@@ -686,20 +689,35 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(self.outbox.is_empty() && self.opened_at.is_none())
     }
 
-    fn write_profiles(&mut self, going: &[i32], max: usize) -> usize {
-        self.partitions.write_profiles(going, max, self.pipeline.layout(), &mut self.outbox)
+    fn write_profiles(&mut self, number: i32, is_going: bool, max: usize) -> usize {
+        self.partitions.write_profiles(number, is_going, max, self.pipeline.layout(), &mut self.outbox)
     }
 
-    /// Writes the profiles that are due, with the first outputs of a transaction alone: so the broker is told of all its partitions
-    /// at once, and has them when the commit begins.
+    fn is_time_for_profiles(&self, now: Duration) -> bool {
+        let pause = self.settings.checkpoint_interval / PROFILES_TURNS / self.partitions.count().max(1);
+        now.saturating_sub(self.profiles_at) >= pause
+    }
+
+    /// Writes the profiles that are due of the next partition that has any, with the first outputs of a transaction alone: so the
+    /// broker is told of all its partitions at once, and has them when the commit begins.
     fn write_due_profiles(&mut self) {
         let now = self.clock.elapsed();
-        if !self.begun
-            && now.saturating_sub(self.profiles_at) >= PROFILES_PAUSE
-            && self.write_profiles(&[], PROFILES_PER_COMMIT) < PROFILES_PER_COMMIT
-        {
-            self.profiles_at = now;
+        if self.begun || !self.is_time_for_profiles(now) {
+            return;
         }
+        let held = self.partitions.held();
+        let (before, behind) = held.split_at(held.partition_point(|it| *it <= self.profiles_of));
+        for number in behind.iter().chain(before) {
+            let written = self.write_profiles(*number, false, PROFILES_PER_COMMIT);
+            if written > 0 {
+                self.profiles_of = *number;
+                if written < PROFILES_PER_COMMIT {
+                    self.profiles_at = now;
+                }
+                return;
+            }
+        }
+        self.profiles_at = now;
     }
 
     /// Commits what is open and leaves no changed profile of partitions that go unwritten, as far as the deadline allows.
@@ -715,7 +733,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             && self.partitions.dirty(going) > 0
             && self.clock.elapsed().saturating_sub(start) < HANDOVER_DEADLINE
         {
-            self.write_profiles(going, PROFILES_PER_HANDOVER_COMMIT);
+            let mut left = PROFILES_PER_HANDOVER_COMMIT;
+            for number in going {
+                left -= self.write_profiles(*number, true, left);
+            }
             if self.outbox.is_empty() {
                 break;
             }
