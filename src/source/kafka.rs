@@ -462,5 +462,11 @@ pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Release);
+        // A close alone leaves the group only where there are partitions to give up (librdkafka 2.12, cooperative): a member
+        // without any would be waited for by each rebalance until its session times out. One that is known by its instance is
+        // to stay a member.
+        if self.settings.instance.is_none() {
+            self.consumer.unsubscribe();
+        }
     }
 }

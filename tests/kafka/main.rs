@@ -13,7 +13,7 @@ use aimpoint::{
     sink::{Outbox, Target},
     training::{Dataset, Identity, TrainSpec, encode, train},
 };
-use program::{Found, Program, now_ms, terminate};
+use program::{Found, Program, now_ms, terminate, wait_for};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use std::{
@@ -423,4 +423,30 @@ fn a_second_process_takes_partitions_over_and_gives_them_back_in_order() {
     let input = program.read(&["clickstream"], events, Duration::from_secs(20));
     compare(&by_partition(&found), &expected(&input).0, &program.logs());
     assert!(Path::new(&program.folder.path().join("b")).exists());
+}
+
+/// A close alone does not make librdkafka leave the group where it has no partitions to give up.
+#[test]
+fn a_process_without_partitions_leaves_the_group_when_it_ends() {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let config = CONFIG.replace("timeout.ms\" = 6000", "timeout.ms\" = 60000").replace("workers = 2", "workers = 1");
+    assert!(config.contains("= 60000") && config.contains("workers = 1"));
+    let program = Program::start(1, &config);
+    program.create("clickstream", 1, &[]);
+    assert_eq!(program.run(&["topics", "--create"]).0, 0);
+    let mut holding = program.spawn("a");
+    let log = |name: &str| std::fs::read_to_string(program.folder.path().join(name)).unwrap_or_default();
+    wait_for("the partition to be held", PATIENCE, || log("a").contains("assigned partitions=[0]"));
+    let mut idle = program.spawn("b");
+    wait_for("the other one to be a member", PATIENCE, || log("b").contains("assigned partitions=[]"));
+    assert_eq!(terminate(&mut idle, Duration::from_secs(25)), 0, "{}", program.logs());
+    assert_eq!(terminate(&mut holding, Duration::from_secs(25)), 0, "{}", program.logs());
+    // Whoever were still a member would be waited for until its session times out.
+    let publisher = program.publisher(Duration::from_secs(20));
+    publisher.publish(Some(b"u1"), Some(event(0, 1, "view", now_ms()).as_bytes())).unwrap();
+    publisher.finish().unwrap();
+    let mut next = program.spawn("c");
+    let found = program.read(&["decisions"], 1, Duration::from_secs(30));
+    assert_eq!(found.len(), 1, "{}", program.logs());
+    assert_eq!(terminate(&mut next, Duration::from_secs(25)), 0, "{}", program.logs());
 }
