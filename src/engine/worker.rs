@@ -74,8 +74,8 @@ const STALE_TRIES_MAX: u32 = 20;
 /// How many records of the changelog are taken in one turn.
 const RESTORE_ROWS_MAX: usize = 10_000;
 
-/// The same while other partitions are being processed: about a millisecond.
-const RESTORE_ROWS_BESIDE: usize = 1_000;
+/// The same while other partitions are being processed: some milliseconds.
+const RESTORE_ROWS_BESIDE: usize = 4_000;
 
 /// How many blocks of a snapshot are read in one turn: some milliseconds.
 const SNAPSHOT_BLOCKS_BESIDE: usize = 16;
