@@ -8,6 +8,7 @@ mod copy;
 mod expect;
 mod generate;
 mod kafka;
+mod score;
 
 use clap::{Args, Parser, Subcommand};
 use expect::Model;
@@ -95,6 +96,8 @@ enum Command {
     Pace(kafka::PaceArgs),
     /// Publish at a fixed rate and time the decisions from the moment at which each event was due
     Latency(kafka::LatencyArgs),
+    /// Run ONNX Runtime alone, and print its CPU seconds for a million rows
+    Score(score::ScoreArgs),
     /// Be the contender `copy`
     Copy(copy::CopyArgs),
 }
@@ -130,6 +133,7 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Pace(args) => kafka::pace(&args)?,
         Command::Latency(args) => kafka::latency(&args)?,
+        Command::Score(args) => println!("{:.4}", score::run(&args)?),
         Command::Copy(args) => copy::run(&args)?,
     }
     Ok(())
