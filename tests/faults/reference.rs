@@ -18,7 +18,7 @@ const TILES: i64 = 10;
 /// How a group keeps its members: lines of `[app]` and of `[kafka.consumer]`.
 pub(crate) struct Group(&'static str, &'static str);
 
-const SHORT_SESSION: &str = "\"session.timeout.ms\" = 6000\n\"heartbeat.interval.ms\" = 1000";
+const SHORT_SESSION: &str = "\"session.timeout.ms\" = 6000";
 
 /// By what the members themselves say.
 pub(crate) const USUAL: Group = Group("", SHORT_SESSION);
