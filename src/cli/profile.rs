@@ -55,6 +55,8 @@ pub(super) struct Shown<'a> {
     user: &'a str,
     topic: String,
     partition: i32,
+    /// Other partitions that keep a profile of the same user: an older one, which the events of this one do not reach.
+    also_in: Vec<i32>,
     first_event: String,
     pub(super) newest_event: String,
     /// Every event before this offset of the input is in it.
@@ -157,6 +159,7 @@ fn show<'a>(
             held.offset
         )
     };
+    let others = found.records.values().filter(|other| other.payload.is_some() && other.partition != held.partition);
     let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
     let mark = position.and_then(|(.., metadata)| Mark::parse(metadata)).map(|(mark, _)| mark);
     if let Some(mark) = mark
@@ -202,6 +205,7 @@ fn show<'a>(
         user,
         topic: topic.to_owned(),
         partition: held.partition,
+        also_in: others.map(|other| other.partition).collect(),
         first_event: text(first),
         newest_event: text(newest),
         as_of: record.as_of,
@@ -247,6 +251,10 @@ fn print(
 ) -> anyhow::Result<()> {
     let interval = humantime::format_duration(interval);
     writeln!(out, "user            {}, in partition {} of {}", shown.user, shown.partition, shown.topic)?;
+    if !shown.also_in.is_empty() {
+        let text = "the newest record is shown: were partitions added, or events keyed otherwise?";
+        writeln!(out, "also kept       in partitions {:?}; {text}", shown.also_in)?;
+    }
     writeln!(out, "first event     {}", shown.first_event)?;
     writeln!(out, "newest event    {}; the values are of that time", shown.newest_event)?;
     let written = shown.written_at.as_deref().unwrap_or("at an unknown time");
@@ -274,4 +282,85 @@ fn print(
         writeln!(out, "{name:<28}{value:>20}  {what}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Counts, sink::Outbox};
+
+    const SPEC: &str = "[[feature]]\nname = \"seen\"\naggregate = \"count\"\nwindow = \"forever\"\n";
+
+    fn spec() -> PipelineSpec {
+        toml::from_str(SPEC).unwrap()
+    }
+
+    fn pipeline() -> Pipeline {
+        Pipeline::compile(&spec(), "clickstream").unwrap()
+    }
+
+    /// What the changelog of a partition holds of the user `u` after so many events.
+    fn changelog(partition: i32, events: i64, found: &mut Found) {
+        let (mut pipeline, mut partitions) = (pipeline(), Partitions::default());
+        partitions.insert(partition, Partition::new(0, 0, None));
+        let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        for offset in 0..events {
+            let payload =
+                format!(r#"{{"event_id":"e{offset}","event_type":"view","user_id":"u","occurred_at":{offset}}}"#);
+            let record = Record { partition, offset, payload: Some(payload.as_bytes()), ..Record::default() };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+            pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        }
+        outbox.clear();
+        assert_eq!(partitions.write_profiles(partition, true, 10, pipeline.layout(), &mut outbox), 1);
+        for (offset, output) in outbox.all().enumerate() {
+            let (key, payload) = (output.key.unwrap(), output.payload.unwrap().to_vec());
+            if is_layout_key(key) {
+                found.layouts.push((partition, key.to_vec(), payload));
+            } else {
+                let held =
+                    Held { partition, offset: offset as i64, timestamp_ms: Some(events), payload: Some(payload) };
+                found.records.insert(partition, held);
+            }
+        }
+    }
+
+    fn shown(found: &Found) -> anyhow::Result<Shown<'static>> {
+        show("u", "profiles", found, &[], &spec(), &mut pipeline(), 10)
+    }
+
+    fn found() -> Found {
+        Found { records: BTreeMap::new(), layouts: Vec::new() }
+    }
+
+    #[test]
+    fn a_user_in_two_partitions_is_shown_from_the_newest_record_and_the_other_one_is_told_of() {
+        let mut found = found();
+        changelog(1, 5, &mut found);
+        changelog(3, 2, &mut found);
+        let shown = shown(&found).unwrap();
+        assert_eq!(
+            (shown.partition, shown.also_in.as_slice(), shown.features[0].value),
+            (1, [3].as_slice(), Some(5.0))
+        );
+        let mut page = Vec::new();
+        print(&shown, std::time::Duration::from_secs(30), OnChange::Keep, &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(
+            page.contains("u, in partition 1 of profiles") && page.contains("also kept       in partitions [3]"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn a_removed_user_is_told_from_one_who_was_never_there_and_from_one_who_lives_on_elsewhere() {
+        let mut found = found();
+        assert!(shown(&found).unwrap_err().to_string().contains("has no profile of theirs"));
+        let tombstone = Held { partition: 1, offset: 9, timestamp_ms: Some(9), payload: None };
+        found.records.insert(1, tombstone);
+        assert!(shown(&found).unwrap_err().to_string().contains("their profile was removed"));
+        changelog(3, 2, &mut found);
+        let shown = shown(&found).unwrap();
+        assert_eq!((shown.partition, shown.also_in.len(), shown.features[0].value), (3, 0, Some(2.0)));
+    }
 }
