@@ -3,9 +3,11 @@
 CARGO ?= cargo
 DEMO := deploy/demo
 SEEDS ?= 10000
+CASES ?= 200000
+FIRST ?= 0
 PEERS ?=
 
-.PHONY: demo test bench cuda peers simulate faults docs fmt lint onnxruntime jars tools model clean-work
+.PHONY: demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model clean-work
 
 ## demo: watch the whole pipeline at work on real data
 demo: onnxruntime
@@ -35,6 +37,10 @@ peers: onnxruntime jars
 ## simulate: the worker against a model broker with faults, SEEDS=n
 simulate:
 	SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
+
+## properties: features of random declarations and streams against a naive recount, CASES=n, FIRST=n
+properties:
+	PROPERTIES_CASES=$(CASES) PROPERTIES_FIRST=$(FIRST) $(CARGO) test --release --test properties -- --nocapture
 
 ## faults: the long run on a real Kafka: kills, pauses, restarts, and what a cluster goes through at 20,000 events a second
 faults: onnxruntime jars

@@ -2,7 +2,7 @@
 //! that the user has had, straight from the definitions in `aimpoint::profile`.
 //!
 //! `PROPERTIES_CASES=n` sets how many cases run, `PROPERTIES_FIRST=n` the first one, so that a failing case is replayed
-//! by `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`.
+//! by `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`. `make properties CASES=200000` is a long run.
 
 mod reference;
 mod world;
@@ -10,7 +10,7 @@ mod world;
 use aimpoint::profile::{AGGREGATES, Applied};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use reference::Reference;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 use world::{Engine, Output, Spec, stream};
 
 /// How many random cases are compared with the recount.
@@ -23,8 +23,14 @@ fn number(name: &str, default: u64) -> u64 {
 /// Runs a case for each seed, which is told where it fails.
 fn cases(default: u64, case: impl Fn(u64, &mut SmallRng)) {
     let (first, count) = (number("PROPERTIES_FIRST", 0), number("PROPERTIES_CASES", default));
-    for seed in first..first + count {
+    let (start, name) = (Instant::now(), std::thread::current().name().unwrap_or_default().to_owned());
+    for done in 1..=count {
+        let seed = first + done - 1;
         case(seed, &mut SmallRng::seed_from_u64(seed));
+        if done % 10_000 == 0 || done == count {
+            let rate = done as f64 / start.elapsed().as_secs_f64();
+            eprintln!("{name}: {done} cases from {first} on, {rate:.0} a second");
+        }
     }
 }
 
