@@ -20,6 +20,7 @@ use std::{
 };
 
 mod commands;
+mod second;
 mod serving;
 mod swapping;
 mod variants;
@@ -129,6 +130,7 @@ fn models_of_other_libraries_score_as_their_own_library_does() {
         "lightgbm",
         "xgboost",
         "keras",
+        "pytorch",
         "embedding",
         "linear",
         "double",

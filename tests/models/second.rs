@@ -1,0 +1,149 @@
+//! A second engine's opinion: tract, which shares no code with ONNX Runtime, gives the scores that our own path gives.
+
+use super::{TOLERANCE, expected, load, matrix, path};
+use aimpoint::{
+    inference::Model,
+    training::{Identity, Network, encode},
+};
+use tract_onnx::prelude::*;
+
+/// What tract makes of a model: of each output that is named, the last column by row.
+fn by_tract(model: &[u8], inputs: &[(&str, Tensor)], outputs: &[&str]) -> TractResult<Vec<Vec<f32>>> {
+    let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(model))?;
+    let names: Vec<String> = model.input_outlets()?.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    let mut values = TVec::new();
+    // By this name of the number of rows, since a graph may say it of its inner values as well.
+    let batch = model.symbols.sym("batch");
+    for (index, name) in names.iter().enumerate() {
+        let (_, tensor) = inputs.iter().find(|(input, _)| input == name).unwrap();
+        let shape: [TDim; 2] = [batch.to_dim(), tensor.shape()[1].to_dim()];
+        model.set_input_fact(index, InferenceFact::dt_shape(tensor.datum_type(), shape))?;
+        values.push(tensor.clone().into_tvalue());
+    }
+    let found = model.with_outputs_by_name(outputs)?.into_optimized()?.into_runnable()?.run(values)?;
+    let column = |value: &TValue| {
+        let value = value.cast_to::<f32>()?;
+        let width = value.shape().get(1).copied().unwrap_or(1);
+        let all = value.to_plain_array_view::<f32>()?;
+        Ok(all.iter().copied().skip(width - 1).step_by(width).collect())
+    };
+    found.iter().map(column).collect()
+}
+
+/// The inputs of a fixture as tract takes them: categories are whole numbers.
+fn tensors(name: &str) -> Vec<(String, Tensor)> {
+    let inputs = expected(name).inputs.into_iter();
+    let tensor = |(input, rows): (String, Vec<Vec<Option<f32>>>)| {
+        let shape = [rows.len(), rows[0].len()];
+        let values: Vec<f32> = rows.into_iter().flatten().map(|value| value.unwrap_or(f32::NAN)).collect();
+        let tensor = Tensor::from_shape(&shape, &values).unwrap();
+        let tensor = match input.as_str() {
+            "category" => tensor.cast_to::<i64>().unwrap().into_owned(),
+            _ if name == "double" => tensor.cast_to::<f64>().unwrap().into_owned(),
+            _ => tensor,
+        };
+        (input, tensor)
+    };
+    inputs.map(tensor).collect()
+}
+
+/// Our own scores of a fixture, by head.
+fn ours(name: &str) -> Vec<Vec<f32>> {
+    let heads: Vec<String> = expected(name).expected.into_keys().collect();
+    let change = |spec: &mut aimpoint::inference::ModelSpec| {
+        if name == "columns" {
+            spec.inputs.clear();
+        }
+        if heads.len() > 1 {
+            spec.output = Some(heads[0].clone());
+            spec.heads.extend(heads[1..].iter().map(|head| (head.clone(), head.clone())));
+        }
+    };
+    let mut model = load(name, change).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (matrix, mut scores) = (matrix(name, &model), Vec::new());
+    model.score(&matrix, &mut scores).unwrap_or_else(|error| panic!("{name}: {error}"));
+    scores.chunks(matrix.rows()).map(<[f32]>::to_vec).collect()
+}
+
+fn compare(name: &str, ours: &[Vec<f32>], theirs: &[Vec<f32>]) {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        for (row, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            let difference = f64::from((ours - theirs).abs());
+            assert!(difference <= TOLERANCE, "{name}, row {row}: {ours} by ONNX Runtime, {theirs} by tract");
+        }
+    }
+}
+
+/// What tract can not run, and what its message names: two operators that it lacks, and base values of trees by class. When it
+/// learns it, this test says so.
+const LACKS: [(&str, &str); 4] = [
+    ("sklearn_pipeline", "Imputer"),
+    ("sklearn_mixed", "Scaler"),
+    ("sklearn_gradient_boosting", "base_values"),
+    ("xgboost", "base_values"),
+];
+
+#[test]
+fn tract_gives_the_scores_that_onnx_runtime_gives() {
+    let names = [
+        "linear",
+        "double",
+        "columns",
+        "embedding",
+        "two_heads",
+        "keras",
+        "pytorch",
+        "sklearn_logistic",
+        "sklearn_pipeline",
+        "sklearn_mixed",
+        "sklearn_gradient_boosting",
+        "lightgbm",
+        "xgboost",
+    ];
+    for name in names {
+        let inputs = tensors(name);
+        let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+        let heads: Vec<String> = expected(name).expected.into_keys().collect();
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        let theirs = by_tract(&std::fs::read(path(name)).unwrap(), &inputs, &heads);
+        match (theirs, LACKS.iter().find(|(lacking, _)| *lacking == name)) {
+            (Ok(theirs), None) => compare(name, &ours(name), &theirs),
+            (Ok(_), Some((_, lack))) => panic!("{name}: tract knows {lack} now; compare this one, too"),
+            (Err(error), Some((_, lack))) => assert!(format!("{error:#}").contains(lack), "{name}: {error:#}"),
+            (Err(error), None) => panic!("{name}: {error:#}"),
+        }
+    }
+}
+
+#[test]
+fn tract_gives_the_scores_of_the_network_that_train_writes() {
+    let names: Vec<String> = (0..3).map(|it| format!("f{it}")).collect();
+    let network = Network {
+        mean: vec![0.5, -1.0, 3.0],
+        deviation: vec![1.5, 0.25, 2.0],
+        hidden_weight: (0..12).map(|it| (it as f32 * 0.7).sin()).collect(),
+        hidden_bias: vec![0.1, -0.2, 0.3, 0.0],
+        output_weight: vec![0.9, -1.1, 0.4, 0.7],
+        output_bias: 0.2,
+    };
+    let bytes = encode(&network, &names, &Identity { name: "second".to_owned(), ..Identity::default() });
+    let values = [0.5, f32::NAN, 3.0, 7.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, -1.0, 0.0, 2.0, -0.25, 4.5];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.onnx");
+    std::fs::write(&file, &bytes).unwrap();
+    let spec = aimpoint::inference::ModelSpec::at(&file);
+    let mut model = aimpoint::inference::OnnxModel::load(&super::runtime(), &spec, &names, "").unwrap();
+    let mut matrix = aimpoint::inference::FeatureMatrix::new(3);
+    matrix.reset(4).copy_from_slice(&values);
+    let mut scores = Vec::new();
+    model.score(&matrix, &mut scores).unwrap();
+    assert!(scores.iter().all(|score| score.is_finite()), "what is missing is the mean: {scores:?}");
+    let input = Tensor::from_shape(&[4, 3], &values).unwrap();
+    let proto = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(&bytes)).unwrap();
+    let graph = proto.graph.unwrap();
+    let (input_name, output_name) = (graph.input[0].name.clone(), graph.output[graph.output.len() - 1].name.clone());
+    let theirs = by_tract(&bytes, &[(input_name.as_str(), input)], &[output_name.as_str()]).unwrap();
+    compare("trained", &[scores], &theirs);
+}
