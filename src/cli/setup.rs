@@ -371,8 +371,10 @@ impl VersionLoader {
     fn copies(&self, version: &str, copies: usize) -> Result<Vec<Box<dyn Model>>, Refusal> {
         let model = self.load(version)?;
         let mut copies = model.copies(copies).map_err(|error| Refusal::Unfit(error.to_string()))?;
+        // An end of a thread that joins rows waits for the other workers', who cannot come yet.
+        let limit = self.spec.deadline + self.spec.batch.max_delay;
         for copy in &mut copies {
-            vet(copy.as_mut(), None, self.rows, self.spec.deadline)?;
+            vet(copy.as_mut(), None, self.rows, limit)?;
         }
         Ok(copies)
     }

@@ -7,7 +7,7 @@
 //! may stand behind another one. Limits: one request of a worker at a time, so the queue is as long as there are workers.
 
 use super::{FeatureMatrix, Model, ModelError, ModelInfo};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -76,6 +76,8 @@ struct Request {
 /// A worker's end of a model that runs on a thread of its own.
 pub struct Batched {
     info: Arc<ModelInfo>,
+    spec: BatchSpec,
+    /// The model's deadline for one run.
     limit: Duration,
     queue: Sender<Request>,
     ends: Arc<AtomicUsize>,
@@ -102,13 +104,12 @@ pub fn batch(
     let info = Arc::new(model.info().clone());
     let (queue, requests) = bounded(workers.max(1));
     let ends = Arc::new(AtomicUsize::new(workers));
-    let limit = 2 * limit + spec.max_delay;
     let all = (0..workers).map(|_| {
         // An answer that came too late lies there until the next request; there are no more of them than places to wait in.
         let (answer, answers) = bounded(workers + 2);
         let spare = (FeatureMatrix::new(info.features.len()), Vec::new());
         let (info, queue, ends) = (Arc::clone(&info), queue.clone(), Arc::clone(&ends));
-        Batched { info, limit, queue, ends, answer, answers, number: 0, spare }
+        Batched { info, spec, limit, queue, ends, answer, answers, number: 0, spare }
     });
     let all = all.collect();
     let watched = Arc::clone(&ends);
@@ -141,7 +142,11 @@ impl Model for Batched {
         if rows == 0 {
             return Ok(());
         }
-        let late = || ModelError::Late { model: self.info.name.clone(), rows, limit: self.limit };
+        // The run that is under way and those of its own rows, and the wait for others.
+        let runs = 1 + rows.div_ceil(self.spec.max_rows) as u32;
+        let limit = self.limit * runs + self.spec.max_delay;
+        let model = || self.info.name.clone();
+        let late = || ModelError::Late { model: model(), rows, limit };
         // What came after its time had passed.
         while self.answers.try_recv().is_ok() {}
         self.number += 1;
@@ -150,7 +155,7 @@ impl Model for Batched {
             copy = FeatureMatrix::new(matrix.width());
         }
         copy.reset(rows).copy_from_slice(matrix.values());
-        let due = Instant::now() + self.limit;
+        let due = Instant::now() + limit;
         let request = Request {
             number: self.number,
             matrix: copy,
@@ -159,8 +164,14 @@ impl Model for Batched {
             due,
             answer: self.answer.clone(),
         };
-        // It is full of what the workers gave up waiting for, so the model hangs.
-        self.queue.try_send(request).map_err(|_| late())?;
+        self.queue.try_send(request).map_err(|error| match error {
+            // Of what the workers gave up waiting for, so the model hangs.
+            TrySendError::Full(_) => late(),
+            TrySendError::Disconnected(_) => {
+                let reason = "the thread that joins the rows of the workers has ended: this is a bug".to_owned();
+                ModelError::Run { model: model(), rows, reason }
+            }
+        })?;
         loop {
             let request = match self.answers.recv_deadline(due) {
                 Ok(request) => request,
@@ -232,7 +243,7 @@ impl Joined {
             let now = Instant::now();
             self.waiting.retain(|request| now <= request.due);
             let outcome = self.score(model);
-            self.answer(&outcome);
+            self.answer(&outcome, &model.info().name);
         }
     }
 
@@ -251,6 +262,11 @@ impl Joined {
                 more.copy_from_slice(&part[part.len() - width..]);
             }
             model.score(&self.matrix, &mut self.scores)?;
+            if self.scores.len() != size * self.heads {
+                let reason =
+                    format!("expected {} scores a row, found {} for {size} rows", self.heads, self.scores.len());
+                return Err(ModelError::Run { model: model.info().name.clone(), rows, reason });
+            }
             for (head, scores) in self.by_head.iter_mut().zip(self.scores.chunks_exact(size)) {
                 scores[..rows].iter().for_each(|score| head.push(*score));
             }
@@ -259,7 +275,7 @@ impl Joined {
     }
 
     /// Gives every worker the scores of its rows: the main one of each row, then the first head's, and so on.
-    fn answer(&mut self, outcome: &Result<(), ModelError>) {
+    fn answer(&mut self, outcome: &Result<(), ModelError>, name: &str) {
         let mut start = 0;
         for mut request in self.waiting.drain(..) {
             let rows = request.matrix.rows();
@@ -278,7 +294,7 @@ impl Joined {
                 Err(ModelError::Run { model, reason, .. }) => {
                     Err(ModelError::Run { model: model.clone(), rows, reason: reason.clone() })
                 }
-                Err(error) => Err(ModelError::Run { model: String::new(), rows, reason: error.to_string() }),
+                Err(error) => Err(ModelError::Run { model: name.to_owned(), rows, reason: error.to_string() }),
             };
             let answer = request.answer.clone();
             // Where it is full or closed nobody waits for it.
@@ -394,6 +410,46 @@ mod tests {
             end.score(&matrix, &mut scores).unwrap();
             assert_eq!(scores, [0.25; 3]);
         }
+    }
+
+    #[test]
+    fn a_model_that_gives_too_few_scores_is_told_and_ends_nothing() {
+        let (mut model, _) = two_heads(Duration::ZERO);
+        model.info.heads.push("returned".to_owned());
+        let mut joined = Joined::new(BatchSpec::default(), model.info());
+        let (answer, answers) = bounded(1);
+        let mut matrix = FeatureMatrix::new(2);
+        matrix.reset(3).fill(1.0);
+        let due = Instant::now() + SECOND;
+        joined.waiting.push(Request { number: 1, matrix, scores: Vec::new(), outcome: Ok(()), due, answer });
+        let outcome = joined.score(model.as_mut());
+        joined.answer(&outcome, "shop");
+        let error = answers.try_recv().unwrap().outcome.unwrap_err().to_string();
+        assert!(error.contains("expected 3 scores a row, found 32 for 16 rows"), "{error}");
+    }
+
+    #[test]
+    fn an_end_whose_thread_is_gone_fails_and_is_not_late() {
+        let mut ends = batch(Box::new(FakeModel::constant(&["a"], 0.5)), BatchSpec::default(), SECOND, 1).unwrap();
+        // As after a panic: nobody takes requests any more.
+        let (queue, requests) = bounded(1);
+        drop(requests);
+        ends[0].queue = queue;
+        let mut matrix = FeatureMatrix::new(1);
+        matrix.reset(1).fill(1.0);
+        let error = ends[0].score(&matrix, &mut Vec::new()).unwrap_err();
+        assert!(matches!(&error, ModelError::Run { reason, .. } if reason.contains("has ended")), "{error}");
+    }
+
+    #[test]
+    fn many_rows_for_small_runs_have_the_time_of_all_these_runs() {
+        let (model, _) = two_heads(Duration::from_millis(5));
+        let spec = BatchSpec { max_rows: 16, max_delay: Duration::ZERO };
+        let mut end = batch(model, spec, Duration::from_millis(30), 1).unwrap().remove(0);
+        let mut matrix = FeatureMatrix::new(2);
+        // 40 runs of 5 ms, each with 30 ms to its deadline.
+        matrix.reset(640).fill(0.5);
+        end.score(&matrix, &mut Vec::new()).unwrap();
     }
 
     #[test]
