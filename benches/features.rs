@@ -15,7 +15,10 @@ use aimpoint::{
     sink::Outbox,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
 };
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 use workload::{BATCH, events, spec};
 
 #[global_allocator]
@@ -37,9 +40,11 @@ fn wide_spec() -> PipelineSpec {
         for kind in ["page_view", "click", "add_to_cart", "purchase"] {
             for aggregate in ["count", "sum", "mean", "max"] {
                 let value = if aggregate == "count" { "" } else { "value = \"value\"\n" };
-                text += &format!(
+                write!(
+                    text,
                     "[[feature]]\nname = \"{kind}_{aggregate}_{window}\"\naggregate = \"{aggregate}\"\n{value}where = 'event_type == \"{kind}\"'\nwindow = \"{window}\"\ntile = \"{tile}\"\n"
-                );
+                )
+                .expect("a string takes everything");
             }
         }
     }
@@ -129,6 +134,10 @@ fn main() {
         (count, count, true),
         "every event has its row"
     );
+    outbox.clear();
+    let written = partitions.write_profiles(0, true, usize::MAX, pipeline.layout(), &mut outbox);
+    assert_eq!(written, held, "every profile has a record");
+    println!("features: {} bytes a record of the changelog, its key included, uncompressed", outbox.bytes() / written);
     drop((partitions, pipeline));
     let (users, count) = if is_bench { (1_000_000, 3_000_000) } else { (2_000, 5_000) };
     memory(users, &workload::events(count, users));

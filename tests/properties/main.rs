@@ -4,6 +4,8 @@
 //! `PROPERTIES_CASES=n` sets how many cases run, `PROPERTIES_FIRST=n` the first one, so that a failing case is replayed
 //! by `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`. `make properties CASES=200000` is a long run.
 
+#![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
+
 mod reference;
 mod world;
 
