@@ -57,6 +57,8 @@ pub(super) struct Shown<'a> {
     partition: i32,
     /// Other partitions that keep a profile of the same user: an older one, which the events of this one do not reach.
     also_in: Vec<i32>,
+    /// Partitions from which a profile of the same user was removed, by erasure or by `profile.ttl`.
+    removed_in: Vec<i32>,
     first_event: String,
     pub(super) newest_event: String,
     /// Every event before this offset of the input is in it.
@@ -206,6 +208,7 @@ fn show<'a>(
         topic: topic.to_owned(),
         partition: held.partition,
         also_in: others.map(|other| other.partition).collect(),
+        removed_in: found.records.values().filter(|it| it.payload.is_none()).map(|it| it.partition).collect(),
         first_event: text(first),
         newest_event: text(newest),
         as_of: record.as_of,
@@ -254,6 +257,9 @@ fn print(
     if !shown.also_in.is_empty() {
         let text = "the newest record is shown: were partitions added, or events keyed otherwise?";
         writeln!(out, "also kept       in partitions {:?}; {text}", shown.also_in)?;
+    }
+    if !shown.removed_in.is_empty() {
+        writeln!(out, "removed         from partitions {:?}, by erasure or by profile.ttl", shown.removed_in)?;
     }
     writeln!(out, "first event     {}", shown.first_event)?;
     writeln!(out, "newest event    {}; the values are of that time", shown.newest_event)?;
@@ -362,5 +368,6 @@ mod tests {
         changelog(3, 2, &mut found);
         let shown = shown(&found).unwrap();
         assert_eq!((shown.partition, shown.also_in.len(), shown.features[0].value), (3, 0, Some(2.0)));
+        assert_eq!(shown.removed_in, [1]);
     }
 }
