@@ -16,6 +16,7 @@ use aimpoint::{
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
 };
 use std::{
+    borrow::Cow,
     fmt::Write,
     time::{Duration, Instant},
 };
@@ -59,7 +60,7 @@ fn memory(users: usize, events: &[Vec<u8>]) {
     partitions.insert(0, Partition::new(0, 0, None));
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
     let before = resident();
-    let mut take = |first: usize, payloads: &mut dyn Iterator<Item = Vec<u8>>| {
+    let mut take = |first: usize, payloads: &mut dyn Iterator<Item = Cow<'_, [u8]>>| {
         for (index, payload) in payloads.enumerate() {
             let record = Record { offset: (first + index) as i64, payload: Some(&payload), ..Record::default() };
             pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
@@ -75,8 +76,8 @@ fn memory(users: usize, events: &[Vec<u8>]) {
             .into_bytes()
     };
     let start = Instant::now();
-    take(0, &mut (0..users).map(one_each));
-    take(users, &mut events.iter().cloned());
+    take(0, &mut (0..users).map(|user| Cow::Owned(one_each(user))));
+    take(users, &mut events.iter().map(|event| Cow::Borrowed(event.as_slice())));
     let rate = (users + events.len()) as f64 / start.elapsed().as_secs_f64();
     assert_eq!((counts.events as usize, partitions.users() as usize), (users + events.len(), users), "nobody is lost");
     if let (Some(before), Some(after)) = (before, resident()) {

@@ -12,6 +12,8 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
+#[path = "workload/bare.rs"]
+mod bare;
 mod workload;
 
 use aimpoint::{
@@ -21,7 +23,6 @@ use aimpoint::{
     sink::Outbox,
     training::{Identity, Network, encode},
 };
-use ort::{session::Session, value::TensorRef};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     error::Error,
@@ -72,26 +73,6 @@ fn load(runtime: &Runtime, bytes: &[u8], features: &[String], provider: &str) ->
     OnnxModel::from_bytes(runtime, &spec, bytes.to_vec(), features, "")
 }
 
-/// ONNX Runtime alone, with the settings that a model's session has.
-fn bare(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
-    Session::builder(runtime.environment())?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        .with_memory_pattern(false)?
-        .commit_from_memory(bytes)
-}
-
-/// Runs it on a matrix and reads the last output, as somebody would who wants the scores.
-fn run_bare(session: &mut Session, matrix: &FeatureMatrix) -> ort::Result<f32> {
-    let shape = [matrix.rows() as i64, matrix.width() as i64];
-    let input = TensorRef::from_array_view((shape, matrix.values()))?;
-    let outputs = session.run(ort::inputs![input])?;
-    let (_, values) = outputs[outputs.len() - 1].try_extract_tensor::<f32>()?;
-    Ok(values.iter().copied().fold(0.0, f32::max))
-}
-
 /// The seconds that a run takes on each side, which take turns; the best of the rounds.
 fn compare(mut sides: [&mut dyn FnMut(); 2], effort: Effort) -> [f64; 2] {
     // The first runs grow buffers, and the next one tells how many fill a round.
@@ -122,7 +103,7 @@ fn random_rows(rows: usize, width: usize) -> FeatureMatrix {
 
 fn rates(runtime: &Runtime, name: &str, bytes: &[u8], features: usize, effort: Effort) -> Outcome {
     let mut model = load(runtime, bytes, &names(features), "cpu")?;
-    let mut session = bare(runtime, bytes)?;
+    let mut session = bare::open(runtime, bytes)?;
     let mut scores = Vec::new();
     for rows in ROWS {
         let matrix = random_rows(rows, features);
@@ -131,7 +112,8 @@ fn rates(runtime: &Runtime, name: &str, bytes: &[u8], features: usize, effort: E
             black_box(scores.iter().copied().fold(0.0, f32::max));
         };
         let mut bare = || {
-            black_box(run_bare(&mut session, &matrix).expect("the model runs"));
+            let most = |scores: &[f32]| scores.iter().copied().fold(0.0, f32::max);
+            black_box(bare::run(&mut session, matrix.values(), features, most).expect("the model runs"));
         };
         let [own, bare] = compare([&mut own, &mut bare], effort);
         println!(

@@ -161,7 +161,6 @@ fn show<'a>(
             held.offset
         )
     };
-    let others = found.records.values().filter(|other| other.payload.is_some() && other.partition != held.partition);
     let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
     let mark = position.and_then(|(.., metadata)| Mark::parse(metadata)).map(|(mark, _)| mark);
     if let Some(mark) = mark
@@ -198,6 +197,9 @@ fn show<'a>(
     };
     let values = pipeline.read(&words);
     let (first, newest) = ProfileEngine::seen(&words);
+    let others = found.records.values().filter(|it| it.partition != held.partition);
+    let (also_in, removed_in): (Vec<_>, Vec<_>) = others.partition(|it| it.payload.is_some());
+    let numbers = |records: Vec<&Held>| records.into_iter().map(|it| it.partition).collect();
     let features = pipeline.features().iter().zip(values).map(|(feature, value)| Reading {
         what: declared(&feature.name, &spec.features).map(described).unwrap_or_default(),
         name: feature.name.clone(),
@@ -207,8 +209,8 @@ fn show<'a>(
         user,
         topic: topic.to_owned(),
         partition: held.partition,
-        also_in: others.map(|other| other.partition).collect(),
-        removed_in: found.records.values().filter(|it| it.payload.is_none()).map(|it| it.partition).collect(),
+        also_in: numbers(also_in),
+        removed_in: numbers(removed_in),
         first_event: text(first),
         newest_event: text(newest),
         as_of: record.as_of,

@@ -189,8 +189,8 @@ impl Partitions {
     }
 
     /// How many there are.
-    pub fn count(&self) -> u32 {
-        self.each().count() as u32
+    pub fn count(&self) -> usize {
+        self.each().count()
     }
 
     /// How many profiles are held.

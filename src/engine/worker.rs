@@ -694,7 +694,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     fn is_time_for_profiles(&self, now: Duration) -> bool {
-        let pause = self.settings.checkpoint_interval / PROFILES_TURNS / self.partitions.count().max(1);
+        let pause = self.settings.checkpoint_interval / PROFILES_TURNS / self.partitions.count().max(1) as u32;
         now.saturating_sub(self.profiles_at) >= pause
     }
 
@@ -1217,7 +1217,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
         }
         self.progress.users(self.partitions.users());
-        self.progress.health().hold(self.partitions.held().len());
+        self.progress.health().hold(self.partitions.count());
         let now = self.clock.elapsed();
         self.moved(now);
         self.tell_restore(now);

@@ -3,8 +3,8 @@
 //! Guarantees: a worker waits for the scores of its rows before it goes on, so the order of a user's events is kept; each row
 //! gets its own scores, whatever it is joined with; runs have one of a few numbers of rows (powers of two up to
 //! `batch.max_rows`, filled up by rows that nobody gets), all of which were warmed before the first worker came. A run that
-//! fails gives none of its workers scores. A worker waits twice the model's deadline and `batch.max_delay` at most: its own run
-//! may stand behind another one. Limits: one request of a worker at a time, so the queue is as long as there are workers.
+//! fails gives none of its workers scores. A worker waits at most for `batch.max_delay` and the model's deadline for each of
+//! its own runs and for one that they may stand behind. Limits: one request of a worker at a time, so the queue is as long as there are workers.
 
 use super::{FeatureMatrix, Model, ModelError, ModelInfo};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};

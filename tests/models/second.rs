@@ -1,14 +1,14 @@
 //! A second engine's opinion: tract, which shares no code with ONNX Runtime, gives the scores that our own path gives.
 
-use super::{TOLERANCE, expected, load, matrix, path};
+use super::{TOLERANCE, expected, features, load, matrix, path, runtime};
 use aimpoint::{
-    inference::Model,
+    inference::{FeatureMatrix, Model, ModelSpec, OnnxModel},
     training::{Identity, Network, encode},
 };
 use tract_onnx::prelude::*;
 
 /// What tract makes of a model: of each output that is named, the last column by row.
-fn by_tract(model: &[u8], inputs: &[(&str, Tensor)], outputs: &[&str]) -> TractResult<Vec<Vec<f32>>> {
+fn by_tract(model: &[u8], inputs: &[(String, Tensor)], outputs: &[String]) -> TractResult<Vec<Vec<f32>>> {
     let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(model))?;
     let names: Vec<String> = model.input_outlets()?.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
     let mut values = TVec::new();
@@ -50,7 +50,7 @@ fn tensors(name: &str) -> Vec<(String, Tensor)> {
 /// Our own scores of a fixture, by head.
 fn ours(name: &str) -> Vec<Vec<f32>> {
     let heads: Vec<String> = expected(name).expected.into_keys().collect();
-    let change = |spec: &mut aimpoint::inference::ModelSpec| {
+    let change = |spec: &mut ModelSpec| {
         if name == "columns" {
             spec.inputs.clear();
         }
@@ -103,11 +103,8 @@ fn tract_gives_the_scores_that_onnx_runtime_gives() {
         "xgboost",
     ];
     for name in names {
-        let inputs = tensors(name);
-        let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
         let heads: Vec<String> = expected(name).expected.into_keys().collect();
-        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-        let theirs = by_tract(&std::fs::read(path(name)).unwrap(), &inputs, &heads);
+        let theirs = by_tract(&std::fs::read(path(name)).unwrap(), &tensors(name), &heads);
         match (theirs, LACKS.iter().find(|(lacking, _)| *lacking == name)) {
             (Ok(theirs), None) => compare(name, &ours(name), &theirs),
             (Ok(_), Some((_, lack))) => panic!("{name}: tract knows {lack} now; compare this one, too"),
@@ -118,8 +115,8 @@ fn tract_gives_the_scores_that_onnx_runtime_gives() {
 }
 
 #[test]
-fn tract_gives_the_scores_of_the_network_that_train_writes() {
-    let names: Vec<String> = (0..3).map(|it| format!("f{it}")).collect();
+fn tract_gives_the_scores_of_a_network_as_train_writes_it() {
+    let names = features(0..3);
     let network = Network {
         mean: vec![0.5, -1.0, 3.0],
         deviation: vec![1.5, 0.25, 2.0],
@@ -130,20 +127,14 @@ fn tract_gives_the_scores_of_the_network_that_train_writes() {
     };
     let bytes = encode(&network, &names, &Identity { name: "second".to_owned(), ..Identity::default() });
     let values = [0.5, f32::NAN, 3.0, 7.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, -1.0, 0.0, 2.0, -0.25, 4.5];
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("model.onnx");
-    std::fs::write(&file, &bytes).unwrap();
-    let spec = aimpoint::inference::ModelSpec::at(&file);
-    let mut model = aimpoint::inference::OnnxModel::load(&super::runtime(), &spec, &names, "").unwrap();
-    let mut matrix = aimpoint::inference::FeatureMatrix::new(3);
+    let spec = ModelSpec::at("second.onnx");
+    let mut model = OnnxModel::from_bytes(&runtime(), &spec, bytes.clone(), &names, "").unwrap();
+    let mut matrix = FeatureMatrix::new(3);
     matrix.reset(4).copy_from_slice(&values);
     let mut scores = Vec::new();
     model.score(&matrix, &mut scores).unwrap();
     assert!(scores.iter().all(|score| score.is_finite()), "what is missing is the mean: {scores:?}");
     let input = Tensor::from_shape(&[4, 3], &values).unwrap();
-    let proto = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(&bytes)).unwrap();
-    let graph = proto.graph.unwrap();
-    let (input_name, output_name) = (graph.input[0].name.clone(), graph.output[graph.output.len() - 1].name.clone());
-    let theirs = by_tract(&bytes, &[(input_name.as_str(), input)], &[output_name.as_str()]).unwrap();
+    let theirs = by_tract(&bytes, &[("input".to_owned(), input)], &["score".to_owned()]).unwrap();
     compare("trained", &[scores], &theirs);
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "the harness reads what it prints")]
 
+#[path = "../../workload/bare.rs"]
+mod bare;
 mod check;
 mod copy;
 mod expect;

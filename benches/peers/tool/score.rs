@@ -1,8 +1,8 @@
 //! ONNX Runtime alone: what the model itself costs, for the limit of a contender that runs it.
 
+use super::bare;
 use aimpoint::inference::Runtime;
 use clap::Args;
-use ort::{session::Session, value::TensorRef};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::path::PathBuf;
 
@@ -30,28 +30,16 @@ fn cpu_seconds() -> anyhow::Result<f64> {
     Ok(nanos / 1e9)
 }
 
-fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
-    Session::builder(runtime.environment())?
-        .with_intra_threads(1)?
-        .with_intra_op_spinning(false)?
-        .commit_from_memory(bytes)
-}
-
-fn score(session: &mut Session, rows: &[f32]) -> ort::Result<f32> {
-    let input = TensorRef::from_array_view(([(rows.len() / WIDTH) as i64, WIDTH as i64], rows))?;
-    let outputs = session.run(ort::inputs![input])?;
-    Ok(outputs[0].try_extract_tensor::<f32>()?.1.iter().sum())
-}
-
 /// CPU seconds for a million rows, in one thread.
 pub(crate) fn run(args: &ScoreArgs) -> anyhow::Result<f64> {
     let mut random = SmallRng::seed_from_u64(1);
     let rows: Vec<f32> = (0..args.batch * WIDTH).map(|_| random.random_range(0.0..10.0)).collect();
-    let mut session = open(&Runtime::load(None)?, &std::fs::read(&args.model)?)?;
-    let mut sum = score(&mut session, &rows)?;
+    let mut session = bare::open(&Runtime::load(None)?, &std::fs::read(&args.model)?)?;
+    let mut score = || bare::run(&mut session, &rows, WIDTH, |scores| scores.iter().sum());
+    let mut sum = score()?;
     let (start, runs) = (cpu_seconds()?, args.rows.div_ceil(args.batch));
     for _ in 0..runs {
-        sum += score(&mut session, &rows)?;
+        sum += score()?;
     }
     anyhow::ensure!(sum.is_finite(), "the scores of {} are no numbers", args.model.display());
     Ok((cpu_seconds()? - start) / (runs * args.batch) as f64 * 1e6)
