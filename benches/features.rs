@@ -13,7 +13,6 @@ use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
     event::Record,
     sink::Outbox,
-    state::{OPEN_SHARE, TABLE_BYTES_MAX},
 };
 use std::{
     borrow::Cow,
@@ -120,15 +119,15 @@ fn main() {
     let held = partitions.users() as usize;
     println!("features: {:.0} events/s on one core, rows included", timed as f64 / took.as_secs_f64());
     let key = "u0000000".len();
-    let (least, most) = pipeline.profile().profile_bytes();
-    let bound = TABLE_BYTES_MAX + least + most / OPEN_SHARE;
-    let (keys_and_profiles, store) = (partitions.get(0).map_or(0, |it| it.store().bytes()), held.max(1));
-    println!("features: {} bytes a user beside the key, counted", keys_and_profiles / store - key);
+    let bound = pipeline.profile().profile_bytes().user_max;
+    let counted = partitions.get(0).map_or(0, |it| it.store().bytes()) / held - key;
+    println!(
+        "features: {counted} bytes a user beside the key, counted; the bound that `aimpoint check` prints: {bound}"
+    );
     if let (Some(before), Some(after), true) = (before, resident(), is_bench) {
-        let measured = after.saturating_sub(before) / store - key;
-        println!(
-            "features: {measured} bytes a user of process memory beside the key; a user with one event and its share of those in use: {bound}"
-        );
+        let measured = after.saturating_sub(before) / held - key;
+        println!("features: {measured} bytes a user of process memory beside the key");
+        assert!(measured.max(counted) <= bound, "a user takes more than the bound");
     }
     assert_eq!(
         (rows, counts.events as usize, sum >= rows as f64 * 0.0),

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     engine::Pipeline,
     inference::{Model, ModelInfo},
-    profile::{Change, FeatureSpec, OnChange, changes},
+    profile::{Change, FeatureSpec, OnChange, ProfileBytes, changes},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -48,13 +48,14 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     if let Some(against) = &args.against {
         compare(&mut out, config, &pipeline, against.clone(), &args.config.sets)?;
     }
-    let (least, most) = pipeline.profile().profile_bytes();
-    let [least, most] = [least, most].map(|bytes| ByteSize::b(bytes as u64).display().si());
+    let ProfileBytes { one_event, full, user_max } = pipeline.profile().profile_bytes();
+    let [one_event, full, user_max] = [one_event, full, user_max].map(|bytes| ByteSize::b(bytes as u64).display().si());
     writeln!(
         out,
-        "profile         {least} at rest for a user with one event, {most} in use with an event in every tile;\n{:16}{TABLE_BYTES_MAX} B and \
-         the key in the table besides, and one of {OPEN_SHARE} users is in use at most",
-        ""
+        "profile         {one_event} at rest for a user with one event, {full} in use with an event in every tile;\n{:16}{TABLE_BYTES_MAX} B and \
+         the key in the table besides, and one of {OPEN_SHARE} users is in use at most;\n{:16}so at most {user_max} a user beside the key, \
+         if every user had an event in every tile",
+        "", ""
     )?;
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;

@@ -337,6 +337,12 @@ mod tests {
         show("u", "profiles", found, &[], &spec(), &mut pipeline(), 10)
     }
 
+    fn page(shown: &Shown<'_>) -> String {
+        let mut page = Vec::new();
+        print(shown, std::time::Duration::from_secs(30), OnChange::Keep, &mut page).unwrap();
+        String::from_utf8(page).unwrap()
+    }
+
     fn found() -> Found {
         Found { records: BTreeMap::new(), layouts: Vec::new() }
     }
@@ -351,9 +357,7 @@ mod tests {
             (shown.partition, shown.also_in.as_slice(), shown.features[0].value),
             (1, [3].as_slice(), Some(5.0))
         );
-        let mut page = Vec::new();
-        print(&shown, std::time::Duration::from_secs(30), OnChange::Keep, &mut page).unwrap();
-        let page = String::from_utf8(page).unwrap();
+        let page = page(&shown);
         assert!(
             page.contains("u, in partition 1 of profiles") && page.contains("also kept       in partitions [3]"),
             "{page}"
@@ -371,5 +375,7 @@ mod tests {
         let shown = shown(&found).unwrap();
         assert_eq!((shown.partition, shown.also_in.len(), shown.features[0].value), (3, 0, Some(2.0)));
         assert_eq!(shown.removed_in, [1]);
+        let page = page(&shown);
+        assert!(page.contains("removed         from partitions [1], by erasure or by profile.ttl"), "{page}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
     fault::Fault,
-    state::{Store, Stores, bytes_at_rest},
+    state::{Store, Stores, bytes_at_rest, user_bytes_max},
 };
 
 const SECOND: f64 = 1e6;
@@ -40,6 +40,17 @@ pub enum Applied {
     TooLate,
     /// It is read again after a restart, and its user's restored profile has it already.
     Covered,
+}
+
+/// What a profile takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileBytes {
+    /// At rest, of a user with one event that everything is counted of.
+    pub one_event: usize,
+    /// In use, of a user with an event in every tile of the longest windows and all ids that are remembered.
+    pub full: usize,
+    /// The bound of a user, beside the key, if all users were full: see [`user_bytes_max`].
+    pub user_max: usize,
 }
 
 /// The compiled features.
@@ -155,9 +166,8 @@ impl ProfileEngine {
         Carry::new(from, &self.layout, &self.plan, &self.fresh)
     }
 
-    /// The bytes of a profile: at rest, of a user with one event that everything is counted of; and while it is open, of one
-    /// with an event in every tile of the longest windows. Its key and its place in the table come on top.
-    pub fn profile_bytes(&self) -> (usize, usize) {
+    /// The bytes of a profile, from the declared features alone.
+    pub fn profile_bytes(&self) -> ProfileBytes {
         // Of our time, so that times and numbers of tiles have as many bytes as they will have.
         const TIME: i64 = 1_800_000_000_123_456;
         let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
@@ -176,7 +186,7 @@ impl ProfileEngine {
             group.cells.apply(&mut words[at + 1..], &|_| true, &values, TIME);
             full += (group.tiles_max + self.lateness / group.tile + 1) as usize * group.stride();
         }
-        (bytes_at_rest(&words), full * 8)
+        ProfileBytes { one_event: bytes_at_rest(&words), full: full * 8, user_max: user_bytes_max(full) }
     }
 
     /// What became of each row of the last batch.

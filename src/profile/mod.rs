@@ -31,6 +31,6 @@ mod zone;
 
 pub use carry::{Carry, Layout};
 pub use compile::{AGGREGATES, AggregateDoc, Feature};
-pub use engine::{Applied, ProfileEngine};
+pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
 pub use spec::{FeatureSpec, OnChange, ProfileSpec};

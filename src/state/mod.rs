@@ -51,6 +51,14 @@ const OPEN_MIN: usize = 1_024;
 /// The bytes of a user in the table, beside key and profile: the table is at least seven sixteenths full once it has grown.
 pub const TABLE_BYTES_MAX: usize = (size_of::<Entry>() + 1) * 16 / 7;
 
+/// The bytes of a user beside the key where a profile has so many words at most: in the table, at rest, and the user's share
+/// of the open ones, whose memory may have grown to twice the words. It holds where there are more than 16,384 users, for
+/// of fewer more than a share are open; what the allocator adds is not in it.
+pub const fn user_bytes_max(words: usize) -> usize {
+    let open = 2 * (size_of::<Open>() + words * 8);
+    TABLE_BYTES_MAX + Resting::KEY_AT + packed::length_max(words) + open.div_ceil(OPEN_SHARE)
+}
+
 /// The bytes of words at rest.
 pub fn bytes_at_rest(words: &[u64]) -> usize {
     packed::length(words)

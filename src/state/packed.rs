@@ -16,7 +16,7 @@ const RUN_MAX: usize = (u8::MAX - RUN) as usize + 2;
 pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
     let mut end = to.len();
     // Room for every word whole, so that each is copied as a whole and the next one laid over what it has too much.
-    to.resize(end + words.len() * 9, 0);
+    to.resize(end + length_max(words.len()), 0);
     let mut at = 0;
     while at < words.len() {
         let word = words[at];
@@ -32,6 +32,11 @@ pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
         (end, at) = (end + 9 - (high + low) as usize, at + 1);
     }
     to.truncate(end);
+}
+
+/// How many bytes so many words take at most.
+pub(super) const fn length_max(words: usize) -> usize {
+    words * 9
 }
 
 /// How many bytes words take.

@@ -99,6 +99,7 @@ fn the_demo_s_configuration_and_model_are_sound() {
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("model           cdnow-repurchase 1, 14 features"), "{out}");
     assert!(out.contains("B at rest for a user with one event"), "{out}");
+    assert!(out.contains("a user beside the key, if every user had an event in every tile"), "{out}");
 }
 
 #[test]
