@@ -3,8 +3,9 @@
 //! Guarantees: a worker waits for the scores of its rows before it goes on, so the order of a user's events is kept; each row
 //! gets its own scores, whatever it is joined with; runs have one of a few numbers of rows (powers of two up to
 //! `batch.max_rows`, filled up by rows that nobody gets), all of which were warmed before the first worker came. A run that
-//! fails gives none of its workers scores. A worker waits at most for `batch.max_delay` and the model's deadline for each of
-//! its own runs and for one that they may stand behind. Limits: one request of a worker at a time, so the queue is as long as there are workers.
+//! fails gives none of its workers scores. A worker waits for as long as runs end, those of others before its own included,
+//! and is late once none has ended for `batch.max_delay` and twice the model's deadline. Limits: one request of a worker at a
+//! time, so the queue is as long as there are workers, and nobody waits for more runs than all of them have asked for.
 
 use super::{FeatureMatrix, Model, ModelError, ModelInfo};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -14,7 +15,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -68,9 +69,23 @@ struct Request {
     matrix: FeatureMatrix,
     scores: Vec<f32>,
     outcome: Result<(), ModelError>,
-    /// After this nobody waits for it any more.
-    due: Instant,
+    /// The number of the request that its worker waits for.
+    awaited: Arc<AtomicU64>,
     answer: Sender<Request>,
+}
+
+impl Request {
+    fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) == self.number
+    }
+}
+
+/// What the thread and its workers know of one another.
+struct Watch {
+    /// How many workers can still send.
+    ends: AtomicUsize,
+    /// How many runs have ended, by which a worker tells a queue that moves from a model that hangs.
+    runs: AtomicUsize,
 }
 
 /// A worker's end of a model that runs on a thread of its own.
@@ -80,7 +95,8 @@ pub struct Batched {
     /// The model's deadline for one run.
     limit: Duration,
     queue: Sender<Request>,
-    ends: Arc<AtomicUsize>,
+    watch: Arc<Watch>,
+    awaited: Arc<AtomicU64>,
     answer: Sender<Request>,
     answers: Receiver<Request>,
     number: u64,
@@ -103,18 +119,17 @@ pub fn batch(
     joined.warm(model.as_mut())?;
     let info = Arc::new(model.info().clone());
     let (queue, requests) = bounded(workers.max(1));
-    let ends = Arc::new(AtomicUsize::new(workers));
+    let watch = Arc::new(Watch { ends: AtomicUsize::new(workers), runs: AtomicUsize::new(0) });
     let all = (0..workers).map(|_| {
         // An answer that came too late lies there until the next request; there are no more of them than places to wait in.
         let (answer, answers) = bounded(workers + 2);
         let spare = (FeatureMatrix::new(info.features.len()), Vec::new());
-        let (info, queue, ends) = (Arc::clone(&info), queue.clone(), Arc::clone(&ends));
-        Batched { info, spec, limit, queue, ends, answer, answers, number: 0, spare }
+        let (info, queue, watch) = (Arc::clone(&info), queue.clone(), Arc::clone(&watch));
+        Batched { info, spec, limit, queue, watch, awaited: Arc::default(), answer, answers, number: 0, spare }
     });
     let all = all.collect();
-    let watched = Arc::clone(&ends);
     let start = move || -> io::Result<()> {
-        let run = move || joined.serve(model.as_mut(), &requests, &watched);
+        let run = move || joined.serve(model.as_mut(), &requests, &watch);
         thread::Builder::new().name("batcher".to_owned()).spawn(run).map(drop)
     };
     start().map_err(|error| ModelError::Run {
@@ -127,7 +142,7 @@ pub fn batch(
 
 impl Drop for Batched {
     fn drop(&mut self) {
-        self.ends.fetch_sub(1, Ordering::Relaxed);
+        self.watch.ends.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -142,9 +157,9 @@ impl Model for Batched {
         if rows == 0 {
             return Ok(());
         }
-        // The run that is under way and those of its own rows, and the wait for others.
-        let runs = 1 + rows.div_ceil(self.spec.max_rows) as u32;
-        let limit = self.limit * runs + self.spec.max_delay;
+        // Between the ends of two runs lie the wait for others, the copying of rows and a whole run; the second deadline is
+        // for the copying, and for a thread that does not get its core at once.
+        let limit = self.limit * 2 + self.spec.max_delay;
         let model = || self.info.name.clone();
         let late = || ModelError::Late { model: model(), rows, limit };
         // What came after its time had passed.
@@ -155,13 +170,13 @@ impl Model for Batched {
             copy = FeatureMatrix::new(matrix.width());
         }
         copy.reset(rows).copy_from_slice(matrix.values());
-        let due = Instant::now() + limit;
+        self.awaited.store(self.number, Ordering::Relaxed);
         let request = Request {
             number: self.number,
             matrix: copy,
             scores: buffer,
             outcome: Ok(()),
-            due,
+            awaited: Arc::clone(&self.awaited),
             answer: self.answer.clone(),
         };
         self.queue.try_send(request).map_err(|error| match error {
@@ -173,9 +188,14 @@ impl Model for Batched {
             }
         })?;
         loop {
-            let request = match self.answers.recv_deadline(due) {
+            let runs = self.watch.runs.load(Ordering::Relaxed);
+            let request = match self.answers.recv_timeout(limit) {
                 Ok(request) => request,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(late()),
+                Err(RecvTimeoutError::Timeout) if self.watch.runs.load(Ordering::Relaxed) != runs => continue,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    self.awaited.store(0, Ordering::Relaxed);
+                    return Err(late());
+                }
             };
             if request.number == self.number {
                 if request.outcome.is_ok() {
@@ -229,25 +249,24 @@ impl Joined {
     }
 
     /// Scores what comes, until nobody can send any more.
-    fn serve(&mut self, model: &mut dyn Model, requests: &Receiver<Request>, ends: &AtomicUsize) {
+    fn serve(&mut self, model: &mut dyn Model, requests: &Receiver<Request>, watch: &Watch) {
         while let Ok(first) = requests.recv() {
             let until = Instant::now() + self.spec.max_delay;
             let mut rows = first.matrix.rows();
             self.waiting.push(first);
             // Nobody else can come once every worker waits.
-            while rows < self.spec.max_rows && self.waiting.len() < ends.load(Ordering::Relaxed) {
+            while rows < self.spec.max_rows && self.waiting.len() < watch.ends.load(Ordering::Relaxed) {
                 let Ok(next) = requests.recv_deadline(until) else { break };
                 rows += next.matrix.rows();
                 self.waiting.push(next);
             }
-            let now = Instant::now();
-            self.waiting.retain(|request| now <= request.due);
-            let outcome = self.score(model);
+            self.waiting.retain(Request::is_awaited);
+            let outcome = self.score(model, &watch.runs);
             self.answer(&outcome, &model.info().name);
         }
     }
 
-    fn score(&mut self, model: &mut dyn Model) -> Result<(), ModelError> {
+    fn score(&mut self, model: &mut dyn Model, runs: &AtomicUsize) -> Result<(), ModelError> {
         let width = self.matrix.width();
         self.values.clear();
         self.waiting.iter().for_each(|request| self.values.extend_from_slice(request.matrix.values()));
@@ -261,7 +280,9 @@ impl Joined {
             for more in values[part.len()..].chunks_exact_mut(width.max(1)) {
                 more.copy_from_slice(&part[part.len() - width..]);
             }
-            model.score(&self.matrix, &mut self.scores)?;
+            let outcome = model.score(&self.matrix, &mut self.scores);
+            runs.fetch_add(1, Ordering::Relaxed);
+            outcome?;
             if self.scores.len() != size * self.heads {
                 let reason =
                     format!("expected {} scores a row, found {} for {size} rows", self.heads, self.scores.len());
@@ -307,7 +328,7 @@ impl Joined {
 mod tests {
     use super::*;
     use crate::testkit::{FakeModel, Mood};
-    use std::sync::Mutex;
+    use std::sync::{Barrier, Mutex};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -420,9 +441,9 @@ mod tests {
         let (answer, answers) = bounded(1);
         let mut matrix = FeatureMatrix::new(2);
         matrix.reset(3).fill(1.0);
-        let due = Instant::now() + SECOND;
-        joined.waiting.push(Request { number: 1, matrix, scores: Vec::new(), outcome: Ok(()), due, answer });
-        let outcome = joined.score(model.as_mut());
+        let awaited = Arc::new(AtomicU64::new(1));
+        joined.waiting.push(Request { number: 1, matrix, scores: Vec::new(), outcome: Ok(()), awaited, answer });
+        let outcome = joined.score(model.as_mut(), &AtomicUsize::new(0));
         joined.answer(&outcome, "shop");
         let error = answers.try_recv().unwrap().outcome.unwrap_err().to_string();
         assert!(error.contains("expected 3 scores a row, found 32 for 16 rows"), "{error}");
@@ -450,6 +471,33 @@ mod tests {
         // 40 runs of 5 ms, each with 30 ms to its deadline.
         matrix.reset(640).fill(0.5);
         end.score(&matrix, &mut Vec::new()).unwrap();
+    }
+
+    /// As each end once had time for its own runs and one more, those at the end of the queue were told late.
+    #[test]
+    fn nobody_is_late_behind_the_runs_of_others_each_of_which_is_in_time() {
+        // Each fills a whole run, or one of them many: the deadline is 30 ms a run.
+        for rows in [[16; 4], [160, 1, 1, 1]] {
+            let (model, sizes) = two_heads(Duration::from_millis(20));
+            let spec = BatchSpec { max_rows: 16, max_delay: Duration::from_millis(1) };
+            let ends = batch(model, spec, Duration::from_millis(30), rows.len()).unwrap();
+            let together = Barrier::new(rows.len());
+            thread::scope(|scope| {
+                for (mut end, rows) in ends.into_iter().zip(rows) {
+                    let together = &together;
+                    scope.spawn(move || {
+                        let mut matrix = FeatureMatrix::new(2);
+                        matrix.reset(rows).fill(0.5);
+                        together.wait();
+                        for _ in 0..3 {
+                            end.score(&matrix, &mut Vec::new()).unwrap();
+                        }
+                    });
+                }
+            });
+            let asked: usize = rows.iter().map(|rows| rows / 16).sum();
+            assert!(sizes.lock().unwrap().len() > 3 * asked, "each had runs to wait for");
+        }
     }
 
     #[test]

@@ -33,6 +33,15 @@ impl FeatureMatrix {
         &self.values[row * self.width..(row + 1) * self.width]
     }
 
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// It is of another width.
+    pub fn push(&mut self, row: &[f32]) {
+        assert_eq!(row.len(), self.width, "a row has a value for each feature");
+        self.values.extend_from_slice(row);
+    }
+
     /// Makes room for `rows` rows of NaN, keeping the memory, and gives it to be filled.
     pub fn reset(&mut self, rows: usize) -> &mut [f32] {
         self.values.clear();
