@@ -26,6 +26,9 @@ pub const EXACT_GROUPS_MAX: usize = 12;
 /// The most rows of one run.
 const ROWS_MAX: usize = 1 << EXACT_GROUPS_MAX;
 
+/// So many coalitions are remembered at once, unless one explanation has more: some ten megabytes.
+const COALITIONS_MAX: usize = 1 << 20;
+
 /// `[explain]`: which decisions say why.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -203,11 +206,22 @@ impl Explainer {
         model: &mut dyn Model,
         rows: &[(&[f32], u64)],
     ) -> Result<Vec<Option<Explanation>>, ModelError> {
+        let groups = self.groups.len();
+        let coalitions = if self.is_exact() { 1 << groups } else { 2 * self.samples * (groups + 1) };
+        let mut explanations = Vec::with_capacity(rows.len());
+        for rows in rows.chunks((COALITIONS_MAX / coalitions).max(1)) {
+            explanations.append(&mut self.explain_together(model, rows)?);
+        }
+        Ok(explanations)
+    }
+
+    fn explain_together(
+        &mut self,
+        model: &mut dyn Model,
+        rows: &[(&[f32], u64)],
+    ) -> Result<Vec<Option<Explanation>>, ModelError> {
         self.coalitions.matrix.reset(0);
         self.coalitions.scores.clear();
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
         self.coalitions.push(model, &self.baseline)?;
         let mut plans = Vec::with_capacity(rows.len());
         for (row, seed) in rows {

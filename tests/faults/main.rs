@@ -7,8 +7,8 @@
 //! segments of a decision: each binary digit of a feature has one.
 //!
 //! `FAULTS_EVENTS`, `FAULTS_KILLS`, `FAULTS_STORM_S` and `FAULTS_RESTARTS` (of brokers) say how long the runs are, `FAULTS_RATE`
-//! how many events a second come while processes, models and rules change, `FAULTS_SEED` replays a run. A run that fails keeps its folder with
-//! what the processes logged, and what the brokers did.
+//! how many events a second come while processes, models and rules change, `FAULTS_SEED` replays a run. A run that fails keeps
+//! its folder with what the processes logged, and what the brokers did.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 #![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
