@@ -59,8 +59,9 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
             writeln!(
                 out,
                 "\nEach takes `where` too, but age and those of the calendar. A window is 1s to 540d, or \"forever\"; what takes no\n\
-                 window is over all events. With a window the bytes are those of each tile with an event, and each tile has 8 B\n\
-                 more; features of the same `where`, `value` and tile share them. `aimpoint check` prints the bytes of a profile.\n\
+                 window is over all events. With a window the bytes are those of each tile with an event, and each tile has 4 B\n\
+                 more; a count has 2 or 4 B where a tile holds more than 255 or 65,535, and 8 B without a window. Features of the\n\
+                 same `where`, `value` and tile share them. `aimpoint check` prints the bytes of a profile.\n\
                  A derived feature is an `expression` over earlier features and the event's fields, and takes nothing."
             )?;
         }

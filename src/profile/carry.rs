@@ -14,6 +14,7 @@ use super::{
     compile::Plan,
     fingerprint::digest,
     layout::{HEADER, ID_WORDS, IDS},
+    tiles::{Group, Run, count_of, row_words, set_count},
 };
 use crate::proto::v1;
 use prost::Message;
@@ -22,7 +23,7 @@ use sha2::{Digest, Sha256};
 pub(super) use v1::layout::Cell as NamedCell;
 
 /// The version of a layout's encoding.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the words of a profile are, as the changelog keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +41,11 @@ impl Layout {
             let digest = Sha256::digest(format!("{:?}|{condition:?}|{value:?}", cell.keeps));
             u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
         };
-        let group = |group: &super::layout::Group| v1::layout::Group {
+        let group = |group: &Group| v1::layout::Group {
             tile_us: group.tile,
             tiles: group.tiles_max,
             cells: group.cells.named(name),
+            counts: group.cells.counting() as u32,
         };
         Self::new(v1::Layout {
             schema_version: VERSION,
@@ -110,8 +112,39 @@ struct Tiles {
     /// The group of the same tile, if there was one.
     from: Option<usize>,
     cells: Copies,
+    /// How many of the cells are counts.
+    counts: usize,
     /// The words of cells that have seen nothing.
     empty: Vec<u64>,
+}
+
+impl Tiles {
+    /// Appends what is left of a run; gives the word that tells of it.
+    fn carry(&self, counts_old: usize, run: Run, stride_old: usize, old: &[u64], to: &mut Vec<u64>) -> u64 {
+        let lanes_old = row_words(counts_old, 0, run.lane).0;
+        let (lanes, _) = row_words(self.counts, self.empty.len() - self.counts, run.lane);
+        let mut tiles = 0;
+        // The words of all cells, the counts as whole numbers.
+        let (mut cells_old, mut cells) = (Vec::new(), Vec::new());
+        for row in old.chunks_exact(stride_old) {
+            cells_old.clear();
+            cells_old.extend((0..counts_old).map(|count| count_of(row, run.lane, count)));
+            cells_old.extend_from_slice(&row[lanes_old..]);
+            cells.clone_from(&self.empty);
+            copy(&self.cells, &cells_old, &mut cells);
+            if cells != self.empty {
+                tiles += 1;
+                let at = to.len();
+                to.resize(at + lanes, 0);
+                to[at] = row[0] & u64::from(u32::MAX);
+                for (count, number) in cells[..self.counts].iter().enumerate() {
+                    set_count(&mut to[at..], run.lane, count, *number);
+                }
+                to.extend_from_slice(&cells[self.counts..]);
+            }
+        }
+        Run { tiles, ..run }.word()
+    }
 }
 
 /// Carries profiles of one layout over into another.
@@ -130,7 +163,7 @@ impl Carry {
         let groups = to.of.groups.iter().zip(&plan.groups).map(|(group, kept)| {
             let old = from.of.groups.iter().position(|old| old.tile_us == group.tile_us);
             let cells = old.map(|old| common(&from.of.groups[old].cells, &group.cells)).unwrap_or_default();
-            Tiles { from: old, cells, empty: kept.cells.empty().to_vec() }
+            Tiles { from: old, cells, counts: kept.cells.counting(), empty: kept.cells.empty().to_vec() }
         });
         Self {
             forever: common(&from.of.forever, &to.of.forever),
@@ -162,25 +195,20 @@ impl Carry {
             words_new.extend_from_slice(ids);
         }
         let mut runs = Vec::with_capacity(self.from.groups.len());
-        for (group, count) in self.from.groups.iter().zip(&old[counts_at..forever_at]) {
-            let stride = 1 + words(&group.cells);
-            let end = tiles_at.checked_add(usize::try_from(*count).ok()?.checked_mul(stride)?)?;
-            runs.push(old.get(tiles_at..end)?.chunks_exact(stride));
+        for (group, run) in self.from.groups.iter().zip(&old[counts_at..forever_at]) {
+            let run = Run::checked(*run)?;
+            let counts = group.counts as usize;
+            let stride = row_words(counts, words(&group.cells).checked_sub(counts)?, run.lane).1;
+            let end = tiles_at.checked_add(run.tiles.checked_mul(stride)?)?;
+            runs.push((counts, run, stride, old.get(tiles_at..end)?));
             tiles_at = end;
         }
         if tiles_at != old.len() {
             return None;
         }
-        let mut cells = Vec::new();
         for (number, tiles) in self.groups.iter().enumerate() {
-            for tile in tiles.from.map(|from| runs[from].clone()).into_iter().flatten() {
-                cells.clone_from(&tiles.empty);
-                copy(&tiles.cells, &tile[1..], &mut cells);
-                if cells != tiles.empty {
-                    words_new[counts_at + number] += 1;
-                    words_new.push(tile[0]);
-                    words_new.extend_from_slice(&cells);
-                }
+            if let Some((counts, run, stride, rows)) = tiles.from.map(|from| runs[from]) {
+                words_new[counts_at + number] = tiles.carry(counts, run, stride, rows, &mut words_new);
             }
         }
         Some(words_new)
@@ -218,13 +246,14 @@ mod tests {
     #[test]
     fn cells_go_on_by_what_they_keep_and_new_ones_begin_empty() {
         let (old, new) = (engine(&[A, B, C].concat()), engine(&[D, C, A].concat()));
-        // newest, first, ids, tiles | recency | tile: count, oldest time.
-        let count = 2.0_f64.to_bits();
-        let words = [9, 8, 0, 2, 9, 7, count, 70, 6, 0, i64::MAX as u64];
+        // newest, first, ids, run | recency | tile and count, oldest time.
+        let (two_tiles, one_tile) = (2 << 2, 1 << 2);
+        let count = 2 << 32;
+        let words = [9, 8, 0, two_tiles, 9, 7 | count, 70, 6, i64::MAX as u64];
         let carried = new.carry(old.layout()).apply(&words).unwrap();
         let nothing = [i64::MAX as u64, i64::MIN as u64, 0, 0];
         // The count of tile 6 is empty, and so is its time: nothing is left of it.
-        assert_eq!(carried, [&[9, 8, 0, 1][..], &nothing, &[7, count, 70]].concat());
+        assert_eq!(carried, [&[9, 8, 0, one_tile][..], &nothing, &[7 | count, 70]].concat());
         let without = engine(B).carry(old.layout()).apply(&words).unwrap();
         assert_eq!(without, [9, 8, 0, 9]);
         for cut in 0..words.len() {
@@ -247,6 +276,6 @@ mod tests {
         assert_eq!(Layout::decode(&layout.encode()), Some(layout.clone()));
         assert_eq!(Layout::decode(b"no layout"), None);
         // Another id here means that every profile in every changelog begins anew.
-        assert_eq!(layout.id(), "b36501425badfc84");
+        assert_eq!(layout.id(), "5d71f80ec312a748");
     }
 }

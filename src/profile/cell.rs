@@ -104,9 +104,14 @@ fn number(value: Option<u64>) -> Option<f64> {
     value.map(float).filter(|value| !value.is_nan())
 }
 
+/// Whether a word is a number, and not one that is missing.
+pub(super) fn is_number(word: u64) -> bool {
+    !float(word).is_nan()
+}
+
 /// A value's word, unless it is missing.
 fn present(value: Option<u64>, text: bool) -> Option<u64> {
-    value.filter(|word| if text { *word != NO_TEXT } else { !float(*word).is_nan() })
+    value.filter(|word| if text { *word != NO_TEXT } else { is_number(*word) })
 }
 
 /// Spreads a value's bits evenly, as a sketch needs: the finisher of `splitmix64` (Steele, Lea and Flood, 2014).

@@ -3,8 +3,9 @@
 use super::{
     FeatureSpec,
     cell::{Cell, EXACT_MAX, Keeps, NEWEST_MAX, NO_TEXT, TOP_CAPACITY_MAX},
-    layout::{Cells, Group},
+    layout::Cells,
     read::Shape,
+    tiles::Group,
     window::{Micros, Window, WindowFault, duration},
 };
 use crate::{
@@ -41,9 +42,9 @@ const fn doc(
 
 /// The aggregates that a feature may name.
 pub const AGGREGATES: [AggregateDoc; 30] = [
-    doc("count", WINDOW, "8 B", "how many events; 0 without any"),
+    doc("count", WINDOW, "1 B", "how many events; 0 without any"),
     doc("sum", VALUE, "8 B", "the sum of value; 0 without any"),
-    doc("mean", VALUE, "16 B", "the mean of value; NaN without any"),
+    doc("mean", VALUE, "9 B", "the mean of value; NaN without any"),
     doc("min", VALUE, "8 B", "the smallest value; NaN without any"),
     doc("max", VALUE, "8 B", "the largest value; NaN without any"),
     doc("variance", VALUE, "24 B", "the mean squared difference of value from its mean; NaN without any"),
@@ -94,13 +95,13 @@ pub const AGGREGATES: [AggregateDoc; 30] = [
     doc(
         "categories",
         &["value", "categories", "window", "tile"],
-        "8 B for each, and 8 B",
+        "1 B for each, and 1 B",
         "how often a text was each of these: columns name_<category>, and name_other for all other texts",
     ),
     doc(
         "ratio",
         &["numerator", "denominator", "alpha", "beta", "window", "tile"],
-        "16 B",
+        "2 B",
         "(events that meet numerator + alpha) / (events that meet denominator + beta), both 0 by default; NaN where that is \
          0/0",
     ),
@@ -115,7 +116,7 @@ pub const AGGREGATES: [AggregateDoc; 30] = [
     doc(
         "mean_gap",
         WINDOW,
-        "24 B",
+        "17 B",
         "the mean time between one event and the next in seconds; NaN for fewer than two events",
     ),
     doc(

@@ -10,7 +10,8 @@ use super::{
     cell::{NEVER, NO_TEXT},
     compile::{Calendar, Feature, Plan, Read, Source, text_hash},
     fingerprint::fingerprint,
-    layout::{FIRST, Group, HEADER, ID_WORDS, IDS, NEWEST},
+    layout::{FIRST, HEADER, ID_WORDS, IDS, NEWEST},
+    tiles::{Lane, Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
 };
@@ -61,6 +62,8 @@ pub struct ProfileEngine {
     layout: Layout,
     ttl: i64,
     lateness: i64,
+    /// From this time on between a user's events all tiles are dropped, whatever their numbers say.
+    apart_max: i64,
     horizon: i64,
     ids_max: usize,
     on_change: OnChange,
@@ -82,6 +85,8 @@ struct Buffers {
     rows: Vec<f64>,
     /// The words of a window, merged.
     merged: Vec<u64>,
+    /// By group: which tile events are in, and which one is the oldest that an event may still come for.
+    clocks: Vec<[TileClock; 2]>,
 }
 
 impl ProfileEngine {
@@ -115,6 +120,21 @@ impl ProfileEngine {
                     .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
             );
         }
+        let narrowest = plan.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
+        let apart_max = narrowest.saturating_mul(TILES_APART_MAX);
+        if lateness.saturating_add(longest) >= apart_max {
+            faults.push(
+                Fault::new(
+                    "time.allowed_lateness",
+                    format!(
+                        "{} is too long for tiles of {} s",
+                        humantime::format_duration(time.allowed_lateness),
+                        narrowest / 1_000_000
+                    ),
+                )
+                .hint("a user's late events may be 34 years behind the newest, where a tile is a second wide"),
+            );
+        }
         let mut fresh = vec![0; HEADER + 1 + plan.groups.len()];
         fresh[NEWEST] = NEVER as u64;
         fresh[FIRST] = NEVER as u64;
@@ -126,12 +146,13 @@ impl ProfileEngine {
             on_change: profile.on_change,
             ttl,
             lateness,
+            apart_max,
             horizon: micros(duplicates.horizon),
             ids_max: duplicates.max_ids.into(),
             fresh,
             applied: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
-            buffers: Buffers::default(),
+            buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); plan.groups.len()], ..Buffers::default() },
             plan,
         }
     }
@@ -176,17 +197,19 @@ impl ProfileEngine {
         let value = 12.5_f64.to_bits();
         let values: Vec<u64> = self.plan.values.iter().map(|_| value).collect();
         let forever = HEADER + 1 + self.plan.groups.len();
-        self.plan.forever.apply(&mut words[forever..], &|_| true, &values, TIME);
+        self.plan.forever.apply(0, &mut words[forever..], &|_| true, &values, TIME);
         words.extend((0..ids(1)).map(|_| TIME as u64));
-        let mut full = self.fresh.len() + ids(self.ids_max);
-        for group in &self.plan.groups {
-            let at = words.len();
-            words.push(TIME.div_euclid(group.tile) as u64);
-            words.extend_from_slice(group.cells.empty());
-            group.cells.apply(&mut words[at + 1..], &|_| true, &values, TIME);
-            full += (group.tiles_max + self.lateness / group.tile + 1) as usize * group.stride();
+        let without_tiles = self.fresh.len() + ids(self.ids_max);
+        let (mut full, mut widest) = (without_tiles, without_tiles);
+        for (number, group) in self.plan.groups.iter().enumerate() {
+            let at = (HEADER + 1 + number, words.len());
+            let tile = TIME.div_euclid(group.tile);
+            group.apply(&mut words, at, (TIME, tile, tile - group.tiles_max), &|_| true, &values);
+            let tiles = (group.tiles_max + self.lateness / group.tile + 1) as usize;
+            full += tiles * group.stride(Lane::default());
+            widest += tiles * group.stride(Lane::WIDEST);
         }
-        ProfileBytes { one_event: bytes_at_rest(&words), full: full * 8, user_max: user_bytes_max(full) }
+        ProfileBytes { one_event: bytes_at_rest(&words), full: full * 8, user_max: user_bytes_max(widest) }
     }
 
     /// What became of each row of the last batch.
@@ -261,8 +284,10 @@ impl ProfileEngine {
         read_forever(plan, words, zones, time, out);
         let mut at = fresh.len() + words[IDS] as usize * ID_WORDS;
         for (number, group) in plan.groups.iter().enumerate() {
-            let end = at + words[HEADER + 1 + number] as usize * group.stride();
-            group.read_all(&words[at..end], time.div_euclid(group.tile), time, &mut buffers.merged, out);
+            let run = Run::of(words[HEADER + 1 + number]);
+            let end = at + group.words(run);
+            let at_time = (time, time.div_euclid(group.tile));
+            group.read_all(run, &words[at..end], at_time, &mut buffers.merged, out);
             at = end;
         }
         plan.before.run(columns, 1);
@@ -323,7 +348,7 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { plan, buffers, zones, fresh, ttl, lateness, horizon, ids_max, .. } = self;
+        let Self { plan, buffers, zones, fresh, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let newest_before = store.newest();
@@ -352,6 +377,10 @@ impl ProfileEngine {
         if newest != NEVER && time < newest.saturating_sub(*lateness) {
             return Applied::TooLate;
         }
+        if newest != NEVER && time.saturating_sub(newest) >= *apart_max {
+            // No window reaches a tile of before, and which one it was could not be told.
+            forget_tiles(plan, words, ids_at);
+        }
         let newest = newest.max(time);
         words[NEWEST] = newest as u64;
         if words[FIRST] as i64 == NEVER {
@@ -370,23 +399,27 @@ impl ProfileEngine {
         let forever = forever_at..forever_at + plan.forever.words();
 
         read_before(plan, words, time, out);
-        plan.forever.apply(&mut words[forever], &meets, values, time);
+        plan.forever.apply(0, &mut words[forever], &meets, values, time);
         read_forever(plan, words, zones, time, out);
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
         for (number, group) in plan.groups.iter().enumerate() {
-            let tile = time.div_euclid(group.tile);
-            let count_at = HEADER + 1 + number;
-            let oldest = (newest - *lateness).div_euclid(group.tile) - group.tiles_max;
-            let wanted = group.cells.concerns(&meets).then_some(tile);
-            if let Some(tile_at) = move_tiles(words, at, count_at, group, oldest, wanted) {
-                group.cells.apply(&mut words[tile_at + 1..tile_at + group.stride()], &meets, values, time);
-            }
-            let end = at + words[count_at] as usize * group.stride();
-            group.read_all(&words[at..end], tile, time, &mut buffers.merged, out);
+            let [of_event, of_oldest] = &mut buffers.clocks[number];
+            let tile = of_event.tile(time, group.tile);
+            let oldest = of_oldest.tile(newest - *lateness, group.tile) - group.tiles_max;
+            let run = group.apply(words, (HEADER + 1 + number, at), (time, tile, oldest), &meets, values);
+            let end = at + group.words(run);
+            group.read_all(run, &words[at..end], (time, tile), &mut buffers.merged, out);
             at = end;
         }
         Applied::Counted
     }
+}
+
+/// Drops the tiles of all runs.
+#[cold]
+fn forget_tiles(plan: &Plan, words: &mut Vec<u64>, ids_at: usize) {
+    words.truncate(ids_at + words[IDS] as usize * ID_WORDS);
+    words[HEADER + 1..HEADER + 1 + plan.groups.len()].fill(Run::default().word());
 }
 
 /// Reads what an event of this time changes, before it is applied.
@@ -461,52 +494,6 @@ fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, old
         words.drain(ids_at + kept * ID_WORDS..ids_at + count * ID_WORDS);
     }
     words[IDS] = kept as u64;
-}
-
-/// Drops the tiles up to `oldest`, which no window reaches any more, and gives the place of the one that is wanted, which
-/// is made where it does not exist: of the words of a dropped one, so that what lies behind is moved only where the
-/// number of tiles changes.
-fn move_tiles(
-    words: &mut Vec<u64>,
-    at: usize,
-    count_at: usize,
-    group: &Group,
-    oldest: i64,
-    wanted: Option<i64>,
-) -> Option<usize> {
-    let stride = group.stride();
-    let count = words[count_at] as usize;
-    let number_of = |words: &[u64], index: usize| words[at + index * stride] as i64;
-    let mut gone = (0..count).take_while(|index| number_of(words, *index) <= oldest).count();
-    let mut place = None;
-    if let Some(tile) = wanted {
-        let mut index = count;
-        // Events come nearly in order, so the tile is nearly always the last one.
-        while index > gone && number_of(words, index - 1) > tile {
-            index -= 1;
-        }
-        if index > gone && number_of(words, index - 1) == tile {
-            place = Some(index - 1);
-        } else {
-            if gone > 0 {
-                gone -= 1;
-                index -= 1;
-                words.copy_within(at + (gone + 1) * stride..at + (index + 1) * stride, at + gone * stride);
-                words[at + index * stride] = tile as u64;
-                words[at + index * stride + 1..at + (index + 1) * stride].copy_from_slice(group.cells.empty());
-            } else {
-                let tile_at = at + index * stride;
-                words.splice(tile_at..tile_at, std::iter::once(tile as u64).chain(group.cells.empty().iter().copied()));
-                words[count_at] += 1;
-            }
-            place = Some(index);
-        }
-    }
-    if gone > 0 {
-        words.drain(at..at + gone * stride);
-        words[count_at] -= gone as u64;
-    }
-    place.map(|index| at + (index - gone) * stride)
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! Where a profile's words are: the layout that the declared features compile into.
 //!
 //! A profile is a vector of 64-bit words: [`HEADER`] words, the cells of `forever` windows, the ids remembered against
-//! duplicates, and for each tile width a run of tiles, oldest first, of which only those with an event exist. So a user
-//! with few events takes few words, and a window of any length is read in a loop over the tiles that it covers.
+//! duplicates, and for each tile width a run of tiles ([`super::tiles`]), oldest first, of which only those with an event
+//! exist. So a user with few events takes few words, and a window of any length is read in a loop over the tiles that it
+//! covers.
 //!
 //! ```text
-//! newest | first | ids: n | tiles of group 0: n | … | forever cells … | (time, id) × n | (tile, cells …) × n | …
+//! newest | first | ids: n | run of group 0 | … | forever cells … | (time, id) × n | tiles of group 0 … | …
 //! ```
 
 use super::{
     carry::NamedCell,
-    cell::{Cell, Keeps},
-    read::Shape,
+    cell::{Cell, Keeps, is_number},
 };
 
 /// The words before the counts of the runs: the newest event time, and the first.
@@ -94,90 +94,58 @@ impl Cells {
         self.all.iter().any(|cell| meets(cell.condition))
     }
 
-    /// Applies an event to the words of these cells.
-    pub(super) fn apply(&self, words: &mut [u64], meets: &impl Fn(Option<usize>) -> bool, values: &[u64], time: i64) {
-        for (cell, at) in self.all.iter().zip(&self.offsets) {
-            if !meets(cell.condition) {
-                continue;
-            }
-            // A count needs no value, and is what most cells are.
-            if cell.keeps == Keeps::Count {
-                words[*at] = (f64::from_bits(words[*at]) + 1.0).to_bits();
-                continue;
-            }
-            let value = cell.value.map(|value| values[value]);
-            cell.keeps.apply(&mut words[*at..], value, time);
-        }
+    /// How many of them count: the first ones, of one word each.
+    pub(super) fn counting(&self) -> usize {
+        self.counting
     }
 
-    /// Adds a tile's words to those of the tiles after it, newest first.
-    pub(super) fn merge(&self, into: &mut [u64], tile: &[u64]) {
-        for (count, word) in into[..self.counting].iter_mut().zip(&tile[..self.counting]) {
-            *count = (f64::from_bits(*count) + f64::from_bits(*word)).to_bits();
-        }
-        for (sum, word) in into[self.counting..self.adding].iter_mut().zip(&tile[self.counting..self.adding]) {
-            *sum = (f64::from_bits(*sum) + f64::from_bits(*word)).clamp(f64::MIN, f64::MAX).to_bits();
-        }
-        for (cell, at) in self.all.iter().zip(&self.offsets).skip(self.adding) {
-            cell.keeps.merge(&mut into[*at..], &tile[*at..]);
-        }
-    }
-}
-
-/// The tiles of one width.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    /// The width in microseconds.
-    pub(super) tile: i64,
-    /// The longest window over these tiles, in tiles.
-    pub(super) tiles_max: i64,
-    pub(super) cells: Cells,
-    /// The windows over these tiles, the shortest first.
-    pub(super) windows: Vec<Reads>,
-}
-
-/// What is read of one window.
-#[derive(Clone, Debug)]
-pub(super) struct Reads {
-    /// How many tiles it covers.
-    pub(super) tiles: i64,
-    /// What each feature reads, and its number among all aggregates.
-    pub(super) shapes: Vec<(Shape, usize)>,
-}
-
-impl Group {
-    /// Adds a feature that reads a window of so many tiles.
-    pub(super) fn read(&mut self, tiles: i64, shape: Shape, number: usize) {
-        match self.windows.binary_search_by_key(&tiles, |window| window.tiles) {
-            Ok(at) => self.windows[at].shapes.push((shape, number)),
-            Err(at) => self.windows.insert(at, Reads { tiles, shapes: vec![(shape, number)] }),
-        }
+    /// The numbers of those that count an event of these conditions and values.
+    pub(super) fn counted<'a>(
+        &'a self,
+        meets: &'a impl Fn(Option<usize>) -> bool,
+        values: &'a [u64],
+    ) -> impl Iterator<Item = usize> + 'a {
+        let has = |cell: &Cell| cell.keeps == Keeps::Count || cell.value.is_some_and(|it| is_number(values[it]));
+        let counting = self.all[..self.counting].iter().enumerate();
+        counting.filter(move |(_, cell)| meets(cell.condition) && has(cell)).map(|(number, _)| number)
     }
 
-    /// Reads all windows at a tile and a time, from the words of the tiles that there are.
-    pub(super) fn read_all(&self, tiles: &[u64], tile: i64, time: i64, merged: &mut Vec<u64>, out: &mut [f64]) {
-        let stride = self.stride();
-        let number_of = |index: usize| tiles[index * stride] as i64;
-        let mut at = tiles.len() / stride;
-        while at > 0 && number_of(at - 1) > tile {
-            at -= 1;
-        }
-        merged.clear();
-        merged.extend_from_slice(self.cells.empty());
-        // A longer window goes on where the shorter one has stopped.
-        for window in &self.windows {
-            while at > 0 && number_of(at - 1) > tile - window.tiles {
-                at -= 1;
-                self.cells.merge(merged, &tiles[at * stride + 1..(at + 1) * stride]);
-            }
-            for (shape, number) in &window.shapes {
-                out[*number] = shape.of(merged, time);
+    /// Applies an event to the words of all cells but the first `skipped` ones, which count.
+    pub(super) fn apply(
+        &self,
+        skipped: usize,
+        words: &mut [u64],
+        meets: &impl Fn(Option<usize>) -> bool,
+        values: &[u64],
+        time: i64,
+    ) {
+        for (cell, at) in self.all.iter().zip(&self.offsets).skip(skipped) {
+            if meets(cell.condition) {
+                let value = cell.value.map(|value| values[value]);
+                cell.keeps.apply(&mut words[*at - skipped..], value, time);
             }
         }
     }
 
-    /// The words of one tile: its number and its cells.
-    pub(super) fn stride(&self) -> usize {
-        1 + self.cells.words()
+    /// Adds what rows hold behind their counts, from their word `from` on, to what is merged of the tiles after them: the
+    /// newest row, which is the last, first.
+    pub(super) fn merge(&self, into: &mut [u64], rows: &[u64], from: usize, stride: usize) {
+        let newest_first = || rows.rchunks_exact(stride);
+        for (number, into) in into[self.counting..self.adding].iter_mut().enumerate() {
+            let values = || newest_first().map(|row| f64::from_bits(row[from + number]));
+            let old = f64::from_bits(*into);
+            let sum = values().fold(old, |sum, value| sum + value);
+            // What has left the largest float stays out of bounds: only then each step has to be looked at.
+            let is_sound = sum.abs() <= f64::MAX;
+            let bounded = || values().fold(old, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX));
+            *into = if is_sound { sum } else { bounded() }.to_bits();
+        }
+        if self.adding < self.all.len() {
+            for row in newest_first() {
+                for (cell, at) in self.all.iter().zip(&self.offsets).skip(self.adding) {
+                    cell.keeps.merge(&mut into[*at..], &row[from + at - self.counting..]);
+                }
+            }
+        }
     }
 }

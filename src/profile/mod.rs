@@ -26,6 +26,7 @@ mod fingerprint;
 mod layout;
 mod read;
 mod spec;
+mod tiles;
 mod window;
 mod zone;
 

@@ -41,9 +41,9 @@ const SWEEPS_PER_TTL: i64 = 16;
 /// The first dirty offset of a profile that the changelog holds as it is.
 const CLEAN: i64 = i64::MAX;
 
-/// One of so many profiles is open at most: with profiles of a kilobyte or two that is a hundred bytes a user, and by the
-/// usual distribution of clicks over users three of four events find theirs open.
-pub const OPEN_SHARE: usize = 16;
+/// One of so many profiles is open at most: with profiles of some hundred bytes that is about as much again a user, and by
+/// the usual distribution of clicks over users four of five events find theirs open.
+pub const OPEN_SHARE: usize = 6;
 
 /// So many are open before any is packed.
 const OPEN_MIN: usize = 1_024;
@@ -52,7 +52,7 @@ const OPEN_MIN: usize = 1_024;
 pub const TABLE_BYTES_MAX: usize = (size_of::<Entry>() + 1) * 16 / 7;
 
 /// The bytes of a user beside the key where a profile has so many words at most: in the table, at rest, and the user's share
-/// of the open ones, whose memory may have grown to twice the words. It holds where there are more than 16,384 users, for
+/// of the open ones, whose memory may have grown to twice the words. It holds where there are more than 6,144 users, for
 /// of fewer more than a share are open; what the allocator adds is not in it.
 pub const fn user_bytes_max(words: usize) -> usize {
     let open = 2 * (size_of::<Open>() + words * 8);
@@ -271,7 +271,7 @@ const WARMED: usize = 16;
 const WORDS_PER_LINE: usize = 8;
 
 /// A slot that is given back keeps memory for so many words.
-const WORDS_USUAL: usize = 128;
+const WORDS_USUAL: usize = 48;
 
 /// One user.
 #[derive(Debug)]

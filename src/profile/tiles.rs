@@ -1,0 +1,471 @@
+//! A run of tiles: what a profile keeps for the windows over tiles of one width.
+//!
+//! A tile is a row of words: its number and its counts, side by side in *lanes*, then the words of its other cells. A
+//! profile has mostly small counts, so a lane is 8 bits wide until some tile of the run needs more: then all are made wider.
+//! A run is added up a word at a time, which is several counts at a time.
+//!
+//! ```text
+//! word 0: number of the tile, its lower 32 bits | count 0 | count 1 | …     word 1: further counts …     words of other cells …
+//! ```
+//!
+//! Limits: a tile counts to 4,294,967,295 and stays there; which tile it is, is told for [`TILES_APART_MAX`] around the event
+//! that is applied.
+
+use super::{layout::Cells, read::Shape};
+
+/// The bits of a tile's number, below its counts.
+const NUMBER_BITS: usize = 32;
+
+/// Tiles that are further apart are taken for others. Of the narrowest ones, of a second, that is 34 years.
+pub(super) const TILES_APART_MAX: i64 = 1 << 30;
+
+/// How wide the lanes of a run are: 8, 16 or 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Lane(u8);
+
+impl Lane {
+    pub(super) const WIDEST: Self = Self(2);
+
+    fn bits(self) -> usize {
+        8 << self.0
+    }
+
+    /// The largest count.
+    fn max(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+
+    /// The word and the bit at which a count begins.
+    fn place(self, count: usize) -> (usize, usize) {
+        let bit = NUMBER_BITS + count * self.bits();
+        (bit / 64, bit % 64)
+    }
+
+    /// Every other lane, from the lowest on.
+    fn even(self) -> u64 {
+        [0x00ff_00ff_00ff_00ff, 0x0000_ffff_0000_ffff, 0x0000_0000_ffff_ffff][usize::from(self.0)]
+    }
+
+    /// So many rows are added up in lanes of twice the width before one of them could be full.
+    fn rows_max(self) -> usize {
+        [257, 65_537, usize::MAX][usize::from(self.0)]
+    }
+}
+
+/// The word that tells of a run: 0 where there is no tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Run {
+    pub(super) tiles: usize,
+    pub(super) lane: Lane,
+}
+
+impl Run {
+    pub(super) fn of(word: u64) -> Self {
+        Self { tiles: (word >> 2) as usize, lane: Lane((word & 3) as u8) }
+    }
+
+    /// The same, unless there can be no such run.
+    pub(super) fn checked(word: u64) -> Option<Self> {
+        let run = Self::of(word);
+        (run.lane.0 <= Lane::WIDEST.0 && (run.tiles > 0 || word == 0)).then_some(run)
+    }
+
+    pub(super) fn word(self) -> u64 {
+        if self.tiles == 0 { 0 } else { (self.tiles as u64) << 2 | u64::from(self.lane.0) }
+    }
+}
+
+/// The words of a tile: those with its number and its counts, and all.
+pub(super) fn row_words(counts: usize, others: usize, lane: Lane) -> (usize, usize) {
+    let lanes = (NUMBER_BITS + counts * lane.bits()).div_ceil(64);
+    (lanes, lanes + others)
+}
+
+/// A count of a row.
+pub(super) fn count_of(row: &[u64], lane: Lane, count: usize) -> u64 {
+    let (word, bit) = lane.place(count);
+    row[word] >> bit & lane.max()
+}
+
+/// Sets a count that is 0, and fits.
+pub(super) fn set_count(row: &mut [u64], lane: Lane, count: usize, to: u64) {
+    let (word, bit) = lane.place(count);
+    row[word] |= to << bit;
+}
+
+/// What is read of one window.
+#[derive(Clone, Debug)]
+pub(super) struct Reads {
+    /// How many tiles it covers.
+    pub(super) tiles: i64,
+    /// What each feature reads, and its number among all aggregates.
+    pub(super) shapes: Vec<(Shape, usize)>,
+}
+
+/// The tiles of one width.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// The width in microseconds.
+    pub(super) tile: i64,
+    /// The longest window over these tiles, in tiles.
+    pub(super) tiles_max: i64,
+    pub(super) cells: Cells,
+    /// The windows over these tiles, the shortest first.
+    pub(super) windows: Vec<Reads>,
+}
+
+/// Tells which tile a time is in. Of times that come in order it has to work it out for the first in each tile alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TileClock {
+    begin: i64,
+    width: i64,
+    tile: i64,
+}
+
+impl TileClock {
+    pub(super) fn tile(&mut self, time: i64, width: i64) -> i64 {
+        if width != self.width || time.wrapping_sub(self.begin) as u64 >= width as u64 {
+            let tile = time.div_euclid(width);
+            *self = Self { begin: tile.wrapping_mul(width), width, tile };
+        }
+        self.tile
+    }
+}
+
+/// How many tiles the tile of a row is ahead of another one.
+fn ahead(row: u64, tile: i64) -> i64 {
+    i64::from((row as u32).wrapping_sub(tile as u32) as i32)
+}
+
+impl Group {
+    /// Adds a feature that reads a window of so many tiles.
+    pub(super) fn read(&mut self, tiles: i64, shape: Shape, number: usize) {
+        match self.windows.binary_search_by_key(&tiles, |window| window.tiles) {
+            Ok(at) => self.windows[at].shapes.push((shape, number)),
+            Err(at) => self.windows.insert(at, Reads { tiles, shapes: vec![(shape, number)] }),
+        }
+    }
+
+    fn row_words(&self, lane: Lane) -> (usize, usize) {
+        row_words(self.cells.counting(), self.cells.words() - self.cells.counting(), lane)
+    }
+
+    /// The words of one tile.
+    pub(super) fn stride(&self, lane: Lane) -> usize {
+        self.row_words(lane).1
+    }
+
+    /// The words of a run's tiles.
+    pub(super) fn words(&self, run: Run) -> usize {
+        run.tiles * self.stride(run.lane)
+    }
+
+    /// Applies an event of this time to the run at `run_at`, whose tiles begin at `at`: drops the tiles up to `oldest`, which
+    /// no window reaches any more, and counts the event in its own one.
+    pub(super) fn apply(
+        &self,
+        words: &mut Vec<u64>,
+        (run_at, at): (usize, usize),
+        (time, tile, oldest): (i64, i64, i64),
+        meets: &impl Fn(Option<usize>) -> bool,
+        values: &[u64],
+    ) -> Run {
+        let mut run = Run::of(words[run_at]);
+        let is_wanted = self.cells.concerns(meets);
+        if let Some(index) = self.move_tiles(words, at, &mut run, (tile, oldest), is_wanted) {
+            self.count(words, at, index, &mut run, meets, values);
+            let (lanes, stride) = self.row_words(run.lane);
+            if stride > lanes {
+                let row = &mut words[at + index * stride + lanes..at + (index + 1) * stride];
+                self.cells.apply(self.cells.counting(), row, meets, values, time);
+            }
+        }
+        words[run_at] = run.word();
+        run
+    }
+
+    /// Drops the tiles up to `oldest`, and gives the number of the one that is wanted, which is made where it does not exist:
+    /// of the words of a dropped one, so that what lies behind is moved only where the number of tiles changes.
+    fn move_tiles(
+        &self,
+        words: &mut Vec<u64>,
+        at: usize,
+        run: &mut Run,
+        (tile, oldest): (i64, i64),
+        is_wanted: bool,
+    ) -> Option<usize> {
+        let (lanes, stride) = self.row_words(run.lane);
+        let ahead = |words: &[u64], index: usize| ahead(words[at + index * stride], tile);
+        let mut gone = (0..run.tiles).take_while(|index| ahead(words, *index) <= oldest - tile).count();
+        if gone == run.tiles && run.lane != Lane::default() {
+            // Nothing is left of what has made the lanes wide.
+            words.drain(at..at + gone * stride);
+            *run = Run::default();
+            return self.move_tiles(words, at, run, (tile, oldest), is_wanted);
+        }
+        if !is_wanted {
+            words.drain(at..at + gone * stride);
+            run.tiles -= gone;
+            return None;
+        }
+        let mut index = run.tiles;
+        // Events come nearly in order, so the tile is nearly always the last one.
+        while index > gone && ahead(words, index - 1) > 0 {
+            index -= 1;
+        }
+        if index > gone && ahead(words, index - 1) == 0 {
+            index -= 1;
+        } else {
+            if gone > 0 {
+                gone -= 1;
+                index -= 1;
+                words.copy_within(at + (gone + 1) * stride..at + (index + 1) * stride, at + gone * stride);
+            } else {
+                let (row, end) = (at + index * stride, words.len());
+                words.resize(end + stride, 0);
+                words.copy_within(row..end, row + stride);
+                run.tiles += 1;
+            }
+            let row = &mut words[at + index * stride..at + (index + 1) * stride];
+            row[..lanes].fill(0);
+            row[0] = u64::from(tile as u32);
+            row[lanes..].copy_from_slice(&self.cells.empty()[self.cells.counting()..]);
+        }
+        if gone > 0 {
+            words.drain(at..at + gone * stride);
+            run.tiles -= gone;
+        }
+        Some(index - gone)
+    }
+
+    /// Counts an event in a tile.
+    fn count(
+        &self,
+        words: &mut Vec<u64>,
+        at: usize,
+        index: usize,
+        run: &mut Run,
+        meets: &impl Fn(Option<usize>) -> bool,
+        values: &[u64],
+    ) {
+        for count in self.cells.counted(meets, values) {
+            loop {
+                let row = at + index * self.stride(run.lane);
+                let (word, bit) = run.lane.place(count);
+                if words[row + word] >> bit & run.lane.max() < run.lane.max() {
+                    words[row + word] += 1 << bit;
+                    break;
+                }
+                if run.lane == Lane::WIDEST {
+                    break;
+                }
+                self.widen(words, at, run);
+            }
+        }
+    }
+
+    /// Makes the lanes of a run twice as wide.
+    #[cold]
+    fn widen(&self, words: &mut Vec<u64>, at: usize, run: &mut Run) {
+        let wider = Lane(run.lane.0 + 1);
+        let ((old_lanes, old_stride), (lanes, stride)) = (self.row_words(run.lane), self.row_words(wider));
+        let end = at + run.tiles * old_stride;
+        let mut rows = Vec::with_capacity(run.tiles * stride);
+        for old in words[at..end].chunks_exact(old_stride) {
+            let row = rows.len();
+            rows.resize(row + lanes, 0);
+            rows[row] = old[0] & u64::from(u32::MAX);
+            for count in 0..self.cells.counting() {
+                set_count(&mut rows[row..], wider, count, count_of(old, run.lane, count));
+            }
+            rows.extend_from_slice(&old[old_lanes..]);
+        }
+        words.splice(at..end, rows);
+        run.lane = wider;
+    }
+
+    /// Reads all windows at a time in a tile, from the words of the tiles that there are.
+    pub(super) fn read_all(
+        &self,
+        run: Run,
+        rows: &[u64],
+        (time, tile): (i64, i64),
+        merged: &mut Vec<u64>,
+        out: &mut [f64],
+    ) {
+        let (lanes, stride) = self.row_words(run.lane);
+        let ahead = |index: usize| ahead(rows[index * stride], tile);
+        let mut at = run.tiles;
+        while at > 0 && ahead(at - 1) > 0 {
+            at -= 1;
+        }
+        merged.clear();
+        merged.extend_from_slice(self.cells.empty());
+        // A longer window goes on where the shorter one has stopped.
+        for window in &self.windows {
+            let end = at;
+            let is_within = |index: usize| ahead(index) > -window.tiles;
+            if at > 0 && is_within(0) {
+                at = 0;
+            }
+            while at > 0 && is_within(at - 1) {
+                at -= 1;
+            }
+            let rows = &rows[at * stride..end * stride];
+            self.add_counts(run.lane, rows, merged);
+            if stride > lanes {
+                self.cells.merge(merged, rows, lanes, stride);
+            }
+            for (shape, number) in &window.shapes {
+                out[*number] = shape.of(merged, time);
+            }
+        }
+    }
+
+    /// Adds the counts of rows to those that are merged: lanes of a word at a time, in two sums whose lanes are twice as wide.
+    fn add_counts(&self, lane: Lane, rows: &[u64], merged: &mut [u64]) {
+        let (lanes, stride) = self.row_words(lane);
+        let (bits, even) = (lane.bits(), lane.even());
+        let per_word = 64 / bits;
+        for rows in rows.chunks(stride.saturating_mul(lane.rows_max())) {
+            let mut count = 0;
+            for word in 0..lanes {
+                let sums = rows[word..]
+                    .iter()
+                    .step_by(stride)
+                    .fold([0_u64; 2], |[low, high], word| [low + (word & even), high + (word >> bits & even)]);
+                let first = if word == 0 { NUMBER_BITS / bits } else { 0 };
+                for place in first..per_word.min(first + self.cells.counting() - count) {
+                    let sum = sums[place % 2] >> (place / 2 * 2 * bits) & (u64::MAX >> (64 - 2 * bits));
+                    merged[count] = (f64::from_bits(merged[count]) + sum as f64).to_bits();
+                    count += 1;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::{Cell, Keeps};
+    use super::*;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+    use std::collections::BTreeMap;
+
+    /// So many counts, each of its own condition, and perhaps a sum, read over 3 and 40 tiles of 10.
+    fn group(counts: usize, has_sum: bool) -> Group {
+        let mut cells = Cells::default();
+        if has_sum {
+            cells.need(Cell { keeps: Keeps::Sum, condition: None, value: Some(0) });
+        }
+        for condition in 0..counts {
+            cells.need(Cell { keeps: Keeps::Count, condition: Some(condition), value: None });
+        }
+        cells.order();
+        let all = cells.words();
+        let mut group = Group { tile: 10, tiles_max: 40, cells, windows: Vec::new() };
+        for (window, tiles) in [3, 40].into_iter().enumerate() {
+            (0..all).for_each(|at| group.read(tiles, Shape::Float(at), window * all + at));
+        }
+        group
+    }
+
+    #[test]
+    fn windows_are_exact_however_much_a_tile_counts_and_in_whatever_order_events_come() {
+        let lateness = 25;
+        let mut random = SmallRng::seed_from_u64(4);
+        let mut widest_seen = Lane::default();
+        for (counts, has_sum) in [(0, true), (1, false), (4, false), (5, true), (13, false), (13, true)] {
+            let group = group(counts, has_sum);
+            // The run's word, the tiles, something behind them.
+            let mut words = vec![0, 77];
+            let mut seen: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+            let (mut newest, mut merged) = (i64::MIN, Vec::new());
+            for step in 0..600_i64 {
+                let event = match random.random_range(0..20) {
+                    0 => newest.max(0) + random.random_range(0..2_000),
+                    1..6 => newest.max(lateness) - random.random_range(0..=lateness),
+                    _ => newest.max(0) + random.random_range(0..12),
+                };
+                let mask: u64 = random.random();
+                let times = if step % 97 == 0 { 70_000 } else { 1 + i64::from(step % 13 == 0) * 200 };
+                let value = 0.25 * f64::from(random.random_range(0..8));
+                let meets = |condition: Option<usize>| condition.is_none_or(|it| mask >> it & 1 == 1);
+                let (mut run, before) = (Run::default(), newest);
+                for _ in 0..times {
+                    newest = newest.max(event);
+                    let oldest = (newest - lateness).div_euclid(10) - 40;
+                    let at = (event, event.div_euclid(10), oldest);
+                    run = group.apply(&mut words, (0, 1), at, &meets, &[value.to_bits()]);
+                }
+                assert!(newest >= before && run == Run::checked(words[0]).unwrap());
+                widest_seen = if run.lane == Lane::WIDEST { run.lane } else { widest_seen };
+                let tile = seen.entry(event.div_euclid(10)).or_insert_with(|| vec![0.0; group.cells.words()]);
+                (0..counts).filter(|it| mask >> it & 1 == 1).for_each(|it| tile[it] += times as f64);
+                tile.iter_mut().skip(counts).for_each(|sum| *sum += value * times as f64);
+
+                let end = words.len() - 1;
+                assert_eq!((1 + group.words(run), words[end]), (end, 77), "nothing else has moved");
+                let mut out = vec![f64::NAN; 2 * group.cells.words()];
+                let now = event.div_euclid(10);
+                group.read_all(run, &words[1..end], (event, now), &mut merged, &mut out);
+                let owed = [3, 40].into_iter().flat_map(|tiles| {
+                    let within = seen.range(now - tiles + 1..=now);
+                    (0..group.cells.words()).map(move |at| within.clone().map(|(_, cells)| cells[at]).sum::<f64>())
+                });
+                assert_eq!(out, owed.collect::<Vec<f64>>(), "{counts} counts at step {step}");
+            }
+        }
+        assert_eq!(widest_seen, Lane::WIDEST);
+    }
+
+    #[test]
+    fn lanes_are_narrow_again_once_nothing_is_left_of_what_made_them_wide() {
+        let group = group(2, false);
+        let mut words = vec![0];
+        let mut apply = |event: i64| {
+            let tile = event.div_euclid(10);
+            group.apply(&mut words, (0, 1), (event, tile, tile - 40), &|_| true, &[])
+        };
+        let lanes: Vec<Lane> = (0..300).map(|_| apply(5).lane).collect();
+        assert_eq!((lanes[254], lanes[255]), (Lane(0), Lane(1)), "255 fit");
+        assert_eq!(apply(15), Run { tiles: 2, lane: Lane(1) });
+        assert_eq!(apply(405), Run { tiles: 2, lane: Lane(1) }, "the first tile gives way to the third");
+        assert_eq!(apply(2_000), Run { tiles: 1, lane: Lane(0) });
+    }
+
+    #[test]
+    fn a_tile_counts_to_what_fits_and_stays_there() {
+        let group = group(1, false);
+        let run = Run { tiles: 1, lane: Lane::WIDEST };
+        let mut words = vec![run.word(), 0];
+        set_count(&mut words[1..], run.lane, 0, run.lane.max() - 1);
+        for _ in 0..3 {
+            assert_eq!(group.apply(&mut words, (0, 1), (0, 0, -40), &|_| true, &[]), run);
+        }
+        assert_eq!(count_of(&words[1..], run.lane, 0), u64::from(u32::MAX));
+        let mut out = [0.0; 2];
+        group.read_all(run, &words[1..], (0, 0), &mut Vec::new(), &mut out);
+        assert_eq!(out, [f64::from(u32::MAX); 2]);
+    }
+
+    #[test]
+    fn a_clock_tells_the_tile_of_each_time() {
+        let mut clock = TileClock::default();
+        for time in [0, 9, 10, 25, 19, -1, -10, -11, i64::MIN, i64::MAX, i64::MIN + 5, 3] {
+            for width in [10, 7] {
+                assert_eq!(clock.tile(time, width), time.div_euclid(width), "{time} in tiles of {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_tells_of_no_run_is_told_apart() {
+        for run in [Run::default(), Run { tiles: 3, lane: Lane(1) }, Run { tiles: 1, lane: Lane::WIDEST }] {
+            assert_eq!(Run::checked(run.word()), Some(run));
+        }
+        for word in [1, 2, 3, 7] {
+            assert_eq!(Run::checked(word), None, "{word}");
+        }
+    }
+}
