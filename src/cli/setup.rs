@@ -234,9 +234,7 @@ impl Setup {
 
     /// A pipeline for one worker, whose stages are timed, without its models.
     fn timed(&self) -> anyhow::Result<Pipeline> {
-        let clock = std::time::Instant::now();
-        let pipeline = self.pipeline(false)?;
-        Ok(pipeline.with_stopwatch(Box::new(move || clock.elapsed())))
+        Ok(self.pipeline(false)?.with_stopwatch(Box::new(SystemClock::default())))
     }
 
     /// Begins to send metrics and traces to the collector, if one is named.

@@ -12,6 +12,9 @@ pub trait Clock {
     /// The time of day.
     fn now(&self) -> EventTime;
 
+    /// The time for which the present thread has been computing.
+    fn computed(&self) -> Duration;
+
     /// Waits.
     fn pause(&self, time: Duration);
 }
@@ -33,6 +36,11 @@ impl Clock for SystemClock {
 
     fn now(&self) -> EventTime {
         EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
+    }
+
+    fn computed(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
     fn pause(&self, time: Duration) {

@@ -6,7 +6,7 @@
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
 use super::{
-    Counts, Partitions, Seen, Stage, SuppressReason,
+    Clock, Counts, Partitions, Seen, Stage, SuppressReason,
     scoring::{self, ScoreSlots, Scoring, fill},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 /// The sections of the configuration that say what the pipeline means.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -63,8 +63,8 @@ pub struct PipelineSpec {
     pub label: Option<LabelSpec>,
 }
 
-/// Reads a clock, to tell how long the stages take and nothing else.
-pub type Stopwatch = Box<dyn Fn() -> Duration + Send>;
+/// A clock to tell how long the stages take, and for nothing else.
+pub type Stopwatch = Box<dyn Clock + Send>;
 
 /// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
 const DECODES_PER_LAP: u32 = 64;
@@ -366,12 +366,12 @@ impl Pipeline {
         partition.next = record.offset + 1;
         self.decodes += 1;
         let start = match &self.stopwatch {
-            Some(read) if self.decodes >= DECODES_PER_LAP => Some(read()),
+            Some(watch) if self.decodes >= DECODES_PER_LAP => Some(watch.elapsed()),
             _ => None,
         };
         let decoded = self.decoder.decode(record, &mut self.batch);
-        if let (Some(start), Some(read)) = (start, &self.stopwatch) {
-            counts.detail.spend(Stage::Decode, read().saturating_sub(start) * self.decodes);
+        if let (Some(start), Some(watch)) = (start, &self.stopwatch) {
+            counts.detail.spend(Stage::Decode, watch.elapsed().saturating_sub(start) * self.decodes);
             self.decodes = 0;
         }
         let rows = self.batch.len();
@@ -416,13 +416,14 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
-        let read = self.stopwatch.take();
-        let mut last = read.as_ref().map(|read| read());
+        let stopwatch = self.stopwatch.take();
+        let mut last = stopwatch.as_ref().map(|watch| (watch.elapsed(), watch.computed()));
         let mut lap = |stage: Stage, counts: &mut Counts| {
-            if let (Some(read), Some(last)) = (&read, &mut last) {
-                let now = read();
-                counts.detail.spend(stage, now.saturating_sub(*last));
-                *last = now;
+            if let (Some(watch), Some((elapsed, computed))) = (&stopwatch, &mut last) {
+                let now = (watch.elapsed(), watch.computed());
+                counts.detail.spend(stage, now.0.saturating_sub(*elapsed));
+                counts.detail.compute(stage, now.1.saturating_sub(*computed));
+                (*elapsed, *computed) = now;
             }
         };
         self.profile.process(&mut self.batch, partitions);
@@ -437,7 +438,7 @@ impl Pipeline {
         lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
         lap(Stage::Encode, counts);
-        self.stopwatch = read;
+        self.stopwatch = stopwatch;
         self.batch.clear();
         self.raw.clear();
         self.appended_ms.clear();

@@ -108,6 +108,8 @@ pub struct Detail {
     pub scores: Vec<u64>,
     /// The time spent by stage.
     pub stages: [Duration; Stage::ALL.len()],
+    /// How much of it the worker was computing; for decoding with what the client takes to hand the records over.
+    pub computed: [Duration; Stage::ALL.len()],
     /// The last decision.
     pub last: Option<Seen>,
 }
@@ -118,7 +120,8 @@ impl Detail {
         self.times.extend_from_slice(&other.times);
         add_counts(&mut self.segments, &other.segments);
         add_counts(&mut self.scores, &other.scores);
-        self.stages.iter_mut().zip(&other.stages).for_each(|(sum, time)| *sum += *time);
+        add_times(&mut self.stages, &other.stages);
+        add_times(&mut self.computed, &other.computed);
         self.last = other.last.or(self.last);
     }
 
@@ -128,6 +131,7 @@ impl Detail {
         self.segments.clear();
         self.scores.clear();
         self.stages = <[Duration; Stage::ALL.len()]>::default();
+        self.computed = self.stages;
         self.last = None;
     }
 
@@ -145,10 +149,19 @@ impl Detail {
         count(&mut self.segments, number);
     }
 
-    /// Adds the time since `since` to a stage.
+    /// Adds to the time spent in a stage.
     pub fn spend(&mut self, stage: Stage, time: Duration) {
         self.stages[stage as usize] += time;
     }
+
+    /// Adds to the time that the worker was computing in a stage.
+    pub fn compute(&mut self, stage: Stage, time: Duration) {
+        self.computed[stage as usize] += time;
+    }
+}
+
+fn add_times(to: &mut [Duration], of: &[Duration]) {
+    to.iter_mut().zip(of).for_each(|(sum, time)| *sum += *time);
 }
 
 fn count(counts: &mut Vec<u64>, index: usize) {
@@ -272,6 +285,8 @@ pub struct Snapshot {
     pub segments: Vec<(String, u64)>,
     /// Time spent by stage.
     pub stages: [Duration; Stage::ALL.len()],
+    /// How much of it the workers were computing, as in [`Detail::computed`].
+    pub computed: [Duration; Stage::ALL.len()],
     /// The last decisions, the newest last.
     pub seen: VecDeque<Seen>,
     /// What happened last, the newest last.
@@ -303,6 +318,7 @@ impl Default for View {
             scores: Distribution::new(&SCORE_BOUNDS),
             segments: Vec::new(),
             stages: <[Duration; Stage::ALL.len()]>::default(),
+            computed: <[Duration; Stage::ALL.len()]>::default(),
             seen: VecDeque::new(),
             happenings: VecDeque::new(),
             models: Vec::new(),
@@ -345,7 +361,8 @@ impl View {
         for ((_, sum), count) in shown.segments.iter_mut().zip(&detail.segments) {
             *sum += count;
         }
-        shown.stages.iter_mut().zip(&detail.stages).for_each(|(sum, time)| *sum += *time);
+        add_times(&mut shown.stages, &detail.stages);
+        add_times(&mut shown.computed, &detail.computed);
         if let Some(last) = detail.last {
             while shown.seen.len() >= SEEN_MAX {
                 shown.seen.pop_front();

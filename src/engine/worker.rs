@@ -504,10 +504,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed()));
         let is_busy = self.flight.is_some() || self.partitions.is_restoring();
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
-        let Self { source, pipeline, partitions, outbox, counts, .. } = self;
+        let Self { source, pipeline, partitions, outbox, counts, clock, .. } = self;
+        let computed = clock.computed();
         let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {
             pipeline.take(record, partitions, outbox, counts);
         })?;
+        counts.detail.compute(Stage::Decode, clock.computed().saturating_sub(computed));
         if taken > 0 {
             metrics::batch(taken);
             let now = self.clock.elapsed();
@@ -618,9 +620,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         self.write_due_profiles();
         self.begin()?;
-        let start = self.clock.elapsed();
+        let (start, computed) = (self.clock.elapsed(), self.clock.computed());
         self.sink.send(&self.outbox, self.sent)?;
         self.counts.detail.spend(Stage::Send, self.clock.elapsed().saturating_sub(start));
+        self.counts.detail.compute(Stage::Send, self.clock.computed().saturating_sub(computed));
         self.sent = self.outbox.len();
         Ok(())
     }

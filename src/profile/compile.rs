@@ -224,6 +224,9 @@ pub(super) struct Plan {
     pub(super) groups: Vec<Group>,
     /// Aggregates: where each is read, and the column it goes to.
     pub(super) reads: Vec<(Read, Slot)>,
+    /// The numbers of those that are read before an event is applied, and of those that are read of no tiles after it.
+    pub(super) reads_before: Vec<usize>,
+    pub(super) reads_forever: Vec<usize>,
     pub(super) features: Vec<Feature>,
 }
 
@@ -680,10 +683,20 @@ impl Plan {
     fn order(&mut self) {
         let forever = self.forever.order();
         let groups: Vec<Vec<usize>> = self.groups.iter_mut().map(|group| group.cells.order()).collect();
+        // Narrow tiles come and go with most events: they lie last, where little lies behind them that would be moved.
+        let mut order: Vec<usize> = (0..self.groups.len()).collect();
+        order.sort_by_key(|group| std::cmp::Reverse(self.groups[*group].tile));
+        self.groups = order.iter().map(|group| self.groups[*group].clone()).collect();
         for (number, (read, _)) in self.reads.iter_mut().enumerate() {
+            match read {
+                Read::Since { .. } | Read::Age => self.reads_before.push(number),
+                Read::Calendar { .. } | Read::Forever(_) => self.reads_forever.push(number),
+                Read::Tiles { .. } => {}
+            }
             match read {
                 Read::Tiles { group, tiles, shape } => {
                     shape.place(|cell| groups[*group][cell]);
+                    *group = order.iter().position(|old| old == group).expect("every group has its place");
                     self.groups[*group].read(*tiles, shape.clone(), number);
                 }
                 Read::Forever(shape) => shape.place(|cell| forever[cell]),

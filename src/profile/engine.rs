@@ -426,20 +426,16 @@ fn forget_tiles(plan: &Plan, words: &mut Vec<u64>, ids_at: usize) {
 #[inline]
 fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + plan.groups.len();
-    for ((read, _), out) in plan.reads.iter().zip(out) {
-        match read {
+    for number in &plan.reads_before {
+        match plan.reads[*number].0 {
             Read::Since { cell, within } => {
                 let last = words[forever_at + cell] as i64;
                 let since = time.saturating_sub(last).max(0);
                 if last != NEVER && within.is_none_or(|within| since < within) {
-                    *out = since as f64 / SECOND;
+                    out[*number] = since as f64 / SECOND;
                 }
             }
-            Read::Age => *out = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
-            // By far the commonest, and it needs no calendar.
-            Read::Calendar { what: Calendar::Hour, zone: None } => {
-                *out = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
-            }
+            Read::Age => out[*number] = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
             Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
         }
     }
@@ -450,13 +446,17 @@ fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
 fn read_forever(plan: &Plan, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + plan.groups.len();
     let forever = forever_at..forever_at + plan.forever.words();
-    for ((read, _), out) in plan.reads.iter().zip(out) {
-        match read {
-            Read::Forever(shape) => *out = shape.of(&words[forever.clone()], time),
-            Read::Calendar { what, zone } if *what != Calendar::Hour || zone.is_some() => {
-                *out = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
+    for number in &plan.reads_forever {
+        match &plan.reads[*number].0 {
+            Read::Forever(shape) => out[*number] = shape.of(&words[forever.clone()], time),
+            // By far the commonest, and it needs no calendar.
+            Read::Calendar { what: Calendar::Hour, zone: None } => {
+                out[*number] = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
             }
-            _ => {}
+            Read::Calendar { what, zone } => {
+                out[*number] = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
+            }
+            Read::Tiles { .. } | Read::Since { .. } | Read::Age => {}
         }
     }
 }

@@ -300,7 +300,7 @@ impl Group {
             at -= 1;
         }
         merged.clear();
-        merged.extend_from_slice(self.cells.empty());
+        merged.extend(self.cells.empty());
         // A longer window goes on where the shorter one has stopped.
         for window in &self.windows {
             let end = at;
@@ -317,7 +317,11 @@ impl Group {
                 self.cells.merge(merged, rows, lanes, stride);
             }
             for (shape, number) in &window.shapes {
-                out[*number] = shape.of(merged, time);
+                out[*number] = match shape {
+                    // What most are.
+                    Shape::Float(at) => f64::from_bits(merged[*at]),
+                    _ => shape.of(merged, time),
+                };
             }
         }
     }
@@ -337,7 +341,9 @@ impl Group {
                 let first = if word == 0 { NUMBER_BITS / bits } else { 0 };
                 for place in first..per_word.min(first + self.cells.counting() - count) {
                     let sum = sums[place % 2] >> (place / 2 * 2 * bits) & (u64::MAX >> (64 - 2 * bits));
-                    merged[count] = (f64::from_bits(merged[count]) + sum as f64).to_bits();
+                    // As a signed number, which a processor turns into a float at once.
+                    let sum = sum as i64 as f64;
+                    merged[count] = (f64::from_bits(merged[count]) + sum).to_bits();
                     count += 1;
                 }
             }

@@ -137,7 +137,7 @@ impl KafkaSource {
             .set("fetch.wait.max.ms", "20")
             .set("fetch.queue.backoff.ms", "2")
             // A tenth of a second ahead of the worker at full speed; each record that waits takes some 300 bytes beside its own.
-            .set("queued.min.messages", "20000")
+            .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384")
             // Where the logs end, for the lag, and a few figures of the client.
             .set("statistics.interval.ms", "2000");

@@ -148,9 +148,6 @@ struct Open {
     key: Vec<u8>,
     account: Account,
     hash: u64,
-    in_use: bool,
-    /// Whether an event came since the hand passed by.
-    touched: bool,
 }
 
 impl Open {
@@ -160,10 +157,22 @@ impl Open {
     }
 }
 
+/// What the hand that looks for a profile to pack finds at a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Free,
+    /// No event came since it last passed by.
+    Idle,
+    Touched,
+}
+
 /// The open profiles of a partition, and the hand that looks for one to pack (the clock algorithm of page caches).
 #[derive(Debug, Default)]
 struct OpenSlots {
     slots: Vec<Open>,
+    /// By slot: whether it is in use, and whether an event came since the hand passed by. Apart, so that the hand reads no slot
+    /// that it passes.
+    uses: Vec<Use>,
     free: Vec<u32>,
     hand: usize,
     packing: Vec<u8>,
@@ -229,12 +238,14 @@ impl OpenSlots {
     fn take(&mut self, hash: u64, key: &[u8], account: Account) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             let (words, key) = (Vec::new(), Vec::new());
-            self.slots.push(Open { words, key, account, hash, in_use: true, touched: true });
+            self.slots.push(Open { words, key, account, hash });
+            self.uses.push(Use::Touched);
             (self.slots.len() - 1) as u32
         });
         let open = &mut self.slots[slot as usize];
         open.key.extend_from_slice(key);
-        (open.account, open.hash, open.in_use, open.touched) = (account, hash, true, true);
+        (open.account, open.hash) = (account, hash);
+        self.uses[slot as usize] = Use::Touched;
         slot
     }
 
@@ -242,7 +253,7 @@ impl OpenSlots {
     fn give_back(&mut self, place: &Place) {
         if let Place::Open(slot) = place {
             let open = &mut self.slots[*slot as usize];
-            open.in_use = false;
+            self.uses[*slot as usize] = Use::Free;
             open.words.clear();
             open.words.shrink_to(WORDS_USUAL);
             open.key.clear();
@@ -252,12 +263,13 @@ impl OpenSlots {
 
     /// The next slot that no event came for since the hand last passed by.
     fn idle(&mut self) -> Option<u32> {
-        for _ in 0..2 * self.slots.len() {
+        for _ in 0..2 * self.uses.len() {
             let at = self.hand;
-            self.hand = (self.hand + 1) % self.slots.len();
-            let open = &mut self.slots[at];
-            if open.in_use && !std::mem::take(&mut open.touched) {
-                return Some(at as u32);
+            self.hand = if at + 1 < self.uses.len() { at + 1 } else { 0 };
+            match self.uses[at] {
+                Use::Idle => return Some(at as u32),
+                Use::Touched => self.uses[at] = Use::Idle,
+                Use::Free => {}
             }
         }
         None
@@ -405,9 +417,8 @@ impl Store {
                 slot
             }
         };
-        let slot = &mut open.slots[slot as usize];
-        slot.touched = true;
-        Some(&mut slot.words)
+        open.uses[slot as usize] = Use::Touched;
+        Some(&mut open.slots[slot as usize].words)
     }
 
     /// Loads what the events of these users will read. Each load waits for memory; made together they wait together.

@@ -119,6 +119,12 @@ const STAGES: Metric = seconds(
     "time spent by stage: decode (measured on one record of 64), profile, score, target, encode, send, and commit, \
      which runs beside the others",
 );
+const STAGES_COMPUTED: Metric = seconds(
+    "aimpoint_stage_cpu_seconds_total",
+    &["stage"],
+    "CPU time of the workers by stage: decode (with the taking of the records from the client), profile, score, target, encode \
+     and send",
+);
 
 // Transactions.
 const COMMITS: Metric = counter("aimpoint_commits_total", &[], "commits that took effect");
@@ -254,7 +260,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 36] = [
+pub const ALL: [Metric; 37] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -262,6 +268,7 @@ pub const ALL: [Metric; 36] = [
     BATCH_ROWS,
     LATENCY,
     STAGES,
+    STAGES_COMPUTED,
     COMMITS,
     COMMIT_SECONDS,
     RETRIES,
@@ -453,13 +460,16 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
         ],
     );
     out.distribution(&SCORES, [("", total(&SCORE_BOUNDS, workers.iter().map(|it| &it.scores)))]);
-    out.family(
-        &STAGES,
+    let by_stage = |times: fn(&Snapshot, Stage) -> Duration| {
         Stage::ALL.map(|stage| {
-            let time = workers.iter().map(|worker| worker.stages[stage as usize].as_secs_f64()).sum();
+            let time = workers.iter().map(|worker| times(worker, stage).as_secs_f64()).sum();
             (vec![stage.as_str().to_owned()], time)
-        }),
-    );
+        })
+    };
+    out.family(&STAGES, by_stage(|it, stage| it.stages[stage as usize]));
+    // Of a commit others are computing: the client's threads, and the broker.
+    let computed = by_stage(|it, stage| it.computed[stage as usize]);
+    out.family(&STAGES_COMPUTED, computed.into_iter().filter(|(stage, _)| stage[0] != Stage::Commit.as_str()));
     out.family(&LAG_RECORDS, by_partition(|it, _| it.lag().map(|lag| lag as f64)));
     out.family(&LAG_SECONDS, by_partition(PartitionView::lag_seconds));
     out.family(&REPLAY_RECORDS, by_partition(|it, _| Some((it.emit_from - it.next).max(0) as f64)));

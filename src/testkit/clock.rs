@@ -17,6 +17,10 @@ impl Clock for FakeClock {
         EventTime(0)
     }
 
+    fn computed(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn pause(&self, time: Duration) {
         self.0.set(self.0.get() + time.as_millis() as u64);
     }
