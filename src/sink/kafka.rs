@@ -20,7 +20,7 @@
 
 use super::{Outbox, Output, Sink, SinkError, Target};
 use crate::source::{KafkaGroup, offset_list};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use rdkafka::{
     ClientConfig, ClientContext,
     error::{KafkaError, RDKafkaErrorCode},
@@ -535,7 +535,15 @@ impl Sink for KafkaSink {
 
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
         let Some((committing, since)) = self.committing else { return self.told.take() };
-        match self.committer.outcomes.recv_timeout(wait) {
+        // A look without a wait: to wait for nothing, the channel would turn in a loop first and yield its core.
+        let told = match self.committer.outcomes.try_recv() {
+            Err(TryRecvError::Empty) if !wait.is_zero() => self.committer.outcomes.recv_timeout(wait),
+            told => told.map_err(|error| match error {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            }),
+        };
+        match told {
             Ok(result) => {
                 let result = self.learn(result, committing);
                 if result.is_ok() {
