@@ -14,7 +14,7 @@ use super::{
     compile::Plan,
     fingerprint::digest,
     layout::{HEADER, ID_WORDS, IDS},
-    tiles::{Group, Run, count_of, row_words, set_count},
+    tiles::{Group, Run, count_of, push_row, row_words},
 };
 use crate::proto::v1;
 use prost::Message;
@@ -121,26 +121,20 @@ struct Tiles {
 impl Tiles {
     /// Appends what is left of a run; gives the word that tells of it.
     fn carry(&self, counts_old: usize, run: Run, stride_old: usize, old: &[u64], to: &mut Vec<u64>) -> u64 {
-        let lanes_old = row_words(counts_old, 0, run.lane).0;
-        let (lanes, _) = row_words(self.counts, self.empty.len() - self.counts, run.lane);
+        let (lanes, _) = row_words(counts_old, 0, run.lane);
         let mut tiles = 0;
         // The words of all cells, the counts as whole numbers.
         let (mut cells_old, mut cells) = (Vec::new(), Vec::new());
         for row in old.chunks_exact(stride_old) {
             cells_old.clear();
             cells_old.extend((0..counts_old).map(|count| count_of(row, run.lane, count)));
-            cells_old.extend_from_slice(&row[lanes_old..]);
+            cells_old.extend_from_slice(&row[lanes..]);
             cells.clone_from(&self.empty);
             copy(&self.cells, &cells_old, &mut cells);
             if cells != self.empty {
                 tiles += 1;
-                let at = to.len();
-                to.resize(at + lanes, 0);
-                to[at] = row[0] & u64::from(u32::MAX);
-                for (count, number) in cells[..self.counts].iter().enumerate() {
-                    set_count(&mut to[at..], run.lane, count, *number);
-                }
-                to.extend_from_slice(&cells[self.counts..]);
+                let (counts, others) = cells.split_at(self.counts);
+                push_row(to, run.lane, row, counts.iter().copied(), others);
             }
         }
         Run { tiles, ..run }.word()

@@ -104,14 +104,9 @@ fn number(value: Option<u64>) -> Option<f64> {
     value.map(float).filter(|value| !value.is_nan())
 }
 
-/// Whether a word is a number, and not one that is missing.
-pub(super) fn is_number(word: u64) -> bool {
-    !float(word).is_nan()
-}
-
 /// A value's word, unless it is missing.
 fn present(value: Option<u64>, text: bool) -> Option<u64> {
-    value.filter(|word| if text { *word != NO_TEXT } else { is_number(*word) })
+    value.filter(|word| if text { *word != NO_TEXT } else { !float(*word).is_nan() })
 }
 
 /// Spreads a value's bits evenly, as a sketch needs: the finisher of `splitmix64` (Steele, Lea and Flood, 2014).
@@ -142,6 +137,11 @@ impl Keeps {
         matches!(self, Self::Count | Self::ValueCount)
     }
 
+    /// Whether a count counts an event of this value.
+    pub(super) fn counts_this(self, value: Option<u64>) -> bool {
+        self == Self::Count || number(value).is_some()
+    }
+
     /// Appends the words of a cell that has seen nothing.
     pub(super) fn empty(self, to: &mut Vec<u64>) {
         let nan = f64::NAN.to_bits();
@@ -166,14 +166,13 @@ impl Keeps {
     pub(super) fn apply(self, words: &mut [u64], value: Option<u64>, time: i64) {
         let old = float(words[0]);
         match self {
-            Self::Count => words[0] = (old + 1.0).to_bits(),
-            Self::NewestTime => words[0] = (words[0] as i64).max(time) as u64,
-            Self::OldestTime => words[0] = (words[0] as i64).min(time) as u64,
-            Self::ValueCount => {
-                if number(value).is_some() {
+            Self::Count | Self::ValueCount => {
+                if self.counts_this(value) {
                     words[0] = (old + 1.0).to_bits();
                 }
             }
+            Self::NewestTime => words[0] = (words[0] as i64).max(time) as u64,
+            Self::OldestTime => words[0] = (words[0] as i64).min(time) as u64,
             Self::Sum => {
                 if let Some(value) = number(value) {
                     // A sum beyond the largest float stays there: ±inf is no value.

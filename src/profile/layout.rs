@@ -9,10 +9,7 @@
 //! newest | first | ids: n | run of group 0 | … | forever cells … | (time, id) × n | tiles of group 0 … | …
 //! ```
 
-use super::{
-    carry::NamedCell,
-    cell::{Cell, Keeps, is_number},
-};
+use super::{carry::NamedCell, cell::Cell};
 
 /// The words before the counts of the runs: the newest event time, and the first.
 pub(super) const HEADER: usize = 2;
@@ -105,9 +102,9 @@ impl Cells {
         meets: &'a impl Fn(Option<usize>) -> bool,
         values: &'a [u64],
     ) -> impl Iterator<Item = usize> + 'a {
-        let has = |cell: &Cell| cell.keeps == Keeps::Count || cell.value.is_some_and(|it| is_number(values[it]));
+        let counts = |cell: &Cell| meets(cell.condition) && cell.keeps.counts_this(cell.value.map(|it| values[it]));
         let counting = self.all[..self.counting].iter().enumerate();
-        counting.filter(move |(_, cell)| meets(cell.condition) && has(cell)).map(|(number, _)| number)
+        counting.filter(move |(_, cell)| counts(cell)).map(|(number, _)| number)
     }
 
     /// Applies an event to the words of all cells but the first `skipped` ones, which count.

@@ -88,9 +88,24 @@ pub(super) fn count_of(row: &[u64], lane: Lane, count: usize) -> u64 {
 }
 
 /// Sets a count that is 0, and fits.
-pub(super) fn set_count(row: &mut [u64], lane: Lane, count: usize, to: u64) {
+fn set_count(row: &mut [u64], lane: Lane, count: usize, to: u64) {
     let (word, bit) = lane.place(count);
     row[word] |= to << bit;
+}
+
+/// Appends a row of the tile that another row is of: its counts, which fit, and the words of its other cells.
+pub(super) fn push_row(
+    to: &mut Vec<u64>,
+    lane: Lane,
+    of: &[u64],
+    counts: impl ExactSizeIterator<Item = u64>,
+    others: &[u64],
+) {
+    let (at, (lanes, _)) = (to.len(), row_words(counts.len(), others.len(), lane));
+    to.resize(at + lanes, 0);
+    to[at] = of[0] & (u64::MAX >> (64 - NUMBER_BITS));
+    counts.enumerate().for_each(|(number, count)| set_count(&mut to[at..], lane, number, count));
+    to.extend_from_slice(others);
 }
 
 /// What is read of one window.
@@ -175,10 +190,8 @@ impl Group {
         if let Some(index) = self.move_tiles(words, at, &mut run, (tile, oldest), is_wanted) {
             self.count(words, at, index, &mut run, meets, values);
             let (lanes, stride) = self.row_words(run.lane);
-            if stride > lanes {
-                let row = &mut words[at + index * stride + lanes..at + (index + 1) * stride];
-                self.cells.apply(self.cells.counting(), row, meets, values, time);
-            }
+            let row = &mut words[at + index * stride + lanes..at + (index + 1) * stride];
+            self.cells.apply(self.cells.counting(), row, meets, values, time);
         }
         words[run_at] = run.word();
         run
@@ -268,17 +281,12 @@ impl Group {
     #[cold]
     fn widen(&self, words: &mut Vec<u64>, at: usize, run: &mut Run) {
         let wider = Lane(run.lane.0 + 1);
-        let ((old_lanes, old_stride), (lanes, stride)) = (self.row_words(run.lane), self.row_words(wider));
-        let end = at + run.tiles * old_stride;
-        let mut rows = Vec::with_capacity(run.tiles * stride);
-        for old in words[at..end].chunks_exact(old_stride) {
-            let row = rows.len();
-            rows.resize(row + lanes, 0);
-            rows[row] = old[0] & u64::from(u32::MAX);
-            for count in 0..self.cells.counting() {
-                set_count(&mut rows[row..], wider, count, count_of(old, run.lane, count));
-            }
-            rows.extend_from_slice(&old[old_lanes..]);
+        let (lanes, stride) = self.row_words(run.lane);
+        let end = at + run.tiles * stride;
+        let mut rows = Vec::with_capacity(run.tiles * self.stride(wider));
+        for row in words[at..end].chunks_exact(stride) {
+            let counts = (0..self.cells.counting()).map(|count| count_of(row, run.lane, count));
+            push_row(&mut rows, wider, row, counts, &row[lanes..]);
         }
         words.splice(at..end, rows);
         run.lane = wider;
@@ -313,9 +321,7 @@ impl Group {
             }
             let rows = &rows[at * stride..end * stride];
             self.add_counts(run.lane, rows, merged);
-            if stride > lanes {
-                self.cells.merge(merged, rows, lanes, stride);
-            }
+            self.cells.merge(merged, rows, lanes, stride);
             for (shape, number) in &window.shapes {
                 out[*number] = match shape {
                     // What most are.

@@ -160,3 +160,16 @@ fn a_sum_beyond_the_largest_float_stays_at_it_in_every_window() {
         }
     }
 }
+
+#[test]
+fn a_tile_of_a_past_age_is_not_taken_for_the_one_whose_number_looks_the_same() {
+    let mut spec = Spec::forever(&mut SmallRng::seed_from_u64(0));
+    // Tiles of a second, whose numbers have 32 bits: after so many seconds they come again.
+    let again = 1 << 32;
+    spec.ttl = 2 * again;
+    spec.features = vec![world::Feature::plain("n".to_owned(), "sum", "value", "10s")];
+    let events = [(0, 0), (1, 1), (2, again), (3, again + 1)];
+    let events: Vec<_> = events.iter().map(|(id, after)| world::Event::plain(*id, after * 1_000_000, 1.0)).collect();
+    let found: Vec<f64> = Engine::new(&spec).run(&events, |left| left).iter().map(|it| it.features[0]).collect();
+    assert_eq!(found, [1.0, 2.0, 1.0, 2.0]);
+}
