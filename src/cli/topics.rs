@@ -11,6 +11,10 @@ use std::{io::Write, time::Duration};
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a run asks for topics that are absent: of several brokers one may answer that has not heard yet of a topic that was
+/// just created, or that has just come back.
+const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Show the topics, and create those that are missing
 #[derive(Args, Clone, Debug)]
 pub(super) struct TopicsArgs {
@@ -43,7 +47,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
                 writeln!(out, "created {} with {partitions} partitions", plan.name)?;
             }
         }
-        states = block_on(settled(&topics, &plans))??;
+        states = block_on(settled(&topics, &plans, DEADLINE))??;
     }
     for (plan, state) in plans.iter().zip(&states) {
         match state {
@@ -59,7 +63,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
 pub(super) fn check_for_run(config: &Config) -> anyhow::Result<()> {
     let topics = client(config)?;
     let plans = plans(config);
-    let states = block_on(states(&topics, &plans))??;
+    let states = block_on(settled(&topics, &plans, ABSENT_PATIENCE))??;
     Ok(fit(&plans, &states)?)
 }
 
@@ -91,12 +95,12 @@ pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Resu
     Ok(topics.states(&names).await?)
 }
 
-/// The states once every broker knows of the new topics, or at the deadline.
-async fn settled(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
+/// The states once the brokers that answer know of all topics, or when the patience is at its end.
+async fn settled(topics: &Topics, plans: &[TopicPlan], patience: Duration) -> anyhow::Result<Vec<Option<TopicState>>> {
     let start = std::time::Instant::now();
     loop {
         let states = states(topics, plans).await?;
-        if states.iter().all(Option::is_some) || start.elapsed() > DEADLINE {
+        if states.iter().all(Option::is_some) || start.elapsed() > patience {
             return Ok(states);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
