@@ -7,7 +7,14 @@ CASES ?= 200000
 FIRST ?= 0
 PEERS ?=
 
-.PHONY: demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model clean-work
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model clean-work
+
+## help: list the targets
+help:
+	@sed -n 's/^## \([a-z-]*\): /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 ## demo: watch the whole pipeline at work on real data
 demo: onnxruntime
