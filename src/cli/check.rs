@@ -1,6 +1,6 @@
 //! `aimpoint check`: everything that can be wrong before an event comes, without running.
 
-use super::{ConfigArgs, setup::Setup, topics};
+use super::{ConfigArgs, setup::Setup, sizes, topics};
 use crate::{
     config::Config,
     engine::Pipeline,
@@ -48,7 +48,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     if let Some(against) = &args.against {
         compare(&mut out, config, &pipeline, against.clone(), &args.config.sets)?;
     }
-    let ProfileBytes { one_event, full, user_max } = pipeline.profile().profile_bytes();
+    let ProfileBytes { one_event, full, user_max, .. } = pipeline.profile().profile_bytes();
     let [one_event, full, user_max] = [one_event, full, user_max].map(|bytes| ByteSize::b(bytes as u64).display().si());
     writeln!(
         out,
@@ -97,6 +97,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     } else {
         topics::check_for_run(config)?;
         writeln!(out, "topics          all there, and they fit")?;
+        sizes::report(&mut out, config, &pipeline, sizes::ask(config))?;
     }
     Ok(())
 }

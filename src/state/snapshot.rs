@@ -134,6 +134,9 @@ impl SnapshotReader {
             profiles: u64::from_le_bytes(take(&mut rest)?),
             layout: String::from_utf8_lossy(rest).into_owned(),
         };
+        if head.committed < 0 || head.changelog < 0 {
+            return Err(SnapshotError::Damaged("it is of a negative position"));
+        }
         if head.partition != partition {
             return Err(SnapshotError::Other("partition"));
         }
@@ -240,6 +243,16 @@ mod tests {
         assert_eq!(refused(4, "f", 70), "the snapshot is of another partition");
         assert_eq!(refused(3, "g", 70), "the snapshot is of another layout");
         assert!(refused(3, "f", 69).contains("ahead of what is committed"));
+    }
+
+    #[test]
+    fn snapshots_are_written_as_folders_have_them() {
+        // Other bytes here mean that no earlier snapshot is read.
+        let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
+        let mut writer = SnapshotWriter::new(head);
+        writer.push(b"ann", b"record");
+        let hex: String = writer.finish().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "GOLDEN_SNAPSHOT");
     }
 
     #[test]
