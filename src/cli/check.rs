@@ -61,10 +61,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
     let models = setup.models(&pipeline)?;
-    match models.0.first() {
+    let pipeline = match models.0.first() {
         Some(model) => {
             let shadows = setup.shadows(&pipeline)?;
-            setup.with_shadows(setup.with_models(pipeline, models.copies(1)?.remove(0))?, &shadows)?;
+            let pipeline = setup.with_shadows(setup.with_models(pipeline, models.copies(1)?.remove(0))?, &shadows)?;
             let ModelInfo { name, version, sha256, runtime, provider, features, .. } = model.info();
             writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
             writeln!(out, "                sha256 {sha256}")?;
@@ -84,9 +84,13 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
                 let info = tap.info();
                 writeln!(out, "shadow          {} {}, {} features", info.name, info.version, info.features.len())?;
             }
+            pipeline
         }
-        None => writeln!(out, "model           none: decisions have no score")?,
-    }
+        None => {
+            writeln!(out, "model           none: decisions have no score")?;
+            pipeline
+        }
+    };
 
     check_clients(config)?;
     for (name, value) in config.kafka.without_secrets().client_settings() {

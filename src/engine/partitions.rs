@@ -8,8 +8,8 @@ use crate::{
     proto::v1,
     sink::{Outbox, Target},
     state::{
-        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile, hash_key, is_reserved_key,
-        layout_id, layout_key,
+        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile, hash_key,
+        is_reserved_key, layout_id, layout_key,
     },
 };
 use std::{

@@ -19,7 +19,8 @@ use crate::{
     expression::{Program, Scope},
     fault::Fault,
     inference::{
-        Experiment, ExperimentSpec, ExplainSpec, FallbackReason, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
+        Experiment, ExperimentSpec, ExplainSpec, FallbackReason, FeatureMatrix, Model, ModelFeed, ModelInfo,
+        ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature, FeatureSpec, Layout, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},

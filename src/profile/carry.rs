@@ -43,7 +43,8 @@ impl Layout {
             let condition = cell.condition.map_or("", |it| &plan.conditions[it].text);
             let value = cell.value.map(|it| &plan.values[it]);
             let value = value.map_or_else(String::new, |it| format!("{} {}", it.ty, it.text));
-            let digest = Sha256::digest([&cell.keeps.declared(), "|", &quoted(condition), "|", &quoted(&value)].concat());
+            let digest =
+                Sha256::digest([&cell.keeps.declared(), "|", &quoted(condition), "|", &quoted(&value)].concat());
             u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
         };
         let group = |group: &Group| v1::layout::Group {

@@ -211,7 +211,12 @@ impl ProfileEngine {
             full += tiles * group.stride(Lane::default());
             widest += tiles * group.stride(Lane::WIDEST);
         }
-        ProfileBytes { one_event: bytes_at_rest(&words), full: full * 8, user_max: user_bytes_max(widest), record_max: record_bytes_max(widest) }
+        ProfileBytes {
+            one_event: bytes_at_rest(&words),
+            full: full * 8,
+            user_max: user_bytes_max(widest),
+            record_max: record_bytes_max(widest),
+        }
     }
 
     /// Whether a packed state from outside is a profile of this engine's layout, so that events may be applied to it. Takes

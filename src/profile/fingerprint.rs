@@ -172,7 +172,8 @@ mod tests {
         for text in ["", "plain", "a \"b\" \\c", "tab\tline\nreturn\r nul\0 bell\u{7} é ' 中"] {
             assert_eq!(quoted(text), format!("{text:?}"));
         }
-        let options = toml::toml! {
+        let options: toml::Table = toml::from_str(
+            r#"
             whole = 3
             low = -7
             part = 0.5
@@ -185,7 +186,9 @@ mod tests {
             both = "it's \"so\""
             lines = "a\nb"
             list = ["a", 'b "c"', "d's"]
-        };
+            "#,
+        )
+        .unwrap();
         for (key, value) in &options {
             let table: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
             assert_eq!(format!("{} = {}\n", name_of(key), written(value)), toml::to_string(&table).unwrap(), "{key}");

@@ -122,7 +122,7 @@ impl ProducerContext for Context {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
                 let parts = [message.key(), message.payload()];
-                let bytes = parts.into_iter().flatten().map(<[u8]>::len).sum();
+                let bytes: usize = parts.into_iter().flatten().map(<[u8]>::len).sum();
                 let mut refused = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
                 match refused.iter_mut().find(|(topic, _)| topic == message.topic()) {
                     Some((_, largest)) => *largest = bytes.max(*largest),
@@ -337,7 +337,11 @@ impl KafkaSink {
         if bytes < self.batch_bytes / 2 && self.batch_bytes > BATCH_BYTES_MIN {
             self.batch_bytes = (self.batch_bytes / 4).max(BATCH_BYTES_MIN);
             self.state = State::Unfenced;
-            tracing::warn!(topic, bytes = self.batch_bytes, "the topic refuses batches of this size: they are made smaller");
+            tracing::warn!(
+                topic,
+                bytes = self.batch_bytes,
+                "the topic refuses batches of this size: they are made smaller"
+            );
             return Ok(());
         }
         match self.limits.refused(target, bytes) {

@@ -142,7 +142,9 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
             told("reason", OUTPUT_TOO_LARGE.to_owned());
             told(
                 "detail",
-                format!("the decision has {bytes} bytes and its topic takes {limit}: raise the topic's max.message.bytes"),
+                format!(
+                    "the decision has {bytes} bytes and its topic takes {limit}: raise the topic's max.message.bytes"
+                ),
             );
             told("topic", input.to_owned());
             if let Some(origin) = output.origin {
@@ -160,7 +162,7 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
 
 /// Cuts a dead letter to what its topic takes. Its headers are small: each of them has a bound of its own.
 fn cut(it: &mut Smaller<'_>, limit: usize) {
-    let mut cut_from = |name, from: usize| (name, Cow::Owned(from.to_string().into_bytes()));
+    let cut_from = |name, from: usize| (name, Cow::Owned(from.to_string().into_bytes()));
     if let Some(key) = it.key.filter(|key| key.len() > DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)) {
         it.headers.push(cut_from("key_cut_from_bytes", key.len()));
         it.key = Some(&key[..DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)]);

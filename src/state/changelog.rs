@@ -234,8 +234,11 @@ mod tests {
         // Other bytes here mean that no earlier record is found again.
         let state = crate::state::pack(&[1_700_000_000_000_000, 0, 0, 7 << 40, 2.5_f64.to_bits()]);
         let mut record = Vec::new();
-        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", history: 3 }
-            .encode(b"ann", PackedProfile(&state), &mut record);
+        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", history: 3 }.encode(
+            b"ann",
+            PackedProfile(&state),
+            &mut record,
+        );
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         const BEFORE: &str = "0802104d1a10356437316638306563333132613734382210GOLDEN_RECORD";
         assert_eq!(hex(&record), format!("{BEFORE}{}", "GOLDEN_SUM"));

@@ -69,7 +69,9 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     assert_eq!(code, 0, "{error}");
     let (code, out, error) = program.run(&["check"]);
     assert_eq!(code, 0, "{error}");
-    for part in ["\"decisions\" takes 1.0 MB", "\"it-profiles\" takes 100", "raise max.message.bytes of \"it-profiles\""] {
+    for part in
+        ["\"decisions\" takes 1.0 MB", "\"it-profiles\" takes 100", "raise max.message.bytes of \"it-profiles\""]
+    {
         assert!(out.contains(part), "{part:?} is missing in {out}");
     }
     let mut process = program.spawn("a");
@@ -119,10 +121,15 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     assert_eq!(decisions.len(), 3 + IDS, "n7 came before; {}", program.logs());
     let last: serde_json::Value = serde_json::from_slice(decisions[2 + IDS].payload.as_deref().unwrap()).unwrap();
     assert_eq!((&last["trigger_event_id"], &last["segments"][0]["id"]), (&"new".into(), &"eager".into()));
-    assert!(program.logs().contains("to rebuild the profiles of the users whose records do not fit"), "{}", program.logs());
+    assert!(
+        program.logs().contains("to rebuild the profiles of the users whose records do not fit"),
+        "{}",
+        program.logs()
+    );
 
     // A topic that takes less from now on, which nobody tells the process.
-    let limit = ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
+    let limit =
+        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
     program.kafka.tool("kafka.admin.ConfigCommand", &limit);
     let long = "v".repeat(1_000);
     let publisher = program.publisher(Duration::from_secs(20));

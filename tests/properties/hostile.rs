@@ -311,7 +311,9 @@ fn why_a_record_is_of_no_use_is_told() {
     // newest | first | ids | run | the tile and its sum
     let words = unpack(&whole.state).expect("a worker has written it");
     assert_eq!((words.len(), words[3]), (6, 1 << 2));
-    for (at, word) in [(0, u64::MAX), (1, words[0] + 1), (2, 1 << 60), (3, 2 << 2), (3, (1 << 40) << 2), (3, 7), (4, words[4] + 1)] {
+    for (at, word) in
+        [(0, u64::MAX), (1, words[0] + 1), (2, 1 << 60), (3, 2 << 2), (3, (1 << 40) << 2), (3, 7), (4, words[4] + 1)]
+    {
         let mut changed = words.clone();
         changed[at] = word;
         let record = v1::Profile { state: pack(&changed), ..whole.clone() };

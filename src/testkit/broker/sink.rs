@@ -67,7 +67,14 @@ impl MemorySink {
             refused: Vec::new(),
         };
         let limits = SizeLimits::default();
-        Self { limits, broker, producers: [producer(0), producer(1)], turn: 0, state: State::Unfenced, committing: None }
+        Self {
+            limits,
+            broker,
+            producers: [producer(0), producer(1)],
+            turn: 0,
+            state: State::Unfenced,
+            committing: None,
+        }
     }
 
     /// Brings some of what a producer has taken to the broker.
@@ -108,9 +115,7 @@ impl MemorySink {
                 self.state = State::Unfenced;
                 unknown("commit", "a newer producer has fenced this one")
             }
-            Refusal::TooLarge => {
-                SinkError::Abortable { doing: "commit", detail: "a message is too large".to_owned() }
-            }
+            Refusal::TooLarge => SinkError::Abortable { doing: "commit", detail: "a message is too large".to_owned() },
             Refusal::Generation => SinkError::Stale { doing: "commit", detail: "the generation has passed".to_owned() },
         }
     }
