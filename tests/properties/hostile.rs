@@ -165,7 +165,7 @@ fn change(random: &mut SmallRng, payload: &mut Vec<u8>, other: &[u8]) -> bool {
 #[test]
 fn a_record_that_does_not_fit_is_told_and_its_user_rebuilt_from_the_input_and_nobody_else() {
     let told = std::cell::Cell::new(0);
-    cases(1_500, |seed, random| {
+    cases(500, |seed, random| {
         let spec = Spec::random(random);
         let mut events = stream(random, &spec);
         events.iter_mut().for_each(|event| event.partition = HERE);

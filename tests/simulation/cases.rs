@@ -459,11 +459,13 @@ fn one_forged_record_costs_a_look_at_the_input_and_no_start_breaks_off() {
             drop(worker);
             broker.leave(member);
         }
-        let (mut worker, progress, _) = join(&broker);
+        let (mut worker, progress, member) = join(&broker);
         broker.produce(0, 1);
         turn_until(&mut worker, &broker, |_| mark(&broker, 0).0 == 5 && mark(&broker, 0).1.replay_from == 5);
         assert_eq!((users(&worker), progress.counts().decisions), (3, 1), "and the next event is decided");
         worker.leave().expect("nothing goes wrong here");
+        drop(worker);
+        broker.leave(member);
         let (mut worker, progress, _) = join(&broker);
         turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 5));
         assert_eq!((users(&worker), progress.health().doubted()), (3, 0), "then the changelog is whole again");
