@@ -168,11 +168,20 @@ impl Partition {
     }
 
     /// The profile that a record holds. Nothing in it is believed before it is looked at.
-    fn profile_in(&self, key: &[u8], payload: &[u8], profile: &ProfileEngine) -> Result<v1::Profile, Unfit> {
+    fn profile_in(
+        &self,
+        key: &[u8],
+        payload: &[u8],
+        written_ms: Option<i64>,
+        profile: &ProfileEngine,
+    ) -> Result<v1::Profile, Unfit> {
         let found = decode_profile(key, payload)?;
         // A user has at least one event, and what a record has was committed together with it.
         if found.as_of < 1 || found.as_of > self.emit_from || found.history > self.store.history() {
             return Err(Unfit::Ahead);
+        }
+        if written_ms.is_some_and(|written_ms| profile.is_of_the_future(&found.state, written_ms)) {
+            return Err(Unfit::Future);
         }
         let is_ours = found.layout == profile.layout().id();
         if is_ours && !profile.fits(&found.state) { Err(Unfit::Words) } else { Ok(found) }
@@ -337,7 +346,8 @@ impl Partitions {
             partition.restore_layout(key, record, profile.layout());
             return;
         }
-        let found = record.payload.map(|payload| partition.profile_in(key, payload, profile)).transpose();
+        let written_ms = record.timestamp_ms;
+        let found = record.payload.map(|payload| partition.profile_in(key, payload, written_ms, profile)).transpose();
         let Partition { store, layouts, unfit, .. } = partition;
         layouts.foreign.remove(key);
         unfit.users.remove(key);

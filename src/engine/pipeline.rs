@@ -70,6 +70,12 @@ pub type Stopwatch = Box<dyn Clock + Send>;
 /// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
 const DECODES_PER_LAP: u32 = 64;
 
+/// A batch ends when the payloads of its records pass this: they lie in memory as a whole, and 32 bits count its texts' bytes.
+pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// A batch ends when it has so many events: a record of some kilobytes may hold thousands, each of which is decided.
+pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
+
 /// The longest detail of a dead letter: it is for people.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
@@ -431,6 +437,11 @@ impl Pipeline {
     /// The bytes of the payloads in the open batch.
     pub fn batch_bytes(&self) -> usize {
         self.batch_bytes
+    }
+
+    /// Whether the open batch has so much in it that no more should be taken before it is run.
+    pub fn is_full(&self) -> bool {
+        self.batch_bytes >= BATCH_BYTES_MAX || self.batch.len() >= BATCH_ROWS_MAX
     }
 
     /// How many events are in the open batch.

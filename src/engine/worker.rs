@@ -16,6 +16,7 @@
 
 use super::{
     ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage, Trace,
+    pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
 };
 use crate::{
     canary::{self, Canary},
@@ -38,12 +39,6 @@ use std::{
 
 /// A transaction is committed early when its outputs pass this.
 const OUTBOX_BYTES_MAX: usize = 32 << 20;
-
-/// A batch ends when its records pass this: its texts and payloads lie in memory as a whole, and 32 bits count its texts' bytes.
-const BATCH_BYTES_MAX: usize = 64 << 20;
-
-/// A batch ends when it has so many events: a record of some kilobytes may hold thousands, each of which is decided.
-const BATCH_ROWS_MAX: usize = 1 << 17;
 
 /// After so many records it is looked whether the batch has reached a bound, so it is passed by what these hold at most.
 const RECORDS_PER_LOOK: usize = 16;

@@ -29,6 +29,7 @@ const SECOND: f64 = 1e6;
 const ROWS_WARMED: usize = 64;
 const HOUR_MICROS: i64 = 3_600_000_000;
 const DAY_MICROS: i64 = 24 * HOUR_MICROS;
+const YEAR_MICROS: i64 = 366 * DAY_MICROS;
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub struct ProfileEngine {
     layout: Layout,
     ttl: i64,
     lateness: i64,
+    future_tolerance: i64,
     /// From this time on between a user's events all tiles are dropped, whatever their numbers say.
     apart_max: i64,
     horizon: i64,
@@ -148,6 +150,7 @@ impl ProfileEngine {
             on_change: profile.on_change,
             ttl,
             lateness,
+            future_tolerance: micros(time.future_tolerance),
             apart_max,
             horizon: micros(duplicates.horizon),
             ids_max: duplicates.max_ids.into(),
@@ -217,6 +220,14 @@ impl ProfileEngine {
             user_max: user_bytes_max(widest),
             record_max: record_bytes_max(widest),
         }
+    }
+
+    /// Whether the newest event of a packed state from outside is far later than the record was written that has it. No event is
+    /// accepted that is further ahead of its own record than `time.future_tolerance`; a year is allowed for clocks that differ.
+    pub fn is_of_the_future(&self, state: &[u8], written_ms: i64) -> bool {
+        let newest = PackedWords::new(state).word().unwrap_or_default() as i64;
+        let latest = written_ms.saturating_mul(1_000).saturating_add(self.future_tolerance);
+        newest > latest.saturating_add(YEAR_MICROS)
     }
 
     /// Whether a packed state from outside is a profile of this engine's layout, so that events may be applied to it. Takes

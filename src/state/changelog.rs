@@ -103,6 +103,8 @@ pub enum Unfit {
     Version,
     /// It claims to have events that are not committed.
     Ahead,
+    /// Its newest event is far later than the record itself.
+    Future,
     /// Its words are not those of a profile of its layout.
     Words,
     /// Nothing tells what its layout is.
@@ -116,6 +118,7 @@ impl Unfit {
             Self::Damaged => "its bytes are damaged",
             Self::Version => "it is of another version",
             Self::Ahead => "it is ahead of the committed position",
+            Self::Future => "its newest event is far later than the record itself",
             Self::Words => "its state does not fit its layout",
             Self::Layout => "its layout is not known",
         }

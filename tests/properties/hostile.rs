@@ -3,7 +3,7 @@
 
 use super::{
     cases, replay,
-    world::{Event, Feature, Spec, stream},
+    world::{Event, Feature, START, Spec, stream},
 };
 use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Recovered},
@@ -57,6 +57,8 @@ fn profiles(pipeline: &Pipeline, partitions: &Partitions) -> BTreeMap<Vec<u8>, V
 struct Changelog {
     records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     mark: Mark,
+    /// When its records were written.
+    written_ms: Option<i64>,
 }
 
 impl Changelog {
@@ -66,7 +68,7 @@ impl Changelog {
         let record = |key: Option<&[u8]>| key.expect("each has one").to_vec();
         let records = outbox.all().map(|it| (record(it.key), it.payload.map(<[u8]>::to_vec))).collect();
         let partition = partitions.get(HERE).expect("it was put in");
-        Self { records, mark: partition.store().mark(partition.next()) }
+        Self { records, mark: partition.store().mark(partition.next()), written_ms: None }
     }
 
     /// Reads it back, as the new owner of a partition of which everything before `committed` is committed.
@@ -76,7 +78,14 @@ impl Changelog {
         partitions.insert(HERE, partition.restoring(self.mark, 0));
         for (offset, (key, payload)) in self.records.iter().enumerate() {
             let (key, payload) = (Some(key.as_slice()), payload.as_deref());
-            let record = Record { partition: HERE, offset: offset as i64, key, payload, ..Record::default() };
+            let record = Record {
+                partition: HERE,
+                offset: offset as i64,
+                key,
+                payload,
+                timestamp_ms: self.written_ms,
+                ..Record::default()
+            };
             partitions.restore(&record, pipeline.profile());
         }
         let recovered = partitions.restored(HERE, pipeline.profile()).expect("it is held");
@@ -305,7 +314,8 @@ fn why_a_record_is_of_no_use_is_told() {
     let whole = v1::Profile { checksum: 0, ..whole };
     let told = |payload: Vec<u8>| {
         let records = [vec![(key.clone(), Some(payload))], changelog.records[1..].to_vec()].concat();
-        Changelog { records, mark: changelog.mark }.restore(&pipeline, 1).1.first_unfit
+        let written_ms = Some(START / 1_000);
+        Changelog { records, mark: changelog.mark, written_ms }.restore(&pipeline, 1).1.first_unfit
     };
     assert_eq!(told(whole.encode_to_vec()), None);
     // newest | first | ids | run | the tile and its sum
@@ -319,7 +329,11 @@ fn why_a_record_is_of_no_use_is_told() {
         let record = v1::Profile { state: pack(&changed), ..whole.clone() };
         assert_eq!(told(record.encode_to_vec()), Some((0, Unfit::Words)), "word {at} is {word}");
     }
+    // A newest event in the year 2100, of a time that can be, in a record of today.
+    let mut changed = words.clone();
+    (changed[0], changed[4]) = (4_102_444_800_000_000, changed[4] & !0xffff_ffff | 4_102_444_800);
     for (record, why) in [
+        (v1::Profile { state: pack(&changed), ..whole.clone() }, Unfit::Future),
         (v1::Profile { state: Vec::new(), ..whole.clone() }, Unfit::Words),
         (v1::Profile { state: vec![0xff; 9], ..whole.clone() }, Unfit::Words),
         (v1::Profile { as_of: 2, ..whole.clone() }, Unfit::Ahead),
