@@ -99,12 +99,16 @@ fn written_text(text: &str) -> String {
     let has = |letter: char| text.contains(letter);
     let has_controls = text.chars().any(|it| it != '\t' && it != '\n' && it.is_ascii_control());
     let in_many = |quotes: &str| format!("{quotes}{}{text}{quotes}", if has('\n') { "\n" } else { "" });
-    match () {
-        () if !has_controls && !has('\\') && !has('"') && !has('\n') && !has('\t') => format!("\"{text}\""),
-        () if !has_controls && !has('\'') && !has('\n') => format!("'{text}'"),
-        () if !has_controls && !has('\\') && !text.contains("\"\"\"") && !has('\t') => in_many("\"\"\""),
-        () if !has_controls && !text.contains("'''") => in_many("'''"),
-        () => quoted(text),
+    if !has_controls && !has('\\') && !has('"') && !has('\n') && !has('\t') {
+        format!("\"{text}\"")
+    } else if !has_controls && !has('\'') && !has('\n') {
+        format!("'{text}'")
+    } else if !has_controls && !has('\\') && !text.contains("\"\"\"") && !has('\t') {
+        in_many("\"\"\"")
+    } else if !has_controls && !text.contains("'''") {
+        in_many("'''")
+    } else {
+        quoted(text)
     }
 }
 

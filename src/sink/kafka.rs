@@ -412,7 +412,7 @@ impl KafkaSink {
                 // The client counts otherwise, or the user has set another limit: what is sent is made smaller.
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
                     let target = smaller.as_ref().map_or(output.target, |it| it.target);
-                    let bytes = smaller.as_ref().map_or(message_bytes(output), |it| it.bytes());
+                    let bytes = smaller.as_ref().map_or_else(|| message_bytes(output), Smaller::bytes);
                     let (topic, _) = self.place(target);
                     let topic = topic.to_owned();
                     self.batch_bytes = self.batch_bytes.min(bytes.saturating_mul(2));

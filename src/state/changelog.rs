@@ -243,8 +243,8 @@ mod tests {
             &mut record,
         );
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        const BODY: &str = "0802104d1a1035643731663830656333313261373438220d11060a24181e409025070640042803";
-        assert_eq!(hex(&record), format!("{BODY}79aa4c92a4bfeb2d25"));
+        let body = "0802104d1a1035643731663830656333313261373438220d11060a24181e409025070640042803";
+        assert_eq!(hex(&record), format!("{body}79aa4c92a4bfeb2d25"));
         // The first releases wrote no checksum.
         let found = decode_profile(b"ann", &record[..record.len() - CHECKSUM_BYTES]).expect("it is as it was written");
         assert_eq!((found.as_of, found.history, found.state), (77, 3, state));
