@@ -180,6 +180,9 @@ impl Partition {
         if found.as_of < 1 || found.as_of > self.emit_from || found.history > self.store.history() {
             return Err(Unfit::Ahead);
         }
+        if found.state.is_empty() && found.checksum != 0 {
+            return Err(Unfit::TooLarge);
+        }
         if written_ms.is_some_and(|written_ms| profile.is_of_the_future(&found.state, written_ms)) {
             return Err(Unfit::Future);
         }

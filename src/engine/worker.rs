@@ -834,7 +834,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 records = recovered.unfit_records,
                 first_offset = offset,
                 first = why.as_str(),
-                "records of the changelog do not fit and are not used: does anybody else write to it?"
+                "records of the changelog are of no use; where that is not for their size: does anybody else write to the topic?"
             );
         }
         // Where another owner has committed meanwhile, the records of before may be compacted away.

@@ -103,6 +103,8 @@ pub enum Unfit {
     Version,
     /// It claims to have events that are not committed.
     Ahead,
+    /// It has no state, because its topic did not take it.
+    TooLarge,
     /// Its newest event is far later than the record itself.
     Future,
     /// Its words are not those of a profile of its layout.
@@ -118,6 +120,7 @@ impl Unfit {
             Self::Damaged => "its bytes are damaged",
             Self::Version => "it is of another version",
             Self::Ahead => "it is ahead of the committed position",
+            Self::TooLarge => "its state was larger than the topic takes",
             Self::Future => "its newest event is far later than the record itself",
             Self::Words => "its state does not fit its layout",
             Self::Layout => "its layout is not known",
