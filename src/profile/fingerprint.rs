@@ -52,7 +52,10 @@ fn parts(feature: &FeatureSpec) -> [String; 8] {
         rule(value),
         plain(window),
         plain(tile),
-        options.iter().map(|(key, value)| format!("{} = {}\n", name_of(key), written(value))).collect(),
+        options
+            .iter()
+            .flat_map(|(key, value)| [name_of(key), " = ".to_owned(), written(value), "\n".to_owned()])
+            .collect(),
     ]
 }
 

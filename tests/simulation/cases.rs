@@ -550,7 +550,7 @@ fn a_batch_and_a_transaction_end_at_their_bytes() {
     while before < 200 {
         broker.tick(1_000_000, 1_000_000);
         worker.turn().expect("nothing goes wrong here");
-        let next = worker.partitions().get(0).map_or(0, |partition| partition.next());
+        let next = worker.partitions().get(0).map_or(0, aimpoint::engine::Partition::next);
         assert!(next - before <= 16, "a batch of {}", next - before);
         before = next;
     }
