@@ -188,8 +188,8 @@ mod tests {
         state::{ProfileRecord, Store, decode_profile},
     };
 
-    fn bytes(length: usize) -> Option<impl FnOnce(&mut Vec<u8>)> {
-        Some(move |to: &mut Vec<u8>| to.resize(to.len() + length, b'x'))
+    fn bytes(length: usize) -> impl FnOnce(&mut Vec<u8>) {
+        move |to: &mut Vec<u8>| to.resize(to.len() + length, b'x')
     }
 
     fn header(it: &Smaller<'_>, name: &str) -> Option<String> {
@@ -201,7 +201,7 @@ mod tests {
     fn what_fits_is_sent_as_it_is() {
         let mut outbox = Outbox::default();
         for target in [Target::Decisions, Target::DeadLetters, Target::Profiles(0)] {
-            outbox.push(target, Some(b"ann"), &[("a", b"b")], bytes(1_000));
+            outbox.push(target, Some(b"ann"), &[("a", b"b")], Some(bytes(1_000)));
         }
         let limits = SizeLimits::default().within(2_000);
         assert!(outbox.all().all(|output| smaller(&output, &limits, "in").is_none()));
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_large_decision_becomes_a_dead_letter_that_says_where_it_is_from() {
         let mut outbox = Outbox::default();
-        outbox.push(Target::Decisions, Some(b"ann"), &[("traceparent", b"00-1")], bytes(50_000));
+        outbox.push(Target::Decisions, Some(b"ann"), &[("traceparent", b"00-1")], Some(bytes(50_000)));
         outbox.of(Position { partition: 3, offset: 77, index: 2 });
         let limits = SizeLimits { decisions: 10_000, dead_letters: 20_000, profiles: usize::MAX };
         let it = smaller(&outbox.get(0), &limits, "clicks").unwrap();
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_large_dead_letter_loses_the_ends_of_its_payload_and_of_its_key() {
         let mut outbox = Outbox::default();
-        outbox.push(Target::DeadLetters, Some(&vec![b'k'; 90_000]), &[("reason", b"malformed")], bytes(50_000));
+        outbox.push(Target::DeadLetters, Some(&vec![b'k'; 90_000]), &[("reason", b"malformed")], Some(bytes(50_000)));
         let limits = SizeLimits::default().within(40_000);
         let it = smaller(&outbox.get(0), &limits, "in").unwrap();
         assert!(it.bytes() <= 40_000, "{}", it.bytes());

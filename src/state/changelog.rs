@@ -245,7 +245,7 @@ mod tests {
             PackedProfile(&state),
             &mut record,
         );
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let body = "0802104d1a1035643731663830656333313261373438220d11060a24181e409025070640042803";
         assert_eq!(hex(&record), format!("{body}79aa4c92a4bfeb2d25"));
         // The first releases wrote no checksum.

@@ -251,7 +251,7 @@ mod tests {
         let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
         writer.push(b"ann", b"record");
-        let hex: String = writer.finish().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = writer.finish().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(
             hex,
             "41494d534e4150311d000000a8d4fd0d9a5cdf9403000000460000000000000009000000000000000100000000000000661100000\
