@@ -135,7 +135,7 @@ fn main() {
         "every event has its row"
     );
     outbox.clear();
-    let written = partitions.write_profiles(0, true, usize::MAX, pipeline.layout(), &mut outbox);
+    let written = partitions.write_profiles(0, true, (usize::MAX, usize::MAX), pipeline.layout(), &mut outbox);
     assert_eq!(written, held, "every profile has a record");
     println!("features: {} bytes a record of the changelog, its key included, uncompressed", outbox.bytes() / written);
     drop((partitions, pipeline));

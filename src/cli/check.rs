@@ -1,6 +1,6 @@
 //! `aimpoint check`: everything that can be wrong before an event comes, without running.
 
-use super::{ConfigArgs, setup::Setup, topics};
+use super::{ConfigArgs, setup::Setup, sizes, topics};
 use crate::{
     config::Config,
     engine::Pipeline,
@@ -48,7 +48,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     if let Some(against) = &args.against {
         compare(&mut out, config, &pipeline, against.clone(), &args.config.sets)?;
     }
-    let ProfileBytes { one_event, full, user_max } = pipeline.profile().profile_bytes();
+    let ProfileBytes { one_event, full, user_max, .. } = pipeline.profile().profile_bytes();
     let [one_event, full, user_max] = [one_event, full, user_max].map(|bytes| ByteSize::b(bytes as u64).display().si());
     writeln!(
         out,
@@ -61,10 +61,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
     let models = setup.models(&pipeline)?;
-    match models.0.first() {
+    let pipeline = match models.0.first() {
         Some(model) => {
             let shadows = setup.shadows(&pipeline)?;
-            setup.with_shadows(setup.with_models(pipeline, models.copies(1)?.remove(0))?, &shadows)?;
+            let pipeline = setup.with_shadows(setup.with_models(pipeline, models.copies(1)?.remove(0))?, &shadows)?;
             let ModelInfo { name, version, sha256, runtime, provider, features, .. } = model.info();
             writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
             writeln!(out, "                sha256 {sha256}")?;
@@ -84,9 +84,13 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
                 let info = tap.info();
                 writeln!(out, "shadow          {} {}, {} features", info.name, info.version, info.features.len())?;
             }
+            pipeline
         }
-        None => writeln!(out, "model           none: decisions have no score")?,
-    }
+        None => {
+            writeln!(out, "model           none: decisions have no score")?;
+            pipeline
+        }
+    };
 
     check_clients(config)?;
     for (name, value) in config.kafka.without_secrets().client_settings() {
@@ -97,6 +101,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     } else {
         topics::check_for_run(config)?;
         writeln!(out, "topics          all there, and they fit")?;
+        sizes::report(&mut out, config, &pipeline, sizes::ask(config))?;
     }
     Ok(())
 }

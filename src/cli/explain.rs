@@ -146,7 +146,7 @@ fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> any
                 pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
                 offset += 1;
             }
-            if line.is_none() || (offset as usize).is_multiple_of(BATCH) {
+            if line.is_none() || (offset as usize).is_multiple_of(BATCH) || pipeline.is_full() {
                 pipeline.rows(&mut partitions, &mut counts, |row| {
                     if user.is_none_or(|user| user == row.user) {
                         newest = Some((row.user.to_owned(), row.event_id.to_owned(), row.features.to_vec()));

@@ -93,7 +93,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
                 );
                 offset += 1;
             }
-            if line.is_none() || (offset as u64).is_multiple_of(BATCH) {
+            if line.is_none() || (offset as u64).is_multiple_of(BATCH) || pipeline.is_full() {
                 pipeline.rows(&mut partitions, &mut counts, |row| {
                     if until.is_some_and(|until| row.time.0 >= until) {
                         after += 1;

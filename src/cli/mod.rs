@@ -18,6 +18,7 @@ mod profile;
 mod reference;
 mod run;
 mod setup;
+mod sizes;
 mod synthetic;
 mod topics;
 

@@ -11,7 +11,7 @@ use crate::{
     event::{EventTime, Record},
     profile::{FeatureSpec, Layout, OnChange, ProfileEngine},
     source::{Probe, Reader},
-    state::{Mark, decode_profile, hash_key, is_layout_key},
+    state::{Mark, Unfit, decode_profile, hash_key, is_layout_key},
 };
 use anyhow::bail;
 use bytesize::ByteSize;
@@ -154,13 +154,14 @@ fn show<'a>(
     let Some(payload) = held.payload.as_deref() else {
         bail!("find user {user:?}: their profile was removed, by erasure or by profile.ttl")
     };
-    let Some(record) = decode_profile(payload) else {
-        bail!(
-            "read the profile of {user:?}: the record at {topic}/{}/{} is damaged or of another version of Aimpoint",
-            held.partition,
-            held.offset
+    let unusable = |why: Unfit| {
+        let (at, why) = (format!("{topic}/{}/{}", held.partition, held.offset), why.as_str());
+        anyhow::anyhow!(
+            "read the profile of {user:?}: the record at {at} is of no use: {why}; a run that takes the partition up rebuilds it \
+             from the input"
         )
     };
+    let record = decode_profile(key, payload).map_err(unusable)?;
     let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
     let mark = position.and_then(|(.., metadata)| Mark::parse(metadata)).map(|(mark, _)| mark);
     if let Some(mark) = mark
@@ -173,15 +174,19 @@ fn show<'a>(
     }
     let layout = pipeline.layout().clone();
     let mut partitions = Partitions::default();
-    partitions.insert(held.partition, Partition::new(0, 0, None).of_history(record.history));
+    partitions.insert(held.partition, Partition::new(0, i64::MAX, None).of_history(record.history));
     let restored = |key, payload| Record { partition: held.partition, key, payload, ..Record::default() };
     for (_, key, payload) in found.layouts.iter().filter(|(partition, ..)| *partition == held.partition) {
-        partitions.restore(&restored(Some(key), Some(payload)), &layout);
+        partitions.restore(&restored(Some(key), Some(payload)), pipeline.profile());
     }
-    partitions.restore(&restored(Some(key), Some(payload)), &layout);
+    partitions.restore(&restored(Some(key), Some(payload)), pipeline.profile());
     let other = found.layouts.iter().filter_map(|(.., payload)| Layout::decode(payload));
     let other = other.into_iter().find(|it| it.id() == record.layout);
-    let whole = partitions.restored(held.partition, pipeline.profile()).is_some_and(|it| it.is_whole());
+    let recovered = partitions.restored(held.partition, pipeline.profile());
+    if let Some((_, why)) = recovered.and_then(|it| it.first_unfit).filter(|(_, why)| *why != Unfit::Layout) {
+        return Err(unusable(why));
+    }
+    let whole = recovered.is_some_and(|it| it.is_whole());
     let words = partitions.get(held.partition).and_then(|it| it.store().get(hash_key(key), key)).filter(|_| whole);
     let Some(words) = words else {
         bail!(
@@ -320,7 +325,7 @@ mod tests {
             pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
         }
         outbox.clear();
-        assert_eq!(partitions.write_profiles(partition, true, 10, pipeline.layout(), &mut outbox), 1);
+        assert_eq!(partitions.write_profiles(partition, true, (10, usize::MAX), pipeline.layout(), &mut outbox), 1);
         for (offset, output) in outbox.all().enumerate() {
             let (key, payload) = (output.key.unwrap(), output.payload.unwrap().to_vec());
             if is_layout_key(key) {

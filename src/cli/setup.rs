@@ -1,6 +1,6 @@
 //! From a configuration to workers: what `run`, `demo` and `check` have in common.
 
-use super::ConfigArgs;
+use super::{ConfigArgs, sizes};
 use crate::{
     config::{Config, ConfigError, Document},
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
@@ -265,6 +265,7 @@ impl Setup {
         let feeds = self.watch(&pipeline, &models, config.engine.worker_count())?;
         let shadows = self.shadows(&pipeline)?;
         let copies = models.copies(config.engine.worker_count())?;
+        let limits = sizes::ask(config);
         for (number, (feeds, copies)) in feeds.into_iter().zip(copies).enumerate() {
             let mut pipeline = self.with_shadows(self.with_models(self.timed()?, copies)?, &shadows)?;
             for (arm, feed) in feeds {
@@ -291,7 +292,8 @@ impl Setup {
                 profiles: config.profiles_topic(),
                 linger: config.commit.linger(),
                 client: client(config.kafka.producer_settings()),
-            })?;
+            })?
+            .with_limits(limits);
             let settings = WorkerSettings {
                 number,
                 commit_interval: config.commit.interval,

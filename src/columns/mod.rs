@@ -118,19 +118,46 @@ pub fn prefix(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(first)
 }
 
+/// The most bytes of one buffer: spans have 32 bits, and the length of all ones says that there is no string.
+const TEXT_BYTES_MAX: usize = u32::MAX as usize - 1;
+
 /// The bytes of all strings of a batch.
-#[derive(Clone, Debug, Default)]
-pub struct Texts(Vec<u8>);
+#[derive(Clone, Debug)]
+pub struct Texts {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// Whether a string found no room.
+    is_full: bool,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self::bounded(TEXT_BYTES_MAX)
+    }
+}
 
 impl Texts {
-    /// Appends a string and returns its span. A buffer holds at most 4 GiB less one byte, which batches are far below.
-    ///
-    /// # Panics
-    /// If the buffer would pass that bound.
+    /// A buffer that takes at most so many bytes.
+    pub fn bounded(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max: bytes_max.min(TEXT_BYTES_MAX), is_full: false }
+    }
+
+    /// Appends a string and returns its span: a missing one where the buffer has no room, which [`Texts::is_full`] tells from
+    /// then on.
     pub fn push(&mut self, text: &str) -> Text {
-        let start = u32::try_from(self.0.len()).expect("a batch's text stays below 4 GiB");
-        self.0.extend_from_slice(text.as_bytes());
-        Text { start, length: u32::try_from(text.len()).expect("a text stays below 4 GiB") }
+        let start = self.bytes.len();
+        if text.len() > self.bytes_max - start {
+            self.is_full = true;
+            return Text::MISSING;
+        }
+        self.bytes.extend_from_slice(text.as_bytes());
+        // The bound is below what 32 bits count.
+        Text { start: start as u32, length: text.len() as u32 }
+    }
+
+    /// Whether a string found no room since the buffer was last cut.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// The string of a span, empty where it is missing.
@@ -144,7 +171,7 @@ impl Texts {
         if text.is_missing() {
             return &[];
         }
-        &self.0[text.start as usize..text.start as usize + text.length as usize]
+        &self.bytes[text.start as usize..text.start as usize + text.length as usize]
     }
 
     /// The first eight bytes of a string, with zeros behind a shorter one and for a missing one.
@@ -154,7 +181,7 @@ impl Texts {
         }
         let unused = 64 - 8 * text.length.min(8);
         // Not at the end of the buffer the eight bytes may be read at once, and what is too many is shifted out.
-        match self.0[text.start as usize..].first_chunk() {
+        match self.bytes[text.start as usize..].first_chunk() {
             Some(bytes) => u64::from_le_bytes(*bytes) << unused >> unused,
             None => prefix(self.bytes(text)),
         }
@@ -162,17 +189,18 @@ impl Texts {
 
     /// How many bytes are held.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// Whether no string was pushed.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// Forgets what was pushed after `len` was read, to take back a row that turned out bad.
     pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        self.bytes.truncate(len);
+        self.is_full = false;
     }
 }
 
@@ -346,5 +374,25 @@ impl Columns {
     pub fn clear(&mut self) {
         self.texts.truncate(0);
         self.columns.iter_mut().for_each(|column| column.resize(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_finds_no_room_is_missing_and_that_is_told_until_there_is_room_again() {
+        let mut texts = Texts::bounded(10);
+        let first = texts.push("seven b");
+        assert!(!texts.is_full());
+        assert!(texts.push("four").is_missing() && texts.is_full());
+        let small = texts.push("abc");
+        assert_eq!((texts.get(first), texts.get(small), texts.len()), ("seven b", "abc", 10));
+        assert!(texts.push("x").is_missing() && !texts.push("").is_missing());
+        texts.truncate(7);
+        assert!(!texts.is_full());
+        assert_eq!(texts.push("new").len(), 3);
+        assert!(Texts::default().push("usual").len() == 5);
     }
 }

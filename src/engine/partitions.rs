@@ -5,14 +5,15 @@ use crate::{
     canary::{self, Canary},
     event::{EventTime, Record},
     profile::{Carry, Layout, ProfileEngine},
+    proto::v1,
     sink::{Outbox, Target},
     state::{
-        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, decode_profile, hash_key, is_layout_key,
-        layout_key,
+        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile, hash_key,
+        is_reserved_key, layout_id, layout_key,
     },
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -42,6 +43,25 @@ pub struct Partition {
     /// Events before this have been in memory for the checkpoint's interval.
     due_below: i64,
     layouts: Layouts,
+    unfit: UnfitRecords,
+}
+
+/// What is known, while profiles are restored, of records that are of no use.
+#[derive(Debug, Default)]
+struct UnfitRecords {
+    /// Whose newest record it is.
+    users: HashSet<Box<[u8]>>,
+    /// How many there were, also such as newer ones replace.
+    count: u64,
+    /// Where the first one lies, and what is wrong with it.
+    first: Option<(i64, Unfit)>,
+}
+
+impl UnfitRecords {
+    fn note(&mut self, offset: i64, why: Unfit) {
+        self.count += 1;
+        self.first.get_or_insert((offset, why));
+    }
 }
 
 /// What is known of the layouts in a partition's changelog.
@@ -71,6 +91,7 @@ impl Partition {
             notes: VecDeque::new(),
             due_below: i64::MIN,
             layouts: Layouts::default(),
+            unfit: UnfitRecords::default(),
         }
     }
 
@@ -112,20 +133,61 @@ impl Partition {
     fn empty(&mut self, history: u64) {
         self.store = Store::of_history(history);
         self.layouts = Layouts::default();
+        self.unfit = UnfitRecords::default();
     }
 
-    /// Brings profiles into the engine's layout; says how many cannot be.
-    fn carry_over(&mut self, foreign: HashMap<Box<[u8]>, String>, profile: &ProfileEngine) -> u64 {
+    /// Brings profiles into the engine's layout, and removes those that cannot be.
+    fn carry_over(&mut self, foreign: HashMap<Box<[u8]>, String>, profile: &ProfileEngine) {
         let found = &self.layouts.found;
         let carries: HashMap<&str, Carry> = found.iter().map(|it| (it.id(), profile.carry(it))).collect();
-        let mut lost = 0;
         for (key, layout) in foreign {
-            let carry = carries.get(layout.as_str());
-            let is_carried =
-                carry.is_some_and(|carry| self.store.convert(hash_key(&key), &key, |words| carry.apply(words)));
-            lost += u64::from(!is_carried);
+            let (hash, carry) = (hash_key(&key), carries.get(layout.as_str()));
+            let change = |state: &[u8]| {
+                let carry = carry.ok_or(Unfit::Layout)?;
+                profile.carry_over(carry, state).ok_or(Unfit::Words)
+            };
+            if let Err(why) = self.store.convert(hash, &key, change) {
+                self.store.restore(hash, &key, None, i64::MIN, i64::MIN);
+                self.unfit.note(-1, why);
+                self.unfit.users.insert(key);
+            }
         }
-        lost
+    }
+
+    /// Takes the record of a layout in; of the other keys that are no user's nothing is known yet.
+    fn restore_layout(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
+        let Some(id) = layout_id(key) else { return };
+        match record.payload.map(|payload| Layout::decode(payload).filter(|layout| layout.id() == id)) {
+            None => {}
+            Some(None) => self.unfit.note(record.offset, Unfit::Layout),
+            Some(Some(layout)) => {
+                self.layouts.has_ours |= layout == *ours;
+                self.layouts.found.push(layout);
+            }
+        }
+    }
+
+    /// The profile that a record holds. Nothing in it is believed before it is looked at.
+    fn profile_in(
+        &self,
+        key: &[u8],
+        payload: &[u8],
+        written_ms: Option<i64>,
+        profile: &ProfileEngine,
+    ) -> Result<v1::Profile, Unfit> {
+        let found = decode_profile(key, payload)?;
+        // A user has at least one event, and what a record has was committed together with it.
+        if found.as_of < 1 || found.as_of > self.emit_from || found.history > self.store.history() {
+            return Err(Unfit::Ahead);
+        }
+        if found.state.is_empty() && found.checksum != 0 {
+            return Err(Unfit::TooLarge);
+        }
+        if written_ms.is_some_and(|written_ms| profile.is_of_the_future(&found.state, written_ms)) {
+            return Err(Unfit::Future);
+        }
+        let is_ours = found.layout == profile.layout().id();
+        if is_ours && !profile.fits(&found.state) { Err(Unfit::Words) } else { Ok(found) }
     }
 
     /// Whether an event at this offset was decided before, and is only read again.
@@ -143,10 +205,16 @@ impl Partition {
 pub struct Recovered {
     /// From where the input goes on.
     pub next: i64,
-    /// How many profiles the changelog held.
+    /// How many profiles of the changelog are of use.
     pub found: u64,
     /// How many it had to hold.
     pub owed: u64,
+    /// How many of them do not fit. The others are kept, and the input is read again for these users alone.
+    pub unfit: u64,
+    /// How many records did not fit, also such as newer ones replace.
+    pub unfit_records: u64,
+    /// The first of these: its offset in the changelog, or -1 where a snapshot or another one tells, and what is wrong with it.
+    pub first_unfit: Option<(i64, Unfit)>,
     /// How many of them were made by other features, of which what is still declared was carried over.
     pub carried: u64,
     /// Whether a part of it came from a snapshot; if the numbers differ, the changelog has to be read as a whole.
@@ -156,7 +224,13 @@ pub struct Recovered {
 impl Recovered {
     /// Whether the changelog was whole.
     pub fn is_whole(&self) -> bool {
-        self.found == self.owed
+        self.found == self.owed && self.unfit == 0
+    }
+
+    /// Whether nothing is missing but the profiles of users whose records do not fit. After an earlier restore that has found
+    /// the same records these are no longer owed.
+    pub fn is_partly_whole(&self) -> bool {
+        self.unfit > 0 && (self.found == self.owed || self.found + self.unfit == self.owed)
     }
 }
 
@@ -262,57 +336,79 @@ impl Partitions {
         self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
     }
 
-    /// Takes a record of the changelog in, for profiles of the layout `ours`. What is no profile of this history counts as
-    /// none: the mark of the committed offset lies before all events of such a user.
-    pub fn restore(&mut self, record: &Record<'_>, ours: &Layout) {
-        self.restore_applied(record, ours, i64::MIN);
+    /// Takes a record of the changelog in, for this engine. A profile of an earlier history counts as none: the mark of the
+    /// committed offset lies before all events of such a user. What does not fit is noted, and counts as none as well.
+    pub fn restore(&mut self, record: &Record<'_>, profile: &ProfileEngine) {
+        self.restore_applied(record, profile, i64::MIN);
     }
 
     /// Takes a record of a snapshot in, whose words have every event before `applied` in them.
-    pub fn restore_applied(&mut self, record: &Record<'_>, ours: &Layout, applied: i64) {
+    pub fn restore_applied(&mut self, record: &Record<'_>, profile: &ProfileEngine, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
-        let layouts = &mut partition.layouts;
-        if is_layout_key(key) {
-            let layout = record.payload.and_then(Layout::decode);
-            layouts.has_ours |= layout.as_ref() == Some(ours);
-            layouts.found.extend(layout);
+        if is_reserved_key(key) {
+            partition.restore_layout(key, record, profile.layout());
             return;
         }
-        let profile = record.payload.and_then(decode_profile);
-        let profile = profile.filter(|profile| profile.history == partition.store.history());
-        let as_of = profile.as_ref().map_or(i64::MIN, |profile| profile.as_of);
-        let state = profile.as_ref().map(|profile| profile.state.as_slice());
-        partition.store.restore(hash_key(key), key, state, as_of, applied.max(as_of));
-        match profile {
-            Some(profile) if profile.layout != ours.id() => {
-                layouts.foreign.insert(key.into(), profile.layout);
+        let written_ms = record.timestamp_ms;
+        let found = record.payload.map(|payload| partition.profile_in(key, payload, written_ms, profile)).transpose();
+        let Partition { store, layouts, unfit, .. } = partition;
+        layouts.foreign.remove(key);
+        unfit.users.remove(key);
+        let hash = hash_key(key);
+        match found {
+            Ok(Some(found)) if found.history == store.history() => {
+                store.restore(hash, key, Some(&found.state), found.as_of, applied.max(found.as_of));
+                if found.layout != profile.layout().id() {
+                    layouts.foreign.insert(key.into(), found.layout);
+                }
             }
-            _ if layouts.foreign.is_empty() => {}
-            _ => {
-                layouts.foreign.remove(key);
+            Ok(_) => store.restore(hash, key, None, i64::MIN, i64::MIN),
+            Err(why) => {
+                store.restore(hash, key, None, i64::MIN, i64::MIN);
+                unfit.note(record.offset, why);
+                unfit.users.insert(key.into());
             }
         }
     }
 
     /// Ends the restore of a partition: carries profiles of other layouts over, and gives the offset from which its input
-    /// goes on. A changelog that does not hold as many profiles as were committed to it, or whose layouts are not known,
-    /// was cut, made anew or damaged: none of it is used then, and the whole input is read again.
+    /// goes on. Where single records do not fit, the other profiles stay, and the whole input is read again for these users. A
+    /// changelog that does not hold as many profiles as were committed to it was cut, made anew or damaged: none of it is used
+    /// then, and the whole input is read again for all.
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
-        let count = partition.store.len() as u64;
-        let owed = partition.mark.map_or(count, |mark| mark.records);
         let foreign = std::mem::take(&mut partition.layouts.foreign);
         let carried = foreign.len() as u64;
-        let found = if count == owed { count - partition.carry_over(foreign, profile) } else { count };
-        let is_cached = std::mem::take(&mut partition.is_cached);
-        if found != owed && is_cached {
-            partition.is_restoring = true;
-        } else if found != owed {
-            partition.empty(partition.store.history() + 1);
-            partition.next = partition.log_start;
+        partition.carry_over(foreign, profile);
+        let found = partition.store.len() as u64;
+        let unfit = std::mem::take(&mut partition.unfit);
+        let recovered = Recovered {
+            next: partition.next,
+            found,
+            owed: partition.mark.map_or(found, |mark| mark.records),
+            unfit: unfit.users.len() as u64,
+            unfit_records: unfit.count,
+            first_unfit: unfit.first,
+            carried,
+            is_cached: std::mem::take(&mut partition.is_cached),
+        };
+        if recovered.is_whole() {
+            return Some(recovered);
         }
-        Some(Recovered { next: partition.next, found, owed, carried, is_cached })
+        if recovered.is_cached {
+            partition.is_restoring = true;
+            return Some(recovered);
+        }
+        if recovered.is_partly_whole() {
+            // The tombstones are right until the users' next events, which come before any other of theirs that is written.
+            partition.store.bury(unfit.users);
+            partition.store.rewind(None);
+        } else {
+            partition.empty(partition.store.history() + 1);
+        }
+        partition.next = partition.log_start;
+        Some(Recovered { next: partition.next, ..recovered })
     }
 
     /// Notes that what the partition has comes from a snapshot.
@@ -349,7 +445,7 @@ impl Partitions {
         let history = store.history();
         let is_whole = store.recorded(|key, profile, as_of| {
             record.clear();
-            ProfileRecord { as_of, layout, history }.encode(profile, &mut record);
+            ProfileRecord { as_of, layout, history }.encode(key, profile, &mut record);
             writer.push(key, &record);
         });
         is_whole.then(|| writer.finish())
@@ -375,12 +471,13 @@ impl Partitions {
     }
 
     /// Appends the records of the profiles of one partition that are due, or of all its dirty ones where it `is_going`, to the
-    /// outputs: at most `max`, and their layout where the changelog does not have it yet. Says how many there were.
+    /// outputs: at most `max`, until the outputs have `bytes_max`, and their layout where the changelog does not have it yet.
+    /// Says how many there were.
     pub fn write_profiles(
         &mut self,
         number: i32,
         is_going: bool,
-        max: usize,
+        (max, bytes_max): (usize, usize),
         layout: &Layout,
         outbox: &mut Outbox,
     ) -> usize {
@@ -393,8 +490,9 @@ impl Partitions {
         let below = if is_going { i64::MAX } else { partition.due_below };
         let record = ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
-            let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(profile, to));
+            let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);
+            outbox.bytes() < bytes_max
         });
         if written > 0 && !partition.layouts.has_ours {
             partition.layouts.has_ours = true;

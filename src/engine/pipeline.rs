@@ -6,7 +6,7 @@
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
 use super::{
-    Clock, Counts, Partitions, Seen, Stage, SuppressReason,
+    Clock, Counts, Partitions, Seen, Stage, SuppressReason, TraceParent,
     scoring::{self, ScoreSlots, Scoring, fill},
 };
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
     expression::{Program, Scope},
     fault::Fault,
     inference::{
-        Experiment, ExperimentSpec, ExplainSpec, FeatureMatrix, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
+        Experiment, ExperimentSpec, ExplainSpec, FallbackReason, FeatureMatrix, Model, ModelFeed, ModelInfo,
+        ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature, FeatureSpec, Layout, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
@@ -69,6 +70,29 @@ pub type Stopwatch = Box<dyn Clock + Send>;
 /// One record of so many has its decoding timed: reading a clock twice a record would cost as much as a field.
 const DECODES_PER_LAP: u32 = 64;
 
+/// A batch ends when the payloads of its records pass this: they lie in memory as a whole, and 32 bits count its texts' bytes.
+pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// A batch ends when it has so many events: a record of some kilobytes may hold thousands, each of which is decided.
+pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
+
+/// The longest detail of a dead letter: it is for people.
+const DETAIL_BYTES_MAX: usize = 1_024;
+
+/// The longest keys of users and events, which the decoder sees to.
+const KEY_BYTES_MAX: usize = 1_024;
+
+/// The longest W3C trace context that is passed on. Those of the present version have 55 bytes.
+const TRACE_CONTEXT_BYTES_MAX: usize = 256;
+
+/// The largest `input.max_bytes`: a batch is bounded by its bytes and one record more, and its texts are counted by 32 bits.
+const INPUT_BYTES_MAX: bytesize::ByteSize = bytesize::ByteSize::mib(256);
+
+/// Whether a header is a trace context as the standard has it.
+fn is_trace_context(text: &str) -> bool {
+    text.len() <= TRACE_CONTEXT_BYTES_MAX && TraceParent::parse(text).is_some()
+}
+
 /// The compiled core with its buffers.
 pub struct Pipeline {
     decoder: Decoder,
@@ -87,6 +111,8 @@ pub struct Pipeline {
     heads: Vec<f32>,
     constants: Constants,
     batch: EventBatch,
+    /// The payloads' bytes of the records in it.
+    batch_bytes: usize,
     /// What each row was read from, for those that turn out too late for their user.
     raw: Raw,
     label: Program,
@@ -124,14 +150,14 @@ pub struct FeatureRow<'a> {
 struct Raw {
     bytes: Vec<u8>,
     /// By row: the span of its record's payload, and the record's Kafka timestamp.
-    rows: Vec<(u32, u32, Option<i64>)>,
+    rows: Vec<(usize, usize, Option<i64>)>,
 }
 
 impl Raw {
     fn push(&mut self, record: &Record<'_>, rows: usize) {
-        let start = self.bytes.len() as u32;
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(record.payload.unwrap_or_default());
-        let row = (start, self.bytes.len() as u32, record.timestamp_ms);
+        let row = (start, self.bytes.len(), record.timestamp_ms);
         self.rows.resize(self.rows.len() + rows, row);
     }
 
@@ -149,6 +175,12 @@ impl Pipeline {
     pub fn compile(spec: &PipelineSpec, topic: &str) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut scope = Scope::default();
+        if spec.input.max_bytes > INPUT_BYTES_MAX {
+            faults.push(
+                Fault::new("input.max_bytes", format!("{} is more than {INPUT_BYTES_MAX}", spec.input.max_bytes))
+                    .hint("no single event is so large; larger records become dead letters"),
+            );
+        }
         let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
         let profile = ProfileEngine::compile(
             &spec.profile,
@@ -197,6 +229,7 @@ impl Pipeline {
             heads: Vec::new(),
             constants,
             batch: EventBatch::new(scope.columns()),
+            batch_bytes: 0,
             raw: Raw::default(),
             label,
             outcome,
@@ -364,6 +397,9 @@ impl Pipeline {
             return;
         }
         partition.next = record.offset + 1;
+        // What is no trace context is not passed on, by the standard; it could be anything, of any size.
+        let record = &Record { traceparent: record.traceparent.filter(|it| is_trace_context(it)), ..*record };
+        self.batch_bytes += record.payload.map_or(0, <[u8]>::len);
         self.decodes += 1;
         let start = match &self.stopwatch {
             Some(watch) if self.decodes >= DECODES_PER_LAP => Some(watch.elapsed()),
@@ -398,6 +434,52 @@ impl Pipeline {
         }
     }
 
+    /// The bytes of the payloads in the open batch.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+
+    /// Whether the open batch has so much in it that no more should be taken before it is run.
+    pub fn is_full(&self) -> bool {
+        self.batch_bytes >= BATCH_BYTES_MAX || self.batch.len() >= BATCH_ROWS_MAX
+    }
+
+    /// How many events are in the open batch.
+    pub fn batch_rows(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// The most bytes of a decision's payload: of a user and an event with the longest keys, all of whose letters have to be
+    /// escaped, in every segment and with every feature explained.
+    pub fn decision_bytes_max(&self) -> usize {
+        let longest = "\u{1}".repeat(KEY_BYTES_MAX);
+        let heads = vec![f32::MIN_POSITIVE; self.constants.heads.len()];
+        let decision = Decision {
+            user: &longest,
+            event_id: &longest,
+            position: Position { partition: i32::MAX, offset: i64::MAX, index: u32::MAX },
+            occurred_at: EventTime(i64::MIN),
+            decided_at: EventTime(i64::MIN),
+            status: Status::NoTarget,
+            reason: Some(FallbackReason::ALL[FallbackReason::ALL.len() - 1]),
+            raw: f32::MIN_POSITIVE,
+            score: f32::MIN_POSITIVE,
+            heads: &heads,
+            explanation: None,
+        };
+        let one = |encoder: &Encoder| {
+            let mut bytes = Vec::new();
+            encoder.encode(&decision, 0..self.segments.all().len(), &mut bytes);
+            bytes.len()
+        };
+        // What an explanation has of each group of features: its name, of which each letter may be escaped, and a number, among
+        // names of members.
+        let names = self.features().iter().map(|feature| &feature.name).chain(self.explain.groups.keys());
+        let explained: usize = names.map(|name| 6 * name.len() + 80).sum();
+        let explained = if self.explain.is_on() { explained + 80 } else { 0 };
+        self.encoders.iter().map(one).max().unwrap_or_default() + explained
+    }
+
     /// Forgets the open batch and gives the key of its first event's user, if there is one.
     pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
         key.clear();
@@ -407,6 +489,7 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.batch_bytes = 0;
         self.appended_ms.clear();
         user.is_some()
     }
@@ -441,6 +524,7 @@ impl Pipeline {
         self.stopwatch = stopwatch;
         self.batch.clear();
         self.raw.clear();
+        self.batch_bytes = 0;
         self.appended_ms.clear();
     }
 
@@ -477,6 +561,7 @@ impl Pipeline {
         }
         self.batch.clear();
         self.raw.clear();
+        self.batch_bytes = 0;
         self.appended_ms.clear();
     }
 
@@ -509,7 +594,7 @@ impl Pipeline {
                         offset: position.offset,
                         timestamp_ms,
                         key: Some(texts.bytes(batch.users[row])),
-                        payload: Some(&raw.bytes[start as usize..end as usize]),
+                        payload: Some(&raw.bytes[start..end]),
                         traceparent: Some(texts.get(batch.traceparents[row])),
                     };
                     let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
@@ -569,6 +654,7 @@ impl Pipeline {
             let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
             outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
+            outbox.of(position);
         }
     }
 }
@@ -590,7 +676,7 @@ fn dead_letter(
     let timestamp = record.timestamp_ms.map_or("", |millis| timestamp.format(millis));
     let headers = [
         ("reason", rejection.reason.as_str().as_bytes()),
-        ("detail", rejection.detail.as_bytes()),
+        ("detail", &rejection.detail.as_bytes()[..rejection.detail.floor_char_boundary(DETAIL_BYTES_MAX)]),
         ("topic", topic.as_bytes()),
         ("partition", partition.as_bytes()),
         ("offset", offset.as_bytes()),

@@ -16,6 +16,7 @@
 
 use super::{
     ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage, Trace,
+    pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
 };
 use crate::{
     canary::{self, Canary},
@@ -38,6 +39,9 @@ use std::{
 
 /// A transaction is committed early when its outputs pass this.
 const OUTBOX_BYTES_MAX: usize = 32 << 20;
+
+/// After so many records it is looked whether the batch has reached a bound, so it is passed by what these hold at most.
+const RECORDS_PER_LOOK: usize = 16;
 
 /// How often a failing transaction is made again before the worker gives up. The pauses grow to a second, so that this
 /// outlasts a broker's restart.
@@ -245,6 +249,8 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     confirms: bool,
     progress: Progress,
     pipelines: Option<Receiver<Pipeline>>,
+    batch_bytes_max: usize,
+    outbox_bytes_max: usize,
     /// What the client last told of itself, and when the worker shows itself next.
     report: ClientReport,
     show_at: Duration,
@@ -290,6 +296,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             confirms: false,
             progress,
             pipelines: None,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
             report: ClientReport::default(),
             show_at: Duration::ZERO,
         };
@@ -307,6 +315,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     #[must_use]
     pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
         self.pipelines = Some(pipelines);
+        self
+    }
+
+    /// Bounds a batch and the outputs of a transaction by other bytes than usual.
+    #[must_use]
+    pub fn with_bounds(mut self, batch_bytes_max: usize, outbox_bytes_max: usize) -> Self {
+        (self.batch_bytes_max, self.outbox_bytes_max) = (batch_bytes_max, outbox_bytes_max);
         self
     }
 
@@ -438,7 +453,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for _ in 0..blocks {
                 let taken = reader.next(|key, record| {
                     let record = Record { partition, key: Some(key), payload: Some(record), ..Record::default() };
-                    partitions.restore_applied(&record, pipeline.layout(), applied);
+                    partitions.restore_applied(&record, pipeline.profile(), applied);
                 });
                 match taken {
                     Ok(true) => {}
@@ -504,11 +519,22 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed()));
         let is_busy = self.flight.is_some() || self.partitions.is_restoring();
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
+        let (batch_bytes_max, outbox_bytes_max) = (self.batch_bytes_max, self.outbox_bytes_max);
         let Self { source, pipeline, partitions, outbox, counts, clock, .. } = self;
         let computed = clock.computed();
-        let taken = source.poll(self.settings.batch_rows_max, wait, &mut |record| {
-            pipeline.take(record, partitions, outbox, counts);
-        })?;
+        let (mut taken, mut wait) = (0, wait);
+        loop {
+            let some = RECORDS_PER_LOOK.min(self.settings.batch_rows_max - taken);
+            let came = source.poll(some, wait, &mut |record| pipeline.take(record, partitions, outbox, counts))?;
+            taken += came;
+            let is_full = pipeline.batch_bytes() >= batch_bytes_max
+                || pipeline.batch_rows() >= BATCH_ROWS_MAX
+                || outbox.bytes() >= outbox_bytes_max;
+            if came < some || taken >= self.settings.batch_rows_max || is_full {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
         counts.detail.compute(Stage::Decode, clock.computed().saturating_sub(computed));
         if taken > 0 {
             metrics::batch(taken);
@@ -540,7 +566,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if self.opened_at.is_none() && self.is_time_for_profiles(now) && self.partitions.is_due() {
             self.opened_at = Some(now);
         }
-        let is_full = self.outbox.bytes() >= OUTBOX_BYTES_MAX;
+        let is_full = self.outbox.bytes() >= self.outbox_bytes_max;
         if is_full || self.is_due(now) {
             if is_full {
                 self.land()?;
@@ -693,7 +719,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     fn write_profiles(&mut self, number: i32, is_going: bool, max: usize) -> usize {
-        self.partitions.write_profiles(number, is_going, max, self.pipeline.layout(), &mut self.outbox)
+        let bounds = (max, self.outbox_bytes_max);
+        self.partitions.write_profiles(number, is_going, bounds, self.pipeline.layout(), &mut self.outbox)
     }
 
     fn is_time_for_profiles(&self, now: Duration) -> bool {
@@ -714,7 +741,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             let written = self.write_profiles(*number, false, PROFILES_PER_COMMIT);
             if written > 0 {
                 self.profiles_of = *number;
-                if written < PROFILES_PER_COMMIT {
+                if written < PROFILES_PER_COMMIT && self.outbox.bytes() < self.outbox_bytes_max {
                     self.profiles_at = now;
                 }
                 return;
@@ -776,7 +803,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                     if let Some(it) = restoring.iter_mut().find(|it| it.partition == record.partition) {
                         it.next = record.offset + 1;
                     }
-                    partitions.restore(record, pipeline.layout());
+                    partitions.restore(record, pipeline.profile());
                 }
                 Restored::Done(partition) => done.push(partition),
             }
@@ -800,6 +827,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let now = self.clock.elapsed();
         self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition, self.pipeline.profile()) else { return Ok(()) };
+        if let Some((offset, why)) = recovered.first_unfit {
+            metrics::unfit(recovered.unfit_records);
+            tracing::error!(
+                partition,
+                records = recovered.unfit_records,
+                first_offset = offset,
+                first = why.as_str(),
+                "records of the changelog are of no use; where that is not for their size: does anybody else write to the topic?"
+            );
+        }
         // Where another owner has committed meanwhile, the records of before may be compacted away.
         if !recovered.is_whole() && self.is_overtaken(partition)? {
             for (partition, start) in self.recover(&[partition])? {
@@ -808,7 +845,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return self.begin_restore(&[partition]);
         }
         if recovered.is_cached && !recovered.is_whole() {
-            return self.restore_whole(partition, "with it the numbers of profiles differ");
+            return self.restore_whole(partition, "with it the numbers of profiles differ, or some do not fit");
         }
         let (from, found) = (recovered.next, recovered.found);
         let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
@@ -820,6 +857,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 "restored",
                 format!("partition {partition}, {found} profiles, {} events to read again", to - from),
             );
+        } else if recovered.is_partly_whole() {
+            metrics::restored(found);
+            tracing::error!(
+                partition,
+                profiles = found,
+                users = recovered.unfit,
+                from,
+                to,
+                "the whole input is read again to rebuild the profiles of the users whose records do not fit, as far as it \
+                 reaches back; all others are kept"
+            );
+            self.tell("rebuilding", format!("partition {partition}, {} users from the input", recovered.unfit));
+            self.progress.health().doubt();
         } else {
             tracing::error!(
                 partition,
@@ -1035,7 +1085,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Remedy::Later => {
                     self.join_flight();
                     self.stale += 1;
-                    if self.stale > STALE_TRIES_MAX || self.outbox.bytes() >= OUTBOX_BYTES_MAX {
+                    if self.stale > STALE_TRIES_MAX || self.outbox.bytes() >= self.outbox_bytes_max {
                         return self.recover_all();
                     }
                     self.opened_at = Some(self.clock.elapsed());
@@ -1271,7 +1321,16 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             let emit_from = next.max(ends.low);
             let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
-            let mark = Mark::parse(&committed.metadata);
+            // Before a partition's first commit there is none; what is no mark then is told, and counts as none.
+            let mark = Mark::parse(&committed.metadata).filter(|(mark, _)| mark.is_sound(next));
+            if mark.is_none() && !committed.metadata.is_empty() {
+                metrics::unfit(1);
+                tracing::error!(
+                    partition = number,
+                    metadata = committed.metadata.chars().take(200).collect::<String>(),
+                    "the committed offset's metadata is not what Aimpoint writes: does anybody else commit for this group?"
+                );
+            }
             let profile = self.pipeline.profile();
             let keeps = |layout: &str| layout == profile.layout().id() || profile.on_change() == OnChange::Keep;
             let (from, partition) = match mark {

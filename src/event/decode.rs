@@ -1,7 +1,7 @@
 //! The decoder: one record in, its rows in the batch, or the reason why not.
 //!
 //! Guarantees: a refused record leaves the batch as it was; a decoded row has a user, a type and a time. Limits: a
-//! user's key has at most [`USER_BYTES_MAX`] bytes, and a record at most [`UNPACKED_MAX`] events; nothing is allocated for a JSON
+//! user's key has at most [`USER_BYTES_MAX`] bytes, an event's id [`EVENT_ID_BYTES_MAX`], and a record at most [`UNPACKED_MAX`] events; nothing is allocated for a JSON
 //! event or a line once the batch has grown.
 
 use super::{
@@ -17,6 +17,9 @@ use crate::state::hash_key;
 
 /// The longest user key. Profiles and decisions carry it, so a runaway one must not pass.
 const USER_BYTES_MAX: usize = 1024;
+
+/// The longest event id, for the same reason: cut, two ids could become one, so a longer one is refused.
+const EVENT_ID_BYTES_MAX: usize = 1024;
 
 /// The most events that one record may hold. The longest sessions that are kept as one record have some hundreds; a megabyte
 /// of `{}` would be a third of a million rows, each with all that stands outside of the array.
@@ -246,6 +249,12 @@ impl Rows<'_> {
             return Err(Rejection::new(
                 RejectReason::WrongType,
                 format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
+            ));
+        }
+        if !event_id.is_missing() && event_id.len() > EVENT_ID_BYTES_MAX {
+            return Err(Rejection::new(
+                RejectReason::TooLarge,
+                format!("event_id: expected at most {EVENT_ID_BYTES_MAX} bytes, found {}", event_id.len()),
             ));
         }
         let hash = hash_key(key);
@@ -509,7 +518,11 @@ impl Decoder {
             Format::Protobuf => protobuf::read(payload, &self.rules.leaves, &mut rows).and_then(|()| rows.close()),
             Format::AccessLog(log) => log.read(payload, &mut rows).and_then(|()| rows.close()),
         };
-        let answer = read.map(|()| rows.taken);
+        let answer = if rows.batch.columns.texts.is_full() {
+            Err(Rejection::new(RejectReason::TooLarge, "its texts find no room in a batch: lower input.max_bytes"))
+        } else {
+            read.map(|()| rows.taken)
+        };
         if answer.is_err() {
             batch.truncate(before);
         }

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum RejectReason {
     /// The record has no payload.
     NullPayload,
-    /// The payload is larger than `input.max_bytes`.
+    /// The payload is larger than `input.max_bytes`, or a part of it than what has a bound: its number of events, an event's id.
     TooLarge,
     /// The payload is not what `input.format` says.
     Malformed,

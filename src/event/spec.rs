@@ -19,7 +19,7 @@ pub struct InputSpec {
     pub bots: BotRule,
     /// The key of the hash that stands for an access log's client.
     pub secret: Option<Secret>,
-    /// The largest payload that is decoded, in bytes; larger ones are dead letters.
+    /// The largest payload that is decoded, in bytes, up to 256 MiB; larger ones are dead letters.
     #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub max_bytes: bytesize::ByteSize,
     /// Canonical field → where it stands in the payload.

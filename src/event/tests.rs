@@ -229,6 +229,8 @@ fn a_bad_record_is_refused_with_its_reason_and_leaves_the_batch_as_it_was() {
     };
     let deep = event(&format!(r#""items":{}{}"#, "[".repeat(100_000), "]".repeat(100_000)));
     let long_key = event(&format!(r#""user_id":"{}""#, "k".repeat(1025)));
+    let long_id =
+        format!(r#"{{"event_id":"{}","event_type":"view","user_id":"u","occurred_at":1}}"#, "i".repeat(1_025));
     let large = event(&format!(r#""x":"{}""#, "x".repeat(300_000)));
     let future = format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{}}}"#, MICROS + 3_600_000_001);
     let table: &[(&str, RejectReason, &str)] = &[
@@ -302,6 +304,7 @@ fn a_bad_record_is_refused_with_its_reason_and_leaves_the_batch_as_it_was() {
         ),
         (r#"{"event_type":"view","user_id":"u","occurred_at":1,"page":"/home"}"#, WrongType, "an object"),
         (&long_key, WrongType, "user_id: expected at most 1024 bytes"),
+        (&long_id, TooLarge, "event_id: expected at most 1024 bytes, found 1025"),
         (r#"{"event_type":"view","occurred_at":1}"#, MissingUser, "user_id"),
         (r#"{"event_type":"view","user_id":"","anonymous_id":null,"occurred_at":1}"#, MissingUser, "user_id"),
         ("{}", MissingUser, "user_id"),

@@ -41,7 +41,7 @@ pub struct ShadowRows {
 pub struct Subjects {
     text: Vec<u8>,
     /// Behind the user's key, and behind the decision's id.
-    ends: Vec<[u32; 2]>,
+    ends: Vec<[usize; 2]>,
 }
 
 impl Subjects {
@@ -54,14 +54,14 @@ impl Subjects {
     /// Appends a row: its user's key, and what appends the decision's id.
     pub fn push(&mut self, user: &[u8], decision: impl FnOnce(&mut Vec<u8>)) {
         self.text.extend_from_slice(user);
-        let end = self.text.len() as u32;
+        let end = self.text.len();
         decision(&mut self.text);
-        self.ends.push([end, self.text.len() as u32]);
+        self.ends.push([end, self.text.len()]);
     }
 
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let starts = [0].into_iter().chain(self.ends.iter().map(|[_, end]| *end));
-        let part = |from: u32, to: u32| &self.text[from as usize..to as usize];
+        let part = |from: usize, to: usize| &self.text[from..to];
         starts.zip(&self.ends).map(move |(start, [user, decision])| (part(start, *user), part(*user, *decision)))
     }
 }

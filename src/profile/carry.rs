@@ -12,18 +12,23 @@
 
 use super::{
     compile::Plan,
-    fingerprint::digest,
-    layout::{HEADER, ID_WORDS, IDS},
-    tiles::{Group, Run, count_of, push_row, row_words},
+    engine::{are_ids_sound, is_header_sound},
+    fingerprint::{digest, quoted},
+    layout::{HEADER, ID_WORDS, IDS, NEWEST},
+    tiles::{Group, Run, TileOrder, count_of, push_row, row_words},
 };
-use crate::proto::v1;
+use crate::{proto::v1, state::PackedWords};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 pub(super) use v1::layout::Cell as NamedCell;
 
-/// The version of a layout's encoding.
+/// The version of a layout's encoding, and of the texts that its names are made of: [`super::cell::Keeps::declared`],
+/// [`quoted`], the names of types, and the normal form of expressions.
 const VERSION: u32 = 2;
+
+/// No cell takes so many words.
+const CELL_WORDS_MAX: u32 = 4_096;
 
 /// What the words of a profile are, as the changelog keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +43,8 @@ impl Layout {
             let condition = cell.condition.map_or("", |it| &plan.conditions[it].text);
             let value = cell.value.map(|it| &plan.values[it]);
             let value = value.map_or_else(String::new, |it| format!("{} {}", it.ty, it.text));
-            let digest = Sha256::digest(format!("{:?}|{condition:?}|{value:?}", cell.keeps));
+            let digest =
+                Sha256::digest([&cell.keeps.declared(), "|", &quoted(condition), "|", &quoted(&value)].concat());
             u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
         };
         let group = |group: &Group| v1::layout::Group {
@@ -81,7 +87,38 @@ impl Layout {
     /// Reads an encoding; nothing where it is none, or of another version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let of = v1::Layout::decode(bytes).ok()?;
-        (of.schema_version == VERSION).then(|| Self::new(of))
+        let is_cell = |cell: &NamedCell| (1..=CELL_WORDS_MAX).contains(&cell.words);
+        let is_group = |group: &v1::layout::Group| {
+            let counts = group.cells.get(..group.counts as usize);
+            group.tile_us > 0
+                && group.cells.iter().all(is_cell)
+                && counts.is_some_and(|counts| counts.iter().all(|cell| cell.words == 1))
+        };
+        let is_sound = of.schema_version == VERSION && of.forever.iter().all(is_cell) && of.groups.iter().all(is_group);
+        // The id is that of the bytes as they are, whatever a later version adds to them.
+        is_sound.then(|| Self { id: digest(bytes), of })
+    }
+
+    /// Whether a packed state from outside has the words of this layout, whatever they mean. Takes time by its bytes.
+    fn fits(&self, state: &[u8]) -> bool {
+        let mut words = PackedWords::new(state);
+        let mut header = [0; HEADER + 1];
+        let mut runs = vec![0; self.of.groups.len()];
+        if !(words.fill(&mut header) && words.fill(&mut runs) && words.skip(self::words(&self.of.forever))) {
+            return false;
+        }
+        let newest = header[NEWEST] as i64;
+        let group = |words: &mut PackedWords<'_>, group: &v1::layout::Group, run: u64| {
+            let Some(run) = Run::checked(run) else { return false };
+            let counts = group.counts as usize;
+            let (_, stride) = row_words(counts, self::words(&group.cells) - counts, run.lane);
+            let mut order = TileOrder::new(newest, group.tile_us);
+            (0..run.tiles).all(|_| words.word().is_some_and(|row| order.is_next(row)) && words.skip(stride - 1))
+        };
+        is_header_sound(&header, self.of.has_ids)
+            && are_ids_sound(&mut words, header[IDS], newest)
+            && self.of.groups.iter().zip(runs).all(|(of, run)| group(&mut words, of, run))
+            && words.is_at_end()
     }
 }
 
@@ -144,7 +181,7 @@ impl Tiles {
 /// Carries profiles of one layout over into another.
 #[derive(Clone, Debug)]
 pub struct Carry {
-    from: v1::Layout,
+    layout: Layout,
     fresh: Vec<u64>,
     has_ids: bool,
     forever: Copies,
@@ -164,17 +201,23 @@ impl Carry {
             groups: groups.collect(),
             fresh: fresh.to_vec(),
             has_ids: to.of.has_ids,
-            from: from.of.clone(),
+            layout: from.clone(),
         }
+    }
+
+    /// Whether a packed state from outside has the words that this carries over.
+    pub fn takes(&self, state: &[u8]) -> bool {
+        self.layout.fits(state)
     }
 
     /// The words of a profile in the other layout; nothing where they are not of the layout that they should be of. Tiles
     /// of which nothing is left are left out.
     pub fn apply(&self, old: &[u64]) -> Option<Vec<u64>> {
         let mut words_new = self.fresh.clone();
+        let from = &self.layout.of;
         let counts_at = HEADER + 1;
-        let forever_at = counts_at + self.from.groups.len();
-        let ids_at = forever_at + words(&self.from.forever);
+        let forever_at = counts_at + from.groups.len();
+        let ids_at = forever_at + words(&from.forever);
         if old.len() < ids_at {
             return None;
         }
@@ -188,8 +231,8 @@ impl Carry {
             words_new[IDS] = old[IDS];
             words_new.extend_from_slice(ids);
         }
-        let mut runs = Vec::with_capacity(self.from.groups.len());
-        for (group, run) in self.from.groups.iter().zip(&old[counts_at..forever_at]) {
+        let mut runs = Vec::with_capacity(from.groups.len());
+        for (group, run) in from.groups.iter().zip(&old[counts_at..forever_at]) {
             let run = Run::checked(*run)?;
             let counts = group.counts as usize;
             let stride = row_words(counts, words(&group.cells).checked_sub(counts)?, run.lane).1;
@@ -214,6 +257,7 @@ mod tests {
     use super::super::{FeatureSpec, ProfileEngine, ProfileSpec};
     use super::*;
     use crate::{
+        engine::{Pipeline, PipelineSpec},
         event::{DuplicateSpec, TimeSpec},
         expression::Scope,
     };
@@ -271,5 +315,29 @@ mod tests {
         assert_eq!(Layout::decode(b"no layout"), None);
         // Another id here means that every profile in every changelog begins anew.
         assert_eq!(layout.id(), "5d71f80ec312a748");
+    }
+
+    #[test]
+    fn the_names_of_all_kinds_of_cells_are_those_that_changelogs_have() {
+        // Of each aggregate one, with conditions and values that have to be quoted; found with the texts of the first release.
+        let spec: PipelineSpec = toml::from_str(include_str!("golden_features.toml")).unwrap();
+        let pipeline = Pipeline::compile(&spec, "clickstream").unwrap();
+        assert_eq!((pipeline.layout().id(), pipeline.fingerprint()), ("e394bc965e3a9f8a", "67791ed2ae9711cc"));
+    }
+
+    #[test]
+    fn a_layout_that_cannot_be_is_not_taken() {
+        let sound = engine(&[A, B].concat()).layout().of.clone();
+        let is_taken = |change: &dyn Fn(&mut v1::Layout)| {
+            let mut of = sound.clone();
+            change(&mut of);
+            Layout::decode(&of.encode_to_vec()).is_some()
+        };
+        assert!(is_taken(&|_| {}));
+        assert!(!is_taken(&|of| of.schema_version += 1));
+        assert!(!is_taken(&|of| of.forever[0].words = u32::MAX));
+        assert!(!is_taken(&|of| of.groups[0].tile_us = 0));
+        assert!(!is_taken(&|of| of.groups[0].counts = 2));
+        assert!(!is_taken(&|of| of.groups[0].cells[0].words = 2), "a count has one word");
     }
 }

@@ -126,7 +126,89 @@ pub(super) fn faded(micros: i64, half_life: i64) -> f64 {
     (-(micros as f64) / half_life as f64).exp2()
 }
 
+/// The largest whole number that a float counts to.
+const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Whether a word is a count that a float holds.
+fn is_count(word: u64) -> bool {
+    let count = float(word);
+    (0.0..=COUNT_MAX).contains(&count) && count.fract() == 0.0
+}
+
 impl Keeps {
+    /// What it keeps as the names of cells have it. A name is part of every layout's id, by which profiles in changelogs are
+    /// found again: so each text is fixed here and may never change, whatever the variants are called.
+    pub(super) fn declared(self) -> String {
+        match self {
+            Self::Count => "Count".to_owned(),
+            Self::ValueCount => "ValueCount".to_owned(),
+            Self::Sum => "Sum".to_owned(),
+            Self::Min => "Min".to_owned(),
+            Self::Max => "Max".to_owned(),
+            Self::NewestTime => "NewestTime".to_owned(),
+            Self::OldestTime => "OldestTime".to_owned(),
+            Self::Last { text } => format!("Last {{ text: {text} }}"),
+            Self::First { text } => format!("First {{ text: {text} }}"),
+            Self::Moments => "Moments".to_owned(),
+            Self::Newest(count) => format!("Newest({count})"),
+            Self::Distinct { exact, text } => format!("Distinct {{ exact: {exact}, text: {text} }}"),
+            Self::Top { capacity, text } => format!("Top {{ capacity: {capacity}, text: {text} }}"),
+            Self::Decayed { half_life, sum } => format!("Decayed {{ half_life: {half_life}, sum: {sum} }}"),
+            Self::Session { gap } => format!("Session {{ gap: {gap} }}"),
+        }
+    }
+
+    /// Whether words from outside can be those of such a cell in a profile whose newest event is of this time: so that none of
+    /// the functions here is led astray by them. `words` begin with the cell's own.
+    pub(super) fn fits(self, words: &[u64], newest: i64) -> bool {
+        let is_past = |word: u64| (0..=newest).contains(&(word as i64));
+        let is_past_or = |never: i64, word: u64| word as i64 == never || is_past(word);
+        match self {
+            Self::Count | Self::ValueCount => is_count(words[0]),
+            Self::Sum => float(words[0]).is_finite(),
+            Self::Min | Self::Max => true,
+            Self::NewestTime | Self::Last { .. } => is_past_or(NEVER, words[0]),
+            Self::OldestTime | Self::First { .. } => is_past_or(NOT_YET, words[0]),
+            Self::Moments => is_count(words[0]) && float(words[1]).is_finite() && float(words[2]) >= 0.0,
+            Self::Newest(count) => {
+                let times = || words.iter().step_by(2).take(count.into()).map(|time| *time as i64);
+                times().all(|time| is_past_or(NEVER, time as u64)) && times().is_sorted_by(|a, b| a >= b)
+            }
+            Self::Distinct { exact, .. } => {
+                let (count, values) = (words[0], &words[1..=usize::from(exact)]);
+                if count == SKETCH {
+                    return values.iter().all(|word| word.to_le_bytes().iter().all(|run| *run <= 64));
+                }
+                let Some(values) = usize::try_from(count).ok().and_then(|count| values.get(..count)) else {
+                    return false;
+                };
+                values.is_sorted_by(|a, b| a < b)
+            }
+            Self::Top { capacity, .. } => {
+                let pairs = words[1..].chunks_exact(2).take(capacity.into());
+                let used = pairs.clone().take_while(|pair| pair[1] > 0);
+                let hashes = used.clone().map(|pair| pair[0]);
+                // No sum of them overflows: they add up to no more than there were values.
+                let mut left = float(words[0]);
+                is_count(words[0])
+                    && hashes.is_sorted_by(|a, b| a < b)
+                    && pairs.skip(used.clone().count()).all(|pair| pair == [0, 0])
+                    && used.map(|pair| pair[1] as f64).all(|count| {
+                        left -= count;
+                        left >= 0.0
+                    })
+            }
+            Self::Decayed { .. } => is_past_or(NEVER, words[0]),
+            Self::Session { .. } => {
+                let [oldest, newest] = [words[0] as i64, words[1] as i64];
+                let is_none = oldest == NOT_YET && newest == NEVER;
+                is_count(words[2])
+                    && is_count(words[3])
+                    && (is_none || is_past(words[0]) && is_past(words[1]) && oldest <= newest)
+            }
+        }
+    }
+
     /// Whether tiles are added up.
     pub(super) fn adds(self) -> bool {
         matches!(self, Self::Count | Self::ValueCount | Self::Sum)
@@ -501,6 +583,81 @@ mod tests {
                 let allowed = if size <= exact.into() { 0.0 } else { 3.0 * stated };
                 assert!(error <= allowed, "{exact} {size}: off by {error}, stated {stated}");
             }
+        }
+    }
+
+    #[test]
+    fn the_texts_by_which_cells_are_named_are_those_that_they_have_always_been() {
+        // A text that changes would drop what every changelog keeps for such a cell.
+        for (keeps, text) in [
+            (Keeps::Count, "Count"),
+            (Keeps::ValueCount, "ValueCount"),
+            (Keeps::Sum, "Sum"),
+            (Keeps::Min, "Min"),
+            (Keeps::Max, "Max"),
+            (Keeps::NewestTime, "NewestTime"),
+            (Keeps::OldestTime, "OldestTime"),
+            (Keeps::Last { text: true }, "Last { text: true }"),
+            (Keeps::First { text: false }, "First { text: false }"),
+            (Keeps::Moments, "Moments"),
+            (Keeps::Newest(3), "Newest(3)"),
+            (Keeps::Distinct { exact: 32, text: true }, "Distinct { exact: 32, text: true }"),
+            (Keeps::Top { capacity: 16, text: false }, "Top { capacity: 16, text: false }"),
+            (Keeps::Decayed { half_life: 60_000_000, sum: true }, "Decayed { half_life: 60000000, sum: true }"),
+            (Keeps::Session { gap: 1_800_000_000 }, "Session { gap: 1800000000 }"),
+        ] {
+            assert_eq!(keeps.declared(), text);
+        }
+    }
+
+    #[test]
+    fn what_cells_hold_fits_and_what_none_can_hold_does_not() {
+        let all = [
+            Keeps::Count,
+            Keeps::ValueCount,
+            Keeps::Sum,
+            Keeps::Min,
+            Keeps::Max,
+            Keeps::NewestTime,
+            Keeps::OldestTime,
+            Keeps::Last { text: false },
+            Keeps::First { text: true },
+            Keeps::Moments,
+            Keeps::Newest(3),
+            Keeps::Distinct { exact: 16, text: false },
+            Keeps::Top { capacity: 3, text: false },
+            Keeps::Decayed { half_life: 60, sum: true },
+            Keeps::Session { gap: 5 },
+        ];
+        for keeps in all {
+            let mut words = empty(keeps);
+            assert!(keeps.fits(&words, 0), "{keeps:?} without an event");
+            for (step, time) in [5, 3, 9, 40, 38, 44, 44, 90].into_iter().cycle().take(400).enumerate() {
+                let value = [1.5, -2.0, f64::INFINITY, 1e300, f64::NAN, step as f64, -f64::MAX][step % 7];
+                keeps.apply(&mut words, Some(value.to_bits()), time);
+                assert!(keeps.fits(&words, 90), "{keeps:?} at step {step}: {words:?}");
+            }
+        }
+        let late = 91_u64;
+        for (keeps, words) in [
+            (Keeps::Count, vec![(-1.0_f64).to_bits()]),
+            (Keeps::ValueCount, vec![f64::NAN.to_bits()]),
+            (Keeps::Sum, vec![f64::INFINITY.to_bits()]),
+            (Keeps::NewestTime, vec![late]),
+            (Keeps::OldestTime, vec![-1_i64 as u64]),
+            (Keeps::Last { text: false }, vec![late, 0]),
+            (Keeps::Moments, vec![0.5_f64.to_bits(), 0, 0]),
+            (Keeps::Newest(2), vec![3, 0, 4, 0]),
+            (Keeps::Distinct { exact: 16, text: true }, [vec![17], vec![0; 16]].concat()),
+            (Keeps::Distinct { exact: 16, text: true }, [vec![1 << 60], vec![0; 16]].concat()),
+            (Keeps::Distinct { exact: 16, text: true }, [vec![2, 8, 8], vec![0; 14]].concat()),
+            (Keeps::Distinct { exact: 16, text: true }, [vec![SKETCH, 65], vec![0; 15]].concat()),
+            (Keeps::Top { capacity: 1, text: true }, vec![1.0_f64.to_bits(), 7, u64::MAX]),
+            (Keeps::Top { capacity: 2, text: true }, vec![9.0_f64.to_bits(), 7, 1, 7, 1]),
+            (Keeps::Decayed { half_life: 60, sum: true }, vec![late, 0]),
+            (Keeps::Session { gap: 5 }, vec![9, 8, 0, 0]),
+        ] {
+            assert!(!keeps.fits(&words, 90), "{keeps:?}: {words:?}");
         }
     }
 

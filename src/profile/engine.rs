@@ -10,7 +10,7 @@ use super::{
     cell::{NEVER, NO_TEXT},
     compile::{Calendar, Feature, Plan, Read, Source, text_hash},
     fingerprint::fingerprint,
-    layout::{FIRST, HEADER, ID_WORDS, IDS, NEWEST},
+    layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
@@ -20,7 +20,7 @@ use crate::{
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
     fault::Fault,
-    state::{Store, Stores, bytes_at_rest, user_bytes_max},
+    state::{PackedWords, Store, Stores, bytes_at_rest, is_event_time, pack, record_bytes_max, unpack, user_bytes_max},
 };
 
 const SECOND: f64 = 1e6;
@@ -29,6 +29,7 @@ const SECOND: f64 = 1e6;
 const ROWS_WARMED: usize = 64;
 const HOUR_MICROS: i64 = 3_600_000_000;
 const DAY_MICROS: i64 = 24 * HOUR_MICROS;
+const YEAR_MICROS: i64 = 366 * DAY_MICROS;
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct ProfileBytes {
     pub full: usize,
     /// The bound of a user, beside the key, if all users were full: see [`user_bytes_max`].
     pub user_max: usize,
+    /// The bound of a record in the changelog, with the longest key.
+    pub record_max: usize,
 }
 
 /// The compiled features.
@@ -62,6 +65,7 @@ pub struct ProfileEngine {
     layout: Layout,
     ttl: i64,
     lateness: i64,
+    future_tolerance: i64,
     /// From this time on between a user's events all tiles are dropped, whatever their numbers say.
     apart_max: i64,
     horizon: i64,
@@ -146,6 +150,7 @@ impl ProfileEngine {
             on_change: profile.on_change,
             ttl,
             lateness,
+            future_tolerance: micros(time.future_tolerance),
             apart_max,
             horizon: micros(duplicates.horizon),
             ids_max: duplicates.max_ids.into(),
@@ -209,7 +214,48 @@ impl ProfileEngine {
             full += tiles * group.stride(Lane::default());
             widest += tiles * group.stride(Lane::WIDEST);
         }
-        ProfileBytes { one_event: bytes_at_rest(&words), full: full * 8, user_max: user_bytes_max(widest) }
+        ProfileBytes {
+            one_event: bytes_at_rest(&words),
+            full: full * 8,
+            user_max: user_bytes_max(widest),
+            record_max: record_bytes_max(widest),
+        }
+    }
+
+    /// Whether the newest event of a packed state from outside is far later than the record was written that has it. No event is
+    /// accepted that is further ahead of its own record than `time.future_tolerance`; a year is allowed for clocks that differ.
+    pub fn is_of_the_future(&self, state: &[u8], written_ms: i64) -> bool {
+        let newest = PackedWords::new(state).word().unwrap_or_default() as i64;
+        let latest = written_ms.saturating_mul(1_000).saturating_add(self.future_tolerance);
+        newest > latest.saturating_add(YEAR_MICROS)
+    }
+
+    /// Whether a packed state from outside is a profile of this engine's layout, so that events may be applied to it. Takes
+    /// time by its bytes, whatever it claims.
+    pub fn fits(&self, state: &[u8]) -> bool {
+        let mut words = PackedWords::new(state);
+        let mut fixed = vec![0; self.fresh.len()];
+        if !words.fill(&mut fixed) {
+            return false;
+        }
+        let forever = HEADER + 1 + self.plan.groups.len();
+        let newest = fixed[NEWEST] as i64;
+        is_header_sound(&fixed, self.horizon > 0)
+            && self.plan.forever.fit(0, &fixed[forever..], newest)
+            && are_ids_sound(&mut words, fixed[IDS], newest)
+            && self.plan.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {
+                // Without tiles there is nothing to read.
+                Run::checked(*run).is_some_and(|run| group.fit(run, &mut words, newest))
+            })
+            && words.is_at_end()
+    }
+
+    /// A packed state of another layout in this one's; nothing where it does not fit its own layout.
+    pub fn carry_over(&self, carry: &Carry, state: &[u8]) -> Option<Vec<u8>> {
+        let words = carry.takes(state).then(|| unpack(state)).flatten()?;
+        let state = pack(&carry.apply(&words)?);
+        // Cells of one name mean the same, so what was no profile there is none here.
+        self.fits(&state).then_some(state)
     }
 
     /// What became of each row of the last batch.
@@ -413,6 +459,21 @@ impl ProfileEngine {
         }
         Applied::Counted
     }
+}
+
+/// Whether times and the number of ids at the beginning of a profile from outside can be.
+pub(super) fn is_header_sound(words: &[u64], has_ids: bool) -> bool {
+    let (newest, first) = (words[NEWEST] as i64, words[FIRST] as i64);
+    let ids_max = if has_ids { IDS_MAX } else { 0 };
+    is_event_time(newest) && (0..=newest).contains(&first) && words[IDS] <= ids_max
+}
+
+/// Whether so many remembered ids come next.
+pub(super) fn are_ids_sound(words: &mut PackedWords<'_>, count: u64, newest: i64) -> bool {
+    (0..count).all(|_| {
+        let time = words.word();
+        time.is_some_and(|time| (0..=newest).contains(&(time as i64))) && words.word().is_some()
+    })
 }
 
 /// Drops the tiles of all runs.

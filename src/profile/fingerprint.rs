@@ -23,8 +23,9 @@ pub(super) fn fingerprint(
         duplicates.horizon.as_micros(),
         duplicates.max_ids
     );
-    // Debug quotes each part, so that no two lists of parts read the same.
-    let mut declared: Vec<String> = features.iter().map(|feature| format!("{:?}", parts(feature))).collect();
+    // Each part is quoted, so that no two lists of parts read the same.
+    let list = |parts: [String; 8]| format!("[{}]", parts.map(|part| quoted(&part)).join(", "));
+    let mut declared: Vec<String> = features.iter().map(|feature| list(parts(feature))).collect();
     declared.sort_unstable();
     text.extend(declared);
     digest(text.as_bytes())
@@ -51,8 +52,73 @@ fn parts(feature: &FeatureSpec) -> [String; 8] {
         rule(value),
         plain(window),
         plain(tile),
-        toml::to_string(options).unwrap_or_default(),
+        options
+            .iter()
+            .flat_map(|(key, value)| [name_of(key), " = ".to_owned(), written(value), "\n".to_owned()])
+            .collect(),
     ]
+}
+
+/// A text in quotes, as the ids of layouts and fingerprints have it: so it may never change.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\0' => quoted.push_str("\\0"),
+            control if control.is_control() => {
+                write!(quoted, "\\u{{{:x}}}", u32::from(control)).expect("a string takes everything");
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// An option as TOML has it, in the form that fingerprints are made of: so it may never change.
+fn written(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => written_text(text),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) if number.is_nan() => "nan".to_owned(),
+        toml::Value::Float(number) if number.is_finite() && number.fract() == 0.0 => format!("{number}.0"),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(truth) => truth.to_string(),
+        toml::Value::Array(values) => format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", ")),
+        // No aggregate takes one of these, so no feature that compiles has one.
+        toml::Value::Datetime(_) | toml::Value::Table(_) => value.to_string(),
+    }
+}
+
+/// A text as TOML has it: between double quotes where nothing has to be escaped, or else between single ones, or else
+/// between three of either.
+fn written_text(text: &str) -> String {
+    let has = |letter: char| text.contains(letter);
+    let has_controls = text.chars().any(|it| it != '\t' && it != '\n' && it.is_ascii_control());
+    let in_many = |quotes: &str| format!("{quotes}{}{text}{quotes}", if has('\n') { "\n" } else { "" });
+    if !has_controls && !has('\\') && !has('"') && !has('\n') && !has('\t') {
+        format!("\"{text}\"")
+    } else if !has_controls && !has('\'') && !has('\n') {
+        format!("'{text}'")
+    } else if !has_controls && !has('\\') && !text.contains("\"\"\"") && !has('\t') {
+        in_many("\"\"\"")
+    } else if !has_controls && !text.contains("'''") {
+        in_many("'''")
+    } else {
+        quoted(text)
+    }
+}
+
+/// A key as TOML has it.
+fn name_of(key: &str) -> String {
+    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { written_text(key) }
 }
 
 /// What has become of a feature's declaration.
@@ -105,6 +171,35 @@ mod tests {
         now[2].model = !before[0].model;
         let expected = [("d", Change::New), ("b", Change::Changed), ("a", Change::Same), ("c", Change::Gone)];
         assert_eq!(changes(&before, &now), expected);
+    }
+
+    #[test]
+    fn texts_and_options_are_written_as_they_were_when_the_first_models_were_trained() {
+        // Debug and the library's writer made them then.
+        for text in ["", "plain", "a \"b\" \\c", "tab\tline\nreturn\r nul\0 bell\u{7} é ' 中"] {
+            assert_eq!(quoted(text), format!("{text:?}"));
+        }
+        let options: toml::Table = toml::from_str(
+            r#"
+            whole = 3
+            low = -7
+            part = 0.5
+            round = 2.0
+            large = 1e300
+            truth = true
+            plain = "7d"
+            rule = 'event_type == "view"'
+            path = 'a\b'
+            both = "it's \"so\""
+            lines = "a\nb"
+            list = ["a", 'b "c"', "d's"]
+            "#,
+        )
+        .unwrap();
+        for (key, value) in &options {
+            let table: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
+            assert_eq!(format!("{} = {}\n", name_of(key), written(value)), toml::to_string(&table).unwrap(), "{key}");
+        }
     }
 
     #[test]

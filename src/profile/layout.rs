@@ -26,6 +26,9 @@ pub(super) const IDS: usize = 2;
 /// The words of a remembered id: its event's time, and its hash.
 pub(super) const ID_WORDS: usize = 2;
 
+/// So many ids are remembered at most: `duplicates.max_ids` has 16 bits.
+pub(super) const IDS_MAX: u64 = u16::MAX as u64;
+
 /// Cells that are kept together: those of one tile width, or those of `forever`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
@@ -89,6 +92,12 @@ impl Cells {
     /// Whether an event that meets these conditions changes any of them.
     pub(super) fn concerns(&self, meets: &impl Fn(Option<usize>) -> bool) -> bool {
         self.all.iter().any(|cell| meets(cell.condition))
+    }
+
+    /// Whether words from outside can be those of all cells but the first `skipped` ones, which count.
+    pub(super) fn fit(&self, skipped: usize, words: &[u64], newest: i64) -> bool {
+        let cells = self.all.iter().zip(&self.offsets).skip(skipped);
+        cells.into_iter().all(|(cell, at)| cell.keeps.fits(&words[at - skipped..], newest))
     }
 
     /// How many of them count: the first ones, of one word each.

@@ -12,6 +12,7 @@
 //! that is applied.
 
 use super::{layout::Cells, read::Shape};
+use crate::state::PackedWords;
 
 /// The bits of a tile's number, below its counts.
 const NUMBER_BITS: usize = 32;
@@ -152,6 +153,26 @@ fn ahead(row: u64, tile: i64) -> i64 {
     i64::from((row as u32).wrapping_sub(tile as u32) as i32)
 }
 
+/// Tells whether tiles come in their order, up to that of a profile's newest event.
+pub(super) struct TileOrder {
+    newest: i64,
+    before: i64,
+}
+
+impl TileOrder {
+    pub(super) fn new(newest: i64, width: i64) -> Self {
+        Self { newest: newest.div_euclid(width), before: i64::MIN }
+    }
+
+    /// Whether a row of this first word comes behind those before.
+    pub(super) fn is_next(&mut self, row: u64) -> bool {
+        let at = ahead(row, self.newest);
+        let is_next = at > self.before && at <= 0;
+        self.before = at;
+        is_next
+    }
+}
+
 impl Group {
     /// Adds a feature that reads a window of so many tiles.
     pub(super) fn read(&mut self, tiles: i64, shape: Shape, number: usize) {
@@ -173,6 +194,19 @@ impl Group {
     /// The words of a run's tiles.
     pub(super) fn words(&self, run: Run) -> usize {
         run.tiles * self.stride(run.lane)
+    }
+
+    /// Whether words from outside can be the tiles of this run in a profile whose newest event is of this time.
+    pub(super) fn fit(&self, run: Run, words: &mut PackedWords<'_>, newest: i64) -> bool {
+        let (lanes, stride) = self.row_words(run.lane);
+        let mut row = vec![0; if run.tiles > 0 { stride } else { 0 }];
+        let mut order = TileOrder::new(newest, self.tile);
+        // Claimed tiles that are not there end the loop: their numbers rise, so each takes bytes.
+        (0..run.tiles).all(|_| {
+            words.fill(&mut row)
+                && order.is_next(row[0])
+                && self.cells.fit(self.cells.counting(), &row[lanes..], newest)
+        })
     }
 
     /// Applies an event of this time to the run at `run_at`, whose tiles begin at `at`: drops the tiles up to `oldest`, which

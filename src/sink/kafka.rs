@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a transaction is begun only when the outcome of the last one is known; a commit that runs out of time is
 //! repeated, never aborted, until its answer or the deadline. Limits: every call ends within [`CALL_DEADLINE`] and its
-//! flush; a dead letter larger than the broker takes loses the end of its payload, never its place.
+//! flush. An output that is larger than its topic takes is sent smaller ([`super::smaller`]).
 //!
 //! Two producers take turns, and a thread commits: while one transaction waits for the broker, the other one fills. It
 //! also avoids a wait: the broker answers a commit once it is decided and writes the markers after that; for so long it
@@ -18,11 +18,14 @@
 //! the worker waits no longer than [`BROKEN_DEADLINE`] once a connection broke, and leaves the client to the committing
 //! thread: the outcome is unknown, and a new client asks for the coordinator afresh.
 
-use super::{Outbox, Output, Sink, SinkError, Target};
-use crate::source::{KafkaGroup, offset_list};
+use super::{Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, smaller};
+use crate::{
+    source::{KafkaGroup, offset_list},
+    telemetry::metrics,
+};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Message,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
@@ -30,7 +33,7 @@ use rdkafka::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -63,12 +66,14 @@ const DRAIN_LOOK_MAX: Duration = Duration::from_millis(1);
 /// The largest message that is sent unless the user's settings say otherwise.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// What a broker of Kafka's default settings takes, with room for key and headers: the first size that a refused dead
-/// letter is cut to.
-const DEAD_LETTER_BYTES_USUAL: usize = 1_000_000;
+/// Messages travel together up to so many bytes: just below what a broker of Kafka's default settings takes.
+const BATCH_BYTES: usize = 900_000;
 
-/// Below this a dead letter's payload is not cut any further.
-const DEAD_LETTER_BYTES_MIN: usize = 64 << 10;
+/// No batch is made smaller than this: below, each message goes alone.
+const BATCH_BYTES_MIN: usize = 4_096;
+
+/// That outputs were sent smaller is logged so often at most.
+const SMALLER_TOLD: Duration = Duration::from_secs(10);
 
 /// What a producer is made of.
 #[derive(Clone, Debug)]
@@ -95,7 +100,8 @@ pub struct KafkaSinkSettings {
 #[derive(Default)]
 struct Context {
     failed: AtomicU64,
-    too_large: AtomicBool,
+    /// The topics that have refused messages for their size, and the largest of these.
+    too_large: Mutex<Vec<(String, usize)>>,
     /// Whether a commit was asked for twice, or may have been.
     in_doubt: AtomicBool,
 }
@@ -112,10 +118,16 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
+        if let Err((error, message)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                self.too_large.store(true, Ordering::Relaxed);
+                let parts = [message.key(), message.payload()];
+                let bytes: usize = parts.into_iter().flatten().map(<[u8]>::len).sum();
+                let mut refused = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
+                match refused.iter_mut().find(|(topic, _)| topic == message.topic()) {
+                    Some((_, largest)) => *largest = bytes.max(*largest),
+                    None => refused.push((message.topic().to_owned(), bytes)),
+                }
             }
         }
     }
@@ -175,7 +187,10 @@ pub struct KafkaSink {
     /// The outcome of a commit without a transaction.
     told: Option<Result<(), SinkError>>,
     state: State,
-    dead_letter_bytes_max: usize,
+    limits: SizeLimits,
+    batch_bytes: usize,
+    /// When it was last logged that outputs were sent smaller, and how many were since.
+    smaller_told: (Option<Instant>, u64),
 }
 
 impl KafkaSink {
@@ -185,29 +200,52 @@ impl KafkaSink {
     /// [`SinkError::Fatal`] when the client refuses a setting.
     pub fn new(settings: KafkaSinkSettings) -> Result<Self, SinkError> {
         Ok(Self {
-            producers: Self::producers(&settings)?,
+            producers: Self::producers(&settings, BATCH_BYTES)?,
+            limits: SizeLimits::default().within(client_bytes_max(&settings.client)),
+            batch_bytes: BATCH_BYTES,
+            smaller_told: (None, 0),
             settings,
             committer: Committer::start()?,
             turn: 0,
             committing: None,
             told: None,
             state: State::Unfenced,
-            dead_letter_bytes_max: MESSAGE_BYTES_MAX,
         })
     }
 
-    fn producers(settings: &KafkaSinkSettings) -> Result<Vec<Arc<BaseProducer<Context>>>, SinkError> {
-        // Without transactions there is nothing to wait for, and one producer keeps the order of a user's decisions.
-        let count = if settings.transactional_id.is_some() { PRODUCERS } else { 1 };
-        (0..count).map(|number| Self::make_producer(settings, number).map(Arc::new)).collect()
+    /// Keeps to what the topics take. Where messages are compressed, only the broker can tell how large they are in the end, and
+    /// so its refusals alone count.
+    #[must_use]
+    pub fn with_limits(mut self, limits: SizeLimits) -> Self {
+        let is_compressed = self.settings.client.iter().any(|(name, value)| {
+            (name == "compression.type" || name == "compression.codec" || name.ends_with(".compression.codec"))
+                && value != "none"
+        });
+        if !is_compressed {
+            self.limits = limits.within(client_bytes_max(&self.settings.client));
+            self.batch_bytes = BATCH_BYTES.min(self.limits.least() / 10 * 9).max(BATCH_BYTES_MIN);
+        }
+        self
     }
 
-    fn make_producer(settings: &KafkaSinkSettings, number: usize) -> Result<BaseProducer<Context>, SinkError> {
+    fn producers(
+        settings: &KafkaSinkSettings,
+        batch_bytes: usize,
+    ) -> Result<Vec<Arc<BaseProducer<Context>>>, SinkError> {
+        // Without transactions there is nothing to wait for, and one producer keeps the order of a user's decisions.
+        let count = if settings.transactional_id.is_some() { PRODUCERS } else { 1 };
+        (0..count).map(|number| Self::make_producer(settings, number, batch_bytes).map(Arc::new)).collect()
+    }
+
+    fn make_producer(
+        settings: &KafkaSinkSettings,
+        number: usize,
+        batch_bytes: usize,
+    ) -> Result<BaseProducer<Context>, SinkError> {
         let mut config = ClientConfig::new();
         config
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
-            // Just below what a broker of Kafka's default settings takes.
-            .set("batch.size", "900000")
+            .set("batch.size", batch_bytes.to_string())
             .set("queue.buffering.max.messages", "500000")
             // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
             .set("retry.backoff.ms", "5")
@@ -267,58 +305,147 @@ impl KafkaSink {
     /// Makes a producer anew, which gives its transactions the next epoch.
     fn renew(&mut self, number: usize) -> Result<(), SinkError> {
         tracing::debug!(number, "make the producer anew: a request of its last commit may still be on its way");
-        let producer = Self::make_producer(&self.settings, number)?;
+        let producer = Self::make_producer(&self.settings, number, self.batch_bytes)?;
         repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;
         self.producers[number] = Arc::new(producer);
         Ok(())
     }
 
-    /// Learns from a failure what it says about the producers and the broker.
+    /// Learns from a failure what it says about the producers, the broker and the topics.
     fn learn(&mut self, result: Result<(), SinkError>, producer: usize) -> Result<(), SinkError> {
         if matches!(result, Err(SinkError::Unknown { .. })) {
             self.state = State::Unfenced;
         }
-        let too_large = &self.producers[producer].context().too_large;
-        if result.is_err() && too_large.swap(false, Ordering::Relaxed) {
-            let smaller = (self.dead_letter_bytes_max / 4).max(DEAD_LETTER_BYTES_MIN);
-            self.dead_letter_bytes_max =
-                if self.dead_letter_bytes_max > DEAD_LETTER_BYTES_USUAL { DEAD_LETTER_BYTES_USUAL } else { smaller };
-            tracing::warn!(
-                bytes = self.dead_letter_bytes_max,
-                topic = self.settings.dead_letters,
-                "the broker refuses messages of this size: longer payloads are cut; raise max.message.bytes of the topic"
-            );
+        if result.is_err() {
+            let context = self.producers[producer].context();
+            let refused = std::mem::take(&mut *context.too_large.lock().unwrap_or_else(PoisonError::into_inner));
+            for (topic, bytes) in refused {
+                self.learn_size(&topic, bytes)?;
+            }
         }
         result
     }
 
-    fn send_one(&self, output: &Output<'_>) -> Result<(), SinkError> {
-        let (topic, partition) = match output.target {
+    /// Learns that a topic has refused a batch in which the largest message had so many bytes.
+    fn learn_size(&mut self, topic: &str, bytes: usize) -> Result<(), SinkError> {
+        let target = match topic {
+            it if it == self.settings.decisions => Target::Decisions,
+            it if it == self.settings.profiles => Target::Profiles(0),
+            _ => Target::DeadLetters,
+        };
+        // Where the largest is small beside the batch, it is the batch that was too large.
+        if bytes < self.batch_bytes / 2 && self.batch_bytes > BATCH_BYTES_MIN {
+            self.batch_bytes = (self.batch_bytes / 4).max(BATCH_BYTES_MIN);
+            self.state = State::Unfenced;
+            tracing::warn!(
+                topic,
+                bytes = self.batch_bytes,
+                "the topic refuses batches of this size: they are made smaller"
+            );
+            return Ok(());
+        }
+        match self.limits.refused(target, bytes) {
+            Some(limit) => {
+                tracing::warn!(
+                    topic,
+                    refused = bytes,
+                    limit,
+                    "the topic refuses a message for its size: what is larger than the limit is sent smaller; raise the topic's \
+                     max.message.bytes"
+                );
+                Ok(())
+            }
+            None => Err(SinkError::Fatal {
+                doing: "send an output",
+                detail: format!(
+                    "the topic {topic} refuses a message of {bytes} bytes for its size, which cannot be smaller: raise the \
+                     topic's max.message.bytes"
+                ),
+            }),
+        }
+    }
+
+    /// Tells that something is sent in place of an output that is too large.
+    fn tell_smaller(&mut self, output: &Output<'_>) {
+        metrics::sent_smaller(output.target);
+        self.smaller_told.1 += 1;
+        if self.smaller_told.0.is_none_or(|at| at.elapsed() > SMALLER_TOLD) {
+            let (topic, _) = self.place(output.target);
+            tracing::warn!(
+                topic,
+                bytes = message_bytes(output),
+                limit = self.limits.of(output.target),
+                outputs = self.smaller_told.1,
+                "outputs are larger than their topic takes: a dead letter is cut, a decision becomes a dead letter, and a \
+                 profile is rebuilt from the input at the next restore; raise the topic's max.message.bytes"
+            );
+            self.smaller_told = (Some(Instant::now()), 0);
+        }
+    }
+
+    fn place(&self, target: Target) -> (&str, Option<i32>) {
+        match target {
             Target::Decisions => (&self.settings.decisions, None),
             Target::DeadLetters => (&self.settings.dead_letters, None),
             Target::Profiles(partition) => (&self.settings.profiles, Some(partition)),
-        };
-        let mut payload = output.payload;
-        let cut;
-        let mut headers = None;
-        let named = output.headers();
-        if named.len() > 0 {
-            let list = OwnedHeaders::new_with_capacity(named.len() + 1);
-            headers = Some(named.fold(list, |list, (key, value)| list.insert(Header { key, value: Some(value) })));
         }
-        if output.target == Target::DeadLetters
-            && let Some(whole) = payload
-            && whole.len() > self.dead_letter_bytes_max
-        {
-            payload = Some(&whole[..self.dead_letter_bytes_max]);
-            cut = whole.len().to_string();
-            headers = headers.map(|list| list.insert(Header { key: "cut_from_bytes", value: Some(&cut) }));
-        }
+    }
+
+    fn send_one(&mut self, output: &Output<'_>) -> Result<(), SinkError> {
         let mut full_since = None;
+        loop {
+            let smaller = smaller(output, &self.limits, &self.settings.input);
+            let sent = match &smaller {
+                None => self.hand_over(output.target, output.key, output.payload, output.headers(), &mut full_since),
+                Some(Smaller { target, key, payload, headers }) => {
+                    let headers = headers.iter().map(|(name, value)| (*name, value.as_ref()));
+                    self.hand_over(*target, *key, payload.as_deref(), headers, &mut full_since)
+                }
+            };
+            match sent {
+                Ok(()) => {
+                    if smaller.is_some() {
+                        self.tell_smaller(output);
+                    }
+                    return Ok(());
+                }
+                // The client counts otherwise, or the user has set another limit: what is sent is made smaller.
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
+                    let target = smaller.as_ref().map_or(output.target, |it| it.target);
+                    let bytes = smaller.as_ref().map_or_else(|| message_bytes(output), Smaller::bytes);
+                    let (topic, _) = self.place(target);
+                    let topic = topic.to_owned();
+                    self.batch_bytes = self.batch_bytes.min(bytes.saturating_mul(2));
+                    self.learn_size(&topic, bytes)?;
+                }
+                Err(error) => {
+                    return Err(classify("send an output", &error).unwrap_or_else(|| SinkError::Abortable {
+                        doing: "send an output",
+                        detail: error.to_string(),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Hands a message to the client. A full queue is waited for.
+    fn hand_over<'a>(
+        &self,
+        target: Target,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        named: impl ExactSizeIterator<Item = (&'static str, &'a [u8])>,
+        full_since: &mut Option<Instant>,
+    ) -> Result<(), KafkaError> {
+        let (topic, partition) = self.place(target);
+        let headers = (named.len() > 0).then(|| {
+            let list = OwnedHeaders::new_with_capacity(named.len());
+            named.fold(list, |list, (key, value)| list.insert(Header { key, value: Some(value) }))
+        });
         loop {
             let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
             record.partition = partition;
-            record.key = output.key;
+            record.key = key;
             record.payload = payload;
             record.headers.clone_from(&headers);
             match self.producer().send(record) {
@@ -328,21 +455,16 @@ impl KafkaSink {
                 {
                     self.producer().poll(Duration::from_millis(1));
                 }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _))
-                    if payload.is_some_and(|payload| payload.len() > DEAD_LETTER_BYTES_MIN)
-                        && output.target == Target::DeadLetters =>
-                {
-                    payload = payload.map(|payload| &payload[..payload.len() / 2]);
-                }
-                Err((error, _)) => {
-                    return Err(classify("send an output", &error).unwrap_or_else(|| SinkError::Abortable {
-                        doing: "send an output",
-                        detail: error.to_string(),
-                    }));
-                }
+                Err((error, _)) => return Err(error),
             }
         }
     }
+}
+
+/// The largest message that a client of these settings takes: its `message.max.bytes`.
+pub fn client_bytes_max(client: &[(String, String)]) -> usize {
+    let given = client.iter().rev().find(|(name, _)| name == "message.max.bytes");
+    given.and_then(|(_, value)| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
 }
 
 /// Commits the open transaction of a producer together with positions.
@@ -468,7 +590,7 @@ impl Sink for KafkaSink {
         if self.state == State::Unfenced {
             self.committing = None;
             self.turn = 0;
-            self.producers = Self::producers(&self.settings)?;
+            self.producers = Self::producers(&self.settings, self.batch_bytes)?;
             if self.is_transactional() {
                 for producer in &self.producers {
                     repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;

@@ -8,12 +8,14 @@ mod embedded;
 mod kafka;
 mod outbox;
 mod publisher;
+mod size;
 mod topics;
 
 pub use embedded::{EmbeddedBroker, EmbeddedError};
-pub use kafka::{KafkaSink, KafkaSinkSettings};
+pub use kafka::{KafkaSink, KafkaSinkSettings, client_bytes_max};
 pub use outbox::{Outbox, Output, Target};
 pub use publisher::{PublishError, Publisher};
+pub use size::{OUTPUT_TOO_LARGE, SizeLimits, Smaller, message_bytes, smaller};
 pub use topics::{TopicPlan, TopicState, Topics, TopicsError};
 
 use std::time::Duration;

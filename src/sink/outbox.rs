@@ -3,6 +3,7 @@
 //! Committed, they are dropped; aborted, they are sent again as they are, so that a second try cannot differ from the
 //! first. All bytes lie in one buffer that is reused, so nothing is allocated for a decision.
 
+use crate::event::Position;
 use std::ops::Range;
 
 /// Which topic an output goes to.
@@ -20,9 +21,10 @@ pub enum Target {
 #[derive(Clone, Debug)]
 struct Entry {
     target: Target,
-    key: Option<Range<u32>>,
-    payload: Option<Range<u32>>,
-    headers: Range<u32>,
+    origin: Option<Position>,
+    key: Option<Range<usize>>,
+    payload: Option<Range<usize>>,
+    headers: Range<usize>,
 }
 
 /// One output, borrowed.
@@ -34,7 +36,9 @@ pub struct Output<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value; absent in a tombstone.
     pub payload: Option<&'a [u8]>,
-    headers: &'a [(&'static str, Range<u32>)],
+    /// The event that it is about, where that is told.
+    pub origin: Option<Position>,
+    headers: &'a [(&'static str, Range<usize>)],
     bytes: &'a [u8],
 }
 
@@ -42,7 +46,7 @@ impl<'a> Output<'a> {
     /// Its headers.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'static str, &'a [u8])> + use<'a> {
         let bytes = self.bytes;
-        self.headers.iter().map(move |(name, value)| (*name, &bytes[value.start as usize..value.end as usize]))
+        self.headers.iter().map(move |(name, value)| (*name, &bytes[value.start..value.end]))
     }
 }
 
@@ -51,7 +55,7 @@ impl<'a> Output<'a> {
 pub struct Outbox {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    headers: Vec<(&'static str, Range<u32>)>,
+    headers: Vec<(&'static str, Range<usize>)>,
 }
 
 impl Outbox {
@@ -86,37 +90,45 @@ impl Outbox {
         payload: Option<impl FnOnce(&mut Vec<u8>)>,
     ) {
         let key = key.map(|key| self.write(key));
-        let first = self.headers.len() as u32;
+        let first = self.headers.len();
         for (name, value) in headers {
             let value = self.write(value);
             self.headers.push((name, value));
         }
         let payload = payload.map(|write| {
-            let start = self.bytes.len() as u32;
+            let start = self.bytes.len();
             write(&mut self.bytes);
-            start..self.bytes.len() as u32
+            start..self.bytes.len()
         });
-        self.entries.push(Entry { target, key, payload, headers: first..self.headers.len() as u32 });
+        self.entries.push(Entry { target, origin: None, key, payload, headers: first..self.headers.len() });
+    }
+
+    /// Notes which event the output that was pushed last is about.
+    pub fn of(&mut self, position: Position) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.origin = Some(position);
+        }
     }
 
     /// Appends all outputs of another outbox.
     pub fn append(&mut self, other: &Self) {
-        let (bytes, headers) = (self.bytes.len() as u32, self.headers.len() as u32);
-        let moved = |range: &Range<u32>| range.start + bytes..range.end + bytes;
+        let (bytes, headers) = (self.bytes.len(), self.headers.len());
+        let moved = |range: &Range<usize>| range.start + bytes..range.end + bytes;
         self.bytes.extend_from_slice(&other.bytes);
         self.headers.extend(other.headers.iter().map(|(name, value)| (*name, moved(value))));
         self.entries.extend(other.entries.iter().map(|entry| Entry {
             target: entry.target,
+            origin: entry.origin,
             key: entry.key.as_ref().map(moved),
             payload: entry.payload.as_ref().map(moved),
             headers: entry.headers.start + headers..entry.headers.end + headers,
         }));
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Range<u32> {
-        let start = self.bytes.len() as u32;
+    fn write(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len() as u32
+        start..self.bytes.len()
     }
 
     /// All outputs, in their order.
@@ -127,12 +139,13 @@ impl Outbox {
     /// One output.
     pub fn get(&self, index: usize) -> Output<'_> {
         let entry = &self.entries[index];
-        let span = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
+        let span = |range: &Range<usize>| &self.bytes[range.start..range.end];
         Output {
             target: entry.target,
+            origin: entry.origin,
             key: entry.key.as_ref().map(span),
             payload: entry.payload.as_ref().map(span),
-            headers: &self.headers[entry.headers.start as usize..entry.headers.end as usize],
+            headers: &self.headers[entry.headers.start..entry.headers.end],
             bytes: &self.bytes,
         }
     }

@@ -13,6 +13,21 @@ const VERSION: u32 = 2;
 /// How the keys of layouts begin. Users' keys are texts, and no text has this byte.
 const LAYOUT_KEY: &[u8] = b"\xfflayout/";
 
+/// The first byte of all keys that are no user's.
+const RESERVED: u8 = 0xff;
+
+/// The last field of a profile's record is its checksum: the tag of `fixed64 checksum = 15`, and eight bytes.
+const CHECKSUM_TAG: u8 = 15 << 3 | 1;
+const CHECKSUM_BYTES: usize = 9;
+
+/// The last moment of the year 9999, in microseconds: no event is accepted behind it.
+const TIME_MAX: i64 = 253_402_300_799_999_999;
+
+/// Whether this can be the time of an event.
+pub(crate) fn is_event_time(micros: i64) -> bool {
+    (0..=TIME_MAX).contains(&micros)
+}
+
 /// From where a partition has to be read again to make up for what the changelog does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -49,6 +64,14 @@ impl Mark {
         let (records, history) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         Some((Self { replay_from, newest, records, history }, layout))
     }
+
+    /// Whether a commit of this offset can have made it. Whoever may commit offsets may write anything into their metadata.
+    pub fn is_sound(&self, committed: i64) -> bool {
+        (0..=committed).contains(&self.replay_from)
+            && self.newest.is_none_or(is_event_time)
+            && self.history < i64::MAX as u64
+            && self.records < i64::MAX as u64
+    }
 }
 
 /// The key of a layout's record.
@@ -59,6 +82,50 @@ pub fn layout_key(id: &str) -> Vec<u8> {
 /// Whether this is the key of a layout, and of no user.
 pub fn is_layout_key(key: &[u8]) -> bool {
     key.starts_with(LAYOUT_KEY)
+}
+
+/// The id of the layout whose key this is.
+pub fn layout_id(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(LAYOUT_KEY)?).ok()
+}
+
+/// Whether this key is kept for other things than users.
+pub fn is_reserved_key(key: &[u8]) -> bool {
+    key.first() == Some(&RESERVED)
+}
+
+/// Why a record of the changelog or of a snapshot is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The bytes are no record, or the checksum differs.
+    Damaged,
+    /// It is of another version of the program.
+    Version,
+    /// It claims to have events that are not committed.
+    Ahead,
+    /// It has no state, because its topic did not take it.
+    TooLarge,
+    /// Its newest event is far later than the record itself.
+    Future,
+    /// Its words are not those of a profile of its layout.
+    Words,
+    /// Nothing tells what its layout is.
+    Layout,
+}
+
+impl Unfit {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "its bytes are damaged",
+            Self::Version => "it is of another version",
+            Self::Ahead => "it is ahead of the committed position",
+            Self::TooLarge => "its state was larger than the topic takes",
+            Self::Future => "its newest event is far later than the record itself",
+            Self::Words => "its state does not fit its layout",
+            Self::Layout => "its layout is not known",
+        }
+    }
 }
 
 /// What a profile's record says beside its state.
@@ -73,19 +140,60 @@ pub struct ProfileRecord<'a> {
 }
 
 impl ProfileRecord<'_> {
-    /// Appends the record, `aimpoint.v1.Profile`.
-    pub fn encode(&self, profile: PackedProfile<'_>, to: &mut Vec<u8>) {
+    /// Appends the record of the user of this key, `aimpoint.v1.Profile`.
+    pub fn encode(&self, key: &[u8], profile: PackedProfile<'_>, to: &mut Vec<u8>) {
+        self.write(key, profile.0, to);
+    }
+
+    fn write(&self, key: &[u8], state: &[u8], to: &mut Vec<u8>) {
         let Self { as_of, layout, history } = *self;
-        let state = profile.0.to_vec();
-        let record = v1::Profile { schema_version: VERSION, as_of, layout: layout.to_owned(), state, history };
+        let (layout, state) = (layout.to_owned(), state.to_vec());
+        let record = v1::Profile { schema_version: VERSION, as_of, layout, state, history, checksum: 0 };
+        let start = to.len();
         record.encode(to).expect("a vector takes everything");
+        let checksum = checksum(key, &to[start..]);
+        to.push(CHECKSUM_TAG);
+        to.extend_from_slice(&checksum.to_le_bytes());
     }
 }
 
-/// Reads a profile's record. Nothing where it is of another version or damaged.
-pub fn decode_profile(bytes: &[u8]) -> Option<v1::Profile> {
-    let record = v1::Profile::decode(bytes).ok()?;
-    (record.schema_version == VERSION && packed::is_whole(&record.state)).then_some(record)
+/// The checksum of a record: over the key and all bytes before it, so that one user's record is not taken for another's.
+fn checksum(key: &[u8], record: &[u8]) -> u64 {
+    // The version of this hash is part of the format.
+    let hash = rapidhash::v3::rapidhash_v3;
+    let mut both = [0; 16];
+    both[..8].copy_from_slice(&hash(key).to_le_bytes());
+    both[8..].copy_from_slice(&hash(record).to_le_bytes());
+    hash(&both)
+}
+
+/// Reads the record of the user of this key. A record without a checksum is of an earlier release, and its state alone tells
+/// whether it is sound. Whether the state fits its layout is not looked at.
+///
+/// # Errors
+/// Why it is of no use.
+pub fn decode_profile(key: &[u8], bytes: &[u8]) -> Result<v1::Profile, Unfit> {
+    let record = v1::Profile::decode(bytes).map_err(|_| Unfit::Damaged)?;
+    if record.schema_version != VERSION {
+        return Err(Unfit::Version);
+    }
+    if record.checksum != 0 {
+        let (body, last) = bytes.split_at(bytes.len().saturating_sub(CHECKSUM_BYTES));
+        if last.first() != Some(&CHECKSUM_TAG) || record.checksum != checksum(key, body) {
+            return Err(Unfit::Damaged);
+        }
+    }
+    if packed::is_whole(&record.state) { Ok(record) } else { Err(Unfit::Damaged) }
+}
+
+/// What is written in place of a record that its topic does not take: the same without the state. A restore finds that it does
+/// not fit, and reads the input again for this user alone. Nothing where the bytes are no record.
+pub fn without_state(key: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+    let record = decode_profile(key, bytes).ok()?;
+    let mut stub = Vec::new();
+    let of = ProfileRecord { as_of: record.as_of, layout: &record.layout, history: record.history };
+    of.write(key, &[], &mut stub);
+    Some(stub)
 }
 
 #[cfg(test)]
@@ -104,18 +212,45 @@ mod tests {
         ) {
             let (mut record, mut state) = (Vec::new(), Vec::new());
             packed::pack(&words, &mut state);
-            ProfileRecord { as_of, layout: "f", history: 3 }.encode(PackedProfile(&state), &mut record);
+            ProfileRecord { as_of, layout: "f", history: 3 }.encode(b"ann", PackedProfile(&state), &mut record);
             let mut unpacked = Vec::new();
             prop_assert!(packed::unpack(&state, &mut unpacked));
             prop_assert_eq!(&unpacked, &words);
             prop_assert_eq!(packed::first(&state), words.first().copied());
-            let owed = v1::Profile { schema_version: VERSION, as_of, layout: "f".to_owned(), state, history: 3 };
-            prop_assert_eq!(decode_profile(&record), Some(owed));
+            let found = decode_profile(b"ann", &record).expect("it is as it was written");
+            prop_assert_eq!((found.as_of, found.layout.as_str(), &found.state, found.history), (as_of, "f", &state, 3));
+            prop_assert_eq!(decode_profile(b"bob", &record), Err(Unfit::Damaged), "it is another user's");
+            let stub = decode_profile(b"ann", &without_state(b"ann", &record).expect("it is a record"));
+            prop_assert_eq!(stub.map(|it| (it.as_of, it.state.len())), Ok((as_of, 0)));
+            // A record of before there were checksums.
+            let old = v1::Profile { checksum: 0, ..found.clone() };
+            prop_assert_eq!(decode_profile(b"bob", &old.encode_to_vec()), Ok(old));
             let at = at.index(record.len());
             record[at] ^= 1 << bit;
-            decode_profile(&record);
-            decode_profile(&record[..at]);
+            if let Ok(changed) = decode_profile(b"ann", &record) {
+                prop_assert_eq!(changed.checksum, 0, "only a field that is no checksum any more goes unnoticed");
+            }
+            let cut = decode_profile(b"ann", &record[..at]);
+            prop_assert!(cut.is_err() || at + CHECKSUM_BYTES <= record.len());
         }
+    }
+
+    #[test]
+    fn records_are_written_and_read_as_changelogs_have_them() {
+        // Other bytes here mean that no earlier record is found again.
+        let state = crate::state::pack(&[1_700_000_000_000_000, 0, 0, 7 << 40, 2.5_f64.to_bits()]);
+        let mut record = Vec::new();
+        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", history: 3 }.encode(
+            b"ann",
+            PackedProfile(&state),
+            &mut record,
+        );
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        let body = "0802104d1a1035643731663830656333313261373438220d11060a24181e409025070640042803";
+        assert_eq!(hex(&record), format!("{body}79aa4c92a4bfeb2d25"));
+        // The first releases wrote no checksum.
+        let found = decode_profile(b"ann", &record[..record.len() - CHECKSUM_BYTES]).expect("it is as it was written");
+        assert_eq!((found.as_of, found.history, found.state), (77, 3, state));
     }
 
     #[test]

@@ -17,7 +17,11 @@ mod changelog;
 mod packed;
 mod snapshot;
 
-pub use changelog::{Mark, ProfileRecord, decode_profile, is_layout_key, layout_key};
+pub(crate) use changelog::is_event_time;
+pub use changelog::{
+    Mark, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
+};
+pub use packed::PackedWords;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
@@ -57,6 +61,25 @@ pub const TABLE_BYTES_MAX: usize = (size_of::<Entry>() + 1) * 16 / 7;
 pub const fn user_bytes_max(words: usize) -> usize {
     let open = 2 * (size_of::<Open>() + words * 8);
     TABLE_BYTES_MAX + Resting::KEY_AT + packed::length_max(words) + open.div_ceil(OPEN_SHARE)
+}
+
+/// The bytes of a profile's record of so many words at most, its key among them.
+pub const fn record_bytes_max(words: usize) -> usize {
+    const KEY_AND_FIELDS: usize = 1_024 + 128;
+    packed::length_max(words) + KEY_AND_FIELDS
+}
+
+/// Words as they rest, are kept in the changelog and in snapshots.
+pub fn pack(words: &[u64]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packed::pack(words, &mut bytes);
+    bytes
+}
+
+/// Words that rest; nothing where the bytes are none.
+pub fn unpack(bytes: &[u8]) -> Option<Vec<u64>> {
+    let mut words = Vec::new();
+    packed::unpack(bytes, &mut words).then_some(words)
 }
 
 /// The bytes of words at rest.
@@ -523,16 +546,29 @@ impl Store {
         }
     }
 
-    /// Puts other words into the place of a restored profile's, which stand for the same events; says whether there are any.
-    pub fn convert(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&[u64]) -> Option<Vec<u64>>) -> bool {
-        let Some(words) = self.get(hash, key).and_then(|words| change(&words)) else { return false };
+    /// Puts another state into the place of a restored profile's, which stands for the same events.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn convert<E>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
         let Self { table, open, .. } = self;
-        let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return false };
-        let mut packed = Vec::new();
-        packed::pack(&words, &mut packed);
-        let resting = Resting::new(open.account(&entry.place), key, &packed);
-        open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
-        true
+        if let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) {
+            let account = open.account(&entry.place);
+            let (_, PackedProfile(state)) = open.pack(&entry.place);
+            let resting = Resting::new(account, key, &change(state)?);
+            open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
+        }
+        Ok(())
+    }
+
+    /// Notes that the records of these users, whom it does not hold, are of no use: each gets a tombstone.
+    pub fn bury(&mut self, keys: impl IntoIterator<Item = Box<[u8]>>) {
+        self.swept.extend(keys);
     }
 
     /// Goes back to the partition's newest event time at a mark, before the input is read again from there.
@@ -542,27 +578,30 @@ impl Store {
     }
 
     /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, as they are with
-    /// every event before `next` in them, and with `None` the keys of profiles that have gone. Says how many there were.
+    /// every event before `next` in them, and with `None` the keys of profiles that have gone. `write` says whether it takes
+    /// more. Says how many there were.
     pub fn write_due(
         &mut self,
         below: i64,
         next: i64,
         max: usize,
-        mut write: impl FnMut(&[u8], Option<PackedProfile<'_>>),
+        mut write: impl FnMut(&[u8], Option<PackedProfile<'_>>) -> bool,
     ) -> usize {
-        let mut written = 0;
+        let (mut written, mut has_room) = (0, true);
         while written < max
+            && has_room
             && let Some(key) = self.swept.pop()
         {
             // A user who came back in the meantime is dirty from there on, and the tombstone is right until then. It needs
             // no `as_of`: events of before that are read again begin a profile which the same event time ends again,
             // before any decision that is not only read again.
             if !canary::is_in(Canary::TombstoneLost) {
-                write(&key, None);
+                has_room = write(&key, None);
             }
             written += 1;
         }
         while written < max
+            && has_room
             && let Some(Dirty { offset, hash, .. }) = self.dirty.front().copied()
             && offset < below
         {
@@ -572,7 +611,7 @@ impl Store {
             let is_due = |entry: &Entry| entry.hash == hash && open.account(&entry.place).first_dirty == offset;
             if let Some(entry) = table.find_mut(hash, is_due) {
                 let (key, profile) = open.pack(&entry.place);
-                write(key, Some(profile));
+                has_room = write(key, Some(profile));
                 let account = open.account(&entry.place);
                 *recorded += usize::from(account.covered == i64::MIN);
                 open.set_account(&mut entry.place, Account { covered: next, first_dirty: CLEAN, ..account });
@@ -636,6 +675,7 @@ mod tests {
         store.write_due(below, next, max, |key, profile| {
             let words = profile.map(|PackedProfile(bytes)| unpacked(bytes));
             written.push((key.to_vec(), words));
+            true
         });
         written
     }

@@ -84,6 +84,57 @@ pub(super) fn is_whole(mut bytes: &[u8]) -> bool {
     true
 }
 
+/// Reads packed words one after another. Takes time by the bytes, whatever the words claim, and no memory.
+#[derive(Clone, Debug)]
+pub struct PackedWords<'a> {
+    bytes: &'a [u8],
+    /// Zero words of a run that are still to be handed out.
+    zeros: usize,
+}
+
+impl<'a> PackedWords<'a> {
+    /// Reads these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, zeros: 0 }
+    }
+
+    /// The next word; none at the end, or where the bytes are damaged.
+    pub fn word(&mut self) -> Option<u64> {
+        if self.zeros > 0 {
+            self.zeros -= 1;
+            return Some(0);
+        }
+        let (word, count, rest) = next(self.bytes)?;
+        (self.bytes, self.zeros) = (rest, count - 1);
+        Some(word)
+    }
+
+    /// Fills `to` with the next words; says whether there were as many.
+    pub fn fill(&mut self, to: &mut [u64]) -> bool {
+        to.iter_mut().all(|to| self.word().map(|word| *to = word).is_some())
+    }
+
+    /// Passes so many words by; says whether there were as many.
+    pub fn skip(&mut self, count: usize) -> bool {
+        let mut left = count;
+        while left > 0 {
+            if self.zeros == 0 {
+                let Some((_, count, rest)) = next(self.bytes) else { return false };
+                (self.bytes, self.zeros) = (rest, count);
+            }
+            let passed = left.min(self.zeros);
+            self.zeros -= passed;
+            left -= passed;
+        }
+        true
+    }
+
+    /// Whether every word was read and nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.bytes.is_empty() && self.zeros == 0
+    }
+}
+
 /// The first word.
 pub(super) fn first(bytes: &[u8]) -> Option<u64> {
     next(bytes).map(|(word, ..)| word)

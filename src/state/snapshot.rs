@@ -134,6 +134,9 @@ impl SnapshotReader {
             profiles: u64::from_le_bytes(take(&mut rest)?),
             layout: String::from_utf8_lossy(rest).into_owned(),
         };
+        if head.committed < 0 || head.changelog < 0 {
+            return Err(SnapshotError::Damaged("it is of a negative position"));
+        }
         if head.partition != partition {
             return Err(SnapshotError::Other("partition"));
         }
@@ -240,6 +243,20 @@ mod tests {
         assert_eq!(refused(4, "f", 70), "the snapshot is of another partition");
         assert_eq!(refused(3, "g", 70), "the snapshot is of another layout");
         assert!(refused(3, "f", 69).contains("ahead of what is committed"));
+    }
+
+    #[test]
+    fn snapshots_are_written_as_folders_have_them() {
+        // Other bytes here mean that no earlier snapshot is read.
+        let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
+        let mut writer = SnapshotWriter::new(head);
+        writer.push(b"ann", b"record");
+        let hex = writer.finish().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        assert_eq!(
+            hex,
+            "41494d534e4150311d000000a8d4fd0d9a5cdf9403000000460000000000000009000000000000000100000000000000661100000\
+             0c59f4f4e11e0625b03000000616e6e060000007265636f7264"
+        );
     }
 
     #[test]

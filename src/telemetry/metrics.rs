@@ -11,7 +11,7 @@ use crate::{
     engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
     event::EventTime,
     inference::{Drift, FallbackReason, Refusal},
-    sink::SinkError,
+    sink::{SinkError, Target},
 };
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -164,6 +164,18 @@ const REPLAY_RECORDS: Metric = gauge(
     "records of the input that have to be read again before the partition moves, by held partition",
 );
 const RESTORED: Metric = counter("aimpoint_restored_records_total", &[], "records of the changelog read by restores");
+const UNFIT: Metric = counter(
+    "aimpoint_unfit_records_total",
+    &[],
+    "records of the changelog, and marks of committed offsets, that are damaged or do not fit their layout: not used, and what \
+     they held is rebuilt from the input",
+);
+const SMALLER: Metric = counter(
+    "aimpoint_outputs_too_large_total",
+    &["output"],
+    "outputs that are larger than their topic takes, by kind: decision (set aside as a dead letter), dead_letter (cut), profile \
+     (rebuilt from the input at the next restore); counted at each try",
+);
 const REBALANCES: Metric = counter(
     "aimpoint_rebalances_total",
     &["change"],
@@ -260,7 +272,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 37] = [
+pub const ALL: [Metric; 39] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -277,6 +289,8 @@ pub const ALL: [Metric; 37] = [
     PARTITIONS,
     REPLAY_RECORDS,
     RESTORED,
+    UNFIT,
+    SMALLER,
     REBALANCES,
     PROFILES,
     PROFILE_BYTES,
@@ -344,6 +358,10 @@ fn begin() {
     }
     counter!(COMMITS.name).absolute(0);
     counter!(RESTORED.name).absolute(0);
+    counter!(UNFIT.name).absolute(0);
+    for output in ["decision", "dead_letter", "profile"] {
+        counter!(SMALLER.name, "output" => output).absolute(0);
+    }
     gauge!(BUILD.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
@@ -426,6 +444,21 @@ pub fn rebalanced(change: &'static str) {
 /// Records what a restore has read.
 pub fn restored(records: u64) {
     counter!(RESTORED.name).increment(records);
+}
+
+/// Records that what a restore has read did not fit.
+pub fn unfit(records: u64) {
+    counter!(UNFIT.name).increment(records);
+}
+
+/// Records that an output was larger than its topic takes.
+pub fn sent_smaller(target: Target) {
+    let output = match target {
+        Target::Decisions => "decision",
+        Target::DeadLetters => "dead_letter",
+        Target::Profiles(_) => "profile",
+    };
+    counter!(SMALLER.name, "output" => output).increment(1);
 }
 
 /// Records that the configuration was read again, and whether it was taken.

@@ -6,6 +6,7 @@
 mod broker;
 mod doctor;
 mod program;
+mod sizes;
 
 use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},

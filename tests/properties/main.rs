@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
 
+mod hostile;
 mod reference;
 mod world;
 

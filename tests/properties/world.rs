@@ -341,7 +341,7 @@ impl Event {
         }
     }
 
-    fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let mut text =
             format!(r#"{{"event_type":"{}","user_id":"u{}","occurred_at":{}"#, self.kind, self.user, self.time);
         let mut member = |name: &str, value: Option<String>| {

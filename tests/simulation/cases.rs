@@ -4,13 +4,15 @@ use super::world;
 use aimpoint::{
     engine::{EngineError, Fleet, FleetError, Pipeline, Progress, Stop, Worker, WorkerSettings},
     event::Record,
-    sink::{Outbox, Sink, SinkError},
+    proto::v1,
+    sink::{Outbox, Sink, SinkError, SizeLimits},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
-    state::{Mark, SnapshotOf, SnapshotWriter, is_layout_key},
+    state::{Mark, SnapshotOf, SnapshotWriter, is_layout_key, pack, unpack},
     testkit::{
         FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place, Visible,
     },
 };
+use prost::Message;
 use std::time::Duration;
 
 type CaseWorker = Worker<MemorySource, MemorySink, FakeClock>;
@@ -396,4 +398,161 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
     // The same one again after all of it was lost is as good as any.
     snapshots.change(0, |bytes| bytes.clone_from(&kept));
     assert_eq!(restore_from(&snapshots, &broker), (4, 0));
+}
+
+/// The changelog of `a`, `b` and `c`, each with its record, and the input that made it.
+fn three_users() -> (MemoryBroker, Vec<Visible>) {
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "a", "b"])], true, Faults::default(), 1);
+    let (mut worker, _, member) = join(&broker);
+    broker.produce(0, 4);
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].is_some() && mark(&broker, 0).1.records == 3);
+    worker.leave().expect("nothing goes wrong here");
+    drop(worker);
+    broker.leave(member);
+    let records = broker.all_committed(Place::Profiles(0));
+    (broker, records)
+}
+
+fn words_of(worker: &CaseWorker, user: &[u8]) -> Option<Vec<u64>> {
+    let partition = worker.partitions().get(0)?;
+    partition.store().get(aimpoint::state::hash_key(user), user).map(std::borrow::Cow::into_owned)
+}
+
+#[test]
+fn one_forged_record_costs_a_look_at_the_input_and_no_start_breaks_off() {
+    // Each of these ended the process at the user's next event, and again at each start.
+    let (_, records) = three_users();
+    let newest = records.iter().rev().find(|it| it.key.as_deref() == Some(b"a")).and_then(|it| it.payload.clone());
+    let whole = v1::Profile::decode(newest.expect("a has a record").as_slice()).expect("a worker has written it");
+    let whole = v1::Profile { checksum: 0, ..whole };
+    let words = unpack(&whole.state).expect("a worker has written it");
+    let with = |at: usize, word: u64| {
+        let mut words = words.clone();
+        words[at] = word;
+        v1::Profile { state: pack(&words), ..whole.clone() }.encode_to_vec()
+    };
+    let state = |state: Vec<u8>| v1::Profile { state, ..whole.clone() }.encode_to_vec();
+    for payload in [
+        state(Vec::new()),
+        state(vec![0xff; 900_000]),
+        state(pack(&[1, 2, 3])),
+        with(0, i64::MAX as u64),
+        with(2, 1 << 60),
+        with(3, (1 << 40) << 2),
+        v1::Profile { as_of: 1_000, ..whole.clone() }.encode_to_vec(),
+        v1::Profile { layout: "nobody's".to_owned(), ..whole.clone() }.encode_to_vec(),
+        b"no record".to_vec(),
+    ] {
+        let (broker, _) = three_users();
+        let owed = {
+            let (mut worker, _, member) = join(&broker);
+            turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 4));
+            broker.leave(member);
+            words_of(&worker, b"a").expect("a is there")
+        };
+        broker.forge(0, b"a", Some(&payload));
+        for start in 0..2 {
+            let (mut worker, progress, member) = join(&broker);
+            turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 4));
+            assert_eq!((users(&worker), words_of(&worker, b"a")), (3, Some(owed.clone())), "start {start}");
+            assert!(start > 0 || progress.health().doubted() == 1, "it is told");
+            drop(worker);
+            broker.leave(member);
+        }
+        let (mut worker, progress, member) = join(&broker);
+        broker.produce(0, 1);
+        turn_until(&mut worker, &broker, |_| mark(&broker, 0).0 == 5 && mark(&broker, 0).1.replay_from == 5);
+        assert_eq!((users(&worker), progress.counts().decisions), (3, 1), "and the next event is decided");
+        worker.leave().expect("nothing goes wrong here");
+        drop(worker);
+        broker.leave(member);
+        let (mut worker, progress, _) = join(&broker);
+        turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 5));
+        assert_eq!((users(&worker), progress.health().doubted()), (3, 0), "then the changelog is whole again");
+    }
+}
+
+#[test]
+fn a_forged_mark_has_the_input_read_again_and_nothing_else() {
+    let (broker, _) = three_users();
+    let id = pipeline().layout().id().to_owned();
+    let (max, all) = (i64::MAX, u64::MAX);
+    for metadata in [
+        format!("v3;{id};-5;;3;0"),
+        format!("v3;{id};9;;3;0"),
+        format!("v3;{id};{max};{max};{all};{all}"),
+        format!("v3;{id};4;{max};3;0"),
+        format!("v3;{id};4;;3;{all}"),
+        format!("v3;{id};4;;{all};0"),
+        format!("v3;{id};4;;3"),
+        "anything".to_owned(),
+    ] {
+        broker.forge_position(0, 4, &metadata);
+        let (mut worker, _, member) = join(&broker);
+        turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 4));
+        assert_eq!(users(&worker), 3, "{metadata}");
+        drop(worker);
+        broker.leave(member);
+    }
+}
+
+#[test]
+fn what_a_topic_refuses_for_its_size_ends_as_something_smaller() {
+    let unbounded = SizeLimits::default();
+    for (limits, what) in [
+        (SizeLimits { decisions: 1_500, ..unbounded }, "decision"),
+        (SizeLimits { profiles: 1_050, ..unbounded }, "profile"),
+    ] {
+        // Nobody tells the limits: they are learnt of refusals.
+        let names = ["a", "b", "a"].map(|name| format!("{name}{}", "x".repeat(1_000)));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let broker = MemoryBroker::new(vec![views(&names)], true, Faults::default(), 1);
+        broker.limit(limits);
+        let (mut worker, progress, member) = join(&broker);
+        broker.produce(0, 3);
+        turn_until(&mut worker, &broker, |_| broker.committed()[0].is_some() && mark(&broker, 0).0 == 3);
+        worker.leave().expect("nothing goes wrong here");
+        assert!(progress.retries() > 0, "{what}: refusals are learnt from");
+        drop(worker);
+        broker.leave(member);
+        let count = |places: &dyn Fn(&Place) -> bool| -> usize {
+            broker.places().iter().filter(|it| places(it)).map(|it| broker.all_committed(*it).len()).sum()
+        };
+        let decisions = count(&|it| matches!(it, Place::Decisions(_)));
+        let dead = count(&|it| matches!(it, Place::DeadLetters(_)));
+        if what == "decision" {
+            assert_eq!((decisions, dead), (0, 3));
+            let letter = broker.all_committed(Place::DeadLetters(0)).remove(0);
+            let reason = letter.headers.iter().find(|(name, _)| *name == "reason").map(|(_, value)| value.clone());
+            assert_eq!(reason.as_deref(), Some(aimpoint::sink::OUTPUT_TOO_LARGE.as_bytes()));
+        } else {
+            assert_eq!((decisions, dead), (3, 0));
+        }
+        // Who comes next has the profiles all the same: of the changelog, or of the input.
+        let (mut worker, progress, _) = join(&broker);
+        turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 3));
+        assert_eq!((users(&worker), progress.health().doubted()), (2, u64::from(what == "profile")), "{what}");
+    }
+}
+
+#[test]
+fn a_batch_and_a_transaction_end_at_their_bytes() {
+    let many: Vec<String> = (0..200).map(|number| format!("u{number}")).collect();
+    let users: Vec<&str> = many.iter().map(String::as_str).collect();
+    let broker = MemoryBroker::new(vec![views(&users)], true, Faults::default(), 1);
+    let (source, sink) = broker.join(0);
+    let settings = WorkerSettings { batch_rows_max: 1_000, commit_interval: Duration::from_hours(1), ..settings() };
+    let worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline(), Progress::default());
+    // Some 60 bytes are a record: no batch has more records than a look, and each ends its transaction.
+    let mut worker = worker.with_bounds(100, 500);
+    broker.produce(0, 200);
+    let mut before = 0;
+    while before < 200 {
+        broker.tick(1_000_000, 1_000_000);
+        worker.turn().expect("nothing goes wrong here");
+        let next = worker.partitions().get(0).map_or(0, aimpoint::engine::Partition::next);
+        assert!(next - before <= 16, "a batch of {}", next - before);
+        before = next;
+    }
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].as_ref().is_some_and(|it| it.0 > 150));
 }

@@ -131,7 +131,7 @@ impl<'a> Checks<'a> {
                 payload: it.payload.as_deref(),
                 ..Record::default()
             };
-            partitions.restore(&record, core.profile().layout());
+            partitions.restore(&record, core.profile());
             if it.key.as_deref().is_some_and(is_layout_key) {
                 continue;
             }

@@ -14,7 +14,7 @@ mod source;
 pub use sink::MemorySink;
 pub use source::MemorySource;
 
-use crate::sink::Target;
+use crate::sink::{SizeLimits, Target};
 use group::{Group, Membership};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
@@ -34,6 +34,15 @@ pub struct Visible {
     pub payload: Option<Vec<u8>>,
     /// Its headers.
     pub headers: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Visible {
+    /// Its bytes as a broker counts them, about.
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let parts = [&self.key, &self.payload];
+        parts.into_iter().flatten().map(Vec::len).sum::<usize>() + headers.sum::<usize>()
+    }
 }
 
 /// One record of the input.
@@ -138,6 +147,7 @@ struct Late {
 enum Refusal {
     Fenced,
     Generation,
+    TooLarge,
 }
 
 struct Cluster {
@@ -153,6 +163,8 @@ struct Cluster {
     random: SmallRng,
     step: u64,
     restores: usize,
+    /// The largest messages that its topics take.
+    limits: SizeLimits,
 }
 
 impl Cluster {
@@ -203,6 +215,9 @@ impl Cluster {
 
     fn append(&mut self, id: &str, epoch: u64, place: Place, output: Visible) -> Result<(), Refusal> {
         let transaction = self.transaction(id, epoch)?;
+        if output.bytes() > self.limits.of(output.target) {
+            return Err(Refusal::TooLarge);
+        }
         let log = self.logs.entry(place).or_default();
         let offset = log.len();
         log.push(Slot::Record(transaction, output));
@@ -359,6 +374,7 @@ impl MemoryBroker {
             random: SmallRng::seed_from_u64(seed),
             step: 0,
             restores: 0,
+            limits: SizeLimits::default(),
         })))
     }
 
@@ -428,6 +444,31 @@ impl MemoryBroker {
         if let Some(log) = self.0.borrow_mut().logs.get_mut(&Place::Profiles(partition)) {
             log.fill_with(|| Slot::Gone);
         }
+    }
+
+    /// Takes no larger messages from now on.
+    pub fn limit(&self, limits: SizeLimits) {
+        self.0.borrow_mut().limits = limits;
+    }
+
+    /// Writes a record to a changelog past every worker, as whoever may write to its topic can.
+    pub fn forge(&self, partition: i32, key: &[u8], payload: Option<&[u8]>) {
+        let mut cluster = self.0.borrow_mut();
+        let epoch = cluster.init_producer("forger");
+        let output = Visible {
+            target: Target::Profiles(partition),
+            key: Some(key.to_vec()),
+            payload: payload.map(<[u8]>::to_vec),
+            headers: Vec::new(),
+        };
+        cluster.append("forger", epoch, Place::Profiles(partition), output).expect("the producer is new");
+        cluster.end_transaction("forger", epoch, true).expect("the producer is new");
+        cluster.effects.pop();
+    }
+
+    /// Commits a position with any metadata past every worker.
+    pub fn forge_position(&self, partition: i32, offset: i64, metadata: &str) {
+        self.0.borrow_mut().committed.insert(partition, (offset, metadata.to_owned()));
     }
 
     /// Ends all faults.

@@ -3,7 +3,7 @@
 use super::{Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
 use crate::{
     canary::{self, Canary},
-    sink::{Outbox, Sink, SinkError, Target},
+    sink::{Outbox, Sink, SinkError, SizeLimits, Smaller, Target, smaller},
 };
 use rand::Rng;
 use std::{collections::VecDeque, time::Duration};
@@ -15,6 +15,8 @@ struct Producer {
     /// What the client has taken and the broker has not.
     queue: VecDeque<(Place, Visible)>,
     is_fenced: bool,
+    /// What the broker has refused for its size in the open transaction.
+    refused: Vec<(Target, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct MemorySink {
     turn: usize,
     state: State,
     committing: Option<Commit>,
+    /// What refusals have taught.
+    limits: SizeLimits,
 }
 
 fn unknown(doing: &'static str, detail: &str) -> SinkError {
@@ -60,8 +64,17 @@ impl MemorySink {
             epoch: 0,
             queue: VecDeque::new(),
             is_fenced: false,
+            refused: Vec::new(),
         };
-        Self { broker, producers: [producer(0), producer(1)], turn: 0, state: State::Unfenced, committing: None }
+        let limits = SizeLimits::default();
+        Self {
+            limits,
+            broker,
+            producers: [producer(0), producer(1)],
+            turn: 0,
+            state: State::Unfenced,
+            committing: None,
+        }
     }
 
     /// Brings some of what a producer has taken to the broker.
@@ -71,8 +84,11 @@ impl MemorySink {
         let most = producer.queue.len();
         let count = cluster.random.random_range(0..=most);
         for (place, output) in producer.queue.drain(..count) {
-            if cluster.append(&producer.id, producer.epoch, place, output).is_err() {
-                producer.is_fenced = true;
+            let (target, bytes) = (output.target, output.bytes());
+            match cluster.append(&producer.id, producer.epoch, place, output) {
+                Ok(()) => {}
+                Err(Refusal::TooLarge) => producer.refused.push((target, bytes)),
+                Err(_) => producer.is_fenced = true,
             }
         }
     }
@@ -99,6 +115,7 @@ impl MemorySink {
                 self.state = State::Unfenced;
                 unknown("commit", "a newer producer has fenced this one")
             }
+            Refusal::TooLarge => SinkError::Abortable { doing: "commit", detail: "a message is too large".to_owned() },
             Refusal::Generation => SinkError::Stale { doing: "commit", detail: "the generation has passed".to_owned() },
         }
     }
@@ -111,6 +128,13 @@ impl MemorySink {
         if stage == Stage::Deliver && !self.producers[number].queue.is_empty() {
             self.deliver(number);
             return None;
+        }
+        let refused = std::mem::take(&mut self.producers[number].refused);
+        if !refused.is_empty() {
+            for (target, bytes) in refused {
+                self.limits.refused(target, bytes);
+            }
+            return Some(Err(self.refused(number, Refusal::TooLarge)));
         }
         if let Err(error) = self.check(number, "commit") {
             return Some(Err(error));
@@ -185,6 +209,7 @@ impl Sink for MemorySink {
             }
             let producer = &mut self.producers[number];
             producer.queue.clear();
+            producer.refused.clear();
             if !(canary::is_in(Canary::ProducerReused) && producer.epoch > 0 && !producer.is_fenced) {
                 producer.epoch = cluster.init_producer(&producer.id);
             }
@@ -208,11 +233,19 @@ impl Sink for MemorySink {
         self.check(self.turn, "send")?;
         for index in from..outbox.len() {
             let output = outbox.get(index);
-            let output = Visible {
-                target: output.target,
-                key: output.key.map(<[u8]>::to_vec),
-                payload: output.payload.map(<[u8]>::to_vec),
-                headers: output.headers().map(|(name, value)| (name, value.to_vec())).collect(),
+            let output = match smaller(&output, &self.limits, "clicks") {
+                Some(Smaller { target, key, payload, headers }) => Visible {
+                    target,
+                    key: key.map(<[u8]>::to_vec),
+                    payload: payload.map(std::borrow::Cow::into_owned),
+                    headers: headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect(),
+                },
+                None => Visible {
+                    target: output.target,
+                    key: output.key.map(<[u8]>::to_vec),
+                    payload: output.payload.map(<[u8]>::to_vec),
+                    headers: output.headers().map(|(name, value)| (name, value.to_vec())).collect(),
+                },
             };
             let place = self.place(&output);
             self.producers[self.turn].queue.push_back((place, output));
@@ -269,6 +302,7 @@ impl Sink for MemorySink {
         for number in committing.into_iter().chain(open) {
             let producer = &mut self.producers[number];
             producer.queue.clear();
+            producer.refused.clear();
             let mut cluster = self.broker.0.borrow_mut();
             cluster.meanwhile();
             let faults = cluster.faults;

@@ -1,0 +1,145 @@
+//! What can be written, beside what the topics take.
+
+use super::{
+    setup::block_on,
+    topics::{self, Unfit},
+};
+use crate::{
+    config::Config,
+    engine::Pipeline,
+    sink::{SizeLimits, TopicState, client_bytes_max},
+};
+use bytesize::ByteSize;
+use std::io::Write;
+
+/// A dead letter has headers and a key beside its payload: a topic that takes less is of no use for them.
+const DEAD_LETTER_BYTES_MIN: usize = 16 << 10;
+
+/// The most bytes that a message has beside key, value and headers.
+const MESSAGE_OVERHEAD: usize = 512;
+
+/// What the topics take, as far as they tell.
+pub(super) fn limits(states: &[Option<TopicState>]) -> SizeLimits {
+    let limit = |index: usize| {
+        let state = states.get(index).and_then(Option::as_ref);
+        let told = state.and_then(|state| state.setting("max.message.bytes"));
+        told.and_then(|bytes| bytes.parse().ok()).unwrap_or(usize::MAX)
+    };
+    SizeLimits { decisions: limit(1), dead_letters: limit(2), profiles: limit(3) }
+}
+
+/// Asks the cluster what the topics take. Where it gives no answer, the refusals of a run will tell.
+pub(super) fn ask(config: &Config) -> SizeLimits {
+    let plans = topics::plans(config);
+    let states = topics::client(config).and_then(|client| block_on(topics::states(&client, &plans))?);
+    match states {
+        Ok(states) => limits(&states),
+        Err(error) => {
+            tracing::debug!("ask for the topics' max.message.bytes: {error:#}");
+            SizeLimits::default()
+        }
+    }
+}
+
+/// Shows what can be written and what the topics take, and refuses what does not fit.
+pub(super) fn report(
+    out: &mut impl Write,
+    config: &Config,
+    pipeline: &Pipeline,
+    topics: SizeLimits,
+) -> anyhow::Result<()> {
+    let client = client_bytes_max(&config.kafka.producer_settings());
+    let limits = topics.within(client);
+    let size = |bytes: usize| ByteSize::b(bytes as u64).display().si().to_string();
+    let takes = |name: &str, of_topic: usize| match of_topic {
+        usize::MAX => format!("{name:?} does not tell what it takes; the client sends {}", size(client)),
+        bytes if bytes > client => format!("{name:?} takes {}, and the client sends {}", size(bytes), size(client)),
+        bytes => format!("{name:?} takes {}", size(bytes)),
+    };
+    let raise = |name: &str, of_topic: usize, bytes: usize| {
+        if of_topic > client {
+            format!("raise kafka.producer \"message.max.bytes\" to {bytes} or more")
+        } else {
+            format!("raise max.message.bytes of {name:?} to {bytes} or more")
+        }
+    };
+    let mut faults = Vec::new();
+
+    let (name, decision) = (&config.topics.decisions, pipeline.decision_bytes_max() + MESSAGE_OVERHEAD);
+    writeln!(out, "sizes           decision      at most {:<10} {}", size(decision), takes(name, topics.decisions))?;
+    if decision > limits.decisions {
+        faults.push(format!(
+            "a decision may have {decision} bytes, and {} are taken: larger ones become dead letters; {}",
+            limits.decisions,
+            raise(name, topics.decisions, decision)
+        ));
+    }
+
+    let profiles = config.profiles_topic();
+    let profile = pipeline.profile().profile_bytes().record_max + MESSAGE_OVERHEAD;
+    writeln!(out, "{:16}profile       at most {:<10} {}", "", size(profile), takes(&profiles, topics.profiles))?;
+    if profile > limits.profiles {
+        writeln!(
+            out,
+            "{:16}  a user with an event in every tile and every id has more than that. Such a profile is not kept in the changelog: \
+             the partition's\n{:16}  input is read again for it at each start. {}, or lower duplicates.max_ids, \
+             time.allowed_lateness, or use wider tiles",
+            "",
+            "",
+            raise(&profiles, topics.profiles, profile)
+        )?;
+    }
+
+    let name = &config.topics.dead_letter;
+    writeln!(out, "{:16}dead letter   cut to fit         {}", "", takes(name, topics.dead_letters))?;
+    if limits.dead_letters < DEAD_LETTER_BYTES_MIN {
+        faults.push(format!(
+            "a dead letter has up to {DEAD_LETTER_BYTES_MIN} bytes beside its payload, and {} are taken; {}",
+            limits.dead_letters,
+            raise(name, topics.dead_letters, DEAD_LETTER_BYTES_MIN)
+        ));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults).into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(limits: SizeLimits, max_ids: u16) -> (String, Option<String>) {
+        let mut config = Config::default();
+        config.pipeline.duplicates.max_ids = max_ids;
+        config.pipeline.duplicates.horizon = std::time::Duration::from_hours(1);
+        let pipeline = Pipeline::compile(&config.pipeline, "clickstream").unwrap();
+        let mut out = Vec::new();
+        let fault = report(&mut out, &config, &pipeline, limits).err().map(|error| error.to_string());
+        (String::from_utf8(out).unwrap(), fault)
+    }
+
+    #[test]
+    fn what_the_topics_take_is_read_of_their_settings() {
+        let state = |bytes: &str| {
+            Some(TopicState { partitions: 1, settings: vec![("max.message.bytes".to_owned(), bytes.to_owned())] })
+        };
+        let found = limits(&[state("1"), state("1048588"), None, state("odd")]);
+        assert_eq!(found, SizeLimits { decisions: 1_048_588, ..SizeLimits::default() });
+    }
+
+    #[test]
+    fn what_fits_is_shown_and_what_does_not_is_told_with_the_next_step() {
+        let usual = SizeLimits::default().within(1_048_588);
+        let (text, fault) = reported(usual, 64);
+        assert_eq!(fault, None);
+        assert!(text.contains("\"decisions\" takes 1.0 MB") && !text.contains("raise"), "{text}");
+        let (text, fault) = reported(usual, 65_535);
+        assert_eq!(fault, None);
+        assert!(text.contains("raise max.message.bytes of \"aimpoint-profiles\" to 11"), "{text}");
+        let (_, fault) = reported(SizeLimits { decisions: 2_000, dead_letters: 900, ..usual }, 64);
+        let fault = fault.unwrap();
+        for part in ["a decision may have 1", "raise max.message.bytes of \"dead-letter\" to 16384 or more"] {
+            assert!(fault.contains(part), "{fault}");
+        }
+        let (text, _) = reported(SizeLimits::default().within(30 << 20), 64);
+        assert!(text.contains("and the client sends"), "{text}");
+    }
+}

@@ -1,0 +1,278 @@
+//! What a topic takes, and what becomes of an output that is larger.
+//!
+//! Guarantees: an output that its topic refuses for its size ends as a smaller one that says so, and never as a transaction that
+//! is made again for ever. A dead letter loses the end of its payload. A decision becomes a dead letter with its place in the
+//! input. A profile is written without its state: a restore finds that, and reads the input again for this user alone. Limits
+//! are those that the topics tell, and where they tell none, what a refusal has taught.
+
+use super::{Output, Target};
+use crate::state::without_state;
+use std::borrow::Cow;
+
+/// What a broker of Kafka's default settings takes, with room for what the protocol adds: where a refusal does not tell the
+/// limit, it is the first guess.
+const USUAL_BYTES: usize = 1_000_000;
+
+/// No limit is guessed below this: a topic that takes less is of no use.
+const LEAST_BYTES: usize = 1_024;
+
+/// What the protocol adds to a message that is alone in its batch, and to each header.
+const MESSAGE_OVERHEAD: usize = 256;
+const HEADER_OVERHEAD: usize = 16;
+
+/// A longer key of a dead letter is cut: it is whatever the producer of the input made it.
+const DEAD_LETTER_KEY_BYTES_MAX: usize = 32 << 10;
+
+/// The reason that a dead letter has where it stands for a decision that was too large.
+pub const OUTPUT_TOO_LARGE: &str = "output_too_large";
+
+/// The largest messages that topics take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// The topic of the decisions.
+    pub decisions: usize,
+    /// The topic of records set aside.
+    pub dead_letters: usize,
+    /// The changelog of the profiles.
+    pub profiles: usize,
+}
+
+impl Default for SizeLimits {
+    /// Nothing is known.
+    fn default() -> Self {
+        Self { decisions: usize::MAX, dead_letters: usize::MAX, profiles: usize::MAX }
+    }
+}
+
+impl SizeLimits {
+    /// The limit of the topic that an output goes to.
+    pub fn of(&self, target: Target) -> usize {
+        match target {
+            Target::Decisions => self.decisions,
+            Target::DeadLetters => self.dead_letters,
+            Target::Profiles(_) => self.profiles,
+        }
+    }
+
+    fn of_mut(&mut self, target: Target) -> &mut usize {
+        match target {
+            Target::Decisions => &mut self.decisions,
+            Target::DeadLetters => &mut self.dead_letters,
+            Target::Profiles(_) => &mut self.profiles,
+        }
+    }
+
+    /// The least of them.
+    pub fn least(&self) -> usize {
+        self.decisions.min(self.dead_letters).min(self.profiles)
+    }
+
+    /// None above `bytes`.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        for limit in [&mut self.decisions, &mut self.dead_letters, &mut self.profiles] {
+            *limit = (*limit).min(bytes);
+        }
+        self
+    }
+
+    /// Learns that a message of so many bytes was refused, and gives the limit that is kept to from now on; nothing where it is
+    /// the least already.
+    pub fn refused(&mut self, target: Target, bytes: usize) -> Option<usize> {
+        let limit = self.of_mut(target);
+        let known = (*limit).min(bytes);
+        if known <= LEAST_BYTES {
+            return None;
+        }
+        *limit = if known > USUAL_BYTES { USUAL_BYTES } else { (known / 4 * 3).max(LEAST_BYTES) };
+        Some(*limit)
+    }
+}
+
+/// A message that takes the place of an output that is too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smaller<'a> {
+    /// Where it goes.
+    pub target: Target,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub payload: Option<Cow<'a, [u8]>>,
+    /// Its headers.
+    pub headers: Vec<(&'static str, Cow<'a, [u8]>)>,
+}
+
+impl Smaller<'_> {
+    /// The bytes of it as a message of its own.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
+        let parts = [self.key, self.payload.as_deref()];
+        parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
+    }
+}
+
+/// The bytes of an output as a message of its own.
+pub fn message_bytes(output: &Output<'_>) -> usize {
+    let headers = output.headers().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
+    let parts = [output.key, output.payload];
+    parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
+}
+
+/// What is sent in place of an output that is larger than its topic takes; nothing where it is not. `input` is the topic of the
+/// events.
+pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Option<Smaller<'a>> {
+    let bytes = message_bytes(output);
+    let limit = limits.of(output.target);
+    if bytes <= limit {
+        return None;
+    }
+    let mut headers: Vec<(&'static str, Cow<'a, [u8]>)> =
+        output.headers().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
+    let payload = output.payload.map(Cow::Borrowed);
+    let mut it = Smaller { target: output.target, key: output.key, payload, headers: Vec::new() };
+    match output.target {
+        Target::Profiles(_) => {
+            // A layout and a tombstone cannot be smaller.
+            it.payload = Some(Cow::Owned(without_state(output.key?, output.payload?)?));
+            return Some(it);
+        }
+        Target::Decisions => {
+            it.target = Target::DeadLetters;
+            let mut told = |name, text: String| headers.push((name, Cow::Owned(text.into_bytes())));
+            told("reason", OUTPUT_TOO_LARGE.to_owned());
+            told(
+                "detail",
+                format!(
+                    "the decision has {bytes} bytes and its topic takes {limit}: raise the topic's max.message.bytes"
+                ),
+            );
+            told("topic", input.to_owned());
+            if let Some(origin) = output.origin {
+                told("partition", origin.partition.to_string());
+                told("offset", origin.offset.to_string());
+                told("index", if origin.index > 0 { origin.index.to_string() } else { String::new() });
+            }
+        }
+        Target::DeadLetters => {}
+    }
+    it.headers = headers;
+    cut(&mut it, limits.dead_letters);
+    Some(it)
+}
+
+/// Cuts a dead letter to what its topic takes. Its headers are small: each of them has a bound of its own.
+fn cut(it: &mut Smaller<'_>, limit: usize) {
+    let cut_from = |name, from: usize| (name, Cow::Owned(from.to_string().into_bytes()));
+    if let Some(key) = it.key.filter(|key| key.len() > DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)) {
+        it.headers.push(cut_from("key_cut_from_bytes", key.len()));
+        it.key = Some(&key[..DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)]);
+    }
+    let over = it.bytes().saturating_sub(limit);
+    let Some(payload) = it.payload.as_mut().filter(|_| over > 0) else { return };
+    let whole = payload.len();
+    // Room for the header that says so.
+    let left = whole.saturating_sub(over + 64);
+    match payload {
+        Cow::Borrowed(bytes) => *bytes = &bytes[..left],
+        Cow::Owned(bytes) => bytes.truncate(left),
+    }
+    it.headers.push(cut_from("cut_from_bytes", whole));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outbox;
+    use super::*;
+    use crate::{
+        event::Position,
+        state::{ProfileRecord, Store, decode_profile},
+    };
+
+    fn bytes(length: usize) -> impl FnOnce(&mut Vec<u8>) {
+        move |to: &mut Vec<u8>| to.resize(to.len() + length, b'x')
+    }
+
+    fn header(it: &Smaller<'_>, name: &str) -> Option<String> {
+        let value = it.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_vec());
+        value.map(|value| String::from_utf8(value).unwrap())
+    }
+
+    #[test]
+    fn what_fits_is_sent_as_it_is() {
+        let mut outbox = Outbox::default();
+        for target in [Target::Decisions, Target::DeadLetters, Target::Profiles(0)] {
+            outbox.push(target, Some(b"ann"), &[("a", b"b")], Some(bytes(1_000)));
+        }
+        let limits = SizeLimits::default().within(2_000);
+        assert!(outbox.all().all(|output| smaller(&output, &limits, "in").is_none()));
+    }
+
+    #[test]
+    fn a_large_decision_becomes_a_dead_letter_that_says_where_it_is_from() {
+        let mut outbox = Outbox::default();
+        outbox.push(Target::Decisions, Some(b"ann"), &[("traceparent", b"00-1")], Some(bytes(50_000)));
+        outbox.of(Position { partition: 3, offset: 77, index: 2 });
+        let limits = SizeLimits { decisions: 10_000, dead_letters: 20_000, profiles: usize::MAX };
+        let it = smaller(&outbox.get(0), &limits, "clicks").unwrap();
+        assert_eq!((it.target, it.key), (Target::DeadLetters, Some(&b"ann"[..])));
+        assert!(it.bytes() <= 20_000 && it.payload.as_ref().unwrap().len() > 18_000, "{}", it.bytes());
+        for (name, value) in [
+            ("reason", "output_too_large"),
+            ("topic", "clicks"),
+            ("partition", "3"),
+            ("offset", "77"),
+            ("index", "2"),
+            ("traceparent", "00-1"),
+            ("cut_from_bytes", "50000"),
+        ] {
+            assert_eq!(header(&it, name).as_deref(), Some(value), "{name}");
+        }
+        assert!(header(&it, "detail").unwrap().contains("takes 10000"));
+    }
+
+    #[test]
+    fn a_large_dead_letter_loses_the_ends_of_its_payload_and_of_its_key() {
+        let mut outbox = Outbox::default();
+        outbox.push(Target::DeadLetters, Some(&vec![b'k'; 90_000]), &[("reason", b"malformed")], Some(bytes(50_000)));
+        let limits = SizeLimits::default().within(40_000);
+        let it = smaller(&outbox.get(0), &limits, "in").unwrap();
+        assert!(it.bytes() <= 40_000, "{}", it.bytes());
+        assert_eq!(it.key.map(<[u8]>::len), Some(5_000));
+        assert_eq!(header(&it, "key_cut_from_bytes").as_deref(), Some("90000"));
+        assert_eq!(header(&it, "cut_from_bytes").as_deref(), Some("50000"));
+    }
+
+    #[test]
+    fn a_large_profile_is_written_without_its_state() {
+        let mut store = Store::default();
+        store.entry(1, b"ann", &vec![u64::MAX; 9_000], 4, None);
+        let mut outbox = Outbox::default();
+        store.write_due(9, 9, 1, |key, profile| {
+            let record = ProfileRecord { as_of: 9, layout: "l", history: 2 };
+            outbox.push(
+                Target::Profiles(1),
+                Some(key),
+                &[],
+                profile.map(|it| move |to: &mut Vec<u8>| record.encode(key, it, to)),
+            );
+            true
+        });
+        let limits = SizeLimits::default().within(40_000);
+        let it = smaller(&outbox.get(0), &limits, "in").unwrap();
+        let record = decode_profile(b"ann", it.payload.as_deref().unwrap()).unwrap();
+        assert_eq!((record.as_of, record.layout.as_str(), record.history, record.state.len()), (9, "l", 2, 0));
+        assert!(it.bytes() < 1_000);
+    }
+
+    #[test]
+    fn a_refusal_lowers_the_limit_of_its_own_topic_step_by_step_and_to_an_end() {
+        let mut limits = SizeLimits::default();
+        assert_eq!(limits.refused(Target::Decisions, 3_000_000), Some(USUAL_BYTES));
+        let mut last = USUAL_BYTES;
+        while let Some(next) = limits.refused(Target::Decisions, last) {
+            assert!(next < last);
+            last = next;
+        }
+        assert_eq!((limits.decisions, limits.dead_letters, limits.profiles), (LEAST_BYTES, usize::MAX, usize::MAX));
+    }
+}

@@ -1,0 +1,148 @@
+//! Small records that once stopped a partition for ever, because what is made of them is larger than a topic takes.
+
+use crate::program::{Program, now_ms, terminate, wait_for};
+use aimpoint::{proto::v1, sink::OUTPUT_TOO_LARGE};
+use prost::Message;
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use std::time::Duration;
+
+const CONFIG: &str = r#"
+[app]
+name = "it"
+
+[kafka.consumer]
+"session.timeout.ms" = 6000
+"heartbeat.interval.ms" = 1000
+
+[checkpoint]
+interval = "1s"
+
+[engine]
+workers = 1
+
+[duplicates]
+horizon = "7days"
+max_ids = 65535
+
+[[feature]]
+name = "seen"
+aggregate = "count"
+window = "forever"
+
+[[segment]]
+id = "eager"
+where = "seen >= 3.0"
+"#;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How many ids make a profile of more than the changelog of the test takes.
+const IDS: usize = 8_000;
+
+fn event(id: &str, user: &str, at_ms: i64) -> String {
+    format!(r#"{{"event_id":"{id}","event_type":"view","user_id":"{user}","occurred_at":{at_ms}}}"#)
+}
+
+/// Publishes with a header, compressed.
+fn publish_with_header(program: &Program, payload: &str, header: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &program.kafka.brokers)
+        .set("compression.type", "zstd")
+        .set("message.max.bytes", "20000000")
+        .create()
+        .unwrap();
+    let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(header) });
+    producer.send(BaseRecord::<str, str>::to("clickstream").key("u").payload(payload).headers(headers)).unwrap();
+    producer.flush(PATIENCE).unwrap();
+}
+
+#[test]
+fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
+    let program = Program::start(1, CONFIG);
+    program.create("clickstream", 1, &[]);
+    program.create("it-profiles", 1, &[("cleanup.policy", "compact"), ("max.message.bytes", "100000")]);
+    let (code, _, error) = program.run(&["topics", "--create"]);
+    assert_eq!(code, 0, "{error}");
+    let (code, out, error) = program.run(&["check"]);
+    assert_eq!(code, 0, "{error}");
+    for part in
+        ["\"decisions\" takes 1.0 MB", "\"it-profiles\" takes 100", "raise max.message.bytes of \"it-profiles\""]
+    {
+        assert!(out.contains(part), "{part:?} is missing in {out}");
+    }
+    let mut process = program.spawn("a");
+    let publisher = program.publisher(Duration::from_secs(20));
+    let now = now_ms();
+
+    // An event within input.max_bytes whose decision would be over the broker's limit.
+    let without_id = event("", "u", now).len();
+    let huge = event(&"x".repeat(1_048_477 - without_id), "u", now);
+    assert_eq!(huge.len(), 1_048_477);
+    publisher.publish(Some(b"u"), Some(huge.as_bytes())).unwrap();
+    publisher.finish().unwrap();
+    // A small event with a header of 3 MB that is none.
+    publish_with_header(&program, &event("e0", "u", now), &"0".repeat(3_000_000));
+    let sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    publish_with_header(&program, &event("e1", "u", now), sampled);
+    let decisions = program.read(&["decisions"], 2, PATIENCE);
+    let headers: Vec<_> = decisions.iter().map(|it| it.headers.get("traceparent").map(String::as_str)).collect();
+    assert_eq!(headers, [None, Some(sampled)], "{}", program.logs());
+    let dead = program.read(&["dead-letter"], 1, PATIENCE);
+    assert_eq!((dead.len(), dead[0].headers["reason"].as_str()), (1, "too_large"));
+    assert!(dead[0].headers["detail"].contains("event_id"), "{:?}", dead[0].headers);
+
+    // A profile that the changelog does not take.
+    let publisher = program.publisher(Duration::from_secs(20));
+    for number in 0..IDS {
+        publisher.publish(Some(b"u"), Some(event(&format!("n{number}"), "u", now).as_bytes())).unwrap();
+    }
+    publisher.finish().unwrap();
+    let decisions = program.read(&["decisions"], 2 + IDS, PATIENCE);
+    assert_eq!(decisions.len(), 2 + IDS, "{}", program.logs());
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
+    let profiles = program.read(&["it-profiles"], 1, PATIENCE);
+    let newest = profiles.iter().rev().find(|it| it.key.as_deref() == Some(b"u")).unwrap();
+    let record = v1::Profile::decode(newest.payload.as_deref().unwrap()).unwrap();
+    assert_eq!((record.as_of, record.state.len()), (3 + IDS as i64, 0), "it is without its state");
+    assert!(program.logs().contains("outputs are larger than their topic takes"), "{}", program.logs());
+
+    // The next start has it of the input: the user's next decision knows of all events, and of the ids.
+    let mut process = program.spawn("b");
+    let publisher = program.publisher(Duration::from_secs(20));
+    publisher.publish(Some(b"u"), Some(event("n7", "u", now).as_bytes())).unwrap();
+    publisher.publish(Some(b"u"), Some(event("new", "u", now).as_bytes())).unwrap();
+    publisher.finish().unwrap();
+    let decisions = program.read(&["decisions"], 3 + IDS, PATIENCE);
+    assert_eq!(decisions.len(), 3 + IDS, "n7 came before; {}", program.logs());
+    let last: serde_json::Value = serde_json::from_slice(decisions[2 + IDS].payload.as_deref().unwrap()).unwrap();
+    assert_eq!((&last["trigger_event_id"], &last["segments"][0]["id"]), (&"new".into(), &"eager".into()));
+    assert!(
+        program.logs().contains("to rebuild the profiles of the users whose records do not fit"),
+        "{}",
+        program.logs()
+    );
+
+    // A topic that takes less from now on, which nobody tells the process.
+    let limit =
+        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
+    program.kafka.tool("kafka.admin.ConfigCommand", &limit);
+    let long = "v".repeat(1_000);
+    let publisher = program.publisher(Duration::from_secs(20));
+    publisher.publish(Some(b"v"), Some(event("large", &long, now).as_bytes())).unwrap();
+    publisher.publish(Some(b"u"), Some(event("small", "u", now).as_bytes())).unwrap();
+    publisher.finish().unwrap();
+    let decisions = program.read(&["decisions"], 4 + IDS, PATIENCE);
+    assert_eq!(decisions.len(), 4 + IDS, "{}", program.logs());
+    let dead = program.read(&["dead-letter"], 2, PATIENCE);
+    let headers = &dead[1].headers;
+    assert_eq!(headers["reason"], OUTPUT_TOO_LARGE, "{headers:?}");
+    let place = (headers["topic"].as_str(), headers["partition"].as_str(), headers["offset"].parse().ok());
+    assert_eq!(place, ("clickstream", "0", Some(5 + IDS as i64)));
+    wait_for("the process to name the topic", PATIENCE, || program.logs().contains("topic=\"decisions\""));
+    assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
+}
