@@ -42,6 +42,9 @@
 // Fault: what is wrong with a configuration, and where.
 pub mod fault;
 
+// Secret: texts that are not to be shown.
+pub mod secret;
+
 // Canary: known bugs, for the tests of the tests.
 pub mod canary;
 

@@ -93,8 +93,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     };
 
     check_clients(config)?;
-    for (name, value) in config.kafka.without_secrets().client_settings() {
-        writeln!(out, "kafka.client    {name} = {value}")?;
+    let kafka = &config.kafka;
+    for (section, settings) in [("client", &kafka.client), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
+    {
+        for (name, value) in settings.shown() {
+            writeln!(out, "{:<16}{name} = {value}", format!("kafka.{section}"))?;
+        }
     }
     if args.offline {
         writeln!(out, "topics          not looked at")?;

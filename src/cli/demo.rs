@@ -7,7 +7,7 @@
 mod report;
 
 use super::{
-    ConfigArgs, files,
+    ConfigArgs, Exit, files,
     setup::{Crew, Setup, publish},
 };
 use crate::{
@@ -110,6 +110,15 @@ struct Line {
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let folder = match &args.data {
+        Some(folder) if folder.is_file() => {
+            let message = format!("read the demo's files: expected a folder, found the file {}", folder.display());
+            return Err(Exit::NoInput.because(message));
+        }
+        Some(folder) if !folder.is_dir() => {
+            return Err(
+                Exit::NoInput.because(format!("read the demo's files: there is no folder {}", folder.display()))
+            );
+        }
         Some(folder) => folder.clone(),
         None => unpack().context("unpack the demo's files")?,
     };
@@ -124,7 +133,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-demo-profiles"];
     let broker = EmbeddedBroker::start(&topics.map(|name| (name, PARTITIONS)))?;
-    let sets = [vec![format!("kafka.brokers={:?}", broker.brokers())], args.sets.clone()].concat();
+    let sets = [vec![format!("kafka.brokers={}", broker.brokers())], args.sets.clone()].concat();
     let setup = Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })?;
     let mut out = std::io::stdout().lock();
 

@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     engine::Delivery,
     inference::{Model, Runtime},
+    secret::scrub,
     sink::{KafkaSink, KafkaSinkSettings, Sink, TopicPlan, TopicState},
     source::Probe,
 };
@@ -73,7 +74,12 @@ struct Report {
 
 impl Report {
     fn add(&mut self, level: Level, subject: &'static str, found: impl Display, next: &str) {
-        self.findings.push(Finding { level, subject, found: found.to_string(), next: next.to_owned() });
+        self.findings.push(Finding {
+            level,
+            subject,
+            found: scrub(&found.to_string()).into_owned(),
+            next: next.to_owned(),
+        });
     }
 
     fn ok(&mut self, subject: &'static str, found: impl Display) {
@@ -127,7 +133,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
 /// What lies on this machine.
 fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
     let mode = path.and_then(|path| path.metadata().ok()).map(|it| it.permissions().mode());
-    let is_secret = config.shown() != serde_json::to_value(config).unwrap_or_default();
+    let is_secret = config.holds_secrets();
     match (mode, path) {
         (Some(mode), Some(path)) if mode & 0o004 != 0 && is_secret => report.warn(
             "files",

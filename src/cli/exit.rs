@@ -8,7 +8,7 @@ use crate::{
     source::SourceError,
     training::TrainError,
 };
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 /// How a process ends. Codes from 64 on are those of `sysexits.h`, where it has one that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,43 +20,100 @@ pub enum Exit {
     Usage = 2,
     /// A file of rows or events cannot be used.
     Data = 65,
+    /// A file is absent, or it is a folder where a file is wanted, or the other way round.
+    NoInput = 66,
+    /// Nothing is known of the user.
+    NoUser = 67,
     /// No broker answers, or it refuses.
     Broker = 69,
     /// A bug, or a failure that none of the others covers.
     Internal = 70,
+    /// The system refuses: an address that is taken or not this machine's, no more threads, files or memory.
+    System = 71,
     /// A topic is absent, or does not fit the others.
     Topics = 72,
+    /// Reading or writing failed, for instance on a full disk.
+    Io = 74,
     /// A shutdown took longer than its deadline.
     Deadline = 75,
     /// There were records, and nothing became of them for `engine.stall_after`, or a worker hung.
     Stalled = 76,
+    /// The system's rights do not allow it.
+    Denied = 77,
     /// The configuration is wrong.
     Config = 78,
     /// ONNX Runtime is absent or too old.
     Library = 79,
     /// The model cannot be used.
     Model = 80,
+    /// Who read the output has gone, as `head` goes: what a shell says of a process that SIGPIPE ended.
+    Pipe = 141,
 }
 
 impl Exit {
     /// All codes with what they mean.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::Clean, "everything was done"),
         (Self::Usage, "the command line cannot be understood"),
         (Self::Data, "a file of rows or events cannot be used"),
+        (Self::NoInput, "a file is absent, or it is a folder where a file is wanted, or the other way round"),
+        (Self::NoUser, "nothing is known of the user"),
         (Self::Broker, "no broker answers, or it refuses"),
         (Self::Internal, "a bug, or a failure that none of the others covers"),
+        (Self::System, "the system refuses: an address that is taken, no more threads, files or memory"),
         (Self::Topics, "a topic is absent, or does not fit the others"),
+        (Self::Io, "reading or writing failed, for instance on a full disk"),
         (Self::Deadline, "a shutdown took longer than its deadline"),
         (Self::Stalled, "there were records and no progress for engine.stall_after, or a worker hung"),
+        (Self::Denied, "the system's rights do not allow it"),
         (Self::Config, "the configuration is wrong"),
         (Self::Library, "ONNX Runtime is absent or too old"),
         (Self::Model, "the model cannot be used"),
+        (Self::Pipe, "who read the output has gone"),
     ];
 
     /// The code of a failure.
     pub fn of(error: &anyhow::Error) -> Self {
-        error.chain().find_map(Self::of_one).unwrap_or(Self::Internal)
+        let words = error.chain().find_map(Self::of_one);
+        let system = || error.chain().find_map(|error| error.downcast_ref::<io::Error>()).map(Self::of_io);
+        words.or_else(system).unwrap_or(Self::Internal)
+    }
+
+    /// An error with this code.
+    pub(super) fn because(self, message: impl Into<String>) -> anyhow::Error {
+        Failure { exit: self, message: message.into() }.into()
+    }
+
+    /// The code of what the system says.
+    pub(super) fn of_io(error: &io::Error) -> Self {
+        use io::ErrorKind;
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                Self::NoInput
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            ErrorKind::AddrInUse
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::WouldBlock
+            | ErrorKind::OutOfMemory
+            | ErrorKind::ResourceBusy => Self::System,
+            // Too many open files, of this process or of the system.
+            _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::System,
+            ErrorKind::BrokenPipe => Self::Pipe,
+            _ => Self::Io,
+        }
+    }
+
+    /// The code of a file of rows or events: its content is at fault unless the system says otherwise.
+    fn of_file(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Self::Data,
+            _ if error.raw_os_error().is_some() => Self::of_io(error),
+            _ => match Self::of_io(error) {
+                Self::Io => Self::Data,
+                other => other,
+            },
+        }
     }
 
     fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
@@ -69,8 +126,17 @@ impl Exit {
         if error.is::<ModelError>() || error.is::<FolderError>() || error.is::<Refusal>() {
             return Some(Self::Model);
         }
-        if error.is::<TrainError>() || error.is::<super::files::FileError>() {
-            return Some(Self::Data);
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return Some(failure.exit);
+        }
+        if let Some(error) = error.downcast_ref::<TrainError>() {
+            return Some(match error {
+                TrainError::File { source, .. } => Self::of_file(source),
+                _ => Self::Data,
+            });
+        }
+        if let Some(error) = error.downcast_ref::<super::files::FileError>() {
+            return Some(Self::of_file(error.system()));
         }
         if error.is::<super::topics::Unfit>() {
             return Some(Self::Topics);
@@ -108,8 +174,44 @@ impl Exit {
     }
 }
 
+/// A failure of a command that says itself how the process ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn what_the_system_says_has_a_code_of_its_own_however_deep_it_lies() {
+        for (kind, exit) in [
+            (io::ErrorKind::NotFound, Exit::NoInput),
+            (io::ErrorKind::NotADirectory, Exit::NoInput),
+            (io::ErrorKind::PermissionDenied, Exit::Denied),
+            (io::ErrorKind::AddrInUse, Exit::System),
+            (io::ErrorKind::StorageFull, Exit::Io),
+            (io::ErrorKind::BrokenPipe, Exit::Pipe),
+        ] {
+            let error = Err::<(), _>(io::Error::from(kind)).context("inside").context("outside").unwrap_err();
+            assert_eq!(Exit::of(&error), exit, "{kind}");
+        }
+        assert_eq!(Exit::of(&Exit::NoUser.because("nobody").context("outside")), Exit::NoUser);
+        assert_eq!(Exit::of(&anyhow::anyhow!("a bug")), Exit::Internal);
+    }
+
+    #[test]
+    fn the_codes_are_listed_in_their_order() {
+        assert!(Exit::ALL.windows(2).all(|pair| (pair[0].0 as u8) < pair[1].0 as u8));
     }
 }

@@ -5,14 +5,14 @@
 //! a profile in the changelog is that after the user's newest event and no longer knows the one before, so a time since the
 //! last event is 0 there. The same user is explained as that event saw them where files of events are given.
 
-use super::{ConfigArgs, files, profile, setup::Setup};
+use super::{ConfigArgs, Exit, files, profile, setup::Setup};
 use crate::{
     engine::{Counts, Partition, Partitions, Pipeline},
     event::Record,
     inference::{Explainer, FeatureMatrix, Model, OnnxModel},
     sink::Outbox,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Explain the score of this user: of their profile in the changelog, or at their newest event in the files
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     user: Option<String>,
     /// Explain the score at the last event of this file; the events before it make the profile
     #[arg(long, value_name = "FILE")]
@@ -46,34 +46,41 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let mut pipeline = setup.pipeline(false)?;
     let models = setup.models(&pipeline)?;
-    anyhow::ensure!(!models.0.is_empty(), "model.path: no model is declared, so there is no score to explain");
+    if models.0.is_empty() {
+        return Err(Exit::Config.because("model.path: no model is declared, so there is no score to explain"));
+    }
     let files = args.event.as_ref().map_or(&args.files[..], std::slice::from_ref);
     let Explained { user, moment, values, begin_empty } = match (&args.user, files) {
         (Some(user), []) => held(&setup, &mut pipeline, user)?,
         (user, files) => match replay(&mut pipeline, files, user.as_deref())? {
             Some(explained) => explained,
             None => match user {
-                Some(user) => bail!("find user {user:?}: none of the files has a sound event of theirs"),
-                None => bail!(
-                    "read the event: {} has no sound one; aimpoint check tells what is expected",
-                    files[0].display()
-                ),
+                Some(user) => {
+                    let message = format!("find user {user:?}: none of the files has a sound event of theirs");
+                    return Err(Exit::NoUser.because(message));
+                }
+                None => {
+                    return Err(Exit::Data.because(format!(
+                        "read the event: {} has no sound one; aimpoint check tells what is expected",
+                        files[0].display()
+                    )));
+                }
             },
         },
     };
     let (variant, mut model) = setup.deciding(models, &user)?;
     let row = row(&model, &values)?;
     let info = model.info().clone();
-    let baseline = info.baseline.clone().with_context(|| {
-        format!(
+    let baseline = info.baseline.clone().ok_or_else(|| {
+        Exit::Model.because(format!(
             "explain {}: the model says no baseline; write the mean of the training rows into its metadata as \
              aimpoint.baseline, a JSON array, as aimpoint train does",
             info.name
-        )
+        ))
     })?;
     let spec = &setup.config.pipeline.explain;
-    let mut explainer =
-        Explainer::new(spec, &info.features, baseline).map_err(|(key, why)| anyhow::anyhow!("{key}: {why}"))?;
+    let mut explainer = Explainer::new(spec, &info.features, baseline)
+        .map_err(|(key, why)| Exit::Config.because(format!("{key}: {why}")))?;
     let explanation = explainer.explain(&mut model, &row, 1)?;
     let score = score(&mut model, &row)?;
     let mut out = std::io::stdout().lock();
@@ -177,8 +184,10 @@ fn read(file: &Path, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()>
 /// The features in the order of the model's input.
 fn row(model: &OnnxModel, values: &HashMap<String, f32>) -> anyhow::Result<Vec<f32>> {
     let of = |name: &String| {
-        values.get(name).copied().with_context(|| {
-            format!("model.features: no feature for a model is named {name:?}; declare it without model = false")
+        values.get(name).copied().ok_or_else(|| {
+            Exit::Config.because(format!(
+                "model.features: no feature for a model is named {name:?}; declare it without model = false"
+            ))
         })
     };
     model.info().features.iter().map(of).collect()

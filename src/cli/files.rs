@@ -15,6 +15,23 @@ pub(crate) struct FileError {
     error: io::Error,
 }
 
+impl FileError {
+    /// What the system or the decoder says.
+    pub(super) fn system(&self) -> &io::Error {
+        &self.error
+    }
+}
+
+/// Refuses a file that is absent or cannot be read, before anything is done with those before it.
+pub(super) fn check(path: &Path) -> Result<(), FileError> {
+    let failed = |error| FileError { path: path.to_owned(), error };
+    let found = File::open(path).and_then(|file| file.metadata()).map_err(failed)?;
+    if found.is_dir() {
+        return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name the files in it")));
+    }
+    Ok(())
+}
+
 /// Hands over each line that is not empty, without its end; `visit` says whether to go on.
 pub(super) fn each_line<E: From<FileError>>(
     path: &Path,

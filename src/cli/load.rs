@@ -4,7 +4,7 @@
 //! them. A line that is no event is published all the same, without a key: it becomes a dead letter, which is where
 //! its reason can be read.
 
-use super::{ConfigArgs, files, setup::Setup, synthetic::Synthetic, topics};
+use super::{ConfigArgs, files, number_within, setup::Setup, synthetic::Synthetic, topics};
 use crate::{
     engine::{Counts, Partition, Partitions, Pipeline},
     event::Record,
@@ -21,6 +21,16 @@ use std::{
 /// How long the broker may take for an event.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Each user of a made-up stream takes 8 bytes.
+const USERS_MAX: i64 = 100_000_000;
+
+/// A day from one event to the next.
+const STEP_MS_MAX: f64 = 86_400_000.0;
+
+/// One event in a quarter of an hour, and more than any broker takes.
+const RATE_MIN: f64 = 0.001;
+const RATE_MAX: f64 = 100_000_000.0;
+
 /// Publish events to the clickstream, from files or made up
 #[derive(Args, Clone, Debug)]
 pub(super) struct LoadArgs {
@@ -30,19 +40,19 @@ pub(super) struct LoadArgs {
     #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
     files: Vec<PathBuf>,
     /// Make up this many events instead
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     synthetic: Option<u64>,
     /// The seed of made-up events
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// How many users make them
-    #[arg(long, default_value_t = 200_000, value_name = "COUNT")]
-    users: usize,
+    #[arg(long, default_value_t = 200_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=USERS_MAX))]
+    users: u32,
     /// Milliseconds of event time from one made-up event to the next; at a rate, the rate's own where absent
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = number_within(0.0..=STEP_MS_MAX))]
     step: Option<f64>,
     /// Events a second; as fast as they are taken where absent
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = number_within(RATE_MIN..=RATE_MAX))]
     rate: Option<f64>,
     /// Stop after this many events
     #[arg(long, value_name = "COUNT")]
@@ -51,6 +61,9 @@ pub(super) struct LoadArgs {
 
 pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
+    for file in &args.files {
+        files::check(file)?;
+    }
     topics::check_for_run(&setup.config)?;
     let kafka = &setup.config.kafka;
     let publisher =
@@ -64,7 +77,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         // What is published now must not lie ahead of now, so the stream ends at the present.
         let span = if args.rate.is_some() && args.step.is_none() { 0.0 } else { count as f64 * step };
-        for event in Synthetic::new(args.seed, args.users, now - span as i64, step).take(count as usize) {
+        for event in
+            Synthetic::new(args.seed, args.users as usize, now.saturating_sub(span as i64), step).take(count as usize)
+        {
             if !pace.next(&publisher) {
                 break;
             }
@@ -95,7 +110,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         "published {} events to {} in {seconds:.1} s, {:.0} a second{unreadable}",
         pace.count,
         setup.config.topics.clickstream,
-        pace.count as f64 / seconds
+        pace.count as f64 / seconds.max(1e-9)
     )?;
     Ok(())
 }
@@ -115,7 +130,7 @@ impl Pace {
             return false;
         }
         if let Some(rate) = self.rate {
-            let due = Duration::from_secs_f64(self.count as f64 / rate);
+            let due = Duration::try_from_secs_f64(self.count as f64 / rate).unwrap_or(Duration::MAX);
             let ahead = due.saturating_sub(self.start.elapsed());
             publisher.serve();
             std::thread::sleep(ahead);

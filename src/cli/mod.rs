@@ -27,7 +27,10 @@ pub mod train;
 
 pub use exit::Exit;
 
-use crate::telemetry::logs::{Format, Logs};
+use crate::{
+    secret::{is_secret_name, remember, scrub},
+    telemetry::logs::{Format, Logs},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     io::{IsTerminal, Write},
@@ -110,7 +113,11 @@ pub(crate) struct ConfigArgs {
 
 /// Parses the arguments, does what they ask, and says with which code to end.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    remember_arguments(&std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     let logs = log(&cli);
     let outcome = match &cli.command {
         Command::Demo(args) => demo::run(args),
@@ -130,14 +137,64 @@ pub fn main() -> ExitCode {
         Command::Features => reference::features(),
         Command::Reference(args) => reference::run(args),
     };
+    let outcome = outcome.and_then(|()| Ok(std::io::stdout().flush()?));
     match outcome {
         Ok(()) => Exit::Clean.into(),
         Err(error) => {
             let exit = Exit::of(&error);
-            // Nothing is left to be done where the standard error is closed, too.
-            writeln!(std::io::stderr(), "aimpoint: {}", format!("{error:#}").trim_end()).unwrap_or_default();
+            if exit != Exit::Pipe {
+                // Only what is printed is written without a word of what it is for.
+                let is_bare = error.chain().count() == 1 && error.is::<std::io::Error>();
+                let doing = if is_bare { "print: " } else { "" };
+                let message = format!("{doing}{error:#}");
+                // Nothing is left to be done where the standard error is closed, too.
+                writeln!(std::io::stderr(), "aimpoint: {}", scrub(message.trim_end())).unwrap_or_default();
+            }
             exit.into()
         }
+    }
+}
+
+/// Says what is wrong with the command line, or helps. It may quote what stands there, and that may be a secret.
+fn refused(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let clean = scrub(&text);
+    let printed = if clean != text {
+        write!(std::io::stderr(), "{clean}")
+    } else {
+        error.print().and_then(|()| std::io::stdout().flush())
+    };
+    match printed {
+        _ if error.use_stderr() => Exit::Usage.into(),
+        Ok(()) => Exit::Clean.into(),
+        Err(error) => Exit::of_io(&error).into(),
+    }
+}
+
+/// What `--set` is given as a secret is shown by no message, also where the command line is wrong.
+fn remember_arguments(arguments: &[String]) {
+    for (index, argument) in arguments.iter().enumerate() {
+        let set = match argument.strip_prefix("--set=") {
+            Some(set) => set,
+            None if index > 0 && arguments[index - 1] == "--set" => argument,
+            None => continue,
+        };
+        match set.split_once(['=', ':']) {
+            Some((key, value)) if is_secret_name(key) => remember(value),
+            None if is_secret_name(set) => {
+                arguments.get(index + 1).filter(|next| !next.starts_with('-')).into_iter().for_each(|it| remember(it));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A number of the command line within bounds.
+fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| match text.parse::<f64>() {
+        Ok(number) if bounds.contains(&number) => Ok(number),
+        Ok(_) => Err(format!("expected a number from {} to {}", bounds.start(), bounds.end())),
+        Err(_) => Err(format!("expected a number, such as {}", bounds.end().min(100.0))),
     }
 }
 
@@ -161,4 +218,14 @@ fn log(cli: &Cli) -> Arc<Logs> {
 /// The filter that was asked for.
 fn log_filter(cli: &Cli) -> Option<String> {
     cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok())
+}
+
+/// A whole number of the command line within bounds.
+fn whole_within(
+    bounds: std::ops::RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+    move |text| match text.parse::<usize>() {
+        Ok(number) if bounds.contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from {} to {}", bounds.start(), bounds.end())),
+    }
 }

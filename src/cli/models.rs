@@ -3,7 +3,7 @@
 //! Guarantees: nothing here needs a broker or a running process; running ones see a change within a second, check the version
 //! and swap it between two transactions. What is added has been loaded and scored under this configuration first.
 
-use super::{ConfigArgs, setup::Setup};
+use super::{ConfigArgs, Exit, setup::Setup};
 use crate::inference::{FeatureMatrix, Golden, Manifest, Model, ModelFolder, ModelSpec, Runtime};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -74,13 +74,14 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
 
 /// The declared folder. It need not be there yet, but it is no file.
 fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
-    let spec =
-        setup.config.model.clone().context("model.path: no model is declared; set it to the folder of its versions")?;
+    let spec = setup.config.model.clone().ok_or_else(|| {
+        Exit::Config.because("model.path: no model is declared; set it to the folder of its versions")
+    })?;
     if spec.path.is_file() {
-        anyhow::bail!(
+        return Err(Exit::Config.because(format!(
             "model.path: expected the folder of the model's versions, found the file {}",
             spec.path.display()
-        );
+        )));
     }
     let folder = ModelFolder::at(&spec.path);
     Ok((spec, folder))

@@ -4,7 +4,7 @@
 //! Limits: the changelog is lazy, so the record lags the input by up to `checkpoint.interval`; the page says by how much.
 //! All partitions of the changelog are read, since only the producer of the events knows which one a user lies in.
 
-use super::{ConfigArgs, check::described, setup::Setup, setup::block_on, topics};
+use super::{ConfigArgs, Exit, check::described, setup::Setup, setup::block_on, topics};
 use crate::{
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
@@ -13,7 +13,6 @@ use crate::{
     source::{Probe, Reader},
     state::{Mark, Unfit, decode_profile, hash_key, is_layout_key},
 };
-use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use jiff::Timestamp;
@@ -26,7 +25,7 @@ pub(super) struct ProfileArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// The user's key: `user_id`, or `anonymous_id` where the events have none
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     user: String,
     /// Print one JSON object
     #[arg(long)]
@@ -146,20 +145,21 @@ fn show<'a>(
     let key = user.as_bytes();
     let newest = found.records.values().max_by_key(|held| (held.payload.is_some(), held.timestamp_ms));
     let Some(held) = newest else {
-        bail!(
+        return Err(Exit::NoUser.because(format!(
             "find user {user:?}: {topic:?} has no profile of theirs; a user whose first event came less than \
              checkpoint.interval ago is not in it yet"
-        )
+        )));
     };
     let Some(payload) = held.payload.as_deref() else {
-        bail!("find user {user:?}: their profile was removed, by erasure or by profile.ttl")
+        let message = format!("find user {user:?}: their profile was removed, by erasure or by profile.ttl");
+        return Err(Exit::NoUser.because(message));
     };
     let unusable = |why: Unfit| {
         let (at, why) = (format!("{topic}/{}/{}", held.partition, held.offset), why.as_str());
-        anyhow::anyhow!(
+        Exit::Data.because(format!(
             "read the profile of {user:?}: the record at {at} is of no use: {why}; a run that takes the partition up rebuilds it \
              from the input"
-        )
+        ))
     };
     let record = decode_profile(key, payload).map_err(unusable)?;
     let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
@@ -167,10 +167,10 @@ fn show<'a>(
     if let Some(mark) = mark
         && record.history != mark.history
     {
-        bail!(
+        return Err(Exit::NoUser.because(format!(
             "find user {user:?}: the profiles of partition {} are being made anew from the input, and theirs is not yet",
             held.partition
-        )
+        )));
     }
     let layout = pipeline.layout().clone();
     let mut partitions = Partitions::default();
@@ -189,12 +189,12 @@ fn show<'a>(
     let whole = recovered.is_some_and(|it| it.is_whole());
     let words = partitions.get(held.partition).and_then(|it| it.store().get(hash_key(key), key)).filter(|_| whole);
     let Some(words) = words else {
-        bail!(
+        return Err(Exit::Config.because(format!(
             "read the profile of {user:?}: it was written by other features (layout {}, and those of this configuration \
              make {}), and the changelog does not say which; use the configuration that it was written with",
             record.layout,
             layout.id()
-        )
+        )));
     };
     let begin_empty = match other.filter(|_| record.layout != layout.id()) {
         Some(other) => missing(&other, spec),

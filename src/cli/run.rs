@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     engine::{Fleet, Stop},
+    secret::scrub,
     telemetry::{admin::Board, logs::Logs, metrics},
 };
 use anyhow::Context;
@@ -19,7 +20,7 @@ use signal_hook::consts::SIGHUP;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -40,14 +41,17 @@ pub(super) struct RunArgs {
 
 /// Runs until told to stop. `logs` may be set by the configuration where neither the flag nor the variable did.
 pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow::Result<()> {
-    let mut config = args.config.clone();
-    config.sets.extend(args.admin.map(|address| format!("admin.address=\"{address}\"")));
-    let mut setup = Setup::read(&config)?;
-    let filter = (!is_log_set).then(|| logs.filter());
-    set_filter(&setup, logs, filter.as_deref())?;
-    let told = told()?;
+    // Before anything else: until there is a handler the signal ends the process.
     let again = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGHUP, Arc::clone(&again))?;
+    let mut args = args.clone();
+    args.config.sets.extend(args.admin.map(|address| format!("admin.address={address}")));
+    let setup = Setup::read(&args.config)?;
+    let usual = (!is_log_set).then(|| logs.filter());
+    if let Some(usual) = &usual {
+        logs.set_if_other(filter(&setup, usual)).map_err(anyhow::Error::msg)?;
+    }
+    let told = told()?;
     topics::check_for_run(&setup.config)?;
     let (board, _) = publish(&setup.config, Some(Arc::clone(logs)))?;
     let Crew { workers, accounts, swaps } = setup.crew()?;
@@ -60,26 +64,24 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
         delivery = ?setup.config.commit.delivery,
         "started"
     );
+    let deadline = setup.config.engine.shutdown_deadline;
     let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)
         .context("start the workers")?;
+    let reloader = Arc::new(Reloader {
+        args: args.config,
+        swaps: Mutex::new((setup, swaps)),
+        board: Arc::clone(&board),
+        logs: Arc::clone(logs),
+        usual,
+    });
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {
             break;
         }
         if again.swap(false, Ordering::Relaxed) {
-            match reload(&config, &setup, &swaps, &board) {
-                Ok(taken) => {
-                    setup = taken;
-                    set_filter(&setup, logs, filter.as_deref())?;
-                    metrics::reloaded(true);
-                    tracing::info!(segments = setup.config.pipeline.segments.len(), "the configuration was read again");
-                }
-                Err(error) => {
-                    metrics::reloaded(false);
-                    tracing::error!("the configuration was read again and refused, the old one stays: {error:#}");
-                }
-            }
+            // What came of it is logged and counted.
+            reloader.reload().map(drop).unwrap_or_default();
         }
         if reported.0.elapsed() >= REPORT_INTERVAL {
             let counts = fleet.counts();
@@ -101,7 +103,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     tracing::info!("stopping");
     board.stopping();
     let counts = fleet.counts();
-    fleet.join(setup.config.engine.shutdown_deadline)?;
+    fleet.join(deadline)?;
     if let Some(otlp) = otlp {
         otlp.finish();
     }
@@ -109,19 +111,66 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     Ok(())
 }
 
-/// Logs as the configuration says, or as before where it says nothing.
-fn set_filter(setup: &Setup, logs: &Logs, usual: Option<&str>) -> anyhow::Result<()> {
-    let Some(usual) = usual else { return Ok(()) };
-    let filter = setup.config.log.filter.as_deref().unwrap_or(usual);
-    if filter == logs.filter() { Ok(()) } else { logs.set(filter).map_err(anyhow::Error::msg) }
+/// The logs' filter: the configuration's, or the usual one where it says nothing.
+fn filter<'a>(setup: &'a Setup, usual: &'a str) -> &'a str {
+    setup.config.log.filter.as_deref().unwrap_or(usual)
 }
 
-/// Reads the configuration again and hands what may change to the workers.
-fn reload(config: &ConfigArgs, old: &Setup, swaps: &Swaps, board: &Board) -> anyhow::Result<Setup> {
-    let new = Setup::read(config)?;
-    let others = old.config.needs_restart(&new.config);
-    anyhow::ensure!(others.is_empty(), "restart for what has changed in {}", others.join(", "));
-    swaps.swap(&new)?;
-    board.config(new.config.shown());
-    Ok(new)
+/// Reads the configuration again and hands what may change to the workers: on SIGHUP, and for whoever else asks.
+///
+/// Guarantees: all of it is taken or nothing; whatever the file says, the process goes on; one reload goes on at a time.
+pub(super) struct Reloader {
+    args: ConfigArgs,
+    /// What runs now, and the way to the workers.
+    swaps: Mutex<(Setup, Swaps)>,
+    board: Arc<Board>,
+    logs: Arc<Logs>,
+    /// The filter where the configuration says nothing; none where the flag or the variable wins.
+    usual: Option<String>,
+}
+
+impl Reloader {
+    /// Takes the configuration as it is now, and gives the number of its segments. The outcome is logged and counted.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in words for people and without secrets; nothing has changed then.
+    pub(super) fn reload(&self) -> Result<usize, String> {
+        let outcome = self.take();
+        metrics::reloaded(outcome.is_ok());
+        match outcome {
+            Ok(segments) => {
+                tracing::info!(segments, "the configuration was read again");
+                Ok(segments)
+            }
+            Err(error) => {
+                let error = scrub(format!("{error:#}").trim_end()).into_owned();
+                tracing::error!("the configuration was read again and refused, the old one stays: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&self) -> anyhow::Result<usize> {
+        let mut running = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, swaps) = &mut *running;
+        // A pipe was read to its end, and reading it again would wait for somebody to write into it.
+        let path = self.args.config.as_deref().filter(|path| path.exists() && !path.is_file());
+        if let Some(path) = path {
+            anyhow::bail!("read {} again: only a file can be read twice", path.display());
+        }
+        let new = Setup::read(&self.args)?;
+        let others = old.config.needs_restart(&new.config);
+        anyhow::ensure!(others.is_empty(), "restart for what has changed in {}", others.join(", "));
+        // What can fail comes first: the filter is checked with the configuration, the pipelines are made before one is sent.
+        swaps.swap(&new)?;
+        if let Some(usual) = &self.usual
+            && let Err(error) = self.logs.set_if_other(filter(&new, usual))
+        {
+            tracing::error!(error, "the logs' filter could not be changed");
+        }
+        self.board.config(new.config.shown());
+        let segments = new.config.pipeline.segments.len();
+        *old = new;
+        Ok(segments)
+    }
 }

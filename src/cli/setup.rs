@@ -9,6 +9,7 @@ use crate::{
         Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal,
         Runtime, Shadow, Teller, Watch, vet,
     },
+    secret::Secret,
     sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
     telemetry::{
@@ -95,7 +96,7 @@ impl Setup {
     pub(super) fn read(args: &ConfigArgs) -> Result<Self, ConfigError> {
         let usual = std::path::Path::new("aimpoint.toml");
         let path = args.config.as_deref().or_else(|| usual.exists().then_some(usual));
-        let (config, document) = Config::load(path, std::env::vars(), &args.sets)?;
+        let (config, document) = Config::load(path, std::env::vars_os(), &args.sets)?;
         Ok(Self { config, document })
     }
 
@@ -389,7 +390,8 @@ pub(super) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T
 pub(super) fn publish(config: &Config, logs: Option<Arc<Logs>>) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
     let metrics = metrics::install().context("record metrics")?;
     let title = format!("{}, {}", config.app.name, config.app.instance());
-    let board = Arc::new(Board::new(title, config.shown(), config.admin.token.as_deref(), metrics, logs));
+    let board =
+        Arc::new(Board::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), metrics, logs));
     let at = admin::serve(config.admin.address, Arc::clone(&board)).with_context(|| {
         let address = config.admin.address.unwrap_or(admin::USUAL);
         format!("serve health, metrics and the page at {address}; set another admin.address")

@@ -68,9 +68,9 @@ impl Iterator for Synthetic {
             .iter()
             .find(|(_, of)| share.checked_sub(*of).map(|rest| share = rest).is_none())
             .expect("the shares add up to a thousand");
-        let mut at = self.start_ms + (self.number as f64 * self.step_ms) as i64;
+        let mut at = self.start_ms.saturating_add((self.number as f64 * self.step_ms) as i64);
         if random.random_range(0..50) == 0 {
-            at -= random.random_range(1..60_000);
+            at = at.saturating_sub(random.random_range(1..60_000));
         }
         let item = random.random_range(0..5_000);
         let event = SyntheticEvent {

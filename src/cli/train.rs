@@ -3,6 +3,7 @@
 //! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
 //! the card last. What is learned, and how, is [`crate::training`]'s.
 
+use super::{Exit, files, number_within, whole_within};
 use crate::training::{
     CalibrationMethod, Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with,
 };
@@ -46,22 +47,22 @@ pub struct TrainArgs {
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     pub features: Option<Vec<String>>,
     /// Units in the hidden layer
-    #[arg(long, default_value_t = TrainSpec::default().hidden)]
+    #[arg(long, default_value_t = TrainSpec::default().hidden, value_parser = whole_within(1..=8_192))]
     pub hidden: usize,
     /// The most epochs
-    #[arg(long, default_value_t = TrainSpec::default().epochs_max)]
+    #[arg(long, default_value_t = TrainSpec::default().epochs_max, value_parser = whole_within(1..=1_000_000))]
     pub epochs: usize,
     /// Epochs without a better validation loss that end the training
-    #[arg(long, default_value_t = TrainSpec::default().patience)]
+    #[arg(long, default_value_t = TrainSpec::default().patience, value_parser = whole_within(1..=1_000_000))]
     pub patience: usize,
     /// Rows a step
-    #[arg(long, default_value_t = TrainSpec::default().batch)]
+    #[arg(long, default_value_t = TrainSpec::default().batch, value_parser = whole_within(1..=1_048_576))]
     pub batch: usize,
     /// The step size
-    #[arg(long, default_value_t = TrainSpec::default().learning_rate)]
+    #[arg(long, default_value_t = TrainSpec::default().learning_rate, value_parser = number_within(1e-9..=100.0))]
     pub learning_rate: f64,
     /// The share of a weight that a step of size 1 takes off
-    #[arg(long, default_value_t = TrainSpec::default().weight_decay)]
+    #[arg(long, default_value_t = TrainSpec::default().weight_decay, value_parser = number_within(0.0..=1.0))]
     pub weight_decay: f64,
     /// The seed of the weights, the shuffles and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
@@ -105,6 +106,7 @@ impl TrainArgs {
 /// # Errors
 /// The rows cannot be read or learned from, or the files cannot be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    files::check(&args.data)?;
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
     let bar = progress(&spec, args.quiet);
@@ -154,6 +156,11 @@ fn hash(path: &Path) -> anyhow::Result<String> {
 
 /// Writes a file under another name, then gives it its own.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    // A device, a pipe or a folder would be replaced by the file.
+    if path.exists() && !path.is_file() {
+        return Err(Exit::NoInput
+            .because(format!("write {}: expected the name of a file, found something else", path.display())));
+    }
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     fs::write(&partial, bytes)

@@ -12,21 +12,43 @@ mod sections;
 pub use document::Document;
 pub use schema::schema;
 pub use sections::{
-    AdminSpec, AppSpec, CheckpointSpec, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec, OtlpSpec, TopicsSpec,
+    AdminSpec, AppSpec, CheckpointSpec, ClientSettings, CommitSpec, EngineSpec, InferenceSpec, KafkaSpec, LogSpec,
+    OtlpSpec, TopicsSpec,
 };
 
 use crate::{
-    engine::PipelineSpec,
+    engine::{Pipeline, PipelineSpec},
     fault::Fault,
     inference::{Experiment, ModelSpec},
     source::is_kept_by_the_brokers,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 /// Every key with its default and what it means, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// A file has at most so many bytes: more than anybody writes by hand, and checked within seconds.
+const FILE_BYTES_MAX: u64 = 2 << 20;
+
+/// TOML's parser takes tables 80 deep, each with keys of 80 parts; dropping one level of it takes some hundred bytes.
+const STACK_BYTES: usize = 64 << 20;
+
+/// The most of each that a configuration declares. A feature is a column of each batch, and each segment of a decision.
+const FEATURES_MAX: usize = 4_096;
+const SEGMENTS_MAX: usize = 4_096;
+const FIELDS_MAX: usize = 1_024;
+const SHADOWS_MAX: usize = 64;
+const USERS_MAX: usize = 10_000;
+
+/// A name that decisions and metrics carry has at most so many bytes.
+const NAME_BYTES_MAX: usize = 256;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -84,33 +106,72 @@ pub enum ConfigError {
 impl Config {
     /// Reads the file, if there is one, the environment and the flags' `key=value`.
     ///
+    /// It runs on a thread of its own, whose stack is large enough for the deepest file that TOML's parser takes, whoever asks.
+    ///
     /// # Errors
     /// With everything that is wrong, each with its place.
     pub fn load(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
         sets: &[String],
     ) -> Result<(Self, Document), ConfigError> {
-        let mut document = match path {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-                Document::parse(&path.display().to_string(), text)
-            }
-            None => Document::parse("(no file)", String::new()),
-        }
-        .map_err(ConfigError::Faulty)?;
-        let mut faults = Vec::new();
-        let mut variables: Vec<(String, String)> = environment.collect();
+        let mut variables: Vec<_> = environment.filter(|(name, _)| Document::is_ours(name)).collect();
         variables.sort();
-        for (name, value) in &variables {
-            document.set_from_environment(name, value);
+        std::thread::scope(|scope| {
+            let reading = std::thread::Builder::new()
+                .name("config".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || Self::load_here(path, &variables, sets))
+                .map_err(|error| ConfigError::Unreadable { path: path.unwrap_or(Path::new("")).to_owned(), error })?;
+            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn load_here(
+        path: Option<&Path>,
+        variables: &[(OsString, OsString)],
+        sets: &[String],
+    ) -> Result<(Self, Document), ConfigError> {
+        let (name, text) = match path {
+            Some(path) => {
+                let text = text_of(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+                (path.display().to_string(), text)
+            }
+            None => ("(no file)".to_owned(), String::new()),
+        };
+        Self::of_text(&name, text, path.and_then(Path::parent), variables, sets)
+    }
+
+    fn of_text(
+        name: &str,
+        text: String,
+        folder: Option<&Path>,
+        variables: &[(OsString, OsString)],
+        sets: &[String],
+    ) -> Result<(Self, Document), ConfigError> {
+        let mut document = Document::parse(name, text).map_err(ConfigError::Faulty)?;
+        let mut faults = Vec::new();
+        for (name, value) in variables {
+            document.set_from_environment(name, value, &mut faults);
         }
-        for set in sets {
-            document.set_from_flag(set, &mut faults);
+        for (index, set) in sets.iter().enumerate() {
+            document.set_from_flag(index, set, &mut faults);
         }
-        let config = Self::read(&document, path.and_then(Path::parent), &mut faults);
-        if faults.is_empty() { Ok((config, document)) } else { Err(ConfigError::Faulty(document.explain(&faults))) }
+        let config = Self::read(&document, folder, &mut faults);
+        if faults.is_empty() {
+            return Ok((config, document));
+        }
+        // A fault here is no reason to tell of those in rules and features only the next time.
+        let is_whole = |name, count| document.count(name) == count;
+        let spec = &config.pipeline;
+        if config.too_many().is_empty()
+            && is_whole("feature", spec.features.len())
+            && is_whole("field", spec.fields.len())
+        {
+            let further = Pipeline::compile(&config.pipeline, &config.topics.clickstream).err().unwrap_or_default();
+            add_further(&mut faults, further);
+        }
+        Err(ConfigError::Faulty(document.explain(&faults)))
     }
 
     fn read(document: &Document, folder: Option<&Path>, faults: &mut Vec<Fault>) -> Self {
@@ -149,6 +210,7 @@ impl Config {
         let absolute = |path: &mut PathBuf| {
             if let Some(folder) = folder
                 && path.is_relative()
+                && !path.as_os_str().is_empty()
             {
                 *path = folder.join(&path);
             }
@@ -163,7 +225,9 @@ impl Config {
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);
         }
-        config.check(faults);
+        let mut further = Vec::new();
+        config.check(&mut further);
+        add_further(faults, further);
         config
     }
 
@@ -182,6 +246,76 @@ impl Config {
         self.otlp.check(faults);
         self.check_shadows(faults);
         self.check_membership(faults);
+        self.check_names(faults);
+        faults.extend(self.too_many());
+    }
+
+    /// Names that decisions, metrics and rules carry.
+    fn check_names(&self, faults: &mut Vec<Fault>) {
+        let mut names: Vec<(String, &str)> = Vec::new();
+        for (index, segment) in self.pipeline.segments.iter().enumerate() {
+            names.push((format!("segment[{index}].id"), &segment.id));
+            names.extend(segment.name.as_deref().map(|name| (format!("segment[{index}].name"), name)));
+        }
+        for (index, field) in self.pipeline.fields.iter().enumerate() {
+            names.push((format!("field[{index}].name"), &field.name));
+        }
+        let of_models = [("variant", &self.variants), ("shadow", &self.shadows)];
+        let many = of_models.iter().flat_map(|(section, specs)| {
+            specs.iter().enumerate().map(move |(index, spec)| (format!("{section}[{index}]"), spec))
+        });
+        for (section, spec) in self.model.iter().map(|spec| ("model".to_owned(), spec)).chain(many) {
+            names.extend(spec.name.as_deref().map(|name| (format!("{section}.name"), name)));
+            names.extend(spec.version.as_deref().map(|version| (format!("{section}.version"), version)));
+            names.extend(spec.output.as_deref().map(|output| (format!("{section}.output"), output)));
+            names.extend(spec.heads.keys().map(|head| (format!("{section}.heads.{head}"), head.as_str())));
+            if spec.path.as_os_str().is_empty() {
+                faults.push(Fault::new(format!("{section}.path"), "a model needs a file, and this is no path"));
+            }
+        }
+        names.extend(self.pipeline.experiment.name.as_deref().map(|name| ("experiment.name".to_owned(), name)));
+        names.extend(self.pipeline.explain.groups.keys().map(|name| (format!("explain.groups.{name}"), name.as_str())));
+        names.extend(
+            self.pipeline.decision.fields.keys().map(|name| (format!("decision.fields.{name}"), name.as_str())),
+        );
+        for (key, name) in names {
+            if let Some(why) = name_fault_of(name) {
+                faults.push(Fault::new(key, why).hint(format!(
+                    "write 1 to {NAME_BYTES_MAX} bytes without control characters and without spaces at the ends"
+                )));
+            }
+        }
+        for (index, field) in self.pipeline.fields.iter().enumerate() {
+            let is_part = |part: &str| {
+                part.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+                    && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            };
+            if name_fault_of(&field.name).is_none() && !field.name.split('.').all(is_part) {
+                let message = format!("{:?} cannot be used in expressions", field.name);
+                faults.push(
+                    Fault::new(format!("field[{index}].name"), message)
+                        .hint("use letters, digits and _, not beginning with a digit, with dots between members"),
+                );
+            }
+        }
+    }
+
+    /// Bounds on how much is declared, so that a configuration is checked and taken in a time that nobody notices.
+    fn too_many(&self) -> Vec<Fault> {
+        let spec = &self.pipeline;
+        let counts = [
+            ("feature", spec.features.len(), FEATURES_MAX),
+            ("segment", spec.segments.len(), SEGMENTS_MAX),
+            ("field", spec.fields.len(), FIELDS_MAX),
+            ("shadow", self.shadows.len(), SHADOWS_MAX),
+            ("explain.users", spec.explain.users.len(), USERS_MAX),
+            ("decision.fields", spec.decision.fields.len(), FIELDS_MAX),
+            ("explain.groups", spec.explain.groups.len(), FEATURES_MAX),
+        ];
+        let too_many = counts.into_iter().filter(|(_, count, max)| count > max);
+        too_many
+            .map(|(key, count, max)| Fault::new(key, format!("there are {count} of them, and {max} is the most")))
+            .collect()
     }
 
     /// A process that was killed has not told the group that it will be back. Members of the older protocol take over from
@@ -201,7 +335,8 @@ impl Config {
     fn check_models(&self, faults: &mut Vec<Fault>) {
         let model = self.model.iter().map(|spec| ("model".to_owned(), spec));
         let variants = self.variants.iter().enumerate().map(|(index, spec)| (format!("variant[{index}]"), spec));
-        for (section, spec) in model.chain(variants) {
+        let shadows = self.shadows.iter().enumerate().map(|(index, spec)| (format!("shadow[{index}]"), spec));
+        for (section, spec) in model.chain(variants).chain(shadows) {
             if let Some((key, why)) = spec.batch.fault() {
                 faults.push(Fault::new(format!("{section}.batch.{key}"), why));
             }
@@ -263,26 +398,79 @@ impl Config {
         }
     }
 
-    /// The whole of it with secrets as stars, to be shown.
+    /// The whole of it, to be shown: secrets are stars by their types.
     pub fn shown(&self) -> serde_json::Value {
-        let mut shown = Self { kafka: self.kafka.without_secrets(), ..self.clone() };
-        if let Some(token) = &mut shown.admin.token {
-            "***".clone_into(token);
-        }
-        serde_json::to_value(shown).expect("a configuration has text for its keys")
+        serde_json::to_value(self).expect("a configuration has text for its keys")
+    }
+
+    /// Whether there are values that are not to be shown.
+    pub fn holds_secrets(&self) -> bool {
+        let KafkaSpec { client, consumer, producer, .. } = &self.kafka;
+        self.admin.token.is_some()
+            || self.pipeline.input.secret.is_some()
+            || [client, consumer, producer].into_iter().any(ClientSettings::holds_secrets)
     }
 
     /// The sections in which another configuration differs, but for those that a running process takes: the segments
-    /// and what is logged.
+    /// and what is logged. The values themselves are compared, and not what is shown of them: a new password is a change.
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
-        let part = |config: &Self| {
-            let mut shown = Self { log: LogSpec::default(), ..config.clone() };
-            shown.pipeline.segments.clear();
-            serde_json::to_value(shown).expect("a configuration has text for its keys")
-        };
-        let (old, new) = (part(self), part(other));
-        let sections = old.as_object().into_iter().flatten();
-        sections.filter(|(name, value)| new.get(name.as_str()) != Some(value)).map(|(name, _)| name.clone()).collect()
+        let Self {
+            app,
+            kafka,
+            topics,
+            commit,
+            checkpoint,
+            engine,
+            admin,
+            log: _,
+            otlp,
+            inference,
+            model,
+            variants,
+            shadows,
+            pipeline,
+        } = self;
+        let PipelineSpec {
+            input,
+            fields,
+            time,
+            duplicates,
+            profile,
+            features,
+            segments: _,
+            scoring,
+            experiment,
+            explain,
+            decision,
+            label,
+        } = pipeline;
+        let new = &other.pipeline;
+        let same = [
+            ("app", *app == other.app),
+            ("kafka", *kafka == other.kafka),
+            ("topics", *topics == other.topics),
+            ("commit", *commit == other.commit),
+            ("checkpoint", *checkpoint == other.checkpoint),
+            ("engine", *engine == other.engine),
+            ("admin", *admin == other.admin),
+            ("otlp", *otlp == other.otlp),
+            ("inference", *inference == other.inference),
+            ("model", *model == other.model),
+            ("variant", *variants == other.variants),
+            ("shadow", *shadows == other.shadows),
+            ("input", *input == new.input),
+            ("field", *fields == new.fields),
+            ("time", *time == new.time),
+            ("duplicates", *duplicates == new.duplicates),
+            ("profile", *profile == new.profile),
+            ("feature", *features == new.features),
+            ("scoring", *scoring == new.scoring),
+            ("experiment", *experiment == new.experiment),
+            ("explain", *explain == new.explain),
+            ("decision", *decision == new.decision),
+            ("label", *label == new.label),
+        ];
+        same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The consumer group, which is the application's name.
@@ -301,5 +489,47 @@ impl Config {
     }
 }
 
+/// Adds faults that were found later, but for those of keys that are known to be wrong: what is said of these follows from that.
+fn add_further(faults: &mut Vec<Fault>, mut further: Vec<Fault>) {
+    further.retain(|new| !faults.iter().any(|fault| document::is_at_or_below(&new.key, &fault.key)));
+    faults.append(&mut further);
+}
+
+/// What is wrong with a name that decisions and metrics carry.
+fn name_fault_of(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("the name is empty".to_owned());
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Some(format!("a name of {} bytes is too long", name.len()));
+    }
+    if name.trim() != name {
+        return Some(format!("{name:?} begins or ends with a space"));
+    }
+    name.contains(char::is_control).then(|| format!("{name:?} has a control character in it"))
+}
+
+/// The text of a file that is no larger than a configuration may be.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name the file in it"));
+    }
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message =
+            format!("it has more than {FILE_BYTES_MAX} bytes, which is the most that a configuration may have");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8; save the file as UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

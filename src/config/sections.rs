@@ -1,9 +1,19 @@
 //! The sections that say how a process behaves, as they are written, and the rules they keep.
 
-use crate::{engine::Delivery, fault::Fault, telemetry::logs};
+use crate::{
+    engine::Delivery,
+    expression::nearest,
+    fault::Fault,
+    secret::{self, Secret},
+    source::{SettingFault, check_setting, is_setting},
+    telemetry::logs,
+};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor, value::MapAccessDeserializer},
+};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of librdkafka that carry the guarantees, with what to use instead.
 const REFUSED: [(&str, &str); 17] = [
@@ -26,8 +36,39 @@ const REFUSED: [(&str, &str); 17] = [
     ("partitioner", "a user's decisions lie where Java's clients would look for them"),
 ];
 
-/// Parts of a setting's name that say that its value is a secret.
-const SECRETS: [&str; 5] = ["password", "secret", ".pem", "token", "oauthbearer.config"];
+/// Settings that people set most, for the hint at a name that the client does not know.
+const USUAL: [&str; 30] = [
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.password",
+    "sasl.kerberos.service.name",
+    "sasl.kerberos.principal",
+    "sasl.kerberos.keytab",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.token.endpoint.url",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.endpoint.identification.algorithm",
+    "client.rack",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "fetch.min.bytes",
+    "linger.ms",
+    "compression.type",
+    "message.max.bytes",
+    "socket.timeout.ms",
+    "socket.keepalive.enable",
+];
 
 /// `[app]`: what this application is called.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -77,46 +118,152 @@ pub struct KafkaSpec {
     /// Host and port of some of the brokers, with commas between.
     pub brokers: String,
     /// Librdkafka's settings for consumers and producers.
-    pub client: BTreeMap<String, Setting>,
+    pub client: ClientSettings,
     /// Librdkafka's settings for consumers alone.
-    pub consumer: BTreeMap<String, Setting>,
+    pub consumer: ClientSettings,
     /// Librdkafka's settings for producers alone.
-    pub producer: BTreeMap<String, Setting>,
+    pub producer: ClientSettings,
 }
 
 impl Default for KafkaSpec {
     fn default() -> Self {
         Self {
             brokers: "localhost:9092".to_owned(),
-            client: BTreeMap::new(),
-            consumer: BTreeMap::new(),
-            producer: BTreeMap::new(),
+            client: ClientSettings::default(),
+            consumer: ClientSettings::default(),
+            producer: ClientSettings::default(),
         }
     }
 }
 
-/// The value of one of librdkafka's settings.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Setting {
-    /// Text.
-    Text(String),
-    /// A number.
-    Int(i64),
-    /// A number with a fraction.
-    Float(f64),
-    /// On or off.
-    Bool(bool),
+/// Settings of librdkafka by name. What may be a secret is stars wherever they are shown: what its name says to be one, and what
+/// has a name that the client does not know, since that may be a password's that was misspelt.
+#[derive(Clone, Default, PartialEq)]
+pub struct ClientSettings(BTreeMap<String, String>);
+
+impl ClientSettings {
+    /// Whether the value of a setting of this name may be shown.
+    pub fn shows(name: &str) -> bool {
+        !secret::is_secret_name(name) && is_setting(name)
+    }
+
+    /// Name and value, as the client gets them.
+    pub fn reveal(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Name and value, as people see them.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.reveal().map(|(name, value)| (name, if Self::shows(name) { value } else { secret::STARS }))
+    }
+
+    /// Whether some of them are not to be shown.
+    pub fn holds_secrets(&self) -> bool {
+        self.0.keys().any(|name| !Self::shows(name))
+    }
 }
 
-impl Setting {
-    fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Int(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
-            Self::Bool(value) => value.to_string(),
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown()).finish()
+    }
+}
+
+impl Serialize for ClientSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.shown())
+    }
+}
+
+impl JsonSchema for ClientSettings {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ClientSettings".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "it stands for its schema")]
+        #[schemars(untagged)]
+        enum Value {
+            Text(String),
+            Int(i64),
+            Float(f64),
+            Bool(bool),
         }
+        BTreeMap::<String, Value>::json_schema(generator)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// A value, or the settings whose names go on from here: a name with dots is written with or without quotes.
+        enum Part {
+            Value(String),
+            Below(BTreeMap<String, Part>),
+        }
+
+        impl<'de> Deserialize<'de> for Part {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(Any)
+            }
+        }
+
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Part;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number, or true or false")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Part, E> {
+                Ok(Part::Value(value.to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Part, E> {
+                Ok(Part::Value(value.to_string()))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Part, E> {
+                Ok(Part::Value(value.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Part, E> {
+                Ok(Part::Value(value.to_string()))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Part, E> {
+                Ok(Part::Value(value.to_string()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Part, A::Error> {
+                Err(de::Error::custom("a setting is no list; write a text with commas between"))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Part, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(members)).map(Part::Below)
+            }
+        }
+
+        fn flatten(prefix: &str, parts: BTreeMap<String, Part>, into: &mut BTreeMap<String, String>) {
+            for (name, part) in parts {
+                let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+                match part {
+                    Part::Value(value) => {
+                        if secret::is_secret_name(&name) {
+                            secret::remember(&value);
+                        }
+                        into.insert(name, value);
+                    }
+                    Part::Below(parts) => flatten(&name, parts, into),
+                }
+            }
+        }
+
+        let mut settings = BTreeMap::new();
+        flatten("", BTreeMap::deserialize(deserializer)?, &mut settings);
+        Ok(Self(settings))
     }
 }
 
@@ -136,18 +283,6 @@ impl KafkaSpec {
         settings([&self.client])
     }
 
-    /// The same section with secrets as stars, to be shown.
-    #[must_use]
-    pub fn without_secrets(&self) -> Self {
-        let mut shown = self.clone();
-        for (name, value) in shown.client.iter_mut().chain(&mut shown.consumer).chain(&mut shown.producer) {
-            if SECRETS.iter().any(|part| name.contains(part)) {
-                *value = Setting::Text("***".to_owned());
-            }
-        }
-        shown
-    }
-
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if self.brokers.trim().is_empty() {
             faults.push(
@@ -155,26 +290,50 @@ impl KafkaSpec {
                     .hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
             );
         }
+        if self.brokers.contains('@') {
+            faults.push(
+                Fault::new("kafka.brokers", "an address of a broker holds no user and no password")
+                    .hint("set \"sasl.username\" and \"sasl.password\" in [kafka.client]"),
+            );
+        }
         for (section, settings) in
             [("client", &self.client), ("consumer", &self.consumer), ("producer", &self.producer)]
         {
-            for name in settings.keys() {
-                if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| refused == name) {
+            for (name, value) in settings.reveal() {
+                let key = format!("kafka.{section}.{name}");
+                // A name that goes on with a value is one whose quotes are wrong.
+                let shown =
+                    name.split(|letter: char| letter == '=' || letter.is_whitespace()).next().unwrap_or_default();
+                if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
                     faults.push(
-                        Fault::new(
-                            format!("kafka.{section}.{name}"),
-                            format!("{name:?} carries the guarantees and cannot be set"),
-                        )
-                        .hint(*instead),
+                        Fault::new(key, format!("{name:?} carries the guarantees and cannot be set")).hint(*instead),
                     );
+                    continue;
+                }
+                match check_setting(name, value) {
+                    Ok(()) => {}
+                    Err(SettingFault::Unknown) => {
+                        let fault = Fault::new(key, format!("librdkafka has no setting {shown:?}"));
+                        faults.push(match nearest(name, USUAL.into_iter()) {
+                            Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                            None => fault.hint("its CONFIGURATION.md lists the names; those of Java's client differ"),
+                        });
+                    }
+                    // Its words may quote a part of the value.
+                    Err(SettingFault::Invalid(_)) if !ClientSettings::shows(name) => {
+                        faults.push(Fault::new(key, "librdkafka does not take this value, or not in this build"));
+                    }
+                    Err(SettingFault::Invalid(words)) => {
+                        faults.push(Fault::new(key, format!("librdkafka does not take it: {words}")));
+                    }
                 }
             }
         }
     }
 }
 
-fn settings<const N: usize>(maps: [&BTreeMap<String, Setting>; N]) -> Vec<(String, String)> {
-    maps.into_iter().flatten().map(|(name, value)| (name.clone(), value.text())).collect()
+fn settings<const N: usize>(maps: [&ClientSettings; N]) -> Vec<(String, String)> {
+    maps.into_iter().flat_map(ClientSettings::reveal).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// `[topics]`: the names of the topics, and what they are created with.
@@ -394,13 +553,13 @@ pub struct AdminSpec {
     #[schemars(with = "String")]
     pub address: Option<SocketAddr>,
     /// What clients have to show, if anything.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 impl AdminSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         let sound = |token: &str| token.len() >= 16 && token.bytes().all(|letter| letter.is_ascii_graphic());
-        if self.token.as_deref().is_some_and(|token| !sound(token)) {
+        if self.token.as_ref().is_some_and(|token| !sound(token.reveal())) {
             faults.push(
                 Fault::new("admin.token", "a token has 16 or more letters of ASCII and no spaces")
                     .hint("for instance what openssl rand -hex 16 prints"),
@@ -449,7 +608,15 @@ impl OtlpSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if let Some(endpoint) = &self.endpoint {
             let uri = endpoint.parse::<hyper::Uri>().ok();
-            if !uri.is_some_and(|it| it.scheme_str() == Some("http") && it.query().is_none()) {
+            if uri.as_ref().and_then(hyper::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
+                faults.push(
+                    Fault::new(
+                        "otlp.endpoint",
+                        "the address holds a user or a password, which nothing here would send",
+                    )
+                    .hint("write http://host:port; the collector beside this process logs in to the outside"),
+                );
+            } else if !uri.is_some_and(|it| it.scheme_str() == Some("http") && it.query().is_none()) {
                 faults.push(Fault::new("otlp.endpoint", format!("{endpoint:?} is no http://host:port")).hint(
                     "name a collector beside this process, such as http://localhost:4318; it speaks TLS to the outside",
                 ));

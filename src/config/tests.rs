@@ -4,7 +4,7 @@ fn load(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Confi
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("aimpoint.toml");
     std::fs::write(&path, text).expect("a file in it");
-    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     match Config::load(Some(&path), environment, &sets) {
         Ok((config, _)) => Ok(config),
@@ -97,8 +97,252 @@ fn settings_of_the_client_come_from_the_environment_and_secrets_are_not_shown() 
     {
         assert!(settings.contains(&(name.to_owned(), value.to_owned())), "{name} in {settings:?}");
     }
-    let shown = format!("{:?}", config.kafka.without_secrets());
-    assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+    for shown in [format!("{config:?}"), config.shown().to_string()] {
+        assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+        assert!(shown.contains("SASL_PLAINTEXT"), "{shown}");
+    }
+    assert!(config.holds_secrets());
+    assert!(!load("", &[], &[]).unwrap().holds_secrets());
+}
+
+#[test]
+fn another_secret_is_a_change_although_both_are_shown_as_stars() {
+    let with = |password: &str, token: &str| {
+        let environment = [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", password), ("AIMPOINT__ADMIN__TOKEN", token)];
+        load("", &environment, &[]).unwrap()
+    };
+    let (one, other) = (with("hush-1", "0123456789abcdef"), with("hush-2", "fedcba9876543210"));
+    assert_eq!(one.shown(), other.shown());
+    assert_eq!(one.needs_restart(&other), ["kafka", "admin"]);
+    assert!(one.needs_restart(&one.clone()).is_empty());
+}
+
+#[test]
+fn a_value_from_outside_is_taken_as_it_is_written_by_the_type_of_its_key() {
+    let client = |value: &str| {
+        let config = load("", &[("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", value)], &[]).unwrap();
+        let flag = load("", &[], &[&format!("kafka.client.sasl.password={value}")]).unwrap();
+        let found = [config, flag].map(|config| config.kafka.client_settings());
+        assert_eq!(found[0], found[1], "a variable and a flag");
+        found[0][0].1.clone()
+    };
+    for value in [
+        "1e5",
+        "0x1F",
+        "+5",
+        "007",
+        "12345678",
+        "1_000",
+        "true",
+        "\"quoted\"",
+        "'quoted'",
+        "[a]",
+        "{a=1}",
+        "a\nb",
+        " a ",
+        "nan",
+    ] {
+        assert_eq!(client(value), value);
+    }
+    let text = |value: &str| load("", &[("AIMPOINT__APP__NAME", value)], &[]).map(|config| config.app.name);
+    assert_eq!(["1e5", "0x1F", "007"].map(|value| text(value).unwrap()), ["1e5", "0x1F", "007"]);
+    assert!(text("\"a\"").unwrap_err().contains("AIMPOINT__APP__NAME: app.name: "), "quotes are no part of a name");
+    let token = load("", &[("AIMPOINT__ADMIN__TOKEN", "1234567890123456")], &[]).unwrap().admin.token.unwrap();
+    assert_eq!(token.reveal(), "1234567890123456");
+
+    // Numbers, truths, durations, sizes, addresses, lists and tables.
+    let config = load(
+        "[model]\npath = \"m.onnx\"\n",
+        &[
+            ("AIMPOINT__ENGINE__WORKERS", "3"),
+            ("AIMPOINT__EXPLAIN__SHARE", "0.25"),
+            ("AIMPOINT__SCORING__PRIOR", "1"),
+            ("AIMPOINT__APP__STATIC_MEMBERSHIP", "true"),
+            ("AIMPOINT__COMMIT__INTERVAL", "10ms"),
+            ("AIMPOINT__INPUT__MAX_BYTES", "65536"),
+            ("AIMPOINT__ADMIN__ADDRESS", "127.0.0.1:9464"),
+            ("AIMPOINT__MODEL__PROVIDERS", "[\"cuda\", \"cpu\"]"),
+            ("AIMPOINT__MODEL__HEADS", "{ bought = \"p\" }"),
+            ("AIMPOINT__MODEL__VERSION", "3"),
+            ("AIMPOINT__INPUT__FIELDS__USER_ID", "who.id"),
+            ("AIMPOINT__INPUT__FIELDS__OCCURRED_AT", "{ path = \"at\", unit = \"s\" }"),
+            ("AIMPOINT__TOPICS__REPLICATION", "-1"),
+        ],
+        &["segment=[{ id = \"a\", where = \"true\" }]"],
+    )
+    .unwrap();
+    let model = config.model.as_ref().unwrap();
+    assert_eq!((config.engine.workers, config.pipeline.explain.share, config.topics.replication), (3, 0.25, -1));
+    assert_eq!((config.app.static_membership, config.commit.interval.as_millis()), (true, 10));
+    assert_eq!((config.pipeline.input.max_bytes.as_u64(), model.version.as_deref()), (65_536, Some("3")));
+    assert_eq!((model.providers.len(), model.heads["bought"].as_str()), (2, "p"));
+    assert_eq!((config.pipeline.segments.len(), config.pipeline.input.fields.len()), (1, 2));
+
+    for (name, value, part) in [
+        ("AIMPOINT__ENGINE__WORKERS", "many", "engine.workers: expected a whole number, found \"many\""),
+        ("AIMPOINT__ENGINE__WORKERS", "1.5", "engine.workers: expected a whole number"),
+        ("AIMPOINT__ENGINE__WORKERS", "", "engine.workers: expected a whole number"),
+        ("AIMPOINT__ENGINE__WORKERS", "99999999999999999999", "engine.workers: "),
+        ("AIMPOINT__APP__STATIC_MEMBERSHIP", "yes", "app.static_membership: expected true or false, found \"yes\""),
+        ("AIMPOINT__EXPLAIN__SHARE", "half", "explain.share: expected a number"),
+        ("AIMPOINT__MODEL__PROVIDERS", "cuda,cpu", "model.providers: expected a list"),
+        ("AIMPOINT__EXPERIMENT__SHARES", "b=0.1", "experiment.shares: expected a table"),
+        ("AIMPOINT__COMMIT__INTERVAL", "10", "commit.interval: "),
+        ("AIMPOINT__COMMIT__INTERVALL", "10ms", "commit.intervall: unknown field `intervall`"),
+        ("AIMPOINT__KAFKA", "a:9092", "kafka: expected a table"),
+        ("AIMPOINT__ENIGNE__WORKERS", "3", "enigne: there is no such section"),
+        ("AIMPOINT__", "3", "there is no such section"),
+        ("AIMPOINT__A__B__C__D__E__F__G__H__I__J__K__L__M__N__O__P__Q", "3", "no key has more than 16 parts"),
+    ] {
+        let told = load("[model]\npath = \"m.onnx\"\n", &[(name, value)], &[]).unwrap_err();
+        assert!(
+            told.contains(&format!("{name}: ")) && told.contains(part),
+            "{name}={value}: {part:?} is missing in\n{told}"
+        );
+        assert!(!told.contains("aimpoint.toml:"), "it is no line of the file:\n{told}");
+    }
+}
+
+#[test]
+fn one_fault_hides_no_other() {
+    let text = "\
+[commit]
+intervall = \"10ms\"
+interval = 5
+delivery = \"twice\"
+
+[engine]
+workers = \"two\"
+batch_max_rows = 0
+
+[[field]]
+name = \"color\"
+type = \"colour\"
+path = 7
+
+[[feature]]
+name = \"n\"
+aggregate = \"count\"
+window = 24
+where = 'event_typ == \"view\"'
+
+[[segment]]
+name = \"x\"
+
+[[segment]]
+id = \"\"
+where = 'colr == 1'
+
+[input.fields]
+user_id = 5
+event_id = { path = \"a\", unti = \"s\" }
+";
+    let told = load(text, &[], &[]).unwrap_err();
+    for part in [
+        "aimpoint.toml:2:",
+        "commit.intervall: unknown field `intervall`",
+        "commit.interval: expected a text in quotes, found the number 5",
+        "for instance interval = \"25ms\"",
+        "commit.delivery: unknown variant `twice`",
+        "engine.workers: expected a whole number, found the text \"two\"",
+        "engine.batch_max_rows: 0 is not between",
+        "field[0].type: unknown variant `colour`",
+        "field[0].path: expected a text in quotes, found the number 7",
+        "feature[0].window: expected a text in quotes, found the number 24",
+        "feature[0].where: nothing here is named \"event_typ\"",
+        "segment[0].id: missing field `id`",
+        "segment[0].where: missing field `where`",
+        "segment[1].id: the name is empty",
+        "segment[1].where: nothing here is named \"colr\"",
+        "input.fields.user_id: expected a text in quotes or a table, found the number 5",
+        "input.fields.event_id.unti: unknown field",
+    ] {
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+    assert!(!told.contains("untagged"), "{told}");
+    let lines: Vec<usize> =
+        told.lines().filter_map(|line| line.strip_prefix("aimpoint.toml:")?.split(':').next()?.parse().ok()).collect();
+    assert!(lines.is_sorted(), "they are told in the order of the file: {lines:?}");
+}
+
+#[test]
+fn names_that_nobody_could_tell_apart_or_read_are_faults() {
+    let long = "n".repeat(257);
+    for (text, part) in [
+        ("[[segment]]\nid = \"\"\nwhere = \"true\"", "segment[0].id: the name is empty"),
+        ("[[segment]]\nid = \" \"\nwhere = \"true\"", "segment[0].id: \" \" begins or ends with a space"),
+        ("[[segment]]\nid = \"a\\u0007\"\nwhere = \"true\"", "segment[0].id: \"a\\u{7}\" has a control character"),
+        (&format!("[[segment]]\nid = \"{long}\"\nwhere = \"true\""), "segment[0].id: a name of 257 bytes"),
+        ("[[segment]]\nid = \"a\"\nname = \"\"\nwhere = \"true\"", "segment[0].name: the name is empty"),
+        ("[[field]]\nname = \"\"\ntype = \"string\"\npath = \"a\"", "field[0].name: the name is empty"),
+        ("[[field]]\nname = \"a b\"\ntype = \"string\"\npath = \"a\"", "field[0].name: \"a b\" cannot be used"),
+        ("[model]\npath = \"\"", "model.path: "),
+        ("[model]\npath = \"m\"\nname = \"\"", "model.name: the name is empty"),
+        ("[model]\npath = \"m\"\nversion = \"\"", "model.version: the name is empty"),
+        ("[model]\npath = \"m\"\nheads = { \"\" = \"p\" }", "the name is empty"),
+        ("[experiment]\nname = \"\"", "experiment.name: the name is empty"),
+        ("[app]\ninstance = \"\"", "app.instance: "),
+    ] {
+        let told = load(text, &[], &[]).unwrap_err();
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+}
+
+#[test]
+fn a_duration_or_a_size_without_a_unit_is_shown_one() {
+    for (text, part) in [
+        ("[commit]\ninterval = \"25\"", "for instance interval = \"25ms\""),
+        ("[commit]\ninterval = 25", "for instance interval = \"25ms\""),
+        ("[input]\nmax_bytes = \"lots\"", "for instance max_bytes = \"1 MiB\""),
+        ("[time]\nallowed_lateness = \"7\"", "for instance allowed_lateness = \"7days\""),
+        ("[label]\nwhere = \"true\"\nwithin = 30", "for instance within = \"30d\""),
+        ("[model]\npath = \"m\"\ndeadline = \"1\"", "for instance deadline = \"1s\""),
+        ("[[shadow]]\nname = \"a\"\npath = \"m\"\ngpu = { memory_limit = \"2 giga\" }", "shadow[0].gpu.memory_limit: "),
+    ] {
+        let told = load(text, &[], &[]).unwrap_err();
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+}
+
+#[test]
+fn a_setting_of_the_client_is_checked_by_name_and_value() {
+    for (text, part) in [
+        ("\"sasl.pasword\" = \"c4nary\"", "librdkafka has no setting \"sasl.pasword\""),
+        ("sasl.pasword = \"c4nary\"", "did you mean \"sasl.password\"?"),
+        ("\"fetch.min.bytes\" = \"c4nary\"", "kafka.client.fetch.min.bytes: librdkafka does not take it"),
+        ("\"sasl.jaas.config\" = \"c4nary\"", "librdkafka does not take this value"),
+        ("\"ssl.key.password\" = [\"c4nary\"]", "a setting is no list"),
+    ] {
+        let told = load(&format!("[kafka.client]\n{text}\n"), &[], &[]).unwrap_err();
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+        assert!(!told.contains("c4nary") || told.contains("fetch.min.bytes"), "{told}");
+    }
+    let config = load("[kafka.client]\nsocket.timeout.ms = 5000\n\"client.rack\" = \"a\"\n", &[], &[]).unwrap();
+    let settings = config.kafka.client_settings();
+    assert!(settings.contains(&("socket.timeout.ms".to_owned(), "5000".to_owned())), "{settings:?}");
+}
+
+#[test]
+fn a_folder_and_what_is_no_text_are_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |path: &Path| Config::load(Some(path), std::iter::empty(), &[]).unwrap_err().to_string();
+    assert!(told(folder.path()).contains("this is a folder"));
+    let file = folder.path().join("a.toml");
+    std::fs::write(&file, b"[app]\nname = \"\xff\"\n").unwrap();
+    assert!(told(&file).contains("line 2 is not UTF-8"), "{}", told(&file));
+    std::fs::write(&file, vec![b' '; (FILE_BYTES_MAX + 1) as usize]).unwrap();
+    assert!(told(&file).contains("has more than"), "{}", told(&file));
+    assert!(told(Path::new("/dev/zero")).contains("has more than"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_told_by_its_name_and_others_do_not_matter() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = OsString::from_vec(vec![0xff]);
+    assert!(Config::load(None, [("OTHER".into(), bad.clone())].into_iter(), &[]).is_ok());
+    let told = Config::load(None, [("AIMPOINT__APP__NAME".into(), bad)].into_iter(), &[]).unwrap_err().to_string();
+    assert!(told.contains("AIMPOINT__APP__NAME: app.name: the value is not UTF-8"), "{told}");
 }
 
 #[test]

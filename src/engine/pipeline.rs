@@ -16,7 +16,7 @@ use crate::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
         RejectReason, Rejection, TimeSpec, TooLate,
     },
-    expression::{Program, Scope},
+    expression::{COLUMNS_MAX, Program, Scope},
     fault::Fault,
     inference::{
         Experiment, ExperimentSpec, ExplainSpec, FallbackReason, FeatureMatrix, Model, ModelFeed, ModelInfo,
@@ -211,6 +211,11 @@ impl Pipeline {
             });
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
+        if scope.width() > COLUMNS_MAX {
+            let message =
+                format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
+            faults.push(Fault::new("feature", message).hint("declare fewer features and segments, or shorter rules"));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }

@@ -1,8 +1,12 @@
 //! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]`, as they are written.
 
 use crate::columns::Type;
+pub use crate::secret::Secret;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// `[input]`: how a record is read.
@@ -64,24 +68,6 @@ pub enum BotRule {
     Exclude,
 }
 
-/// A text that is not to be shown.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// A known producer's field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -99,7 +85,7 @@ pub enum Preset {
 }
 
 /// Where a field stands in the payload: a path, or a path with its unit.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Source {
     /// A dotted path such as `context.page.url` or `event_params[page_location]`.
@@ -112,6 +98,40 @@ pub enum Source {
         #[serde(default)]
         unit: TimeUnit,
     },
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The detailed form by itself, whose faults name the member that is wrong.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Detailed {
+            path: String,
+            #[serde(default)]
+            unit: TimeUnit,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path such as \"page.url\", or { path = \"time\", unit = \"ms\" }")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Source, E> {
+                Ok(Source::Path(path.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Source, A::Error> {
+                let Detailed { path, unit } = Detailed::deserialize(MapAccessDeserializer::new(members))?;
+                Ok(Source::Detailed { path, unit })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// The unit of a time that is written as a number, or as a number in text.

@@ -4,7 +4,7 @@
 //! check this one in the tests.
 
 use super::{
-    ExpressionError, Program, Scope, nearest,
+    ExpressionError, Program, Scope, bounds, nearest,
     program::{Arithmetic, Case, Function, Operand, Order, Step, TextTest, TimePart},
 };
 use crate::columns::{Slot, Type};
@@ -136,6 +136,9 @@ const NAMES: [&str; 34] = [
     "math.pow",
 ];
 
+/// What a compiled pattern may take, tried one after another, so that small ones are not counted as large ones.
+const PATTERN_BYTES: [usize; 3] = [32 << 10, 256 << 10, 1 << 20];
+
 /// A typed value on the way to a step.
 #[derive(Clone, Debug)]
 struct Value {
@@ -154,6 +157,12 @@ type Checked<T> = Result<T, ExpressionError>;
 
 /// Compiles an expression into the program's steps.
 pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, expected: Option<Type>) -> Checked<Slot> {
+    bounds::check(source)?;
+    if !scope.take_text(source.len()) {
+        let message = "all expressions together are too long".to_owned();
+        let hint = Some("split the rules of features that have categories".to_owned());
+        return Err(ExpressionError { line: 1, column: 1, message, hint });
+    }
     let (tree, info) = Parser::new().parse_with_source_info(source).map_err(|errors| {
         let first = errors.errors.into_iter().next();
         let (line, column) = first.as_ref().map_or((1, 1), |error| error.pos);
@@ -460,8 +469,7 @@ impl Checker<'_> {
                 (Step::Test(TextTest::Contains, a, b), Type::Bool)
             }
             ("matches", [Type::String, Type::String], Some(a), Some(Operand::Text(pattern))) => {
-                let pattern = regex::Regex::new(&pattern)
-                    .map_err(|error| self.error(id, format!("this pattern is not valid: {error}")))?;
+                let pattern = self.pattern(id, &pattern)?;
                 (Step::Matches(a, pattern), Type::Bool)
             }
             ("lowerAscii", [Type::String], Some(a), _) => (Step::Change(Case::Lower, a), Type::String),
@@ -523,6 +531,32 @@ impl Checker<'_> {
         Ok(self.result(step.0, step.1))
     }
 
+    /// Compiles a pattern, within the bounds of one and of all together.
+    fn pattern(&mut self, id: u64, pattern: &str) -> Checked<regex::Regex> {
+        for bytes in PATTERN_BYTES {
+            if bytes > self.scope.pattern_bytes_left() {
+                let message = "the patterns of all expressions together are too large";
+                return Err(self.hinted(id, message, "use fewer, or startsWith, endsWith, contains and in"));
+            }
+            match regex::RegexBuilder::new(pattern).size_limit(bytes).dfa_size_limit(PATTERN_BYTES[1]).build() {
+                Ok(compiled) => {
+                    self.scope.take_pattern_bytes(bytes);
+                    return Ok(compiled);
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                // It shows the pattern with what is wrong in it, over several lines; the last one says what that is.
+                Err(error) => {
+                    let error = error.to_string();
+                    let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                    return Err(self.error(id, format!("this pattern is not valid: {why}")));
+                }
+            }
+        }
+        let max = PATTERN_BYTES[PATTERN_BYTES.len() - 1];
+        let message = format!("this pattern is too large: compiled it would take more than {max} bytes");
+        Err(self.hinted(id, message, "repeat less, or say (?-u:\\w) where letters of ASCII are meant"))
+    }
+
     fn unknown_function(&self, id: u64, name: &str, types: &[Type]) -> ExpressionError {
         if NAMES.contains(&name) {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();
@@ -569,7 +603,6 @@ fn math(name: &str) -> Option<Function> {
     })
 }
 
-/// `page.category` as one name, where the tree is nothing but a name with members.
 /// The id of a dotted name's first part: the parser places the whole at its last dot.
 fn first(tree: &IdedExpr) -> u64 {
     match &tree.expr {
@@ -578,6 +611,7 @@ fn first(tree: &IdedExpr) -> u64 {
     }
 }
 
+/// `page.category` as one name, where the tree is nothing but a name with members.
 fn dotted(tree: &Expr) -> Option<String> {
     match tree {
         Expr::Ident(name) => Some(name.clone()),

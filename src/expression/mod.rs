@@ -11,12 +11,14 @@
 //!   zero or overflow is missing; in doubles NaN is missing, and ±inf becomes NaN.
 //! - **Left out** of CEL is what [`LEFT_OUT`] lists; each is refused by its name, with what to write instead.
 
+mod bounds;
 mod check;
 mod program;
 mod scope;
 
 pub use check::{FUNCTIONS, FunctionDoc, LEFT_OUT, LeftOut};
 pub use program::Program;
+pub(crate) use scope::COLUMNS_MAX;
 pub use scope::Scope;
 
 use crate::fault::Fault;
@@ -42,9 +44,14 @@ impl ExpressionError {
     }
 }
 
+/// A longer name is near none.
+const NEAR_BYTES_MAX: usize = 128;
+
 /// The known name nearest to one that is not known, if any is near.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // What is far longer than any name is near none, and comparing it takes time and memory by its length.
     known
+        .filter(|_| name.len() <= NEAR_BYTES_MAX)
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
         .filter(|(distance, other)| *distance <= 1 + name.len().max(other.len()) / 4)
         .min_by_key(|(distance, _)| *distance)

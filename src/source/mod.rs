@@ -8,12 +8,14 @@ mod changelog;
 mod kafka;
 mod probe;
 mod reader;
+mod settings;
 
 pub(crate) use kafka::offset_list;
 pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
 
 pub use probe::Probe;
 pub use reader::Reader;
+pub use settings::{SettingFault, check_setting, is_setting};
 
 use crate::{engine::ClientReport, event::Record};
 use rdkafka::{ClientContext, consumer::ConsumerContext, error::KafkaError};

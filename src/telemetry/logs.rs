@@ -1,5 +1,6 @@
 //! What is logged: to the standard error, for people or as JSON, by a filter that can be changed while the process runs.
 
+use crate::secret::Scrubbed;
 use std::{
     io::IsTerminal,
     sync::{Mutex, PoisonError},
@@ -43,7 +44,7 @@ impl Logs {
     pub fn start(filter: &str, format: Format) -> Result<Self, String> {
         let parsed = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
         let (layer, handle) = reload::Layer::new(parsed);
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer().with_writer(|| Scrubbed(std::io::stderr()));
         let lines = match format {
             Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
@@ -55,6 +56,14 @@ impl Logs {
     /// The filter in use.
     pub fn filter(&self) -> String {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by this filter from now on, if it is another one.
+    ///
+    /// # Errors
+    /// As [`Logs::set`].
+    pub fn set_if_other(&self, filter: &str) -> Result<(), String> {
+        if filter == self.filter() { Ok(()) } else { self.set(filter) }
     }
 
     /// Logs by this filter from now on.

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
+mod failures;
 mod otlp;
 mod process;
+mod reload;
 mod running;
 mod schema;
+mod secrets;
 
 use std::{path::Path, process::Command};
 use tempfile::TempDir;
@@ -86,7 +89,7 @@ fn an_absent_library_ends_with_79_and_a_model_that_does_not_fit_with_80() {
         aimpoint(&["check", "--offline", "--config", &demo, "--set", "time.allowed_lateness=2h"], &[]);
     assert_eq!(code, 80, "other features, another fingerprint: {error}");
     let folder = folder_with(&[("model.onnx", "this is no model")]);
-    let set = format!("model.path={:?}", path(&folder, "model.onnx"));
+    let set = format!("model.path={}", path(&folder, "model.onnx"));
     let (code, _, error) = aimpoint(&["check", "--offline", "--config", &demo, "--set", &set], &[]);
     assert_eq!(code, 80, "{error}");
     assert!(error.contains("model.onnx"), "{error}");

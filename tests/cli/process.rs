@@ -34,7 +34,7 @@ impl Running {
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
             .args(["run", "--admin", "127.0.0.1:0", "--log-format", "json"])
-            .args(["--set", &format!("kafka.brokers={:?}", broker.brokers()), "--config"])
+            .args(["--set", &format!("kafka.brokers={}", broker.brokers()), "--config"])
             .arg(&config)
             .env_remove("AIMPOINT_LOG")
             .stdout(Stdio::null())

@@ -12,16 +12,50 @@ use ort::{
     session::SessionInputValue,
     value::{Outlet, Shape as Extents, TensorElementType, TensorRef, ValueType},
 };
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use serde::{
+    Deserialize,
+    de::{
+        MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+    path::Path,
+};
 
 /// The features as a file or a configuration names them: in one order, or by the input that they go into.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub(super) enum Named {
     /// For a model with one input, or with an input of its own for each feature.
     InOrder(Vec<String>),
     /// For a model with several inputs.
     ByInput(BTreeMap<String, Vec<String>>),
+}
+
+impl<'de> serde::Deserialize<'de> for Named {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Named;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of features, or an object with such a list for each input")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, features: A) -> Result<Named, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(features)).map(Named::InOrder)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, inputs: A) -> Result<Named, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(inputs)).map(Named::ByInput)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// The values of an input that is not the whole matrix, by its type.

@@ -1,0 +1,328 @@
+//! Texts that are not to be shown.
+//!
+//! Owns the type [`Secret`] and the list of all texts that this process was given as secrets. [`scrub`] takes these out of a
+//! message, whoever wrote it: librdkafka, ONNX Runtime and the system quote what they were given, and nobody can list all the
+//! places where they do. Logs, errors and faults pass through it. The list is a net below the type, not instead of it: what is
+//! a secret by its type is never written out in the first place. Limits: texts of fewer than four letters, and numbers of
+//! fewer than six digits, are no secrets that a message could be searched for.
+
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{PoisonError, RwLock},
+};
+
+/// What stands in the place of a secret.
+pub const STARS: &str = "***";
+
+/// Shorter texts are found everywhere in a message.
+const LETTERS_MIN: usize = 4;
+const DIGITS_MIN: usize = 6;
+
+/// Shorter parts of a secret, such as the `scope=` of a token's settings, say nothing.
+const PART_MIN: usize = 8;
+
+/// Parts of a key's name that say that its value is a secret, whatever the key is.
+const WORDS: [&str; 14] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "credential",
+    "kinit",
+    "oauth",
+    "bearer",
+    "pem",
+    "private",
+    "ssl.key",
+    "apikey",
+    "api_key",
+    "jaas",
+];
+
+/// Texts that are taken out of messages, the longest first.
+#[derive(Clone, Default)]
+pub struct Known(Vec<String>);
+
+/// The secrets of this process.
+static KNOWN: RwLock<Known> = RwLock::new(Known(Vec::new()));
+
+/// A text that is not to be shown: printed, serialized or in a debugger's view it is stars.
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(extend("format" = "password"))]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text as a secret, which no message of this process shows from now on.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        remember(&text);
+        Self(text)
+    }
+
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STARS)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STARS)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(STARS)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        // The usual message for a wrong type quotes the value.
+        fn refused<E: Error, T>() -> Result<T, E> {
+            Err(E::custom("a secret is text, so it stands in quotes"))
+        }
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_i128<E: Error>(self, _: i128) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_u128<E: Error>(self, _: u128) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
+                refused()
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
+                refused()
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
+                refused()
+            }
+        }
+
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// Whether a key of this name holds a secret, by the words in it. Spelling mistakes are no reason to show a password, so a name
+/// that nobody knows should be taken for one, too.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+impl Known {
+    /// Has this text taken out, and what it consists of: the lines of a certificate, the words of a command.
+    pub fn remember(&mut self, text: &str) {
+        let text = text.trim();
+        let mut parts = vec![text.to_owned()];
+        // As logs and messages quote it.
+        let quoted = format!("{text:?}");
+        parts.push(quoted[1..quoted.len() - 1].to_owned());
+        parts.push(text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
+        let ends = |letter: char| letter.is_whitespace() || matches!(letter, ',' | ';' | '=' | '&' | '"' | '\'');
+        parts.extend(text.split(ends).filter(|part| part.len() >= PART_MIN).map(str::to_owned));
+        for part in parts {
+            let is_number = part.bytes().all(|letter| letter.is_ascii_digit());
+            // The lines of dashes around a certificate are no secret.
+            let says_nothing = part == STARS || part.contains("-----") && !part.contains('\n');
+            let is_long = part.chars().count() >= if is_number { DIGITS_MIN } else { LETTERS_MIN };
+            if is_long && !says_nothing && !self.0.contains(&part) {
+                self.0.push(part);
+            }
+        }
+        self.0.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    }
+
+    /// A message without these texts, and without the user and the password of an address.
+    pub fn scrub<'a>(&self, message: &'a str) -> Cow<'a, str> {
+        let mut clean = without_credentials(message);
+        for secret in &self.0 {
+            if clean.contains(secret.as_str()) {
+                clean = Cow::Owned(replaced(&clean, secret));
+            }
+        }
+        clean
+    }
+}
+
+/// How many there are, and none of them.
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
+/// Has this text taken out of every message of the process from now on ([`Known::remember`]).
+pub fn remember(text: &str) {
+    KNOWN.write().unwrap_or_else(PoisonError::into_inner).remember(text);
+}
+
+/// A message without the secrets of this process, and without the user and the password of an address.
+pub fn scrub(message: &str) -> Cow<'_, str> {
+    KNOWN.read().unwrap_or_else(PoisonError::into_inner).scrub(message)
+}
+
+/// A number is only taken out where it is one: other numbers may have its digits in them.
+fn replaced(message: &str, secret: &str) -> String {
+    if !secret.bytes().all(|letter| letter.is_ascii_digit()) {
+        return message.replace(secret, STARS);
+    }
+    let mut clean = String::with_capacity(message.len());
+    let mut end = 0;
+    for (start, _) in message.match_indices(secret) {
+        let is_digit = |letter: Option<&u8>| letter.is_some_and(u8::is_ascii_digit);
+        let before = start.checked_sub(1).and_then(|at| message.as_bytes().get(at));
+        if !is_digit(before) && !is_digit(message.as_bytes().get(start + secret.len())) {
+            clean.push_str(&message[end..start]);
+            clean.push_str(STARS);
+            end = start + secret.len();
+        }
+    }
+    clean.push_str(&message[end..]);
+    clean
+}
+
+/// `https://user:password@host` as `https://***@host`.
+fn without_credentials(message: &str) -> Cow<'_, str> {
+    let mut clean = String::new();
+    let mut end = 0;
+    for (start, scheme) in message.match_indices("://") {
+        let start = start + scheme.len();
+        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '/' | '?' | '#' | '"' | '\'' | '<' | '>');
+        let authority = message[start..].split(ends).next().unwrap_or_default();
+        if let Some(at) = authority.rfind('@')
+            && start >= end
+        {
+            clean.push_str(&message[end..start]);
+            clean.push_str(STARS);
+            end = start + at;
+        }
+    }
+    if end == 0 {
+        return Cow::Borrowed(message);
+    }
+    clean.push_str(&message[end..]);
+    Cow::Owned(clean)
+}
+
+/// A writer of messages that takes the secrets out of each.
+#[derive(Debug)]
+pub struct Scrubbed<W>(pub W);
+
+impl<W: std::io::Write> std::io::Write for Scrubbed<W> {
+    /// A message comes in one piece.
+    fn write(&mut self, message: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(message);
+        match scrub(&text) {
+            Cow::Borrowed(_) => self.0.write_all(message)?,
+            Cow::Owned(clean) => self.0.write_all(clean.as_bytes())?,
+        }
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_stars_however_it_is_shown_and_in_the_words_of_others() {
+        let secret = Secret::new("c4nary-\"one\"\\two");
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+        for message in [
+            format!("refused: {}", secret.reveal()),
+            format!("refused: {:?}", secret.reveal()),
+            serde_json::to_string(secret.reveal()).unwrap(),
+        ] {
+            assert!(!scrub(&message).contains("c4nary"), "{message}");
+        }
+        assert_eq!(Known::default().scrub("nothing is in here"), "nothing is in here");
+    }
+
+    #[test]
+    fn the_lines_of_a_key_and_the_words_of_a_command_are_taken_out_one_by_one() {
+        let mut known = Known::default();
+        known
+            .remember("-----BEGIN PRIVATE KEY-----\nMIIc4naryLineOne\nMIIc4naryLineTwo==\n-----END PRIVATE KEY-----\n");
+        known.remember("scope=c4naryScope lifeSeconds=3600");
+        assert_eq!(known.scrub("read MIIc4naryLineTwo: bad"), "read ***: bad");
+        assert_eq!(known.scrub("unrecognized beginning at: scope=c4naryScope"), "unrecognized beginning at: scope=***");
+        assert_eq!(known.scrub("-----BEGIN PRIVATE KEY-----"), "-----BEGIN PRIVATE KEY-----");
+        assert_eq!(format!("{known:?}"), format!("{} secrets", known.0.len()));
+    }
+
+    #[test]
+    fn a_number_is_taken_out_where_it_stands_alone() {
+        let mut known = Known::default();
+        known.remember("73519264");
+        assert_eq!(known.scrub("value 73519264, offset 1735192640"), "value ***, offset 1735192640");
+    }
+
+    #[test]
+    fn addresses_lose_their_credentials() {
+        for (message, clean) in [
+            ("send to http://ann:c4n@host:4318/v1", "send to http://***@host:4318/v1"),
+            ("a://u@h b://v@i", "a://***@h b://***@i"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("no address: a@b", "no address: a@b"),
+        ] {
+            assert_eq!(Known::default().scrub(message), clean);
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_type_is_refused_without_its_value() {
+        for text in ["secret = 73519265", "secret = 7351.9265", "secret = true", "secret = [\"c4naryList\"]"] {
+            let error = toml::from_str::<std::collections::BTreeMap<String, Secret>>(text).unwrap_err();
+            assert_eq!(error.message().trim(), "a secret is text, so it stands in quotes", "{text}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Each failure ends with a code and words of its own: wrong arguments, absent files, closed pipes, full disks.
+
+use super::{aimpoint, folder_with, path, process::Running, repository};
+use aimpoint::sink::EmbeddedBroker;
+use std::{
+    fs::File,
+    io::Read,
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+#[test]
+fn numbers_that_mean_nothing_are_refused_by_the_command_line() {
+    for arguments in [
+        &["load", "--synthetic", "10", "--rate", "0"][..],
+        &["load", "--synthetic", "10", "--rate", "-1"],
+        &["load", "--synthetic", "10", "--rate=nan"],
+        &["load", "--synthetic", "10", "--rate", "inf"],
+        &["load", "--synthetic", "10", "--rate", "1e-300"],
+        &["load", "--synthetic", "10", "--rate", "fast"],
+        &["load", "--synthetic", "0"],
+        &["load", "--synthetic", "10", "--users", "0"],
+        &["load", "--synthetic", "10", "--users", "18446744073709551615"],
+        &["load", "--synthetic", "10", "--step=-1"],
+        &["load", "--synthetic", "10", "--step", "1e300"],
+        &["load"],
+        &["train", "rows.csv", "--hidden", "0"],
+        &["train", "rows.csv", "--hidden", "18446744073709551615"],
+        &["train", "rows.csv", "--batch", "0"],
+        &["train", "rows.csv", "--epochs", "0"],
+        &["train", "rows.csv", "--learning-rate", "nan"],
+        &["train", "rows.csv", "--learning-rate", "-1"],
+        &["train", "rows.csv", "--weight-decay", "inf"],
+        &["profile", "--user", ""],
+        &["explain", "--user", ""],
+        &["run", "--admin", "nowhere"],
+        &["export", "events.jsonl", "--out", "rows.csv", "--until", "soon"],
+        &["reference", "nothing"],
+    ] {
+        let (code, _, error) = aimpoint(arguments, &[]);
+        assert_eq!(code, 2, "{arguments:?}: {error}");
+        assert!(!error.contains("panicked"), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
+    let folder = folder_with(&[("file", ""), ("a.toml", "[label]\nwhere = \"true\"\nwithin = \"1h\"\n")]);
+    std::fs::create_dir(folder.path().join("folder.csv")).unwrap();
+    let [file, absent, rows, config] = ["file", "absent.csv", "folder.csv", "a.toml"].map(|name| path(&folder, name));
+    // Another file would take the folder's place.
+    std::fs::write(folder.path().join("sound.csv"), "a,label\n1,0\n2,1\n3,0\n4,1\n").unwrap();
+    let sound = path(&folder, "sound.csv");
+    let [below, out] = ["file/below", "out.csv"].map(|name| path(&folder, name));
+    for arguments in [
+        &["train", &absent][..],
+        &["train", &rows],
+        &["load", &absent],
+        &["load", &rows],
+        &["export", "--config", &config, &absent, "--out", &out],
+        &["export", "--config", &config, &rows, "--out", &out],
+        &["man", "--out", &below],
+        &["train", &sound, "--quiet", "--out", &rows],
+        &["demo", "--data", &file],
+        &["demo", "--data", &absent],
+    ] {
+        let (code, _, error) = aimpoint(arguments, &[]);
+        assert_eq!(code, 66, "{arguments:?}: {error}");
+        let named = arguments.iter().any(|it| it.contains(folder.path().to_str().unwrap()) && error.contains(*it));
+        assert!(named, "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn what_a_command_needs_of_the_configuration_ends_with_78() {
+    let folder = folder_with(&[("file", ""), ("events.jsonl", "")]);
+    let model = format!("model.path={}", path(&folder, "file"));
+    let [events, out] = ["events.jsonl", "rows.csv"].map(|name| path(&folder, name));
+    for (arguments, part) in [
+        (&["models", "list", "--set", &model][..], "expected the folder of the model's versions"),
+        (&["models", "list"], "no model is declared"),
+        (&["explain", "--user", "ann"], "no model is declared"),
+        (&["check", "--config", folder.path().to_str().unwrap()], "this is a folder"),
+        (&["check", "--offline", "--set", "nonsense"], "--set takes key=value, and number 1 has no \"=\""),
+        (&["check", "--offline", "--set", "a b=1"], "--set: the key of number 1 cannot be read"),
+        (&["check", "--offline", "--set", "commit.interval=5"], "--set commit.interval: commit.interval: "),
+    ] {
+        let (code, _, error) = aimpoint(arguments, &[]);
+        assert_eq!((code, error.contains(part)), (78, true), "{arguments:?}: {error}");
+    }
+    let (code, _, error) = aimpoint(&["export", &events, "--out", &out], &[]);
+    assert!(code == 78 || code == 0, "a label may be asked for: {error}");
+}
+
+#[test]
+fn a_user_of_whom_nothing_is_known_ends_with_67() {
+    let it = Running::start("");
+    let brokers = format!("kafka.brokers={}", it.brokers());
+    let (code, _, error) = aimpoint(&["profile", "--user", "nobody", "--set", &brokers], &[]);
+    assert_eq!(code, 67, "{error}");
+    assert!(error.contains("find user \"nobody\""), "{error}");
+}
+
+#[test]
+fn an_address_that_is_taken_ends_with_71() {
+    let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-profiles"];
+    let broker = EmbeddedBroker::start(&topics.map(|name| (name, 1))).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let brokers = format!("kafka.brokers={}", broker.brokers());
+    let (code, _, error) = aimpoint(&["run", "--admin", &address, "--set", &brokers], &[]);
+    assert_eq!(code, 71, "{error}");
+    assert!(error.contains(&address), "{error}");
+}
+
+/// Runs a command that prints into this, and gives its code and what it says.
+fn printing_into(arguments: &[&str], out: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(arguments)
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    (child.wait().unwrap().code(), error)
+}
+
+const PRINTING: [&[&str]; 6] = [
+    &["metrics"],
+    &["features"],
+    &["reference", "config"],
+    &["reference", "schema"],
+    &["completions", "bash"],
+    &["check", "--offline"],
+];
+
+#[test]
+fn a_reader_that_goes_is_no_fault_and_the_command_ends_as_by_sigpipe() {
+    for arguments in PRINTING {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(printing_into(arguments, writer), (Some(141), String::new()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_output_ends_with_74() {
+    for arguments in PRINTING {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (code, error) = printing_into(arguments, full);
+        assert_eq!(code, Some(74), "{arguments:?}: {error}");
+        assert!(error.starts_with("aimpoint: print: ") && error.contains("No space left"), "{arguments:?}: {error}");
+    }
+    let (code, error) = printing_into(&["--help"], File::options().write(true).open("/dev/full").unwrap());
+    assert!(code == Some(74) || code == Some(0), "{error}");
+}
+
+#[test]
+fn a_file_of_rows_that_is_none_ends_with_65() {
+    let folder = folder_with(&[("rows.csv", "a,b\n1,2\n"), ("rows.parquet", "no parquet"), ("rows.txt", "")]);
+    for name in ["rows.csv", "rows.parquet", "rows.txt"] {
+        let (code, _, error) = aimpoint(&["train", &path(&folder, name)], &[]);
+        assert_eq!(code, 65, "{name}: {error}");
+    }
+    let demo = repository("deploy/demo/aimpoint.toml");
+    assert_eq!(aimpoint(&["check", "--offline", "--config", &demo], &[]).0, 0);
+}
