@@ -42,6 +42,9 @@
 // Fault: what is wrong with a configuration, and where.
 pub mod fault;
 
+// Gzip: the members of a compressed file, and what may stand behind them.
+mod gzip;
+
 // Canary: known bugs, for the tests of the tests.
 pub mod canary;
 
