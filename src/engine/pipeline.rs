@@ -14,7 +14,7 @@ use crate::{
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
-        RejectReason, Rejection, TimeSpec, TooLate,
+        RejectReason, Rejection, TimeSpec, TooLate, split_key,
     },
     expression::{Program, Scope},
     fault::Fault,
@@ -398,12 +398,12 @@ impl Pipeline {
         }
     }
 
-    /// Forgets the open batch and gives the key of its first event's user, if there is one.
+    /// Forgets the open batch and gives the id of its first event's user, if there is one.
     pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
         key.clear();
         let user = self.batch.users.first().copied();
         if let Some(user) = user {
-            key.extend_from_slice(self.batch.columns.texts.bytes(user));
+            key.extend_from_slice(split_key(self.batch.columns.texts.get(user)).1.as_bytes());
         }
         self.batch.clear();
         self.raw.clear();
@@ -427,6 +427,7 @@ impl Pipeline {
             }
         };
         self.profile.process(&mut self.batch, partitions);
+        counts.unknown_zones += self.profile.take_unknown_zones();
         lap(Stage::Profile, counts);
         let rows = self.batch.len();
         self.scores.clear(&mut self.batch);
@@ -448,6 +449,7 @@ impl Pipeline {
     pub fn rows(&mut self, partitions: &mut Partitions, counts: &mut Counts, mut visit: impl FnMut(&FeatureRow<'_>)) {
         let rows = self.batch.len();
         self.profile.process(&mut self.batch, partitions);
+        counts.unknown_zones += self.profile.take_unknown_zones();
         self.label.run(&mut self.batch.columns, rows);
         let inputs: Vec<Slot> = self.features().iter().filter(|feature| feature.model).map(|it| it.slot).collect();
         if self.matrix.width() != inputs.len() {
@@ -465,7 +467,7 @@ impl Pipeline {
             }
             if *applied == Applied::Counted {
                 visit(&FeatureRow {
-                    user: self.batch.columns.texts.get(self.batch.users[row]),
+                    user: split_key(self.batch.columns.texts.get(self.batch.users[row])).1,
                     user_hash: self.batch.user_hashes[row],
                     event_id: self.batch.columns.texts.get(self.batch.event_ids[row]),
                     position: self.batch.positions[row],
@@ -508,7 +510,7 @@ impl Pipeline {
                         partition: position.partition,
                         offset: position.offset,
                         timestamp_ms,
-                        key: Some(texts.bytes(batch.users[row])),
+                        key: Some(split_key(texts.get(batch.users[row])).1.as_bytes()),
                         payload: Some(&raw.bytes[start as usize..end as usize]),
                         traceparent: Some(texts.get(batch.traceparents[row])),
                     };
@@ -550,9 +552,11 @@ impl Pipeline {
                 score: Some(score).filter(|score| score.is_finite()),
                 segments: bits,
             });
-            let user = texts.get(batch.users[row]);
+            let key = texts.get(batch.users[row]);
+            let (key_type, user) = split_key(key);
             let decision = Decision {
                 user,
+                key_type,
                 event_id: texts.get(batch.event_ids[row]),
                 position,
                 occurred_at: batch.times[row],
@@ -568,7 +572,7 @@ impl Pipeline {
             let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
             let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
-            outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
+            outbox.push(Target::Decisions, Some(key.as_bytes()), headers, Some(write));
         }
     }
 }
