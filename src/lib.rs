@@ -44,6 +44,8 @@ pub mod fault;
 
 // Secret: texts that are not to be shown.
 pub mod secret;
+// Gzip: the members of a compressed file, and what may stand behind them.
+mod gzip;
 
 // Canary: known bugs, for the tests of the tests.
 pub mod canary;

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     engine::Pipeline,
     inference::{Model, ModelInfo},
-    profile::{Change, FeatureSpec, OnChange, ProfileBytes, changes},
+    profile::{AGGREGATES, Change, FeatureSpec, OnChange, ProfileBytes, changes, tile_of},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -115,7 +115,16 @@ pub(super) fn described(spec: &FeatureSpec) -> String {
     match (&spec.aggregate, &spec.expression) {
         (Some(aggregate), _) => {
             let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
-            let parts = [part("of", &spec.value), part("where", &spec.filter), part("over", &spec.window)];
+            // The tile that is taken where none is declared says how exact a window is.
+            let has_tiles = AGGREGATES.iter().any(|doc| doc.name == aggregate && doc.keys.contains(&"tile"));
+            let window = spec.window.as_deref().filter(|_| has_tiles);
+            let tile = window.and_then(|window| tile_of(window, spec.tile.as_deref()));
+            let parts = [
+                part("of", &spec.value),
+                part("where", &spec.filter),
+                part("over", &spec.window),
+                part("in tiles of", &tile),
+            ];
             let options = spec.options.iter().map(|(name, value)| format!(", {name} = {value}"));
             aggregate.clone() + &parts.into_iter().flatten().chain(options).collect::<String>()
         }

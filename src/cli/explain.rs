@@ -124,7 +124,7 @@ struct Explained {
 
 /// The user's profile as the changelog has it.
 fn held(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow::Result<Explained> {
-    let shown = profile::look_up(&setup.config, pipeline, user)?;
+    let shown = profile::look_up(&setup.config, pipeline, user, None)?;
     let moment = format!("profile of {}, complete up to offset {} of the input", shown.newest_event, shown.as_of);
     let for_model = pipeline.model_features();
     let features = shown.features.into_iter().filter(|it| for_model.contains(&it.name));

@@ -136,6 +136,9 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
             writeln!(out, "  left out: {count} {what}")?;
         }
     }
+    if counts.unknown_zones > 0 {
+        writeln!(out, "  {} events name a time zone that there is not", counts.unknown_zones)?;
+    }
     writeln!(out, "{} features, fingerprint {fingerprint}", names.len())?;
     for path in &args.out {
         writeln!(out, "wrote {}", path.display())?;

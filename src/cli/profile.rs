@@ -8,7 +8,7 @@ use super::{ConfigArgs, Exit, check::described, setup::Setup, setup::block_on, t
 use crate::{
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{EventTime, Record},
+    event::{EventTime, KeyType, Record, key_of, split_key},
     profile::{FeatureSpec, Layout, OnChange, ProfileEngine},
     source::{Probe, Reader},
     state::{Mark, Unfit, decode_profile, hash_key, is_layout_key},
@@ -24,9 +24,13 @@ use std::{collections::BTreeMap, io::Write};
 pub(super) struct ProfileArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The user's key: `user_id`, or `anonymous_id` where the events have none
+    /// The user's id: `user_id`, or `anonymous_id` where the events have none
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     user: String,
+    /// What the id stands for, where there are users of several types with it: a `user_id` stands for a person and an
+    /// `anonymous_id` for a device, unless the events say otherwise
+    #[arg(long, value_enum, value_name = "TYPE")]
+    key_type: Option<KeyType>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,6 +48,10 @@ struct Held {
 struct Found {
     /// The newest records of the user, by partition: more than one where the topic was repartitioned.
     records: BTreeMap<i32, Held>,
+    /// The key that they are kept under.
+    key: String,
+    /// The types of other users with the same id.
+    other_types: Vec<KeyType>,
     /// The layouts, with their partition and key.
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
 }
@@ -52,6 +60,10 @@ struct Found {
 #[derive(Debug, Serialize)]
 pub(super) struct Shown<'a> {
     user: &'a str,
+    /// What the id stands for.
+    key_type: &'static str,
+    /// Other users of the same id: what it stands for with them.
+    other_types: Vec<&'static str>,
     topic: String,
     partition: i32,
     /// Other partitions that keep a profile of the same user: an older one, which the events of this one do not reach.
@@ -84,7 +96,7 @@ pub(super) struct Reading {
 pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let mut pipeline = setup.pipeline(false)?;
-    let shown = look_up(&setup.config, &mut pipeline, &args.user)?;
+    let shown = look_up(&setup.config, &mut pipeline, &args.user, args.key_type)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &shown)?;
@@ -99,7 +111,12 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// No broker answers, there is no changelog, or it has no profile of the user that these features can read.
-pub(super) fn look_up<'a>(config: &Config, pipeline: &mut Pipeline, user: &'a str) -> anyhow::Result<Shown<'a>> {
+pub(super) fn look_up<'a>(
+    config: &Config,
+    pipeline: &mut Pipeline,
+    user: &'a str,
+    key_type: Option<KeyType>,
+) -> anyhow::Result<Shown<'a>> {
     let topic = config.profiles_topic();
     let state = block_on(topics::client(config)?.state(&topic))??;
     let Some(state) = state else {
@@ -113,23 +130,52 @@ pub(super) fn look_up<'a>(config: &Config, pipeline: &mut Pipeline, user: &'a st
     let partitions = state.partitions as i32;
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
-    let found = find(brokers, &client, &topic, user.as_bytes())?;
+    let found = find(brokers, &client, &topic, user, key_type)?;
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
-/// Reads the changelog for what it holds of a user, and for the layouts.
-fn find(brokers: &str, client: &[(String, String)], topic: &str, user: &[u8]) -> anyhow::Result<Found> {
-    let mut found = Found { records: BTreeMap::new(), layouts: Vec::new() };
+/// Reads the changelog for what it holds of a user, and for the layouts. Without a type the id is a person's, or else a
+/// device's, or else an app's.
+fn find(
+    brokers: &str,
+    client: &[(String, String)],
+    topic: &str,
+    user: &str,
+    key_type: Option<KeyType>,
+) -> anyhow::Result<Found> {
+    let mut layouts = Vec::new();
+    let keys = KeyType::ALL.map(|ty| key_of(ty, user));
+    let mut all: [BTreeMap<i32, Held>; KeyType::ALL.len()] = Default::default();
     Reader::read_whole(brokers, client, topic, |_, record, _| {
         let Record { partition, offset, timestamp_ms, key: Some(key), payload, .. } = *record else { return };
-        if key == user {
+        if let Some(of_type) = keys.iter().position(|it| it.as_bytes() == key) {
             let payload = payload.map(<[u8]>::to_vec);
-            found.records.insert(partition, Held { partition, offset, timestamp_ms, payload });
+            all[of_type].insert(partition, Held { partition, offset, timestamp_ms, payload });
         } else if is_layout_key(key) {
-            found.layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
+            layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
         }
     })?;
-    Ok(found)
+    Ok(choose(user, key_type, all, layouts))
+}
+
+/// The records of the type that is asked for, or of the first one that has a profile, or had one.
+fn choose(
+    user: &str,
+    key_type: Option<KeyType>,
+    mut all: [BTreeMap<i32, Held>; KeyType::ALL.len()],
+    layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
+) -> Found {
+    let lives = |records: &BTreeMap<i32, Held>| records.values().any(|held| held.payload.is_some());
+    let known = |ty: KeyType| KeyType::ALL.iter().position(|it| *it == ty);
+    let chosen = key_type.and_then(known).or_else(|| all.iter().position(lives));
+    let chosen = chosen.or_else(|| all.iter().position(|records| !records.is_empty())).unwrap_or_default();
+    let others = (0..all.len()).filter(|index| *index != chosen && lives(&all[*index]));
+    Found {
+        other_types: others.map(|index| KeyType::ALL[index]).collect(),
+        key: key_of(KeyType::ALL[chosen], user).into_owned(),
+        records: std::mem::take(&mut all[chosen]),
+        layouts,
+    }
 }
 
 /// Restores the user as a worker would, and reads the features.
@@ -142,7 +188,7 @@ fn show<'a>(
     pipeline: &mut Pipeline,
     now_ms: i64,
 ) -> anyhow::Result<Shown<'a>> {
-    let key = user.as_bytes();
+    let key = found.key.as_bytes();
     let newest = found.records.values().max_by_key(|held| (held.payload.is_some(), held.timestamp_ms));
     let Some(held) = newest else {
         return Err(Exit::NoUser.because(format!(
@@ -212,6 +258,8 @@ fn show<'a>(
     });
     Ok(Shown {
         user,
+        key_type: split_key(&found.key).0.as_str(),
+        other_types: found.other_types.iter().map(|ty| ty.as_str()).collect(),
         topic: topic.to_owned(),
         partition: held.partition,
         also_in: numbers(also_in),
@@ -261,6 +309,11 @@ fn print(
 ) -> anyhow::Result<()> {
     let interval = humantime::format_duration(interval);
     writeln!(out, "user            {}, in partition {} of {}", shown.user, shown.partition, shown.topic)?;
+    writeln!(out, "key             of a {}", shown.key_type)?;
+    if !shown.other_types.is_empty() {
+        let others = shown.other_types.join(" and a ");
+        writeln!(out, "also kept       of a {others} with the same id, another user: see --key-type")?;
+    }
     if !shown.also_in.is_empty() {
         let text = "the newest record is shown: were partitions added, or events keyed otherwise?";
         writeln!(out, "also kept       in partitions {:?}; {text}", shown.also_in)?;
@@ -314,12 +367,25 @@ mod tests {
 
     /// What the changelog of a partition holds of the user `u` after so many events.
     fn changelog(partition: i32, events: i64, found: &mut Found) {
+        of("user_id", partition, events, &mut found.records, &mut found.layouts);
+    }
+
+    /// The same of the user whose id is called so.
+    fn of(
+        name: &str,
+        partition: i32,
+        events: i64,
+        records: &mut BTreeMap<i32, Held>,
+        layouts: &mut Vec<(i32, Vec<u8>, Vec<u8>)>,
+    ) {
         let (mut pipeline, mut partitions) = (pipeline(), Partitions::default());
         partitions.insert(partition, Partition::new(0, 0, None));
         let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
         for offset in 0..events {
-            let payload =
-                format!(r#"{{"event_id":"e{offset}","event_type":"view","user_id":"u","occurred_at":{offset}}}"#);
+            let payload = format!(
+                r#"{{"event_id":"e{offset}","event_type":"view","{name}":"u","occurred_at":{}}}"#,
+                1_767_225_600 + offset
+            );
             let record = Record { partition, offset, payload: Some(payload.as_bytes()), ..Record::default() };
             pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
             pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
@@ -329,11 +395,11 @@ mod tests {
         for (offset, output) in outbox.all().enumerate() {
             let (key, payload) = (output.key.unwrap(), output.payload.unwrap().to_vec());
             if is_layout_key(key) {
-                found.layouts.push((partition, key.to_vec(), payload));
+                layouts.push((partition, key.to_vec(), payload));
             } else {
                 let held =
                     Held { partition, offset: offset as i64, timestamp_ms: Some(events), payload: Some(payload) };
-                found.records.insert(partition, held);
+                records.insert(partition, held);
             }
         }
     }
@@ -349,7 +415,30 @@ mod tests {
     }
 
     fn found() -> Found {
-        Found { records: BTreeMap::new(), layouts: Vec::new() }
+        Found { records: BTreeMap::new(), key: "u".to_owned(), other_types: Vec::new(), layouts: Vec::new() }
+    }
+
+    #[test]
+    fn users_of_two_types_with_one_id_are_shown_apart() {
+        for (asked, seen, other) in [
+            (None, ("person", 3.0), "device"),
+            (Some(KeyType::Person), ("person", 3.0), "device"),
+            (Some(KeyType::Device), ("device", 5.0), "person"),
+        ] {
+            let (mut all, mut layouts) = (<[BTreeMap<i32, Held>; 3]>::default(), Vec::new());
+            of("user_id", 1, 3, &mut all[0], &mut layouts);
+            of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
+            let found = choose("u", asked, all, layouts);
+            let shown = shown(&found).unwrap();
+            assert_eq!((shown.key_type, shown.features[0].value), (seen.0, Some(seen.1)), "{asked:?}");
+            let page = page(&shown);
+            assert!(page.contains(&format!("also kept       of a {other} with the same id")), "{page}");
+        }
+        // The one of them that there is, is found without a type.
+        let (mut all, mut layouts) = (<[BTreeMap<i32, Held>; 3]>::default(), Vec::new());
+        of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
+        let found = choose("u", None, all, layouts);
+        assert_eq!(shown(&found).unwrap().key_type, "device");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     config,
     event::CANONICAL,
     expression::{FUNCTIONS, LEFT_OUT},
-    profile::AGGREGATES,
+    profile::{AGGREGATES, tile_widths},
 };
 use clap::{Args, ValueEnum};
 use std::io::Write;
@@ -62,7 +62,10 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
                  window is over all events. With a window the bytes are those of each tile with an event, and each tile has 4 B\n\
                  more; a count has 2 or 4 B where a tile holds more than 255 or 65,535, and 8 B without a window. Features of the\n\
                  same `where`, `value` and tile share them. `aimpoint check` prints the bytes of a profile.\n\
-                 A derived feature is an `expression` over earlier features and the event's fields, and takes nothing."
+                 A derived feature is an `expression` over earlier features and the event's fields, and takes nothing.\n\
+                 Without `tile` a window has tiles of the first of these widths that cuts it into at most 60 equal parts:\n\
+                 {}. `aimpoint check` prints the tile of each feature.",
+                tile_widths()
             )?;
         }
         Subject::Expressions => {

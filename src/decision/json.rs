@@ -11,6 +11,7 @@ use crate::{event::EventTime, fault::Fault, inference::ExperimentReference, targ
 enum Member {
     DecisionId,
     UserKey,
+    KeyType,
     TriggerEventId,
     Partition,
     Offset,
@@ -29,9 +30,10 @@ enum Member {
 }
 
 /// The members that `decision.fields` may choose and that differ from decision to decision.
-const CHOICES: [(&str, Member); 16] = [
+const CHOICES: [(&str, Member); 17] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
+    ("key_type", Member::KeyType),
     ("trigger_event_id", Member::TriggerEventId),
     ("input.partition", Member::Partition),
     ("input.offset", Member::Offset),
@@ -73,6 +75,7 @@ impl Template {
         builder.member(Member::DecisionId);
         for (name, member) in [
             ("user_key", Member::UserKey),
+            ("key_type", Member::KeyType),
             ("trigger_event_id", Member::TriggerEventId),
             ("occurred_at", Member::OccurredAt),
             ("decided_at", Member::DecidedAt),
@@ -206,6 +209,11 @@ impl Template {
                 to.push(b'"');
             }
             Member::UserKey => write_text(decision.user, to),
+            Member::KeyType => {
+                to.push(b'"');
+                to.extend_from_slice(decision.key_type.proto_name().as_bytes());
+                to.push(b'"');
+            }
             Member::TriggerEventId => write_text(decision.event_id, to),
             Member::Partition => write_int(decision.position.partition.into(), to),
             Member::Offset => self.write_long(decision.position.offset, to),

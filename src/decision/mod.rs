@@ -11,7 +11,7 @@ mod spec;
 pub use spec::{DecisionFormat, DecisionSpec};
 
 use crate::{
-    event::{EventTime, Position},
+    event::{EventTime, KeyType, Position},
     fault::Fault,
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
     targeting::Segment,
@@ -45,8 +45,10 @@ impl Status {
 /// One decision, borrowed from the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
-    /// The user's key.
+    /// The user's id, as the event has it.
     pub user: &'a str,
+    /// What the id stands for: ids of two types are two users.
+    pub key_type: KeyType,
     /// The id of the event that triggered it, empty where it had none.
     pub event_id: &'a str,
     /// Where the event came from.

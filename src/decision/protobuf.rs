@@ -75,6 +75,7 @@ impl Template {
         to[length_at] |= (length & 0x7f) as u8;
         to[length_at + 1] = (length >> 7) as u8;
         bytes(3, decision.user.as_bytes(), to);
+        long(17, decision.key_type.number().into(), to);
         bytes(4, decision.event_id.as_bytes(), to);
         long(5, decision.occurred_at.0, to);
         long(6, decision.decided_at.0, to);

@@ -1,6 +1,6 @@
 use super::{Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
 use crate::{
-    event::{EventTime, Position},
+    event::{EventTime, KeyType, Position},
     expression::Scope,
     fault::Fault,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
@@ -65,6 +65,7 @@ fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Dec
 fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
     Decision {
         user,
+        key_type: KeyType::Person,
         event_id,
         position: Position { partition: 2, offset: 91, index: 0 },
         occurred_at: EventTime(1_767_225_600_097_123),
@@ -86,6 +87,7 @@ fn proto_json(it: &v1::Decision) -> Value {
         "schema_version": it.schema_version,
         "decision_id": it.decision_id,
         "user_key": it.user_key,
+        "key_type": it.key_type().as_str_name(),
         "trigger_event_id": it.trigger_event_id,
         "occurred_at": it.occurred_at.to_string(),
         "decided_at": it.decided_at.to_string(),
@@ -156,6 +158,7 @@ proptest! {
         (user, event_id) in (text(), text()),
         (partition, offset, index) in (0_i32.., 0_i64.., prop_oneof![Just(0), any::<u32>()]),
         (occurred_at, decided_at) in (any::<i64>(), any::<i64>()),
+        key_type in prop::sample::select(KeyType::ALL.to_vec()),
         status in prop::sample::select(vec![Status::Targeted, Status::NoTarget, Status::Fallback]),
         (raw, score, heads) in (score(), score(), prop::collection::vec(score(), 2)),
         reason in prop::option::of(prop::sample::select(FallbackReason::ALL.to_vec())),
@@ -168,6 +171,7 @@ proptest! {
         let explanation = parts.map(|parts| Explanation { base: 0.5, parts });
         let it = Decision {
             user: &user,
+            key_type,
             event_id: &event_id,
             position: Position { partition, offset, index },
             occurred_at: EventTime(occurred_at),
@@ -187,6 +191,7 @@ proptest! {
         let tail = if index > 0 { format!("-{index}") } else { String::new() };
         prop_assert_eq!(&message.decision_id, &format!("clicks.v1_eu-west-{partition}-{offset}{tail}"));
         prop_assert_eq!((&message.user_key, &message.trigger_event_id), (&user, &event_id));
+        prop_assert_eq!(message.key_type().as_str_name(), key_type.proto_name());
         prop_assert_eq!((message.occurred_at, message.decided_at), (occurred_at, decided_at));
         prop_assert_eq!(message.expires_at, occurred_at.saturating_add(60_000_000));
         prop_assert_eq!(message.status().as_str_name(), status.name());

@@ -13,8 +13,8 @@ use crate::{
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
     event::{
-        Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, Position, Record,
-        RejectReason, Rejection, TimeSpec, TooLate,
+        Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, KeyType, Position,
+        Record, RejectReason, Rejection, TimeSpec, TooLate, split_key,
     },
     expression::{COLUMNS_MAX, Program, Scope},
     fault::Fault,
@@ -461,6 +461,7 @@ impl Pipeline {
         let heads = vec![f32::MIN_POSITIVE; self.constants.heads.len()];
         let decision = Decision {
             user: &longest,
+            key_type: KeyType::Person,
             event_id: &longest,
             position: Position { partition: i32::MAX, offset: i64::MAX, index: u32::MAX },
             occurred_at: EventTime(i64::MIN),
@@ -485,12 +486,12 @@ impl Pipeline {
         self.encoders.iter().map(one).max().unwrap_or_default() + explained
     }
 
-    /// Forgets the open batch and gives the key of its first event's user, if there is one.
+    /// Forgets the open batch and gives the id of its first event's user, if there is one.
     pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
         key.clear();
         let user = self.batch.users.first().copied();
         if let Some(user) = user {
-            key.extend_from_slice(self.batch.columns.texts.bytes(user));
+            key.extend_from_slice(split_key(self.batch.columns.texts.get(user)).1.as_bytes());
         }
         self.batch.clear();
         self.raw.clear();
@@ -515,6 +516,7 @@ impl Pipeline {
             }
         };
         self.profile.process(&mut self.batch, partitions);
+        counts.unknown_zones += self.profile.take_unknown_zones();
         lap(Stage::Profile, counts);
         let rows = self.batch.len();
         self.scores.clear(&mut self.batch);
@@ -537,6 +539,7 @@ impl Pipeline {
     pub fn rows(&mut self, partitions: &mut Partitions, counts: &mut Counts, mut visit: impl FnMut(&FeatureRow<'_>)) {
         let rows = self.batch.len();
         self.profile.process(&mut self.batch, partitions);
+        counts.unknown_zones += self.profile.take_unknown_zones();
         self.label.run(&mut self.batch.columns, rows);
         let inputs: Vec<Slot> = self.features().iter().filter(|feature| feature.model).map(|it| it.slot).collect();
         if self.matrix.width() != inputs.len() {
@@ -554,7 +557,7 @@ impl Pipeline {
             }
             if *applied == Applied::Counted {
                 visit(&FeatureRow {
-                    user: self.batch.columns.texts.get(self.batch.users[row]),
+                    user: split_key(self.batch.columns.texts.get(self.batch.users[row])).1,
                     user_hash: self.batch.user_hashes[row],
                     event_id: self.batch.columns.texts.get(self.batch.event_ids[row]),
                     position: self.batch.positions[row],
@@ -598,7 +601,7 @@ impl Pipeline {
                         partition: position.partition,
                         offset: position.offset,
                         timestamp_ms,
-                        key: Some(texts.bytes(batch.users[row])),
+                        key: Some(split_key(texts.get(batch.users[row])).1.as_bytes()),
                         payload: Some(&raw.bytes[start..end]),
                         traceparent: Some(texts.get(batch.traceparents[row])),
                     };
@@ -640,9 +643,11 @@ impl Pipeline {
                 score: Some(score).filter(|score| score.is_finite()),
                 segments: bits,
             });
-            let user = texts.get(batch.users[row]);
+            let key = texts.get(batch.users[row]);
+            let (key_type, user) = split_key(key);
             let decision = Decision {
                 user,
+                key_type,
                 event_id: texts.get(batch.event_ids[row]),
                 position,
                 occurred_at: batch.times[row],
@@ -658,7 +663,7 @@ impl Pipeline {
             let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
             let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
-            outbox.push(Target::Decisions, Some(user.as_bytes()), headers, Some(write));
+            outbox.push(Target::Decisions, Some(key.as_bytes()), headers, Some(write));
             outbox.of(position);
         }
     }

@@ -48,6 +48,8 @@ pub struct Counts {
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events that were read again to rebuild profiles, with nothing written; in no other count.
     pub replayed: u64,
+    /// Events that named a zone that there is not.
+    pub unknown_zones: u64,
     /// What is shown beside the counts until the commit; none of it is in a sum of commits.
     pub detail: Detail,
 }
@@ -94,6 +96,7 @@ impl Counts {
         }
         self.duplicates += other.duplicates;
         self.replayed += other.replayed;
+        self.unknown_zones += other.unknown_zones;
         for (reason, count) in &other.suppressed {
             add(&mut self.suppressed, *reason, *count);
         }

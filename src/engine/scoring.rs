@@ -8,7 +8,7 @@ use super::Partitions;
 use crate::{
     columns::{Slot, Type},
     decision::write_id,
-    event::{EventBatch, Position},
+    event::{EventBatch, Position, split_key},
     expression::Scope,
     fault::Fault,
     inference::{
@@ -266,7 +266,7 @@ impl Scorer {
         for (index, row) in rows.iter().enumerate() {
             let at = *row as usize;
             let seed = mix(batch.user_hashes[at], batch.positions[at]);
-            let is_named = !users.is_empty() && users.contains(batch.columns.texts.get(batch.users[at]));
+            let is_named = !users.is_empty() && users.contains(split_key(batch.columns.texts.get(batch.users[at])).1);
             if reasons[at].is_none() && (is_named || seed < *share) {
                 chosen.push(*row);
                 values.push((matrix.row(index), seed));
@@ -403,7 +403,8 @@ impl Scoring {
             let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
             if *applied == Applied::Counted && emitted {
                 let arm = experiment.as_ref().map_or(0, |experiment| {
-                    let arm = experiment.arm_of(batch.columns.texts.bytes(batch.users[row]));
+                    // By the id alone, so that who was in an arm stays in it whatever the key is made of.
+                    let arm = experiment.arm_of(split_key(batch.columns.texts.get(batch.users[row])).1.as_bytes());
                     arms.resize(row, 0);
                     arms.push(arm as u8);
                     arm

@@ -28,6 +28,15 @@ impl EventTime {
     pub fn millis(self) -> i64 {
         self.0.div_euclid(1_000)
     }
+
+    /// The time as people write it: a date alone where it is midnight.
+    pub fn date(self) -> String {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) if self.0.rem_euclid(86_400_000_000) == 0 => time.strftime("%Y-%m-%d").to_string(),
+            Ok(time) => time.to_string(),
+            Err(_) => format!("{} us", self.0),
+        }
+    }
 }
 
 /// Where a row of a batch came from. One record may hold several events, which then share its offset.
@@ -46,7 +55,7 @@ pub struct Position {
 pub struct EventBatch {
     /// Where each row came from.
     pub positions: Vec<Position>,
-    /// The user's key: `user_id`, or `anonymous_id` where the event has none.
+    /// The user's key, of `user_id` or of `anonymous_id` where the event has none: see [`super::key_of`].
     pub users: Vec<Text>,
     /// The hash of the user's key, taken once and used by the store.
     pub user_hashes: Vec<u64>,

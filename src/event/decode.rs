@@ -5,12 +5,12 @@
 //! event or a line once the batch has grown.
 
 use super::{
-    BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, MissingTime, Position, Record, RejectReason,
-    Rejection, Secret, TimeSpec, TimeUnit,
+    BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, KeyType, KeyTypes, MissingTime, Position, Record,
+    RejectReason, Rejection, Secret, TimeSpec, TimeUnit,
     access_log::{self, AccessLog},
     bots::Bots,
     json::Json,
-    protobuf, time,
+    number, protobuf, time,
 };
 use crate::columns::{Column, MISSING_INT, Slot, Text, Truth, Type};
 use crate::state::hash_key;
@@ -28,6 +28,9 @@ const UNPACKED_MAX: usize = 4096;
 /// The last moment of the year 9999, in microseconds.
 const TIME_MAX: i64 = 253_402_300_799_999_999;
 
+/// 2100-01-01: later than any event that comes without the time of its record, in microseconds.
+const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;
+
 /// What a field is to the decoder itself, beside its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -36,6 +39,7 @@ pub(super) enum Role {
     EventId,
     EventType,
     OccurredAt,
+    KeyType,
     Agent,
     Bot,
     Other,
@@ -58,11 +62,32 @@ pub(super) struct Leaf {
 pub(super) enum Scalar<'a> {
     Bool(bool),
     Int(i64),
-    /// An integer beyond `i64`. Hashes are such numbers, and as ids they must keep every digit.
-    Large(u64),
     Float(f64),
+    /// A JSON number as it is written, because an id must keep every digit.
+    Number(&'a str),
     Text(&'a str),
 }
+
+/// What a leaf has been given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// The rank of the path that gave its value, or `u32::MAX`; lower ranks are preferred.
+    rank: u32,
+    /// What the value should have been, where it is not of the field's type.
+    fault: Option<&'static str>,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self { rank: u32::MAX, fault: None }
+    }
+}
+
+/// What a number has to be that a float can hold.
+const IN_RANGE: &str = "a number up to 1.8e308: the number is out of range";
+
+/// What a member has to be whose own members are read.
+const NOT_AN_OBJECT: &str = "an object around it, and there is another value";
 
 /// What is known of the row that is being read, beside its columns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +98,10 @@ struct Row {
     agent: Text,
     bot: Truth,
     has_type: bool,
+    key_type: Option<KeyType>,
     time: Option<i64>,
+    /// The number that the time was written as.
+    number: Option<i64>,
 }
 
 /// The rows of a record that is being read. The row being read is the last one of the columns.
@@ -81,136 +109,158 @@ pub(super) struct Rows<'a> {
     rules: &'a Rules,
     record: &'a Record<'a>,
     batch: &'a mut EventBatch,
-    /// By leaf: the rank of the path that gave its value, or `u8::MAX`.
-    ranks: &'a mut [u8],
+    /// By leaf.
+    marks: &'a mut [Mark],
+    /// The marks of what stands outside of a record's events.
+    outside: &'a mut [Mark],
+    /// Whether one of the marks may be a fault.
+    may_be_wrong: bool,
+    /// For texts that are made.
+    buffer: &'a mut String,
     bots: Option<&'a mut Bots>,
     row: Row,
     /// The rows so far.
     taken: Decoded,
-    /// The field that holds what it must not, and what it should be.
-    pub(super) wrong: Option<(String, &'static str)>,
 }
 
 impl Rows<'_> {
-    /// Takes a value for a leaf, from the path of this rank; lower ranks are preferred. Says whether it was of the
-    /// field's type.
-    pub(super) fn set(&mut self, leaf: usize, rank: u8, value: Scalar<'_>) -> bool {
-        if self.ranks[leaf] < rank || matches!(value, Scalar::Text("")) {
-            return true;
+    /// Takes a value for a leaf, from the path of this rank; lower ranks are preferred. Whether it is of the field's type
+    /// is told by [`Rows::close`], because a preferred path may come yet.
+    pub(super) fn set(&mut self, leaf: usize, rank: u32, value: Scalar<'_>) {
+        if self.marks[leaf].rank < rank || matches!(value, Scalar::Text("")) {
+            return;
         }
         let rules = self.rules;
         let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
-        let index = self.batch.len();
-        let expected = match ty {
-            Type::String => {
-                let text = self.text(value);
-                match role {
-                    Role::User => self.row.user = text,
-                    Role::Anonymous => self.row.anonymous = text,
-                    Role::EventId => self.row.event_id = text,
-                    Role::EventType => self.row.has_type = true,
-                    Role::Agent => self.row.agent = text,
-                    Role::OccurredAt | Role::Bot | Role::Other => {}
+        let fault = match ty {
+            Type::String => match role {
+                Role::KeyType => match key_type(value) {
+                    Ok(ty) => {
+                        self.row.key_type = ty;
+                        None
+                    }
+                    Err(expected) => Some(expected),
+                },
+                _ => {
+                    self.put_text(*role, *slot, value);
+                    None
                 }
-                if let Some(Column::String(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
-                    values[index] = text;
-                }
-                None
-            }
-            Type::Double => self.put_double(*slot, value),
-            Type::Int | Type::Duration => self.put_int(*slot, value),
+            },
+            Type::Double => match self.put_double(*slot, value) {
+                // A missing value is not given, so another path may give one.
+                Ok(false) => return,
+                answer => answer.err(),
+            },
+            Type::Int | Type::Duration => match self.put_int(*slot, value) {
+                Ok(false) => return,
+                answer => answer.err(),
+            },
             Type::Bool => self.put_bool(*role, *slot, value),
-            Type::Timestamp => {
-                let micros = match value {
-                    Scalar::Int(value) => Some(time::from_int(value, *unit)),
-                    Scalar::Large(value) => Some(time::from_float(value as f64, *unit)),
-                    Scalar::Float(value) if value.is_finite() => Some(time::from_float(value, *unit)),
-                    Scalar::Text(text) => time::from_text(text, *unit),
-                    Scalar::Float(_) | Scalar::Bool(_) => None,
-                };
-                if *role == Role::OccurredAt && micros.is_some() {
-                    self.row.time = micros;
-                }
-                if let (Some(micros), Some(Column::Int(values))) =
-                    (micros, slot.map(|slot| self.batch.columns.get_mut(slot)))
-                {
-                    values[index] = micros;
-                }
-                micros.is_none().then_some("a time: a number, or text such as 2026-01-31T12:00:00Z")
-            }
+            Type::Timestamp => self.put_time(*role, *slot, *unit, value).err(),
         };
-        if let Some(expected) = expected {
-            self.wrong = Some((self.rules.leaves[leaf].name.clone(), expected));
-            return false;
+        self.mark(leaf, rank, fault);
+    }
+
+    fn mark(&mut self, leaf: usize, rank: u32, fault: Option<&'static str>) {
+        self.marks[leaf] = Mark { rank, fault };
+        self.may_be_wrong |= fault.is_some();
+    }
+
+    /// Notes that the path of this rank holds an object or the like in the place of a value.
+    pub(super) fn refuse(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(self.rules.leaves[leaf].expected()));
         }
-        self.ranks[leaf] = rank;
-        true
     }
 
-    /// Notes that a leaf holds an object or the like.
-    pub(super) fn refuse(&mut self, leaf: usize) {
-        self.wrong = Some((self.rules.leaves[leaf].name.clone(), self.rules.leaves[leaf].expected()));
+    /// Notes that the path of this rank leads through something that is no object.
+    pub(super) fn refuse_parent(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(NOT_AN_OBJECT));
+        }
     }
 
-    fn text(&mut self, value: Scalar<'_>) -> Text {
+    fn put_text(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) {
         let texts = &mut self.batch.columns.texts;
-        match value {
+        let text = match value {
             Scalar::Text(text) => texts.push(text),
+            Scalar::Number(number) => texts.push(number::id(number, self.buffer)),
             Scalar::Int(value) => texts.push(itoa::Buffer::new().format(value)),
-            Scalar::Large(value) => texts.push(itoa::Buffer::new().format(value)),
             Scalar::Float(value) => texts.push(ryu::Buffer::new().format(value)),
             Scalar::Bool(value) => texts.push(if value { "true" } else { "false" }),
-        }
-    }
-
-    fn put_double(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
-        let value = match value {
-            Scalar::Float(value) => Some(value),
-            Scalar::Int(value) => Some(value as f64),
-            Scalar::Large(value) => Some(value as f64),
-            Scalar::Text(text) => text.trim().parse().ok(),
-            Scalar::Bool(_) => None,
         };
-        let Some(value) = value else { return Some("a number") };
-        let index = self.batch.len();
-        if let Some(Column::Double(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
-            values[index] = if value.is_finite() { value } else { f64::NAN };
+        match role {
+            Role::User => self.row.user = text,
+            Role::Anonymous => self.row.anonymous = text,
+            Role::EventId => self.row.event_id = text,
+            Role::EventType => self.row.has_type = true,
+            Role::Agent => self.row.agent = text,
+            Role::OccurredAt | Role::KeyType | Role::Bot | Role::Other => {}
         }
-        None
+        let index = self.batch.len();
+        if let Some(Column::String(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = text;
+        }
     }
 
-    fn put_int(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
-        // Beyond 2^53 a float is no exact integer any more.
-        let whole =
-            |value: f64| (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64);
+    /// Says whether the value is given.
+    fn put_double(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Result<bool, &'static str> {
+        let value = match value {
+            Scalar::Float(value) => value,
+            Scalar::Int(value) => value as f64,
+            Scalar::Number(text) | Scalar::Text(text) => {
+                let text = text.trim();
+                let value: f64 = text.parse().map_err(|_| "a number")?;
+                // Digits that make no float, in contrast to the word "inf".
+                if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+                    return Err(IN_RANGE);
+                }
+                value
+            }
+            Scalar::Bool(_) => return Err("a number"),
+        };
+        let index = self.batch.len();
+        if value.is_finite()
+            && let Some(Column::Double(values)) = slot.map(|slot| self.batch.columns.get_mut(slot))
+        {
+            values[index] = value;
+        }
+        Ok(value.is_finite())
+    }
+
+    /// Says whether the value is given.
+    fn put_int(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Result<bool, &'static str> {
+        const EXPECTED: &str = "a whole number";
         let value = match value {
             Scalar::Int(value) => Some(value),
-            Scalar::Float(value) => whole(value),
-            Scalar::Text(text) => {
+            // Beyond 2^53 a float is no exact integer any more.
+            Scalar::Float(value) => {
+                (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
+            }
+            Scalar::Number(text) | Scalar::Text(text) => {
                 let text = text.trim();
-                match (text.parse(), text.parse::<f64>()) {
-                    (Ok(value), _) => Some(value),
+                match number::whole(text, self.buffer) {
                     // A missing value, as in a double.
-                    (_, Ok(value)) if !value.is_finite() => return None,
-                    (_, value) => value.ok().and_then(whole),
+                    None if is_no_number(text) => return Ok(false),
+                    value => value,
                 }
             }
-            Scalar::Large(_) | Scalar::Bool(_) => None,
+            Scalar::Bool(_) => None,
         };
-        let Some(value) = value.filter(|value| *value != MISSING_INT) else { return Some("a whole number") };
+        let value = value.filter(|value| *value != MISSING_INT).ok_or(EXPECTED)?;
         let index = self.batch.len();
         if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
             values[index] = value;
         }
-        None
+        Ok(true)
     }
 
     fn put_bool(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
         let value = match value {
             Scalar::Bool(value) => Some(value),
-            Scalar::Int(0) | Scalar::Text("false" | "FALSE" | "False" | "0") => Some(false),
-            Scalar::Int(1) | Scalar::Text("true" | "TRUE" | "True" | "1") => Some(true),
-            Scalar::Int(_) | Scalar::Large(_) | Scalar::Float(_) | Scalar::Text(_) => None,
+            Scalar::Int(0) | Scalar::Number("0") | Scalar::Text("false" | "FALSE" | "False" | "0") => Some(false),
+            Scalar::Int(1) | Scalar::Number("1") | Scalar::Text("true" | "TRUE" | "True" | "1") => Some(true),
+            Scalar::Int(_) | Scalar::Number(_) | Scalar::Float(_) | Scalar::Text(_) => None,
         };
         let Some(value) = value else { return Some("true or false") };
         if role == Role::Bot {
@@ -223,20 +273,57 @@ impl Rows<'_> {
         None
     }
 
+    fn put_time(
+        &mut self,
+        role: Role,
+        slot: Option<Slot>,
+        unit: TimeUnit,
+        value: Scalar<'_>,
+    ) -> Result<(), &'static str> {
+        let (micros, number) = match value {
+            Scalar::Int(value) => (time::from_int(value, unit), Some(value)),
+            Scalar::Number(number) => time::from_number(number, unit).ok_or(time::EXPECTED)?,
+            Scalar::Text(text) => time::from_text(text, unit)?,
+            Scalar::Float(_) | Scalar::Bool(_) => return Err(time::EXPECTED),
+        };
+        if role == Role::OccurredAt {
+            (self.row.time, self.row.number) = (Some(micros), number);
+        }
+        let index = self.batch.len();
+        if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = micros;
+        }
+        Ok(())
+    }
+
     /// Makes room for a row.
     fn open(&mut self) {
         let rows = self.batch.len() + 1;
         for slot in self.rules.slots() {
             self.batch.columns.get_mut(slot).resize(rows);
         }
-        self.ranks.fill(u8::MAX);
+        self.marks.fill(Mark::default());
         self.row = Row::default();
+    }
+
+    /// The first field, in the order of their declaration, that holds what it must not.
+    fn wrong(&self) -> Result<(), Rejection> {
+        let wrong = || self.marks.iter().position(|mark| mark.fault.is_some());
+        match self.may_be_wrong.then(wrong).flatten() {
+            None => Ok(()),
+            Some(leaf) => {
+                let expected = self.marks[leaf].fault.unwrap_or_default();
+                let name = &self.rules.leaves[leaf].name;
+                Err(Rejection::new(RejectReason::WrongType, format!("{name}: expected {expected}")))
+            }
+        }
     }
 
     /// Ends the row: fills in what is derived, and checks what every event needs.
     pub(super) fn close(&mut self) -> Result<(), Rejection> {
-        let Row { user, anonymous, event_id, has_type, .. } = self.row;
-        let user = if user.is_missing() { anonymous } else { user };
+        self.wrong()?;
+        let Row { user, anonymous, event_id, has_type, key_type, .. } = self.row;
+        let (user, usual) = if user.is_missing() { (anonymous, KeyType::Device) } else { (user, KeyType::Person) };
         if user.is_missing() {
             return Err(Rejection::new(RejectReason::MissingUser, "neither user_id nor anonymous_id is given"));
         }
@@ -244,8 +331,7 @@ impl Rows<'_> {
             return Err(Rejection::new(RejectReason::MissingType, "event_type is not given"));
         }
         let time = self.time()?;
-        let key = self.batch.columns.texts.bytes(user);
-        if key.len() > USER_BYTES_MAX {
+        if user.len() > USER_BYTES_MAX {
             return Err(Rejection::new(
                 RejectReason::WrongType,
                 format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
@@ -257,7 +343,8 @@ impl Rows<'_> {
                 format!("event_id: expected at most {EVENT_ID_BYTES_MAX} bytes, found {}", event_id.len()),
             ));
         }
-        let hash = hash_key(key);
+        let user = self.key(key_type.unwrap_or(usual), user);
+        let hash = hash_key(self.batch.columns.texts.bytes(user));
         self.judge();
         let Self { rules, record, batch, row, taken, .. } = self;
         if rules.excludes_bots && row.bot.holds() {
@@ -274,6 +361,28 @@ impl Rows<'_> {
         batch.traceparents.push(traceparent);
         taken.rows += 1;
         Ok(())
+    }
+
+    /// The key of an id.
+    fn key(&mut self, ty: KeyType, id: Text) -> Text {
+        let index = self.batch.len();
+        if let Some(slot) = self.rules.slot_of(Role::KeyType) {
+            let name = self.batch.columns.texts.push(ty.as_str());
+            if let Column::String(values) = self.batch.columns.get_mut(slot) {
+                values[index] = name;
+            }
+        }
+        let ty = if self.rules.joins_types { KeyType::Person } else { ty };
+        let texts = &mut self.batch.columns.texts;
+        match ty.before(texts.get(id)) {
+            None => id,
+            Some(prefix) => {
+                self.buffer.clear();
+                self.buffer.push_str(prefix);
+                self.buffer.push_str(texts.get(id));
+                texts.push(self.buffer)
+            }
+        }
     }
 
     /// When the event happened.
@@ -293,21 +402,37 @@ impl Rows<'_> {
             }
             (None, ..) => return Err(Rejection::new(RejectReason::MissingTime, "occurred_at is not given")),
         };
-        if !(0..=TIME_MAX).contains(&time) {
-            return Err(Rejection::new(
-                RejectReason::TimeRange,
-                "occurred_at lies before 1970 or after 9999; is its unit right?",
-            ));
+        self.check_bounds(time)?;
+        Ok(time)
+    }
+
+    /// Refuses a time that no event can have: before `time.past_limit`, after 9999, or too far ahead of its record.
+    fn check_bounds(&self, time: i64) -> Result<(), Rejection> {
+        let Rules { past_limit, future_tolerance_micros, .. } = *self.rules;
+        if !(past_limit.0..=TIME_MAX).contains(&time) {
+            let detail = if time < past_limit.0 {
+                format!("occurred_at lies before time.past_limit = \"{}\"; is its unit right?", past_limit.date())
+            } else {
+                "occurred_at lies after 9999; is its unit right?".to_owned()
+            };
+            let latest = self.record.timestamp_ms.map_or(PLAUSIBLE_MAX, |millis| millis.saturating_mul(1_000));
+            let is_plausible =
+                |time| (past_limit.0..=latest.saturating_add(future_tolerance_micros).min(TIME_MAX)).contains(&time);
+            let detail = match self.row.number.and_then(|number| time::meant(number, is_plausible)) {
+                Some(hint) => format!("{detail} {hint}"),
+                None => detail,
+            };
+            return Err(Rejection::new(RejectReason::TimeRange, detail));
         }
         if let Some(millis) = self.record.timestamp_ms
-            && time > millis.saturating_mul(1_000).saturating_add(self.rules.future_tolerance_micros)
+            && time > millis.saturating_mul(1_000).saturating_add(future_tolerance_micros)
         {
             return Err(Rejection::new(
                 RejectReason::FutureTime,
                 "occurred_at is further ahead of the record's timestamp than time.future_tolerance",
             ));
         }
-        Ok(time)
+        Ok(())
     }
 
     /// Sets `bot` by the user agent, where the event does not say.
@@ -327,6 +452,14 @@ impl Rows<'_> {
         }
     }
 
+    /// Ends what stands outside of the record's events.
+    pub(super) fn begin_elements(&mut self) {
+        for (outside, mark) in self.outside.iter_mut().zip(&*self.marks) {
+            // An event's own member comes before it, whatever its path.
+            *outside = Mark { rank: u32::MAX, fault: mark.fault };
+        }
+    }
+
     /// Begins an event inside the record, in the last row of the columns: what was read outside of it is visible in it and
     /// gives way to its own. The answer is for [`Rows::end_element`].
     pub(super) fn begin_element(&mut self) -> Outside {
@@ -334,7 +467,7 @@ impl Rows<'_> {
         for slot in self.rules.slots() {
             self.batch.columns.get_mut(slot).repeat(row);
         }
-        self.ranks.fill(u8::MAX);
+        self.marks.copy_from_slice(self.outside);
         Outside(self.row)
     }
 
@@ -360,6 +493,27 @@ impl Rows<'_> {
     }
 }
 
+/// Whether a text says that there is no number.
+fn is_no_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(|value| !value.is_finite()) && !text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// The type of a key by its name or its number; none where that says "unspecified".
+fn key_type(value: Scalar<'_>) -> Result<Option<KeyType>, &'static str> {
+    const EXPECTED: &str = "person, device or app, or a name of aimpoint.v1.KeyType";
+    let number = match value {
+        Scalar::Int(number) => Some(number),
+        Scalar::Number(text) => text.parse().ok(),
+        Scalar::Text("KEY_TYPE_UNSPECIFIED") => Some(0),
+        Scalar::Text(name) => return KeyType::named(name).map(Some).ok_or(EXPECTED),
+        Scalar::Float(_) | Scalar::Bool(_) => None,
+    };
+    match number {
+        Some(0) => Ok(None),
+        number => number.and_then(KeyType::of_number).map(Some).ok_or(EXPECTED),
+    }
+}
+
 /// What was read of a record outside of its events.
 pub(super) struct Outside(Row);
 
@@ -370,7 +524,7 @@ impl Leaf {
             Type::Double => "a number",
             Type::Int | Type::Duration => "a whole number",
             Type::Bool => "true or false",
-            Type::Timestamp => "a time",
+            Type::Timestamp => time::EXPECTED,
         }
     }
 }
@@ -395,8 +549,11 @@ impl Decoded {
 struct Rules {
     leaves: Vec<Leaf>,
     future_tolerance_micros: i64,
+    past_limit: EventTime,
     missing_time: MissingTime,
     excludes_bots: bool,
+    /// Whether the types of keys are not looked at.
+    joins_types: bool,
 }
 
 impl Rules {
@@ -414,7 +571,9 @@ impl Rules {
 #[derive(Debug)]
 pub struct Decoder {
     rules: Rules,
-    ranks: Vec<u8>,
+    marks: Vec<Mark>,
+    outside: Vec<Mark>,
+    buffer: String,
     format: Format,
     bots: Option<Bots>,
     bytes_max: usize,
@@ -438,7 +597,7 @@ impl Decoder {
     pub fn new(fields: Fields, used: &[Slot], input: &InputSpec, time: &TimeSpec) -> Self {
         let mut leaves = Vec::new();
         let mut json = Json::new(input.unpack.as_deref());
-        let mut log = AccessLog::new(input.secret.as_ref().map_or("", Secret::reveal));
+        let mut log = AccessLog::new(input.secret.as_ref().map_or("", Secret::reveal), input.log_format.as_deref());
         let excludes_bots = input.bots == BotRule::Exclude;
         let reads_bot = fields.0.iter().any(|field| field.name == "bot" && used.contains(&field.slot));
         let judges = excludes_bots || (input.bots == BotRule::Mark && reads_bot);
@@ -449,6 +608,7 @@ impl Decoder {
                 "event_id" => Role::EventId,
                 "event_type" => Role::EventType,
                 "occurred_at" => Role::OccurredAt,
+                "key_type" => Role::KeyType,
                 "device.ua" if judges => Role::Agent,
                 "bot" if judges => Role::Bot,
                 _ => Role::Other,
@@ -458,7 +618,7 @@ impl Decoder {
                 continue;
             }
             for (rank, path) in field.paths.iter().enumerate() {
-                let rank = rank.min(u8::MAX as usize - 1) as u8;
+                let rank = rank as u32;
                 match input.format {
                     InputFormat::Json => json.insert(path, leaves.len(), rank),
                     InputFormat::AccessLog => log.insert(path, leaves.len(), rank),
@@ -469,12 +629,16 @@ impl Decoder {
             leaves.push(Leaf { name: field.name, path, role, slot, ty: field.ty, unit: field.unit });
         }
         Self {
-            ranks: vec![u8::MAX; leaves.len()],
+            marks: vec![Mark::default(); leaves.len()],
+            outside: vec![Mark::default(); leaves.len()],
+            buffer: String::new(),
             rules: Rules {
                 leaves,
                 future_tolerance_micros: time.future_tolerance.as_micros().min(i64::MAX as u128) as i64,
+                past_limit: time.past_limit,
                 missing_time: time.missing,
                 excludes_bots,
+                joins_types: input.key_types == KeyTypes::Joined,
             },
             format: match input.format {
                 InputFormat::Json => Format::Json(json.finish()),
@@ -506,11 +670,13 @@ impl Decoder {
             rules: &self.rules,
             record,
             batch,
-            ranks: &mut self.ranks,
+            marks: &mut self.marks,
+            outside: &mut self.outside,
+            may_be_wrong: false,
+            buffer: &mut self.buffer,
             bots: self.bots.as_mut(),
             row: Row::default(),
             taken: Decoded::default(),
-            wrong: None,
         };
         rows.open();
         let read = match &self.format {

@@ -1,6 +1,8 @@
 //! The canonical fields and where producers keep them.
 
-use super::{FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit, access_log, json::steps};
+use super::{
+    FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit, access_log, json::steps, log_format::LogFormat,
+};
 use crate::{
     columns::{Slot, Type},
     expression::{Scope, nearest},
@@ -17,6 +19,7 @@ pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("received_at", Type::Timestamp, &["received_at"]),
     ("user_id", Type::String, &["user_id", "user.user_id"]),
     ("anonymous_id", Type::String, &["anonymous_id", "user.anonymous_id"]),
+    ("key_type", Type::String, &["key_type"]),
     ("session_id", Type::String, &["session_id"]),
     ("source.app_id", Type::String, &["source.app_id"]),
     ("source.platform", Type::String, &["source.platform"]),
@@ -90,8 +93,9 @@ const SNOWPLOW: Table = &[
     (
         "bot",
         &[
-            "contexts_com_iab_snowplow_spiders_and_robots_1.spiderOrRobot",
-            "contexts_com_iab_snowplow_spiders_and_robots_1_0_0.spiderOrRobot",
+            // Snake case in the warehouses, camel case in the stream; each path is read in both.
+            "contexts_com_iab_snowplow_spiders_and_robots_1.spider_or_robot",
+            "contexts_com_iab_snowplow_spiders_and_robots_1_0_0.spider_or_robot",
         ],
         TimeUnit::Auto,
     ),
@@ -319,6 +323,18 @@ fn check_input(input: &InputSpec, faults: &mut Vec<Fault>) {
             Fault::new("input.secret", "nothing is hidden with it").hint("remove it; it is for input.format = \"access_log\""),
         ),
         _ => {}
+    }
+    match (input.format, &input.log_format) {
+        (InputFormat::AccessLog, Some(text)) => {
+            if let Err((message, hint)) = LogFormat::parse(text) {
+                faults.push(Fault::new("input.log_format", message).hint(hint));
+            }
+        }
+        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => faults.push(
+            Fault::new("input.log_format", "nothing is read by it")
+                .hint("remove it; it is for input.format = \"access_log\""),
+        ),
+        (_, None) => {}
     }
     match &input.unpack {
         Some(_) if input.format != InputFormat::Json => faults.push(

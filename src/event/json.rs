@@ -1,19 +1,46 @@
 //! JSON payloads, read in one pass along the declared paths.
 //!
 //! A path is the members from outside in, with dots between. `name[key]` goes through an array of objects such as GA4's
-//! `event_params`: the element whose `key` is that, and in it `value`, or the first member of `value` that is given, where that
-//! is an object (`{"string_value": …}`). Where an object stands in the array's place, its member of that name counts. An array is read in this way or by its first element, not both.
+//! `event_params`: the element whose `key` is that, and in it `value`, or, where that is an object (`{"string_value": …}`), the
+//! member of it that is given, the first of [`VALUES`] where there are several. Where an object stands in the array's place, its
+//! member of that name counts. An array is read in this way or by its first element, not both. Where an object is wanted, a text
+//! that holds one as JSON will do, as a table's cell does.
+//!
+//! The order of members means nothing: of several paths of a field the preferred one counts wherever it stands, and of the two
+//! spellings of a name, `user_id` and `userId`, the one with underscores.
 
 use super::{
     RejectReason, Rejection,
     decode::{Rows, Scalar},
+    payload,
 };
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::{borrow::Cow, fmt};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use sonic_rs::LazyValue;
+use std::fmt;
 
 /// How deep a payload may nest. The parser takes a piece of stack for each level, also in what it skips, and a record
 /// that overflows the stack would end the process at every restart.
 const NESTING_MAX: usize = 64;
+
+/// A path's place in the order of preference is counted in steps of so many; below it lies how its names are spelt.
+const SPELLINGS: u32 = 1 << 16;
+
+/// The members of a value that stand for it, in this order; others come behind, by their names.
+const VALUES: [&str; 10] = [
+    "string_value",
+    "stringValue",
+    "int_value",
+    "intValue",
+    "float_value",
+    "floatValue",
+    "double_value",
+    "doubleValue",
+    "bool_value",
+    "boolValue",
+];
 
 /// One part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +103,10 @@ impl Json {
 
     /// Adds a path; faults of it are told where fields are declared. Proto3 JSON has each member in snake case and in lower
     /// camel case, so both are read.
-    pub(super) fn insert(&mut self, path: &str, leaf: usize, rank: u8) {
+    pub(super) fn insert(&mut self, path: &str, leaf: usize, rank: u32) {
         let steps = steps(path).unwrap_or_default();
         for trie in [Some(&mut self.record), self.event.as_mut()].into_iter().flatten() {
-            trie.insert(&steps, leaf, rank);
+            trie.insert(&steps, leaf, rank.saturating_mul(SPELLINGS), SPELLINGS >> 1);
         }
     }
 
@@ -97,40 +124,39 @@ impl Json {
 
     /// Reads a payload's rows.
     pub(super) fn read(&self, payload: &[u8], rows: &mut Rows<'_>) -> Result<(), Rejection> {
-        let text = std::str::from_utf8(payload)
-            .map_err(|error| malformed(format!("not UTF-8 from byte {} on", error.valid_up_to())))?;
-        if nests_too_deep(payload) {
+        let text = payload::text(payload)?;
+        if nests_too_deep(text.as_bytes()) {
             return Err(malformed(format!("nested more than {NESTING_MAX} levels deep")));
         }
         // An array at the top would stand for its first event and lose the others.
         if text.trim_ascii_start().starts_with(|first| first != '{') {
-            let kind =
-                if sonic_rs::from_str::<IgnoredAny>(text).is_ok() { "JSON, but not an object" } else { "not JSON" };
-            return Err(malformed(kind.to_owned()));
+            return Err(if sonic_rs::from_str::<IgnoredAny>(text).is_ok() {
+                malformed("JSON, but not an object".to_owned())
+            } else {
+                no_json(text, None)
+            });
         }
         let mut deserializer = sonic_rs::Deserializer::from_str(text);
-        let mut array = None;
-        let walk = Walk { node: &self.record, rows, array: &mut array };
+        let mut found = Found::default();
+        let walk = Walk { node: &self.record, rows, found: &mut found };
         let read = walk.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        answer(read, rows)?;
+        answer(text, read, found.refused)?;
         let Some(event) = &self.event else { return rows.close() };
         let missing =
             || Rejection::new(RejectReason::WrongType, "input.unpack: expected an array of events at this path");
         // The array is a part of the text, so its place in it is the difference of two addresses.
-        let (address, length) = array.ok_or_else(missing)?;
+        let (address, length) = found.array.ok_or_else(missing)?;
         let start = address.wrapping_sub(text.as_ptr().addr());
         let array =
             text.get(start..start.wrapping_add(length)).filter(|array| array.starts_with('[')).ok_or_else(missing)?;
+        rows.begin_elements();
         let mut refused = None;
         let read = sonic_rs::Deserializer::from_str(array).deserialize_seq(Events {
             node: event,
             rows,
             refused: &mut refused,
         });
-        match refused {
-            Some(rejection) => Err(rejection),
-            None => answer(read, rows),
-        }
+        answer(text, read, refused)
     }
 }
 
@@ -138,16 +164,95 @@ fn malformed(detail: String) -> Rejection {
     Rejection::new(RejectReason::Malformed, detail)
 }
 
-fn answer(read: sonic_rs::Result<()>, rows: &mut Rows<'_>) -> Result<(), Rejection> {
-    match (read, rows.wrong.take()) {
-        (_, Some((field, expected))) => {
-            Err(Rejection::new(RejectReason::WrongType, format!("{field}: expected {expected}")))
-        }
-        (Err(error), None) => {
-            // The client's own words quote the payload; a place is enough.
-            Err(malformed(format!("not JSON from line {}, column {} on", error.line(), error.column())))
-        }
+fn answer(text: &str, read: sonic_rs::Result<()>, refused: Option<Rejection>) -> Result<(), Rejection> {
+    match (read, refused) {
+        (_, Some(rejection)) => Err(rejection),
+        (Err(error), None) => Err(no_json(text, Some(&error))),
         (Ok(()), None) => Ok(()),
+    }
+}
+
+/// Why a text is no JSON. The parser's own words quote the payload; a place and a reason are enough.
+#[cold]
+fn no_json(text: &str, error: Option<&sonic_rs::Error>) -> Rejection {
+    let (line, column, reason) = match (trouble(text.as_bytes()), error) {
+        (Some((at, reason)), _) => {
+            let before = &text.as_bytes()[..at];
+            let line = before.split(|byte| *byte == b'\n').count();
+            let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) + 1;
+            (line, column, format!(": {reason}"))
+        }
+        (None, Some(error)) => (error.line(), error.column(), String::new()),
+        (None, None) => (1, 1, String::new()),
+    };
+    malformed(format!("not JSON from line {line}, column {column} on{reason}"))
+}
+
+/// The first thing in a text that JSON does not have, and where it is; nothing where it is none of the usual ones.
+fn trouble(text: &[u8]) -> Option<(usize, &'static str)> {
+    let (mut in_text, mut escaped, mut depth, mut ended) = (None, false, 0_usize, false);
+    let mut last = 0;
+    let mut at = 0;
+    while let Some(byte) = text.get(at).copied() {
+        let part_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'+' | b'-');
+        match (byte, in_text) {
+            (0, _) => return Some((at, "a NUL byte")),
+            (_, Some(_)) if escaped => {
+                if !br#""\/bfnrtu"#.contains(&byte) {
+                    return Some((at, "an escape that JSON does not have"));
+                }
+                escaped = false;
+            }
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', Some(_)) => in_text = None,
+            (..0x20, Some(_)) => return Some((at, "a line break or another control character inside a text")),
+            (_, Some(_)) => {}
+            (b' ' | b'\t' | b'\r' | b'\n', None) => {}
+            _ if ended => return Some((at, "something behind the object; a record is one object")),
+            (b'"', None) => in_text = Some(at),
+            (b'{' | b'[', None) => depth += 1,
+            (b'}' | b']', None) => {
+                if last == b',' {
+                    return Some((at, "a comma before a closing bracket"));
+                }
+                depth = depth.saturating_sub(1);
+                ended = depth == 0;
+            }
+            (b'\'', None) => return Some((at, "a single quote; texts stand in double ones")),
+            (b'/' | b'#', None) => return Some((at, "a comment")),
+            (byte, None) if part_of_word(&byte) => {
+                let length = text[at..].iter().take_while(|byte| part_of_word(byte)).count();
+                if let Some(reason) = odd_word(&text[at..at + length]) {
+                    return Some((at, reason));
+                }
+                at += length - 1;
+                ended = depth == 0;
+            }
+            (_, None) => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            last = byte;
+        }
+        at += 1;
+    }
+    match in_text {
+        Some(start) => Some((start, "a text without its end; was the record cut off?")),
+        None if depth > 0 => Some((text.len(), "an object without its end; was the record cut off?")),
+        None => None,
+    }
+}
+
+/// What is wrong with a word or a number outside of texts.
+fn odd_word(word: &[u8]) -> Option<&'static str> {
+    match word {
+        b"true" | b"false" | b"null" => None,
+        b"NaN" | b"nan" | b"-NaN" | b"Infinity" | b"-Infinity" | b"+Infinity" | b"inf" | b"-inf" => {
+            Some("NaN and Infinity are no JSON numbers; null is what says \"not given\"")
+        }
+        [b'+', ..] => Some("a number with a plus sign"),
+        [b'0', b'0'..=b'9', ..] | [b'-', b'0', b'0'..=b'9', ..] => Some("a number with a leading zero"),
+        [b'-' | b'0'..=b'9', ..] => None,
+        _ => Some("a word that JSON does not have; texts stand in double quotes"),
     }
 }
 
@@ -158,7 +263,7 @@ struct Trie {
     /// The elements of an array of keys and values.
     keyed: Members,
     /// The leaves that a value here belongs to, each with its path's rank.
-    leaves: Vec<(usize, u8)>,
+    leaves: Vec<(usize, u32)>,
     /// Whether this is the array of events.
     is_unpacked: bool,
 }
@@ -216,17 +321,19 @@ impl Trie {
         self.members.child(name)
     }
 
-    fn insert(&mut self, steps: &[Step<'_>], leaf: usize, rank: u8) {
+    /// Adds what lies below a name; `bit` is added to the rank where the name is spelt the other way.
+    fn insert(&mut self, steps: &[Step<'_>], leaf: usize, rank: u32, bit: u32) {
         let Some((step, rest)) = steps.split_first() else {
             self.leaves.push((leaf, rank));
             return;
         };
         let camel = camel_case(step.name);
-        for name in std::iter::once(step.name).chain((camel != step.name).then_some(camel.as_str())) {
+        let other = (camel != step.name).then_some((camel.as_str(), rank | bit));
+        for (name, rank) in std::iter::once((step.name, rank)).chain(other) {
             let child = self.child(name);
             match step.key {
                 Some(key) => child.keyed.child(key).leaves.push((leaf, rank)),
-                None => child.insert(rest, leaf, rank),
+                None => child.insert(rest, leaf, rank, bit >> 1),
             }
         }
     }
@@ -234,6 +341,16 @@ impl Trie {
     fn sort(&mut self) {
         self.members.sort();
         self.keyed.sort();
+    }
+
+    /// Visits all leaves here and below.
+    fn each_below(&self, visit: &mut dyn FnMut(usize, u32)) {
+        for (leaf, rank) in &self.leaves {
+            visit(*leaf, *rank);
+        }
+        for (_, below) in self.members.all.iter().chain(&self.keyed.all) {
+            below.each_below(visit);
+        }
     }
 }
 
@@ -275,50 +392,147 @@ fn camel_case(name: &str) -> String {
     camel
 }
 
+/// What a walk found beside values.
+#[derive(Default)]
+struct Found {
+    /// Address and length of the array of events, once it was met.
+    array: Option<(usize, usize)>,
+    /// Why the record is refused, where it is no fault of its syntax.
+    refused: Option<Rejection>,
+}
+
+impl Found {
+    fn refuse<E: Error>(&mut self, rejection: Rejection) -> E {
+        self.refused = Some(rejection);
+        E::custom("refused")
+    }
+}
+
 /// A value at a node of the tree.
 struct Walk<'a, 'r> {
     node: &'a Trie,
     rows: &'a mut Rows<'r>,
-    /// Address and length of the array of events, once it was met.
-    array: &'a mut Option<(usize, usize)>,
+    found: &'a mut Found,
 }
 
 impl Walk<'_, '_> {
+    /// Takes the text of a value at a node with leaves.
+    fn raw<E: Error>(self, mut raw: &str) -> Result<(), E> {
+        let whole = raw.len();
+        // An array stands for its first element.
+        while let Some(inner) = raw.strip_prefix('[') {
+            if !self.node.keyed.all.is_empty() {
+                break;
+            }
+            raw = inner.trim_ascii_start();
+        }
+        match raw.as_bytes().first() {
+            None | Some(b']' | b'n') => Ok(()),
+            Some(b'{' | b'[') => {
+                if self.node.members.all.is_empty() && self.node.keyed.all.is_empty() {
+                    self.misfit();
+                    return Ok(());
+                }
+                sonic_rs::Deserializer::from_str(raw).deserialize_any(self).map_err(E::custom)
+            }
+            Some(b'"') => self.text(raw),
+            Some(b't') => self.scalar(Scalar::Bool(true)),
+            Some(b'f') => self.scalar(Scalar::Bool(false)),
+            Some(_) => {
+                // In an array more follows.
+                let end = raw.find([',', ']']).filter(|_| raw.len() < whole).unwrap_or(raw.len());
+                self.scalar(Scalar::Number(raw[..end].trim_ascii_end()))
+            }
+        }
+    }
+
+    /// Takes a text that begins with its quote; more may follow it.
+    fn text<E: Error>(self, raw: &str) -> Result<(), E> {
+        let inner = &raw[1..];
+        if let Some(end) = inner.find(['"', '\\'])
+            && inner.as_bytes()[end] == b'"'
+        {
+            return self.scalar(Scalar::Text(&inner[..end]));
+        }
+        let Self { node, rows, found } = self;
+        let took = sonic_rs::Deserializer::from_str(raw).deserialize_str(Unescaped(node, &mut *rows));
+        took.map_err(|_| {
+            let detail =
+                "a text holds half of a surrogate pair (an escape from \\ud800 to \\udfff without its other half)";
+            found.refuse(malformed(detail.to_owned()))
+        })
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "all that takes a value answers alike")]
     fn scalar<E: Error>(self, value: Scalar<'_>) -> Result<(), E> {
         if self.node.leaves.is_empty() {
-            return self.misfit();
+            match value {
+                Scalar::Text("") => {}
+                Scalar::Text(text) if text.trim_ascii_start().starts_with(['{', '[']) => self.inner(text),
+                _ => self.misfit(),
+            }
+        } else {
+            set(&self.node.leaves, self.rows, value);
         }
-        set(&self.node.leaves, self.rows, value)
+        Ok(())
+    }
+
+    /// Takes a text that holds an object or an array as JSON.
+    fn inner(self, text: &str) {
+        let Self { node, rows, found } = self;
+        let mut apart = Found::default();
+        let is_read = !nests_too_deep(text.as_bytes()) && {
+            let mut deserializer = sonic_rs::Deserializer::from_str(text);
+            let walk = Walk { node, rows: &mut *rows, found: &mut apart };
+            deserializer.deserialize_any(walk).and_then(|()| deserializer.end()).is_ok()
+        };
+        if !is_read {
+            Walk { node, rows, found }.misfit();
+        }
     }
 
     /// A scalar where an object was declared, or the other way round.
-    fn misfit<E: Error>(self) -> Result<(), E> {
-        match self.node.leaves.first() {
-            Some((leaf, _)) => self.rows.refuse(*leaf),
-            None => {
-                let below = self.node.members.all.first().or_else(|| self.node.keyed.all.first());
-                let member = below.map_or("", |(name, _)| name.as_str());
-                self.rows.wrong = Some((format!("the parent of {member}"), "an object"));
-            }
+    fn misfit(self) {
+        for (leaf, rank) in &self.node.leaves {
+            self.rows.refuse(*leaf, *rank);
         }
-        Err(E::custom("wrong type"))
+        if self.node.leaves.is_empty() {
+            self.node.each_below(&mut |leaf, rank| self.rows.refuse_parent(leaf, rank));
+        }
     }
 }
 
-fn set<E: Error>(leaves: &[(usize, u8)], rows: &mut Rows<'_>, value: Scalar<'_>) -> Result<(), E> {
+fn set(leaves: &[(usize, u32)], rows: &mut Rows<'_>, value: Scalar<'_>) {
     for (leaf, rank) in leaves {
-        if !rows.set(*leaf, *rank, value) {
-            return Err(E::custom("wrong type"));
-        }
+        rows.set(*leaf, *rank, value);
     }
-    Ok(())
+}
+
+/// Takes a text at a node once its escapes are read.
+struct Unescaped<'a, 'r>(&'a Trie, &'a mut Rows<'r>);
+
+impl Visitor<'_> for Unescaped<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        set(&self.0.leaves, self.1, Scalar::Text(text));
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        if self.node.leaves.is_empty() {
+            deserializer.deserialize_any(self)
+        } else {
+            self.raw(LazyValue::deserialize(deserializer)?.as_raw_str())
+        }
     }
 }
 
@@ -337,12 +551,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         self.scalar(Scalar::Bool(value))
     }
 
+    // Numbers with a leaf are read from their text; what is left stands where an object should.
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         self.scalar(Scalar::Int(value))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.scalar(i64::try_from(value).map_or(Scalar::Large(value), Scalar::Int))
+        self.scalar(Scalar::Float(value as f64))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
@@ -355,7 +570,8 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         if !self.node.keyed.all.is_empty() {
-            while seq.next_element_seed(Pair { keys: &self.node.keyed, rows: self.rows })?.is_some() {}
+            let Self { node, rows, found } = self;
+            while seq.next_element_seed(Pair { keys: &node.keyed, rows, found })?.is_some() {}
         } else if seq.next_element_seed(self)?.is_some() {
             while seq.next_element::<IgnoredAny>()?.is_some() {}
         }
@@ -363,20 +579,17 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { node, rows, array } = self;
+        let Self { node, rows, found } = self;
         // Some keep keys and values as the members of an object.
         let members = if node.members.all.is_empty() { &node.keyed } else { &node.members };
-        if members.all.is_empty() {
-            return Self { node, rows, array }.misfit();
-        }
         while let Some(member) = map.next_key_seed(Member(members))? {
             match member {
                 Some(node) if node.is_unpacked => {
-                    let value = map.next_value::<sonic_rs::LazyValue<'de>>()?;
+                    let value = map.next_value::<LazyValue<'de>>()?;
                     let text = value.as_raw_str();
-                    *array = Some((text.as_ptr().addr(), text.len()));
+                    found.array = Some((text.as_ptr().addr(), text.len()));
                 }
-                Some(node) => map.next_value_seed(Walk { node, rows, array })?,
+                Some(node) => map.next_value_seed(Walk { node, rows, found })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -427,7 +640,12 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
         let Self { node, rows, refused } = self;
         loop {
             let outside = rows.begin_element();
-            if seq.next_element_seed(Walk { node, rows, array: &mut None })?.is_none() {
+            let mut found = Found::default();
+            let element = seq.next_element_seed(Element(Walk { node, rows, found: &mut found }));
+            if found.refused.is_some() {
+                *refused = found.refused;
+            }
+            if element?.is_none() {
                 return Ok(());
             }
             if let Err(rejection) = rows.end_element(outside) {
@@ -438,17 +656,87 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
     }
 }
 
+/// An element of the array of events, which is an object.
+struct Element<'a, 'r>(Walk<'a, 'r>);
+
+impl Element<'_, '_> {
+    fn misfit<E: Error>(self) -> Result<(), E> {
+        let detail = "input.unpack: expected an array of objects at this path, and one element is none";
+        Err(self.0.found.refuse(Rejection::new(RejectReason::WrongType, detail)))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        self.misfit()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.0.visit_map(map)
+    }
+}
+
 /// An element of an array of keys and values.
 struct Pair<'a, 'r> {
     keys: &'a Members,
     rows: &'a mut Rows<'r>,
+    found: &'a mut Found,
 }
 
 impl<'de> DeserializeSeed<'de> for Pair<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Pair<'_, '_> {
+    /// An element that is no object holds no key, and so no declared one.
+    #[allow(clippy::unnecessary_wraps, reason = "all that takes a value answers alike")]
+    fn misfit<E: Error>(self) -> Result<(), E> {
+        for (_, node) in &self.keys.all {
+            node.each_below(&mut |leaf, rank| self.rows.refuse_parent(leaf, rank));
+        }
+        Ok(())
     }
 }
 
@@ -459,15 +747,44 @@ impl<'de> Visitor<'de> for Pair<'_, '_> {
         f.write_str("a key and a value")
     }
 
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        self.misfit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        self.misfit()
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         // Until the key is known, every value may be wanted.
         let mut wanted = None;
         let mut held = None;
         while let Some(part) = map.next_key_seed(Part)? {
             match part {
-                Some(PairPart::Key) => wanted = Some(map.next_value_seed(Member(self.keys))?),
+                Some(PairPart::Key) => wanted = Some(self.key(&map.next_value::<LazyValue<'de>>()?)),
                 Some(PairPart::Value) if wanted.is_none_or(|node| node.is_some()) => {
-                    held = map.next_value_seed(Hold)?;
+                    held = Some(map.next_value::<LazyValue<'de>>()?);
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -475,9 +792,83 @@ impl<'de> Visitor<'de> for Pair<'_, '_> {
             }
         }
         match (wanted.flatten(), held) {
-            (Some(node), Some(held)) => set(&node.leaves, self.rows, held.scalar()),
+            (Some(node), Some(held)) => self.value(node, held.as_raw_str()),
             _ => Ok(()),
         }
+    }
+}
+
+impl<'a> Pair<'a, '_> {
+    /// The node of a key.
+    fn key(&self, key: &LazyValue<'_>) -> Option<&'a Trie> {
+        let raw = key.as_raw_str();
+        let plain = raw.strip_prefix('"')?.strip_suffix('"')?;
+        if plain.contains('\\') {
+            return sonic_rs::Deserializer::from_str(raw).deserialize_str(Member(self.keys)).ok().flatten();
+        }
+        self.keys.find(plain)
+    }
+
+    /// Takes the value of a key.
+    fn value<E: Error>(self, node: &Trie, raw: &str) -> Result<(), E> {
+        let Self { rows, found, .. } = self;
+        if raw.starts_with('{') {
+            let best = sonic_rs::Deserializer::from_str(raw).deserialize_map(Best).map_err(E::custom)?;
+            return match best {
+                Some(value) => Walk { node, rows, found }.raw(value.as_raw_str()),
+                None => Ok(()),
+            };
+        }
+        Walk { node, rows, found }.raw(raw)
+    }
+}
+
+/// The member of an object of values that is given: the first of [`VALUES`], then by name.
+struct Best;
+
+impl<'de> Visitor<'de> for Best {
+    type Value = Option<LazyValue<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut best: Option<((usize, String), LazyValue<'de>)> = None;
+        while let Some(place) = map.next_key_seed(Place)? {
+            let value = map.next_value::<LazyValue<'de>>()?;
+            let is_given = !matches!(value.as_raw_str(), "null" | "\"\"" | "{}" | "[]");
+            if is_given && best.as_ref().is_none_or(|(found, _)| place <= *found) {
+                best = Some((place, value));
+            }
+        }
+        Ok(best.map(|(_, value)| value))
+    }
+}
+
+/// The place of a member among those of a value.
+struct Place;
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = (usize, String);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place {
+    type Value = (usize, String);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(match VALUES.iter().position(|known| *known == name) {
+            Some(place) => (place, String::new()),
+            None => (VALUES.len(), name.to_owned()),
+        })
     }
 }
 
@@ -511,92 +902,5 @@ impl Visitor<'_> for Part {
             "value" => Some(PairPart::Value),
             _ => None,
         })
-    }
-}
-
-/// A scalar that is kept until it is known what for.
-enum Held<'de> {
-    Bool(bool),
-    Int(i64),
-    Large(u64),
-    Float(f64),
-    Text(Cow<'de, str>),
-}
-
-impl Held<'_> {
-    fn scalar(&self) -> Scalar<'_> {
-        match self {
-            Self::Bool(value) => Scalar::Bool(*value),
-            Self::Int(value) => Scalar::Int(*value),
-            Self::Large(value) => Scalar::Large(*value),
-            Self::Float(value) => Scalar::Float(*value),
-            Self::Text(text) => Scalar::Text(text),
-        }
-    }
-}
-
-/// Reads such a scalar; of an object the first member that is given.
-struct Hold;
-
-impl<'de> DeserializeSeed<'de> for Hold {
-    type Value = Option<Held<'de>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Hold {
-    type Value = Option<Held<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Some(Held::Bool(value)))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Some(Held::Int(value)))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Some(i64::try_from(value).map_or(Held::Large(value), Held::Int)))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Some(Held::Float(value)))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(Some(Held::Text(Cow::Borrowed(value))))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Some(Held::Text(Cow::Owned(value.to_owned()))))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let first = seq.next_element_seed(Hold)?.flatten();
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(first)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut first = None;
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            match first {
-                None => first = map.next_value_seed(Hold)?,
-                Some(_) => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(first)
     }
 }

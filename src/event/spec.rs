@@ -1,5 +1,6 @@
 //! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]`, as they are written.
 
+use super::{EventTime, time};
 use crate::columns::Type;
 pub use crate::secret::Secret;
 use schemars::JsonSchema;
@@ -23,6 +24,10 @@ pub struct InputSpec {
     pub bots: BotRule,
     /// The key of the hash that stands for an access log's client.
     pub secret: Option<Secret>,
+    /// How a line of an access log is made, as nginx or Apache have it; by itself the usual forms are told apart.
+    pub log_format: Option<String>,
+    /// Whether keys of two types are two users where their texts are equal.
+    pub key_types: KeyTypes,
     /// The largest payload that is decoded, in bytes, up to 256 MiB; larger ones are dead letters.
     #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub max_bytes: bytesize::ByteSize,
@@ -38,6 +43,8 @@ impl Default for InputSpec {
             unpack: None,
             bots: BotRule::Mark,
             secret: None,
+            log_format: None,
+            key_types: KeyTypes::Separate,
             max_bytes: bytesize::ByteSize::mib(1),
             fields: BTreeMap::new(),
         }
@@ -54,6 +61,16 @@ pub enum InputFormat {
     Protobuf,
     /// One line of a web server's log, in the common or the combined form.
     AccessLog,
+}
+
+/// Whether a user id and an anonymous id of the same text are one user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyTypes {
+    /// They are two.
+    Separate,
+    /// They are one, as up to version 0.1: the type is not looked at.
+    Joined,
 }
 
 /// What is made of an event whose user agent is known to be a bot's. Where an event says itself whether it is one, its word counts.
@@ -146,7 +163,11 @@ pub enum TimeUnit {
     /// Microseconds since 1970.
     #[serde(rename = "us")]
     Micros,
-    /// By its size: below 10^11 seconds, below 10^14 milliseconds, else microseconds.
+    /// Nanoseconds since 1970.
+    #[serde(rename = "ns")]
+    Nanos,
+    /// By its size: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds; a number of 8,
+    /// 12 or 14 digits that is a date, such as 20260131, is that date.
     #[default]
     #[serde(rename = "auto")]
     Auto,
@@ -179,8 +200,42 @@ pub struct TimeSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub future_tolerance: Duration,
+    /// What no event is older than, as a date; before it, it is a dead letter.
+    #[serde(with = "moment")]
+    #[schemars(with = "String")]
+    pub past_limit: EventTime,
     /// What stands in for a time that is absent.
     pub missing: MissingTime,
+}
+
+/// 1990-01-01: no clickstream is older than the web, and all that is written in a wrong unit lies in 1970.
+const PAST_LIMIT: EventTime = EventTime(631_152_000_000_000);
+
+/// A moment as it is written: a date, or a date and a time.
+mod moment {
+    use super::{EventTime, time};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// In quotes, or as TOML's own dates are, which flags and people write without.
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a date such as \"1990-01-01\"")]
+    enum Written {
+        Text(String),
+        Date(toml::value::Datetime),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventTime, D::Error> {
+        let text = match Written::deserialize(deserializer)? {
+            Written::Text(text) => text,
+            Written::Date(date) => date.to_string(),
+        };
+        let expected = || D::Error::custom(format!("{text:?} is no date; write one such as \"1990-01-01\""));
+        time::dated(text.trim()).map(EventTime).map_err(|_| expected())
+    }
+
+    pub(super) fn serialize<S: Serializer>(moment: &EventTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&moment.date())
+    }
 }
 
 impl Default for TimeSpec {
@@ -189,6 +244,7 @@ impl Default for TimeSpec {
             allowed_lateness: Duration::from_hours(7 * 24),
             too_late: TooLate::DeadLetter,
             future_tolerance: Duration::from_hours(1),
+            past_limit: PAST_LIMIT,
             missing: MissingTime::Reject,
         }
     }

@@ -8,7 +8,7 @@
 //! by the shadow's thread alone.
 
 use super::{Drift, FeatureMatrix, Model, ModelInfo};
-use crate::telemetry::metrics;
+use crate::{event::split_key, telemetry::metrics};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde::Serialize;
 use std::{
@@ -235,9 +235,10 @@ impl Shadow {
         let number = |score: &f32| Some(*score).filter(|score| score.is_finite());
         let scores = rows.champion.iter().zip(&self.scores);
         for ((user, decision), (champion, score)) in rows.subjects.iter().zip(scores) {
+            let key = String::from_utf8_lossy(user);
             let told = Told {
                 decision_id: &String::from_utf8_lossy(decision),
-                user_key: &String::from_utf8_lossy(user),
+                user_key: split_key(&key).1,
                 shadow: &info.name,
                 version: &info.version,
                 score: number(score),

@@ -116,6 +116,12 @@ pub(super) fn mix(word: u64) -> u64 {
     word ^ word >> 31
 }
 
+/// The word of a whole number that is told apart from others. Up to 2^53 it is the float's; beyond, where floats lie apart, a
+/// hash of the number without the bit that would make it a NaN or an infinity.
+pub(super) fn id_word(id: i64) -> u64 {
+    if id.unsigned_abs() <= 1 << 53 { (id as f64).to_bits() } else { mix(id as u64) & !(1 << 62) }
+}
+
 /// -0.0 is the same value as 0.0.
 fn hashed(word: u64, text: bool) -> u64 {
     mix(if text { word } else { (float(word) + 0.0).to_bits() })

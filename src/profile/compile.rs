@@ -110,7 +110,7 @@ pub const AGGREGATES: [AggregateDoc; 30] = [
         &["window"],
         "8 B",
         "seconds since the newest earlier event, the present one not counted; NaN without any, or none within \
-         window; 0 where that event's time is not past",
+         window (an event exactly window ago is outside of it, as in every window); 0 where that event's time is not past",
     ),
     doc("since_first", WINDOW, "8 B", "seconds since the oldest event, 0 at it; NaN without any"),
     doc(
@@ -140,13 +140,19 @@ pub const AGGREGATES: [AggregateDoc; 30] = [
     ),
     doc("session_length", &["gap"], "32 B", "seconds from the oldest to the newest event of the current session"),
     doc("session_count", &["gap"], "32 B", "how many sessions there were, the current one counted; 0 without any"),
-    doc("age", &[], "0 B", "seconds since the user's first event, by time of arrival; 0 at it"),
+    doc(
+        "age",
+        &[],
+        "0 B",
+        "seconds since the user's first event, by time of arrival; 0 at it, and NaN for a late event from before it",
+    ),
     doc(
         "hour",
         &["zone"],
         "0 B, with zone 16 B",
-        "the hour of day of the event, 0 to 23: in UTC, or in the IANA zone that the text zone names, the last one known of \
-         the user",
+        "the hour of day of the event, 0 to 23: in UTC, or in the IANA zone that the text zone names. Where an event names none, \
+         or one that nobody knows, the user's last good one counts; NaN for a user without any. Unknown names are counted \
+         (aimpoint_unknown_zones_total)",
     ),
     doc(
         "weekday",
@@ -209,6 +215,18 @@ pub(super) struct Source {
     pub(super) slot: Slot,
     pub(super) ty: Type,
     pub(super) text: String,
+    pub(super) means: Means,
+}
+
+/// What a source's values are to their cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    /// Numbers, or hashes of texts.
+    Values,
+    /// Whole numbers that are told apart: ids have more digits than a float.
+    Ids,
+    /// The names of zones, of which only good ones are kept.
+    Zones,
 }
 
 /// What the features compile into.
@@ -402,6 +420,13 @@ impl Plan {
                 }
             }
         }
+        // A zone's cell keeps the name that it always had, unless another cell of the same profile has it.
+        for index in 0..plan.values.len() {
+            let Source { text, means, .. } = &plan.values[index];
+            if *means == Means::Zones && plan.values.iter().any(|it| it.means == Means::Values && it.text == *text) {
+                plan.values[index].text = format!("zone({text})");
+            }
+        }
         plan.order();
         plan
     }
@@ -452,7 +477,7 @@ impl Plan {
             }
         };
         let reads = if let Some(what) = calendar(aggregate) {
-            let zone = self.text(&mut it, "zone").map(|value| {
+            let zone = self.zone(&mut it, "zone").map(|value| {
                 let keeps = Keeps::Last { text: true };
                 self.forever.need(Cell { keeps, condition: None, value: Some(value) })
             });
@@ -596,7 +621,7 @@ impl Plan {
     /// A rule's number among the conditions.
     fn condition(&mut self, it: &mut Declared<'_>, key: &str, source: &str) -> Option<usize> {
         match self.before.add(it.scope, source, Some(Type::Bool)) {
-            Ok(slot) => Some(number(&mut self.conditions, slot, Type::Bool, source)),
+            Ok(slot) => Some(number(&mut self.conditions, slot, Type::Bool, Means::Values, source)),
             Err(error) => {
                 it.faults.push(error.fault(it.key(key)));
                 None
@@ -654,7 +679,9 @@ impl Plan {
                         Some("wrap it in string(…)"),
                     );
                 }
-                Some(number(&mut self.values, slot, ty, source))
+                let are_ids = ty == Type::Int && matches!(it.doc.name, "distinct" | "top");
+                let means = if are_ids { Means::Ids } else { Means::Values };
+                Some(number(&mut self.values, slot, ty, means, source))
             }
             Err(error) => {
                 it.faults.push(error.fault(it.key("value")));
@@ -663,15 +690,15 @@ impl Plan {
         }
     }
 
-    /// A text expression among the options, if it is given.
-    fn text(&mut self, it: &mut Declared<'_>, name: &str) -> Option<usize> {
+    /// A zone's expression among the options, if it is given.
+    fn zone(&mut self, it: &mut Declared<'_>, name: &str) -> Option<usize> {
         let given = it.spec.options.get(name)?;
         let Some(source) = given.as_str() else {
             it.fault(name, format!("{given} is no expression"), None);
             return None;
         };
         match self.before.add(it.scope, source, Some(Type::String)) {
-            Ok(slot) => Some(number(&mut self.values, slot, Type::String, source)),
+            Ok(slot) => Some(number(&mut self.values, slot, Type::String, Means::Zones, source)),
             Err(error) => {
                 it.faults.push(error.fault(it.key(name)));
                 None
@@ -788,10 +815,10 @@ fn window(doc: &AggregateDoc, spec: &FeatureSpec) -> Result<Option<Window>, Wind
 }
 
 /// The number of what is written like this, which is added where it is new.
-fn number(known: &mut Vec<Source>, slot: Slot, ty: Type, source: &str) -> usize {
+fn number(known: &mut Vec<Source>, slot: Slot, ty: Type, means: Means, source: &str) -> usize {
     let text = normal_form(source);
-    known.iter().position(|it| it.text == text).unwrap_or_else(|| {
-        known.push(Source { slot, ty, text });
+    known.iter().position(|it| it.text == text && it.means == means).unwrap_or_else(|| {
+        known.push(Source { slot, ty, text, means });
         known.len() - 1
     })
 }

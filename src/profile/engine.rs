@@ -7,8 +7,8 @@
 
 use super::{
     Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
-    cell::{NEVER, NO_TEXT},
-    compile::{Calendar, Feature, Plan, Read, Source, text_hash},
+    cell::{NEVER, NO_TEXT, id_word},
+    compile::{Calendar, Feature, Means, Plan, Read, Source, text_hash},
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
@@ -346,6 +346,11 @@ impl ProfileEngine {
         plan.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
     }
 
+    /// How many events named a zone that there is not, since the last time that this was asked.
+    pub fn take_unknown_zones(&mut self) -> u64 {
+        self.zones.take_unknown()
+    }
+
     /// The times of a profile's first and newest event.
     pub fn seen(words: &[u64]) -> (EventTime, EventTime) {
         (EventTime(words[FIRST] as i64), EventTime(words[NEWEST] as i64))
@@ -366,9 +371,23 @@ impl ProfileEngine {
         let width = self.plan.values.len();
         values.clear();
         values.resize(rows * width, f64::NAN.to_bits());
-        for (number, Source { slot, ty, .. }) in self.plan.values.iter().enumerate() {
+        let zones = &mut self.zones;
+        for (number, Source { slot, ty, means, .. }) in self.plan.values.iter().enumerate() {
             let cells = values[number..].iter_mut().step_by(width);
             match batch.columns.get(*slot) {
+                Column::Int(column) if *means == Means::Ids => {
+                    cells
+                        .zip(column)
+                        .filter(|(_, value)| **value != crate::columns::MISSING_INT)
+                        .for_each(|(cell, value)| *cell = id_word(*value));
+                }
+                Column::String(column) if *means == Means::Zones => {
+                    let texts = &batch.columns.texts;
+                    for (cell, text) in cells.zip(column) {
+                        let hash = if text.is_missing() { None } else { zones.hash(texts.bytes(*text)) };
+                        *cell = hash.unwrap_or(NO_TEXT);
+                    }
+                }
                 Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = value.to_bits()),
                 Column::Int(column) => {
                     // Spans of time are in seconds wherever they become numbers.
@@ -496,7 +515,11 @@ fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
                     out[*number] = since as f64 / SECOND;
                 }
             }
-            Read::Age => out[*number] = (time - words[FIRST] as i64).max(0) as f64 / SECOND,
+            Read::Age => {
+                let age = time - words[FIRST] as i64;
+                // A late event from before the first one has no age.
+                out[*number] = if age < 0 { f64::NAN } else { age as f64 / SECOND };
+            }
             Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
         }
     }
@@ -515,7 +538,7 @@ fn read_forever(plan: &Plan, words: &[u64], zones: &mut Zones, time: i64, out: &
                 out[*number] = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
             }
             Read::Calendar { what, zone } => {
-                out[*number] = zones.read(*what, time, zone.map_or(NO_TEXT, |cell| words[forever_at + cell + 1]));
+                out[*number] = zones.read(*what, time, zone.map(|cell| words[forever_at + cell + 1]));
             }
             Read::Tiles { .. } | Read::Since { .. } | Read::Age => {}
         }

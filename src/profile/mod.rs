@@ -4,7 +4,8 @@
 //! (`state`), the model and Kafka. A feature row is a function of the partition's order alone.
 //!
 //! - **Windows.** Time is cut into tiles of width `tile`. At an event of time t, a window of length L covers the tiles k
-//!   with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived.
+//!   with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived. So what lies exactly L back is
+//!   outside, in every aggregate: a `recency` within a window, which has no tiles, is missing there.
 //! - **A row** is taken after its own event is applied. What arrived before counts, what arrives later does not.
 //! - **Attributes.** Age band, spend level and the like come as `identify` events of the input, in their place among the
 //!   others. There is no topic beside the input for them: which record of two topics comes first does not repeat, so a row
@@ -35,3 +36,4 @@ pub use compile::{AGGREGATES, AggregateDoc, Feature};
 pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
 pub use spec::{FeatureSpec, OnChange, ProfileSpec};
+pub use window::{tile_of, tile_widths};

@@ -94,6 +94,22 @@ impl Window {
     }
 }
 
+/// The tile of a window as a configuration would say it; nothing where the window has none, or is none.
+pub fn tile_of(window: &str, tile: Option<&str>) -> Option<String> {
+    match Window::parse(window, tile) {
+        Ok(Window::Tiled { tile, .. }) => {
+            Some(humantime::format_duration(Duration::from_micros(tile as u64)).to_string())
+        }
+        Ok(Window::Forever) | Err(_) => None,
+    }
+}
+
+/// The widths that a default tile may have, as people write them.
+pub fn tile_widths() -> String {
+    let text = |width: &Micros| humantime::format_duration(Duration::from_micros(*width as u64)).to_string();
+    WIDTHS.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
 /// Reads a duration such as `90s` or `30d`.
 pub(super) fn duration(key: &'static str, text: &str) -> Result<Micros, WindowFault> {
     humantime::parse_duration(text)
@@ -120,6 +136,7 @@ mod tests {
                 panic!("{window} is a window");
             };
             assert_eq!((found, length % found), (tile, 0), "{window}");
+            assert_eq!(tile_of(window, None).map(|tile| duration("tile", &tile)), Some(Ok(tile)), "{window}");
         }
         assert_eq!(Window::parse("forever", None), Ok(Window::Forever));
         for (window, tile) in

@@ -1,4 +1,7 @@
 //! The zones of users: IANA names, kept in profiles as hashes, looked up in the database that is compiled in.
+//!
+//! A name that is in the database in other letters, such as `europe/berlin`, is the database's. One that is not in it is no
+//! zone: it is counted, and does not take the place of a good one.
 
 use super::compile::{Calendar, text_hash};
 use jiff::{
@@ -14,35 +17,60 @@ const DAY_SECONDS: f64 = 86_400.0;
 #[derive(Debug, Default)]
 pub(super) struct Zones {
     names: HashMap<u64, String>,
+    /// The names in the order of their small letters, with their hashes.
+    sorted: Vec<(String, u64)>,
     known: HashMap<u64, TimeZone>,
+    /// How many names were none since they were last asked for.
+    unknown: u64,
 }
 
 impl Zones {
     /// All zones of the database.
     pub(super) fn all() -> Self {
         let database = TimeZoneDatabase::bundled();
-        let names = database.available().map(|name| (text_hash(name.as_str().as_bytes()), name.as_str().to_owned()));
-        Self { names: names.collect(), known: HashMap::new() }
+        let names: HashMap<u64, String> =
+            database.available().map(|name| (text_hash(name.as_str().as_bytes()), name.as_str().to_owned())).collect();
+        let mut sorted: Vec<(String, u64)> =
+            names.iter().map(|(hash, name)| (name.to_ascii_lowercase(), *hash)).collect();
+        sorted.sort_unstable();
+        Self { names, sorted, ..Self::default() }
     }
 
-    /// The local time of a moment in microseconds: in UTC where the hash is that of no zone.
-    fn local(&mut self, micros: i64, zone: u64) -> DateTime {
+    /// The hash by which a zone is kept, if the text names one.
+    pub(super) fn hash(&mut self, name: &[u8]) -> Option<u64> {
+        let hash = text_hash(name);
+        if self.names.contains_key(&hash) {
+            return Some(hash);
+        }
+        let small = |byte: &u8| byte.to_ascii_lowercase();
+        let found = self.sorted.binary_search_by(|(known, _)| known.bytes().cmp(name.iter().map(small)));
+        self.unknown += u64::from(found.is_err());
+        found.ok().map(|index| self.sorted[index].1)
+    }
+
+    /// How many names were no zones since the last time that this was asked.
+    pub(super) fn take_unknown(&mut self) -> u64 {
+        std::mem::take(&mut self.unknown)
+    }
+
+    /// The local time of a moment in microseconds, if the hash is that of a zone; in UTC without one.
+    fn local(&mut self, micros: i64, zone: Option<u64>) -> Option<DateTime> {
         // Events are accepted for the years that the calendar has.
         let moment = Timestamp::from_microsecond(micros).unwrap_or_default();
+        let Some(zone) = zone else { return Some(TimeZone::UTC.to_datetime(moment)) };
         let zone = match self.known.get(&zone) {
             Some(zone) => zone,
             None => {
-                let name = self.names.get(&zone).map_or("UTC", String::as_str);
-                let found = TimeZoneDatabase::bundled().get(name).unwrap_or(TimeZone::UTC);
+                let found = TimeZoneDatabase::bundled().get(self.names.get(&zone)?).ok()?;
                 self.known.entry(zone).or_insert(found)
             }
         };
-        zone.to_datetime(moment)
+        Some(zone.to_datetime(moment))
     }
 
-    /// Reads the calendar.
-    pub(super) fn read(&mut self, what: Calendar, micros: i64, zone: u64) -> f64 {
-        let local = self.local(micros, zone);
+    /// Reads the calendar: in UTC, or in the zone that a hash is of; NaN where it is of none.
+    pub(super) fn read(&mut self, what: Calendar, micros: i64, zone: Option<u64>) -> f64 {
+        let Some(local) = self.local(micros, zone) else { return f64::NAN };
         let day = || {
             let seconds = (i32::from(local.hour()) * 60 + i32::from(local.minute())) * 60 + i32::from(local.second());
             f64::from(seconds) / DAY_SECONDS * TAU
@@ -70,14 +98,30 @@ mod tests {
             ("2026-07-01T22:30:00Z", "Europe/Berlin", Calendar::Hour, 0.0),
             ("2026-01-01T22:30:00Z", "Europe/Berlin", Calendar::Hour, 23.0),
             ("2026-07-01T22:30:00Z", "Asia/Kolkata", Calendar::Hour, 4.0),
-            ("2026-07-01T22:30:00Z", "Nowhere/Land", Calendar::Hour, 22.0),
             ("2026-06-30T23:30:00Z", "Europe/Berlin", Calendar::Month, 7.0),
             ("2026-06-30T23:30:00Z", "Europe/Berlin", Calendar::DayOfMonth, 1.0),
             ("2026-11-25T12:00:00Z", "UTC", Calendar::Weekday, 3.0),
             ("2026-11-25T06:00:00Z", "UTC", Calendar::HourSin, 1.0),
             ("2026-11-25T00:00:00Z", "UTC", Calendar::HourCos, 1.0),
         ] {
-            assert_eq!(zones.read(what, at(time), text_hash(zone.as_bytes())), expected, "{time} {zone} {what:?}");
+            let hash = zones.hash(zone.as_bytes());
+            assert_eq!(hash, Some(text_hash(zone.as_bytes())));
+            assert_eq!(zones.read(what, at(time), hash), expected, "{time} {zone} {what:?}");
         }
+        assert_eq!(zones.read(Calendar::Hour, at("2026-07-01T22:30:00Z"), None), 22.0);
+        assert!(zones.read(Calendar::Hour, 0, Some(text_hash(b"Nowhere/Land"))).is_nan(), "no zone is not UTC");
+    }
+
+    #[test]
+    fn a_name_in_other_letters_is_the_same_zone_and_one_that_is_none_is_counted() {
+        let mut zones = Zones::all();
+        let berlin = zones.hash(b"Europe/Berlin");
+        assert!(berlin.is_some());
+        assert_eq!((zones.hash(b"europe/berlin"), zones.hash(b"EUROPE/BERLIN")), (berlin, berlin));
+        assert_eq!(zones.take_unknown(), 0);
+        for name in ["Nowhere/Land", "", "Europe", "+02:00", "Europe/Berlin ", "\u{e4}"] {
+            assert_eq!(zones.hash(name.as_bytes()), None, "{name:?}");
+        }
+        assert_eq!((zones.take_unknown(), zones.take_unknown()), (6, 0));
     }
 }

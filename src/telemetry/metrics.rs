@@ -98,6 +98,11 @@ const SUPPRESSED: Metric = counter(
     &["reason"],
     "events that got no decision by declaration, by reason: too_late (time.too_late = \"drop\"), bot (input.bots = \"exclude\")",
 );
+const UNKNOWN_ZONES: Metric = counter(
+    "aimpoint_unknown_zones_total",
+    &[],
+    "events that name a time zone that there is not; the user's last good one counts for them",
+);
 const BATCH_ROWS: Metric = distribution(
     "aimpoint_batch_rows",
     Unit::Count,
@@ -272,11 +277,12 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 39] = [
+pub const ALL: [Metric; 40] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
     SUPPRESSED,
+    UNKNOWN_ZONES,
     BATCH_ROWS,
     LATENCY,
     STAGES,
@@ -357,6 +363,7 @@ fn begin() {
         counter!(COLLECTOR.name, "outcome" => outcome).absolute(0);
     }
     counter!(COMMITS.name).absolute(0);
+    counter!(UNKNOWN_ZONES.name).absolute(0);
     counter!(RESTORED.name).absolute(0);
     counter!(UNFIT.name).absolute(0);
     for output in ["decision", "dead_letter", "profile"] {
@@ -388,6 +395,9 @@ pub fn record(counts: &Counts, commit: Duration) {
     }
     for (reason, count) in &counts.suppressed {
         counter!(SUPPRESSED.name, "reason" => reason.as_str()).increment(*count);
+    }
+    if counts.unknown_zones > 0 {
+        counter!(UNKNOWN_ZONES.name).increment(counts.unknown_zones);
     }
     counter!(COMMITS.name).increment(1);
     histogram!(COMMIT_SECONDS.name).record(commit.as_secs_f64());

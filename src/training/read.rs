@@ -6,8 +6,10 @@
 //! text column has at most 256 texts; the file is read twice, once for its texts and once for its values.
 
 use super::{Kind, TrainError, rows::POSITION};
-use crate::inference::{FeatureMatrix, metadata};
-use flate2::read::MultiGzDecoder;
+use crate::{
+    gzip::Gzip,
+    inference::{FeatureMatrix, metadata},
+};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -284,7 +286,7 @@ impl Source {
     fn csv(&self) -> Result<csv::Reader<Box<dyn Read>>, TrainError> {
         let file = self.file()?;
         let bytes: Box<dyn Read> =
-            if self.kind == Kind::Gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+            if self.kind == Kind::Gzip { Box::new(Gzip::new(std::io::BufReader::new(file))) } else { Box::new(file) };
         Ok(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes))
     }
 

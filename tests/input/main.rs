@@ -256,14 +256,14 @@ fn of_a_record_of_several_events_the_late_one_alone_is_set_aside_and_named() {
 fn a_record_with_one_bad_event_is_refused_as_a_whole() {
     let mut rig = Rig::new("[input]\nunpack = \"batch\"");
     let too_many =
-        format!(r#"{{"user_id":"u","event_type":"a","occurred_at":1,"batch":[{}{{}}]}}"#, "{},".repeat(4_096));
+        format!(r#"{{"user_id":"u","event_type":"a","occurred_at":1767225600,"batch":[{}{{}}]}}"#, "{},".repeat(4_096));
     let most = too_many.replace("{},{}]", "{}]");
     rig.all([
-        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},{"event_type":"b"}]}"#.as_slice(),
-        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},7]}"#,
-        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1},{"event_type":"b","occurred_at":1]}"#,
-        br#"{"user_id":"u","batch":{"event_type":"a","occurred_at":1}}"#,
-        br#"{"user_id":"u","event_type":"a","occurred_at":1}"#,
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1767225600},{"event_type":"b"}]}"#.as_slice(),
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1767225600},7]}"#,
+        br#"{"user_id":"u","batch":[{"event_type":"a","occurred_at":1767225600},{"event_type":"b","occurred_at":1]}"#,
+        br#"{"user_id":"u","batch":{"event_type":"a","occurred_at":1767225600}}"#,
+        br#"{"user_id":"u","event_type":"a","occurred_at":1767225600}"#,
         too_many.as_bytes(),
         br#"{"user_id":"u","batch":[]}"#,
     ]);
@@ -318,7 +318,7 @@ fn excluded_bots_are_suppressed_and_enter_no_profile() {
 
     // An event's own word counts, in a record of several as well.
     let mut rig = Rig::new("[input]\nunpack = \"batch\"\nbots = \"exclude\"");
-    rig.all([br#"{"user_id":"u","occurred_at":1,"event_type":"a","device":{"ua":"Twitterbot/1.0"},
+    rig.all([br#"{"user_id":"u","occurred_at":1767225600,"event_type":"a","device":{"ua":"Twitterbot/1.0"},
         "batch":[{"bot":false},{},{"bot":true},{"device":{"ua":"Mozilla"}},{"user_id":"v","bot":"false"}]}"#
         .as_slice()]);
     assert_eq!(rig.counts.suppressed, [(SuppressReason::Bot, 2)]);
@@ -389,4 +389,155 @@ fn odd_times_are_counted_by_what_is_odd() {
     let found: BTreeMap<_, _> =
         rig.counts.dead_letters.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
     assert_eq!(found, expected);
+}
+
+/// The feature rows of events, and how many named an unknown zone.
+fn rows(sections: &str, events: &[&str]) -> (Vec<Vec<f32>>, u64) {
+    let mut rig = Rig::new(sections);
+    for event in events {
+        rig.take(event.as_bytes(), None);
+    }
+    let mut rows = Vec::new();
+    rig.pipeline.rows(&mut rig.partitions, &mut rig.counts, |row| rows.push(row.features.to_vec()));
+    assert_eq!(rig.counts.dead_letters_total(), 0, "{:?}", rig.counts);
+    (rows, rig.counts.unknown_zones)
+}
+
+#[test]
+fn keys_of_two_types_are_never_joined() {
+    let count = "[[feature]]\nname = \"n\"\naggregate = \"count\"\nwindow = \"forever\"\n";
+    let events = [
+        r#"{"user_id":"5","event_type":"a","occurred_at":1767225600}"#,
+        r#"{"anonymous_id":"5","event_type":"a","occurred_at":1767225601}"#,
+        r#"{"user_id":"5","key_type":"KEY_TYPE_APP","event_type":"a","occurred_at":1767225602}"#,
+        r#"{"user_id":5.0,"anonymous_id":"x","event_type":"a","occurred_at":1767225603}"#,
+        r#"{"user_id":"device:5","event_type":"a","occurred_at":1767225604}"#,
+    ];
+    let flat = |rows: Vec<Vec<f32>>| rows.concat();
+    assert_eq!(flat(rows(count, &events).0), [1.0, 1.0, 1.0, 2.0, 1.0]);
+    let joined = rows(&format!("{count}[input]\nkey_types = \"joined\""), &events).0;
+    assert_eq!(flat(joined), [1.0, 2.0, 3.0, 4.0, 1.0]);
+
+    let text = format!("{count}{SEGMENT}[decision]\nformat = \"json\"");
+    let spec: PipelineSpec = toml::from_str(&text).expect("the sections are right");
+    let mut rig = Rig { pipeline: Pipeline::compile(&spec, "clicks").expect("sound"), ..Rig::new("") };
+    rig.all(events.iter().map(|event| event.as_bytes()));
+    assert_eq!(rig.partitions.users(), 4);
+    let outputs = (0..rig.outbox.len()).map(|index| rig.outbox.get(index));
+    let keys: Vec<_> =
+        outputs.map(|output| String::from_utf8_lossy(output.key.unwrap_or_default()).into_owned()).collect();
+    assert_eq!(keys, ["5", "device:5", "app:5", "5", "person:device:5"]);
+    let told: Vec<_> = rig.decisions().iter().map(|it| format!("{} {}", it["user_key"], it["key_type"])).collect();
+    let expected = ["5 PERSON", "5 DEVICE", "5 APP", "5 PERSON", "device:5 PERSON"]
+        .map(|text| text.split_once(' ').map(|(id, ty)| format!("\"{id}\" \"KEY_TYPE_{ty}\"")).unwrap_or_default());
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn ids_beyond_a_float_are_told_apart_in_keys_and_in_features() {
+    let features = r#"
+        [[field]]
+        name = "item"
+        type = "int"
+        path = "properties.item"
+        [[feature]]
+        name = "n"
+        aggregate = "count"
+        window = "forever"
+        [[feature]]
+        name = "items"
+        aggregate = "distinct"
+        value = "item"
+        window = "forever"
+        [[feature]]
+        name = "sum"
+        aggregate = "sum"
+        value = "item"
+        window = "forever"
+    "#;
+    let of = |user: &str, item: &str| {
+        format!(r#"{{"user_id":{user},"event_type":"a","occurred_at":1767225600,"properties":{{"item":{item}}}}}"#)
+    };
+    let events: Vec<String> = [
+        ("18446744073709551617", "9223372036854775001"),
+        ("18446744073709551618", "9223372036854775001"),
+        ("18446744073709551618", "9223372036854775002"),
+        ("1234567890.1234567890", "1"),
+        ("1234567890.1234567891", "1"),
+        ("12345", "7"),
+        ("12345.0", "7.0"),
+        ("\"12345\"", "\"7\""),
+    ]
+    .map(|(user, item)| of(user, item))
+    .into();
+    let (rows, _) = rows(features, &events.iter().map(String::as_str).collect::<Vec<_>>());
+    let counted: Vec<_> = rows.iter().map(|row| (row[0], row[1])).collect();
+    assert_eq!(
+        counted,
+        [(1.0, 1.0), (1.0, 1.0), (2.0, 2.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 1.0)]
+    );
+    assert_eq!(rows[7][2], 21.0, "a sum is of the numbers themselves");
+}
+
+#[test]
+fn a_good_zone_stays_where_an_event_names_none_or_one_that_there_is_not() {
+    let features = r#"
+        [[feature]]
+        name = "local"
+        aggregate = "hour"
+        zone = "geo.region"
+        [[feature]]
+        name = "utc"
+        aggregate = "hour"
+        [[feature]]
+        name = "is_berlin"
+        aggregate = "last"
+        value = "geo.region"
+        window = "forever"
+        categories = ["Europe/Berlin"]
+    "#;
+    let of = |region: &str| {
+        format!(
+            r#"{{"user_id":"u","event_type":"a","occurred_at":"2026-01-01T10:00:00Z","geo":{{"region":{region}}}}}"#
+        )
+    };
+    let events: Vec<String> =
+        ["null", "\"Nowhere/Land\"", "\"Europe/Berlin\"", "null", "\"Nowhere/Land\"", "\"asia/tokyo\""].map(of).into();
+    let (rows, unknown) = rows(features, &events.iter().map(String::as_str).collect::<Vec<_>>());
+    let local: Vec<f32> = rows.iter().map(|row| row[0]).collect();
+    assert!(local[0].is_nan() && local[1].is_nan(), "no zone is known yet, and UTC would be made up: {local:?}");
+    assert_eq!(local[2..], [11.0, 11.0, 11.0, 19.0]);
+    assert!(rows.iter().all(|row| row[1] == 10.0));
+    assert_eq!(unknown, 2);
+    // What else remembers the same text remembers it as it is.
+    assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>()[1..5], [0.0, 1.0, 1.0, 0.0]);
+}
+
+#[test]
+fn what_lies_exactly_a_window_back_is_outside_of_it_in_every_aggregate() {
+    let features = r#"
+        [[feature]]
+        name = "since"
+        aggregate = "recency"
+        window = "1h"
+        [[feature]]
+        name = "n"
+        aggregate = "count"
+        window = "1h"
+        tile = "5s"
+        [[feature]]
+        name = "age"
+        aggregate = "age"
+    "#;
+    let at = |seconds: i64| format!(r#"{{"user_id":"u","event_type":"a","occurred_at":{}}}"#, 1_767_225_600 + seconds);
+    let events: Vec<String> = [0, 3_599, 7_199, 100].map(at).into();
+    let (rows, _) = rows(features, &events.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(rows[0][0].is_nan());
+    assert_eq!((rows[1][0], rows[1][1]), (3_599.0, 2.0), "a second less than a window");
+    assert!(rows[2][0].is_nan() && rows[2][1] == 1.0, "exactly a window: {:?}", rows[2]);
+    // Of a late event the age counts from the first arrival, which is before it here.
+    assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), [0.0, 3_599.0, 7_199.0, 100.0]);
+    let late: Vec<String> = [0, -60].map(at).into();
+    let (rows, _) = crate::rows(features, &late.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(rows[1][2].is_nan(), "an event from before the first one has no age: {:?}", rows[1]);
 }

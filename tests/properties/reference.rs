@@ -284,10 +284,16 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
             })
         }
         "hour" | "weekday" | "day_of_month" | "month" | "hour_sin" | "hour_cos" => {
-            let named = all.iter().filter(|other| options.zoned && other.zone.is_some()).max_by_key(|other| other.time);
-            let zone = named.and_then(|other| jiff::tz::TimeZone::get(other.zone.unwrap_or_default()).ok());
+            // A name that nobody knows does not take the place of a good one.
+            let known = |other: &&Event| other.zone.is_some_and(|name| jiff::tz::TimeZone::get(name).is_ok());
+            let named = all.iter().filter(known).max_by_key(|other| other.time);
+            let zone = match (options.zoned, named) {
+                (false, _) => jiff::tz::TimeZone::UTC,
+                (true, None) => return exactly(f64::NAN),
+                (true, Some(other)) => jiff::tz::TimeZone::get(other.zone.unwrap_or_default()).expect("it is known"),
+            };
             let moment = jiff::Timestamp::from_microsecond(event.time).expect("streams are of our time");
-            let local = zone.unwrap_or(jiff::tz::TimeZone::UTC).to_datetime(moment);
+            let local = zone.to_datetime(moment);
             let clock =
                 f64::from(local.hour()) * 3_600.0 + f64::from(local.minute()) * 60.0 + f64::from(local.second());
             let angle = std::f64::consts::TAU * clock / 86_400.0;
@@ -316,7 +322,8 @@ fn aggregate(feature: &Feature, all: &[Event], event: &Event) -> Expected {
     let meets = |other: &&Event| feature.condition.is_none_or(|condition| holds(condition, other));
     let seconds = |micros: i64| Expected::Exactly(micros as f64 / SECOND as f64);
     match feature.aggregate {
-        "age" => return seconds((event.time - all[0].time).max(0)),
+        "age" if event.time < all[0].time => return Expected::Exactly(f64::NAN),
+        "age" => return seconds(event.time - all[0].time),
         "recency" => {
             let earlier = &all[..all.len() - 1];
             let since =

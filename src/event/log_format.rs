@@ -1,0 +1,291 @@
+//! A declared form of an access log's lines, in nginx's words or in Apache's.
+//!
+//! ```text
+//! $remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"
+//! %v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i"
+//! ```
+//!
+//! A line is taken apart by what stands between the variables. A value ends where the text after it begins for the first
+//! time; one between quotes ends at the first quote that no backslash is before. Each known value's shape is checked;
+//! variables of no use here are passed over. Where the format names both an address and X-Forwarded-For, the first address
+//! of the list is the client, or the address where the list is empty.
+
+use super::access_log::{Line, Reason, forwarded, host, is_size, is_status, quoted, without_syslog};
+
+/// Formats that have a name.
+const NAMED: [(&str, &str); 4] = [
+    ("common", r#"%h %l %u %t "%r" %>s %b"#),
+    ("combined", r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#),
+    ("vhost_common", r#"%v %h %l %u %t "%r" %>s %b"#),
+    ("vhost_combined", r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#),
+];
+
+/// What a variable stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Address,
+    Forwarded,
+    User,
+    Time,
+    Request,
+    Method,
+    Target,
+    Path,
+    Query,
+    Protocol,
+    Status,
+    Bytes,
+    Referrer,
+    Agent,
+    Other,
+}
+
+impl Part {
+    /// By nginx's name.
+    fn of_nginx(name: &str) -> Self {
+        match name {
+            "remote_addr" | "realip_remote_addr" | "proxy_protocol_addr" => Self::Address,
+            "http_x_forwarded_for" | "proxy_add_x_forwarded_for" | "http_x_real_ip" | "http_cf_connecting_ip" => {
+                Self::Forwarded
+            }
+            "remote_user" => Self::User,
+            "time_local" | "time_iso8601" | "msec" => Self::Time,
+            "request" => Self::Request,
+            "request_method" => Self::Method,
+            "request_uri" => Self::Target,
+            "uri" | "document_uri" => Self::Path,
+            "args" | "query_string" => Self::Query,
+            "server_protocol" => Self::Protocol,
+            "status" => Self::Status,
+            "body_bytes_sent" | "bytes_sent" => Self::Bytes,
+            "http_referer" => Self::Referrer,
+            "http_user_agent" => Self::Agent,
+            _ => Self::Other,
+        }
+    }
+
+    /// By Apache's letter and what stands in braces before it.
+    fn of_apache(letter: &str, argument: &str) -> Option<Self> {
+        let is = |name: &str| argument.eq_ignore_ascii_case(name);
+        Some(match letter {
+            "h" | "a" => Self::Address,
+            "i" if is("X-Forwarded-For") || is("X-Real-IP") || is("CF-Connecting-IP") => Self::Forwarded,
+            "i" if is("Referer") => Self::Referrer,
+            "i" if is("User-Agent") => Self::Agent,
+            "u" => Self::User,
+            "t" if argument.is_empty() || is("sec") || is("%s") => Self::Time,
+            "t" => return None,
+            "r" => Self::Request,
+            "m" => Self::Method,
+            "U" => Self::Path,
+            "q" => Self::Query,
+            "H" => Self::Protocol,
+            "s" => Self::Status,
+            "b" | "B" | "O" => Self::Bytes,
+            _ => Self::Other,
+        })
+    }
+
+    /// For people.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Address => "the client's address",
+            Self::Forwarded => "the list of addresses",
+            Self::User => "the user",
+            Self::Time => "the time",
+            Self::Request => "the request",
+            Self::Method => "the method",
+            Self::Target => "the target",
+            Self::Path => "the path",
+            Self::Query => "the query",
+            Self::Protocol => "the protocol",
+            Self::Status => "the status",
+            Self::Bytes => "the size",
+            Self::Referrer => "the referrer",
+            Self::Agent => "the user agent",
+            Self::Other => "a value",
+        }
+    }
+}
+
+/// A variable, and what stands behind it; the first one stands behind an empty variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    part: Option<Part>,
+    after: String,
+}
+
+/// A declared form of lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogFormat(Vec<Step>);
+
+/// What is wrong with a format, and what to do.
+type FormatFault = (String, &'static str);
+
+const EXAMPLE: &str = r#"for instance '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent', '%h %l %u %t "%r" %>s %b', combined or vhost_combined"#;
+
+impl LogFormat {
+    /// Reads a format.
+    pub(super) fn parse(text: &str) -> Result<Self, FormatFault> {
+        let text = text.trim();
+        let text = NAMED.iter().find(|(name, _)| *name == text).map_or(text, |(_, format)| format);
+        // As it stands in a server's configuration, where quotes are escaped.
+        let text = text.replace("\\\"", "\"");
+        let mut steps = vec![Step { part: None, after: String::new() }];
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(['$', '%']) {
+            let (before, variable) = rest.split_at(at);
+            add(&mut steps, before);
+            let (part, after) = if variable.starts_with('$') { nginx(variable)? } else { apache(variable)? };
+            rest = after;
+            match part {
+                None => add(&mut steps, "%"),
+                // Apache's time comes with its brackets.
+                Some(Part::Time) if variable.starts_with("%t") => {
+                    add(&mut steps, "[");
+                    steps.push(Step { part: Some(Part::Time), after: "]".to_owned() });
+                }
+                part => steps.push(Step { part, after: String::new() }),
+            }
+        }
+        add(&mut steps, rest);
+        let has = |wanted: &[Part]| steps.iter().any(|step| step.part.is_some_and(|part| wanted.contains(&part)));
+        if !has(&[Part::Address, Part::Forwarded]) {
+            return Err(("it names no client: $remote_addr, %h or the like".to_owned(), EXAMPLE));
+        }
+        if !has(&[Part::Time]) {
+            return Err(("it names no time: $time_local, $time_iso8601, $msec or %t".to_owned(), EXAMPLE));
+        }
+        if steps[1..].windows(2).any(|pair| pair[0].after.is_empty()) {
+            let message =
+                "two variables stand side by side, so that nobody can tell where the first one ends".to_owned();
+            return Err((message, "write what stands between them"));
+        }
+        Ok(Self(steps))
+    }
+
+    /// Takes a line apart; before it the header of a syslog message may stand.
+    pub(super) fn read<'a>(&self, text: &'a str) -> Result<Line<'a>, Reason> {
+        let text = text.trim_end_matches(['\r', '\n']);
+        self.take(text).or_else(|reason| {
+            let message = without_syslog(text);
+            if message.len() < text.len() { self.take(message) } else { Err(reason) }
+        })
+    }
+
+    fn take<'a>(&self, text: &'a str) -> Result<Line<'a>, Reason> {
+        let misfit =
+            |part: Part| Reason::from(format!("{} is not where input.log_format has it, or is none", part.name()));
+        let mut line = Line::default();
+        let (mut address, mut first) = ("", None);
+        let first_part = self.0.get(1).and_then(|step| step.part).unwrap_or(Part::Other);
+        let mut rest = text.strip_prefix(self.0[0].after.as_str()).ok_or_else(|| misfit(first_part))?;
+        for (step, before) in self.0[1..].iter().zip(&self.0) {
+            let part = step.part.unwrap_or(Part::Other);
+            let is_quoted = before.after.ends_with('"') && step.after.starts_with('"');
+            let end = if is_quoted {
+                // With its opening quote, which is the byte before.
+                let start = text.len() - rest.len() - 1;
+                quoted(&text[start..]).map(|(inner, _)| inner.len())
+            } else if step.after.is_empty() {
+                Some(rest.len())
+            } else if part == Part::Forwarded {
+                end_of_list(rest, &step.after)
+            } else {
+                rest.find(step.after.as_str())
+            };
+            let value = &rest[..end.ok_or_else(|| misfit(part))?];
+            rest = rest[value.len()..].strip_prefix(step.after.as_str()).ok_or_else(|| misfit(part))?;
+            let is_given = !matches!(value, "" | "-");
+            let fits = match part {
+                Part::Address => {
+                    address = if is_given { host(value).ok_or_else(|| misfit(part))? } else { address };
+                    true
+                }
+                Part::Forwarded => {
+                    first = if is_given { Some(forwarded(value).ok_or_else(|| misfit(part))?.0) } else { first };
+                    true
+                }
+                Part::Status => is_status(value),
+                Part::Bytes => is_size(value),
+                Part::User => host(value).is_none_or(|host| host.parse::<std::net::IpAddr>().is_err()),
+                Part::Method => !is_given || value.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-'),
+                _ => true,
+            };
+            if !fits {
+                return Err(misfit(part));
+            }
+            match part {
+                Part::User => line.user = value,
+                Part::Time => line.time = value,
+                Part::Request => line.set_request(value),
+                Part::Method => line.method = value,
+                Part::Target => line.set_target(value),
+                Part::Path => line.path = value,
+                Part::Query => line.query = value.strip_prefix('?').unwrap_or(value),
+                Part::Protocol => line.protocol = value,
+                Part::Status => line.status = value,
+                Part::Bytes => line.bytes = value,
+                Part::Referrer => line.referrer = value,
+                Part::Agent => line.agent = value,
+                Part::Address | Part::Forwarded | Part::Other => {}
+            }
+        }
+        if !rest.trim().is_empty() {
+            return Err("it goes on behind the end of input.log_format".into());
+        }
+        line.address = first.unwrap_or(address);
+        if line.address.is_empty() {
+            return Err("the client's address is not given".into());
+        }
+        Ok(line)
+    }
+}
+
+/// Adds to the text behind the last variable.
+fn add(steps: &mut [Step], text: &str) {
+    if let Some(step) = steps.last_mut() {
+        step.after.push_str(text);
+    }
+}
+
+/// Where a list of addresses ends: at the text behind it, but for spaces after commas.
+fn end_of_list(text: &str, after: &str) -> Option<usize> {
+    text.match_indices(after).map(|(at, _)| at).find(|at| !text[..*at].ends_with(','))
+}
+
+/// A variable of nginx, `$name` or `${name}`, and what follows it.
+fn nginx(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
+    let name = &text[1..];
+    if let Some(inner) = name.strip_prefix('{') {
+        let (name, rest) = inner.split_once('}').ok_or_else(|| ("a ${ without its }".to_owned(), EXAMPLE))?;
+        return Ok((Some(Part::of_nginx(name)), rest));
+    }
+    let end = name.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).unwrap_or(name.len());
+    if end == 0 {
+        return Err(("a $ without a name".to_owned(), EXAMPLE));
+    }
+    Ok((Some(Part::of_nginx(&name[..end])), &name[end..]))
+}
+
+/// A directive of Apache, `%…` with conditions and an argument in braces, and what follows it; none for `%%`.
+fn apache(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
+    let rest = &text[1..];
+    if let Some(rest) = rest.strip_prefix('%') {
+        return Ok((None, rest));
+    }
+    let rest =
+        rest.trim_start_matches(|letter: char| letter.is_ascii_digit() || matches!(letter, '!' | ',' | '<' | '>'));
+    let (argument, rest) = match rest.strip_prefix('{') {
+        Some(inner) => inner.split_once('}').ok_or_else(|| ("a %{ without its }".to_owned(), EXAMPLE))?,
+        None => ("", rest),
+    };
+    // Two letters behind a ^: trailers.
+    let length = if rest.starts_with('^') { 3 } else { 1 };
+    let letter = rest.get(..length).filter(|letter| letter.ends_with(|letter: char| letter.is_ascii_alphabetic()));
+    let letter = letter.ok_or_else(|| ("a % without a letter".to_owned(), EXAMPLE))?;
+    let Some(part) = Part::of_apache(letter, argument) else {
+        return Err((format!("the time %{{{argument}}}t is not read"), "write %t, %{sec}t, or $time_iso8601"));
+    };
+    Ok((Some(part), &rest[letter.len()..]))
+}
