@@ -159,10 +159,10 @@ pub fn main() -> ExitCode {
 fn refused(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let clean = scrub(&text);
-    let printed = if clean != text {
-        write!(std::io::stderr(), "{clean}")
-    } else {
+    let printed = if clean == text {
         error.print().and_then(|()| std::io::stdout().flush())
+    } else {
+        write!(std::io::stderr(), "{clean}")
     };
     match printed {
         _ if error.use_stderr() => Exit::Usage.into(),

@@ -233,6 +233,7 @@ mod moment {
         time::dated(text.trim()).map(EventTime).map_err(|_| expected())
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub(super) fn serialize<S: Serializer>(moment: &EventTime, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&moment.date())
     }

@@ -43,10 +43,10 @@ const DATE: &str = "a date and a time of day that exist";
 /// The unit that a number of this size is in.
 fn unit_of(size: u64) -> TimeUnit {
     match size {
-        ..SECONDS_BELOW => TimeUnit::Seconds,
-        ..MILLIS_BELOW => TimeUnit::Millis,
-        ..MICROS_BELOW => TimeUnit::Micros,
-        ..NANOS_BELOW => TimeUnit::Nanos,
+        _ if size < SECONDS_BELOW => TimeUnit::Seconds,
+        _ if size < MILLIS_BELOW => TimeUnit::Millis,
+        _ if size < MICROS_BELOW => TimeUnit::Micros,
+        _ if size < NANOS_BELOW => TimeUnit::Nanos,
         // Out of range in each of them.
         _ => TimeUnit::Micros,
     }
@@ -100,10 +100,7 @@ pub(super) fn from_text(text: &str, unit: TimeUnit) -> Result<(i64, Option<i64>)
 /// The microseconds of a date and a time of day; numbers are no times.
 pub(super) fn dated(text: &str) -> Result<i64, &'static str> {
     let mut rest = Rest(text.as_bytes());
-    let (day, form) = match rest.date() {
-        Some(date) => date,
-        None => return Err(no_date(text)),
-    };
+    let Some((day, form)) = rest.date() else { return Err(no_date(text)) };
     let day = day.ok_or(DATE)?;
     let time = rest.time(form)?;
     let civil = day * DAY + time;
