@@ -295,7 +295,7 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
     }
     assert!(!out.contains("u6"), "nobody else is shown: {out}");
     let (code, out, error) = program.run(&["profile", "--user", "nobody"]);
-    assert_eq!((code, out.as_str()), (70, ""), "{error}");
+    assert_eq!((code, out.as_str()), (67, ""), "{error}");
     assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
 
     explain_from_the_changelog(&program, &theirs, &row);
