@@ -364,7 +364,7 @@ fn explain_from_the_changelog(program: &Program, theirs: &[&Found], row: &[f32])
     assert!(replayed.starts_with("user u5, event "), "{replayed}");
     assert_eq!(bars, same, "the changelog's bars and a replay's");
     let (code, _, error) = program.run(&["explain", "--user", "nobody"]);
-    assert_eq!(code, 70, "{error}");
+    assert_eq!(code, 67, "{error}");
     assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
 }
 
