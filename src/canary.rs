@@ -42,11 +42,15 @@ pub enum Canary {
     LostKept,
     /// A snapshot holds what is not committed.
     SnapshotOfOpen,
+    /// One user's event moves the partition's time.
+    TimeOfOneUser,
+    /// What was refused as too far ahead is taken when it is read again.
+    CeilingNotReplayed,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -65,6 +69,8 @@ impl Canary {
         Self::ReplayEmits,
         Self::LostKept,
         Self::SnapshotOfOpen,
+        Self::TimeOfOneUser,
+        Self::CeilingNotReplayed,
     ];
 }
 

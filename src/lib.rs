@@ -26,6 +26,7 @@
 //! - **Event time**: when something happened. Processing time is when we handle it, and decides no profile. A record's
 //!   Kafka timestamp is a third thing: part of the log, at most a stand-in.
 //! - **Late, too late**: behind the user's newest event; behind it by more than the allowed lateness.
+//! - **Partition time**: the fifth newest of its users' newest event times; profiles end by it, and no one user moves it.
 //! - **Tile, window**: a fixed span of event time; the whole tiles that a feature looks back over.
 //! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declaration.
 //! - **Score, decision**: what the model says; what is made of it and written.
@@ -44,8 +45,12 @@ pub mod fault;
 
 // Secret: texts that are not to be shown.
 pub mod secret;
+
 // Gzip: the members of a compressed file, and what may stand behind them.
 mod gzip;
+
+// Partial: files that get their names when they are whole.
+mod partial;
 
 // Canary: known bugs, for the tests of the tests.
 pub mod canary;

@@ -11,7 +11,7 @@ use super::{
     setup::{Crew, Setup, publish},
 };
 use crate::{
-    engine::{Counts, Fleet, Partition, Partitions, Stop},
+    engine::{Clock, Counts, Fleet, Partition, Partitions, Stop, SystemClock},
     evaluation::Prediction,
     event::Record,
     inference::Runtime,
@@ -227,12 +227,24 @@ fn read(setup: &Setup, path: &Path) -> anyhow::Result<Vec<Line>> {
     }
     let mut keys = super::load::Keys::new(setup.pipeline(false)?);
     let mut lines = Vec::new();
-    files::each_line(path, |line| {
+    each_line(setup, path, |line| {
         let id = serde_json::from_slice::<Id>(line).map(|it| it.event_id).unwrap_or_default();
         lines.push(Line { key: keys.of(line).map(<[u8]>::to_vec), payload: line.to_vec(), id });
         anyhow::Ok(true)
     })?;
     Ok(lines)
+}
+
+/// Hands over each line. What is too long to be an event is no data of a demonstration.
+fn each_line(setup: &Setup, path: &Path, mut visit: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
+    files::each_line(path, bytes_max, |line| match line {
+        files::Line::Whole(line) => visit(line),
+        files::Line::TooLong { number, bytes } => Err(Exit::Data.because(format!(
+            "read {}: line {number} has {bytes} bytes, more than input.max_bytes = {bytes_max}",
+            path.display()
+        ))),
+    })
 }
 
 /// What became of each event that the model has never seen: its id, and whether the outcome followed. Also how many there
@@ -245,7 +257,8 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
     let mut partitions = Partitions::default();
     partitions.insert(0, Partition::new(0, 0, None));
     let (mut outbox, mut counts, mut offset) = (Outbox::default(), Counts::default(), 0);
-    files::each_line(path, |line| {
+    pipeline.set_present(SystemClock::default().now());
+    each_line(setup, path, |line| {
         let record = Record { offset, payload: Some(line), ..Record::default() };
         pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
         offset += 1;
@@ -255,7 +268,8 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
         labeller.push(row.user_hash, row.time.0, row.is_outcome, (row.event_id.to_owned(), row.time.0));
     });
     let mut truth = HashMap::new();
-    while let Some(((id, time), label)) = labeller.ripe(None, 0) {
+    let end = labeller.end().unwrap_or_default();
+    while let Some(((id, time), label)) = labeller.ripe(end) {
         if time >= unseen_from {
             truth.insert(id, label);
         }

@@ -5,9 +5,14 @@
 //! a profile in the changelog is that after the user's newest event and no longer knows the one before, so a time since the
 //! last event is 0 there. The same user is explained as that event saw them where files of events are given.
 
-use super::{ConfigArgs, Exit, files, profile, setup::Setup};
+use super::{
+    ConfigArgs, Exit,
+    files::{self, Line},
+    profile,
+    setup::Setup,
+};
 use crate::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    engine::{Clock, Counts, Partition, Partitions, Pipeline, SystemClock},
     event::Record,
     inference::{Explainer, FeatureMatrix, Model, OnnxModel},
     sink::Outbox,
@@ -50,9 +55,10 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         return Err(Exit::Config.because("model.path: no model is declared, so there is no score to explain"));
     }
     let files = args.event.as_ref().map_or(&args.files[..], std::slice::from_ref);
+    let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
     let Explained { user, moment, values, begin_empty } = match (&args.user, files) {
         (Some(user), []) => held(&setup, &mut pipeline, user)?,
-        (user, files) => match replay(&mut pipeline, files, user.as_deref())? {
+        (user, files) => match replay(&mut pipeline, files, bytes_max, user.as_deref())? {
             Some(explained) => explained,
             None => match user {
                 Some(user) => {
@@ -139,11 +145,17 @@ fn narrowed(value: f64) -> f32 {
 }
 
 /// Takes the files through the pipeline, and keeps the last event, of this user where one is named.
-fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> anyhow::Result<Option<Explained>> {
+fn replay(
+    pipeline: &mut Pipeline,
+    files: &[PathBuf],
+    bytes_max: usize,
+    user: Option<&str>,
+) -> anyhow::Result<Option<Explained>> {
     let names = pipeline.model_features();
     let mut partitions = Partitions::default();
     partitions.insert(0, Partition::new(0, 0, None));
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    pipeline.set_present(SystemClock::default().now());
     let mut newest = None;
     let mut offset = 0;
     for file in files {
@@ -162,7 +174,7 @@ fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> any
                 outbox.clear();
             }
         };
-        read(file, &mut step)?;
+        read(file, bytes_max, &mut step)?;
         step(None);
     }
     Ok(newest.map(|(user, event_id, features)| Explained {
@@ -173,12 +185,15 @@ fn replay(pipeline: &mut Pipeline, files: &[PathBuf], user: Option<&str>) -> any
     }))
 }
 
-fn read(file: &Path, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()> {
-    let visit = |line: &[u8]| {
-        step(Some(line));
+fn read(file: &Path, bytes_max: usize, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()> {
+    let visit = |line: Line<'_>| {
+        // What is too long is no sound event, as what cannot be read is none.
+        if let Line::Whole(line) = line {
+            step(Some(line));
+        }
         Ok(true)
     };
-    files::each_line::<anyhow::Error>(file, visit).with_context(|| format!("replay {}", file.display()))
+    files::each_line::<anyhow::Error>(file, bytes_max, visit).with_context(|| format!("replay {}", file.display()))
 }
 
 /// The features in the order of the model's input.

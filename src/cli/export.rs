@@ -1,30 +1,57 @@
 //! `aimpoint export`: replays events through the serving code and writes what a model would have got, with labels.
 //!
 //! Guarantees: a row's features are those that `run` would have given the model at that event, because the same pipeline
-//! makes them; nothing later than the row, and with `--until` nothing later than that, is looked at but for the label.
+//! makes them; nothing later than the row, and with `--until` nothing later than that, is looked at but for the label. A
+//! profile's time to live goes by its partition's time: with as many `--partitions` as the topic has, events are spread over
+//! them as producers do. Limits: rows wait in memory for their labels, as long as `label.within` and `time.allowed_lateness`
+//! say; lines that are sorted lie on disk, up to 256 MiB of them in memory.
 
-use super::{ConfigArgs, files, setup::Setup};
+use super::{
+    ConfigArgs, Exit,
+    files::{self, Line, TooLong},
+    load::Keys,
+    setup::{Setup, clean_up_on_signals},
+    sort::Sorter,
+};
 use crate::{
-    config::ConfigError,
-    engine::{Counts, Partition, Partitions},
-    event::Record,
-    fault::Fault,
-    sink::Outbox,
+    engine::{Clock, Counts, Partition, Partitions, Pipeline, SuppressReason, SystemClock},
+    event::{EventTime, Record},
+    sink::{Outbox, partition_of},
+    state::PartitionClock,
     training::{Labeller, Row, RowFile},
 };
 use anyhow::Context;
 use clap::Args;
-use std::{io::Write, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fmt,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// How many events are taken at once.
 const BATCH: u64 = 4_096;
 
-/// Replay files of events and write feature rows with labels
+/// No topic has more.
+const PARTITIONS_MAX: i64 = 100_000;
+
+/// Fewer events than this tell nothing of the order of a file.
+const ORDER_EVENTS_MIN: u64 = 20;
+
+/// One event in so many lies far behind others' in a file that is sorted by user. Where users' clocks lie apart there may be as
+/// many, but then the users come in turn.
+const BEHIND_SHARE: u64 = 10;
+
+/// No stream has more events that are too late than one to so many that count.
+const TOO_LATE_SHARE: u64 = 2;
+
+/// Replay files of events and write feature rows, with labels where [label] is declared
 #[derive(Args, Clone, Debug)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// JSON lines, plain, .gz or .zst, in the order of their times
+    /// JSON lines, plain, .gz or .zst
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Where the rows go: .parquet, .csv or .csv.gz
@@ -33,115 +60,370 @@ pub(super) struct ExportArgs {
     /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     until: Option<jiff::Timestamp>,
+    /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=PARTITIONS_MAX))]
+    partitions: i32,
+    /// In which order the events came: as the files have them, which is refused where that can be no order of arrival, or by
+    /// their times, by which they are sorted then
+    #[arg(long, value_enum, value_name = "ORDER")]
+    order: Option<Order>,
+}
+
+/// In which order events are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    /// As the files have them, also where most come late
+    File,
+    /// By their times
+    Time,
 }
 
 /// What waits for its label.
 struct Waiting {
     user: String,
     event_id: String,
+    partition: i32,
     offset: i64,
     time: i64,
     features: Box<[f32]>,
 }
 
-pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
-    let Some(label) = &setup.config.pipeline.label else {
-        let fault = Fault::new("label", "an export needs to know what is to be learned")
-            .hint("for instance [label] where = 'event_type == \"purchase\"' within = \"30d\"");
-        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
-    };
-    let mut pipeline = setup.pipeline(true)?;
-    let until = args.until.map(jiff::Timestamp::as_microsecond);
-    let slack = setup.config.pipeline.time.allowed_lateness.as_micros() as i64;
-    let names = pipeline.model_features();
-    let fingerprint = pipeline.fingerprint().to_owned();
-    let mut outputs = Vec::new();
-    for path in &args.out {
-        outputs.push(RowFile::create(path, &names, &fingerprint, &[])?);
+/// A span of time as people write it.
+fn span(duration: Duration) -> impl fmt::Display {
+    humantime::format_duration(duration)
+}
+
+/// What is seen of the order of the events.
+#[derive(Default)]
+struct Seen {
+    /// How far they have come, all of them and those of the file that is read.
+    clock: PartitionClock,
+    of_file: PartitionClock,
+    /// How many lie further behind others' than the allowed lateness.
+    behind: u64,
+    users: HashSet<u64>,
+    last_user: Option<u64>,
+    /// How often the next event was another user's.
+    turns: u64,
+    /// A file that is of before another, and when both end.
+    misplaced: Option<(PathBuf, i64, i64)>,
+}
+
+impl Seen {
+    fn event(&mut self, user: u64, time: i64, lateness: i64) {
+        self.behind += u64::from(self.clock.time().is_some_and(|now| time < now.saturating_sub(lateness)));
+        self.clock.note(user, time);
+        self.of_file.note(user, time);
+        self.users.insert(user);
+        self.turns += u64::from(self.last_user.replace(user) != Some(user));
     }
-    let mut labeller = Labeller::new(label.within);
-    let mut partitions = Partitions::default();
-    partitions.insert(0, Partition::new(0, 0, None));
-    let mut outbox = Outbox::default();
-    let mut counts = Counts::default();
-    let (mut offset, mut after) = (0, 0_u64);
-    let mut write = |labeller: &mut Labeller<Waiting>, until: Option<i64>| -> anyhow::Result<()> {
-        while let Some((row, label)) = labeller.ripe(until, slack) {
-            for output in &mut outputs {
-                output.write(&Row {
-                    user_key: &row.user,
-                    event_id: &row.event_id,
-                    partition: 0,
-                    offset: row.offset,
-                    occurred_at_us: row.time,
-                    features: &row.features,
-                    label: f32::from(u8::from(label)),
-                })?;
+
+    /// Ends a file, before which events had come so far.
+    fn file(&mut self, path: &Path, before: Option<i64>, lateness: i64) {
+        let of_file = std::mem::take(&mut self.of_file).time();
+        if let (Some(before), Some(end)) = (before, of_file)
+            && end < before.saturating_sub(lateness)
+        {
+            self.misplaced.get_or_insert_with(|| (path.to_owned(), end, before));
+        }
+    }
+}
+
+/// The files of rows, and what is on its way into them.
+struct Export<'a> {
+    setup: &'a Setup,
+    pipeline: Pipeline,
+    partitions: Partitions,
+    /// By partition: the offset of its next event.
+    offsets: Vec<i64>,
+    /// What finds the partition of an event, where there are several.
+    keys: Option<Keys>,
+    outbox: Outbox,
+    counts: Counts,
+    taken: u64,
+    outputs: Vec<RowFile>,
+    /// Absent where nothing is to be learned: then a row waits for nothing.
+    labeller: Option<Labeller<Waiting>>,
+    until: Option<i64>,
+    /// Of events that count, those from `until` on.
+    after: u64,
+    /// `time.allowed_lateness` in microseconds.
+    lateness: i64,
+    seen: Seen,
+    too_long: TooLong,
+    bytes_max: usize,
+}
+
+impl Export<'_> {
+    /// Takes the next line in.
+    fn take(&mut self, payload: &[u8]) -> anyhow::Result<()> {
+        let partition = match &mut self.keys {
+            None => Some(0),
+            Some(keys) => keys.of(payload).map(|key| partition_of(key, self.offsets.len() as i32)),
+        };
+        // What is no event has no key, and would lie anywhere.
+        let partition = partition.unwrap_or_default();
+        let offset = &mut self.offsets[partition as usize];
+        let record = Record { partition, offset: *offset, payload: Some(payload), ..Record::default() };
+        *offset += 1;
+        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
+        self.outbox.clear();
+        self.taken += 1;
+        if self.taken.is_multiple_of(BATCH) || self.pipeline.is_full() { self.step() } else { Ok(()) }
+    }
+
+    /// Takes the events so far through the pipeline, and writes the rows that have their labels.
+    fn step(&mut self) -> anyhow::Result<()> {
+        let Self { pipeline, partitions, counts, outputs, labeller, until, after, seen, lateness, .. } = self;
+        let mut written = Ok(());
+        pipeline.rows(partitions, counts, |row| {
+            seen.event(row.user_hash, row.time.0, *lateness);
+            if until.is_some_and(|until| row.time.0 >= until) {
+                *after += 1;
+                return;
             }
+            let waiting = Waiting {
+                user: row.user.to_owned(),
+                event_id: row.event_id.to_owned(),
+                partition: row.position.partition,
+                offset: row.position.offset,
+                time: row.time.0,
+                features: row.features.into(),
+            };
+            match labeller {
+                None if written.is_ok() => written = write(outputs, &waiting, None),
+                None => {}
+                Some(labeller) => labeller.push(row.user_hash, row.time.0, row.is_outcome, waiting),
+            }
+        });
+        written?;
+        match self.labeller.as_ref().and_then(Labeller::time) {
+            Some(time) => self.write_ripe(time.saturating_sub(self.lateness)),
+            None => Ok(()),
+        }
+    }
+
+    fn write_ripe(&mut self, now: i64) -> anyhow::Result<()> {
+        let Some(labeller) = &mut self.labeller else { return Ok(()) };
+        while let Some((row, label)) = labeller.ripe(now) {
+            write(&mut self.outputs, &row, Some(label))?;
         }
         Ok(())
-    };
-    for file in &args.files {
-        let mut step = |line: Option<&[u8]>| -> anyhow::Result<bool> {
-            if let Some(payload) = line {
-                pipeline.take(
-                    &Record { offset, payload: Some(payload), ..Record::default() },
-                    &mut partitions,
-                    &mut outbox,
-                    &mut counts,
-                );
-                offset += 1;
-            }
-            if line.is_none() || (offset as u64).is_multiple_of(BATCH) || pipeline.is_full() {
-                pipeline.rows(&mut partitions, &mut counts, |row| {
-                    if until.is_some_and(|until| row.time.0 >= until) {
-                        after += 1;
-                        return;
-                    }
-                    let waiting = Waiting {
-                        user: row.user.to_owned(),
-                        event_id: row.event_id.to_owned(),
-                        offset: row.position.offset,
-                        time: row.time.0,
-                        features: row.features.into(),
-                    };
-                    labeller.push(row.user_hash, row.time.0, row.is_outcome, waiting);
-                });
-                outbox.clear();
-                write(&mut labeller, None)?;
-            }
-            Ok(true)
-        };
-        files::each_line::<anyhow::Error>(file, |line| step(Some(line)))
-            .with_context(|| format!("replay {}", file.display()))?;
-        step(None)?;
     }
-    write(&mut labeller, until)?;
-    let unripe = labeller.unripe();
-    let mut rows = 0;
+
+    /// Why the order of the files can be none in which the events arrived, if it can be none.
+    fn disorder(&self) -> Option<anyhow::Error> {
+        let Seen { behind, users, turns, misplaced, .. } = &self.seen;
+        let (counted, lateness) = (self.counts.decisions, span(self.setup.config.pipeline.time.allowed_lateness));
+        let too_late = self.counts.suppressed.iter().find(|(reason, _)| *reason == SuppressReason::TooLate);
+        let too_late = too_late.map_or(0, |(_, count)| *count);
+        if counted + too_late < ORDER_EVENTS_MIN {
+            return None;
+        }
+        let what = if let Some((path, end, before)) = misplaced {
+            format!(
+                "the events of {} end at {}, and those of files before it at {}; name the files in the order of their times",
+                path.display(),
+                EventTime(*end).date(),
+                EventTime(*before).date()
+            )
+        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users.len() as u64 * 3 {
+            format!(
+                "{behind} of {counted} events lie more than time.allowed_lateness = {lateness} behind those before them, and \
+                 each user's come all together: the files are sorted by user"
+            )
+        } else if too_late > counted / TOO_LATE_SHARE {
+            format!(
+                "{too_late} of {} events lie more than time.allowed_lateness = {lateness} behind their own user's newest: the \
+                 files are not in the order of their times",
+                counted + too_late
+            )
+        } else {
+            return None;
+        };
+        Some(Exit::Data.because(format!(
+            "replay the files: {what}; nothing was written. No events arrive like this, so features and labels would come out \
+             wrong. With --order time the events are sorted by their times first; with --order file they are taken as they are"
+        )))
+    }
+
+    /// How many events got no row, and why.
+    fn left_out(&self) -> Vec<String> {
+        let spec = &self.setup.config.pipeline;
+        let mut lines = Vec::new();
+        let unripe = self.labeller.as_ref().map_or(0, Labeller::unripe);
+        if let (Some(label), Some(end), true) =
+            (&spec.label, self.labeller.as_ref().and_then(Labeller::end), unripe > 0)
+        {
+            lines.push(match self.until {
+                Some(until) => format!(
+                    "{unripe} whose label.within = {} had not passed at --until {}",
+                    span(label.within),
+                    EventTime(until).date()
+                ),
+                None => format!(
+                    "{unripe} whose outcome may still come: a row waits for label.within = {} and time.allowed_lateness = {} of \
+                     events behind its own, and the files end at {}; with --until a row waits for label.within alone",
+                    span(label.within),
+                    span(spec.time.allowed_lateness),
+                    EventTime(end).date()
+                ),
+            });
+        }
+        if self.after > 0 {
+            lines.push(format!("{} from --until on", self.after));
+        }
+        if self.counts.duplicates > 0 {
+            lines.push(format!("{} whose event_id came before", self.counts.duplicates));
+        }
+        for (reason, count) in &self.counts.suppressed {
+            lines.push(match reason {
+                SuppressReason::TooLate => format!(
+                    "{count} further behind their user's newest than time.allowed_lateness = {}",
+                    span(spec.time.allowed_lateness)
+                ),
+                SuppressReason::Bot => format!("{count} of bots"),
+            });
+        }
+        for (reason, count) in &self.counts.dead_letters {
+            lines.push(format!("{count} refused: {reason}"));
+        }
+        lines.extend(self.too_long.told(self.bytes_max));
+        lines
+    }
+}
+
+/// Writes a row into each file.
+fn write(outputs: &mut [RowFile], row: &Waiting, label: Option<bool>) -> anyhow::Result<()> {
     for output in outputs {
+        output.write(&Row {
+            user_key: &row.user,
+            event_id: &row.event_id,
+            partition: row.partition,
+            offset: row.offset,
+            occurred_at_us: row.time,
+            features: &row.features,
+            label: label.map(|label| f32::from(u8::from(label))),
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(&args.config)?;
+    for file in &args.files {
+        files::check(file)?;
+    }
+    let label = setup.config.pipeline.label.as_ref();
+    let mut pipeline = setup.pipeline(true)?;
+    let present = SystemClock::default().now();
+    pipeline.set_present(present);
+    let names = pipeline.model_features();
+    let fingerprint = pipeline.fingerprint().to_owned();
+    clean_up_on_signals()?;
+    let mut outputs = Vec::new();
+    for path in &args.out {
+        outputs.push(RowFile::create(path, &names, &fingerprint, &[], label.is_some())?);
+    }
+    let mut partitions = Partitions::default();
+    for number in 0..args.partitions {
+        partitions.insert(number, Partition::new(0, 0, None));
+    }
+    let keys = if args.partitions > 1 { Some(Keys::new(setup.pipeline(false)?)) } else { None };
+    let mut export = Export {
+        setup: &setup,
+        pipeline,
+        partitions,
+        offsets: vec![0; args.partitions as usize],
+        keys,
+        outbox: Outbox::default(),
+        counts: Counts::default(),
+        taken: 0,
+        outputs,
+        labeller: label.map(|label| Labeller::new(label.within)),
+        until: args.until.map(jiff::Timestamp::as_microsecond),
+        after: 0,
+        lateness: setup.config.pipeline.time.allowed_lateness.as_micros() as i64,
+        seen: Seen::default(),
+        too_long: TooLong::default(),
+        bytes_max: setup.config.pipeline.input.max_bytes.as_u64() as usize,
+    };
+    if args.order == Some(Order::Time) {
+        let mut keys = Keys::new(setup.pipeline(false)?);
+        let mut sorter = Sorter::beside(&args.out[0]);
+        each_line(&mut export, &args.files, |_, line| {
+            keys.of(line);
+            sorter.push(keys.time, line).with_context(|| format!("sort beside {}", args.out[0].display()))
+        })?;
+        sorter.each(|line| export.take(line).map(|()| true))?;
+    } else {
+        each_line(&mut export, &args.files, |export, line| {
+            export.take(line)?;
+            // Of many files the first ones tell already.
+            let looks = export.taken.is_multiple_of(16 * BATCH) && args.order.is_none();
+            if looks { export.disorder().map_or(Ok(()), Err) } else { Ok(()) }
+        })?;
+    }
+    export.step()?;
+    if let Some(disorder) = export.disorder().filter(|_| args.order.is_none()) {
+        return Err(disorder);
+    }
+    let end = export.labeller.as_ref().and_then(Labeller::end);
+    let end = export.until.or(end.map(|end| end.saturating_sub(export.lateness)));
+    if let Some(end) = end {
+        export.write_ripe(end)?;
+    }
+    let left_out = export.left_out();
+    let events = export.counts.events + export.too_long.count;
+    if export.outputs.iter().all(|output| output.rows() == 0) {
+        return Err(Exit::Data.because(if left_out.is_empty() {
+            "export: 0 rows, for there is no event in the files; nothing was written".to_owned()
+        } else {
+            format!("export: 0 rows of {events} events; nothing was written. Left out: {}", left_out.join("; "))
+        }));
+    }
+    let mut rows = 0;
+    for output in std::mem::take(&mut export.outputs) {
         rows = output.finish()?;
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} events: {rows} rows with labels", counts.events)?;
-    for (count, what) in [
-        (unripe as u64, "whose time has not run out yet"),
-        (after, "from --until on"),
-        (counts.duplicates, "that came before"),
-        (counts.suppressed_total(), "suppressed: too late, or a bot's"),
-        (counts.dead_letters_total(), "that are no events"),
-    ] {
-        if count > 0 {
-            writeln!(out, "  left out: {count} {what}")?;
-        }
+    let with = if label.is_some() { "with labels" } else { "without labels, for no [label] is declared" };
+    let partitions = match args.partitions {
+        1 => "1 partition".to_owned(),
+        count => format!("{count} partitions"),
+    };
+    writeln!(out, "{events} events in {partitions}: {rows} rows {with}")?;
+    for line in left_out {
+        writeln!(out, "  left out: {line}")?;
     }
-    if counts.unknown_zones > 0 {
-        writeln!(out, "  {} events name a time zone that there is not", counts.unknown_zones)?;
+    if export.counts.unknown_zones > 0 {
+        writeln!(out, "  {} events name a time zone that there is not", export.counts.unknown_zones)?;
     }
     writeln!(out, "{} features, fingerprint {fingerprint}", names.len())?;
     for path in &args.out {
         writeln!(out, "wrote {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// Hands over each line of the files that is not too long.
+fn each_line<'a>(
+    export: &mut Export<'a>,
+    paths: &[PathBuf],
+    mut visit: impl FnMut(&mut Export<'a>, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for path in paths {
+        let (bytes_max, before) = (export.bytes_max, export.seen.clock.time());
+        files::each_line::<anyhow::Error>(path, bytes_max, |line| {
+            match line {
+                Line::Whole(line) => visit(export, line)?,
+                Line::TooLong { number, bytes } => export.too_long.note(path, number, bytes),
+            }
+            Ok(true)
+        })
+        .with_context(|| format!("replay {}", path.display()))?;
+        export.step()?;
+        export.seen.file(path, before, export.lateness);
     }
     Ok(())
 }

@@ -1,15 +1,21 @@
 //! Files of events: JSON lines, plain, gzip or zstd.
+//!
+//! Limits: a line is held in memory up to the bound that the caller gives, which is `input.max_bytes`; what is longer is passed
+//! over, whatever a compressed file unpacks to.
 
 use crate::gzip::Gzip;
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 /// What Windows tools write before UTF-8, and before UTF-16.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// The bytes of a line's end: carriage return and line feed.
+const END_BYTES: u64 = 2;
 
 /// A file of events that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,25 +42,73 @@ pub(super) fn check(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Hands over each line that is not empty, without its end; `visit` says whether to go on.
+/// A line of a file of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    /// It, without its end.
+    Whole(&'a [u8]),
+    /// It has more bytes than were asked for: which line of the file it is, from 1, and its bytes.
+    TooLong { number: u64, bytes: u64 },
+}
+
+/// Lines that were passed over because they are too long.
+#[derive(Debug, Default)]
+pub(super) struct TooLong {
+    pub(super) count: u64,
+    longest: u64,
+    /// The first one: its file and its number.
+    first: Option<(PathBuf, u64)>,
+}
+
+impl TooLong {
+    pub(super) fn note(&mut self, path: &Path, number: u64, bytes: u64) {
+        self.count += 1;
+        self.longest = self.longest.max(bytes);
+        self.first.get_or_insert_with(|| (path.to_owned(), number));
+    }
+
+    /// What is said of them, where there are any.
+    pub(super) fn told(&self, bytes_max: usize) -> Option<String> {
+        let (path, number) = self.first.as_ref()?;
+        Some(format!(
+            "{} of more than input.max_bytes = {bytes_max} bytes; the first is line {number} of {}, the longest has {} bytes",
+            self.count,
+            path.display(),
+            self.longest
+        ))
+    }
+}
+
+/// Hands over each line that is not empty, without its end; `visit` says whether to go on. Never more than `bytes_max` bytes of
+/// a line are in memory, and what is longer is told by its number and its bytes alone.
 pub(super) fn each_line<E: From<FileError>>(
     path: &Path,
-    mut visit: impl FnMut(&[u8]) -> Result<bool, E>,
+    bytes_max: usize,
+    mut visit: impl FnMut(Line<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
     let failed = |error| FileError { path: path.to_owned(), error };
     let mut reader = open(path).map_err(failed)?;
     skip_byte_order_mark(&mut reader).map_err(failed)?;
     let mut line = Vec::new();
-    loop {
+    for number in 1.. {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            return Ok(());
+        let most = bytes_max as u64 + END_BYTES;
+        if reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            break;
         }
+        let is_cut = line.len() as u64 == most && !line.ends_with(b"\n");
+        let rest = if is_cut { reader.skip_until(b'\n').map_err(failed)? } else { 0 };
         let content = line.trim_ascii_end();
-        if !content.is_empty() && !visit(content)? {
-            return Ok(());
+        let told = match content {
+            [] if rest == 0 => continue,
+            _ if rest > 0 || content.len() > bytes_max => Line::TooLong { number, bytes: (line.len() + rest) as u64 },
+            _ => Line::Whole(content),
+        };
+        if !visit(told)? {
+            break;
         }
     }
+    Ok(())
 }
 
 /// Passes over the mark before UTF-8, which is no part of the first line.
@@ -92,11 +146,40 @@ mod tests {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let mut lines = Vec::new();
-        each_line(&path, |line| {
-            lines.push(String::from_utf8(line.to_vec()).unwrap());
+        each_line(&path, MAX, |line| {
+            lines.push(match line {
+                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
+                Line::TooLong { number, bytes } => format!("line {number}: {bytes}"),
+            });
             Ok::<_, FileError>(true)
         })?;
         Ok(lines)
+    }
+
+    const MAX: usize = 100;
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_and_told() {
+        let [fits, long] = [MAX, MAX + 1].map(|length| "x".repeat(length));
+        let longer = "y".repeat(10_000_000);
+        for end in ["\n", "\r\n"] {
+            let text = [&fits, &long, "", &longer, &fits, "z", &long].join(end);
+            let told = |number: usize, line: &str, end: &str| format!("line {number}: {}", line.len() + end.len());
+            let (second, fourth, last) = (told(2, &long, end), told(4, &longer, end), told(7, &long, ""));
+            let expected = [&fits, &second, &fourth, &fits, "z", &last];
+            assert_eq!(lines("a.jsonl", text.as_bytes()).unwrap(), expected);
+            assert_eq!(lines("a.jsonl.gz", &gzip(&text)).unwrap(), expected);
+            assert_eq!(lines("a.jsonl.zst", &zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap(), expected);
+        }
+        let mut overlong = TooLong::default();
+        assert_eq!(overlong.told(MAX), None);
+        overlong.note(Path::new("a.jsonl"), 4, 5_000);
+        overlong.note(Path::new("b.jsonl"), 1, 200);
+        let told = overlong.told(MAX).unwrap();
+        assert!(
+            told.starts_with("2 of more than input.max_bytes = 100 bytes; the first is line 4 of a.jsonl"),
+            "{told}"
+        );
     }
 
     fn gzip(text: &str) -> Vec<u8> {

@@ -2,9 +2,16 @@
 //!
 //! With `--rate` each event is sent at its own moment, whatever the one before took; without, as fast as the broker takes
 //! them. A line that is no event is published all the same, without a key: it becomes a dead letter, which is where
-//! its reason can be read.
+//! its reason can be read. A line that is longer than `input.max_bytes` would be one for its size alone, and is left out and told.
 
-use super::{ConfigArgs, files, number_within, setup::Setup, synthetic::Synthetic, topics};
+use super::{
+    ConfigArgs,
+    files::{self, Line, TooLong},
+    number_within,
+    setup::Setup,
+    synthetic::Synthetic,
+    topics,
+};
 use crate::{
     engine::{Counts, Partition, Partitions, Pipeline},
     event::Record,
@@ -88,8 +95,17 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         }
     }
     let mut keys = Keys::new(setup.pipeline(false)?);
+    let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
+    let mut too_long = TooLong::default();
     for file in &args.files {
-        files::each_line(file, |line| {
+        files::each_line(file, bytes_max, |line| {
+            let line = match line {
+                Line::Whole(line) => line,
+                Line::TooLong { number, bytes } => {
+                    too_long.note(file, number, bytes);
+                    return Ok(true);
+                }
+            };
             if !pace.next(&publisher) {
                 return Ok(false);
             }
@@ -112,6 +128,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         setup.config.topics.clickstream,
         pace.count as f64 / seconds.max(1e-9)
     )?;
+    if let Some(told) = too_long.told(bytes_max) {
+        writeln!(std::io::stdout(), "  left out: {told}")?;
+    }
     Ok(())
 }
 
@@ -147,6 +166,8 @@ pub(super) struct Keys {
     pipeline: Pipeline,
     partitions: Partitions,
     key: Vec<u8>,
+    /// When the last event happened, if it was one.
+    pub(super) time: Option<i64>,
     offset: i64,
     pub(super) unreadable: u64,
 }
@@ -155,7 +176,7 @@ impl Keys {
     pub(super) fn new(pipeline: Pipeline) -> Self {
         let mut partitions = Partitions::default();
         partitions.insert(0, Partition::new(0, 0, None));
-        Self { pipeline, partitions, key: Vec::new(), offset: 0, unreadable: 0 }
+        Self { pipeline, partitions, key: Vec::new(), time: None, offset: 0, unreadable: 0 }
     }
 
     /// The key of a line, or none where the line is no event.
@@ -164,6 +185,7 @@ impl Keys {
         self.offset += 1;
         let mut counts = Counts::default();
         self.pipeline.take(&record, &mut self.partitions, &mut Outbox::default(), &mut counts);
+        self.time = self.pipeline.first_time().map(|time| time.0);
         let user = self.pipeline.drop_batch(&mut self.key);
         self.unreadable += u64::from(!user);
         user.then_some(&self.key)

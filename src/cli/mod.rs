@@ -19,6 +19,7 @@ mod reference;
 mod run;
 mod setup;
 mod sizes;
+mod sort;
 mod synthetic;
 mod topics;
 

@@ -9,6 +9,7 @@ use crate::{
         Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal,
         Runtime, Shadow, Teller, Watch, vet,
     },
+    partial,
     secret::Secret,
     sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
@@ -20,7 +21,11 @@ use crate::{
     },
 };
 use anyhow::Context;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
@@ -409,4 +414,18 @@ pub(super) fn told() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&told))?;
     }
     Ok(told)
+}
+
+/// From here on SIGHUP, SIGINT and SIGTERM end the process as they always do, but leave nothing of files that are not whole.
+pub(super) fn clean_up_on_signals() -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            partial::remove_all();
+            // Where the system does not end the process, this does.
+            emulate_default_handler(signal).unwrap_or_default();
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
 }

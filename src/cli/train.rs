@@ -3,16 +3,19 @@
 //! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
 //! the card last. What is learned, and how, is [`crate::training`]'s.
 
-use super::{Exit, files, number_within, whole_within};
-use crate::training::{
-    CalibrationMethod, Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with,
+use super::{files, number_within, setup::clean_up_on_signals, whole_within};
+use crate::{
+    partial::PartialFile,
+    training::{
+        CalibrationMethod, Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with,
+    },
 };
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -107,6 +110,7 @@ impl TrainArgs {
 /// The rows cannot be read or learned from, or the files cannot be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     files::check(&args.data)?;
+    clean_up_on_signals()?;
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
     let bar = progress(&spec, args.quiet);
@@ -154,18 +158,9 @@ fn hash(path: &Path) -> anyhow::Result<String> {
     Ok(format!("{:x}", digest.finalize()))
 }
 
-/// Writes a file under another name, then gives it its own.
+/// Writes a file, which appears under its name when it is whole.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    // A device, a pipe or a folder would be replaced by the file.
-    if path.exists() && !path.is_file() {
-        return Err(Exit::NoInput
-            .because(format!("write {}: expected the name of a file, found something else", path.display())));
-    }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("write {}", path.display()))
+    PartialFile::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
 /// Prints what was learned from and how well.

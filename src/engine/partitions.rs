@@ -8,8 +8,8 @@ use crate::{
     proto::v1,
     sink::{Outbox, Target},
     state::{
-        Mark, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile, hash_key,
-        is_reserved_key, layout_id, layout_key,
+        Mark, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile,
+        hash_key, is_reserved_key, layout_id, layout_key,
     },
 };
 use std::{
@@ -110,7 +110,7 @@ impl Partition {
         self.mark = Some(mark);
         self.log_start = log_start;
         self.store = Store::of_history(mark.history);
-        self.store.rewind(mark.newest);
+        self.store.rewind(mark.clock, mark.ceilings);
         self
     }
 
@@ -131,7 +131,9 @@ impl Partition {
 
     /// Forgets all profiles, for those of a history.
     fn empty(&mut self, history: u64) {
+        let ceilings = self.store.ceilings();
         self.store = Store::of_history(history);
+        self.store.rewind(PartitionClock::default(), ceilings);
         self.layouts = Layouts::default();
         self.unfit = UnfitRecords::default();
     }
@@ -193,6 +195,12 @@ impl Partition {
     /// Whether an event at this offset was decided before, and is only read again.
     pub(super) fn is_replay(&self, offset: i64) -> bool {
         offset < self.emit_from && !canary::is_in(Canary::ReplayEmits)
+    }
+
+    /// The latest time that the event at this offset may have, where `latest` is what this process would allow now.
+    pub(super) fn ceiling(&mut self, offset: i64, latest: Option<i64>) -> Option<i64> {
+        let is_replay = offset < self.emit_from;
+        self.store.ceiling(offset, is_replay, latest)
     }
 
     fn metadata(&self, layout: &str) -> String {
@@ -289,7 +297,7 @@ impl Partitions {
             next: partition.next,
             emit_from: partition.emit_from,
             end: None,
-            newest: partition.store.newest().map(EventTime),
+            newest: partition.store.clock().shown().map(EventTime),
             profiles: partition.store.len() as u64,
             profile_bytes: partition.store.bytes_estimate() as u64,
             dirty: partition.store.dirty() as u64,
@@ -403,7 +411,7 @@ impl Partitions {
         if recovered.is_partly_whole() {
             // The tombstones are right until the users' next events, which come before any other of theirs that is written.
             partition.store.bury(unfit.users);
-            partition.store.rewind(None);
+            partition.store.rewind(PartitionClock::default(), partition.store.ceilings());
         } else {
             partition.empty(partition.store.history() + 1);
         }
@@ -424,7 +432,8 @@ impl Partitions {
             partition.is_restoring = true;
             partition.is_cached = false;
             partition.empty(partition.store.history());
-            partition.store.rewind(partition.mark.and_then(|mark| mark.newest));
+            let mark = partition.mark.unwrap_or_default();
+            partition.store.rewind(mark.clock, mark.ceilings);
         }
     }
 
@@ -466,7 +475,8 @@ impl Partitions {
     /// Whether a profile is due to be written.
     pub fn is_due(&self) -> bool {
         self.each().any(|(_, partition)| {
-            partition.next >= partition.emit_from && partition.store.mark(i64::MAX).replay_from < partition.due_below
+            partition.next >= partition.emit_from
+                && partition.store.oldest_dirty().is_some_and(|oldest| oldest < partition.due_below)
         })
     }
 

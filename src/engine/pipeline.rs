@@ -76,6 +76,9 @@ pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 /// A batch ends when it has so many events: a record of some kilobytes may hold thousands, each of which is decided.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
 
+/// 2020-01-01: a machine whose clock shows an earlier time has not been told the time yet.
+const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
+
 /// The longest detail of a dead letter: it is for people.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
@@ -103,6 +106,8 @@ pub struct Pipeline {
     model: Option<Scoring>,
     scores: ScoreSlots,
     too_late: TooLate,
+    /// What time it is, as far as anybody has said.
+    present: Option<EventTime>,
     spec: DecisionSpec,
     scoring: ScoringSpec,
     experiment: ExperimentSpec,
@@ -227,6 +232,7 @@ impl Pipeline {
             model: None,
             scores,
             too_late: spec.time.too_late,
+            present: None,
             spec: spec.decision.clone(),
             scoring: spec.scoring.clone(),
             experiment: spec.experiment.clone(),
@@ -394,6 +400,13 @@ impl Pipeline {
         all.map(|(experiment, info)| (experiment.unwrap_or_default().variant, info))
     }
 
+    /// Says what time it is, until it is said again. Of records that are read for the first time no event may lie too far behind
+    /// it; what held for a record is part of the partition's mark, so that whoever reads it again decides the same. A clock
+    /// that was never set says nothing.
+    pub fn set_present(&mut self, present: EventTime) {
+        self.present = Some(present).filter(|present| *present >= CLOCKS_SET_FROM);
+    }
+
     /// Decodes one record into the open batch, or sets it aside. A record of a partition that is not held is passed by.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
@@ -410,7 +423,8 @@ impl Pipeline {
             Some(watch) if self.decodes >= DECODES_PER_LAP => Some(watch.elapsed()),
             _ => None,
         };
-        let decoded = self.decoder.decode(record, &mut self.batch);
+        let ceiling = partition.ceiling(record.offset, self.present.map(|present| self.decoder.latest(present)));
+        let decoded = self.decoder.decode_until(record, ceiling, &mut self.batch);
         if let (Some(start), Some(watch)) = (start, &self.stopwatch) {
             counts.detail.spend(Stage::Decode, watch.elapsed().saturating_sub(start) * self.decodes);
             self.decodes = 0;
@@ -486,6 +500,11 @@ impl Pipeline {
         self.encoders.iter().map(one).max().unwrap_or_default() + explained
     }
 
+    /// When the first event of the open batch happened, if there is one.
+    pub fn first_time(&self) -> Option<EventTime> {
+        self.batch.times.first().copied()
+    }
+
     /// Forgets the open batch and gives the id of its first event's user, if there is one.
     pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
         key.clear();
@@ -493,17 +512,14 @@ impl Pipeline {
         if let Some(user) = user {
             key.extend_from_slice(split_key(self.batch.columns.texts.get(user)).1.as_bytes());
         }
-        self.batch.clear();
-        self.raw.clear();
-        self.batch_bytes = 0;
-        self.appended_ms.clear();
+        self.clear();
         user.is_some()
     }
 
     /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
     pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
         if self.batch.is_empty() {
-            return;
+            return self.clear();
         }
         let stopwatch = self.stopwatch.take();
         let mut last = stopwatch.as_ref().map(|watch| (watch.elapsed(), watch.computed()));
@@ -529,6 +545,11 @@ impl Pipeline {
         self.emit(partitions, now, outbox, counts);
         lap(Stage::Encode, counts);
         self.stopwatch = stopwatch;
+        self.clear();
+    }
+
+    /// Empties the open batch. Records that gave no event have their bytes in it, too.
+    fn clear(&mut self) {
         self.batch.clear();
         self.raw.clear();
         self.batch_bytes = 0;
@@ -537,6 +558,9 @@ impl Pipeline {
 
     /// Takes the open batch through decoding and profiles only, and hands over the feature row of each event that counts.
     pub fn rows(&mut self, partitions: &mut Partitions, counts: &mut Counts, mut visit: impl FnMut(&FeatureRow<'_>)) {
+        if self.batch.is_empty() {
+            return self.clear();
+        }
         let rows = self.batch.len();
         self.profile.process(&mut self.batch, partitions);
         counts.unknown_zones += self.profile.take_unknown_zones();
@@ -567,10 +591,7 @@ impl Pipeline {
                 });
             }
         }
-        self.batch.clear();
-        self.raw.clear();
-        self.batch_bytes = 0;
-        self.appended_ms.clear();
+        self.clear();
     }
 
     fn emit(&mut self, partitions: &Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {

@@ -213,7 +213,7 @@ pub struct PartitionView {
     pub emit_from: i64,
     /// Where its log ended when the client last told.
     pub end: Option<i64>,
-    /// The newest event time.
+    /// The partition's event time: that of its newest events, which no single one of them makes.
     pub newest: Option<EventTime>,
     /// How many profiles it has.
     pub profiles: u64,

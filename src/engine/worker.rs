@@ -521,6 +521,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
         let (batch_bytes_max, outbox_bytes_max) = (self.batch_bytes_max, self.outbox_bytes_max);
         let Self { source, pipeline, partitions, outbox, counts, clock, .. } = self;
+        pipeline.set_present(clock.now());
         let computed = clock.computed();
         let (mut taken, mut wait) = (0, wait);
         loop {
@@ -1336,14 +1337,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             let (from, partition) = match mark {
                 Some((mark, layout)) if keeps(layout) => {
                     let from = mark.replay_from.max(ends.low);
-                    if mark.replay_from < ends.low && next > mark.replay_from {
+                    if mark.lacking_from < ends.low && next > mark.lacking_from {
                         tracing::error!(
                             partition = number,
-                            replay_from = mark.replay_from,
+                            replay_from = mark.lacking_from,
                             log_start = ends.low,
                             "records were deleted that profiles lack: they stay incomplete; raise the input topic's retention"
                         );
-                        self.progress.health().skip((ends.low - mark.replay_from) as u64);
+                        self.progress.health().skip((ends.low - mark.lacking_from) as u64);
                     }
                     (from, Partition::new(from, emit_from, at).restoring(mark, ends.low))
                 }

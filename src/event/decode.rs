@@ -14,6 +14,7 @@ use super::{
 };
 use crate::columns::{Column, MISSING_INT, Slot, Text, Truth, Type};
 use crate::state::hash_key;
+use std::time::Duration;
 
 /// The longest user key. Profiles and decisions carry it, so a runaway one must not pass.
 const USER_BYTES_MAX: usize = 1024;
@@ -30,6 +31,10 @@ const TIME_MAX: i64 = 253_402_300_799_999_999;
 
 /// 2100-01-01: later than any event that comes without the time of its record, in microseconds.
 const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;
+
+/// How far ahead of the present a record's timestamp may be at most, where late events count for much longer: a process whose
+/// clock is behind by less than a day refuses nothing.
+const STAMP_SLACK_MAX: Duration = Duration::from_hours(24);
 
 /// What a field is to the decoder itself, beside its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +112,8 @@ struct Row {
 /// The rows of a record that is being read. The row being read is the last one of the columns.
 pub(super) struct Rows<'a> {
     rules: &'a Rules,
+    /// The latest that an event can be, by what is known beside the record.
+    ceiling: Option<i64>,
     record: &'a Record<'a>,
     batch: &'a mut EventBatch,
     /// By leaf.
@@ -408,31 +415,46 @@ impl Rows<'_> {
 
     /// Refuses a time that no event can have: before `time.past_limit`, after 9999, or too far ahead of its record.
     fn check_bounds(&self, time: i64) -> Result<(), Rejection> {
-        let Rules { past_limit, future_tolerance_micros, .. } = *self.rules;
+        let past_limit = self.rules.past_limit;
         if !(past_limit.0..=TIME_MAX).contains(&time) {
             let detail = if time < past_limit.0 {
                 format!("occurred_at lies before time.past_limit = \"{}\"; is its unit right?", past_limit.date())
             } else {
                 "occurred_at lies after 9999; is its unit right?".to_owned()
             };
-            let latest = self.record.timestamp_ms.map_or(PLAUSIBLE_MAX, |millis| millis.saturating_mul(1_000));
-            let is_plausible =
-                |time| (past_limit.0..=latest.saturating_add(future_tolerance_micros).min(TIME_MAX)).contains(&time);
+            let is_plausible = |time| (past_limit.0..=self.latest().0.min(PLAUSIBLE_MAX)).contains(&time);
             let detail = match self.row.number.and_then(|number| time::meant(number, is_plausible)) {
                 Some(hint) => format!("{detail} {hint}"),
                 None => detail,
             };
             return Err(Rejection::new(RejectReason::TimeRange, detail));
         }
-        if let Some(millis) = self.record.timestamp_ms
-            && time > millis.saturating_mul(1_000).saturating_add(future_tolerance_micros)
-        {
+        let (latest, ahead_of) = self.latest();
+        if time > latest {
             return Err(Rejection::new(
                 RejectReason::FutureTime,
-                "occurred_at is further ahead of the record's timestamp than time.future_tolerance",
+                format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance"),
             ));
         }
         Ok(())
+    }
+
+    /// The latest that an event of this record can be, and what it would be ahead of. A timestamp from before `time.past_limit`
+    /// is none. One that is ahead itself says little, because whoever wrote the event wrote it, too: it is believed as far as
+    /// an event of that time makes no later one of its user's too late.
+    fn latest(&self) -> (i64, &'static str) {
+        let Rules { past_limit, future_tolerance_micros, stamp_slack_micros, .. } = *self.rules;
+        let stamp = self.record.timestamp_ms.map(|millis| millis.saturating_mul(1_000));
+        let by_stamp =
+            stamp.filter(|stamp| *stamp >= past_limit.0).map(|it| it.saturating_add(future_tolerance_micros));
+        let ceiling = self.ceiling.unwrap_or(i64::MAX);
+        match by_stamp {
+            None => (ceiling, "the present"),
+            Some(by_stamp) => {
+                let ceiling = ceiling.saturating_add(stamp_slack_micros);
+                if by_stamp <= ceiling { (by_stamp, "the record's timestamp") } else { (ceiling, "the present") }
+            }
+        }
     }
 
     /// Sets `bot` by the user agent, where the event does not say.
@@ -549,6 +571,8 @@ impl Decoded {
 struct Rules {
     leaves: Vec<Leaf>,
     future_tolerance_micros: i64,
+    /// How far ahead of the present a record's timestamp may be.
+    stamp_slack_micros: i64,
     past_limit: EventTime,
     missing_time: MissingTime,
     excludes_bots: bool,
@@ -635,6 +659,9 @@ impl Decoder {
             rules: Rules {
                 leaves,
                 future_tolerance_micros: time.future_tolerance.as_micros().min(i64::MAX as u128) as i64,
+                stamp_slack_micros: (time.allowed_lateness.saturating_sub(time.future_tolerance) / 2)
+                    .min(STAMP_SLACK_MAX)
+                    .as_micros() as i64,
                 past_limit: time.past_limit,
                 missing_time: time.missing,
                 excludes_bots,
@@ -655,6 +682,19 @@ impl Decoder {
     /// # Errors
     /// Why the record is refused; the batch is as it was before.
     pub fn decode(&mut self, record: &Record<'_>, batch: &mut EventBatch) -> Result<Decoded, Rejection> {
+        self.decode_until(record, None, batch)
+    }
+
+    /// The same, where no event can be later than the ceiling, whatever the record's own timestamp says.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode_until(
+        &mut self,
+        record: &Record<'_>,
+        ceiling: Option<i64>,
+        batch: &mut EventBatch,
+    ) -> Result<Decoded, Rejection> {
         let Some(payload) = record.payload else {
             return Err(Rejection::new(RejectReason::NullPayload, "the record has no payload"));
         };
@@ -668,6 +708,7 @@ impl Decoder {
         let text_bytes = batch.columns.texts.len();
         let mut rows = Rows {
             rules: &self.rules,
+            ceiling,
             record,
             batch,
             marks: &mut self.marks,
@@ -703,6 +744,11 @@ impl Decoder {
             }
         }
         answer
+    }
+
+    /// The latest that an event may be now.
+    pub fn latest(&self, present: EventTime) -> i64 {
+        present.0.saturating_add(self.rules.future_tolerance_micros)
     }
 
     /// The payload and the key of a refused record as they may be shown: nothing, where they may be shown as they came.

@@ -21,7 +21,7 @@ pub enum RejectReason {
     MissingTime,
     /// A time before 1970 or after 9999.
     TimeRange,
-    /// Further ahead of the record's Kafka timestamp than `time.future_tolerance`.
+    /// Further ahead of the record's Kafka timestamp, or of the present, than `time.future_tolerance`.
     FutureTime,
     /// Further behind its user's newest event than `time.allowed_lateness`.
     TooLate,

@@ -196,7 +196,8 @@ pub struct TimeSpec {
     pub allowed_lateness: Duration,
     /// What becomes of an event that is later than that.
     pub too_late: TooLate,
-    /// How far ahead of its record's Kafka timestamp an event may be; beyond, it is a dead letter.
+    /// How far ahead of its record's Kafka timestamp an event may be, and of the present where that timestamp is absent or cannot
+    /// be right; beyond, it is a dead letter.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub future_tolerance: Duration,

@@ -6,6 +6,7 @@
 //! letters: 9 comes before 10. Limits: 10 versions of history.
 
 use super::{Calibration, ModelSpec};
+use crate::partial::PartialFile;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -294,11 +295,9 @@ fn read(path: &Path) -> Result<Vec<u8>, FolderError> {
     fs::read(path).map_err(|source| FolderError::File { doing: "read", path: path.to_path_buf(), source })
 }
 
-/// Writes a file under another name, then gives it its own.
+/// Writes a file, which appears under its name when it is whole.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path)).map_err(|source| FolderError::File {
+    PartialFile::write(path, bytes).map_err(|source| FolderError::File {
         doing: "write",
         path: path.to_path_buf(),
         source,

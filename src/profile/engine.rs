@@ -263,18 +263,21 @@ impl ProfileEngine {
         &self.applied
     }
 
-    /// Whether a profile of this first word, its user's newest event time, counts as gone where the partition's newest event
-    /// is of that time, swept or not.
-    pub fn is_gone(&self, first: u64, newest: i64) -> bool {
-        (first as i64) < newest.saturating_sub(self.ttl)
+    /// Whether a profile of this first word, its user's newest event time, counts as gone at that time of its partition, swept
+    /// or not.
+    pub fn is_gone(&self, first: u64, time: i64) -> bool {
+        (first as i64) < time.saturating_sub(self.ttl)
     }
 
     /// Applies the batch row by row and fills the columns of all features.
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
+        self.applied.clear();
+        if rows == 0 {
+            return;
+        }
         self.plan.before.run(&mut batch.columns, rows);
         self.gather(batch, rows);
-        self.applied.clear();
         let width = self.plan.reads.len();
         self.buffers.rows.clear();
         self.buffers.rows.resize(rows * width, f64::NAN);
@@ -291,7 +294,7 @@ impl ProfileEngine {
                     self.applied.push(applied);
                 }
             }
-            store.sweep(self.ttl, |first, newest| self.is_gone(first, newest));
+            store.sweep(self.ttl, |first, time| self.is_gone(first, time));
             at = end;
         }
         for (index, (_, slot)) in self.plan.reads.iter().enumerate() {
@@ -416,15 +419,15 @@ impl ProfileEngine {
         let Self { plan, buffers, zones, fresh, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
-        let newest_before = store.newest();
-        let newest_of_all = store.advance(time);
         let user = batch.columns.texts.bytes(batch.users[row]);
         let offset = batch.positions[row].offset;
-        let Some(words) = store.entry(batch.user_hashes[row], user, fresh, offset, newest_before) else {
+        let Some((words, partition_time)) = store.entry(batch.user_hashes[row], user, fresh, offset, time) else {
             return Applied::Covered;
         };
         let newest = words[NEWEST] as i64;
-        if newest != NEVER && newest < newest_of_all.saturating_sub(*ttl) {
+        // A user's own event ends the profile, too, where the one before is so long ago.
+        let now = partition_time.map_or(time, |it| it.max(time));
+        if newest != NEVER && newest < now.saturating_sub(*ttl) {
             words.clear();
             words.extend_from_slice(fresh);
         }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileSpec {
-    /// How long after a user's newest event the profile is kept, in event time.
+    /// How long after a user's newest event the profile is kept: by the user's next event, or by the time of the partition.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ttl: Duration,

@@ -7,6 +7,7 @@
 mod embedded;
 mod kafka;
 mod outbox;
+mod partitioner;
 mod publisher;
 mod size;
 mod topics;
@@ -14,6 +15,7 @@ mod topics;
 pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use kafka::{KafkaSink, KafkaSinkSettings, client_bytes_max};
 pub use outbox::{Outbox, Output, Target};
+pub use partitioner::partition_of;
 pub use publisher::{PublishError, Publisher};
 pub use size::{OUTPUT_TOO_LARGE, SizeLimits, Smaller, message_bytes, smaller};
 pub use topics::{TopicPlan, TopicState, Topics, TopicsError};

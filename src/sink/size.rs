@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_large_profile_is_written_without_its_state() {
         let mut store = Store::default();
-        store.entry(1, b"ann", &vec![u64::MAX; 9_000], 4, None);
+        store.entry(1, b"ann", &vec![u64::MAX; 9_000], 4, 0);
         let mut outbox = Outbox::default();
         store.write_due(9, 9, 1, |key, profile| {
             let record = ProfileRecord { as_of: 9, layout: "l", history: 2 };

@@ -3,7 +3,7 @@
 //! Guarantees: encoding is canonical, so that equal profiles are equal records; what does not decode is told apart and
 //! never taken for a profile.
 
-use super::{PackedProfile, packed};
+use super::{Ceilings, PackedProfile, PartitionClock, packed};
 use crate::proto::v1;
 use prost::Message;
 
@@ -23,18 +23,25 @@ const CHECKSUM_BYTES: usize = 9;
 /// The last moment of the year 9999, in microseconds: no event is accepted behind it.
 const TIME_MAX: i64 = 253_402_300_799_999_999;
 
+/// 2100-01-01 in microseconds: no partition has come so far.
+const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;
+
 /// Whether this can be the time of an event.
 pub(crate) fn is_event_time(micros: i64) -> bool {
     (0..=TIME_MAX).contains(&micros)
 }
 
 /// From where a partition has to be read again to make up for what the changelog does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// The oldest dirty event, or the next one to read.
+    /// The oldest dirty event, or somewhat before it, or the next one to read.
     pub replay_from: i64,
-    /// The partition's newest event time before it.
-    pub newest: Option<i64>,
+    /// The oldest dirty event itself, or the next one to read: what lies before it is in the records.
+    pub lacking_from: i64,
+    /// The partition's time before it.
+    pub clock: PartitionClock,
+    /// The latest times of the events from there on.
+    pub ceilings: Ceilings,
     /// How many profiles the changelog holds as of this commit: another number read back tells that it is not whole.
     pub records: u64,
     /// How often the profiles had been begun anew from the input: records of another history do not count.
@@ -42,33 +49,43 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The metadata string of a committed offset: `v3;<layout>;<replay_from>;<newest>;<records>;<history>`.
+    /// The metadata string of a committed offset: `v4;<layout>;<replay_from>;<clock>;<records>;<history>;<ceilings>;<lacking_from>`,
+    /// at most a kilobyte; brokers take four.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, records, history, .. } = self;
-        let newest = self.newest.map(|newest| newest.to_string()).unwrap_or_default();
-        format!("v3;{layout};{replay_from};{newest};{records};{history}")
+        let Self { replay_from, lacking_from, clock, ceilings, records, history } = self;
+        let (clock, ceilings) = (clock.encode(), ceilings.encode());
+        format!("v4;{layout};{replay_from};{clock};{records};{history};{ceilings};{lacking_from}")
     }
 
-    /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it.
+    /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it. In `v3` the partition's time
+    /// was its newest event's, and there were no ceilings.
     pub fn parse(metadata: &str) -> Option<(Self, &str)> {
         let mut parts = metadata.split(';');
-        if parts.next()? != "v3" {
-            return None;
-        }
+        let version = parts.next()?;
         let layout = parts.next()?;
         let replay_from = parts.next()?.parse().ok()?;
-        let newest = match parts.next()? {
-            "" => None,
-            text => Some(text.parse().ok()?),
-        };
+        let clock = PartitionClock::decode(parts.next()?)?;
         let (records, history) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some((Self { replay_from, newest, records, history }, layout))
+        let mut mark =
+            Self { replay_from, lacking_from: replay_from, clock, ceilings: Ceilings::default(), records, history };
+        match version {
+            "v4" => {
+                mark.ceilings = Ceilings::decode(parts.next()?)?;
+                mark.lacking_from = parts.next()?.parse().ok()?;
+            }
+            // Such a time may be one wrong clock's.
+            "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
+            "v3" => {}
+            _ => return None,
+        }
+        Some((mark, layout))
     }
 
     /// Whether a commit of this offset can have made it. Whoever may commit offsets may write anything into their metadata.
     pub fn is_sound(&self, committed: i64) -> bool {
         (0..=committed).contains(&self.replay_from)
-            && self.newest.is_none_or(is_event_time)
+            && (self.replay_from..=committed).contains(&self.lacking_from)
+            && self.clock.all(is_event_time)
             && self.history < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
@@ -255,14 +272,32 @@ mod tests {
 
     #[test]
     fn a_mark_travels_in_the_metadata_with_its_layout() {
+        let mut clock = PartitionClock::default();
+        let mut ceilings = Ceilings::default();
+        (0..7).for_each(|user| clock.note(u64::MAX - user, user as i64 - 5));
+        (70..75).for_each(|offset| ceilings.follow(offset, offset * 1_000_000_000_000));
         for mark in [
-            Mark { replay_from: 0, newest: None, records: 0, history: 0 },
-            Mark { replay_from: 77, newest: Some(-5), records: 3, history: 9 },
+            Mark::default(),
+            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, history: 9 },
+            Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
         }
-        for text in ["", "v3;ab", "v2;ab;1;;1", "v3;ab;1;;1", "v3;ab;x;;1;1", "v3;ab;1;x;1;1", "v3;ab;1;;x;1"] {
+        for text in
+            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1"]
+        {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_mark_of_before_there_were_ceilings_is_still_read() {
+        let parse = |text| Mark::parse(text).expect("it is a mark").0;
+        assert_eq!(
+            parse("v3;ab;1;;2;3"),
+            Mark { replay_from: 1, lacking_from: 1, records: 2, history: 3, ..Mark::default() }
+        );
+        assert_eq!(parse("v3;ab;1;1700000000000000;2;3").clock.time(), Some(1_700_000_000_000_000));
+        assert_eq!(parse("v3;ab;1;253402300799999999;2;3").clock.time(), None, "one clock that was wrong ends with it");
     }
 }

@@ -6,14 +6,15 @@
 //! crash begins at the oldest dirty event. Leaves alone what the words mean, which is `profile`'s, and when to write,
 //! which is the worker's.
 //!
-//! Time here is the partition's newest event time. A profile whose newest event is older than that by more than the TTL
-//! counts as gone, whether or not a sweep has come by, so that sweeping is a matter of memory alone and never shows in a
-//! feature.
+//! Time here is the partition's, which no single user's event moves ([`PartitionClock`]). A profile whose newest event is older
+//! than that by more than the TTL counts as gone, whether or not a sweep has come by, so that sweeping is a matter of memory
+//! alone and never shows in a feature.
 //!
 //! Most users are idle at any moment, so most profiles rest packed, in a fraction of the bytes; those that events come for
 //! are open, and a user without an event for a while is packed again ([`OPEN_SHARE`]).
 
 mod changelog;
+mod clock;
 mod packed;
 mod snapshot;
 
@@ -21,6 +22,7 @@ pub(crate) use changelog::is_event_time;
 pub use changelog::{
     Mark, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
 };
+pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use packed::PackedWords;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
@@ -39,7 +41,7 @@ pub trait Stores {
     fn store(&mut self, partition: i32) -> &mut Store;
 }
 
-/// A sweep is due when the partition's newest event has moved by this share of the TTL.
+/// A sweep is due when the partition's time has moved by this share of the TTL.
 const SWEEPS_PER_TTL: i64 = 16;
 
 /// The first dirty offset of a profile that the changelog holds as it is.
@@ -320,8 +322,18 @@ struct Entry {
 struct Dirty {
     offset: i64,
     hash: u64,
-    /// The partition's newest event time before that event.
-    newest: Option<i64>,
+}
+
+/// So many offsets lie between two points from which the input can be read again, where profiles are dirty: a mark may lie
+/// so far before the oldest dirty event. What the records cover is passed by, whether or not it lies behind the mark.
+const POINT_OFFSETS: i64 = 64;
+
+/// A place from which the input can be read again.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    offset: i64,
+    /// The partition's time before the event there.
+    clock: PartitionClock,
 }
 
 /// The profiles of one partition.
@@ -329,12 +341,14 @@ struct Dirty {
 pub struct Store {
     table: HashTable<Entry>,
     open: OpenSlots,
-    /// The partition's newest event time.
-    newest: Option<i64>,
-    /// The newest event time at the last sweep.
-    swept_at: i64,
+    clock: PartitionClock,
+    ceilings: Ceilings,
+    /// The partition's time at the last sweep.
+    swept_at: Option<i64>,
     /// Oldest first.
     dirty: VecDeque<Dirty>,
+    /// Oldest first: one at or before the oldest dirty event, and those behind it.
+    points: VecDeque<Point>,
     /// The keys of swept profiles whose records are still in the changelog.
     swept: Vec<Box<[u8]>>,
     /// How many of the held profiles have a record in the changelog.
@@ -396,19 +410,21 @@ impl Store {
         self.table.iter().map(|entry| (self.open.key(&entry.place), self.open.read(&entry.place)))
     }
 
-    /// The words of a user, made from `fresh` where the user is new, to be changed by the event at `offset`, before which
-    /// the partition's newest event time was `newest_before`. Nothing where the profile came from the changelog and has
-    /// that event in it. Allocates for a new user and for one whose profile rests.
+    /// The words of a user, made from `fresh` where the user is new, to be changed by the event at `offset` of this time, and
+    /// the partition's time with that event in it. Nothing where the profile came from the changelog and has that event in
+    /// it. Allocates for a new user and for one whose profile rests.
     pub fn entry(
         &mut self,
         hash: u64,
         key: &[u8],
         fresh: &[u64],
         offset: i64,
-        newest_before: Option<i64>,
-    ) -> Option<&mut Vec<u64>> {
+        time: i64,
+    ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
-        let Self { table, open, dirty, .. } = self;
+        let Self { table, open, dirty, points, clock, .. } = self;
+        let before = *clock;
+        clock.note(hash, time);
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -425,7 +441,10 @@ impl Store {
         if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
             account.first_dirty = offset;
             open.set_account(&mut entry.place, account);
-            dirty.push_back(Dirty { offset, hash, newest: newest_before });
+            if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
+                points.push_back(Point { offset, clock: before });
+            }
+            dirty.push_back(Dirty { offset, hash });
         }
         // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
@@ -441,7 +460,7 @@ impl Store {
             }
         };
         open.uses[slot as usize] = Use::Touched;
-        Some(&mut open.slots[slot as usize].words)
+        Some((&mut open.slots[slot as usize].words, clock.time()))
     }
 
     /// Loads what the events of these users will read. Each load waits for memory; made together they wait together.
@@ -486,29 +505,41 @@ impl Store {
         }
     }
 
-    /// The partition's newest event time.
-    pub fn newest(&self) -> Option<i64> {
-        self.newest
+    /// The partition's time, of which every event before the next has been taken note.
+    pub fn clock(&self) -> &PartitionClock {
+        &self.clock
     }
 
-    /// Moves the partition's newest event time on, and gives it.
-    pub fn advance(&mut self, time: i64) -> i64 {
-        let newest = self.newest.map_or(time, |newest| newest.max(time));
-        if self.newest.is_none() {
-            self.swept_at = newest;
+    /// The latest time that the event at this offset may have. `latest` is what the process would allow now; it counts where
+    /// the record is read for the first time, and where nobody knows any more what counted then.
+    pub fn ceiling(&mut self, offset: i64, is_replay: bool, latest: Option<i64>) -> Option<i64> {
+        let known = self.ceilings.at(offset);
+        if is_replay && (known.is_some() || canary::is_in(Canary::CeilingNotReplayed)) {
+            return known.filter(|_| !canary::is_in(Canary::CeilingNotReplayed));
         }
-        self.newest = Some(newest);
-        newest
+        let Some(latest) = latest else { return known };
+        // A process whose clock is behind refuses nothing that is no further ahead than what has been accepted.
+        let latest = latest.max(self.clock.time().unwrap_or(i64::MIN));
+        if known.is_none_or(|known| known < latest) {
+            self.ceilings.forget_before(self.mark(offset).replay_from);
+        }
+        self.ceilings.follow(offset, latest);
+        self.ceilings.at(offset)
     }
 
-    /// Frees the profiles for which `is_gone` says so of their first word at the partition's newest event time, where a
-    /// sweep is due.
+    /// The ceilings, to be kept when all else begins anew.
+    pub fn ceilings(&self) -> Ceilings {
+        self.ceilings
+    }
+
+    /// Frees the profiles for which `is_gone` says so of their first word at the partition's time, where a sweep is due.
     pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool) {
-        let Some(newest) = self.newest else { return };
-        if newest.saturating_sub(self.swept_at) > ttl / SWEEPS_PER_TTL {
+        let Some(time) = self.clock.time() else { return };
+        let swept_at = *self.swept_at.get_or_insert(time);
+        if time.saturating_sub(swept_at) > ttl / SWEEPS_PER_TTL {
             let Self { table, open, swept, recorded, .. } = self;
             table.retain(|entry| {
-                let gone = is_gone(open.first(&entry.place), newest);
+                let gone = is_gone(open.first(&entry.place), time);
                 if gone {
                     if open.account(&entry.place).covered > i64::MIN {
                         *recorded -= 1;
@@ -518,7 +549,7 @@ impl Store {
                 }
                 !gone
             });
-            self.swept_at = newest;
+            self.swept_at = Some(time);
         }
     }
 
@@ -571,10 +602,10 @@ impl Store {
         self.swept.extend(keys);
     }
 
-    /// Goes back to the partition's newest event time at a mark, before the input is read again from there.
-    pub fn rewind(&mut self, newest: Option<i64>) {
-        self.newest = newest;
-        self.swept_at = newest.unwrap_or_default();
+    /// Goes back to the partition's time at a mark, before the input is read again from there.
+    pub fn rewind(&mut self, clock: PartitionClock, ceilings: Ceilings) {
+        (self.clock, self.ceilings, self.swept_at) = (clock, ceilings, clock.time());
+        self.points.clear();
     }
 
     /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, as they are with
@@ -618,7 +649,20 @@ impl Store {
                 written += 1;
             }
         }
+        // The last one at or before the oldest dirty event is where the input would be read again from.
+        let oldest = self.oldest_dirty().unwrap_or(i64::MAX);
+        while self.points.get(1).is_some_and(|point| point.offset <= oldest) {
+            self.points.pop_front();
+        }
+        if self.dirty.is_empty() {
+            self.points.clear();
+        }
         written
+    }
+
+    /// The oldest event that a profile has and its record lacks.
+    pub fn oldest_dirty(&self) -> Option<i64> {
+        self.dirty.front().map(|dirty| dirty.offset)
     }
 
     /// Visits the users whose profiles have a record in the changelog, with their words as they are and the offset up to
@@ -645,12 +689,15 @@ impl Store {
     /// From where the input has to be read again, if it all ended at `next`.
     pub fn mark(&self, next: i64) -> Mark {
         let records = (self.recorded + self.swept.len()) as u64;
-        match self.dirty.front() {
-            Some(dirty) if !canary::is_in(Canary::MarkAhead) => {
-                Mark { replay_from: dirty.offset, newest: dirty.newest, records, history: self.history }
-            }
-            _ => Mark { replay_from: next, newest: self.newest, records, history: self.history },
-        }
+        let is_dirty = !self.dirty.is_empty() && !canary::is_in(Canary::MarkAhead);
+        let Point { offset: replay_from, clock } = match self.points.front() {
+            Some(point) if is_dirty => *point,
+            _ => Point { offset: next, clock: self.clock },
+        };
+        let mut ceilings = self.ceilings;
+        ceilings.forget_before(replay_from);
+        let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
+        Mark { replay_from, lacking_from, clock, ceilings, records, history: self.history }
     }
 }
 
@@ -683,25 +730,33 @@ mod tests {
     #[test]
     fn users_of_equal_hash_are_kept_apart() {
         let mut store = Store::default();
-        store.entry(7, b"ann", &[1], 0, None).expect("not covered").push(2);
-        store.entry(7, b"bob", &[3], 1, None).expect("not covered");
+        store.entry(7, b"ann", &[1], 0, 0).expect("not covered").0.push(2);
+        store.entry(7, b"bob", &[3], 1, 0).expect("not covered");
         assert_eq!(store.get(7, b"ann").as_deref(), Some(&[1, 2][..]));
         assert_eq!(store.get(7, b"bob").as_deref(), Some(&[3][..]));
         assert_eq!((store.get(7, b"eve"), store.len()), (None, 2));
     }
 
+    /// Has as many users as make the time have an event of this time.
+    fn pass(store: &mut Store, time: i64) {
+        (0..WITNESSES as u64).for_each(|user| store.clock.note(u64::MAX - user, time));
+    }
+
     #[test]
     fn a_sweep_waits_until_it_is_due_and_frees_the_idle() {
         let mut store = Store::default();
-        let idle = |first: u64, newest: i64| (first as i64) < newest - 160;
-        assert_eq!(store.advance(0), 0);
-        store.entry(1, b"old", &[0], 0, None);
-        store.entry(2, b"new", &[1_000], 1, None);
-        assert_eq!((store.advance(10), store.advance(5)), (10, 10));
+        let idle = |first: u64, time: i64| (first as i64) < time - 160;
+        store.entry(1, b"old", &[0], 0, 0);
+        store.entry(2, b"new", &[1_000], 1, 1_000);
+        store.sweep(160, idle);
+        assert_eq!((store.len(), store.clock().time()), (2, None), "two users make no time");
+        pass(&mut store, 0);
+        store.sweep(160, idle);
+        pass(&mut store, 10);
         store.sweep(160, idle);
         assert_eq!(store.len(), 2, "no sweep is due yet");
         write_all(&mut store, 2, 2, 9);
-        store.advance(1_000);
+        pass(&mut store, 1_000);
         store.sweep(160, idle);
         assert_eq!((store.get(1, b"old"), store.len()), (None, 1));
         assert_eq!(write_all(&mut store, 0, 2, 9), [(b"old".to_vec(), None)], "its record gets a tombstone");
@@ -710,20 +765,31 @@ mod tests {
     #[test]
     fn the_oldest_dirty_profile_is_written_first_and_the_mark_moves_behind_it() {
         let mut store = Store::default();
-        for (offset, key) in [(5, b"a"), (6, b"b"), (7, b"a"), (8, b"c")] {
-            let before = store.newest();
-            store.advance(offset * 10);
-            store.entry(u64::from(key[0]), key, &[0], offset, before).expect("not covered")[0] += 1;
+        let far = POINT_OFFSETS;
+        for (offset, key) in [(5, b"a"), (6 + far, b"b"), (7 + far, b"a"), (8 + 2 * far, b"c"), (9 + 2 * far, b"d")] {
+            let (words, _) = store.entry(u64::from(key[0]), key, &[0], offset, offset * 10).expect("not covered");
+            words[0] += 1;
         }
-        assert_eq!(store.mark(9), Mark { replay_from: 5, newest: None, records: 0, history: 0 });
-        assert_eq!(write_all(&mut store, 9, 9, 1), [(b"a".to_vec(), Some(vec![2]))], "with the event at 7 in it");
-        assert_eq!(store.mark(9), Mark { replay_from: 6, newest: Some(50), records: 1, history: 0 });
-        assert_eq!(write_all(&mut store, 8, 9, 9), [(b"b".to_vec(), Some(vec![1]))], "c is not due");
-        assert!(store.entry(u64::from(b'a'), b"a", &[0], 8, None).is_none(), "the record covers this event");
-        assert!(store.entry(u64::from(b'a'), b"a", &[0], 9, None).is_some());
-        assert_eq!(store.mark(10), Mark { replay_from: 8, newest: Some(70), records: 2, history: 0 });
-        assert_eq!(write_all(&mut store, 10, 10, 9).len(), 2);
-        assert_eq!(store.mark(10), Mark { replay_from: 10, newest: Some(80), records: 3, history: 0 });
+        let next = 10 + 2 * far;
+        let mark = |store: &Store| {
+            let Mark { replay_from, clock, records, .. } = store.mark(next);
+            (replay_from, clock.shown(), records)
+        };
+        assert_eq!(mark(&store), (5, None, 0));
+        assert_eq!(
+            write_all(&mut store, next, next, 1),
+            [(b"a".to_vec(), Some(vec![2]))],
+            "with its second event in it"
+        );
+        assert_eq!(mark(&store), (6 + far, Some(50), 1));
+        assert_eq!(write_all(&mut store, 8 + far, next, 9), [(b"b".to_vec(), Some(vec![1]))], "c is not due");
+        assert!(store.entry(u64::from(b'a'), b"a", &[0], 8 + 2 * far, 0).is_none(), "the record covers this event");
+        assert_eq!(mark(&store), (8 + 2 * far, Some(10 * (7 + far)), 2));
+        assert_eq!(write_all(&mut store, next, next, 1), [(b"c".to_vec(), Some(vec![1]))]);
+        assert_eq!(mark(&store), (8 + 2 * far, Some(10 * (7 + far)), 3), "d's first event is near by");
+        assert_eq!(store.oldest_dirty(), Some(9 + 2 * far));
+        assert_eq!(write_all(&mut store, next, next, 9).len(), 1);
+        assert_eq!(mark(&store), (next, Some(10 * (9 + 2 * far)), 4));
     }
 
     #[test]
@@ -732,11 +798,27 @@ mod tests {
         store.restore(1, b"a", Some(&packed_words(&[3])), 8, 8);
         store.restore(2, b"b", Some(&packed_words(&[1])), 6, 6);
         store.restore(2, b"b", None, 7, 7);
-        store.rewind(Some(40));
-        assert!(store.entry(1, b"a", &[0], 7, None).is_none());
-        assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
-        assert_eq!(store.entry(2, b"b", &[0], 6, None), Some(&mut vec![0]), "its tombstone came last");
-        assert_eq!(store.newest(), Some(40));
+        store.rewind(PartitionClock::at(Some(40)), Ceilings::default());
+        assert!(store.entry(1, b"a", &[0], 7, 0).is_none());
+        assert_eq!(store.entry(1, b"a", &[0], 8, 0), Some((&mut vec![3], Some(40))));
+        assert_eq!(store.entry(2, b"b", &[0], 6, 0), Some((&mut vec![0], Some(40))), "its tombstone came last");
+    }
+
+    #[test]
+    fn a_ceiling_holds_for_what_is_read_again_and_a_clock_that_is_behind_refuses_nothing() {
+        const HOUR: i64 = 3_600_000_000;
+        let mut store = Store::default();
+        let first = store.ceiling(7, false, Some(HOUR)).expect("there is one now");
+        assert!((HOUR..HOUR + HOUR / 10).contains(&first));
+        assert_eq!(store.ceiling(7, true, Some(9 * HOUR)), Some(first), "later the same holds");
+        assert_eq!(store.ceiling(3, true, None), None, "of what came before nothing is known");
+        assert!(store.ceiling(3, true, Some(9 * HOUR)).is_some_and(|it| it >= 9 * HOUR), "but for the present");
+        assert_eq!(store.ceiling(7, true, Some(9 * HOUR)), Some(first));
+        pass(&mut store, 20 * HOUR);
+        assert!(store.ceiling(8, false, Some(HOUR)).is_some_and(|it| it >= 20 * HOUR));
+        let mark = store.mark(9);
+        assert_eq!(mark.ceilings.at(7), None, "nothing is dirty: nothing is read again");
+        assert!(mark.ceilings.at(9).is_some_and(|it| it >= 20 * HOUR));
     }
 
     #[test]
@@ -744,11 +826,11 @@ mod tests {
         // It was taken for clean, and the changelog never got what the snapshot had.
         let mut store = Store::default();
         store.restore(1, b"a", Some(&packed_words(&[3])), 5, 8);
-        assert!(store.entry(1, b"a", &[0], 4, None).is_none(), "the record has it");
+        assert!(store.entry(1, b"a", &[0], 4, 0).is_none(), "the record has it");
         assert_eq!(store.mark(9).replay_from, 9);
-        assert!(store.entry(1, b"a", &[0], 6, None).is_none(), "the snapshot has it");
+        assert!(store.entry(1, b"a", &[0], 6, 0).is_none(), "the snapshot has it");
         assert_eq!(store.mark(9).replay_from, 6);
-        assert_eq!(store.entry(1, b"a", &[0], 8, None), Some(&mut vec![3]));
+        assert_eq!(store.entry(1, b"a", &[0], 8, 0), Some((&mut vec![3], None)));
     }
 
     #[test]
@@ -758,7 +840,8 @@ mod tests {
         for round in 0..3 {
             for user in 0..users {
                 let offset = (round * users + user) as i64;
-                let words = store.entry(user, &user.to_le_bytes(), &[user, 0, 0], offset, None).expect("not covered");
+                let entry = store.entry(user, &user.to_le_bytes(), &[user, 0, 0], offset, 0);
+                let (words, _) = entry.expect("not covered");
                 assert_eq!(*words, [user, round, round * user]);
                 (words[1], words[2]) = (round + 1, (round + 1) * user);
             }
@@ -767,8 +850,8 @@ mod tests {
             assert_eq!(store.len(), users as usize);
         }
         assert_eq!(store.get(7, &7_u64.to_le_bytes()).as_deref(), Some(&[7, 3, 21][..]));
-        store.advance(0);
-        store.advance(1_000_000);
+        store.sweep(16, |_, _| false);
+        pass(&mut store, 1_000_000);
         store.sweep(16, |first, _| first % 2 == 0);
         assert_eq!(store.len(), users as usize / 2);
         assert_eq!(store.iter().map(|(_, words)| words[1]).sum::<u64>(), 3 * users / 2);

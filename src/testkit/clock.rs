@@ -3,18 +3,28 @@
 use crate::{engine::Clock, event::EventTime};
 use std::{cell::Cell, time::Duration};
 
-/// Time in milliseconds, as often as it was asked for.
+/// Time in milliseconds, as often as it was asked for, and a time of day.
 #[derive(Debug, Default)]
-pub struct FakeClock(Cell<u64>);
+pub struct FakeClock {
+    elapsed: Cell<u64>,
+    now: EventTime,
+}
+
+impl FakeClock {
+    /// A clock that tells this time of day; by itself it tells that it was never set.
+    pub fn showing(now: EventTime) -> Self {
+        Self { now, ..Self::default() }
+    }
+}
 
 impl Clock for FakeClock {
     fn elapsed(&self) -> Duration {
-        self.0.set(self.0.get() + 1);
-        Duration::from_millis(self.0.get())
+        self.elapsed.set(self.elapsed.get() + 1);
+        Duration::from_millis(self.elapsed.get())
     }
 
     fn now(&self) -> EventTime {
-        EventTime(0)
+        self.now
     }
 
     fn computed(&self) -> Duration {
@@ -22,6 +32,6 @@ impl Clock for FakeClock {
     }
 
     fn pause(&self, time: Duration) {
-        self.0.set(self.0.get() + time.as_millis() as u64);
+        self.elapsed.set(self.elapsed.get() + time.as_millis() as u64);
     }
 }

@@ -1,12 +1,12 @@
 //! The files that `aimpoint export` writes: features and labels, with the place in the log that they come from.
 //!
 //! Owns the columns: five that say which event a row belongs to, then the features, then `label`. Guarantees: a file
-//! appears under its name only when it is finished; until then it carries `.partial` behind it. A Parquet file carries
+//! appears under its name only when it is finished, and nothing is left of one that is not. A Parquet file carries
 //! the fingerprint of the feature declarations, a CSV file has no place for one. Limits: a Parquet row group has 65,536
 //! rows, which are held until it is full.
 
 use super::{Kind, TrainError};
-use crate::inference::metadata;
+use crate::{inference::metadata, partial::PartialFile};
 use flate2::{Compression, write::GzEncoder};
 use parquet::{
     basic::{Compression as ParquetCompression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel},
@@ -20,7 +20,6 @@ use parquet::{
 };
 use std::{
     collections::HashSet,
-    fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -50,22 +49,22 @@ pub struct Row<'a> {
     pub occurred_at_us: i64,
     /// The values of the features, in the order of their names.
     pub features: &'a [f32],
-    /// What happened: 0 or 1.
-    pub label: f32,
+    /// What happened: 0 or 1; absent in a file without labels.
+    pub label: Option<f32>,
 }
 
 /// A file of rows, being written.
 pub struct RowFile {
     path: PathBuf,
-    partial: PathBuf,
     width: usize,
+    has_labels: bool,
     rows: u64,
     writer: Writer,
 }
 
 enum Writer {
-    Csv(Box<csv::Writer<BufWriter<File>>>),
-    Gzip(Box<csv::Writer<GzEncoder<BufWriter<File>>>>),
+    Csv(Box<csv::Writer<BufWriter<PartialFile>>>),
+    Gzip(Box<csv::Writer<GzEncoder<BufWriter<PartialFile>>>>),
     Parquet(Box<ParquetRows>),
 }
 
@@ -76,7 +75,8 @@ impl std::fmt::Debug for RowFile {
 }
 
 impl RowFile {
-    /// Starts a `.csv`, `.csv.gz` or `.parquet` file. `extra` is further metadata, which CSV has no place for.
+    /// Starts a `.csv`, `.csv.gz` or `.parquet` file, whose rows have labels or not. `extra` is further metadata, which CSV has no
+    /// place for.
     ///
     /// # Errors
     /// The name says no kind, two columns have the same name, or the file cannot be made.
@@ -85,19 +85,18 @@ impl RowFile {
         features: &[String],
         fingerprint: &str,
         extra: &[(String, String)],
+        has_labels: bool,
     ) -> Result<Self, TrainError> {
-        let columns: Vec<&str> =
-            POSITION.into_iter().chain(features.iter().map(String::as_str)).chain([LABEL]).collect();
+        let label = has_labels.then_some(LABEL);
+        let columns: Vec<&str> = POSITION.into_iter().chain(features.iter().map(String::as_str)).chain(label).collect();
         let mut seen = HashSet::new();
         if let Some(column) = columns.iter().find(|&&column| !seen.insert(column)) {
             return Err(TrainError::Twice { path: path.to_path_buf(), column: (*column).to_owned() });
         }
         let kind = Kind::of(path)?;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let partial = path.with_file_name(format!("{name}.partial"));
-        let file = File::create(&partial).map_err(|source| TrainError::File {
+        let file = PartialFile::create(path).map_err(|source| TrainError::File {
             doing: "create",
-            path: partial.clone(),
+            path: path.to_path_buf(),
             source,
         })?;
         let file = BufWriter::new(file);
@@ -107,7 +106,7 @@ impl RowFile {
                 Writer::Gzip(Box::new(csv::Writer::from_writer(GzEncoder::new(file, Compression::default()))))
             }
             Kind::Parquet => {
-                let rows = ParquetRows::new(file, features, fingerprint, extra);
+                let rows = ParquetRows::new(file, features, fingerprint, extra, has_labels);
                 Writer::Parquet(Box::new(rows.map_err(|error| broken(path, &error))?))
             }
         };
@@ -116,7 +115,7 @@ impl RowFile {
             Writer::Gzip(writer) => writer.write_record(&columns).map_err(|error| broken(path, &error))?,
             Writer::Parquet(_) => {}
         }
-        Ok(Self { path: path.to_path_buf(), partial, width: features.len(), rows: 0, writer })
+        Ok(Self { path: path.to_path_buf(), width: features.len(), has_labels, rows: 0, writer })
     }
 
     /// Appends a row.
@@ -125,9 +124,10 @@ impl RowFile {
     /// The file cannot be written.
     ///
     /// # Panics
-    /// The row has another number of features than the file.
+    /// The row has another number of features than the file, or a label where the file has none, or the other way round.
     pub fn write(&mut self, row: &Row<'_>) -> Result<(), TrainError> {
         assert_eq!(row.features.len(), self.width, "a row has a value for each feature");
+        assert_eq!(row.label.is_some(), self.has_labels, "all rows have labels, or none");
         self.rows += 1;
         match &mut self.writer {
             Writer::Csv(writer) => record(writer, row).map_err(|error| broken(&self.path, &error)),
@@ -136,27 +136,26 @@ impl RowFile {
         }
     }
 
+    /// How many rows it has so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Ends the file, gives it its name, and tells how many rows it has.
     ///
     /// # Errors
     /// The file cannot be written or renamed.
     pub fn finish(self) -> Result<u64, TrainError> {
-        let Self { path, partial, rows, writer, .. } = self;
-        let file = |doing| {
-            let path = path.clone();
-            move |source| TrainError::File { doing, path, source }
-        };
-        let ended: io::Result<BufWriter<File>> = match writer {
+        let Self { path, rows, writer, .. } = self;
+        let ended: io::Result<BufWriter<PartialFile>> = match writer {
             Writer::Csv(writer) => writer.into_inner().map_err(|error| io::Error::other(error.to_string())),
             Writer::Gzip(writer) => {
                 writer.into_inner().map_err(|error| io::Error::other(error.to_string())).and_then(GzEncoder::finish)
             }
             Writer::Parquet(rows) => rows.finish().map_err(io::Error::other),
         };
-        let mut written = ended.map_err(file("write"))?;
-        written.flush().map_err(file("write"))?;
-        written.get_ref().sync_all().map_err(file("write"))?;
-        fs::rename(&partial, &path).map_err(file("name"))?;
+        let written = ended.and_then(|it| it.into_inner().map_err(io::IntoInnerError::into_error));
+        written.and_then(PartialFile::finish).map_err(|source| TrainError::File { doing: "write", path, source })?;
         Ok(rows)
     }
 }
@@ -174,7 +173,7 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
     writer.write_field(integer.format(row.partition))?;
     writer.write_field(integer.format(row.offset))?;
     writer.write_field(integer.format(row.occurred_at_us))?;
-    for &value in row.features.iter().chain([&row.label]) {
+    for &value in row.features.iter().chain(&row.label) {
         writer.write_field(if value.is_nan() { "" } else { float.format(value) })?;
     }
     writer.write_record(None::<&[u8]>)
@@ -182,22 +181,24 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
 
 /// The open row group, by column.
 struct ParquetRows {
-    writer: SerializedFileWriter<BufWriter<File>>,
+    writer: SerializedFileWriter<BufWriter<PartialFile>>,
     user_keys: Vec<ByteArray>,
     event_ids: Vec<ByteArray>,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     times: Vec<i64>,
     features: Vec<Vec<f32>>,
-    labels: Vec<f32>,
+    /// None where the rows have no labels.
+    labels: Option<Vec<f32>>,
 }
 
 impl ParquetRows {
     fn new(
-        file: BufWriter<File>,
+        file: BufWriter<PartialFile>,
         features: &[String],
         fingerprint: &str,
         extra: &[(String, String)],
+        has_labels: bool,
     ) -> parquet::errors::Result<Self> {
         let names = serde_json::to_string(features).expect("names are written as JSON");
         let own = [(metadata::FINGERPRINT, fingerprint), (metadata::FEATURES, names.as_str())];
@@ -208,14 +209,14 @@ impl ParquetRows {
             .set_key_value_metadata(Some(pairs))
             .build();
         Ok(Self {
-            writer: SerializedFileWriter::new(file, schema(features)?, Arc::new(properties))?,
+            writer: SerializedFileWriter::new(file, schema(features, has_labels)?, Arc::new(properties))?,
             user_keys: Vec::new(),
             event_ids: Vec::new(),
             partitions: Vec::new(),
             offsets: Vec::new(),
             times: Vec::new(),
             features: vec![Vec::new(); features.len()],
-            labels: Vec::new(),
+            labels: has_labels.then(Vec::new),
         })
     }
 
@@ -228,13 +229,15 @@ impl ParquetRows {
         for (column, &value) in self.features.iter_mut().zip(row.features) {
             column.push(value);
         }
-        self.labels.push(row.label);
-        if self.labels.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
+        if let Some(labels) = &mut self.labels {
+            labels.extend(row.label);
+        }
+        if self.offsets.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
     }
 
     /// Writes the open row group.
     fn flush(&mut self) -> parquet::errors::Result<()> {
-        if self.labels.is_empty() {
+        if self.offsets.is_empty() {
             return Ok(());
         }
         let mut group = self.writer.next_row_group()?;
@@ -246,12 +249,14 @@ impl ParquetRows {
         for values in &mut self.features {
             column::<FloatType>(&mut group, values)?;
         }
-        column::<FloatType>(&mut group, &mut self.labels)?;
+        if let Some(labels) = &mut self.labels {
+            column::<FloatType>(&mut group, labels)?;
+        }
         group.close()?;
         Ok(())
     }
 
-    fn finish(mut self) -> parquet::errors::Result<BufWriter<File>> {
+    fn finish(mut self) -> parquet::errors::Result<BufWriter<PartialFile>> {
         self.flush()?;
         self.writer.into_inner()
     }
@@ -259,7 +264,7 @@ impl ParquetRows {
 
 /// Writes the next column of a row group, and empties its values.
 fn column<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, BufWriter<File>>,
+    group: &mut SerializedRowGroupWriter<'_, BufWriter<PartialFile>>,
     values: &mut Vec<T::T>,
 ) -> parquet::errors::Result<()> {
     let mut writer = group.next_column()?.expect("the schema has a column for each list of values");
@@ -268,7 +273,7 @@ fn column<T: DataType>(
     writer.close()
 }
 
-fn schema(features: &[String]) -> parquet::errors::Result<TypePtr> {
+fn schema(features: &[String], has_labels: bool) -> parquet::errors::Result<TypePtr> {
     let field = |name: &str, physical, logical| {
         let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
         builder.with_logical_type(logical).build().map(Arc::new)
@@ -282,7 +287,7 @@ fn schema(features: &[String]) -> parquet::errors::Result<TypePtr> {
         field(offset, Physical::INT64, None)?,
         field(occurred_at, Physical::INT64, Some(time))?,
     ];
-    for name in features.iter().map(String::as_str).chain([LABEL]) {
+    for name in features.iter().map(String::as_str).chain(has_labels.then_some(LABEL)) {
         fields.push(field(name, Physical::FLOAT, None)?);
     }
     Type::group_type_builder("rows").with_fields(fields).build().map(Arc::new)
@@ -300,10 +305,11 @@ mod tests {
         let values = [[0.1, f32::NAN], [f32::INFINITY, -3.5], [1e-30, f32::NEG_INFINITY]];
         for name in ["rows.csv", "rows.csv.gz", "rows.parquet"] {
             let path = folder.path().join(name);
-            let mut file = RowFile::create(&path, &features, "f00d", &[("who".to_owned(), "me".to_owned())]).unwrap();
+            let mut file =
+                RowFile::create(&path, &features, "f00d", &[("who".to_owned(), "me".to_owned())], true).unwrap();
             for (offset, features) in (0..).zip(&values) {
                 let (user_key, event_id) = ("ann, \"the\" first", "e1");
-                let label = (offset % 2) as f32;
+                let label = Some((offset % 2) as f32);
                 let occurred_at_us = 1_700_000_000_000_000 + offset;
                 file.write(&Row { user_key, event_id, partition: 3, offset, occurred_at_us, features, label }).unwrap();
             }
@@ -324,10 +330,47 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_left_of_a_file_that_is_not_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["rows.csv", "rows.csv.gz", "rows.parquet"] {
+            let path = folder.path().join(name);
+            let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], true).unwrap();
+            for offset in 0..100_000 {
+                let (user_key, event_id, features) = ("u", "e", &[offset as f32]);
+                let row =
+                    Row { user_key, event_id, partition: 0, offset, occurred_at_us: 0, features, label: Some(0.0) };
+                file.write(&row).unwrap();
+            }
+            drop(file);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_without_labels_have_no_column_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["rows.csv", "rows.parquet"] {
+            let path = folder.path().join(name);
+            let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], false).unwrap();
+            let (user_key, event_id, features) = ("u", "e", &[1.5]);
+            let row = Row { user_key, event_id, partition: 2, offset: 7, occurred_at_us: 0, features, label: None };
+            file.write(&row).unwrap();
+            assert_eq!((file.rows(), file.finish().unwrap()), (1, 1));
+            let error = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, a"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn several_row_groups_are_one_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.parquet");
-        let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[]).unwrap();
+        let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], true).unwrap();
         for offset in 0..=GROUP_ROWS as i64 {
             let row = Row {
                 user_key: "u",
@@ -336,7 +379,7 @@ mod tests {
                 offset,
                 occurred_at_us: offset,
                 features: &[offset as f32],
-                label: 0.0,
+                label: Some(0.0),
             };
             file.write(&row).unwrap();
         }
@@ -348,9 +391,9 @@ mod tests {
     #[test]
     fn a_name_that_says_no_kind_and_a_name_twice_are_refused() {
         let path = Path::new("rows.json");
-        assert!(matches!(RowFile::create(path, &[], "", &[]), Err(TrainError::Extension { .. })));
+        assert!(matches!(RowFile::create(path, &[], "", &[], true), Err(TrainError::Extension { .. })));
         let features = ["offset".to_owned()];
-        let error = RowFile::create(Path::new("rows.csv"), &features, "", &[]).unwrap_err();
+        let error = RowFile::create(Path::new("rows.csv"), &features, "", &[], true).unwrap_err();
         assert!(error.to_string().contains("found \"offset\" twice"), "{error}");
     }
 }

@@ -48,8 +48,8 @@ fn apply(pipeline: &mut Pipeline, partitions: &mut Partitions, events: &[Event],
 /// The profiles of those who have not gone.
 fn profiles(pipeline: &Pipeline, partitions: &Partitions) -> BTreeMap<Vec<u8>, Vec<u64>> {
     let store = partitions.get(HERE).expect("it was put in").store();
-    let newest = store.newest().unwrap_or(i64::MIN);
-    let alive = store.iter().filter(|(_, words)| !pipeline.profile().is_gone(words[0], newest));
+    let time = store.clock().time().unwrap_or(i64::MIN);
+    let alive = store.iter().filter(|(_, words)| !pipeline.profile().is_gone(words[0], time));
     alive.map(|(key, words)| (key.to_vec(), words.into_owned())).collect()
 }
 
@@ -288,7 +288,9 @@ fn snapshots_and_marks_of_any_bytes_are_refused_or_sound() {
             while reader.next(|_, _| {}).is_ok_and(|more| more) {}
         }
 
-        let mark = Mark { replay_from: 5, newest: Some(1_700_000_000_000_000), records: 3, history: 1 };
+        let mut mark = Mark { replay_from: 5, lacking_from: 7, records: 3, history: 1, ..Mark::default() };
+        (0..6).for_each(|user| mark.clock.note(user, 1_700_000_000_000_000 + user as i64));
+        (3..6).for_each(|offset| mark.ceilings.follow(offset, offset << 50));
         let mut parts: Vec<String> = mark.metadata("0123456789abcdef").split(';').map(str::to_owned).collect();
         let at = random.random_range(0..parts.len());
         parts[at] = match random.random_range(0..4) {
@@ -299,7 +301,7 @@ fn snapshots_and_marks_of_any_bytes_are_refused_or_sound() {
         };
         if let Some((mark, _)) = Mark::parse(&parts.join(";")).filter(|(mark, _)| mark.is_sound(9)) {
             assert!((0..=9).contains(&mark.replay_from) && mark.history.checked_add(1).is_some(), "{}", replay(seed));
-            assert!(mark.newest.is_none_or(|it| it >= 0), "{}", replay(seed));
+            assert!(mark.clock.time().is_none_or(|it| it >= 0), "{}", replay(seed));
         }
     });
 }

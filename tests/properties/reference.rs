@@ -50,7 +50,8 @@ impl User {
 pub(crate) struct Reference<'a> {
     spec: &'a Spec,
     users: BTreeMap<(i32, usize), User>,
-    newest: BTreeMap<i32, i64>,
+    /// By partition: the users' newest event times, of which the fifth newest is the partition's time.
+    newest: BTreeMap<i32, BTreeMap<usize, i64>>,
 }
 
 impl<'a> Reference<'a> {
@@ -60,10 +61,14 @@ impl<'a> Reference<'a> {
 
     pub(crate) fn apply(&mut self, event: &Event) -> (Applied, Vec<Expected>) {
         let spec = self.spec;
-        let newest_of_all = self.newest.entry(event.partition).or_insert(event.time);
-        *newest_of_all = event.time.max(*newest_of_all);
+        let all = self.newest.entry(event.partition).or_default();
+        let of_user = all.entry(event.user).or_insert(event.time);
+        *of_user = event.time.max(*of_user);
+        let mut all: Vec<i64> = all.values().copied().collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        let now = all.get(4).map_or(event.time, |fifth| event.time.max(*fifth));
         let user = self.users.entry((event.partition, event.user)).or_default();
-        if user.newest().is_some_and(|newest| newest < *newest_of_all - spec.ttl * SECOND) {
+        if user.newest().is_some_and(|newest| newest < now - spec.ttl * SECOND) {
             *user = User::default();
         }
         let width = spec.features.iter().map(|feature| feature.columns().len()).sum();

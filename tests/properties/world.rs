@@ -373,7 +373,8 @@ pub(crate) const ZONES: [&str; 5] =
 
 /// A stream in the order of its arrival.
 pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
-    let users = random.random_range(1..5);
+    // The partition's time is made of five users.
+    let users = *[1, 2, 3, 4, 6, 9, 14].choose(random).expect("not empty");
     let partitions = random.random_range(1..3);
     let texts = *[3, 3, 6, TEXTS.len()].choose(random).expect("not empty");
     let step = *[0, 1, 10, 100, 1_000].choose(random).expect("not empty") * SECOND;
@@ -441,8 +442,6 @@ pub(crate) struct Engine {
     profile: ProfileEngine,
     batch: EventBatch,
     stores: Held,
-    /// By partition: its newest event time.
-    newest: BTreeMap<i32, i64>,
 }
 
 impl Engine {
@@ -461,13 +460,7 @@ impl Engine {
         assert!(faults.is_empty(), "{faults:?}");
         let used: Vec<Slot> = profile.reads().collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
-        Self {
-            decoder,
-            profile,
-            batch: EventBatch::new(scope.columns()),
-            stores: Held::default(),
-            newest: BTreeMap::new(),
-        }
+        Self { decoder, profile, batch: EventBatch::new(scope.columns()), stores: Held::default() }
     }
 
     /// Runs the events in batches; `next` says how many of those left are in the next one.
@@ -482,8 +475,6 @@ impl Engine {
                 let record =
                     Record { partition: event.partition, payload: Some(payload.as_bytes()), ..Record::default() };
                 self.decoder.decode(&record, &mut self.batch).expect("the events are well formed");
-                let newest = self.newest.entry(event.partition).or_insert(event.time);
-                *newest = event.time.max(*newest);
             }
             self.profile.process(&mut self.batch, &mut self.stores);
             for (row, applied) in self.profile.applied().iter().enumerate() {
@@ -502,9 +493,11 @@ impl Engine {
         for Event { user, partition, .. } in events {
             let key = format!("u{user}");
             let hash = rapidhash::v3::rapidhash_v3(key.as_bytes());
-            let Some(words) = self.stores.0[partition].get(hash, key.as_bytes()) else { continue };
+            let store = &self.stores.0[partition];
+            let Some(words) = store.get(hash, key.as_bytes()) else { continue };
+            let time = store.clock().time().unwrap_or(i64::MIN);
             // The first word is the user's newest event time.
-            if words[0] as i64 >= self.newest[partition] - spec.ttl * SECOND {
+            if words[0] as i64 >= time.saturating_sub(spec.ttl * SECOND) {
                 profiles.insert((*partition, *user), words.to_vec());
             }
         }

@@ -485,6 +485,10 @@ fn a_forged_mark_has_the_input_read_again_and_nothing_else() {
         format!("v3;{id};4;;3;{all}"),
         format!("v3;{id};4;;{all};0"),
         format!("v3;{id};4;;3"),
+        format!("v4;{id};4;;3;0;;3"),
+        format!("v4;{id};4;;3;0;;{max}"),
+        format!("v4;{id};4;ann:{max};3;0;;4"),
+        format!("v4;{id};4;;3;0;4:{max}:5;4"),
         "anything".to_owned(),
     ] {
         broker.forge_position(0, 4, &metadata);

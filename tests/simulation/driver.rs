@@ -146,7 +146,9 @@ impl Run<'_> {
             stall_after: Duration::from_hours(1),
         };
         let (member, progress) = (source.member(), Progress::default());
-        let mut worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline, progress.clone());
+        // No two machines show the same time.
+        let clock = FakeClock::showing(world::present(self.random.random_range(0..800)));
+        let mut worker = Worker::new(settings, source, sink, clock, pipeline, progress.clone());
         if let Some(snapshots) = &self.snapshots {
             worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
         }

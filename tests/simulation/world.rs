@@ -58,7 +58,13 @@ fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", pa
 const FEATURES: [&str; 3] = ["views_5m", "spent_1h", "since_last"];
 
 /// How many users there are.
-pub(crate) const USERS: usize = 10;
+pub(crate) const USERS: usize = 12;
+
+/// When the streams begin, in milliseconds.
+const START: i64 = 1_700_000_000_000;
+
+/// What wrong clocks show: a moment of the year 2126.
+const WRONG: i64 = 4_923_500_000_000;
 
 /// A pipeline, and the handle on its model.
 pub(crate) fn pipeline(spec: &PipelineSpec) -> (Pipeline, FakeControl) {
@@ -107,7 +113,7 @@ window = "forever"
 /// Records of a few users: in order and late, too late, twice, broken, and with jumps in time that let profiles expire.
 pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) -> Vec<Vec<InputRecord>> {
     let mut input = vec![Vec::new(); partitions];
-    let mut base = 1_700_000_000_000_i64;
+    let mut base = START;
     let mut ids = Vec::new();
     for number in 0..records {
         let user = random.random_range(0..USERS);
@@ -115,6 +121,13 @@ pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) ->
         let at = match random.random_range(0..20) {
             0 => base - random.random_range(0..7_200_000),
             1 => base + random.random_range(0..600_000),
+            2 if random.random_bool(0.4) => WRONG + random.random_range(0..600_000),
+            _ => base,
+        };
+        // Where the event's clock was wrong, the record's may have been, too, or there was none; and either may happen alone.
+        let timestamp_ms = match random.random_range(0..if at < WRONG { 10 } else { 3 }) {
+            0 => -1,
+            1 => at.max(WRONG),
             _ => base,
         };
         let kind = ["view", "click", "purchase"][random.random_range(0..3)];
@@ -141,7 +154,7 @@ pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) ->
             ),
         };
         let key = format!("u{user}").into_bytes();
-        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms: at });
+        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms });
     }
     input
 }
@@ -155,7 +168,7 @@ pub(crate) struct Owed {
     outputs: HashMap<Visible, (i32, i64)>,
     /// By partition and offset: whether there is an output.
     pub(crate) has_output: Vec<Vec<bool>>,
-    /// By partition and offset: the partition's newest event time before it.
+    /// By partition and offset: the partition's time before it, by its definition alone.
     newest: Vec<Vec<i64>>,
     /// By partition and user.
     states: Vec<BTreeMap<Vec<u8>, History>>,
@@ -166,11 +179,27 @@ pub(crate) fn record(partition: i32, offset: i64, record: &InputRecord) -> Recor
     Record {
         partition,
         offset,
-        timestamp_ms: Some(record.timestamp_ms),
+        timestamp_ms: Some(record.timestamp_ms).filter(|millis| *millis >= 0),
         key: record.key.as_deref(),
         payload: record.payload.as_deref(),
         traceparent: None,
     }
+}
+
+/// What time it is for a worker: after all sound events, and long before the wrong ones.
+pub(crate) fn present(days: i64) -> EventTime {
+    EventTime((START + (100 + days) * 86_400_000) * 1_000)
+}
+
+/// The user and the time of a sound event.
+fn event(record: &InputRecord) -> Option<(String, i64)> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        user_id: String,
+        occurred_at: i64,
+    }
+    let event: Event = serde_json::from_slice(record.payload.as_deref()?).ok()?;
+    (event.occurred_at < WRONG).then_some((event.user_id, event.occurred_at * 1_000))
 }
 
 /// An output as it lies in a log.
@@ -204,6 +233,8 @@ impl Owed {
             newest.push(i64::MIN);
             let mut partitions = Partitions::default();
             partitions.insert(number, Partition::new(0, 0, None));
+            core.set_present(present(0));
+            let mut users = BTreeMap::new();
             for (offset, it) in records.iter().enumerate() {
                 let mut outbox = Outbox::default();
                 let mut counts = Counts::default();
@@ -215,7 +246,13 @@ impl Owed {
                     self.outputs.insert(visible(&outbox, 0), (number, offset as i64));
                 }
                 let store = partitions.get(number).expect("it was put in").store();
-                newest.push(store.newest().unwrap_or(i64::MIN));
+                if let Some((user, time)) = event(it) {
+                    let of_user = users.entry(user).or_insert(time);
+                    *of_user = time.max(*of_user);
+                }
+                let mut all: Vec<i64> = users.values().copied().collect();
+                all.sort_unstable_by(|a, b| b.cmp(a));
+                newest.push(all.get(4).copied().unwrap_or(i64::MIN));
                 let key = it.key.clone().expect("each record has one");
                 let words = store.get(hash_key(&key), &key).map(Cow::into_owned).unwrap_or_default();
                 let history = states.entry(key).or_default();
@@ -253,9 +290,9 @@ impl Owed {
         };
         let next = partition.next();
         let newest = self.newest[number as usize][next as usize];
-        if partition.store().newest().unwrap_or(i64::MIN) != newest {
-            let found = partition.store().newest();
-            return Err(format!("partition {number} at {next}: the newest event is at {found:?}, not {newest}"));
+        let found = partition.store().clock().time();
+        if found.unwrap_or(i64::MIN) != newest {
+            return Err(format!("partition {number} at {next}: the partition's time is {found:?}, not {newest}"));
         }
         let alive = |words: &[u64]| !words.is_empty() && !core.profile().is_gone(words[0], newest);
         let mut found: BTreeMap<&[u8], Cow<'_, [u64]>> =

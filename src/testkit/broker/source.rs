@@ -79,7 +79,7 @@ impl Source for MemorySource {
                 take(&Record {
                     partition: *partition,
                     offset: position.next as i64,
-                    timestamp_ms: Some(record.timestamp_ms),
+                    timestamp_ms: Some(record.timestamp_ms).filter(|millis| *millis >= 0),
                     key: record.key.as_deref(),
                     payload: record.payload.as_deref(),
                     traceparent: None,

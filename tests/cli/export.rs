@@ -1,0 +1,267 @@
+//! `aimpoint export`: odd files, odd clocks, odd orders, and what is told of them.
+
+use super::{aimpoint, folder_with, path};
+use aimpoint::sink::{EmbeddedBroker, partition_of};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs::File,
+    io::Write as _,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Two aggregates, so that their columns lie side by side.
+const FEATURES: &str = r#"
+[[feature]]
+name = "n"
+aggregate = "count"
+window = "forever"
+[[feature]]
+name = "spend"
+aggregate = "sum"
+value = "value"
+window = "forever"
+"#;
+
+const LABEL: &str = "[label]\nwhere = 'event_type == \"purchase\"'\nwithin = \"1h\"\n";
+
+/// 2026-01-01 in seconds.
+const START: i64 = 1_767_225_600;
+
+fn event(id: &str, user: &str, time: i64) -> String {
+    format!(
+        "{{\"event_id\":\"{id}\",\"user_id\":\"{user}\",\"event_type\":\"view\",\"value\":1,\"occurred_at\":{time}}}\n"
+    )
+}
+
+/// Exports a file with these arguments: the code, the output or the error, and the values of each row by the event's id.
+fn export(folder: &TempDir, file: &str, arguments: &[&str]) -> (i32, String, BTreeMap<String, String>) {
+    let [config, file, out] = ["a.toml", file, "rows.csv"].map(|name| path(folder, name));
+    let arguments = [&["export", "--config", &config, &file, "--out", &out][..], arguments].concat();
+    let (code, told, error) = aimpoint(&arguments, &[]);
+    let rows = std::fs::read_to_string(&out).unwrap_or_default();
+    let rows = rows.lines().skip(1).map(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        (cells[1].to_owned(), cells[5..].join(","))
+    });
+    let rows = rows.collect();
+    std::fs::remove_file(&out).unwrap_or_default();
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_str().unwrap().contains("partial")), "{left:?}");
+    assert!(code == 0 || error.starts_with("aimpoint: "), "{error}");
+    (code, if code == 0 { told } else { error }, rows)
+}
+
+#[test]
+fn a_batch_without_events_is_no_fault_and_files_without_any_are() {
+    let good: String = (0..4_096).map(|number| event(&format!("e{number}"), "u", START + number)).collect();
+    let bad = "broken\n".repeat(4_096);
+    let folder = folder_with(&[
+        ("a.toml", FEATURES),
+        ("empty.jsonl", ""),
+        ("bad.jsonl", &bad),
+        ("full.jsonl", &good),
+        ("bad-then-good.jsonl", &format!("{bad}{good}")),
+    ]);
+    for (file, part) in [("empty.jsonl", "there is no event"), ("bad.jsonl", "4096 refused: malformed")] {
+        let (code, told, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (65, 0), "{told}");
+        assert!(told.contains("0 rows") && told.contains(part), "{told}");
+    }
+    for file in ["full.jsonl", "bad-then-good.jsonl"] {
+        let (code, told, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (0, 4_096), "{told}");
+        assert_eq!(rows["e4095"], "4096.0,4096.0", "without [label] a row has its features alone");
+        assert!(told.contains("in 1 partition: 4096 rows without labels, for no [label] is declared"), "{told}");
+    }
+}
+
+#[test]
+fn a_line_that_unpacks_to_more_than_a_record_may_have_is_left_out_and_told() {
+    let folder = folder_with(&[("a.toml", FEATURES)]);
+    let bomb = vec![b' '; 100_000_000];
+    let text = [event("e1", "u", START).as_bytes(), &bomb, b"\n", event("e2", "u", START + 1).as_bytes()].concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&text).unwrap();
+    std::fs::write(folder.path().join("bomb.jsonl.gz"), gzip.finish().unwrap()).unwrap();
+    std::fs::write(folder.path().join("bomb.jsonl.zst"), zstd::encode_all(&text[..], 1).unwrap()).unwrap();
+    let part = "1 of more than input.max_bytes = 1048576 bytes; the first is line 2 of ";
+    for file in ["bomb.jsonl.gz", "bomb.jsonl.zst"] {
+        let (code, told, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (0, 2), "{told}");
+        assert!(told.contains(part) && told.contains("the longest has 100000001 bytes"), "{told}");
+    }
+    let broker = EmbeddedBroker::start(&super::process::TOPICS.map(|name| (name, 1))).unwrap();
+    let brokers = format!("kafka.brokers={}", broker.brokers());
+    let (code, out, error) = aimpoint(&["load", "--set", &brokers, &path(&folder, "bomb.jsonl.zst")], &[]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("published 2 events") && out.contains(part), "{out}");
+}
+
+#[test]
+fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
+    let folder = folder_with(&[("a.toml", FEATURES)]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(event("e1", "u", START).repeat(1_000).as_bytes()).unwrap();
+    let whole = gzip.finish().unwrap();
+    std::fs::write(folder.path().join("cut.jsonl.gz"), &whole[..whole.len() - 9]).unwrap();
+    let (code, told, _) = export(&folder, "cut.jsonl.gz", &[]);
+    assert_eq!(code, 65, "{told}");
+    let twice = path(&folder, "rows.csv");
+    let (code, told, _) = export(&folder, "cut.jsonl.gz", &["--out", &twice]);
+    assert!(code != 0 && told.contains("name each file once"), "{told}");
+
+    // A pipe that nobody closes: the export waits for more.
+    let pipe = path(&folder, "pipe.jsonl");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for signal in ["INT", "TERM", "HUP"] {
+        let [config, out] = ["a.toml", "rows.parquet"].map(|name| path(&folder, name));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+            .args(["export", "--config", &config, &pipe, "--out", &out])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let writer = File::options().write(true).open(&pipe).unwrap();
+        let partial = folder.path().join("rows.parquet.partial");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !partial.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(partial.exists(), "it has not begun");
+        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        assert!(kill.success() && !child.wait().unwrap().success());
+        assert!(!partial.exists() && !folder.path().join("rows.parquet").exists(), "after SIG{signal}");
+        drop(writer);
+    }
+}
+
+#[test]
+fn an_event_of_the_future_is_refused_and_costs_nobody_a_row() {
+    let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
+    let events: String = [
+        ("f1", "2026-03-01T10:00:00Z"),
+        ("f2", "2126-03-01T10:00:01Z"),
+        ("f3", "2026-03-10T10:00:02Z"),
+        ("f4", "2026-03-10T10:00:03Z"),
+        ("f5", "3126-12-31T23:00:00Z"),
+        ("f6", "2026-03-10T10:00:04Z"),
+    ]
+    .map(|(id, at)| event(id, "u", time(at)))
+    .concat();
+    let labelled = format!("{LABEL}{FEATURES}");
+    let folder = folder_with(&[("a.toml", FEATURES), ("events.jsonl", &events)]);
+    let (code, told, rows) = export(&folder, "events.jsonl", &[]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(rows.keys().collect::<Vec<_>>(), ["f1", "f3", "f4", "f6"], "{told}");
+    assert_eq!(rows["f6"], "4.0,4.0");
+    assert!(told.contains("left out: 2 refused: future_time"), "{told}");
+    std::fs::write(folder.path().join("a.toml"), labelled).unwrap();
+    let (code, told, rows) = export(&folder, "events.jsonl", &["--until", "2026-03-11T00:00:00Z"]);
+    assert_eq!((code, rows.len()), (0, 4), "{told}");
+}
+
+/// Events of users of whom every other one's clock is three weeks behind, in the order of their arrival.
+fn clocks_apart() -> Vec<(String, String)> {
+    let late = |user: i64| if user % 2 == 0 { 0 } else { 21 * 86_400 };
+    (0..2_000_i64)
+        .map(|number| {
+            let user = number * 7_919 % 40;
+            let time = START + number * 600 - late(user);
+            (format!("user-{user}"), event(&format!("e{number}"), &format!("user-{user}"), time))
+        })
+        .collect()
+}
+
+#[test]
+fn profiles_end_by_the_time_of_their_partition_for_any_number_of_partitions() {
+    let config = format!("[profile]\nttl = \"7days\"\n{FEATURES}");
+    let events = clocks_apart();
+    let folder = folder_with(&[("a.toml", &config)]);
+    let write = |keep: &dyn Fn(&str) -> bool| {
+        let lines: String = events.iter().filter(|(user, _)| keep(user)).map(|(_, line)| line.as_str()).collect();
+        std::fs::write(folder.path().join("events.jsonl"), lines).unwrap();
+    };
+    write(&|_| true);
+    let (code, told, of_three) = export(&folder, "events.jsonl", &["--partitions", "3"]);
+    assert_eq!((code, of_three.len()), (0, 2_000), "{told}");
+    assert!(told.contains("2000 events in 3 partitions: 2000 rows"), "{told}");
+    let mut one_by_one = BTreeMap::new();
+    for partition in 0..3 {
+        write(&|user| partition_of(user.as_bytes(), 3) == partition);
+        let (code, told, rows) = export(&folder, "events.jsonl", &[]);
+        assert_eq!(code, 0, "{told}");
+        one_by_one.extend(rows);
+    }
+    assert!(of_three == one_by_one, "each partition by itself gives the same rows");
+    let counts: BTreeSet<&String> = of_three.values().collect();
+    assert!(counts.len() > 10, "profiles live: {counts:?}");
+}
+
+#[test]
+fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
+    // A month of 50 users.
+    let mut events: Vec<(i64, i64, String)> = Vec::new();
+    for number in 0..3_000_i64 {
+        let (user, time) = (number * 7_919 % 50, START + number * 864);
+        events.push((user, time, event(&format!("e{number}"), &format!("user-{user}"), time)));
+    }
+    let text = |events: &[(i64, i64, String)]| events.iter().map(|(.., line)| line.as_str()).collect::<String>();
+    let in_order = text(&events);
+    let [first, second] = [&events[..1_500], &events[1_500..]].map(text);
+    let mut by_user = events.clone();
+    by_user.sort();
+    let newest_first: Vec<_> = events.iter().rev().cloned().collect();
+    let folder = folder_with(&[
+        ("a.toml", &format!("{LABEL}{FEATURES}")),
+        ("in-order.jsonl", &in_order),
+        ("by-user.jsonl", &text(&by_user)),
+        ("newest-first.jsonl", &text(&newest_first)),
+        ("first.jsonl", &first),
+        ("second.jsonl", &second),
+    ]);
+    let (code, told, expected) = export(&folder, "in-order.jsonl", &[]);
+    assert_eq!(code, 0, "{told}");
+    assert!(expected.len() > 2_000, "{told}");
+    for (file, more, part) in [
+        ("by-user.jsonl", None, "the files are sorted by user"),
+        ("newest-first.jsonl", None, "not in the order of their times"),
+        ("second.jsonl", Some("first.jsonl"), "in the order of their times"),
+    ] {
+        let more = more.map(|name| path(&folder, name));
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let (code, told, rows) = export(&folder, file, &more);
+        assert_eq!((code, rows.len()), (65, 0), "{file}: {told}");
+        assert!(told.contains(part) && told.contains("--order time"), "{file}: {told}");
+        let (code, told, rows) = export(&folder, file, &[&more[..], &["--order", "time"]].concat());
+        assert_eq!(code, 0, "{file}: {told}");
+        assert!(rows == expected, "{file}: sorted it gives what the sorted file gives: {told}");
+        let (code, told, _) = export(&folder, file, &[&more[..], &["--order", "file"]].concat());
+        assert_eq!(code, 0, "{file}: {told}");
+    }
+    // Clocks that lie apart are no disorder.
+    let apart: String = clocks_apart().into_iter().map(|(_, line)| line).collect();
+    std::fs::write(folder.path().join("apart.jsonl"), apart).unwrap();
+    let (code, told, _) = export(&folder, "apart.jsonl", &[]);
+    assert_eq!(code, 0, "{told}");
+}
+
+#[test]
+fn what_a_row_waits_for_is_told_and_no_rows_are_no_success() {
+    let mut events = String::new();
+    for number in 0..200 {
+        write!(events, "{}", event(&format!("e{number}"), &format!("u{}", number % 20), START + number * 864)).unwrap();
+    }
+    let folder =
+        folder_with(&[("a.toml", &format!("{}{FEATURES}", LABEL.replace("1h", "1us"))), ("two-days.jsonl", &events)]);
+    let (code, told, _) = export(&folder, "two-days.jsonl", &[]);
+    assert_eq!(code, 65, "{told}");
+    for part in ["0 rows of 200 events", "label.within = 1us", "time.allowed_lateness = 7days", "--until"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let (code, told, rows) = export(&folder, "two-days.jsonl", &["--until", "2026-01-02T00:00:00Z"]);
+    assert_eq!((code, rows.len()), (0, 100), "{told}");
+    assert!(told.contains("left out: 100 from --until on"), "{told}");
+}
