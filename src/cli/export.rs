@@ -2,8 +2,8 @@
 //!
 //! Guarantees: a row's features are those that `run` would have given the model at that event, because the same pipeline
 //! makes them; nothing later than the row, and with `--until` nothing later than that, is looked at but for the label. A
-//! profile's time to live goes by its partition's time: with as many `--partitions` as the topic has, events are spread over
-//! them as producers do. Limits: rows wait in memory for their labels, as long as `label.within` and `time.allowed_lateness`
+//! profile's time to live goes by its partition's time, so events are spread over as many partitions as the topic has, as
+//! producers do. Limits: rows wait in memory for their labels, as long as `label.within` and `time.allowed_lateness`
 //! say; lines that are sorted lie on disk, up to 256 MiB of them in memory.
 
 use super::{
@@ -60,9 +60,10 @@ pub(super) struct ExportArgs {
     /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     until: Option<jiff::Timestamp>,
-    /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs
-    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=PARTITIONS_MAX))]
-    partitions: i32,
+    /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs;
+    /// topics.partitions where absent
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=PARTITIONS_MAX))]
+    partitions: Option<i32>,
     /// In which order the events came: as the files have them, which is refused where that can be no order of arrival, or by
     /// their times, by which they are sorted then
     #[arg(long, value_enum, value_name = "ORDER")]
@@ -101,7 +102,9 @@ struct Seen {
     of_file: PartitionClock,
     /// How many lie further behind others' than the allowed lateness.
     behind: u64,
+    /// Those of the file that is read, and how many each file before it had.
     users: HashSet<u64>,
+    users_before: u64,
     last_user: Option<u64>,
     /// How often the next event was another user's.
     turns: u64,
@@ -121,6 +124,8 @@ impl Seen {
     /// Ends a file, before which events had come so far.
     fn file(&mut self, path: &Path, before: Option<i64>, lateness: i64) {
         let of_file = std::mem::take(&mut self.of_file).time();
+        self.users_before += std::mem::take(&mut self.users).len() as u64;
+        self.last_user = None;
         if let (Some(before), Some(end)) = (before, of_file)
             && end < before.saturating_sub(lateness)
         {
@@ -213,7 +218,8 @@ impl Export<'_> {
 
     /// Why the order of the files can be none in which the events arrived, if it can be none.
     fn disorder(&self) -> Option<anyhow::Error> {
-        let Seen { behind, users, turns, misplaced, .. } = &self.seen;
+        let Seen { behind, users, users_before, turns, misplaced, .. } = &self.seen;
+        let users = users_before + users.len() as u64;
         let (counted, lateness) = (self.counts.decisions, span(self.setup.config.pipeline.time.allowed_lateness));
         let too_late = self.counts.suppressed.iter().find(|(reason, _)| *reason == SuppressReason::TooLate);
         let too_late = too_late.map_or(0, |(_, count)| *count);
@@ -227,7 +233,7 @@ impl Export<'_> {
                 EventTime(*end).date(),
                 EventTime(*before).date()
             )
-        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users.len() as u64 * 3 {
+        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users * 3 {
             format!(
                 "{behind} of {counted} events lie more than time.allowed_lateness = {lateness} behind those before them, and \
                  each user's come all together: the files are sorted by user"
@@ -326,15 +332,16 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         outputs.push(RowFile::create(path, &names, &fingerprint, &[], label.is_some())?);
     }
     let mut partitions = Partitions::default();
-    for number in 0..args.partitions {
+    let count = args.partitions.unwrap_or(setup.config.topics.partitions);
+    for number in 0..count {
         partitions.insert(number, Partition::new(0, 0, None));
     }
-    let keys = if args.partitions > 1 { Some(Keys::new(setup.pipeline(false)?)) } else { None };
+    let keys = if count > 1 { Some(Keys::new(setup.pipeline(false)?)) } else { None };
     let mut export = Export {
         setup: &setup,
         pipeline,
         partitions,
-        offsets: vec![0; args.partitions as usize],
+        offsets: vec![0; count as usize],
         keys,
         outbox: Outbox::default(),
         counts: Counts::default(),
@@ -388,9 +395,10 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     let with = if label.is_some() { "with labels" } else { "without labels, for no [label] is declared" };
-    let partitions = match args.partitions {
-        1 => "1 partition".to_owned(),
-        count => format!("{count} partitions"),
+    let partitions = match (count, args.partitions) {
+        (1, _) => "1 partition".to_owned(),
+        (count, Some(_)) => format!("{count} partitions"),
+        (count, None) => format!("{count} partitions, by topics.partitions"),
     };
     writeln!(out, "{events} events in {partitions}: {rows} rows {with}")?;
     for line in left_out {

@@ -35,11 +35,12 @@ impl FileError {
 /// Refuses a file that is absent or cannot be read, before anything is done with those before it.
 pub(super) fn check(path: &Path) -> Result<(), FileError> {
     let failed = |error| FileError { path: path.to_owned(), error };
-    let found = File::open(path).and_then(|file| file.metadata()).map_err(failed)?;
+    let found = path.metadata().map_err(failed)?;
     if found.is_dir() {
         return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name the files in it")));
     }
-    Ok(())
+    // Whoever writes into a pipe would take a look into it for its reader, who then goes.
+    if found.is_file() { File::open(path).map(drop).map_err(failed) } else { Ok(()) }
 }
 
 /// A line of a file of events.

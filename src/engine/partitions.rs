@@ -8,8 +8,8 @@ use crate::{
     proto::v1,
     sink::{Outbox, Target},
     state::{
-        Mark, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit, decode_profile,
-        hash_key, is_reserved_key, layout_id, layout_key,
+        Ceilings, Mark, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit,
+        decode_profile, hash_key, is_reserved_key, layout_id, layout_key,
     },
 };
 use std::{
@@ -99,6 +99,13 @@ impl Partition {
     #[must_use]
     pub fn of_history(mut self, history: u64) -> Self {
         self.store = Store::of_history(history);
+        self
+    }
+
+    /// The same partition, of whose records it is known which events were refused as too far ahead.
+    #[must_use]
+    pub fn under(mut self, ceilings: Ceilings) -> Self {
+        self.store.rewind(PartitionClock::default(), ceilings);
         self
     }
 

@@ -1362,7 +1362,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                         Some((mark, _)) => mark.history + 1,
                         None => committed.offset.unwrap_or_default().max(0) as u64,
                     };
-                    (ends.low, Partition::new(ends.low, emit_from, at).of_history(history))
+                    let ceilings = mark.map(|(mark, _)| mark.ceilings).unwrap_or_default();
+                    (ends.low, Partition::new(ends.low, emit_from, at).of_history(history).under(ceilings))
                 }
             };
             self.partitions.insert(number, partition);

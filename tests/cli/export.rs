@@ -39,7 +39,8 @@ fn event(id: &str, user: &str, time: i64) -> String {
 /// Exports a file with these arguments: the code, the output or the error, and the values of each row by the event's id.
 fn export(folder: &TempDir, file: &str, arguments: &[&str]) -> (i32, String, BTreeMap<String, String>) {
     let [config, file, out] = ["a.toml", file, "rows.csv"].map(|name| path(folder, name));
-    let arguments = [&["export", "--config", &config, &file, "--out", &out][..], arguments].concat();
+    let one: &[&str] = if arguments.contains(&"--partitions") { &[] } else { &["--partitions", "1"] };
+    let arguments = [&["export", "--config", &config, &file, "--out", &out][..], one, arguments].concat();
     let (code, told, error) = aimpoint(&arguments, &[]);
     let rows = std::fs::read_to_string(&out).unwrap_or_default();
     let rows = rows.lines().skip(1).map(|line| {
@@ -188,6 +189,11 @@ fn profiles_end_by_the_time_of_their_partition_for_any_number_of_partitions() {
     let (code, told, of_three) = export(&folder, "events.jsonl", &["--partitions", "3"]);
     assert_eq!((code, of_three.len()), (0, 2_000), "{told}");
     assert!(told.contains("2000 events in 3 partitions: 2000 rows"), "{told}");
+    let three = ["--set", "topics.partitions=3"];
+    let [config, file, out] = ["a.toml", "events.jsonl", "usual.csv"].map(|name| path(&folder, name));
+    let (code, told, error) =
+        aimpoint(&[&["export", "--config", &config, &file, "--out", &out][..], &three].concat(), &[]);
+    assert_eq!((code, told.contains("in 3 partitions, by topics.partitions:")), (0, true), "{told}{error}");
     let mut one_by_one = BTreeMap::new();
     for partition in 0..3 {
         write(&|user| partition_of(user.as_bytes(), 3) == partition);
@@ -241,6 +247,16 @@ fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
         let (code, told, _) = export(&folder, file, &[&more[..], &["--order", "file"]].concat());
         assert_eq!(code, 0, "{file}: {told}");
     }
+    // Two files, each sorted by user.
+    let halves = [&events[..1_500], &events[1_500..]].map(|half| {
+        let mut half = half.to_vec();
+        half.sort();
+        text(&half)
+    });
+    std::fs::write(folder.path().join("first.jsonl"), &halves[0]).unwrap();
+    std::fs::write(folder.path().join("second.jsonl"), &halves[1]).unwrap();
+    let (code, told, _) = export(&folder, "first.jsonl", &[&path(&folder, "second.jsonl")]);
+    assert_eq!((code, told.contains("sorted by user")), (65, true), "{told}");
     // Clocks that lie apart are no disorder.
     let apart: String = clocks_apart().into_iter().map(|(_, line)| line).collect();
     std::fs::write(folder.path().join("apart.jsonl"), apart).unwrap();

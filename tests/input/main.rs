@@ -541,3 +541,99 @@ fn what_lies_exactly_a_window_back_is_outside_of_it_in_every_aggregate() {
     let (rows, _) = crate::rows(features, &late.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(rows[1][2].is_nan(), "an event from before the first one has no age: {:?}", rows[1]);
 }
+
+/// The users whose decisions there are, and the reasons and details of the dead letters.
+fn told(rig: &Rig) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut users, mut letters) = (Vec::new(), Vec::new());
+    for output in rig.outbox.all() {
+        let header = |wanted: &str| {
+            let value = output.headers().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_vec());
+            String::from_utf8(value.unwrap_or_default()).expect("it is text")
+        };
+        match output.target {
+            Target::DeadLetters => letters.push((header("reason"), header("detail"))),
+            _ => users.push(String::from_utf8(output.key.expect("each has a key").to_vec()).expect("it is text")),
+        }
+    }
+    (users, letters)
+}
+
+#[test]
+fn one_wrong_clock_ends_nobody_s_profile_and_its_users_later_events_count() {
+    // One event of the year 9999 was the partition's time, and every profile was past its time to live.
+    const NOW: i64 = 1_767_225_600_000;
+    const WRONG: [i64; 3] = [4_923_500_000_000, 32_472_144_000_000, 253_402_300_000_000];
+    let sections = r#"
+        [profile]
+        ttl = "1day"
+        [[feature]]
+        name = "n"
+        aggregate = "count"
+        window = "forever"
+        [[segment]]
+        id = "many"
+        where = "n >= 2.0"
+    "#;
+    let event = |user: &str, at: i64| format!(r#"{{"event_type":"view","user_id":"{user}","occurred_at":{at}}}"#);
+    for (appended, ahead_of) in [
+        (None, "the present"),
+        // Before Kafka was.
+        (Some(0), "the present"),
+        (Some(-7), "the present"),
+        (Some(NOW), "the record's timestamp"),
+        // As wrong as the event itself.
+        (Some(WRONG[0]), "the present"),
+        (Some(WRONG[2]), "the present"),
+    ] {
+        let mut rig = Rig::new(sections);
+        rig.pipeline.set_present(EventTime((NOW + 5_000) * 1_000));
+        for user in 0..20 {
+            rig.take(event(&format!("u{user}"), NOW + user).as_bytes(), Some(NOW + user));
+        }
+        rig.run();
+        for at in WRONG {
+            rig.take(event("u7", at).as_bytes(), appended);
+        }
+        for user in 0..20 {
+            rig.take(event(&format!("u{user}"), NOW + 1_000 + user).as_bytes(), Some(NOW + 1_000 + user));
+        }
+        rig.run();
+        let (users, letters) = told(&rig);
+        assert_eq!((users.len(), letters.len()), (40, 3), "{appended:?}: {letters:?}");
+        for (reason, detail) in &letters {
+            let expected = format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance");
+            assert_eq!((reason.as_str(), detail), ("future_time", &expected), "{appended:?}");
+        }
+        let store = rig.partitions.get(3).expect("it is held").store();
+        assert_eq!((store.len(), store.clock().time()), (20, Some((NOW + 1_015) * 1_000)), "{appended:?}");
+        // Each is in its second event.
+        let (_, profile) = store.iter().next().expect("it has users");
+        assert_eq!(profile[0] as i64 / 1_000_000, NOW / 1_000 + 1, "{appended:?}");
+    }
+}
+
+#[test]
+fn a_right_event_is_taken_whatever_its_record_s_timestamp_and_a_clock_that_is_behind_refuses_little() {
+    const NOW: i64 = 1_767_225_600_000;
+    const HOUR: i64 = 3_600_000;
+    let event = |at: i64| format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{at}}}"#);
+    for (present, appended, at, is_taken) in [
+        (NOW, None, NOW, true),
+        (NOW, Some(0), NOW, true),
+        (NOW, Some(253_402_300_000_000), NOW, true),
+        (NOW, None, NOW + HOUR, true),
+        (NOW, None, NOW + 2 * HOUR, false),
+        (NOW, Some(NOW - 2 * HOUR), NOW, false),
+        // The clock of the process is 20 hours behind that of the broker, or was never set.
+        (NOW - 20 * HOUR, Some(NOW), NOW, true),
+        (NOW - 30 * HOUR, Some(NOW), NOW, false),
+        (0, Some(NOW), NOW, true),
+        (0, None, NOW, true),
+    ] {
+        let mut rig = Rig::new("");
+        rig.pipeline.set_present(EventTime(present * 1_000));
+        rig.take(event(at).as_bytes(), appended);
+        rig.run();
+        assert_eq!(rig.counts.decisions == 1, is_taken, "{present} {appended:?} {at}: {:?}", rig.counts);
+    }
+}
