@@ -15,14 +15,19 @@ use parquet::{
     record::Field,
 };
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// A text column with more texts than this is a column of names or ids, from which nothing is learned.
 const LEVELS_MAX: usize = 256;
+
+/// The longest row of a CSV file: some million columns.
+const ROW_BYTES_MAX: usize = 64 << 20;
 
 /// Which columns are what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -249,6 +254,26 @@ impl Plan {
     }
 }
 
+/// Bytes of which no more than a row may have are read before a row is taken: it is held in memory, and a small file may unpack to a
+/// row of gigabytes.
+struct Bounded {
+    bytes: Box<dyn Read>,
+    /// How many were read since the last row was taken.
+    ahead: Rc<Cell<usize>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(to)?;
+        self.ahead.set(self.ahead.get() + count);
+        if self.ahead.get() > ROW_BYTES_MAX {
+            let message = format!("a row has more than {ROW_BYTES_MAX} bytes; is it a CSV file?");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(count)
+    }
+}
+
 /// An open file, which is scanned as often as need be.
 struct Source {
     path: PathBuf,
@@ -272,7 +297,7 @@ impl Source {
             file.fingerprint =
                 pairs.filter(|pair| pair.key == metadata::FINGERPRINT).find_map(|pair| pair.value.clone());
         } else {
-            let mut reader = file.csv()?;
+            let (mut reader, _) = file.csv()?;
             let headers = reader.headers().map_err(|error| file.broken(&error))?;
             file.columns = headers.iter().map(str::to_owned).collect();
         }
@@ -283,11 +308,14 @@ impl Source {
         File::open(&self.path).map_err(|source| TrainError::File { doing: "open", path: self.path.clone(), source })
     }
 
-    fn csv(&self) -> Result<csv::Reader<Box<dyn Read>>, TrainError> {
+    /// A reader, and what is to be set to 0 for each row that is taken.
+    fn csv(&self) -> Result<(csv::Reader<Bounded>, Rc<Cell<usize>>), TrainError> {
         let file = self.file()?;
         let bytes: Box<dyn Read> =
             if self.kind == Kind::Gzip { Box::new(Gzip::new(std::io::BufReader::new(file))) } else { Box::new(file) };
-        Ok(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes))
+        let ahead = Rc::new(Cell::new(0));
+        let bounded = Bounded { bytes, ahead: Rc::clone(&ahead) };
+        Ok((csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bounded), ahead))
     }
 
     fn parquet(&self) -> Result<SerializedFileReader<File>, TrainError> {
@@ -304,9 +332,10 @@ impl Source {
     }
 
     fn scan_csv(&self, mut row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        let mut reader = self.csv()?;
+        let (mut reader, ahead) = self.csv()?;
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record).map_err(|error| self.broken(&error))? {
+            ahead.set(0);
             let line = record.position().map_or(0, csv::Position::line);
             let value = |text| if str::is_empty(text) { Value::Missing } else { Value::Text(text) };
             let values: Vec<_> = record.iter().map(value).collect();
@@ -375,6 +404,21 @@ mod tests {
 
     fn label(name: &str) -> ReadSpec {
         ReadSpec { label: name.to_owned(), ..ReadSpec::default() }
+    }
+
+    #[test]
+    fn a_row_that_unpacks_to_more_than_any_has_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv.gz");
+        for row in ["x", "\"\n"] {
+            let mut gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
+            gzip.write_all(b"a,label\n1,0\n").unwrap();
+            gzip.write_all(&row.as_bytes()[..1]).unwrap();
+            gzip.write_all(row.as_bytes()[row.len() - 1..].repeat(ROW_BYTES_MAX + 100_000).as_slice()).unwrap();
+            gzip.finish().unwrap();
+            let error = read(&path, &label("label")).unwrap_err().to_string();
+            assert!(error.contains("a row has more than 67108864 bytes"), "{error}");
+        }
     }
 
     #[test]
