@@ -46,11 +46,31 @@ pub enum Canary {
     TimeOfOneUser,
     /// What was refused as too far ahead is taken when it is read again.
     CeilingNotReplayed,
+    /// Where outputs are shown at once, positions are committed before these are delivered.
+    DeliveriesNotAwaited,
+    /// They are committed although deliveries failed.
+    FailedDeliveriesIgnored,
+    /// Outputs that the broker refuses in a transaction are passed by.
+    RefusedIgnored,
+    /// What follows an output that was not delivered is delivered all the same.
+    OutletWithGaps,
+    /// Profiles are written beside the commit, so that a worker that was put out of the group writes them, too.
+    ProfilesBesideCommit,
+    /// Records of the input are taken whose transaction is open or was aborted.
+    InputUncommitted,
+    /// The same of the changelog.
+    ChangelogUncommitted,
+    /// Records are taken that lie before the position to which the input was set.
+    SeekIgnored,
+    /// A tombstone is written after the profile of the user who came back.
+    TombstoneAfterProfile,
+    /// A changelog that has lost profiles is taken for whole.
+    LostChangelogTrusted,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -71,6 +91,16 @@ impl Canary {
         Self::SnapshotOfOpen,
         Self::TimeOfOneUser,
         Self::CeilingNotReplayed,
+        Self::DeliveriesNotAwaited,
+        Self::FailedDeliveriesIgnored,
+        Self::RefusedIgnored,
+        Self::OutletWithGaps,
+        Self::ProfilesBesideCommit,
+        Self::InputUncommitted,
+        Self::ChangelogUncommitted,
+        Self::SeekIgnored,
+        Self::TombstoneAfterProfile,
+        Self::LostChangelogTrusted,
     ];
 }
 

@@ -311,13 +311,11 @@ fn clock(newest: Option<i64>, now: i64, report: &mut Report) {
 
 /// Opens transactions under an id of its own beside the workers', which shuts nobody out.
 fn transactions(config: &Config, report: &mut Report) {
-    if config.commit.delivery == Delivery::AtLeastOnce {
-        return report.ok("transactions", "none: commit.delivery is at_least_once");
-    }
     let id = format!("{}-{}-doctor", config.app.name, config.app.instance());
     let sink = KafkaSink::new(KafkaSinkSettings {
         brokers: config.kafka.brokers.clone(),
-        transactional_id: Some(id.clone()),
+        transactional_id: id.clone(),
+        shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
         input: config.topics.clickstream.clone(),
         decisions: config.topics.decisions.clone(),
         dead_letters: config.topics.dead_letter.clone(),

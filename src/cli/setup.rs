@@ -288,10 +288,10 @@ impl Setup {
                 instance: config.app.static_membership.then(|| id.clone()),
                 client: client(config.kafka.consumer_settings()),
             })?;
-            let transactional = config.commit.delivery == Delivery::ExactlyOnce;
             let sink = KafkaSink::new(KafkaSinkSettings {
                 brokers: config.kafka.brokers.clone(),
-                transactional_id: transactional.then(|| config.transactional_id(number)),
+                transactional_id: config.transactional_id(number),
+                shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
                 input: config.topics.clickstream.clone(),
                 decisions: config.topics.decisions.clone(),
                 dead_letters: config.topics.dead_letter.clone(),

@@ -405,7 +405,7 @@ impl TopicsSpec {
 pub struct CommitSpec {
     /// What is promised about a decision.
     pub delivery: Delivery,
-    /// How long after a batch's first event everything is committed, which is when readers see it.
+    /// How long after a batch's first event everything is committed, which with `exactly_once` is when readers see it.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,

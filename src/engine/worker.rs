@@ -114,7 +114,7 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(250);
 pub enum Delivery {
     /// Once for every reader that reads committed records alone.
     ExactlyOnce,
-    /// Once or, after a crash, more often; visible without waiting for a commit.
+    /// Once or, after a fault or a rebalance, more often; visible without waiting for a commit.
     AtLeastOnce,
 }
 
@@ -619,8 +619,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// on their way they wait here, because librdkafka turns in a loop while messages wait behind a request; and so does a
     /// commit that is due, which sends the rest.
     fn is_worth_sending(&self) -> bool {
-        // Without transactions readers wait for nothing but the sending.
-        !self.sink.is_transactional()
+        // Where readers see them at once, they wait for nothing but the sending.
+        self.sink.shows_at_once()
             || (!self.begun || self.outbox.len() - self.sent >= OUTPUTS_PER_SEND)
                 && !self.is_due(self.clock.elapsed())
                 && self.sink.is_idle()
@@ -697,18 +697,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
-        let flight = self.flight.as_ref()?;
+        self.flight.as_ref()?;
         let outcome = self.sink.outcome(wait)?;
         if canary::is_in(Canary::OutcomeAssumed) && outcome.is_err() {
             self.sink.abort().and_then(|()| self.sink.fence()).unwrap_or_default();
             (self.sent, self.begun) = (0, false);
             return Some(Ok(()));
         }
-        if outcome.is_err() || self.sink.is_transactional() {
-            return Some(outcome);
-        }
-        let stale = |error: SourceError| SinkError::Stale { doing: "commit positions", detail: error.to_string() };
-        Some(self.source.commit(&flight.positions).map_err(stale))
+        Some(outcome)
     }
 
     /// Makes everything since the last commit final, and says whether it is.
@@ -768,7 +764,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for number in going {
                 left -= self.write_profiles(*number, true, left);
             }
-            if self.outbox.is_empty() {
+            // Where all that was dirty has gone by itself, nothing is written, and the marks move all the same.
+            if self.outbox.is_empty() && self.partitions.progress(self.pipeline.layout().id()).is_empty() {
                 break;
             }
             self.opened_at = Some(self.clock.elapsed());

@@ -17,8 +17,14 @@
 //! group that it knows, and where that one is down it waits until some broker comes back, whatever the deadline of the call. So
 //! the worker waits no longer than [`BROKEN_DEADLINE`] once a connection broke, and leaves the client to the committing
 //! thread: the outcome is unknown, and a new client asks for the coordinator afresh.
+//!
+//! Where outputs are shown at once (`delivery = "at_least_once"`), decisions and dead letters go by a third producer without
+//! transactions, the outlet; profiles and positions are committed as ever, after the outlet's deliveries. So the changelog is
+//! never ahead of the committed position, and of a worker that was put out of the group nothing is seen but outputs that its
+//! successor writes, too. The outlet keeps the order without a gap: no message of it times out, its first failure is its
+//! last word, and then it is made anew and all outputs since the last commit are sent again.
 
-use super::{Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, smaller};
+use super::{Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, smaller};
 use crate::{
     source::{KafkaGroup, offset_list},
     telemetry::metrics,
@@ -28,7 +34,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
@@ -80,8 +86,10 @@ const SMALLER_TOLD: Duration = Duration::from_secs(10);
 pub struct KafkaSinkSettings {
     /// `bootstrap.servers`.
     pub brokers: String,
-    /// The stable transactional id of this worker, or none for at-least-once delivery. Each of its producers adds its number.
-    pub transactional_id: Option<String>,
+    /// The stable transactional id of this worker. Each of its producers adds its number.
+    pub transactional_id: String,
+    /// Whether decisions and dead letters are sent beside the transactions, for at-least-once delivery.
+    pub shows_at_once: bool,
     /// The input topic, to which committed positions belong.
     pub input: String,
     /// The topic of the decisions.
@@ -104,6 +112,8 @@ struct Context {
     too_large: Mutex<Vec<(String, usize)>>,
     /// Whether a commit was asked for twice, or may have been.
     in_doubt: AtomicBool,
+    /// Of the outlet: what has become of its outputs.
+    deliveries: Option<Deliveries>,
 }
 
 impl ClientContext for Context {
@@ -115,9 +125,13 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = ();
+    /// Whose turn it was when the message was sent.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, turn: usize) {
+        if let Some(deliveries) = &self.deliveries {
+            deliveries.reported(turn, result.is_ok());
+        }
         if let Err((error, message)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
@@ -147,6 +161,8 @@ enum State {
 /// A commit for the thread that makes them.
 struct Job {
     producer: Arc<BaseProducer<Context>>,
+    /// What has to be delivered first, and of which turn.
+    outlet: Option<(Arc<BaseProducer<Context>>, usize)>,
     positions: TopicPartitionList,
     group: KafkaGroup,
 }
@@ -164,8 +180,9 @@ impl Committer {
         std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || {
-                for Job { producer, positions, group } in taken {
-                    if told.send(commit(&producer, &positions, &group)).is_err() {
+                for Job { producer, outlet, positions, group } in taken {
+                    let delivered = outlet.map_or(Ok(()), |(outlet, turn)| deliver_all(&outlet, turn));
+                    if told.send(delivered.and_then(|()| commit(&producer, &positions, &group))).is_err() {
                         break;
                     }
                 }
@@ -179,13 +196,13 @@ impl Committer {
 pub struct KafkaSink {
     settings: KafkaSinkSettings,
     producers: Vec<Arc<BaseProducer<Context>>>,
+    /// What outputs that are shown at once go by.
+    outlet: Option<Arc<BaseProducer<Context>>>,
     committer: Committer,
     /// Whose transaction is open, or the next.
     turn: usize,
     /// Whose transaction is being committed, or failed to be, and since when.
     committing: Option<(usize, Instant)>,
-    /// The outcome of a commit without a transaction.
-    told: Option<Result<(), SinkError>>,
     state: State,
     limits: SizeLimits,
     batch_bytes: usize,
@@ -201,6 +218,7 @@ impl KafkaSink {
     pub fn new(settings: KafkaSinkSettings) -> Result<Self, SinkError> {
         Ok(Self {
             producers: Self::producers(&settings, BATCH_BYTES)?,
+            outlet: Self::make_outlet(&settings, BATCH_BYTES)?,
             limits: SizeLimits::default().within(client_bytes_max(&settings.client)),
             batch_bytes: BATCH_BYTES,
             smaller_told: (None, 0),
@@ -208,7 +226,6 @@ impl KafkaSink {
             committer: Committer::start()?,
             turn: 0,
             committing: None,
-            told: None,
             state: State::Unfenced,
         })
     }
@@ -232,9 +249,7 @@ impl KafkaSink {
         settings: &KafkaSinkSettings,
         batch_bytes: usize,
     ) -> Result<Vec<Arc<BaseProducer<Context>>>, SinkError> {
-        // Without transactions there is nothing to wait for, and one producer keeps the order of a user's decisions.
-        let count = if settings.transactional_id.is_some() { PRODUCERS } else { 1 };
-        (0..count).map(|number| Self::make_producer(settings, number, batch_bytes).map(Arc::new)).collect()
+        (0..PRODUCERS).map(|number| Self::make_producer(settings, number, batch_bytes).map(Arc::new)).collect()
     }
 
     fn make_producer(
@@ -242,6 +257,38 @@ impl KafkaSink {
         number: usize,
         batch_bytes: usize,
     ) -> Result<BaseProducer<Context>, SinkError> {
+        let mut config = Self::client(settings, batch_bytes);
+        config
+            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
+            // That a message was taken is told by the number of those in flight; a report of each would be work for nothing.
+            .set("delivery.report.only.error", "true")
+            .set("transactional.id", format!("{}-{number}", settings.transactional_id))
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+        Self::create(&config, Context::default())
+    }
+
+    /// The producer of what is shown at once, where anything is.
+    fn make_outlet(
+        settings: &KafkaSinkSettings,
+        batch_bytes: usize,
+    ) -> Result<Option<Arc<BaseProducer<Context>>>, SinkError> {
+        if !settings.shows_at_once {
+            return Ok(None);
+        }
+        let mut config = Self::client(settings, batch_bytes);
+        config
+            .set("acks", "all")
+            .set("delivery.report.only.error", "false")
+            // What follows a message that failed must not be seen before it. A message that times out would leave a gap all
+            // the same, so none does: the sink itself waits no longer than its deadline.
+            .set("enable.gapless.guarantee", "true")
+            .set("message.timeout.ms", "0");
+        let context = Context { deliveries: Some(Deliveries::default()), ..Context::default() };
+        Self::create(&config, context).map(|outlet| Some(Arc::new(outlet)))
+    }
+
+    /// What all producers have in common.
+    fn client(settings: &KafkaSinkSettings, batch_bytes: usize) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
@@ -256,24 +303,25 @@ impl KafkaSink {
         config
             .set("bootstrap.servers", &settings.brokers)
             .set("enable.idempotence", "true")
-            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
-            // That a message was taken is told by the number of those in flight; a report of each would be work for nothing.
-            .set("delivery.report.only.error", "true")
             // Java's default partitioner, so that a user's decisions lie where any other client would look for them.
             .set("partitioner", "murmur2_random");
-        if let Some(id) = &settings.transactional_id {
-            config
-                .set("transactional.id", format!("{id}-{number}"))
-                .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
-        }
         config
-            .create_with_context(Context::default())
+    }
+
+    fn create(config: &ClientConfig, context: Context) -> Result<BaseProducer<Context>, SinkError> {
+        config
+            .create_with_context(context)
             .map_err(|error| SinkError::Fatal { doing: "make the producer", detail: error.to_string() })
     }
 
     /// The producer whose turn it is.
     fn producer(&self) -> &BaseProducer<Context> {
         &self.producers[self.turn]
+    }
+
+    /// What has become of what is shown at once.
+    fn deliveries(&self) -> Option<&Deliveries> {
+        self.outlet.as_ref()?.context().deliveries.as_ref()
     }
 
     /// Whose transaction is being committed.
@@ -311,14 +359,27 @@ impl KafkaSink {
         Ok(())
     }
 
+    /// Makes the outlet anew. What the old one still has on its way may come all the same, in its order, and is sent again.
+    fn renew_outlet(&mut self) -> Result<(), SinkError> {
+        if let Some(outlet) = self.outlet.take() {
+            // The committing thread may hold on to it for a while.
+            outlet.purge(PurgeConfig::default().queue().inflight());
+        }
+        self.outlet = Self::make_outlet(&self.settings, self.batch_bytes)?;
+        Ok(())
+    }
+
     /// Learns from a failure what it says about the producers, the broker and the topics.
     fn learn(&mut self, result: Result<(), SinkError>, producer: usize) -> Result<(), SinkError> {
         if matches!(result, Err(SinkError::Unknown { .. })) {
             self.state = State::Unfenced;
         }
         if result.is_err() {
-            let context = self.producers[producer].context();
-            let refused = std::mem::take(&mut *context.too_large.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut refused = Vec::new();
+            for client in [Some(&self.producers[producer]), self.outlet.as_ref()].into_iter().flatten() {
+                let mut too_large = client.context().too_large.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.append(&mut too_large);
+            }
             for (topic, bytes) in refused {
                 self.learn_size(&topic, bytes)?;
             }
@@ -419,6 +480,8 @@ impl KafkaSink {
                     self.learn_size(&topic, bytes)?;
                 }
                 Err(error) => {
+                    // One output less would be a gap.
+                    self.deliveries().inspect(|it| it.give_up());
                     return Err(classify("send an output", &error).unwrap_or_else(|| SinkError::Abortable {
                         doing: "send an output",
                         detail: error.to_string(),
@@ -442,21 +505,23 @@ impl KafkaSink {
             let list = OwnedHeaders::new_with_capacity(named.len());
             named.fold(list, |list, (key, value)| list.insert(Header { key, value: Some(value) }))
         });
+        let client = self.outlet.as_deref().filter(|_| target.is_for_readers()).unwrap_or_else(|| self.producer());
+        let deliveries = client.context().deliveries.as_ref();
         loop {
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+            let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, self.turn);
             record.partition = partition;
             record.key = key;
             record.payload = payload;
             record.headers.clone_from(&headers);
-            match self.producer().send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
-                    if full_since.get_or_insert_with(Instant::now).elapsed() < CALL_DEADLINE =>
-                {
-                    self.producer().poll(Duration::from_millis(1));
-                }
-                Err((error, _)) => return Err(error),
+            // Its report may come before the call is back.
+            deliveries.inspect(|it| it.sent(self.turn));
+            let Err((error, _)) = client.send(record) else { return Ok(()) };
+            deliveries.inspect(|it| it.reported(self.turn, true));
+            let KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) = error else { return Err(error) };
+            if full_since.get_or_insert_with(Instant::now).elapsed() >= CALL_DEADLINE {
+                return Err(error);
             }
+            client.poll(Duration::from_millis(1));
         }
     }
 }
@@ -465,6 +530,28 @@ impl KafkaSink {
 pub fn client_bytes_max(client: &[(String, String)]) -> usize {
     let given = client.iter().rev().find(|(name, _)| name == "message.max.bytes");
     given.and_then(|(_, value)| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
+}
+
+/// Waits until the broker has taken all that the outlet was given in this turn.
+fn deliver_all(outlet: &BaseProducer<Context>, turn: usize) -> Result<(), SinkError> {
+    let Some(deliveries) = &outlet.context().deliveries else { return Ok(()) };
+    let start = Instant::now();
+    let failed = |detail: String| Err(SinkError::Abortable { doing: "deliver outputs", detail });
+    let mut pause = DRAIN_LOOK;
+    loop {
+        outlet.poll(Duration::ZERO);
+        match deliveries.outcome(turn) {
+            Some(true) => return Ok(()),
+            Some(false) => return failed("messages were refused, and what follows them waits".to_owned()),
+            None if start.elapsed() > CALL_DEADLINE => {
+                let left = deliveries.left(turn);
+                deliveries.give_up();
+                return failed(format!("no answer for {left} messages"));
+            }
+            None => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(DRAIN_LOOK_MAX);
+    }
 }
 
 /// Commits the open transaction of a producer together with positions.
@@ -582,8 +669,8 @@ fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkError> {
 impl Sink for KafkaSink {
     type Group = KafkaGroup;
 
-    fn is_transactional(&self) -> bool {
-        self.settings.transactional_id.is_some()
+    fn shows_at_once(&self) -> bool {
+        self.outlet.is_some()
     }
 
     fn fence(&mut self) -> Result<(), SinkError> {
@@ -591,10 +678,9 @@ impl Sink for KafkaSink {
             self.committing = None;
             self.turn = 0;
             self.producers = Self::producers(&self.settings, self.batch_bytes)?;
-            if self.is_transactional() {
-                for producer in &self.producers {
-                    repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;
-                }
+            self.renew_outlet()?;
+            for producer in &self.producers {
+                repeat("fence the transactional id", |wait| producer.init_transactions(wait))?;
             }
             self.state = State::Ready;
         }
@@ -603,15 +689,13 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), SinkError> {
         debug_assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer");
-        if self.is_transactional() {
-            debug_assert_ne!(self.committing_number(), Some(self.turn), "a producer has one transaction at a time");
-            if self.producer().context().in_doubt.load(Ordering::Relaxed) {
-                let renewed = self.renew(self.turn);
-                self.learn(renewed, self.turn)?;
-            }
-            let begun = repeat("begin a transaction", |_| self.producer().begin_transaction());
-            self.learn(begun, self.turn)?;
+        debug_assert_ne!(self.committing_number(), Some(self.turn), "a producer has one transaction at a time");
+        if self.producer().context().in_doubt.load(Ordering::Relaxed) {
+            let renewed = self.renew(self.turn);
+            self.learn(renewed, self.turn)?;
         }
+        let begun = repeat("begin a transaction", |_| self.producer().begin_transaction());
+        self.learn(begun, self.turn)?;
         self.state = State::Open;
         Ok(())
     }
@@ -621,25 +705,23 @@ impl Sink for KafkaSink {
             let sent = self.send_one(&outbox.get(index));
             self.learn(sent, self.turn)?;
         }
-        self.producer().poll(Duration::ZERO);
+        self.serve();
         Ok(())
     }
 
     fn serve(&mut self) {
         self.producer().poll(Duration::ZERO);
+        if let Some(outlet) = &self.outlet {
+            outlet.poll(Duration::ZERO);
+        }
     }
 
     fn commit(&mut self, positions: &[(i32, i64, String)], group: KafkaGroup) -> Result<(), SinkError> {
         debug_assert!(self.committing.is_none(), "one commit at a time");
-        if !self.is_transactional() {
-            let drained = drain(self.producer());
-            self.told = Some(self.learn(drained, self.turn));
-            self.state = State::Ready;
-            return Ok(());
-        }
         let positions = offset_list(&self.settings.input, positions)
             .map_err(|error| SinkError::Fatal { doing: "list positions", detail: error.to_string() })?;
-        let job = Job { producer: Arc::clone(&self.producers[self.turn]), positions, group };
+        let outlet = self.outlet.as_ref().map(|outlet| (Arc::clone(outlet), self.turn));
+        let job = Job { producer: Arc::clone(&self.producers[self.turn]), outlet, positions, group };
         self.committer.jobs.send(job).map_err(|_| gone())?;
         self.committing = Some((self.turn, Instant::now()));
         self.turn = (self.turn + 1) % self.producers.len();
@@ -648,7 +730,7 @@ impl Sink for KafkaSink {
     }
 
     fn is_idle(&self) -> bool {
-        !self.is_transactional() || self.producer().in_flight_count() == 0
+        self.producer().in_flight_count() == 0
     }
 
     fn is_delivered(&self) -> bool {
@@ -656,7 +738,7 @@ impl Sink for KafkaSink {
     }
 
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>> {
-        let Some((committing, since)) = self.committing else { return self.told.take() };
+        let (committing, since) = self.committing?;
         // A look without a wait: to wait for nothing, the channel would turn in a loop first and yield its core.
         let told = match self.committer.outcomes.try_recv() {
             Err(TryRecvError::Empty) if !wait.is_zero() => self.committer.outcomes.recv_timeout(wait),
@@ -684,23 +766,24 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         let open = (self.state == State::Open).then_some(self.turn);
-        if self.is_transactional() {
-            for number in self.committing_number().into_iter().chain(open) {
-                let producer = &self.producers[number];
-                // An abort waits until the reports of all messages that it purges are taken, and they are taken here alone.
-                let aborted = repeat("abort the transaction", |wait| {
-                    producer.poll(Duration::ZERO);
-                    producer.abort_transaction(wait.min(ABORT_SLICE))
-                });
-                // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
-                let unreported = |left| SinkError::Unknown {
-                    doing: "abort the transaction",
-                    detail: format!("no report of {left} messages"),
-                };
-                let purged = aborted.and_then(|()| land_all(producer).map_err(unreported));
-                producer.context().failed.store(0, Ordering::Relaxed);
-                self.learn(purged, number)?;
-            }
+        for number in self.committing_number().into_iter().chain(open) {
+            let producer = &self.producers[number];
+            // An abort waits until the reports of all messages that it purges are taken, and they are taken here alone.
+            let aborted = repeat("abort the transaction", |wait| {
+                producer.poll(Duration::ZERO);
+                producer.abort_transaction(wait.min(ABORT_SLICE))
+            });
+            // What the abort purged is reported as failed deliveries; they belong to the transaction that is gone.
+            let unreported = |left| SinkError::Unknown {
+                doing: "abort the transaction",
+                detail: format!("no report of {left} messages"),
+            };
+            let purged = aborted.and_then(|()| land_all(producer).map_err(unreported));
+            producer.context().failed.store(0, Ordering::Relaxed);
+            self.learn(purged, number)?;
+        }
+        if self.deliveries().is_some_and(Deliveries::has_failed) {
+            self.renew_outlet()?;
         }
         self.committing = None;
         self.state = State::Ready;

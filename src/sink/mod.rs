@@ -4,6 +4,7 @@
 //! about, and when to commit. The three things an error can mean are the variants of [`SinkError`]; the worker acts on
 //! these alone.
 
+mod deliveries;
 mod embedded;
 mod kafka;
 mod outbox;
@@ -12,6 +13,7 @@ mod publisher;
 mod size;
 mod topics;
 
+pub use deliveries::Deliveries;
 pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use kafka::{KafkaSink, KafkaSinkSettings, client_bytes_max};
 pub use outbox::{Outbox, Output, Target};
@@ -65,8 +67,10 @@ pub trait Sink {
     /// What fences a commit.
     type Group;
 
-    /// Whether positions are committed with the outputs. If not, the worker commits them once the outcome is known.
-    fn is_transactional(&self) -> bool;
+    /// Whether readers see decisions and dead letters when they are sent, and not only with the commit. Profiles and positions
+    /// are committed together either way, and only after the broker has taken all outputs that the positions cover. What is
+    /// sent again then comes twice.
+    fn shows_at_once(&self) -> bool;
 
     /// Ends whatever an earlier owner of the transactional ids left open, and shuts that owner out. Producers whose
     /// last outcome is unknown are dropped and made again first, and what was open on them is gone.
@@ -90,14 +94,14 @@ pub trait Sink {
     /// Serves delivery reports without waiting.
     fn serve(&mut self);
 
-    /// Begins to commit the open transaction, and with it these positions (partition, next offset, metadata) where the
-    /// sink is transactional. Only one commit is under way at a time: its outcome has to be taken before the next.
+    /// Begins to commit the open transaction, and with it these positions (partition, next offset, metadata). Only one commit
+    /// is under way at a time: its outcome has to be taken before the next.
     ///
     /// # Errors
     /// As every call of a transaction.
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
-    /// Whether no output of the open transaction is on its way. Without transactions there is none.
+    /// Whether no output of the open transaction is on its way. What is shown at once is none of its outputs.
     fn is_idle(&self) -> bool {
         true
     }

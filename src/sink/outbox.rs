@@ -3,7 +3,10 @@
 //! Committed, they are dropped; aborted, they are sent again as they are, so that a second try cannot differ from the
 //! first. All bytes lie in one buffer that is reused, so nothing is allocated for a decision.
 
-use crate::event::Position;
+use crate::{
+    canary::{self, Canary},
+    event::Position,
+};
 use std::ops::Range;
 
 /// Which topic an output goes to.
@@ -15,6 +18,13 @@ pub enum Target {
     DeadLetters,
     /// The changelog of the profiles. Its partition is that of the input, not one chosen by key.
     Profiles(i32),
+}
+
+impl Target {
+    /// Whether this is what readers wait for. Profiles are for whoever restores them, and are true with their position alone.
+    pub fn is_for_readers(self) -> bool {
+        !matches!(self, Self::Profiles(_)) || canary::is_in(Canary::ProfilesBesideCommit)
+    }
 }
 
 /// One output: spans of the outbox's buffer.

@@ -7,7 +7,7 @@ use super::{Change, Committed, Restored, Source, SourceError, Watermarks, change
 use crate::{engine::ClientReport, event::Record};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
+    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
     statistics::Statistics,
@@ -437,14 +437,6 @@ impl Source for KafkaSource {
 
     fn group(&self) -> Option<KafkaGroup> {
         self.consumer.group_metadata()
-    }
-
-    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError> {
-        let list = offset_list(&self.topic, offsets).map_err(|error| SourceError::Fatal {
-            doing: format!("commit positions of {}", self.topic),
-            detail: error.to_string(),
-        })?;
-        self.patiently("commit positions", |_| self.consumer.commit(&list, CommitMode::Sync))
     }
 }
 

@@ -156,7 +156,8 @@ pub trait Source {
     /// When the client refuses.
     fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
 
-    /// Reads a held partition from this offset on, whether it was paused or not.
+    /// Reads a held partition from this offset on, whether it was paused or not. Records that were fetched before may come
+    /// again, where they lie before this offset or were handed over since; of those behind it none comes too early.
     ///
     /// # Errors
     /// When the client refuses.
@@ -188,10 +189,4 @@ pub trait Source {
 
     /// The membership that fences the next commit.
     fn group(&self) -> Option<Self::Group>;
-
-    /// Commits positions outside any transaction, for at-least-once delivery alone.
-    ///
-    /// # Errors
-    /// When the coordinator refuses or gives no answer.
-    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError>;
 }

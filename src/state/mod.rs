@@ -619,17 +619,9 @@ impl Store {
         mut write: impl FnMut(&[u8], Option<PackedProfile<'_>>) -> bool,
     ) -> usize {
         let (mut written, mut has_room) = (0, true);
-        while written < max
-            && has_room
-            && let Some(key) = self.swept.pop()
-        {
-            // A user who came back in the meantime is dirty from there on, and the tombstone is right until then. It needs
-            // no `as_of`: events of before that are read again begin a profile which the same event time ends again,
-            // before any decision that is not only read again.
-            if !canary::is_in(Canary::TombstoneLost) {
-                has_room = write(&key, None);
-            }
-            written += 1;
+        let is_last = canary::is_in(Canary::TombstoneAfterProfile);
+        if !is_last {
+            (written, has_room) = self.write_tombstones(max, &mut write);
         }
         while written < max
             && has_room
@@ -649,6 +641,9 @@ impl Store {
                 written += 1;
             }
         }
+        if is_last && has_room {
+            written += self.write_tombstones(max - written, &mut write).0;
+        }
         // The last one at or before the oldest dirty event is where the input would be read again from.
         let oldest = self.oldest_dirty().unwrap_or(i64::MAX);
         while self.points.get(1).is_some_and(|point| point.offset <= oldest) {
@@ -663,6 +658,28 @@ impl Store {
     /// The oldest event that a profile has and its record lacks.
     pub fn oldest_dirty(&self) -> Option<i64> {
         self.dirty.front().map(|dirty| dirty.offset)
+    }
+
+    /// Hands over the keys of profiles that have gone. Says how many there were, and whether more is taken.
+    fn write_tombstones(
+        &mut self,
+        max: usize,
+        write: &mut impl FnMut(&[u8], Option<PackedProfile<'_>>) -> bool,
+    ) -> (usize, bool) {
+        let (mut written, mut has_room) = (0, true);
+        while written < max
+            && has_room
+            && let Some(key) = self.swept.pop()
+        {
+            // A user who came back in the meantime is dirty from there on, and the tombstone is right until then. It needs
+            // no `as_of`: events of before that are read again begin a profile which the same event time ends again,
+            // before any decision that is not only read again.
+            if !canary::is_in(Canary::TombstoneLost) {
+                has_room = write(&key, None);
+            }
+            written += 1;
+        }
+        (written, has_room)
     }
 
     /// Visits the users whose profiles have a record in the changelog, with their words as they are and the offset up to

@@ -5,7 +5,7 @@ mod clock;
 mod model;
 mod snapshots;
 
-pub use broker::{Effect, Faults, InputRecord, MemoryBroker, MemorySink, MemorySource, Place, Visible};
+pub use broker::{Effect, Fate, Faults, Fuse, InputRecord, MemoryBroker, MemorySink, MemorySource, Place, Visible};
 pub use clock::FakeClock;
 pub use model::{FakeControl, FakeModel, Mood};
 pub use snapshots::MemorySnapshots;

@@ -196,6 +196,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
                 key: None,
                 payload: Some(event(number, number % 7, 1.0)),
                 timestamp_ms: 1_700_000_000_000,
+                ..InputRecord::default()
             })
             .collect();
         let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };

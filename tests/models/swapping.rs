@@ -105,7 +105,11 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
         vet(&mut model, manifest.golden.as_ref(), 256, limit)?;
         Ok(model.copies(copies).unwrap())
     });
-    let input = |number| InputRecord { key: None, payload: Some(payload(number)), timestamp_ms: 1_700_000_000_000 };
+    let input = |number| InputRecord {
+        payload: Some(payload(number)),
+        timestamp_ms: 1_700_000_000_000,
+        ..InputRecord::default()
+    };
     let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };
     let broker = MemoryBroker::new(vec![(0..EVENTS).map(input).collect()], true, faults, 3);
     broker.produce(0, EVENTS);

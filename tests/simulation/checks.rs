@@ -1,5 +1,8 @@
 //! What is checked, by the names of the guarantees.
 //!
+//! Where a worker shows its outputs at once, I1 and I4 are weaker: outputs may come more often and before their position, but
+//! each time they are the same bytes, their first appearances are in order, and no position is ahead of what was shown.
+//!
 //! - **I1** each committed record has exactly one decision or dead letter, unless the configuration gives it none, in the order
 //!   of its user; nothing else is ever visible.
 //! - **I2** each decision is byte for byte what the core makes of the input before it, and the profiles in a worker's memory
@@ -23,7 +26,7 @@ use aimpoint::{
     profile::Layout,
     sink::Outbox,
     state::{Mark, is_layout_key},
-    testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place},
+    testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,8 +37,18 @@ pub(crate) struct Checks<'a> {
     input: &'a [Vec<InputRecord>],
     /// Whether workers have different features: what they have in common is compared.
     has_changes: bool,
+    /// Whether workers show outputs at once.
+    is_at_least_once: bool,
+    /// Whether the model fails now and then, so that what comes again may be without its score.
+    has_moods: bool,
+    /// By partition: the history of the profiles when its changelog was lost.
+    lost: BTreeMap<i32, u64>,
     /// By partition and offset: whether its output is committed.
     seen: Vec<Vec<bool>>,
+    /// By partition and offset: the output that came first.
+    first: BTreeMap<(i32, i64), Visible>,
+    /// How many outputs came again.
+    pub(crate) repeated: u64,
     /// By partition: the committed position.
     committed: Vec<i64>,
     /// How many transactions took effect.
@@ -49,18 +62,33 @@ impl<'a> Checks<'a> {
         broker: &'a MemoryBroker,
         owed: &'a Owed,
         input: &'a [Vec<InputRecord>],
-        has_changes: bool,
+        (has_changes, is_at_least_once, has_moods): (bool, bool, bool),
     ) -> Self {
         Self {
             broker,
             owed,
             input,
             has_changes,
+            is_at_least_once,
+            has_moods,
+            lost: BTreeMap::new(),
+            first: BTreeMap::new(),
+            repeated: 0,
             seen: input.iter().map(|records| vec![false; records.len()]).collect(),
             committed: vec![0; input.len()],
             effects: 0,
             rebuilt: 0,
         }
+    }
+
+    /// Loses a changelog. Until somebody notices and begins the profiles anew, nobody can rebuild them.
+    pub(crate) fn lose_changelog(&mut self, number: i32) {
+        if !self.broker.lose_changelog(number) {
+            return;
+        }
+        let committed = self.broker.committed()[number as usize].clone();
+        let history = committed.and_then(|(_, metadata)| Some(Mark::parse(&metadata)?.0.history));
+        self.lost.insert(number, history.unwrap_or_default());
     }
 
     /// Judges what took effect since the last step.
@@ -72,7 +100,10 @@ impl<'a> Checks<'a> {
     }
 
     fn effect(&mut self, effect: &Effect) -> Result<(), String> {
-        self.effects += 1;
+        self.effects += u64::from(!effect.is_beside);
+        if effect.is_beside && !self.is_at_least_once {
+            return Err("I4: an output beside the transactions".to_owned());
+        }
         if !effect.is_owned {
             return Err("I5: positions of a partition that belongs to somebody else".to_owned());
         }
@@ -90,9 +121,19 @@ impl<'a> Checks<'a> {
                 return Err(format!("I2, I9: an output that nothing owes: {text}"));
             };
             if std::mem::replace(&mut self.seen[partition as usize][at as usize], true) {
-                return Err(format!("I1: partition {partition} offset {at} came twice"));
+                if !self.is_at_least_once {
+                    return Err(format!("I1: partition {partition} offset {at} came twice"));
+                }
+                self.repeated += 1;
+                if !self.has_moods && self.first.get(&(partition, at)) != Some(&output) {
+                    return Err(format!("I1: partition {partition} offset {at} came again with other content"));
+                }
+            } else if self.is_at_least_once {
+                self.first.insert((partition, at), output);
             }
-            touched.insert(partition);
+            if !self.is_at_least_once {
+                touched.insert(partition);
+            }
         }
         for (partition, next, _) in &effect.positions {
             touched.remove(partition);
@@ -105,7 +146,8 @@ impl<'a> Checks<'a> {
             if let Some(at) = is_short {
                 return Err(format!("I4: partition {partition} is committed up to {next}, and {at} has no output"));
             }
-            if let Some(ahead) = self.seen[number][*next as usize..].iter().position(|seen| *seen) {
+            let ahead = self.seen[number][*next as usize..].iter().position(|seen| *seen);
+            if let Some(ahead) = ahead.filter(|_| !self.is_at_least_once) {
                 let at = *next as usize + ahead;
                 return Err(format!("I4: partition {partition} is committed up to {next}, and {at} is visible"));
             }
@@ -117,8 +159,11 @@ impl<'a> Checks<'a> {
     /// Recovers a partition from what is committed, as a new owner would, and compares it with the reference (I3).
     pub(crate) fn rebuild(&mut self, number: i32, (core, _): &mut (Pipeline, FakeControl)) -> Result<(), String> {
         let Some((committed, metadata)) = self.broker.committed()[number as usize].clone() else { return Ok(()) };
-        self.rebuilt += 1;
         let (mark, _) = Mark::parse(&metadata).ok_or("I3: the metadata is no mark")?;
+        if self.lost.get(&number).is_some_and(|history| mark.history <= *history) {
+            return Ok(());
+        }
+        self.rebuilt += 1;
         let mut partitions = Partitions::default();
         let partition = Partition::new(mark.replay_from, committed, Some((committed, metadata)));
         partitions.insert(number, partition.restoring(mark, 0));
@@ -153,6 +198,9 @@ impl<'a> Checks<'a> {
         let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
         for offset in mark.replay_from..committed {
             let it = &self.input[number as usize][offset as usize];
+            if !it.counts() {
+                continue;
+            }
             core.take(&record(number, offset, it), &mut partitions, &mut outbox, &mut counts);
             core.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
         }
@@ -193,9 +241,12 @@ impl<'a> Checks<'a> {
             if !matches!(place, Place::Decisions(_)) {
                 continue;
             }
-            let mut last = BTreeMap::new();
+            let (mut last, mut known) = (BTreeMap::new(), BTreeSet::new());
             for output in self.broker.all_committed(place) {
                 let Some((partition, at)) = self.owed.position(&output) else { continue };
+                if !known.insert((partition, at)) {
+                    continue;
+                }
                 let user = (partition, output.key.clone());
                 if last.insert(user, at).is_some_and(|before| before >= at) {
                     return Err(format!("I1: partition {partition} offset {at} is out of its user's order"));

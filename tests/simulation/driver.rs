@@ -9,7 +9,8 @@ use aimpoint::{
     profile::{Layout, OnChange},
     state::Mark,
     testkit::{
-        FakeClock, FakeControl, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Mood,
+        FakeClock, FakeControl, Faults, Fuse, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource,
+        Mood,
     },
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -59,6 +60,11 @@ pub(crate) struct Happened {
     failing_models: u64,
     snapshots: u64,
     changes: u64,
+    kills_in_calls: u64,
+    pauses_in_calls: u64,
+    shown_at_once: u64,
+    repeated: u64,
+    lost: u64,
 }
 
 impl Happened {
@@ -77,6 +83,11 @@ impl Happened {
         self.failing_models += other.failing_models;
         self.snapshots += other.snapshots;
         self.changes += other.changes;
+        self.kills_in_calls += other.kills_in_calls;
+        self.pauses_in_calls += other.pauses_in_calls;
+        self.shown_at_once += other.shown_at_once;
+        self.repeated += other.repeated;
+        self.lost += other.lost;
     }
 
     /// A simulation in which nothing goes wrong shows nothing.
@@ -84,8 +95,10 @@ impl Happened {
         let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
+        let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, .. } = self;
         let others = [compactions, trims, retries, failing_models, snapshots];
-        let all = [&workers[..], &others, &[changes]].concat();
+        let more = [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost];
+        let all = [&workers[..], &others, &more].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
 }
@@ -94,6 +107,7 @@ impl Happened {
 struct Running {
     worker: SimulatedWorker,
     member: u64,
+    fuse: Fuse,
     control: FakeControl,
     progress: Progress,
     hangs: bool,
@@ -105,18 +119,34 @@ struct Running {
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     crash: u32,
+    /// A crash, or a pause longer than the session, within a turn.
+    kill: u32,
+    pause: u32,
     hang: u32,
     leave: u32,
     shuffle: u32,
     compact: u32,
     trim: u32,
     mood: u32,
+    /// A changelog is lost.
+    lose: u32,
+}
+
+/// How workers deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    ExactlyOnce,
+    AtLeastOnce,
+    /// Each start has its own.
+    Changing,
 }
 
 struct Run<'a> {
     broker: &'a MemoryBroker,
     specs: &'a [PipelineSpec],
     on_change: OnChange,
+    mode: Mode,
+    checkpoint_interval: Duration,
     random: SmallRng,
     slots: Vec<Option<Running>>,
     /// One folder of snapshots for all, as on one machine.
@@ -131,7 +161,16 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn start(&mut self, slot: usize) {
-        let (source, sink) = self.broker.join(slot);
+        let (source, mut sink) = self.broker.join(slot);
+        let shows_at_once = match self.mode {
+            Mode::ExactlyOnce => false,
+            Mode::AtLeastOnce => true,
+            Mode::Changing => self.random.random_bool(0.5),
+        };
+        if shows_at_once {
+            sink = sink.showing_at_once();
+            self.happened.shown_at_once += 1;
+        }
         let variant = self.random.random_range(0..self.specs.len());
         self.happened.changes += u64::from(variant > 0);
         let mut spec = self.specs[variant].clone();
@@ -142,17 +181,17 @@ impl Run<'_> {
             commit_interval: Duration::from_millis(10),
             pace: Duration::ZERO,
             batch_rows_max: 8,
-            checkpoint_interval: Duration::from_millis(60),
+            checkpoint_interval: self.checkpoint_interval,
             stall_after: Duration::from_hours(1),
         };
-        let (member, progress) = (source.member(), Progress::default());
+        let (member, fuse, progress) = (source.member(), source.fuse(), Progress::default());
         // No two machines show the same time.
         let clock = FakeClock::showing(world::present(self.random.random_range(0..800)));
         let mut worker = Worker::new(settings, source, sink, clock, pipeline, progress.clone());
         if let Some(snapshots) = &self.snapshots {
             worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
         }
-        let running = Running { worker, member, control, progress, hangs: false, variant };
+        let running = Running { worker, member, fuse, control, progress, hangs: false, variant };
         if let Some(before) = self.slots[slot].replace(running) {
             self.zombies.push(before);
         }
@@ -162,7 +201,7 @@ impl Run<'_> {
         thousandths > 0 && self.random.random_range(0..1_000) < thousandths
     }
 
-    fn disturb(&mut self, rates: Rates, partitions: usize) -> Result<(), String> {
+    fn disturb(&mut self, rates: Rates, checks: &mut Checks<'_>, partitions: usize) -> Result<(), String> {
         let slot = self.random.random_range(0..self.slots.len());
         if self.slots[slot].is_none() {
             if self.strikes(200) {
@@ -173,6 +212,14 @@ impl Run<'_> {
             let gone = self.slots[slot].take().ok_or("it is there")?;
             self.broker.cut_off(gone.member);
             self.happened.retries += gone.progress.retries();
+        } else if self.strikes(rates.kill) {
+            let calls = self.random.random_range(0..40);
+            self.happened.kills_in_calls += 1;
+            self.slots[slot].as_ref().ok_or("it is there")?.fuse.kill_after(calls);
+        } else if self.strikes(rates.pause) {
+            let calls = self.random.random_range(0..40);
+            self.happened.pauses_in_calls += 1;
+            self.slots[slot].as_ref().ok_or("it is there")?.fuse.pause_after(calls);
         } else if self.strikes(rates.hang) {
             let running = self.slots[slot].as_mut().ok_or("it is there")?;
             running.hangs = true;
@@ -201,6 +248,10 @@ impl Run<'_> {
         if self.strikes(rates.compact) {
             self.happened.compactions += 1;
             self.broker.compact(partition as i32);
+        }
+        if self.strikes(rates.lose) {
+            self.happened.lost += 1;
+            checks.lose_changelog(partition as i32);
         }
         if self.strikes(rates.trim)
             && let Some((_, metadata)) = &self.broker.committed()[partition]
@@ -233,11 +284,25 @@ impl Run<'_> {
     /// A worker ends in order.
     fn leave(&mut self, slot: usize) -> Result<(), String> {
         let Some(mut gone) = self.slots[slot].take() else { return Ok(()) };
-        gone.worker.leave().map_err(|error| format!("a worker ended: {error}"))?;
+        match gone.worker.leave() {
+            Err(_) if gone.fuse.is_dead() => {
+                self.broker.cut_off(gone.member);
+                return Ok(());
+            }
+            left => left.map_err(|error| format!("a worker ended: {error}"))?,
+        }
         self.happened.leaves += 1;
         self.happened.retries += gone.progress.retries();
         self.broker.leave(gone.member);
         Ok(())
+    }
+
+    /// Whether a partition is being restored or read again.
+    fn is_recovering(&self) -> bool {
+        self.slots.iter().flatten().any(|running| {
+            let partitions = running.worker.partitions();
+            partitions.held().iter().any(|number| partitions.is_recovering(*number))
+        })
     }
 
     /// One turn of one worker.
@@ -254,7 +319,20 @@ impl Run<'_> {
         let (is_slot, index) = awake[self.random.random_range(0..awake.len())];
         let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
         let running = running.ok_or("it is awake")?;
-        running.worker.turn().map_err(|error| format!("a worker ended: {error}"))?;
+        match running.worker.turn() {
+            Err(_) if running.fuse.is_dead() => {
+                self.broker.cut_off(running.member);
+                if is_slot {
+                    self.slots[index] = None;
+                } else {
+                    self.zombies.remove(index);
+                }
+                return Ok(None);
+            }
+            turned => turned.map_err(|error| format!("a worker ended: {error}"))?,
+        }
+        let running = if is_slot { self.slots[index].as_ref() } else { self.zombies.get(index) };
+        let running = running.ok_or("it is awake")?;
         if running.progress.health().doubted() > 0 && !self.may_doubt {
             return Err("I3: a worker finds the changelog not whole".to_owned());
         }
@@ -275,30 +353,50 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records);
     let owed = Owed::of(&input, &mut core.reference);
     let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
-    let faults = Faults { abortable: rate(60), unknown: rate(250), stale: rate(100), fence: rate(200) };
+    let faults = Faults {
+        abortable: rate(60),
+        unknown: rate(250),
+        stale: rate(100),
+        fence: rate(200),
+        refuse: rate(80),
+        stale_fetch: rate(1_000),
+    };
+    let trim = rate(40);
     let rates = Rates {
         crash: rate(25),
+        kill: rate(25),
+        pause: rate(15),
         hang: rate(25),
         leave: rate(15),
         shuffle: rate(25),
         compact: rate(40),
-        trim: rate(40),
+        trim,
         mood: rate(40),
+        // Where input was trimmed, profiles cannot be made of it again.
+        lose: if trim == 0 { rate(10) } else { 0 },
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
     let workers = random.random_range(1..4);
     let has_changes = random.random_bool(0.5);
     // Where input was trimmed, a replay cannot bring back what was made of it.
     let on_change = if rates.trim == 0 && random.random_bool(0.5) { OnChange::Replay } else { OnChange::Keep };
-    let mut checks = Checks::new(&broker, &owed, &input, has_changes);
+    let mode = match random.random_range(0..8) {
+        0..4 => Mode::ExactlyOnce,
+        4..7 => Mode::AtLeastOnce,
+        _ => Mode::Changing,
+    };
+    let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
+    let mut checks = Checks::new(&broker, &owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
     let slots = (0..workers).map(|_| None).collect();
     let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };
     let snapshots = random.random_bool(0.5).then(|| MemorySnapshots::new(seed, damage));
-    let may_doubt = snapshots.is_some();
+    let may_doubt = snapshots.is_some() || rates.lose > 0;
     let mut run = Run {
         broker: &broker,
         specs: if has_changes { &core.specs } else { &core.specs[..1] },
         on_change,
+        mode,
+        checkpoint_interval,
         random,
         slots,
         snapshots,
@@ -321,7 +419,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         }
         broker.tick(SESSION, TRANSACTION);
         if step < disturbed {
-            run.disturb(rates, partitions)?;
+            run.disturb(rates, &mut checks, partitions)?;
             if run.random.random_bool(0.3) {
                 let partition = run.random.random_range(0..partitions);
                 broker.produce(partition, run.random.random_range(1..8));
@@ -353,7 +451,10 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         run.leave(slot)?;
         checks.step()?;
         // Its partitions go to those that stay.
-        for _ in 0..40 {
+        for turn in 0..PATIENCE {
+            if turn >= 40 && !run.is_recovering() {
+                break;
+            }
             broker.tick(SESSION, TRANSACTION);
             run.turn()?;
             checks.step()?;
@@ -371,6 +472,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     run.happened.snapshots = run.snapshots.as_ref().map_or(0, MemorySnapshots::opened);
     run.happened.commits = checks.effects;
     run.happened.rebuilt = checks.rebuilt;
+    run.happened.repeated = checks.repeated;
     Ok(run.happened)
 }
 
@@ -387,6 +489,7 @@ fn calm(run: &mut Run<'_>, input: &[Vec<InputRecord>]) {
         }
         if let Some(running) = &run.slots[slot] {
             running.control.set(Mood::Score);
+            running.fuse.put_out();
         }
     }
     for zombie in run.zombies.drain(..) {

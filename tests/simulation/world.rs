@@ -6,7 +6,7 @@ use aimpoint::{
     profile::Layout,
     sink::{Outbox, Target},
     state::hash_key,
-    testkit::{FakeControl, FakeModel, InputRecord, Mood, Visible},
+    testkit::{FakeControl, FakeModel, Fate, InputRecord, Mood, Visible},
 };
 use rand::{Rng, rngs::SmallRng};
 use std::{
@@ -110,14 +110,17 @@ window = "forever"
     [with(&[3, 1, 0, 2, 4]), with(&[5, 2, 3, 0, 1])]
 }
 
-/// Records of a few users: in order and late, too late, twice, broken, and with jumps in time that let profiles expire.
+/// Records of a few users: in order and late, too late, twice, broken, and with jumps in time that let profiles expire; and
+/// now and then from a producer with transactions, some of which it aborts.
 pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) -> Vec<Vec<InputRecord>> {
     let mut input = vec![Vec::new(); partitions];
     let mut base = START;
     let mut ids = Vec::new();
+    // In some runs few users come back after long pauses, so that they go and come again within one commit.
+    let (users, jump, jumps) = if random.random_bool(0.3) { (4, 100_000_000, 12) } else { (USERS, 40_000_000, 60) };
     for number in 0..records {
-        let user = random.random_range(0..USERS);
-        base += if random.random_range(0..60) == 0 { 40_000_000 } else { 20_000 };
+        let user = random.random_range(0..users);
+        base += if random.random_range(0..jumps) == 0 { jump } else { 20_000 };
         let at = match random.random_range(0..20) {
             0 => base - random.random_range(0..7_200_000),
             1 => base + random.random_range(0..600_000),
@@ -154,9 +157,37 @@ pub(crate) fn input(random: &mut SmallRng, partitions: usize, records: usize) ->
             ),
         };
         let key = format!("u{user}").into_bytes();
-        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms });
+        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms, fate: Fate::Plain });
+    }
+    if random.random_bool(0.4) {
+        input = input.into_iter().map(|records| in_transactions(random, records)).collect();
     }
     input
+}
+
+/// The same records as a producer writes them that uses transactions now and then, and aborts some.
+fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<InputRecord> {
+    let mut log = Vec::with_capacity(2 * records.len());
+    let mut left = records.as_slice();
+    while !left.is_empty() {
+        let (some, others) = left.split_at(random.random_range(1..6).min(left.len()));
+        let marker = log.len() + some.len();
+        let (is_transaction, is_aborted) = (random.random_bool(0.7), random.random_bool(0.4));
+        let fate = match (is_transaction, is_aborted) {
+            (false, _) => Fate::Plain,
+            (true, false) => Fate::Committed(marker),
+            (true, true) => Fate::Aborted(marker),
+        };
+        log.extend(some.iter().map(|record| InputRecord { fate, ..record.clone() }));
+        if is_transaction {
+            log.push(InputRecord { fate: Fate::Marker, ..InputRecord::default() });
+        }
+        // What was aborted is written again.
+        if !(is_transaction && is_aborted) {
+            left = others;
+        }
+    }
+    log
 }
 
 /// A user's words from an offset on.
@@ -236,6 +267,10 @@ impl Owed {
             core.set_present(present(0));
             let mut users = BTreeMap::new();
             for (offset, it) in records.iter().enumerate() {
+                if !it.counts() {
+                    newest.extend(newest.last().copied());
+                    continue;
+                }
                 let mut outbox = Outbox::default();
                 let mut counts = Counts::default();
                 core.take(&record(number, offset as i64, it), &mut partitions, &mut outbox, &mut counts);

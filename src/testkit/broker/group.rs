@@ -95,6 +95,14 @@ impl Group {
         }
     }
 
+    /// Puts a member out that has slept past its session.
+    pub(super) fn put_out(&mut self, number: u64, random: &mut SmallRng) {
+        if let Some(member) = self.members.get_mut(&number).filter(|it| it.is_in) {
+            member.is_in = false;
+            self.shuffle(random);
+        }
+    }
+
     pub(super) fn is_current(&self, of: Membership) -> bool {
         of.generation == self.generation && self.members.get(&of.member).is_some_and(|member| member.is_in)
     }

@@ -4,7 +4,8 @@
 //! stable offset below which readers of committed records stay, producer epochs that shut an older producer out, offsets
 //! with metadata that become valid with their transaction, group generations with members that come, pause and go, in
 //! eager and in cooperative rebalances, retention of the input and compaction of the changelog. An `EndTxn` may arrive
-//! late and ends whatever transaction of its epoch is open then, as Kafka before KIP-890 has it. Faults are drawn from a
+//! late and ends whatever transaction of its epoch is open then, as Kafka before KIP-890 has it. Beside the transactions go
+//! outputs that are seen at once, by producers that nobody shuts out. Whoever writes the input may use transactions, too. Faults are drawn from a
 //! seed at each call, so a failing run is replayed by its seed. It leaves out real time and several brokers.
 
 mod group;
@@ -18,8 +19,8 @@ use crate::sink::{SizeLimits, Target};
 use group::{Group, Membership};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
 };
 
@@ -54,6 +55,29 @@ pub struct InputRecord {
     pub payload: Option<Vec<u8>>,
     /// Kafka's timestamp.
     pub timestamp_ms: i64,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a record of the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It was written without a transaction.
+    #[default]
+    Plain,
+    /// Its transaction is committed by the marker at this offset.
+    Committed(usize),
+    /// Its transaction is aborted by the marker at this offset.
+    Aborted(usize),
+    /// It is no record but a transaction's end.
+    Marker,
+}
+
+impl InputRecord {
+    /// Whether a reader of committed records ever sees it.
+    pub fn counts(&self) -> bool {
+        matches!(self.fate, Fate::Plain | Fate::Committed(_))
+    }
 }
 
 /// How often each kind of fault strikes, in thousandths of the calls that it can strike.
@@ -67,6 +91,64 @@ pub struct Faults {
     pub stale: u32,
     /// Making the producers anew fails and has to be tried again.
     pub fence: u32,
+    /// An output is refused, or its answer lost.
+    pub refuse: u32,
+    /// After a seek, records that were fetched before it come again.
+    pub stale_fetch: u32,
+}
+
+/// A worker's end, or a pause longer than its session, at any of its calls.
+#[derive(Clone, Debug, Default)]
+pub struct Fuse(Rc<Cell<Burning>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Burning {
+    #[default]
+    Never,
+    /// After so many calls the worker is dead.
+    Kills(u32),
+    /// After so many calls the worker is put out of the group, and goes on.
+    Pauses(u32),
+    Dead,
+}
+
+impl Fuse {
+    /// After so many more calls none takes effect: the worker is dead.
+    pub fn kill_after(&self, calls: u32) {
+        self.0.set(Burning::Kills(calls));
+    }
+
+    /// After so many more calls the worker is put out of the group, and goes on without knowing.
+    pub fn pause_after(&self, calls: u32) {
+        self.0.set(Burning::Pauses(calls));
+    }
+
+    /// Puts it out, where the worker still lives.
+    pub fn put_out(&self) {
+        if !self.is_dead() {
+            self.0.set(Burning::Never);
+        }
+    }
+
+    /// Whether the worker is dead.
+    pub fn is_dead(&self) -> bool {
+        self.0.get() == Burning::Dead
+    }
+
+    /// A call: says whether the worker was paused at it.
+    fn burn(&self) -> bool {
+        match self.0.get() {
+            Burning::Kills(0) => self.0.set(Burning::Dead),
+            Burning::Kills(left) => self.0.set(Burning::Kills(left - 1)),
+            Burning::Pauses(0) => {
+                self.0.set(Burning::Never);
+                return true;
+            }
+            Burning::Pauses(left) => self.0.set(Burning::Pauses(left - 1)),
+            Burning::Never | Burning::Dead => {}
+        }
+        false
+    }
 }
 
 /// A partition of a topic that transactions write to.
@@ -80,6 +162,9 @@ pub enum Place {
     Profiles(i32),
 }
 
+/// The transaction of all that is written beside transactions.
+const BESIDE: usize = 0;
+
 /// Positions: partition, next offset, metadata.
 type Positions = Vec<(i32, i64, String)>;
 
@@ -92,6 +177,8 @@ pub struct Effect {
     pub outputs: Vec<(Place, usize)>,
     /// Whether each position's partition belonged to the member that committed it, as the group saw it then.
     pub is_owned: bool,
+    /// Whether it was no transaction but an output that is seen at once.
+    pub is_beside: bool,
 }
 
 #[derive(Debug)]
@@ -133,6 +220,22 @@ struct Input {
     high: usize,
 }
 
+impl Input {
+    /// The offset below which every transaction has ended.
+    fn stable(&self) -> usize {
+        let is_open = |record: &InputRecord| match record.fate {
+            Fate::Committed(marker) | Fate::Aborted(marker) => marker >= self.high,
+            Fate::Plain | Fate::Marker => false,
+        };
+        self.records[..self.high].iter().position(is_open).unwrap_or(self.high)
+    }
+
+    /// The offset behind the last record that counts.
+    fn end(&self) -> usize {
+        self.records.iter().rposition(InputRecord::counts).map_or(0, |last| last + 1)
+    }
+}
+
 /// Requests that are still on their way: what a client had sent before it gave up, or died.
 #[derive(Debug)]
 struct Late {
@@ -153,9 +256,13 @@ enum Refusal {
 struct Cluster {
     input: Vec<Input>,
     logs: BTreeMap<Place, Vec<Slot>>,
+    /// Where logs begin that were cut.
+    lows: BTreeMap<Place, usize>,
     transactions: Vec<Transaction>,
     ids: HashMap<String, Id>,
     late: Vec<Late>,
+    /// Outputs beside the transactions whose producers are gone, and which still arrive, in the order of their partition.
+    late_outputs: Vec<VecDeque<(Place, Visible)>>,
     committed: BTreeMap<i32, (i64, String)>,
     effects: Vec<Effect>,
     group: Group,
@@ -227,6 +334,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Writes an output that is seen at once.
+    fn append_beside(&mut self, place: Place, output: Visible) -> Result<(), Refusal> {
+        if output.bytes() > self.limits.of(output.target) {
+            return Err(Refusal::TooLarge);
+        }
+        let log = self.logs.entry(place).or_default();
+        log.push(Slot::Record(BESIDE, output));
+        let outputs = vec![(place, log.len() - 1)];
+        self.effects.push(Effect { positions: Vec::new(), outputs, is_owned: true, is_beside: true });
+        Ok(())
+    }
+
     /// Adds positions to a transaction, if the member is of the present generation; one that names none is not checked.
     fn add_positions(
         &mut self,
@@ -264,6 +383,7 @@ impl Cluster {
                 positions: transaction.pending.clone(),
                 outputs: transaction.outputs.clone(),
                 is_owned: transaction.is_owned,
+                is_beside: false,
             });
         }
         Ok(())
@@ -311,6 +431,13 @@ impl Cluster {
     fn meanwhile(&mut self) {
         if !self.late.is_empty() && self.one_in(4) {
             self.deliver_late();
+        }
+        if !self.late_outputs.is_empty() && self.one_in(4) {
+            let index = self.random.random_range(0..self.late_outputs.len());
+            match self.late_outputs[index].pop_front() {
+                Some((place, output)) => self.append_beside(place, output).unwrap_or_default(),
+                None => drop(self.late_outputs.swap_remove(index)),
+            }
         }
     }
 
@@ -364,9 +491,18 @@ impl MemoryBroker {
         Self(Rc::new(RefCell::new(Cluster {
             input: input.into_iter().map(|records| Input { records, low: 0, high: 0 }).collect(),
             logs: BTreeMap::new(),
-            transactions: Vec::new(),
+            lows: BTreeMap::new(),
+            transactions: vec![Transaction {
+                state: State::Committed,
+                first: BTreeMap::new(),
+                outputs: Vec::new(),
+                pending: Vec::new(),
+                is_owned: true,
+                since: 0,
+            }],
             ids: HashMap::new(),
             late: Vec::new(),
+            late_outputs: Vec::new(),
             committed: BTreeMap::new(),
             effects: Vec::new(),
             group: Group::new(partitions, is_cooperative),
@@ -382,7 +518,17 @@ impl MemoryBroker {
     pub fn join(&self, slot: usize) -> (MemorySource, MemorySink) {
         let member = self.0.borrow_mut().group.join();
         self.shuffle();
-        (MemorySource::new(self.clone(), member), MemorySink::new(self.clone(), slot))
+        let fuse = Fuse::default();
+        (MemorySource::new(self.clone(), member, fuse.clone()), MemorySink::new(self.clone(), (slot, member), fuse))
+    }
+
+    /// A call of a member.
+    fn burn(&self, fuse: &Fuse, member: u64) {
+        if fuse.burn() {
+            let mut cluster = self.0.borrow_mut();
+            let Cluster { group, random, .. } = &mut *cluster;
+            group.put_out(member, random);
+        }
     }
 
     /// Adds the next records of the input.
@@ -439,11 +585,20 @@ impl MemoryBroker {
         input.low = input.low.max(low as usize).min(input.high);
     }
 
-    /// Loses all records of a changelog, as when its topic is made anew.
-    pub fn lose_changelog(&self, partition: i32) {
-        if let Some(log) = self.0.borrow_mut().logs.get_mut(&Place::Profiles(partition)) {
-            log.fill_with(|| Slot::Gone);
+    /// Loses all records of a changelog that are stable, as where a topic is not compacted but cut, and says whether it did:
+    /// not while one is read.
+    pub fn lose_changelog(&self, partition: i32) -> bool {
+        let mut cluster = self.0.borrow_mut();
+        if cluster.restores > 0 {
+            return false;
         }
+        let place = Place::Profiles(partition);
+        let stable = cluster.stable(place);
+        if let Some(log) = cluster.logs.get_mut(&place) {
+            log[..stable].fill_with(|| Slot::Gone);
+            cluster.lows.insert(place, stable);
+        }
+        true
     }
 
     /// Takes no larger messages from now on.
@@ -526,7 +681,7 @@ impl MemoryBroker {
         let cluster = self.0.borrow();
         let is_done = |(partition, input): (usize, &Input)| {
             let committed = cluster.committed.get(&(partition as i32)).map_or(0, |it| it.0);
-            committed as usize == input.records.len() || input.records.len() == input.low
+            committed as usize == input.end() || input.end() <= input.low
         };
         cluster.input.iter().enumerate().all(is_done)
     }

@@ -1,9 +1,10 @@
-//! The model broker's producers: two with ids of one slot, one of which fills while the other one commits.
+//! The model broker's producers: two with ids of one slot, one of which fills while the other one commits, and beside them the
+//! outlet of what is shown at once, which keeps the order of each partition and is shut out by nobody.
 
-use super::{Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
+use super::{Fuse, Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
 use crate::{
     canary::{self, Canary},
-    sink::{Outbox, Sink, SinkError, SizeLimits, Smaller, Target, smaller},
+    sink::{Deliveries, Outbox, Sink, SinkError, SizeLimits, Smaller, Target, smaller},
 };
 use rand::Rng;
 use std::{collections::VecDeque, time::Duration};
@@ -16,6 +17,19 @@ struct Producer {
     queue: VecDeque<(Place, Visible)>,
     is_fenced: bool,
     /// What the broker has refused for its size in the open transaction.
+    refused: Vec<(Target, usize)>,
+    /// Whether it has refused something for another reason.
+    has_refused: bool,
+}
+
+/// The producer of what is shown at once.
+#[derive(Debug, Default)]
+struct Outlet {
+    deliveries: Deliveries,
+    /// What the client has taken and the broker has not, and in which turn.
+    queue: VecDeque<(usize, Place, Visible)>,
+    /// The turns of what the broker has taken, of which the client does not know yet.
+    unreported: VecDeque<usize>,
     refused: Vec<(Target, usize)>,
 }
 
@@ -45,7 +59,10 @@ struct Commit {
 /// The producers of one worker.
 pub struct MemorySink {
     broker: MemoryBroker,
+    member: u64,
+    fuse: Fuse,
     producers: [Producer; 2],
+    outlet: Option<Outlet>,
     turn: usize,
     state: State,
     committing: Option<Commit>,
@@ -58,22 +75,98 @@ fn unknown(doing: &'static str, detail: &str) -> SinkError {
 }
 
 impl MemorySink {
-    pub(super) fn new(broker: MemoryBroker, slot: usize) -> Self {
+    pub(super) fn new(broker: MemoryBroker, (slot, member): (usize, u64), fuse: Fuse) -> Self {
         let producer = |number: usize| Producer {
             id: format!("{slot}-{number}"),
             epoch: 0,
             queue: VecDeque::new(),
             is_fenced: false,
             refused: Vec::new(),
+            has_refused: false,
         };
         let limits = SizeLimits::default();
         Self {
             limits,
             broker,
+            member,
+            fuse,
             producers: [producer(0), producer(1)],
+            outlet: None,
             turn: 0,
             state: State::Unfenced,
             committing: None,
+        }
+    }
+
+    /// The same with decisions and dead letters shown at once.
+    #[must_use]
+    pub fn showing_at_once(mut self) -> Self {
+        self.outlet = Some(Outlet::default());
+        self
+    }
+
+    /// A call of the worker. Says whether it is dead.
+    fn call(&self) -> bool {
+        self.broker.burn(&self.fuse, self.member);
+        self.fuse.is_dead()
+    }
+
+    /// Brings some of what the outlet has taken to the broker, and some of the answers back.
+    fn deliver_beside(&mut self) {
+        let Some(outlet) = &mut self.outlet else { return };
+        let mut cluster = self.broker.0.borrow_mut();
+        let faults = cluster.faults;
+        let most = outlet.queue.len();
+        for _ in 0..cluster.random.random_range(0..=most) {
+            if outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps) {
+                // The client gives up all that follows.
+                for (turn, ..) in outlet.queue.drain(..) {
+                    outlet.deliveries.reported(turn, false);
+                }
+                break;
+            }
+            // Each partition has its own leader, and its own order.
+            let Some((_, some, _)) = outlet.queue.get(cluster.random.random_range(0..outlet.queue.len())) else {
+                break;
+            };
+            let Some(first) = outlet.queue.iter().position(|(_, place, _)| place == some) else { break };
+            let Some((turn, place, output)) = outlet.queue.remove(first) else { break };
+            let (target, bytes) = (output.target, output.bytes());
+            if cluster.strikes(faults.refuse) {
+                // It is refused, or it is taken and the answer is lost.
+                if cluster.one_in(2) {
+                    cluster.append_beside(place, output).unwrap_or_default();
+                }
+                outlet.deliveries.reported(turn, false);
+            } else if cluster.append_beside(place, output).is_err() {
+                outlet.refused.push((target, bytes));
+                outlet.deliveries.reported(turn, false);
+            } else {
+                outlet.unreported.push_back(turn);
+            }
+        }
+        let most = outlet.unreported.len();
+        for turn in outlet.unreported.drain(..cluster.random.random_range(0..=most)) {
+            outlet.deliveries.reported(turn, true);
+        }
+    }
+
+    /// Makes the outlet anew. Of what the old one has, a part is on its way still, in the order of each partition.
+    fn renew_outlet(&mut self) {
+        let Some(outlet) = self.outlet.as_mut().map(std::mem::take) else { return };
+        for (target, bytes) in &outlet.refused {
+            self.limits.refused(*target, *bytes);
+        }
+        let is_over = outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps);
+        let mut cluster = self.broker.0.borrow_mut();
+        let mut places: Vec<Place> = outlet.queue.iter().map(|(_, place, _)| *place).collect();
+        places.sort();
+        places.dedup();
+        for place in places.into_iter().filter(|_| !is_over) {
+            let of = |(_, to, output): &(usize, Place, Visible)| (*to == place).then(|| (place, output.clone()));
+            let mut late: VecDeque<(Place, Visible)> = outlet.queue.iter().filter_map(of).collect();
+            late.truncate(cluster.random.random_range(0..4));
+            cluster.late_outputs.push(late);
         }
     }
 
@@ -81,10 +174,15 @@ impl MemorySink {
     fn deliver(&mut self, number: usize) {
         let producer = &mut self.producers[number];
         let mut cluster = self.broker.0.borrow_mut();
+        let faults = cluster.faults;
         let most = producer.queue.len();
         let count = cluster.random.random_range(0..=most);
         for (place, output) in producer.queue.drain(..count) {
             let (target, bytes) = (output.target, output.bytes());
+            if cluster.strikes(faults.refuse / 4) {
+                producer.has_refused = true;
+                continue;
+            }
             match cluster.append(&producer.id, producer.epoch, place, output) {
                 Ok(()) => {}
                 Err(Refusal::TooLarge) => producer.refused.push((target, bytes)),
@@ -95,6 +193,9 @@ impl MemorySink {
 
     /// Faults that may strike any call of a transaction.
     fn check(&mut self, number: usize, doing: &'static str) -> Result<(), SinkError> {
+        if self.call() {
+            return Err(dead());
+        }
         if self.producers[number].is_fenced {
             self.state = State::Unfenced;
             return Err(unknown(doing, "a newer producer has fenced this one"));
@@ -135,6 +236,24 @@ impl MemorySink {
                 self.limits.refused(target, bytes);
             }
             return Some(Err(self.refused(number, Refusal::TooLarge)));
+        }
+        if std::mem::take(&mut self.producers[number].has_refused) && !canary::is_in(Canary::RefusedIgnored) {
+            return Some(Err(SinkError::Abortable { doing: "commit", detail: "a message was refused".to_owned() }));
+        }
+        if stage == Stage::Deliver
+            && let Some(outlet) = &self.outlet
+        {
+            match outlet.deliveries.outcome(number) {
+                Some(true) => {}
+                None => {
+                    self.deliver_beside();
+                    return None;
+                }
+                Some(false) => {
+                    let detail = "a message was refused".to_owned();
+                    return Some(Err(SinkError::Abortable { doing: "commit", detail }));
+                }
+            }
         }
         if let Err(error) = self.check(number, "commit") {
             return Some(Err(error));
@@ -190,16 +309,20 @@ impl MemorySink {
 impl Sink for MemorySink {
     type Group = Option<Membership>;
 
-    fn is_transactional(&self) -> bool {
-        true
+    fn shows_at_once(&self) -> bool {
+        self.outlet.is_some()
     }
 
     fn fence(&mut self) -> Result<(), SinkError> {
         if self.state != State::Unfenced {
             return Ok(());
         }
+        if self.call() {
+            return Err(dead());
+        }
         self.committing = None;
         self.turn = 0;
+        self.renew_outlet();
         for number in 0..self.producers.len() {
             let mut cluster = self.broker.0.borrow_mut();
             cluster.meanwhile();
@@ -210,6 +333,7 @@ impl Sink for MemorySink {
             let producer = &mut self.producers[number];
             producer.queue.clear();
             producer.refused.clear();
+            producer.has_refused = false;
             if !(canary::is_in(Canary::ProducerReused) && producer.epoch > 0 && !producer.is_fenced) {
                 producer.epoch = cluster.init_producer(&producer.id);
             }
@@ -220,6 +344,9 @@ impl Sink for MemorySink {
     }
 
     fn begin(&mut self) -> Result<(), SinkError> {
+        if self.fuse.is_dead() {
+            return Err(dead());
+        }
         assert_eq!(self.state, State::Ready, "a transaction begins on a fenced producer, when none is open");
         let is_taken = self.committing.as_ref().is_some_and(|commit| commit.producer == self.turn);
         assert!(!is_taken, "a producer has one transaction at a time");
@@ -229,6 +356,9 @@ impl Sink for MemorySink {
     }
 
     fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError> {
+        if self.fuse.is_dead() {
+            return Err(dead());
+        }
         assert_eq!(self.state, State::Open, "outputs are sent in an open transaction");
         self.check(self.turn, "send")?;
         for index in from..outbox.len() {
@@ -248,19 +378,33 @@ impl Sink for MemorySink {
                 },
             };
             let place = self.place(&output);
-            self.producers[self.turn].queue.push_back((place, output));
+            match &mut self.outlet {
+                Some(outlet) if output.target.is_for_readers() => {
+                    outlet.deliveries.sent(self.turn);
+                    outlet.queue.push_back((self.turn, place, output));
+                }
+                _ => self.producers[self.turn].queue.push_back((place, output)),
+            }
         }
         self.deliver(self.turn);
+        self.deliver_beside();
         Ok(())
     }
 
     fn serve(&mut self) {
+        if self.call() {
+            return;
+        }
+        self.deliver_beside();
         let first = self.broker.0.borrow_mut().random.random_range(0..2);
         self.deliver(first);
         self.deliver(1 - first);
     }
 
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Option<Membership>) -> Result<(), SinkError> {
+        if self.call() {
+            return Err(dead());
+        }
         assert!(self.committing.is_none(), "one commit at a time");
         assert_eq!(self.state, State::Open, "an open transaction is committed");
         self.committing =
@@ -278,6 +422,9 @@ impl Sink for MemorySink {
         if self.committing.as_ref().is_none_or(|commit| commit.stage == Stage::Failed) {
             return None;
         }
+        if self.call() {
+            return Some(Err(dead()));
+        }
         loop {
             if let Some(outcome) = self.step() {
                 if outcome.is_err()
@@ -294,6 +441,9 @@ impl Sink for MemorySink {
     }
 
     fn abort(&mut self) -> Result<(), SinkError> {
+        if self.call() {
+            return Err(dead());
+        }
         if self.state == State::Unfenced {
             return Ok(());
         }
@@ -303,6 +453,7 @@ impl Sink for MemorySink {
             let producer = &mut self.producers[number];
             producer.queue.clear();
             producer.refused.clear();
+            producer.has_refused = false;
             let mut cluster = self.broker.0.borrow_mut();
             cluster.meanwhile();
             let faults = cluster.faults;
@@ -312,16 +463,27 @@ impl Sink for MemorySink {
                 return Err(unknown("abort", "no answer"));
             }
         }
+        if self.outlet.as_ref().is_some_and(|it| it.deliveries.has_failed()) {
+            self.renew_outlet();
+        }
         self.committing = None;
         self.state = State::Ready;
         Ok(())
     }
 }
 
+/// What a worker that is dead gets for an answer.
+fn dead() -> SinkError {
+    SinkError::Fatal { doing: "go on", detail: "the worker is dead".to_owned() }
+}
+
 impl Drop for MemorySink {
     /// What a worker that dies has sent arrives or not, at once or later.
     fn drop(&mut self) {
-        self.serve();
+        self.deliver_beside();
+        self.deliver(0);
+        self.deliver(1);
+        self.renew_outlet();
         let Some(commit) = self.committing.take() else { return };
         let mut cluster = self.broker.0.borrow_mut();
         let producer = &self.producers[commit.producer];

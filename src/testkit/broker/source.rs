@@ -1,6 +1,6 @@
 //! The model broker's consumer.
 
-use super::{MemoryBroker, Place, group::Membership};
+use super::{Cluster, Fate, Fuse, Input, MemoryBroker, Place, Slot, Visible, group::Membership};
 use crate::{
     canary::{self, Canary},
     event::Record,
@@ -11,8 +11,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Clone, Copy, Debug)]
 struct Position {
+    /// Where it was set to first.
+    first: usize,
     next: usize,
     is_paused: bool,
+    /// From where on what was fetched before the last seek is still handed over, now or behind newer records.
+    stale: Option<usize>,
+}
+
+impl Position {
+    fn at(first: usize) -> Self {
+        Self { first, next: first, is_paused: false, stale: None }
+    }
 }
 
 /// A changelog that is being read.
@@ -30,11 +40,26 @@ pub struct MemorySource {
     member: u64,
     positions: BTreeMap<i32, Position>,
     reading: Vec<Reading>,
+    fuse: Fuse,
 }
 
 impl MemorySource {
-    pub(super) fn new(broker: MemoryBroker, member: u64) -> Self {
-        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new() }
+    pub(super) fn new(broker: MemoryBroker, member: u64, fuse: Fuse) -> Self {
+        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new(), fuse }
+    }
+
+    /// What its worker dies or sleeps by.
+    pub fn fuse(&self) -> Fuse {
+        self.fuse.clone()
+    }
+
+    /// Fails once the worker is dead.
+    fn call(&self) -> Result<(), SourceError> {
+        self.broker.burn(&self.fuse, self.member);
+        if self.fuse.is_dead() {
+            return Err(SourceError::Fatal { doing: "go on".to_owned(), detail: "the worker is dead".to_owned() });
+        }
+        Ok(())
     }
 
     /// Its number among all members that there ever were.
@@ -59,7 +84,9 @@ impl Source for MemorySource {
     type Group = Option<Membership>;
 
     fn poll(&mut self, max: usize, _: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        self.call()?;
         let mut cluster = self.broker.0.borrow_mut();
+        let cluster = &mut *cluster;
         cluster.meanwhile();
         // A poll that serves a rebalance hands nothing over.
         if cluster.group.is_changing(self.member) && cluster.one_in(2) {
@@ -67,35 +94,54 @@ impl Source for MemorySource {
         }
         let max = cluster.random.random_range(1..=max);
         let mut taken = 0;
-        for (partition, position) in &mut self.positions {
-            let input = &cluster.input[*partition as usize];
-            while taken < max && !position.is_paused && position.next < input.high {
-                if position.next < input.low {
-                    // Somebody else has gone on from here, and the input before was of no more use.
-                    assert!(!cluster.group.owns(self.member, *partition), "the worker reads what was deleted");
-                    break;
-                }
-                let record = &input.records[position.next];
+        let mut hand_over = |input: &Input, partition: i32, offset: usize| {
+            let record = &input.records[offset];
+            let is_seen = record.counts() || canary::is_in(Canary::InputUncommitted) && record.fate != Fate::Marker;
+            if is_seen {
+                taken += 1;
                 take(&Record {
-                    partition: *partition,
-                    offset: position.next as i64,
+                    partition,
+                    offset: offset as i64,
                     timestamp_ms: Some(record.timestamp_ms).filter(|millis| *millis >= 0),
                     key: record.key.as_deref(),
                     payload: record.payload.as_deref(),
                     traceparent: None,
                 });
+            }
+            taken
+        };
+        let mut count = 0;
+        for (partition, position) in self.positions.iter_mut().filter(|(_, position)| !position.is_paused) {
+            let input = &cluster.input[*partition as usize];
+            let end = if canary::is_in(Canary::InputUncommitted) { input.high } else { input.stable() };
+            if let Some(from) = position.stale
+                && cluster.random.random_bool(0.5)
+            {
+                position.stale = None;
+                for offset in from.max(input.low)..position.next {
+                    count = hand_over(input, *partition, offset);
+                }
+            }
+            while count < max && position.next < end {
+                if position.next < input.low {
+                    // Somebody else has gone on from here, and the input before was of no more use.
+                    assert!(!cluster.group.owns(self.member, *partition), "the worker reads what was deleted");
+                    break;
+                }
+                count = hand_over(input, *partition, position.next);
                 position.next += 1;
-                taken += 1;
             }
         }
-        Ok(taken)
+        Ok(count)
     }
 
     fn change(&mut self) -> Option<Change> {
+        self.call().ok()?;
         self.broker.0.borrow_mut().group.change(self.member)
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
+        self.call()?;
         let mut cluster = self.broker.0.borrow_mut();
         let mut committed = Vec::new();
         for partition in partitions {
@@ -108,14 +154,15 @@ impl Source for MemorySource {
     }
 
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
+        self.call()?;
         let cluster = self.broker.0.borrow();
         let input = &cluster.input[partition as usize];
-        Ok(Watermarks { low: input.low as i64, high: input.high as i64 })
+        Ok(Watermarks { low: input.low as i64, high: input.stable() as i64 })
     }
 
     fn is_at_end(&self, partition: i32) -> bool {
-        let high = self.broker.0.borrow().input[partition as usize].high;
-        self.positions.get(&partition).is_some_and(|position| position.next == high)
+        let end = self.broker.0.borrow().input[partition as usize].stable();
+        self.positions.get(&partition).is_some_and(|position| position.next >= end)
     }
 
     fn check(&mut self, _: &[i32]) -> Result<(), SourceError> {
@@ -123,13 +170,15 @@ impl Source for MemorySource {
     }
 
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.call()?;
         for (partition, start) in starts {
-            self.positions.insert(*partition, Position { next: *start as usize, is_paused: false });
+            self.positions.insert(*partition, Position::at(*start as usize));
         }
         Ok(())
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.call()?;
         self.positions.retain(|partition, _| !partitions.contains(partition));
         self.forget(partitions);
         self.broker.0.borrow_mut().group.release(self.member, partitions);
@@ -137,6 +186,7 @@ impl Source for MemorySource {
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.call()?;
         for partition in partitions {
             self.positions.get_mut(partition).expect("only what is held is paused").is_paused = true;
         }
@@ -144,16 +194,27 @@ impl Source for MemorySource {
     }
 
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
+        self.call()?;
         let position = self.positions.get_mut(&partition).expect("only what is held is resumed");
-        *position = Position { next: offset as usize, is_paused: false };
+        let next = offset as usize;
+        let first = position.first.min(next);
+        *position = Position { first, ..Position::at(next) };
+        let mut cluster = self.broker.0.borrow_mut();
+        let stale_fetch = cluster.faults.stale_fetch;
+        if cluster.strikes(stale_fetch) {
+            let from = next.saturating_sub(cluster.random.random_range(1..6));
+            position.stale = Some(from.max(first));
+        }
         Ok(())
     }
 
     fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
+        self.call()?;
         Ok(self.broker.0.borrow().stable(Place::Profiles(partition)) as i64)
     }
 
     fn restore(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.call()?;
         let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
         self.forget(&partitions);
         let mut cluster = self.broker.0.borrow_mut();
@@ -167,6 +228,7 @@ impl Source for MemorySource {
     }
 
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
+        self.call()?;
         let mut cluster = self.broker.0.borrow_mut();
         cluster.meanwhile();
         let max = cluster.random.random_range(1..=max.min(20));
@@ -178,13 +240,14 @@ impl Source for MemorySource {
             }
             if !*is_begun {
                 *is_begun = true;
-                take(Restored::Bounds(*partition, Watermarks { low: 0, high: *end as i64 }));
+                let low = cluster.lows.get(&place).copied().unwrap_or_default();
+                take(Restored::Bounds(*partition, Watermarks { low: low as i64, high: *end as i64 }));
             }
             for _ in 0..max {
                 if *next >= *end {
                     break;
                 }
-                if let Some(record) = cluster.committed_record(place, *next) {
+                if let Some(record) = seen(&cluster, place, *next) {
                     take(Restored::Record(&Record {
                         partition: *partition,
                         offset: *next as i64,
@@ -212,12 +275,14 @@ impl Source for MemorySource {
         }
         self.broker.0.borrow().group.membership(self.member).map(Some)
     }
+}
 
-    fn commit(&mut self, offsets: &[(i32, i64, String)]) -> Result<(), SourceError> {
-        let mut cluster = self.broker.0.borrow_mut();
-        for (partition, offset, metadata) in offsets {
-            cluster.committed.insert(*partition, (*offset, metadata.clone()));
-        }
-        Ok(())
+/// A record of a changelog, as this reader sees it.
+fn seen(cluster: &Cluster, place: Place, offset: usize) -> Option<&Visible> {
+    if canary::is_in(Canary::ChangelogUncommitted)
+        && let Slot::Record(_, record) = cluster.logs.get(&place)?.get(offset)?
+    {
+        return Some(record);
     }
+    cluster.committed_record(place, offset)
 }
