@@ -25,6 +25,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 use std::{
     collections::BTreeSet,
@@ -48,12 +49,16 @@ struct World {
     program: Program,
     seed: u64,
     test: &'static str,
+    /// Whether outputs may come twice.
+    may_repeat: bool,
 }
 
 impl World {
     fn start(test: &'static str, nodes: usize, group: &reference::Group) -> Self {
         let seed = number("FAULTS_SEED", now_ms() as u64);
-        let world = Self { program: Program::start(nodes, &reference::config(group)), seed, test };
+        let config = reference::config(group);
+        let may_repeat = config.contains("at_least_once");
+        let world = Self { program: Program::start(nodes, &config), seed, test, may_repeat };
         world.program.create("clickstream", PARTITIONS, &[]);
         assert_eq!(world.program.run(&["topics", "--create"]).0, 0);
         world
@@ -114,16 +119,38 @@ impl World {
     /// Waits until something has become of every event, ends the processes, and checks all that is promised.
     fn settle(&self, events: usize, processes: &mut [Child]) {
         self.say(&format!("waiting for what becomes of {events} events"));
-        self.read(&["decisions", "dead-letter"], events);
+        if self.may_repeat {
+            self.read_first(events);
+        } else {
+            self.read(&["decisions", "dead-letter"], events);
+        }
         for process in processes {
             end(process);
         }
         self.no_transaction_is_open();
         let input = self.read(&["clickstream"], events);
         assert!(input.len() >= events, "{} of {events} events in the input", input.len());
-        let (decisions, dead) = (self.read(&["decisions"], 0), self.read(&["dead-letter"], 0));
-        reference::check(&input, &decisions, &dead);
+        let (mut decisions, mut dead) = (self.read(&["decisions"], 0), self.read(&["dead-letter"], 0));
         self.say(&format!("{} in, {} decisions and {} dead letters out", input.len(), decisions.len(), dead.len()));
+        if self.may_repeat {
+            (decisions, dead) = (reference::first(decisions), reference::first(dead));
+            self.say(&format!("{} decisions and {} dead letters without repetitions", decisions.len(), dead.len()));
+        }
+        reference::check(&input, &decisions, &dead);
+        for log in self.logs() {
+            for amiss in ["records of the changelog are of no use", "does not hold the profiles", "panicked"] {
+                assert!(!log.contains(amiss), "a process tells: {amiss}");
+            }
+        }
+    }
+
+    /// Waits until so many decisions and dead letters have come, not counting repetitions.
+    fn read_first(&self, events: usize) -> usize {
+        let (start, mut seen) = (Instant::now(), 0);
+        while seen < events && start.elapsed() < PATIENCE {
+            seen = reference::first(self.read(&["decisions", "dead-letter"], events)).len();
+        }
+        seen
     }
 
     /// The last stable offset, which is what a client that reads committed records alone takes for the end, has to reach
@@ -237,6 +264,39 @@ fn kill_at_random(world: &World, kills: u64, events: usize) {
 }
 
 #[test]
+fn two_processes_that_show_decisions_at_once_are_killed_at_random() {
+    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let test = "two_processes_that_show_decisions_at_once_are_killed_at_random";
+    kill_at_random(&World::start(test, 1, &reference::AT_LEAST_ONCE), kills, events);
+}
+
+#[test]
+fn the_delivery_is_changed_at_each_start() {
+    let (kills, events) = (number("FAULTS_KILLS", 20) / 5, number("FAULTS_EVENTS", 20_000) as usize / 5);
+    let world = World::start("the_delivery_is_changed_at_each_start", 1, &reference::AT_LEAST_ONCE);
+    let publishing = world.publish(0, events, Duration::from_millis(kills * 3_000));
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    for kill in 0..kills as usize {
+        std::thread::sleep(Duration::from_secs(3));
+        let text = std::fs::read_to_string(world.program.config()).unwrap();
+        let (from, to) = [("at_least_once", "exactly_once"), ("exactly_once", "at_least_once")][kill % 2];
+        assert!(text.contains(from));
+        std::fs::write(world.program.config(), text.replace(from, to)).unwrap();
+        let (index, process) = (kill % 2, &mut processes.0[kill % 2]);
+        if kill % 4 < 2 {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        } else {
+            end(process);
+        }
+        *process = world.spawn(["a", "b"][index]);
+        world.say(&format!("{to} from here on"));
+    }
+    publishing.join().unwrap();
+    world.settle(events, &mut processes.0);
+}
+
+#[test]
 fn two_processes_are_killed_at_random() {
     let (kills, events) = (number("FAULTS_KILLS", 20), number("FAULTS_EVENTS", 20_000) as usize);
     kill_at_random(&World::start("two_processes_are_killed_at_random", 1, &reference::USUAL), kills, events);
@@ -270,6 +330,96 @@ fn a_process_sleeps_past_its_session_and_wakes() {
     signal(&processes.0[0], "-CONT");
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
+}
+
+/// A process that wakes goes on where it was: with outputs on their way, and profiles that are not written.
+#[test]
+fn processes_that_show_decisions_at_once_sleep_past_their_session_under_load() {
+    let pauses = number("FAULTS_KILLS", 20) / 10;
+    let test = "processes_that_show_decisions_at_once_sleep_past_their_session_under_load";
+    let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
+    let mut random = SmallRng::seed_from_u64(world.seed);
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let events = 6_000 * pauses as usize;
+    let publishing = world.publish(0, events, Duration::from_secs(12 * pauses + 4));
+    std::thread::sleep(Duration::from_secs(4));
+    for pause in 1..=pauses {
+        std::thread::sleep(Duration::from_millis(random.random_range(500..3_000)));
+        let sleeper = &processes.0[random.random_range(0..2)];
+        signal(sleeper, "-STOP");
+        std::thread::sleep(SESSION + Duration::from_millis(random.random_range(1_000..5_000)));
+        signal(sleeper, "-CONT");
+        world.say(&format!("pause {pause} of {pauses}"));
+    }
+    publishing.join().unwrap();
+    world.settle(events, &mut processes.0);
+}
+
+/// Deliveries fail, are late, or have no answer while the only broker is away.
+#[test]
+fn the_broker_is_killed_under_decisions_that_are_shown_at_once() {
+    let kills = number("FAULTS_RESTARTS", 1) + 1;
+    let test = "the_broker_is_killed_under_decisions_that_are_shown_at_once";
+    let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let events = 3_000 * kills as usize;
+    let publishing = world.publish(0, events, Duration::from_secs(12 * kills));
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_secs(5));
+        world.program.kafka.node("kill", 0);
+        std::thread::sleep(Duration::from_secs(3));
+        world.program.kafka.node("up", 0);
+    }
+    publishing.join().unwrap();
+    world.settle(events, &mut processes.0);
+}
+
+/// What a producer of the input aborts is never decided, and what it has open is not decided yet.
+#[test]
+fn the_input_comes_in_transactions_some_of_which_are_aborted() {
+    let world = World::start("the_input_comes_in_transactions_some_of_which_are_aborted", 1, &reference::USUAL);
+    let events = number("FAULTS_EVENTS", 20_000) as usize / 10;
+    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let upstream: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.program.kafka.brokers)
+        .set("transactional.id", "upstream")
+        .set("partitioner", "murmur2_random")
+        .create()
+        .unwrap();
+    upstream.init_transactions(PATIENCE).unwrap();
+    let mut random = SmallRng::seed_from_u64(world.seed);
+    let (mut sent, mut aborted) = (0, 0);
+    while sent < events {
+        upstream.begin_transaction().unwrap();
+        let count = random.random_range(1..60).min(events - sent);
+        let is_aborted = random.random_bool(0.4);
+        for number in sent..sent + count {
+            let (user, value) = (format!("u{}", random.random_range(0..200)), random.random_range(0..3));
+            let at_ms = now_ms() - 1_000_000;
+            let line = format!(
+                r#"{{"event_id":"e{number}-{aborted}","event_type":"view","user_id":"{user}","occurred_at":{at_ms},"value":{value}}}"#
+            );
+            upstream.send(BaseRecord::to("clickstream").key(&user).payload(&line)).map_err(|(error, _)| error).unwrap();
+        }
+        upstream.flush(PATIENCE).unwrap();
+        // Long enough for a reader that would not wait for its end.
+        std::thread::sleep(Duration::from_millis(random.random_range(0..200)));
+        if is_aborted {
+            upstream.abort_transaction(PATIENCE).unwrap();
+            aborted += 1;
+        } else {
+            upstream.commit_transaction(PATIENCE).unwrap();
+            sent += count;
+        }
+        if random.random_range(0..20) == 0 {
+            let index = random.random_range(0..2);
+            processes.0[index].kill().unwrap();
+            processes.0[index].wait().unwrap();
+            processes.0[index] = world.spawn(["a", "b"][index]);
+        }
+    }
+    assert!(aborted > 5, "{aborted} transactions were aborted");
+    world.settle(events, &mut processes.0);
 }
 
 #[test]

@@ -15,21 +15,27 @@ const DIGITS: u32 = 8;
 const TILE_MS: i64 = 60_000;
 const TILES: i64 = 10;
 
-/// How a group keeps its members: lines of `[app]` and of `[kafka.consumer]`.
-pub(crate) struct Group(&'static str, &'static str);
+/// How a group keeps its members, and what is promised about its decisions: lines of `[app]`, of `[kafka.consumer]` and of
+/// `[commit]`.
+pub(crate) struct Group(&'static str, &'static str, &'static str);
 
 const SHORT_SESSION: &str = "\"session.timeout.ms\" = 6000";
 
 /// By what the members themselves say.
-pub(crate) const USUAL: Group = Group("", SHORT_SESSION);
+pub(crate) const USUAL: Group = Group("", SHORT_SESSION, "");
 /// By the names of their instances.
-pub(crate) const STATIC: Group = Group("static_membership = true", SHORT_SESSION);
+pub(crate) const STATIC: Group = Group("static_membership = true", SHORT_SESSION, "");
 /// By the broker alone (KIP-848).
-pub(crate) const BROKER: Group = Group("", "\"group.protocol\" = \"consumer\"");
+pub(crate) const BROKER: Group = Group("", "\"group.protocol\" = \"consumer\"", "");
+/// The usual one, with decisions shown at once.
+pub(crate) const AT_LEAST_ONCE: Group = Group("", SHORT_SESSION, "delivery = \"at_least_once\"");
 
 /// The configuration of a run.
-pub(crate) fn config(Group(app, consumer): &Group) -> String {
+pub(crate) fn config(Group(app, consumer, commit): &Group) -> String {
     let mut config = format!("[app]\nname = \"faults\"\n{app}\n\n[kafka.consumer]\n{consumer}\n");
+    if !commit.is_empty() {
+        write!(config, "\n[commit]\n{commit}\n").expect("a string takes everything");
+    }
     config += r#"
 [checkpoint]
 interval = "1s"
@@ -100,6 +106,37 @@ fn told(decision: &Value) -> [i64; 3] {
         features[feature] += 1 << digit.parse::<u32>().unwrap();
     }
     features
+}
+
+/// What a decision says but for the moment at which it was made.
+fn content(decision: &Value) -> Value {
+    let mut content = decision.clone();
+    for name in ["decided_at", "expires_at"] {
+        content[name] = Value::Null;
+    }
+    content
+}
+
+/// The first appearances among these, where things may come twice; what comes again has to be the same.
+pub(crate) fn first(found: Vec<Found>) -> Vec<Found> {
+    let mut known = BTreeMap::<String, Value>::new();
+    let is_first = |it: &Found| {
+        let (id, content) = match it.headers.get("offset") {
+            Some(offset) => (format!("{}/{offset}", it.headers["partition"]), it.headers["reason"].clone().into()),
+            None => {
+                let decision: Value = serde_json::from_slice(it.payload.as_deref().unwrap()).unwrap();
+                (decision["decision_id"].as_str().unwrap().to_owned(), content(&decision))
+            }
+        };
+        match known.get(&id) {
+            None => known.insert(id, content).is_none(),
+            Some(before) => {
+                assert_eq!(*before, content, "{id} came again, and is another one");
+                false
+            }
+        }
+    };
+    found.into_iter().filter(is_first).collect()
 }
 
 /// Compares what came out with the input, and names the first difference.

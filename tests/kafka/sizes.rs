@@ -61,6 +61,45 @@ fn publish_with_header(program: &Program, payload: &str, header: &str) {
 }
 
 #[test]
+fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_at_once() {
+    let program = Program::start(1, &format!("{CONFIG}\n[commit]\ndelivery = \"at_least_once\"\n"));
+    program.create("clickstream", 1, &[]);
+    assert_eq!(program.run(&["topics", "--create"]).0, 0);
+    let (mut process, now) = (program.spawn("a"), now_ms());
+    let publisher = program.publisher(Duration::from_secs(20));
+    publisher.publish(Some(b"u"), Some(event("first", "u", now).as_bytes())).unwrap();
+    publisher.finish().unwrap();
+    program.read(&["decisions"], 1, PATIENCE);
+    // Nobody tells the process, which learns it of a delivery that fails.
+    let limit =
+        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
+    program.kafka.tool("kafka.admin.ConfigCommand", &limit);
+    let publisher = program.publisher(Duration::from_secs(20));
+    let large = "x".repeat(1_000);
+    for (id, user) in [("a", "u"), (large.as_str(), "u"), ("b", "u"), ("c", "u")] {
+        publisher.publish(Some(b"u"), Some(event(id, user, now).as_bytes())).unwrap();
+    }
+    publisher.finish().unwrap();
+    let ids = || {
+        let mut ids = Vec::new();
+        for decision in program.read(&["decisions"], 4, PATIENCE) {
+            let decision: serde_json::Value = serde_json::from_slice(decision.payload.as_deref().unwrap()).unwrap();
+            let id = decision["trigger_event_id"].as_str().unwrap().to_owned();
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    };
+    wait_for("all decisions", PATIENCE, || ids().len() == 4);
+    assert_eq!(ids(), ["first", "a", "b", "c"], "{}", program.logs());
+    let dead = program.read(&["dead-letter"], 1, PATIENCE);
+    assert!(dead.iter().all(|it| it.headers["reason"] == OUTPUT_TOO_LARGE), "{dead:?}");
+    assert_eq!(dead[0].headers["offset"], "2");
+    assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
+}
+
+#[test]
 fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     let program = Program::start(1, CONFIG);
     program.create("clickstream", 1, &[]);
