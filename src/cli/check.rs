@@ -105,7 +105,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     } else {
         topics::check_for_run(config)?;
         writeln!(out, "topics          all there, and they fit")?;
-        sizes::report(&mut out, config, &pipeline, sizes::ask(config))?;
+        let states = sizes::states(config);
+        let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));
+        writeln!(out, "workers         {workers}: {why}")?;
+        sizes::report(&mut out, config, &pipeline, sizes::limits(&states))?;
     }
     Ok(())
 }

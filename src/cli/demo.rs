@@ -4,6 +4,7 @@
 //! ones; the broker is librdkafka's mock cluster. First all but the last events are published and worked off as fast as
 //! they go, then the last ones come one by one at a steady pace, and each is timed until its decision is read.
 
+mod replay;
 mod report;
 
 use super::{
@@ -151,14 +152,14 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         out,
         "{} real purchases of 1997 and 1998 (deploy/demo/DATA.md), broker in this process, {} workers\n",
         lines.len(),
-        setup.config.engine.worker_count()
+        setup.config.engine.workers(Some(PARTITIONS as usize)).0
     )?;
 
     let page = if args.page { Some(publish(&setup.config, None)?) } else { None };
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, fleet) = play(&setup, &lines, page.as_ref().map(|(board, _)| &**board))?;
+    let (outcome, mut fleet) = play(&setup, &lines, page.as_ref().map(|(board, _)| &**board))?;
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -170,43 +171,36 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     if let Some((board, at)) = &page {
         writeln!(out, "\nThe page stays open at http://{at}/ and the shop's customers go on buying; Ctrl-C ends it.")?;
         out.flush()?;
-        linger(&setup, &lines, &fleet)?;
+        linger(&mut out, &setup, &lines, &mut fleet)?;
         board.stopping();
     }
     fleet.join(setup.config.engine.shutdown_deadline)?;
     Ok(())
 }
 
-/// Sends the paced events again and again, as new purchases of the same customers, until told to stop.
-fn linger(setup: &Setup, lines: &[Line], fleet: &Fleet) -> anyhow::Result<()> {
+/// Sends further purchases of the shop, as those of new customers, until told to stop.
+fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet) -> anyhow::Result<()> {
     let told = super::setup::told()?;
     let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
     let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
-    let last = &lines[lines.len().saturating_sub(PACED_EVENTS)..];
-    let span = last_purchase(lines).context("the demo's events have times")?;
-    for (number, line) in last.iter().cycle().enumerate() {
-        if told.load(Ordering::Relaxed) || fleet.counts().events > LINGER_EVENTS_MAX {
+    let mut keys = super::load::Keys::new(setup.pipeline(false)?);
+    let replay = replay::Replay::new(lines).context("the demo's events have times")?;
+    let start = Instant::now();
+    for (number, purchase) in replay.enumerate() {
+        let due = Duration::from_secs_f64(number as f64 / LINGER_RATE);
+        publisher.serve();
+        std::thread::sleep(due.saturating_sub(start.elapsed()));
+        if told.load(Ordering::Relaxed) || fleet.wait(Duration::ZERO)? {
             break;
         }
-        let Ok(mut event) = serde_json::from_slice::<serde_json::Value>(&line.payload) else { continue };
-        // Each round lies a day further on, so that every event is a new one.
-        let time = span + jiff::SignedDuration::from_hours(24 * (number / last.len() + 1) as i64);
-        event["event_id"] = format!("{}-{}", line.id, number / last.len() + 1).into();
-        event["occurred_at"] = time.to_string().into();
-        publisher.publish(line.key.as_deref(), Some(event.to_string().as_bytes()))?;
-        publisher.serve();
-        std::thread::sleep(Duration::from_secs_f64(1.0 / LINGER_RATE));
+        // The shop's days go by faster than ours, and what lies in the future is refused.
+        if fleet.counts().events > LINGER_EVENTS_MAX || purchase.at > jiff::Timestamp::now() {
+            writeln!(out, "The shop has come to its end, on {}.", purchase.at.strftime("%Y-%m-%d"))?;
+            break;
+        }
+        publisher.publish(keys.of(&purchase.payload), Some(&purchase.payload))?;
     }
     Ok(())
-}
-
-/// The time of the newest event.
-fn last_purchase(lines: &[Line]) -> Option<jiff::Timestamp> {
-    #[derive(Deserialize)]
-    struct Time {
-        occurred_at: String,
-    }
-    serde_json::from_slice::<Time>(&lines.last()?.payload).ok()?.occurred_at.parse().ok()
 }
 
 /// Writes the demo's files into a folder of their own.

@@ -1,6 +1,6 @@
 //! `aimpoint run`: consumes events and writes decisions until told to stop.
 //!
-//! Guarantees: SIGHUP has the configuration read again: segments and the logs'
+//! Guarantees: SIGHUP, or `POST /reload` with the token, has the configuration read again: segments and the logs'
 //! filter are taken between transactions if all of it can be used, and else nothing. SIGTERM and SIGINT make every worker commit what it has open and leave the group, within
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
@@ -74,6 +74,10 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
         logs: Arc::clone(logs),
         usual,
     });
+    let asked = Arc::downgrade(&reloader);
+    board.reloads(Arc::new(move || {
+        asked.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
+    }));
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {

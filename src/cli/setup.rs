@@ -268,10 +268,13 @@ impl Setup {
         let mut workers = Vec::new();
         let mut accounts = Vec::new();
         let mut pipelines = Vec::new();
-        let feeds = self.watch(&pipeline, &models, config.engine.worker_count())?;
+        let states = sizes::states(config);
+        let (count, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|input| input.partitions));
+        tracing::info!(workers = count, why, "so many workers");
+        let feeds = self.watch(&pipeline, &models, count)?;
         let shadows = self.shadows(&pipeline)?;
-        let copies = models.copies(config.engine.worker_count())?;
-        let limits = sizes::ask(config);
+        let copies = models.copies(count)?;
+        let limits = sizes::limits(&states);
         for (number, (feeds, copies)) in feeds.into_iter().zip(copies).enumerate() {
             let mut pipeline = self.with_shadows(self.with_models(self.timed()?, copies)?, &shadows)?;
             for (arm, feed) in feeds {
@@ -394,6 +397,7 @@ pub(super) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T
 /// Serves health, metrics and the live page, and says where.
 pub(super) fn publish(config: &Config, logs: Option<Arc<Logs>>) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
     let metrics = metrics::install().context("record metrics")?;
+    metrics::belongs_to(&config.app.name, config.group());
     let title = format!("{}, {}", config.app.name, config.app.instance());
     let board =
         Arc::new(Board::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), metrics, logs));

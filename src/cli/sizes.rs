@@ -28,17 +28,15 @@ pub(super) fn limits(states: &[Option<TopicState>]) -> SizeLimits {
     SizeLimits { decisions: limit(1), dead_letters: limit(2), profiles: limit(3) }
 }
 
-/// Asks the cluster what the topics take. Where it gives no answer, the refusals of a run will tell.
-pub(super) fn ask(config: &Config) -> SizeLimits {
+/// Asks the cluster what the topics are like, in the order of their plans. Where it gives no answer, the refusals of a run will
+/// tell.
+pub(super) fn states(config: &Config) -> Vec<Option<TopicState>> {
     let plans = topics::plans(config);
     let states = topics::client(config).and_then(|client| block_on(topics::states(&client, &plans))?);
-    match states {
-        Ok(states) => limits(&states),
-        Err(error) => {
-            tracing::debug!("ask for the topics' max.message.bytes: {error:#}");
-            SizeLimits::default()
-        }
-    }
+    states.unwrap_or_else(|error| {
+        tracing::debug!("ask for the topics' partitions and max.message.bytes: {error:#}");
+        Vec::new()
+    })
 }
 
 /// Shows what can be written and what the topics take, and refuses what does not fit.

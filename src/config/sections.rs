@@ -517,11 +517,43 @@ impl Default for EngineSpec {
 }
 
 impl EngineSpec {
-    /// How many workers there are to be.
-    pub fn worker_count(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers,
+    /// How many workers there are to be for an input of so many partitions, where that is known, and why.
+    pub fn workers(&self, partitions: Option<usize>) -> (usize, String) {
+        // On Linux the CPUs that the process may be scheduled on, and no more than the quotas of its cgroup and of those above
+        // give (cpu.max, or cpu.cfs_quota_us before version 2), rounded down.
+        self.workers_on(std::thread::available_parallelism().map_or(1, std::num::NonZero::get), partitions)
+    }
+
+    fn workers_on(&self, cpus: usize, partitions: Option<usize>) -> (usize, String) {
+        match (self.workers, partitions) {
+            (0, Some(partitions)) if partitions < cpus => {
+                let why = format!(
+                    "the input has {partitions} partitions, each of which has one worker, and this process may use {cpus} CPUs"
+                );
+                (partitions.max(1), why)
+            }
+            (0, Some(partitions)) => {
+                let why = format!(
+                    "this process may use {cpus} CPUs, by its affinity and its cgroup's quota, and the input has {partitions} \
+                     partitions"
+                );
+                (cpus, why)
+            }
+            (0, None) => (
+                cpus,
+                format!(
+                    "this process may use {cpus} CPUs, by its affinity and its cgroup's quota; how many partitions the input \
+                     has is not known"
+                ),
+            ),
+            (workers, Some(partitions)) if partitions < workers => (
+                partitions.max(1),
+                format!(
+                    "the input has {partitions} partitions, each of which has one worker: engine.workers = {workers} would leave \
+                     some with nothing to do"
+                ),
+            ),
+            (workers, _) => (workers, "engine.workers says so".to_owned()),
         }
     }
 
@@ -646,4 +678,29 @@ fn is_topic(name: &str) -> bool {
 fn name_fault(key: &str, name: &str) -> Fault {
     Fault::new(key, format!("{name:?} is no name that Kafka takes"))
         .hint("use 1 to 200 letters, digits, '.', '_' and '-'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_as_many_as_cpus_and_no_more_than_partitions_and_the_reason_is_told() {
+        let told = |workers: usize, cpus: usize, partitions: Option<usize>| {
+            EngineSpec { workers, ..EngineSpec::default() }.workers_on(cpus, partitions)
+        };
+        for (workers, cpus, partitions, count, part) in [
+            (0, 48, Some(4), 4, "the input has 4 partitions"),
+            (0, 2, Some(12), 2, "may use 2 CPUs, by its affinity and its cgroup's quota"),
+            (0, 4, Some(4), 4, "may use 4 CPUs"),
+            (0, 3, None, 3, "is not known"),
+            (0, 8, Some(0), 1, "0 partitions"),
+            (8, 2, Some(4), 4, "engine.workers = 8 would leave some with nothing to do"),
+            (3, 48, Some(4), 3, "engine.workers says so"),
+        ] {
+            let (found, why) = told(workers, cpus, partitions);
+            assert!(found == count && why.contains(part), "{workers} {cpus} {partitions:?}: {found}, {why}");
+        }
+        assert!(EngineSpec::default().workers(Some(1)).0 == 1);
+    }
 }

@@ -288,7 +288,11 @@ impl Builder {
     fn finish(self, constants: &Constants, segments: &[Segment], text_integers: bool) -> Template {
         let object = |segment: &Segment| {
             let (id, name) = (text(&segment.id), text(&segment.name));
-            let object = format!("{{\"id\":{id},\"name\":{name},\"segtax\":{}}}", segment.segtax);
+            let taxonomy = match segment.segtax {
+                0 => String::new(),
+                number => format!(",\"segtax\":{number}"),
+            };
+            let object = format!("{{\"id\":{id},\"name\":{name}{taxonomy}}}");
             (object.into_bytes(), id.into_bytes())
         };
         Template {

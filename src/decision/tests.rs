@@ -18,7 +18,8 @@ fn segments() -> Vec<Segment> {
     let spec = |(index, name): (usize, &&str)| SegmentSpec {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
-        segtax: if index == 0 { 4 } else { 500 + index as u32 },
+        // None is told of the second.
+        segtax: [4, 0, 502][index],
         filter: "true".to_owned(),
     };
     let specs: Vec<_> = NAMES.iter().enumerate().map(spec).collect();
@@ -81,7 +82,10 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
 
 /// The message as proto3 JSON has it, under the names of the .proto file.
 fn proto_json(it: &v1::Decision) -> Value {
-    let segment = |it: &v1::Segment| json!({"id": it.id, "name": it.name, "segtax": it.segtax});
+    let segment = |it: &v1::Segment| match it.segtax {
+        0 => json!({"id": it.id, "name": it.name}),
+        number => json!({"id": it.id, "name": it.name, "segtax": number}),
+    };
     let input = it.input.as_ref().unwrap();
     let mut value = json!({
         "schema_version": it.schema_version,
@@ -268,7 +272,7 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "k3": 0.5,
         "j2": null,
         "u": null,
-        "l": [{"id": format!("s1-{}", NAMES[1]), "name": NAMES[1], "segtax": 501},
+        "l": [{"id": format!("s1-{}", NAMES[1]), "name": NAMES[1]},
               {"id": format!("s2-{}", NAMES[2]), "name": NAMES[2], "segtax": 502}],
         "m": format!("s1-{}", NAMES[1]),
         "n": "clicks.v1_eu-west",

@@ -74,11 +74,22 @@ pub trait ModelFeed: Send {
     fn take(&mut self) -> Option<Box<dyn Model>>;
 }
 
+/// What to do about a model's file that cannot be read, where that is clear.
+fn next_step(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            " (make one with aimpoint export and aimpoint train, or set model.path to yours; without the section [model], decisions \
+             have no score)"
+        }
+        _ => "",
+    }
+}
+
 /// Why a model was refused, or could not score.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file cannot be read.
-    #[error("read model {}", path.display())]
+    #[error("read model {}{}", path.display(), next_step(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -12,14 +12,11 @@ pub struct SegmentSpec {
     /// Its name for people; the id where absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// The taxonomy of the id, in AdCOM's numbers: 4 is the IAB Audience Taxonomy 1.1, from 500 on it is one's own.
-    #[serde(default = "own")]
+    /// The registered taxonomy that the id is from, as OpenRTB's `data.ext.segtax` has it: 4 is the IAB's Audience Taxonomy 1.1.
+    /// 0, which is none: the id is one's own.
+    #[serde(default)]
     pub segtax: u32,
     /// The rule: an expression over the event's fields, the features and `score`.
     #[serde(rename = "where")]
     pub filter: String,
-}
-
-fn own() -> u32 {
-    500
 }

@@ -9,12 +9,17 @@
 //! | `GET /snapshot` | what the page shows, as JSON |
 //! | `GET /version`, `GET /config` | as JSON; secrets are stars |
 //! | `GET /log`, `PUT /log` | the filter of the logs; the body of a `PUT` is the new one |
+//! | `POST /reload` | has the configuration read again, all of it or nothing, and tells what came of it; asks for a token |
 //!
-//! Guarantees: the server runs on a thread of its own and only reads what workers show, so it holds nothing up; a slow client
-//! holds one of `CONNECTIONS_MAX` connections for at most `CONNECTION_DEADLINE`. With a token, everything but the page's
+//! Guarantees: the server runs on a thread of its own and only reads what workers show, so it holds nothing up; slow clients
+//! hold up no probe (see `server`). With a token, everything but the page's
 //! own files and the two probes asks for it (`Authorization: Bearer …`). Without one, a client on this machine has to call the
-//! server by an address or `localhost`, so that no web site can reach it under a name of its own, and `PUT` is for clients on
-//! this machine alone. No user's key is shown: a keyed hash stands for it, whose key lives as long as the process.
+//! server by an address or `localhost`, so that no web site can reach it under a name of its own, `PUT` is for clients on
+//! this machine alone, and nothing is read again. No user's key is shown: a keyed hash stands for it, whose key lives as long as the
+//! process.
+
+mod server;
+mod window;
 
 use super::{
     logs::Logs,
@@ -30,16 +35,13 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header,
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use server::{BACKLOG, BODY_DEADLINE, Place};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -49,19 +51,17 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+};
+use window::{Sample, Window};
 
 /// Where the server listens unless it is told where: on this machine alone.
 pub const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
-/// The most connections at once: a probe, a scrape and some browsers need a handful.
-const CONNECTIONS_MAX: usize = 64;
-
-/// How long a connection may last. It serves one request, and an answer is some 100 KiB at most.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long a client may take for the head of its request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a client waits for what comes of `POST /reload`: less than its connection may last.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The longest body that is read: a filter of logs.
 const BODY_BYTES_MAX: usize = 4 << 10;
@@ -83,6 +83,9 @@ const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
+/// Reads the configuration again: gives the number of its segments, or what is wrong with it, without secrets.
+pub type Reload = dyn Fn() -> Result<usize, String> + Send + Sync;
+
 /// What the server shows.
 pub struct Board {
     /// What the process is called, by what it does.
@@ -95,6 +98,10 @@ pub struct Board {
     is_stopping: AtomicBool,
     started: Instant,
     pseudonyms: RandomState,
+    window: Mutex<Window>,
+    reload: Mutex<Option<Arc<Reload>>>,
+    /// One reload at a time.
+    reload_turn: Arc<Semaphore>,
 }
 
 impl Board {
@@ -116,6 +123,9 @@ impl Board {
             is_stopping: AtomicBool::new(false),
             started: Instant::now(),
             pseudonyms: RandomState::new(),
+            window: Mutex::default(),
+            reload: Mutex::default(),
+            reload_turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -127,6 +137,21 @@ impl Board {
     /// Another configuration is in use.
     pub fn config(&self, config: Value) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// This is how the configuration is read again.
+    pub fn reloads(&self, reload: Arc<Reload>) {
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    /// Keeps what the workers have counted by now, for the last minute of the page.
+    fn sample(&self) {
+        let (workers, accounts) = self.snapshots();
+        // Without workers nothing is counted, and what was counted before there were any would make a false minute.
+        if !workers.is_empty() {
+            let sample = Sample::of(Instant::now(), &workers, &accounts);
+            self.window.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+        }
     }
 
     /// The process ends, and is not ready from now on.
@@ -213,6 +238,8 @@ impl Board {
             all.for_each(|other| sum.add(other));
             Some(json!({ "bounds": sum.bounds(), "counts": sum.counts() }))
         };
+        let sample = Sample::of(Instant::now(), &workers, &accounts);
+        let recent = self.window.lock().unwrap_or_else(PoisonError::into_inner).shown(&sample);
         let mut segments: Vec<(String, u64)> = Vec::new();
         for (id, count) in workers.iter().flat_map(|worker| &worker.segments) {
             match segments.iter_mut().find(|(other, _)| other == id) {
@@ -289,6 +316,7 @@ impl Board {
             "retries": accounts.iter().map(Progress::retries).sum::<u64>(),
             "dead_letters": dead_letters,
             "partitions": partitions,
+            "recent": recent,
             "since_event": sum(|it| &it.since_event),
             "since_append": sum(|it| &it.since_append),
             "scores": sum(|it| &it.scores),
@@ -338,7 +366,7 @@ impl Board {
         None
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, place: &Place) -> Answer {
         let path = request.uri().path().to_owned();
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (path.as_str(), get) {
@@ -362,6 +390,12 @@ impl Board {
         }
         if let Some((status, why)) = self.refuse(&request, peer) {
             return answer(status, TEXT, why);
+        }
+        if let Err(full) = place.enter() {
+            return full;
+        }
+        if path == "/reload" {
+            return self.read_again(request.method()).await;
         }
         match (path.as_str(), get, request.method() == Method::PUT) {
             ("/metrics", true, _) => {
@@ -391,8 +425,11 @@ impl Board {
     }
 
     async fn set_log(&self, request: Request<Incoming>) -> Answer {
-        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-            return answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "a filter has at most 4 KiB\n");
+        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(BODY_DEADLINE, body).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "a filter has at most 4 KiB\n"),
+            Err(_) => return answer(StatusCode::REQUEST_TIMEOUT, TEXT, "the body did not come within 2 s\n"),
         };
         let body = body.to_bytes();
         let filter = std::str::from_utf8(&body).map(str::trim).unwrap_or_default();
@@ -406,6 +443,62 @@ impl Board {
         match logs.set(filter) {
             Ok(()) => answer(StatusCode::OK, TEXT, format!("{filter}\n")),
             Err(error) => answer(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
+        }
+    }
+}
+
+impl Board {
+    /// Has the configuration read again, and tells what came of it.
+    async fn read_again(&self, method: &Method) -> Answer {
+        if self.token.is_none() {
+            return answer(
+                StatusCode::FORBIDDEN,
+                TEXT,
+                "reading the configuration again takes a token: set admin.token (AIMPOINT__ADMIN__TOKEN) and send \
+                 Authorization: Bearer <admin.token>; without one, SIGHUP on this machine does the same\n",
+            );
+        }
+        if method != Method::POST {
+            return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "this takes POST\n");
+        }
+        let reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(reload) = reload else {
+            return answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "nothing can be read again here yet: `aimpoint run` can once its workers have started\n",
+            );
+        };
+        let Ok(turn) = Arc::clone(&self.reload_turn).try_acquire_owned() else {
+            return answer(StatusCode::CONFLICT, TEXT, "another reload goes on; ask again when it has ended\n");
+        };
+        // Files are read and pipelines are made, which takes as long as it takes: not on the thread of the probes.
+        let task = tokio::task::spawn_blocking(move || {
+            let outcome = reload();
+            drop(turn);
+            outcome
+        });
+        match tokio::time::timeout(RELOAD_PATIENCE, task).await {
+            Ok(Ok(Ok(segments))) => answer(
+                StatusCode::OK,
+                TEXT,
+                format!("taken: {segments} segments, from each worker's next transaction on\n"),
+            ),
+            Ok(Ok(Err(why))) => answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                TEXT,
+                format!("refused, and nothing has changed:\n{}\n", why.trim_end()),
+            ),
+            Ok(Err(_)) => answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                "the reload failed by a bug, and what was used before stays: the log says where\n",
+            ),
+            Err(_) => answer(
+                StatusCode::ACCEPTED,
+                TEXT,
+                "the reload still goes on: the log and aimpoint_reloads_total tell what comes of it\n",
+            ),
         }
     }
 }
@@ -441,60 +534,27 @@ fn now() -> EventTime {
 /// # Errors
 /// When the address cannot be had.
 pub fn serve(address: Option<SocketAddr>, board: Arc<Board>) -> io::Result<SocketAddr> {
-    let listener = match address {
-        Some(address) => std::net::TcpListener::bind(address)?,
-        None => std::net::TcpListener::bind(USUAL)
-            .or_else(|_| std::net::TcpListener::bind(SocketAddr::new(USUAL.ip(), 0)))?,
-    };
-    listener.set_nonblocking(true)?;
-    let at = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(accept(listener, board)))?;
+    let listener = {
+        let _inside = runtime.enter();
+        match address {
+            Some(address) => listen(address)?,
+            None => listen(USUAL).or_else(|_| listen(SocketAddr::new(USUAL.ip(), 0)))?,
+        }
+    };
+    let at = listener.local_addr()?;
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || runtime.block_on(server::accept(listener, board)))?;
     Ok(at)
 }
 
-async fn accept(listener: std::net::TcpListener, board: Arc<Board>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "serve health and metrics"),
-    };
-    let upkeep = Arc::clone(&board);
-    drop(tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP_INTERVAL).await;
-            upkeep.metrics.run_upkeep();
-        }
-    }));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of files, most likely: the process has better uses for the next one.
-                tracing::warn!(%error, "accept a connection to the admin port");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
-        let board = Arc::clone(&board);
-        drop(tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let board = Arc::clone(&board);
-                async move { Ok::<_, Infallible>(board.answer(request, peer.ip()).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_DEADLINE)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away or takes too long is its own affair.
-            if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_DEADLINE, connection).await {
-                tracing::debug!(%error, "a connection to the admin port");
-            }
-            drop(place);
-        }));
-    }
+/// As the standard library listens, with a longer backlog.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]

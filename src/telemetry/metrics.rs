@@ -247,6 +247,13 @@ const SHADOW_CORRELATION: Metric = gauge(
 
 // Process.
 const BUILD: Metric = gauge("aimpoint_build_info", Unit::Count, &["version"], "1 for the version that runs");
+const APP: Metric = gauge(
+    "aimpoint_app_info",
+    Unit::Count,
+    &["app", "consumergroup"],
+    "1 for the application that this process belongs to: app.name, and its consumer group as Kafka's exporter names it. Alerts \
+     find an application's positions by it",
+);
 const READY: Metric = gauge("aimpoint_ready", Unit::Count, &[], "1 where /readyz says yes");
 const SILENT: Metric = gauge(
     "aimpoint_worker_silent_seconds",
@@ -277,7 +284,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 40] = [
+pub const ALL: [Metric; 41] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -310,6 +317,7 @@ pub const ALL: [Metric; 40] = [
     SHADOW_MEAN,
     SHADOW_CORRELATION,
     BUILD,
+    APP,
     READY,
     SILENT,
     RELOADS,
@@ -370,6 +378,11 @@ fn begin() {
         counter!(SMALLER.name, "output" => output).absolute(0);
     }
     gauge!(BUILD.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// Tells which application this process belongs to.
+pub fn belongs_to(app: &str, group: &str) {
+    gauge!(APP.name, "app" => app.to_owned(), "consumergroup" => group.to_owned()).set(1.0);
 }
 
 /// Records what a commit made final.

@@ -219,6 +219,40 @@ fn the_doctor_says_what_to_do_about_an_absent_broker_and_ends_with_69() {
     }
 }
 
+/// Whoever copies it has no model yet, and learns how to come by one.
+#[test]
+fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let (_, sample) = readme.split_once("```toml\n[app]").unwrap();
+    let sample = format!("[app]{}", sample.split_once("```").unwrap().0);
+    // The tests' program speaks no TLS.
+    let sample: String =
+        sample.lines().filter(|line| !line.contains("security.protocol")).map(|line| format!("{line}\n")).collect();
+    let events: String = (0..400)
+        .map(|number| {
+            let (user, at) = (number % 20, 1_700_000_000_000_u64 + number * 3_600_000 * 7);
+            format!("{{\"event_id\":\"e{number}\",\"event_type\":\"purchase\",\"user_id\":\"u{user}\",\"occurred_at\":{at}}}\n")
+        })
+        .collect();
+    let folder = folder_with(&[("aimpoint.toml", &sample), ("events.jsonl", &events)]);
+    let [config, events, rows] = ["aimpoint.toml", "events.jsonl", "rows.parquet"].map(|name| path(&folder, name));
+
+    let (code, _, error) = aimpoint(&["check", "--offline", "--config", &config], &[]);
+    assert_eq!(code, 80, "{error}");
+    for part in ["model.onnx", "aimpoint export and aimpoint train", "without the section [model]"] {
+        assert!(error.contains(part), "{part:?} is missing in:\n{error}");
+    }
+    // The next step is one: neither of them needs the model.
+    let (code, _, error) = aimpoint(&["export", "--config", &config, &events, "--out", &rows], &[]);
+    assert_eq!(code, 0, "{error}");
+    let (head, tail) = sample.split_once("[model]").unwrap();
+    let without = format!("{head}{}", tail.split_once("\n[").map_or(String::new(), |(_, rest)| format!("\n[{rest}")));
+    std::fs::write(&config, without).unwrap();
+    let (code, out, error) = aimpoint(&["check", "--offline", "--config", &config], &[]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("decisions have no score"), "{out}");
+}
+
 #[test]
 fn the_readme_names_every_exit_code() {
     let readme = std::fs::read_to_string(repository("README.md")).unwrap();

@@ -48,3 +48,53 @@ fn no_file_ends_a_running_process() {
     it.wait_for("the new segment", |it| it.ask("GET", "/config", "").1.contains("\"second\"").then_some(()));
     assert_eq!(it.ask("GET", "/healthz", "").0, 200);
 }
+
+/// Where there is no shell to send a signal from.
+#[test]
+fn a_request_with_the_token_has_the_configuration_read_again_all_of_it_or_nothing() {
+    const TOKEN: &str = "0123456789abcdef";
+    let config = format!("{CONFIG}\n[admin]\ntoken = \"{TOKEN}\"\n");
+    let it = Running::start(&config);
+    it.wait_until_ready();
+    let reload = |token: &str| it.ask_with(token, "POST", "/reload", "");
+    let segments = || it.ask_with(TOKEN, "GET", "/config", "").1;
+
+    assert_eq!(reload("0123456789abcdee").0, 401);
+    let (status, said) = reload(TOKEN);
+    assert!(status == 200 && said.contains("1 segments"), "{status} {said}");
+
+    // Two faults, of which each is told with its place, beside a secret, of which nothing is.
+    let faulty = config.replace("event_type", "event_typ")
+        + "[kafka.client]\n\"sasl.password\" = \"hunter2hunter2\"\n[commit]\ninterval = \"9s\"\n";
+    std::fs::write(&it.config, &faulty).unwrap();
+    let (status, said) = reload(TOKEN);
+    assert_eq!(status, 422, "{said}");
+    for part in ["nothing has changed", "did you mean \"event_type\"?", "commit.interval: 9s is not between 1ms and 5s"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("hunter2") && !said.contains(TOKEN), "{said}");
+    assert!(segments().contains("\"first\""), "the old ones stay");
+
+    std::fs::write(&it.config, config.replace("workers = 2", "workers = 1").replace("first", "second")).unwrap();
+    let (status, said) = reload(TOKEN);
+    assert!(status == 422 && said.contains("restart for what has changed in engine"), "{status} {said}");
+    assert!(segments().contains("\"first\""), "the old ones stay");
+
+    std::fs::write(&it.config, config.replace("first", "second")).unwrap();
+    assert_eq!(reload(TOKEN).0, 200);
+    assert!(segments().contains("\"second\""));
+    let metrics = it.ask_with(TOKEN, "GET", "/metrics", "").1;
+    for line in ["aimpoint_reloads_total{outcome=\"taken\"} 2", "aimpoint_reloads_total{outcome=\"refused\"} 2"] {
+        assert!(metrics.lines().any(|other| other == line), "{line}");
+    }
+}
+
+#[test]
+fn a_request_without_a_token_to_show_is_refused_with_what_to_set() {
+    let it = Running::start(CONFIG);
+    it.wait_until_ready();
+    let (status, said) = it.ask("POST", "/reload", "");
+    assert!(status == 403 && said.contains("set admin.token (AIMPOINT__ADMIN__TOKEN)"), "{status} {said}");
+    assert!(it.ask("GET", "/metrics", "").1.contains("aimpoint_reloads_total{outcome=\"taken\"} 0"));
+}

@@ -41,10 +41,17 @@ fn a_running_process_shows_itself_and_takes_segments_and_log_levels() {
         "aimpoint_partitions{phase=\"moving\"} 2",
         "aimpoint_ready 1",
         "aimpoint_build_info{version=\"0.1.0\"} 1",
+        "aimpoint_app_info{app=\"aimpoint\",consumergroup=\"aimpoint\"} 1",
     ] {
         assert!(metrics.lines().any(|other| other == line), "{line:?} is missing in:\n{metrics}");
     }
     assert!(metrics.contains("aimpoint_commit_seconds_bucket{le="), "a histogram with buckets:\n{metrics}");
+    // The page's last minute has them, whoever opens it.
+    it.wait_for("the last minute", |it| {
+        let minute = it.snapshot()["recent"]["minute"].clone();
+        (minute["decisions"] == 100 && minute["seconds"].as_f64() < Some(60.5)).then_some(())
+    });
+    it.wait_for("the number of workers and its reason", |it| it.says("engine.workers says so"));
     it.wait_for("the lag", |it| {
         let metrics = it.ask("GET", "/metrics", "").1;
         metrics.lines().any(|line| line == "aimpoint_lag_records{partition=\"0\"} 0").then_some(())

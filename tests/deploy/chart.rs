@@ -1,7 +1,7 @@
 //! The Helm chart and the examples for Strimzi.
 
 use crate::{documents, output, repository, text, tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, process::Command};
 
 const CHART: &str = "deploy/helm/aimpoint";
@@ -120,6 +120,97 @@ fn secrets_reach_the_client_from_secrets_alone() {
     assert_eq!(cuda.get("AIMPOINT__KAFKA__CLIENT__SSL_KEY_PEM"), Some(&None));
 }
 
+/// The variables of the container, with where those come from that Kubernetes fills in.
+fn sources(rendered: &str) -> BTreeMap<String, Value> {
+    let stateful_set = object(rendered, "StatefulSet");
+    let variables = stateful_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+    let named = |it: Value| (it["name"].as_str().unwrap().to_owned(), it["valueFrom"].clone());
+    variables.into_iter().map(named).collect()
+}
+
+#[test]
+fn prometheus_shows_the_token_that_the_process_asks_for() {
+    let monitored = ["--set", "metrics.serviceMonitor.enabled=true"];
+    let open = output(&mut helm_template(&monitored));
+    assert!(object(&open, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"].is_null());
+    assert!(!sources(&open).contains_key("AIMPOINT__ADMIN__TOKEN"));
+
+    let closed =
+        output(helm_template(&monitored).args(["--set", "metrics.tokenSecret=door", "--set", "metrics.tokenKey=key"]));
+    let secret = json!({"name": "door", "key": "key"});
+    let authorization = &object(&closed, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"];
+    assert_eq!(*authorization, json!({"type": "Bearer", "credentials": secret}));
+    assert_eq!(sources(&closed)["AIMPOINT__ADMIN__TOKEN"], json!({"secretKeyRef": secret}));
+
+    // A token that Prometheus cannot know.
+    for set in [
+        "config=[admin]\ntoken = \"0123456789abcdef\"",
+        "env[0].name=AIMPOINT__ADMIN__TOKEN,env[0].value=0123456789abcdef",
+    ] {
+        let refused = helm_template(&monitored).args(["--set", set]).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains("metrics.tokenSecret: admin.token is set"), "{set}: {said}");
+        assert!(!said.contains("0123456789abcdef"), "{said}");
+    }
+}
+
+#[test]
+fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
+    let folder = tempfile::tempdir().unwrap();
+    let values = folder.path().join("values.yaml");
+    let trigger = |config: &str, sets: &[&str]| {
+        std::fs::write(&values, json!({"config": config, "autoscaling": {"enabled": true}}).to_string()).unwrap();
+        let mut helm = helm_template(&["--values", values.to_str().unwrap()]);
+        sets.iter().for_each(|set| {
+            helm.args(["--set", set]);
+        });
+        let rendered = output(&mut helm);
+        let trigger = object(&rendered, "ScaledObject")["spec"]["triggers"][0]["metadata"].clone();
+        [&trigger["consumerGroup"], &trigger["topic"]].map(|it| it.as_str().unwrap().to_owned())
+    };
+    for (config, group, topic) in [
+        ("[app]\nname = \"shop\"\n", "shop", "clickstream"),
+        (
+            "# ours\n[app]   # the shop's\n\n# its name\nname='shop' # or so\n[topics]\nclickstream = \"clicks\"",
+            "shop",
+            "clicks",
+        ),
+        (
+            "[topics]\ndecisions = \"d\"\n\n  clickstream = \"c.1\"\n[app]\nstatic_membership = true\n  name = \"a-b\"",
+            "a-b",
+            "c.1",
+        ),
+        // Names that are others'.
+        ("[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n", "aimpoint", "clickstream"),
+        ("[app]\n[model]\nname = \"m\"\npath = \"m.onnx\"\n", "aimpoint", "clickstream"),
+    ] {
+        assert_eq!(trigger(config, &[]), [group, topic], "{config}");
+    }
+    let config = "[app]\nname = \"shop\"\n";
+    assert_eq!(trigger(config, &["env[0].name=AIMPOINT__APP__NAME,env[0].value=news"])[0], "news");
+    assert_eq!(trigger(config, &["autoscaling.consumerGroup=other"])[0], "other");
+}
+
+#[test]
+fn the_workers_are_as_many_as_the_pod_asks_for_where_the_configuration_says_nothing() {
+    let with = |set: &str| sources(&output(&mut helm_template(&["--set", set]))).remove("AIMPOINT__ENGINE__WORKERS");
+    let asked = json!({"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}});
+    assert_eq!(with("replicaCount=3"), Some(asked));
+    assert_eq!(with("config=[engine]\nworkers = 3"), None);
+    assert_eq!(with("env[0].name=AIMPOINT__ENGINE__WORKERS,env[0].value=3"), Some(Value::Null));
+}
+
+#[test]
+fn a_change_of_the_configuration_restarts_the_pods_unless_they_are_to_read_it_again() {
+    let annotation = |set: &str| {
+        let stateful_set = object(&output(&mut helm_template(&["--set", set])), "StatefulSet");
+        stateful_set["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone()
+    };
+    assert!(annotation("restartOnConfig=true").is_string());
+    assert_ne!(annotation("config=[app]"), annotation("config=[log]"));
+    assert!(annotation("restartOnConfig=false").is_null());
+}
+
 /// The program takes what the chart gives it: the file and the variables, and the arguments, with which it comes as far as
 /// the broker.
 #[test]
@@ -155,7 +246,16 @@ fn the_program_takes_the_chart_s_configuration_and_arguments() {
         }
         // What an encrypted connection asks for is known to a client that was built with TLS, which the image's is.
         let plain = environment(&stateful_set).into_iter().filter(|(name, _)| !name.contains("__CLIENT__"));
-        aimpoint.envs(plain.map(|(name, value)| (name, value.unwrap_or_else(|| "aimpoint-0".to_owned()))));
+        // What Kubernetes fills in.
+        let filled = |name: &str| match name {
+            "AIMPOINT__ENGINE__WORKERS" => "2",
+            "AIMPOINT__ADMIN__TOKEN" => "0123456789abcdef",
+            _ => "aimpoint-0",
+        };
+        aimpoint.envs(plain.map(|(name, value)| {
+            let value = value.unwrap_or_else(|| filled(&name).to_owned());
+            (name, value)
+        }));
         aimpoint.env("AIMPOINT__KAFKA__BROKERS", "127.0.0.1:1");
         let run = aimpoint.output().unwrap();
         let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();

@@ -19,7 +19,7 @@ const FOREIGN: [(&str, &[&str]); 5] = [
     ("ALERTS", &["alertname", "alertstate"]),
 ];
 /// The labels that Prometheus gives everything it scrapes.
-const TARGET: [&str; 2] = ["job", "instance"];
+const TARGET: [&str; 3] = ["namespace", "job", "instance"];
 
 fn dashboard() -> Value {
     serde_json::from_str(&text(DASHBOARD)).unwrap()
@@ -50,7 +50,7 @@ pub(super) fn queries() -> Vec<(String, String)> {
 
 /// A query as Prometheus gets it from Grafana.
 pub(super) fn filled_in(query: &str) -> String {
-    query.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$group", "aimpoint.*")
+    query.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$job", ".*").replace("$group", ".*")
 }
 
 /// What is wrong with the metric and the labels that a query names.
@@ -150,6 +150,71 @@ fn each_alert_fires_where_it_must_and_stays_silent_where_it_must_not() {
     let alerts = alerts();
     let named: BTreeSet<&str> = alerts.iter().map(|alert| alert["alert"].as_str().unwrap()).collect();
     assert_eq!(fired, named);
+}
+
+/// An application is called as it likes, and so is its job.
+#[test]
+fn no_rule_and_no_panel_knows_an_application_by_its_name() {
+    let named = Regex::new(r#"(?:job|consumergroup|app|instance)\s*=~?\s*\\?"[^"$]*aimpoint"#).unwrap();
+    for file in [RULES, DASHBOARD] {
+        assert!(!named.is_match(&text(file)), "{file}: {:?}", named.find(&text(file)));
+    }
+    // What the chart replaces, and the operator, is in every selector of a rule.
+    let selector = Regex::new(r"\b(aimpoint_[a-z0-9_]+)(\{[^}]*\})?").unwrap();
+    for alert in alerts() {
+        for found in selector.captures_iter(alert["expr"].as_str().unwrap()) {
+            let matchers = found.get(2).map_or("", |it| it.as_str());
+            assert!(matchers.contains("job=~\".+\""), "{}: {}{matchers}", alert["alert"], &found[1]);
+        }
+    }
+    for panel in queries().into_iter().filter(|(place, query)| place == DASHBOARD && query.contains("aimpoint_")) {
+        for found in selector.captures_iter(&panel.1) {
+            let matchers = found.get(2).map_or("", |it| it.as_str());
+            assert!(matchers.contains("job=~\"$job\""), "{}", panel.1);
+        }
+    }
+}
+
+/// The chart's rules of a release, with their tests beside them.
+fn rules_of(release: &str, folder: &std::path::Path) -> std::path::PathBuf {
+    let rendered =
+        output(tool("helm").args(["template", release, "deploy/helm/aimpoint", "--namespace", "streaming"]).args([
+            "--kube-version",
+            "1.34.0",
+            "--set",
+            "metrics.rules.enabled=true",
+            "--show-only",
+            "templates/prometheusrule.yaml",
+        ]));
+    let rules = crate::documents(&rendered).pop().unwrap();
+    std::fs::write(folder.join("rules.yml"), rules["spec"].to_string()).unwrap();
+    folder.join("rules_test.yml")
+}
+
+#[test]
+fn the_chart_s_rules_fire_for_their_release_and_for_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = rules_of("shop", folder.path());
+    output(
+        tool("promtool").args(["check", "rules", "--lint=all", "--lint-fatal"]).arg(folder.path().join("rules.yml")),
+    );
+    // What a rule of no release says of nobody, the rule of a release says of it.
+    let tests = text(RULE_TESTS).replace("No process of Aimpoint answers", "No process of shop-aimpoint answers");
+    std::fs::write(&file, &tests).unwrap();
+    output(tool("promtool").args(["test", "rules"]).arg(&file));
+
+    // The same, and another release watches: nothing fires but that nobody of its own is there.
+    let file = rules_of("news", folder.path());
+    let mut tests: Value = crate::documents(&tests.replace("news-aimpoint", "else-aimpoint")).pop().unwrap();
+    for test in tests["tests"].as_array_mut().unwrap() {
+        let cases = test["alert_rule_test"].as_array_mut().unwrap();
+        cases.retain(|case| case["alertname"] != "AimpointAbsent");
+        cases.iter_mut().for_each(|case| case["exp_alerts"] = json!([]));
+    }
+    tests["tests"].as_array_mut().unwrap().retain(|test| test["alert_rule_test"] != json!([]));
+    assert!(tests["tests"].as_array().unwrap().len() > 8);
+    std::fs::write(&file, tests.to_string()).unwrap();
+    output(tool("promtool").args(["test", "rules"]).arg(&file));
 }
 
 /// Prometheus's own parser reads each panel's query, as rules that record it.

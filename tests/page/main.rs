@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Each part of the page, and what has to be in it: a selector that finds so many elements at least.
-const PARTS: [(&str, usize); 15] = [
+const PARTS: [(&str, usize); 16] = [
     ("#throughput polyline.line", 1),
     ("#latency .track", 1),
     ("#scores rect", 20),
@@ -27,6 +27,7 @@ const PARTS: [(&str, usize); 15] = [
     ("#partitions tbody tr td.n", 8),
     ("#partitions .tag.good", 2),
     ("#stages .track", 7),
+    ("#stages .axis span", 3),
     ("#seen tbody td.mono", 1),
     ("#happenings li .tag", 2),
     ("#models tbody td.mono", 1),
@@ -95,7 +96,7 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
     running.wait_until_ready();
     let mut browser = Browser::start();
     let (mut published, mut backgrounds) = (0, Vec::new());
-    for (width, scheme) in [(1280, "light"), (400, "light"), (1280, "dark"), (400, "dark")] {
+    for (width, scheme) in [(1400, "light"), (390, "light"), (1400, "dark"), (390, "dark")] {
         let place = format!("{width} {scheme}");
         browser.open(&format!("http://{}/", running.address), width, scheme);
         wait_for(&place, || {
@@ -108,7 +109,7 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
                     lacking.push(format!("{selector}: {found} of {least}"));
                 }
             }
-            for id in ["rate", "p50", "lag", "profiles", "fallbacks", "events", "about"] {
+            for id in ["rate", "p50", "lag", "profiles", "fallbacks", "events", "about", "commits", "scores-top", "throughput-top"] {
                 let text = browser.evaluate(&format!("document.getElementById({id:?}).textContent"));
                 if matches!(text.as_str(), None | Some("" | "–" | "0")) && id != "lag" {
                     lacking.push(format!("#{id}: {text}"));
@@ -129,7 +130,7 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
         };
         let card = colour(".card", "backgroundColor");
         for selector in
-            [".card h2", ".card .quiet", ".tile small", ".bars .name", ".bars .figure", "th", "td", "dt, .mono"]
+            [".card h2", ".card .quiet", ".tile small", ".bars .name", ".bars .figure", ".axis", ".ticks", ".note", "th", "td", ".mono"]
         {
             let contrast = contrast(&colour(selector, "color"), &card);
             assert!(contrast >= 4.5, "{place}: {selector} has a contrast of {contrast:.1} on {card}");
@@ -154,8 +155,49 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// Whoever opens the page late sees the same minute as whoever has had it open.
 #[test]
-fn a_page_that_asks_for_a_token_opens_with_it_and_without_a_reload() {
+fn the_first_look_shows_what_the_process_has_counted_and_not_what_the_page_has_seen() {
+    let running = Running::start(&config());
+    running.wait_until_ready();
+    publish(&running, 0, 500);
+    wait_for("decisions", || match &running.snapshot()["recent"]["minute"]["decisions"] {
+        count if *count == 500 => Vec::new(),
+        count => vec![count.to_string()],
+    });
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", running.address), 1280, "light");
+    wait_for("the page", || {
+        let shown = browser.evaluate("document.getElementById('latency')?.querySelectorAll('.track').length ?? 0");
+        if shown.as_u64() > Some(0) { Vec::new() } else { vec![shown.to_string()] }
+    });
+    let text = |browser: &mut Browser, what: &str| browser.evaluate(what).as_str().unwrap_or_default().to_owned();
+    let latency = text(&mut browser, "document.getElementById('latency').innerText");
+    let rows = "[...document.querySelectorAll('#latency .figure')].reduce((sum, it) => sum + parseFloat(it.textContent), 0)";
+    let all = browser.evaluate(rows).as_f64().unwrap();
+    assert!((all - 100.0).abs() < 1.0, "each decision is in one range: {all} in {latency}");
+    let names = "[...document.querySelectorAll('#latency .name')].map((it) => it.textContent).join('|')";
+    let names = text(&mut browser, names);
+    assert!(!names.contains('≤') && names.split('|').all(|name| name.contains(' ')), "a range with its unit: {names}");
+    // One full bar is 100 % in each card of shares.
+    for card in ["latency", "segments", "stages"] {
+        let off = format!(
+            "[...document.querySelectorAll('#{card} .track')].filter((it) => Math.abs(it.querySelector('rect').getAttribute('width') \
+             - Math.min(100, parseFloat(it.nextSibling.textContent))) > 0.06).length"
+        );
+        assert_eq!(browser.evaluate(&off), 0, "{card}");
+    }
+    let span = text(&mut browser, "document.querySelector('[data-span]').textContent");
+    assert!(span == "last minute" || span.starts_with("the first "), "{span}");
+    let commits = text(&mut browser, "document.getElementById('commits').textContent");
+    assert!(commits.starts_with("Commits wait for the brokers") && commits.contains(" a second, "), "{commits}");
+    let stages = text(&mut browser, "document.getElementById('stages').textContent");
+    assert!(!stages.contains("commit"), "{stages}");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_page_that_asks_for_a_token_shows_the_way_to_enter_it_and_opens_with_it() {
     let running = Running::start("[admin]\ntoken = \"0123456789abcdef\"\n[engine]\nworkers = 1\n");
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", running.address), 400, "light");
@@ -169,11 +211,26 @@ fn a_page_that_asks_for_a_token_opens_with_it_and_without_a_reload() {
     let enter = |token: &str| {
         format!("document.getElementById('token').value = {token:?}; document.getElementById('ask').requestSubmit()")
     };
-    becomes(&mut browser, "token?");
+    let seen = |browser: &mut Browser, id: &str| {
+        browser.evaluate(&format!("document.getElementById({id:?}).getBoundingClientRect().height > 0"))
+    };
+    becomes(&mut browser, "needs a token");
+    assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")], [true, false, false]);
     browser.evaluate(&enter("wrong"));
     becomes(&mut browser, "wrong token");
+    assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")], [true, false, true]);
+    if let Some(folder) = std::env::var_os("PICTURES") {
+        std::fs::write(Path::new(&folder).join("page-token.png"), browser.picture()).unwrap();
+    }
     browser.evaluate(&enter("0123456789abcdef"));
     becomes(&mut browser, "ready");
-    assert_eq!(browser.evaluate("document.getElementById('ask').hidden"), true);
+    assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board")], [false, true]);
     assert_eq!(browser.evaluate("document.getElementById('token').value"), "", "it does not stay in the field");
+    // The links have no token to show: what they lead to comes into the page.
+    browser.evaluate("document.querySelector('a[href=metrics]').click()");
+    wait_for("the metrics", || {
+        let shown = browser.evaluate("document.getElementById('text').textContent.includes('aimpoint_events_total')");
+        if shown == true { Vec::new() } else { vec![shown.to_string()] }
+    });
+    assert_eq!(seen(&mut browser, "raw"), true);
 }

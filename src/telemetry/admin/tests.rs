@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    server::{ANSWERING_MAX, CONNECTION_DEADLINE, HEAD_DEADLINE},
+    *,
+};
 use crate::engine::{PartitionView, Seen};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::io::{Read, Write};
@@ -122,13 +125,14 @@ fn readiness_gives_its_reasons() {
 #[test]
 fn a_token_opens_all_but_the_page_and_the_probes() {
     let at = started(&board(Some(TOKEN)));
-    for path in ["/metrics", "/snapshot", "/config", "/version", "/log"] {
+    for path in ["/metrics", "/snapshot", "/config", "/version", "/log", "/reload"] {
         assert_eq!(get(at, path).0, 401, "{path}");
         let with = |token: &str| {
             send(at, &format!("GET {path} HTTP/1.1\r\nHost: aimpoint.example\r\nAuthorization: Bearer {token}\r\n\r\n"))
                 .0
         };
-        assert_eq!((with("wrong"), with(TOKEN)), (401, 200), "{path}");
+        let opened = if path == "/reload" { 405 } else { 200 };
+        assert_eq!((with("wrong"), with(TOKEN)), (401, opened), "{path}");
     }
     for path in ["/", "/page.js", "/page.css", "/healthz"] {
         assert_eq!(get(at, path).0, 200, "{path}");
@@ -168,15 +172,143 @@ fn users_are_shown_under_a_name_that_only_this_process_knows() {
     assert!(!names.iter().any(|name| name.contains("deadbeef")), "{names:?}");
 }
 
+/// How long a probe takes while others hold their connections, at most of so many.
+fn slowest_probe(at: SocketAddr, probes: usize) -> Duration {
+    let probe = |number: usize| {
+        let start = Instant::now();
+        let (status, _, body) = get(at, if number % 2 == 0 { "/healthz" } else { "/readyz" });
+        assert!(matches!(status, 200 | 503), "{status}: {body}");
+        start.elapsed()
+    };
+    (0..probes).map(probe).max().expect("there are some")
+}
+
+/// Far below the seconds that the kubelet waits, and far above what a busy machine takes.
+const PROMPT: Duration = Duration::from_millis(900);
+
 #[test]
-fn clients_that_say_nothing_hold_nobody_up() {
+fn silent_clients_however_many_hold_no_probe_up() {
     let at = started(&board(None));
-    let silent: Vec<_> =
-        (0..CONNECTIONS_MAX / 2).map(|_| std::net::TcpStream::connect(at).expect("the server listens")).collect();
+    let mut silent = Vec::new();
+    for count in [64, 200, 1_000] {
+        // More than are held at once come and go: the system may allow this process no more than 1,024 files.
+        while silent.len() < count {
+            silent.push(std::net::TcpStream::connect(at).ok());
+            let from = silent.len().saturating_sub(400);
+            silent[..from].iter_mut().for_each(|it| *it = None);
+        }
+        let slowest = slowest_probe(at, 4);
+        assert!(slowest < PROMPT, "{count}: {slowest:?}");
+    }
+    assert_eq!(get(at, "/metrics").0, 200);
+    // And they are gone soon.
+    let mut one = silent.pop().flatten().expect("the last one was accepted");
+    one.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
     let start = Instant::now();
+    assert!(matches!(one.read(&mut [0; 64]), Ok(0) | Err(_)), "nothing is said to who says nothing");
+    assert!(start.elapsed() < HEAD_DEADLINE + Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
+    let board = board(None);
+    board.workers(&[worker(Phase::Moving)]);
+    let at = started(&board);
+    let open = |text: &str| {
+        let mut stream = std::net::TcpStream::connect(at).expect("the server listens");
+        stream.write_all(text.as_bytes()).expect("a part can be sent");
+        stream
+    };
+    let slow = [
+        format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\nX-Slow: "),
+        format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo"),
+        format!("POST /healthz HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\nx"),
+        // It never reads its answer.
+        format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+    ];
+    let mut clients: Vec<_> = slow.iter().cycle().take(300).map(|text| open(text)).collect();
+    for _ in 0..5 {
+        let slowest = slowest_probe(at, 2);
+        assert!(slowest < PROMPT, "{slowest:?}");
+        // A letter more from each now and then.
+        clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let start = Instant::now();
+    let (mut body, mut answer) = (clients.swap_remove(1), String::new());
+    body.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    body.read_to_string(&mut answer).unwrap_or_default();
+    assert!(start.elapsed() < CONNECTION_DEADLINE, "a slow body has {:?}", start.elapsed());
+    assert!(answer.is_empty() || answer.contains(" 408 ") || answer.contains(" 503 "), "{answer}");
+}
+
+#[test]
+fn a_crowd_of_costly_requests_is_told_to_come_again_and_the_places_come_back() {
+    let at = started(&board(None));
+    let text = format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo");
+    let waiting: Vec<_> = (0..ANSWERING_MAX)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(at).expect("the server listens");
+            stream.write_all(text.as_bytes()).expect("a part can be sent");
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    while get(at, "/metrics").0 != 503 {
+        assert!(start.elapsed() < BODY_DEADLINE, "all places are taken");
+    }
     assert_eq!(get(at, "/healthz").0, 200);
-    assert!(start.elapsed() < HEAD_DEADLINE, "it waited for {:?}", start.elapsed());
-    drop(silent);
+    while get(at, "/metrics").0 != 200 {
+        assert!(start.elapsed() < BODY_DEADLINE + Duration::from_secs(5), "the places are free again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(waiting);
+}
+
+#[test]
+fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
+    let post = |at: SocketAddr, token: &str| {
+        let (status, _, body) = send(
+            at,
+            &format!(
+                "POST /reload HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n\r\n"
+            ),
+        );
+        (status, body)
+    };
+    let open = board(None);
+    open.reloads(Arc::new(|| Ok(1)));
+    let (status, body) = post(started(&open), TOKEN);
+    assert!(status == 403 && body.contains("set admin.token (AIMPOINT__ADMIN__TOKEN)"), "{status} {body}");
+
+    let board = board(Some(TOKEN));
+    let at = started(&board);
+    assert_eq!(post(at, "wrong").0, 401);
+    assert_eq!(post(at, TOKEN).0, 503, "the workers have not started yet");
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    board.reloads(Arc::new(move || {
+        wait.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_or_default();
+        Err("a.toml:3:9: segment[0].where: nothing here is named \"event_typ\"".to_owned())
+    }));
+    let first = std::thread::spawn(move || post(at, TOKEN));
+    let start = Instant::now();
+    while board.reload_turn.available_permits() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(5), "the first one has its turn");
+    }
+    assert_eq!(post(at, TOKEN).0, 409);
+    assert_eq!(get(at, "/healthz").0, 200, "a reload that takes its time holds no probe up");
+    release.send(()).expect("it waits");
+    let (status, body) = first.join().expect("an answer");
+    assert!(status == 422 && body.contains("nothing has changed") && body.contains("a.toml:3:9"), "{status} {body}");
+    board.reloads(Arc::new(|| Ok(3)));
+    let (status, body) = post(at, TOKEN);
+    assert!(status == 200 && body.contains("3 segments"), "{status} {body}");
+    board.reloads(Arc::new(|| panic!("a bug")));
+    assert_eq!(post(at, TOKEN).0, 500);
+    assert_eq!(get(at, "/healthz").0, 200);
+    let get = format!("GET /reload HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    assert_eq!(send(at, &get).0, 405);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const KEPT = 120;
-  const history = [];
+  // What the throughput shows, in seconds.
+  const SHOWN = 120;
   const by = (id) => document.getElementById(id);
   const make = (name, text, kind) => {
     const it = document.createElement(name);
@@ -45,9 +45,22 @@
   const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
   const day = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 
-  // What came in between two snapshots of a distribution.
-  const since = (now, before) =>
-    now ? now.counts.map((count, index) => count - (before ? before.counts[index] : 0)) : [];
+  // What the last minute is called: it is shorter where the process is young, and longer where it was stopped.
+  const minuteName = (seconds) =>
+    seconds < 55 ? `the first ${Math.round(seconds)} s` : seconds < 90 ? "last minute" : `last ${time(seconds)}`;
+  // A bucket of times, with its unit: "10–15 ms".
+  const range = (from, until) => {
+    if (until === undefined) return "over " + time(from);
+    const [unit, size] = until < 1 ? ["ms", 1e-3] : until <= 60 ? ["s", 1] : until <= 3600 ? ["min", 60] : ["h", 3600];
+    const of = (value) => String(+(value / size).toPrecision(3));
+    return from > 0 ? `${of(from)}–${of(until)} ${unit}` : `under ${of(until)} ${unit}`;
+  };
+  // The next number above that people count in: 1, 2 or 5 with zeros.
+  const round = (value) => {
+    const size = 10 ** Math.floor(Math.log10(value));
+    return size * [1, 2, 5, 10].find((step) => step * size >= value * 0.9999);
+  };
+
   const quantile = (bounds, counts, q) => {
     const all = counts.reduce((sum, count) => sum + count, 0);
     if (!all) return null;
@@ -63,49 +76,71 @@
     return bounds[bounds.length - 1];
   };
 
+  // Bars of shares have one scale on the whole page: a full one is 100 %. Those of counts are as long as the largest one allows.
   const bars = (id, rows, none) => {
     const box = by(id);
     box.replaceChildren();
-    if (!rows.length) box.append(make("p", none, "empty"));
-    const most = Math.max(...rows.map((row) => row.of), 1e-12);
+    if (!rows.length) return box.append(make("p", none, "empty"));
+    const most = Math.max(...rows.map((row) => row.count || 0), 1e-12);
     for (const row of rows) {
-      const track = make("div", undefined, "track");
+      const track = make("div", undefined, "track " + (row.kind || ""));
       const picture = draw("svg", { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" });
-      picture.append(draw("rect", { width: Math.max(0, Math.min(100, 100 * row.value / most)), height: 1 }));
+      const part = row.share === undefined ? row.count / most : row.share;
+      picture.append(draw("rect", { width: Math.max(0, Math.min(100, 100 * part)), height: 1 }));
       track.append(picture);
       const name = make("span", row.name, "name");
       name.title = row.name;
-      box.append(name, track, make("span", row.figure, "figure"));
+      const figure = row.share === undefined ? whole(row.count) : (100 * row.share).toFixed(1) + " %";
+      box.append(name, track, make("span", figure, "figure"));
     }
+    if (rows[0].share !== undefined) {
+      const axis = make("div", undefined, "axis");
+      axis.append(make("span", "0"), make("span", "50"), make("span", "100 %"));
+      box.append(make("span"), axis, make("span"));
+    }
+  };
+
+  // How high a chart is, with its ticks.
+  const height = (id, most, text) => {
+    const top = round(most);
+    set(id + "-top", text(top));
+    set(id + "-half", text(top / 2));
+    return top;
+  };
+
+  // Lines at the ticks.
+  const grid = (box, width, tall) => {
+    for (const y of [0.5, tall / 2]) box.append(draw("line", { class: "grid", x1: 0, x2: width, y1: y, y2: y }));
   };
 
   const chart = (id, points) => {
-    const [width, height] = [600, 120];
+    const [width, tall] = [600, 120];
     const box = by(id);
     box.replaceChildren();
-    const most = Math.max(...points, 1);
-    for (const part of [0.25, 0.5, 0.75]) {
-      box.append(draw("line", { class: "grid", x1: 0, x2: width, y1: height * part, y2: height * part }));
+    const top = height(id, Math.max(...points.map(([, value]) => value), 10), short);
+    const line = points.filter(([ago]) => ago <= SHOWN).map(([ago, value]) =>
+      [(width * (1 - ago / SHOWN)).toFixed(1), (tall - tall * value / top).toFixed(1)]);
+    const text = line.map((point) => point.join(",")).join(" ");
+    if (line.length > 1) {
+      box.append(draw("polygon", { class: "area", points: `${line[0][0]},${tall} ${text} ${line[line.length - 1][0]},${tall}` }));
     }
-    if (points.length < 2) return;
-    const step = width / (KEPT - 1);
-    const start = width - (points.length - 1) * step;
-    const line = points.map((value, index) => `${(start + index * step).toFixed(1)},${(height - 4 - (height - 12) * value / most).toFixed(1)}`);
-    box.append(draw("polygon", { class: "area", points: `${start.toFixed(1)},${height} ${line.join(" ")} ${width},${height}` }));
-    box.append(draw("polyline", { class: "line", points: line.join(" ") }));
+    grid(box, width, tall);
+    if (line.length > 1) box.append(draw("polyline", { class: "line", points: text }));
   };
 
   const histogram = (id, counts) => {
-    const [width, height] = [400, 120];
+    const [width, tall] = [400, 120];
     const box = by(id);
     box.replaceChildren();
-    const most = Math.max(...counts, 1);
+    const all = Math.max(counts.reduce((sum, count) => sum + count, 0), 1);
+    const top = height(id, Math.max(...counts.map((count) => 100 * count / all), 1), (value) => value + " %");
+    grid(box, width, tall);
     const step = width / counts.length;
     counts.forEach((count, index) => {
-      const tall = count ? Math.max(1.5, (height - 6) * count / most) : 0;
-      const bar = draw("rect", { x: index * step + 1.5, width: step - 3, y: height - tall, height: tall, rx: 1 });
+      const long = count ? Math.max(1.5, tall * 100 * count / all / top) : 0;
+      const bar = draw("rect", { x: index * step + 1.5, width: step - 3, y: tall - long, height: long, rx: 1 });
       const title = draw("title", {});
-      title.textContent = `${(index / counts.length).toFixed(2)} to ${((index + 1) / counts.length).toFixed(2)}: ${whole(count)}`;
+      title.textContent = `${(index / counts.length).toFixed(2)} to ${((index + 1) / counts.length).toFixed(2)}: ${share(count, all)}, ${whole(count)}`;
       bar.append(title);
       box.append(bar);
     });
@@ -134,15 +169,9 @@
   const HAPPENINGS = { assigned: "good", restored: "good", reloaded: "good", revoked: "warn", retried: "warn", lost: "bad" };
 
   const show = (it) => {
-    const before = history[0] || it;
-    const minute = history.find((other) => it.now_ms - other.now_ms <= 60_000) || before;
-    const last = history[history.length - 1];
-    const between = last ? (it.now_ms - last.now_ms) / 1e3 : 0;
-    it.rate = between > 0 ? Math.max(0, it.counts.events - last.counts.events) / between : 0;
-    history.push(it);
-    while (history.length > KEPT) history.shift();
-    const recent = history.slice(-5).filter((other) => other !== history[0]);
-    const rate = recent.length ? recent.reduce((sum, other) => sum + other.rate, 0) / recent.length : 0;
+    const { rate, rates, minute } = it.recent;
+    const span = minuteName(minute.seconds);
+    for (const place of document.querySelectorAll("[data-span]")) place.textContent = span;
 
     document.title = `${short(rate)}/s · Aimpoint`;
     set("title", it.title);
@@ -154,11 +183,10 @@
 
     set("rate", short(rate));
     set("events", `${whole(it.counts.events)} in all`);
-    const counts = since(it.since_append, minute === it ? undefined : minute.since_append);
-    const bounds = it.since_append ? it.since_append.bounds : [];
-    const at = (q) => { const value = quantile(bounds, counts, q); return value === null ? "–" : time(value); };
+    const { latency, latency_bounds: bounds } = minute;
+    const at = (q) => { const value = quantile(bounds, latency, q); return value === null ? "–" : time(value); };
     set("p50", at(0.5));
-    set("p99", `p99 ${at(0.99)}, last minute`);
+    set("p99", `p99 ${at(0.99)}, ${span}`);
     const known = it.partitions.filter((one) => one.lag !== null);
     set("lag", known.length ? short(known.reduce((sum, one) => sum + one.lag, 0)) : "–");
     const behind = Math.max(0, ...known.map((one) => one.lag_seconds || 0));
@@ -168,20 +196,17 @@
     set("fallbacks", share(it.counts.fallbacks, it.counts.decisions));
     set("retries", `${whole(it.retries)} of ${whole(it.commits)} commits retried`);
 
-    const rates = history.slice(1).map((other) => other.rate);
     chart("throughput", rates);
-    set("peak", rates.length ? `· at most ${short(Math.max(...rates))}` : "");
-    const all = counts.reduce((sum, count) => sum + count, 0);
-    const slots = counts.map((count, index) => ({
-      name: index < bounds.length ? "≤ " + time(bounds[index]) : "> " + time(bounds[bounds.length - 1]),
-      value: count, of: count, figure: share(count, all),
+    const all = latency.reduce((sum, count) => sum + count, 0);
+    const slots = latency.map((count, index) => ({
+      name: range(index ? bounds[index - 1] : 0, bounds[index]), share: all ? count / all : 0,
     }));
-    const first = slots.findIndex((one) => one.value > 0);
-    const final = slots.findLastIndex((one) => one.value > 0);
-    bars("latency", first < 0 ? [] : slots.slice(first, final + 1), "No decision became visible in the last minute.");
+    const first = slots.findIndex((one) => one.share > 0);
+    const final = slots.findLastIndex((one) => one.share > 0);
+    bars("latency", first < 0 ? [] : slots.slice(first, final + 1), "No decision became visible in this time.");
     histogram("scores", it.scores ? it.scores.counts.slice(0, 20) : new Array(20).fill(0));
     bars("segments", [...it.segments].sort((a, b) => b.count - a.count).map((one) => ({
-      name: one.id, value: one.count, of: it.counts.decisions, figure: share(one.count, it.counts.decisions),
+      name: one.id, share: it.counts.decisions ? one.count / it.counts.decisions : 0,
     })), "No segments are declared.");
     rows("partitions", [...it.partitions].sort((a, b) => a.number - b.number), (one) => [
       make("td", one.number),
@@ -191,13 +216,19 @@
       number(whole(one.profiles)),
       number(one.worker),
     ], "No partition is held.");
-    const spent = (it.now_ms - minute.now_ms) / 1e3;
-    bars("stages", ["decode", "profile", "score", "target", "encode", "send", "commit"].map((name) => {
-      const value = spent > 0 ? (it.stages[name] - minute.stages[name]) / spent : 0;
-      return { name, value, of: Math.max(value, 0.01), figure: (100 * value).toFixed(1) + " %" };
-    }), "");
+    // 1 is all the time of all workers.
+    const part = (seconds) => (minute.seconds > 0 ? seconds / (minute.seconds * Math.max(it.workers, 1)) : 0);
+    const stages = ["decode", "profile", "score", "target", "encode", "send"].map((name) => ({
+      name, share: part(minute.computed[name]),
+    }));
+    const busy = stages.reduce((sum, one) => sum + one.share, 0);
+    bars("stages", [...stages, { name: "not computing", share: Math.max(0, 1 - busy), kind: "wait" }], "");
+    const commit = minute.stages.commit;
+    set("commits", minute.commits
+      ? `Commits wait for the brokers, beside the rest: ${(minute.commits / minute.seconds).toFixed(1)} a second, ${time(commit / minute.commits)} each.`
+      : "No commit in this time.");
     bars("dead", Object.entries(it.dead_letters).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
-      name: name.replaceAll("_", " "), value: count, of: count, figure: whole(count),
+      name: name.replaceAll("_", " "), count,
     })), "None: every record could be read.");
     rows("seen", it.seen.slice(0, 12), (one) => [
       make("td", clock(one.at_ms)),
@@ -222,8 +253,8 @@
       number(one.workers),
       make("td", one.sha256.slice(0, 16), "mono"),
     ], "None: decisions have no score.");
-    bars("versions", Object.entries(it.versions).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
-      name: name.replaceAll("_", " "), value: count, of: count, figure: whole(count),
+    bars("versions", Object.entries(it.versions).sort((a, b) => b[1] - a[1]).filter(([, count]) => count > 0).map(([name, count]) => ({
+      name: name.replaceAll("_", " "), count,
     })), "None has come since the start.");
     rows("shadows", it.shadows, (one) => {
       const figure = (value) => number(value === null ? "–" : value.toFixed(3));
@@ -240,25 +271,62 @@
 
   const state = (text, kind) => { const it = by("state"); it.textContent = text; it.className = "state " + kind; };
   const key = "aimpoint-token";
-  const ask = async () => {
+  const get = (path) => {
     const token = sessionStorage.getItem(key);
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    return fetch(path, { signal: AbortSignal.timeout(5_000), headers });
+  };
+
+  // Without the token there is nothing to be seen but the way to enter it.
+  const lock = (locked) => {
+    by("locked").hidden = by("ask").hidden = !locked;
+    by("board").hidden = locked;
+    for (const link of document.querySelectorAll("[data-raw]")) link.hidden = locked;
+    if (!locked) return;
+    by("raw").hidden = by("reasons").hidden = true;
+    by("wrong").hidden = by("wrong").hidden && !sessionStorage.getItem(key);
+    sessionStorage.removeItem(key);
+    state(by("wrong").hidden ? "needs a token" : "wrong token", "warn");
+  };
+
+  let next;
+  const ask = async () => {
+    clearTimeout(next);
     try {
-      const signal = AbortSignal.timeout(5_000);
-      const answer = await fetch("snapshot", { signal, headers: token ? { Authorization: `Bearer ${token}` } : {} });
-      by("ask").hidden = answer.status !== 401;
-      if (answer.status === 401) state(token ? "wrong token" : "token?", "warn");
-      else if (answer.ok) show(await answer.json());
-      else state(`refused: ${answer.status}`, "bad");
+      const answer = await get("snapshot");
+      lock(answer.status === 401);
+      document.body.classList.remove("stale");
+      if (answer.ok) show(await answer.json());
+      else if (answer.status !== 401) state(`refused: ${answer.status}`, "bad");
     } catch {
+      // What is shown is what was so.
+      document.body.classList.add("stale");
       state("not reached", "bad");
     }
-    setTimeout(ask, document.hidden ? 5_000 : 1_000);
+    clearTimeout(next);
+    next = setTimeout(ask, document.hidden ? 5_000 : 1_000);
   };
   by("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     sessionStorage.setItem(key, by("token").value);
     by("token").value = "";
+    by("wrong").hidden = true;
     state("connecting", "");
+    ask();
   });
+
+  // A link carries no token: what it leads to is shown here instead.
+  for (const link of document.querySelectorAll("[data-raw]")) {
+    link.addEventListener("click", async (event) => {
+      if (!sessionStorage.getItem(key)) return;
+      event.preventDefault();
+      const answer = await get(link.getAttribute("href"));
+      set("source", link.textContent);
+      set("text", await answer.text());
+      by("raw").hidden = false;
+      by("raw").scrollIntoView();
+    });
+  }
+  by("close").addEventListener("click", () => { by("raw").hidden = true; });
   ask();
 })();

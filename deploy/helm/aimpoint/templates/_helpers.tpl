@@ -25,6 +25,39 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s%s" .Chart.AppVersion $suffix) -}}
 {{- end -}}
 
+{{/* What the environment or the configuration says of a key: the section and the key, and the values. A text; empty where it is
+said nowhere, or comes from a Secret. */}}
+{{- define "aimpoint.key" -}}
+{{- $variable := printf "AIMPOINT__%s__%s" (upper .section) (upper .key) -}}
+{{- $found := dict -}}
+{{- range .values.env -}}
+{{- if eq .name $variable -}}
+{{- $_ := set $found "value" (default "" .value) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (hasKey $found "value") -}}
+{{- $pattern := printf "(?m)^[ \\t]*\\[[ \\t]*%s[ \\t]*\\][^\\n]*\\n(?:(?:[ \\t]*|[ \\t]*[^\\[ \\t\\n][^\\n]*)\\n)*?[ \\t]*%s[ \\t]*=[ \\t]*[\"']?([^\"'#\\n]*[^\"'#\\s])" .section .key -}}
+{{- $text := regexFind $pattern (printf "%s\n" .values.config) -}}
+{{- if $text -}}
+{{- $_ := set $found "value" (regexReplaceAll $pattern $text "${1}") -}}
+{{- end -}}
+{{- end -}}
+{{- get $found "value" -}}
+{{- end -}}
+
+{{/* Whether env has a variable. */}}
+{{- define "aimpoint.hasVariable" -}}
+{{- $name := .name -}}
+{{- range .values.env -}}
+{{- if eq .name $name -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* app.name, which is the consumer group. */}}
+{{- define "aimpoint.app" -}}
+{{- include "aimpoint.key" (dict "section" "app" "key" "name" "values" .Values) | default "aimpoint" -}}
+{{- end -}}
+
 {{/* One variable from a Secret. */}}
 {{- define "aimpoint.secretEnv" -}}
 - name: {{ .name }}
@@ -64,6 +97,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: AIMPOINT__KAFKA__CLIENT__SASL_USERNAME
   value: {{ required "kafka.sasl.username: a mechanism needs a user" $kafka.sasl.username | quote }}
 {{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD" "secret" (required "kafka.sasl.passwordSecret: a mechanism needs a password" $kafka.sasl.passwordSecret) "key" $kafka.sasl.passwordKey) }}
+{{- end }}
+{{- with .Values.metrics.tokenSecret }}
+{{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__ADMIN__TOKEN" "secret" . "key" $.Values.metrics.tokenKey) }}
+{{- end }}
+{{- if not (or (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
+# The pod has no CPU limit, and would count the node's cores: as many as it asks for, rounded up.
+- name: AIMPOINT__ENGINE__WORKERS
+  valueFrom:
+    resourceFieldRef:
+      resource: requests.cpu
+      divisor: "1"
 {{- end }}
 {{- with .Values.env }}
 {{ toYaml . }}
