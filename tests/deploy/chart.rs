@@ -193,9 +193,12 @@ fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
 
 #[test]
 fn the_workers_are_as_many_as_the_pod_asks_for_where_the_configuration_says_nothing() {
-    let with = |set: &str| sources(&output(&mut helm_template(&["--set", set]))).remove("AIMPOINT__ENGINE__WORKERS");
+    let with = |set: &str| {
+        let rendered = output(&mut helm_template(&["--set-string", set]));
+        sources(&rendered).remove("AIMPOINT__ENGINE__WORKERS")
+    };
     let asked = json!({"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}});
-    assert_eq!(with("replicaCount=3"), Some(asked));
+    assert_eq!(with("podLabels.team=ads"), Some(asked));
     assert_eq!(with("config=[engine]\nworkers = 3"), None);
     assert_eq!(with("env[0].name=AIMPOINT__ENGINE__WORKERS,env[0].value=3"), Some(Value::Null));
 }

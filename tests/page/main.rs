@@ -109,7 +109,18 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
                     lacking.push(format!("{selector}: {found} of {least}"));
                 }
             }
-            for id in ["rate", "p50", "lag", "profiles", "fallbacks", "events", "about", "commits", "scores-top", "throughput-top"] {
+            for id in [
+                "rate",
+                "p50",
+                "lag",
+                "profiles",
+                "fallbacks",
+                "events",
+                "about",
+                "commits",
+                "scores-top",
+                "throughput-top",
+            ] {
                 let text = browser.evaluate(&format!("document.getElementById({id:?}).textContent"));
                 if matches!(text.as_str(), None | Some("" | "–" | "0")) && id != "lag" {
                     lacking.push(format!("#{id}: {text}"));
@@ -129,9 +140,19 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
             browser.evaluate(&colour).as_str().unwrap().to_owned()
         };
         let card = colour(".card", "backgroundColor");
-        for selector in
-            [".card h2", ".card .quiet", ".tile small", ".bars .name", ".bars .figure", ".axis", ".ticks", ".note", "th", "td", ".mono"]
-        {
+        for selector in [
+            ".card h2",
+            ".card .quiet",
+            ".tile small",
+            ".bars .name",
+            ".bars .figure",
+            ".axis",
+            ".ticks",
+            ".note",
+            "th",
+            "td",
+            ".mono",
+        ] {
             let contrast = contrast(&colour(selector, "color"), &card);
             assert!(contrast >= 4.5, "{place}: {selector} has a contrast of {contrast:.1} on {card}");
         }
@@ -173,7 +194,8 @@ fn the_first_look_shows_what_the_process_has_counted_and_not_what_the_page_has_s
     });
     let text = |browser: &mut Browser, what: &str| browser.evaluate(what).as_str().unwrap_or_default().to_owned();
     let latency = text(&mut browser, "document.getElementById('latency').innerText");
-    let rows = "[...document.querySelectorAll('#latency .figure')].reduce((sum, it) => sum + parseFloat(it.textContent), 0)";
+    let rows =
+        "[...document.querySelectorAll('#latency .figure')].reduce((sum, it) => sum + parseFloat(it.textContent), 0)";
     let all = browser.evaluate(rows).as_f64().unwrap();
     assert!((all - 100.0).abs() < 1.0, "each decision is in one range: {all} in {latency}");
     let names = "[...document.querySelectorAll('#latency .name')].map((it) => it.textContent).join('|')";
@@ -215,10 +237,16 @@ fn a_page_that_asks_for_a_token_shows_the_way_to_enter_it_and_opens_with_it() {
         browser.evaluate(&format!("document.getElementById({id:?}).getBoundingClientRect().height > 0"))
     };
     becomes(&mut browser, "needs a token");
-    assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")], [true, false, false]);
+    assert_eq!(
+        [seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")],
+        [true, false, false]
+    );
     browser.evaluate(&enter("wrong"));
     becomes(&mut browser, "wrong token");
-    assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")], [true, false, true]);
+    assert_eq!(
+        [seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")],
+        [true, false, true]
+    );
     if let Some(folder) = std::env::var_os("PICTURES") {
         std::fs::write(Path::new(&folder).join("page-token.png"), browser.picture()).unwrap();
     }
