@@ -270,7 +270,7 @@ impl Setup {
         let mut pipelines = Vec::new();
         let states = sizes::states(config);
         let (count, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|input| input.partitions));
-        tracing::info!(workers = count, why, "so many workers");
+        tracing::info!(workers = count, why, "the number of workers");
         let feeds = self.watch(&pipeline, &models, count)?;
         let shadows = self.shadows(&pipeline)?;
         let copies = models.copies(count)?;

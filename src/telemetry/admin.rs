@@ -34,11 +34,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header,
+    header::{self, HeaderValue},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
-use server::{BACKLOG, BODY_DEADLINE, Place};
+use server::{ANSWERING_MAX, BACKLOG, BODY_DEADLINE, Place};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -391,7 +391,10 @@ impl Board {
         if let Some((status, why)) = self.refuse(&request, peer) {
             return answer(status, TEXT, why);
         }
-        if let Err(full) = place.enter() {
+        if !place.enter() {
+            let full = format!("{ANSWERING_MAX} requests are being answered; ask again in a moment\n");
+            let mut full = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, full);
+            full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return full;
         }
         if path == "/reload" {

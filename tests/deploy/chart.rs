@@ -161,9 +161,9 @@ fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
     let trigger = |config: &str, sets: &[&str]| {
         std::fs::write(&values, json!({"config": config, "autoscaling": {"enabled": true}}).to_string()).unwrap();
         let mut helm = helm_template(&["--values", values.to_str().unwrap()]);
-        sets.iter().for_each(|set| {
+        for set in sets {
             helm.args(["--set", set]);
-        });
+        }
         let rendered = output(&mut helm);
         let trigger = object(&rendered, "ScaledObject")["spec"]["triggers"][0]["metadata"].clone();
         [&trigger["consumerGroup"], &trigger["topic"]].map(|it| it.as_str().unwrap().to_owned())

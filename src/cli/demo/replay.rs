@@ -51,7 +51,9 @@ impl Replay {
             .collect();
         events.sort_by_key(|(at, _)| *at);
         let (first, last) = (events.first()?.0, events.last()?.0);
-        events.iter_mut().for_each(|(at, _)| *at -= first);
+        for (at, _) in &mut events {
+            *at -= first;
+        }
         let step = (last - first + DAY_US) / LIVES;
         Some(Self { events, start: last + DAY_US, step, begun: 0, lives: VecDeque::new() })
     }

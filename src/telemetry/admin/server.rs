@@ -7,10 +7,8 @@
 //!
 //! Limits: a head has [`HEAD_DEADLINE`], a body [`BODY_DEADLINE`], and a connection, which serves one request, [`CONNECTION_DEADLINE`].
 
-use super::{Answer, Board, TEXT, UPKEEP_INTERVAL, answer};
-use hyper::{
-    Request, StatusCode, body::Incoming, header, header::HeaderValue, server::conn::http1, service::service_fn,
-};
+use super::{Board, UPKEEP_INTERVAL};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::BTreeMap,
@@ -82,20 +80,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes one of the places for requests that cost more than a probe, until the connection ends; none may be free.
-    pub(super) fn enter(&self) -> Result<(), Answer> {
-        let Ok(permit) = Arc::clone(&self.places.answering).try_acquire_owned() else {
-            let mut full = answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                format!("{ANSWERING_MAX} requests are being answered; ask again in a moment\n"),
-            );
-            full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return Err(full);
-        };
+    /// Takes one of the places for requests that cost more than a probe, until the connection ends; says whether one was free.
+    pub(super) fn enter(&self) -> bool {
+        let Ok(permit) = Arc::clone(&self.places.answering).try_acquire_owned() else { return false };
         self.places.arriving().remove(&self.number);
         *self.answering.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
-        Ok(())
+        true
     }
 }
 

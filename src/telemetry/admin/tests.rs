@@ -1,5 +1,5 @@
 use super::{
-    server::{ANSWERING_MAX, CONNECTION_DEADLINE, HEAD_DEADLINE},
+    server::{CONNECTION_DEADLINE, HEAD_DEADLINE},
     *,
 };
 use crate::engine::{PartitionView, Seen};
@@ -195,7 +195,7 @@ fn silent_clients_however_many_hold_no_probe_up() {
         while silent.len() < count {
             silent.push(std::net::TcpStream::connect(at).ok());
             let from = silent.len().saturating_sub(400);
-            silent[..from].iter_mut().for_each(|it| *it = None);
+            silent[..from].fill_with(|| None);
         }
         let slowest = slowest_probe(at, 4);
         assert!(slowest < PROMPT, "{count}: {slowest:?}");
@@ -231,7 +231,9 @@ fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
         let slowest = slowest_probe(at, 2);
         assert!(slowest < PROMPT, "{slowest:?}");
         // A letter more from each now and then.
-        clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap_or_default());
+        for client in &mut clients {
+            client.write_all(b"x").unwrap_or_default();
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
     let start = Instant::now();

@@ -18,7 +18,7 @@ use std::{
 const SAMPLES_MAX: usize = 121;
 
 /// What the page calls the last minute.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Over how long the present rate is taken.
 const NOW: Duration = Duration::from_secs(5);
