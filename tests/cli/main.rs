@@ -226,15 +226,14 @@ fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() 
     let (_, sample) = readme.split_once("```toml\n[app]").unwrap();
     let sample = format!("[app]{}", sample.split_once("```").unwrap().0);
     // The tests' program speaks no TLS.
-    let sample: String =
-        sample.lines().filter(|line| !line.contains("security.protocol")).map(|line| format!("{line}\n")).collect();
-    let events: String = (0..400)
+    let sample = sample.lines().filter(|line| !line.contains("security.protocol")).collect::<Vec<_>>().join("\n");
+    let events: Vec<String> = (0..400)
         .map(|number| {
             let (user, at) = (number % 20, 1_700_000_000_000_u64 + number * 3_600_000 * 7);
-            format!("{{\"event_id\":\"e{number}\",\"event_type\":\"purchase\",\"user_id\":\"u{user}\",\"occurred_at\":{at}}}\n")
+            format!("{{\"event_id\":\"e{number}\",\"event_type\":\"purchase\",\"user_id\":\"u{user}\",\"occurred_at\":{at}}}")
         })
         .collect();
-    let folder = folder_with(&[("aimpoint.toml", &sample), ("events.jsonl", &events)]);
+    let folder = folder_with(&[("aimpoint.toml", &sample), ("events.jsonl", &events.join("\n"))]);
     let [config, events, rows] = ["aimpoint.toml", "events.jsonl", "rows.parquet"].map(|name| path(&folder, name));
 
     let (code, _, error) = aimpoint(&["check", "--offline", "--config", &config], &[]);

@@ -176,7 +176,7 @@ fn users_are_shown_under_a_name_that_only_this_process_knows() {
 fn slowest_probe(at: SocketAddr, probes: usize) -> Duration {
     let probe = |number: usize| {
         let start = Instant::now();
-        let (status, _, body) = get(at, if number % 2 == 0 { "/healthz" } else { "/readyz" });
+        let (status, _, body) = get(at, if number.is_multiple_of(2) { "/healthz" } else { "/readyz" });
         assert!(matches!(status, 200 | 503), "{status}: {body}");
         start.elapsed()
     };
