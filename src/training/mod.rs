@@ -50,6 +50,9 @@ const BINS: usize = 10;
 /// Rows that each of these parts should have at least.
 const BIN_ROWS: usize = 20;
 
+/// By this factor the share of positives has moved between the rows that were learned from and later ones.
+const MOVED: f64 = 1.25;
+
 /// How to train.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainSpec {
@@ -622,7 +625,9 @@ impl Trained {
         let Some(entropy) = summary.normalised_entropy else { return Ok(()) };
         if entropy >= 1.0 {
             let test_rate = summary.positives as f64 / summary.count as f64;
-            self.notes.push(Note::NoBetterThanRate { entropy, auc: summary.auc, rate, test_rate });
+            let has_moved = test_rate > rate * MOVED || rate > test_rate * MOVED;
+            let moved = (self.split == "time" && has_moved).then_some([rate, test_rate]);
+            self.notes.push(Note::NoBetterThanRate { entropy, auc: summary.auc, moved });
         }
         if let Some(logistic) = normalised_entropy(&by_logistic).filter(|logistic| *logistic < entropy) {
             let error = standard_error(&predictions, &by_logistic) * entropy / summary.log_loss.unwrap_or(f64::NAN);

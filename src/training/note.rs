@@ -116,10 +116,8 @@ pub enum Note {
         entropy: f64,
         /// How well it ranks.
         auc: Option<f64>,
-        /// The share of positives among the rows that were learned from.
-        rate: f64,
-        /// The share among the test rows.
-        test_rate: f64,
+        /// The share of positives in the rows that were learned from and in the test rows, where time moved it.
+        moved: Option<[f64; 2]>,
     },
     /// On the test rows the model is worse than a logistic regression.
     WorseThanLogistic {
@@ -154,9 +152,6 @@ impl Note {
         }
     }
 }
-
-/// By this factor a rate has moved, and not only varied.
-const MOVED: f64 = 1.25;
 
 /// From this area under the curve on a model ranks better than a coin by far.
 const RANKS: f64 = 0.6;
@@ -236,21 +231,20 @@ impl fmt::Display for Note {
                 "the {rows} {part} rows all have the label {}, so they tell nothing of how well the model ranks; take more rows",
                 u8::from(*label)
             ),
-            Self::NoBetterThanRate { entropy, auc, rate, test_rate } => {
+            Self::NoBetterThanRate { entropy, auc, moved } => {
                 write!(
                     f,
                     "the model is no better than the base rate: its normalised entropy on the test rows is {entropy:.4}, and \
                      1 is what always saying their share of positives comes to; do not serve it. "
                 )?;
-                if test_rate * MOVED > *rate && rate * MOVED > *test_rate {
-                    write!(f, "What to try: ")?;
-                } else {
-                    let [rate, test_rate] = [rate, test_rate].map(|rate| rate * 100.0);
+                if let Some([before, after]) = moved.map(|rates| rates.map(|rate| rate * 100.0)) {
                     write!(
                         f,
-                        "The share of positives went from {rate:.2} % in the rows that were learned from to {test_rate:.2} % \
-                         in the test rows. What to try: newer rows, "
+                        "The share of positives went from {before:.2} % in the rows that were learned from to {after:.2} % in \
+                         the later test rows. What to try: newer rows, "
                     )?;
+                } else {
+                    write!(f, "What to try: ")?;
                 }
                 match auc {
                     Some(auc) if *auc >= RANKS => write!(
