@@ -399,8 +399,7 @@ fn scale(table: &Table, column: &str, seen: &Seen) -> Result<f64, TrainError> {
         unit: table.unit,
         column: column.to_owned(),
         what,
-        lines: [first.line, other.line],
-        texts: [first.text.clone(), other.text.clone()],
+        found: Box::new([first, other].map(|place| (place.line, place.text.clone()))),
     };
     let mut currencies = seen.currencies.values();
     if let (Some(first), Some(other)) = (currencies.next(), currencies.next()) {

@@ -236,26 +236,24 @@ pub enum TrainError {
     #[error(
         "read {}, column {column:?}: expected {what}, found {:?} at {unit} {} and {:?} at {unit} {}; write all in one unit, or \
          leave the column out with --ignore",
-        path.display(), texts[0], lines[0], texts[1], lines[1]
+        path.display(), found[0].1, found[0].0, found[1].1, found[1].0
     )]
     Unlike {
         /// The file.
         path: PathBuf,
-        /// What `lines` count.
+        /// What lines count.
         unit: &'static str,
         /// The column.
         column: String,
         /// What all should have.
         what: &'static str,
-        /// Where one of each stands.
-        lines: [u64; 2],
-        /// They.
-        texts: [String; 2],
+        /// The line and the text of one of each.
+        found: Box<[(u64, String); 2]>,
     },
     /// A feature that was asked for by name is lost in 32-bit floats.
     #[error(
         "read {}, column {column:?}: {}",
-        path.display(), note::Rounding { mean: *mean, deviation: *deviation, rounding: *rounding }
+        path.display(), note::Crowded { mean: *mean, deviation: *deviation, rounding: *rounding }
     )]
     Rounded {
         /// The file.

@@ -198,7 +198,7 @@ impl fmt::Display for Note {
             Self::Rounded { column, mean, deviation, rounding } => write!(
                 f,
                 "column {column:?} is left out: {}",
-                Rounding { mean: *mean, deviation: *deviation, rounding: *rounding }
+                Crowded { mean: *mean, deviation: *deviation, rounding: *rounding }
             ),
             Self::Merged { column, values, floats } => write!(
                 f,
@@ -281,13 +281,13 @@ impl fmt::Display for Note {
 }
 
 /// What 32-bit floats do to numbers that lie close together far from 0, and what to do about it.
-pub(super) struct Rounding {
+pub(super) struct Crowded {
     pub(super) mean: f64,
     pub(super) deviation: f64,
     pub(super) rounding: f64,
 }
 
-impl fmt::Display for Rounding {
+impl fmt::Display for Crowded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [mean, deviation, rounding] = [self.mean, self.deviation, self.rounding].map(short);
         write!(
