@@ -267,7 +267,8 @@ mod tests {
             let mut gzip = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
             gzip.write_all(b"a,label\n1,0\n").unwrap();
             gzip.write_all(&row.as_bytes()[..1]).unwrap();
-            gzip.write_all(row.as_bytes()[row.len() - 1..].repeat(ROW_BYTES_MAX as usize + 100_000).as_slice()).unwrap();
+            gzip.write_all(row.as_bytes()[row.len() - 1..].repeat(ROW_BYTES_MAX as usize + 100_000).as_slice())
+                .unwrap();
             gzip.finish().unwrap();
             let error = read(&path, &label("label")).unwrap_err().to_string();
             assert!(error.contains("a row has more than 67108864 bytes"), "{error}");

@@ -260,12 +260,13 @@ fn a_calibration_is_fitted_to_rows_that_were_not_learned_from_and_travels_in_the
 
 /// Runs the command on a file, and returns the card.
 fn card_of(folder: &TempDir, name: &str, text: &str, more: &[&str]) -> anyhow::Result<serde_json::Value> {
-    let rows = folder.path().join(name);
-    fs::write(&rows, text).unwrap();
-    let out = folder.path().join("model.onnx");
-    let arguments = ["train", rows.to_str().unwrap(), "--quiet", "--out", out.to_str().unwrap()];
-    run(&Command::parse_from(arguments.into_iter().chain(more.iter().copied())).train)?;
-    Ok(serde_json::from_slice(&fs::read(out.with_extension("json")).unwrap()).unwrap())
+    let [rows, out] = [name, "model.onnx"].map(|name| folder.path().join(name));
+    fs::write(&rows, text)?;
+    let arguments = ["train", "--quiet", "--out"].map(Into::into).into_iter();
+    let files = [out.clone().into_os_string(), rows.into_os_string()];
+    let command = Command::parse_from(arguments.chain(files).chain(more.iter().map(Into::into)));
+    run(&command.train)?;
+    Ok(serde_json::from_slice(&fs::read(out.with_extension("json"))?)?)
 }
 
 #[test]
