@@ -71,7 +71,7 @@ model: onnxruntime
 	$(CARGO) run --release --quiet -- export --config $(DEMO)/aimpoint.toml $(DEMO)/cdnow.jsonl.gz \
 		--until 1998-01-01T00:00:00Z --out .work/cdnow.parquet --out .work/cdnow.csv
 	$(CARGO) run --release --quiet -- train .work/cdnow.parquet --out $(DEMO)/model.onnx \
-		--name cdnow-repurchase --version 1 --seed 7
+		--name cdnow-repurchase --version 1 --members 1 --seed 7
 
 ## onnxruntime: fetch the pinned ONNX Runtime into .onnxruntime/
 onnxruntime:

@@ -30,7 +30,7 @@ fn model(pipeline: &Pipeline) -> OnnxModel {
         features: features.clone(),
         ..Dataset::default()
     };
-    let spec = TrainSpec { epochs_max: 2, ..TrainSpec::default() };
+    let spec = TrainSpec { epochs_max: 2, members: 1, ..TrainSpec::default() };
     let network = train(&data, &spec).expect("noise trains, too").network;
     let bytes = encode(&network, &features, &Identity { name: "bench".to_owned(), ..Identity::default() });
     let folder = tempfile::tempdir().expect("a temporary folder");

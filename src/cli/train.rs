@@ -7,7 +7,8 @@ use super::{files, number_within, setup::clean_up_on_signals, whole_within};
 use crate::{
     partial::PartialFile,
     training::{
-        CalibrationMethod, Dataset, Epoch, Identity, Part, ReadSpec, TrainSpec, Trained, encode, read, train_with,
+        CalibrationMethod, Dataset, Decimal, Epoch, Identity, Note, Part, ReadSpec, TrainSpec, Trained, encode, read,
+        train_with,
     },
 };
 use anyhow::Context;
@@ -25,7 +26,7 @@ use std::{
 pub struct TrainArgs {
     /// The rows: a .csv, .csv.gz or .parquet file, such as `aimpoint export` writes
     pub data: PathBuf,
-    /// The column with the outcome, 0 or 1
+    /// The column with the outcome: 0 or 1, false or true, no or yes
     #[arg(long, default_value = "label", value_name = "COLUMN")]
     pub label: String,
     /// Where the model goes; its card goes beside it, as .json
@@ -49,7 +50,19 @@ pub struct TrainArgs {
     /// The columns to learn from, in the order of the model's input; all others where absent
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     pub features: Option<Vec<String>>,
-    /// Units in the hidden layer
+    /// Columns of codes or names: each of their texts becomes a feature, also where it is a number
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    pub text: Vec<String>,
+    /// Texts that mean a missing value, beside NA, NULL, None, NaN, N/A, ?, -, \N and the like
+    #[arg(long, value_delimiter = ',', value_name = "TEXTS", allow_hyphen_values = true)]
+    pub missing: Vec<String>,
+    /// How numbers are written: 1,234.5 (dot) or 1.234,5 (comma); found out where absent
+    #[arg(long, value_enum, value_name = "MARK")]
+    pub decimal: Option<Decimal>,
+    /// Networks that are averaged into one: more spread less from seed to seed, and make the model so many times as large
+    #[arg(long, default_value_t = TrainSpec::default().members, value_parser = whole_within(1..=100))]
+    pub members: usize,
+    /// Units in the hidden layer of each network
     #[arg(long, default_value_t = TrainSpec::default().hidden, value_parser = whole_within(1..=8_192))]
     pub hidden: usize,
     /// The most epochs
@@ -70,10 +83,14 @@ pub struct TrainArgs {
     /// The seed of the weights, the shuffles and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
-    /// Fit what turns the scores into probabilities, on the validation rows, and write it into the model
+    /// Fit what turns the scores into probabilities, on the validation rows, and write it into the model where it betters
+    /// the log loss of the test rows
     #[arg(long, value_enum, value_name = "METHOD")]
     pub calibrate: Option<CalibrationMethod>,
-    /// Show no progress and no table
+    /// Write the calibration even where it makes the log loss of the test rows worse
+    #[arg(long, requires = "calibrate")]
+    pub keep_calibration: bool,
+    /// Show no progress and no table, warnings alone
     #[arg(long)]
     pub quiet: bool,
 }
@@ -87,6 +104,9 @@ impl TrainArgs {
             features: self.features.clone(),
             time: self.time.clone(),
             group: self.group.clone(),
+            text: self.text.clone(),
+            missing: self.missing.clone(),
+            decimal: self.decimal,
         }
     }
 
@@ -94,6 +114,7 @@ impl TrainArgs {
     fn training(&self) -> TrainSpec {
         TrainSpec {
             hidden: self.hidden,
+            members: self.members,
             epochs_max: self.epochs,
             patience: self.patience,
             batch: self.batch,
@@ -113,13 +134,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     clean_up_on_signals()?;
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
-    let bar = progress(&spec, args.quiet);
-    let trained = train_with(&data, &spec, |epoch: Epoch| {
-        bar.set_position(epoch.number as u64);
-        bar.set_message(format!("loss {:.4}, best {:.4}", epoch.loss, epoch.best));
-    })?;
+    let bar = progress(args.quiet);
+    let mut trained = train_with(&data, &spec, |epoch: Epoch| {
+        bar.inc(1);
+        let loss = epoch.loss.map_or_else(|| "all but the test rows".to_owned(), |loss| format!("loss {loss:.4}"));
+        bar.set_message(format!("network {} of {}, epoch {}, {loss}", epoch.member, spec.members, epoch.number));
+    })
+    .with_context(|| format!("learn from {}", args.data.display()))?;
     bar.finish_and_clear();
-    let calibrated = args.calibrate.map(|method| trained.calibrate(&data, method)).transpose()?;
+    let mut calibrated = args.calibrate.map(|method| trained.calibrate(&data, method)).transpose()?;
+    if let Some((_, [Some(before), Some(after)])) = calibrated
+        && after > before
+    {
+        let is_left_out = !args.keep_calibration;
+        trained.notes.push(Note::Calibration { before, after, is_left_out });
+        calibrated = calibrated.filter(|_| !is_left_out);
+    }
     let stem = args.out.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let identity = Identity {
         name: args.name.clone().unwrap_or(stem),
@@ -134,6 +164,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let beside = args.out.with_extension("json");
     write(&args.out, &model)?;
     write(&beside, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
+    for warning in trained.notes.iter().filter(|note| note.is_warning()) {
+        writeln!(io::stderr(), "aimpoint: warning: {warning}").unwrap_or_default();
+    }
     if !args.quiet {
         let losses = calibrated.map(|(_, losses)| losses);
         report(&mut io::stdout().lock(), &data, &trained, losses, &args.out, &beside).context("print the table")?;
@@ -142,12 +175,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 }
 
 /// A bar over the epochs, where somebody watches.
-fn progress(spec: &TrainSpec, quiet: bool) -> ProgressBar {
+fn progress(quiet: bool) -> ProgressBar {
     let is_watched = !quiet && io::stderr().is_terminal();
     let target = if is_watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style =
-        ProgressStyle::with_template("epoch {pos}/{len}  {msg}  {elapsed}").expect("the template is well-formed");
-    ProgressBar::with_draw_target(Some(spec.epochs_max as u64), target).with_style(style)
+    let style = ProgressStyle::with_template("{msg}  {pos} epochs in {elapsed}").expect("the template is well-formed");
+    ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
 /// The SHA-256 of a file, in lower-case hexadecimal.
@@ -177,15 +209,60 @@ fn report(
         "random" => "split at random",
         _ => "too few to split: the metrics are those of the rows that were learned from",
     };
+    let (members, hidden) = (trained.spec.members, trained.spec.hidden);
     writeln!(to, "{} rows, {} features; {how}", data.rows(), data.features.len())?;
-    writeln!(to, "{} epochs, the best was {}", trained.epochs, trained.best_epoch)?;
+    for note in trained.notes.iter().filter(|note| !note.is_warning()) {
+        writeln!(to, "note: {note}")?;
+    }
+    let networks = match members {
+        1 => format!("a network of {hidden} units"),
+        _ => format!("{members} networks of {hidden} units, averaged into one of {}", members * hidden),
+    };
+    writeln!(to, "{networks}; at most {} epochs tried, {} taken", trained.epochs, trained.best_epoch)?;
+    if trained.split != "none" {
+        writeln!(to, "then trained again for as long on the training and the validation rows together")?;
+    }
     writeln!(to)?;
-    writeln!(to, "{:<12}{:>9}{:>11}{:>10}{:>10}{:>10}", "part", "rows", "positives", "log loss", "accuracy", "AUC")?;
-    for Part { name, summary } in &trained.parts {
-        let [loss, accuracy, auc] = [summary.log_loss, summary.accuracy, summary.auc]
-            .map(|metric| metric.map_or_else(|| "-".to_owned(), |metric| format!("{metric:.4}")));
+    writeln!(
+        to,
+        "{:<12}{:>8}{:>11}{:>10}{:>9}{:>9}{:>10}{:>10}",
+        "part", "rows", "positives", "log loss", "NE", "AUC", "accuracy", "pred/obs"
+    )?;
+    for Part { name, summary } in trained.parts.iter().chain(&trained.baselines) {
+        let [loss, entropy, auc, accuracy, ratio] =
+            [summary.log_loss, summary.normalised_entropy, summary.auc, summary.accuracy, summary.calibration_ratio]
+                .map(|metric| metric.map_or_else(|| "-".to_owned(), |metric| format!("{metric:.4}")));
         let (rows, positives) = (summary.count, summary.positives);
-        writeln!(to, "{name:<12}{rows:>9}{positives:>11}{loss:>10}{accuracy:>10}{auc:>10}")?;
+        writeln!(to, "{name:<12}{rows:>8}{positives:>11}{loss:>10}{entropy:>9}{auc:>9}{accuracy:>10}{ratio:>10}")?;
+    }
+    writeln!(to)?;
+    if !trained.baselines.is_empty() {
+        writeln!(
+            to,
+            "train, validation: the networks before they had seen the validation rows; test: the model that is written;\n\
+             base rate, logistic: always the rate of the other rows, and a logistic regression of them, on the test rows.\n\
+             NE: the log loss over that of always saying the part's own rate; below 1 is better than that.\n\
+             pred/obs: how many positives were predicted for each that came."
+        )?;
+    }
+    if let Some(spread) = trained.spread.as_ref().filter(|spread| spread.normalised_entropy.len() > 1) {
+        let one_by_one: Vec<_> = spread.normalised_entropy.iter().map(|entropy| format!("{entropy:.4}")).collect();
+        writeln!(
+            to,
+            "spread over seeds: the {members} networks one by one have NE {} to {} on the test rows, {} on average ({})",
+            format_args!("{:.4}", spread.min),
+            format_args!("{:.4}", spread.max),
+            format_args!("{:.4}", spread.mean),
+            one_by_one.join(", ")
+        )?;
+    }
+    if trained.bins.len() > 1 {
+        writeln!(to)?;
+        writeln!(to, "calibration on the test rows, from the lowest scores to the highest:")?;
+        writeln!(to, "{:>8}{:>11}{:>10}", "rows", "predicted", "observed")?;
+        for bin in &trained.bins {
+            writeln!(to, "{:>8}{:>11.4}{:>10.4}", bin.count, bin.predicted, bin.observed)?;
+        }
     }
     if let Some([Some(before), Some(after)]) = calibrated {
         writeln!(

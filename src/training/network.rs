@@ -1,11 +1,12 @@
 //! The reference network: cleaning and scaling, one hidden layer of ReLU, a sigmoid.
 //!
-//! Owns the training (Adam on binary cross-entropy, stopped by the validation loss) and the weights that come out of
-//! it. Guarantees: initial weights, shuffles and so the outcome follow from the seed on one machine; means and
-//! deviations are those of the finite values of the training rows; NaN and both infinities score as the mean. Limits:
-//! floats throughout, on the CPU. The weights are plain vectors, so that `onnx` writes them without candle.
+//! Owns the training (Adam with decoupled weight decay on binary cross-entropy) and the weights that come out of it.
+//! Guarantees: initial weights, shuffles and so the outcome follow from the seed on one machine, however many threads it
+//! has; means and deviations are those of the finite values of the rows that are learned from; NaN and both infinities score
+//! as the mean; a feature that has one value in all those rows has no weight. Limits: floats throughout, on the CPU. The
+//! weights are plain vectors, so that `onnx` writes them without candle.
 
-use super::{Dataset, Split, TrainError, TrainSpec};
+use super::{Dataset, TrainError, TrainSpec};
 use crate::{
     evaluation::{Prediction, log_loss},
     inference::FeatureMatrix,
@@ -13,12 +14,20 @@ use crate::{
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use std::{
+    sync::mpsc::{Sender, channel},
+    thread,
+};
 
 /// Below this loss there is nothing left to learn, in nats a row.
 const LEARNED: f64 = 1e-3;
 
-/// A deviation below this share of the mean is rounding, of floats with 24 bits: the column is constant.
-const ROUNDING: f64 = 1e-6;
+/// A deviation below this share of the mean is less than two steps of a float with 24 bits: the column is constant.
+const ROUNDING: f64 = 1e-7;
+
+/// Scaled values beyond this many deviations count as this many, so that no single value, however far out, decides a score.
+/// On heavy-tailed sums and durations the loss of later rows was lowest at 5 of 0, 5 and 10.
+pub(super) const LIMIT: f32 = 5.0;
 
 /// The weights, and how an input is cleaned and scaled before them. Matrices are row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,12 +49,13 @@ pub struct Network {
 /// What one epoch came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Epoch {
-    /// Its number, from 1.
+    /// Which network was trained, from 1.
+    pub member: usize,
+    /// The epoch's number, from 1.
     pub number: usize,
-    /// The loss that decides: of the validation rows, or of all where there are none.
-    pub loss: f64,
-    /// The best loss so far.
-    pub best: f64,
+    /// The loss that decides, of the validation rows or of all where there are none; absent where the number of epochs was
+    /// found before.
+    pub loss: Option<f64>,
 }
 
 /// What training comes to.
@@ -55,23 +65,63 @@ pub(super) struct Fit {
     pub(super) best_epoch: usize,
 }
 
+/// When training ends.
+pub(super) enum Ending<'a> {
+    /// Once the loss of these rows stops falling, with the weights of its best epoch.
+    Best { of: &'a Scaled },
+    /// After so many epochs.
+    After { epochs: usize },
+}
+
 impl Network {
     /// The untrained network: He's uniform initialisation under the ReLU and Glorot's under the sigmoid (He et al. 2015,
     /// Glorot and Bengio 2010), and the share of positives as its first answer.
-    fn untrained(data: &Dataset, rows: &[usize], hidden: usize, random: &mut StdRng) -> Self {
-        let width = data.features.len();
-        let (mean, deviation) = statistics(data, rows);
-        let mut draw = |count: usize, bound: f32| (0..count).map(|_| random.random_range(-bound..bound)).collect();
-        let positives = rows.iter().filter(|&&row| data.labels[row]).count() as f32;
+    fn untrained(rows: &Scaled, hidden: usize, random: &mut StdRng) -> Self {
+        let width = rows.width;
+        let mut draw =
+            |count: usize, bound: f32| -> Vec<f32> { (0..count).map(|_| random.random_range(-bound..bound)).collect() };
+        let positives = rows.labels.iter().filter(|label| **label).count() as f32;
         // Half a row of each class keeps the logarithm finite.
-        let odds = (positives + 0.5) / (rows.len() as f32 - positives + 0.5);
+        let odds = (positives + 0.5) / (rows.labels.len() as f32 - positives + 0.5);
+        let mut hidden_weight = draw(width * hidden, (6.0 / width as f32).sqrt());
+        // A constant feature moves no weight, and the ones drawn would decide the score of whatever else it is later.
+        for (weights, _) in hidden_weight.chunks_mut(hidden).zip(&rows.constant).filter(|(_, constant)| **constant) {
+            weights.fill(0.0);
+        }
         Self {
-            mean,
-            deviation,
-            hidden_weight: draw(width * hidden, (6.0 / width as f32).sqrt()),
+            mean: rows.mean.clone(),
+            deviation: rows.deviation.clone(),
+            hidden_weight,
             hidden_bias: vec![0.0; hidden],
             output_weight: draw(hidden, (6.0 / (hidden as f32 + 1.0)).sqrt()),
             output_bias: odds.ln(),
+        }
+    }
+
+    /// The network whose log-odds are the mean of those of these networks: their hidden layers side by side, under output
+    /// weights that are divided by their number. All must scale their input alike.
+    ///
+    /// # Panics
+    /// There is no network, or two of them scale differently.
+    pub fn average(networks: &[Self]) -> Self {
+        let first = networks.first().expect("there is a network to average");
+        assert!(
+            networks.iter().all(|it| it.mean == first.mean && it.deviation == first.deviation),
+            "one scale for all"
+        );
+        let share = networks.len() as f32;
+        let of_feature = |network: &Self, feature: usize| {
+            let hidden = network.hidden();
+            network.hidden_weight[feature * hidden..(feature + 1) * hidden].to_vec()
+        };
+        let features = 0..first.width();
+        Self {
+            mean: first.mean.clone(),
+            deviation: first.deviation.clone(),
+            hidden_weight: features.flat_map(|at| networks.iter().flat_map(move |it| of_feature(it, at))).collect(),
+            hidden_bias: networks.iter().flat_map(|it| it.hidden_bias.iter().copied()).collect(),
+            output_weight: networks.iter().flat_map(|it| it.output_weight.iter().map(|it| it / share)).collect(),
+            output_bias: networks.iter().map(|it| it.output_bias).sum::<f32>() / share,
         }
     }
 
@@ -88,7 +138,7 @@ impl Network {
     /// The value that a feature enters the hidden layer with.
     fn scale(&self, column: usize, value: f32) -> f32 {
         let value = if value.is_finite() { value } else { self.mean[column] };
-        (value - self.mean[column]) / self.deviation[column]
+        ((value - self.mean[column]) / self.deviation[column]).clamp(-LIMIT, LIMIT)
     }
 
     /// The cleaned and scaled values of a matrix.
@@ -107,42 +157,130 @@ impl Network {
     }
 }
 
-/// The means and deviations of the finite values of these rows.
-fn statistics(data: &Dataset, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
+/// Rows as they enter the hidden layer.
+pub(super) struct Scaled {
+    /// Row by row.
+    pub(super) values: Vec<f32>,
+    pub(super) labels: Vec<bool>,
+    pub(super) width: usize,
+    /// By feature: what was subtracted, what it was divided by, and whether it has one value alone.
+    pub(super) mean: Vec<f32>,
+    pub(super) deviation: Vec<f32>,
+    pub(super) constant: Vec<bool>,
+}
+
+impl Scaled {
+    /// Rows that are scaled by their own means and deviations.
+    pub(super) fn new(data: &Dataset, rows: &[usize]) -> Self {
+        let (mean, deviation, constant) = statistics(data, rows);
+        let mut scaled =
+            Self { values: Vec::new(), labels: Vec::new(), width: data.features.len(), mean, deviation, constant };
+        scaled.fill(data, rows);
+        scaled
+    }
+
+    /// Other rows, scaled like these.
+    pub(super) fn alike(&self, data: &Dataset, rows: &[usize]) -> Self {
+        let (mean, deviation, constant) = (self.mean.clone(), self.deviation.clone(), self.constant.clone());
+        let mut scaled = Self { values: Vec::new(), labels: Vec::new(), width: self.width, mean, deviation, constant };
+        scaled.fill(data, rows);
+        scaled
+    }
+
+    fn fill(&mut self, data: &Dataset, rows: &[usize]) {
+        let network = Network {
+            mean: self.mean.clone(),
+            deviation: self.deviation.clone(),
+            hidden_weight: Vec::new(),
+            hidden_bias: Vec::new(),
+            output_weight: Vec::new(),
+            output_bias: 0.0,
+        };
+        self.values = network.scaled(&data.matrix(rows));
+        self.labels = rows.iter().map(|&row| data.labels[row]).collect();
+    }
+
+    /// These rows of them, as tensors.
+    fn batch(&self, rows: &[usize]) -> Result<(Tensor, Tensor), TrainError> {
+        let values = rows.iter().flat_map(|&row| &self.values[row * self.width..(row + 1) * self.width]).copied();
+        let labels = rows.iter().map(|&row| f32::from(u8::from(self.labels[row])));
+        Ok((
+            Tensor::from_vec(values.collect(), (rows.len(), self.width), &Device::Cpu)?,
+            Tensor::from_vec(labels.collect(), rows.len(), &Device::Cpu)?,
+        ))
+    }
+
+    /// The loss of all of them; NaN where a score is.
+    fn loss(&self, layers: &Layers) -> Result<f64, TrainError> {
+        let input = Tensor::from_slice(&self.values, (self.labels.len(), self.width), &Device::Cpu)?;
+        let scores: Vec<f32> = candle_nn::ops::sigmoid(&layers.logits(&input)?)?.to_vec1()?;
+        let pairs = scores.into_iter().zip(&self.labels);
+        let predictions: Vec<_> =
+            pairs.map(|(score, &label)| Prediction { probability: score.into(), label }).collect();
+        Ok(log_loss(&predictions).unwrap_or(f64::NAN))
+    }
+}
+
+/// The means and deviations of the finite values of these rows, and which features are constant.
+fn statistics(data: &Dataset, rows: &[usize]) -> (Vec<f32>, Vec<f32>, Vec<bool>) {
     let width = data.features.len();
-    let column = |column: usize| {
+    let (mut means, mut deviations, mut constant) = (Vec::new(), Vec::new(), Vec::new());
+    for column in 0..width {
         let finite = || rows.iter().map(move |row| data.values[row * width + column]).filter(|value| value.is_finite());
         let count = finite().count().max(1) as f64;
         let mean = finite().map(f64::from).sum::<f64>() / count;
         let variance = finite().map(|value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
         let deviation = variance.sqrt();
         let is_constant = deviation <= ROUNDING * mean.abs() || (deviation as f32) < f32::MIN_POSITIVE;
-        (mean as f32, if is_constant { 1.0 } else { deviation as f32 })
-    };
-    (0..width).map(column).unzip()
+        means.push(mean as f32);
+        deviations.push(if is_constant { 1.0 } else { deviation as f32 });
+        constant.push(is_constant);
+    }
+    (means, deviations, constant)
 }
 
-/// The weights as candle trains them.
+/// The weights as candle has them.
 struct Layers {
-    hidden_weight: Var,
-    hidden_bias: Var,
-    output_weight: Var,
-    output_bias: Var,
+    hidden_weight: Tensor,
+    hidden_bias: Tensor,
+    output_weight: Tensor,
+    output_bias: Tensor,
 }
 
 impl Layers {
     fn new(network: &Network) -> Result<Self, TrainError> {
         let (width, hidden) = (network.width(), network.hidden());
         Ok(Self {
-            hidden_weight: Var::from_slice(&network.hidden_weight, (width, hidden), &Device::Cpu)?,
-            hidden_bias: Var::from_slice(&network.hidden_bias, hidden, &Device::Cpu)?,
-            output_weight: Var::from_slice(&network.output_weight, (hidden, 1), &Device::Cpu)?,
-            output_bias: Var::from_slice(&[network.output_bias], 1, &Device::Cpu)?,
+            hidden_weight: Tensor::from_slice(&network.hidden_weight, (width, hidden), &Device::Cpu)?,
+            hidden_bias: Tensor::from_slice(&network.hidden_bias, hidden, &Device::Cpu)?,
+            output_weight: Tensor::from_slice(&network.output_weight, (hidden, 1), &Device::Cpu)?,
+            output_bias: Tensor::from_slice(&[network.output_bias], 1, &Device::Cpu)?,
         })
     }
 
-    fn all(&self) -> Vec<Var> {
-        [&self.hidden_weight, &self.hidden_bias, &self.output_weight, &self.output_bias].map(Var::clone).to_vec()
+    /// These weights as variables, and the layers that see what becomes of them.
+    fn trainable(&self) -> Result<(Vec<Var>, Self), TrainError> {
+        let variables = self.each().map(Var::from_tensor).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let [hidden_weight, hidden_bias, output_weight, output_bias] =
+            [0, 1, 2, 3].map(|at| variables[at].as_tensor().clone());
+        Ok((variables, Self { hidden_weight, hidden_bias, output_weight, output_bias }))
+    }
+
+    fn each(&self) -> [&Tensor; 4] {
+        [&self.hidden_weight, &self.hidden_bias, &self.output_weight, &self.output_bias]
+    }
+
+    /// Moves these weights towards others, by this share of the way.
+    fn follow(&mut self, other: &Self, share: f64) -> Result<(), TrainError> {
+        for (own, other) in [
+            (&mut self.hidden_weight, &other.hidden_weight),
+            (&mut self.hidden_bias, &other.hidden_bias),
+            (&mut self.output_weight, &other.output_weight),
+            (&mut self.output_bias, &other.output_bias),
+        ] {
+            *own = (own.affine(1.0 - share, 0.0)? + other.detach().affine(share, 0.0)?)?;
+        }
+        Ok(())
     }
 
     /// The log-odds of scaled rows.
@@ -169,73 +307,94 @@ fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TrainError>
     Ok((softplus - (logits * labels)?)?.mean_all()?)
 }
 
-/// One part of the rows, cleaned and scaled.
-struct Rows {
-    values: Vec<f32>,
-    labels: Vec<bool>,
-    width: usize,
-}
-
-impl Rows {
-    fn new(data: &Dataset, rows: &[usize], network: &Network) -> Self {
-        let labels = rows.iter().map(|&row| data.labels[row]).collect();
-        Self { values: network.scaled(&data.matrix(rows)), labels, width: data.features.len() }
-    }
-
-    /// These rows of the part, as tensors.
-    fn batch(&self, rows: &[usize]) -> Result<(Tensor, Tensor), TrainError> {
-        let values = rows.iter().flat_map(|&row| &self.values[row * self.width..(row + 1) * self.width]).copied();
-        let labels = rows.iter().map(|&row| f32::from(u8::from(self.labels[row])));
-        Ok((
-            Tensor::from_vec(values.collect(), (rows.len(), self.width), &Device::Cpu)?,
-            Tensor::from_vec(labels.collect(), rows.len(), &Device::Cpu)?,
-        ))
-    }
-
-    /// The loss of the whole part; NaN where a score is.
-    fn loss(&self, layers: &Layers) -> Result<f64, TrainError> {
-        let input = Tensor::from_slice(&self.values, (self.labels.len(), self.width), &Device::Cpu)?;
-        let scores: Vec<f32> = candle_nn::ops::sigmoid(&layers.logits(&input)?)?.to_vec1()?;
-        let pairs = scores.into_iter().zip(&self.labels);
-        let predictions: Vec<_> =
-            pairs.map(|(score, &label)| Prediction { probability: score.into(), label }).collect();
-        Ok(log_loss(&predictions).unwrap_or(f64::NAN))
-    }
-}
-
-/// Trains until the watched loss stops falling, and returns the weights of its best epoch.
+/// Trains `spec.members` networks from different starts, as many at once as there are cores.
 pub(super) fn fit(
-    data: &Dataset,
-    split: &Split,
+    rows: &Scaled,
     spec: &TrainSpec,
-    mut progress: impl FnMut(Epoch),
+    ending: &Ending<'_>,
+    progress: &mut impl FnMut(Epoch),
+) -> Result<Vec<Fit>, TrainError> {
+    let mut seeds = StdRng::seed_from_u64(spec.seed);
+    let seeds: Vec<u64> = (0..spec.members).map(|_| seeds.random()).collect();
+    let members: Vec<(usize, u64)> = (1..).zip(seeds).collect();
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(spec.members);
+    let mut fits = Vec::with_capacity(spec.members);
+    for at_once in members.chunks(threads) {
+        let outcomes = thread::scope(|scope| {
+            let (tell, epochs) = channel();
+            let started: Vec<_> = at_once
+                .iter()
+                .map(|&(member, seed)| {
+                    let tell = tell.clone();
+                    scope.spawn(move || fit_one(rows, spec, member, seed, ending, &tell))
+                })
+                .collect();
+            drop(tell);
+            epochs.into_iter().for_each(&mut *progress);
+            let outcomes = started.into_iter().map(|it| it.join().expect("training ends with an error or a network"));
+            outcomes.collect::<Vec<_>>()
+        });
+        for outcome in outcomes {
+            fits.push(outcome?);
+        }
+    }
+    Ok(fits)
+}
+
+fn fit_one(
+    rows: &Scaled,
+    spec: &TrainSpec,
+    member: usize,
+    seed: u64,
+    ending: &Ending<'_>,
+    tell: &Sender<Epoch>,
 ) -> Result<Fit, TrainError> {
-    let mut random = StdRng::seed_from_u64(spec.seed);
-    let mut network = Network::untrained(data, &split.train, spec.hidden, &mut random);
-    let layers = Layers::new(&network)?;
-    let train = Rows::new(data, &split.train, &network);
-    let validation = (!split.validation.is_empty()).then(|| Rows::new(data, &split.validation, &network));
-    let watched = validation.as_ref().unwrap_or(&train);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut network = Network::untrained(rows, spec.hidden, &mut random);
+    let mut averaged = Layers::new(&network)?;
+    let (variables, layers) = averaged.trainable()?;
     let rate = ParamsAdamW { lr: spec.learning_rate, weight_decay: spec.weight_decay, ..ParamsAdamW::default() };
-    let mut optimizer = AdamW::new(layers.all(), rate)?;
-    let mut order: Vec<usize> = (0..train.labels.len()).collect();
+    let mut optimizer = AdamW::new(variables, rate)?;
+    // The weights that count are the mean of those of about the last epoch (Polyak and Juditsky 1992): those of any one
+    // step lean towards its few rows. In the first steps the mean is of fewer, so that it does not lean on the start.
+    let share = 1.0 / rows.labels.len().div_ceil(spec.batch) as f64;
+    let mut steps = 0.0;
+    let mut order: Vec<usize> = (0..rows.labels.len()).collect();
     let (mut best, mut best_epoch, mut epochs) = (f64::INFINITY, 0, 0);
-    while epochs < spec.epochs_max && epochs < best_epoch + spec.patience && best > LEARNED {
+    let goes_on = |epochs, best_epoch, best| match ending {
+        Ending::Best { .. } => epochs < spec.epochs_max && epochs < best_epoch + spec.patience && best > LEARNED,
+        Ending::After { epochs: enough } => epochs < *enough,
+    };
+    while goes_on(epochs, best_epoch, best) {
         epochs += 1;
         order.shuffle(&mut random);
-        for rows in order.chunks(spec.batch) {
-            let (input, labels) = train.batch(rows)?;
+        for rows_of_step in order.chunks(spec.batch) {
+            let (input, labels) = rows.batch(rows_of_step)?;
             optimizer.backward_step(&cross_entropy(&layers.logits(&input)?, &labels)?)?;
+            steps += 1.0;
+            averaged.follow(&layers, share.max(9.0 / (steps + 9.0)))?;
         }
-        let loss = watched.loss(&layers)?;
-        if loss.is_nan() {
+        let mut watched = None;
+        if let Ending::Best { of } = ending {
+            let loss = of.loss(&averaged)?;
+            if loss.is_nan() {
+                return Err(TrainError::Diverged { epoch: epochs, learning_rate: spec.learning_rate });
+            }
+            if loss < best {
+                (best, best_epoch) = (loss, epochs);
+                averaged.store(&mut network)?;
+            }
+            watched = Some(loss);
+        }
+        // Nobody listens any more only where the training is given up.
+        tell.send(Epoch { member, number: epochs, loss: watched }).unwrap_or_default();
+    }
+    if let Ending::After { .. } = ending {
+        if rows.loss(&averaged)?.is_nan() {
             return Err(TrainError::Diverged { epoch: epochs, learning_rate: spec.learning_rate });
         }
-        if loss < best {
-            (best, best_epoch) = (loss, epochs);
-            layers.store(&mut network)?;
-        }
-        progress(Epoch { number: epochs, loss, best });
+        averaged.store(&mut network)?;
+        best_epoch = epochs;
     }
     Ok(Fit { network, epochs, best_epoch })
 }
@@ -265,7 +424,53 @@ mod tests {
             labels: vec![true; 4],
             ..Dataset::default()
         };
-        assert_eq!(statistics(&data, &[0, 1, 2]), (vec![2.0, 7.0, 0.0], vec![1.0, 1.0, 1.0]));
+        let expected = (vec![2.0, 7.0, 0.0], vec![1.0, 1.0, 1.0], vec![false, true, true]);
+        assert_eq!(statistics(&data, &[0, 1, 2]), expected);
+    }
+
+    #[test]
+    fn what_is_constant_while_learning_has_no_weight_in_any_score() {
+        let mut data = sums(200);
+        data.features.push("always 7".to_owned());
+        data.values = data.values.chunks(2).flat_map(|row| [row[0], row[1], 7.0]).collect();
+        let trained = train(&data, &TrainSpec { epochs_max: 3, ..TrainSpec::default() }).unwrap();
+        assert!(trained.notes.iter().any(|note| note.to_string().contains("\"always 7\"")), "{:?}", trained.notes);
+        let mut matrix = FeatureMatrix::new(3);
+        matrix.reset(3).copy_from_slice(&[0.5, 3.0, 7.0, 0.5, 3.0, 0.0, 0.5, 3.0, 1e9]);
+        let scores = trained.network.score(&matrix).unwrap();
+        assert!(scores.iter().all(|&score| score == scores[0]), "{scores:?}");
+    }
+
+    #[test]
+    fn the_average_has_the_mean_of_the_log_odds() {
+        let data = sums(120);
+        let rows = Scaled::new(&data, &(0..120).collect::<Vec<_>>());
+        let spec = TrainSpec { epochs_max: 2, members: 3, hidden: 4, ..TrainSpec::default() };
+        let fits = fit(&rows, &spec, &Ending::After { epochs: 2 }, &mut |_| {}).unwrap();
+        let networks: Vec<_> = fits.into_iter().map(|fit| fit.network).collect();
+        let average = Network::average(&networks);
+        assert_eq!((average.width(), average.hidden()), (2, 12));
+        let matrix = data.matrix(&(0..120).collect::<Vec<_>>());
+        let log_odds = |network: &Network| -> Vec<f64> {
+            let scores = network.score(&matrix).unwrap();
+            scores.into_iter().map(f64::from).map(|p| (p / (1.0 - p)).ln()).collect()
+        };
+        let each: Vec<_> = networks.iter().map(log_odds).collect();
+        assert!(each[0] != each[1]);
+        for (row, found) in log_odds(&average).into_iter().enumerate() {
+            let expected = each.iter().map(|log_odds| log_odds[row]).sum::<f64>() / 3.0;
+            assert!((found - expected).abs() < 1e-4, "row {row}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_value_far_out_counts_as_much_as_five_deviations() {
+        let network = train(&sums(200), &TrainSpec { epochs_max: 3, ..TrainSpec::default() }).unwrap().network;
+        let mut matrix = FeatureMatrix::new(2);
+        let (a, b) = (0.25, network.mean[1] + LIMIT * network.deviation[1]);
+        matrix.reset(3).copy_from_slice(&[a, b, a, 1e30, a, f32::MAX]);
+        let scores = network.score(&matrix).unwrap();
+        assert!(scores.iter().all(|&score| (score - scores[0]).abs() < 1e-6), "{scores:?}");
     }
 
     #[test]

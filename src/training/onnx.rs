@@ -5,7 +5,7 @@
 //! what [`Network::score`] does; the same network and identity give the same bytes. Limits: operators of set 13, which
 //! runtimes since 2020 have.
 
-use super::Network;
+use super::{Network, network::LIMIT};
 use crate::inference::{Calibration, metadata};
 use prost::Message;
 use serde::Serialize;
@@ -209,7 +209,8 @@ fn graph(network: &Network) -> Graph {
             node("Where", &["is_missing", "mean", "input"], "clean"),
             node("Sub", &["clean", "mean"], "centred"),
             node("Div", &["centred", "deviation"], "scaled"),
-            node("Gemm", &["scaled", "hidden_weight", "hidden_bias"], "hidden"),
+            node("Clip", &["scaled", "least", "most"], "limited"),
+            node("Gemm", &["limited", "hidden_weight", "hidden_bias"], "hidden"),
             node("Relu", &["hidden"], "rectified"),
             node("Gemm", &["rectified", "output_weight", "output_bias"], "log_odds"),
             node("Sigmoid", &["log_odds"], "score"),
@@ -218,6 +219,8 @@ fn graph(network: &Network) -> Graph {
         initializer: vec![
             weights("mean", &[1, width], &network.mean),
             weights("deviation", &[1, width], &network.deviation),
+            weights("least", &[], &[-LIMIT]),
+            weights("most", &[], &[LIMIT]),
             weights("hidden_weight", &[width, hidden], &network.hidden_weight),
             weights("hidden_bias", &[hidden], &network.hidden_bias),
             weights("output_weight", &[hidden, 1], &network.output_weight),

@@ -1,33 +1,19 @@
 //! Rows with labels, out of a CSV or Parquet file.
 //!
-//! Owns how a column becomes features: numbers stay numbers, TRUE and FALSE become 1 and 0, other texts become a
-//! feature for each text that occurs, and what is empty is missing (NaN). Guarantees: the features come in the order
-//! of the columns, and a text column's in the order of its texts; an error names the line and the column. Limits: a
-//! text column has at most 256 texts; the file is read twice, once for its texts and once for its values.
+//! Owns which column plays which part, and what the labels, times and groups mean. Guarantees: the features come in the order
+//! of the columns, and a text column's in the order of its texts; an error names the line and the column; what was not taken
+//! as it stands is told by a [`Note`]. Limits: the file is read twice, once to learn what each column holds and once for its
+//! values.
 
-use super::{Kind, TrainError, rows::POSITION};
-use crate::{
-    gzip::Gzip,
-    inference::{FeatureMatrix, metadata},
+use super::{
+    Note, TrainError,
+    column::{Column, Seen},
+    number::Decimal,
+    rows::POSITION,
+    table::{Table, Value},
 };
-use parquet::{
-    file::reader::{FileReader, SerializedFileReader},
-    record::Field,
-};
-use std::{
-    cell::Cell,
-    collections::BTreeSet,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    rc::Rc,
-};
-
-/// A text column with more texts than this is a column of names or ids, from which nothing is learned.
-const LEVELS_MAX: usize = 256;
-
-/// The longest row of a CSV file: some million columns.
-const ROW_BYTES_MAX: usize = 64 << 20;
+use crate::inference::FeatureMatrix;
+use std::path::Path;
 
 /// Which columns are what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +28,12 @@ pub struct ReadSpec {
     pub time: Option<String>,
     /// The column whose equal values stay together in a split, such as a user's.
     pub group: Option<String>,
+    /// Columns of names or codes: a feature for each text, also where they are numbers.
+    pub text: Vec<String>,
+    /// Texts that mean a missing value, beside the usual ones.
+    pub missing: Vec<String>,
+    /// How numbers are written; found out where absent.
+    pub decimal: Option<Decimal>,
 }
 
 /// Rows with labels.
@@ -59,6 +51,8 @@ pub struct Dataset {
     pub groups: Option<Vec<String>>,
     /// The fingerprint of the feature declarations that the file carries.
     pub fingerprint: Option<String>,
+    /// What was not taken as it stands.
+    pub notes: Vec<Note>,
 }
 
 impl Dataset {
@@ -78,61 +72,35 @@ impl Dataset {
     }
 }
 
-/// One value of a file.
-#[derive(Clone, Copy, Debug)]
-enum Value<'a> {
-    Missing,
-    Number(f64),
-    Text(&'a str),
-}
-
-impl Value<'_> {
-    /// The number that it is, NaN where it is missing; `None` for other texts.
-    fn number(self) -> Option<f64> {
-        match self {
-            Self::Missing => Some(f64::NAN),
-            Self::Number(number) => Some(number),
-            Self::Text(text) if text.eq_ignore_ascii_case("true") => Some(1.0),
-            Self::Text(text) if text.eq_ignore_ascii_case("false") => Some(0.0),
-            Self::Text(text) => text.parse().ok(),
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::Missing => String::new(),
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text.to_owned(),
-        }
-    }
-}
-
 /// Reads a `.csv`, `.csv.gz` or `.parquet` file.
 ///
 /// # Errors
-/// The file cannot be read, lacks a column, or holds a label that is not 0 or 1 or a time that is none.
+/// The file cannot be read or lacks a column, a row is too short or too long, a label or a time is none, or a column holds
+/// what could be understood in more than one way.
 pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
-    let file = Source::open(path)?;
-    let plan = Plan::new(&file, spec)?;
-    let columns = plan.columns(&file)?;
+    let table = Table::open(path, &spec.label)?;
+    let plan = Plan::new(&table, spec)?;
+    let mut notes = plan.notes.clone();
+    let columns = plan.columns(&table, spec, &mut notes)?;
     let mut data = Dataset {
         features: columns.iter().flat_map(Column::names).collect(),
         times: plan.time.map(|_| Vec::new()),
         groups: plan.group.map(|_| Vec::new()),
-        fingerprint: file.fingerprint.clone(),
+        fingerprint: table.fingerprint.clone(),
+        notes,
         ..Dataset::default()
     };
-    file.scan(|line, values| {
+    table.scan(|line, values| {
         let wrong = |column: usize, expected| TrainError::Cell {
             path: path.to_path_buf(),
-            unit: file.unit,
+            unit: table.unit,
             line,
-            column: file.columns[column].clone(),
+            column: table.columns[column].clone(),
             expected,
             found: values[column].text(),
         };
-        let label = values[plan.label].number().filter(|&label| label == 0.0 || label == 1.0);
-        data.labels.push(label.ok_or_else(|| wrong(plan.label, "a label of 0 or 1"))? == 1.0);
+        let label = label(values[plan.label]);
+        data.labels.push(label.ok_or_else(|| wrong(plan.label, "a label of 0 or 1, false or true, no or yes"))?);
         if let (Some(column), Some(times)) = (plan.time, &mut data.times) {
             let time = time(values[column]);
             times.push(time.ok_or_else(|| wrong(column, "a number or a time such as 2026-01-31T12:00:00Z"))?);
@@ -141,55 +109,58 @@ pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
             groups.push(values[column].text());
         }
         for column in &columns {
-            column.push(values[column.index], &mut data.values);
+            column.push(values[column.index], spec, &mut data.values);
         }
         Ok(())
     })?;
     if data.rows() == 0 || data.features.is_empty() {
-        let (rows, features) = (data.rows(), data.features.len());
+        // Where the only column was left out, the reason says more than that there is none.
+        let lost = data.notes.into_iter().find_map(|note| match note {
+            Note::Rounded { column, mean, deviation, rounding } => Some((column, mean, deviation, rounding)),
+            _ => None,
+        });
+        if let Some((column, mean, deviation, rounding)) = lost {
+            return Err(TrainError::Rounded { path: path.to_path_buf(), column, mean, deviation, rounding });
+        }
+        let (rows, features) = (data.labels.len(), data.features.len());
         return Err(TrainError::Empty { path: path.to_path_buf(), rows, features });
     }
     Ok(data)
 }
 
+/// Whether the outcome came; `None` where the value does not say.
+fn label(value: Value<'_>) -> Option<bool> {
+    let number = match value {
+        Value::Missing => return None,
+        Value::Number(number) => number,
+        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "t" | "y" => return Some(true),
+            "false" | "no" | "f" | "n" => return Some(false),
+            number => number.parse().ok()?,
+        },
+    };
+    match number {
+        0.0 => Some(false),
+        1.0 => Some(true),
+        _ => None,
+    }
+}
+
 /// A time as a number: itself, or the seconds since 1970 of a text as in RFC 3339, UTC where it has no offset.
 fn time(value: Value<'_>) -> Option<f64> {
-    if let Some(number) = value.number() {
+    let text = match value {
+        Value::Missing => return None,
+        Value::Number(number) => return number.is_finite().then_some(number),
+        Value::Text(text) => text,
+    };
+    if let Ok(number) = text.parse::<f64>() {
         return number.is_finite().then_some(number);
     }
-    let Value::Text(text) = value else { return None };
     let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil = text.parse::<jiff::civil::DateTime>().ok()?;
         jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
     })?;
     Some(timestamp.as_microsecond() as f64 / 1e6)
-}
-
-/// One column that is a feature, or several.
-struct Column {
-    index: usize,
-    name: String,
-    /// The texts in order, where they are features of their own.
-    levels: Option<Vec<String>>,
-}
-
-impl Column {
-    fn names(&self) -> Vec<String> {
-        match &self.levels {
-            None => vec![self.name.clone()],
-            Some(levels) => levels.iter().map(|level| format!("{}={level}", self.name)).collect(),
-        }
-    }
-
-    fn push(&self, value: Value<'_>, to: &mut Vec<f32>) {
-        match &self.levels {
-            None => to.push(value.number().unwrap_or(f64::NAN) as f32),
-            Some(levels) => {
-                let text = if let Value::Text(text) = value { text } else { "" };
-                to.extend(levels.iter().map(|level| f32::from(u8::from(level == text))));
-            }
-        }
-    }
 }
 
 /// Which column plays which part, by index.
@@ -198,202 +169,84 @@ struct Plan {
     time: Option<usize>,
     group: Option<usize>,
     features: Vec<usize>,
+    notes: Vec<Note>,
 }
 
 impl Plan {
-    fn new(file: &Source, spec: &ReadSpec) -> Result<Self, TrainError> {
-        let find = |role: &'static str, column: &str| {
-            file.columns.iter().position(|it| it == column).ok_or_else(|| TrainError::Column {
-                path: file.path.clone(),
-                role,
-                column: column.to_owned(),
-                found: file.columns.join(", "),
-            })
+    fn new(table: &Table, spec: &ReadSpec) -> Result<Self, TrainError> {
+        let absent = |role: &'static str, column: &str| TrainError::Column {
+            path: table.path.clone(),
+            role,
+            column: column.to_owned(),
+            found: table.columns.join(", "),
         };
-        let exported = POSITION.iter().all(|&name| file.columns.iter().any(|column| column == name));
+        let find = |role: &'static str, column: &str| {
+            let mut places = (0..table.columns.len()).filter(|&it| table.columns[it] == column);
+            let first = places.next().ok_or_else(|| absent(role, column))?;
+            let Some(second) = places.next() else { return Ok(first) };
+            let (path, column) = (table.path.clone(), column.to_owned());
+            Err(TrainError::Repeated { path, column, places: [first + 1, second + 1] })
+        };
+        let exported = POSITION.iter().all(|&name| table.columns.iter().any(|column| column == name));
         let label = find("label", &spec.label)?;
         let own_time = exported.then_some("occurred_at_us");
         let time = spec.time.as_deref().or(own_time).map(|name| find("time", name)).transpose()?;
         let group = spec.group.as_deref().map(|name| find("group", name)).transpose()?;
-        let ignored = spec.ignore.iter().map(|name| find("ignore", name)).collect::<Result<Vec<_>, _>>()?;
+        for (role, names) in [("ignore", &spec.ignore), ("text", &spec.text)] {
+            if let Some(name) = names.iter().find(|name| !table.columns.contains(name)) {
+                return Err(absent(role, name));
+            }
+        }
+        let mut notes = Vec::new();
         let features = match &spec.features {
             Some(names) => names.iter().map(|name| find("feature", name)).collect::<Result<_, _>>()?,
-            None => (0..file.columns.len())
-                .filter(|&it| it != label && Some(it) != time && Some(it) != group && !ignored.contains(&it))
-                .filter(|&it| !(exported && POSITION.contains(&file.columns[it].as_str())))
-                .collect(),
+            None => {
+                let mut features = Vec::new();
+                for (index, name) in table.columns.iter().enumerate() {
+                    let has_part = index == label || Some(index) == time || Some(index) == group;
+                    if has_part || spec.ignore.contains(name) || exported && POSITION.contains(&name.as_str()) {
+                        continue;
+                    }
+                    // pandas writes row numbers under no name, and reads them back as "Unnamed: 0".
+                    if name.is_empty() || name.starts_with("Unnamed: ") {
+                        notes.push(Note::Unnamed { place: index + 1 });
+                        continue;
+                    }
+                    features.push(find("feature", name)?);
+                }
+                features
+            }
         };
-        Ok(Self { label, time, group, features })
+        Ok(Self { label, time, group, features, notes })
     }
 
-    /// Finds out which feature columns are text, and the texts in them.
-    fn columns(&self, file: &Source) -> Result<Vec<Column>, TrainError> {
-        let mut is_text = vec![false; self.features.len()];
-        let mut levels = vec![BTreeSet::new(); self.features.len()];
-        file.scan(|_, values| {
-            for (feature, &index) in self.features.iter().enumerate() {
-                is_text[feature] |= values[index].number().is_none();
-                // Numbers count as well until the column is known to hold no other text.
-                if let Value::Text(text) = values[index]
-                    && levels[feature].len() <= LEVELS_MAX
-                    && !levels[feature].contains(text)
-                {
-                    levels[feature].insert(text.to_owned());
-                }
+    /// Finds out what the feature columns hold.
+    fn columns(&self, table: &Table, spec: &ReadSpec, notes: &mut Vec<Note>) -> Result<Vec<Column>, TrainError> {
+        let mut seen = vec![Seen::default(); self.features.len()];
+        table.scan(|line, values| {
+            for (seen, &index) in seen.iter_mut().zip(&self.features) {
+                seen.add(line, values[index], spec);
             }
             Ok(())
         })?;
-        let columns = self.features.iter().zip(is_text).zip(levels).map(|((&index, is_text), levels)| {
-            let name = file.columns[index].clone();
-            if is_text && levels.len() > LEVELS_MAX {
-                return Err(TrainError::Levels { path: file.path.clone(), column: name, limit: LEVELS_MAX });
-            }
-            Ok(Column { index, name, levels: is_text.then(|| levels.into_iter().collect()) })
-        });
-        columns.collect()
+        let evidence = seen.iter().filter_map(Seen::evidence).collect();
+        let decided = self
+            .features
+            .iter()
+            .zip(seen)
+            .map(|(&index, seen)| Column::decide(table, index, seen, spec, &evidence, notes));
+        decided.filter_map(Result::transpose).collect()
     }
-}
-
-/// Bytes of which no more than a row may have are read before a row is taken: it is held in memory, and a small file may unpack to a
-/// row of gigabytes.
-struct Bounded {
-    bytes: Box<dyn Read>,
-    /// How many were read since the last row was taken.
-    ahead: Rc<Cell<usize>>,
-}
-
-impl Read for Bounded {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = self.bytes.read(to)?;
-        self.ahead.set(self.ahead.get() + count);
-        if self.ahead.get() > ROW_BYTES_MAX {
-            let message = format!("a row has more than {ROW_BYTES_MAX} bytes; is it a CSV file?");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        Ok(count)
-    }
-}
-
-/// An open file, which is scanned as often as need be.
-struct Source {
-    path: PathBuf,
-    columns: Vec<String>,
-    fingerprint: Option<String>,
-    kind: Kind,
-    /// What its rows are counted in.
-    unit: &'static str,
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, TrainError> {
-        let kind = Kind::of(path)?;
-        let unit = if kind == Kind::Parquet { "row" } else { "line" };
-        let mut file = Self { path: path.to_path_buf(), columns: Vec::new(), fingerprint: None, kind, unit };
-        if kind == Kind::Parquet {
-            let reader = file.parquet()?;
-            let found = reader.metadata().file_metadata();
-            file.columns = found.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-            let pairs = found.key_value_metadata().into_iter().flatten();
-            file.fingerprint =
-                pairs.filter(|pair| pair.key == metadata::FINGERPRINT).find_map(|pair| pair.value.clone());
-        } else {
-            let (mut reader, _) = file.csv()?;
-            let headers = reader.headers().map_err(|error| file.broken(&error))?;
-            file.columns = headers.iter().map(str::to_owned).collect();
-        }
-        Ok(file)
-    }
-
-    fn file(&self) -> Result<File, TrainError> {
-        File::open(&self.path).map_err(|source| TrainError::File { doing: "open", path: self.path.clone(), source })
-    }
-
-    /// A reader, and what is to be set to 0 for each row that is taken.
-    fn csv(&self) -> Result<(csv::Reader<Bounded>, Rc<Cell<usize>>), TrainError> {
-        let file = self.file()?;
-        let bytes: Box<dyn Read> =
-            if self.kind == Kind::Gzip { Box::new(Gzip::new(std::io::BufReader::new(file))) } else { Box::new(file) };
-        let ahead = Rc::new(Cell::new(0));
-        let bounded = Bounded { bytes, ahead: Rc::clone(&ahead) };
-        Ok((csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bounded), ahead))
-    }
-
-    fn parquet(&self) -> Result<SerializedFileReader<File>, TrainError> {
-        SerializedFileReader::new(self.file()?).map_err(|error| self.broken(&error))
-    }
-
-    fn broken(&self, error: &dyn std::error::Error) -> TrainError {
-        TrainError::Format { doing: "read", path: self.path.clone(), reason: error.to_string() }
-    }
-
-    /// Gives every row with its number.
-    fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        if self.kind == Kind::Parquet { self.scan_parquet(row) } else { self.scan_csv(row) }
-    }
-
-    fn scan_csv(&self, mut row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        let (mut reader, ahead) = self.csv()?;
-        let mut record = csv::StringRecord::new();
-        while reader.read_record(&mut record).map_err(|error| self.broken(&error))? {
-            ahead.set(0);
-            let line = record.position().map_or(0, csv::Position::line);
-            let value = |text| if str::is_empty(text) { Value::Missing } else { Value::Text(text) };
-            let values: Vec<_> = record.iter().map(value).collect();
-            row(line, &values)?;
-        }
-        Ok(())
-    }
-
-    fn scan_parquet(&self, mut row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        let reader = self.parquet()?;
-        let rows = reader.get_row_iter(None).map_err(|error| self.broken(&error))?;
-        for (number, record) in rows.enumerate() {
-            let record = record.map_err(|error| self.broken(&error))?;
-            let line = number as u64 + 1;
-            let values = record.get_column_iter().map(|(name, field)| {
-                value(field).ok_or_else(|| TrainError::Cell {
-                    path: self.path.clone(),
-                    unit: self.unit,
-                    line,
-                    column: name.clone(),
-                    expected: "a number, a boolean, a text or a time",
-                    found: field.to_string(),
-                })
-            });
-            row(line, &values.collect::<Result<Vec<_>, _>>()?)?;
-        }
-        Ok(())
-    }
-}
-
-/// A Parquet value; `None` where it is of a kind that no feature is made of.
-fn value(field: &Field) -> Option<Value<'_>> {
-    Some(match field {
-        Field::Null => Value::Missing,
-        Field::Bool(value) => Value::Number(f64::from(u8::from(*value))),
-        Field::Byte(value) => Value::Number((*value).into()),
-        Field::Short(value) => Value::Number((*value).into()),
-        Field::Int(value) | Field::Date(value) | Field::TimeMillis(value) => Value::Number((*value).into()),
-        Field::Long(value)
-        | Field::TimestampMillis(value)
-        | Field::TimestampMicros(value)
-        | Field::TimeMicros(value) => Value::Number(*value as f64),
-        Field::UByte(value) => Value::Number((*value).into()),
-        Field::UShort(value) => Value::Number((*value).into()),
-        Field::UInt(value) => Value::Number((*value).into()),
-        Field::ULong(value) => Value::Number(*value as f64),
-        Field::Float(value) => Value::Number((*value).into()),
-        Field::Double(value) => Value::Number(*value),
-        Field::Str(text) if text.is_empty() => Value::Missing,
-        Field::Str(text) => Value::Text(text),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, io::Write};
+    use crate::training::table::ROW_BYTES_MAX;
+    use std::{
+        fs::{self, File},
+        io::Write,
+    };
 
     fn csv(text: &str, spec: &ReadSpec) -> Result<Dataset, TrainError> {
         let folder = tempfile::tempdir().unwrap();
@@ -411,10 +264,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv.gz");
         for row in ["x", "\"\n"] {
-            let mut gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
+            let mut gzip = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
             gzip.write_all(b"a,label\n1,0\n").unwrap();
             gzip.write_all(&row.as_bytes()[..1]).unwrap();
-            gzip.write_all(row.as_bytes()[row.len() - 1..].repeat(ROW_BYTES_MAX + 100_000).as_slice()).unwrap();
+            gzip.write_all(row.as_bytes()[row.len() - 1..].repeat(ROW_BYTES_MAX as usize + 100_000).as_slice())
+                .unwrap();
             gzip.finish().unwrap();
             let error = read(&path, &label("label")).unwrap_err().to_string();
             assert!(error.contains("a row has more than 67108864 bytes"), "{error}");
@@ -434,11 +288,164 @@ mod tests {
         assert_eq!(data.values[10..], [0.0, 0.0]);
     }
 
+    fn notes(data: &Dataset) -> String {
+        data.notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
-    fn a_number_among_texts_is_a_text() {
-        let data = csv("code,y\n7,1\nother,0\n", &label("y")).unwrap();
-        assert_eq!(data.features, ["code=7", "code=other"]);
-        assert_eq!(data.values, [1.0, 0.0, 0.0, 1.0]);
+    fn a_number_among_texts_is_a_text_and_told() {
+        let data = csv("code,y\n7,1\nother,0\nnone,0\n", &label("y")).unwrap();
+        assert_eq!(data.features, ["code=7", "code=none", "code=other"]);
+        assert_eq!(data.values[..6], [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert!(notes(&data).contains("column \"code\": 1 numbers stand among texts"), "{}", notes(&data));
+    }
+
+    #[test]
+    fn what_means_a_missing_value_is_missing_among_numbers_and_told_once() {
+        let texts = [
+            "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+            "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "?", "-", "\\N", ".", "NAN",
+        ];
+        for text in texts {
+            let data = csv(&format!("a,b,y\n1.5,1,1\n{text},2,0\n{text},3,1\n"), &label("y")).unwrap();
+            assert_eq!(data.features, ["a", "b"], "{text}");
+            assert_eq!((data.values[0], data.values[2].is_nan(), data.values[4].is_nan()), (1.5, true, true), "{text}");
+            assert_eq!(data.notes.len(), usize::from(!text.is_empty()), "{}", notes(&data));
+            assert!(
+                text.is_empty() || notes(&data).contains(&format!("2 {text:?} count as missing")),
+                "{}",
+                notes(&data)
+            );
+        }
+        let spec = ReadSpec { missing: vec!["unknown".to_owned(), "-999".to_owned()], ..label("y") };
+        let data = csv("a,y\n1,1\n-999,0\nunknown,0\n", &spec).unwrap();
+        assert!(data.values[0] == 1.0 && data.values[1].is_nan() && data.values[2].is_nan());
+    }
+
+    #[test]
+    fn in_a_column_of_texts_they_are_texts() {
+        let data = csv("a,y\nred,1\nNone,0\n,0\n", &label("y")).unwrap();
+        assert_eq!(data.features, ["a=None", "a=red"]);
+        assert_eq!(data.values, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn other_texts_among_numbers_are_refused_with_their_place_unless_the_column_is_said_to_hold_texts() {
+        let text = "a,y\n1,1\n2,0\nn.a.,1\n3,0\noops,1\nn.a.,0\n7,1\n";
+        let error = csv(text, &label("y")).unwrap_err().to_string();
+        let told =
+            "4 values are numbers and 3 are other texts: \"n.a.\" (2, first at line 4), \"oops\" (1, first at line 6)";
+        assert!(error.contains(told) && error.contains("--missing") && error.contains("--text"), "{error}");
+        let data = csv(text, &ReadSpec { text: vec!["a".to_owned()], ..label("y") }).unwrap();
+        assert_eq!(data.features, ["a=1", "a=2", "a=3", "a=7", "a=n.a.", "a=oops"]);
+        let missing = vec!["n.a.".to_owned(), "oops".to_owned()];
+        assert_eq!(csv(text, &ReadSpec { missing, ..label("y") }).unwrap().features, ["a"]);
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_are_meant_or_refused() {
+        for (text, values) in [
+            ("a,y\n\"1,234.5\",1\n7,0\n", [1234.5, 7.0]),
+            ("a;y\n1,5;1\n2;0\n", [1.5, 2.0]),
+            ("a;y\n1.234,5;1\n1.234;0\n", [1234.5, 1234.0]),
+            ("a\ty\n1,5\t1\n2\t0\n", [1.5, 2.0]),
+            ("a,y\n$3.50,1\n\"$1,000\",0\n", [3.5, 1000.0]),
+            ("a,y\n12.5%,1\n7%,0\n", [0.125, 0.07]),
+            // Without anything else around, a point is a point.
+            ("a,y\n1.234,1\n5.678,0\n", [1.234, 5.678]),
+        ] {
+            let data = csv(text, &label("y")).unwrap();
+            assert_eq!((data.features, data.values), (vec!["a".to_owned()], values.to_vec()), "{text:?}");
+        }
+        let data = csv("a;y\n1,5;1\n2;0\n", &label("y")).unwrap();
+        assert!(notes(&data).contains("the first, \"1,5\" at line 2, is read as 1.5"), "{}", notes(&data));
+        // Another column tells how the file writes its numbers.
+        let data = csv("a,b,y\n\"1,234\",0.5,1\n7,2,0\n", &label("y")).unwrap();
+        assert_eq!(data.values, [1234.0, 0.5, 7.0, 2.0]);
+        let data = csv("a;b;y\n1,234;0,5;1\n7;2;0\n", &label("y")).unwrap();
+        assert_eq!(data.values, [1.234, 0.5, 7.0, 2.0]);
+        for (text, message) in [
+            ("a,y\n7,1\n\"1,234\",0\n", "line 3, column \"a\": \"1,234\" could be 1234 or 1.234"),
+            ("a;b;y\n1.234;0,5;1\n7;2;0\n", "line 2, column \"a\": \"1.234\" could be 1.234 or 1234"),
+            (
+                "a,y\n5%,1\n7,0\n",
+                "expected a percent sign behind all numbers or none, found \"5%\" at line 2 and \"7\" at line 3",
+            ),
+            ("a,y\n$5,1\n7 €,0\n", "expected one currency, found \"$5\" at line 2 and \"7 €\" at line 3"),
+        ] {
+            let error = csv(text, &label("y")).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let comma = ReadSpec { decimal: Some(Decimal::Comma), ..label("y") };
+        assert_eq!(csv("a,y\n7,1\n\"1,234\",0\n", &comma).unwrap().values, [7.0, 1.234]);
+        assert_eq!(csv("a;y\n7;1\n1.234;0\n", &comma).unwrap().values, [7.0, 1234.0]);
+    }
+
+    #[test]
+    fn what_a_float_cannot_keep_apart_is_left_out_with_words() {
+        let rows = |column: &dyn Fn(u64) -> String| {
+            let lines: Vec<_> = (0..200).map(|row| format!("{},{row},{}", column(row), row % 2)).collect();
+            csv(&format!("a,b,y\n{}\n", lines.join("\n")), &label("y")).unwrap()
+        };
+        // Ids, nanoseconds within a second, and cents on a large sum.
+        for start in [1_000_000_000_000_000_u64, 1_700_000_000_000_000_000] {
+            let data = rows(&|row| (start + row * 1_000).to_string());
+            assert_eq!(data.features, ["b"], "{}", notes(&data));
+            assert!(
+                data.notes[0].is_warning() && notes(&data).contains("column \"a\" is left out"),
+                "{}",
+                notes(&data)
+            );
+        }
+        assert_eq!(rows(&|row| format!("{}.25", 1_000_000_000 + row)).features, ["b"]);
+        // A year in nanoseconds is told apart well enough, and so are ids from 0 on.
+        assert_eq!(
+            rows(&|row| (1_700_000_000_000_000_000 + row * 157_680_000_000_000).to_string()).features,
+            ["a", "b"]
+        );
+        assert_eq!(rows(&|row| (row * 10_000_000_000_000).to_string()).features, ["a", "b"]);
+        // Most rows are told apart no more, although the column is.
+        let data = rows(&|row| if row == 0 { 0 } else { 1_000_000_000_000_000 + row }.to_string());
+        assert!(notes(&data).contains("of 200 different numbers 32-bit floats keep 2 apart"), "{}", notes(&data));
+        let data = rows(&|row| if row == 0 { "1e39".to_owned() } else { row.to_string() });
+        assert!(notes(&data).contains("1 numbers are infinite or beyond 3.4e38"), "{}", notes(&data));
+        let text = "a,y\n1000000000000001,1\n1000000000000002,0\n";
+        assert!(matches!(csv(text, &label("y")), Err(TrainError::Rounded { .. })), "it is the only column");
+        let named = ReadSpec { features: Some(vec!["a".to_owned()]), ..label("y") };
+        let error = csv(text, &named).unwrap_err().to_string();
+        assert!(error.contains("column \"a\"") && error.contains("the difference to a fixed number"), "{error}");
+    }
+
+    #[test]
+    fn texts_that_begin_with_numbers_are_told_and_how_many_features_they_make() {
+        let text = "a,b,y\n12 kg,red,1\n13 kg,blue,0\n7 kg,red,0\n";
+        let data = csv(text, &label("y")).unwrap();
+        assert_eq!(data.features.len(), 5);
+        let told = "column \"a\": texts that begin with numbers (\"12 kg\" (1, first at line 2), \"13 kg\" (1, first at line 3)";
+        assert!(notes(&data).contains(told) && data.notes[0].is_warning(), "{}", notes(&data));
+        assert!(notes(&data).contains("column \"b\": each of its 2 texts is a feature"), "{}", notes(&data));
+        let data = csv(text, &ReadSpec { text: vec!["a".to_owned()], ..label("y") }).unwrap();
+        assert!(!notes(&data).contains("begin with numbers"), "{}", notes(&data));
+    }
+
+    #[test]
+    fn labels_may_be_words() {
+        let data = csv("a,y\n1,yes\n2,No\n3,TRUE\n4,false\n5,1.0\n6,0\n", &label("y")).unwrap();
+        assert_eq!(data.labels, [true, false, true, false, true, false]);
+    }
+
+    #[test]
+    fn what_windows_and_spreadsheets_write_around_values_is_no_part_of_them() {
+        let data = csv("\u{feff}a;y\r\n\"1\";1\r\n\r\n 2 ;0\r\n", &label("y")).unwrap();
+        assert_eq!((data.features, data.values), (vec!["a".to_owned()], vec![1.0, 2.0]));
+        let data = csv("a,b,y\n1,\"two\nlines\",1\n2,one,0\n3,one,maybe\n", &label("y"));
+        // The line counts those inside quotes.
+        assert!(data.unwrap_err().to_string().contains("line 5, column \"y\""));
+        // What pandas writes first has no name.
+        let data = csv(",a,y\n0,1,1\n1,2,0\n", &label("y")).unwrap();
+        assert_eq!(data.features, ["a"]);
+        assert!(notes(&data).contains("column 1 has no name"), "{}", notes(&data));
+        assert_eq!(csv("Unnamed: 0,a,y\n0,1,1\n1,2,0\n", &label("y")).unwrap().features, ["a"]);
     }
 
     #[test]
@@ -462,16 +469,37 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_column() {
         let cases = [
-            ("a,y\n1,0\n2,maybe\n", "line 3, column \"y\": expected a label of 0 or 1, found \"maybe\""),
-            ("a,y\n1,\n", "line 2, column \"y\": expected a label of 0 or 1, found \"\""),
+            (
+                "a,y\n1,0\n2,maybe\n",
+                "line 3, column \"y\": expected a label of 0 or 1, false or true, no or yes, found \"maybe\"",
+            ),
+            ("a,y\n1,\n", "line 2, column \"y\": expected a label of 0 or 1, false or true, no or yes, found \"\""),
+            ("a,y\n1,0\n\n\n2,maybe\n", "line 5, column \"y\""),
+            ("a,y\r\n1,0\r\n2,maybe\r\n", "line 3, column \"y\""),
+            ("\r\na,y\r\n\r\n1,0\r\n\r\n2,maybe", "line 6, column \"y\""),
+            ("a,y\r1,0\r\r2,maybe\r", "line 4, column \"y\""),
+            ("\u{feff}a,y\n\"1\n\n\",0\n2,maybe\n", "line 5, column \"y\""),
+            ("a,y\n1,NA\n", "line 2, column \"y\": expected a label"),
+            ("a,b,a,y\n1,2,3,0\n", "expected every column once, found \"a\" as columns 1 and 3"),
+            ("a,y\n1,0\n2,0,3\n", "line 3: expected 2 fields as in the header, found 3"),
+            ("a,y\n1,0\n\"2,0\n3,0\n", "line 3: expected 2 fields as in the header, found 1; a text that holds"),
             ("a,z\n1,0\n", "expected label \"y\" to be a column, found the columns a, z"),
-            ("a,y\n1\n", "found record with 1 fields, but the previous record has 2 fields"),
+            ("a,y\n1\n", "line 2: expected 2 fields as in the header, found 1"),
             ("a,y\n", "expected at least one row and one feature, found 0 rows and 1 features"),
         ];
         for (text, message) in cases {
             let error = csv(text, &label("y")).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        fs::write(&path, b"a,y\nJos\xe9,1\n").unwrap();
+        let error = read(&path, &label("y")).unwrap_err().to_string();
+        assert!(error.contains("line 2, field 1: expected text in UTF-8") && error.contains("iconv"), "{error}");
+        assert_eq!(
+            csv("a,b,a,y\n1,2,3,0\n", &ReadSpec { ignore: vec!["a".to_owned()], ..label("y") }).unwrap().values,
+            [2.0]
+        );
         let ids: Vec<_> = (0..300).map(|row| format!("id{row},0")).collect();
         let text = format!("a,y\n{}\n", ids.join("\n"));
         assert!(matches!(csv(&text, &label("y")), Err(TrainError::Levels { .. })));

@@ -280,8 +280,10 @@ fn the_shipped_model_is_what_the_shipped_data_makes() {
         &[],
     );
     assert_eq!(code, 0, "{error}");
-    let (code, out, error) =
-        aimpoint(&["train", &rows, "--out", &rebuilt, "--name", "cdnow-repurchase", "--seed", "7"], &[]);
+    let (code, out, error) = aimpoint(
+        &["train", &rows, "--out", &rebuilt, "--name", "cdnow-repurchase", "--members", "1", "--seed", "7"],
+        &[],
+    );
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("validation"), "{out}");
 

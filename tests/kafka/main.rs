@@ -318,7 +318,7 @@ fn put_model(program: &Program) {
         features: names.to_vec(),
         ..Dataset::default()
     };
-    let network = train(&data, &TrainSpec { epochs_max: 20, ..TrainSpec::default() }).unwrap().network;
+    let network = train(&data, &TrainSpec { epochs_max: 20, members: 1, ..TrainSpec::default() }).unwrap().network;
     let model = encode(&network, &names, &Identity { name: "told".to_owned(), ..Identity::default() });
     std::fs::write(program.folder.path().join("told.onnx"), model).unwrap();
     let more = "\n[topics]\nshadow_scores = \"shadow-scores\"\n[model]\npath = \"told.onnx\"\n\

@@ -166,7 +166,7 @@ fn tract_gives_the_scores_of_a_model_out_of_a_training_run() {
     }
     std::fs::write(&rows, text).unwrap();
     let arguments =
-        ["train", &rows, "--label", "bought", "--calibrate", "platt", "--epochs", "30", "--quiet", "--out", &out];
+        ["train", &rows, "--label", "bought", "--calibrate", "platt", "--keep-calibration", "--quiet", "--out", &out];
     aimpoint::cli::train::run(&Command::parse_from(arguments).train).unwrap();
 
     let mut model = OnnxModel::load(&runtime(), &ModelSpec::at(&out), &[], "").unwrap();

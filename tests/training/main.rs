@@ -67,7 +67,7 @@ fn score(model: &mut OnnxModel, rows: usize, values: &[f32]) -> Vec<f32> {
 fn xnor_is_learned_exactly_from_four_rows_whatever_the_seed() {
     let folder = tempfile::tempdir().unwrap();
     let data = xnor(&folder);
-    for seed in 0..10 {
+    for seed in 0..4 {
         let trained = train(&data, &TrainSpec { seed, ..TrainSpec::default() }).unwrap();
         assert_eq!((trained.split, trained.parts.len(), trained.parts[0].name), ("none", 1, "all"));
         let path = write(&folder, &trained, &trained.features, None);
@@ -256,4 +256,131 @@ fn a_calibration_is_fitted_to_rows_that_were_not_learned_from_and_travels_in_the
     let trained = train(&few, &TrainSpec { epochs_max: 1, ..TrainSpec::default() }).unwrap();
     let error = trained.calibrate(&few, CalibrationMethod::Platt).unwrap_err().to_string();
     assert!(error.contains("validation rows of both labels"), "{error}");
+}
+
+/// Runs the command on a file, and returns the card.
+fn card_of(folder: &TempDir, name: &str, text: &str, more: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let [rows, out] = [name, "model.onnx"].map(|name| folder.path().join(name));
+    fs::write(&rows, text)?;
+    let arguments = ["train", "--quiet", "--out"].map(Into::into).into_iter();
+    let files = [out.clone().into_os_string(), rows.into_os_string()];
+    let command = Command::parse_from(arguments.chain(files).chain(more.iter().map(Into::into)));
+    run(&command.train)?;
+    Ok(serde_json::from_slice(&fs::read(out.with_extension("json"))?)?)
+}
+
+#[test]
+fn a_column_of_numbers_with_na_in_it_teaches_as_much_as_one_with_gaps() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |missing: &str| {
+        let mut text = "a,b,label\n".to_owned();
+        for row in 0..400u32 {
+            let b = row * 37 % 61;
+            let cell = if row % 40 == 0 { missing.to_owned() } else { b.to_string() };
+            writeln!(text, "{},{cell},{}", f64::from(row * 53 % 97) / 97.0, u8::from(b > 30)).unwrap();
+        }
+        text
+    };
+    let gaps = card_of(&folder, "rows.csv", &table(""), &["--members", "1"]).unwrap();
+    for missing in ["NA", "NULL", "None", "?", "N/A", "\\N", "-"] {
+        let card = card_of(&folder, "rows.csv", &table(missing), &["--members", "1"]).unwrap();
+        assert_eq!(card["features"], serde_json::json!(["a", "b"]), "{missing}");
+        assert_eq!(card["parts"], gaps["parts"], "{missing}");
+        assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.95, "{card}");
+        assert!(card["notes"][0].as_str().unwrap().contains(&format!("10 {missing:?} count as missing")), "{card}");
+    }
+}
+
+#[test]
+fn labels_of_one_class_are_refused_and_a_rare_one_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |positives: usize| {
+        let rows: Vec<_> = (0..300).map(|row| format!("{row},{}", u8::from(row % 60 < positives))).collect();
+        format!("a,label\n{}\n", rows.join("\n"))
+    };
+    let error = format!("{:#}", card_of(&folder, "rows.csv", &table(0), &[]).unwrap_err());
+    assert!(error.contains("rows.csv") && error.contains("found 300 rows whose label is 0"), "{error}");
+    assert!(!folder.path().join("model.onnx").exists());
+    assert!(card_of(&folder, "rows.csv", &table(60), &[]).is_err());
+    let card = card_of(&folder, "rows.csv", &table(1), &["--members", "1", "--epochs", "1"]).unwrap();
+    assert!(card["notes"].to_string().contains("only 5 of the 300 rows have the label 1"), "{card}");
+    // By time, the rows that are learned from may have one label alone.
+    let rows: Vec<_> = (0..100).map(|row| format!("{row},{row},{}", u8::from(row > 90))).collect();
+    let late = format!("when,a,label\n{}\n", rows.join("\n"));
+    let error = format!("{:#}", card_of(&folder, "rows.csv", &late, &["--time", "when"]).unwrap_err());
+    assert!(error.contains("70 training rows whose label is 0"), "{error}");
+}
+
+#[test]
+fn the_card_tells_what_the_model_must_beat_and_warns_where_it_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    // A straight line, which a logistic regression knows to be one, and labels that follow nothing.
+    let table = |rule: &dyn Fn(u32) -> bool| {
+        let rows: Vec<_> =
+            (0..600u32).map(|row| format!("{},{},{}", row * 37 % 101, row * 53 % 89, u8::from(rule(row)))).collect();
+        format!("a,b,label\n{}\n", rows.join("\n"))
+    };
+    let line = |row: u32| row * 37 % 101 + row * 7919 % 40 > 70;
+    let card = card_of(&folder, "rows.csv", &table(&line), &["--members", "2"]).unwrap();
+    let names: Vec<_> =
+        card["baselines"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["base rate", "logistic"]);
+    assert_eq!(card["baselines"][0]["count"], card["parts"][2]["count"]);
+    assert!(card["baselines"][1]["normalised_entropy"].as_f64().unwrap() < 0.7, "{card}");
+    assert!(card["parts"][2]["normalised_entropy"].as_f64().unwrap() < 0.7, "{card}");
+    assert_eq!(card["spread"]["normalised_entropy"].as_array().unwrap().len(), 2);
+    let counted: u64 = card["bins"].as_array().unwrap().iter().map(|bin| bin["count"].as_u64().unwrap()).sum();
+    assert_eq!(Some(counted), card["parts"][2]["count"].as_u64());
+
+    let mut state = 1u32;
+    let coins: Vec<bool> = (0..600)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 31 == 1
+        })
+        .collect();
+    let noise = |row: u32| coins[row as usize];
+    let wild = ["--members", "1", "--hidden", "64", "--learning-rate", "0.1", "--patience", "1000", "--epochs", "60"];
+    let card = card_of(&folder, "rows.csv", &table(&noise), &wild).unwrap();
+    assert!(card["parts"][2]["normalised_entropy"].as_f64().unwrap() > 1.0, "{card}");
+    let notes = card["notes"].to_string();
+    assert!(notes.contains("no better than the base rate") && notes.contains("What to try"), "{notes}");
+    // One step of next to no length.
+    let idle = ["--members", "1", "--hidden", "1", "--learning-rate", "1e-6", "--epochs", "1"];
+    let notes = card_of(&folder, "rows.csv", &table(&line), &idle).unwrap()["notes"].to_string();
+    assert!(notes.contains("worse than a logistic regression") && notes.contains("more than chance"), "{notes}");
+}
+
+#[test]
+fn a_calibration_that_makes_the_test_rows_worse_is_left_out_unless_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // The validation rows, which lie in the middle, follow another rule than the others.
+    let rows: Vec<_> = (0..1_000u32)
+        .map(|row| {
+            let a = row * 37 % 101;
+            let high = row * 7_919 % 101 < a;
+            format!("{row},{a},{}", u8::from(if (700..850).contains(&row) { row % 10 == 0 } else { high }))
+        })
+        .collect();
+    let table = format!("when,a,label\n{}\n", rows.join("\n"));
+    let fixed = ["--time", "when", "--members", "1", "--epochs", "20", "--calibrate", "platt"];
+    let card = card_of(&folder, "rows.csv", &table, &fixed).unwrap();
+    assert!(card["calibration"].is_null() && card["notes"].to_string().contains("is left out"), "{card}");
+    let card = card_of(&folder, "rows.csv", &table, &[&fixed[..], &["--keep-calibration"]].concat()).unwrap();
+    assert_eq!(card["calibration"]["method"], "platt", "{card}");
+    assert!(card["notes"].to_string().contains("is written all the same"), "{card}");
+}
+
+#[test]
+fn what_is_averaged_is_one_network_of_the_same_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = xnor(&folder);
+    let trained = train(&data, &TrainSpec { members: 3, hidden: 6, ..TrainSpec::default() }).unwrap();
+    assert_eq!(trained.network.hidden(), 18);
+    let mut model =
+        OnnxModel::load(&runtime(), &spec(&write(&folder, &trained, &data.features, None)), &[], "").unwrap();
+    let expected = trained.network.score(&data.matrix(&[0, 1, 2, 3])).unwrap();
+    for (found, expected) in score(&mut model, 4, &data.values).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
 }
