@@ -57,7 +57,8 @@ pub(super) struct ExportArgs {
     /// Where the rows go: .parquet, .csv or .csv.gz
     #[arg(long, short, required = true, value_name = "FILE")]
     out: Vec<PathBuf>,
-    /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z
+    /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z. By itself a row waits for its label until the files have
+    /// events later than it by label.within and time.allowed_lateness; with this by label.within alone
     #[arg(long, value_name = "TIME")]
     until: Option<jiff::Timestamp>,
     /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs;

@@ -423,8 +423,6 @@ impl Store {
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
         let Self { table, open, dirty, points, clock, .. } = self;
-        let before = *clock;
-        clock.note(hash, time);
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -436,16 +434,18 @@ impl Store {
         };
         let mut account = open.account(&entry.place);
         if offset < account.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
+            clock.note(hash, time);
             return None;
         }
         if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
             account.first_dirty = offset;
             open.set_account(&mut entry.place, account);
             if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
-                points.push_back(Point { offset, clock: before });
+                points.push_back(Point { offset, clock: *clock });
             }
             dirty.push_back(Dirty { offset, hash });
         }
+        clock.note(hash, time);
         // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;

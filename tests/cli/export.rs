@@ -1,7 +1,10 @@
 //! `aimpoint export`: odd files, odd clocks, odd orders, and what is told of them.
 
-use super::{aimpoint, folder_with, path};
-use aimpoint::sink::{EmbeddedBroker, partition_of};
+use super::{aimpoint, folder_with, path, process::Running};
+use aimpoint::{
+    sink::{EmbeddedBroker, partition_of},
+    source::Reader,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -280,4 +283,54 @@ fn what_a_row_waits_for_is_told_and_no_rows_are_no_success() {
     let (code, told, rows) = export(&folder, "two-days.jsonl", &["--until", "2026-01-02T00:00:00Z"]);
     assert_eq!((code, rows.len()), (0, 100), "{told}");
     assert!(told.contains("left out: 100 from --until on"), "{told}");
+}
+
+/// A process whose decisions tell the feature `n`: there is a segment for each number that it can pass.
+fn telling() -> String {
+    let segments = (1..=30).map(|number| format!("[[segment]]\nid = \"over-{number}\"\nwhere = \"n >= {number}.0\"\n"));
+    let fields = "event = \"trigger_event_id\", segments = \"segments\"";
+    format!(
+        "[profile]\nttl = \"7days\"\n{FEATURES}\n{}\n[decision]\nformat = \"flat\"\nfields = {{ {fields} }}\n",
+        segments.collect::<String>()
+    )
+}
+
+#[test]
+fn a_row_is_what_the_running_process_made_of_the_event_also_where_clocks_are_wrong() {
+    let config = telling();
+    let mut it = Running::start(&config);
+    it.wait_until_ready();
+    let mut lines: Vec<String> = clocks_apart().into_iter().map(|(_, line)| line).collect();
+    // One event in a hundred is of another century.
+    for (number, line) in lines.iter_mut().enumerate().skip(50).step_by(100) {
+        *line = event(&format!("wrong{number}"), &format!("user-{}", number % 40), START + 3_155_760_000);
+    }
+    let folder = folder_with(&[("a.toml", &config), ("events.jsonl", &lines.concat())]);
+    let brokers = format!("kafka.brokers={}", it.brokers());
+    let (code, out, error) = aimpoint(&["load", "--set", &brokers, &path(&folder, "events.jsonl")], &[]);
+    assert_eq!(code, 0, "{out}{error}");
+    it.wait_for("all decisions", |it| (it.snapshot()["counts"]["decisions"] == 1_980).then_some(()));
+    it.wait_for("the dead letters", |it| (it.snapshot()["dead_letters"]["future_time"] == 20).then_some(()));
+    let mut decided = BTreeMap::new();
+    Reader::read_whole(&it.brokers(), &[], "decisions", |_, record, _| {
+        let decision: serde_json::Value = serde_json::from_slice(record.payload.unwrap()).unwrap();
+        let count = decision["segments"].as_array().unwrap().len();
+        decided.insert(decision["event"].as_str().unwrap().to_owned(), count);
+    })
+    .unwrap();
+    let (code, told, rows) = export(&folder, "events.jsonl", &["--partitions", "2"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("left out: 20 refused: future_time"), "{told}");
+    let exported: BTreeMap<String, usize> = rows
+        .into_iter()
+        .map(|(id, features)| (id, features.split(',').next().unwrap().parse::<f64>().unwrap().min(30.0) as usize))
+        .collect();
+    assert_eq!(exported.len(), 1_980);
+    let differ = exported.iter().filter(|(id, count)| decided.get(*id) != Some(count)).count();
+    assert_eq!((decided.len(), differ), (1_980, 0));
+    // Profiles of users whose clocks are behind are ended by the time of the others.
+    let first = exported.values().filter(|count| **count == 1).count();
+    assert!((500..1_500).contains(&first), "{first} rows are of new profiles");
+    it.signal("-TERM");
+    assert_eq!(it.end(), Some(0), "{}", it.log());
 }
