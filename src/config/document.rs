@@ -133,6 +133,12 @@ impl Document {
     fn root(&self) -> DeTable<'_> {
         let (root, _) = DeTable::parse_recoverable(&self.text);
         let mut root = root.into_inner();
+        // Librdkafka's settings are texts: a password is not to become another number.
+        if let Some(DeValue::Table(kafka)) = root.get_mut("kafka").map(Spanned::get_mut) {
+            for section in CLIENT_SECTIONS {
+                kafka.get_mut(section).into_iter().for_each(|settings| as_written(&self.text, settings));
+            }
+        }
         for (index, Override { parts, value, .. }) in self.overrides.iter().enumerate() {
             let place = self.text.len() + index..self.text.len() + index + 1;
             let Some((last, sections)) = parts.split_last() else { continue };
@@ -580,12 +586,14 @@ fn remember_by(names: &[&str], value: &str, secrets: &mut secret::Known) {
         // Short ones are rather a word that is known elsewhere.
         Standing::Unknown => names.first().is_some_and(|it| SECRET_SECTIONS.contains(it)) && value.len() >= 8,
         Standing::Open => {
-            // These are refused where they hold a user and a password, and the refusal must not show them.
-            if matches!(names, ["kafka", "brokers"] | ["otlp", "endpoint"]) {
+            // Addresses are refused where they hold a user, a password or a token, and the refusal must not show them.
+            if matches!(names, ["kafka" | "otlp", ..]) {
                 let users = value.split(',').filter_map(|address| address.rsplit_once('@')).map(|(user, _)| user);
-                for user in users.map(|user| user.rsplit("://").next().unwrap_or_default()) {
-                    secrets.remember(user);
-                    secret::remember(user);
+                let users = users.map(|user| user.rsplit("://").next().unwrap_or_default());
+                let queries = value.split_once('?').map(|(_, query)| query);
+                for part in users.chain(queries).filter(|_| value.contains(':')) {
+                    secrets.remember(part);
+                    secret::remember(part);
                 }
             }
             false
@@ -639,6 +647,23 @@ fn too_deep(value: &DeValue<'_>, depth: usize) -> Option<()> {
         DeValue::Table(table) => table.values().find_map(|value| too_deep(value.get_ref(), depth + 1)),
         DeValue::Array(list) => list.iter().find_map(|value| too_deep(value.get_ref(), depth + 1)),
         _ => None,
+    }
+}
+
+/// Makes numbers, dates and truth values the texts that they are written as.
+fn as_written<'a>(text: &'a str, value: &mut Spanned<DeValue<'a>>) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => {
+            let names: Vec<String> = table.keys().map(|name| name.get_ref().to_string()).collect();
+            names.iter().filter_map(|name| table.get_mut(name.as_str()).map(|it| as_written(text, it))).for_each(drop);
+        }
+        DeValue::Array(_) | DeValue::String(_) => {}
+        scalar => {
+            if let Some(written) = text.get(span) {
+                *scalar = DeValue::String(written.into());
+            }
+        }
     }
 }
 

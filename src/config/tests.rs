@@ -411,6 +411,38 @@ fn what_is_wrong_with_a_number_or_a_size_is_told_in_plain_words() {
 }
 
 #[test]
+fn a_setting_of_the_client_without_quotes_is_taken_as_it_is_written() {
+    for value in [
+        "1e5",
+        "0x1F",
+        "+5",
+        "1.50",
+        "1_000",
+        "123456789.123456789",
+        "1979-05-27",
+        "true",
+        "00:00:01",
+        "nan",
+        "12345678901234567890123",
+    ] {
+        let settings = |section: &str| {
+            let config = load(section, &[], &[]).unwrap_or_else(|error| panic!("{value}: {error}"));
+            config.kafka.client_settings()
+        };
+        let name = || "sasl.password".to_owned();
+        for section in [
+            format!("[kafka.client]\n\"sasl.password\" = {value}\n"),
+            format!("[kafka.client]\nsasl.password = {value} # a comment\n"),
+            format!("[kafka]\nclient = {{ \"sasl.password\" = {value} }}\n"),
+        ] {
+            assert_eq!(settings(&section), [(name(), value.to_owned())], "{section}");
+        }
+    }
+    let told = load("[kafka.client]\n\"socket.timeout.ms\" = 1e5\n", &[], &[]).unwrap_err();
+    assert!(told.contains("kafka.client.socket.timeout.ms: librdkafka does not take it"), "{told}");
+}
+
+#[test]
 fn brokers_are_hosts_with_ports() {
     for brokers in [
         "a",

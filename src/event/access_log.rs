@@ -12,7 +12,9 @@
 //! Behind the agent a list in quotes may stand, as in nginx's own format `main`. Then the client is the list's first public
 //! address where the line begins with a proxy's private address, and the address at the front where the list has no public
 //! one or the same. Everything else is refused: nobody can tell whether a public address at the front is a proxy's. Other
-//! values behind the agent are passed over, unless they hold an address; a private address with a port is a server's.
+//! values behind the agent are passed over, unless they hold an address; a private address with a port is a server's. A
+//! further text in quotes is refused, where the second and the third one could be referrer and agent as well. Nothing stands
+//! behind the size but the referrer and the agent, both in quotes.
 //!
 //! Each part's shape is checked, and a line that could be read in two ways is refused, because one misread line in each
 //! second makes as many users as there are seconds.
@@ -231,6 +233,9 @@ impl<'a> Line<'a> {
         let (address, user) = who_of(who)?;
         let (time, rest) = rest.split_once("] ").ok_or_else(|| missing("the time in brackets"))?;
         let (request, rest) = quoted(rest).ok_or_else(|| missing("the request in quotes"))?;
+        if !rest.starts_with(' ') {
+            return Err(missing("the status and the size"));
+        }
         let mut line = Self { address, user, time, ..Self::default() };
         line.set_request(request);
         let mut rest = rest.trim_start();
@@ -243,17 +248,22 @@ impl<'a> Line<'a> {
         if !is_status(line.status) || !is_size(line.bytes) {
             return Err(missing("the status and the size"));
         }
-        // The common form ends here, or goes on with what only its owner knows.
-        if rest.starts_with('"') {
-            let mut text = |part| {
-                let (text, after) = quoted(rest).ok_or_else(|| missing(part))?;
-                rest = after.trim_start();
-                Ok::<_, Reason>(text)
-            };
-            line.referrer = text("the end of the referrer (was the line cut off?)")?;
-            line.agent = text("the user agent in quotes (was the line cut off?)")?;
+        // The common form ends here.
+        if rest.is_empty() {
+            return Ok(line);
         }
-        line.address = client_of(line.address, rest)?;
+        if !rest.starts_with('"') {
+            return Err(missing("the end of the line, or the referrer in quotes,"));
+        }
+        let mut text = |part| {
+            let (text, after) = quoted(rest).ok_or_else(|| missing(part))?;
+            rest = after.trim_start();
+            // What follows without a space belongs to another line, or to another form.
+            if rest.is_empty() || rest.len() < after.len() { Ok(text) } else { Err(missing(part)) }
+        };
+        line.referrer = text("the end of the referrer (was the line cut off?)")?;
+        line.agent = text("the user agent in quotes (was the line cut off?)")?;
+        line.address = client_of(&line, rest)?;
         Ok(line)
     }
 
@@ -345,10 +355,16 @@ pub(super) fn is_user(text: &str) -> bool {
     !is_host_and_port(text) && !text.split(marks).any(|part| is_address(part) || is_bracketed(part))
 }
 
-/// The client of a line whose address stands at its front, and what follows its agent.
-fn client_of<'a>(front: &'a str, rest: &'a str) -> Result<&'a str, Reason> {
+/// The client of a line by the address at its front, and what follows its agent.
+fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
+    const AGENT: &str = "which of the values in quotes is the user agent cannot be told";
     let unclear = |what: &str| Err(format!("{what}; declare the log's form as input.log_format").into());
+    let front = line.address;
     let mut client = front;
+    // A host's name or the like may stand before the referrer.
+    if !is_referrer(line.referrer) && matches!(line.agent, "" | "-") {
+        return unclear(AGENT);
+    }
     let mut rest = rest.trim();
     let mut is_first = true;
     while !rest.is_empty() {
@@ -368,10 +384,18 @@ fn client_of<'a>(front: &'a str, rest: &'a str) -> Result<&'a str, Reason> {
             }
         };
         rest = after.trim_start();
+        if value.strip_prefix('[').is_some_and(|time| time::clf(time.trim_end_matches(']')).is_some()) {
+            return unclear("a second line stands behind the first");
+        }
         let is_main = std::mem::take(&mut is_first) && in_quotes.is_some() && start == Some(0);
         let parts = || value.split([',', ' ', ';']).map(str::trim).filter(|part| !part.is_empty());
         let addresses = || parts().filter_map(|part| Some((part, address_in(part)?)));
         if addresses().next().is_none() {
+            let says_nothing = matches!(value, "" | "-") || value.eq_ignore_ascii_case("unknown");
+            let is_text = in_quotes.is_some() && start == Some(0) && !says_nothing;
+            if is_text && (!is_referrer(line.referrer) || is_referrer(line.agent)) {
+                return unclear(AGENT);
+            }
             continue;
         }
         // A server behind this one, as nginx names it.
@@ -405,6 +429,11 @@ fn client_of<'a>(front: &'a str, rest: &'a str) -> Result<&'a str, Reason> {
         }
     }
     Ok(client)
+}
+
+/// Whether a text has the shape of a referrer.
+fn is_referrer(text: &str) -> bool {
+    matches!(text, "" | "-") || text.contains("://") || text.starts_with('/')
 }
 
 /// The address in a word, with a port or without.

@@ -64,6 +64,8 @@ pub(super) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
             Some((open, close)) => {
                 (Step { name: &text[..open], key: Some(&text[open + 1..close]) }, &text[close + 1..])
             }
+            // A bracket that was forgotten would be a name that no member has.
+            None if bracket.is_some() => return None,
             None => {
                 let end = text.find('.').unwrap_or(text.len());
                 (Step { name: &text[..end], key: None }, &text[end..])
@@ -622,6 +624,10 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 Some(node) if node.is_unpacked => {
                     let value = map.next_value::<LazyValue<'de>>()?;
                     let text = value.as_raw_str();
+                    if found.array.is_some() {
+                        let detail = "input.unpack: the array of events stands there twice";
+                        return Err(found.refuse(Rejection::new(RejectReason::WrongType, detail)));
+                    }
                     found.array = Some((text.as_ptr().addr(), text.len()));
                 }
                 Some(node) => map.next_value_seed(Walk { node, rows, found })?,

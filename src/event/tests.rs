@@ -787,8 +787,7 @@ fn arrays_of_keys_and_values_are_read_by_key_also_as_an_object() {
     for path in ["a[", "a[]", "a[b", "a[b]c", "a[b].c", "a..b", ".a", "a.", ""] {
         let sections = format!("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"{path}\"");
         let faults = Rig::compile(&sections).err().unwrap_or_default();
-        let is_path = path == "a[" || path == "a[b";
-        assert_eq!(faults.iter().any(|fault| fault.message.contains("no path")), !is_path, "{path}: {faults:?}");
+        assert!(faults.iter().any(|fault| fault.message.contains("no path")), "{path}: {faults:?}");
     }
 }
 

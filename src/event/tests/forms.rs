@@ -7,6 +7,9 @@ const AGENT: &str = r#""Mozilla/5.0 (X11; Linux x86_64)""#;
 /// The request of all lines.
 const REST: &str = r#"[01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512 "-" "Mozilla/5.0 (X11; Linux x86_64)""#;
 
+/// A line of the common form.
+const PAGE: &str = r#"192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512"#;
+
 /// 2026-03-01T10:00:00Z
 const TIME: &str = "1772359200000000";
 
@@ -82,6 +85,9 @@ fn the_usual_forms_name_the_same_client() {
     ] {
         assert_eq!(client(&mut rig, &format!("192.0.2.10 - - {REST}{after}")), plain, "{after}");
     }
+    for texts in [r#""-" "-" "-""#, r#""https://a/" "-" "unknown""#, r#""-" "Mozilla" "shop.example" "GET""#] {
+        assert_eq!(rig.decode(format!("{PAGE} {texts}").as_bytes()), Ok(1), "{texts}");
+    }
     let others = [
         "192.0.2.77 - -",
         "shop.example:443 192.0.2.77 - -",
@@ -147,7 +153,21 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
         (format!("10.0.0.1 - - {REST} 2001:db8::5"), "whose it is"),
         (format!(r#"10.0.0.1 - - {REST} "[2001:db8::5]" "203.0.113.7""#), "whose it is"),
         (format!(r#"10.0.0.1 - - {REST} "203.0.113.7, 10.0"#), "cut off"),
-        (r#"10.0.0.1 - - [01/Mar/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 5 203.0.113.7"#.to_owned(), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST}203.0.113.7 - - {REST}"#), "the user agent in quotes"),
+        (format!(r#"10.0.0.1 - - {REST} 203.0.113.7 - - {REST}"#), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} client.example - - {REST}"#), "a second line"),
+        (format!(r#"10.0.0.1 - - {REST}"x""#), "the user agent in quotes"),
+        // Between the size and the agent.
+        (format!(r#"{PAGE} 0.005 "-" "UA""#), "the referrer in quotes"),
+        (format!(r#"{PAGE} 1024 512 "-" "UA""#), "the referrer in quotes"),
+        (format!(r#"{PAGE} "shop.example" "-" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-" "-" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-" "https://shop.example/" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "UA" "-""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-""UA""#), "the referrer"),
+        (format!("{PAGE} x"), "the referrer in quotes"),
+        (format!("{PAGE} 203.0.113.7"), "the referrer in quotes"),
+        (PAGE.replace("\" 200", "\"200"), "the status"),
         (format!("192.0.2 - - {REST}"), "client's address"),
         (format!("192.0.2.300 - - {REST}"), "client's address"),
         (format!("192.0.2.10 {REST}"), "identity"),

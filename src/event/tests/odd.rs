@@ -166,6 +166,8 @@ fn what_no_path_leads_to_and_what_is_less_preferred_refuses_no_event() {
     let mut rig = Rig::new("[input]\nunpack = \"batch\"");
     let batch = format!(r#"{{"batch":[{},{slow},{}]}}"#, event(""), event(r#""x":1e400"#));
     assert_eq!(rig.decode(batch.as_bytes()), Ok(3));
+    let twice = format!(r#"{{"batch":[{}],"batch":[]}}"#, event(""));
+    assert!(rig.decode(twice.as_bytes()).unwrap_err().detail.contains("twice"));
     assert_eq!(rig.batch.len(), 3);
     // Broken JSON stays broken.
     for payload in [slow.replace(":0}", ":0,}"), slow[..slow.len() - 1].to_owned(), format!("{slow} x")] {
