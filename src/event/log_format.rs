@@ -221,7 +221,7 @@ impl LogFormat {
                     true
                 }
                 Part::Forwarded if is_given => match forwarded(value) {
-                    Some((found, after)) if after.is_empty() => {
+                    Some((found, "")) => {
                         first = found.or(first);
                         true
                     }
