@@ -5,7 +5,10 @@
 //! of the columns, and a text column's in the order of its texts; an error names the line and the column. Limits: a
 //! text column has at most 256 texts; the file is read twice, once for its texts and once for its values.
 
-use super::{Kind, TrainError, rows::POSITION};
+use super::{
+    Kind, TrainError,
+    rows::{KEY_TYPE, POSITION},
+};
 use crate::{
     gzip::Gzip,
     inference::{FeatureMatrix, metadata},
@@ -220,7 +223,7 @@ impl Plan {
             Some(names) => names.iter().map(|name| find("feature", name)).collect::<Result<_, _>>()?,
             None => (0..file.columns.len())
                 .filter(|&it| it != label && Some(it) != time && Some(it) != group && !ignored.contains(&it))
-                .filter(|&it| !(exported && POSITION.contains(&file.columns[it].as_str())))
+                .filter(|&it| !(exported && POSITION.iter().chain([&KEY_TYPE]).any(|name| file.columns[it] == *name)))
                 .collect(),
         };
         Ok(Self { label, time, group, features })
