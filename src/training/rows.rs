@@ -374,7 +374,7 @@ mod tests {
             assert!(
                 error
                     .to_string()
-                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, a"),
+                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, key_type, a"),
                 "{error}"
             );
         }
