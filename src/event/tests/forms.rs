@@ -153,9 +153,9 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
         (format!("10.0.0.1 - - {REST} 2001:db8::5"), "whose it is"),
         (format!(r#"10.0.0.1 - - {REST} "[2001:db8::5]" "203.0.113.7""#), "whose it is"),
         (format!(r#"10.0.0.1 - - {REST} "203.0.113.7, 10.0"#), "cut off"),
-        (format!(r#"10.0.0.1 - - {REST}203.0.113.7 - - {REST}"#), "the user agent in quotes"),
-        (format!(r#"10.0.0.1 - - {REST} 203.0.113.7 - - {REST}"#), "whose it is"),
-        (format!(r#"10.0.0.1 - - {REST} client.example - - {REST}"#), "a second line"),
+        (format!(r"10.0.0.1 - - {REST}203.0.113.7 - - {REST}"), "the user agent in quotes"),
+        (format!(r"10.0.0.1 - - {REST} 203.0.113.7 - - {REST}"), "whose it is"),
+        (format!(r"10.0.0.1 - - {REST} client.example - - {REST}"), "a second line"),
         (format!(r#"10.0.0.1 - - {REST}"x""#), "the user agent in quotes"),
         // Between the size and the agent.
         (format!(r#"{PAGE} 0.005 "-" "UA""#), "the referrer in quotes"),
