@@ -1,6 +1,12 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::{any::Any, fmt};
+
+/// What a panic says.
+pub fn words_of_panic(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".to_owned())
+}
 
 /// One thing wrong with a configuration. Compiling collects them all, so that a person mends them in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]

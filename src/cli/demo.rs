@@ -233,7 +233,7 @@ fn read(setup: &Setup, path: &Path) -> anyhow::Result<Vec<Line>> {
 fn each_line(setup: &Setup, path: &Path, mut visit: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
     files::each_line(path, bytes_max, |line| match line {
-        files::Line::Whole(line) => visit(line),
+        files::Line::Whole(_, line) => visit(line),
         files::Line::TooLong { number, bytes } => Err(Exit::Data.because(format!(
             "read {}: line {number} has {bytes} bytes, more than input.max_bytes = {bytes_max}",
             path.display()

@@ -21,7 +21,7 @@ use clap::Args;
 use std::{
     fmt::Display,
     io::{IsTerminal, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -161,6 +161,11 @@ fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
             "admin",
             format!("{address} without a token: who reaches it sees the configuration, secrets as stars"),
             "set admin.token, or see to it that only Prometheus and the probes reach it",
+        ),
+        Some(address) if TcpListener::bind(address).is_err() => report.warn(
+            "admin",
+            format!("{address} is taken, or no address of this machine"),
+            "unless it is this application that runs there already, set another admin.address",
         ),
         address => report.ok("admin", address.map_or("this machine alone".to_owned(), |it| it.to_string())),
     }

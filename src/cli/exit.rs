@@ -117,8 +117,15 @@ impl Exit {
     }
 
     fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        if error.is::<ConfigError>() {
-            return Some(Self::Config);
+        if let Some(error) = error.downcast_ref::<ConfigError>() {
+            return Some(match error {
+                ConfigError::Unreadable { error, .. } => match error.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Self::Config,
+                    _ => Self::of_io(error),
+                },
+                ConfigError::Faulty(_) => Self::Config,
+                ConfigError::Bug { .. } => Self::Internal,
+            });
         }
         if error.is::<RuntimeError>() {
             return Some(Self::Library);
@@ -208,6 +215,18 @@ mod tests {
         }
         assert_eq!(Exit::of(&Exit::NoUser.because("nobody").context("outside")), Exit::NoUser);
         assert_eq!(Exit::of(&anyhow::anyhow!("a bug")), Exit::Internal);
+        for (kind, exit) in [
+            (io::ErrorKind::NotFound, Exit::NoInput),
+            (io::ErrorKind::IsADirectory, Exit::NoInput),
+            (io::ErrorKind::PermissionDenied, Exit::Denied),
+            (io::ErrorKind::InvalidData, Exit::Config),
+            (io::ErrorKind::FileTooLarge, Exit::Config),
+        ] {
+            let error = ConfigError::Unreadable { path: "a.toml".into(), error: kind.into() };
+            assert_eq!(Exit::of(&error.into()), exit, "{kind}");
+        }
+        let bug = ConfigError::Bug { path: "a.toml".into(), words: "index out of bounds".to_owned() };
+        assert_eq!(Exit::of(&bug.into()), Exit::Internal);
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn replay(
 fn read(file: &Path, bytes_max: usize, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()> {
     let visit = |line: Line<'_>| {
         // What is too long is no sound event, as what cannot be read is none.
-        if let Line::Whole(line) = line {
+        if let Line::Whole(_, line) = line {
             step(Some(line));
         }
         Ok(true)

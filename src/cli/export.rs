@@ -8,14 +8,14 @@
 
 use super::{
     ConfigArgs, Exit,
-    files::{self, Line, TooLong},
+    files::{self, Line, Refused, TooLong},
     load::Keys,
     setup::{Setup, clean_up_on_signals},
     sort::Sorter,
 };
 use crate::{
     engine::{Clock, Counts, Partition, Partitions, Pipeline, SuppressReason, SystemClock},
-    event::{EventTime, Record},
+    event::{EventTime, KeyType, Record},
     sink::{Outbox, partition_of},
     state::PartitionClock,
     training::{Labeller, Row, RowFile},
@@ -83,6 +83,7 @@ enum Order {
 /// What waits for its label.
 struct Waiting {
     user: String,
+    key_type: KeyType,
     event_id: String,
     partition: i32,
     offset: i64,
@@ -156,13 +157,14 @@ struct Export<'a> {
     /// `time.allowed_lateness` in microseconds.
     lateness: i64,
     seen: Seen,
+    refused: Refused,
     too_long: TooLong,
     bytes_max: usize,
 }
 
 impl Export<'_> {
-    /// Takes the next line in.
-    fn take(&mut self, payload: &[u8]) -> anyhow::Result<()> {
+    /// Takes the next line in; where it stands is told where it is no event.
+    fn take(&mut self, payload: &[u8], place: Option<(&Path, u64)>) -> anyhow::Result<()> {
         let partition = match &mut self.keys {
             None => Some(0),
             Some(keys) => keys.of(payload).map(|key| partition_of(key, self.offsets.len() as i32)),
@@ -172,8 +174,11 @@ impl Export<'_> {
         let offset = &mut self.offsets[partition as usize];
         let record = Record { partition, offset: *offset, payload: Some(payload), ..Record::default() };
         *offset += 1;
-        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
         self.outbox.clear();
+        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
+        if let Some((path, number)) = place {
+            self.refused.note(path, number, &self.outbox);
+        }
         self.taken += 1;
         if self.taken.is_multiple_of(BATCH) || self.pipeline.is_full() { self.step() } else { Ok(()) }
     }
@@ -190,6 +195,7 @@ impl Export<'_> {
             }
             let waiting = Waiting {
                 user: row.user.to_owned(),
+                key_type: row.key_type,
                 event_id: row.event_id.to_owned(),
                 partition: row.position.partition,
                 offset: row.position.offset,
@@ -293,7 +299,12 @@ impl Export<'_> {
             });
         }
         for (reason, count) in &self.counts.dead_letters {
-            lines.push(format!("{count} refused: {reason}"));
+            let places = self.refused.told().into_iter().find(|(known, ..)| *known == reason.to_string());
+            let places = places.map(|(_, _, places)| places.join("; ")).filter(|places| !places.is_empty());
+            lines.push(match places {
+                Some(places) => format!("{count} refused: {reason}: {places}"),
+                None => format!("{count} refused: {reason}"),
+            });
         }
         lines.extend(self.too_long.told(self.bytes_max));
         lines
@@ -305,6 +316,7 @@ fn write(outputs: &mut [RowFile], row: &Waiting, label: Option<bool>) -> anyhow:
     for output in outputs {
         output.write(&Row {
             user_key: &row.user,
+            key_type: row.key_type.as_str(),
             event_id: &row.event_id,
             partition: row.partition,
             offset: row.offset,
@@ -320,6 +332,9 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     for file in &args.files {
         files::check(file)?;
+    }
+    for out in &args.out {
+        files::check_out(out, &args.files)?;
     }
     let label = setup.config.pipeline.label.as_ref();
     let mut pipeline = setup.pipeline(true)?;
@@ -353,20 +368,22 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         after: 0,
         lateness: setup.config.pipeline.time.allowed_lateness.as_micros() as i64,
         seen: Seen::default(),
+        refused: Refused::default(),
         too_long: TooLong::default(),
         bytes_max: setup.config.pipeline.input.max_bytes.as_u64() as usize,
     };
     if args.order == Some(Order::Time) {
         let mut keys = Keys::new(setup.pipeline(false)?);
         let mut sorter = Sorter::beside(&args.out[0]);
-        each_line(&mut export, &args.files, |_, line| {
+        each_line(&mut export, &args.files, |export, place, line| {
             keys.of(line);
+            export.refused.note(place.0, place.1, &keys.outbox);
             sorter.push(keys.time, line).with_context(|| format!("sort beside {}", args.out[0].display()))
         })?;
-        sorter.each(|line| export.take(line).map(|()| true))?;
+        sorter.each(|line| export.take(line, None).map(|()| true))?;
     } else {
-        each_line(&mut export, &args.files, |export, line| {
-            export.take(line)?;
+        each_line(&mut export, &args.files, |export, place, line| {
+            export.take(line, Some(place))?;
             // Of many files the first ones tell already.
             let looks = export.taken.is_multiple_of(16 * BATCH) && args.order.is_none();
             if looks { export.disorder().map_or(Ok(()), Err) } else { Ok(()) }
@@ -419,13 +436,13 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
 fn each_line<'a>(
     export: &mut Export<'a>,
     paths: &[PathBuf],
-    mut visit: impl FnMut(&mut Export<'a>, &[u8]) -> anyhow::Result<()>,
+    mut visit: impl FnMut(&mut Export<'a>, (&Path, u64), &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     for path in paths {
         let (bytes_max, before) = (export.bytes_max, export.seen.clock.time());
         files::each_line::<anyhow::Error>(path, bytes_max, |line| {
             match line {
-                Line::Whole(line) => visit(export, line)?,
+                Line::Whole(number, line) => visit(export, (path, number), line)?,
                 Line::TooLong { number, bytes } => export.too_long.note(path, number, bytes),
             }
             Ok(true)

@@ -1,18 +1,35 @@
-//! Files of events: JSON lines, plain, gzip or zstd.
+//! Files of events: JSON lines, plain, gzip or zstd, which are told by their first bytes.
 //!
 //! Limits: a line is held in memory up to the bound that the caller gives, which is `input.max_bytes`; what is longer is passed
 //! over, whatever a compressed file unpacks to.
 
-use crate::gzip::Gzip;
+use crate::{
+    gzip::Gzip,
+    sink::{Outbox, Target},
+};
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// What Windows tools write before UTF-8, and before UTF-16.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// What other kinds of file begin with.
+const OTHERS: [(&[u8], &str); 6] = [
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"PAR1", "Parquet"),
+    (b"Obj\x01", "Avro"),
+];
+
+/// Of refused lines so many are shown for each reason.
+const SHOWN_MAX: usize = 3;
 
 /// The bytes of a line's end: carriage return and line feed.
 const END_BYTES: u64 = 2;
@@ -43,11 +60,20 @@ pub(super) fn check(path: &Path) -> Result<(), FileError> {
     if found.is_file() { File::open(path).map(drop).map_err(failed) } else { Ok(()) }
 }
 
+/// Refuses to write over one of the files that are read, under whatever name.
+pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let Some(file) = id(out).and_then(|found| read.iter().find(|path| id(path) == Some(found))) else { return Ok(()) };
+    let message =
+        format!("it is read as {}, and what is written would take its place; write to another file", file.display());
+    Err(FileError { path: out.to_owned(), error: io::Error::new(io::ErrorKind::InvalidInput, message) })
+}
+
 /// A line of a file of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// It, without its end.
-    Whole(&'a [u8]),
+    /// Which line of the file it is, from 1, and its bytes without its end.
+    Whole(u64, &'a [u8]),
     /// It has more bytes than were asked for: which line of the file it is, from 1, and its bytes.
     TooLong { number: u64, bytes: u64 },
 }
@@ -80,6 +106,36 @@ impl TooLong {
     }
 }
 
+/// Lines that are no events, by the reason.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Vec<(String, u64, Vec<String>)>);
+
+impl Refused {
+    /// Takes note of a line whose dead letter is here, if it has one.
+    pub(super) fn note(&mut self, path: &Path, number: u64, outbox: &Outbox) {
+        let Some(letter) = outbox.all().find(|output| output.target == Target::DeadLetters) else { return };
+        let header = |wanted: &str| {
+            let value = letter.headers().find(|(name, _)| *name == wanted).map_or(&b""[..], |(_, value)| value);
+            String::from_utf8_lossy(value).into_owned()
+        };
+        let reason = header("reason");
+        let index = self.0.iter().position(|(known, ..)| *known == reason).unwrap_or_else(|| {
+            self.0.push((reason, 0, Vec::new()));
+            self.0.len() - 1
+        });
+        let (_, count, shown) = &mut self.0[index];
+        *count += 1;
+        if shown.len() < SHOWN_MAX {
+            shown.push(format!("line {number} of {}: {}", path.display(), header("detail")));
+        }
+    }
+
+    /// What is said of them: for each reason a line with the count, and one for each of the first places.
+    pub(super) fn told(&self) -> Vec<(String, u64, &[String])> {
+        self.0.iter().map(|(reason, count, shown)| (reason.clone(), *count, &shown[..])).collect()
+    }
+}
+
 /// Hands over each line that is not empty, without its end; `visit` says whether to go on. Never more than `bytes_max` bytes of
 /// a line are in memory, and what is longer is told by its number and its bytes alone.
 pub(super) fn each_line<E: From<FileError>>(
@@ -91,6 +147,7 @@ pub(super) fn each_line<E: From<FileError>>(
     let mut reader = open(path).map_err(failed)?;
     skip_byte_order_mark(&mut reader).map_err(failed)?;
     let mut line = Vec::new();
+    let mut has_begun = false;
     for number in 1.. {
         line.clear();
         let most = bytes_max as u64 + END_BYTES;
@@ -100,16 +157,38 @@ pub(super) fn each_line<E: From<FileError>>(
         let is_cut = line.len() as u64 == most && !line.ends_with(b"\n");
         let rest = if is_cut { reader.skip_until(b'\n').map_err(failed)? } else { 0 };
         let content = line.trim_ascii_end();
+        if !has_begun && !content.is_empty() {
+            has_begun = true;
+            if let Some(form) = other_form(content, line.ends_with(b"\n")) {
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, form)).into());
+            }
+        }
         let told = match content {
             [] if rest == 0 => continue,
             _ if rest > 0 || content.len() > bytes_max => Line::TooLong { number, bytes: (line.len() + rest) as u64 },
-            _ => Line::Whole(content),
+            _ => Line::Whole(number, content),
         };
         if !visit(told)? {
             break;
         }
     }
     Ok(())
+}
+
+/// What a file is by its first line, where that can be no event though the file holds some.
+fn other_form(line: &[u8], has_end: bool) -> Option<&'static str> {
+    match line {
+        b"[" | [b'[', b'{', ..] | [b'[', b' ', b'{', ..] => {
+            Some("it is a JSON array, and events stand one on a line; convert it, for instance with jq -c '.[]'")
+        }
+        b"{" => Some(
+            "its events stand on several lines, and each has to stand on one; convert it, for instance with jq -c .",
+        ),
+        _ if !has_end && line.contains(&b'\r') => {
+            Some("its lines end with a carriage return alone; convert it, for instance with tr '\\r' '\\n'")
+        }
+        _ => None,
+    }
 }
 
 /// Passes over the mark before UTF-8, which is no part of the first line.
@@ -126,14 +205,21 @@ fn skip_byte_order_mark(reader: &mut dyn BufRead) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let file = File::open(path)?;
+    let mut file = BufReader::new(File::open(path)?);
     let is = |kind: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
-    Ok(if is("gz") {
-        Box::new(BufReader::new(Gzip::new(BufReader::new(file))))
-    } else if is("zst") {
-        Box::new(BufReader::new(zstd::Decoder::new(file)?))
+    // By the first bytes, since names are lost on the way. Where the name says it, what is none is told as such.
+    let start = file.fill_buf()?;
+    let (is_gzip, is_zstd) = (start.starts_with(b"\x1f\x8b"), start.starts_with(b"\x28\xb5\x2f\xfd"));
+    if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        let message = format!("it is {name}, and files of events are lines, plain, gzip or zstd; unpack it first");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(if is_gzip || is("gz") && !is_zstd {
+        Box::new(BufReader::new(Gzip::new(file)))
+    } else if is_zstd || is("zst") {
+        Box::new(BufReader::new(zstd::Decoder::with_buffer(file)?))
     } else {
-        Box::new(BufReader::new(file))
+        Box::new(file)
     })
 }
 
@@ -149,7 +235,7 @@ mod tests {
         let mut lines = Vec::new();
         each_line(&path, MAX, |line| {
             lines.push(match line {
-                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
+                Line::Whole(_, line) => String::from_utf8(line.to_vec()).unwrap(),
                 Line::TooLong { number, bytes } => format!("line {number}: {bytes}"),
             });
             Ok::<_, FileError>(true)
@@ -181,6 +267,32 @@ mod tests {
             told.starts_with("2 of more than input.max_bytes = 100 bytes; the first is line 4 of a.jsonl"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_packed_file_is_known_by_its_first_bytes_and_other_kinds_are_named() {
+        let zstd = zstd::encode_all(&b"1\n2\n"[..], 1).unwrap();
+        for name in ["a", "a.jsonl", "a.gz", "a.zst", "a.txt"] {
+            assert_eq!(lines(name, &gzip("1\n2\n")).unwrap(), ["1", "2"], "{name}");
+            assert_eq!(lines(name, &zstd).unwrap(), ["1", "2"], "{name}");
+        }
+        for (bytes, part) in [
+            (&b"BZh91AY"[..], "bzip2"),
+            (b"\xfd7zXZ\0\0", "xz"),
+            (b"PK\x03\x04\x14", "zip"),
+            (b"PAR1\x15", "Parquet"),
+            (b"[\n{\"a\":1},\n{\"a\":2}\n]\n", "jq -c '.[]'"),
+            (b"\n[{\"a\":1},\n{\"a\":2}]\n", "jq -c '.[]'"),
+            (b"[ {\"a\":1} ]", "jq -c '.[]'"),
+            (b"{\n  \"a\": 1\n}\n", "jq -c ."),
+            (b"{\"a\":1}\r{\"a\":2}\r", "tr '\\r' '\\n'"),
+        ] {
+            let error = lines("a", bytes).expect_err(part).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        // An address in brackets begins a line of a log.
+        assert_eq!(lines("a", b"[2001:db8::1] - -\n").unwrap(), ["[2001:db8::1] - -"]);
+        assert_eq!(lines("a", b"{\"a\":1}\r").unwrap(), ["{\"a\":1}"]);
     }
 
     fn gzip(text: &str) -> Vec<u8> {

@@ -6,7 +6,7 @@
 
 use super::{
     ConfigArgs,
-    files::{self, Line, TooLong},
+    files::{self, Line, Refused, TooLong},
     number_within,
     setup::Setup,
     synthetic::Synthetic,
@@ -96,11 +96,11 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     }
     let mut keys = Keys::new(setup.pipeline(false)?);
     let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
-    let mut too_long = TooLong::default();
+    let (mut too_long, mut refused) = (TooLong::default(), Refused::default());
     for file in &args.files {
         files::each_line(file, bytes_max, |line| {
-            let line = match line {
-                Line::Whole(line) => line,
+            let (number, line) = match line {
+                Line::Whole(at, line) => (at, line),
                 Line::TooLong { number, bytes } => {
                     too_long.note(file, number, bytes);
                     return Ok(true);
@@ -110,6 +110,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
                 return Ok(false);
             }
             publisher.publish(keys.of(line), Some(line))?;
+            refused.note(file, number, &keys.outbox);
             bar.inc(1);
             anyhow::Ok(true)
         })?;
@@ -128,6 +129,12 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         setup.config.topics.clickstream,
         pace.count as f64 / seconds.max(1e-9)
     )?;
+    for (reason, count, places) in refused.told() {
+        writeln!(std::io::stdout(), "  {count} without a key: {reason}")?;
+        for place in places {
+            writeln!(std::io::stdout(), "    {place}")?;
+        }
+    }
     if let Some(told) = too_long.told(bytes_max) {
         writeln!(std::io::stdout(), "  left out: {told}")?;
     }
@@ -166,6 +173,8 @@ pub(super) struct Keys {
     pipeline: Pipeline,
     partitions: Partitions,
     key: Vec<u8>,
+    /// The last line's dead letter, where it is no event.
+    pub(super) outbox: Outbox,
     /// When the last event happened, if it was one.
     pub(super) time: Option<i64>,
     offset: i64,
@@ -176,7 +185,7 @@ impl Keys {
     pub(super) fn new(pipeline: Pipeline) -> Self {
         let mut partitions = Partitions::default();
         partitions.insert(0, Partition::new(0, 0, None));
-        Self { pipeline, partitions, key: Vec::new(), time: None, offset: 0, unreadable: 0 }
+        Self { pipeline, partitions, key: Vec::new(), outbox: Outbox::default(), time: None, offset: 0, unreadable: 0 }
     }
 
     /// The key of a line, or none where the line is no event.
@@ -184,7 +193,8 @@ impl Keys {
         let record = Record { offset: self.offset, payload: Some(line), ..Record::default() };
         self.offset += 1;
         let mut counts = Counts::default();
-        self.pipeline.take(&record, &mut self.partitions, &mut Outbox::default(), &mut counts);
+        self.outbox.clear();
+        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut counts);
         self.time = self.pipeline.first_time().map(|time| time.0);
         let user = self.pipeline.drop_batch(&mut self.key);
         self.unreadable += u64::from(!user);

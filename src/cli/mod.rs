@@ -29,12 +29,14 @@ pub mod train;
 pub use exit::Exit;
 
 use crate::{
+    fault::words_of_panic,
     secret::{is_secret_name, remember, scrub},
     telemetry::logs::{Format, Logs},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     io::{IsTerminal, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -120,24 +122,13 @@ pub fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     let logs = log(&cli);
-    let outcome = match &cli.command {
-        Command::Demo(args) => demo::run(args),
-        Command::Run(args) => run::run(args, &logs, log_filter(&cli).is_some()),
-        Command::Check(args) => check::run(args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Topics(args) => topics::run(args),
-        Command::Load(args) => load::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Train(args) => train::run(args),
-        Command::Completions(args) => completions::run(args),
-        Command::Man(args) => completions::man(args),
-        Command::Metrics(args) => metrics::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Profile(args) => profile::run(args),
-        Command::Models(args) => models::run(args),
-        Command::Features => reference::features(),
-        Command::Reference(args) => reference::run(args),
-    };
+    tell_panics();
+    let done = catch_unwind(AssertUnwindSafe(|| act(&cli, &logs)));
+    let outcome = done.unwrap_or_else(|panic| {
+        let words = words_of_panic(&*panic);
+        Err(Exit::Internal
+            .because(format!("this is a bug of Aimpoint, please report it with the lines above: {words}")))
+    });
     let outcome = outcome.and_then(|()| Ok(std::io::stdout().flush()?));
     match outcome {
         Ok(()) => Exit::Clean.into(),
@@ -153,6 +144,43 @@ pub fn main() -> ExitCode {
             }
             exit.into()
         }
+    }
+}
+
+/// Has panics told without the secrets that their words may quote.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        let message = format!("thread {name:?} {panic}{trace}");
+        writeln!(std::io::stderr(), "{}", scrub(&message)).unwrap_or_default();
+    }));
+}
+
+/// Does what the command line asks.
+fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
+        Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Topics(args) => topics::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => completions::man(args),
+        Command::Metrics(args) => metrics::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Profile(args) => profile::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Features => reference::features(),
+        Command::Reference(args) => reference::run(args),
     }
 }
 

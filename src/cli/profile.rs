@@ -134,6 +134,12 @@ pub(super) fn look_up<'a>(
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
+/// A type of keys with its article.
+fn with_article(name: &str) -> String {
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
 /// Reads the changelog for what it holds of a user, and for the layouts. Without a type the id is a person's, or else a
 /// device's, or else an app's.
 fn find(
@@ -309,10 +315,11 @@ fn print(
 ) -> anyhow::Result<()> {
     let interval = humantime::format_duration(interval);
     writeln!(out, "user            {}, in partition {} of {}", shown.user, shown.partition, shown.topic)?;
-    writeln!(out, "key             of a {}", shown.key_type)?;
+    writeln!(out, "key             of {}", with_article(shown.key_type))?;
     if !shown.other_types.is_empty() {
-        let others = shown.other_types.join(" and a ");
-        writeln!(out, "also kept       of a {others} with the same id, another user: see --key-type")?;
+        let others: Vec<String> = shown.other_types.iter().map(|name| with_article(name)).collect();
+        let others = others.join(" and ");
+        writeln!(out, "also kept       of {others} with the same id, another user: see --key-type")?;
     }
     if !shown.also_in.is_empty() {
         let text = "the newest record is shown: were partitions added, or events keyed otherwise?";
@@ -432,7 +439,7 @@ mod tests {
             let shown = shown(&found).unwrap();
             assert_eq!((shown.key_type, shown.features[0].value), (seen.0, Some(seen.1)), "{asked:?}");
             let page = page(&shown);
-            assert!(page.contains(&format!("also kept       of a {other} with the same id")), "{page}");
+            assert!(page.contains(&format!("also kept       of {} with the same id", with_article(other))), "{page}");
         }
         // The one of them that there is, is found without a type.
         let (mut all, mut layouts) = (<[BTreeMap<i32, Held>; 3]>::default(), Vec::new());

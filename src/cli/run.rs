@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     engine::{Fleet, Stop},
+    fault::words_of_panic,
     secret::scrub,
     telemetry::{admin::Board, logs::Logs, metrics},
 };
@@ -19,6 +20,7 @@ use clap::Args;
 use signal_hook::consts::SIGHUP;
 use std::{
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -139,7 +141,10 @@ impl Reloader {
     /// # Errors
     /// Everything that is wrong with it, in words for people and without secrets; nothing has changed then.
     pub(super) fn reload(&self) -> Result<usize, String> {
-        let outcome = self.take();
+        // A bug that a file sets off is a fault of the file: what runs goes on.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.take())).unwrap_or_else(|panic| {
+            Err(anyhow::anyhow!("this is a bug of Aimpoint, please report it: {}", words_of_panic(&*panic)))
+        });
         metrics::reloaded(outcome.is_ok());
         match outcome {
             Ok(segments) => {

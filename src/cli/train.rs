@@ -131,6 +131,10 @@ impl TrainArgs {
 /// The rows cannot be read or learned from, or the files cannot be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     files::check(&args.data)?;
+    let beside = args.out.with_extension("json");
+    for out in [&args.out, &beside] {
+        files::check_out(out, std::slice::from_ref(&args.data))?;
+    }
     clean_up_on_signals()?;
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
@@ -161,7 +165,6 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let sha256 = format!("{:x}", Sha256::digest(&model));
     let name = args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let card = trained.card(&identity, sha256, name, hash(&args.data)?);
-    let beside = args.out.with_extension("json");
     write(&args.out, &model)?;
     write(&beside, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     for warning in trained.notes.iter().filter(|note| note.is_warning()) {

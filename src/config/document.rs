@@ -37,6 +37,8 @@ const DEPTH_MAX: usize = 16;
 pub struct Document {
     name: String,
     text: String,
+    /// Whether it is TOML. Where it is not, what a line means is a guess.
+    is_sound: bool,
     overrides: Vec<Override>,
     /// What is no part of a message about this configuration.
     secrets: secret::Known,
@@ -89,8 +91,13 @@ impl Document {
     /// # Errors
     /// The places where it is not TOML, explained.
     pub fn parse(name: &str, text: String) -> Result<Self, String> {
-        let mut document =
-            Self { name: name.to_owned(), text, overrides: Vec::new(), secrets: secret::Known::default() };
+        let mut document = Self {
+            name: name.to_owned(),
+            text,
+            is_sound: true,
+            overrides: Vec::new(),
+            secrets: secret::Known::default(),
+        };
         let (errors, deep) = {
             let (root, errors) = DeTable::parse_recoverable(&document.text);
             let mut secrets = secret::Known::default();
@@ -99,6 +106,7 @@ impl Document {
             (errors, deepest(&root))
         };
         if !errors.is_empty() {
+            document.is_sound = false;
             let mut told: Vec<String> = errors
                 .iter()
                 .take(FAULTS_SHOWN)
@@ -125,6 +133,12 @@ impl Document {
     fn root(&self) -> DeTable<'_> {
         let (root, _) = DeTable::parse_recoverable(&self.text);
         let mut root = root.into_inner();
+        // Librdkafka's settings are texts: a password is not to become another number.
+        if let Some(DeValue::Table(kafka)) = root.get_mut("kafka").map(Spanned::get_mut) {
+            for section in CLIENT_SECTIONS {
+                kafka.get_mut(section).into_iter().for_each(|settings| as_written(&self.text, settings));
+            }
+        }
         for (index, Override { parts, value, .. }) in self.overrides.iter().enumerate() {
             let place = self.text.len() + index..self.text.len() + index + 1;
             let Some((last, sections)) = parts.split_last() else { continue };
@@ -152,6 +166,11 @@ impl Document {
         let origin = name.to_string_lossy().into_owned();
         let path = origin.strip_prefix(PREFIX).unwrap_or_default();
         let mut parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+        if parts.iter().any(String::is_empty) {
+            let hint = "write AIMPOINT__SECTION__KEY, such as AIMPOINT__KAFKA__BROKERS";
+            faults.push(Fault::new("", "the variable's name names no key").hint(hint));
+            return self.overrides.push(Override { parts: Vec::new(), value: String::new(), origin });
+        }
         if parts.len() == 3 && parts[0] == "kafka" && CLIENT_SECTIONS.contains(&parts[1].as_str()) {
             parts[2] = parts[2].replace('_', ".");
         }
@@ -199,13 +218,18 @@ impl Document {
             return self.overrides.push(Override { parts: vec![parts[0].clone()], value: String::new(), origin });
         }
         let names: Vec<&str> = parts.iter().map(String::as_str).collect();
-        remember_by(&names, &value, &mut self.secrets);
-        match typed(&parts, &value) {
+        let found = typed(&parts, &value);
+        // The names in a table are no secrets.
+        match &found {
+            Ok(table @ (DeValue::Array(_) | DeValue::Table(_))) if deepest_value(table).is_none() => {
+                remember_below(table, &mut names.clone(), &mut self.secrets);
+            }
+            _ => remember_by(&names, &value, &mut self.secrets),
+        }
+        match found {
             Ok(value) => {
                 if deepest_value(&value).is_some() {
                     faults.push(Fault::new(key, format!("the value is nested more than {DEPTH_MAX} deep")));
-                } else if let DeValue::Array(_) | DeValue::Table(_) = &value {
-                    remember_below(&value, &mut names.clone(), &mut self.secrets);
                 }
             }
             Err(why) => {
@@ -242,7 +266,10 @@ impl Document {
         for (at, fault) in placed.iter().take(FAULTS_SHOWN) {
             // A name that goes on with a value is one whose quotes are wrong.
             let key = fault.key.split('=').next().unwrap_or_default().trim_end();
-            let message = format!("{}: {}", clipped(key, LINE_LETTERS), fault.message);
+            let message = match key {
+                "" => fault.message.clone(),
+                key => format!("{}: {}", clipped(key, LINE_LETTERS), fault.message),
+            };
             out += &self.show(at, &message, fault.hint.as_deref());
         }
         self.say_how_many_more(placed.len(), &mut out);
@@ -340,14 +367,18 @@ impl Document {
             let trimmed = line.trim();
             if let Some(end) = quotes {
                 if is_it {
-                    return if is_open { as_it_is } else { hidden };
+                    // An end that was forgotten makes texts of all that follows.
+                    let is_text = self.is_sound || !looks_like_a_key(trimmed) && !secret::is_secret_name(trimmed);
+                    return if is_open && is_text { as_it_is } else { hidden };
                 }
                 if line.contains(end) {
                     quotes = None;
                 }
             } else if trimmed.is_empty() || trimmed.starts_with('#') {
                 if is_it {
-                    return if secret::is_secret_name(trimmed) { hidden } else { as_it_is };
+                    let is_told =
+                        secret::is_secret_name(trimmed) || !self.is_sound && trimmed.contains(['=', '"', '\'']);
+                    return if is_told { hidden } else { as_it_is };
                 }
             } else if let Some(header) = header(trimmed) {
                 section = header;
@@ -367,13 +398,23 @@ impl Document {
                     if parts.iter().any(|part| part.contains(|it: char| it == '=' || it.is_whitespace())) {
                         return hidden;
                     }
-                    let shown = format!("{} = {}", key.trim_end(), secret::STARS);
-                    let value_column = key.trim_end().chars().count() + 4;
-                    return if is_open { as_it_is } else { (shown, column.min(value_column)) };
+                    // Where the file is no TOML, a value ends where it should, and what follows it may be anything.
+                    let whole = if self.is_sound { value.len() } else { end_of_value(value) };
+                    if is_open && value[whole..].trim().is_empty() {
+                        return as_it_is;
+                    }
+                    let open = if is_open { &value[..whole] } else { "" };
+                    let start = &line[..line.len() - value.len() + open.len()];
+                    let shown = format!("{} {}", start.trim_end(), secret::STARS);
+                    let stars_column = start.trim_end().chars().count() + 2;
+                    return (shown, column.min(stars_column));
                 }
                 quotes = ["\"\"\"", "'''"].into_iter().find(|quotes| value.matches(quotes).count() % 2 == 1);
             } else if is_it {
-                return if is_open && !secret::is_secret_name(trimmed) { as_it_is } else { hidden };
+                // A key without its sign, or a part of a value of several lines.
+                let is_known =
+                    self.is_sound || !section.first().is_some_and(|it| SECRET_SECTIONS.contains(&it.as_str()));
+                return if is_open && is_known && !secret::is_secret_name(trimmed) { as_it_is } else { hidden };
             }
         }
         (String::new(), 1)
@@ -421,6 +462,61 @@ fn key_parts(key: &str) -> Vec<String> {
         }
     }
     parts.iter().map(|part| part.trim().to_owned()).collect()
+}
+
+/// Whether a line of what should be a text is rather a key with its value: a rule compares, and it has no names in brackets.
+fn looks_like_a_key(line: &str) -> bool {
+    let compares = ["==", "!=", "<=", ">="].iter().any(|sign| line.contains(sign));
+    header(line).is_some() || line.contains('=') && !compares
+}
+
+/// How much of what stands behind a key's sign is surely its value, with a comment or a comma and closing brackets behind it: a
+/// text in quotes, a bare word, or a list of such. A table has keys of its own, which nobody has looked at.
+fn end_of_value(text: &str) -> usize {
+    let rest = text.trim_start();
+    let start = text.len() - rest.len();
+    let one = |text: &str| -> Option<usize> {
+        let quote = text.chars().next().filter(|first| matches!(first, '"' | '\''));
+        let Some(quote) = quote else {
+            let letter = |letter: char| letter.is_alphanumeric() || "_-+.:/".contains(letter);
+            return Some(text.find(|it| !letter(it)).unwrap_or(text.len()));
+        };
+        let mut escaped = false;
+        let end = text[1..].find(|letter| {
+            let ends = letter == quote && !escaped;
+            escaped = letter == '\\' && quote == '"' && !escaped;
+            ends
+        });
+        // A text whose end was forgotten may go on with another key.
+        match end {
+            Some(end) => Some(end + 2),
+            None => (!text.contains('=')).then_some(text.len()),
+        }
+    };
+    let mut at = 0;
+    let mut is_list = false;
+    loop {
+        let skipped = rest[at..].trim_start_matches([' ', '\t', '[', ']', ',']);
+        is_list |= rest[at..rest.len() - skipped.len()].contains('[');
+        let next = rest.len() - skipped.len();
+        if skipped.is_empty() || skipped.starts_with('#') {
+            // A comment may hold an older value.
+            let is_harmless = !secret::is_secret_name(skipped) && !skipped.contains('=');
+            return if is_harmless { text.len() } else { start + at };
+        }
+        // Only a list has several values.
+        if at > 0 && !(is_list && rest[at..next].contains(',')) {
+            return start + at;
+        }
+        match one(skipped) {
+            Some(length)
+                if length > 0 && !secret::is_secret_name(&skipped[..length]) && !skipped[..length].contains('@') =>
+            {
+                at = next + length;
+            }
+            _ => return start + at,
+        }
+    }
 }
 
 /// What stands behind a value on its line, such as a comment; all of it where the value does not end there.
@@ -490,12 +586,14 @@ fn remember_by(names: &[&str], value: &str, secrets: &mut secret::Known) {
         // Short ones are rather a word that is known elsewhere.
         Standing::Unknown => names.first().is_some_and(|it| SECRET_SECTIONS.contains(it)) && value.len() >= 8,
         Standing::Open => {
-            // These are refused where they hold a user and a password, and the refusal must not show them.
-            if matches!(names, ["kafka", "brokers"] | ["otlp", "endpoint"]) {
+            // Addresses are refused where they hold a user, a password or a token, and the refusal must not show them.
+            if matches!(names, ["kafka" | "otlp", ..]) {
                 let users = value.split(',').filter_map(|address| address.rsplit_once('@')).map(|(user, _)| user);
-                for user in users.map(|user| user.rsplit("://").next().unwrap_or_default()) {
-                    secrets.remember(user);
-                    secret::remember(user);
+                let users = users.map(|user| user.rsplit("://").next().unwrap_or_default());
+                let queries = value.split_once('?').map(|(_, query)| query);
+                for part in users.chain(queries).filter(|_| value.contains(':')) {
+                    secrets.remember(part);
+                    secret::remember(part);
                 }
             }
             false
@@ -549,6 +647,23 @@ fn too_deep(value: &DeValue<'_>, depth: usize) -> Option<()> {
         DeValue::Table(table) => table.values().find_map(|value| too_deep(value.get_ref(), depth + 1)),
         DeValue::Array(list) => list.iter().find_map(|value| too_deep(value.get_ref(), depth + 1)),
         _ => None,
+    }
+}
+
+/// Makes numbers, dates and truth values the texts that they are written as.
+fn as_written<'a>(text: &'a str, value: &mut Spanned<DeValue<'a>>) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => {
+            let names: Vec<String> = table.keys().map(|name| name.get_ref().to_string()).collect();
+            names.iter().filter_map(|name| table.get_mut(name.as_str()).map(|it| as_written(text, it))).for_each(drop);
+        }
+        DeValue::Array(_) | DeValue::String(_) => {}
+        scalar => {
+            if let Some(written) = text.get(span) {
+                *scalar = DeValue::String(written.into());
+            }
+        }
     }
 }
 
@@ -710,7 +825,7 @@ impl Reader<'_> {
                 is_at_or_below(&key, &fault.key) || missing.as_ref().is_some_and(|missing| fault.key == *missing)
             };
             if !self.faults.iter().any(is_told) {
-                let fault = Fault::new(&key, error.message().trim().replace('\n', ", "));
+                let fault = Fault::new(&key, plain(&error.message().trim().replace('\n', ", ")));
                 self.faults.push(match example(&key) {
                     Some(example) => fault.hint(format!("for instance {example}")),
                     None => fault,
@@ -736,6 +851,34 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// What a deserializer says, in the words of who writes a configuration.
+fn plain(message: &str) -> String {
+    if let Some(text) =
+        message.strip_prefix("invalid value: string ").and_then(|it| it.strip_suffix(", expected parsable string"))
+    {
+        return format!("{text} is no size; write a whole number and its unit");
+    }
+    let number = || {
+        let rest =
+            message.strip_prefix("invalid value: integer `").or(message.strip_prefix("invalid type: integer `"))?;
+        let (number, rest) = rest.split_once('`')?;
+        let expected = rest.split_once(", expected ")?.1;
+        let bounds = match expected {
+            "u8" => format!("from 0 to {}", u8::MAX),
+            "u16" => format!("from 0 to {}", u16::MAX),
+            "u32" => format!("from 0 to {}", u32::MAX),
+            "u64" | "usize" => format!("from 0 to {}", u64::MAX),
+            "i8" => format!("from {} to {}", i8::MIN, i8::MAX),
+            "i16" => format!("from {} to {}", i16::MIN, i16::MAX),
+            "i32" => format!("from {} to {}", i32::MIN, i32::MAX),
+            "i64" => format!("from {} to {}", i64::MIN, i64::MAX),
+            _ => return None,
+        };
+        Some(format!("expected a whole number {bounds}, found {number}"))
+    };
+    number().unwrap_or_else(|| message.to_owned())
 }
 
 /// Notes what is of another type than its key takes, keys that there are not, and keys that are missing; false where the whole
@@ -766,7 +909,11 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
         let found = match value.get_ref() {
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
-            _ if is_secret => "something else".to_owned(),
+            // A secret is not quoted.
+            DeValue::String(_) if is_secret => "a text".to_owned(),
+            DeValue::Integer(_) | DeValue::Float(_) if is_secret => "a number".to_owned(),
+            DeValue::Boolean(_) if is_secret => "true or false".to_owned(),
+            DeValue::Datetime(_) if is_secret => "a date".to_owned(),
             DeValue::String(text) => format!("the text {:?}", clipped(text, 60)),
             DeValue::Integer(number) => format!("the number {number}"),
             DeValue::Float(number) => format!("the number {number}"),

@@ -50,6 +50,7 @@ type = "string"
 path = "properties.color"
 [time]
 allowed_lateness = "7days"
+past_limit = "1990-01-01"
 [duplicates]
 horizon = "1h"
 max_ids = 16
@@ -97,7 +98,7 @@ within = "30d"
 "#;
 
 /// What is put into it: what means something somewhere, and numbers at the ends of their types.
-const WORDS: [&str; 60] = [
+const WORDS: [&str; 61] = [
     "[",
     "]",
     "[[",
@@ -152,6 +153,7 @@ const WORDS: [&str; 60] = [
     "[]",
     "{}",
     "1h",
+    "1990",
     "soon",
     "\"forever\"",
     "\r\n",
@@ -260,7 +262,7 @@ proptest! {
         key in prop::sample::select(&[
             "app.name", "kafka.brokers", "kafka.client.\"sasl.password\"", "commit.interval", "engine.workers", "admin.address",
             "model.providers", "model.heads", "model.batch.max_rows", "model.gpu.memory_limit", "experiment.shares.b",
-            "input.max_bytes", "input.fields.user_id", "duplicates.max_ids", "explain.share", "segment", "feature", "a.b.c.d", "kafka",
+            "input.max_bytes", "input.fields.user_id", "duplicates.max_ids", "time.past_limit", "input.log_format", "explain.share", "segment", "feature", "a.b.c.d", "kafka",
         ][..]),
         words in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..6),
     ) {

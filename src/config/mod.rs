@@ -18,7 +18,7 @@ pub use sections::{
 
 use crate::{
     engine::{Pipeline, PipelineSpec},
-    fault::Fault,
+    fault::{Fault, words_of_panic},
     inference::{Experiment, ModelSpec},
     source::is_kept_by_the_brokers,
 };
@@ -101,6 +101,14 @@ pub enum ConfigError {
     /// It says something that cannot be meant.
     #[error("{0}")]
     Faulty(String),
+    /// Reading it met a bug.
+    #[error("read the configuration {}: this is a bug of Aimpoint, please report it: {words}", path.display())]
+    Bug {
+        /// The file, empty where there is none.
+        path: PathBuf,
+        /// What the bug says of itself.
+        words: String,
+    },
 }
 
 impl Config {
@@ -117,14 +125,7 @@ impl Config {
     ) -> Result<(Self, Document), ConfigError> {
         let mut variables: Vec<_> = environment.filter(|(name, _)| Document::is_ours(name)).collect();
         variables.sort();
-        std::thread::scope(|scope| {
-            let reading = std::thread::Builder::new()
-                .name("config".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || Self::load_here(path, &variables, sets))
-                .map_err(|error| ConfigError::Unreadable { path: path.unwrap_or(Path::new("")).to_owned(), error })?;
-            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        apart(path, || Self::load_here(path, &variables, sets))
     }
 
     fn load_here(
@@ -487,6 +488,19 @@ impl Config {
     pub fn transactional_id(&self, worker: usize) -> String {
         format!("{}-{}-{worker}", self.app.name, self.app.instance())
     }
+}
+
+/// Reads on a thread with a large stack. A panic there is a fault of the file, as everything else that is wrong with one.
+fn apart<T: Send>(path: Option<&Path>, read: impl FnOnce() -> Result<T, ConfigError> + Send) -> Result<T, ConfigError> {
+    let path = || path.unwrap_or(Path::new("")).to_owned();
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new()
+            .name("config".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, read)
+            .map_err(|error| ConfigError::Unreadable { path: path(), error })?;
+        reading.join().unwrap_or_else(|panic| Err(ConfigError::Bug { path: path(), words: words_of_panic(&*panic) }))
+    })
 }
 
 /// Adds faults that were found later, but for those of keys that are known to be wrong: what is said of these follows from that.

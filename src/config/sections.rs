@@ -13,7 +13,13 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor, value::MapAccessDeserializer},
 };
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Settings of librdkafka that carry the guarantees, with what to use instead.
 const REFUSED: [(&str, &str); 17] = [
@@ -294,6 +300,13 @@ impl KafkaSpec {
             faults.push(
                 Fault::new("kafka.brokers", "an address of a broker holds no user and no password")
                     .hint("set \"sasl.username\" and \"sasl.password\" in [kafka.client]"),
+            );
+        }
+        let wrong = self.brokers.split(',').map(str::trim).find(|broker| !broker.is_empty() && !is_broker(broker));
+        if let Some(broker) = wrong.filter(|_| !self.brokers.contains('@')) {
+            faults.push(
+                Fault::new("kafka.brokers", format!("{broker:?} is no host with its port"))
+                    .hint("write them with commas between, for instance kafka-1:9092,kafka-2:9092"),
             );
         }
         for (section, settings) in
@@ -667,6 +680,35 @@ impl OtlpSpec {
 pub struct InferenceSpec {
     /// The ONNX Runtime library; looked for where absent.
     pub onnxruntime: Option<PathBuf>,
+}
+
+/// Whether this is a broker's address: a host, a port or not, and before it the protocol or not.
+fn is_broker(text: &str) -> bool {
+    let address = match text.split_once("://") {
+        Some((protocol, address)) => {
+            if !protocol.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') {
+                return false;
+            }
+            address
+        }
+        None => text,
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_in_brackets = |host: &str| {
+        host.strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
+    };
+    let is_host = |host: &str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        // A number alone is a port whose host was forgotten.
+        let is_name = host.bytes().all(letter) && !host.bytes().all(|byte| byte.is_ascii_digit());
+        is_name || is_in_brackets(host)
+    };
+    match address.rsplit_once(':') {
+        Some((host, port)) if !is_in_brackets(address) => is_host(host) && is_port(port),
+        _ => is_host(address),
+    }
 }
 
 /// Whether Kafka takes this as a topic's name; group and transactional ids keep the same letters.

@@ -191,7 +191,7 @@ fn a_value_from_outside_is_taken_as_it_is_written_by_the_type_of_its_key() {
         ("AIMPOINT__COMMIT__INTERVALL", "10ms", "commit.intervall: unknown field `intervall`"),
         ("AIMPOINT__KAFKA", "a:9092", "kafka: expected a table"),
         ("AIMPOINT__ENIGNE__WORKERS", "3", "enigne: there is no such section"),
-        ("AIMPOINT__", "3", "there is no such section"),
+        ("AIMPOINT__", "3", "names no key"),
         ("AIMPOINT__A__B__C__D__E__F__G__H__I__J__K__L__M__N__O__P__Q", "3", "no key has more than 16 parts"),
     ] {
         let told = load("[model]\npath = \"m.onnx\"\n", &[(name, value)], &[]).unwrap_err();
@@ -354,6 +354,146 @@ fn a_fault_inside_a_rule_points_into_the_rule() {
     let told = document.explain(&[fault]);
     assert!(told.starts_with("aimpoint.toml:5:6: segment[0].where: "), "{told}");
     assert!(told.contains("    5 |   && scor > 0.5'''\n      |      ^\n"), "{told}");
+}
+
+#[test]
+fn a_panic_while_a_configuration_is_read_is_a_fault_of_it() {
+    let told = apart::<()>(Some(Path::new("a.toml")), || panic!("index {} out of bounds", 4)).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "read the configuration a.toml: this is a bug of Aimpoint, please report it: index 4 out of bounds"
+    );
+    let told = apart::<()>(None, || panic!("nothing")).unwrap_err();
+    assert!(matches!(told, ConfigError::Bug { words, .. } if words == "nothing"));
+}
+
+#[test]
+fn a_text_that_is_no_date_is_told_as_such() {
+    for text in ["1990", "2026", "199", "19901", "1990-", "1990-1", "[199]", "é990", "soon", "", "1990-13-01"] {
+        let told = load(&format!("[time]\npast_limit = \"{text}\"\n"), &[], &[]).unwrap_err();
+        assert!(
+            told.contains(&format!("time.past_limit: {text:?} is no date; write one such as \"1990-01-01\"")),
+            "{told}"
+        );
+        let told = load("", &[], &[&format!("time.past_limit={text}")]).unwrap_err();
+        assert!(told.contains("is no date"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_number_or_a_size_is_told_in_plain_words() {
+    for (text, part) in [
+        ("[engine]\nworkers = -1", "engine.workers: expected a whole number from 0 to 18446744073709551615, found -1"),
+        ("[duplicates]\nmax_ids = 65536", "duplicates.max_ids: expected a whole number from 0 to 65535, found 65536"),
+        (
+            "[duplicates]\nmax_ids = 99999999999999999999",
+            "duplicates.max_ids: expected a whole number from 0 to 65535, found 99999999999999999999",
+        ),
+        (
+            "[topics]\npartitions = 3000000000",
+            "topics.partitions: expected a whole number from -2147483648 to 2147483647",
+        ),
+        ("[input]\nmax_bytes = \"1e6\"", "input.max_bytes: \"1e6\" is no size; write a whole number and its unit"),
+        ("[admin]\ntoken = 1234567890123456789012", "admin.token: expected a text in quotes, found a number"),
+        ("[admin]\ntoken = true", "admin.token: expected a text in quotes, found true or false"),
+    ] {
+        let told = load(text, &[], &[]).unwrap_err();
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+        assert!(!told.contains("123456789012345"), "{told}");
+    }
+    for name in ["AIMPOINT__", "AIMPOINT____A", "AIMPOINT__KAFKA____BROKERS", "AIMPOINT__KAFKA__"] {
+        let told = load("", &[(name, "1")], &[]).unwrap_err();
+        assert!(told.starts_with(&format!("{name}: the variable's name names no key\n")), "{told}");
+        assert!(!told.contains("no such section"), "{told}");
+    }
+    let told = load("", &[("AIMPOINT__KAFKA__CLIENT", "{\"sasl.pasword\"=\"c4naryc4nary\"}")], &[]).unwrap_err();
+    assert!(told.contains("librdkafka has no setting \"sasl.pasword\"") && !told.contains("c4nary"), "{told}");
+}
+
+#[test]
+fn a_setting_of_the_client_without_quotes_is_taken_as_it_is_written() {
+    for value in [
+        "1e5",
+        "0x1F",
+        "+5",
+        "1.50",
+        "1_000",
+        "123456789.123456789",
+        "1979-05-27",
+        "true",
+        "00:00:01",
+        "nan",
+        "12345678901234567890123",
+    ] {
+        let settings = |section: &str| {
+            let config = load(section, &[], &[]).unwrap_or_else(|error| panic!("{value}: {error}"));
+            config.kafka.client_settings()
+        };
+        let name = || "sasl.password".to_owned();
+        for section in [
+            format!("[kafka.client]\n\"sasl.password\" = {value}\n"),
+            format!("[kafka.client]\nsasl.password = {value} # a comment\n"),
+            format!("[kafka]\nclient = {{ \"sasl.password\" = {value} }}\n"),
+        ] {
+            assert_eq!(settings(&section), [(name(), value.to_owned())], "{section}");
+        }
+    }
+    let told = load("[kafka.client]\n\"socket.timeout.ms\" = 1e5\n", &[], &[]).unwrap_err();
+    assert!(told.contains("kafka.client.socket.timeout.ms: librdkafka does not take it"), "{told}");
+}
+
+#[test]
+fn brokers_are_hosts_with_ports() {
+    for brokers in [
+        "a",
+        "a:9092",
+        "a:9092,b:9092",
+        " a:9092 , b_1.x-y.example:1,",
+        "127.0.0.1:9092",
+        "[::1]:9092",
+        "[::1]",
+        "SASL_SSL://a:9092",
+    ] {
+        assert!(load("", &[("AIMPOINT__KAFKA__BROKERS", brokers)], &[]).is_ok(), "{brokers}");
+    }
+    for brokers in [
+        "[\"a:1\",\"b:2\"]",
+        "9092",
+        "a:0",
+        "a:65536",
+        "a:9092;b:9092",
+        "a:b:1",
+        ":9092",
+        "a b:1",
+        "::1",
+        "http s://a:1",
+        "\"a:1\"",
+    ] {
+        let told = load("", &[("AIMPOINT__KAFKA__BROKERS", brokers)], &[]).unwrap_err();
+        assert!(
+            told.contains("AIMPOINT__KAFKA__BROKERS: kafka.brokers: ") && told.contains("no host with its port"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn of_a_line_that_is_not_toml_as_much_is_shown_as_is_harmless() {
+    for (text, shown) in [
+        ("[input]\nformat = \"access_log\", secret = \"c4nary\"", "format = \"access_log\" ***"),
+        ("[app]\nname = \"a\" \"b\"", "name = \"a\" ***"),
+        ("[app]\nname = a", "name = a"),
+        ("[app]\nname = \"a", "name = \"a"),
+        ("[model]\nproviders = [\"cuda\", \"cpu\"", "providers = [\"cuda\", \"cpu\""),
+        ("[app]\nname =", "name ="),
+        ("[input]\nfields = { user_id = \"who\", = }", "fields = ***"),
+        ("[[segment]]\nid = \"a\"\nwhere = 'value == 3' x", "where = 'value == 3' ***"),
+    ] {
+        let told = load(text, &[], &[]).unwrap_err();
+        assert!(told.contains("this is not TOML"), "{told}");
+        assert!(told.lines().any(|line| line.ends_with(&format!("| {shown}"))), "{shown:?} is missing in:\n{told}");
+        assert!(!told.contains("c4nary"), "{told}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, KeyType, Position,
         Record, RejectReason, Rejection, TimeSpec, TooLate, split_key,
     },
-    expression::{COLUMNS_MAX, Program, Scope},
+    expression::{COLUMNS_MAX, Program, Scope, nearest},
     fault::Fault,
     inference::{
         Experiment, ExperimentSpec, ExplainSpec, FallbackReason, FeatureMatrix, Model, ModelFeed, ModelInfo,
@@ -135,8 +135,10 @@ pub struct Pipeline {
 /// A row of features as a model would have got it at that event, for an export.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureRow<'a> {
-    /// The user's key.
+    /// The user's id, and what it stands for: both together are the user.
     pub user: &'a str,
+    /// See above.
+    pub key_type: KeyType,
     /// The hash of the user's key.
     pub user_hash: u64,
     /// The event's own id, empty where it has none.
@@ -197,6 +199,16 @@ impl Pipeline {
             &mut faults,
         );
         scoring::check(&spec.scoring, &spec.explain, &mut faults);
+        let names = || profile.features().iter().map(|feature| feature.name.as_str());
+        for (group, members) in &spec.explain.groups {
+            for member in members.iter().filter(|member| names().all(|name| name != *member)) {
+                let fault = Fault::new(format!("explain.groups.{group}"), format!("there is no feature {member:?}"));
+                faults.push(match nearest(member, names()) {
+                    Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                    None => fault,
+                });
+            }
+        }
         let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
         let constants = Constants {
@@ -581,8 +593,10 @@ impl Pipeline {
                 Applied::Covered => counts.replayed += 1,
             }
             if *applied == Applied::Counted {
+                let (key_type, user) = split_key(self.batch.columns.texts.get(self.batch.users[row]));
                 visit(&FeatureRow {
-                    user: split_key(self.batch.columns.texts.get(self.batch.users[row])).1,
+                    user,
+                    key_type,
                     user_hash: self.batch.user_hashes[row],
                     event_id: self.batch.columns.texts.get(self.batch.event_ids[row]),
                     position: self.batch.positions[row],

@@ -6,9 +6,18 @@
 //!
 //! Without `input.log_format` these are read: NCSA's common form, the combined one, which adds referrer and user agent, and both
 //! with the host's name and port before them (Debian's vhost_combined). In the address's place a list from X-Forwarded-For may
-//! stand, of which the first is the client, and before all of it the header of a syslog message (RFC 3164, RFC 5424, or as
-//! rsyslog writes files). What follows the agent is passed over. Each part's shape is checked, and a line that could be
-//! read in two ways is refused, because one misread line in each second makes as many users as there are seconds.
+//! stand, and before all of it the header of a syslog message (RFC 3164, RFC 5424, or as rsyslog writes files). Of a list the
+//! first public address is the client, or the first one where none is public.
+//!
+//! Behind the agent a list in quotes may stand, as in nginx's own format `main`. Then the client is the list's first public
+//! address where the line begins with a proxy's private address, and the address at the front where the list has no public
+//! one or the same. Everything else is refused: nobody can tell whether a public address at the front is a proxy's. Other
+//! values behind the agent are passed over, unless they hold an address; a private address with a port is a server's. A
+//! further text in quotes is refused, where the second and the third one could be referrer and agent as well. Nothing stands
+//! behind the size but the referrer and the agent, both in quotes.
+//!
+//! Each part's shape is checked, and a line that could be read in two ways is refused, because one misread line in each
+//! second makes as many users as there are seconds.
 //! Other forms are declared with `input.log_format`, in nginx's or in Apache's words ([`super::log_format`]).
 //!
 //! The grammar is one line, and the crates for it allocate for every field, so it is read here. `-` is "not given"; what a
@@ -26,7 +35,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::{
     io::Write,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 /// How much of the hash stands for a client: 128 bits, so that no two of 2^40 clients meet.
@@ -216,7 +225,7 @@ impl<'a> Line<'a> {
         let missing = |part: &str| Reason::from(format!("{part} is not where it should be; {DECLARE}"));
         let text = without_syslog(text);
         // Names with a space in them occur, a bracket does not.
-        let (who, rest) = text.split_once(" [").ok_or_else(|| {
+        let (who, rest) = before_time(text).ok_or_else(|| {
             let part =
                 if text.is_empty() { "the client's address" } else { "the user, or the time in brackets behind it," };
             missing(part)
@@ -224,6 +233,9 @@ impl<'a> Line<'a> {
         let (address, user) = who_of(who)?;
         let (time, rest) = rest.split_once("] ").ok_or_else(|| missing("the time in brackets"))?;
         let (request, rest) = quoted(rest).ok_or_else(|| missing("the request in quotes"))?;
+        if !rest.starts_with(' ') {
+            return Err(missing("the status and the size"));
+        }
         let mut line = Self { address, user, time, ..Self::default() };
         line.set_request(request);
         let mut rest = rest.trim_start();
@@ -236,16 +248,22 @@ impl<'a> Line<'a> {
         if !is_status(line.status) || !is_size(line.bytes) {
             return Err(missing("the status and the size"));
         }
-        // The common form ends here, or goes on with what only its owner knows.
-        if rest.starts_with('"') {
-            let mut text = |part| {
-                let (text, after) = quoted(rest).ok_or_else(|| missing(part))?;
-                rest = after.trim_start();
-                Ok::<_, Reason>(text)
-            };
-            line.referrer = text("the end of the referrer (was the line cut off?)")?;
-            line.agent = text("the user agent in quotes (was the line cut off?)")?;
+        // The common form ends here.
+        if rest.is_empty() {
+            return Ok(line);
         }
+        if !rest.starts_with('"') {
+            return Err(missing("the end of the line, or the referrer in quotes,"));
+        }
+        let mut text = |part| {
+            let (text, after) = quoted(rest).ok_or_else(|| missing(part))?;
+            rest = after.trim_start();
+            // What follows without a space belongs to another line, or to another form.
+            if rest.is_empty() || rest.len() < after.len() { Ok(text) } else { Err(missing(part)) }
+        };
+        line.referrer = text("the end of the referrer (was the line cut off?)")?;
+        line.agent = text("the user agent in quotes (was the line cut off?)")?;
+        line.address = client_of(&line, rest)?;
         Ok(line)
     }
 
@@ -283,6 +301,12 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What stands before the time in brackets, and what follows its bracket. An address may stand in brackets, too.
+fn before_time(text: &str) -> Option<(&str, &str)> {
+    let mut starts = text.match_indices(" [").map(|(at, _)| (&text[..at], &text[at + 2..]));
+    starts.find(|(_, rest)| rest.split_once(']').is_none_or(|(inner, _)| inner.parse::<IpAddr>().is_err()))
+}
+
 /// The client and the user of what stands before the time: `[host[:port] ]address[, address …] identity user`.
 fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     let unclear = |what: &str| Reason::from(format!("{what}; declare the log's form as input.log_format"));
@@ -291,8 +315,10 @@ fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     let second = rest.split(' ').next().unwrap_or_default();
     let words = rest.split(' ').count();
     let (client, rest) = if first.contains(',') {
-        forwarded(who).ok_or_else(|| unclear("the list of addresses is none"))?
-    } else if words >= 3 && is_client(second) && is_host_and_port(first) {
+        list_of(who).ok_or_else(|| unclear("the list of addresses names none"))?
+    } else if second.contains(',') && (is_host_and_port(first) || is_name(first)) {
+        list_of(rest).ok_or_else(|| unclear("the list of addresses names none"))?
+    } else if words >= 3 && host(second).is_some() && is_host_and_port(first) {
         rest.split_once(' ').ok_or_else(|| unclear("the client's identity is not there"))?
     } else if words >= 3 && host(second).is_some_and(|host| host.parse::<IpAddr>().is_ok()) {
         // A host's name and the client, or what a proxy says and the proxy: an address in the first place may be either.
@@ -305,10 +331,10 @@ fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     };
     let address = host(client).ok_or_else(|| unclear("what stands in the place of the client's address is none"))?;
     let (identity, user) = rest.split_once(' ').ok_or_else(|| unclear("the user is not there"))?;
-    // Apache writes an empty name so.
-    let user = if user == "\"\"" { "-" } else { user };
+    // Apache and others write an empty name so.
+    let user = if matches!(user, "\"\"" | "(null)") { "-" } else { user };
     let mut parts = user.split(' ');
-    let odd = |word: &str| is_address(word) || word.contains('"') || word.ends_with(':');
+    let odd = |word: &str| !is_user(word) || word.contains('"') || word.ends_with(':');
     let is_odd = odd(identity) || parts.clone().any(odd) || user.is_empty();
     // A name with a space in it may be, but not one with a field of its own in it.
     if is_odd || (parts.clone().count() > 1 && (identity != "-" || parts.any(|word| word == "-"))) {
@@ -317,9 +343,137 @@ fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     Ok((address, user))
 }
 
-/// The first address of a list from X-Forwarded-For, and what follows the list.
-pub(super) fn forwarded(text: &str) -> Option<(&str, &str)> {
-    let mut found = None;
+/// The client in a list at the front, and what follows the list.
+fn list_of(text: &str) -> Option<(&str, &str)> {
+    let (address, rest) = forwarded(text)?;
+    Some((address?, rest))
+}
+
+/// Whether a text may be the name of a user. An address or a host with its port stands there where a log has another form.
+pub(super) fn is_user(text: &str) -> bool {
+    let marks = |letter: char| matches!(letter, ',' | ';' | '(' | ')' | '<' | '>' | '"' | '\'');
+    !is_host_and_port(text) && !text.split(marks).any(|part| is_address(part) || is_bracketed(part))
+}
+
+/// The client of a line by the address at its front, and what follows its agent.
+fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
+    const AGENT: &str = "which of the values in quotes is the user agent cannot be told";
+    let unclear = |what: &str| Err(format!("{what}; declare the log's form as input.log_format").into());
+    let front = line.address;
+    let mut client = front;
+    // A host's name or the like may stand before the referrer.
+    if !is_referrer(line.referrer) && matches!(line.agent, "" | "-") {
+        return unclear(AGENT);
+    }
+    let mut rest = rest.trim();
+    let mut is_first = true;
+    while !rest.is_empty() {
+        // A value in quotes, also of `name="value"`, or a word.
+        let start = rest.find(['"', ' ']).filter(|at| rest.as_bytes()[*at] == b'"');
+        let in_quotes = start.and_then(|at| quoted(&rest[at..]));
+        if start.is_some() && in_quotes.is_none() {
+            return unclear("a value in quotes has no end (was the line cut off?)");
+        }
+        let (value, after) = match in_quotes {
+            Some(found) => found,
+            // Lists of servers have spaces behind their commas.
+            None => {
+                let end = rest.match_indices(' ').map(|(at, _)| at).find(|at| !rest[..*at].ends_with(','));
+                let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+                (word.split_once('=').map_or(word, |(_, value)| value), after)
+            }
+        };
+        rest = after.trim_start();
+        if value.strip_prefix('[').is_some_and(|time| time::clf(time.trim_end_matches(']')).is_some()) {
+            return unclear("a second line stands behind the first");
+        }
+        let is_main = std::mem::take(&mut is_first) && in_quotes.is_some() && start == Some(0);
+        let parts = || value.split([',', ' ', ';']).map(str::trim).filter(|part| !part.is_empty());
+        let addresses = || parts().filter_map(|part| Some((part, address_in(part)?)));
+        if addresses().next().is_none() {
+            let says_nothing = matches!(value, "" | "-") || value.eq_ignore_ascii_case("unknown");
+            let is_text = in_quotes.is_some() && start == Some(0) && !says_nothing;
+            if is_text && (!is_referrer(line.referrer) || is_referrer(line.agent)) {
+                return unclear(AGENT);
+            }
+            continue;
+        }
+        // A server behind this one, as nginx names it.
+        let is_server = |(part, address): (&str, IpAddr)| !is_public(address) && part.parse::<IpAddr>().is_err();
+        if !is_main {
+            let is_known = |address: IpAddr| [front, client].iter().any(|it| it.parse() == Ok(address));
+            if addresses().all(|it| is_server(it) || is_known(it.1)) {
+                continue;
+            }
+            return unclear("an address stands at the line's end, and whose it is cannot be told");
+        }
+        // An address with a port would be a client's as well as a server's.
+        let has_port = addresses().any(|(part, _)| part.parse::<IpAddr>().is_err() && !is_bracketed(part));
+        let list = forwarded(value).filter(|(_, after)| after.is_empty() && !has_port);
+        let Some((Some(address), _)) = list else {
+            return unclear("an address stands at the line's end, and whose it is cannot be told");
+        };
+        let is_public_text = |text: &str| text.parse().is_ok_and(is_public);
+        let is_proxy = front.parse::<IpAddr>().is_ok_and(|front| !is_public(front));
+        let is_same = || front.parse::<IpAddr>().is_ok_and(|front| address.parse() == Ok(front));
+        match (is_public_text(address), is_proxy) {
+            (true, true) => client = address,
+            (false, false) => {}
+            _ if is_same() => {}
+            _ => {
+                return unclear(
+                    "a list of addresses stands behind the user agent, and whether the client is in it or at the line's front \
+                     cannot be told",
+                );
+            }
+        }
+    }
+    Ok(client)
+}
+
+/// Whether a text has the shape of a referrer.
+fn is_referrer(text: &str) -> bool {
+    matches!(text, "" | "-") || text.contains("://") || text.starts_with('/')
+}
+
+/// The address in a word, with a port or without.
+fn address_in(word: &str) -> Option<IpAddr> {
+    host(word)?.parse().ok()
+}
+
+/// Whether a word is an address in brackets, with a port or without.
+fn is_bracketed(word: &str) -> bool {
+    word.starts_with('[') && address_in(word).is_some()
+}
+
+/// Whether an address may be a visitor's from the outside: none of a private network, of this machine or of a provider's.
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            let is_shared = first == 100 && (64..128).contains(&second);
+            !(address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || is_shared
+                || is_nobody(address))
+        }
+        IpAddr::V6(address) => {
+            let is_of_a_network = address.is_unique_local() || address.is_unicast_link_local();
+            !(address.is_loopback() || is_of_a_network || address == Ipv6Addr::UNSPECIFIED)
+        }
+    }
+}
+
+/// Whether no client can have this address.
+fn is_nobody(address: Ipv4Addr) -> bool {
+    address.is_unspecified() || address.is_broadcast()
+}
+
+/// The client in a list from X-Forwarded-For, where the list names one, and what follows the list: the first public address, or
+/// the first where none is public.
+pub(super) fn forwarded(text: &str) -> Option<(Option<&str>, &str)> {
+    let (mut first, mut public) = (None, None);
     let mut rest = text;
     loop {
         let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -327,20 +481,33 @@ pub(super) fn forwarded(text: &str) -> Option<(&str, &str)> {
         for part in word.split(',').filter(|part| !part.is_empty()) {
             let address = host(part).filter(|host| host.parse::<IpAddr>().is_ok());
             // A proxy may hide its client, as "unknown" or by a name with an underscore before it.
-            if address.is_none() && !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            let is_hidden = || part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+            if address.is_none() && !is_hidden() {
                 return None;
             }
-            found = found.or(address);
+            first = first.or(address);
+            public = public.or(address.filter(|address| address.parse().is_ok_and(is_public)));
         }
         rest = after;
         if ends {
-            return Some((found?, rest));
+            return Some((public.or(first), rest));
         }
     }
 }
 
-/// The host of what stands for a client: an address or a name, with a port or without.
+/// The host of what stands for a client: an address or a name, with a port or without. What stands for "nobody knows" is none:
+/// all visitors would be one.
 pub(super) fn host(text: &str) -> Option<&str> {
+    let host = written_host(text)?;
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => !is_nobody(address),
+        Ok(IpAddr::V6(address)) => !(address.is_unspecified() || address.to_ipv4_mapped().is_some_and(is_nobody)),
+        Err(_) => true,
+    }
+    .then_some(host)
+}
+
+fn written_host(text: &str) -> Option<&str> {
     if text.parse::<IpAddr>().is_ok() {
         return Some(text);
     }
@@ -363,17 +530,15 @@ pub(super) fn host(text: &str) -> Option<&str> {
     is_name(text).then_some(text)
 }
 
-/// Whether this may stand for a client where a host's name stands before it.
-fn is_client(text: &str) -> bool {
-    host(text).is_some()
-}
-
 /// Whether a text is the name of a host.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
+    if ["unknown", "none", "null", "nil", "undefined", "hidden"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return false;
+    }
     // Four numbers are a mistyped address.
     let has_letter = text.bytes().any(|byte| byte.is_ascii_alphabetic());
     text.len() <= 253 && has_letter && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
@@ -423,8 +588,9 @@ fn syslog(text: &str) -> Option<&str> {
         return structured(rest);
     }
     let rest = after_date(text)?;
-    // A host, which may be left out, and the program with its number: "web1 nginx[12]: ".
-    let (tag, message) = rest.split_once(": ")?;
+    // A host, which may be left out, and the program with its number: "web1 nginx[12]: ". Where there is no program, the host
+    // stands before the client as a server's name does.
+    let (tag, message) = rest.split_once(": ").unwrap_or((rest, ""));
     let mut words = tag.split(' ').filter(|word| !word.is_empty());
     let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b','));
     let is_header = match (words.next(), words.next(), words.next()) {
@@ -432,7 +598,7 @@ fn syslog(text: &str) -> Option<&str> {
         (Some(host), Some(program), None) => is_word(host) && is_word(program),
         _ => false,
     };
-    is_header.then(|| message.trim_start())
+    Some(if is_header && !message.is_empty() { message.trim_start() } else { rest })
 }
 
 /// What follows the rest of RFC 5424's header: time, host, program, process, message id, structured data.

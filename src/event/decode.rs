@@ -91,6 +91,10 @@ impl Default for Mark {
 /// What a number has to be that a float can hold.
 const IN_RANGE: &str = "a number up to 1.8e308: the number is out of range";
 
+/// What a text must not hold.
+const NO_TEXT: &str =
+    "text without half of a surrogate pair (an escape from \\ud800 to \\udfff without its other half)";
+
 /// What a member has to be whose own members are read.
 const NOT_AN_OBJECT: &str = "an object around it, and there is another value";
 
@@ -105,8 +109,9 @@ struct Row {
     has_type: bool,
     key_type: Option<KeyType>,
     time: Option<i64>,
-    /// The number that the time was written as.
+    /// The number that the time was written as, and the unit that its field has.
     number: Option<i64>,
+    unit: TimeUnit,
 }
 
 /// The rows of a record that is being read. The row being read is the last one of the columns.
@@ -139,6 +144,11 @@ impl Rows<'_> {
         }
         let rules = self.rules;
         let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
+        let is_id = matches!(role, Role::User | Role::Anonymous | Role::EventId);
+        // Nobody is called by blanks or by a truth value: all who had one would be one user.
+        if is_id && matches!(value, Scalar::Text(text) if text.trim().is_empty()) {
+            return;
+        }
         let fault = match ty {
             Type::String => match role {
                 Role::KeyType => match key_type(value) {
@@ -148,6 +158,7 @@ impl Rows<'_> {
                     }
                     Err(expected) => Some(expected),
                 },
+                _ if is_id && matches!(value, Scalar::Bool(_)) => Some("an id: a text or a number"),
                 _ => {
                     self.put_text(*role, *slot, value);
                     None
@@ -177,6 +188,13 @@ impl Rows<'_> {
     pub(super) fn refuse(&mut self, leaf: usize, rank: u32) {
         if rank <= self.marks[leaf].rank {
             self.mark(leaf, rank, Some(self.rules.leaves[leaf].expected()));
+        }
+    }
+
+    /// Notes that the path of this rank holds a text that is none.
+    pub(super) fn refuse_text(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(NO_TEXT));
         }
     }
 
@@ -254,7 +272,11 @@ impl Rows<'_> {
             }
             Scalar::Bool(_) => None,
         };
-        let value = value.filter(|value| *value != MISSING_INT).ok_or(EXPECTED)?;
+        let value = value.ok_or(EXPECTED)?;
+        // The smallest number stands for a missing one, as in the columns and files of others.
+        if value == MISSING_INT {
+            return Ok(false);
+        }
         let index = self.batch.len();
         if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
             values[index] = value;
@@ -294,7 +316,7 @@ impl Rows<'_> {
             Scalar::Float(_) | Scalar::Bool(_) => return Err(time::EXPECTED),
         };
         if role == Role::OccurredAt {
-            (self.row.time, self.row.number) = (Some(micros), number);
+            (self.row.time, self.row.number, self.row.unit) = (Some(micros), number, unit);
         }
         let index = self.batch.len();
         if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
@@ -311,6 +333,18 @@ impl Rows<'_> {
         }
         self.marks.fill(Mark::default());
         self.row = Row::default();
+    }
+
+    /// Begins with the record again.
+    pub(super) fn again(&mut self) {
+        let before = self.batch.len() - self.taken.rows;
+        self.batch.truncate(before);
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).resize(before);
+        }
+        self.taken = Decoded::default();
+        self.may_be_wrong = false;
+        self.open();
     }
 
     /// The first field, in the order of their declaration, that holds what it must not.
@@ -429,11 +463,34 @@ impl Rows<'_> {
             };
             return Err(Rejection::new(RejectReason::TimeRange, detail));
         }
+        // The size of a number says its unit only as far as it gives a time that can be.
+        let guessed = self.row.number.filter(|_| self.row.unit == TimeUnit::Auto && self.row.time == Some(time));
+        let is_hour = guessed.is_some_and(time::is_date_with_hour);
+        let is_far = guessed.is_some() && time > PLAUSIBLE_MAX;
         let (latest, ahead_of) = self.latest();
         if time > latest {
+            let hint = match (is_hour, is_far) {
+                (true, _) => "; is it a date with its hour? Write such dates as 2026-03-01T10:00:00Z",
+                (_, true) => "; is its unit right?",
+                _ => "",
+            };
             return Err(Rejection::new(
                 RejectReason::FutureTime,
-                format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance"),
+                format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance{hint}"),
+            ));
+        }
+        // Where nothing is known of the present.
+        if latest == i64::MAX && is_far {
+            return Err(Rejection::new(
+                RejectReason::TimeRange,
+                "occurred_at lies after 2100 in the unit that its size suggests; declare its unit in input.fields",
+            ));
+        }
+        if latest == i64::MAX && is_hour {
+            return Err(Rejection::new(
+                RejectReason::TimeRange,
+                "occurred_at may be seconds, or a date with its hour such as 2026030110: declare its unit in input.fields, or \
+                 write such dates as 2026-03-01T10:00:00Z",
             ));
         }
         Ok(())

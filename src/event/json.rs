@@ -7,7 +7,9 @@
 //! that holds one as JSON will do, as a table's cell does.
 //!
 //! The order of members means nothing: of several paths of a field the preferred one counts wherever it stands, and of the two
-//! spellings of a name, `user_id` and `userId`, the one with underscores.
+//! spellings of a name, `user_id` and `userId`, the one with underscores. What no path leads to harms nobody, as long as it is
+//! JSON: a record that cannot be read in the quick way because of it, for instance a number that no float holds, is read again
+//! in a slower way.
 
 use super::{
     RejectReason, Rejection,
@@ -62,6 +64,8 @@ pub(super) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
             Some((open, close)) => {
                 (Step { name: &text[..open], key: Some(&text[open + 1..close]) }, &text[close + 1..])
             }
+            // A bracket that was forgotten would be a name that no member has.
+            None if bracket.is_some() => return None,
             None => {
                 let end = text.find('.').unwrap_or(text.len());
                 (Step { name: &text[..end], key: None }, &text[end..])
@@ -136,12 +140,26 @@ impl Json {
                 no_json(text, None)
             });
         }
-        let mut deserializer = sonic_rs::Deserializer::from_str(text);
-        let mut found = Found::default();
+        match self.read_text(text, rows, false) {
+            Err(Unread::NoJson(_)) if sonic_rs::from_str::<IgnoredAny>(text).is_ok() => {
+                rows.again();
+                self.read_text(text, rows, true)
+            }
+            read => read,
+        }
+        .map_err(|unread| match unread {
+            Unread::Refused(rejection) => rejection,
+            Unread::NoJson(error) => no_json(text, Some(&error)),
+        })
+    }
+
+    fn read_text(&self, text: &str, rows: &mut Rows<'_>, is_lenient: bool) -> Result<(), Unread> {
+        let mut deserializer = parser(text, is_lenient);
+        let mut found = Found { is_lenient, ..Found::default() };
         let walk = Walk { node: &self.record, rows, found: &mut found };
         let read = walk.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        answer(text, read, found.refused)?;
-        let Some(event) = &self.event else { return rows.close() };
+        answer(read, found.refused)?;
+        let Some(event) = &self.event else { return Ok(rows.close()?) };
         let missing =
             || Rejection::new(RejectReason::WrongType, "input.unpack: expected an array of events at this path");
         // The array is a part of the text, so its place in it is the difference of two addresses.
@@ -151,12 +169,8 @@ impl Json {
             text.get(start..start.wrapping_add(length)).filter(|array| array.starts_with('[')).ok_or_else(missing)?;
         rows.begin_elements();
         let mut refused = None;
-        let read = sonic_rs::Deserializer::from_str(array).deserialize_seq(Events {
-            node: event,
-            rows,
-            refused: &mut refused,
-        });
-        answer(text, read, refused)
+        let events = Events { node: event, rows, refused: &mut refused, is_lenient };
+        answer(parser(array, is_lenient).deserialize_seq(events), refused)
     }
 }
 
@@ -164,12 +178,30 @@ fn malformed(detail: String) -> Rejection {
     Rejection::new(RejectReason::Malformed, detail)
 }
 
-fn answer(text: &str, read: sonic_rs::Result<()>, refused: Option<Rejection>) -> Result<(), Rejection> {
+/// Why a text was not read.
+enum Unread {
+    Refused(Rejection),
+    NoJson(sonic_rs::Error),
+}
+
+impl From<Rejection> for Unread {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+}
+
+fn answer(read: sonic_rs::Result<()>, refused: Option<Rejection>) -> Result<(), Unread> {
     match (read, refused) {
-        (_, Some(rejection)) => Err(rejection),
-        (Err(error), None) => Err(no_json(text, Some(&error))),
+        (_, Some(rejection)) => Err(Unread::Refused(rejection)),
+        (Err(error), None) => Err(Unread::NoJson(error)),
         (Ok(()), None) => Ok(()),
     }
+}
+
+/// A parser of a text; a lenient one takes names that hold half of a surrogate pair, which no declared one does.
+fn parser(text: &str, is_lenient: bool) -> sonic_rs::Deserializer<sonic_rs::Read<'_>> {
+    let parser = sonic_rs::Deserializer::from_str(text);
+    if is_lenient { parser.utf8_lossy() } else { parser }
 }
 
 /// Why a text is no JSON. The parser's own words quote the payload; a place and a reason are enough.
@@ -399,6 +431,8 @@ struct Found {
     array: Option<(usize, usize)>,
     /// Why the record is refused, where it is no fault of its syntax.
     refused: Option<Rejection>,
+    /// Whether values are looked at only where a path leads to them, which takes longer.
+    is_lenient: bool,
 }
 
 impl Found {
@@ -433,7 +467,7 @@ impl Walk<'_, '_> {
                     self.misfit();
                     return Ok(());
                 }
-                sonic_rs::Deserializer::from_str(raw).deserialize_any(self).map_err(E::custom)
+                parser(raw, self.found.is_lenient).deserialize_any(self).map_err(E::custom)
             }
             Some(b'"') => self.text(raw),
             Some(b't') => self.scalar(Scalar::Bool(true)),
@@ -455,12 +489,16 @@ impl Walk<'_, '_> {
             return self.scalar(Scalar::Text(&inner[..end]));
         }
         let Self { node, rows, found } = self;
-        let took = sonic_rs::Deserializer::from_str(raw).deserialize_str(Unescaped(node, &mut *rows));
-        took.map_err(|_| {
-            let detail =
-                "a text holds half of a surrogate pair (an escape from \\ud800 to \\udfff without its other half)";
-            found.refuse(malformed(detail.to_owned()))
-        })
+        let walk = Walk { node, rows: &mut *rows, found: &mut *found };
+        // Its only fault can be half of a surrogate pair.
+        if sonic_rs::Deserializer::from_str(raw).deserialize_str(Unescaped(walk)).is_err() {
+            if node.leaves.is_empty() {
+                Walk { node, rows, found }.misfit();
+            } else {
+                node.leaves.iter().for_each(|(leaf, rank)| rows.refuse_text(*leaf, *rank));
+            }
+        }
+        Ok(())
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "all that takes a value answers alike")]
@@ -480,9 +518,9 @@ impl Walk<'_, '_> {
     /// Takes a text that holds an object or an array as JSON.
     fn inner(self, text: &str) {
         let Self { node, rows, found } = self;
-        let mut apart = Found::default();
+        let mut apart = Found { is_lenient: found.is_lenient, ..Found::default() };
         let is_read = !nests_too_deep(text.as_bytes()) && {
-            let mut deserializer = sonic_rs::Deserializer::from_str(text);
+            let mut deserializer = parser(text, apart.is_lenient);
             let walk = Walk { node, rows: &mut *rows, found: &mut apart };
             deserializer.deserialize_any(walk).and_then(|()| deserializer.end()).is_ok()
         };
@@ -509,7 +547,7 @@ fn set(leaves: &[(usize, u32)], rows: &mut Rows<'_>, value: Scalar<'_>) {
 }
 
 /// Takes a text at a node once its escapes are read.
-struct Unescaped<'a, 'r>(&'a Trie, &'a mut Rows<'r>);
+struct Unescaped<'a, 'r>(Walk<'a, 'r>);
 
 impl Visitor<'_> for Unescaped<'_, '_> {
     type Value = ();
@@ -519,8 +557,7 @@ impl Visitor<'_> for Unescaped<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        set(&self.0.leaves, self.1, Scalar::Text(text));
-        Ok(())
+        self.0.scalar(Scalar::Text(text))
     }
 }
 
@@ -528,7 +565,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.node.leaves.is_empty() {
+        if self.node.leaves.is_empty() && !self.found.is_lenient {
             deserializer.deserialize_any(self)
         } else {
             self.raw(LazyValue::deserialize(deserializer)?.as_raw_str())
@@ -587,6 +624,10 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 Some(node) if node.is_unpacked => {
                     let value = map.next_value::<LazyValue<'de>>()?;
                     let text = value.as_raw_str();
+                    if found.array.is_some() {
+                        let detail = "input.unpack: the array of events stands there twice";
+                        return Err(found.refuse(Rejection::new(RejectReason::WrongType, detail)));
+                    }
                     found.array = Some((text.as_ptr().addr(), text.len()));
                 }
                 Some(node) => map.next_value_seed(Walk { node, rows, found })?,
@@ -627,6 +668,7 @@ struct Events<'a, 'r> {
     node: &'a Trie,
     rows: &'a mut Rows<'r>,
     refused: &'a mut Option<Rejection>,
+    is_lenient: bool,
 }
 
 impl<'de> Visitor<'de> for Events<'_, '_> {
@@ -637,10 +679,10 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { node, rows, refused } = self;
+        let Self { node, rows, refused, is_lenient } = self;
         loop {
             let outside = rows.begin_element();
-            let mut found = Found::default();
+            let mut found = Found { is_lenient, ..Found::default() };
             let element = seq.next_element_seed(Element(Walk { node, rows, found: &mut found }));
             if found.refused.is_some() {
                 *refused = found.refused;
@@ -725,7 +767,15 @@ impl<'de> DeserializeSeed<'de> for Pair<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        if !self.found.is_lenient {
+            return deserializer.deserialize_any(self);
+        }
+        let raw = LazyValue::deserialize(deserializer)?;
+        match raw.as_raw_str() {
+            "null" => Ok(()),
+            raw if raw.starts_with('{') => parser(raw, true).deserialize_any(self).map_err(D::Error::custom),
+            _ => self.misfit(),
+        }
     }
 }
 
@@ -813,7 +863,7 @@ impl<'a> Pair<'a, '_> {
     fn value<E: Error>(self, node: &Trie, raw: &str) -> Result<(), E> {
         let Self { rows, found, .. } = self;
         if raw.starts_with('{') {
-            let best = sonic_rs::Deserializer::from_str(raw).deserialize_map(Best).map_err(E::custom)?;
+            let best = parser(raw, found.is_lenient).deserialize_map(Best).map_err(E::custom)?;
             return match best {
                 Some(value) => Walk { node, rows, found }.raw(value.as_raw_str()),
                 None => Ok(()),

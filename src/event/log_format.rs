@@ -7,15 +7,23 @@
 //!
 //! A line is taken apart by what stands between the variables. A value ends where the text after it begins for the first
 //! time; one between quotes ends at the first quote that no backslash is before. Each known value's shape is checked;
-//! variables of no use here are passed over. Where the format names both an address and X-Forwarded-For, the first address
-//! of the list is the client, or the address where the list is empty.
+//! variables of no use here are passed over. Where the format names both an address and X-Forwarded-For, the first public
+//! address of the list is the client (the first one where none is public), or the address where the list names none.
+//!
+//! A format may be pasted from a server's configuration, directive and all.
 
-use super::access_log::{Line, Reason, forwarded, host, is_size, is_status, quoted, without_syslog};
+use super::access_log::{Line, Reason, forwarded, host, is_size, is_status, is_user, quoted, without_syslog};
+use std::borrow::Cow;
 
 /// Formats that have a name.
-const NAMED: [(&str, &str); 4] = [
+const NAMED: [(&str, &str); 6] = [
     ("common", r#"%h %l %u %t "%r" %>s %b"#),
     ("combined", r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#),
+    ("combinedio", r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %I %O"#),
+    (
+        "main",
+        r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for""#,
+    ),
     ("vhost_common", r#"%v %h %l %u %t "%r" %>s %b"#),
     ("vhost_combined", r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#),
 ];
@@ -127,8 +135,14 @@ const EXAMPLE: &str = r#"for instance '$remote_addr - $remote_user [$time_local]
 impl LogFormat {
     /// Reads a format.
     pub(super) fn parse(text: &str) -> Result<Self, FormatFault> {
-        let text = text.trim();
-        let text = NAMED.iter().find(|(name, _)| *name == text).map_or(text, |(_, format)| format);
+        let text = without_directive(text.trim())?;
+        let named = NAMED.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        let text = named.map_or(&*text, |(_, format)| format);
+        if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+            let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+            let message = format!("no format is known as {text:?}; there are {}", names.join(", "));
+            return Err((message, "write the format itself, as it stands in the server's configuration"));
+        }
         // As it stands in a server's configuration, where quotes are escaped.
         let text = text.replace("\\\"", "\"");
         let mut steps = vec![Step { part: None, after: String::new() }];
@@ -177,7 +191,8 @@ impl LogFormat {
         let misfit =
             |part: Part| Reason::from(format!("{} is not where input.log_format has it, or is none", part.name()));
         let mut line = Line::default();
-        let (mut address, mut first) = ("", None);
+        let (mut address, mut first) = (None, None);
+        let mut is_address_wrong = false;
         let first_part = self.0.get(1).and_then(|step| step.part).unwrap_or(Part::Other);
         let mut rest = text.strip_prefix(self.0[0].after.as_str()).ok_or_else(|| misfit(first_part))?;
         for (step, before) in self.0[1..].iter().zip(&self.0) {
@@ -198,17 +213,23 @@ impl LogFormat {
             rest = rest[value.len()..].strip_prefix(step.after.as_str()).ok_or_else(|| misfit(part))?;
             let is_given = !matches!(value, "" | "-");
             let fits = match part {
+                // Behind a proxy on the same machine it may be none, and the list tells.
                 Part::Address => {
-                    address = if is_given { host(value).ok_or_else(|| misfit(part))? } else { address };
+                    let found = if is_given { host(value) } else { None };
+                    is_address_wrong |= is_given && found.is_none();
+                    address = found.or(address);
                     true
                 }
-                Part::Forwarded => {
-                    first = if is_given { Some(forwarded(value).ok_or_else(|| misfit(part))?.0) } else { first };
-                    true
-                }
+                Part::Forwarded if is_given => match forwarded(value) {
+                    Some((found, "")) => {
+                        first = found.or(first);
+                        true
+                    }
+                    _ => false,
+                },
                 Part::Status => is_status(value),
                 Part::Bytes => is_size(value),
-                Part::User => host(value).is_none_or(|host| host.parse::<std::net::IpAddr>().is_err()),
+                Part::User => value.split(' ').all(is_user),
                 Part::Method => !is_given || value.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-'),
                 _ => true,
             };
@@ -234,12 +255,64 @@ impl LogFormat {
         if !rest.trim().is_empty() {
             return Err("it goes on behind the end of input.log_format".into());
         }
-        line.address = first.unwrap_or(address);
-        if line.address.is_empty() {
-            return Err("the client's address is not given".into());
-        }
+        line.address = match first.or(address) {
+            Some(client) => client,
+            None if is_address_wrong => return Err(misfit(Part::Address)),
+            None => return Err("the client's address is not given".into()),
+        };
         Ok(line)
     }
+}
+
+/// What a directive of a server's configuration declares, `log_format name 'one part' 'another';` or `LogFormat "…" name`; the
+/// text itself where it is none.
+fn without_directive(text: &str) -> Result<Cow<'_, str>, FormatFault> {
+    const NEXT: &str = "write what stands in quotes there, without the directive and the name";
+    let broken = || ("the directive cannot be read".to_owned(), NEXT);
+    let (directive, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let rest = rest.trim();
+    if directive == "log_format" {
+        let (_, rest) = rest.split_once(char::is_whitespace).ok_or_else(broken)?;
+        let rest = rest.trim_start();
+        let rest = match rest.strip_prefix("escape=") {
+            Some(escape) => escape.split_once(char::is_whitespace).ok_or_else(broken)?.1.trim_start(),
+            None => rest,
+        };
+        return parts_of_nginx(rest).ok_or_else(broken);
+    }
+    if directive.eq_ignore_ascii_case("LogFormat") {
+        let (format, _) = quoted(rest).ok_or_else(broken)?;
+        return Ok(format.into());
+    }
+    if directive.eq_ignore_ascii_case("CustomLog") || directive == "access_log" {
+        let message = format!("{directive} says where a log goes, and how its lines are made only by a name");
+        return Err((message, "write the format that LogFormat or log_format declares under that name"));
+    }
+    // The quotes of nginx's parts, without the directive.
+    if text.starts_with('\'') && text.trim_end_matches(';').trim_end().ends_with('\'') {
+        return parts_of_nginx(text).ok_or_else(broken);
+    }
+    Ok(text.into())
+}
+
+/// The parts of one of nginx's formats, joined: in quotes of either kind, or without any up to the semicolon.
+fn parts_of_nginx(text: &str) -> Option<Cow<'_, str>> {
+    if !text.starts_with(['\'', '"']) {
+        return Some(text.trim_end_matches(';').trim_end().into());
+    }
+    let mut joined = String::new();
+    let mut rest = text;
+    while let Some(quote) = rest.chars().next().filter(|quote| matches!(quote, '\'' | '"')) {
+        let mut escaped = false;
+        let end = rest[1..].find(|letter| {
+            let ends = letter == quote && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends
+        })?;
+        joined.push_str(&rest[1..=end]);
+        rest = rest[end + 2..].trim_start();
+    }
+    matches!(rest.trim(), "" | ";").then_some(joined.into())
 }
 
 /// Adds to the text behind the last variable.

@@ -9,6 +9,9 @@ use std::fmt::Write;
 /// A number with an exponent is written out up to so many digits; a longer one keeps an exponent.
 const DIGITS_MAX: usize = 128;
 
+/// An exponent is cut to this size: far beyond every number that has a meaning, and far from where sums of two would overflow.
+const EXPONENT_MAX: i64 = 1_000_000_000;
+
 /// A number in decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decimal<'a> {
@@ -130,8 +133,7 @@ fn power(text: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // Far beyond every number that has a meaning, and far from where sums of two would overflow.
-    let size = digits.parse::<i64>().unwrap_or(i64::MAX).min(1_000_000_000);
+    let size = digits.parse::<i64>().unwrap_or(i64::MAX).min(EXPONENT_MAX);
     Some(if text.starts_with('-') { -size } else { size })
 }
 
@@ -142,11 +144,12 @@ pub(super) fn id<'a>(number: &'a str, buffer: &'a mut String) -> &'a str {
         return number;
     }
     match Decimal::parse(number) {
-        Some(decimal) => {
+        // Cut to a size, two exponents would be one.
+        Some(decimal) if decimal.exponent.is_none_or(|exponent| exponent.abs() < EXPONENT_MAX) => {
             decimal.write(buffer);
             buffer
         }
-        None => number,
+        _ => number,
     }
 }
 
@@ -197,6 +200,10 @@ mod tests {
             ("1e400", "1e400"),
             ("12.50e400", "1.25e401"),
             ("-1e-400", "-1e-400"),
+            ("1e999999999", "1e999999999"),
+            ("1e10000000000000000000000", "1e10000000000000000000000"),
+            ("1e10000000000000000000001", "1e10000000000000000000001"),
+            ("1e-10000000000000000000001", "1e-10000000000000000000001"),
         ] {
             assert_eq!(id(number, &mut buffer), expected, "{number}");
         }

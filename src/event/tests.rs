@@ -255,7 +255,7 @@ fn a_bad_record_is_refused_with_its_reason_and_leaves_the_batch_as_it_was() {
         (r#"{"event_type":"view","user_id":"u","occurred_at":1767225601,}"#, Malformed, "not JSON"),
         (r#"{"event_type":"view","user_id":"u","occurred_at":1"#, Malformed, "not JSON"),
         (r#"{"event_type":"view","user_id":"u","occurred_at":NaN}"#, Malformed, "not JSON"),
-        (r#"{"event_type":"view","user_id":"\ud800","occurred_at":1767225601}"#, Malformed, "half of a surrogate pair"),
+        (r#"{"event_type":"view","user_id":"\ud800","occurred_at":1767225601}"#, WrongType, "half of a surrogate pair"),
         (r#"{"event_type":"view","user_id":"u","occurred_at":1767225601,"x":[1,}"#, Malformed, "not JSON"),
         (&deep, Malformed, "nested"),
         (
@@ -285,11 +285,6 @@ fn a_bad_record_is_refused_with_its_reason_and_leaves_the_batch_as_it_was() {
         ),
         (
             r#"{"event_type":"view","user_id":"u","occurred_at":1767225601,"dwell_ms":18446744073709551615}"#,
-            WrongType,
-            "dwell_ms: expected a whole number",
-        ),
-        (
-            r#"{"event_type":"view","user_id":"u","occurred_at":1767225601,"dwell_ms":-9223372036854775808}"#,
             WrongType,
             "dwell_ms: expected a whole number",
         ),
@@ -722,11 +717,6 @@ fn a_bad_protobuf_event_is_refused_and_leaves_the_batch_as_it_was() {
         (encode(&|event| event.occurred_at = 0), RejectReason::MissingTime, "occurred_at"),
         (encode(&|event| event.occurred_at = -1), RejectReason::TimeRange, "occurred_at"),
         (
-            encode(&|event| event.dwell_ms = Some(i64::MIN)),
-            RejectReason::WrongType,
-            "dwell_ms: expected a whole number",
-        ),
-        (
             encode(&|event| drop(event.properties.insert("size".into(), "big".into()))),
             RejectReason::WrongType,
             "size: expected a whole number",
@@ -740,6 +730,8 @@ fn a_bad_protobuf_event_is_refused_and_leaves_the_batch_as_it_was() {
     let odd = encode(&|event| (event.value, event.scroll_pct) = (Some(f64::NAN), Some(f64::INFINITY)));
     assert_eq!(rig.decode(&odd), Ok(1));
     assert_eq!((rig.show("value"), rig.show("scroll_pct")), ("-".into(), "-".into()));
+    assert_eq!(rig.decode(&encode(&|event| event.dwell_ms = Some(i64::MIN))), Ok(1));
+    assert_eq!(rig.show("dwell_ms"), "-", "the smallest number says that there is none");
 }
 
 #[test]
@@ -795,8 +787,7 @@ fn arrays_of_keys_and_values_are_read_by_key_also_as_an_object() {
     for path in ["a[", "a[]", "a[b", "a[b]c", "a[b].c", "a..b", ".a", "a.", ""] {
         let sections = format!("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"{path}\"");
         let faults = Rig::compile(&sections).err().unwrap_or_default();
-        let is_path = path == "a[" || path == "a[b";
-        assert_eq!(faults.iter().any(|fault| fault.message.contains("no path")), !is_path, "{path}: {faults:?}");
+        assert!(faults.iter().any(|fault| fault.message.contains("no path")), "{path}: {faults:?}");
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) fn from_text(text: &str, unit: TimeUnit) -> Result<(i64, Option<i64>)
         return Ok(number);
     }
     let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    dated(text).or_else(|fault| of_others(text).ok_or(fault)).map(|micros| (micros, None))
+    dated(text).or_else(|fault| of_others(text).unwrap_or(Err(fault))).map(|micros| (micros, None))
 }
 
 /// The microseconds of a date and a time of day; numbers are no times.
@@ -109,12 +109,36 @@ pub(super) fn dated(text: &str) -> Result<i64, &'static str> {
     offset(zone.trim(), civil)
 }
 
-/// The ways of others: a web server's, and that of e-mail and HTTP.
-fn of_others(text: &str) -> Option<i64> {
-    clf(text).or_else(|| {
+/// The ways of others: a web server's, and that of e-mail and HTTP; nothing where it is none of them.
+fn of_others(text: &str) -> Option<Result<i64, &'static str>> {
+    clf(text).map(Ok).or_else(|| {
         let time = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-        Some(time.as_microsecond())
+        Some(if has_known_zone(text) { Ok(time.as_microsecond()) } else { Err(ZONE) })
     })
+}
+
+/// Whether the zone of an e-mail's date is an offset or one of the names that RFC 2822 explains. Its parsers read all other names,
+/// CEST among them, as UTC.
+fn has_known_zone(text: &str) -> bool {
+    const NAMES: [&str; 12] = ["UT", "UTC", "GMT", "Z", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT"];
+    let mut depth = 0_usize;
+    let mut zone = "";
+    let mut start = None;
+    // A comment in brackets says nothing.
+    for (at, letter) in text.char_indices().chain([(text.len(), ' ')]) {
+        let is_part = depth == 0 && !letter.is_whitespace() && letter != '(';
+        match (start, is_part) {
+            (None, true) => start = Some(at),
+            (Some(from), false) => (zone, start) = (&text[from..at], None),
+            _ => {}
+        }
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    zone.starts_with(['+', '-']) || NAMES.iter().any(|known| zone.eq_ignore_ascii_case(known))
 }
 
 /// Why a text does not begin with a date.
@@ -125,7 +149,10 @@ fn no_date(text: &str) -> &'static str {
     let (Some(first), second) = (parts.next(), parts.next().unwrap_or_default()) else { return EXPECTED };
     if year(first) && second.starts_with(['W', 'w']) {
         WEEK
-    } else if year(first) && text.as_bytes()[4] == b'-' && second.bytes().take_while(u8::is_ascii_digit).count() >= 3 {
+    } else if year(first)
+        && text.as_bytes().get(4) == Some(&b'-')
+        && second.bytes().take_while(u8::is_ascii_digit).count() >= 3
+    {
         ORDINAL
     } else if first.len() <= 2 && digits(first) && !second.is_empty() && second.len() <= 2 && digits(second) {
         ORDER
@@ -263,7 +290,8 @@ fn offset(zone: &str, civil: i64) -> Result<i64, &'static str> {
     });
     match signed(bare.unwrap_or(zone)) {
         Some(offset) => Ok(civil - offset),
-        None if name.is_none() => named(zone, civil),
+        // Written alone, CET is one hour ahead of UTC all the year; the database's zone of this name has summer time.
+        None if name.is_none() && !["CET", "MET", "EET", "WET"].contains(&zone) => named(zone, civil),
         None => Err(ZONE),
     }
 }
@@ -325,6 +353,14 @@ fn compact(value: i64) -> Option<i64> {
         return None;
     }
     Some(days(year, month, day)? * DAY + ((hour * 60 + minute) * 60 + second) * SECOND)
+}
+
+/// Whether a number may be a date with its hour, such as Google Analytics' 2026030110. In seconds it would lie between 2032 and
+/// 2039, so nobody can tell by the number alone.
+pub(super) fn is_date_with_hour(value: i64) -> bool {
+    let (date, hour) = (value / 100, value % 100);
+    let (year, month, day) = (date / 10_000, date / 100 % 100, date % 100);
+    COMPACT_YEARS.contains(&year) && hour <= 23 && days(year, month, day).is_some()
 }
 
 /// What a number was meant as, where the time that it gave is none that can be right.
@@ -460,6 +496,10 @@ mod tests {
             "01/Mar/2026:01:00:00 +0100",
             "[01/Mar/2026:00:00:00 +0000]",
             "Sun, 01 Mar 2026 00:00:00 GMT",
+            "Sun, 01 Mar 2026 01:00:00 +0100 (CET)",
+            "1 Mar 2026 00:00 UT (a \"(comment)\")",
+            "Sat, 28 Feb 2026 19:00:00 est",
+            "2026-03-01T01:00:00[CET]",
         ] {
             assert_eq!(read(text, TimeUnit::Auto), day, "{text}");
         }
@@ -523,8 +563,37 @@ mod tests {
             ("2026-01-01T00:00:00[Nowhere/Land]", ZONE),
             ("2026-01-01T00:00:00[Europe/Berlin", ZONE),
             ("2026-01-01T00:00:00 PST[Europe/Berlin]", ZONE),
+            ("2026-07-01 10:00:00 CET", ZONE),
+            ("2026-07-01 10:00:00 CEST", ZONE),
+            ("Wed, 1 Jul 2026 10:00:00 CEST", ZONE),
+            ("Wed, 1 Jul 2026 10:00:00 CET", ZONE),
+            ("1 Jul 2026 10:00:00 xyz (a (comment))", ZONE),
+            ("Wed, 1 Jul 2026 10:00:00 A", ZONE),
+            ("Wed, 1 Jul 2026 10:00:00", EXPECTED),
+            ("[1990]", EXPECTED),
+            ("[2026]", EXPECTED),
         ] {
             assert_eq!(read(text, TimeUnit::Auto), Err(expected), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_of_the_parts_of_times_is_read_or_refused(
+            parts in proptest::collection::vec(
+                proptest::sample::select(&[
+                    "1990", "2026", "20260301", "03", "1", "9", "-", "/", ".", ":", "T", " ", "Z", "W", "[", "]", "+", "é", "\0", "GMT",
+                    "CEST", "Europe/Berlin", "(", ")", "Mar", "Sun, ", "e9", ",",
+                ][..]),
+                0..8,
+            ),
+        ) {
+            let text = parts.concat();
+            // What one of them reads, the others do not contradict.
+            let (found, date) = (read(&text, TimeUnit::Auto), dated(&text));
+            let is_number = from_number(text.trim(), TimeUnit::Auto).is_some();
+            proptest::prop_assert!(is_number || date.is_err() || found == date, "{text:?}: {found:?}, {date:?}");
+            proptest::prop_assert!(clf(&text).is_none_or(|time| found == Ok(time)), "{text:?}: {found:?}");
         }
     }
 

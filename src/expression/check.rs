@@ -163,6 +163,11 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
         let hint = Some("split the rules of features that have categories".to_owned());
         return Err(ExpressionError { line: 1, column: 1, message, hint });
     }
+    if source.trim().is_empty() {
+        let message = "the expression is empty".to_owned();
+        let hint = Some("write a rule such as event_type == \"view\", or leave the key out where it may be".to_owned());
+        return Err(ExpressionError { line: 1, column: 1, message, hint });
+    }
     let (tree, info) = Parser::new().parse_with_source_info(source).map_err(|errors| {
         let first = errors.errors.into_iter().next();
         let (line, column) = first.as_ref().map_or((1, 1), |error| error.pos);
@@ -171,7 +176,7 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
             column: usize::try_from(column).unwrap_or(1).max(1),
             message: first.map_or_else(
                 || "this is no expression".to_owned(),
-                |error| format!("this is no expression: {}", error.msg.lines().next().unwrap_or_default()),
+                |error| format!("this is no expression: {}", plain(error.msg.lines().next().unwrap_or_default())),
             ),
             hint: None,
         }
@@ -191,6 +196,19 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
             checker.program.step(checker.scope, step, value.ty)
         }
     })
+}
+
+/// What the parser says, without the list of all that its grammar would take.
+fn plain(message: &str) -> String {
+    let (found, _) = message.split_once(" expecting ").unwrap_or((message, ""));
+    let found = found.strip_prefix("Syntax error: ").unwrap_or(found);
+    let found = found.trim_start_matches("mismatched input ").trim_start_matches("extraneous input ");
+    match found.strip_prefix("no viable alternative at input ") {
+        _ if found.contains("<EOF>") => "something is missing at its end".to_owned(),
+        Some(text) => format!("{text} cannot be read"),
+        None if found.len() < message.len() => format!("{found} does not belong here"),
+        None => message.to_owned(),
+    }
 }
 
 impl Checker<'_> {

@@ -6,7 +6,7 @@ use super::{
     layout::Cells,
     read::Shape,
     tiles::Group,
-    window::{Micros, Window, WindowFault, duration},
+    window::{Micros, Window, WindowFault, duration, length},
 };
 use crate::{
     columns::{Slot, Type},
@@ -808,7 +808,7 @@ fn window(doc: &AggregateDoc, spec: &FeatureSpec) -> Result<Option<Window>, Wind
         (Some(text), _, true) => Window::parse(text, spec.tile.as_deref()).map(Some),
         (Some(text), _, false) if text == "forever" => Ok(Some(Window::Forever)),
         (Some(text), _, false) => {
-            let length = duration("window", text)?;
+            let length = length(text)?;
             Ok(Some(Window::Tiled { length, tile: length }))
         }
     }

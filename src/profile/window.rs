@@ -66,10 +66,7 @@ impl Window {
                 Some(_) => Err(("tile", "a window of \"forever\" has no tiles".to_owned(), Some("remove tile"))),
             };
         }
-        let length = duration("window", window)?;
-        if !(SECOND..=WINDOW_MAX).contains(&length) {
-            return Err(("window", format!("{window:?} is not between 1s and 540d"), Some("or write \"forever\"")));
-        }
+        let length = length(window)?;
         let tile = match tile {
             Some(text) => {
                 let tile = duration("tile", text)?;
@@ -110,6 +107,15 @@ pub fn tile_widths() -> String {
     WIDTHS.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
+/// Reads the length of a window.
+pub(super) fn length(window: &str) -> Result<Micros, WindowFault> {
+    let length = duration("window", window)?;
+    if !(SECOND..=WINDOW_MAX).contains(&length) {
+        return Err(("window", format!("{window:?} is not between 1s and 540d"), Some("or write \"forever\"")));
+    }
+    Ok(length)
+}
+
 /// Reads a duration such as `90s` or `30d`.
 pub(super) fn duration(key: &'static str, text: &str) -> Result<Micros, WindowFault> {
     humantime::parse_duration(text)
@@ -144,5 +150,10 @@ mod tests {
         {
             assert!(Window::parse(window, tile).is_err(), "{window} with {tile:?}");
         }
+        // A window without tiles, as recency has one, keeps the same bounds.
+        for window in ["0s", "1ns", "541d", "584542y", "soon"] {
+            assert!(length(window).is_err(), "{window}");
+        }
+        assert_eq!((length("1s"), length("540d")), (Ok(SECOND), Ok(WINDOW_MAX)));
     }
 }

@@ -38,6 +38,7 @@ impl Zones {
 
     /// The hash by which a zone is kept, if the text names one.
     pub(super) fn hash(&mut self, name: &[u8]) -> Option<u64> {
+        let name = name.trim_ascii();
         let hash = text_hash(name);
         if self.names.contains_key(&hash) {
             return Some(hash);
@@ -91,6 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn blanks_around_a_zone_s_name_are_no_part_of_it() {
+        let mut zones = Zones::all();
+        for name in [" Europe/Berlin ", "europe/berlin\t", "\nEurope/Berlin"] {
+            assert_eq!(zones.hash(name.as_bytes()), Some(text_hash(b"Europe/Berlin")), "{name:?}");
+        }
+        assert_eq!(zones.take_unknown(), 0);
+    }
+
+    #[test]
     fn the_calendar_is_read_in_the_zone_summer_time_included() {
         let mut zones = Zones::all();
         let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_microsecond();
@@ -119,9 +129,9 @@ mod tests {
         assert!(berlin.is_some());
         assert_eq!((zones.hash(b"europe/berlin"), zones.hash(b"EUROPE/BERLIN")), (berlin, berlin));
         assert_eq!(zones.take_unknown(), 0);
-        for name in ["Nowhere/Land", "", "Europe", "+02:00", "Europe/Berlin ", "\u{e4}"] {
+        for name in ["Nowhere/Land", "", "Europe", "+02:00", " ", "Europe /Berlin", "\u{e4}"] {
             assert_eq!(zones.hash(name.as_bytes()), None, "{name:?}");
         }
-        assert_eq!((zones.take_unknown(), zones.take_unknown()), (6, 0));
+        assert_eq!((zones.take_unknown(), zones.take_unknown()), (7, 0));
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    filter::LevelFilter,
     layer::SubscriberExt,
     reload::{self, Handle},
     util::SubscriberInitExt,
@@ -33,7 +34,18 @@ pub struct Logs {
 /// # Errors
 /// In words for people.
 pub fn check(filter: &str) -> Result<(), String> {
-    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
+    parse(filter).map(drop)
+}
+
+/// A word alone is a level. The library takes any other word for a target, and a misspelt level would log nothing at all.
+fn parse(filter: &str) -> Result<EnvFilter, String> {
+    let mut words = filter.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.contains(['=', '[', '{']));
+    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!(
+            "{word:?} is no level; levels are off, error, warn, info, debug and trace, and a target has one behind it: {word}=info"
+        ));
+    }
+    EnvFilter::try_new(filter).map_err(|error| error.to_string())
 }
 
 impl Logs {
@@ -42,7 +54,7 @@ impl Logs {
     /// # Errors
     /// What is wrong with the filter, in words for people; nothing is logged then.
     pub fn start(filter: &str, format: Format) -> Result<Self, String> {
-        let parsed = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let parsed = parse(filter)?;
         let (layer, handle) = reload::Layer::new(parsed);
         let lines = tracing_subscriber::fmt::layer().with_writer(|| Scrubbed(std::io::stderr()));
         let lines = match format {
@@ -71,10 +83,28 @@ impl Logs {
     /// # Errors
     /// What is wrong with it, in words for people; the old one stays.
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let parsed = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let parsed = parse(filter)?;
         self.handle.reload(parsed).map_err(|error| error.to_string())?;
         filter.clone_into(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
         tracing::info!(filter, "logging by another filter");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        for filter in
+            ["info", "INFO", "off", "3", "warn,librdkafka=off", "aimpoint=debug,hyper=warn", "info,[span{x=1}]=debug"]
+        {
+            assert_eq!(check(filter), Ok(()), "{filter}");
+        }
+        for filter in ["inof", "-1", "1990", "info,wran", "aimpoint", "a=nolevel"] {
+            assert!(check(filter).is_err(), "{filter}");
+        }
+        assert!(check("inof").is_err_and(|why| why.starts_with("\"inof\" is no level; levels are off, error")));
     }
 }

@@ -1,6 +1,6 @@
 //! The files that `aimpoint export` writes: features and labels, with the place in the log that they come from.
 //!
-//! Owns the columns: five that say which event a row belongs to, then the features, then `label`. Guarantees: a file
+//! Owns the columns: six that say which event a row belongs to, then the features, then `label`. Guarantees: a file
 //! appears under its name only when it is finished, and nothing is left of one that is not. A Parquet file carries
 //! the fingerprint of the feature declarations, a CSV file has no place for one. Limits: a Parquet row group has 65,536
 //! rows, which are held until it is full.
@@ -25,6 +25,9 @@ use std::{
     sync::Arc,
 };
 
+/// What the user's id stands for. It comes behind [`POSITION`], and files of before it have no such column.
+pub(super) const KEY_TYPE: &str = "key_type";
+
 /// The columns that say which event a row belongs to, in their order. Reading knows a file of rows by them.
 pub(super) const POSITION: [&str; 5] = ["user_key", "event_id", "partition", "offset", "occurred_at_us"];
 
@@ -37,8 +40,10 @@ const LABEL: &str = "label";
 /// One scored event and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row<'a> {
-    /// The user's key, as the decision carries it.
+    /// The user's id, as the decision carries it.
     pub user_key: &'a str,
+    /// What the id stands for: an id of two types is two users.
+    pub key_type: &'a str,
     /// The event's id.
     pub event_id: &'a str,
     /// The partition that the event was read from.
@@ -88,7 +93,8 @@ impl RowFile {
         has_labels: bool,
     ) -> Result<Self, TrainError> {
         let label = has_labels.then_some(LABEL);
-        let columns: Vec<&str> = POSITION.into_iter().chain(features.iter().map(String::as_str)).chain(label).collect();
+        let columns: Vec<&str> =
+            POSITION.into_iter().chain([KEY_TYPE]).chain(features.iter().map(String::as_str)).chain(label).collect();
         let mut seen = HashSet::new();
         if let Some(column) = columns.iter().find(|&&column| !seen.insert(column)) {
             return Err(TrainError::Twice { path: path.to_path_buf(), column: (*column).to_owned() });
@@ -173,6 +179,7 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
     writer.write_field(integer.format(row.partition))?;
     writer.write_field(integer.format(row.offset))?;
     writer.write_field(integer.format(row.occurred_at_us))?;
+    writer.write_field(row.key_type)?;
     for &value in row.features.iter().chain(&row.label) {
         writer.write_field(if value.is_nan() { "" } else { float.format(value) })?;
     }
@@ -187,6 +194,7 @@ struct ParquetRows {
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     times: Vec<i64>,
+    key_types: Vec<ByteArray>,
     features: Vec<Vec<f32>>,
     /// None where the rows have no labels.
     labels: Option<Vec<f32>>,
@@ -215,6 +223,7 @@ impl ParquetRows {
             partitions: Vec::new(),
             offsets: Vec::new(),
             times: Vec::new(),
+            key_types: Vec::new(),
             features: vec![Vec::new(); features.len()],
             labels: has_labels.then(Vec::new),
         })
@@ -226,6 +235,7 @@ impl ParquetRows {
         self.partitions.push(row.partition);
         self.offsets.push(row.offset);
         self.times.push(row.occurred_at_us);
+        self.key_types.push(row.key_type.into());
         for (column, &value) in self.features.iter_mut().zip(row.features) {
             column.push(value);
         }
@@ -246,6 +256,7 @@ impl ParquetRows {
         column::<Int32Type>(&mut group, &mut self.partitions)?;
         column::<Int64Type>(&mut group, &mut self.offsets)?;
         column::<Int64Type>(&mut group, &mut self.times)?;
+        column::<ByteArrayType>(&mut group, &mut self.key_types)?;
         for values in &mut self.features {
             column::<FloatType>(&mut group, values)?;
         }
@@ -286,6 +297,7 @@ fn schema(features: &[String], has_labels: bool) -> parquet::errors::Result<Type
         field(partition, Physical::INT32, None)?,
         field(offset, Physical::INT64, None)?,
         field(occurred_at, Physical::INT64, Some(time))?,
+        field(KEY_TYPE, Physical::BYTE_ARRAY, Some(LogicalType::String))?,
     ];
     for name in features.iter().map(String::as_str).chain(has_labels.then_some(LABEL)) {
         fields.push(field(name, Physical::FLOAT, None)?);
@@ -311,7 +323,9 @@ mod tests {
                 let (user_key, event_id) = ("ann, \"the\" first", "e1");
                 let label = Some((offset % 2) as f32);
                 let occurred_at_us = 1_700_000_000_000_000 + offset;
-                file.write(&Row { user_key, event_id, partition: 3, offset, occurred_at_us, features, label }).unwrap();
+                let key_type = "device";
+                let row = Row { user_key, key_type, event_id, partition: 3, offset, occurred_at_us, features, label };
+                file.write(&row).unwrap();
             }
             assert!(!path.exists());
             assert_eq!(file.finish().unwrap(), 3);
@@ -338,7 +352,7 @@ mod tests {
             for offset in 0..100_000 {
                 let (user_key, event_id, features) = ("u", "e", &[offset as f32]);
                 let row =
-                    Row { user_key, event_id, partition: 0, offset, occurred_at_us: 0, features, label: Some(0.0) };
+                    Row { user_key, key_type: "person", event_id, partition: 0, offset, occurred_at_us: 0, features, label: Some(0.0) };
                 file.write(&row).unwrap();
             }
             drop(file);
@@ -353,14 +367,14 @@ mod tests {
             let path = folder.path().join(name);
             let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], false).unwrap();
             let (user_key, event_id, features) = ("u", "e", &[1.5]);
-            let row = Row { user_key, event_id, partition: 2, offset: 7, occurred_at_us: 0, features, label: None };
+            let row = Row { user_key, key_type: "person", event_id, partition: 2, offset: 7, occurred_at_us: 0, features, label: None };
             file.write(&row).unwrap();
             assert_eq!((file.rows(), file.finish().unwrap()), (1, 1));
             let error = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap_err();
             assert!(
                 error
                     .to_string()
-                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, a"),
+                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, key_type, a"),
                 "{error}"
             );
         }
@@ -374,6 +388,7 @@ mod tests {
         for offset in 0..=GROUP_ROWS as i64 {
             let row = Row {
                 user_key: "u",
+                key_type: "person",
                 event_id: "e",
                 partition: 0,
                 offset,

@@ -48,7 +48,7 @@ fn export(folder: &TempDir, file: &str, arguments: &[&str]) -> (i32, String, BTr
     let rows = std::fs::read_to_string(&out).unwrap_or_default();
     let rows = rows.lines().skip(1).map(|line| {
         let cells: Vec<&str> = line.split(',').collect();
-        (cells[1].to_owned(), cells[5..].join(","))
+        (cells[1].to_owned(), cells[6..].join(","))
     });
     let rows = rows.collect();
     std::fs::remove_file(&out).unwrap_or_default();
@@ -333,4 +333,78 @@ fn a_row_is_what_the_running_process_made_of_the_event_also_where_clocks_are_wro
     assert!((500..1_500).contains(&first), "{first} rows are of new profiles");
     it.signal("-TERM");
     assert_eq!(it.end(), Some(0), "{}", it.log());
+}
+
+#[test]
+fn a_file_that_is_read_is_not_written_over() {
+    let folder =
+        folder_with(&[("a.toml", FEATURES), ("x.csv", &event("e1", "u", START)), ("rows.csv", "a,label\n1,0\n2,1\n")]);
+    std::fs::hard_link(folder.path().join("x.csv"), folder.path().join("y.csv")).unwrap();
+    let [config, file, link, rows] = ["a.toml", "x.csv", "y.csv", "rows.csv"].map(|name| path(&folder, name));
+    let dotted = format!("{}/./x.csv", folder.path().display());
+    for (arguments, kept) in [
+        (&["export", "--config", &config, &file, "--out", &file][..], &file),
+        (&["export", "--config", &config, &file, "--out", &dotted], &file),
+        (&["export", "--config", &config, &file, "--out", &link], &file),
+        (&["export", "--config", &config, &link, &file, "--out", &rows, "--out", &link], &file),
+        (&["train", &rows, "--quiet", "--out", &rows], &rows),
+    ] {
+        let before = std::fs::read(kept).unwrap();
+        let (code, _, error) = aimpoint(arguments, &[]);
+        assert_eq!(code, 65, "{arguments:?}: {error}");
+        assert!(error.contains("write to another file"), "{arguments:?}: {error}");
+        assert_eq!(std::fs::read(kept).unwrap(), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn refused_lines_are_told_with_their_places_and_reasons() {
+    let good: String = (0..30).map(|number| event(&format!("e{number}"), "u", START + number)).collect();
+    let bad = "{\"user_id\":\"u\"}\nbroken\n\nbroken,\nbroken\nbroken\n";
+    let folder = folder_with(&[("a.toml", FEATURES), ("bad.jsonl", &format!("{good}{bad}"))]);
+    let parts = [
+        "missing_type: line 31 of ",
+        "bad.jsonl: event_type is not given",
+        "4 refused: malformed: line 32 of ",
+        "line 34 of ",
+        "bad.jsonl: not JSON from line 1, column 1 on",
+    ];
+    for order in ["file", "time"] {
+        let (code, told, rows) = export(&folder, "bad.jsonl", &["--order", order]);
+        assert_eq!((code, rows.len()), (0, 30), "{told}");
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert!(!told.contains("line 36"), "three of a reason are enough: {told}");
+    }
+    let broker = EmbeddedBroker::start(&super::process::TOPICS.map(|name| (name, 1))).unwrap();
+    let brokers = format!("kafka.brokers={}", broker.brokers());
+    let (code, out, error) = aimpoint(&["load", "--set", &brokers, &path(&folder, "bad.jsonl")], &[]);
+    assert_eq!(code, 0, "{error}");
+    for part in [
+        "published 35 events",
+        "5 of them are no events",
+        "  4 without a key: malformed\n",
+        "    line 32 of ",
+        "  1 without a key: missing_type\n",
+    ] {
+        assert!(out.contains(part), "{part:?} is missing in:\n{out}");
+    }
+}
+
+#[test]
+fn users_of_two_types_with_one_id_are_told_apart_in_the_rows() {
+    let mut events = String::new();
+    for (id, time) in
+        [r#""user_id":"5""#, r#""anonymous_id":"5""#, r#""user_id":"5","key_type":"app""#].iter().zip(START..)
+    {
+        writeln!(events, r#"{{{id},"event_id":"e{time}","event_type":"view","occurred_at":{time}}}"#).unwrap();
+    }
+    let folder = folder_with(&[("a.toml", FEATURES), ("a.jsonl", &events)]);
+    let [config, file, out] = ["a.toml", "a.jsonl", "rows.csv"].map(|name| path(&folder, name));
+    let (code, _, error) = aimpoint(&["export", "--config", &config, &file, "--out", &out], &[]);
+    assert_eq!(code, 0, "{error}");
+    let rows = std::fs::read_to_string(&out).unwrap();
+    let cells: Vec<Vec<&str>> = rows.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(cells[0][..6], ["user_key", "event_id", "partition", "offset", "occurred_at_us", "key_type"]);
+    let users: Vec<_> = cells[1..].iter().map(|row| (row[0], row[5])).collect();
+    assert_eq!(users, [("5", "person"), ("5", "device"), ("5", "app")]);
 }

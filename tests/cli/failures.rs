@@ -63,6 +63,9 @@ fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
         &["train", &sound, "--quiet", "--out", &rows],
         &["demo", "--data", &file],
         &["demo", "--data", &absent],
+        &["check", "--config", &absent],
+        &["check", "--config", folder.path().to_str().unwrap()],
+        &["run", "--config", &absent],
     ] {
         let (code, _, error) = aimpoint(arguments, &[]);
         assert_eq!(code, 66, "{arguments:?}: {error}");
@@ -80,7 +83,6 @@ fn what_a_command_needs_of_the_configuration_ends_with_78() {
         (&["models", "list", "--set", &model][..], "expected the folder of the model's versions"),
         (&["models", "list"], "no model is declared"),
         (&["explain", "--user", "ann"], "no model is declared"),
-        (&["check", "--config", folder.path().to_str().unwrap()], "this is a folder"),
         (&["check", "--offline", "--set", "nonsense"], "--set takes key=value, and number 1 has no \"=\""),
         (&["check", "--offline", "--set", "a b=1"], "--set: the key of number 1 cannot be read"),
         (&["check", "--offline", "--set", "commit.interval=5"], "--set commit.interval: commit.interval: "),

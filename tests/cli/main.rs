@@ -67,7 +67,9 @@ fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");
     }
     let (code, _, error) = aimpoint(&["check", "--config", "nowhere.toml"], &[]);
-    assert_eq!((code, error.contains("read the configuration nowhere.toml")), (78, true), "{error}");
+    assert_eq!((code, error.contains("read the configuration nowhere.toml")), (66, true), "{error}");
+    let (code, _, error) = aimpoint(&["check", "--offline", "--set", "time.past_limit=1990"], &[]);
+    assert_eq!((code, error.contains("\"1990\" is no date; write one such as \"1990-01-01\"")), (78, true), "{error}");
 }
 
 #[test]

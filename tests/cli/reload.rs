@@ -23,6 +23,7 @@ fn no_file_ends_a_running_process() {
         format!("{CONFIG}\n{} = 1\n", vec!["a"; 100_000].join(".")),
         format!("{CONFIG}# {}", "x".repeat(3 << 20)),
         "\u{0}".repeat(1_000),
+        format!("{CONFIG}\n[time]\npast_limit = \"1990\"\n"),
         String::new() + "[log]\nfilter = \"a=nolevel\"\n" + CONFIG,
         // Sound segments beside what needs a restart: neither is taken.
         CONFIG.replace("first", "second").replace("workers = 2", "workers = 1"),

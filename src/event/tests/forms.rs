@@ -7,6 +7,9 @@ const AGENT: &str = r#""Mozilla/5.0 (X11; Linux x86_64)""#;
 /// The request of all lines.
 const REST: &str = r#"[01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512 "-" "Mozilla/5.0 (X11; Linux x86_64)""#;
 
+/// A line of the common form.
+const PAGE: &str = r#"192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512"#;
+
 /// 2026-03-01T10:00:00Z
 const TIME: &str = "1772359200000000";
 
@@ -38,6 +41,17 @@ fn the_usual_forms_name_the_same_client() {
         "192.0.2.10:51234 - -",
         "::ffff:192.0.2.10 - -",
         r#"192.0.2.10 - """#,
+        "192.0.2.10 - (null)",
+        "10.0.0.5, 192.0.2.10 - -",
+        "fd00::5, 127.0.0.1, 192.0.2.10 - -",
+        "0.0.0.0, 192.0.2.10 - -",
+        "::, 192.0.2.10, 10.0.0.1 - -",
+        "shop.example:443 192.0.2.10, 198.51.100.1 - -",
+        "shop.example 192.0.2.10,198.51.100.1 - -",
+        "127.0.1.1:80 10.0.0.5, 192.0.2.10 - -",
+        "<190>Mar  1 10:00:00 web1 192.0.2.10 - -",
+        "Mar  1 10:00:00 web1 192.0.2.10 - -",
+        "Mar  1 10:00:00 192.0.2.10 - -",
         "Mar  1 10:00:00 web1 nginx: 192.0.2.10 - -",
         "Mar 11 10:00:00 web1 nginx[12]: 192.0.2.10 - -",
         "Mar 01 10:00:00 nginx: 192.0.2.10 - -",
@@ -52,8 +66,27 @@ fn the_usual_forms_name_the_same_client() {
     }
     assert_eq!(client(&mut rig, &format!("\u{feff}192.0.2.10 - - {REST}\r\n")), plain, "a BOM and a CRLF");
     // What follows the agent is passed over.
-    for after in [r#" "203.0.113.7, 10.0.0.1""#, " 0.003 0.002 .", r#" rt=0.1 uct="0.0""#, " - -"] {
+    for after in [
+        " 0.003 0.002 .",
+        r#" rt=0.1 uct="0.0""#,
+        " - -",
+        r#" "-""#,
+        r#" "unknown""#,
+        r#" "shop.example" "GET""#,
+        // The list says what the front says, or names nobody outside.
+        r#" "192.0.2.10, 10.0.0.9""#,
+        r#" "10.0.0.5, 192.0.2.10""#,
+        r#" "10.1.2.3""#,
+        r#" "-" "192.0.2.10""#,
+        // Servers behind this one.
+        " 512 0.003 [default-web-80] [] 10.244.1.5:8080 512 0.003 200 0a1b2c3d",
+        " 10.0.0.1:80, [fd00::1]:80 0.1",
+        r#" upstream="10.0.0.1:80""#,
+    ] {
         assert_eq!(client(&mut rig, &format!("192.0.2.10 - - {REST}{after}")), plain, "{after}");
+    }
+    for texts in [r#""-" "-" "-""#, r#""https://a/" "-" "unknown""#, r#""-" "Mozilla" "shop.example" "GET""#] {
+        assert_eq!(rig.decode(format!("{PAGE} {texts}").as_bytes()), Ok(1), "{texts}");
     }
     let others = [
         "192.0.2.77 - -",
@@ -69,6 +102,8 @@ fn the_usual_forms_name_the_same_client() {
     // One address, however it is written.
     assert_eq!(client(&mut rig, &format!("2001:DB8:0:0::5 - - {REST}")), clients[2]);
     assert_eq!(client(&mut rig, &format!("[2001:db8::5]:443 - - {REST}")), clients[2]);
+    assert_eq!(client(&mut rig, &format!("shop.example:443 [2001:db8::5] - - {REST}")), clients[2]);
+    assert_eq!(client(&mut rig, &format!("shop.example:443 [2001:db8::5]:51234 - - {REST}")), clients[2]);
 
     assert_eq!(rig.decode(format!("shop.example:443 192.0.2.10 - ann {REST}").as_bytes()), Ok(1));
     assert_eq!(rig.show("the user"), "ann");
@@ -87,6 +122,52 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
         (format!("unknown, secret - - {REST}"), "list of addresses"),
         (format!("- - - {REST}"), "client's address"),
         (format!("unix: - - {REST}"), "client's address"),
+        (format!("unknown - - {REST}"), "client's address"),
+        (format!("Unknown - - {REST}"), "client's address"),
+        (format!("(null) - - {REST}"), "client's address"),
+        (format!("0.0.0.0 - - {REST}"), "client's address"),
+        (format!("0.0.0.0:80 - - {REST}"), "client's address"),
+        (format!(":: - - {REST}"), "client's address"),
+        (format!("::ffff:0.0.0.0 - - {REST}"), "client's address"),
+        (format!("255.255.255.255 - - {REST}"), "client's address"),
+        (format!("unknown, - - {REST}"), "list of addresses"),
+        (format!("shop.example:443 unknown - - {REST}"), "client's address"),
+        (format!("unknown 10.0.0.1 - - {REST}"), "two addresses"),
+        (format!("192.0.2.10 - shop.example:443 {REST}"), "more than an address"),
+        (format!("192.0.2.10 - 192.0.2.10, {REST}"), "more than an address"),
+        (format!("192.0.2.10 - (198.51.100.7) {REST}"), "more than an address"),
+        (format!("192.0.2.10 - 198.51.100.7:443 {REST}"), "more than an address"),
+        (format!("192.0.2.10 - a,198.51.100.7 {REST}"), "more than an address"),
+        // Behind the agent.
+        (format!(r#"198.51.100.1 - - {REST} "203.0.113.7""#), "a list of addresses stands behind"),
+        (format!(r#"client.example - - {REST} "203.0.113.7""#), "a list of addresses stands behind"),
+        (format!(r#"10.0.0.1 - - {REST} "10.1.2.3""#), "a list of addresses stands behind"),
+        (format!(r#"10.0.0.1 - - {REST} "203.0.113.7:51234""#), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} "203.0.113.7 10.0.0.2""#), "whose it is"),
+        (format!("10.0.0.1 - - {REST} 203.0.113.7"), "whose it is"),
+        (format!("192.0.2.10 - - {REST} 203.0.113.7, 10.0.0.2"), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} "-" "203.0.113.7""#), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} 0.003 "203.0.113.7, 10.0.0.2""#), "whose it is"),
+        (format!("10.0.0.1 - - {REST} xff=203.0.113.7"), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} xff="203.0.113.7""#), "whose it is"),
+        (format!("10.0.0.1 - - {REST} 2001:db8::5"), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} "[2001:db8::5]" "203.0.113.7""#), "whose it is"),
+        (format!(r#"10.0.0.1 - - {REST} "203.0.113.7, 10.0"#), "cut off"),
+        (format!(r"10.0.0.1 - - {REST}203.0.113.7 - - {REST}"), "the user agent in quotes"),
+        (format!(r"10.0.0.1 - - {REST} 203.0.113.7 - - {REST}"), "whose it is"),
+        (format!(r"10.0.0.1 - - {REST} client.example - - {REST}"), "a second line"),
+        (format!(r#"10.0.0.1 - - {REST}"x""#), "the user agent in quotes"),
+        // Between the size and the agent.
+        (format!(r#"{PAGE} 0.005 "-" "UA""#), "the referrer in quotes"),
+        (format!(r#"{PAGE} 1024 512 "-" "UA""#), "the referrer in quotes"),
+        (format!(r#"{PAGE} "shop.example" "-" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-" "-" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-" "https://shop.example/" "UA""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "UA" "-""#), "which of the values in quotes"),
+        (format!(r#"{PAGE} "-""UA""#), "the referrer"),
+        (format!("{PAGE} x"), "the referrer in quotes"),
+        (format!("{PAGE} 203.0.113.7"), "the referrer in quotes"),
+        (PAGE.replace("\" 200", "\"200"), "the status"),
         (format!("192.0.2 - - {REST}"), "client's address"),
         (format!("192.0.2.300 - - {REST}"), "client's address"),
         (format!("192.0.2.10 {REST}"), "identity"),
@@ -94,8 +175,8 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
         (format!("192.0.2.10 - 198.51.100.7 {REST}"), "more than an address"),
         (format!("web-1  | 192.0.2.10 - - {REST}"), "more than an address"),
         (format!("web1 Mar  1 10:00:00 192.0.2.10 - - {REST}"), "more than an address"),
-        (format!("Mar  1 10:00:00 web1 192.0.2.10 - - {REST}"), "more than an address"),
-        (format!("2026-03-01T10:00:00.123Z stdout F 192.0.2.10 - - {REST}"), "client's address"),
+        (format!("Mar  1 10:00:00 203.0.113.7 192.0.2.10 - - {REST}"), "two addresses"),
+        (format!("2026-03-01T10:00:00.123Z stdout F 192.0.2.10 - - {REST}"), "more than an address"),
         ("192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] \"GET / HTTP/1.1\" ok 5".to_owned(), "status"),
         ("192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] \"GET / HTTP/1.1\" 20 5".to_owned(), "status"),
         ("192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] \"GET / HTTP/1.1\" 200 5k".to_owned(), "size"),
@@ -115,6 +196,29 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
         }
     }
     assert!(rig.batch.is_empty());
+}
+
+/// nginx ships this format: the list from X-Forwarded-For stands behind the agent.
+#[test]
+fn behind_a_private_proxy_the_first_public_address_of_the_list_behind_the_agent_is_the_client() {
+    let mut rig = rig(None);
+    let plain = client(&mut rig, &format!("192.0.2.10 - - {REST}"));
+    for (front, list) in [
+        ("10.0.0.1", "192.0.2.10"),
+        ("10.0.0.1", "192.0.2.10, 10.0.0.9"),
+        ("::1", "10.1.2.3,192.0.2.10, 198.51.100.1"),
+        ("100.64.0.1", "unknown, ::ffff:192.0.2.10"),
+        ("shop.example:443 fd00::1", "192.0.2.10"),
+    ] {
+        assert_eq!(client(&mut rig, &format!(r#"{front} - - {REST} "{list}""#)), plain, "{front} {list}");
+    }
+    assert_eq!(client(&mut rig, &format!(r#"10.0.0.1 - - {REST} "192.0.2.10" 0.003"#)), plain);
+    // A request of the proxy itself, and one from inside.
+    let proxy = client(&mut rig, &format!("10.0.0.1 - - {REST}"));
+    assert_ne!(proxy, plain);
+    for list in ["-", "unknown", "10.0.0.1"] {
+        assert_eq!(client(&mut rig, &format!(r#"10.0.0.1 - - {REST} "{list}""#)), proxy, "{list}");
+    }
 }
 
 #[test]
@@ -152,6 +256,30 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
     for (format, line) in [
         (main, format!(r#"10.0.0.1 - - {REST} "192.0.2.10, 10.0.0.3""#)),
         (main, format!(r#"192.0.2.10 - - {REST} "-""#)),
+        (main, format!(r#"192.0.2.10 - - {REST} "unknown""#)),
+        (main, format!(r#"192.0.2.10 - - {REST} "_hidden, unknown""#)),
+        (main, format!(r#"10.0.0.1 - - {REST} "10.0.0.5, 192.0.2.10""#)),
+        (main, format!(r#"unix: - - {REST} "192.0.2.10""#)),
+        (main, format!(r#"198.51.100.1 - - {REST} "192.0.2.10""#)),
+        ("main", format!(r#"10.0.0.1 - - {REST} "192.0.2.10, 10.0.0.3""#)),
+        ("Combined", format!("192.0.2.10 - - {REST}")),
+        ("combinedio", format!("192.0.2.10 - - {REST} 400 900")),
+        (
+            "log_format main '$remote_addr - $remote_user [$time_local] \"$request\" '\n    '$status $body_bytes_sent \"$http_referer\" '\n    '\"$http_user_agent\"';",
+            format!("192.0.2.10 - - {REST}"),
+        ),
+        (
+            r#"log_format own escape=default "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"-\" \"$http_user_agent\"";"#,
+            format!("192.0.2.10 - - {REST}"),
+        ),
+        (
+            r#"'$remote_addr - $remote_user [$time_local] "$request" ' '$status $body_bytes_sent "-" "$http_user_agent"';"#,
+            format!("192.0.2.10 - - {REST}"),
+        ),
+        (
+            r#"LogFormat "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\"" combined"#,
+            format!("192.0.2.10 - - {REST}"),
+        ),
         (main, format!(r#"<190>Mar  1 10:00:00 web1 nginx: 192.0.2.10 - - {REST} "-""#)),
         (
             r#"$http_x_forwarded_for $remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#,
@@ -196,6 +324,10 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
         (format!(r#"10.0.0.1 - - {REST} "-" more"#), "behind the end"),
         (format!(r#"unix: - - {REST} "-""#), "the client's address"),
         (format!(r#"10.0.0.1 - 192.0.2.10 {REST} "-""#), "the user"),
+        (format!(r#"10.0.0.1 - 192.0.2.10, {REST} "-""#), "the user"),
+        (format!(r#"10.0.0.1 - shop.example:443 {REST} "-""#), "the user"),
+        (format!(r#"unknown - - {REST} "unknown""#), "the client's address"),
+        (format!(r#"0.0.0.0 - - {REST} "-""#), "the client's address"),
         (format!(r#"10.0.0.1 - - {REST} "a b""#), "the list of addresses"),
         (format!(r#"- - - {REST} "-""#), "is not given"),
         (r#"10.0.0.1 - - [01/Mar/2026:10:00:00 +0000] "GET /" two 5 "-" "-" "-""#.to_owned(), "the status"),
@@ -227,6 +359,14 @@ fn a_format_that_cannot_be_read_is_a_fault_with_the_next_step() {
         ("%h %t %", "without a letter"),
         ("$remote_addr $ [$time_local]", "without a name"),
         ("%h %{%d/%b}t", "is not read"),
+        ("combinedlo", "there are common, combined, combinedio, main, vhost_common, vhost_combined"),
+        ("log_format main", "cannot be read"),
+        ("log_format main '$remote_addr [$time_local]", "cannot be read"),
+        ("log_format main $remote_addr;", "no time"),
+        ("LogFormat %h", "cannot be read"),
+        ("LogFormat \"%h\" own", "no time"),
+        ("CustomLog logs/access.log combined", "only by a name"),
+        ("access_log /var/log/nginx/access.log main;", "only by a name"),
     ] {
         // `%t` brings its brackets, so something stands between.
         let found = LogFault::of(format);

@@ -21,7 +21,6 @@ fn numeric_ids_keep_every_digit_and_a_whole_number_is_one_id() {
         ("-0", "0"),
         ("1e400", "1e400"),
         ("[12345.0, 7]", "12345"),
-        ("true", "true"),
     ] {
         let payload = event(&format!(
             r#""user_id":{number},"event_id":{number},"session_id":{number},"properties":{{"own":{number}}}"#
@@ -39,6 +38,142 @@ fn numeric_ids_keep_every_digit_and_a_whole_number_is_one_id() {
         (rig.show("anonymous_id"), rig.show("session_id")),
         ("1234567890.1234567890".into(), "18446744073709551617".into())
     );
+}
+
+#[test]
+fn blanks_and_truth_values_are_no_ids() {
+    let mut rig = Rig::new("");
+    let payload = |ids: &str| format!(r#"{{{ids},"event_type":"view","occurred_at":1767225600}}"#);
+    for blank in [r#"" ""#, r#""\t\n""#, "\"\u{a0}\"", r#""""#, "null", "[]"] {
+        let rejection = rig.decode(payload(&format!(r#""user_id":{blank}"#)).as_bytes()).unwrap_err();
+        assert_eq!(rejection.reason, RejectReason::MissingUser, "{blank}: {rejection}");
+        let both = payload(&format!(r#""user_id":{blank},"anonymous_id":"d","event_id":{blank}"#));
+        assert_eq!(rig.decode(both.as_bytes()), Ok(1), "{blank}");
+        assert_eq!((rig.show("the key"), rig.show("event_id")), ("device:d".to_owned(), "-".to_owned()), "{blank}");
+    }
+    for truth in ["true", "false", "[true]"] {
+        for name in ["user_id", "anonymous_id", "event_id"] {
+            let payload = payload(&format!(r#""user_id":"u","{name}":{truth}"#));
+            let rejection = rig.decode(payload.as_bytes()).unwrap_err();
+            assert!(rejection.to_string().starts_with(&format!("wrong_type: {name}: expected an id")), "{rejection}");
+        }
+    }
+    assert_eq!(rig.decode(payload(r#""user_id":" u ","session_id":true"#).as_bytes()), Ok(1));
+    assert_eq!((rig.show("the key"), rig.show("session_id")), (" u ".to_owned(), "true".to_owned()));
+    let mut rig = Rig::new("[input]\nformat = \"protobuf\"");
+    let event = v1::Event { event_type: "a".into(), user_id: " ".into(), occurred_at: MICROS, ..v1::Event::default() };
+    assert_eq!(rig.decode(&event.encode_to_vec()).unwrap_err().reason, RejectReason::MissingUser);
+}
+
+/// GA4's dateHour was the year 2034, and a number with a digit too many the year 2531.
+#[test]
+fn a_number_whose_unit_is_guessed_is_no_time_after_2100_and_no_date_with_an_hour() {
+    let at = |unit: &str| format!("[input.fields]\noccurred_at = {{ path = \"at\", unit = \"{unit}\" }}");
+    let payload = |time: &str| format!(r#"{{"user_id":"u","event_type":"a","at":{time}}}"#);
+    for (time, detail) in [
+        ("2026030110", "a date with its hour"),
+        ("\"2026030110\"", "a date with its hour"),
+        ("2026030110.0", "a date with its hour"),
+        ("17723592001234", "after 2100"),
+        ("\"17723592001234\"", "after 2100"),
+        ("20260301246060", "after 2100"),
+        ("\"20260301246060\"", "after 2100"),
+        ("1.77e13", "after 2100"),
+    ] {
+        let rejection = Rig::new(&at("auto")).decode(payload(time).as_bytes()).unwrap_err();
+        assert_eq!(rejection.reason, RejectReason::TimeRange, "{time}: {rejection}");
+        assert!(rejection.detail.contains(detail), "{time}: {rejection}");
+        // By the time of the record it is told in any case.
+        let mut rig = Rig::new(&at("auto"));
+        let text = payload(time);
+        let record = Record { timestamp_ms: Some(MICROS / 1_000), payload: Some(text.as_bytes()), ..Record::default() };
+        let rejection = rig.decoder.decode(&record, &mut rig.batch).unwrap_err();
+        assert_eq!(rejection.reason, RejectReason::FutureTime, "{time}: {rejection}");
+    }
+    for (unit, time, micros) in [
+        ("s", "2026030110", "2026030110000000"),
+        ("ms", "17723592001234", "17723592001234000"),
+        ("auto", "\"2612-01-01T00:00:00Z\"", "20259504000000000"),
+        ("auto", "4102444800", "4102444800000000"),
+        // No such hour, so these are seconds.
+        ("auto", "2026030124", "2026030124000000"),
+    ] {
+        let mut rig = Rig::new(&at(unit));
+        assert_eq!(rig.decode(payload(time).as_bytes()), Ok(1), "{time} {unit}");
+        assert_eq!(rig.show("the time"), micros, "{time} {unit}");
+    }
+    // In 2034 it may well be seconds.
+    let mut rig = Rig::new(&at("auto"));
+    let text = payload("2026030110");
+    let record = Record { timestamp_ms: Some(2_026_030_110_500), payload: Some(text.as_bytes()), ..Record::default() };
+    assert_eq!(rig.decoder.decode(&record, &mut rig.batch).map(|decoded| decoded.rows), Ok(1));
+}
+
+#[test]
+fn what_no_path_leads_to_and_what_is_less_preferred_refuses_no_event() {
+    let segment = |more: &str| {
+        format!(
+            r#"{{"messageId":"m","type":"track","event":"E","userId":"u","timestamp":"2026-01-01T00:00:00.097Z",{more}}}"#
+        )
+    };
+    let mut rig = Rig::new("[input]\npreset = \"segment\"");
+    for more in [
+        r#""originalTimestamp":"\ud800""#,
+        r#""originalTimestamp":"x:bad""#,
+        r#""properties":{"products":1e400}"#,
+        r#""properties":{"products":[1e400]}"#,
+        r#""properties":{"products":"\ud800"}"#,
+        r#""properties":1e400"#,
+        r#""properties":"a\ud800""#,
+        r#""\ud800":1"#,
+        r#""x":{"\ud800":1e400}"#,
+        r#""properties":{"\udc00":1,"revenue":1}"#,
+    ] {
+        for payload in [segment(more), format!("{{{more},{}", &segment("\"z\":1")[1..])] {
+            // A member that expressions read is another matter.
+            if rig.decode(payload.as_bytes()).is_err_and(|rejection| rejection.detail.contains("an object around it")) {
+                continue;
+            }
+            assert_eq!(rig.decode(payload.as_bytes()), Ok(1), "{payload}");
+            assert_eq!((rig.show("the user"), rig.show("the time")), ("u".to_owned(), MICROS.to_string()), "{payload}");
+        }
+    }
+    // The preferred member itself is no text.
+    for order in [
+        r#""originalTimestamp":"2026-01-01","timestamp":"\ud800""#,
+        r#""timestamp":"\ud800","originalTimestamp":"2026-01-01""#,
+    ] {
+        let payload = format!(r#"{{"messageId":"m","type":"track","event":"E","userId":"u",{order}}}"#);
+        let rejection = rig.decode(payload.as_bytes()).unwrap_err();
+        assert!(rejection.detail.contains("surrogate"), "{payload}: {rejection}");
+    }
+    // The slower way reads what the quick one reads.
+    let plain = event(r#""session_id":"a\"b","properties":"{\"own\":1}","items":[{"id":"i"}],"value":[2]"#);
+    let slow = format!(r#"{},"\ud800":0}}"#, plain.strip_suffix('}').unwrap());
+    let shown = |payload: &str| {
+        let mut rig = Rig::new("[[field]]\nname = \"own\"\ntype = \"int\"\npath = \"properties.own\"");
+        assert_eq!(rig.decode(payload.as_bytes()), Ok(1), "{payload}");
+        ["the user", "the time", "session_id", "own", "item.id", "value", "event_type"].map(|name| rig.show(name))
+    };
+    assert_eq!(shown(&slow), shown(&plain));
+    // GA4's pairs, and the events of a batch.
+    let mut rig = Rig::new("[input]\npreset = \"ga4\"");
+    let ga4 = r#"{"event_name":"a","event_timestamp":1767225600097000,"user_pseudo_id":"p","event_params":[
+        {"key":"\ud800","value":{"int_value":1}},{"\ud800":1,"key":"x"},null,{"key":"y","value":1e400},
+        {"key":"ga_session_id","value":{"int_value":7,"\udc00":1}}]}"#;
+    assert_eq!(rig.decode(ga4.as_bytes()), Ok(1));
+    assert_eq!(rig.show("session_id"), "7");
+    let mut rig = Rig::new("[input]\nunpack = \"batch\"");
+    let batch = format!(r#"{{"batch":[{},{slow},{}]}}"#, event(""), event(r#""x":1e400"#));
+    assert_eq!(rig.decode(batch.as_bytes()), Ok(3));
+    let twice = format!(r#"{{"batch":[{}],"batch":[]}}"#, event(""));
+    assert!(rig.decode(twice.as_bytes()).unwrap_err().detail.contains("twice"));
+    assert_eq!(rig.batch.len(), 3);
+    // Broken JSON stays broken.
+    for payload in [slow.replace(":0}", ":0,}"), slow[..slow.len() - 1].to_owned(), format!("{slow} x")] {
+        assert_eq!(rig.decode(payload.as_bytes()).unwrap_err().reason, RejectReason::Malformed, "{payload}");
+    }
+    assert_eq!(rig.batch.len(), 3);
 }
 
 #[test]
@@ -180,6 +315,13 @@ fn a_number_out_of_range_is_told_as_such() {
     }
     assert_eq!(rig.decode(event(r#""value":1e-400"#).as_bytes()), Ok(1));
     assert_eq!(rig.show("value"), "0.0");
+    // The smallest whole number is how others write that there is none.
+    for number in ["-9223372036854775808", "\"-9223372036854775808\""] {
+        assert_eq!(rig.decode(event(&format!(r#""dwell_ms":{number}"#)).as_bytes()), Ok(1), "{number}");
+        assert_eq!(rig.show("dwell_ms"), "-");
+    }
+    assert_eq!(rig.decode(event(r#""dwell_ms":-9223372036854775807"#).as_bytes()), Ok(1));
+    assert_eq!(rig.show("dwell_ms"), "-9223372036854775807");
     assert_eq!(rig.decode(event(r#""dwell_ms":7e1"#).as_bytes()), Ok(1));
     assert_eq!(rig.show("dwell_ms"), "70");
 }
