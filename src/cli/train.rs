@@ -136,7 +136,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     write(&beside, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     if !args.quiet {
         let losses = calibrated.map(|(_, losses)| losses);
-        report(&mut io::stdout().lock(), &data, &trained, losses, &args.out, &beside).context("print the table")?;
+        report(&mut super::printed::stdout(), &data, &trained, losses, &args.out, &beside)
+            .context("print the table")?;
     }
     Ok(())
 }
