@@ -281,7 +281,9 @@ impl Graph {
                     return if node.output.get(1).is_some_and(|it| it == name) { labels(node) } else { None };
                 }
                 // What leaves columns where they are.
-                "Identity" | "Cast" | "Normalizer" | "Softmax" | "Sigmoid" | "Clip" => name = node.input.first()?,
+                "Identity" | "Cast" | "Normalizer" | "Softmax" | "Sigmoid" | "Clip" | "Mul" | "Div" => {
+                    name = node.input.first()?
+                }
                 _ => break,
             }
         }
