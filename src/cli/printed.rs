@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {
         let mut out = Printed(Vec::new());
-        writeln!(out, "user {}\tend", "a\u{1b}]0;x\u{7}\0\u{9b}31m\rü\u{202e}").unwrap();
+        let user = "a\u{1b}]0;x\u{7}\0\u{9b}31m\rü\u{202e}";
+        writeln!(out, "user {user}\tend").unwrap();
         let expected = "user a\\u{1b}]0;x\\u{7}\\u{0}\\u{9b}31m\\u{d}ü\\u{202e}\tend\n";
         assert_eq!(String::from_utf8(out.0).unwrap(), expected);
         assert!(matches!(printed("plain\n"), Cow::Borrowed("plain\n")));

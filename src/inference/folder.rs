@@ -301,7 +301,10 @@ impl ModelFolder {
         let wrong = |reason: String| FolderError::Manifest { path: path.clone(), reason };
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         if manifest.file.components().count() != 1 || manifest.file.file_name().is_none() {
-            return Err(wrong(format!("expected file to name a file beside it, found {:?}", manifest.file)));
+            return Err(wrong(format!(
+                "expected file to name a file beside it, found {:?}",
+                manifest.file.to_string_lossy()
+            )));
         }
         if let Some(time) = &manifest.added_at
             && time.parse::<Timestamp>().is_err()

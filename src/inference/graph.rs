@@ -179,7 +179,7 @@ struct Zipped {
 /// What a file says of its graph.
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
-    graph: GraphProto,
+    proto: GraphProto,
     external: Vec<External>,
     /// By the name of the output.
     zipped: BTreeMap<String, Zipped>,
@@ -202,7 +202,7 @@ impl Graph {
                     .insert(output.clone(), Zipped { input: input.clone(), labels: labels(node).unwrap_or_default() });
             }
         }
-        Some(Self { graph, external, zipped })
+        Some(Self { proto: graph, external, zipped })
     }
 
     /// The tensors whose values lie in other files.
@@ -228,7 +228,7 @@ impl Graph {
     fn unzipped(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut graph = Vec::with_capacity(bytes.len());
         // The tensor may be an output already.
-        let mut outputs: Vec<&str> = self.graph.output.iter().map(|it| it.name.as_str()).collect();
+        let mut outputs: Vec<&str> = self.proto.output.iter().map(|it| it.name.as_str()).collect();
         for field in Fields(bytes) {
             let field = field?;
             match (field.tag, field.content) {
@@ -275,14 +275,14 @@ impl Graph {
         }
         let mut name = tensor;
         for _ in 0..STEPS_MAX {
-            let Some(node) = self.graph.node.iter().find(|node| node.output.iter().any(|it| it == name)) else { break };
+            let Some(node) = self.proto.node.iter().find(|node| node.output.iter().any(|it| it == name)) else { break };
             match node.op_type.as_str() {
                 kind if CLASSIFIERS.contains(&kind) => {
                     return if node.output.get(1).is_some_and(|it| it == name) { labels(node) } else { None };
                 }
                 // What leaves columns where they are.
                 "Identity" | "Cast" | "Normalizer" | "Softmax" | "Sigmoid" | "Clip" | "Mul" | "Div" => {
-                    name = node.input.first()?
+                    name = node.input.first()?;
                 }
                 _ => break,
             }
@@ -293,7 +293,7 @@ impl Graph {
     /// The labels of the graph's one classifier, where it has one.
     pub(super) fn labels(&self) -> Option<Vec<String>> {
         let is_classifier = |node: &&NodeProto| CLASSIFIERS.contains(&node.op_type.as_str());
-        let mut all = self.graph.node.iter().filter(is_classifier).filter_map(labels);
+        let mut all = self.proto.node.iter().filter(is_classifier).filter_map(labels);
         let first = all.next();
         if all.any(|other| first.as_ref() != Some(&other)) { None } else { first.or_else(|| self.chosen_among()) }
     }
@@ -301,14 +301,14 @@ impl Graph {
     /// The labels that the graph's one `ArgMax` chooses among.
     fn chosen_among(&self) -> Option<Vec<String>> {
         let is_chosen = |name: &String| {
-            self.graph.node.iter().any(|node| node.op_type == "ArgMax" && node.output.first() == Some(name))
+            self.proto.node.iter().any(|node| node.op_type == "ArgMax" && node.output.first() == Some(name))
         };
         let mut lists = self
-            .graph
+            .proto
             .node
             .iter()
             .filter(|node| node.op_type == "ArrayFeatureExtractor" && node.input.get(1).is_some_and(is_chosen))
-            .filter_map(|node| self.graph.initializer.iter().find(|it| node.input.first() == Some(&it.name)));
+            .filter_map(|node| self.proto.initializer.iter().find(|it| node.input.first() == Some(&it.name)));
         let list = lists.next()?;
         if lists.next().is_some() { None } else { texts(list) }
     }

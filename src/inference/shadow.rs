@@ -122,6 +122,7 @@ pub struct ShadowTap {
 impl Shadow {
     /// Puts a model into the shadow.
     pub fn new(model: Box<dyn Model>) -> Self {
+        metrics::shadow_begins(&model.info().name);
         let (full, filled) = bounded(BUFFERS);
         let (emptied, empty) = bounded(BUFFERS);
         for _ in 0..BUFFERS {

@@ -104,7 +104,7 @@ impl ModelSpec {
     pub fn range_fault(&self) -> Option<(String, String)> {
         let all = self.range.iter().map(|range| ("range".to_owned(), range));
         let heads = self.head_ranges.iter().map(|(head, range)| (format!("head_ranges.{head}"), range));
-        let faulty = all.chain(heads).find(|(_, (least, most))| !(least < most));
+        let faulty = all.chain(heads).find(|(_, (least, most))| least.is_nan() || most.is_nan() || least >= most);
         if let Some((key, (least, most))) = faulty {
             return Some((key, format!("expected the least score and then a larger one, found {least} and {most}")));
         }
@@ -179,7 +179,7 @@ fn deadline() -> Duration {
 
 /// Loading takes milliseconds to seconds, and a GPU provider that compiles a large model a minute or more.
 fn load_timeout() -> Duration {
-    Duration::from_secs(120)
+    Duration::from_mins(2)
 }
 
 /// `[model.gpu]`: how a GPU provider runs.

@@ -156,9 +156,12 @@ fn probes(info: &ModelInfo) -> Vec<Vec<f32>> {
     std::iter::once(baseline.clone()).chain(moved).collect()
 }
 
+/// A row and its scores.
+type Probe = (Vec<f32>, Vec<f32>);
+
 /// The probes that the model gives numbers for, with all of its scores. A moved feature may be one that it knows no answer for,
 /// such as a category that there is not.
-fn probed(model: &mut dyn Model) -> Result<Vec<(Vec<f32>, Vec<f32>)>, Refusal> {
+fn probed(model: &mut dyn Model) -> Result<Vec<Probe>, Refusal> {
     let mut matrix = FeatureMatrix::new(model.info().features.len());
     let mut scores = Vec::new();
     let mut probed = Vec::new();

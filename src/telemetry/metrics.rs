@@ -8,7 +8,7 @@
 
 use super::{distribution::Distribution, exposition::samples};
 use crate::{
-    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
+    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage, SuppressReason},
     event::EventTime,
     inference::{Drift, FallbackReason, Refusal},
     sink::{SinkError, Target},
@@ -357,8 +357,8 @@ fn begin() {
     for outcome in ["handed_over", "unreadable", "unfit", "slow", "wrong_scores"] {
         counter!(MODEL_VERSIONS.name, "outcome" => outcome).absolute(0);
     }
-    for reason in ["too_late", "bot"] {
-        counter!(SUPPRESSED.name, "reason" => reason).absolute(0);
+    for reason in SuppressReason::ALL {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).absolute(0);
     }
     for cause in ["abortable", "stale", "unknown", "fatal"] {
         counter!(RETRIES.name, "cause" => cause).absolute(0);
@@ -443,6 +443,13 @@ pub fn model_refused(refusal: &Refusal) {
 pub fn shadow_rows(shadow: &str, outcome: &'static str, rows: u64) {
     if rows > 0 {
         counter!(SHADOW_ROWS.name, "shadow" => shadow.to_owned(), "outcome" => outcome).increment(rows);
+    }
+}
+
+/// Begins the counters of a shadow at 0.
+pub fn shadow_begins(shadow: &str) {
+    for outcome in ["scored", "skipped", "failed", "unscored"] {
+        counter!(SHADOW_ROWS.name, "shadow" => shadow.to_owned(), "outcome" => outcome).absolute(0);
     }
 }
 

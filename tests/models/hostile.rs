@@ -90,7 +90,7 @@ fn loading_that_does_not_end_ends_with_a_message() {
     with_file(at, &hostile("endless"));
     let error = refused(at, &["check", "--offline", "--config", "file.toml"]);
     assert!(error.contains("model.load_timeout"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
     let pipe = at.join("pipe.onnx");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let error = refused(at, &["models", "add", "pipe.onnx", "--version", "1"]);

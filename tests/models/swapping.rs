@@ -9,7 +9,8 @@ use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
     event::{EventTime, Record},
     inference::{
-        Exactness, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal, Watch, batch, vet,
+        Exactness, FallbackReason, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal,
+        Watch, batch, vet,
     },
     sink::{Outbox, Target},
     telemetry::metrics,
@@ -91,6 +92,19 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
         let text = told.render();
         text.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok()).unwrap_or_default()
     };
+    // What an alert watches is there from the start, so that its first increase shows.
+    for reason in FallbackReason::ALL {
+        let sample = format!("aimpoint_fallbacks_total{{reason=\"{}\"}} 0", reason.as_str());
+        assert!(told.render().contains(&sample), "{sample}");
+    }
+    for outcome in ["handed_over", "unreadable", "unfit", "slow", "wrong_scores"] {
+        let sample = format!("aimpoint_model_versions_total{{outcome=\"{outcome}\"}} ");
+        assert!(told.render().contains(&sample), "{sample}");
+    }
+    for reason in ["too_late", "bot"] {
+        let sample = format!("aimpoint_suppressed_total{{reason=\"{reason}\"}} 0");
+        assert!(told.render().contains(&sample), "{sample}");
+    }
     let dir = tempfile::tempdir().unwrap();
     let folder = ModelFolder::at(dir.path());
     let (one, two, six) = (network(10, 0.0), network(10, 1.0), network(10, -1.0));
@@ -99,7 +113,7 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
     let (first, bytes, _) = folder.read("1", &spec).unwrap();
     let first = load(&first, bytes).unwrap();
     let from = (folder.clone(), spec);
-    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, Duration::from_secs(60), move |version, copies| {
+    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, Duration::from_mins(1), move |version, copies| {
         let (spec, bytes, manifest) =
             from.0.read(version, &from.1).map_err(|error| Refusal::Unreadable(error.to_string()))?;
         let mut model = load(&spec, bytes)?;

@@ -296,7 +296,7 @@ impl<'a> Choice<'a> {
             return self.pick(self.named(name)?, spec.class.as_deref());
         }
         let is_a_head = |output: &&Outlet| spec.heads.values().any(|head| self.tensor_of(head) == output.name());
-        let all: Vec<&Outlet> = self.outputs.iter().filter(may_be_scores).filter(|it| !is_a_head(it)).collect();
+        let all: Vec<&Outlet> = self.outputs.iter().filter(|it| may_be_scores(it) && !is_a_head(it)).collect();
         match all[..] {
             [] => Err(self.none_for(None)),
             [output] => self.pick(output, spec.class.as_deref()),
@@ -411,7 +411,7 @@ impl<'a> Choice<'a> {
     fn named(&self, name: &str) -> Result<&'a Outlet, ModelError> {
         let tensor = self.tensor_of(name);
         let found = self.outputs.iter().find(|output| output.name() == tensor);
-        found.filter(may_be_scores).ok_or_else(|| self.none_for(Some(name)))
+        found.filter(|it| may_be_scores(it)).ok_or_else(|| self.none_for(Some(name)))
     }
 
     fn none_for(&self, wanted: Option<&str>) -> ModelError {
@@ -449,7 +449,7 @@ impl<'a> Choice<'a> {
 }
 
 /// Whether an output may be a score a row, or one for each class.
-fn may_be_scores(output: &&Outlet) -> bool {
+fn may_be_scores(output: &Outlet) -> bool {
     match output.dtype() {
         ValueType::Tensor { ty: TensorElementType::Float32 | TensorElementType::Float64, shape, .. } => {
             // A file may leave the rank open as well, which reads as no dimensions: the probe tells.
