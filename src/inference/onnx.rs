@@ -254,8 +254,10 @@ fn append(
     scores: &mut Vec<f32>,
 ) -> Result<(), ModelError> {
     if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
-        let (start, step) = stride(model, shape, column, rows)?;
-        scores.extend(values.iter().skip(start).step_by(step));
+        match stride(model, shape, column, rows)? {
+            (_, 1) => scores.extend_from_slice(values),
+            (start, step) => scores.extend(values.iter().skip(start).step_by(step)),
+        }
         return Ok(());
     }
     let failed = |error: ort::Error| ModelError::Run { model: model.to_owned(), rows, reason: error.to_string() };

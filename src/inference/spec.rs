@@ -177,9 +177,9 @@ fn deadline() -> Duration {
     Duration::from_secs(1)
 }
 
-/// Loading takes milliseconds to seconds, and a GPU provider that compiles a large model a minute or more.
+/// Loading takes milliseconds to seconds, and TensorRT compiles a large model for minutes, which is to be declared.
 fn load_timeout() -> Duration {
-    Duration::from_mins(2)
+    Duration::from_mins(1)
 }
 
 /// `[model.gpu]`: how a GPU provider runs.

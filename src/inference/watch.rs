@@ -25,6 +25,9 @@ const FOLDER_LIMIT: Duration = Duration::from_secs(10);
 /// How many loads that do not end are borne: each may hold a core and the memory of a model.
 const HUNG_MAX: usize = 3;
 
+/// As much as the main thread has by custom: ONNX Runtime walks nested graphs by recursion.
+const STACK_BYTES: usize = 8 << 20;
+
 /// How far a golden score may lie from what the manifest says, as a share of it: providers, batch sizes and processors differ in the
 /// last digits.
 const TOLERANCE: f32 = 2e-4;
@@ -272,7 +275,8 @@ pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Sen
     let (sender, receiver) = crossbeam_channel::bounded(1);
     // Nobody may wait for it any more.
     let run = move || sender.send(work()).unwrap_or_default();
-    let thread = std::thread::Builder::new().name("model-load".to_owned()).spawn(run).map_err(Unfinished::NoThread)?;
+    let thread = std::thread::Builder::new().name("model-load".to_owned()).stack_size(STACK_BYTES);
+    let thread = thread.spawn(run).map_err(Unfinished::NoThread)?;
     match receiver.recv_timeout(limit) {
         Ok(done) => Ok(done),
         Err(crossbeam_channel::RecvTimeoutError::Timeout) => Err(Unfinished::Late(thread)),

@@ -277,9 +277,12 @@ pub(super) fn choose_outputs(
     spec: &ModelSpec,
 ) -> Result<Vec<Pick>, ModelError> {
     let choice = Choice { path, outputs, graph };
-    let main = choice.main(spec)?;
-    let heads = spec.heads.values().map(|output| choice.pick(choice.named(output)?, None));
-    std::iter::once(Ok(main)).chain(heads).collect()
+    // The heads first: what one of them is read from is not the main score.
+    let heads: Vec<Pick> =
+        spec.heads.values().map(|output| choice.pick(choice.named(output)?, None)).collect::<Result<_, _>>()?;
+    let mut picks = vec![choice.main(spec)?];
+    picks.extend(heads);
+    Ok(picks)
 }
 
 /// What the choice of an output goes by.
@@ -313,6 +316,7 @@ impl<'a> Choice<'a> {
             first: all.last().map(|it| self.name_of(it.name()).to_owned()).unwrap_or_default(),
         };
         let labels = self.graph.and_then(Graph::labels);
+        let is_labelled = labels.is_some();
         let plain = |text: &str| text.chars().filter(|it| it.is_alphanumeric()).collect::<String>();
         let of_label = |label: &String| {
             let names = ["i", "s"].map(|kind| format!("{kind}{}", plain(label)));
@@ -320,11 +324,13 @@ impl<'a> Choice<'a> {
         };
         let of_labels =
             labels.filter(|labels| labels.len() == all.len() && labels.iter().all(|it| of_label(it).is_some()));
-        // Without labels in the graph, by numbers in the names.
-        let labels = of_labels.or_else(|| {
+        // Where the graph says none, by numbers in the names.
+        let labels = if is_labelled {
+            of_labels
+        } else {
             let number = |it: &&Outlet| Some(it.name().strip_prefix('i')?.parse::<u32>().ok()?.to_string());
             all.iter().map(number).collect()
-        });
+        };
         let Some(labels) = labels else { return Err(unclear()) };
         let names = all.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ");
         let class = self.class(&names, &labels, wanted)?;
@@ -352,8 +358,10 @@ impl<'a> Choice<'a> {
                 let class = self.class(name, &labels, wanted)?;
                 (Column::Of(class, labels.len()), Some(labels[class].clone()))
             }
-            (None, None) if columns.is_none_or(|columns| columns == 1) => (Column::Usual, None),
-            (None, None) if columns == Some(2) && !self.has_texts() => (Column::Usual, None),
+            (None, None) if columns == Some(1) => (Column::Of(0, 1), None),
+            // Numbers stand in rising order in every exporter, so the second column is the larger one's.
+            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_texts() => (Column::Usual, None),
+            (None, None) if columns.is_none() => (Column::Of(0, 1), None),
             (None, _) => {
                 // An output without names for its columns: they go by their numbers.
                 let numbers: Vec<String> = (0..columns.unwrap_or(2)).map(|it| it.to_string()).collect();
@@ -441,10 +449,11 @@ impl<'a> Choice<'a> {
         self.graph.map_or(tensor, |graph| graph.name_of(tensor))
     }
 
-    /// Whether an output is text: labels, whose order nobody knows where the graph does not say them.
+    /// Whether an output is text: labels, whose order nobody knows where the graph does not say them. What cannot be read may have
+    /// some.
     fn has_texts(&self) -> bool {
         let is_text = |it: &Outlet| matches!(it.dtype(), ValueType::Tensor { ty: TensorElementType::String, .. });
-        self.outputs.iter().any(is_text)
+        self.graph.is_none() || self.outputs.iter().any(is_text)
     }
 }
 
