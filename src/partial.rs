@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -56,7 +56,12 @@ impl PartialFile {
                 "it is being written already; name each file once",
             ));
         }
-        let file = File::create(&partial)?;
+        // What a killed process has left is replaced. Where it is a link, what it leads to stays as it is.
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
         open.insert(partial.clone());
         Ok(Self { path: path.to_owned(), partial, file })
     }

@@ -30,7 +30,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let pipeline = setup.pipeline(true)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     writeln!(out, "configuration   sound")?;
 
     let config = &setup.config;
@@ -68,6 +68,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             let ModelInfo { name, version, sha256, runtime, provider, features, .. } = model.info();
             writeln!(out, "model           {name} {version}, {} features, by {runtime} on {provider}", features.len())?;
             writeln!(out, "                sha256 {sha256}")?;
+            let range = model.info().ranges.first().map(|range| format!(", from {range}")).unwrap_or_default();
+            writeln!(out, "                score is output {}{range}", model.info().output)?;
             let shares = &config.pipeline.experiment.shares;
             for (spec, variant) in config.variants.iter().zip(&models.0[1..]) {
                 let (name, info) = (spec.name.as_deref().unwrap_or_default(), variant.info());

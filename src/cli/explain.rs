@@ -89,7 +89,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         .map_err(|(key, why)| Exit::Config.because(format!("{key}: {why}")))?;
     let explanation = explainer.explain(&mut model, &row, 1)?;
     let score = score(&mut model, &row)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     let how = if explainer.is_exact() { "exact" } else { "sampled" };
     let variant = variant.map(|name| format!(" of the variant {name}")).unwrap_or_default();
     writeln!(out, "user {user}, {moment}, model {} {}{variant}; Shapley values, {how}", info.name, info.version)?;

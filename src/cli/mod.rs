@@ -14,6 +14,7 @@ mod files;
 mod load;
 mod metrics;
 mod models;
+mod printed;
 mod profile;
 mod reference;
 mod run;
@@ -27,6 +28,7 @@ mod topics;
 pub mod train;
 
 pub use exit::Exit;
+use printed::printed;
 
 use crate::{
     fault::words_of_panic,
@@ -140,7 +142,8 @@ pub fn main() -> ExitCode {
                 let doing = if is_bare { "print: " } else { "" };
                 let message = format!("{doing}{error:#}");
                 // Nothing is left to be done where the standard error is closed, too.
-                writeln!(std::io::stderr(), "aimpoint: {}", scrub(message.trim_end())).unwrap_or_default();
+                let message = scrub(message.trim_end());
+                writeln!(std::io::stderr(), "aimpoint: {}", printed(&message)).unwrap_or_default();
             }
             exit.into()
         }

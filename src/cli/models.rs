@@ -3,11 +3,13 @@
 //! Guarantees: nothing here needs a broker or a running process; running ones see a change within a second, check the version
 //! and swap it between two transactions. What is added has been loaded and scored under this configuration first.
 
-use super::{ConfigArgs, Exit, setup::Setup};
-use crate::inference::{FeatureMatrix, Golden, Manifest, Model, ModelFolder, ModelSpec, Runtime};
+use super::{
+    ConfigArgs, Exit,
+    setup::{Setup, in_time},
+};
+use crate::inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden};
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use sha2::{Digest, Sha256};
 use std::{
     fs,
     io::Write,
@@ -30,7 +32,7 @@ enum Action {
     },
     /// Have a version serve, and keep it until told otherwise
     Activate {
-        /// The version; the newest one, now and whenever one comes, where absent
+        /// The version; the one that was added last, now and whenever one comes, where absent
         version: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
@@ -53,7 +55,7 @@ enum Action {
 }
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     match &args.action {
         Action::List { config } => list(&folder(&Setup::read(config)?)?.1, &mut out),
         Action::Activate { version, config } => {
@@ -62,11 +64,12 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
                 Some(version) => folder.activate(version)?,
                 None => folder.follow_newest()?,
             }
-            Ok(writeln!(out, "{} serves", folder.active()?)?)
+            Ok(writeln!(out, "{}", serving(&folder)?)?)
         }
         Action::Rollback { config } => {
             let (_, folder) = folder(&Setup::read(config)?)?;
-            Ok(writeln!(out, "{} serves", folder.rollback()?)?)
+            folder.rollback()?;
+            Ok(writeln!(out, "{}", serving(&folder)?)?)
         }
         Action::Add { file, version, config } => add(&Setup::read(config)?, file, version.clone(), &mut out),
     }
@@ -87,6 +90,24 @@ fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
     Ok((spec, folder))
 }
 
+/// Which version serves, and why.
+fn serving(folder: &ModelFolder) -> anyhow::Result<String> {
+    let active = folder.active()?;
+    if !folder.is_pinned()? {
+        return Ok(format!("{active} serves, as the version that was added last"));
+    }
+    let versions = folder.versions()?;
+    let newer: Vec<&str> = versions.iter().rev().take_while(|it| **it != active).map(String::as_str).collect();
+    if newer.is_empty() {
+        return Ok(format!("{active} serves, since it was activated by name"));
+    }
+    let waiting = newer.into_iter().rev().collect::<Vec<_>>().join(", ");
+    Ok(format!(
+        "{active} serves, since it was activated by name; newer versions wait: {waiting}\naimpoint models activate has the one \
+         that was added last serve again"
+    ))
+}
+
 fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
     let active = folder.active()?;
     for version in folder.versions()? {
@@ -97,67 +118,56 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
                 let metrics = ["auc", "log_loss"].map(|name| metric(name).map(|value| format!("{name} {value:.4}")));
                 let metrics = metrics.into_iter().flatten().collect::<Vec<_>>().join(", ");
                 let sha256 = manifest.sha256.get(..12).unwrap_or(&manifest.sha256);
-                writeln!(out, "{version:<20} {mark:<8} {} {sha256} {metrics}", manifest.name)?;
+                let added = manifest.added_at.as_deref().and_then(|it| it.get(..19)).unwrap_or("before times");
+                writeln!(out, "{version:<20} {mark:<8} {added:<20} {} {sha256} {metrics}", manifest.name)?;
             }
             Err(error) => writeln!(out, "{version:<20} {mark:<8} {error}")?,
         }
     }
-    if folder.is_pinned()? {
-        writeln!(out, "newer versions wait: aimpoint models activate has the newest one serve again")?;
+    for (name, why) in folder.misnamed()? {
+        writeln!(out, "{name:<20} no version: {why}")?;
     }
-    Ok(())
+    Ok(writeln!(out, "{}", serving(folder)?)?)
 }
 
 fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write) -> anyhow::Result<()> {
     let (spec, folder) = folder(setup)?;
-    let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
     let pipeline = setup.pipeline(false)?;
     let runtime = Runtime::load(setup.config.inference.onnxruntime.as_deref())?;
     let loader = setup.loader(runtime, &spec, &pipeline);
     let spec = ModelSpec { path: file.to_path_buf(), version, ..spec };
-    let mut model =
-        loader.check(&spec, bytes.clone(), &Manifest::default()).with_context(|| format!("add {}", file.display()))?;
-    let golden = golden(&mut model)?;
-    let info = model.info();
+    let add = || format!("add {}", file.display());
+    let path = file.to_path_buf();
+    let files = in_time(&spec, move || ModelFiles::read(&path, ModelFiles::BYTES_MAX))?.with_context(add)?;
+    let (from, read) = (spec.clone(), files.clone());
+    let vetted = move || {
+        let mut model = loader.check(&from, read, &Manifest::default())?;
+        let golden = golden(&mut model)?;
+        Ok::<_, Refusal>((model.info().clone(), golden))
+    };
+    let (info, golden) = in_time(&spec, vetted)?.with_context(add)?;
     let manifest = Manifest {
         name: info.name.clone(),
         file: PathBuf::from("model.onnx"),
-        sha256,
+        sha256: files.sha256(),
+        added_at: None,
         features: None,
         fingerprint: info.fingerprint.clone(),
         calibration: info.calibration.clone(),
         metrics: card_metrics(file),
         golden: Some(golden),
     };
-    folder.add(&info.version, &bytes, &manifest)?;
-    Ok(writeln!(out, "added {} of {}; {} serves", info.version, info.name, folder.active()?)?)
-}
-
-/// Rows that show each feature at work, and what the model says of them: the baseline, and for each feature the baseline
-/// with that feature moved.
-fn golden(model: &mut dyn Model) -> anyhow::Result<Golden> {
-    let width = model.info().features.len();
-    let baseline = model.info().baseline.clone().unwrap_or_else(|| vec![0.0; width]);
-    let mut rows = vec![baseline.clone()];
-    for feature in 0..width {
-        let mut row = baseline.clone();
-        // Beyond the baseline by its own size and a bit, so that a feature around 0 moves too.
-        row[feature] = if row[feature].is_nan() { 1.0 } else { row[feature] * 2.0 + 1.0 };
-        rows.push(row);
-    }
-    let mut matrix = FeatureMatrix::new(width);
-    matrix.reset(rows.len()).copy_from_slice(&rows.concat());
-    let mut scores = Vec::new();
-    model.score(&matrix, &mut scores)?;
-    scores.truncate(rows.len());
-    let value = |value: f32| if value.is_nan() { None } else { Some(value) };
-    Ok(Golden { rows: rows.into_iter().map(|row| row.into_iter().map(value).collect()).collect(), scores })
+    folder.add(&info.version, &files, &manifest)?;
+    let beside: Vec<&str> = files.locations().collect();
+    let with = if beside.is_empty() { String::new() } else { format!(" with {}", beside.join(", ")) };
+    Ok(writeln!(out, "added {} of {}{with}; {}", info.version, info.name, serving(&folder)?)?)
 }
 
 /// The metrics of the last part in the card beside the file: the test rows where there are some.
 fn card_metrics(file: &Path) -> serde_json::Value {
-    let card = fs::read(file.with_extension("json")).ok();
+    let card = file.with_extension("json");
+    // What is no file, such as a pipe, is no card.
+    let card = if card.is_file() { fs::read(card).ok() } else { None };
     let card: Option<serde_json::Value> = card.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let parts = card.as_ref().and_then(|card| card.get("parts")?.as_array()?.last().cloned());
     parts.unwrap_or_default()

@@ -97,7 +97,7 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let mut pipeline = setup.pipeline(false)?;
     let shown = look_up(&setup.config, &mut pipeline, &args.user, args.key_type)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &shown)?;
         writeln!(out)?;

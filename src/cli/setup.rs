@@ -1,13 +1,13 @@
 //! From a configuration to workers: what `run`, `demo` and `check` have in common.
 
-use super::{ConfigArgs, sizes};
+use super::{ConfigArgs, Exit, sizes};
 use crate::{
     config::{Config, ConfigError, Document},
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
     inference::{
-        Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFolder, ModelSpec, OnnxModel, Refusal,
-        Runtime, Shadow, Teller, Watch, vet,
+        Exactness, Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelSpec,
+        OnnxModel, Refusal, Repeats, Runtime, Shadow, Teller, Unfinished, Watch, vet, warm, within,
     },
     partial,
     secret::Secret,
@@ -123,16 +123,18 @@ impl Setup {
 
     fn load(&self, spec: &ModelSpec, explain: &ExplainSpec, pipeline: &Pipeline) -> anyhow::Result<OnnxModel> {
         let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
-        if !spec.path.is_dir() {
-            return Ok(OnnxModel::load(&runtime, spec, &pipeline.model_features(), pipeline.fingerprint())?);
-        }
-        let folder = ModelFolder::at(&spec.path);
-        let version = folder.active()?;
         let mut loader = self.loader(runtime, spec, pipeline);
         loader.sections.explain = explain.clone();
         loader.sections.scoring.heads = spec.heads.keys().cloned().collect();
-        let context = || format!("load version {version} of {}", spec.path.display());
-        loader.load(&version).with_context(context)
+        let path = spec.path.clone();
+        let load = move || -> anyhow::Result<OnnxModel> {
+            if !path.is_dir() {
+                return loader.load_file();
+            }
+            let version = ModelFolder::at(&path).active()?;
+            loader.load(&version).with_context(|| format!("load version {version} of {}", path.display()))
+        };
+        in_time(spec, load)?
     }
 
     /// All that decide: the declared model and the variants.
@@ -178,9 +180,15 @@ impl Setup {
     fn teller(&self, topic: &str) -> anyhow::Result<Teller> {
         let kafka = &self.config.kafka;
         let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), topic, SHADOW_PATIENCE)?;
+        let mut failed = Repeats::default();
         Ok(Box::new(move |user, record| {
-            if let Err(error) = publisher.publish(Some(user), Some(record)) {
-                tracing::warn!(%error, "write a shadow's score");
+            match publisher.publish(Some(user), Some(record)) {
+                Ok(()) => failed.not(),
+                Err(error) => {
+                    if let Some(times) = failed.again() {
+                        tracing::warn!(%error, times, "write a shadow's score");
+                    }
+                }
             }
             publisher.serve();
             if let Some((count, why)) = publisher.take_refused() {
@@ -221,7 +229,8 @@ impl Setup {
             let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
             let loader = self.loader(runtime, spec, pipeline);
             let load = move |version: &str, copies: usize| loader.copies(version, copies);
-            let (watch, handed) = Watch::new(ModelFolder::at(&spec.path), &model.info().version, workers, load);
+            let folder = ModelFolder::at(&spec.path);
+            let (watch, handed) = Watch::new(folder, &model.info().version, workers, spec.load_timeout, load);
             watch.start().context("start the thread that watches the model folder")?;
             ends.iter_mut().zip(handed).for_each(|(worker, handed)| worker.push((arm, handed)));
         }
@@ -348,13 +357,24 @@ pub(super) struct VersionLoader {
 impl VersionLoader {
     /// Reads, checks and warms a version.
     pub(super) fn load(&self, version: &str) -> Result<OnnxModel, Refusal> {
-        let (spec, bytes, manifest) =
-            self.folder.read(version, &self.spec).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        self.check(&spec, bytes, &manifest)
+        let (spec, files, manifest) = self.folder.read(version, &self.spec).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|it| format!(": {it}")).unwrap_or_default();
+            Refusal::Unreadable(format!("{error}{cause}"))
+        })?;
+        self.check(&spec, files, &manifest)
     }
 
-    /// Checks and warms a model whose bytes are read.
-    pub(super) fn check(&self, spec: &ModelSpec, bytes: Vec<u8>, manifest: &Manifest) -> Result<OnnxModel, Refusal> {
+    /// Reads, checks and warms the declared file.
+    fn load_file(&self) -> anyhow::Result<OnnxModel> {
+        let spec = &self.spec;
+        let mut model = OnnxModel::load(&self.runtime, spec, &self.declared, &self.fingerprint)?;
+        vet(&mut model, None, spec.gpu.precision.into(), self.rows, spec.deadline)
+            .with_context(|| format!("load model {}", spec.path.display()))?;
+        Ok(model)
+    }
+
+    /// Checks and warms a model whose files are read.
+    pub(super) fn check(&self, spec: &ModelSpec, files: ModelFiles, manifest: &Manifest) -> Result<OnnxModel, Refusal> {
         let unfit = |error: &dyn std::fmt::Display| Refusal::Unfit(error.to_string());
         // The manifest's features are no person's word for it, as those of the configuration are.
         if self.spec.features.is_none()
@@ -365,14 +385,15 @@ impl VersionLoader {
             let (model, declared) = (fingerprint.clone(), self.fingerprint.clone());
             return Err(unfit(&ModelError::Fingerprint { path: spec.path.clone(), model, declared }));
         }
-        let mut model = OnnxModel::from_bytes(&self.runtime, spec, bytes, &self.declared, &self.fingerprint)
+        let mut model = OnnxModel::from_bytes(&self.runtime, spec, files, &self.declared, &self.fingerprint)
             .map_err(|error| unfit(&error))?;
         let twin = model.twin().map_err(|error| unfit(&error))?;
         let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
         Pipeline::compile(&self.sections, &self.topic)
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
             .map_err(|faults| Refusal::Unfit(list(faults)))?;
-        vet(&mut model, manifest.golden.as_ref(), self.rows, self.spec.deadline)?;
+        let exactness = Exactness::from(self.spec.gpu.precision);
+        vet(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
         Ok(model)
     }
 
@@ -383,10 +404,28 @@ impl VersionLoader {
         // An end of a thread that joins rows waits for the other workers', who cannot come yet.
         let limit = self.spec.deadline + self.spec.batch.max_delay;
         for copy in &mut copies {
-            vet(copy.as_mut(), None, self.rows, limit)?;
+            warm(copy.as_mut(), self.rows, limit)?;
         }
         Ok(copies)
     }
+}
+
+/// Loads a model, within the time that its section allows.
+pub(super) fn in_time<T: Send + 'static>(
+    spec: &ModelSpec,
+    load: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    within(spec.load_timeout, load).map_err(|unfinished| {
+        let path = spec.path.display();
+        let why = match unfinished {
+            Unfinished::Late(_) => {
+                let limit = humantime::format_duration(spec.load_timeout);
+                format!("it was not loaded and checked within model.load_timeout, which is {limit}")
+            }
+            other => other.to_string(),
+        };
+        Exit::Model.because(format!("load model {path}: {why}"))
+    })
 }
 
 /// Waits for an answer of the cluster.

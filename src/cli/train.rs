@@ -172,7 +172,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     if !args.quiet {
         let losses = calibrated.map(|(_, losses)| losses);
-        report(&mut io::stdout().lock(), &data, &trained, losses, &args.out, &beside).context("print the table")?;
+        report(&mut super::printed::stdout(), &data, &trained, losses, &args.out, &beside)
+            .context("print the table")?;
     }
     Ok(())
 }

@@ -341,6 +341,15 @@ impl Config {
             if let Some((key, why)) = spec.batch.fault() {
                 faults.push(Fault::new(format!("{section}.batch.{key}"), why));
             }
+            if let Some((key, why)) = spec.range_fault() {
+                faults.push(Fault::new(format!("{section}.{key}"), why).hint("for instance range = [0.0, 1.0]"));
+            }
+            if spec.load_timeout.is_zero() {
+                faults.push(
+                    Fault::new(format!("{section}.load_timeout"), "nothing is loaded in no time")
+                        .hint("for instance \"2m\""),
+                );
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Counts {
     /// Of these, decisions without a usable score.
     pub fallbacks: u64,
     /// The same by reason, in the order of [`FallbackReason::ALL`].
-    pub fallback_reasons: [u64; 3],
+    pub fallback_reasons: [u64; FallbackReason::ALL.len()],
     /// Events that came before.
     pub duplicates: u64,
     /// Events that get no decision by declaration, by reason.

@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     inference::{
         Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix,
-        LastScores, Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
+        LastScores, Model, ModelFeed, ModelInfo, Repeats, ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature},
 };
@@ -154,6 +154,10 @@ struct Scorer {
     rows: Vec<u32>,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
+    /// Runs that failed, batches with scores out of range, and batches that could not be explained.
+    failed: Repeats,
+    strayed: Repeats,
+    unexplained: Repeats,
 }
 
 impl Scorer {
@@ -184,6 +188,9 @@ impl Scorer {
             explaining,
             rows: Vec::new(),
             scores: Vec::new(),
+            failed: Repeats::default(),
+            strayed: Repeats::default(),
+            unexplained: Repeats::default(),
         })
     }
 
@@ -219,18 +226,32 @@ impl Scorer {
         }
         fill(&mut self.matrix, batch, &self.inputs, &self.rows);
         let failure = match self.model.score(&self.matrix, &mut self.scores) {
-            Ok(()) => None,
+            Ok(()) => {
+                self.failed.not();
+                None
+            }
             Err(error) => {
-                tracing::error!(%error, rows = self.rows.len(), "score a batch: its decisions fall back");
+                if let Some(runs) = self.failed.again() {
+                    let rows = self.rows.len();
+                    tracing::error!(%error, rows, runs, "score a batch: its decisions fall back, as those of so many runs");
+                }
                 Some(FallbackReason::of(&error))
             }
         };
+        let info = self.model.info();
+        let mut stray = None;
         for (index, row) in self.rows.iter().enumerate() {
             let row = *row as usize;
             let raw = if failure.is_none() { self.scores[index] } else { f32::NAN };
             let user = batch.user_hashes[row];
-            let score = if raw.is_finite() {
-                let score = self.model.info().calibration.as_ref().map_or(raw, |it| it.apply(raw));
+            let left = info.range_left(0, raw);
+            let score = if left.is_some() {
+                stray = Some(raw);
+                reasons[row] =
+                    Some(if raw.is_finite() { FallbackReason::OutOfRange } else { FallbackReason::NotANumber });
+                stand_in.of(user)
+            } else if raw.is_finite() {
+                let score = info.calibration.as_ref().map_or(raw, |it| it.apply(raw));
                 batch.columns.get_mut(slots.raw).doubles_mut()[row] = raw.into();
                 stand_in.keep(user, score);
                 score
@@ -242,8 +263,21 @@ impl Scorer {
             if failure.is_none() {
                 for (head, slot) in slots.heads.iter().enumerate() {
                     let value = self.scores[(head + 1) * self.rows.len() + index];
-                    let value = if value.is_finite() { value } else { f32::NAN };
+                    let is_meant = value.is_finite() && info.range_left(head + 1, value).is_none();
+                    if value.is_finite() && !is_meant {
+                        stray = Some(value);
+                    }
+                    let value = if is_meant { value } else { f32::NAN };
                     batch.columns.get_mut(*slot).doubles_mut()[row] = value.into();
+                }
+            }
+        }
+        match stray {
+            None => self.strayed.not(),
+            Some(score) => {
+                if let Some(batches) = self.strayed.again() {
+                    let version = info.version.as_str();
+                    tracing::error!(score, version, batches, "a score out of its range (model.range): it is not used");
                 }
             }
         }
@@ -259,7 +293,7 @@ impl Scorer {
         reasons: &[Option<FallbackReason>],
         explanations: &mut Vec<(u32, Explanation)>,
     ) {
-        let Self { model, explaining, rows, matrix, .. } = self;
+        let Self { model, explaining, rows, matrix, unexplained, .. } = self;
         let Some(Explaining { explainer, share, users }) = explaining else { return };
         let mut chosen = Vec::new();
         let mut values = Vec::new();
@@ -274,7 +308,11 @@ impl Scorer {
         }
         match explainer.explain_all(model.as_mut(), &values) {
             Ok(all) => explanations.extend(chosen.into_iter().zip(all).filter_map(|(row, it)| Some((row, it?)))),
-            Err(error) => tracing::warn!(%error, rows = chosen.len(), "explain decisions: they go out without"),
+            Err(error) => {
+                if let Some(batches) = unexplained.again() {
+                    tracing::warn!(%error, rows = chosen.len(), batches, "explain decisions: they go out without");
+                }
+            }
         }
     }
 }

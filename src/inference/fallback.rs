@@ -1,6 +1,6 @@
 //! What stands in for a score that the model did not give.
 //!
-//! Guarantees: every reason is one of three, and ends in the decision and in a metric. Limits: a worker remembers the last
+//! Guarantees: every reason is one of four, and ends in the decision and in a metric. Limits: a worker remembers the last
 //! score of [`LAST_SCORES`] users at most, in memory alone: after a restart or a hand-over a user has none until the model
 //! scores again, and the prior stands in, where there is one.
 
@@ -48,11 +48,13 @@ pub enum FallbackReason {
     Late,
     /// The score is no number.
     NotANumber,
+    /// The score is none that can be meant: it is outside of `model.range`.
+    OutOfRange,
 }
 
 impl FallbackReason {
     /// All reasons.
-    pub const ALL: [Self; 3] = [Self::Failed, Self::Late, Self::NotANumber];
+    pub const ALL: [Self; 4] = [Self::Failed, Self::Late, Self::NotANumber, Self::OutOfRange];
 
     /// The reason of a failed run.
     pub fn of(error: &ModelError) -> Self {
@@ -65,6 +67,7 @@ impl FallbackReason {
             Self::Failed => "model_failed",
             Self::Late => "model_late",
             Self::NotANumber => "score_not_a_number",
+            Self::OutOfRange => "score_out_of_range",
         }
     }
 }

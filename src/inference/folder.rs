@@ -1,26 +1,41 @@
 //! The folder of a model's versions: `<folder>/<version>/manifest.json` beside the ONNX file, and `<folder>/active`.
 //!
-//! Guarantees: a version is there once its manifest is, which is written last and renamed into place; what the manifest says
-//! of the file is checked against the file's bytes. `active` names the version that serves, with those before it below, so
-//! that going back is one step; without it the newest version serves. Versions are ordered by their numbers, then by their
-//! letters: 9 comes before 10. Limits: 10 versions of history.
+//! Guarantees: a version is there once its manifest is; [`ModelFolder::add`] prepares it beside the others and renames it into
+//! place, and writes nothing outside of the folder. What the manifest says of the files is checked against their bytes. Versions
+//! are ordered by the time at which they were added, which the manifest keeps, so that a copy of the folder has the same order.
+//! `active` names the version that serves; without it the one that was added last does. `served` remembers which did before, so
+//! that going back is one step. Limits: 10 versions of history; a manifest of 16 MiB.
+//!
+//! Manifests from before the time was kept have the one at which their file was written; of those written within one second, the
+//! smaller number is the older one, as people count: 9 comes before 10. The next `add` writes these times down.
 
-use super::{Calibration, ModelSpec};
+use super::{
+    Calibration, ModelError, ModelFiles, ModelSpec,
+    files::{NAME_BYTES_MAX, read_file},
+};
 use crate::partial::PartialFile;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{
-    cmp::Ordering,
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 /// The manifest's name.
 const MANIFEST: &str = "manifest.json";
 /// The name of the file that says which version serves.
 const ACTIVE: &str = "active";
-/// How many versions `active` remembers.
+/// The name of the file that says which versions served before, the last one first.
+const SERVED: &str = "served";
+/// How many versions `served` remembers.
 const HISTORY: usize = 10;
+/// What a manifest may be long: golden rows of thousands of features.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// What `active` and `served` may be long: 10 versions with names of the most bytes, and room.
+const LIST_BYTES_MAX: u64 = 64 << 10;
 
 /// What is known of a version.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -30,8 +45,11 @@ pub struct Manifest {
     pub name: String,
     /// The ONNX file, in the version's folder.
     pub file: PathBuf,
-    /// The SHA-256 of the file, in lower-case hexadecimal.
+    /// The SHA-256 of the file, and of the files of weights beside it, as [`ModelFiles::sha256`] has it.
     pub sha256: String,
+    /// When it was added, in UTC. The version that was added last serves. The time of this file where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_at: Option<String>,
     /// The features in the order of its input; from the file's metadata where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
@@ -96,6 +114,22 @@ pub enum FolderError {
         /// What the file's bytes give.
         found: String,
     },
+    /// The model's files cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A version cannot have this name.
+    #[error(
+        "{}: the version {version:?} cannot be the name of a folder in it: {reason}; name it with --version",
+        path.display()
+    )]
+    Name {
+        /// The folder.
+        path: PathBuf,
+        /// The version.
+        version: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// There is no such version.
     #[error("{}: expected {what}, found the versions {found}", path.display())]
     Version {
@@ -112,39 +146,91 @@ pub enum FolderError {
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,
+    /// The times of the versions, by the state of their manifests, which need not be read again then.
+    times: Arc<Mutex<HashMap<State, i64>>>,
 }
+
+/// A version, and the length and the time of its manifest.
+type State = (String, u64, Option<SystemTime>);
 
 impl ModelFolder {
     /// The folder at this path, which need not be there yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), times: Arc::default() }
     }
 
-    /// The versions that have a manifest, oldest first.
+    /// The versions that have a manifest, in the order in which they were added.
     ///
     /// # Errors
     /// The folder cannot be read.
     pub fn versions(&self) -> Result<Vec<String>, FolderError> {
-        let failed = |source| FolderError::File { doing: "read the model folder", path: self.path.clone(), source };
-        let mut versions = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.path().join(MANIFEST).is_file() {
-                versions.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        versions.sort_by(|a, b| natural(a, b));
-        Ok(versions)
+        Ok(self.timed()?.into_iter().map(|(_, version)| version).collect())
     }
 
-    /// The version that serves: the one that was activated last, or the newest.
+    /// The folders with a manifest whose names no version can have: what is wrong with each.
     ///
     /// # Errors
-    /// The folder cannot be read, or holds no version.
+    /// The folder cannot be read.
+    pub fn misnamed(&self) -> Result<Vec<(String, &'static str)>, FolderError> {
+        let mut misnamed = self.entries()?;
+        misnamed.retain(|(name, _)| !name.starts_with('.'));
+        Ok(misnamed.into_iter().filter_map(|(name, _)| version_fault(&name).map(|why| (name, why))).collect())
+    }
+
+    /// The names that have a manifest, and what the system says of it.
+    fn entries(&self) -> Result<Vec<(String, fs::Metadata)>, FolderError> {
+        let failed = |source| FolderError::File { doing: "read the model folder", path: self.path.clone(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if let Ok(about) = fs::metadata(entry.path().join(MANIFEST))
+                && about.is_file()
+            {
+                found.push((entry.file_name().to_string_lossy().into_owned(), about));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The versions with the microsecond at which each was added, oldest first.
+    fn timed(&self) -> Result<Vec<(i64, String)>, FolderError> {
+        let mut known = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = HashMap::new();
+        let mut timed = Vec::new();
+        for (version, about) in self.entries()? {
+            if version_fault(&version).is_some() {
+                continue;
+            }
+            let state = (version, about.len(), about.modified().ok());
+            let time = known.get(&state).copied().unwrap_or_else(|| self.time_of(&state));
+            timed.push((time, state.0.clone()));
+            times.insert(state, time);
+        }
+        *known = times;
+        timed.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| natural(one, other)));
+        Ok(timed)
+    }
+
+    fn time_of(&self, (version, _, modified): &State) -> i64 {
+        let added = self.manifest(version).ok().and_then(|it| it.added_at?.parse::<Timestamp>().ok());
+        let written = || {
+            let second = modified.and_then(|it| Timestamp::try_from(it).ok()).map_or(0, Timestamp::as_second);
+            second.saturating_mul(1_000_000)
+        };
+        added.map_or_else(written, Timestamp::as_microsecond)
+    }
+
+    /// The version that serves: the one that was activated last, or the one that was added last.
+    ///
+    /// # Errors
+    /// The folder cannot be read, holds no version, or names one that there is not.
     pub fn active(&self) -> Result<String, FolderError> {
         let versions = self.versions()?;
-        let active = self.history()?.into_iter().next().or_else(|| versions.last().cloned());
-        active.ok_or_else(|| self.lacks("a version with a manifest", &versions))
+        match self.pinned()? {
+            Some(pinned) if versions.contains(&pinned) => Ok(pinned),
+            Some(pinned) => Err(self.lacks(&format!("version {pinned:?}, which {ACTIVE} names"), &versions)),
+            None => versions.last().cloned().ok_or_else(|| self.lacks("a version with a manifest", &versions)),
+        }
     }
 
     /// Whether a version was activated by name, so that newer ones wait.
@@ -152,59 +238,55 @@ impl ModelFolder {
     /// # Errors
     /// The folder cannot be read.
     pub fn is_pinned(&self) -> Result<bool, FolderError> {
-        Ok(!self.history()?.is_empty())
+        Ok(self.pinned()?.is_some())
     }
 
-    /// Has this version serve.
+    /// Has this version serve, once its files are found to be whole.
     ///
     /// # Errors
-    /// There is no such version, or the folder cannot be written.
+    /// There is no such version, its files are not those of its manifest, or the folder cannot be written.
     pub fn activate(&self, version: &str) -> Result<(), FolderError> {
         let versions = self.versions()?;
         if !versions.iter().any(|known| known == version) {
             return Err(self.lacks(&format!("version {version:?}"), &versions));
         }
-        let mut history = self.history()?;
-        if history.is_empty() {
-            history.extend(versions.last().cloned());
-        }
-        if history.first().is_none_or(|first| first != version) {
-            history.insert(0, version.to_owned());
-        }
-        history.truncate(HISTORY);
-        self.remember(&history)
+        self.files(version)?;
+        let served = self.served_with_active(&versions)?;
+        self.remember(SERVED, &served)?;
+        self.remember(ACTIVE, &[version.to_owned()])
     }
 
-    /// Has the version serve that did before, and says which: the one activated before, or the next older one.
+    /// Has the version serve that did before, and says which: the last one that did, or else the one added before.
     ///
     /// # Errors
-    /// There is none, or the folder cannot be written.
+    /// There is none, its files are not those of its manifest, or the folder cannot be written.
     pub fn rollback(&self) -> Result<String, FolderError> {
         let versions = self.versions()?;
-        let mut history = self.history()?;
         let active = self.active()?;
-        if history.len() > 1 {
-            history.remove(0);
-        } else {
-            let older = versions.iter().rev().find(|version| natural(version, &active) == Ordering::Less);
-            let older = older.ok_or_else(|| self.lacks(&format!("a version before {active}"), &versions))?;
-            history = vec![older.clone()];
-        }
-        self.remember(&history)?;
-        Ok(history.swap_remove(0))
+        let mut served = self.served()?;
+        let before = served.iter().position(|it| *it != active && versions.contains(it));
+        let version = match before {
+            Some(at) => served.drain(..=at).next_back(),
+            None => versions.iter().take_while(|it| **it != active).last().cloned(),
+        };
+        let version = version.ok_or_else(|| self.lacks(&format!("a version before {active}"), &versions))?;
+        self.files(&version)?;
+        self.remember(SERVED, &served)?;
+        self.remember(ACTIVE, std::slice::from_ref(&version))?;
+        Ok(version)
     }
 
-    /// Has the newest version serve, now and whenever one comes.
+    /// Has the version serve that was added last, now and whenever one comes.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn follow_newest(&self) -> Result<(), FolderError> {
+        let served = self.served_with_active(&self.versions()?)?;
         let path = self.path.join(ACTIVE);
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(FolderError::File { doing: "remove", path, source })
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(FolderError::File { doing: "remove", path, source }),
+            Ok(()) => self.remember(SERVED, &served),
         }
     }
 
@@ -213,29 +295,31 @@ impl ModelFolder {
     /// # Errors
     /// The manifest cannot be read.
     pub fn manifest(&self, version: &str) -> Result<Manifest, FolderError> {
+        self.check_name(version)?;
         let path = self.path.join(version).join(MANIFEST);
-        let bytes = read(&path)?;
+        let bytes = read(&path, MANIFEST_BYTES_MAX)?;
         let wrong = |reason: String| FolderError::Manifest { path: path.clone(), reason };
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-        if manifest.file.components().count() != 1 || manifest.file.is_absolute() {
-            return Err(wrong(format!("expected file to name a file beside it, found {}", manifest.file.display())));
+        if manifest.file.components().count() != 1 || manifest.file.file_name().is_none() {
+            return Err(wrong(format!(
+                "expected file to name a file beside it, found {:?}",
+                manifest.file.to_string_lossy()
+            )));
+        }
+        if let Some(time) = &manifest.added_at
+            && time.parse::<Timestamp>().is_err()
+        {
+            return Err(wrong(format!("expected added_at to be a time such as 2026-01-31T12:00:00Z, found {time:?}")));
         }
         Ok(manifest)
     }
 
-    /// The bytes of a version's ONNX file, which are those that its manifest speaks of, and the model's section with what
-    /// the manifest says.
+    /// A version's files, which are those that its manifest speaks of, and the model's section with what the manifest says.
     ///
     /// # Errors
-    /// The manifest or the file cannot be read, or they are not of one version.
-    pub fn read(&self, version: &str, spec: &ModelSpec) -> Result<(ModelSpec, Vec<u8>, Manifest), FolderError> {
-        let manifest = self.manifest(version)?;
-        let path = self.path.join(version).join(&manifest.file);
-        let bytes = read(&path)?;
-        let found = format!("{:x}", Sha256::digest(&bytes));
-        if found != manifest.sha256 {
-            return Err(FolderError::Hash { path, expected: manifest.sha256, found });
-        }
+    /// The manifest or a file cannot be read, or they are not of one version.
+    pub fn read(&self, version: &str, spec: &ModelSpec) -> Result<(ModelSpec, ModelFiles, Manifest), FolderError> {
+        let (path, files, manifest) = self.files(version)?;
         let mut spec = spec.clone();
         spec.path = path;
         spec.name = spec.name.or_else(|| Some(manifest.name.clone()));
@@ -243,24 +327,84 @@ impl ModelFolder {
         // Features of the manifest vouch for the model only together with the fingerprint, which the file carries itself.
         spec.features = spec.features.or_else(|| manifest.features.clone());
         spec.calibration = spec.calibration.or_else(|| manifest.calibration.clone());
-        Ok((spec, bytes, manifest))
+        Ok((spec, files, manifest))
     }
 
-    /// Puts a version into the folder: the file first, then its manifest, which makes it a version.
+    fn files(&self, version: &str) -> Result<(PathBuf, ModelFiles, Manifest), FolderError> {
+        let manifest = self.manifest(version)?;
+        let path = self.path.join(version).join(&manifest.file);
+        let files = ModelFiles::read(&path, ModelFiles::BYTES_MAX)?;
+        let found = files.sha256();
+        if found != manifest.sha256 {
+            return Err(FolderError::Hash { path, expected: manifest.sha256, found });
+        }
+        Ok((path, files, manifest))
+    }
+
+    /// Puts a version into the folder as the one that was added last: all of it beside the others, and then under its name.
     ///
     /// # Errors
-    /// The version is there already, or the folder cannot be written.
-    pub fn add(&self, version: &str, bytes: &[u8], manifest: &Manifest) -> Result<(), FolderError> {
+    /// The version is there already or can have no such name, or the folder cannot be written.
+    pub fn add(&self, version: &str, files: &ModelFiles, manifest: &Manifest) -> Result<(), FolderError> {
+        self.check_name(version)?;
+        let failed = |doing, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| FolderError::File { doing, path, source }
+        };
+        fs::create_dir_all(&self.path).map_err(failed("make", &self.path))?;
         let folder = self.path.join(version);
-        if folder.join(MANIFEST).exists() {
+        if fs::symlink_metadata(&folder).is_ok() {
             let versions = self.versions()?;
-            return Err(self.lacks(&format!("no version {version:?} yet, since versions do not change"), &versions));
+            if versions.iter().any(|known| known == version) {
+                return Err(self.lacks(&format!("no version {version:?} yet, since versions do not change"), &versions));
+            }
+            let source = io::Error::other("it is there, without a manifest; remove it, or name another version");
+            return Err(failed("add", &folder)(source));
         }
-        let failed = |source| FolderError::File { doing: "make", path: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
-        write(&folder.join(&manifest.file), bytes)?;
-        let text = serde_json::to_string_pretty(manifest).expect("a manifest is written as JSON");
-        write(&folder.join(MANIFEST), format!("{text}\n").as_bytes())
+        self.write_times()?;
+        let versions = self.versions()?;
+        let newest = self.timed()?.last().map_or(i64::MIN, |(time, _)| time.saturating_add(1));
+        let added = Timestamp::from_microsecond(Timestamp::now().as_microsecond().max(newest));
+        let manifest = Manifest { added_at: Some(added.unwrap_or(Timestamp::MAX).to_string()), ..manifest.clone() };
+        // Beginning with a dot, it is no version yet.
+        let staged = self.path.join(format!(".{version}.{}.partial", std::process::id()));
+        let outcome = stage(&staged, files, &manifest)
+            .and_then(|()| fs::rename(&staged, &folder).map_err(failed("add", &folder)));
+        if outcome.is_err() {
+            fs::remove_dir_all(&staged).unwrap_or_default();
+        }
+        outcome?;
+        if self.is_pinned()? || versions.is_empty() {
+            return Ok(());
+        }
+        let served = self.served_before(versions.last())?;
+        self.remember(SERVED, &served)
+    }
+
+    /// Writes the time of each version into its manifest where it is not there yet.
+    fn write_times(&self) -> Result<(), FolderError> {
+        let mut last = i64::MIN;
+        for (time, version) in self.timed()? {
+            last = time.max(last.saturating_add(1));
+            // What is wrong with a manifest is told where the version is used.
+            let Ok(manifest) = self.manifest(&version) else { continue };
+            if manifest.added_at.is_none()
+                && let Ok(time) = Timestamp::from_microsecond(last)
+            {
+                let manifest = Manifest { added_at: Some(time.to_string()), ..manifest };
+                write(&self.path.join(&version).join(MANIFEST), &json(&manifest))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, version: &str) -> Result<(), FolderError> {
+        match version_fault(version) {
+            Some(reason) => {
+                Err(FolderError::Name { path: self.path.clone(), version: super::files::shown(version), reason })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What tells a version's files from other ones of the same name: their lengths and times.
@@ -272,17 +416,54 @@ impl ModelFolder {
         stamp
     }
 
-    fn history(&self) -> Result<Vec<String>, FolderError> {
-        let path = self.path.join(ACTIVE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(FolderError::File { doing: "read", path, source }),
-        }
+    /// The version that `active` names.
+    fn pinned(&self) -> Result<Option<String>, FolderError> {
+        Ok(self.list(ACTIVE)?.into_iter().next())
     }
 
-    fn remember(&self, history: &[String]) -> Result<(), FolderError> {
-        write(&self.path.join(ACTIVE), format!("{}\n", history.join("\n")).as_bytes())
+    /// The versions that served before, the last one first.
+    fn served(&self) -> Result<Vec<String>, FolderError> {
+        let served = self.list(SERVED)?;
+        // Before there was a file for them, they stood below the one that serves.
+        if served.is_empty() { Ok(self.list(ACTIVE)?.into_iter().skip(1).collect()) } else { Ok(served) }
+    }
+
+    /// The versions that will have served before once another one serves.
+    fn served_with_active(&self, versions: &[String]) -> Result<Vec<String>, FolderError> {
+        let pinned = self.pinned()?;
+        self.served_before(pinned.as_ref().or(versions.last()))
+    }
+
+    fn served_before(&self, last: Option<&String>) -> Result<Vec<String>, FolderError> {
+        let mut served = self.served()?;
+        if let Some(last) = last
+            && served.first() != Some(last)
+        {
+            served.insert(0, last.clone());
+        }
+        served.truncate(HISTORY);
+        Ok(served)
+    }
+
+    /// The lines of a file of this folder; none where it is absent.
+    fn list(&self, name: &str) -> Result<Vec<String>, FolderError> {
+        let path = self.path.join(name);
+        let failed = |source| FolderError::File { doing: "read", path: path.clone(), source };
+        // A link to another file of the folder is none of a stranger's.
+        let file = match fs::canonicalize(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file.map_err(failed)?,
+        };
+        if !file.starts_with(fs::canonicalize(&self.path).map_err(failed)?) {
+            return Err(failed(io::Error::other("it is a link out of the folder")));
+        }
+        let bytes = read_file(&file, LIST_BYTES_MAX).map_err(failed)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    }
+
+    fn remember(&self, name: &str, versions: &[String]) -> Result<(), FolderError> {
+        write(&self.path.join(name), format!("{}\n", versions.join("\n")).as_bytes())
     }
 
     fn lacks(&self, what: &str, versions: &[String]) -> FolderError {
@@ -291,8 +472,56 @@ impl ModelFolder {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FolderError> {
-    fs::read(path).map_err(|source| FolderError::File { doing: "read", path: path.to_path_buf(), source })
+/// What is wrong with the name of a version, which is that of a folder and stands in decisions, logs and metrics.
+fn version_fault(version: &str) -> Option<&'static str> {
+    let is_letter = |letter: char| letter.is_alphanumeric() || " ._-+@:=~,()".contains(letter);
+    if version.is_empty() || version.len() > NAME_BYTES_MAX - ".partial".len() - 16 {
+        return Some("expected 1 to 232 bytes");
+    }
+    if [ACTIVE, SERVED].contains(&version) {
+        return Some("the folder has a file of this name");
+    }
+    if !version.starts_with(|first: char| first.is_alphanumeric() || first == '_') {
+        return Some("expected a letter, a digit or _ first");
+    }
+    if !version.chars().all(is_letter) || version.ends_with(' ') {
+        return Some("expected letters, digits and any of . _ - + @ : = ~");
+    }
+    None
+}
+
+fn json(manifest: &Manifest) -> Vec<u8> {
+    let text = serde_json::to_string_pretty(manifest).expect("a manifest is written as JSON");
+    format!("{text}\n").into_bytes()
+}
+
+/// Writes a version into a folder of its own, the manifest last.
+fn stage(folder: &Path, files: &ModelFiles, manifest: &Manifest) -> Result<(), FolderError> {
+    let make = |path: &Path| {
+        let failed = |source| FolderError::File { doing: "make", path: path.to_path_buf(), source };
+        fs::create_dir_all(path).map_err(failed)
+    };
+    // What a process of the same number has left.
+    fs::remove_dir_all(folder).unwrap_or_default();
+    make(folder)?;
+    let own = [manifest.file.as_path(), Path::new(MANIFEST)];
+    if let Some(taken) =
+        files.data.keys().find(|location| own.iter().any(|it| Path::new(location.as_str()).starts_with(it)))
+    {
+        let source = io::Error::other("weights cannot have the name of the version's own files; name them otherwise");
+        return Err(FolderError::File { doing: "write", path: PathBuf::from(taken), source });
+    }
+    write(&folder.join(&manifest.file), &files.bytes)?;
+    for (location, content) in &files.data {
+        let file = folder.join(location);
+        file.parent().map_or(Ok(()), make)?;
+        write(&file, content)?;
+    }
+    write(&folder.join(MANIFEST), &json(manifest))
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
+    read_file(path, bytes_max).map_err(|source| FolderError::File { doing: "read", path: path.to_path_buf(), source })
 }
 
 /// Writes a file, which appears under its name when it is whole.
@@ -305,7 +534,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
 }
 
 /// Orders versions as people count: runs of digits by their value, the rest by its letters.
-fn natural(a: &str, b: &str) -> Ordering {
+fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     fn parts(text: &str) -> Vec<(u64, &str)> {
         let is_digit = |letter: char| letter.is_ascii_digit();
         let mut parts = Vec::new();
@@ -330,6 +559,7 @@ fn natural(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::Digest;
 
     fn folder() -> (tempfile::TempDir, ModelFolder) {
         let dir = tempfile::tempdir().unwrap();
@@ -338,13 +568,25 @@ mod tests {
     }
 
     fn add(folder: &ModelFolder, version: &str, bytes: &[u8]) {
-        let manifest = Manifest {
-            name: "m".to_owned(),
-            file: "model.onnx".into(),
-            sha256: format!("{:x}", Sha256::digest(bytes)),
-            ..Manifest::default()
-        };
-        folder.add(version, bytes, &manifest).unwrap();
+        try_add(folder, version, bytes).unwrap();
+    }
+
+    fn try_add(folder: &ModelFolder, version: &str, bytes: &[u8]) -> Result<(), FolderError> {
+        let files = ModelFiles::from(bytes.to_vec());
+        let manifest =
+            Manifest { name: "m".to_owned(), file: "model.onnx".into(), sha256: files.sha256(), ..Manifest::default() };
+        folder.add(version, &files, &manifest)
+    }
+
+    /// A version as it was before manifests kept the time, written at this second.
+    fn put_old(dir: &Path, version: &str, second: u64) {
+        fs::create_dir(dir.join(version)).unwrap();
+        fs::write(dir.join(version).join("model.onnx"), version).unwrap();
+        let sha256 = ModelFiles::from(version.as_bytes().to_vec()).sha256();
+        let text = format!(r#"{{"name":"m","file":"model.onnx","sha256":"{sha256}"}}"#);
+        fs::write(dir.join(version).join(MANIFEST), text).unwrap();
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(second * 1_000 + second % 7 * 100);
+        fs::File::open(dir.join(version).join(MANIFEST)).unwrap().set_modified(time).unwrap();
     }
 
     #[test]
@@ -385,15 +627,160 @@ mod tests {
         fs::write(dir.path().join("2/model.onnx"), b"tw").unwrap();
         assert_eq!(folder.versions().unwrap(), ["1"]);
         let spec = ModelSpec::at(dir.path());
-        let (read, bytes, _) = folder.read("1", &spec).unwrap();
-        assert_eq!((read.name.as_deref(), read.version.as_deref(), &bytes[..]), (Some("m"), Some("1"), &b"one"[..]));
+        let (read, files, _) = folder.read("1", &spec).unwrap();
+        assert_eq!((read.name.as_deref(), read.version.as_deref()), (Some("m"), Some("1")));
+        assert_eq!(&files.bytes[..], b"one");
         fs::write(dir.path().join("1/model.onnx"), b"on").unwrap();
         assert!(matches!(folder.read("1", &spec), Err(FolderError::Hash { .. })));
         fs::write(dir.path().join("1/manifest.json"), b"{\"name\":").unwrap();
         assert!(matches!(folder.read("1", &spec), Err(FolderError::Manifest { .. })));
         fs::write(dir.path().join("1/manifest.json"), br#"{"name":"m","file":"../x","sha256":""}"#).unwrap();
         assert!(folder.read("1", &spec).unwrap_err().to_string().contains("beside it"));
-        let again = folder.add("1", b"other", &Manifest::default()).unwrap_err().to_string();
+        let again = try_add(&folder, "1", b"other").unwrap_err().to_string();
         assert!(again.contains("versions do not change"), "{again}");
+        let half = try_add(&folder, "2", b"two").unwrap_err().to_string();
+        assert!(half.contains("without a manifest; remove it"), "{half}");
+    }
+
+    /// Two of four versions never served when their order was that of their names, which are hashes.
+    #[test]
+    fn the_version_that_was_added_last_serves_whatever_its_name() {
+        let (dir, folder) = folder();
+        let versions = ["f3c1", "0a77", "c001", "12", "2", "b7"];
+        for version in versions {
+            add(&folder, version, version.as_bytes());
+            assert_eq!(folder.active().unwrap(), version);
+        }
+        assert_eq!(folder.versions().unwrap(), versions);
+        for version in versions.iter().rev().skip(1) {
+            assert_eq!(folder.rollback().unwrap(), *version);
+        }
+        assert!(folder.rollback().unwrap_err().to_string().contains("a version before f3c1"));
+        // A copy has the same order, whatever the order in which its files are written.
+        let copy = tempfile::tempdir().unwrap();
+        for version in ["b7", "2", "f3c1", "12", "c001", "0a77"] {
+            fs::create_dir(copy.path().join(version)).unwrap();
+            for file in ["model.onnx", MANIFEST] {
+                fs::copy(dir.path().join(version).join(file), copy.path().join(version).join(file)).unwrap();
+            }
+        }
+        assert_eq!(ModelFolder::at(copy.path()).versions().unwrap(), versions);
+    }
+
+    #[test]
+    fn rollback_takes_what_served_before_and_not_what_waited() {
+        let (_dir, folder) = folder();
+        add(&folder, "1", b"one");
+        add(&folder, "2", b"two");
+        folder.activate("1").unwrap();
+        add(&folder, "3", b"three");
+        add(&folder, "4", b"four");
+        assert_eq!(folder.active().unwrap(), "1");
+        folder.follow_newest().unwrap();
+        assert_eq!((folder.active().unwrap(), folder.rollback().unwrap()), ("4".to_owned(), "1".to_owned()));
+        assert_eq!(folder.rollback().unwrap(), "2", "which served before 1 was activated");
+    }
+
+    #[test]
+    fn versions_from_before_the_time_was_kept_go_by_the_time_of_their_files() {
+        let (dir, folder) = folder();
+        for (version, second) in [("9", 1_700_000_000), ("10", 1_700_000_000), ("ab", 1_600_000_000)] {
+            put_old(dir.path(), version, second);
+        }
+        assert_eq!(folder.versions().unwrap(), ["ab", "9", "10"]);
+        // As they had it: the version that serves, and those before it below.
+        fs::write(dir.path().join(ACTIVE), "9\nab\n").unwrap();
+        assert_eq!(folder.active().unwrap(), "9");
+        add(&folder, "00", b"new");
+        assert_eq!(folder.versions().unwrap(), ["ab", "9", "10", "00"]);
+        // Now their manifests keep it.
+        for version in ["ab", "9", "10"] {
+            let manifest = dir.path().join(version).join(MANIFEST);
+            fs::File::open(manifest).unwrap().set_modified(SystemTime::now()).unwrap();
+        }
+        let again = ModelFolder::at(dir.path());
+        assert_eq!(again.versions().unwrap(), ["ab", "9", "10", "00"]);
+        assert_eq!(again.rollback().unwrap(), "ab");
+    }
+
+    #[test]
+    fn a_version_is_no_path_and_nothing_is_written_or_read_outside_of_the_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = ModelFolder::at(outer.path().join("models"));
+        add(&folder, "1", b"one");
+        let long = "x".repeat(300);
+        for version in [
+            "..",
+            ".",
+            "",
+            "../escape",
+            "/tmp/escape",
+            "a/b",
+            "a\\b",
+            ".hidden",
+            "active",
+            "served",
+            "-v",
+            "a\nb",
+            "a\u{1b}[2J",
+            &long,
+        ] {
+            let error = try_add(&folder, version, b"other").unwrap_err();
+            assert!(matches!(error, FolderError::Name { .. }), "{version:?}: {error}");
+            assert!(!error.to_string().contains(char::is_control), "{error}");
+        }
+        // A link in the place of a version is none, and what it leads to stays as it is.
+        let target = outer.path().join("target");
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, outer.path().join("models/link")).unwrap();
+        assert!(try_add(&folder, "link", b"other").is_err());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+        let mut entries: Vec<_> =
+            fs::read_dir(outer.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        entries.sort_unstable();
+        assert_eq!(entries, ["models", "target"]);
+
+        // What `active` names is one of the versions.
+        let stray = outer.path().join("stray");
+        put_old(outer.path(), "stray", 1);
+        assert!(stray.join(MANIFEST).exists());
+        for forged in ["../stray", "/etc", "2", ".."] {
+            fs::write(outer.path().join("models/active"), forged).unwrap();
+            let error = folder.active().unwrap_err().to_string();
+            assert!(error.contains("which active names, found the versions 1"), "{error}");
+            assert!(folder.read(forged, &ModelSpec::at("models")).is_err(), "{forged}");
+        }
+        fs::remove_file(outer.path().join("models/active")).unwrap();
+        fs::write(outer.path().join("secret"), "1\n").unwrap();
+        std::os::unix::fs::symlink("../secret", outer.path().join("models/active")).unwrap();
+        assert!(folder.active().unwrap_err().to_string().contains("a link out of the folder"));
+        // A partial file that is a link is replaced, not followed.
+        std::os::unix::fs::symlink("../secret", outer.path().join("models/active.partial")).unwrap();
+        fs::remove_file(outer.path().join("models/active")).unwrap();
+        folder.activate("1").unwrap();
+        assert_eq!(fs::read_to_string(outer.path().join("secret")).unwrap(), "1\n");
+        // A pipe stops nobody.
+        fs::remove_file(outer.path().join("models/active")).unwrap();
+        let pipe = outer.path().join("models/active");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(folder.active().unwrap_err().to_string().contains("found a pipe"));
+    }
+
+    #[test]
+    fn weights_beside_the_model_are_of_its_version() {
+        let (dir, folder) = folder();
+        let mut files = ModelFiles::from(b"graph".to_vec());
+        files.data.insert("weights/one.bin".to_owned(), b"12345678".to_vec().into());
+        let manifest =
+            Manifest { name: "m".to_owned(), file: "model.onnx".into(), sha256: files.sha256(), ..Manifest::default() };
+        folder.add("1", &files, &manifest).unwrap();
+        assert_eq!(fs::read(dir.path().join("1/weights/one.bin")).unwrap(), b"12345678");
+        let other = ModelFiles::from(b"graph".to_vec());
+        assert_ne!(files.sha256(), other.sha256(), "the hash covers them");
+        assert_eq!(
+            other.sha256(),
+            format!("{:x}", sha2::Sha256::digest(b"graph")),
+            "and is the file's own without any"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the trait, what is told of a model in every decision, and the ways in which one can be refused. It knows no
 //! runtime: `onnx` and the test kit's fake both stand behind it.
 
-use super::{Calibration, FeatureMatrix};
+use super::{Calibration, FeatureMatrix, ScoreRange};
 use std::{path::PathBuf, time::Duration};
 
 /// The keys of a model file's metadata, as `aimpoint train` writes them and loading reads them.
@@ -41,6 +41,10 @@ pub struct ModelInfo {
     pub fingerprint: Option<String>,
     /// The names of its further scores, in the order in which they follow the main one.
     pub heads: Vec<String>,
+    /// The output that the main score is read from, and the class, where it stands for one.
+    pub output: String,
+    /// The ranges that its scores have to lie in, the main one's first; none has to where absent.
+    pub ranges: Vec<ScoreRange>,
     /// What turns the main score into a probability; none where it is one already.
     pub calibration: Option<Calibration>,
     /// The row that explanations start from.
@@ -51,6 +55,12 @@ impl ModelInfo {
     /// How many scores a row gets: the main one and those of the heads.
     pub fn scores(&self) -> usize {
         1 + self.heads.len()
+    }
+
+    /// The range that a score has to lie in and lies out of: 0 is the main score, and then come the heads. What is no number lies in
+    /// none and is told apart from this.
+    pub fn range_left(&self, head: usize, score: f32) -> Option<ScoreRange> {
+        self.ranges.get(head).copied().filter(|range| !score.is_nan() && !range.contains(score))
     }
 }
 
@@ -177,7 +187,7 @@ pub enum ModelError {
     },
     /// There is no output with a score a row.
     #[error(
-        "load model {}: expected a float32 or float64 output{wanted} of shape [rows], [rows, 1] or [rows, 2], found \
+        "load model {}: expected a float32 or float64 output{wanted} of shape [rows] or [rows, classes], found \
          {found}; name another under model.output",
         path.display()
     )]
@@ -188,6 +198,63 @@ pub enum ModelError {
         wanted: String,
         /// The outputs that the model has.
         found: String,
+    },
+    /// Several outputs may hold the score.
+    #[error(
+        "load model {}: expected one output that can be the score, found {found}; name it, for instance output = {first:?} \
+         under [model]",
+        path.display()
+    )]
+    Outputs {
+        /// The file.
+        path: PathBuf,
+        /// The outputs that may be it.
+        found: String,
+        /// The first of them.
+        first: String,
+    },
+    /// An output has a column for each class, and which one is the score is not said or there is none such.
+    #[error(
+        "load model {}: output {output:?} has the classes {classes}, and {why}; name the one whose probability is the score: \
+         class = {example:?} under [model]",
+        path.display()
+    )]
+    Class {
+        /// The file.
+        path: PathBuf,
+        /// The output.
+        output: String,
+        /// The classes that there are.
+        classes: String,
+        /// What is unclear.
+        why: String,
+        /// One of the classes.
+        example: String,
+    },
+    /// A file of weights beside the model cannot be used.
+    #[error("load model {}: weights of {tensor:?} in {location:?}: {reason}", path.display())]
+    External {
+        /// The ONNX file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file that the model names.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A name that decisions carry cannot be one.
+    #[error(
+        "load model {}: its {what} cannot stand in decisions: {reason}; set another {what} under [model]",
+        path.display()
+    )]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// The name or the version.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// The scores come as a sequence of maps.
     #[error(
@@ -268,12 +335,17 @@ pub enum ModelError {
         reason: String,
     },
     /// A run answered in another shape than one score a row.
-    #[error("score {rows} rows with model {model}: expected [{rows}], [{rows}, 1] or [{rows}, 2], found {found}")]
+    #[error(
+        "score {rows} rows with model {model}: expected [{rows}] or [{rows}, {columns}], found {found}; where each column is a \
+         class, name one: class = \"1\" under [model]"
+    )]
     Scores {
         /// The model's name.
         model: String,
         /// How many rows were scored.
         rows: usize,
+        /// How many columns were expected.
+        columns: String,
         /// The shape of the answer.
         found: String,
     },

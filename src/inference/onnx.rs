@@ -14,10 +14,12 @@ mod runtime;
 pub use runtime::{Runtime, RuntimeError};
 
 use super::{
-    Calibration, FeatureMatrix, ModelSpec,
+    Calibration, FeatureMatrix, ModelFiles, ModelSpec,
+    files::{name_fault, shown},
+    graph::Graph,
     model::{Model, ModelError, ModelInfo, metadata},
 };
-use contract::{Input, Named};
+use contract::{Column, Input, Named, Pick};
 use deadline::Deadline;
 use ort::{
     logging::LogLevel,
@@ -25,19 +27,18 @@ use ort::{
     value::DynValue,
 };
 use provider::Provider;
-use sha2::{Digest, Sha256};
-use std::{fs, io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// What the copies of a model have in common.
 struct Shared {
     runtime: Runtime,
     spec: ModelSpec,
-    bytes: Vec<u8>,
+    files: ModelFiles,
     provider: Provider,
     /// The weights in the layout that the CPU's kernels want, once for all sessions.
     weights: PrepackedWeights,
     /// The outputs that the scores are read from, the main one first.
-    outputs: Vec<String>,
+    outputs: Vec<Pick>,
 }
 
 /// An ONNX model in a session of its own.
@@ -70,26 +71,33 @@ impl OnnxModel {
         declared: &[String],
         fingerprint: &str,
     ) -> Result<Self, ModelError> {
-        let path = spec.path.as_path();
-        let bytes =
-            fs::read(path).map_err(|source: io::Error| ModelError::Read { path: path.to_path_buf(), source })?;
-        Self::from_bytes(runtime, spec, bytes, declared, fingerprint)
+        let files = ModelFiles::read(&spec.path, ModelFiles::BYTES_MAX)?;
+        Self::from_bytes(runtime, spec, files, declared, fingerprint)
     }
 
-    /// As [`OnnxModel::load`], from the content of the file, which has been read already.
+    /// As [`OnnxModel::load`], from the content of the file and of those beside it, which have been read already.
     ///
     /// # Errors
     /// The content cannot be run, or does not fit the features.
     pub fn from_bytes(
         runtime: &Runtime,
         spec: &ModelSpec,
-        bytes: Vec<u8>,
+        files: impl Into<ModelFiles>,
         declared: &[String],
         fingerprint: &str,
     ) -> Result<Self, ModelError> {
         let path = spec.path.as_path();
+        let mut files = files.into();
+        let sha256 = files.sha256();
+        let graph = Graph::read(&files.bytes);
+        if let Some(graph) = &graph {
+            files.check(path, graph)?;
+            if let Some(bytes) = graph.without_zipmaps(&files.bytes) {
+                files.bytes = bytes.into();
+            }
+        }
         let weights = PrepackedWeights::new();
-        let (session, provider) = first_that_works(runtime, spec, &bytes, &weights)?;
+        let (session, provider) = first_that_works(runtime, spec, &files, &weights)?;
         let custom = {
             let found = session.metadata().map_err(|error| refuse(path, &error))?;
             Custom::read(|key| found.custom(key), path)?
@@ -108,7 +116,7 @@ impl OnnxModel {
         if let (false, Some(model)) = (is_vouched_for, &custom.fingerprint)
             && model != fingerprint
         {
-            let (model, declared) = (model.clone(), fingerprint.to_owned());
+            let (model, declared) = (shown(model), fingerprint.to_owned());
             return Err(ModelError::Fingerprint { path: path.to_path_buf(), model, declared });
         }
         // The fingerprint is the same for the same features in any order, and a model needs them in its own.
@@ -121,7 +129,7 @@ impl OnnxModel {
             });
         }
         let (inputs, features) = contract::lay_out(path, session.inputs(), &named, by)?;
-        let outputs = contract::choose_outputs(path, session.outputs(), spec)?;
+        let outputs = contract::choose_outputs(path, session.outputs(), graph.as_ref(), spec)?;
         let calibration = spec.calibration.clone().or(custom.calibration);
         if let Some(reason) = calibration.as_ref().and_then(Calibration::fault) {
             return Err(ModelError::Calibration { path: path.to_path_buf(), reason });
@@ -133,7 +141,6 @@ impl OnnxModel {
             let found = format!("{} numbers for {} features", baseline.len(), features.len());
             return Err(ModelError::Metadata { path: path.to_path_buf(), key: metadata::BASELINE, expected, found });
         }
-        let sha256 = format!("{:x}", Sha256::digest(&bytes));
         let stem = || path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
         let info = ModelInfo {
             name: spec.name.clone().or(custom.name).unwrap_or_else(stem),
@@ -144,11 +151,18 @@ impl OnnxModel {
             features,
             fingerprint: custom.fingerprint,
             heads: spec.heads.keys().cloned().collect(),
+            output: outputs[0].described.clone(),
+            ranges: spec.ranges(calibration.as_ref()),
             calibration,
             baseline: custom.baseline,
         };
+        for (what, text) in [("name", &info.name), ("version", &info.version)] {
+            if let Some(reason) = name_fault(text) {
+                return Err(ModelError::Identity { path: path.to_path_buf(), what, reason });
+            }
+        }
         let (runtime, spec) = (runtime.clone(), spec.clone());
-        let shared = Arc::new(Shared { runtime, spec, bytes, provider, weights, outputs });
+        let shared = Arc::new(Shared { runtime, spec, files, provider, weights, outputs });
         let mut model = Self::assemble(shared, info, session, inputs)?;
         model.probe()?;
         Ok(model)
@@ -160,8 +174,8 @@ impl OnnxModel {
     /// # Errors
     /// The runtime has no room for another session.
     pub fn twin(&self) -> Result<Self, ModelError> {
-        let Shared { runtime, spec, bytes, provider, weights, .. } = &*self.shared;
-        let session = open(runtime, spec, *provider, bytes, weights).map_err(|error| refuse(&spec.path, &error))?;
+        let Shared { runtime, spec, files, provider, weights, .. } = &*self.shared;
+        let session = open(runtime, spec, *provider, files, weights).map_err(|error| refuse(&spec.path, &error))?;
         let inputs = self.inputs.iter().map(Input::twin).collect();
         Self::assemble(Arc::clone(&self.shared), self.info.clone(), session, inputs)
     }
@@ -210,7 +224,8 @@ impl Model for OnnxModel {
             return Ok(());
         }
         let Self { shared, info, session, inputs, deadline } = self;
-        let failed = |error: ort::Error| ModelError::Run { model: info.name.clone(), rows, reason: error.to_string() };
+        let failed =
+            |error: ort::Error| ModelError::Run { model: info.name.clone(), rows, reason: shown(&error.to_string()) };
         for input in inputs.iter_mut() {
             input.fill(matrix);
         }
@@ -219,7 +234,8 @@ impl Model for OnnxModel {
         let (outcome, is_in_time) = deadline.guard(|options| {
             let tensors: SessionInputs<'_, '_> = SessionInputs::from(&tensors[..]);
             let outputs = session.run_with_options(tensors, options).map_err(failed)?;
-            shared.outputs.iter().try_for_each(|name| append(&info.name, &outputs[name.as_str()], rows, scores))
+            let append = |pick: &Pick| append(&info.name, &outputs[pick.output.as_str()], pick.column, rows, scores);
+            shared.outputs.iter().try_for_each(append)
         });
         if !is_in_time {
             scores.clear();
@@ -230,30 +246,39 @@ impl Model for OnnxModel {
 }
 
 /// Appends the score of each row.
-fn append(model: &str, output: &DynValue, rows: usize, scores: &mut Vec<f32>) -> Result<(), ModelError> {
-    if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
-        return append_values(model, shape, values, rows, scores);
-    }
-    let failed = |error: ort::Error| ModelError::Run { model: model.to_owned(), rows, reason: error.to_string() };
-    let (shape, values) = output.try_extract_tensor::<f64>().map_err(failed)?;
-    let narrow: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-    append_values(model, shape, &narrow, rows, scores)
-}
-
-fn append_values(
+fn append(
     model: &str,
-    shape: &[i64],
-    values: &[f32],
+    output: &DynValue,
+    column: Column,
     rows: usize,
     scores: &mut Vec<f32>,
 ) -> Result<(), ModelError> {
-    match *shape {
-        [n] | [n, 1] if n == rows as i64 => scores.extend_from_slice(values),
-        // A classifier's two columns: the second one is the probability of the positive class.
-        [n, 2] if n == rows as i64 => scores.extend(values.iter().skip(1).step_by(2)),
-        _ => return Err(ModelError::Scores { model: model.to_owned(), rows, found: format!("{shape:?}") }),
+    if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
+        match stride(model, shape, column, rows)? {
+            (_, 1) => scores.extend_from_slice(values),
+            (start, step) => scores.extend(values.iter().skip(start).step_by(step)),
+        }
+        return Ok(());
     }
+    let failed = |error: ort::Error| ModelError::Run { model: model.to_owned(), rows, reason: error.to_string() };
+    let (shape, values) = output.try_extract_tensor::<f64>().map_err(failed)?;
+    let (start, step) = stride(model, shape, column, rows)?;
+    scores.extend(values.iter().skip(start).step_by(step).map(|value| *value as f32));
     Ok(())
+}
+
+/// Where the first score stands, and how far it is to the next one.
+fn stride(model: &str, shape: &[i64], column: Column, rows: usize) -> Result<(usize, usize), ModelError> {
+    let columns = match *shape {
+        [n] if n == rows as i64 => Some(1),
+        [n, columns] if n == rows as i64 => usize::try_from(columns).ok(),
+        _ => None,
+    };
+    let found = columns.and_then(|columns| Some((column.among(columns)?, columns)));
+    found.ok_or_else(|| {
+        let (model, columns) = (model.to_owned(), column.expected());
+        ModelError::Scores { model, rows, columns, found: format!("{shape:?}") }
+    })
 }
 
 /// The file's own account of itself.
@@ -272,7 +297,7 @@ impl Custom {
             path: path.to_path_buf(),
             key,
             expected,
-            found: found.to_owned(),
+            found: shown(found),
         };
         let features = get(metadata::FEATURES).map(|text| contract::named_by(&text, path)).transpose()?;
         let calibration = get(metadata::CALIBRATION).map(|text| {
@@ -298,7 +323,7 @@ impl Custom {
 }
 
 fn refuse(path: &Path, error: &ort::Error) -> ModelError {
-    ModelError::Load { path: path.to_path_buf(), reason: error.to_string() }
+    ModelError::Load { path: path.to_path_buf(), reason: shown(&error.to_string()) }
 }
 
 /// A session with the first of the wanted providers that works. What is wrong with the file itself is not taken for a
@@ -306,13 +331,13 @@ fn refuse(path: &Path, error: &ort::Error) -> ModelError {
 fn first_that_works(
     runtime: &Runtime,
     spec: &ModelSpec,
-    bytes: &[u8],
+    files: &ModelFiles,
     weights: &PrepackedWeights,
 ) -> Result<(Session, Provider), ModelError> {
     let mut wanted = Provider::parse(&spec.providers)?.into_iter().peekable();
     while let Some(provider) = wanted.next() {
         let reason = if provider.is_built_in() {
-            match open(runtime, spec, provider, bytes, weights) {
+            match open(runtime, spec, provider, files, weights) {
                 Ok(session) => {
                     tracing::info!(provider = provider.name(), path = %spec.path.display(), "a session for the model");
                     return Ok((session, provider));
@@ -339,10 +364,10 @@ fn open(
     runtime: &Runtime,
     spec: &ModelSpec,
     provider: Provider,
-    bytes: &[u8],
+    files: &ModelFiles,
     weights: &PrepackedWeights,
 ) -> Result<Session, ort::Error> {
-    let builder = Session::builder(&runtime.environment)?
+    let mut builder = Session::builder(&runtime.environment)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
@@ -351,5 +376,8 @@ fn open(
         // Every batch has another number of rows, and a pattern for each would only cost memory.
         .with_memory_pattern(false)?
         .with_log_level(LogLevel::Warning)?;
-    provider.register(builder, spec)?.commit_from_memory(bytes)
+    for (location, content) in &files.data {
+        builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(content))?;
+    }
+    provider.register(builder, spec)?.commit_from_memory(&files.bytes)
 }

@@ -7,7 +7,7 @@
 //! are no function of the input; the decisions remain one. Whoever takes the scores of all rows ([`Shadow::telling`]) is waited for
 //! by the shadow's thread alone.
 
-use super::{Drift, FeatureMatrix, Model, ModelInfo};
+use super::{Drift, FeatureMatrix, Model, ModelInfo, Repeats};
 use crate::{event::split_key, telemetry::metrics};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde::Serialize;
@@ -104,6 +104,7 @@ pub struct Shadow {
     scores: Vec<f32>,
     drift: Drift,
     counts: ShadowCounts,
+    failures: Repeats,
     teller: Option<Teller>,
     record: Vec<u8>,
 }
@@ -121,6 +122,7 @@ pub struct ShadowTap {
 impl Shadow {
     /// Puts a model into the shadow.
     pub fn new(model: Box<dyn Model>) -> Self {
+        metrics::shadow_begins(&model.info().name);
         let (full, filled) = bounded(BUFFERS);
         let (emptied, empty) = bounded(BUFFERS);
         for _ in 0..BUFFERS {
@@ -137,6 +139,7 @@ impl Shadow {
             scores: Vec::new(),
             drift: Drift::default(),
             counts: ShadowCounts::default(),
+            failures: Repeats::default(),
             teller: None,
             record: Vec::new(),
         }
@@ -194,9 +197,14 @@ impl Shadow {
     fn score(&mut self, rows: ShadowRows) {
         let before = self.counts;
         match self.model.score(&rows.matrix, &mut self.scores) {
-            Ok(()) => self.compare(&rows),
+            Ok(()) => {
+                self.failures.not();
+                self.compare(&rows);
+            }
             Err(error) => {
-                tracing::warn!(%error, "score a batch in the shadow: it is passed by");
+                if let Some(runs) = self.failures.again() {
+                    tracing::warn!(%error, runs, "score a batch in the shadow: it is passed by, as those of so many runs");
+                }
                 self.counts.failed += rows.champion.len() as u64;
             }
         }
@@ -217,9 +225,8 @@ impl Shadow {
         let info = self.model.info();
         let calibrate = |raw: f32| info.calibration.as_ref().map_or(raw, |it| it.apply(raw));
         for (champion, score) in rows.champion.iter().zip(&mut self.scores) {
-            if score.is_finite() {
-                *score = calibrate(*score);
-            }
+            // What it cannot mean is no number of its.
+            *score = if info.range_left(0, *score).is_some() { f32::NAN } else { calibrate(*score) };
             if self.drift.add(*champion, *score) {
                 self.counts.scored += 1;
             } else {

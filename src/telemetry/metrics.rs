@@ -8,7 +8,7 @@
 
 use super::{distribution::Distribution, exposition::samples};
 use crate::{
-    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage},
+    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage, SuppressReason},
     event::EventTime,
     inference::{Drift, FallbackReason, Refusal},
     sink::{SinkError, Target},
@@ -90,7 +90,8 @@ const EVENTS: Metric = counter(
 const FALLBACKS: Metric = counter(
     "aimpoint_fallbacks_total",
     &["reason"],
-    "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number",
+    "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number, \
+     score_out_of_range (of model.range)",
 );
 const DEAD_LETTERS: Metric = counter("aimpoint_dead_letters_total", &["reason"], "records set aside, by reason");
 const SUPPRESSED: Metric = counter(
@@ -215,7 +216,8 @@ const MODEL: Metric = gauge(
 const MODEL_VERSIONS: Metric = counter(
     "aimpoint_model_versions_total",
     &["outcome"],
-    "new versions of the model, by what became of them: handed_over, or refused as unreadable, unfit, slow, wrong_scores",
+    "new versions of the model, by what became of them: handed_over, or refused as unreadable (or the folder \
+     cannot be read), unfit, slow (to load or to run), wrong_scores (none, others than its golden ones, or out of range)",
 );
 
 // Shadows: their names come from the configuration.
@@ -357,7 +359,15 @@ fn begin() {
     for reason in crate::event::RejectReason::ALL {
         counter!(DEAD_LETTERS.name, "reason" => reason.as_str()).absolute(0);
     }
-    counter!(SUPPRESSED.name, "reason" => "too_late").absolute(0);
+    for reason in FallbackReason::ALL {
+        counter!(FALLBACKS.name, "reason" => reason.as_str()).absolute(0);
+    }
+    for outcome in ["handed_over", "unreadable", "unfit", "slow", "wrong_scores"] {
+        counter!(MODEL_VERSIONS.name, "outcome" => outcome).absolute(0);
+    }
+    for reason in SuppressReason::ALL {
+        counter!(SUPPRESSED.name, "reason" => reason.as_str()).absolute(0);
+    }
     for cause in ["abortable", "stale", "unknown", "fatal"] {
         counter!(RETRIES.name, "cause" => cause).absolute(0);
     }
@@ -446,6 +456,13 @@ pub fn model_refused(refusal: &Refusal) {
 pub fn shadow_rows(shadow: &str, outcome: &'static str, rows: u64) {
     if rows > 0 {
         counter!(SHADOW_ROWS.name, "shadow" => shadow.to_owned(), "outcome" => outcome).increment(rows);
+    }
+}
+
+/// Begins the counters of a shadow at 0.
+pub fn shadow_begins(shadow: &str) {
+    for outcome in ["scored", "skipped", "failed", "unscored"] {
+        counter!(SHADOW_ROWS.name, "shadow" => shadow.to_owned(), "outcome" => outcome).absolute(0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns a score function and a switch that another thread may turn: to answers, failures or NaN. It counts its runs
 //! and rows, so that a test can tell how the rows were batched.
 
-use crate::inference::{Calibration, FeatureMatrix, Model, ModelError, ModelInfo};
+use crate::inference::{Calibration, FeatureMatrix, Model, ModelError, ModelInfo, ScoreRange};
 use std::sync::{
     Arc,
     atomic::{AtomicU8, AtomicU64, Ordering},
@@ -107,6 +107,13 @@ impl FakeModel {
     #[must_use]
     pub fn baseline(mut self, baseline: &[f32]) -> Self {
         self.info.baseline = Some(baseline.to_vec());
+        self
+    }
+
+    /// The same model, whose main score is meant to lie in this range.
+    #[must_use]
+    pub fn range(mut self, least: f32, most: f32) -> Self {
+        self.info.ranges = vec![ScoreRange { least, most }];
         self
     }
 

@@ -18,11 +18,9 @@ use std::{
 };
 
 /// What gives no series here, and why.
-const EMPTY: [(&str, &str); 4] = [
+const EMPTY: [(&str, &str); 2] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("ALERTS{", "no alert fires where nothing is wrong"),
-    ("aimpoint_fallbacks_total", "the model does not fail"),
-    ("aimpoint_model_versions_total", "the model is a file and no folder of versions"),
 ];
 
 /// A process that ends with the test.

@@ -7,6 +7,7 @@ use std::{fs, path::Path, process::Command};
 const CONFIG: &str = r#"
 [model]
 path = "models"
+range = [-100.0, 100.0]
 
 [time]
 future_tolerance = "100000d"
@@ -36,7 +37,7 @@ window = "forever"
 "#;
 
 /// Runs a command in this folder: exit code, standard output, standard error.
-fn aimpoint(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub(super) fn aimpoint(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let runtime = super::runtime();
     let output = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
         .args(arguments)
@@ -48,13 +49,13 @@ fn aimpoint(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
-fn sound(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn sound(folder: &Path, arguments: &[&str]) -> String {
     let (code, out, error) = aimpoint(folder, arguments);
     assert_eq!(code, 0, "{arguments:?}: {error}");
     out
 }
 
-fn refused(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn refused(folder: &Path, arguments: &[&str]) -> String {
     let (code, out, error) = aimpoint(folder, arguments);
     assert_eq!(code, 80, "{arguments:?}: {out}{error}");
     error
@@ -65,16 +66,18 @@ fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("aimpoint.toml"), CONFIG).unwrap();
     let at = dir.path();
-    let [linear, double, nan, narrow, zipmap] = ["linear", "double", "always_nan", "columns", "sklearn_zipmap"]
+    let [linear, double, nan, narrow, words] = ["linear", "double", "always_nan", "columns", "sklearn_words"]
         .map(|name| path(name).to_str().unwrap().to_owned());
     let out = sound(at, &["models", "add", &linear, "--version", "1"]);
-    assert!(out.contains("added 1 of linear; 1 serves"), "{out}");
+    assert!(out.contains("added 1 of linear; 1 serves, as the version that was added last"), "{out}");
     sound(at, &["models", "add", &double, "--version", "2"]);
     let list = sound(at, &["models", "list"]);
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((lines[0][0], lines[1][0], lines[1][1], lines.len()), ("1", "2", "serves", 2), "{list}");
+    assert_eq!((lines[0][0], lines[1][0], lines[1][1], lines.len()), ("1", "2", "serves", 3), "{list}");
     assert!(sound(at, &["models", "rollback"]).contains("1 serves"));
-    assert!(sound(at, &["models", "list"]).contains("newer versions wait"));
+    assert!(
+        sound(at, &["models", "list"]).contains("1 serves, since it was activated by name; newer versions wait: 2")
+    );
     assert!(sound(at, &["check", "--offline"]).contains("model           linear 1, 4 features"));
     assert!(refused(at, &["models", "rollback"]).contains("expected a version before 1, found the versions 1, 2"));
     assert!(sound(at, &["models", "activate"]).contains("2 serves"));
@@ -82,9 +85,12 @@ fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
     assert!(refused(at, &["models", "activate", "3"]).contains("expected version \"3\""));
 
     // What would not serve does not come in.
-    assert!(refused(at, &["models", "add", &nan]).contains("golden row 0: expected the score NaN, found NaN"));
+    assert!(
+        refused(at, &["models", "add", &nan])
+            .contains("expected a number for any of the rows that were tried, found NaN")
+    );
     assert!(refused(at, &["models", "add", &narrow]).contains("nothing says which features go into which"));
-    assert!(refused(at, &["models", "add", &zipmap]).contains("ZipMap"));
+    assert!(refused(at, &["models", "add", &words]).contains("has the classes \"churn\", \"stay\""));
     assert!(refused(at, &["models", "add", &linear, "--version", "1"]).contains("versions do not change"));
 
     // What was damaged afterwards does not start, and tells which file it is.
@@ -166,7 +172,7 @@ fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
     }
     // With an experiment it is the model of the user's variant that is explained.
     let config = fs::read_to_string(at.join("aimpoint.toml")).unwrap();
-    let variant = "[[variant]]\nname = \"other\"\npath = \"linear.onnx\"\nversion = \"9\"\n";
+    let variant = "[[variant]]\nname = \"other\"\npath = \"linear.onnx\"\nversion = \"9\"\nrange = [-100, 100]\n";
     for (share, names_it) in [("0.0001", false), ("1.0", true)] {
         let experiment = format!("[experiment]\nname = \"spring\"\nshares = {{ other = {share} }}\n");
         fs::write(at.join("split.toml"), format!("{config}{variant}{experiment}")).unwrap();

@@ -125,7 +125,7 @@ fn a_model_that_gives_no_score_falls_back_as_declared_and_the_reason_is_told() {
         control.set(Mood::Score);
         let after = rig.run(&[(1, 0.0)]);
         assert_eq!((&after[0]["status"], &after[0]["status_reason"]), (&"STATUS_TARGETED".into(), &Value::Null));
-        assert_eq!((rig.counts.decisions, rig.counts.fallbacks, rig.counts.fallback_reasons), (9, 6, [2, 2, 2]));
+        assert_eq!((rig.counts.decisions, rig.counts.fallbacks, rig.counts.fallback_reasons), (9, 6, [2, 2, 2, 0]));
     }
 }
 
@@ -136,7 +136,27 @@ fn one_row_without_a_number_falls_back_alone() {
     let decisions = rig.run(&[(1, 0.5), (2, 2.0), (3, 0.25)]);
     let statuses: Vec<_> = decisions.iter().map(|it| it["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["STATUS_TARGETED", "STATUS_FALLBACK", "STATUS_NO_TARGET"]);
-    assert_eq!(rig.counts.fallback_reasons, [0, 0, 1]);
+    assert_eq!(rig.counts.fallback_reasons, [0, 0, 1, 0]);
+}
+
+/// A score of 12345 put everybody into every segment.
+#[test]
+fn a_score_out_of_range_falls_back_and_targets_nobody() {
+    let model = FakeModel::new(&["spent"], |row| row[0]).range(0.0, 1.0);
+    let mut rig = Rig::new("", model);
+    let decisions = rig.run(&[(1, 0.75), (2, 12_345.0), (3, -3.0), (4, 0.25), (5, f64::from(f32::MAX))]);
+    for (decision, (status, reason)) in decisions.iter().zip([
+        ("STATUS_TARGETED", Value::Null),
+        ("STATUS_FALLBACK", "score_out_of_range".into()),
+        ("STATUS_FALLBACK", "score_out_of_range".into()),
+        ("STATUS_NO_TARGET", Value::Null),
+        ("STATUS_FALLBACK", "score_out_of_range".into()),
+    ]) {
+        assert_eq!((&decision["status"], &decision["status_reason"]), (&status.into(), &reason));
+        assert_eq!(decision["score"]["raw"].is_number(), reason == Value::Null);
+        assert_eq!(segments(decision).is_empty(), status != "STATUS_TARGETED");
+    }
+    assert_eq!(rig.counts.fallback_reasons, [0, 0, 0, 3]);
 }
 
 #[test]

@@ -8,14 +8,16 @@ use super::{
 use aimpoint::{
     engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
     event::{EventTime, Record},
-    inference::{Look, Manifest, Model, ModelFolder, ModelSpec, OnnxModel, Refusal, Watch, batch, vet},
+    inference::{
+        Exactness, FallbackReason, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal,
+        Watch, batch, vet,
+    },
     sink::{Outbox, Target},
     telemetry::metrics,
     testkit::{FakeClock, Faults, InputRecord, MemoryBroker, Place},
     training::{Identity, Network, encode},
 };
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::{fs, time::Duration};
 
 const FEATURES: [&str; 2] = ["spent", "count"];
@@ -36,13 +38,14 @@ fn network(hidden: usize, bias: f32) -> Vec<u8> {
 }
 
 fn put(folder: &ModelFolder, version: &str, bytes: &[u8]) {
-    let sha256 = format!("{:x}", Sha256::digest(bytes));
+    let files = ModelFiles::from(bytes.to_vec());
+    let sha256 = files.sha256();
     let manifest = Manifest { name: "net".to_owned(), file: "model.onnx".into(), sha256, ..Manifest::default() };
-    folder.add(version, bytes, &manifest).unwrap();
+    folder.add(version, &files, &manifest).unwrap();
 }
 
-fn load(spec: &ModelSpec, bytes: Vec<u8>) -> Result<OnnxModel, Refusal> {
-    OnnxModel::from_bytes(&runtime(), spec, bytes, &[], "").map_err(|error| Refusal::Unfit(error.to_string()))
+fn load(spec: &ModelSpec, files: impl Into<ModelFiles>) -> Result<OnnxModel, Refusal> {
+    OnnxModel::from_bytes(&runtime(), spec, files, &[], "").map_err(|error| Refusal::Unfit(error.to_string()))
 }
 
 fn payload(number: usize) -> Vec<u8> {
@@ -89,6 +92,19 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
         let text = told.render();
         text.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok()).unwrap_or_default()
     };
+    // What an alert watches is there from the start, so that its first increase shows.
+    for reason in FallbackReason::ALL {
+        let sample = format!("aimpoint_fallbacks_total{{reason=\"{}\"}} 0", reason.as_str());
+        assert!(told.render().contains(&sample), "{sample}");
+    }
+    for outcome in ["handed_over", "unreadable", "unfit", "slow", "wrong_scores"] {
+        let sample = format!("aimpoint_model_versions_total{{outcome=\"{outcome}\"}} ");
+        assert!(told.render().contains(&sample), "{sample}");
+    }
+    for reason in ["too_late", "bot"] {
+        let sample = format!("aimpoint_suppressed_total{{reason=\"{reason}\"}} 0");
+        assert!(told.render().contains(&sample), "{sample}");
+    }
     let dir = tempfile::tempdir().unwrap();
     let folder = ModelFolder::at(dir.path());
     let (one, two, six) = (network(10, 0.0), network(10, 1.0), network(10, -1.0));
@@ -97,12 +113,12 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
     let (first, bytes, _) = folder.read("1", &spec).unwrap();
     let first = load(&first, bytes).unwrap();
     let from = (folder.clone(), spec);
-    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, move |version, copies| {
+    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, Duration::from_mins(1), move |version, copies| {
         let (spec, bytes, manifest) =
             from.0.read(version, &from.1).map_err(|error| Refusal::Unreadable(error.to_string()))?;
         let mut model = load(&spec, bytes)?;
         let limit = if version == "5" { Duration::from_millis(1) } else { spec.deadline };
-        vet(&mut model, manifest.golden.as_ref(), 256, limit)?;
+        vet(&mut model, manifest.golden.as_ref(), Exactness::Full, 256, limit)?;
         Ok(model.copies(copies).unwrap())
     });
     let input = |number| InputRecord {

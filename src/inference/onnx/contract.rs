@@ -2,10 +2,14 @@
 //!
 //! Guarantees: every input and every score's output is checked by name, type, rank, width and batch axis before a row is
 //! scored, and a refusal says what was expected, what was found and what to change. Limits: float32, float64, int64 and
-//! int32 inputs of shape [rows, width] or [rows]; float32 or float64 outputs of shape [rows], [rows, 1] or [rows, 2].
+//! int32 inputs of shape [rows, width] or [rows]; float32 or float64 outputs of shape [rows] or [rows, classes]. Which class is the
+//! score, the labels of the graph and the configuration say; nothing is guessed among several.
 
 use crate::inference::{
     FeatureMatrix, ModelSpec,
+    classes::{class_of, positive_of},
+    files::shown,
+    graph::Graph,
     model::{ModelError, metadata},
 };
 use ort::{
@@ -158,7 +162,7 @@ pub(super) fn lay_out(
                     path: path.to_path_buf(),
                     named: names(&mut parts.keys().map(String::as_str)),
                     by,
-                    found: names(&mut inputs.iter().map(Outlet::name)),
+                    found: shown(&names(&mut inputs.iter().map(Outlet::name))),
                 });
             }
             inputs.iter().map(|input| parts[input.name()].clone()).collect()
@@ -224,36 +228,243 @@ impl Shape {
     }
 }
 
-/// The outputs that hold the scores: the main one, which is the one that is asked for or the first float one, and those of
-/// the further heads in their order.
-pub(super) fn choose_outputs(path: &Path, outputs: &[Outlet], spec: &ModelSpec) -> Result<Vec<String>, ModelError> {
-    let main = choose_output(path, outputs, spec.output.as_deref())?;
-    let heads = spec.heads.values().map(|output| choose_output(path, outputs, Some(output)));
-    std::iter::once(Ok(main)).chain(heads).collect()
+/// Where a score is read from.
+#[derive(Clone, Debug)]
+pub(super) struct Pick {
+    /// The output of the session.
+    pub(super) output: String,
+    pub(super) column: Column,
+    /// The output as the file names it, and the class.
+    pub(super) described: String,
 }
 
-fn choose_output(path: &Path, outputs: &[Outlet], wanted: Option<&str>) -> Result<String, ModelError> {
-    let float = |output: &&Outlet| match output.dtype() {
+/// Which column of an output is the score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    /// The only one; of two that nobody has named, the second one, which every classifier has for the positive class.
+    Usual,
+    /// This one of so many.
+    Of(usize, usize),
+    /// This one of as many as there are.
+    Number(usize),
+}
+
+impl Column {
+    /// The number of the column among so many, if it can be told.
+    pub(super) fn among(self, columns: usize) -> Option<usize> {
+        match self {
+            Self::Usual => (1..=2).contains(&columns).then(|| columns - 1),
+            Self::Of(column, of) => (of == columns).then_some(column),
+            Self::Number(column) => (column < columns).then_some(column),
+        }
+    }
+
+    /// How many columns there may be, in words.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Usual => "1 or 2".to_owned(),
+            Self::Of(_, of) => of.to_string(),
+            Self::Number(column) => format!("{} or more", column + 1),
+        }
+    }
+}
+
+/// The outputs that hold the scores: the main one, then those of the further heads in their order.
+pub(super) fn choose_outputs(
+    path: &Path,
+    outputs: &[Outlet],
+    graph: Option<&Graph>,
+    spec: &ModelSpec,
+) -> Result<Vec<Pick>, ModelError> {
+    let choice = Choice { path, outputs, graph };
+    // The heads first: what one of them is read from is not the main score.
+    let heads: Vec<Pick> =
+        spec.heads.values().map(|output| choice.pick(choice.named(output)?, None)).collect::<Result<_, _>>()?;
+    let mut picks = vec![choice.main(spec)?];
+    picks.extend(heads);
+    Ok(picks)
+}
+
+/// What the choice of an output goes by.
+struct Choice<'a> {
+    path: &'a Path,
+    outputs: &'a [Outlet],
+    /// None where the file is no ONNX file that can be read, though ONNX Runtime takes it.
+    graph: Option<&'a Graph>,
+}
+
+impl<'a> Choice<'a> {
+    fn main(&self, spec: &ModelSpec) -> Result<Pick, ModelError> {
+        if let Some(name) = &spec.output {
+            return self.pick(self.named(name)?, spec.class.as_deref());
+        }
+        let is_a_head = |output: &&Outlet| spec.heads.values().any(|head| self.tensor_of(head) == output.name());
+        let all: Vec<&Outlet> = self.outputs.iter().filter(|it| may_be_scores(it) && !is_a_head(it)).collect();
+        match all[..] {
+            [] => Err(self.none_for(None)),
+            [output] => self.pick(output, spec.class.as_deref()),
+            _ => self.by_class(&all, spec.class.as_deref()),
+        }
+    }
+
+    /// The output that stands for the positive class, where each class has one of its own: `zipmap="columns"` of skl2onnx names
+    /// them by the label, after an i for a number and an s for a text.
+    fn by_class(&self, all: &[&'a Outlet], wanted: Option<&str>) -> Result<Pick, ModelError> {
+        let unclear = || ModelError::Outputs {
+            path: self.path.to_path_buf(),
+            found: describe(all.iter().copied()),
+            first: all.last().map(|it| self.name_of(it.name()).to_owned()).unwrap_or_default(),
+        };
+        let labels = self.graph.and_then(Graph::labels);
+        let is_labelled = labels.is_some();
+        let plain = |text: &str| text.chars().filter(|it| it.is_alphanumeric()).collect::<String>();
+        let of_label = |label: &String| {
+            let names = ["i", "s"].map(|kind| format!("{kind}{}", plain(label)));
+            all.iter().find(|it| names.contains(&plain(it.name())))
+        };
+        let of_labels =
+            labels.filter(|labels| labels.len() == all.len() && labels.iter().all(|it| of_label(it).is_some()));
+        // Where the graph says none, by numbers in the names.
+        let labels = if is_labelled {
+            of_labels
+        } else {
+            let number = |it: &&Outlet| Some(it.name().strip_prefix('i')?.parse::<u32>().ok()?.to_string());
+            all.iter().map(number).collect()
+        };
+        let Some(labels) = labels else { return Err(unclear()) };
+        let names = all.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ");
+        let class = self.class(&names, &labels, wanted)?;
+        let output = of_label(&labels[class]).ok_or_else(unclear)?;
+        let described = format!("{:?}, class {:?}", output.name(), labels[class]);
+        Ok(Pick { output: output.name().to_owned(), column: Column::Usual, described })
+    }
+
+    /// The column of an output that is the score.
+    fn pick(&self, output: &Outlet, wanted: Option<&str>) -> Result<Pick, ModelError> {
+        let name = self.name_of(output.name());
+        let columns = match output.dtype() {
+            ValueType::Tensor { shape, .. } => match **shape {
+                [_] => Some(1),
+                [_, columns] if columns > 0 => Some(columns as usize),
+                _ => None,
+            },
+            _ => None,
+        };
+        let labels = self.graph.and_then(|graph| graph.labels_of(output.name()));
+        // Labels of something else are none of this output.
+        let labels = labels.filter(|labels| columns.is_none_or(|columns| columns == labels.len()) && labels.len() > 1);
+        let (column, class) = match (labels, wanted) {
+            (Some(labels), _) => {
+                let class = self.class(name, &labels, wanted)?;
+                (Column::Of(class, labels.len()), Some(labels[class].clone()))
+            }
+            (None, None) if columns == Some(1) => (Column::Of(0, 1), None),
+            // Numbers stand in rising order in every exporter, so the second column is the larger one's.
+            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_texts() => (Column::Usual, None),
+            (None, None) if columns.is_none() => (Column::Of(0, 1), None),
+            (None, _) => {
+                // An output without names for its columns: they go by their numbers.
+                let numbers: Vec<String> = (0..columns.unwrap_or(2)).map(|it| it.to_string()).collect();
+                match wanted {
+                    Some(wanted) if columns.is_none() => match wanted.parse() {
+                        Ok(number) => (Column::Number(number), Some(wanted.to_owned())),
+                        Err(_) => return Err(self.unclear(name, &numbers, format!("none is {wanted:?}"))),
+                    },
+                    Some(wanted) => {
+                        let class = self.class(name, &numbers, Some(wanted))?;
+                        (Column::Of(class, numbers.len()), Some(wanted.to_owned()))
+                    }
+                    None => {
+                        let why = "which of them is the positive one is not said".to_owned();
+                        return Err(self.unclear(name, &numbers, why));
+                    }
+                }
+            }
+        };
+        let class = class.map(|class| format!(", class {class:?}")).unwrap_or_default();
+        Ok(Pick { output: output.name().to_owned(), column, described: format!("{name:?}{class}") })
+    }
+
+    /// The number of the class that is the score.
+    fn class(&self, output: &str, labels: &[String], wanted: Option<&str>) -> Result<usize, ModelError> {
+        let found = match wanted {
+            Some(wanted) => class_of(labels, wanted),
+            None => positive_of(labels),
+        };
+        found.ok_or_else(|| {
+            let why = match wanted {
+                Some(wanted) => format!("none is {wanted:?}"),
+                None => "which of them is the positive one is not said".to_owned(),
+            };
+            self.unclear(output, labels, why)
+        })
+    }
+
+    fn unclear(&self, output: &str, labels: &[String], why: String) -> ModelError {
+        const SHOWN: usize = 10;
+        let mut classes: Vec<String> = labels.iter().take(SHOWN).map(|it| format!("{:?}", shown(it))).collect();
+        if labels.len() > SHOWN {
+            classes.push(format!("and {} more", labels.len() - SHOWN));
+        }
+        ModelError::Class {
+            path: self.path.to_path_buf(),
+            output: output.to_owned(),
+            classes: classes.join(", "),
+            why,
+            example: labels.last().map(|it| shown(it)).unwrap_or_default(),
+        }
+    }
+
+    /// The output of this name, which may be scores.
+    fn named(&self, name: &str) -> Result<&'a Outlet, ModelError> {
+        let tensor = self.tensor_of(name);
+        let found = self.outputs.iter().find(|output| output.name() == tensor);
+        found.filter(|it| may_be_scores(it)).ok_or_else(|| self.none_for(Some(name)))
+    }
+
+    fn none_for(&self, wanted: Option<&str>) -> ModelError {
+        let is_map = |output: &Outlet| matches!(output.dtype(), ValueType::Sequence(_) | ValueType::Map { .. });
+        let map = self.outputs.iter().find(|it| is_map(it) && wanted.is_none_or(|name| name == it.name()));
+        match map {
+            Some(map) => ModelError::ZipMap { path: self.path.to_path_buf(), output: map.name().to_owned() },
+            None => ModelError::Output {
+                path: self.path.to_path_buf(),
+                wanted: wanted.map(|name| format!(" {name:?}")).unwrap_or_default(),
+                found: describe(self.outputs),
+            },
+        }
+    }
+
+    fn tensor_of<'b>(&self, name: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        self.graph.map_or(name, |graph| graph.tensor_of(name))
+    }
+
+    fn name_of<'b>(&self, tensor: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        self.graph.map_or(tensor, |graph| graph.name_of(tensor))
+    }
+
+    /// Whether an output is text: labels, whose order nobody knows where the graph does not say them. What cannot be read may have
+    /// some.
+    fn has_texts(&self) -> bool {
+        let is_text = |it: &Outlet| matches!(it.dtype(), ValueType::Tensor { ty: TensorElementType::String, .. });
+        self.graph.is_none() || self.outputs.iter().any(is_text)
+    }
+}
+
+/// Whether an output may be a score a row, or one for each class.
+fn may_be_scores(output: &Outlet) -> bool {
+    match output.dtype() {
         ValueType::Tensor { ty: TensorElementType::Float32 | TensorElementType::Float64, shape, .. } => {
             // A file may leave the rank open as well, which reads as no dimensions: the probe tells.
-            matches!(**shape, [] | [-1] | [-1, -1 | 1 | 2])
+            matches!(**shape, [] | [-1] | [-1, _])
         }
         _ => false,
-    };
-    let found = match wanted {
-        Some(name) => outputs.iter().find(|output| output.name() == name).filter(float),
-        None => outputs.iter().find(float),
-    };
-    let is_map = |output: &Outlet| matches!(output.dtype(), ValueType::Sequence(_) | ValueType::Map { .. });
-    let map = outputs.iter().find(|output| is_map(output) && wanted.is_none_or(|name| name == output.name()));
-    match (found, map) {
-        (Some(output), _) => Ok(output.name().to_owned()),
-        (None, Some(map)) => Err(ModelError::ZipMap { path: path.to_path_buf(), output: map.name().to_owned() }),
-        (None, None) => Err(ModelError::Output {
-            path: path.to_path_buf(),
-            wanted: wanted.map(|name| format!(" {name:?}")).unwrap_or_default(),
-            found: describe(outputs),
-        }),
     }
 }
 
@@ -263,12 +474,12 @@ pub(super) fn named_by(text: &str, path: &Path) -> Result<Named, ModelError> {
         path: path.to_path_buf(),
         key: metadata::FEATURES,
         expected: "a JSON array of feature names, or an object of such arrays by input",
-        found: text.to_owned(),
+        found: shown(text),
     })
 }
 
 /// The names, types and shapes of inputs or outputs.
-pub(super) fn describe(outlets: &[Outlet]) -> String {
+pub(super) fn describe<'a>(outlets: impl IntoIterator<Item = &'a Outlet>) -> String {
     let mut text = String::new();
     for outlet in outlets {
         let separator = if text.is_empty() { "" } else { ", " };

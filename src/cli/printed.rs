@@ -1,0 +1,65 @@
+//! What a terminal is sent: ids, names and messages that came from outside cannot move its cursor, colour it or rename its window.
+//!
+//! Guarantees: of what is written, control characters other than the end of a line and a tab come out as `\u{1b}` and the like. What
+//! is written as JSON has none in any case.
+
+use std::{
+    borrow::Cow,
+    io::{self, StdoutLock, Write},
+};
+
+/// Whether a terminal does something with this character other than to show it.
+fn is_control(letter: char) -> bool {
+    let turns_the_line = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (letter.is_control() && !matches!(letter, '\n' | '\t')) || turns_the_line
+}
+
+/// A text without control characters.
+pub(super) fn printed(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut printed = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_control(letter) { printed.extend(letter.escape_unicode()) } else { printed.push(letter) }
+    }
+    Cow::Owned(printed)
+}
+
+/// The standard output, for what comes from outside.
+pub(super) fn stdout() -> Printed<StdoutLock<'static>> {
+    Printed(io::stdout().lock())
+}
+
+/// Writes texts without their control characters.
+pub(super) struct Printed<W>(W);
+
+impl<W: Write> Write for Printed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(printed(text).as_bytes())?,
+            // A part of a character: whoever writes texts writes them whole.
+            Err(_) => self.0.write_all(printed(&String::from_utf8_lossy(bytes)).as_bytes())?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        let mut out = Printed(Vec::new());
+        let user = "a\u{1b}]0;x\u{7}\0\u{9b}31m\rü\u{202e}";
+        writeln!(out, "user {user}\tend").unwrap();
+        let expected = "user a\\u{1b}]0;x\\u{7}\\u{0}\\u{9b}31m\\u{d}ü\\u{202e}\tend\n";
+        assert_eq!(String::from_utf8(out.0).unwrap(), expected);
+        assert!(matches!(printed("plain\n"), Cow::Borrowed("plain\n")));
+    }
+}

@@ -1,0 +1,427 @@
+//! What an ONNX file says of itself, beyond what ONNX Runtime tells of it: the classes that its outputs stand for, and the
+//! files beside it that hold weights.
+//!
+//! Owns the few messages of ONNX's schema that this needs, under the official field numbers (onnx.proto). Guarantees: weights
+//! are not copied. A `ZipMap` at an output is left out, and the output is the tensor that went into it: the same numbers, without
+//! a map for each row. Limits: the classes are those of a classifier operator, of a `ZipMap`, or of the labels that an
+//! `ArgMax` chooses among; what a graph computes otherwise has no names here.
+
+use prost::{
+    Message,
+    bytes::Bytes,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field},
+};
+use std::collections::BTreeMap;
+
+/// ONNX's numbers for the element types that are read here.
+const FLOAT: i32 = 1;
+const INT32: i32 = 6;
+const INT64: i32 = 7;
+const STRING: i32 = 8;
+/// `TensorProto.DataLocation.EXTERNAL`
+const EXTERNAL: i32 = 1;
+/// The field of the graph in `ModelProto`, and those of its nodes and outputs in `GraphProto`.
+const GRAPH: u32 = 7;
+const NODE: u32 = 1;
+const OUTPUT: u32 = 12;
+/// The operators that know classes by their labels.
+const CLASSIFIERS: [&str; 3] = ["LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"];
+/// How many operators lie between a classifier and its output at most: a cast, a normalizer, an identity or two.
+const STEPS_MAX: usize = 16;
+
+/// `ModelProto`
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "25")]
+    functions: Vec<FunctionProto>,
+}
+
+/// `FunctionProto`
+#[derive(Clone, PartialEq, Message)]
+struct FunctionProto {
+    #[prost(message, repeated, tag = "7")]
+    node: Vec<NodeProto>,
+}
+
+/// `GraphProto`
+#[derive(Clone, PartialEq, Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "15")]
+    sparse_initializer: Vec<SparseTensorProto>,
+}
+
+/// `NodeProto`
+#[derive(Clone, PartialEq, Message)]
+struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    output: Vec<String>,
+    #[prost(string, tag = "4")]
+    op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<AttributeProto>,
+}
+
+/// `AttributeProto`
+#[derive(Clone, PartialEq, Message)]
+struct AttributeProto {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "5")]
+    t: Option<TensorProto>,
+    #[prost(message, optional, tag = "6")]
+    g: Option<GraphProto>,
+    #[prost(int64, repeated, tag = "8")]
+    ints: Vec<i64>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    strings: Vec<Bytes>,
+    #[prost(message, repeated, tag = "10")]
+    tensors: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "11")]
+    graphs: Vec<GraphProto>,
+    #[prost(message, optional, tag = "22")]
+    sparse_tensor: Option<SparseTensorProto>,
+    #[prost(message, repeated, tag = "23")]
+    sparse_tensors: Vec<SparseTensorProto>,
+}
+
+/// `TensorProto`
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(int32, repeated, tag = "5")]
+    int32_data: Vec<i32>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    string_data: Vec<Bytes>,
+    #[prost(int64, repeated, tag = "7")]
+    int64_data: Vec<i64>,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    raw_data: Bytes,
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<Entry>,
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+/// `SparseTensorProto`
+#[derive(Clone, PartialEq, Message)]
+struct SparseTensorProto {
+    #[prost(message, optional, tag = "1")]
+    values: Option<TensorProto>,
+    #[prost(message, optional, tag = "2")]
+    indices: Option<TensorProto>,
+}
+
+/// `StringStringEntryProto`
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// `ValueInfoProto`
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfo {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    kind: Option<TypeProto>,
+}
+
+/// `TypeProto`, of which a tensor is the first choice
+#[derive(Clone, PartialEq, Message)]
+struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    tensor: Option<TensorType>,
+}
+
+/// `TypeProto.Tensor`, without its shape
+#[derive(Clone, PartialEq, Message)]
+struct TensorType {
+    #[prost(int32, tag = "1")]
+    elem_type: i32,
+}
+
+/// A tensor whose values lie in a file beside the model's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct External {
+    /// The tensor's name.
+    pub(super) tensor: String,
+    /// The file, as the model names it.
+    pub(super) location: String,
+    /// Where its values begin and how many bytes they are; as the file says it.
+    pub(super) offset: Option<String>,
+    pub(super) length: Option<String>,
+}
+
+/// A `ZipMap` at an output.
+#[derive(Clone, Debug)]
+struct Zipped {
+    /// The tensor that goes into it.
+    input: String,
+    labels: Vec<String>,
+}
+
+/// What a file says of its graph.
+#[derive(Clone, Debug)]
+pub(super) struct Graph {
+    proto: GraphProto,
+    external: Vec<External>,
+    /// By the name of the output.
+    zipped: BTreeMap<String, Zipped>,
+}
+
+impl Graph {
+    /// Reads the structure of a file; none where it is no ONNX file.
+    pub(super) fn read(bytes: &Bytes) -> Option<Self> {
+        let model = ModelProto::decode(bytes.clone()).ok()?;
+        let graph = model.graph?;
+        let mut external = Vec::new();
+        collect(&graph, &mut external);
+        model.functions.iter().for_each(|function| collect_nodes(&function.node, &mut external));
+        let mut zipped = BTreeMap::new();
+        for node in graph.node.iter().filter(|node| node.op_type == "ZipMap") {
+            if let ([input], [output]) = (&node.input[..], &node.output[..])
+                && graph.output.iter().any(|it| it.name == *output)
+            {
+                zipped
+                    .insert(output.clone(), Zipped { input: input.clone(), labels: labels(node).unwrap_or_default() });
+            }
+        }
+        Some(Self { proto: graph, external, zipped })
+    }
+
+    /// The tensors whose values lie in other files.
+    pub(super) fn external(&self) -> &[External] {
+        &self.external
+    }
+
+    /// The file without the `ZipMap`s at its outputs; none where it has none.
+    pub(super) fn without_zipmaps(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.zipped.is_empty() {
+            return None;
+        }
+        let mut model = Vec::with_capacity(bytes.len());
+        for field in Fields(bytes) {
+            match field? {
+                Field { tag: GRAPH, content: Some(graph), .. } => write(GRAPH, &self.unzipped(graph)?, &mut model),
+                field => model.extend_from_slice(field.whole),
+            }
+        }
+        Some(model)
+    }
+
+    fn unzipped(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut graph = Vec::with_capacity(bytes.len());
+        // The tensor may be an output already.
+        let mut outputs: Vec<&str> = self.proto.output.iter().map(|it| it.name.as_str()).collect();
+        for field in Fields(bytes) {
+            let field = field?;
+            match (field.tag, field.content) {
+                (NODE, Some(content)) => {
+                    let node = NodeProto::decode(content).ok()?;
+                    let is_zipped = node.op_type == "ZipMap"
+                        && node.output.first().is_some_and(|output| self.zipped.contains_key(output));
+                    if !is_zipped {
+                        graph.extend_from_slice(field.whole);
+                    }
+                }
+                (OUTPUT, Some(content)) => match self.zipped.get(&ValueInfo::decode(content).ok()?.name) {
+                    Some(zipped) if outputs.contains(&zipped.input.as_str()) => {}
+                    Some(zipped) => {
+                        // By ONNX's schema this is what a ZipMap takes.
+                        let kind = TypeProto { tensor: Some(TensorType { elem_type: FLOAT }) };
+                        let output = ValueInfo { name: zipped.input.clone(), kind: Some(kind) };
+                        write(OUTPUT, &output.encode_to_vec(), &mut graph);
+                        outputs.push(&zipped.input);
+                    }
+                    None => graph.extend_from_slice(field.whole),
+                },
+                _ => graph.extend_from_slice(field.whole),
+            }
+        }
+        Some(graph)
+    }
+
+    /// The tensor that an output is read from: that of its `ZipMap`, or itself.
+    pub(super) fn tensor_of<'a>(&'a self, output: &'a str) -> &'a str {
+        self.zipped.get(output).map_or(output, |zipped| &zipped.input)
+    }
+
+    /// The output by the name that the file gives it, from the tensor that it is read from.
+    pub(super) fn name_of<'a>(&'a self, tensor: &'a str) -> &'a str {
+        self.zipped.iter().find(|(_, zipped)| zipped.input == tensor).map_or(tensor, |(name, _)| name)
+    }
+
+    /// The labels of a tensor's columns, in their order, where the graph says them.
+    pub(super) fn labels_of(&self, tensor: &str) -> Option<Vec<String>> {
+        let zipped = self.zipped.values().find(|zipped| zipped.input == tensor && !zipped.labels.is_empty());
+        if let Some(zipped) = zipped {
+            return Some(zipped.labels.clone());
+        }
+        let mut name = tensor;
+        for _ in 0..STEPS_MAX {
+            let Some(node) = self.proto.node.iter().find(|node| node.output.iter().any(|it| it == name)) else { break };
+            match node.op_type.as_str() {
+                kind if CLASSIFIERS.contains(&kind) => {
+                    return if node.output.get(1).is_some_and(|it| it == name) { labels(node) } else { None };
+                }
+                // What leaves columns where they are.
+                "Identity" | "Cast" | "Normalizer" | "Softmax" | "Sigmoid" | "Clip" | "Mul" | "Div" => {
+                    name = node.input.first()?;
+                }
+                _ => break,
+            }
+        }
+        self.chosen_among()
+    }
+
+    /// The labels of the graph's one classifier, where it has one.
+    pub(super) fn labels(&self) -> Option<Vec<String>> {
+        let is_classifier = |node: &&NodeProto| CLASSIFIERS.contains(&node.op_type.as_str());
+        let mut all = self.proto.node.iter().filter(is_classifier).filter_map(labels);
+        let first = all.next();
+        if all.any(|other| first.as_ref() != Some(&other)) { None } else { first.or_else(|| self.chosen_among()) }
+    }
+
+    /// The labels that the graph's one `ArgMax` chooses among.
+    fn chosen_among(&self) -> Option<Vec<String>> {
+        let is_chosen = |name: &String| {
+            self.proto.node.iter().any(|node| node.op_type == "ArgMax" && node.output.first() == Some(name))
+        };
+        let mut lists = self
+            .proto
+            .node
+            .iter()
+            .filter(|node| node.op_type == "ArrayFeatureExtractor" && node.input.get(1).is_some_and(is_chosen))
+            .filter_map(|node| self.proto.initializer.iter().find(|it| node.input.first() == Some(&it.name)));
+        let list = lists.next()?;
+        if lists.next().is_some() { None } else { texts(list) }
+    }
+}
+
+/// The labels of a classifier or a `ZipMap`.
+fn labels(node: &NodeProto) -> Option<Vec<String>> {
+    let attribute = node.attribute.iter().find(|it| {
+        matches!(it.name.as_str(), "classlabels_ints" | "classlabels_int64s" | "classlabels_strings")
+            && !(it.ints.is_empty() && it.strings.is_empty())
+    })?;
+    let ints = attribute.ints.iter().map(ToString::to_string);
+    Some(ints.chain(attribute.strings.iter().map(text)).collect())
+}
+
+/// The values of a list of labels.
+fn texts(tensor: &TensorProto) -> Option<Vec<String>> {
+    let raw = |width: usize| tensor.raw_data.chunks_exact(width);
+    let texts: Vec<String> = match tensor.data_type {
+        STRING => tensor.string_data.iter().map(text).collect(),
+        INT32 if tensor.raw_data.is_empty() => tensor.int32_data.iter().map(ToString::to_string).collect(),
+        INT64 if tensor.raw_data.is_empty() => tensor.int64_data.iter().map(ToString::to_string).collect(),
+        INT32 => raw(4).map(|it| i32::from_le_bytes(it.try_into().expect("chunks of four")).to_string()).collect(),
+        INT64 => raw(8).map(|it| i64::from_le_bytes(it.try_into().expect("chunks of eight")).to_string()).collect(),
+        _ => return None,
+    };
+    (!texts.is_empty()).then_some(texts)
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Collects the tensors of a graph, and of the graphs within it, whose values lie elsewhere.
+fn collect(graph: &GraphProto, to: &mut Vec<External>) {
+    graph.initializer.iter().for_each(|tensor| collect_tensor(tensor, to));
+    graph.sparse_initializer.iter().for_each(|tensor| collect_sparse(tensor, to));
+    collect_nodes(&graph.node, to);
+}
+
+fn collect_nodes(nodes: &[NodeProto], to: &mut Vec<External>) {
+    for attribute in nodes.iter().flat_map(|node| &node.attribute) {
+        attribute.t.iter().chain(&attribute.tensors).for_each(|tensor| collect_tensor(tensor, to));
+        attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors).for_each(|it| collect_sparse(it, to));
+        attribute.g.iter().chain(&attribute.graphs).for_each(|graph| collect(graph, to));
+    }
+}
+
+fn collect_sparse(tensor: &SparseTensorProto, to: &mut Vec<External>) {
+    tensor.values.iter().chain(&tensor.indices).for_each(|tensor| collect_tensor(tensor, to));
+}
+
+fn collect_tensor(tensor: &TensorProto, to: &mut Vec<External>) {
+    if tensor.data_location != EXTERNAL {
+        return;
+    }
+    let value = |key: &str| tensor.external_data.iter().find(|it| it.key == key).map(|it| it.value.clone());
+    to.push(External {
+        tensor: tensor.name.clone(),
+        location: value("location").unwrap_or_default(),
+        offset: value("offset"),
+        length: value("length"),
+    });
+}
+
+/// One field of a message.
+struct Field<'a> {
+    tag: u32,
+    /// Of a field with a length.
+    content: Option<&'a [u8]>,
+    /// All of it, with its key.
+    whole: &'a [u8],
+}
+
+/// The fields of a message, in order; none where the bytes are no message.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<Field<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.take();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self) -> Option<Field<'a>> {
+        let start = self.0;
+        let mut rest = start;
+        let (tag, kind) = decode_key(&mut rest).ok()?;
+        let mut content = None;
+        if kind == WireType::LengthDelimited {
+            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            content = Some(rest.get(..length)?);
+            rest = &rest[length..];
+        } else {
+            skip_field(kind, tag, &mut rest, DecodeContext::default()).ok()?;
+        }
+        self.0 = rest;
+        Some(Field { tag, content, whole: &start[..start.len() - rest.len()] })
+    }
+}
+
+/// Appends a field with a length.
+fn write(tag: u32, content: &[u8], to: &mut Vec<u8>) {
+    encode_key(tag, WireType::LengthDelimited, to);
+    encode_varint(content.len() as u64, to);
+    to.extend_from_slice(content);
+}
