@@ -46,10 +46,13 @@ pub enum Canary {
     TimeOfOneUser,
     /// What was refused as too far ahead is taken when it is read again.
     CeilingNotReplayed,
+    /// A commit that is to prove the membership counts as made when its first attempt has failed.
+    ConfirmationUsedUp,
 }
 
 impl Canary {
-    /// All of them.
+    /// All that the simulation finds by its seeds. [`Self::ConfirmationUsedUp`] has a case of its own: it takes a failure in the
+    /// one moment in which a worker has been put out of the group and does not know.
     pub const ALL: [Self; 20] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,

@@ -5,7 +5,7 @@
 //! shows only when something is written. Ends with the exit code of the first failure, or 0 where there are only warnings.
 
 use super::{
-    ConfigArgs,
+    ConfigArgs, neighbours,
     setup::{Setup, block_on},
     topics,
 };
@@ -256,6 +256,10 @@ fn cluster(config: &Config, report: &mut Report) {
         Err(error) => report.fail("input", error.into(), "allow Read on the input topic"),
     }
     transactions(config, report);
+    // Who may not read the outputs is told of nobody.
+    for it in neighbours::look(config).unwrap_or_default() {
+        report.warn("neighbours", it.told(config), "");
+    }
 }
 
 /// What the topics' settings mean for a run.
@@ -314,7 +318,7 @@ fn transactions(config: &Config, report: &mut Report) {
     if config.commit.delivery == Delivery::AtLeastOnce {
         return report.ok("transactions", "none: commit.delivery is at_least_once");
     }
-    let id = format!("{}-{}-doctor", config.app.name, config.app.instance());
+    let id = format!("{}-@{}-doctor", config.app.name, config.app.instance());
     let sink = KafkaSink::new(KafkaSinkSettings {
         brokers: config.kafka.brokers.clone(),
         transactional_id: Some(id.clone()),

@@ -1,6 +1,6 @@
 //! From a configuration to workers: what `run`, `demo` and `check` have in common.
 
-use super::{ConfigArgs, sizes};
+use super::{ConfigArgs, sizes, slot::Place};
 use crate::{
     config::{Config, ConfigError, Document},
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
@@ -111,7 +111,7 @@ impl Setup {
         if !with_label {
             spec.label = None;
         }
-        Pipeline::compile(&spec, &self.config.topics.clickstream)
+        Pipeline::compile(&spec, self.config.origin())
             .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
     }
 
@@ -206,6 +206,7 @@ impl Setup {
             folder: ModelFolder::at(&spec.path),
             spec: spec.clone(),
             sections: PipelineSpec { label: None, ..self.config.pipeline.clone() },
+            app: self.config.app.name.clone(),
             topic: self.config.topics.clickstream.clone(),
             declared: pipeline.model_features(),
             fingerprint: pipeline.fingerprint().to_owned(),
@@ -244,7 +245,7 @@ impl Setup {
     }
 
     /// Begins to send metrics and traces to the collector, if one is named.
-    pub(super) fn otlp(&self, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
+    pub(super) fn otlp(&self, place: &Place, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
         let Some(endpoint) = self.config.otlp.endpoint.clone() else { return Ok(None) };
         for worker in workers {
             worker.view().trace_one_of(self.config.otlp.trace_one_of);
@@ -253,15 +254,15 @@ impl Setup {
             endpoint,
             interval: self.config.otlp.interval,
             service: self.config.app.name.clone(),
-            instance: self.config.app.instance(),
+            instance: place.instance.clone(),
             topic: self.config.topics.clickstream.clone(),
             group: self.config.group().to_owned(),
         };
         Otlp::start(settings, Arc::clone(board)).context("start the thread that sends metrics and traces").map(Some)
     }
 
-    /// The workers, which join the group at once.
-    pub(super) fn crew(&self) -> anyhow::Result<Crew> {
+    /// The workers, which join the group at once, under the names that this place gives them.
+    pub(super) fn crew(&self, place: &Place) -> anyhow::Result<Crew> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
         let models = self.models(&pipeline)?;
@@ -277,7 +278,7 @@ impl Setup {
             for (arm, feed) in feeds {
                 pipeline = pipeline.with_feed(arm, Box::new(feed));
             }
-            let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
+            let id = place.worker(config, number);
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
             let source = KafkaSource::subscribe(&KafkaSourceSettings {
@@ -291,7 +292,7 @@ impl Setup {
             let transactional = config.commit.delivery == Delivery::ExactlyOnce;
             let sink = KafkaSink::new(KafkaSinkSettings {
                 brokers: config.kafka.brokers.clone(),
-                transactional_id: transactional.then(|| config.transactional_id(number)),
+                transactional_id: transactional.then(|| place.transactional(config, number)),
                 input: config.topics.clickstream.clone(),
                 decisions: config.topics.decisions.clone(),
                 dead_letters: config.topics.dead_letter.clone(),
@@ -335,6 +336,7 @@ pub(super) struct VersionLoader {
     folder: ModelFolder,
     spec: ModelSpec,
     sections: PipelineSpec,
+    app: String,
     topic: String,
     declared: Vec<String>,
     fingerprint: String,
@@ -366,7 +368,7 @@ impl VersionLoader {
             .map_err(|error| unfit(&error))?;
         let twin = model.twin().map_err(|error| unfit(&error))?;
         let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
-        Pipeline::compile(&self.sections, &self.topic)
+        Pipeline::compile(&self.sections, (self.app.as_str(), self.topic.as_str()))
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
             .map_err(|faults| Refusal::Unfit(list(faults)))?;
         vet(&mut model, manifest.golden.as_ref(), self.rows, self.spec.deadline)?;
@@ -392,9 +394,13 @@ pub(super) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T
 }
 
 /// Serves health, metrics and the live page, and says where.
-pub(super) fn publish(config: &Config, logs: Option<Arc<Logs>>) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
+pub(super) fn publish(
+    config: &Config,
+    place: &Place,
+    logs: Option<Arc<Logs>>,
+) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
     let metrics = metrics::install().context("record metrics")?;
-    let title = format!("{}, {}", config.app.name, config.app.instance());
+    let title = format!("{}, {}", config.app.name, place.instance);
     let board =
         Arc::new(Board::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), metrics, logs));
     let at = admin::serve(config.admin.address, Arc::clone(&board)).with_context(|| {

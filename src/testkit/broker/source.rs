@@ -30,11 +30,13 @@ pub struct MemorySource {
     member: u64,
     positions: BTreeMap<i32, Position>,
     reading: Vec<Reading>,
+    /// Whether a position was no longer in the log.
+    is_cut: bool,
 }
 
 impl MemorySource {
     pub(super) fn new(broker: MemoryBroker, member: u64) -> Self {
-        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new() }
+        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new(), is_cut: false }
     }
 
     /// Its number among all members that there ever were.
@@ -71,8 +73,8 @@ impl Source for MemorySource {
             let input = &cluster.input[*partition as usize];
             while taken < max && !position.is_paused && position.next < input.high {
                 if position.next < input.low {
-                    // Somebody else has gone on from here, and the input before was of no more use.
-                    assert!(!cluster.group.owns(self.member, *partition), "the worker reads what was deleted");
+                    // Of its own partition it is told; somebody else has gone on from here otherwise.
+                    self.is_cut |= cluster.group.owns(self.member, *partition);
                     break;
                 }
                 let record = &input.records[position.next];
@@ -92,7 +94,12 @@ impl Source for MemorySource {
     }
 
     fn change(&mut self) -> Option<Change> {
-        self.broker.0.borrow_mut().group.change(self.member)
+        let mut cluster = self.broker.0.borrow_mut();
+        // Who was put out learns of it by its next heartbeat, and goes on until then.
+        if cluster.group.is_put_out(self.member) && !cluster.one_in(4) {
+            return None;
+        }
+        cluster.group.change(self.member)
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
@@ -113,13 +120,16 @@ impl Source for MemorySource {
         Ok(Watermarks { low: input.low as i64, high: input.high as i64 })
     }
 
-    fn is_at_end(&self, partition: i32) -> bool {
-        let high = self.broker.0.borrow().input[partition as usize].high;
-        self.positions.get(&partition).is_some_and(|position| position.next == high)
+    fn is_at_end(&self, partition: i32, end: i64) -> bool {
+        self.positions.get(&partition).is_some_and(|position| position.next as i64 >= end)
     }
 
-    fn check(&mut self, _: &[i32]) -> Result<(), SourceError> {
-        Ok(())
+    fn lacking(&mut self, _: &[i32]) -> Result<Vec<i32>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn is_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
