@@ -31,6 +31,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause between two tries of a call that a fresh coordinator refuses for a moment.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// The client's words where a partition has no position in which to seek; it gives no code.
+const NO_POSITION: &str = "Erroneous state";
+
 /// How often the client tells where the logs end. Well below the shortest `engine.stall_after`.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
@@ -449,7 +452,15 @@ impl Source for KafkaSource {
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
         self.at_end.remove(&partition);
-        self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))?;
+        let has_position = self.patiently(&doing, |wait| {
+            match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait) {
+                Ok(()) => Ok(true),
+                Err(error) if error.to_string().contains(NO_POSITION) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })?;
+        // It stands still since its position was no longer in the log, and has to be taken anew.
+        self.is_cut |= !has_position;
         self.consumer
             .resume(&self.list(&[partition]))
             .map_err(|error| SourceError::Fatal { doing, detail: error.to_string() })
