@@ -334,6 +334,13 @@ impl Partitions {
         }
     }
 
+    /// Goes on at an offset: what came before it in the log is gone.
+    pub(super) fn skip_to(&mut self, number: i32, offset: i64) {
+        if let Some(partition) = self.get_mut(number) {
+            partition.next = partition.next.max(offset);
+        }
+    }
+
     /// What was committed for a partition: the offset and its metadata.
     pub fn committed(&self, number: i32) -> Option<(i64, &str)> {
         let (offset, metadata) = self.get(number)?.committed.as_ref()?;

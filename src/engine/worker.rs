@@ -1423,6 +1423,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 return Err(made_anew(number, next, ends.high));
             } else if next < ends.low {
                 self.skip(number, next, ends.low);
+                self.partitions.skip_to(number, ends.low);
+                // The position moves, also where no record comes any more.
+                self.opened_at.get_or_insert(self.clock.elapsed());
             }
         }
         for number in self.lacking.clone() {

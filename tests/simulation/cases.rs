@@ -311,7 +311,7 @@ fn a_position_that_was_set_behind_the_last_record_is_reached() {
 #[test]
 fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
     // The process ended with "No offset to automatically reset to".
-    let all = ["a", "b", "c", "d", "e", "f"];
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let broker = MemoryBroker::new(vec![views(&all), views(&all)], true, Faults::default(), 1);
     let (mut worker, progress, _) = join(&broker);
     turn_until(&mut worker, &broker, |worker| worker.partitions().held().len() == 2);
@@ -321,6 +321,14 @@ fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
     let is_read = |_: &CaseWorker| broker.committed().iter().flatten().filter(|(offset, _)| *offset == 6).count() == 2;
     turn_until(&mut worker, &broker, is_read);
     assert_eq!((progress.counts().events, progress.health().skipped()), (8, 4), "two of the one, all of the other");
+    // All that is left is gone as well, and the client tells so twice.
+    broker.produce(0, 3);
+    broker.trim(0, 9);
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].as_ref().is_some_and(|(offset, _)| *offset == 9));
+    for _ in 0..20_000 {
+        worker.turn().expect("nothing goes wrong here");
+    }
+    assert_eq!((progress.counts().events, progress.health().skipped()), (8, 7));
     assert_eq!(users_of(&worker, 0), 2);
 }
 
