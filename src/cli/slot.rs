@@ -52,8 +52,8 @@ impl Place {
     fn at(app: &str, instance: &str) -> std::io::Result<Option<Self>> {
         use std::os::{linux::net::SocketAddrExt, unix::net};
         // The name of a socket has at most 107 bytes.
-        let digest: String =
-            Sha256::digest(format!("{app}\n{instance}")).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(format!("{app}\n{instance}"));
+        let digest = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let address = net::SocketAddr::from_abstract_name(format!("aimpoint/{digest}"))?;
         match net::UnixListener::bind_addr(&address) {
             Ok(name) => Ok(Some(Self { instance: instance.to_owned(), _name: name })),

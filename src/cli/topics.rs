@@ -45,7 +45,9 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
         if config.topics.replication == -1
             && let Some(replicas) = block_on(topics.usual_replication())??
         {
-            plans.iter_mut().for_each(|plan| add_replicas(plan, replicas));
+            for plan in &mut plans {
+                add_replicas(plan, replicas);
+            }
         }
         // New topics join those that are there already, so that a user lies in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
@@ -53,8 +55,9 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
             if state.is_none() {
                 let partitions = partitions.unwrap_or(plan.partitions);
                 block_on(topics.create(&TopicPlan { partitions, ..plan.clone() }))??;
-                let settings: String =
+                let settings: Vec<String> =
                     plan.settings.iter().map(|(name, value)| format!(", {name} = {value}")).collect();
+                let settings = settings.concat();
                 writeln!(out, "created {} with {partitions} partitions{settings}", plan.name)?;
             }
         }
