@@ -256,7 +256,7 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         serde_json::from_slice(&encode(DecisionFormat::Flat, &fields, true, it, of)).unwrap()
     };
     let mut expected = json!({
-        "a": "clicks.v1_eu-west-2-91",
+        "a": "shop.eu:clicks.v1_eu-west-2-91",
         "b": "ann \"a\" \u{1}",
         "c": "e1",
         "d": 2,
@@ -283,7 +283,7 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "t": "cpu",
         "v": "e\"1\"",
         "w": "challenger",
-        "\"quoted\"": "clicks.v1_eu-west-2-91",
+        "\"quoted\"": "shop.eu:clicks.v1_eu-west-2-91",
     });
     assert_eq!(flat(&it, &[1, 2]), expected);
     (expected["j"], expected["j2"]) = (json!("STATUS_FALLBACK"), json!("model_late"));

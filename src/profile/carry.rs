@@ -344,13 +344,12 @@ mod tests {
         assert!(!layout.holds(engine(&A.replace("tile = \"1m\"", "tile = \"2m\"")).layout()));
         let longer = A.replace("\"1h\"", "\"2h\"");
         let shorter = A.replace("\"1h\"", "\"30m\"");
-        let (finer, mean) = (A.replace("\"1m\"", "\"30s\""), A.replace("count\"", "mean\"\nvalue = \"value\""));
+        let finer = A.replace("\"1m\"", "\"30s\"");
         for (feature, kept) in [
             (A, Kept::All),
             (&shorter, Kept::All),
             (&longer, Kept::Part),
             (&finer, Kept::Nothing),
-            (&mean, Kept::Nothing),
             (C, Kept::Nothing),
             (&[A, D].concat(), Kept::Part),
         ] {
