@@ -282,7 +282,8 @@ fn an_idle_worker_stays_ready_however_its_events_come_and_its_log_ends() {
                 assert!(!progress.health().is_behind(), "nothing waits behind {records} records");
             }
             assert_eq!(worker.partitions().get(0).map(aimpoint::engine::Partition::next), Some(records));
-            let lags: Vec<Option<u64>> = progress.snapshot().partitions.iter().map(PartitionView::lag).collect();
+            let lags: Vec<Option<u64>> =
+                progress.snapshot().partitions.iter().map(aimpoint::engine::PartitionView::lag).collect();
             assert_eq!(lags, [Some(0)], "nothing waits behind {records} records");
             broker.produce(0, 1);
         }
