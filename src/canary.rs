@@ -66,10 +66,13 @@ pub enum Canary {
     TombstoneAfterProfile,
     /// A changelog that has lost profiles is taken for whole.
     LostChangelogTrusted,
+    /// A commit that is to prove the membership counts as made when its first attempt has failed.
+    ConfirmationUsedUp,
 }
 
 impl Canary {
-    /// All of them.
+    /// All that the simulation finds by its seeds. [`Self::ConfirmationUsedUp`] has a case of its own: it takes a failure in the
+    /// one moment in which a worker has been put out of the group and does not know.
     pub const ALL: [Self; 30] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,

@@ -1,11 +1,11 @@
 //! `aimpoint check`: everything that can be wrong before an event comes, without running.
 
-use super::{ConfigArgs, setup::Setup, sizes, topics};
+use super::{ConfigArgs, neighbours, profile, setup::Setup, sizes, slot, topics};
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     engine::Pipeline,
     inference::{Model, ModelInfo},
-    profile::{AGGREGATES, Change, FeatureSpec, OnChange, ProfileBytes, changes, tile_of},
+    profile::{AGGREGATES, Change, FeatureSpec, Kept, OnChange, ProfileBytes, changes, tile_of},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -95,6 +95,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     };
 
     check_clients(config)?;
+    if let Some(fault) = slot::check(config) {
+        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    }
     let kafka = &config.kafka;
     for (section, settings) in [("client", &kafka.client), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
     {
@@ -111,6 +114,14 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));
         writeln!(out, "workers         {workers}: {why}")?;
         sizes::report(&mut out, config, &pipeline, sizes::limits(&states))?;
+        match neighbours::look(config) {
+            Ok(found) => {
+                for it in found {
+                    writeln!(out, "neighbour       {}", it.told(config))?;
+                }
+            }
+            Err(error) => writeln!(out, "neighbour       not looked for: {error}")?,
+        }
     }
     Ok(())
 }
@@ -161,7 +172,10 @@ fn compare(
     )?;
     let outcome = match (is_kept, pipeline.profile().on_change()) {
         (true, _) => "profiles go on as they are: they keep the same",
-        (false, OnChange::Keep) => "features that are the same keep their state, others begin empty",
+        (false, OnChange::Keep) => {
+            "each feature goes on with what the profiles have of it, as told below. A profile is carried over as it was last \
+             written:\n                a user without an event under other features in between goes on as if these had never been"
+        }
         (false, OnChange::Replay) => "each profile is made anew from the input that is retained (profile.on_change)",
     };
     writeln!(out, "{:16}{outcome}", "")?;
@@ -169,12 +183,28 @@ fn compare(
         let others = "profile.ttl, time.allowed_lateness, duplicates.horizon or duplicates.max_ids";
         writeln!(out, "{:16}each feature says the same; it is {others}", "")?;
     }
+    let is_carried = !is_kept && pipeline.profile().on_change() == OnChange::Keep;
     for (name, change) in changes {
-        let change = match change {
-            Change::Same => "same",
-            Change::Changed => "changed",
-            Change::New => "new",
-            Change::Gone => "gone",
+        let spec = &config.pipeline;
+        // One that is derived from others keeps nothing of its own.
+        let declared = spec.features.iter().find(|it| it.name == name && it.expression.is_none());
+        let kept = declared.filter(|_| is_carried).and_then(|it| profile::alone(it, spec));
+        let kept = kept.map(|alone| old.layout().kept_of(&alone));
+        let change = match (change, kept) {
+            (Change::Same, None | Some(Kept::All)) => "same",
+            (Change::Same, Some(Kept::Part)) => "same, and exact once its window has passed",
+            (Change::Same, Some(Kept::Nothing)) => "same, but kept otherwise: begins empty",
+            (Change::Changed, None) => "changed",
+            (Change::Changed, Some(Kept::All)) => "changed, and goes on: what it needs was kept",
+            (Change::Changed, Some(Kept::Part)) => {
+                "changed, and goes on with what was kept: exact once its window has passed"
+            }
+            (Change::Changed, Some(Kept::Nothing)) => "changed: begins empty",
+            (Change::New, None) => "new",
+            (Change::New, Some(Kept::All)) => "new, and has its past: what it needs was kept for others",
+            (Change::New, Some(Kept::Part)) => "new, with what was kept for others: exact once its window has passed",
+            (Change::New, Some(Kept::Nothing)) => "new: begins empty",
+            (Change::Gone, _) => "gone",
         };
         writeln!(out, "{:16}{name:<24} {change}", "")?;
     }

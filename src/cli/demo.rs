@@ -10,6 +10,7 @@ mod report;
 use super::{
     ConfigArgs, Exit, files,
     setup::{Crew, Setup, publish},
+    slot::Place,
 };
 use crate::{
     engine::{Clock, Counts, Fleet, Partition, Partitions, Stop, SystemClock},
@@ -155,11 +156,12 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         setup.config.engine.workers(Some(PARTITIONS as usize)).0
     )?;
 
-    let page = if args.page { Some(publish(&setup.config, None)?) } else { None };
+    let place = Place::take(&setup.config)?;
+    let page = if args.page { Some(publish(&setup.config, &place, None)?) } else { None };
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = play(&setup, &lines, page.as_ref().map(|(board, _)| &**board))?;
+    let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(board, _)| &**board))?;
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -272,7 +274,7 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
 }
 
 /// Publishes, runs the workers, and reads what they decide.
-fn play(setup: &Setup, lines: &[Line], board: Option<&Board>) -> anyhow::Result<(Outcome, Fleet)> {
+fn play(setup: &Setup, place: &Place, lines: &[Line], board: Option<&Board>) -> anyhow::Result<(Outcome, Fleet)> {
     let kafka = &setup.config.kafka;
     let topics = &setup.config.topics;
     let total = lines.len();
@@ -292,7 +294,7 @@ fn play(setup: &Setup, lines: &[Line], board: Option<&Board>) -> anyhow::Result<
     bar.set_message("joining the group");
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
-    let Crew { workers, accounts, .. } = setup.crew()?;
+    let Crew { workers, accounts, .. } = setup.crew(place)?;
     if let Some(board) = board {
         board.workers(&accounts);
     }

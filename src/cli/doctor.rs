@@ -5,7 +5,7 @@
 //! shows only when something is written. Ends with the exit code of the first failure, or 0 where there are only warnings.
 
 use super::{
-    ConfigArgs,
+    ConfigArgs, neighbours,
     setup::{Setup, block_on},
     topics,
 };
@@ -261,6 +261,10 @@ fn cluster(config: &Config, report: &mut Report) {
         Err(error) => report.fail("input", error.into(), "allow Read on the input topic"),
     }
     transactions(config, report);
+    // Who may not read the outputs is told of nobody.
+    for it in neighbours::look(config).unwrap_or_default() {
+        report.warn("neighbours", it.told(config), "");
+    }
 }
 
 /// What the topics' settings mean for a run.
@@ -316,7 +320,7 @@ fn clock(newest: Option<i64>, now: i64, report: &mut Report) {
 
 /// Opens transactions under an id of its own beside the workers', which shuts nobody out.
 fn transactions(config: &Config, report: &mut Report) {
-    let id = format!("{}-{}-doctor", config.app.name, config.app.instance());
+    let id = format!("{}-@{}-doctor", config.app.name, config.app.instance());
     let sink = KafkaSink::new(KafkaSinkSettings {
         brokers: config.kafka.brokers.clone(),
         transactional_id: id.clone(),

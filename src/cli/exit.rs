@@ -176,7 +176,7 @@ impl Exit {
     fn of_source(error: &SourceError) -> Self {
         match error {
             SourceError::Settings { .. } => Self::Config,
-            SourceError::Unreachable { .. } | SourceError::Fatal { .. } => Self::Broker,
+            SourceError::Unreachable { .. } | SourceError::Fenced { .. } | SourceError::Fatal { .. } => Self::Broker,
         }
     }
 }

@@ -14,15 +14,18 @@ mod files;
 mod load;
 mod metrics;
 mod models;
+mod neighbours;
 mod printed;
 mod profile;
 mod reference;
 mod run;
 mod setup;
 mod sizes;
+mod slot;
 mod sort;
 mod synthetic;
 mod topics;
+mod topics_watch;
 
 // Train: from a file of rows to an ONNX file.
 pub mod train;

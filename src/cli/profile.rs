@@ -283,13 +283,16 @@ fn show<'a>(
     })
 }
 
+/// What a feature keeps by itself; nothing where it cannot be without others, as it is derived from them.
+pub(super) fn alone(feature: &FeatureSpec, spec: &PipelineSpec) -> Option<Layout> {
+    let features = vec![feature.clone()];
+    let alone = PipelineSpec { features, segments: Vec::new(), label: None, ..spec.clone() };
+    Pipeline::compile(&alone, "").ok().map(|alone| alone.layout().clone())
+}
+
 /// The features of which a profile of this layout keeps nothing, or not all.
 fn missing(layout: &Layout, spec: &PipelineSpec) -> Vec<String> {
-    let is_held = |feature: &&FeatureSpec| {
-        let features = vec![(*feature).clone()];
-        let alone = PipelineSpec { features, segments: Vec::new(), label: None, ..spec.clone() };
-        Pipeline::compile(&alone, "").is_ok_and(|alone| layout.holds(alone.layout()))
-    };
+    let is_held = |feature: &&FeatureSpec| alone(feature, spec).is_some_and(|alone| layout.holds(&alone));
     // A derived feature keeps nothing of its own.
     let kept = spec.features.iter().filter(|feature| feature.expression.is_none());
     kept.filter(|feature| !is_held(feature)).map(|feature| feature.name.clone()).collect()

@@ -5,11 +5,14 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{
-    ConfigArgs,
+    ConfigArgs, neighbours,
     setup::{Crew, Setup, Swaps, publish, told},
+    slot::{self, Place},
     topics,
+    topics_watch::TopicsWatch,
 };
 use crate::{
+    config::{Config, ConfigError},
     engine::{Fleet, Stop},
     fault::words_of_panic,
     secret::scrub,
@@ -53,12 +56,17 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     if let Some(usual) = &usual {
         logs.set_if_other(filter(&setup, usual)).map_err(anyhow::Error::msg)?;
     }
+    if let Some(fault) = slot::check(&setup.config) {
+        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    }
     let told = told()?;
     topics::check_for_run(&setup.config)?;
-    let (board, _) = publish(&setup.config, Some(Arc::clone(logs)))?;
-    let Crew { workers, accounts, swaps } = setup.crew()?;
+    tell_of_neighbours(&setup.config)?;
+    let place = Place::take(&setup.config)?;
+    let (board, _) = publish(&setup.config, &place, Some(Arc::clone(logs)))?;
+    let Crew { workers, accounts, swaps } = setup.crew(&place)?;
     board.workers(&accounts);
-    let otlp = setup.otlp(&board, &accounts)?;
+    let otlp = setup.otlp(&place, &board, &accounts)?;
     tracing::info!(
         group = setup.config.group(),
         brokers = setup.config.kafka.brokers,
@@ -66,7 +74,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
         delivery = ?setup.config.commit.delivery,
         "started"
     );
-    let deadline = setup.config.engine.shutdown_deadline;
+    let (deadline, setup_config) = (setup.config.engine.shutdown_deadline, setup.config.clone());
     let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)
         .context("start the workers")?;
     let reloader = Arc::new(Reloader {
@@ -80,10 +88,14 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     board.reloads(Arc::new(move || {
         asked.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
+    let watch = TopicsWatch::start(&setup_config, &board)?;
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {
             break;
+        }
+        if let Some(unfit) = watch.fatal() {
+            return Err(unfit.into());
         }
         if again.swap(false, Ordering::Relaxed) {
             // What came of it is logged and counted.
@@ -115,6 +127,16 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     }
     tracing::info!(events = counts.events, decisions = counts.decisions, "stopped");
     Ok(())
+}
+
+/// Tells of other applications that write to the same topics. Nothing waits for it.
+fn tell_of_neighbours(config: &Config) -> std::io::Result<()> {
+    let config = config.clone();
+    let look = move || match neighbours::look(&config) {
+        Ok(found) => found.iter().for_each(|it| tracing::warn!("{}", it.told(&config))),
+        Err(error) => tracing::debug!(%error, "look for other applications in the topics of outputs"),
+    };
+    std::thread::Builder::new().name("neighbours".to_owned()).spawn(look).map(drop)
 }
 
 /// The logs' filter: the configuration's, or the usual one where it says nothing.

@@ -1,6 +1,6 @@
 //! From a configuration to workers: what `run`, `demo` and `check` have in common.
 
-use super::{ConfigArgs, Exit, sizes};
+use super::{ConfigArgs, Exit, sizes, slot::Place};
 use crate::{
     config::{Config, ConfigError, Document},
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
@@ -111,7 +111,7 @@ impl Setup {
         if !with_label {
             spec.label = None;
         }
-        Pipeline::compile(&spec, &self.config.topics.clickstream)
+        Pipeline::compile(&spec, self.config.origin())
             .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
     }
 
@@ -214,6 +214,7 @@ impl Setup {
             folder: ModelFolder::at(&spec.path),
             spec: spec.clone(),
             sections: PipelineSpec { label: None, ..self.config.pipeline.clone() },
+            app: self.config.app.name.clone(),
             topic: self.config.topics.clickstream.clone(),
             declared: pipeline.model_features(),
             fingerprint: pipeline.fingerprint().to_owned(),
@@ -253,7 +254,7 @@ impl Setup {
     }
 
     /// Begins to send metrics and traces to the collector, if one is named.
-    pub(super) fn otlp(&self, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
+    pub(super) fn otlp(&self, place: &Place, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
         let Some(endpoint) = self.config.otlp.endpoint.clone() else { return Ok(None) };
         for worker in workers {
             worker.view().trace_one_of(self.config.otlp.trace_one_of);
@@ -262,15 +263,15 @@ impl Setup {
             endpoint,
             interval: self.config.otlp.interval,
             service: self.config.app.name.clone(),
-            instance: self.config.app.instance(),
+            instance: place.instance.clone(),
             topic: self.config.topics.clickstream.clone(),
             group: self.config.group().to_owned(),
         };
         Otlp::start(settings, Arc::clone(board)).context("start the thread that sends metrics and traces").map(Some)
     }
 
-    /// The workers, which join the group at once.
-    pub(super) fn crew(&self) -> anyhow::Result<Crew> {
+    /// The workers, which join the group at once, under the names that this place gives them.
+    pub(super) fn crew(&self, place: &Place) -> anyhow::Result<Crew> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
         let models = self.models(&pipeline)?;
@@ -289,7 +290,7 @@ impl Setup {
             for (arm, feed) in feeds {
                 pipeline = pipeline.with_feed(arm, Box::new(feed));
             }
-            let id = format!("{}-{}-{number}", config.app.name, config.app.instance());
+            let id = place.worker(config, number);
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
             let source = KafkaSource::subscribe(&KafkaSourceSettings {
@@ -302,7 +303,7 @@ impl Setup {
             })?;
             let sink = KafkaSink::new(KafkaSinkSettings {
                 brokers: config.kafka.brokers.clone(),
-                transactional_id: config.transactional_id(number),
+                transactional_id: place.transactional(config, number),
                 shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
                 input: config.topics.clickstream.clone(),
                 decisions: config.topics.decisions.clone(),
@@ -347,6 +348,7 @@ pub(super) struct VersionLoader {
     folder: ModelFolder,
     spec: ModelSpec,
     sections: PipelineSpec,
+    app: String,
     topic: String,
     declared: Vec<String>,
     fingerprint: String,
@@ -389,7 +391,7 @@ impl VersionLoader {
             .map_err(|error| unfit(&error))?;
         let twin = model.twin().map_err(|error| unfit(&error))?;
         let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
-        Pipeline::compile(&self.sections, &self.topic)
+        Pipeline::compile(&self.sections, (self.app.as_str(), self.topic.as_str()))
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
             .map_err(|faults| Refusal::Unfit(list(faults)))?;
         let exactness = Exactness::from(self.spec.gpu.precision);
@@ -434,10 +436,14 @@ pub(super) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T
 }
 
 /// Serves health, metrics and the live page, and says where.
-pub(super) fn publish(config: &Config, logs: Option<Arc<Logs>>) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
+pub(super) fn publish(
+    config: &Config,
+    place: &Place,
+    logs: Option<Arc<Logs>>,
+) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
     let metrics = metrics::install().context("record metrics")?;
     metrics::belongs_to(&config.app.name, config.group());
-    let title = format!("{}, {}", config.app.name, config.app.instance());
+    let title = format!("{}, {}", config.app.name, place.instance);
     let board =
         Arc::new(Board::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), metrics, logs));
     let at = admin::serve(config.admin.address, Arc::clone(&board)).with_context(|| {

@@ -20,10 +20,14 @@ const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct TopicsArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Create the topics that are missing
+    /// Create the topics that are missing, and the partitions that others lack beside the input
     #[arg(long)]
     create: bool,
 }
+
+/// The topics that have as many partitions as the input, by their place among the plans, and what lies in them.
+pub(super) const AS_MANY: [(usize, &str); 2] =
+    [(1, "a user's events and decisions"), (3, "a user's events and profile")];
 
 /// Topics that are absent or do not fit.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +39,33 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     let config = &setup.config;
     let topics = client(config)?;
     let mut out = std::io::stdout().lock();
-    let plans = plans(config);
+    let mut plans = plans(config);
     let mut states = block_on(states(&topics, &plans))??;
     if args.create {
+        if config.topics.replication == -1
+            && let Some(replicas) = block_on(topics.usual_replication())??
+        {
+            for plan in &mut plans {
+                add_replicas(plan, replicas);
+            }
+        }
         // New topics join those that are there already, so that a user lies in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
         for (plan, state) in plans.iter().zip(&states) {
             if state.is_none() {
                 let partitions = partitions.unwrap_or(plan.partitions);
                 block_on(topics.create(&TopicPlan { partitions, ..plan.clone() }))??;
-                writeln!(out, "created {} with {partitions} partitions", plan.name)?;
+                let settings: Vec<String> =
+                    plan.settings.iter().map(|(name, value)| format!(", {name} = {value}")).collect();
+                let settings = settings.concat();
+                writeln!(out, "created {} with {partitions} partitions{settings}", plan.name)?;
+            }
+        }
+        let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
+        for (index, _) in AS_MANY {
+            if states[index].as_ref().is_some_and(|state| state.partitions < input) {
+                block_on(topics.grow(&plans[index].name, input))??;
+                writeln!(out, "{} has {input} partitions now, as many as {}", plans[index].name, plans[0].name)?;
             }
         }
         states = block_on(settled(&topics, &plans, DEADLINE))??;
@@ -74,20 +95,45 @@ pub(super) fn client(config: &Config) -> anyhow::Result<Topics> {
 /// The topics that a configuration names: the input, the decisions, the dead letters, the changelog, and that of the shadows'
 /// scores where there is one.
 pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
-    let plan = |name: &str, settings: &[(&'static str, &'static str)]| TopicPlan {
-        name: name.to_owned(),
-        partitions: config.topics.partitions,
-        replication: config.topics.replication,
-        settings: settings.to_vec(),
+    let plan = |name: &str, settings: &[(&'static str, &str)]| {
+        let mut plan = TopicPlan {
+            name: name.to_owned(),
+            partitions: config.topics.partitions,
+            replication: config.topics.replication,
+            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        };
+        add_replicas(&mut plan, config.topics.replication);
+        plan
     };
+    let kept = |days: u64| (days * 86_400_000).to_string();
+    let (input, decisions, dead_letters) = (kept(7), kept(2), kept(14));
+    // A user's latest decision is kept until it is of no use any more, and all others are compacted away.
+    let policy = if config.topics.decisions_by_user { "compact,delete" } else { "delete" };
     let mut plans = vec![
-        plan(&config.topics.clickstream, &[]),
-        plan(&config.topics.decisions, &[]),
-        plan(&config.topics.dead_letter, &[]),
-        plan(&config.profiles_topic(), &[("cleanup.policy", "compact")]),
+        plan(&config.topics.clickstream, &[("cleanup.policy", "delete"), ("retention.ms", &input)]),
+        plan(&config.topics.decisions, &[("cleanup.policy", policy), ("retention.ms", &decisions)]),
+        plan(&config.topics.dead_letter, &[("cleanup.policy", "delete"), ("retention.ms", &dead_letters)]),
+        plan(
+            &config.profiles_topic(),
+            &[
+                ("cleanup.policy", "compact"),
+                // A restore reads what is not yet compacted as well.
+                ("min.cleanable.dirty.ratio", "0.2"),
+                ("segment.ms", "3600000"),
+            ],
+        ),
     ];
-    plans.extend(config.topics.shadow_scores.as_deref().map(|topic| plan(topic, &[])));
+    let shadow = config.topics.shadow_scores.as_deref();
+    plans.extend(shadow.map(|topic| plan(topic, &[("cleanup.policy", "delete"), ("retention.ms", &decisions)])));
     plans
+}
+
+/// Has what is written lie on two replicas, where there are three and more: so the loss of a broker loses nothing. Two of two
+/// would stop with the first one that is away.
+fn add_replicas(plan: &mut TopicPlan, replicas: i32) {
+    if replicas >= 3 {
+        plan.settings.push(("min.insync.replicas", "2".to_owned()));
+    }
 }
 
 pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
@@ -95,12 +141,15 @@ pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Resu
     Ok(topics.states(&names).await?)
 }
 
-/// The states once the brokers that answer know of all topics, or when the patience is at its end.
+/// The states once the brokers that answer know of all topics and of their partitions, or when the patience is at its end.
 async fn settled(topics: &Topics, plans: &[TopicPlan], patience: Duration) -> anyhow::Result<Vec<Option<TopicState>>> {
     let start = std::time::Instant::now();
     loop {
         let states = states(topics, plans).await?;
-        if states.iter().all(Option::is_some) || start.elapsed() > patience {
+        let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
+        let has_enough = |(index, _): (usize, &str)| states[index].as_ref().is_some_and(|it| it.partitions >= input);
+        let is_settled = states.iter().all(Option::is_some) && AS_MANY.into_iter().all(has_enough);
+        if is_settled || start.elapsed() > patience {
             return Ok(states);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -116,11 +165,16 @@ pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
     }
     let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
     let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
-    for (index, why) in [(1, "a user's events and decisions"), (3, "a user's events and profile")] {
+    for (index, why) in AS_MANY {
         if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
+            let next = if other.partitions < input.partitions {
+                format!("add those that {:?} lacks with: aimpoint topics --create", plans[index].name)
+            } else {
+                format!("add some to {:?}, or name another topic", plans[0].name)
+            };
             faults.push(format!(
                 "{:?} has {} partitions and {:?} has {}; give both the same number, so that {why} lie in partitions of one \
-                 number",
+                 number: {next}",
                 plans[0].name, input.partitions, plans[index].name, other.partitions
             ));
         }
@@ -141,4 +195,71 @@ pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The topics of deploy/strimzi: by name, their replicas and settings.
+    fn deployed() -> BTreeMap<String, (i64, BTreeMap<String, String>)> {
+        let text = include_str!("../../deploy/strimzi/topics.yaml");
+        let mut topics = BTreeMap::new();
+        for document in text.split("\n---\n") {
+            let value = |line: &str| line.split_once(": ").map(|(_, value)| value.trim().trim_matches('"').to_owned());
+            let lines = || document.lines().filter(|line| !line.trim_start().starts_with('#'));
+            let of = |start: &str| lines().find(|line| line.starts_with(start)).and_then(value).unwrap();
+            let config = lines().skip_while(|line| *line != "  config:").skip(1);
+            let settings = config.filter_map(|line| line.trim().split_once(": "));
+            let settings = settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
+            topics.insert(of("  name: "), (of("  replicas: ").parse().unwrap(), settings.collect()));
+        }
+        topics
+    }
+
+    #[test]
+    fn topics_are_created_as_the_deployment_has_them() {
+        let mut config = Config::default();
+        config.topics.replication = 3;
+        let deployed = deployed();
+        assert_eq!(deployed.len(), 4, "{deployed:?}");
+        for plan in plans(&config) {
+            let (replicas, settings) = &deployed[&plan.name];
+            let planned: BTreeMap<String, String> =
+                plan.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            assert_eq!((i64::from(plan.replication), &planned), (*replicas, settings), "{}", plan.name);
+        }
+    }
+
+    #[test]
+    fn replicas_in_sync_follow_from_how_many_there_are() {
+        for (replication, expected) in [(-1, None), (1, None), (2, None), (3, Some("2")), (5, Some("2"))] {
+            let mut config = Config::default();
+            config.topics.replication = replication;
+            for plan in plans(&config) {
+                let found = plan.settings.iter().find(|(name, _)| *name == "min.insync.replicas");
+                assert_eq!(found.map(|(_, value)| value.as_str()), expected, "{replication} {}", plan.name);
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_that_are_read_by_user_are_compacted() {
+        let mut config = Config::default();
+        config.topics.decisions_by_user = true;
+        let decisions = &plans(&config)[1];
+        assert!(decisions.settings.contains(&("cleanup.policy", "compact,delete".to_owned())), "{decisions:?}");
+    }
+
+    #[test]
+    fn a_topic_with_fewer_partitions_than_the_input_is_told_with_the_command_that_adds_them() {
+        let plans = plans(&Config::default());
+        let state = |partitions| Some(TopicState { partitions, settings: Vec::new() });
+        let told = fit(&plans, &[state(4), state(3), state(4), state(2)]).unwrap_err().to_string();
+        for name in ["\"decisions\"", "\"aimpoint-profiles\""] {
+            assert!(told.contains(&format!("add those that {name} lacks with: aimpoint topics --create")), "{told}");
+        }
+        assert!(fit(&plans, &[state(4), state(4), state(1), state(4)]).is_ok());
+    }
 }

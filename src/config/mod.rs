@@ -17,6 +17,7 @@ pub use sections::{
 };
 
 use crate::{
+    decision::Origin,
     engine::{Pipeline, PipelineSpec},
     fault::{Fault, words_of_panic},
     inference::{Experiment, ModelSpec},
@@ -169,7 +170,7 @@ impl Config {
             && is_whole("feature", spec.features.len())
             && is_whole("field", spec.fields.len())
         {
-            let further = Pipeline::compile(&config.pipeline, &config.topics.clickstream).err().unwrap_or_default();
+            let further = Pipeline::compile(&config.pipeline, config.origin()).err().unwrap_or_default();
             add_further(&mut faults, further);
         }
         Err(ConfigError::Faulty(document.explain(&faults)))
@@ -488,14 +489,14 @@ impl Config {
         &self.app.name
     }
 
+    /// What decision ids begin with.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { app: &self.app.name, topic: &self.topics.clickstream }
+    }
+
     /// The changelog topic of the profiles.
     pub fn profiles_topic(&self) -> String {
         self.topics.profiles.clone().unwrap_or_else(|| format!("{}-profiles", self.app.name))
-    }
-
-    /// The transactional id of a worker: stable for as long as the instance keeps its name, and unlike any other's.
-    pub fn transactional_id(&self, worker: usize) -> String {
-        format!("{}-{}-{worker}", self.app.name, self.app.instance())
     }
 }
 

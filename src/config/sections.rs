@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Settings of librdkafka that carry the guarantees, with what to use instead.
-const REFUSED: [(&str, &str); 17] = [
+const REFUSED: [(&str, &str); 18] = [
     ("bootstrap.servers", "set kafka.brokers"),
     ("metadata.broker.list", "set kafka.brokers"),
     ("group.id", "set app.name"),
@@ -37,6 +37,7 @@ const REFUSED: [(&str, &str); 17] = [
     ("enable.auto.offset.store", "positions are committed with the outputs"),
     ("auto.offset.reset", "a new group starts at the beginning of the topic"),
     ("isolation.level", "aborted input must not be seen"),
+    ("statistics.interval.ms", "the lag is told by it, and whether a worker stands still"),
     ("acks", "outputs must be on all replicas in sync"),
     ("request.required.acks", "outputs must be on all replicas in sync"),
     ("partitioner", "a user's decisions lie where Java's clients would look for them"),
@@ -363,6 +364,8 @@ pub struct TopicsSpec {
     pub profiles: Option<String>,
     /// Where the scores of shadows go; nowhere where absent.
     pub shadow_scores: Option<String>,
+    /// Whether readers take a user's latest decision: `aimpoint topics --create` has the decisions compacted then.
+    pub decisions_by_user: bool,
     /// How many partitions `aimpoint topics --create` gives a topic.
     pub partitions: i32,
     /// How many replicas `aimpoint topics --create` gives a topic; -1 leaves it to the broker.
@@ -377,6 +380,7 @@ impl Default for TopicsSpec {
             dead_letter: "dead-letter".to_owned(),
             profiles: None,
             shadow_scores: None,
+            decisions_by_user: false,
             partitions: 4,
             replication: -1,
         }

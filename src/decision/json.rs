@@ -59,7 +59,7 @@ enum Piece {
 /// The pieces of a decision, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
-    topic: String,
+    id_prefix: String,
     pieces: Vec<Piece>,
     /// The object of each segment, and its id alone.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
@@ -203,9 +203,9 @@ impl Template {
     ) {
         match member {
             Member::DecisionId => {
-                // A topic's name has letters, digits, '.', '_' and '-' alone: nothing to escape.
+                // Names of applications and topics have letters, digits, '.', '_' and '-' alone: nothing to escape.
                 to.push(b'"');
-                write_id(&self.topic, decision.position, to);
+                write_id(&self.id_prefix, decision.position, to);
                 to.push(b'"');
             }
             Member::UserKey => write_text(decision.user, to),
@@ -296,7 +296,7 @@ impl Builder {
             (object.into_bytes(), id.into_bytes())
         };
         Template {
-            topic: constants.topic.clone(),
+            id_prefix: constants.id_prefix(),
             pieces: self.pieces,
             segments: segments.iter().map(object).collect(),
             text_integers,

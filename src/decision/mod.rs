@@ -71,9 +71,34 @@ pub struct Decision<'a> {
     pub explanation: Option<(&'a Explainer, &'a Explanation)>,
 }
 
+/// Whose decisions they are and of which input: every decision's id begins with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The application's name; empty where there is none, and ids begin with the topic then.
+    pub app: &'a str,
+    /// The input topic.
+    pub topic: &'a str,
+}
+
+impl<'a> From<(&'a str, &'a str)> for Origin<'a> {
+    /// Of an application's name and its input topic.
+    fn from((app, topic): (&'a str, &'a str)) -> Self {
+        Self { app, topic }
+    }
+}
+
+impl<'a> From<&'a str> for Origin<'a> {
+    /// Of an input topic alone.
+    fn from(topic: &'a str) -> Self {
+        Self { app: "", topic }
+    }
+}
+
 /// What every decision of a process says alike, or of a variant where there is an experiment.
 #[derive(Clone, Debug, Default)]
 pub struct Constants {
+    /// The application's name, or nothing.
+    pub app: String,
     /// The input topic.
     pub topic: String,
     /// The fingerprint of the features.
@@ -141,9 +166,28 @@ impl Encoder {
     }
 }
 
-/// Appends the decision's id: the position of its event, so that a second try gives the same.
-pub(crate) fn write_id(topic: &str, position: Position, to: &mut Vec<u8>) {
-    to.extend_from_slice(topic.as_bytes());
+impl Constants {
+    /// What every decision's id begins with.
+    pub(crate) fn id_prefix(&self) -> String {
+        if self.app.is_empty() { self.topic.clone() } else { format!("{}:{}", self.app, self.topic) }
+    }
+}
+
+/// The application that a decision's id names. Neither an application's nor a topic's name has a colon in it.
+pub(crate) fn app_of_id(id: &str) -> Option<&str> {
+    let (app, position) = id.split_once(':')?;
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-'))
+    };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let numbers = position.rsplit('-').take_while(|part| is_number(part)).count();
+    (is_name(app) && is_name(position) && numbers >= 2).then_some(app)
+}
+
+/// Appends the decision's id: the application's name, so that two of them may share a topic, and the position of its event,
+/// so that a second try gives the same.
+pub(crate) fn write_id(prefix: &str, position: Position, to: &mut Vec<u8>) {
+    to.extend_from_slice(prefix.as_bytes());
     to.push(b'-');
     write_int(position.partition.into(), to);
     to.push(b'-');

@@ -13,6 +13,7 @@ use prost::{
 /// What is the same for every decision, encoded once.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
+    id_prefix: String,
     topic: String,
     /// The fields that never change: schema version, model, fingerprint and experiment.
     constant: Vec<u8>,
@@ -46,6 +47,7 @@ impl Template {
             v1::Decision { segments: vec![segment], ..v1::Decision::default() }.encode_to_vec()
         };
         Self {
+            id_prefix: constants.id_prefix(),
             topic: constants.topic.clone(),
             constant: constant.encode_to_vec(),
             segments: segments.iter().map(alone).collect(),
@@ -66,11 +68,12 @@ impl Template {
         to: &mut Vec<u8>,
     ) {
         to.extend_from_slice(&self.constant);
-        // A topic's name has at most 249 bytes, so the id's length fits two bytes of a varint, which may be padded.
+        // An application's and a topic's name have at most 249 bytes each, so the id's length fits two bytes of a varint, which may
+        // be padded.
         encode_key(2, WireType::LengthDelimited, to);
         let length_at = to.len();
         to.extend_from_slice(&[0x80, 0]);
-        write_id(&self.topic, decision.position, to);
+        write_id(&self.id_prefix, decision.position, to);
         let length = to.len() - length_at - 2;
         to[length_at] |= (length & 0x7f) as u8;
         to[length_at + 1] = (length >> 7) as u8;

@@ -32,6 +32,7 @@ fn segments() -> Vec<Segment> {
 fn constants(model: bool) -> Constants {
     Constants {
         heads: if model { vec!["buy \"it\"".to_owned(), "call".to_owned()] } else { Vec::new() },
+        app: "shop.eu".to_owned(),
         topic: "clicks.v1_eu-west".to_owned(),
         fingerprint: "00ff".to_owned(),
         model: model.then(|| ModelReference {
@@ -193,7 +194,9 @@ proptest! {
         prop_assert_eq!(&with_score_as_text(value), &proto_json(&message));
 
         let tail = if index > 0 { format!("-{index}") } else { String::new() };
-        prop_assert_eq!(&message.decision_id, &format!("clicks.v1_eu-west-{partition}-{offset}{tail}"));
+        prop_assert_eq!(&message.decision_id, &format!("shop.eu:clicks.v1_eu-west-{partition}-{offset}{tail}"));
+        let app = (partition >= 0 && offset >= 0).then_some("shop.eu");
+        prop_assert_eq!(super::app_of_id(&message.decision_id), app);
         prop_assert_eq!((&message.user_key, &message.trigger_event_id), (&user, &event_id));
         prop_assert_eq!(message.key_type().as_str_name(), key_type.proto_name());
         prop_assert_eq!((message.occurred_at, message.decided_at), (occurred_at, decided_at));
@@ -257,7 +260,7 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         serde_json::from_slice(&encode(DecisionFormat::Flat, &fields, true, it, of)).unwrap()
     };
     let mut expected = json!({
-        "a": "clicks.v1_eu-west-2-91",
+        "a": "shop.eu:clicks.v1_eu-west-2-91",
         "b": "ann \"a\" \u{1}",
         "c": "e1",
         "d": 2,
@@ -284,7 +287,7 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "t": "cpu",
         "v": "e\"1\"",
         "w": "challenger",
-        "\"quoted\"": "clicks.v1_eu-west-2-91",
+        "\"quoted\"": "shop.eu:clicks.v1_eu-west-2-91",
     });
     assert_eq!(flat(&it, &[1, 2]), expected);
     (expected["j"], expected["j2"]) = (json!("STATUS_FALLBACK"), json!("model_late"));
@@ -316,12 +319,30 @@ fn wrong_members_are_faults_that_name_what_there_is() {
 }
 
 #[test]
-fn an_id_is_topic_partition_offset_and_the_index_of_any_further_event() {
-    for (index, id) in
-        [(0, "clicks.v1_eu-west-2-91"), (1, "clicks.v1_eu-west-2-91-1"), (12, "clicks.v1_eu-west-2-91-12")]
-    {
+fn an_id_is_app_topic_partition_offset_and_the_index_of_any_further_event() {
+    for (index, id) in [
+        (0, "shop.eu:clicks.v1_eu-west-2-91"),
+        (1, "shop.eu:clicks.v1_eu-west-2-91-1"),
+        (12, "shop.eu:clicks.v1_eu-west-2-91-12"),
+    ] {
         let position = Position { partition: 2, offset: 91, index };
         let bytes = encode(DecisionFormat::Protobuf, &[], false, &Decision { position, ..decision("u", "") }, &[]);
         assert_eq!(v1::Decision::decode(&*bytes).unwrap().decision_id, id);
+    }
+}
+
+#[test]
+fn the_application_is_read_from_an_id_and_from_nothing_else() {
+    for (id, app) in [
+        ("shop:clicks-0-1", Some("shop")),
+        ("shop:clicks-0-1-2", Some("shop")),
+        ("shop:a-b.c_d-10-20", Some("shop")),
+        ("clicks-0-1", None),
+        (":clicks-0-1", None),
+        ("shop:clicks-1", None),
+        ("https://shop/clicks-0-1", None),
+        ("", None),
+    ] {
+        assert_eq!(super::app_of_id(id), app, "{id}");
     }
 }

@@ -327,6 +327,20 @@ impl Partitions {
         self.each().all(|(_, partition)| partition.next >= partition.emit_from)
     }
 
+    /// Notes that nothing of a partition is left to be read again: up to the committed position no more records come.
+    pub(super) fn end_replay(&mut self, number: i32) {
+        if let Some(partition) = self.get_mut(number) {
+            partition.next = partition.next.max(partition.emit_from);
+        }
+    }
+
+    /// Goes on at an offset: what came before it in the log is gone.
+    pub(super) fn skip_to(&mut self, number: i32, offset: i64) {
+        if let Some(partition) = self.get_mut(number) {
+            partition.next = partition.next.max(offset);
+        }
+    }
+
     /// What was committed for a partition: the offset and its metadata.
     pub fn committed(&self, number: i32) -> Option<(i64, &str)> {
         let (offset, metadata) = self.get(number)?.committed.as_ref()?;

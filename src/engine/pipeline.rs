@@ -12,7 +12,7 @@ use super::{
 use crate::{
     canary::{self, Canary},
     columns::{Slot, Type},
-    decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Status},
+    decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Origin, Status},
     event::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, KeyType, Position,
         Record, RejectReason, Rejection, TimeSpec, TooLate, split_key,
@@ -176,11 +176,16 @@ impl Raw {
 }
 
 impl Pipeline {
-    /// Compiles the sections. `topic` is the input topic, which decision ids name. The pipeline has no model yet.
+    /// Compiles the sections. Decision ids name the origin: the application and its input topic, or that alone. The pipeline
+    /// has no model yet.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration.
-    pub fn compile(spec: &PipelineSpec, topic: &str) -> Result<Self, Vec<Fault>> {
+    pub fn compile<'a>(spec: &PipelineSpec, origin: impl Into<Origin<'a>>) -> Result<Self, Vec<Fault>> {
+        Self::compile_of(spec, origin.into())
+    }
+
+    fn compile_of(spec: &PipelineSpec, origin: Origin<'_>) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut scope = Scope::default();
         if spec.input.max_bytes > INPUT_BYTES_MAX {
@@ -212,7 +217,8 @@ impl Pipeline {
         let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
         let constants = Constants {
-            topic: topic.to_owned(),
+            app: origin.app.to_owned(),
+            topic: origin.topic.to_owned(),
             fingerprint: profile.fingerprint().to_owned(),
             heads: spec.scoring.heads.clone(),
             ..Constants::default()
@@ -347,7 +353,7 @@ impl Pipeline {
     /// A feature of the shadow that is not declared.
     pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
         if let Some(scoring) = &mut self.model {
-            scoring.shadow(tap, self.profile.features(), &self.constants.topic)?;
+            scoring.shadow(tap, self.profile.features(), self.constants.id_prefix())?;
         }
         Ok(self)
     }
@@ -461,7 +467,7 @@ impl Pipeline {
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                dead_letter(&self.decoder, &self.constants.topic, record, 0, &rejection, outbox);
+                dead_letter(&self.decoder, &self.constants, record, 0, &rejection, outbox);
             }
         }
     }
@@ -643,7 +649,7 @@ impl Pipeline {
                     };
                     let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
                     let rejection = Rejection { reason: RejectReason::TooLate, detail };
-                    dead_letter(decoder, &self.constants.topic, &record, position.index, &rejection, outbox);
+                    dead_letter(decoder, &self.constants, &record, position.index, &rejection, outbox);
                     continue;
                 }
             }
@@ -708,7 +714,7 @@ impl Pipeline {
 /// Sets a record aside with the reason, its position and its payload; of several events in it, `index` is the one meant.
 fn dead_letter(
     decoder: &Decoder,
-    topic: &str,
+    constants: &Constants,
     record: &Record<'_>,
     index: u32,
     rejection: &Rejection,
@@ -723,7 +729,8 @@ fn dead_letter(
     let headers = [
         ("reason", rejection.reason.as_str().as_bytes()),
         ("detail", &rejection.detail.as_bytes()[..rejection.detail.floor_char_boundary(DETAIL_BYTES_MAX)]),
-        ("topic", topic.as_bytes()),
+        ("app", constants.app.as_bytes()),
+        ("topic", constants.topic.as_bytes()),
         ("partition", partition.as_bytes()),
         ("offset", offset.as_bytes()),
         ("timestamp_ms", timestamp.as_bytes()),

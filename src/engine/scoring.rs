@@ -115,8 +115,8 @@ const LOGGED_OF_ROWS: u64 = 4_096;
 struct Shadowed {
     tap: ShadowTap,
     inputs: Vec<Slot>,
-    /// The input topic, of which a decision's id is made.
-    topic: String,
+    /// What a decision's id begins with.
+    id_prefix: String,
 }
 
 /// What stands in where a model gives no score.
@@ -402,14 +402,14 @@ impl Scoring {
     ///
     /// # Errors
     /// A feature of the shadow that is not declared.
-    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], topic: &str) -> Result<(), Vec<Fault>> {
+    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], id_prefix: String) -> Result<(), Vec<Fault>> {
         let mut faults = Vec::new();
         let key = format!("shadow[{}].features", self.shadows.len());
         let inputs = inputs(tap.info(), features, &key, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        self.shadows.push(Shadowed { tap, inputs, topic: topic.to_owned() });
+        self.shadows.push(Shadowed { tap, inputs, id_prefix });
         Ok(())
     }
 
@@ -465,7 +465,7 @@ impl Scoring {
         if rows.is_empty() {
             return;
         }
-        for Shadowed { tap, inputs, topic } in &self.shadows {
+        for Shadowed { tap, inputs, id_prefix } in &self.shadows {
             let Some(mut offered) = tap.buffer(rows.len()) else { continue };
             fill(&mut offered.matrix, batch, inputs, rows);
             offered.champion.clear();
@@ -482,7 +482,7 @@ impl Scoring {
                 }
                 if tap.is_told() {
                     let user = batch.columns.texts.bytes(batch.users[row]);
-                    offered.subjects.push(user, |to| write_id(topic, position, to));
+                    offered.subjects.push(user, |to| write_id(id_prefix, position, to));
                 }
             }
             tap.offer(offered);

@@ -26,7 +26,7 @@ use crate::{
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
     state::{Mark, SnapshotReader},
-    telemetry::metrics,
+    telemetry::{logs, metrics},
 };
 use crossbeam_channel::Receiver;
 use std::{
@@ -88,7 +88,8 @@ const SNAPSHOT_BLOCKS_BESIDE: usize = 16;
 /// How often the progress of a restore is logged.
 const RESTORE_REPORT: Duration = Duration::from_secs(5);
 
-/// Into how many parts the time is cut after which a worker that does not get on ends.
+/// Into how many parts the time is cut after which a worker that does not get on ends. What is found at one look is told
+/// only if it is found at the next one, too: records may have come just then.
 const STALL_LOOKS: u32 = 4;
 
 /// How long an idle worker waits for a record before it looks for a stop or a change.
@@ -105,6 +106,15 @@ const BUSY_PAUSE: Duration = Duration::from_micros(500);
 
 /// So many outputs are sent before their commit is due.
 const OUTPUTS_PER_SEND: usize = 256;
+
+/// How often partitions that the changelog has none for are asked for again.
+const LACKING_LOOK: Duration = Duration::from_secs(5);
+
+/// How often in a row a member that was fenced joins the group anew, with pauses that grow from this; a while without it, and
+/// the count begins anew. Two processes of one instance would put each other out for ever.
+const REJOINS_MAX: u32 = 5;
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+const REJOINS_FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How often a worker shows where its partitions are.
 const SHOW_INTERVAL: Duration = Duration::from_millis(250);
@@ -202,8 +212,6 @@ struct Watch {
     looked_at: Duration,
     /// Since when there have been records of which nothing became.
     behind_since: Option<Duration>,
-    /// The ends of the partitions that were read to their end.
-    ends: BTreeMap<i32, i64>,
 }
 
 /// A transaction whose commit is under way, with all that it takes to make it again.
@@ -216,6 +224,28 @@ struct Flight {
     opened: Duration,
     /// When its commit began.
     since: Duration,
+    /// Whether it is to prove that this worker is still in the group.
+    confirms: bool,
+}
+
+/// That a partition's log ends before the position from which it has to be read.
+fn made_anew(number: i32, next: i64, end: i64) -> EngineError {
+    EngineError::Source(SourceError::Fatal {
+        doing: format!("take up partition {number} at offset {next}"),
+        detail: format!(
+            "the log ends at {end}; was the topic made anew? reset the group's offsets, or use another app.name"
+        ),
+    })
+}
+
+/// Whether a commit proves that this worker is still in the group. While it is wanted, one is made even if it moves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Confirmation {
+    #[default]
+    None,
+    Wanted,
+    /// A commit that began while it was wanted has moved or repeated positions.
+    Given,
 }
 
 /// One worker.
@@ -246,8 +276,12 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     restore_told_at: Duration,
     watch: Watch,
     snapshots: Option<Snapshots>,
-    /// Whether the next commit is made even if it moves nothing, to learn whether this worker is still in the group.
-    confirms: bool,
+    confirmation: Confirmation,
+    /// Held partitions that the changelog has none for: nothing of them is read until it has.
+    lacking: Vec<i32>,
+    lacking_at: Duration,
+    /// How often in a row the member has joined anew, and when it last did.
+    rejoins: (u32, Duration),
     progress: Progress,
     pipelines: Option<Receiver<Pipeline>>,
     batch_bytes_max: usize,
@@ -294,7 +328,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             restore_told_at: Duration::ZERO,
             watch: Watch::default(),
             snapshots: None,
-            confirms: false,
+            confirmation: Confirmation::default(),
+            lacking: Vec::new(),
+            lacking_at: Duration::ZERO,
+            rejoins: (0, Duration::ZERO),
             progress,
             pipelines: None,
             batch_bytes_max: BATCH_BYTES_MAX,
@@ -407,9 +444,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
         }
         let is_sure = canary::is_in(Canary::SnapshotOfOpen) || {
-            self.confirms = true;
+            self.confirmation = Confirmation::Wanted;
             self.opened_at.get_or_insert(self.clock.elapsed());
-            self.commit()?
+            let is_committed = self.commit()?;
+            let confirmation = std::mem::take(&mut self.confirmation);
+            is_committed && (confirmation == Confirmation::Given || canary::is_in(Canary::ConfirmationUsedUp))
         };
         for (number, end) in ends.into_iter().filter(|_| is_sure) {
             self.write_snapshot(number, end);
@@ -527,7 +566,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let (mut taken, mut wait) = (0, wait);
         loop {
             let some = RECORDS_PER_LOOK.min(self.settings.batch_rows_max - taken);
-            let came = source.poll(some, wait, &mut |record| pipeline.take(record, partitions, outbox, counts))?;
+            let came = match source.poll(some, wait, &mut |record| pipeline.take(record, partitions, outbox, counts)) {
+                // What was taken before it is dropped with the partitions.
+                Err(SourceError::Fenced { instance, detail }) => return self.join_anew(instance, detail),
+                answer => answer?,
+            };
             taken += came;
             let is_full = pipeline.batch_bytes() >= batch_bytes_max
                 || pipeline.batch_rows() >= BATCH_ROWS_MAX
@@ -559,6 +602,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.mend_open(error)?;
         }
         self.restore()?;
+        if self.source.is_cut() {
+            self.go_on_behind_the_cut()?;
+        }
+        if !self.lacking.is_empty() {
+            self.take_lacking()?;
+        }
         while let Some(change) = self.source.change() {
             self.answer(change)?;
         }
@@ -594,19 +643,40 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Shows where the worker is, now and then.
     fn show(&mut self, now: Duration) {
-        let view = self.progress.view();
         if let Some(report) = self.source.report() {
-            view.client(report.clone());
+            self.progress.view().client(report.clone());
             self.report = report;
         }
         if now >= self.show_at {
             self.show_at = now + SHOW_INTERVAL;
+            if !self.partitions.is_caught_up() {
+                self.end_replays();
+            }
+            let view = self.progress.view();
             let mut partitions = self.partitions.views();
             for partition in &mut partitions {
                 let end = self.report.ends.iter().find(|(number, _)| *number == partition.number);
                 partition.end = end.map(|(_, end)| *end);
+                // Behind the last record there may be offsets that are no records, and nothing waits there.
+                if partition.end.is_some_and(|end| self.source.is_at_end(partition.number, end)) {
+                    partition.end = Some(partition.next);
+                }
             }
             view.partitions(partitions);
+        }
+    }
+
+    /// Ends the replay of partitions whose last records before the committed position are not there any more, or never were:
+    /// a position that somebody has set may lie behind offsets that are no records.
+    fn end_replays(&mut self) {
+        for number in self.partitions.held() {
+            if let Some(partition) = self.partitions.get(number)
+                && partition.next < partition.emit_from
+                && !partition.is_restoring()
+                && self.source.is_at_end(number, partition.emit_from)
+            {
+                self.partitions.end_replay(number);
+            }
         }
     }
 
@@ -927,8 +997,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         let since = *self.watch.behind_since.get_or_insert(now);
-        self.progress.health().behind();
         let time = now.saturating_sub(since);
+        if time.is_zero() {
+            return Ok(());
+        }
+        self.progress.health().behind();
         tracing::warn!(partitions = ?behind, "there are records, and nothing becomes of them");
         if time + pause >= self.settings.stall_after {
             return Err(EngineError::Stalled { partitions: behind, time: time + pause });
@@ -946,18 +1019,17 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         // Without an answer nobody knows.
         let Ok(ends) = self.source.watermarks(number) else { return true };
-        if self.source.is_at_end(number) {
-            // Behind the last record there may be offsets that are no records; what comes after this is one.
-            return ends.high > *self.watch.ends.entry(number).or_insert(ends.high);
-        }
-        self.watch.ends.remove(&number);
-        ends.high > next
+        ends.high > next && !self.source.is_at_end(number, ends.high)
     }
 
     /// Hands the open transaction over to be committed, and opens the account of the next.
     fn start_commit(&mut self) -> Result<(), SinkError> {
         let mut positions = self.partitions.progress(self.pipeline.layout().id());
-        let confirms = std::mem::take(&mut self.confirms);
+        // It stays wanted until a commit has given it: an attempt that fails is made again.
+        let confirms = self.confirmation == Confirmation::Wanted;
+        if confirms && canary::is_in(Canary::ConfirmationUsedUp) {
+            self.confirmation = Confirmation::None;
+        }
         if positions.is_empty() && (confirms || !self.outbox.is_empty()) {
             // Outputs without positions would pass by the check of the generation.
             positions = self.partitions.positions(self.pipeline.layout().id());
@@ -981,6 +1053,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             counts: std::mem::replace(&mut self.counts, counts),
             opened: self.opened_at.unwrap_or(since),
             since,
+            confirms,
         });
         self.reopen();
         if is_nothing {
@@ -991,10 +1064,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// After a commit: what it held is final.
     fn settle(&mut self) {
-        let Some(Flight { positions, mut outbox, mut counts, opened, since }) = self.flight.take() else { return };
+        let Some(Flight { positions, mut outbox, mut counts, opened, since, confirms }) = self.flight.take() else {
+            return;
+        };
         if !positions.is_empty() {
             let now = self.clock.elapsed();
             self.moved(now);
+            if confirms {
+                self.confirmation = Confirmation::Given;
+            }
         }
         self.stale = 0;
         self.partitions.settle(positions);
@@ -1067,7 +1145,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for tries in 1.. {
             self.progress.health().beat();
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
-            tracing::warn!(%error, tries, outputs, "a transaction failed");
+            if let Some(left_out) = logs::rarely("a transaction failed") {
+                tracing::warn!(%error, tries, outputs, left_out, "a transaction failed");
+            }
             self.progress.retried();
             metrics::retried(&error);
             self.tell("retried", error.to_string());
@@ -1195,7 +1275,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Err(error @ SourceError::Unreachable { .. })
                     if self.clock.elapsed().saturating_sub(start) < MEND_DEADLINE =>
                 {
-                    tracing::warn!(%error, "no broker answers: ask again");
+                    if let Some(left_out) = logs::rarely("no broker answers") {
+                        tracing::warn!(%error, left_out, "no broker answers: ask again");
+                    }
                     self.clock.pause(ASK_PAUSE);
                 }
                 answer => return Ok(answer?),
@@ -1208,7 +1290,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             match self.sink.fence() {
                 Ok(()) => break,
                 Err(error @ SinkError::Unknown { .. }) if tries < TRIES_MAX => {
-                    tracing::warn!(%error, tries, "fence");
+                    if let Some(left_out) = logs::rarely("fence") {
+                        tracing::warn!(%error, tries, left_out, "fence");
+                    }
                     self.progress.health().beat();
                     self.clock.pause(Duration::from_millis(10 << tries.min(6)));
                 }
@@ -1225,11 +1309,25 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 tracing::info!(?partitions, "assigned");
                 metrics::rebalanced("assigned");
                 self.tell("assigned", format!("partitions {partitions:?}"));
-                self.insist(|source| source.check(&partitions))?;
+                let lacking = self.insist(|source| source.lacking(&partitions))?;
                 // What is open would be open for as long as the questions to the broker take.
                 self.commit()?;
-                let starts = self.recover(&partitions)?;
+                let (lacking, partitions): (Vec<i32>, Vec<i32>) =
+                    partitions.into_iter().partition(|it| lacking.contains(it));
+                let mut starts = self.recover(&partitions)?;
+                for partition in &lacking {
+                    starts.push((*partition, self.insist(|source| source.watermarks(*partition))?.high));
+                }
                 self.source.assign(&starts)?;
+                if !lacking.is_empty() {
+                    self.source.pause(&lacking)?;
+                    tracing::error!(
+                        partitions = ?lacking,
+                        "the changelog has fewer partitions than the input: nothing of these is read until it has as many; add \
+                         them with: aimpoint topics --create"
+                    );
+                    self.lacking.extend(lacking);
+                }
                 self.begin_restore(&partitions)?;
             }
             Change::Revoked(partitions) => {
@@ -1279,9 +1377,104 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Drops partitions and their state.
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         self.partitions.drop_all(partitions);
+        self.lacking.retain(|number| !partitions.contains(number));
         self.forget_restores(partitions);
-        self.watch.ends.retain(|number, _| !partitions.contains(number));
         Ok(self.source.release(partitions)?)
+    }
+
+    /// Takes partitions up for which the changelog has some by now.
+    fn take_lacking(&mut self) -> Result<(), EngineError> {
+        let now = self.clock.elapsed();
+        if now.saturating_sub(self.lacking_at) < LACKING_LOOK {
+            return Ok(());
+        }
+        self.lacking_at = now;
+        // Without an answer it is asked again later.
+        let Ok(still) = self.source.lacking(&self.lacking) else { return Ok(()) };
+        let ready: Vec<i32> = self.lacking.iter().copied().filter(|it| !still.contains(it)).collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(partitions = ?ready, "the changelog has these partitions now: they are taken up");
+        self.commit()?;
+        self.lacking = still;
+        for (partition, start) in self.recover(&ready)? {
+            self.insist(|source| source.resume(partition, start))?;
+        }
+        self.begin_restore(&ready)?;
+        self.progress.health().hold(self.partitions.count());
+        Ok(())
+    }
+
+    /// Goes on where the log begins now with partitions whose next records were deleted before they were read. Which ones these
+    /// are the client does not say.
+    fn go_on_behind_the_cut(&mut self) -> Result<(), EngineError> {
+        let (mut starts, mut waiting) = (Vec::new(), self.lacking.clone());
+        for number in self.partitions.held() {
+            let Some(partition) = self.partitions.get(number) else { continue };
+            let (next, is_restoring) = (partition.next, partition.is_restoring());
+            let ends = self.insist(|source| source.watermarks(number))?;
+            starts.push((number, next.max(ends.low)));
+            if is_restoring {
+                waiting.push(number);
+            } else if next > ends.high {
+                return Err(made_anew(number, next, ends.high));
+            } else if next < ends.low {
+                self.skip(number, next, ends.low);
+                self.partitions.skip_to(number, ends.low);
+                // The position moves, also where no record comes any more.
+                self.opened_at.get_or_insert(self.clock.elapsed());
+            }
+        }
+        for number in self.lacking.clone() {
+            starts.push((number, self.insist(|source| source.watermarks(number))?.high));
+        }
+        self.source.restart(&starts)?;
+        Ok(self.source.pause(&waiting)?)
+    }
+
+    /// Tells that records were deleted before they were read.
+    fn skip(&self, number: i32, next: i64, log_start: i64) {
+        tracing::error!(
+            partition = number,
+            next,
+            log_start,
+            records = log_start - next,
+            "records were deleted before they were read: these events have no decision, and profiles lack them; raise the input \
+             topic's retention"
+        );
+        self.progress.health().skip((log_start - next) as u64);
+        metrics::skipped((log_start - next) as u64);
+        self.tell("skipped", format!("partition {number}, {} records that were deleted", log_start - next));
+    }
+
+    /// Joins the group anew after it took another member for this one. After the loss of a broker that may be no more than a
+    /// mistake of the group's new coordinator. All partitions are lost with it.
+    fn join_anew(&mut self, instance: String, detail: String) -> Result<(), EngineError> {
+        let now = self.clock.elapsed();
+        let (rejoins, last) = self.rejoins;
+        let rejoins = if now.saturating_sub(last) > REJOINS_FORGOTTEN { 0 } else { rejoins };
+        let held = [self.partitions.held(), std::mem::take(&mut self.lacking)].concat();
+        tracing::warn!(instance, detail, partitions = ?held, rejoins, "the group has another member of this name: join it anew");
+        metrics::rebalanced("lost");
+        self.tell("lost", format!("partitions {held:?}"));
+        self.end_open()?;
+        self.forget();
+        self.pipeline.drop_batch(&mut Vec::new());
+        self.partitions.drop_all(&held);
+        self.forget_restores(&held);
+        if rejoins >= REJOINS_MAX {
+            return Err(SourceError::Fenced { instance, detail }.into());
+        }
+        for _ in 0..1 << rejoins {
+            self.progress.health().beat();
+            self.clock.pause(REJOIN_PAUSE);
+        }
+        self.source.rejoin()?;
+        self.rejoins = (rejoins + 1, self.clock.elapsed());
+        self.progress.users(0);
+        self.progress.health().hold(0);
+        Ok(())
     }
 
     /// Ends what the sink has open.
@@ -1301,22 +1494,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             let next = committed.offset.unwrap_or(ends.low);
             // After the input topic was made anew, the old offset lies beyond its end.
             if next > ends.high {
-                return Err(EngineError::Source(SourceError::Fatal {
-                    doing: format!("take up partition {number} at offset {next}"),
-                    detail: format!(
-                        "the log ends at {}; was the topic made anew? reset the group's offsets, or use another app.name",
-                        ends.high
-                    ),
-                }));
+                return Err(made_anew(number, next, ends.high));
             }
             if next < ends.low {
-                tracing::error!(
-                    partition = number,
-                    committed = next,
-                    log_start = ends.low,
-                    "records were deleted before they were read: raise the input topic's retention"
-                );
-                self.progress.health().skip((ends.low - next) as u64);
+                self.skip(number, next, ends.low);
             }
             let emit_from = next.max(ends.low);
             let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
@@ -1343,6 +1524,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                             "records were deleted that profiles lack: they stay incomplete; raise the input topic's retention"
                         );
                         self.progress.health().skip((ends.low - mark.lacking_from) as u64);
+                        metrics::skipped((ends.low - mark.lacking_from) as u64);
                     }
                     (from, Partition::new(from, emit_from, at).restoring(mark, ends.low))
                 }

@@ -30,6 +30,17 @@ const VERSION: u32 = 2;
 /// No cell takes so many words.
 const CELL_WORDS_MAX: u32 = 4_096;
 
+/// How much of a feature's state a profile of other features has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All: its value goes on exactly. A feature that keeps nothing of its own has all, too.
+    All,
+    /// Some of it, or not for as long as its window is: its value goes on, and is exact only when its window is over.
+    Part,
+    /// It begins empty.
+    Nothing,
+}
+
 /// What the words of a profile are, as the changelog keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
@@ -82,6 +93,31 @@ impl Layout {
             self.of.groups.iter().any(|it| it.tile_us == wanted.tile_us && within(&wanted.cells, &it.cells))
         };
         within(&other.of.forever, &self.of.forever) && other.of.groups.iter().all(group)
+    }
+
+    /// How much of what the other one keeps a profile of this one has.
+    pub fn kept_of(&self, other: &Self) -> Kept {
+        let has = |all: &[NamedCell], cell: &NamedCell| all.contains(cell);
+        let (mut cells, mut found, mut is_short) = (0, 0, false);
+        for cell in &other.of.forever {
+            cells += 1;
+            found += usize::from(has(&self.of.forever, cell));
+        }
+        for wanted in &other.of.groups {
+            let here = self.of.groups.iter().find(|it| it.tile_us == wanted.tile_us);
+            for cell in &wanted.cells {
+                cells += 1;
+                if let Some(here) = here.filter(|here| has(&here.cells, cell)) {
+                    found += 1;
+                    is_short |= here.tiles < wanted.tiles;
+                }
+            }
+        }
+        match found {
+            _ if found == cells && !is_short => Kept::All,
+            0 => Kept::Nothing,
+            _ => Kept::Part,
+        }
     }
 
     /// Reads an encoding; nothing where it is none, or of another version.
@@ -306,6 +342,19 @@ mod tests {
             assert_eq!(layout.holds(engine(feature).layout()), is_held, "{feature}");
         }
         assert!(!layout.holds(engine(&A.replace("tile = \"1m\"", "tile = \"2m\"")).layout()));
+        let longer = A.replace("\"1h\"", "\"2h\"");
+        let shorter = A.replace("\"1h\"", "\"30m\"");
+        let finer = A.replace("\"1m\"", "\"30s\"");
+        for (feature, kept) in [
+            (A, Kept::All),
+            (&shorter, Kept::All),
+            (&longer, Kept::Part),
+            (&finer, Kept::Nothing),
+            (C, Kept::Nothing),
+            (&[A, D].concat(), Kept::Part),
+        ] {
+            assert_eq!(layout.kept_of(engine(feature).layout()), kept, "{feature}");
+        }
     }
 
     #[test]

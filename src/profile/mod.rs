@@ -31,7 +31,7 @@ mod tiles;
 mod window;
 mod zone;
 
-pub use carry::{Carry, Layout};
+pub use carry::{Carry, Kept, Layout};
 pub use compile::{AGGREGATES, AggregateDoc, Feature};
 pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};

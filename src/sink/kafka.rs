@@ -26,12 +26,13 @@
 
 use super::{Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, smaller};
 use crate::{
-    source::{KafkaGroup, offset_list},
+    source::{KafkaGroup, log_client, offset_list},
     telemetry::metrics,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use rdkafka::{
     ClientConfig, ClientContext, Message,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
@@ -122,6 +123,10 @@ impl ClientContext for Context {
         // Requests on their way when a connection breaks are sent again, by the client itself.
         self.in_doubt.store(true, Ordering::Relaxed);
         tracing::debug!(%error, reason, "producer");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
     }
 }
 
@@ -312,6 +317,8 @@ impl KafkaSink {
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
             .set("batch.size", batch_bytes.to_string())
             .set("queue.buffering.max.messages", "500000")
+            // Partitions that are added are known of soon; the default asks every five minutes.
+            .set("topic.metadata.refresh.interval.ms", "5000")
             // Where the broker asks to try again, the default of 100 ms would be a short transaction many times over.
             .set("retry.backoff.ms", "5")
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string());
@@ -655,6 +662,8 @@ fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkError> {
     ) {
         return Some(SinkError::Stale { doing, detail });
     }
+    // A topic or a partition that the client does not know may have been made just now. One that is gone is told by whoever looks
+    // after the topics.
     if matches!(
         code,
         Some(
@@ -662,9 +671,6 @@ fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkError> {
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
         )
     ) {
         return Some(SinkError::Fatal { doing, detail });

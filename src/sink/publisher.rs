@@ -3,8 +3,10 @@
 //! Guarantees: idempotent, so nothing comes twice and the order per key holds; [`Publisher::finish`] tells what the
 //! broker did not take. It is no part of the pipeline and no transaction.
 
+use crate::source::log_client;
 use rdkafka::{
     ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
@@ -48,6 +50,10 @@ struct Context {
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "publisher");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
     }
 }
 

@@ -4,7 +4,9 @@
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -36,7 +38,7 @@ pub struct TopicPlan {
     /// How many replicas; -1 leaves it to the broker.
     pub replication: i32,
     /// Its settings.
-    pub settings: Vec<(&'static str, &'static str)>,
+    pub settings: Vec<(&'static str, String)>,
 }
 
 /// Why a question to the cluster has no answer.
@@ -125,6 +127,39 @@ impl Topics {
             }
         }
         Ok(states)
+    }
+
+    /// How many replicas a topic gets where nothing is said, as far as the cluster tells.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn usual_replication(&self) -> Result<Option<i32>, TopicsError> {
+        let unreachable =
+            |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
+        let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
+        let Some(broker) = metadata.brokers().first() else { return Ok(None) };
+        let options = AdminOptions::new().request_timeout(Some(self.deadline));
+        let asked = [ResourceSpecifier::Broker(broker.id())];
+        let described = self.client.describe_configs(&asked, &options).await.unwrap_or_default();
+        let mut entries = described.into_iter().flatten().flat_map(|it| it.entries);
+        let told = entries.find(|entry| entry.name == "default.replication.factor");
+        Ok(told.and_then(|entry| entry.value?.parse().ok()))
+    }
+
+    /// Gives a topic more partitions, up to this count.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn grow(&self, name: &str, partitions: usize) -> Result<(), TopicsError> {
+        let options = AdminOptions::new().request_timeout(Some(self.deadline)).operation_timeout(Some(self.deadline));
+        let refused = |detail: String| TopicsError::Refused { doing: format!("add partitions to {name}"), detail };
+        let more = [NewPartitions::new(name, partitions)];
+        let answers =
+            self.client.create_partitions(&more, &options).await.map_err(|error| refused(error.to_string()))?;
+        match answers.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some((_, code)) => Err(refused(code.to_string())),
+        }
     }
 
     /// Makes a topic and waits until the cluster shows it.

@@ -3,10 +3,11 @@
 //! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
-use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
-use crate::{engine::ClientReport, event::Record};
+use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog, log_client};
+use crate::{engine::ClientReport, event::Record, telemetry::logs};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
@@ -15,7 +16,7 @@ use rdkafka::{
     util::Timeout,
 };
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -29,6 +30,12 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The pause between two tries of a call that a fresh coordinator refuses for a moment.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The client's words where a partition has no position in which to seek; it gives no code.
+const NO_POSITION: &str = "Erroneous state";
+
+/// How often the client tells where the logs end. Well below the shortest `engine.stall_after`.
+const STATISTICS_INTERVAL_MS: &str = "2000";
 
 /// The shortest time for which the client waits.
 const CLIENT_TICK: Duration = Duration::from_millis(1);
@@ -60,6 +67,8 @@ struct Context {
     closing: AtomicBool,
     /// What the client last told of itself, until the worker takes it.
     report: Mutex<Option<ClientReport>>,
+    /// By partition: the end of its log, as of the last statistics, at which the client has found nothing more.
+    ends: Mutex<BTreeMap<i32, i64>>,
     topic: String,
 }
 
@@ -79,11 +88,17 @@ impl ClientContext for Context {
             errors: brokers().map(|it| it.txerrs + it.rxerrs + it.req_timeouts).sum(),
             disconnects: brokers().map(|it| it.disconnects.unwrap_or_default().max(0) as u64).sum(),
         };
+        let ends = partitions().filter(|it| it.eof_offset >= 0).map(|it| (it.partition, it.eof_offset)).collect();
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "consumer");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
     }
 }
 
@@ -121,8 +136,10 @@ pub struct KafkaSource {
     topic: String,
     settings: KafkaSourceSettings,
     changelog: Option<Changelog>,
-    /// The partitions of which everything up to their end was handed over.
+    /// The partitions of which everything was handed over up to an end that the client has told of since.
     at_end: BTreeSet<i32>,
+    /// Whether a position was no longer in the log.
+    is_cut: bool,
 }
 
 impl KafkaSource {
@@ -136,11 +153,11 @@ impl KafkaSource {
         config
             .set("fetch.wait.max.ms", "20")
             .set("fetch.queue.backoff.ms", "2")
+            // Partitions that are added are read as soon as they are known of; the default asks every five minutes.
+            .set("topic.metadata.refresh.interval.ms", "5000")
             // A tenth of a second ahead of the worker at full speed; each record that waits takes some 300 bytes beside its own.
             .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "16384")
-            // Where the logs end, for the lag, and a few figures of the client.
-            .set("statistics.interval.ms", "2000");
+            .set("queued.max.messages.kbytes", "16384");
         if !is_kept_by_the_brokers(&settings.client) {
             // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt. But that takes two rebalances,
             // and a static member that restarts between them is given back what it had, without the second: what it gave up
@@ -161,8 +178,10 @@ impl KafkaSource {
             .set("group.id", &settings.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // Tells a worker that has nothing to do from one that gets nothing.
+            // Both tell a worker that has nothing to do from one that gets nothing, also where a log ends with offsets that are
+            // no records; and where the logs end, for the lag.
             .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
             // A position that the log no longer has is the worker's to decide on, not the client's.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
@@ -173,6 +192,7 @@ impl KafkaSource {
             changes: Mutex::default(),
             closing: AtomicBool::new(false),
             report: Mutex::default(),
+            ends: Mutex::default(),
             topic: settings.topic.clone(),
         };
         let refused =
@@ -185,6 +205,7 @@ impl KafkaSource {
             settings: settings.clone(),
             changelog: None,
             at_end: BTreeSet::new(),
+            is_cut: false,
         })
     }
 
@@ -203,6 +224,12 @@ impl KafkaSource {
             Ok(_) => Ok(()),
             Err(error) => Err(SourceError::Settings { brokers: "no broker".to_owned(), detail: error.to_string() }),
         }
+    }
+
+    /// Whether the group takes another member for this one.
+    fn is_fenced(&self) -> bool {
+        let fatal = self.consumer.client().fatal_error();
+        fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
@@ -251,7 +278,6 @@ fn is_fatal(error: &KafkaError) -> bool {
                 RDKafkaErrorCode::UnknownTopicOrPartition
                     | RDKafkaErrorCode::TopicAuthorizationFailed
                     | RDKafkaErrorCode::GroupAuthorizationFailed
-                    | RDKafkaErrorCode::AutoOffsetReset
             )
     )
 }
@@ -293,13 +319,25 @@ impl Source for KafkaSource {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.at_end.insert(partition);
                 }
+                // Which partition it is of the client does not say.
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => self.is_cut = true,
+                Some(Err(error)) if self.is_fenced() => {
+                    return Err(SourceError::Fenced {
+                        instance: self.settings.instance.clone().unwrap_or_default(),
+                        detail: error.to_string(),
+                    });
+                }
                 Some(Err(error)) if is_fatal(&error) => {
                     return Err(SourceError::Fatal {
                         doing: format!("read {}", self.topic),
                         detail: error.to_string(),
                     });
                 }
-                Some(Err(error)) => tracing::warn!(%error, topic = self.topic, "read"),
+                Some(Err(error)) => {
+                    if let Some(left_out) = logs::rarely("read") {
+                        tracing::warn!(%error, left_out, topic = self.topic, "read");
+                    }
+                }
             }
             wait = Duration::ZERO;
         }
@@ -336,26 +374,40 @@ impl Source for KafkaSource {
         Ok(Watermarks { low, high })
     }
 
-    fn is_at_end(&self, partition: i32) -> bool {
-        self.at_end.contains(&partition)
+    fn is_at_end(&self, partition: i32, end: i64) -> bool {
+        // The event that tells of an end does not say which one it was; the statistics do.
+        let ends = self.consumer.context().ends.lock().unwrap_or_else(PoisonError::into_inner);
+        self.at_end.contains(&partition) && ends.get(&partition).is_some_and(|seen| *seen >= end)
     }
 
-    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+    fn lacking(&mut self, partitions: &[i32]) -> Result<Vec<i32>, SourceError> {
         let profiles = &self.settings.profiles;
         let doing = format!("look up {profiles}");
         let metadata = self.patiently(&doing, |wait| self.consumer.fetch_metadata(Some(profiles), wait))?;
         let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
-        match partitions.iter().find(|partition| **partition as usize >= count) {
-            None => Ok(()),
-            Some(partition) => Err(SourceError::Fatal {
-                doing: format!("take up partition {partition} of {}", self.topic),
-                detail: format!(
-                    "{profiles} has {count} partitions, and needs as many as {}: were some added? Add as many to {profiles} \
-                     and to the topic of the decisions; users whose events now come by another partition begin anew there",
-                    self.topic
-                ),
-            }),
+        Ok(partitions.iter().copied().filter(|partition| *partition as usize >= count).collect())
+    }
+
+    fn is_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
+    }
+
+    fn restart(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        // A partition without a position stands still, and the client refuses to seek in it: it is given up and taken again. Where
+        // all are assigned at once, that is all it takes.
+        if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
+            self.consumer.incremental_unassign(&self.list(&partitions)).map_err(|error| SourceError::Fatal {
+                doing: format!("read partitions of {} anew", self.topic),
+                detail: error.to_string(),
+            })?;
         }
+        self.assign(starts)
+    }
+
+    fn rejoin(&mut self) -> Result<(), SourceError> {
+        *self = Self::subscribe(&self.settings)?;
+        Ok(())
     }
 
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
@@ -365,6 +417,7 @@ impl Source for KafkaSource {
             detail: error.to_string(),
         };
         for (partition, offset) in starts {
+            self.at_end.remove(partition);
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).map_err(refused)?;
         }
         match self.consumer.rebalance_protocol() {
@@ -399,7 +452,15 @@ impl Source for KafkaSource {
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
         self.at_end.remove(&partition);
-        self.patiently(&doing, |wait| self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait))?;
+        let has_position = self.patiently(&doing, |wait| {
+            match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait) {
+                Ok(()) => Ok(true),
+                Err(error) if error.to_string().contains(NO_POSITION) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })?;
+        // It stands still since its position was no longer in the log, and has to be taken anew.
+        self.is_cut |= !has_position;
         self.consumer
             .resume(&self.list(&[partition]))
             .map_err(|error| SourceError::Fatal { doing, detail: error.to_string() })

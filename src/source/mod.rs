@@ -13,18 +13,35 @@ mod settings;
 pub(crate) use kafka::offset_list;
 pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
 
-pub use probe::Probe;
+pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
 pub use settings::{SettingFault, check_setting, is_setting};
 
-use crate::{engine::ClientReport, event::Record};
-use rdkafka::{ClientContext, consumer::ConsumerContext, error::KafkaError};
+use crate::{engine::ClientReport, event::Record, telemetry::logs};
+use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use std::time::Duration;
+
+/// Logs what a Kafka client says, as often as it makes sense.
+pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let level = match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::Level::ERROR
+        }
+        RDKafkaLogLevel::Warning => tracing::Level::WARN,
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::Level::INFO,
+        RDKafkaLogLevel::Debug => tracing::Level::DEBUG,
+    };
+    logs::client(level, facility, message);
+}
 
 /// Takes what a client that reads to an end tells on its own account: that a partition has ended is no error to it.
 struct Quiet;
 
 impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "reader");
     }
@@ -80,6 +97,14 @@ pub enum SourceError {
         /// The client's words.
         detail: String,
     },
+    /// Another member of the group has this one's instance id, or the group takes it for another one: it has to join anew.
+    #[error("stay in the group as {instance}: {detail}; does another process have the same app.name and app.instance?")]
+    Fenced {
+        /// The instance id.
+        instance: String,
+        /// The client's words.
+        detail: String,
+    },
     /// Nothing that trying again would mend.
     #[error("{doing}: {detail}")]
     Fatal {
@@ -128,15 +153,38 @@ pub trait Source {
     /// When the broker gives no answer within its deadline.
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError>;
 
-    /// Whether everything in a partition's log up to its end has been handed over. Its last offsets may be no records, so
-    /// that positions alone do not tell.
-    fn is_at_end(&self, partition: i32) -> bool;
+    /// Whether everything in a partition's log below this end has been handed over. The last offsets of a log may be no
+    /// records, but those of aborted transactions and markers, so positions alone do not tell. A client may learn a few
+    /// seconds late that there is nothing more.
+    fn is_at_end(&self, partition: i32, end: i64) -> bool;
 
-    /// Refuses partitions of which the changelog has none of the same number.
+    /// Which of these partitions the changelog has none of the same number for.
     ///
     /// # Errors
-    /// Which ones, and what to do.
-    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+    /// When the broker gives no answer within its deadline.
+    fn lacking(&mut self, partitions: &[i32]) -> Result<Vec<i32>, SourceError>;
+
+    /// Whether the log has lost records since the last call that were still to be read: a position of some partition is no
+    /// longer in it, and nothing of it comes before a [`Source::restart`].
+    fn is_cut(&mut self) -> bool {
+        false
+    }
+
+    /// Reads all held partitions anew from these offsets, after [`Source::is_cut`]. Paused ones go on, too.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    fn restart(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        starts.iter().try_for_each(|(partition, offset)| self.resume(*partition, *offset))
+    }
+
+    /// Joins the group anew after [`SourceError::Fenced`], without any partition.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    fn rejoin(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
 
     /// Answers [`Change::Assigned`]: reads these partitions from these offsets on.
     ///

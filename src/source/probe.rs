@@ -14,6 +14,44 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long the newest records are waited for: the end of a log may hold none that readers see.
 const NEWEST_WAIT: Duration = Duration::from_secs(3);
 
+/// Tells how many partitions topics have, as often as it is asked.
+pub struct TopicLook(BaseConsumer<Quiet>);
+
+impl TopicLook {
+    /// A client for the cluster; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`SourceError::Settings`] when the client refuses a setting.
+    pub fn new(brokers: &str, client: &[(String, String)]) -> Result<Self, SourceError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in client {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", brokers).set("group.id", "aimpoint-look");
+        let refused =
+            |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
+        config.create_with_context(Quiet).map(Self).map_err(refused)
+    }
+
+    /// How many partitions a topic has; none where there is no such topic.
+    ///
+    /// # Errors
+    /// When no broker answers, or it refuses.
+    pub fn partitions(&self, topic: &str) -> Result<Option<usize>, SourceError> {
+        let failed = |detail: String| SourceError::Unreachable { doing: format!("look up {topic}"), detail };
+        // What the client tells on its own account is taken, and there is nothing else.
+        drop(self.0.poll(Duration::ZERO));
+        // A consumer's question makes no topic, where the broker makes those that are asked for.
+        let metadata = self.0.fetch_metadata(Some(topic), DEADLINE).map_err(|error| failed(error.to_string()))?;
+        let Some(found) = metadata.topics().iter().find(|it| it.name() == topic) else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(found.partitions().len())),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(code) => Err(failed(code.to_string())),
+        }
+    }
+}
+
 /// A consumer that only asks.
 pub struct Probe {
     consumer: BaseConsumer<Quiet>,

@@ -28,6 +28,15 @@ impl Reader {
     /// # Errors
     /// When no broker answers or a topic is not there.
     pub fn open(brokers: &str, client: &[(String, String)], topics: &[&str]) -> Result<Self, SourceError> {
+        Self::open_at(brokers, client, topics, Offset::Beginning)
+    }
+
+    fn open_at(
+        brokers: &str,
+        client: &[(String, String)],
+        topics: &[&str],
+        start: Offset,
+    ) -> Result<Self, SourceError> {
         let mut config = ClientConfig::new();
         config.set("fetch.wait.max.ms", "5").set("fetch.queue.backoff.ms", "2");
         for (name, value) in client {
@@ -49,7 +58,7 @@ impl Reader {
             };
             let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(unreachable)?;
             for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-                list.add_partition_offset(topic, partition.id(), Offset::Beginning).map_err(refused)?;
+                list.add_partition_offset(topic, partition.id(), start).map_err(refused)?;
             }
         }
         consumer.assign(&list).map_err(refused)?;
@@ -104,6 +113,29 @@ impl Reader {
                     });
                 }
                 None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what readers see of the last `offsets` of each partition of one topic, for as long as `deadline` allows.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; when the client has failed.
+    pub fn read_last(
+        brokers: &str,
+        client: &[(String, String)],
+        topic: &str,
+        offsets: i64,
+        deadline: Duration,
+        mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
+    ) -> Result<(), SourceError> {
+        let client = [client, &[("enable.partition.eof".to_owned(), "true".to_owned())]].concat();
+        let reader = Self::open_at(brokers, &client, &[topic], Offset::OffsetTail(offsets))?;
+        let (mut ended, start) = (BTreeSet::new(), Instant::now());
+        while ended.len() < reader.partitions && start.elapsed() < deadline {
+            if let Some(answer) = reader.consumer.poll(Duration::from_millis(50)) {
+                ended.extend(Self::hand_over(answer, &mut take)?);
             }
         }
         Ok(())

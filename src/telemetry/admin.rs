@@ -96,6 +96,8 @@ pub struct Board {
     logs: Option<Arc<Logs>>,
     token: Option<[u8; 32]>,
     is_stopping: AtomicBool,
+    /// What is wrong with the topics.
+    topics: Mutex<Vec<String>>,
     started: Instant,
     pseudonyms: RandomState,
     window: Mutex<Window>,
@@ -121,6 +123,7 @@ impl Board {
             logs,
             token: token.map(|token| Sha256::digest(token).into()),
             is_stopping: AtomicBool::new(false),
+            topics: Mutex::default(),
             started: Instant::now(),
             pseudonyms: RandomState::new(),
             window: Mutex::default(),
@@ -159,6 +162,11 @@ impl Board {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Tells what is wrong with the topics; with anything, the process is not ready.
+    pub fn topics(&self, faults: Vec<String>) {
+        *self.topics.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
     fn snapshots(&self) -> (Vec<Snapshot>, Vec<Progress>) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (workers.iter().map(Progress::snapshot).collect(), workers)
@@ -173,6 +181,7 @@ impl Board {
         if workers.is_empty() {
             reasons.push("the model and the workers are being loaded".to_owned());
         }
+        reasons.extend_from_slice(&self.topics.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, worker) in workers.iter().enumerate() {
             if worker.silent > SILENCE_READY {
                 let time = humantime::format_duration(Duration::from_secs(worker.silent.as_secs()));

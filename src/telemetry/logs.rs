@@ -2,8 +2,10 @@
 
 use crate::secret::Scrubbed;
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -12,6 +14,62 @@ use tracing_subscriber::{
     reload::{self, Handle},
     util::SubscriberInitExt,
 };
+
+/// Of what repeats while something is away, one message of each kind is logged in so long.
+const RARELY: Duration = Duration::from_secs(10);
+
+/// How many kinds are remembered; kinds are few, and the bound is for the one who makes them many.
+const KINDS_MAX: usize = 256;
+
+static REPEATED: Rarely = Rarely::new(RARELY);
+
+/// Whether a message of this kind is to be logged now, and how many of its kind were left out since the last one.
+pub fn rarely(kind: &str) -> Option<u64> {
+    REPEATED.admit(kind, Instant::now())
+}
+
+/// Logs a message of the Kafka client, of each level and facility one in ten seconds: a broker that is away gives thousands.
+pub fn client(level: tracing::Level, facility: &str, message: &str) {
+    let Some(left_out) = rarely(&format!("{level} {facility}")) else { return };
+    // The target is what filters name. A count of nothing is no news.
+    let left_out = (left_out > 0).then_some(left_out);
+    match level {
+        tracing::Level::ERROR => tracing::error!(target: "librdkafka", facility, left_out, "{message}"),
+        tracing::Level::WARN => tracing::warn!(target: "librdkafka", facility, left_out, "{message}"),
+        tracing::Level::INFO => tracing::info!(target: "librdkafka", facility, left_out, "{message}"),
+        _ => tracing::debug!(target: "librdkafka", facility, left_out, "{message}"),
+    }
+}
+
+/// Lets one message of each kind through in so long, and counts the others.
+struct Rarely {
+    every: Duration,
+    /// By kind: when one was let through, and how many were not since.
+    kinds: Mutex<BTreeMap<String, (Instant, u64)>>,
+}
+
+impl Rarely {
+    const fn new(every: Duration) -> Self {
+        Self { every, kinds: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn admit(&self, kind: &str, now: Instant) -> Option<u64> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, left_out)) = kinds.get_mut(kind) {
+            if now.saturating_duration_since(*at) < self.every {
+                *left_out += 1;
+                return None;
+            }
+            *at = now;
+            return Some(std::mem::take(left_out));
+        }
+        if kinds.len() >= KINDS_MAX {
+            kinds.clear();
+        }
+        kinds.insert(kind.to_owned(), (now, 0));
+        Some(0)
+    }
+}
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +151,7 @@ impl Logs {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::*;
 
     #[test]
     fn a_misspelt_level_is_no_target() {
@@ -106,5 +164,23 @@ mod tests {
             assert!(check(filter).is_err(), "{filter}");
         }
         assert!(check("inof").is_err_and(|why| why.starts_with("\"inof\" is no level; levels are off, error")));
+    }
+
+    #[test]
+    fn what_repeats_is_logged_once_in_a_while_and_counted_in_between() {
+        let rarely = Rarely::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(rarely.admit("a", at(0)), Some(0));
+        assert_eq!(rarely.admit("b", at(0)), Some(0), "another kind is not held back by it");
+        for second in 1..10 {
+            assert_eq!(rarely.admit("a", at(second)), None);
+        }
+        assert_eq!(rarely.admit("a", at(10)), Some(9));
+        assert_eq!(rarely.admit("a", at(19)), None);
+        for kind in 0..2 * KINDS_MAX {
+            assert_eq!(rarely.admit(&format!("kind {kind}"), at(20)), Some(0));
+        }
+        assert!(rarely.kinds.lock().unwrap().len() <= KINDS_MAX);
     }
 }

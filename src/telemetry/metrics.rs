@@ -176,6 +176,13 @@ const UNFIT: Metric = counter(
     "records of the changelog, and marks of committed offsets, that are damaged or do not fit their layout: not used, and what \
      they held is rebuilt from the input",
 );
+const SKIPPED: Metric = counter(
+    "aimpoint_skipped_by_retention_total",
+    &[],
+    "records of the input that the topic's retention deleted before they were read: their events have no decision, and profiles lack them",
+);
+const TOPICS_UNFIT: Metric =
+    gauge("aimpoint_topics_unfit", Unit::Count, &[], "topics that are absent or have fewer partitions than the input");
 const SMALLER: Metric = counter(
     "aimpoint_outputs_too_large_total",
     &["output"],
@@ -286,7 +293,7 @@ const CLIENT_DISCONNECTS: Metric =
     counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub const ALL: [Metric; 41] = [
+pub const ALL: [Metric; 43] = [
     EVENTS,
     FALLBACKS,
     DEAD_LETTERS,
@@ -305,6 +312,8 @@ pub const ALL: [Metric; 41] = [
     REPLAY_RECORDS,
     RESTORED,
     UNFIT,
+    SKIPPED,
+    TOPICS_UNFIT,
     SMALLER,
     REBALANCES,
     PROFILES,
@@ -384,6 +393,8 @@ fn begin() {
     counter!(UNKNOWN_ZONES.name).absolute(0);
     counter!(RESTORED.name).absolute(0);
     counter!(UNFIT.name).absolute(0);
+    counter!(SKIPPED.name).absolute(0);
+    gauge!(TOPICS_UNFIT.name).set(0.0);
     for output in ["decision", "dead_letter", "profile"] {
         counter!(SMALLER.name, "output" => output).absolute(0);
     }
@@ -489,6 +500,16 @@ pub fn restored(records: u64) {
 /// Records that what a restore has read did not fit.
 pub fn unfit(records: u64) {
     counter!(UNFIT.name).increment(records);
+}
+
+/// Records that records of the input were deleted before they were read.
+pub fn skipped(records: u64) {
+    counter!(SKIPPED.name).increment(records);
+}
+
+/// Tells how many topics are absent or have too few partitions while the process runs.
+pub fn topics_unfit(topics: usize) {
+    gauge!(TOPICS_UNFIT.name).set(topics as f64);
 }
 
 /// Records that an output was larger than its topic takes.

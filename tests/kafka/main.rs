@@ -5,6 +5,7 @@
 
 mod broker;
 mod doctor;
+mod edge;
 mod program;
 mod sizes;
 
@@ -96,7 +97,7 @@ fn spec() -> PipelineSpec {
 /// What the core makes of an input, read from the log in order, without any fault: by partition, the decisions without
 /// the moment at which they were made.
 fn expected(input: &[Found]) -> (BTreeMap<i32, Vec<Value>>, Counts) {
-    let mut pipeline = Pipeline::compile(&spec(), "clickstream").unwrap();
+    let mut pipeline = Pipeline::compile(&spec(), ("it", "clickstream")).unwrap();
     let mut partitions = Partitions::default();
     let mut outbox = Outbox::default();
     let mut counts = Counts::default();
@@ -258,7 +259,7 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
     let input = program.read(&["clickstream"], 900, Duration::from_secs(20));
     let mut theirs: Vec<&Found> = input.iter().filter(|it| it.key.as_deref() == Some(b"u5")).collect();
     theirs.sort_by_key(|it| it.offset);
-    let mut pipeline = Pipeline::compile(&spec(), "clickstream").unwrap();
+    let mut pipeline = Pipeline::compile(&spec(), ("it", "clickstream")).unwrap();
     let (mut partitions, mut outbox, mut counts) = (Partitions::default(), Outbox::default(), Counts::default());
     partitions.insert(theirs[0].partition, Partition::new(0, 0, None));
     let mut row = Vec::new();

@@ -79,7 +79,12 @@ impl Program {
 
     pub(crate) fn create(&self, name: &str, partitions: i32, settings: &[(&'static str, &'static str)]) {
         let topics = Topics::new(&self.kafka.brokers, &[], PATIENCE).unwrap();
-        let plan = TopicPlan { name: name.to_owned(), partitions, replication: -1, settings: settings.to_vec() };
+        let plan = TopicPlan {
+            name: name.to_owned(),
+            partitions,
+            replication: -1,
+            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        };
         block_on(topics.create(&plan)).unwrap();
         wait_for("the new topic", PATIENCE, || block_on(topics.state(name)).unwrap().is_some());
     }

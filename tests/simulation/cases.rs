@@ -2,7 +2,10 @@
 
 use super::world;
 use aimpoint::{
-    engine::{EngineError, Fleet, FleetError, Pipeline, Progress, Stop, Worker, WorkerSettings},
+    canary::{self, Canary},
+    engine::{
+        ClientReport, EngineError, Fleet, FleetError, Pipeline, Progress, SnapshotStore, Stop, Worker, WorkerSettings,
+    },
     event::Record,
     proto::v1,
     sink::{Outbox, Sink, SinkError, SizeLimits},
@@ -13,7 +16,7 @@ use aimpoint::{
     },
 };
 use prost::Message;
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 type CaseWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
@@ -76,7 +79,11 @@ fn is_restored(worker: &CaseWorker, partition: i32, next: i64) -> bool {
 
 /// How many profiles of these users a worker holds.
 fn users(worker: &CaseWorker) -> usize {
-    worker.partitions().get(0).map_or(0, |partition| partition.store().len())
+    users_of(worker, 0)
+}
+
+fn users_of(worker: &CaseWorker, partition: i32) -> usize {
+    worker.partitions().get(partition).map_or(0, |partition| partition.store().len())
 }
 
 #[test]
@@ -154,6 +161,15 @@ struct Ailing {
     is_dry: bool,
     /// How many questions no broker answers in time.
     unanswered: u32,
+    /// How many offsets behind the last record are no records.
+    behind_the_last: i64,
+    /// How many partitions the changelog has.
+    changelog_partitions: Rc<Cell<i32>>,
+}
+
+/// A changelog of so many partitions.
+fn partitions(count: i32) -> Rc<Cell<i32>> {
+    Rc::new(Cell::new(count))
 }
 
 impl Ailing {
@@ -181,13 +197,19 @@ impl Source for Ailing {
         self.answer()?.committed(partitions)
     }
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
-        self.answer()?.watermarks(partition)
+        let Watermarks { low, high } = self.answer()?.watermarks(partition)?;
+        Ok(Watermarks { low, high: high + self.behind_the_last })
     }
-    fn is_at_end(&self, partition: i32) -> bool {
-        self.source.is_at_end(partition)
+    fn is_at_end(&self, partition: i32, end: i64) -> bool {
+        self.source.is_at_end(partition, end - self.behind_the_last)
     }
-    fn check(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.answer()?.check(partitions)
+    fn lacking(&mut self, partitions: &[i32]) -> Result<Vec<i32>, SourceError> {
+        self.answer()?;
+        let count = self.changelog_partitions.get();
+        Ok(partitions.iter().copied().filter(|partition| *partition >= count).collect())
+    }
+    fn is_cut(&mut self) -> bool {
+        self.source.is_cut()
     }
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         self.source.assign(starts)
@@ -210,6 +232,10 @@ impl Source for Ailing {
     fn poll_restore(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         self.source.poll_restore(max, take)
     }
+    fn report(&mut self) -> Option<ClientReport> {
+        let high = self.source.watermarks(0).ok()?.high;
+        Some(ClientReport { ends: vec![(0, high + self.behind_the_last)], ..ClientReport::default() })
+    }
     fn group(&self) -> Option<Self::Group> {
         self.source.group()
     }
@@ -220,7 +246,8 @@ fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not(
     for records in [0, 2] {
         let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
         let (source, sink) = broker.join(0);
-        let source = Ailing { source, is_dry: true, unanswered: 0 };
+        let source =
+            Ailing { source, is_dry: true, unanswered: 0, behind_the_last: 0, changelog_partitions: partitions(9) };
         let progress = Progress::default();
         let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone());
         broker.produce(0, records);
@@ -241,12 +268,142 @@ fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not(
 }
 
 #[test]
+fn an_idle_worker_stays_ready_however_its_events_come_and_its_log_ends() {
+    // Idle, one event, idle: readiness was lost, and the process ended with 76. So did the end of a log in offsets that are
+    // no records, as those of aborted transactions and of markers are.
+    for behind_the_last in [0, 3] {
+        let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "d"])], true, Faults::default(), 1);
+        let (source, sink) = broker.join(0);
+        let source =
+            Ailing { source, is_dry: false, unanswered: 0, behind_the_last, changelog_partitions: partitions(9) };
+        let progress = Progress::default();
+        let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone());
+        for records in 0..4 {
+            for _ in 0..20_000 {
+                worker.turn().expect("nothing goes wrong here");
+                assert!(!progress.health().is_behind(), "nothing waits behind {records} records");
+            }
+            assert_eq!(worker.partitions().get(0).map(aimpoint::engine::Partition::next), Some(records));
+            let lags: Vec<Option<u64>> =
+                progress.snapshot().partitions.iter().map(aimpoint::engine::PartitionView::lag).collect();
+            assert_eq!(lags, [Some(0)], "nothing waits behind {records} records");
+            broker.produce(0, 1);
+        }
+    }
+}
+
+#[test]
+fn a_position_that_was_set_behind_the_last_record_is_reached() {
+    // As kafka-consumer-groups --reset-offsets --to-latest sets it, where the log ends with a marker.
+    let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
+    broker.produce(0, 2);
+    broker.forge_position(0, 3, "");
+    let (source, sink) = broker.join(0);
+    let source =
+        Ailing { source, is_dry: false, unanswered: 0, behind_the_last: 1, changelog_partitions: partitions(9) };
+    let progress = Progress::default();
+    let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone());
+    for _ in 0..20_000 {
+        worker.turn().expect("nothing goes wrong here");
+        assert!(!progress.health().is_behind(), "nothing waits");
+    }
+    assert!(!worker.partitions().is_recovering(0), "nothing is left to be read again");
+    assert_eq!(worker.partitions().users(), 2);
+}
+
+#[test]
+fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
+    // The process ended with "No offset to automatically reset to".
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let broker = MemoryBroker::new(vec![views(&all), views(&all)], true, Faults::default(), 1);
+    let (mut worker, progress, _) = join(&broker);
+    turn_until(&mut worker, &broker, |worker| worker.partitions().held().len() == 2);
+    broker.produce(0, 6);
+    broker.produce(1, 6);
+    broker.trim(0, 4);
+    let is_read = |_: &CaseWorker| broker.committed().iter().flatten().filter(|(offset, _)| *offset == 6).count() == 2;
+    turn_until(&mut worker, &broker, is_read);
+    assert_eq!((progress.counts().events, progress.health().skipped()), (8, 4), "two of the one, all of the other");
+    // All that is left is gone as well, and the client tells so twice.
+    broker.produce(0, 3);
+    broker.trim(0, 9);
+    turn_until(&mut worker, &broker, |_| broker.committed()[0].as_ref().is_some_and(|(offset, _)| *offset == 9));
+    for _ in 0..20_000 {
+        worker.turn().expect("nothing goes wrong here");
+    }
+    assert_eq!((progress.counts().events, progress.health().skipped()), (8, 7));
+    assert_eq!(users_of(&worker, 0), 2);
+}
+
+#[test]
+fn added_partitions_wait_until_the_changelog_has_them_and_hold_up_nothing() {
+    // The process ended, and again at each start.
+    let input = vec![views(&["a", "b"]), views(&["c", "d", "e"])];
+    let broker = MemoryBroker::new(input, true, Faults::default(), 1);
+    let (source, sink) = broker.join(0);
+    let changelog = partitions(1);
+    let changelog_partitions = Rc::clone(&changelog);
+    let source = Ailing { source, is_dry: false, unanswered: 0, behind_the_last: 0, changelog_partitions };
+    let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), Progress::default());
+    broker.produce(0, 2);
+    broker.produce(1, 3);
+    let committed = |partition: usize| broker.committed()[partition].as_ref().map(|(offset, _)| *offset);
+    for _ in 0..10_000 {
+        worker.turn().expect("nothing goes wrong here");
+    }
+    assert_eq!((committed(0), committed(1)), (Some(2), None));
+    assert_eq!(worker.partitions().held(), [0]);
+    changelog.set(2);
+    for _ in 0..10_000 {
+        worker.turn().expect("nothing goes wrong here");
+    }
+    assert_eq!((committed(0), committed(1)), (Some(2), Some(3)));
+}
+
+#[test]
+fn who_was_put_out_of_the_group_writes_no_snapshot_also_where_its_first_attempt_fails() {
+    // The proof of the membership was used up by an attempt that failed; the next one had nothing to commit, which counted.
+    let writes = |is_planted: bool| {
+        canary::put_in(is_planted.then_some(Canary::ConfirmationUsedUp));
+        let seeds = (0..20).filter(|seed| {
+            let faults = Faults { abortable: 300, ..Faults::default() };
+            let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "a", "b", "c"])], true, faults, *seed);
+            let snapshots = MemorySnapshots::new(1, 0);
+            let (first, _, member) = join(&broker);
+            let mut first = first.with_snapshots(Box::new(snapshots.clone()), Duration::from_hours(1));
+            broker.produce(0, 3);
+            // With nothing left to be written the proof is all that a commit would be made for.
+            let is_written = |_: &CaseWorker| broker.committed()[0].is_some() && mark(&broker, 0).1.replay_from == 3;
+            turn_until(&mut first, &broker, is_written);
+            broker.cut_off(member);
+            broker.tick(0, 1_000_000);
+            let (source, sink) = broker.join(1);
+            let mut second =
+                Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), Progress::default());
+            broker.produce(0, 3);
+            turn_until(&mut second, &broker, |_| {
+                broker.committed()[0].as_ref().is_some_and(|(offset, _)| *offset == 6)
+            });
+            // It does not know yet that it was put out. That it fails in the end is right.
+            first.leave().unwrap_or_default();
+            snapshots.open(0).is_ok_and(|it| it.is_some())
+        });
+        let count = seeds.count();
+        canary::put_in(None);
+        count
+    };
+    assert_eq!(writes(false), 0);
+    assert!(writes(true) > 0, "the planted bug is not found");
+}
+
+#[test]
 fn a_broker_that_does_not_answer_in_time_is_asked_again() {
     // A process ended when the ends of a partition could not be had while a broker was away.
     for (unanswered, gets_on) in [(9, true), (u32::MAX, false)] {
         let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
         let (source, sink) = broker.join(0);
-        let source = Ailing { source, is_dry: false, unanswered };
+        let source =
+            Ailing { source, is_dry: false, unanswered, behind_the_last: 0, changelog_partitions: partitions(9) };
         let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), Progress::default());
         broker.produce(0, 2);
         let outcome = (0..20_000).find_map(|_| worker.turn().err());
@@ -275,11 +432,11 @@ impl Source for Blocked {
     fn watermarks(&mut self, _: i32) -> Result<Watermarks, SourceError> {
         Ok(Watermarks { low: 0, high: 0 })
     }
-    fn is_at_end(&self, _: i32) -> bool {
+    fn is_at_end(&self, _: i32, _: i64) -> bool {
         true
     }
-    fn check(&mut self, _: &[i32]) -> Result<(), SourceError> {
-        Ok(())
+    fn lacking(&mut self, _: &[i32]) -> Result<Vec<i32>, SourceError> {
+        Ok(Vec::new())
     }
     fn assign(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
         Ok(())

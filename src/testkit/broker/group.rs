@@ -184,6 +184,11 @@ impl Group {
         member.changes.pop_front()
     }
 
+    /// Whether the group has put a member out that still holds partitions.
+    pub(super) fn is_put_out(&self, number: u64) -> bool {
+        self.members.get(&number).is_some_and(|it| !it.is_in && !it.owned.is_empty())
+    }
+
     /// Whether a change waits.
     pub(super) fn is_changing(&self, number: u64) -> bool {
         self.members.get(&number).is_some_and(|it| !it.changes.is_empty() || !it.is_in)

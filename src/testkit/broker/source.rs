@@ -41,11 +41,13 @@ pub struct MemorySource {
     positions: BTreeMap<i32, Position>,
     reading: Vec<Reading>,
     fuse: Fuse,
+    /// Whether a position was no longer in the log.
+    is_cut: bool,
 }
 
 impl MemorySource {
     pub(super) fn new(broker: MemoryBroker, member: u64, fuse: Fuse) -> Self {
-        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new(), fuse }
+        Self { broker, member, positions: BTreeMap::new(), reading: Vec::new(), fuse, is_cut: false }
     }
 
     /// What its worker dies or sleeps by.
@@ -124,8 +126,8 @@ impl Source for MemorySource {
             }
             while count < max && position.next < end {
                 if position.next < input.low {
-                    // Somebody else has gone on from here, and the input before was of no more use.
-                    assert!(!cluster.group.owns(self.member, *partition), "the worker reads what was deleted");
+                    // Of its own partition it is told; somebody else has gone on from here otherwise.
+                    self.is_cut |= cluster.group.owns(self.member, *partition);
                     break;
                 }
                 count = hand_over(input, *partition, position.next);
@@ -137,7 +139,12 @@ impl Source for MemorySource {
 
     fn change(&mut self) -> Option<Change> {
         self.call().ok()?;
-        self.broker.0.borrow_mut().group.change(self.member)
+        let mut cluster = self.broker.0.borrow_mut();
+        // Who was put out learns of it by its next heartbeat, and goes on until then.
+        if cluster.group.is_put_out(self.member) && !cluster.one_in(4) {
+            return None;
+        }
+        cluster.group.change(self.member)
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
@@ -160,13 +167,16 @@ impl Source for MemorySource {
         Ok(Watermarks { low: input.low as i64, high: input.stable() as i64 })
     }
 
-    fn is_at_end(&self, partition: i32) -> bool {
-        let end = self.broker.0.borrow().input[partition as usize].stable();
-        self.positions.get(&partition).is_some_and(|position| position.next >= end)
+    fn is_at_end(&self, partition: i32, end: i64) -> bool {
+        self.positions.get(&partition).is_some_and(|position| position.next as i64 >= end)
     }
 
-    fn check(&mut self, _: &[i32]) -> Result<(), SourceError> {
-        Ok(())
+    fn lacking(&mut self, _: &[i32]) -> Result<Vec<i32>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn is_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     fn assign(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {

@@ -1,0 +1,113 @@
+//! Other applications that write to the same topics of outputs, which two with the default names do.
+//!
+//! Their decisions do no harm to this application's, as an id names its application. But whoever reads the topic gets both
+//! for each event. Limits: the last [`RECORDS`] records of each partition are looked at, for [`DEADLINE`] at most; decisions
+//! of a flat form without their id tell of nobody.
+
+use crate::{
+    config::Config,
+    decision::app_of_id,
+    proto::v1,
+    source::{Reader, SourceError},
+};
+use prost::Message;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// So many of the last offsets of each partition are read; some of them are markers of transactions.
+const RECORDS: i64 = 200;
+
+/// How long is looked at most.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Another application, as its outputs tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    topic: String,
+    app: String,
+    /// The newest of its records, in milliseconds since 1970.
+    newest_ms: i64,
+    key: &'static str,
+}
+
+impl Neighbour {
+    /// Who it is, and what to do.
+    pub(super) fn told(&self, config: &Config) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as i64);
+        let age = humantime::format_duration(Duration::from_secs((now - self.newest_ms).max(0) as u64 / 1_000));
+        format!(
+            "the application {:?} writes to {:?}, too; its last record there is {age} old: whoever reads the topic gets both for \
+             each event. Set another {} for {:?}, unless that one has gone for good or readers know the two by the first part of \
+             their decision_id",
+            self.app, self.topic, self.key, config.app.name
+        )
+    }
+}
+
+/// The applications beside this one whose records are among the last ones of the topics of outputs.
+///
+/// # Errors
+/// When no broker answers, or a topic may not be read.
+pub(super) fn look(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
+    let topics = [(&config.topics.decisions, "topics.decisions"), (&config.topics.dead_letter, "topics.dead_letter")];
+    let mut found = BTreeMap::<(&str, String), Neighbour>::new();
+    for (topic, key) in topics {
+        let (brokers, client) = (&config.kafka.brokers, config.kafka.client_settings());
+        Reader::read_last(brokers, &client, topic, RECORDS, DEADLINE, |_, record, headers| {
+            let header =
+                headers.iter().find(|(name, _)| *name == "app").and_then(|(_, app)| std::str::from_utf8(app).ok());
+            let app = header.map(str::to_owned).or_else(|| record.payload.and_then(app_of));
+            let Some(app) = app.filter(|app| !app.is_empty() && *app != config.app.name) else { return };
+            let at = record.timestamp_ms.unwrap_or_default();
+            let neighbour = found.entry((key, app.clone())).or_insert_with(|| Neighbour {
+                topic: topic.clone(),
+                app,
+                newest_ms: at,
+                key,
+            });
+            neighbour.newest_ms = neighbour.newest_ms.max(at);
+        })?;
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The application of a decision, in whichever form: the first text in it that is a decision's id.
+fn app_of(payload: &[u8]) -> Option<String> {
+    if let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(payload) {
+        return members.values().filter_map(|it| it.as_str()).find_map(app_of_id).map(str::to_owned);
+    }
+    app_of_id(&v1::Decision::decode(payload).ok()?.decision_id).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_application_of_a_decision_is_found_in_each_form() {
+        let protobuf = v1::Decision { decision_id: "shop:clicks-0-1".to_owned(), ..v1::Decision::default() };
+        for (payload, app) in [
+            (&br#"{"schema_version":1,"decision_id":"shop:clicks-0-1","user_key":"u"}"#[..], Some("shop")),
+            (br#"{"user":"u","score":0.5,"id":"shop:clicks-0-1-2"}"#, Some("shop")),
+            (br#"{"decision_id":"clicks-0-1"}"#, None),
+            (br#"{"user":"u"}"#, None),
+            (&protobuf.encode_to_vec(), Some("shop")),
+            (b"\xff\xfe", None),
+            (b"", None),
+        ] {
+            assert_eq!(app_of(payload).as_deref(), app, "{}", String::from_utf8_lossy(payload));
+        }
+    }
+
+    #[test]
+    fn what_is_told_names_the_application_and_the_setting() {
+        let config = Config::default();
+        let (topic, app) = ("decisions".to_owned(), "other".to_owned());
+        let told = Neighbour { topic, app, newest_ms: 0, key: "topics.decisions" }.told(&config);
+        for part in ["\"other\"", "\"decisions\"", "Set another topics.decisions for \"aimpoint\""] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}
