@@ -204,7 +204,10 @@ impl Plan {
                 let mut features = Vec::new();
                 for (index, name) in table.columns.iter().enumerate() {
                     let has_part = index == label || Some(index) == time || Some(index) == group;
-                    if has_part || spec.ignore.contains(name) || exported && POSITION.iter().chain([&KEY_TYPE]).any(|it| name == it) {
+                    if has_part
+                        || spec.ignore.contains(name)
+                        || exported && POSITION.iter().chain([&KEY_TYPE]).any(|it| name == it)
+                    {
                         continue;
                     }
                     // pandas writes row numbers under no name, and reads them back as "Unnamed: 0".

@@ -351,8 +351,16 @@ mod tests {
             let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], true).unwrap();
             for offset in 0..100_000 {
                 let (user_key, event_id, features) = ("u", "e", &[offset as f32]);
-                let row =
-                    Row { user_key, key_type: "person", event_id, partition: 0, offset, occurred_at_us: 0, features, label: Some(0.0) };
+                let row = Row {
+                    user_key,
+                    key_type: "person",
+                    event_id,
+                    partition: 0,
+                    offset,
+                    occurred_at_us: 0,
+                    features,
+                    label: Some(0.0),
+                };
                 file.write(&row).unwrap();
             }
             drop(file);
@@ -367,7 +375,16 @@ mod tests {
             let path = folder.path().join(name);
             let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], false).unwrap();
             let (user_key, event_id, features) = ("u", "e", &[1.5]);
-            let row = Row { user_key, key_type: "person", event_id, partition: 2, offset: 7, occurred_at_us: 0, features, label: None };
+            let row = Row {
+                user_key,
+                key_type: "person",
+                event_id,
+                partition: 2,
+                offset: 7,
+                occurred_at_us: 0,
+                features,
+                label: None,
+            };
             file.write(&row).unwrap();
             assert_eq!((file.rows(), file.finish().unwrap()), (1, 1));
             let error = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap_err();
