@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigError},
-    engine::{Fleet, Stop},
+    engine::{Counts, Fleet, Stop},
     fault::words_of_panic,
     secret::scrub,
     telemetry::{admin::Board, logs::Logs, metrics},
@@ -120,12 +120,23 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     }
     tracing::info!("stopping");
     board.stopping();
-    let counts = fleet.counts();
+    let accounts = fleet.progress().to_vec();
     fleet.join(deadline)?;
     if let Some(otlp) = otlp {
         otlp.finish();
     }
-    tracing::info!(events = counts.events, decisions = counts.decisions, "stopped");
+    // The last commits are made while the workers stop.
+    let counts = Counts::of(&accounts);
+    tracing::info!(
+        events = counts.events,
+        decisions = counts.decisions,
+        fallbacks = counts.fallbacks,
+        duplicates = counts.duplicates,
+        suppressed = counts.suppressed_total(),
+        dead_letters = counts.dead_letters_total(),
+        replayed = counts.replayed,
+        "stopped"
+    );
     Ok(())
 }
 

@@ -112,9 +112,7 @@ impl Fleet {
 
     /// What all workers have committed so far.
     pub fn counts(&self) -> Counts {
-        let mut sum = Counts::default();
-        self.progress.iter().for_each(|progress| sum.add(&progress.counts()));
-        sum
+        Counts::of(&self.progress)
     }
 
     /// The accounts of the workers.

@@ -706,7 +706,7 @@ impl Pipeline {
             let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
             let write = |to: &mut Vec<u8>| encoder.encode(&decision, entered, to);
             outbox.push(Target::Decisions, Some(key.as_bytes()), headers, Some(write));
-            outbox.of(position);
+            outbox.of(position, reason);
         }
     }
 }

@@ -76,9 +76,26 @@ impl Counts {
         self.fallback_reasons[reason as usize] += 1;
     }
 
+    /// Counts a decision that became a dead letter, because it is larger than its topic takes.
+    pub fn set_aside(&mut self, fallback: Option<FallbackReason>) {
+        self.decisions -= 1;
+        if let Some(reason) = fallback {
+            self.fallbacks -= 1;
+            self.fallback_reasons[reason as usize] -= 1;
+        }
+        self.dead_letter(RejectReason::OutputTooLarge);
+    }
+
     /// All dead letters.
     pub fn dead_letters_total(&self) -> u64 {
         self.dead_letters.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The sum of the workers' accounts.
+    pub fn of(accounts: &[Progress]) -> Self {
+        let mut sum = Self::default();
+        accounts.iter().for_each(|account| sum.add(&account.counts()));
+        sum
     }
 
     /// Adds another account.
@@ -191,5 +208,23 @@ impl Progress {
     /// How many profiles are held.
     pub fn user_count(&self) -> u64 {
         self.0.users.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_that_its_topic_refuses_leaves_the_decisions_and_their_fallbacks() {
+        let mut counts = Counts { events: 4, decisions: 4, ..Counts::default() };
+        counts.fallback(FallbackReason::Late);
+        counts.fallback(FallbackReason::Failed);
+        counts.set_aside(Some(FallbackReason::Late));
+        counts.set_aside(None);
+        assert_eq!((counts.events, counts.decisions, counts.fallbacks), (4, 2, 1));
+        assert_eq!(counts.fallback_reasons.iter().sum::<u64>(), 1);
+        assert_eq!(counts.fallback_reasons[FallbackReason::Failed as usize], 1);
+        assert_eq!(counts.dead_letters, [(RejectReason::OutputTooLarge, 2)]);
     }
 }

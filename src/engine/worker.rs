@@ -220,6 +220,8 @@ struct Flight {
     positions: Vec<(i32, i64, String)>,
     outbox: Outbox,
     counts: Counts,
+    /// The outbox's decisions that went as dead letters.
+    set_aside: Vec<usize>,
     /// When its first record was taken.
     opened: Duration,
     /// When its commit began.
@@ -259,6 +261,8 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
     outbox: Outbox,
     /// How many of the outbox's outputs have been handed to the sink in the open transaction.
     sent: usize,
+    /// Which of these are decisions that went as dead letters, because their topic does not take them.
+    set_aside: Vec<usize>,
     /// Whether the sink has a transaction open.
     begun: bool,
     /// When profiles were last written because they were due, and of which partition.
@@ -316,6 +320,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             partitions: Partitions::default(),
             outbox: Outbox::default(),
             sent: 0,
+            set_aside: Vec::new(),
             begun: false,
             profiles_at: Duration::ZERO,
             profiles_of: -1,
@@ -719,7 +724,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.write_due_profiles();
         self.begin()?;
         let (start, computed) = (self.clock.elapsed(), self.clock.computed());
-        self.sink.send(&self.outbox, self.sent)?;
+        self.sink.send(&self.outbox, self.sent, &mut self.set_aside)?;
         self.counts.detail.spend(Stage::Send, self.clock.elapsed().saturating_sub(start));
         self.counts.detail.compute(Stage::Send, self.clock.computed().saturating_sub(computed));
         self.sent = self.outbox.len();
@@ -772,7 +777,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let outcome = self.sink.outcome(wait)?;
         if canary::is_in(Canary::OutcomeAssumed) && outcome.is_err() {
             self.sink.abort().and_then(|()| self.sink.fence()).unwrap_or_default();
-            (self.sent, self.begun) = (0, false);
+            self.unsend();
             return Some(Ok(()));
         }
         Some(outcome)
@@ -1051,6 +1056,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             positions,
             outbox: std::mem::replace(&mut self.outbox, outbox),
             counts: std::mem::replace(&mut self.counts, counts),
+            set_aside: std::mem::take(&mut self.set_aside),
             opened: self.opened_at.unwrap_or(since),
             since,
             confirms,
@@ -1064,9 +1070,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// After a commit: what it held is final.
     fn settle(&mut self) {
-        let Some(Flight { positions, mut outbox, mut counts, opened, since, confirms }) = self.flight.take() else {
+        let Some(Flight { positions, mut outbox, mut counts, set_aside, opened, since, confirms }) = self.flight.take()
+        else {
             return;
         };
+        for index in set_aside {
+            counts.set_aside(outbox.get(index).fallback);
+        }
         if !positions.is_empty() {
             let now = self.clock.elapsed();
             self.moved(now);
@@ -1110,9 +1120,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Notes that no transaction is open.
     fn reopen(&mut self) {
-        self.sent = 0;
-        self.begun = false;
+        self.unsend();
         self.opened_at = None;
+    }
+
+    /// Notes that nothing of the outbox has been sent, or that all of it has to be sent again.
+    fn unsend(&mut self) {
+        self.sent = 0;
+        self.set_aside.clear();
+        self.begun = false;
     }
 
     /// Drops the accounts and the outputs of all that is not committed.
@@ -1158,7 +1174,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Remedy::TookEffect => {
                     self.settle();
                     // What had been sent behind it is gone with the producer that it was sent by.
-                    (self.sent, self.begun) = (0, false);
+                    self.unsend();
                     return Ok(());
                 }
                 Remedy::Later => {
@@ -1207,7 +1223,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if canary::is_in(Canary::OutputsDropped) {
             self.outbox.clear();
         }
-        (self.sent, self.begun) = (0, false);
+        self.unsend();
     }
 
     /// Brings the sink back to where a transaction can begin, and says what that means for the one that failed.

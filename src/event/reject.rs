@@ -25,11 +25,13 @@ pub enum RejectReason {
     FutureTime,
     /// Further behind its user's newest event than `time.allowed_lateness`.
     TooLate,
+    /// The decision is larger than its topic takes. Found when it is sent, not when the record is read.
+    OutputTooLarge,
 }
 
 impl RejectReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NullPayload,
         Self::TooLarge,
         Self::Malformed,
@@ -40,6 +42,7 @@ impl RejectReason {
         Self::TimeRange,
         Self::FutureTime,
         Self::TooLate,
+        Self::OutputTooLarge,
     ];
 
     /// The reason as headers and metric labels have it.
@@ -55,6 +58,7 @@ impl RejectReason {
             Self::TimeRange => "time_range",
             Self::FutureTime => "future_time",
             Self::TooLate => "too_late",
+            Self::OutputTooLarge => "output_too_large",
         }
     }
 }

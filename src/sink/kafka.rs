@@ -24,7 +24,9 @@
 //! successor writes, too. The outlet keeps the order without a gap: no message of it times out, its first failure is its
 //! last word, and then it is made anew and all outputs since the last commit are sent again.
 
-use super::{Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, smaller};
+use super::{
+    Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, parts_bytes, smaller,
+};
 use crate::{
     source::{KafkaGroup, log_client, offset_list},
     telemetry::metrics,
@@ -34,7 +36,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{DeliveryResult, Header, Headers, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
     topic_partition_list::TopicPartitionList,
 };
@@ -76,8 +78,9 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Messages travel together up to so many bytes: just below what a broker of Kafka's default settings takes.
 const BATCH_BYTES: usize = 900_000;
 
-/// No batch is made smaller than this: below, each message goes alone.
+/// No batch is made smaller than this: below, each message goes alone, which a batch of one byte stands for.
 const BATCH_BYTES_MIN: usize = 4_096;
+const ALONE: usize = 1;
 
 /// That outputs were sent smaller is logged so often at most.
 const SMALLER_TOLD: Duration = Duration::from_secs(10);
@@ -144,8 +147,9 @@ impl ProducerContext for Context {
         if let Err((error, message)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                let parts = [message.key(), message.payload()];
-                let bytes: usize = parts.into_iter().flatten().map(<[u8]>::len).sum();
+                let headers = message.headers().into_iter().flat_map(Headers::iter);
+                let headers = headers.map(|it| (it.key, it.value.unwrap_or_default()));
+                let bytes = parts_bytes(message.key(), message.payload(), headers);
                 let mut refused = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
                 match refused.iter_mut().find(|(topic, _)| topic == message.topic()) {
                     Some((_, largest)) => *largest = bytes.max(*largest),
@@ -263,7 +267,7 @@ impl KafkaSink {
         });
         if !is_compressed {
             self.limits = limits.within(client_bytes_max(&self.settings.client));
-            self.batch_bytes = BATCH_BYTES.min(self.limits.least() / 10 * 9).max(BATCH_BYTES_MIN);
+            self.batch_bytes = batch_within(BATCH_BYTES.min(self.limits.least() / 10 * 9));
         }
         self
     }
@@ -395,7 +399,7 @@ impl KafkaSink {
     }
 
     /// Learns from a failure what it says about the producers, the broker and the topics.
-    fn learn(&mut self, result: Result<(), SinkError>, producer: usize) -> Result<(), SinkError> {
+    fn learn<T>(&mut self, result: Result<T, SinkError>, producer: usize) -> Result<T, SinkError> {
         if matches!(result, Err(SinkError::Unknown { .. })) {
             self.state = State::Unfenced;
         }
@@ -420,8 +424,8 @@ impl KafkaSink {
             _ => Target::DeadLetters,
         };
         // Where the largest is small beside the batch, it is the batch that was too large.
-        if bytes < self.batch_bytes / 2 && self.batch_bytes > BATCH_BYTES_MIN {
-            self.batch_bytes = (self.batch_bytes / 4).max(BATCH_BYTES_MIN);
+        if bytes < self.batch_bytes / 2 {
+            self.batch_bytes = batch_within(self.batch_bytes / 4);
             self.state = State::Unfenced;
             tracing::warn!(
                 topic,
@@ -477,7 +481,8 @@ impl KafkaSink {
         }
     }
 
-    fn send_one(&mut self, output: &Output<'_>) -> Result<(), SinkError> {
+    /// Sends an output, and gives the topic that it went to.
+    fn send_one(&mut self, output: &Output<'_>) -> Result<Target, SinkError> {
         let mut full_since = None;
         loop {
             let smaller = smaller(output, &self.limits, &self.settings.input);
@@ -493,7 +498,7 @@ impl KafkaSink {
                     if smaller.is_some() {
                         self.tell_smaller(output);
                     }
-                    return Ok(());
+                    return Ok(smaller.map_or(output.target, |it| it.target));
                 }
                 // The client counts otherwise, or the user has set another limit: what is sent is made smaller.
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
@@ -549,6 +554,11 @@ impl KafkaSink {
             client.poll(Duration::from_millis(1));
         }
     }
+}
+
+/// The size of batches that are to be at most so large.
+fn batch_within(bytes: usize) -> usize {
+    if bytes < BATCH_BYTES_MIN { ALONE } else { bytes }
 }
 
 /// The largest message that a client of these settings takes: its `message.max.bytes`.
@@ -728,10 +738,13 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
-    fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError> {
+    fn send(&mut self, outbox: &Outbox, from: usize, set_aside: &mut Vec<usize>) -> Result<(), SinkError> {
         for index in from..outbox.len() {
-            let sent = self.send_one(&outbox.get(index));
-            self.learn(sent, self.turn)?;
+            let output = outbox.get(index);
+            let sent = self.send_one(&output);
+            if self.learn(sent, self.turn)? != output.target {
+                set_aside.push(index);
+            }
         }
         self.serve();
         Ok(())
@@ -808,6 +821,8 @@ impl Sink for KafkaSink {
             };
             let purged = aborted.and_then(|()| land_all(producer).map_err(unreported));
             producer.context().failed.store(0, Ordering::Relaxed);
+            // So do refusals: what they tell of the limits is learnt, or is told again by the next try.
+            producer.context().too_large.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.learn(purged, number)?;
         }
         if self.deliveries().is_some_and(Deliveries::has_failed) {

@@ -19,7 +19,8 @@ pub use kafka::{KafkaSink, KafkaSinkSettings, client_bytes_max};
 pub use outbox::{Outbox, Output, Target};
 pub use partitioner::partition_of;
 pub use publisher::{PublishError, Publisher};
-pub use size::{OUTPUT_TOO_LARGE, SizeLimits, Smaller, message_bytes, smaller};
+use size::parts_bytes;
+pub use size::{SizeLimits, Smaller, message_bytes, smaller};
 pub use topics::{TopicPlan, TopicState, Topics, TopicsError};
 
 use std::time::Duration;
@@ -85,11 +86,12 @@ pub trait Sink {
     /// As every call of a transaction.
     fn begin(&mut self) -> Result<(), SinkError>;
 
-    /// Hands over the outputs from number `from` on. A full queue is waited for.
+    /// Hands over the outputs from number `from` on. A full queue is waited for. Appends to `set_aside` the numbers of the
+    /// decisions that are sent as dead letters, because they are larger than their topic takes.
     ///
     /// # Errors
     /// As every call of a transaction.
-    fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError>;
+    fn send(&mut self, outbox: &Outbox, from: usize, set_aside: &mut Vec<usize>) -> Result<(), SinkError>;
 
     /// Serves delivery reports without waiting.
     fn serve(&mut self);

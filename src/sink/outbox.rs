@@ -6,6 +6,7 @@
 use crate::{
     canary::{self, Canary},
     event::Position,
+    inference::FallbackReason,
 };
 use std::ops::Range;
 
@@ -32,6 +33,7 @@ impl Target {
 struct Entry {
     target: Target,
     origin: Option<Position>,
+    fallback: Option<FallbackReason>,
     key: Option<Range<usize>>,
     payload: Option<Range<usize>>,
     headers: Range<usize>,
@@ -48,6 +50,8 @@ pub struct Output<'a> {
     pub payload: Option<&'a [u8]>,
     /// The event that it is about, where that is told.
     pub origin: Option<Position>,
+    /// Why it is a decision without a score, where it is one.
+    pub fallback: Option<FallbackReason>,
     headers: &'a [(&'static str, Range<usize>)],
     bytes: &'a [u8],
 }
@@ -110,13 +114,14 @@ impl Outbox {
             write(&mut self.bytes);
             start..self.bytes.len()
         });
-        self.entries.push(Entry { target, origin: None, key, payload, headers: first..self.headers.len() });
+        self.entries.push(Entry { target, origin: None, fallback: None, key, payload, headers: first..self.headers.len() });
     }
 
-    /// Notes which event the output that was pushed last is about.
-    pub fn of(&mut self, position: Position) {
+    /// Notes which event the output that was pushed last is about, and why its decision has no score.
+    pub fn of(&mut self, position: Position, fallback: Option<FallbackReason>) {
         if let Some(entry) = self.entries.last_mut() {
             entry.origin = Some(position);
+            entry.fallback = fallback;
         }
     }
 
@@ -129,6 +134,7 @@ impl Outbox {
         self.entries.extend(other.entries.iter().map(|entry| Entry {
             target: entry.target,
             origin: entry.origin,
+            fallback: entry.fallback,
             key: entry.key.as_ref().map(moved),
             payload: entry.payload.as_ref().map(moved),
             headers: entry.headers.start + headers..entry.headers.end + headers,
@@ -153,6 +159,7 @@ impl Outbox {
         Output {
             target: entry.target,
             origin: entry.origin,
+            fallback: entry.fallback,
             key: entry.key.as_ref().map(span),
             payload: entry.payload.as_ref().map(span),
             headers: &self.headers[entry.headers.start..entry.headers.end],

@@ -1,30 +1,46 @@
 //! What a topic takes, and what becomes of an output that is larger.
 //!
 //! Guarantees: an output that its topic refuses for its size ends as a smaller one that says so, and never as a transaction that
-//! is made again for ever. A dead letter loses the end of its payload. A decision becomes a dead letter with its place in the
+//! is made again for ever. A dead letter loses the end of its payload, and where its headers alone are too large these, too: its
+//! reason is kept last. A decision becomes a dead letter with its place in the
 //! input. A profile is written without its state: a restore finds that, and reads the input again for this user alone. Limits
 //! are those that the topics tell, and where they tell none, what a refusal has taught.
 
 use super::{Output, Target};
-use crate::state::without_state;
+use crate::{event::RejectReason, state::without_state};
 use std::borrow::Cow;
 
 /// What a broker of Kafka's default settings takes, with room for what the protocol adds: where a refusal does not tell the
 /// limit, it is the first guess.
 const USUAL_BYTES: usize = 1_000_000;
 
-/// No limit is guessed below this: a topic that takes less is of no use.
-const LEAST_BYTES: usize = 1_024;
+/// What the protocol adds to a message that is alone in its batch (61 bytes for the batch, up to 30 for the message), and to
+/// each header.
+const MESSAGE_OVERHEAD: usize = 100;
+const HEADER_OVERHEAD: usize = 8;
 
-/// What the protocol adds to a message that is alone in its batch, and to each header.
-const MESSAGE_OVERHEAD: usize = 256;
-const HEADER_OVERHEAD: usize = 16;
+/// The smallest dead letter: nothing but the longest reason.
+const DEAD_LETTER_BYTES_MIN: usize = MESSAGE_OVERHEAD + HEADER_OVERHEAD + "reason".len() + "output_too_large".len();
+
+/// About the smallest profile: a short key and no state.
+const PROFILE_BYTES_MIN: usize = 2 * MESSAGE_OVERHEAD;
+
+/// The headers that a dead letter loses first. The place of the record in the input goes last: with it the record is found.
+const HEADERS_LOST: [&str; 10] = [
+    "detail",
+    "traceparent",
+    "key_cut_from_bytes",
+    "cut_from_bytes",
+    "timestamp_ms",
+    "topic",
+    "key",
+    "index",
+    "partition",
+    "offset",
+];
 
 /// A longer key of a dead letter is cut: it is whatever the producer of the input made it.
 const DEAD_LETTER_KEY_BYTES_MAX: usize = 32 << 10;
-
-/// The reason that a dead letter has where it stands for a decision that was too large.
-pub const OUTPUT_TOO_LARGE: &str = "output_too_large";
 
 /// The largest messages that topics take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +92,20 @@ impl SizeLimits {
         self
     }
 
-    /// Learns that a message of so many bytes was refused, and gives the limit that is kept to from now on; nothing where it is
-    /// the least already.
+    /// Learns that a message of so many bytes was refused, and gives the limit that is kept to from now on; nothing where no
+    /// smaller message can be made. A decision can always be: it becomes a dead letter.
     pub fn refused(&mut self, target: Target, bytes: usize) -> Option<usize> {
+        let least = match target {
+            Target::Decisions => 0,
+            Target::DeadLetters => DEAD_LETTER_BYTES_MIN,
+            Target::Profiles(_) => PROFILE_BYTES_MIN,
+        };
         let limit = self.of_mut(target);
         let known = (*limit).min(bytes);
-        if known <= LEAST_BYTES {
+        if known <= least {
             return None;
         }
-        *limit = if known > USUAL_BYTES { USUAL_BYTES } else { (known / 4 * 3).max(LEAST_BYTES) };
+        *limit = if known > USUAL_BYTES { USUAL_BYTES } else { (known / 4 * 3).max(least) };
         Some(*limit)
     }
 }
@@ -105,17 +126,24 @@ pub struct Smaller<'a> {
 impl Smaller<'_> {
     /// The bytes of it as a message of its own.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
-        let parts = [self.key, self.payload.as_deref()];
-        parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
+        let headers = self.headers.iter().map(|(name, value)| (*name, value.as_ref()));
+        parts_bytes(self.key, self.payload.as_deref(), headers)
     }
 }
 
 /// The bytes of an output as a message of its own.
 pub fn message_bytes(output: &Output<'_>) -> usize {
-    let headers = output.headers().map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
-    let parts = [output.key, output.payload];
-    parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
+    parts_bytes(output.key, output.payload, output.headers())
+}
+
+/// The bytes of these parts as a message of its own.
+pub(super) fn parts_bytes<'n, 'v>(
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+    headers: impl Iterator<Item = (&'n str, &'v [u8])>,
+) -> usize {
+    let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD);
+    [key, payload].into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
 }
 
 /// What is sent in place of an output that is larger than its topic takes; nothing where it is not. `input` is the topic of the
@@ -139,7 +167,7 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
         Target::Decisions => {
             it.target = Target::DeadLetters;
             let mut told = |name, text: String| headers.push((name, Cow::Owned(text.into_bytes())));
-            told("reason", OUTPUT_TOO_LARGE.to_owned());
+            told("reason", RejectReason::OutputTooLarge.to_string());
             told(
                 "detail",
                 format!(
@@ -160,7 +188,7 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
     Some(it)
 }
 
-/// Cuts a dead letter to what its topic takes. Its headers are small: each of them has a bound of its own.
+/// Cuts a dead letter to what its topic takes: its key, its payload, and then its headers but for the reason.
 fn cut(it: &mut Smaller<'_>, limit: usize) {
     let cut_from = |name, from: usize| (name, Cow::Owned(from.to_string().into_bytes()));
     if let Some(key) = it.key.filter(|key| key.len() > DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)) {
@@ -168,15 +196,25 @@ fn cut(it: &mut Smaller<'_>, limit: usize) {
         it.key = Some(&key[..DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)]);
     }
     let over = it.bytes().saturating_sub(limit);
-    let Some(payload) = it.payload.as_mut().filter(|_| over > 0) else { return };
-    let whole = payload.len();
-    // Room for the header that says so.
-    let left = whole.saturating_sub(over + 64);
-    match payload {
-        Cow::Borrowed(bytes) => *bytes = &bytes[..left],
-        Cow::Owned(bytes) => bytes.truncate(left),
+    if let Some(payload) = it.payload.as_mut().filter(|payload| over > 0 && !payload.is_empty()) {
+        let whole = payload.len();
+        // Room for the header that says so.
+        let left = whole.saturating_sub(over + 64);
+        match payload {
+            Cow::Borrowed(bytes) => *bytes = &bytes[..left],
+            Cow::Owned(bytes) => bytes.truncate(left),
+        }
+        it.headers.push(cut_from("cut_from_bytes", whole));
     }
-    it.headers.push(cut_from("cut_from_bytes", whole));
+    for lost in HEADERS_LOST {
+        if it.bytes() <= limit {
+            break;
+        }
+        if lost == "key" {
+            it.key = None;
+        }
+        it.headers.retain(|(name, _)| *name != lost);
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +249,7 @@ mod tests {
     fn a_large_decision_becomes_a_dead_letter_that_says_where_it_is_from() {
         let mut outbox = Outbox::default();
         outbox.push(Target::Decisions, Some(b"ann"), &[("traceparent", b"00-1")], Some(bytes(50_000)));
-        outbox.of(Position { partition: 3, offset: 77, index: 2 });
+        outbox.of(Position { partition: 3, offset: 77, index: 2 }, None);
         let limits = SizeLimits { decisions: 10_000, dead_letters: 20_000, profiles: usize::MAX };
         let it = smaller(&outbox.get(0), &limits, "clicks").unwrap();
         assert_eq!((it.target, it.key), (Target::DeadLetters, Some(&b"ann"[..])));
@@ -240,6 +278,46 @@ mod tests {
         assert_eq!(it.key.map(<[u8]>::len), Some(5_000));
         assert_eq!(header(&it, "key_cut_from_bytes").as_deref(), Some("90000"));
         assert_eq!(header(&it, "cut_from_bytes").as_deref(), Some("50000"));
+    }
+
+    #[test]
+    fn a_dead_letter_whose_headers_alone_are_too_large_keeps_its_reason_and_its_place_longest() {
+        let mut outbox = Outbox::default();
+        outbox.push(Target::Decisions, Some(b"ann"), &[("traceparent", &[b'0'; 55])], Some(bytes(400)));
+        outbox.of(Position { partition: 3, offset: 77, index: 2 }, None);
+        let detail = vec![b'd'; 2_000];
+        let headers: [(&'static str, &[u8]); 8] = [
+            ("reason", b"malformed"),
+            ("detail", &detail),
+            ("topic", b"clicks"),
+            ("partition", b"3"),
+            ("offset", b"77"),
+            ("timestamp_ms", b"1700000000000"),
+            ("index", b"2"),
+            ("traceparent", &[b'0'; 55]),
+        ];
+        outbox.push(Target::DeadLetters, Some(&[b'k'; 200]), &headers, Some(bytes(7)));
+        // A record without a payload, as a tombstone in the input has it.
+        outbox.push(Target::DeadLetters, None, &headers, None::<fn(&mut Vec<u8>)>);
+        for limit in (DEAD_LETTER_BYTES_MIN..2_600).chain([usize::MAX]) {
+            let limits = SizeLimits { decisions: 0, dead_letters: limit, profiles: usize::MAX };
+            for output in outbox.all() {
+                let Some(it) = smaller(&output, &limits, "clicks") else { continue };
+                assert!(it.bytes() <= limit, "{limit}: {it:?}");
+                assert!(header(&it, "reason").is_some(), "{limit}: {it:?}");
+                let names = ["detail", "traceparent", "topic", "index", "partition", "offset"];
+                assert!(names.map(|name| header(&it, name).is_some()).is_sorted(), "{limit}: {it:?}");
+            }
+        }
+        let least = SizeLimits::default().within(DEAD_LETTER_BYTES_MIN);
+        for output in outbox.all() {
+            let it = smaller(&output, &least, "clicks").unwrap();
+            assert_eq!((it.headers.len(), it.key, it.payload.unwrap_or_default().len()), (1, None, 0));
+        }
+        let some = SizeLimits { decisions: 0, dead_letters: 190, profiles: usize::MAX };
+        let it = smaller(&outbox.get(0), &some, "clicks").unwrap();
+        let place = ["partition", "offset", "index"].map(|name| header(&it, name));
+        assert_eq!(place.map(Option::unwrap), ["3", "77", "2"]);
     }
 
     #[test]
@@ -273,6 +351,18 @@ mod tests {
             assert!(next < last);
             last = next;
         }
-        assert_eq!((limits.decisions, limits.dead_letters, limits.profiles), (LEAST_BYTES, usize::MAX, usize::MAX));
+        assert_eq!((limits.decisions, limits.dead_letters, limits.profiles), (0, usize::MAX, usize::MAX));
+        // What a decision becomes ends at the least dead letter, a profile at one without state.
+        for (target, least) in
+            [(Target::DeadLetters, DEAD_LETTER_BYTES_MIN), (Target::Profiles(0), PROFILE_BYTES_MIN)]
+        {
+            let mut limits = SizeLimits::default();
+            let mut bytes = 412;
+            while let Some(next) = limits.refused(target, bytes) {
+                assert!(next < bytes);
+                bytes = next;
+            }
+            assert_eq!(limits.of(target), least);
+        }
     }
 }

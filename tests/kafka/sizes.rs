@@ -1,7 +1,7 @@
 //! Small records that once stopped a partition for ever, because what is made of them is larger than a topic takes.
 
 use crate::program::{Program, now_ms, terminate, wait_for};
-use aimpoint::{proto::v1, sink::OUTPUT_TOO_LARGE};
+use aimpoint::{event::RejectReason, proto::v1};
 use prost::Message;
 use rdkafka::{
     ClientConfig,
@@ -167,9 +167,12 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     );
 
     // A topic that takes less from now on, which nobody tells the process.
-    let limit =
-        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
-    program.kafka.tool("kafka.admin.ConfigCommand", &limit);
+    let limit = |topic: &str, bytes: u32| {
+        let limit = format!("max.message.bytes={bytes}");
+        let arguments = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", &limit];
+        program.kafka.tool("kafka.admin.ConfigCommand", &arguments);
+    };
+    limit("decisions", 1_500);
     let long = "v".repeat(1_000);
     let publisher = program.publisher(Duration::from_secs(20));
     publisher.publish(Some(b"v"), Some(event("large", &long, now).as_bytes())).unwrap();
@@ -179,9 +182,24 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     assert_eq!(decisions.len(), 4 + IDS, "{}", program.logs());
     let dead = program.read(&["dead-letter"], 2, PATIENCE);
     let headers = &dead[1].headers;
-    assert_eq!(headers["reason"], OUTPUT_TOO_LARGE, "{headers:?}");
+    assert_eq!(headers["reason"], RejectReason::OutputTooLarge.as_str(), "{headers:?}");
     let place = (headers["topic"].as_str(), headers["partition"].as_str(), headers["offset"].parse().ok());
     assert_eq!(place, ("clickstream", "0", Some(5 + IDS as i64)));
     wait_for("the process to name the topic", PATIENCE, || program.logs().contains("topic=\"decisions\""));
+
+    // Less than any decision has, and less than a dead letter's headers.
+    limit("decisions", 250);
+    limit("dead-letter", 150);
+    let publisher = program.publisher(Duration::from_secs(20));
+    publisher.publish(Some(b"u"), Some(event("tiny", "u", now).as_bytes())).unwrap();
+    publisher.publish(Some(b"u"), Some(b"no JSON".as_slice())).unwrap();
+    publisher.finish().unwrap();
+    let dead = program.read(&["dead-letter"], 4, PATIENCE);
+    let reasons: Vec<&str> = dead.iter().map(|it| it.headers["reason"].as_str()).collect();
+    let too_large = RejectReason::OutputTooLarge.as_str();
+    assert_eq!(reasons, ["too_large", too_large, too_large, "malformed"], "{}", program.logs());
     assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
+    // What became of the second process's events: n7 came before; new and small were decided.
+    let counts = "events=6 decisions=2 fallbacks=0 duplicates=1 suppressed=0 dead_letters=3";
+    assert!(program.logs().contains(counts), "{}", program.logs());
 }

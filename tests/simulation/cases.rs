@@ -6,7 +6,7 @@ use aimpoint::{
     engine::{
         ClientReport, EngineError, Fleet, FleetError, Pipeline, Progress, SnapshotStore, Stop, Worker, WorkerSettings,
     },
-    event::Record,
+    event::{Record, RejectReason},
     proto::v1,
     sink::{Outbox, Sink, SinkError, SizeLimits},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
@@ -476,7 +476,7 @@ impl Sink for Blocked {
     fn begin(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
-    fn send(&mut self, _: &Outbox, _: usize) -> Result<(), SinkError> {
+    fn send(&mut self, _: &Outbox, _: usize, _: &mut Vec<usize>) -> Result<(), SinkError> {
         Ok(())
     }
     fn serve(&mut self) {}
@@ -680,11 +680,15 @@ fn what_a_topic_refuses_for_its_size_ends_as_something_smaller() {
         };
         let decisions = count(&|it| matches!(it, Place::Decisions(_)));
         let dead = count(&|it| matches!(it, Place::DeadLetters(_)));
+        let counts = progress.counts();
+        assert_eq!(counts.events, 3, "{what}");
+        assert_eq!((counts.decisions, counts.dead_letters_total()), (decisions as u64, dead as u64), "{what}");
         if what == "decision" {
             assert_eq!((decisions, dead), (0, 3));
+            assert_eq!(counts.dead_letters, [(RejectReason::OutputTooLarge, 3)]);
             let letter = broker.all_committed(Place::DeadLetters(0)).remove(0);
             let reason = letter.headers.iter().find(|(name, _)| *name == "reason").map(|(_, value)| value.clone());
-            assert_eq!(reason.as_deref(), Some(aimpoint::sink::OUTPUT_TOO_LARGE.as_bytes()));
+            assert_eq!(reason.as_deref(), Some(RejectReason::OutputTooLarge.as_str().as_bytes()));
         } else {
             assert_eq!((decisions, dead), (3, 0));
         }
@@ -693,6 +697,34 @@ fn what_a_topic_refuses_for_its_size_ends_as_something_smaller() {
         turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 3));
         assert_eq!((users(&worker), progress.health().doubted()), (2, u64::from(what == "profile")), "{what}");
     }
+}
+
+#[test]
+fn a_decision_that_becomes_a_dead_letter_is_counted_once_however_often_it_is_sent() {
+    // Every second user has a name that makes the decision too large.
+    let names: Vec<String> = (0..60).map(|number| format!("{number}{}", "x".repeat(number % 2 * 1_000))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut retries = 0;
+    for seed in 0..30 {
+        let faults = Faults { abortable: 60, stale: 60, ..Faults::default() };
+        let broker = MemoryBroker::new(vec![views(&names)], true, faults, seed);
+        broker.limit(SizeLimits { decisions: 1_500, ..SizeLimits::default() });
+        let (mut worker, progress, _) = join(&broker);
+        broker.produce(0, names.len());
+        turn_until(&mut worker, &broker, |_| broker.committed()[0].as_ref().is_some_and(|it| it.0 == 60));
+        worker.leave().expect("faults are mended");
+        let count = |places: &dyn Fn(&Place) -> bool| -> u64 {
+            let places = broker.places().into_iter().filter(|it| places(it));
+            places.map(|it| broker.all_committed(it).len() as u64).sum()
+        };
+        let counts = progress.counts();
+        let written = (count(&|it| matches!(it, Place::Decisions(_))), count(&|it| matches!(it, Place::DeadLetters(_))));
+        assert_eq!(written, (30, 30), "seed {seed}");
+        assert_eq!((counts.decisions, counts.dead_letters_total()), written, "seed {seed}");
+        assert_eq!(counts.events, 60, "seed {seed}");
+        retries += progress.retries();
+    }
+    assert!(retries > 60, "{retries} retries are too few to tell");
 }
 
 #[test]

@@ -185,7 +185,11 @@ impl MemorySink {
             }
             match cluster.append(&producer.id, producer.epoch, place, output) {
                 Ok(()) => {}
-                Err(Refusal::TooLarge) => producer.refused.push((target, bytes)),
+                // As the real sink does: the largest is what a refusal tells, however many messages it struck.
+                Err(Refusal::TooLarge) => match producer.refused.iter_mut().find(|(known, _)| *known == target) {
+                    Some((_, largest)) => *largest = bytes.max(*largest),
+                    None => producer.refused.push((target, bytes)),
+                },
                 Err(_) => producer.is_fenced = true,
             }
         }
@@ -355,7 +359,7 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn send(&mut self, outbox: &Outbox, from: usize) -> Result<(), SinkError> {
+    fn send(&mut self, outbox: &Outbox, from: usize, set_aside: &mut Vec<usize>) -> Result<(), SinkError> {
         if self.fuse.is_dead() {
             return Err(dead());
         }
@@ -363,6 +367,7 @@ impl Sink for MemorySink {
         self.check(self.turn, "send")?;
         for index in from..outbox.len() {
             let output = outbox.get(index);
+            let meant = output.target;
             let output = match smaller(&output, &self.limits, "clicks") {
                 Some(Smaller { target, key, payload, headers }) => Visible {
                     target,
@@ -377,6 +382,9 @@ impl Sink for MemorySink {
                     headers: output.headers().map(|(name, value)| (name, value.to_vec())).collect(),
                 },
             };
+            if output.target != meant {
+                set_aside.push(index);
+            }
             let place = self.place(&output);
             match &mut self.outlet {
                 Some(outlet) if output.target.is_for_readers() => {
