@@ -94,7 +94,7 @@ fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_a
     wait_for("all decisions", PATIENCE, || ids().len() == 4);
     assert_eq!(ids(), ["first", "a", "b", "c"], "{}", program.logs());
     let dead = program.read(&["dead-letter"], 1, PATIENCE);
-    assert!(dead.iter().all(|it| it.headers["reason"] == OUTPUT_TOO_LARGE), "{dead:?}");
+    assert!(dead.iter().all(|it| it.headers["reason"] == RejectReason::OutputTooLarge.as_str()), "{dead:?}");
     assert_eq!(dead[0].headers["offset"], "2");
     assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
 }
