@@ -72,7 +72,7 @@ fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_a
     program.read(&["decisions"], 1, PATIENCE);
     // Nobody tells the process, which learns it of a delivery that fails.
     let limit =
-        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1500"];
+        ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1200"];
     program.kafka.tool("kafka.admin.ConfigCommand", &limit);
     let publisher = program.publisher(Duration::from_secs(20));
     let large = "x".repeat(1_000);
