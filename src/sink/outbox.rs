@@ -114,7 +114,14 @@ impl Outbox {
             write(&mut self.bytes);
             start..self.bytes.len()
         });
-        self.entries.push(Entry { target, origin: None, fallback: None, key, payload, headers: first..self.headers.len() });
+        self.entries.push(Entry {
+            target,
+            origin: None,
+            fallback: None,
+            key,
+            payload,
+            headers: first..self.headers.len(),
+        });
     }
 
     /// Notes which event the output that was pushed last is about, and why its decision has no score.

@@ -353,8 +353,7 @@ mod tests {
         }
         assert_eq!((limits.decisions, limits.dead_letters, limits.profiles), (0, usize::MAX, usize::MAX));
         // What a decision becomes ends at the least dead letter, a profile at one without state.
-        for (target, least) in
-            [(Target::DeadLetters, DEAD_LETTER_BYTES_MIN), (Target::Profiles(0), PROFILE_BYTES_MIN)]
+        for (target, least) in [(Target::DeadLetters, DEAD_LETTER_BYTES_MIN), (Target::Profiles(0), PROFILE_BYTES_MIN)]
         {
             let mut limits = SizeLimits::default();
             let mut bytes = 412;

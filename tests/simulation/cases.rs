@@ -718,7 +718,8 @@ fn a_decision_that_becomes_a_dead_letter_is_counted_once_however_often_it_is_sen
             places.map(|it| broker.all_committed(it).len() as u64).sum()
         };
         let counts = progress.counts();
-        let written = (count(&|it| matches!(it, Place::Decisions(_))), count(&|it| matches!(it, Place::DeadLetters(_))));
+        let written =
+            (count(&|it| matches!(it, Place::Decisions(_))), count(&|it| matches!(it, Place::DeadLetters(_))));
         assert_eq!(written, (30, 30), "seed {seed}");
         assert_eq!((counts.decisions, counts.dead_letters_total()), written, "seed {seed}");
         assert_eq!(counts.events, 60, "seed {seed}");
