@@ -130,6 +130,16 @@ impl Exit {
         if error.is::<RuntimeError>() {
             return Some(Self::Library);
         }
+        // A file that the system does not give says nothing of the model in it.
+        let unread = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(ModelError::Read { source: error, .. }), _) => Some(error),
+            (_, Some(FolderError::File { error, .. })) => Some(error),
+            (_, Some(FolderError::Model(ModelError::Read { source: error, .. }))) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = unread.filter(|error| error.raw_os_error().is_some()) {
+            return Some(Self::of_io(error));
+        }
         if error.is::<ModelError>() || error.is::<FolderError>() || error.is::<Refusal>() {
             return Some(Self::Model);
         }

@@ -84,14 +84,14 @@ pub(super) type Stamp = Vec<(u64, Option<std::time::SystemTime>)>;
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// A file cannot be read or written.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}: {error}", path.display())]
     File {
         /// What was being done.
         doing: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The manifest is not as it should be.
     #[error("read {}: {reason}", path.display())]
@@ -131,13 +131,13 @@ pub enum FolderError {
         reason: &'static str,
     },
     /// There is no such version.
-    #[error("{}: expected {what}, found the versions {found}", path.display())]
+    #[error("{}: expected {what}, found {found}", path.display())]
     Version {
         /// The folder.
         path: PathBuf,
         /// What was looked for.
         what: String,
-        /// The versions that there are.
+        /// What there is.
         found: String,
     },
 }
@@ -179,7 +179,7 @@ impl ModelFolder {
 
     /// The names that have a manifest, and what the system says of it.
     fn entries(&self) -> Result<Vec<(String, fs::Metadata)>, FolderError> {
-        let failed = |source| FolderError::File { doing: "read the model folder", path: self.path.clone(), source };
+        let failed = |error| FolderError::File { doing: "read the model folder", path: self.path.clone(), error };
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -285,7 +285,7 @@ impl ModelFolder {
         let path = self.path.join(ACTIVE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(FolderError::File { doing: "remove", path, source }),
+            Err(error) => Err(FolderError::File { doing: "remove", path, error }),
             Ok(()) => self.remember(SERVED, &served),
         }
     }
@@ -349,7 +349,7 @@ impl ModelFolder {
         self.check_name(version)?;
         let failed = |doing, path: &Path| {
             let path = path.to_path_buf();
-            move |source| FolderError::File { doing, path, source }
+            move |error| FolderError::File { doing, path, error }
         };
         fs::create_dir_all(&self.path).map_err(failed("make", &self.path))?;
         let folder = self.path.join(version);
@@ -448,7 +448,7 @@ impl ModelFolder {
     /// The lines of a file of this folder; none where it is absent.
     fn list(&self, name: &str) -> Result<Vec<String>, FolderError> {
         let path = self.path.join(name);
-        let failed = |source| FolderError::File { doing: "read", path: path.clone(), source };
+        let failed = |error| FolderError::File { doing: "read", path: path.clone(), error };
         // A link to another file of the folder is none of a stranger's.
         let file = match fs::canonicalize(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -467,7 +467,11 @@ impl ModelFolder {
     }
 
     fn lacks(&self, what: &str, versions: &[String]) -> FolderError {
-        let found = if versions.is_empty() { "none".to_owned() } else { versions.join(", ") };
+        let found = match versions {
+            [] => "no version".to_owned(),
+            [version] => format!("version {version}"),
+            _ => format!("the versions {}", versions.join(", ")),
+        };
         FolderError::Version { path: self.path.clone(), what: what.to_owned(), found }
     }
 }
@@ -498,7 +502,7 @@ fn json(manifest: &Manifest) -> Vec<u8> {
 /// Writes a version into a folder of its own, the manifest last.
 fn stage(folder: &Path, files: &ModelFiles, manifest: &Manifest) -> Result<(), FolderError> {
     let make = |path: &Path| {
-        let failed = |source| FolderError::File { doing: "make", path: path.to_path_buf(), source };
+        let failed = |error| FolderError::File { doing: "make", path: path.to_path_buf(), error };
         fs::create_dir_all(path).map_err(failed)
     };
     // What a process of the same number has left.
@@ -508,8 +512,8 @@ fn stage(folder: &Path, files: &ModelFiles, manifest: &Manifest) -> Result<(), F
     if let Some(taken) =
         files.data.keys().find(|location| own.iter().any(|it| Path::new(location.as_str()).starts_with(it)))
     {
-        let source = io::Error::other("weights cannot have the name of the version's own files; name them otherwise");
-        return Err(FolderError::File { doing: "write", path: PathBuf::from(taken), source });
+        let error = io::Error::other("weights cannot have the name of the version's own files; name them otherwise");
+        return Err(FolderError::File { doing: "write", path: PathBuf::from(taken), error });
     }
     write(&folder.join(&manifest.file), &files.bytes)?;
     for (location, content) in &files.data {
@@ -521,15 +525,15 @@ fn stage(folder: &Path, files: &ModelFiles, manifest: &Manifest) -> Result<(), F
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
-    read_file(path, bytes_max).map_err(|source| FolderError::File { doing: "read", path: path.to_path_buf(), source })
+    read_file(path, bytes_max).map_err(|error| FolderError::File { doing: "read", path: path.to_path_buf(), error })
 }
 
 /// Writes a file, which appears under its name when it is whole.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    PartialFile::write(path, bytes).map_err(|source| FolderError::File {
+    PartialFile::write(path, bytes).map_err(|error| FolderError::File {
         doing: "write",
         path: path.to_path_buf(),
-        source,
+        error,
     })
 }
 
@@ -599,7 +603,7 @@ mod tests {
     #[test]
     fn the_newest_serves_until_one_is_activated_and_rollback_goes_back_step_by_step() {
         let (_dir, folder) = folder();
-        assert!(folder.active().unwrap_err().to_string().contains("found the versions none"));
+        assert!(folder.active().unwrap_err().to_string().contains("found no version"));
         for version in ["1", "2", "9", "10"] {
             add(&folder, version, version.as_bytes());
         }
@@ -747,7 +751,7 @@ mod tests {
         for forged in ["../stray", "/etc", "2", ".."] {
             fs::write(outer.path().join("models/active"), forged).unwrap();
             let error = folder.active().unwrap_err().to_string();
-            assert!(error.contains("which active names, found the versions 1"), "{error}");
+            assert!(error.contains("which active names, found version 1"), "{error}");
             assert!(folder.read(forged, &ModelSpec::at("models")).is_err(), "{forged}");
         }
         fs::remove_file(outer.path().join("models/active")).unwrap();
