@@ -1,6 +1,7 @@
 //! One worker: a member of the group, its transactions, and the profiles of its partitions.
 //!
-//! Guarantees: an output is committed together with the position behind it; state never runs backwards, because the
+//! Guarantees: an output is committed together with the position behind it, or is delivered before it where the sink shows
+//! outputs at once; profiles are committed with their position either way; state never runs backwards, because the
 //! outputs of an open transaction are kept until its outcome is known; a partition whose ownership or outcome is in
 //! doubt is dropped and recovered from the log. While one transaction is being committed, the next one fills; if the
 //! first one fails, both are made again as one, in their order. Limits: one transaction holds at most

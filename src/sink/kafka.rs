@@ -112,8 +112,9 @@ struct Context {
     too_large: Mutex<Vec<(String, usize)>>,
     /// Whether a commit was asked for twice, or may have been.
     in_doubt: AtomicBool,
-    /// Of the outlet: what has become of its outputs.
+    /// Of the outlet: what has become of its outputs, and why the first of them failed.
     deliveries: Option<Deliveries>,
+    first_failure: Mutex<Option<KafkaError>>,
 }
 
 impl ClientContext for Context {
@@ -130,6 +131,9 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, turn: usize) {
         if let Some(deliveries) = &self.deliveries {
+            if let Err((error, _)) = result {
+                self.fail(error);
+            }
             deliveries.reported(turn, result.is_ok());
         }
         if let Err((error, message)) = result {
@@ -143,6 +147,20 @@ impl ProducerContext for Context {
                     None => refused.push((message.topic().to_owned(), bytes)),
                 }
             }
+        }
+    }
+}
+
+impl Context {
+    /// Notes why an output failed. What fails because something before it did tells nothing.
+    fn fail(&self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        if !matches!(
+            code,
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+        ) {
+            let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| error.clone());
         }
     }
 }
@@ -542,7 +560,11 @@ fn deliver_all(outlet: &BaseProducer<Context>, turn: usize) -> Result<(), SinkEr
         outlet.poll(Duration::ZERO);
         match deliveries.outcome(turn) {
             Some(true) => return Ok(()),
-            Some(false) => return failed("messages were refused, and what follows them waits".to_owned()),
+            Some(false) => {
+                let first = outlet.context().first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let told = first.and_then(|error| classify("deliver outputs", &error));
+                return told.map_or_else(|| failed("a message was refused".to_owned()), Err);
+            }
             None if start.elapsed() > CALL_DEADLINE => {
                 let left = deliveries.left(turn);
                 deliveries.give_up();

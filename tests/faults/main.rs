@@ -20,6 +20,7 @@ mod program;
 mod reference;
 mod watch;
 
+use aimpoint::source::Reader;
 use program::{Found, Program, now_ms, signal, terminate, wait_for};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rdkafka::{
@@ -120,7 +121,7 @@ impl World {
     fn settle(&self, events: usize, processes: &mut [Child]) {
         self.say(&format!("waiting for what becomes of {events} events"));
         if self.may_repeat {
-            self.read_first(events);
+            self.wait_for_first(events);
         } else {
             self.read(&["decisions", "dead-letter"], events);
         }
@@ -144,13 +145,32 @@ impl World {
         }
     }
 
-    /// Waits until so many decisions and dead letters have come, not counting repetitions.
-    fn read_first(&self, events: usize) -> usize {
-        let (start, mut seen) = (Instant::now(), 0);
-        while seen < events && start.elapsed() < PATIENCE {
-            seen = reference::first(self.read(&["decisions", "dead-letter"], events)).len();
+    /// Waits until so many decisions and dead letters have come, not counting repetitions. A broker may be away meanwhile.
+    fn wait_for_first(&self, events: usize) {
+        let (mut known, mut last) = (BTreeSet::new(), Instant::now());
+        let mut reader = None;
+        while known.len() < events && last.elapsed() < PATIENCE {
+            let open = || Reader::open(&self.program.kafka.brokers, &[], &["decisions", "dead-letter"]);
+            if reader.is_none() {
+                reader = open().ok();
+            }
+            let before = known.len();
+            let taken = reader.as_ref().and_then(|reader| {
+                let poll = reader.poll(Duration::from_millis(100), |_, record, headers| {
+                    known.insert(reference::id(record.payload.unwrap_or_default(), |name| {
+                        let value = headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+                        value.map(|value| String::from_utf8_lossy(value).into_owned())
+                    }));
+                });
+                poll.ok()
+            });
+            if taken.is_none() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            if known.len() > before {
+                last = Instant::now();
+            }
         }
-        seen
     }
 
     /// The last stable offset, which is what a client that reads committed records alone takes for the end, has to reach

@@ -117,16 +117,26 @@ fn content(decision: &Value) -> Value {
     content
 }
 
+/// What a decision or a dead letter is known by.
+pub(crate) fn id(payload: &[u8], header: impl Fn(&str) -> Option<String>) -> String {
+    match (header("partition"), header("offset")) {
+        (Some(partition), Some(offset)) => format!("{partition}/{offset}"),
+        _ => {
+            let decision: Value = serde_json::from_slice(payload).unwrap();
+            decision["decision_id"].as_str().unwrap().to_owned()
+        }
+    }
+}
+
 /// The first appearances among these, where things may come twice; what comes again has to be the same.
 pub(crate) fn first(found: Vec<Found>) -> Vec<Found> {
     let mut known = BTreeMap::<String, Value>::new();
     let is_first = |it: &Found| {
-        let (id, content) = match it.headers.get("offset") {
-            Some(offset) => (format!("{}/{offset}", it.headers["partition"]), it.headers["reason"].clone().into()),
-            None => {
-                let decision: Value = serde_json::from_slice(it.payload.as_deref().unwrap()).unwrap();
-                (decision["decision_id"].as_str().unwrap().to_owned(), content(&decision))
-            }
+        let payload = it.payload.as_deref().unwrap_or_default();
+        let id = id(payload, |name| it.headers.get(name).cloned());
+        let content = match it.headers.get("reason") {
+            Some(reason) => reason.clone().into(),
+            None => content(&serde_json::from_slice(payload).unwrap()),
         };
         match known.get(&id) {
             None => known.insert(id, content).is_none(),
