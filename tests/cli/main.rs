@@ -247,7 +247,7 @@ fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() 
     let [config, events, rows] = ["aimpoint.toml", "events.jsonl", "rows.parquet"].map(|name| path(&folder, name));
 
     let (code, _, error) = aimpoint(&["check", "--offline", "--config", &config], &[]);
-    assert_eq!(code, 80, "{error}");
+    assert_eq!(code, 66, "{error}");
     for part in ["model.onnx", "aimpoint export and aimpoint train", "without the section [model]"] {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");
     }

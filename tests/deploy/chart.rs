@@ -222,7 +222,7 @@ fn the_program_takes_the_chart_s_configuration_and_arguments() {
         ("default", 69, "reach a broker at 127.0.0.1:1"),
         ("secure", 0, "browsing"),
         // There is no such volume here; everything before it was taken.
-        ("cuda", 80, "/model/model.onnx"),
+        ("cuda", 66, "/model/model.onnx"),
     ] {
         let rendered = text(&format!("tests/deploy/golden/{name}.yaml"));
         let folder = tempfile::tempdir().unwrap();
