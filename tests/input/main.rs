@@ -602,7 +602,8 @@ fn one_wrong_clock_ends_nobody_s_profile_and_its_users_later_events_count() {
         assert_eq!((users.len(), letters.len()), (40, 3), "{appended:?}: {letters:?}");
         for (reason, detail) in &letters {
             let expected = format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance");
-            assert_eq!((reason.as_str(), detail), ("future_time", &expected), "{appended:?}");
+            assert_eq!(reason, "future_time", "{appended:?}");
+            assert!(detail.starts_with(&expected), "{appended:?}: {detail}");
         }
         let store = rig.partitions.get(3).expect("it is held").store();
         assert_eq!((store.len(), store.clock().time()), (20, Some((NOW + 1_015) * 1_000)), "{appended:?}");
