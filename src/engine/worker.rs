@@ -652,11 +652,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.progress.view().client(report.clone());
             self.report = report;
         }
+        if !self.partitions.is_caught_up() {
+            self.end_replays();
+        }
         if now >= self.show_at {
             self.show_at = now + SHOW_INTERVAL;
-            if !self.partitions.is_caught_up() {
-                self.end_replays();
-            }
             let view = self.progress.view();
             let mut partitions = self.partitions.views();
             for partition in &mut partitions {

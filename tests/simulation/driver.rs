@@ -485,6 +485,10 @@ fn calm(run: &mut Run<'_>, input: &[Vec<InputRecord>]) {
         run.broker.produce(partition, records.len());
     }
     for slot in 0..run.slots.len() {
+        // A worker may have died in a call whose failure it passes by, and would find out in its next turn.
+        if let Some(dead) = run.slots[slot].take_if(|running| running.fuse.is_dead()) {
+            run.broker.cut_off(dead.member);
+        }
         match &run.slots[slot] {
             None => run.start(slot),
             Some(_) => run.wake(slot),
