@@ -250,7 +250,8 @@ impl Spec {
         let Self { ttl, lateness, horizon, ids_max, features } = self;
         let mut text = format!(
             "[profile]\nttl = \"{ttl}s\"\n[time]\nallowed_lateness = \"{lateness}s\"\n\
-             [duplicates]\nhorizon = \"{horizon}s\"\nmax_ids = {ids_max}\n"
+             [duplicates]\nhorizon = \"{horizon}s\"\nmax_ids = {ids_max}\n\
+             [input.fields]\noccurred_at = {{ path = \"occurred_at\", unit = \"us\" }}\n"
         );
         for feature in features {
             writeln!(text, "[[feature]]\nname = \"{}\"", feature.name).expect("a string takes everything");
