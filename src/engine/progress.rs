@@ -94,7 +94,9 @@ impl Counts {
     /// The sum of the workers' accounts.
     pub fn of(accounts: &[Progress]) -> Self {
         let mut sum = Self::default();
-        accounts.iter().for_each(|account| sum.add(&account.counts()));
+        for account in accounts {
+            sum.add(&account.counts());
+        }
         sum
     }
 

@@ -5,7 +5,7 @@
 use super::broker::Kafka;
 use aimpoint::{
     sink::{Publisher, TopicPlan, Topics},
-    source::Reader,
+    source::{Reader, SourceError},
 };
 use std::{
     collections::BTreeMap,
@@ -111,8 +111,12 @@ impl Program {
                     headers: headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
                 });
             });
-            if taken.unwrap() > 0 {
-                last = Instant::now();
+            match taken {
+                Ok(0) => {}
+                Ok(_) => last = Instant::now(),
+                // The client connects again by itself, and a broker under load drops connections.
+                Err(SourceError::Unreachable { .. }) => std::thread::sleep(Duration::from_millis(100)),
+                Err(error) => panic!("read {topics:?}: {error}"),
             }
         }
         found
