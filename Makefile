@@ -25,7 +25,7 @@ test: onnxruntime jars tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
-	$(CARGO) test --all-features --quiet
+	$(CARGO) test --all-features --quiet --no-fail-fast
 
 ## bench: every bench, one summary line each: name, figure, unit
 bench: onnxruntime

@@ -8,6 +8,12 @@ pub fn words_of_panic(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".to_owned())
 }
 
+/// Whether a terminal does something with this character other than to show it: control characters, and those that turn the
+/// direction of a line around.
+pub(crate) fn moves_a_terminal(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One thing wrong with a configuration. Compiling collects them all, so that a person mends them in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

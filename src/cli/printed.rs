@@ -3,25 +3,25 @@
 //! Guarantees: of what is written, control characters other than the end of a line and a tab come out as `\u{1b}` and the like. What
 //! is written as JSON has none in any case.
 
+use crate::fault::moves_a_terminal;
 use std::{
     borrow::Cow,
     io::{self, StdoutLock, Write},
 };
 
-/// Whether a terminal does something with this character other than to show it.
-fn is_control(letter: char) -> bool {
-    let turns_the_line = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    (letter.is_control() && !matches!(letter, '\n' | '\t')) || turns_the_line
+/// Whether this character is written as its code. Lines may end, and have tabs.
+fn is_escaped(letter: char) -> bool {
+    moves_a_terminal(letter) && !matches!(letter, '\n' | '\t')
 }
 
 /// A text without control characters.
 pub(super) fn printed(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_control) {
+    if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut printed = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
-        if is_control(letter) { printed.extend(letter.escape_unicode()) } else { printed.push(letter) }
+        if is_escaped(letter) { printed.extend(letter.escape_unicode()) } else { printed.push(letter) }
     }
     Cow::Owned(printed)
 }

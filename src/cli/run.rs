@@ -105,17 +105,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
             let counts = fleet.counts();
             let rate = (counts.events - reported.1) as f64 / reported.0.elapsed().as_secs_f64();
             reported = (Instant::now(), counts.events);
-            tracing::info!(
-                events = counts.events,
-                events_per_second = rate.round() as u64,
-                decisions = counts.decisions,
-                fallbacks = counts.fallbacks,
-                duplicates = counts.duplicates,
-                suppressed = counts.suppressed_total(),
-                dead_letters = counts.dead_letters_total(),
-                replayed = counts.replayed,
-                "so far"
-            );
+            log_counts("so far", &counts, Some(rate.round() as u64));
         }
     }
     tracing::info!("stopping");
@@ -127,17 +117,23 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     }
     // The last commits are made while the workers stop.
     let counts = Counts::of(&accounts);
+    log_counts("stopped", &counts, None);
+    Ok(())
+}
+
+/// Logs what has been committed, and at which rate where it is known.
+fn log_counts(message: &str, counts: &Counts, events_per_second: Option<u64>) {
     tracing::info!(
         events = counts.events,
+        events_per_second,
         decisions = counts.decisions,
         fallbacks = counts.fallbacks,
         duplicates = counts.duplicates,
         suppressed = counts.suppressed_total(),
         dead_letters = counts.dead_letters_total(),
         replayed = counts.replayed,
-        "stopped"
+        "{message}"
     );
-    Ok(())
 }
 
 /// Tells of other applications that write to the same topics. Nothing waits for it.

@@ -52,9 +52,8 @@ impl Place {
     fn at(app: &str, instance: &str) -> std::io::Result<Option<Self>> {
         use std::os::{linux::net::SocketAddrExt, unix::net};
         // The name of a socket has at most 107 bytes.
-        let digest = Sha256::digest(format!("{app}\n{instance}"));
-        let digest = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        let address = net::SocketAddr::from_abstract_name(format!("aimpoint/{digest}"))?;
+        let digest = format!("{:x}", Sha256::digest(format!("{app}\n{instance}")));
+        let address = net::SocketAddr::from_abstract_name(format!("aimpoint/{}", &digest[..32]))?;
         match net::UnixListener::bind_addr(&address) {
             Ok(name) => Ok(Some(Self { instance: instance.to_owned(), _name: name })),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(None),

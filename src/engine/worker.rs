@@ -617,6 +617,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.answer(change)?;
         }
         let now = self.clock.elapsed();
+        if !self.partitions.is_caught_up() {
+            self.end_replays();
+        }
         self.show(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
         if self.opened_at.is_none() && self.is_time_for_profiles(now) && self.partitions.is_due() {
@@ -651,9 +654,6 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if let Some(report) = self.source.report() {
             self.progress.view().client(report.clone());
             self.report = report;
-        }
-        if !self.partitions.is_caught_up() {
-            self.end_replays();
         }
         if now >= self.show_at {
             self.show_at = now + SHOW_INTERVAL;

@@ -259,8 +259,8 @@ mod oracle {
         })
     }
 
-    /// Whole numbers up to their bounds, and what is converted to them.
-    fn int() -> impl Strategy<Value = String> {
+    /// Whole numbers up to their bounds, and what is converted to them: the parts of an expression, the whole one last.
+    fn int() -> impl Strategy<Value = Vec<String>> {
         let leaf = prop_oneof![
             Just("i".to_owned()),
             Just("j".to_owned()),
@@ -270,13 +270,24 @@ mod oracle {
             Just("9223372036854775807".to_owned()),
             (-9_i32..9).prop_map(|it| it.to_string()),
         ];
-        leaf.prop_recursive(3, 16, 2, |inner| {
-            prop_oneof![
-                (inner.clone(), "[-+*/%]", inner.clone()).prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
-                inner.clone().prop_map(|a| format!("(-({a}))")),
-                inner.clone().prop_map(|a| format!("int(string({a}))")),
-                inner.prop_map(|a| format!("int(double({a}))")),
-            ]
+        let with = |mut parts: Vec<String>, whole: String| {
+            parts.push(whole);
+            parts
+        };
+        leaf.prop_map(|it| vec![it]).prop_recursive(3, 16, 2, move |inner| {
+            let one = (
+                inner.clone(),
+                prop_oneof![Just(["(-(", "))"]), Just(["int(string(", "))"]), Just(["int(double(", "))"])],
+            )
+                .prop_map(move |(parts, [before, after])| {
+                    let whole = format!("{before}{}{after}", parts[parts.len() - 1]);
+                    with(parts, whole)
+                });
+            let two = (inner.clone(), "[-+*/%]", inner).prop_map(move |(a, operator, b)| {
+                let whole = format!("({} {operator} {})", a[a.len() - 1], b[b.len() - 1]);
+                with([a, b].concat(), whole)
+            });
+            prop_oneof![one, two]
         })
     }
 
@@ -285,7 +296,7 @@ mod oracle {
         /// What is an error there is a missing value here: overflow, a division by zero, a text that is no number.
         #[test]
         fn whole_numbers_and_errors_agree(
-            source in int(),
+            parts in int(),
             i in prop_oneof![-9_i64..9, Just(i64::MAX), Just(i64::MIN + 1), any::<i64>()],
             j in prop_oneof![-9_i64..9, Just(i64::MAX), Just(i64::MIN + 1)],
             x in prop_oneof![-9.0..9.0, Just(9.3e18), Just(-9.3e18), Just(1e300)],
@@ -296,7 +307,8 @@ mod oracle {
             let declared = [("i", Type::Int), ("j", Type::Int), ("x", Type::Double), ("s", Type::String)];
             let slots = declared.map(|(name, ty)| scope.declare(name, ty).unwrap());
             let mut program = Program::default();
-            let result = program.add(&mut scope, &source, Some(Type::Int)).unwrap();
+            let source = &parts[parts.len() - 1];
+            let result = program.add(&mut scope, source, Some(Type::Int)).unwrap();
             let mut columns = scope.columns();
             let text = columns.texts.push(&s);
             *columns.get_mut(slots[0]) = Column::Int(vec![i]);
@@ -311,12 +323,15 @@ mod oracle {
             context.add_variable("j", j).unwrap();
             context.add_variable("x", x).unwrap();
             context.add_variable("s", s.as_str()).unwrap();
-            let expected = match cel::Program::compile(&source).unwrap().execute(&context) {
-                Ok(cel::Value::Int(value)) => value,
-                Ok(cel::Value::UInt(value)) => value as i64,
+            let value = |source: &str| match cel::Program::compile(source).unwrap().execute(&context) {
+                Ok(cel::Value::Int(value)) => Some(value),
+                Ok(cel::Value::UInt(value)) => Some(value as i64),
                 Ok(other) => panic!("{source} gives {other:?}"),
-                Err(_) => MISSING_INT,
+                Err(_) => None,
             };
+            // The smallest number stands for a missing one here, also within an expression.
+            prop_assume!(parts.iter().all(|part| value(part) != Some(MISSING_INT)));
+            let expected = value(source).unwrap_or(MISSING_INT);
             prop_assert_eq!(found[0], expected, "{} with i {} j {} x {} s {:?}", source, i, j, x, s);
         }
 

@@ -4,7 +4,11 @@
 //! 2 GiB of a model; a file of weights lies in the model's own folder or below it, links followed, or the model is
 //! refused. The hash covers all of these files.
 
-use super::{ModelError, graph::Graph};
+use super::{
+    ModelError,
+    graph::{External, Graph},
+};
+use crate::fault::moves_a_terminal;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
@@ -22,12 +26,9 @@ const SHOWN_CHARS: usize = 1_000;
 
 /// A text from outside as a message shows it: control characters escaped, and not for ever.
 pub(super) fn shown(text: &str) -> String {
-    // Those that turn the direction of a line around are none to print either.
-    let is_printed =
-        |letter: char| !letter.is_control() && !matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::new();
     for letter in text.chars().take(SHOWN_CHARS) {
-        if is_printed(letter) { shown.push(letter) } else { shown.extend(letter.escape_default()) }
+        if moves_a_terminal(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
     }
     if text.chars().nth(SHOWN_CHARS).is_some() {
         shown.push('…');
@@ -111,12 +112,7 @@ impl ModelFiles {
             if data.contains_key(&external.location) {
                 continue;
             }
-            let wrong = |reason: String| ModelError::External {
-                path: path.to_path_buf(),
-                tensor: shown(&external.tensor),
-                location: external.location.clone(),
-                reason,
-            };
+            let wrong = |reason| wrong(path, external, reason);
             let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let file = beside(folder, &external.location).map_err(wrong)?;
             let content = read_file(&file, left).map_err(|error| wrong(error.to_string()))?;
@@ -145,12 +141,7 @@ impl ModelFiles {
     /// Whether each tensor that lies elsewhere lies within a file that is here.
     pub(super) fn check(&self, path: &Path, graph: &Graph) -> Result<(), ModelError> {
         for external in graph.external() {
-            let wrong = |reason: String| ModelError::External {
-                path: path.to_path_buf(),
-                tensor: shown(&external.tensor),
-                location: external.location.clone(),
-                reason,
-            };
+            let wrong = |reason| wrong(path, external, reason);
             let Some(content) = self.data.get(&external.location) else {
                 return Err(wrong("the file is not there".to_owned()));
             };
@@ -167,6 +158,16 @@ impl ModelFiles {
             }
         }
         Ok(())
+    }
+}
+
+/// What is said of weights that cannot be had.
+fn wrong(path: &Path, external: &External, reason: String) -> ModelError {
+    ModelError::External {
+        path: path.to_path_buf(),
+        tensor: shown(&external.tensor),
+        location: external.location.clone(),
+        reason,
     }
 }
 

@@ -60,9 +60,6 @@ use window::{Sample, Window};
 /// Where the server listens unless it is told where: on this machine alone.
 pub const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
-/// What `/healthz` answers: well, and not.
-pub const ALIVE: [&str; 2] = ["alive\n", "a worker hangs\n"];
-
 /// How long a client waits for what comes of `POST /reload`: less than its connection may last.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -385,7 +382,7 @@ impl Board {
             ("/healthz", true) => {
                 let is_alive = Self::is_alive(&self.snapshots().0);
                 let status = if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                return answer(status, TEXT, if is_alive { ALIVE[0] } else { ALIVE[1] });
+                return answer(status, TEXT, if is_alive { "alive\n" } else { "a worker hangs\n" });
             }
             ("/readyz", true) => {
                 let reasons = self.reasons(&self.snapshots().0);

@@ -63,7 +63,7 @@ fn the_doctor_passes_where_all_is_well_and_says_what_to_do_where_it_is_not() {
     let silent = ["fail  brokers", "-> check kafka.brokers", "ok    model", " 1 failed"];
     amiss("no broker", &["--set", "kafka.brokers=127.0.0.1:1"], 69, &silent);
     let absent = ["fail  model", "/nowhere/model.onnx", "-> see aimpoint check", "ok    transactions", " 1 failed"];
-    amiss("no model", &["--set", "model.path=/nowhere/model.onnx"], 80, &absent);
+    amiss("no model", &["--set", "model.path=/nowhere/model.onnx"], 66, &absent);
 
     for (kind, name, subject, advice) in [
         (
