@@ -30,6 +30,13 @@ pub(crate) fn remove_all() {
     std::mem::forget(open);
 }
 
+/// The name of a file while it is being written.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    PathBuf::from(partial)
+}
+
 /// A file that is not whole yet.
 #[derive(Debug)]
 pub(crate) struct PartialFile {
@@ -46,9 +53,7 @@ impl PartialFile {
             let message = "expected the name of a file, found something else";
             return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let partial = beside(path);
         let mut open = open();
         if open.contains(&partial) {
             return Err(io::Error::new(
@@ -58,7 +63,9 @@ impl PartialFile {
         }
         // What a killed process has left is replaced. Where it is a link, what it leads to stays as it is.
         match fs::remove_file(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io::Error::new(error.kind(), format!("remove {}: {error}", partial.display())));
+            }
             _ => {}
         }
         let file = OpenOptions::new().write(true).create_new(true).open(&partial)?;

@@ -6,6 +6,7 @@
 
 use super::{
     ConfigArgs, neighbours,
+    printed::printed,
     setup::{Setup, block_on},
     topics,
 };
@@ -77,7 +78,7 @@ impl Report {
         self.findings.push(Finding {
             level,
             subject,
-            found: scrub(&found.to_string()).into_owned(),
+            found: printed(&scrub(&found.to_string())).into_owned(),
             next: next.to_owned(),
         });
     }

@@ -411,7 +411,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     for output in std::mem::take(&mut export.outputs) {
         rows = output.finish()?;
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     let with = if label.is_some() { "with labels" } else { "without labels, for no [label] is declared" };
     let partitions = match (count, args.partitions) {
         (1, _) => "1 partition".to_owned(),

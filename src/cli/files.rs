@@ -5,6 +5,7 @@
 
 use crate::{
     gzip::Gzip,
+    partial::beside,
     sink::{Outbox, Target},
 };
 use std::{
@@ -63,9 +64,15 @@ pub(super) fn check(path: &Path) -> Result<(), FileError> {
 /// Refuses to write over one of the files that are read, under whatever name.
 pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
     let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let Some(file) = id(out).and_then(|found| read.iter().find(|path| id(path) == Some(found))) else { return Ok(()) };
-    let message =
-        format!("it is read as {}, and what is written would take its place; write to another file", file.display());
+    // While it is written, the file has another name, and what has that name is replaced as well.
+    let mut taken = [out.to_owned(), beside(out)].into_iter().filter_map(|path| Some((id(&path)?, path)));
+    let found = taken.find_map(|(found, path)| Some((path, read.iter().find(|path| id(path) == Some(found))?)));
+    let Some((taken, file)) = found else { return Ok(()) };
+    let message = format!(
+        "{} is an input ({}) and would be overwritten; write to another file",
+        taken.display(),
+        file.display()
+    );
     Err(FileError { path: out.to_owned(), error: io::Error::new(io::ErrorKind::InvalidInput, message) })
 }
 
@@ -150,6 +157,7 @@ pub(super) fn each_line<E: From<FileError>>(
     let mut has_begun = false;
     for number in 1.. {
         line.clear();
+        let failed = |error: io::Error| failed(plainly(error));
         let most = bytes_max as u64 + END_BYTES;
         if reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)? == 0 {
             break;
@@ -173,6 +181,20 @@ pub(super) fn each_line<E: From<FileError>>(
         }
     }
     Ok(())
+}
+
+/// A decoder's error in words that say what to do about the file.
+fn plainly(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let message = match text.as_str() {
+        "incomplete deflate stream" | "unexpected end of file" | "incomplete frame" => {
+            "it is cut off in the middle of its compressed data; copy or create it again"
+        }
+        "invalid gzip header" => "its name ends in .gz, but it is not gzip; rename it, or compress it",
+        "Unknown frame descriptor" => "its name ends in .zst, but it is not zstd; rename it, or compress it",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), message)
 }
 
 /// What a file is by its first line, where that can be no event though the file holds some.

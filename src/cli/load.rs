@@ -123,20 +123,20 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         count => format!("; {count} of them are no events and went without a key"),
     };
     writeln!(
-        std::io::stdout(),
+        super::printed::stdout(),
         "published {} events to {} in {seconds:.1} s, {:.0} a second{unreadable}",
         pace.count,
         setup.config.topics.clickstream,
         pace.count as f64 / seconds.max(1e-9)
     )?;
     for (reason, count, places) in refused.told() {
-        writeln!(std::io::stdout(), "  {count} without a key: {reason}")?;
+        writeln!(super::printed::stdout(), "  {count} without a key: {reason}")?;
         for place in places {
-            writeln!(std::io::stdout(), "    {place}")?;
+            writeln!(super::printed::stdout(), "    {place}")?;
         }
     }
     if let Some(told) = too_long.told(bytes_max) {
-        writeln!(std::io::stdout(), "  left out: {told}")?;
+        writeln!(super::printed::stdout(), "  left out: {told}")?;
     }
     Ok(())
 }

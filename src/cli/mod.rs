@@ -126,7 +126,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
-    let logs = log(&cli);
+    let logs = match log(&cli) {
+        Ok(logs) => logs,
+        Err(message) => {
+            writeln!(std::io::stderr(), "aimpoint: {}", printed(&message)).unwrap_or_default();
+            return Exit::Usage.into();
+        }
+    };
     tell_panics();
     let done = catch_unwind(AssertUnwindSafe(|| act(&cli, &logs)));
     let outcome = done.unwrap_or_else(|panic| {
@@ -164,7 +170,7 @@ fn tell_panics() {
             _ => String::new(),
         };
         let message = format!("thread {name:?} {panic}{trace}");
-        writeln!(std::io::stderr(), "{}", scrub(&message)).unwrap_or_default();
+        writeln!(std::io::stderr(), "{}", printed(&scrub(&message))).unwrap_or_default();
     }));
 }
 
@@ -193,7 +199,8 @@ fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
 /// Says what is wrong with the command line, or helps. It may quote what stands there, and that may be a secret.
 fn refused(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    let clean = scrub(&text);
+    let scrubbed = scrub(&text);
+    let clean = printed(&scrubbed);
     let printed = if clean == text {
         error.print().and_then(|()| std::io::stdout().flush())
     } else {
@@ -234,7 +241,7 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
 }
 
 /// Begins to log to the standard error.
-fn log(cli: &Cli) -> Arc<Logs> {
+fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     let quiet = !matches!(cli.command, Command::Run(_));
     let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
     let filter = log_filter(cli).unwrap_or_else(|| default.to_owned());
@@ -243,11 +250,10 @@ fn log(cli: &Cli) -> Arc<Logs> {
         LogFormat::Text => Format::Text,
         LogFormat::Auto | LogFormat::Json => Format::Json,
     };
-    let logs = Logs::start(&filter, format).unwrap_or_else(|error| {
-        writeln!(std::io::stderr(), "aimpoint: --log {filter}: {error}; logging {default}").unwrap_or_default();
-        Logs::start(default, format).expect("the usual filter is sound, and nothing else logs")
-    });
-    Arc::new(logs)
+    let named = if cli.log.is_some() { "--log" } else { "AIMPOINT_LOG" };
+    let logs = Logs::start(&filter, format);
+    let example = "give a level or target=level, with commas between, such as info,librdkafka=error";
+    logs.map(Arc::new).map_err(|error| format!("{named} {filter:?}: {error}; {example}"))
 }
 
 /// The filter that was asked for.

@@ -7,7 +7,7 @@ use super::{
     ConfigArgs, Exit,
     setup::{Setup, in_time},
 };
-use crate::inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden};
+use crate::inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden, version_fault};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use std::{
@@ -47,11 +47,16 @@ enum Action {
         /// The file; the card of `aimpoint train` is taken from beside it
         file: PathBuf,
         /// The version; the file's own, then the start of its hash, where absent
-        #[arg(long)]
+        #[arg(long, value_parser = version_name)]
         version: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
     },
+}
+
+/// The name of a version, which is that of its folder.
+fn version_name(text: &str) -> Result<String, &'static str> {
+    version_fault(text).map_or_else(|| Ok(text.to_owned()), Err)
 }
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
@@ -110,6 +115,7 @@ fn serving(folder: &ModelFolder) -> anyhow::Result<String> {
 
 fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
     let active = folder.active()?;
+    let mut unreadable = None;
     for version in folder.versions()? {
         let mark = if version == active { "serves" } else { "" };
         match folder.manifest(&version) {
@@ -121,11 +127,20 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
                 let added = manifest.added_at.as_deref().and_then(|it| it.get(..19)).unwrap_or("before times");
                 writeln!(out, "{version:<20} {mark:<8} {added:<20} {} {sha256} {metrics}", manifest.name)?;
             }
-            Err(error) => writeln!(out, "{version:<20} {mark:<8} {error}")?,
+            Err(error) => {
+                writeln!(out, "{version:<20} {:<8} {error}", "")?;
+                if version == active {
+                    unreadable = Some(error);
+                }
+            }
         }
     }
     for (name, why) in folder.misnamed()? {
         writeln!(out, "{name:<20} no version: {why}")?;
+    }
+    if let Some(error) = unreadable {
+        let advice = format!("version {active} should serve but cannot be read; repair it, or activate another version");
+        return Err(anyhow::Error::from(error).context(advice));
     }
     Ok(writeln!(out, "{}", serving(folder)?)?)
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 use anyhow::Context;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
     low_level::emulate_default_handler,
 };
@@ -457,7 +457,7 @@ pub(super) fn publish(
 /// A flag that SIGTERM and SIGINT set; the second one ends the process at once.
 pub(super) fn told() -> std::io::Result<Arc<AtomicBool>> {
     let told = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in heeded([SIGINT, SIGTERM]) {
         // The second signal finds the flag set. Both are registered in this order on purpose.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&told))?;
         signal_hook::flag::register(signal, Arc::clone(&told))?;
@@ -465,9 +465,17 @@ pub(super) fn told() -> std::io::Result<Arc<AtomicBool>> {
     Ok(told)
 }
 
-/// From here on SIGHUP, SIGINT and SIGTERM end the process as they always do, but leave nothing of files that are not whole.
+/// The signals among these that the process was not started to ignore, as `nohup` and a shell's background jobs are.
+fn heeded<const N: usize>(signals: [i32; N]) -> impl Iterator<Item = i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    signals.into_iter().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
+}
+
+/// From here on signals end the process as they always do, but leave no file that is not whole.
 pub(super) fn clean_up_on_signals() -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGQUIT, SIGTERM]))?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             partial::remove_all();

@@ -38,7 +38,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     let setup = Setup::read(&args.config)?;
     let config = &setup.config;
     let topics = client(config)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = super::printed::stdout();
     let mut plans = plans(config);
     let mut states = block_on(states(&topics, &plans))??;
     if args.create {

@@ -451,6 +451,9 @@ impl ModelFolder {
         let failed = |error| FolderError::File { doing: "read", path: path.clone(), error };
         // A link to another file of the folder is none of a stranger's.
         let file = match fs::canonicalize(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
+                return Err(failed(io::Error::other("it is a link to a file that does not exist; repair or remove it")));
+            }
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file.map_err(failed)?,
         };
@@ -477,7 +480,7 @@ impl ModelFolder {
 }
 
 /// What is wrong with the name of a version, which is that of a folder and stands in decisions, logs and metrics.
-fn version_fault(version: &str) -> Option<&'static str> {
+pub fn version_fault(version: &str) -> Option<&'static str> {
     let is_letter = |letter: char| letter.is_alphanumeric() || " ._-+@:=~,()".contains(letter);
     if version.is_empty() || version.len() > NAME_BYTES_MAX - ".partial".len() - 16 {
         return Some("expected 1 to 232 bytes");
@@ -489,7 +492,7 @@ fn version_fault(version: &str) -> Option<&'static str> {
         return Some("expected a letter, a digit or _ first");
     }
     if !version.chars().all(is_letter) || version.ends_with(' ') {
-        return Some("expected letters, digits and any of . _ - + @ : = ~");
+        return Some("expected letters, digits, spaces within and any of . _ - + @ : = ~ , ( )");
     }
     None
 }

@@ -298,19 +298,48 @@ impl Graph {
         if all.any(|other| first.as_ref() != Some(&other)) { None } else { first.or_else(|| self.chosen_among()) }
     }
 
-    /// The labels that the graph's one `ArgMax` chooses among.
+    /// Whether an output is the number of a column: what an `ArgMax` says.
+    pub(super) fn is_number_of_column(&self, output: &str) -> bool {
+        self.origin(output).is_some_and(|node| node.op_type == "ArgMax")
+    }
+
+    /// The operator that computes a tensor, beyond those that leave its values as they are.
+    fn origin(&self, tensor: &str) -> Option<&NodeProto> {
+        let mut name = tensor;
+        for _ in 0..STEPS_MAX {
+            let node = self.proto.node.iter().find(|node| node.output.iter().any(|it| it == name))?;
+            if !matches!(node.op_type.as_str(), "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten") {
+                return Some(node);
+            }
+            name = node.input.first()?;
+        }
+        None
+    }
+
+    /// The labels that the graph chooses among: the one list out of which an output, or an `ArgMax`, takes them.
     fn chosen_among(&self) -> Option<Vec<String>> {
-        let is_chosen = |name: &String| {
-            self.proto.node.iter().any(|node| node.op_type == "ArgMax" && node.output.first() == Some(name))
+        let chooses = |node: &&NodeProto| {
+            let is_output = |name: &String| {
+                self.proto.output.iter().any(|it| {
+                    self.origin(&it.name).is_some_and(|origin| origin.output.first() == Some(name))
+                })
+            };
+            let is_largest = |name: &String| self.origin(name).is_some_and(|origin| origin.op_type == "ArgMax");
+            matches!(node.op_type.as_str(), "ArrayFeatureExtractor" | "Gather")
+                && (node.input.get(1).is_some_and(is_largest) || node.output.first().is_some_and(is_output))
         };
-        let mut lists = self
-            .proto
-            .node
-            .iter()
-            .filter(|node| node.op_type == "ArrayFeatureExtractor" && node.input.get(1).is_some_and(is_chosen))
-            .filter_map(|node| self.proto.initializer.iter().find(|it| node.input.first() == Some(&it.name)));
+        let lists = self.proto.node.iter().filter(chooses);
+        let mut lists = lists.filter_map(|node| texts(self.constant(node.input.first()?)?));
         let list = lists.next()?;
-        if lists.next().is_some() { None } else { texts(list) }
+        if lists.any(|other| other != list) { None } else { Some(list) }
+    }
+
+    /// The values of a tensor that the file holds.
+    fn constant(&self, name: &str) -> Option<&TensorProto> {
+        self.proto.initializer.iter().find(|it| it.name == name).or_else(|| {
+            let node = self.origin(name).filter(|node| node.op_type == "Constant")?;
+            node.attribute.iter().find(|it| it.name == "value")?.t.as_ref()
+        })
     }
 }
 
@@ -424,4 +453,67 @@ fn write(tag: u32, content: &[u8], to: &mut Vec<u8>) {
     encode_key(tag, WireType::LengthDelimited, to);
     encode_varint(content.len() as u64, to);
     to.extend_from_slice(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(op_type: &str, input: &[&str], output: &str) -> NodeProto {
+        let input = input.iter().map(|it| (*it).to_owned()).collect();
+        NodeProto { op_type: op_type.to_owned(), input, output: vec![output.to_owned()], attribute: Vec::new() }
+    }
+
+    /// A network with probabilities, and a label that these nodes make out of the largest column's number.
+    fn labelled(nodes: &[NodeProto]) -> Graph {
+        let list = TensorProto {
+            name: "list".to_owned(),
+            data_type: INT64,
+            int64_data: vec![1, 0],
+            ..TensorProto::default()
+        };
+        let output = ["probabilities", "label"].map(|name| ValueInfo { name: name.to_owned(), kind: None });
+        let proto = GraphProto {
+            node: [&[node("Softmax", &["x"], "probabilities")], nodes].concat(),
+            initializer: vec![list],
+            output: output.to_vec(),
+            sparse_initializer: Vec::new(),
+        };
+        let model = ModelProto { graph: Some(proto), functions: Vec::new() };
+        Graph::read(&model.encode_to_vec().into()).unwrap()
+    }
+
+    /// Labels that `Gather` chose were taken for numbers of columns, so the score was that of the other class.
+    #[test]
+    fn labels_are_followed_from_the_output_to_their_list_or_count_as_unknown() {
+        let largest = || node("ArgMax", &["probabilities"], "largest");
+        let reversed = Some(vec!["1".to_owned(), "0".to_owned()]);
+        for (nodes, labels, is_number) in [
+            (vec![largest(), node("ArrayFeatureExtractor", &["list", "largest"], "label")], reversed.clone(), false),
+            (vec![largest(), node("Gather", &["list", "largest"], "label")], reversed.clone(), false),
+            (
+                vec![
+                    largest(),
+                    node("Squeeze", &["largest"], "flat"),
+                    node("Gather", &["list", "flat"], "chosen"),
+                    node("Cast", &["chosen"], "label"),
+                ],
+                reversed.clone(),
+                false,
+            ),
+            // By a threshold.
+            (
+                vec![node("Greater", &["probabilities", "half"], "is_over"), node("Gather", &["list", "is_over"], "label")],
+                reversed,
+                false,
+            ),
+            (vec![largest(), node("Cast", &["largest"], "label")], None, true),
+            (vec![largest(), node("Sub", &["one", "largest"], "label")], None, false),
+            (vec![node("ArgMin", &["probabilities"], "label")], None, false),
+        ] {
+            let graph = labelled(&nodes);
+            assert_eq!(graph.labels_of("probabilities"), labels, "{nodes:?}");
+            assert_eq!(graph.is_number_of_column("label"), is_number, "{nodes:?}");
+        }
+    }
 }

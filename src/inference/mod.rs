@@ -33,7 +33,7 @@ pub use experiment::{BUCKETS, CONTROL, Experiment, ExperimentReference, Experime
 pub use explain::{EXACT_GROUPS_MAX, ExplainSpec, Explainer, Explanation, Group};
 pub use fallback::{Fallback, FallbackReason, LastScores, ScoringSpec};
 pub use files::ModelFiles;
-pub use folder::{FolderError, Golden, Manifest, ModelFolder};
+pub use folder::{FolderError, Golden, Manifest, ModelFolder, version_fault};
 pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};

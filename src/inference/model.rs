@@ -201,8 +201,7 @@ pub enum ModelError {
     },
     /// Several outputs may hold the score.
     #[error(
-        "load model {}: expected one output that can be the score, found {found}; name it, for instance output = {first:?} \
-         under [model]",
+        "load model {}: expected one output that can be the score, found {found}; name it under [model]: {choices}",
         path.display()
     )]
     Outputs {
@@ -210,13 +209,36 @@ pub enum ModelError {
         path: PathBuf,
         /// The outputs that may be it.
         found: String,
-        /// The first of them.
-        first: String,
+        /// The settings that name one.
+        choices: String,
+    },
+    /// The only output is named after the negative class.
+    #[error(
+        "load model {}: its only output {output:?} is named like the probability of the negative class; export that of the positive \
+         class, or, if a high value means the positive class, say so under [model]: output = {output:?}",
+        path.display()
+    )]
+    Negative {
+        /// The file.
+        path: PathBuf,
+        /// The output.
+        output: String,
+    },
+    /// A class is named for an output that has none.
+    #[error(
+        "load model {}: output {output:?} is one number for each row and has no classes; remove class from [model]",
+        path.display()
+    )]
+    NoClasses {
+        /// The file.
+        path: PathBuf,
+        /// The output.
+        output: String,
     },
     /// An output has a column for each class, and which one is the score is not said or there is none such.
     #[error(
-        "load model {}: output {output:?} has the classes {classes}, and {why}; name the one whose probability is the score: \
-         class = {example:?} under [model]",
+        "load model {}: output {output:?} has the classes {classes}, and {why}; name the one whose probability is the score \
+         under [model]: {choices}",
         path.display()
     )]
     Class {
@@ -228,8 +250,8 @@ pub enum ModelError {
         classes: String,
         /// What is unclear.
         why: String,
-        /// One of the classes.
-        example: String,
+        /// The settings that name one.
+        choices: String,
     },
     /// A file of weights beside the model cannot be used.
     #[error("load model {}: weights of {tensor:?} in {location:?}: {reason}", path.display())]

@@ -146,8 +146,8 @@ fn check_range(info: &ModelInfo, head: usize, row: &str, score: f32) -> Result<(
     Err(Refusal::Wrong(reason))
 }
 
-/// Rows that show each feature at work: the baseline, or zeros where the model has none, and for each feature that row with the
-/// feature moved.
+/// Rows that show each feature at work: the baseline, or zeros where the model has none; for each feature that row with the
+/// feature moved; and zeros again behind a baseline, because that is what much of a new user's profile is.
 fn probes(info: &ModelInfo) -> Vec<Vec<f32>> {
     let baseline = info.baseline.clone().unwrap_or_else(|| vec![0.0; info.features.len()]);
     let moved = (0..baseline.len()).map(|feature| {
@@ -156,7 +156,8 @@ fn probes(info: &ModelInfo) -> Vec<Vec<f32>> {
         row[feature] = if row[feature].is_nan() { 1.0 } else { row[feature] * 2.0 + 1.0 };
         row
     });
-    std::iter::once(baseline.clone()).chain(moved).collect()
+    let zeros = info.baseline.as_ref().map(|baseline| vec![0.0; baseline.len()]);
+    std::iter::once(baseline.clone()).chain(moved).chain(zeros).collect()
 }
 
 /// A row and its scores.
@@ -179,6 +180,10 @@ fn probed(model: &mut dyn Model) -> Result<Vec<Probe>, Refusal> {
     Ok(probed)
 }
 
+fn is_zeros(row: &[f32]) -> bool {
+    row.iter().all(|value| *value == 0.0)
+}
+
 fn check_probes(model: &mut dyn Model) -> Result<(), Refusal> {
     let probed = probed(model)?;
     let info = model.info();
@@ -196,10 +201,22 @@ fn check_probes(model: &mut dyn Model) -> Result<(), Refusal> {
                 if row.len() > 5 { ", …" } else { "" }
             )));
         }
-        for (number, (_, scores)) in probed.iter().enumerate() {
+        let without = probed.iter().filter(|(_, scores)| !is_number(scores)).count();
+        if without > 0 {
+            tracing::warn!(
+                model = info.name,
+                version = info.version,
+                rows = probed.len(),
+                without,
+                has_zeros_without = probed.iter().any(|(row, scores)| !is_number(scores) && is_zeros(row)),
+                "the model has no score (NaN or infinite) for some of the rows that were tried; events with such features get a \
+                 fallback in its place. If that is not meant, fill in missing values inside the model"
+            );
+        }
+        for (number, (row, scores)) in probed.iter().enumerate() {
             let row = match number {
+                _ if is_zeros(row) => "a row of zeros".to_owned(),
                 0 if info.baseline.is_some() => "the baseline".to_owned(),
-                0 => "a row of zeros".to_owned(),
                 _ => format!("trial row {number}"),
             };
             check_range(info, head, &row, scores.get(head).copied().unwrap_or(f32::NAN))?;

@@ -120,9 +120,12 @@ fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
     // A pipe that nobody closes: the export waits for more.
     let pipe = path(&folder, "pipe.jsonl");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    for signal in ["INT", "TERM", "HUP"] {
+    for (signal, is_ignored) in [("INT", false), ("TERM", false), ("HUP", false), ("QUIT", false), ("HUP", true)] {
         let [config, out] = ["a.toml", "rows.parquet"].map(|name| path(&folder, name));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        // Whatever these tests themselves were started with.
+        let disposition = if is_ignored { "--ignore-signal=HUP" } else { "--default-signal" };
+        let mut child = Command::new("env")
+            .args([disposition, env!("CARGO_BIN_EXE_aimpoint")])
             .args(["export", "--config", &config, &pipe, "--out", &out])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -136,7 +139,16 @@ fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
         }
         assert!(partial.exists(), "it has not begun");
         let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
-        assert!(kill.success() && !child.wait().unwrap().success());
+        assert!(kill.success());
+        if is_ignored {
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(child.try_wait().unwrap().is_none() && partial.exists(), "SIG{signal} was to be ignored");
+            child.kill().unwrap();
+        }
+        assert!(!child.wait().unwrap().success());
+        if is_ignored {
+            std::fs::remove_file(&partial).unwrap();
+        }
         assert!(!partial.exists() && !folder.path().join("rows.parquet").exists(), "after SIG{signal}");
         drop(writer);
     }
@@ -340,6 +352,9 @@ fn a_file_that_is_read_is_not_written_over() {
     let folder =
         folder_with(&[("a.toml", FEATURES), ("x.csv", &event("e1", "u", START)), ("rows.csv", "a,label\n1,0\n2,1\n")]);
     std::fs::hard_link(folder.path().join("x.csv"), folder.path().join("y.csv")).unwrap();
+    // The name that another output has while it is written.
+    std::fs::copy(folder.path().join("x.csv"), folder.path().join("z.csv.partial")).unwrap();
+    let [partial, out] = ["z.csv.partial", "z.csv"].map(|name| path(&folder, name));
     let [config, file, link, rows] = ["a.toml", "x.csv", "y.csv", "rows.csv"].map(|name| path(&folder, name));
     let dotted = format!("{}/./x.csv", folder.path().display());
     for (arguments, kept) in [
@@ -347,6 +362,7 @@ fn a_file_that_is_read_is_not_written_over() {
         (&["export", "--config", &config, &file, "--out", &dotted], &file),
         (&["export", "--config", &config, &file, "--out", &link], &file),
         (&["export", "--config", &config, &link, &file, "--out", &rows, "--out", &link], &file),
+        (&["export", "--config", &config, &partial, "--out", &out], &partial),
         (&["train", &rows, "--quiet", "--out", &rows], &rows),
     ] {
         let before = std::fs::read(kept).unwrap();

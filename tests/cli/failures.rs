@@ -43,6 +43,34 @@ fn numbers_that_mean_nothing_are_refused_by_the_command_line() {
     }
 }
 
+/// A terminal obeys escape sequences, and some turn the direction of a line around.
+#[test]
+fn nothing_of_the_command_line_moves_the_terminal() {
+    let odd = "z\u{1b}[31m\u{202e}\u{7}";
+    let named = format!("{odd}.csv");
+    let folder = folder_with(&[
+        ("a.toml", "[[feature]]\nname = \"n\"\naggregate = \"count\"\nwindow = \"1h\"\n"),
+        (&named, "{\"event_id\":\"1\",\"user_id\":\"u\",\"event_type\":\"view\",\"occurred_at\":1767225600}\n"),
+    ]);
+    let [config, file, out] = ["a.toml", &named, &format!("out{named}")].map(|name| path(&folder, name));
+    for (arguments, expected) in [
+        (&[odd][..], 2),
+        (&["export", "--until", odd], 2),
+        (&["--log", odd, "features"], 2),
+        (&["check", "--config", odd], 66),
+        (&["check", "--config", &config, "--offline", "--set", odd], 78),
+        (&["export", "--config", &config, &file, "--out", &out], 0),
+    ] {
+        let (code, told, error) = aimpoint(arguments, &[]);
+        assert_eq!(code, expected, "{arguments:?}: {error}");
+        for text in [told, error] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{7}']), "{arguments:?}: {text:?}");
+        }
+    }
+    let (code, _, error) = aimpoint(&["features"], &[("AIMPOINT_LOG", "a=b=c")]);
+    assert!(code == 2 && error.contains("AIMPOINT_LOG") && error.contains("info,librdkafka=error"), "{code}: {error}");
+}
+
 #[test]
 fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
     let folder = folder_with(&[("file", ""), ("a.toml", "[label]\nwhere = \"true\"\nwithin = \"1h\"\n")]);

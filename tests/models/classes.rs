@@ -39,8 +39,13 @@ fn an_unclear_class_is_refused_with_the_choices_and_taken_when_it_is_named() {
     check("sklearn_first", |spec| spec.class = Some("click".to_owned()));
     let error = load("sklearn_words", |spec| spec.class = Some("bought".to_owned())).unwrap_err().to_string();
     assert!(error.contains("none is \"bought\""), "{error}");
-    let error = load("linear", |spec| spec.class = Some("bought".to_owned())).unwrap_err().to_string();
-    assert!(error.contains("none is \"bought\""), "{error}");
+    for class in ["bought", "0"] {
+        let error = load("linear", |spec| spec.class = Some(class.to_owned())).unwrap_err().to_string();
+        assert!(error.contains("has no classes; remove class"), "{error}");
+    }
+    // Neither is offered alone: whoever pastes it would get the negative one half of the time.
+    let error = load("sklearn_words", |_| {}).unwrap_err().to_string();
+    assert!(error.contains("class = \"churn\" or class = \"stay\""), "{error}");
 }
 
 #[test]

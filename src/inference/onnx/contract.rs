@@ -7,7 +7,7 @@
 
 use crate::inference::{
     FeatureMatrix, ModelSpec,
-    classes::{class_of, positive_of},
+    classes::{class_of, classes_in, is_negative_label, is_negative_name, positive_of},
     files::shown,
     graph::Graph,
     model::{ModelError, metadata},
@@ -132,6 +132,9 @@ fn refill<T>(buffer: &mut Vec<T>, values: impl Iterator<Item = T>) {
 fn category(value: f32) -> i64 {
     if value.is_nan() { -1 } else { value.round() as i64 }
 }
+
+/// So many settings are offered in a message.
+const CHOICES_MAX: usize = 4;
 
 /// Lays the features out over the inputs: gives the inputs in the session's order, and the features in the matrix's.
 /// `by` says who named the features, for a refusal.
@@ -302,7 +305,14 @@ impl<'a> Choice<'a> {
         let all: Vec<&Outlet> = self.outputs.iter().filter(|it| may_be_scores(it) && !is_a_head(it)).collect();
         match all[..] {
             [] => Err(self.none_for(None)),
-            [output] => self.pick(output, spec.class.as_deref()),
+            [output] => {
+                let pick = self.pick(output, spec.class.as_deref())?;
+                let name = self.name_of(output.name());
+                if pick.column == Column::Of(0, 1) && spec.class.is_none() && is_negative_name(name) {
+                    return Err(ModelError::Negative { path: self.path.to_path_buf(), output: name.to_owned() });
+                }
+                Ok(pick)
+            }
             _ => self.by_class(&all, spec.class.as_deref()),
         }
     }
@@ -313,7 +323,7 @@ impl<'a> Choice<'a> {
         let unclear = || ModelError::Outputs {
             path: self.path.to_path_buf(),
             found: describe(all.iter().copied()),
-            first: all.last().map(|it| self.name_of(it.name()).to_owned()).unwrap_or_default(),
+            choices: choices("output", all.iter().map(|it| self.name_of(it.name()))),
         };
         let labels = self.graph.and_then(Graph::labels);
         let is_labelled = labels.is_some();
@@ -324,17 +334,16 @@ impl<'a> Choice<'a> {
         };
         let of_labels =
             labels.filter(|labels| labels.len() == all.len() && labels.iter().all(|it| of_label(it).is_some()));
-        // Where the graph says none, by numbers in the names.
-        let labels = if is_labelled {
-            of_labels
-        } else {
-            let number = |it: &&Outlet| Some(it.name().strip_prefix('i')?.parse::<u32>().ok()?.to_string());
-            all.iter().map(number).collect()
+        let names: Vec<&str> = all.iter().map(|it| self.name_of(it.name())).collect();
+        // Where the graph says none, by the classes in the names.
+        let by_names = if is_labelled { None } else { classes_in(&names) };
+        let is_by_names = by_names.is_some();
+        let Some(labels) = of_labels.or(by_names) else { return Err(unclear()) };
+        let class = match (wanted, is_by_names) {
+            (None, true) => positive_of(&labels).ok_or_else(unclear)?,
+            _ => self.class(&names.join(", "), &labels, wanted)?,
         };
-        let Some(labels) = labels else { return Err(unclear()) };
-        let names = all.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ");
-        let class = self.class(&names, &labels, wanted)?;
-        let output = of_label(&labels[class]).ok_or_else(unclear)?;
+        let output = if is_by_names { all.get(class) } else { of_label(&labels[class]) }.ok_or_else(unclear)?;
         let described = format!("{:?}, class {:?}", output.name(), labels[class]);
         Ok(Pick { output: output.name().to_owned(), column: Column::Usual, described })
     }
@@ -352,15 +361,18 @@ impl<'a> Choice<'a> {
         };
         let labels = self.graph.and_then(|graph| graph.labels_of(output.name()));
         // Labels of something else are none of this output.
-        let labels = labels.filter(|labels| columns.is_none_or(|columns| columns == labels.len()) && labels.len() > 1);
+        let labels = labels.filter(|labels| columns.is_none_or(|columns| columns == labels.len()));
         let (column, class) = match (labels, wanted) {
             (Some(labels), _) => {
                 let class = self.class(name, &labels, wanted)?;
                 (Column::Of(class, labels.len()), Some(labels[class].clone()))
             }
             (None, None) if columns == Some(1) => (Column::Of(0, 1), None),
+            (None, Some(_)) if columns == Some(1) => {
+                return Err(ModelError::NoClasses { path: self.path.to_path_buf(), output: name.to_owned() });
+            }
             // Numbers stand in rising order in every exporter, so the second column is the larger one's.
-            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_texts() => (Column::Usual, None),
+            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_unknown_labels() => (Column::Usual, None),
             (None, None) if columns.is_none() => (Column::Of(0, 1), None),
             (None, _) => {
                 // An output without names for its columns: they go by their numbers.
@@ -387,8 +399,12 @@ impl<'a> Choice<'a> {
 
     /// The number of the class that is the score.
     fn class(&self, output: &str, labels: &[String], wanted: Option<&str>) -> Result<usize, ModelError> {
+        if let Some(twice) = labels.iter().enumerate().find(|(index, it)| labels[..*index].contains(it)) {
+            return Err(self.unclear(output, labels, format!("two of them have the label {:?}", shown(twice.1))));
+        }
         let found = match wanted {
             Some(wanted) => class_of(labels, wanted),
+            None if labels.len() == 1 => Some(0).filter(|_| !is_negative_label(&labels[0])),
             None => positive_of(labels),
         };
         found.ok_or_else(|| {
@@ -411,7 +427,7 @@ impl<'a> Choice<'a> {
             output: output.to_owned(),
             classes: classes.join(", "),
             why,
-            example: labels.last().map(|it| shown(it)).unwrap_or_default(),
+            choices: choices("class", labels.iter().map(String::as_str)),
         }
     }
 
@@ -449,12 +465,24 @@ impl<'a> Choice<'a> {
         self.graph.map_or(tensor, |graph| graph.name_of(tensor))
     }
 
-    /// Whether an output is text: labels, whose order nobody knows where the graph does not say them. What cannot be read may have
-    /// some.
-    fn has_texts(&self) -> bool {
-        let is_text = |it: &Outlet| matches!(it.dtype(), ValueType::Tensor { ty: TensorElementType::String, .. });
-        self.graph.is_none() || self.outputs.iter().any(is_text)
+    /// Whether the file has an output of labels whose order the graph does not say. What cannot be read may have one.
+    fn has_unknown_labels(&self) -> bool {
+        let is_label = |it: &&Outlet| {
+            matches!(it.dtype(), ValueType::Tensor { ty, .. }
+                if !matches!(ty, TensorElementType::Float32 | TensorElementType::Float64))
+        };
+        let Some(graph) = self.graph else { return true };
+        self.outputs.iter().filter(is_label).any(|output| !graph.is_number_of_column(output.name()))
     }
+}
+
+/// The settings that answer a question, for a message.
+fn choices<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut all: Vec<String> = names.take(CHOICES_MAX + 1).map(|name| format!("{key} = {:?}", shown(name))).collect();
+    if all.len() > CHOICES_MAX {
+        all[CHOICES_MAX] = "and so on".to_owned();
+    }
+    all.join(" or ").replace(" or and so on", ", and so on")
 }
 
 /// Whether an output may be a score a row, or one for each class.
