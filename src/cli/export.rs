@@ -59,7 +59,7 @@ pub(super) struct ExportArgs {
     out: Vec<PathBuf>,
     /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z. By itself a row waits for its label until the files have
     /// events later than it by label.within and time.allowed_lateness; with this by label.within alone
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<jiff::Timestamp>,
     /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs;
     /// topics.partitions where absent
@@ -69,6 +69,15 @@ pub(super) struct ExportArgs {
     /// their times, by which they are sorted then
     #[arg(long, value_enum, value_name = "ORDER")]
     order: Option<Order>,
+}
+
+/// A moment of the command line.
+fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    let day = |day: jiff::civil::Date| day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|it| it.timestamp());
+    let at = |text: &str| text.parse().ok().or_else(|| day(text.parse().ok()?));
+    at(text).ok_or_else(|| {
+        "expected a moment such as 1998-01-01T00:00:00Z, or a day such as 1998-01-01, which begins in UTC".to_owned()
+    })
 }
 
 /// In which order events are taken.
@@ -240,16 +249,16 @@ impl Export<'_> {
                 EventTime(*end).date(),
                 EventTime(*before).date()
             )
-        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users * 3 {
-            format!(
-                "{behind} of {counted} events lie more than time.allowed_lateness = {lateness} behind those before them, and \
-                 each user's come all together: the files are sorted by user"
-            )
         } else if too_late > counted / TOO_LATE_SHARE {
             format!(
                 "{too_late} of {} events lie more than time.allowed_lateness = {lateness} behind their own user's newest: the \
                  files are not in the order of their times",
                 counted + too_late
+            )
+        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users * 3 {
+            format!(
+                "{behind} of {counted} events lie more than time.allowed_lateness = {lateness} behind those before them, and \
+                 each user's come all together: the files are sorted by user"
             )
         } else {
             return None;
@@ -269,6 +278,12 @@ impl Export<'_> {
             (&spec.label, self.labeller.as_ref().and_then(Labeller::end), unripe > 0)
         {
             lines.push(match self.until {
+                Some(until) if self.after == 0 => format!(
+                    "{unripe} whose label.within = {} had not passed at {}, where the files end, before --until {}",
+                    span(label.within),
+                    EventTime(end).date(),
+                    EventTime(until).date()
+                ),
                 Some(until) => format!(
                     "{unripe} whose label.within = {} had not passed at --until {}",
                     span(label.within),
@@ -394,7 +409,12 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         return Err(disorder);
     }
     let end = export.labeller.as_ref().and_then(Labeller::end);
-    let end = export.until.or(end.map(|end| end.saturating_sub(export.lateness)));
+    let end = match export.until {
+        // What happened between the end of the files and then, they do not say.
+        Some(until) if export.after == 0 => end.map(|end| end.min(until)),
+        Some(until) => Some(until),
+        None => end.map(|end| end.saturating_sub(export.lateness)),
+    };
     if let Some(end) = end {
         export.write_ripe(end)?;
     }

@@ -23,6 +23,9 @@ const CLIENT_SECTIONS: [&str; 3] = ["client", "consumer", "producer"];
 const SECRET_SECTIONS: [&str; 4] = ["kafka", "admin", "input", "otlp"];
 
 /// Beyond so many faults nobody reads on.
+const FAULTS_PLACED: usize = 500;
+
+/// That many are shown.
 const FAULTS_SHOWN: usize = 50;
 
 /// The letters of a line that are shown around a fault, and those of a message.
@@ -256,7 +259,9 @@ impl Document {
     /// The faults for people: place, line, and what to do next, in the order of the file.
     pub fn explain(&self, faults: &[Fault]) -> String {
         let root = self.root();
-        let mut placed: Vec<(At, &Fault)> = faults.iter().map(|fault| (self.at(&root, fault), fault)).collect();
+        // Finding the place of one takes as long as the file is.
+        let mut placed: Vec<(At, &Fault)> =
+            faults.iter().take(FAULTS_PLACED).map(|fault| (self.at(&root, fault), fault)).collect();
         placed.sort_by_key(|(at, _)| match at {
             At::Override(index) => (0, *index, 0),
             At::File(line, column) => (1, *line, *column),
@@ -272,7 +277,7 @@ impl Document {
             };
             out += &self.show(at, &message, fault.hint.as_deref());
         }
-        self.say_how_many_more(placed.len(), &mut out);
+        self.say_how_many_more(faults.len(), &mut out);
         out
     }
 

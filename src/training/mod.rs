@@ -114,13 +114,13 @@ pub enum TrainError {
         reason: String,
     },
     /// A file's name does not say its kind.
-    #[error("open {}: expected a name that ends in .csv, .csv.gz or .parquet; rename the file", path.display())]
+    #[error("open {}: expected a name that ends in .csv, .csv.gz or .parquet; give the file such a name", path.display())]
     Extension {
         /// The file.
         path: PathBuf,
     },
     /// A column that was asked for is not there.
-    #[error("read {}: expected {role} {column:?} to be a column, found the columns {found}", path.display())]
+    #[error("read {}: expected {role} {column:?} to be a column, found the columns {found}; name it with --{role}", path.display())]
     Column {
         /// The file.
         path: PathBuf,

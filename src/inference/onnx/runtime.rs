@@ -106,7 +106,15 @@ impl Runtime {
             };
         }
         let runtime = match path.map(Path::to_path_buf).or_else(named) {
-            Some(path) => Self::open(&library_of(&path))?,
+            Some(path) => {
+                let library = library_of(&path);
+                // The loader would wait for whoever writes into a pipe.
+                if library.exists() && !library.is_file() {
+                    let reason = "something that is not a file".to_owned();
+                    return Err(RuntimeError::Unloadable { path: library, reason });
+                }
+                Self::open(&library)?
+            }
             None => match folders(env::current_dir().ok(), env::current_exe().ok()).find(|place| place.exists()) {
                 Some(place) => Self::open(&library_of(&place))?,
                 None => Self::open_by_name()?,
