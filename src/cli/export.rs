@@ -73,7 +73,8 @@ pub(super) struct ExportArgs {
 
 /// A moment of the command line.
 fn moment(text: &str) -> Result<jiff::Timestamp, String> {
-    let day = |day: jiff::civil::Date| day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|it| it.timestamp());
+    let midnight = jiff::civil::Time::midnight();
+    let day = |day: jiff::civil::Date| jiff::tz::TimeZone::UTC.to_timestamp(day.to_datetime(midnight)).ok();
     let at = |text: &str| text.parse().ok().or_else(|| day(text.parse().ok()?));
     at(text).ok_or_else(|| {
         "expected a moment such as 1998-01-01T00:00:00Z, or a day such as 1998-01-01, which begins in UTC".to_owned()

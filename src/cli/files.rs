@@ -68,11 +68,8 @@ pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
     let mut taken = [out.to_owned(), beside(out)].into_iter().filter_map(|path| Some((id(&path)?, path)));
     let found = taken.find_map(|(found, path)| Some((path, read.iter().find(|path| id(path) == Some(found))?)));
     let Some((taken, file)) = found else { return Ok(()) };
-    let message = format!(
-        "{} is an input ({}) and would be overwritten; write to another file",
-        taken.display(),
-        file.display()
-    );
+    let message =
+        format!("{} is an input ({}) and would be overwritten; write to another file", taken.display(), file.display());
     Err(FileError { path: out.to_owned(), error: io::Error::new(io::ErrorKind::InvalidInput, message) })
 }
 

@@ -139,7 +139,8 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "{name:<20} no version: {why}")?;
     }
     if let Some(error) = unreadable {
-        let advice = format!("version {active} should serve but cannot be read; repair it, or activate another version");
+        let advice =
+            format!("version {active} should serve but cannot be read; repair it, or activate another version");
         return Err(anyhow::Error::from(error).context(advice));
     }
     Ok(writeln!(out, "{}", serving(folder)?)?)

@@ -204,7 +204,9 @@ fn plain(message: &str) -> String {
     let found = found.strip_prefix("Syntax error: ").unwrap_or(found);
     let found = found.trim_start_matches("mismatched input ").trim_start_matches("extraneous input ");
     match found.strip_prefix("no viable alternative at input ") {
-        _ if found.contains("InvalidUnicode") => "an escape in a text is none that there is, such as \\ud800".to_owned(),
+        _ if found.contains("InvalidUnicode") => {
+            "an escape in a text is none that there is, such as \\ud800".to_owned()
+        }
         _ if found.contains("<EOF>") => "something is missing at its end".to_owned(),
         Some(text) => format!("{text} cannot be read"),
         None if found.len() < message.len() => format!("{found} does not belong here"),

@@ -139,13 +139,12 @@ pub(super) fn classes_in(names: &[&str]) -> Option<Vec<String>> {
     let start = common_start(names);
     let rests: Vec<&str> = names.iter().map(|name| &name[start..]).collect();
     // What follows a divider and is the same in all.
-    let tail = rests[0].find(|it: char| matches!(it, '_' | '-' | ' ')).map_or("", |at| &rests[0][at..]);
+    let tail = rests[0].find(['_', '-', ' ']).map_or("", |at| &rests[0][at..]);
     let tail = if rests.iter().all(|rest| rest.ends_with(tail)) { tail } else { "" };
     let classes: Vec<&str> = rests.iter().map(|rest| &rest[..rest.len() - tail.len()]).collect();
     if classes.iter().all(|it| it.parse::<f64>().is_ok_and(|number| number >= 0.0)) {
         let (before, behind) = (words(&names[0][..start]), words(tail));
-        let is_class =
-            is_class_word(before.last()) || is_class_word(behind.first()) || &names[0][..start] == "s";
+        let is_class = is_class_word(before.last()) || is_class_word(behind.first()) || &names[0][..start] == "s";
         return is_class.then(|| classes.iter().map(|it| plain(it)).collect());
     }
     let classes = owned(&classes);
@@ -224,7 +223,8 @@ mod tests {
         for name in ["no", "prob_0", "class_0", "p0", "0_prob", "p_negative", "probability_no", "not_churn", "probNo"] {
             assert!(is_negative_name(name), "{name}");
         }
-        for name in ["yes", "score", "prob_1", "p10", "output_0", "0", "12", "nose", "dense_0", "probability", "noise"] {
+        for name in ["yes", "score", "prob_1", "p10", "output_0", "0", "12", "nose", "dense_0", "probability", "noise"]
+        {
             assert!(!is_negative_name(name), "{name}");
         }
     }

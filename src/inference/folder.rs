@@ -452,7 +452,9 @@ impl ModelFolder {
         // A link to another file of the folder is none of a stranger's.
         let file = match fs::canonicalize(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
-                return Err(failed(io::Error::other("it is a link to a file that does not exist; repair or remove it")));
+                return Err(failed(io::Error::other(
+                    "it is a link to a file that does not exist; repair or remove it",
+                )));
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file.map_err(failed)?,

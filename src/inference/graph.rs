@@ -320,9 +320,10 @@ impl Graph {
     fn chosen_among(&self) -> Option<Vec<String>> {
         let chooses = |node: &&NodeProto| {
             let is_output = |name: &String| {
-                self.proto.output.iter().any(|it| {
-                    self.origin(&it.name).is_some_and(|origin| origin.output.first() == Some(name))
-                })
+                self.proto
+                    .output
+                    .iter()
+                    .any(|it| self.origin(&it.name).is_some_and(|origin| origin.output.first() == Some(name)))
             };
             let is_largest = |name: &String| self.origin(name).is_some_and(|origin| origin.op_type == "ArgMax");
             matches!(node.op_type.as_str(), "ArrayFeatureExtractor" | "Gather")
@@ -466,12 +467,8 @@ mod tests {
 
     /// A network with probabilities, and a label that these nodes make out of the largest column's number.
     fn labelled(nodes: &[NodeProto]) -> Graph {
-        let list = TensorProto {
-            name: "list".to_owned(),
-            data_type: INT64,
-            int64_data: vec![1, 0],
-            ..TensorProto::default()
-        };
+        let list =
+            TensorProto { name: "list".to_owned(), data_type: INT64, int64_data: vec![1, 0], ..TensorProto::default() };
         let output = ["probabilities", "label"].map(|name| ValueInfo { name: name.to_owned(), kind: None });
         let proto = GraphProto {
             node: [&[node("Softmax", &["x"], "probabilities")], nodes].concat(),
@@ -503,7 +500,10 @@ mod tests {
             ),
             // By a threshold.
             (
-                vec![node("Greater", &["probabilities", "half"], "is_over"), node("Gather", &["list", "is_over"], "label")],
+                vec![
+                    node("Greater", &["probabilities", "half"], "is_over"),
+                    node("Gather", &["list", "is_over"], "label"),
+                ],
                 reversed,
                 false,
             ),

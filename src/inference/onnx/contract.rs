@@ -372,7 +372,9 @@ impl<'a> Choice<'a> {
                 return Err(ModelError::NoClasses { path: self.path.to_path_buf(), output: name.to_owned() });
             }
             // Numbers stand in rising order in every exporter, so the second column is the larger one's.
-            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_unknown_labels() => (Column::Usual, None),
+            (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_unknown_labels() => {
+                (Column::Usual, None)
+            }
             (None, None) if columns.is_none() => (Column::Of(0, 1), None),
             (None, _) => {
                 // An output without names for its columns: they go by their numbers.
@@ -478,11 +480,9 @@ impl<'a> Choice<'a> {
 
 /// The settings that answer a question, for a message.
 fn choices<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let mut all: Vec<String> = names.take(CHOICES_MAX + 1).map(|name| format!("{key} = {:?}", shown(name))).collect();
-    if all.len() > CHOICES_MAX {
-        all[CHOICES_MAX] = "and so on".to_owned();
-    }
-    all.join(" or ").replace(" or and so on", ", and so on")
+    let all: Vec<String> = names.map(|name| format!("{key} = {:?}", shown(name))).collect();
+    let more = if all.len() > CHOICES_MAX { ", and so on" } else { "" };
+    format!("{}{more}", all[..all.len().min(CHOICES_MAX)].join(" or "))
 }
 
 /// Whether an output may be a score a row, or one for each class.
