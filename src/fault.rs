@@ -1,6 +1,28 @@
 //! What is wrong with a configuration, and where.
 
-use std::{any::Any, fmt};
+use std::{
+    any::Any,
+    cell::Cell,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+thread_local! {
+    static EXPECTS_PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a library that panics on odd input; what it says then is given back and not printed.
+pub(crate) fn expecting_panics<T>(call: impl FnOnce() -> T) -> std::thread::Result<T> {
+    EXPECTS_PANICS.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    EXPECTS_PANICS.set(false);
+    outcome
+}
+
+/// Whether a panic of this thread is expected, and handled by whoever made the call.
+pub(crate) fn expects_panics() -> bool {
+    EXPECTS_PANICS.get()
+}
 
 /// What a panic says.
 pub fn words_of_panic(panic: &(dyn Any + Send)) -> String {

@@ -24,7 +24,7 @@ pub(crate) fn remove_all() {
     let open = open();
     for path in open.iter() {
         // Nothing is left to be done where it cannot be removed.
-        fs::remove_file(path).unwrap_or_default();
+        fs::remove_file(path).or_else(|_| fs::remove_dir_all(path)).unwrap_or_default();
     }
     // Whoever would finish or begin a file now waits for the end of the process.
     std::mem::forget(open);
@@ -92,6 +92,34 @@ impl PartialFile {
         fs::rename(&self.partial, &self.path)?;
         open.remove(&self.partial);
         Ok(())
+    }
+}
+
+/// A folder of this process alone, in the system's folder for temporary files. It is removed with everything in it, also by
+/// [`remove_all`].
+#[derive(Debug)]
+pub(crate) struct TemporaryFolder(tempfile::TempDir);
+
+impl TemporaryFolder {
+    /// Makes one whose name begins so, and that nobody else may look into.
+    pub(crate) fn create(prefix: &str) -> io::Result<Self> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("make a folder in {}: {error}", std::env::temp_dir().display()))
+        };
+        let mut open = open();
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().map_err(named)?;
+        open.insert(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        open().remove(self.0.path());
     }
 }
 

@@ -9,14 +9,17 @@ mod report;
 
 use super::{
     ConfigArgs, Exit, files,
-    setup::{Crew, Setup, publish},
+    setup::{Crew, Setup, clean_up_on_signals, publish},
     slot::Place,
+    topics,
 };
 use crate::{
+    decision::DecisionFormat,
     engine::{Clock, Counts, Fleet, Partition, Partitions, Stop, SystemClock},
     evaluation::Prediction,
     event::Record,
     inference::Runtime,
+    partial::TemporaryFolder,
     sink::{EmbeddedBroker, Outbox, Publisher},
     source::Reader,
     telemetry::admin::Board,
@@ -31,7 +34,6 @@ use std::{
     collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -111,7 +113,7 @@ struct Line {
 }
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let folder = match &args.data {
+    match &args.data {
         Some(folder) if folder.is_file() => {
             let message = format!("read the demo's files: expected a folder, found the file {}", folder.display());
             return Err(Exit::NoInput.because(message));
@@ -121,23 +123,38 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
                 Exit::NoInput.because(format!("read the demo's files: there is no folder {}", folder.display()))
             );
         }
-        Some(folder) => folder.clone(),
-        None => unpack().context("unpack the demo's files")?,
-    };
-    let outcome = show(args, &folder);
-    if args.data.is_none() {
-        // What is left in the system's temporary folder is harmless, and the show is what counts.
-        std::fs::remove_dir_all(&folder).unwrap_or_default();
+        _ => {}
     }
-    outcome
+    if let Some(set) = args.sets.iter().find(|set| set.trim_start().starts_with("kafka.")) {
+        let key = set.split('=').next().unwrap_or_default();
+        return Err(Exit::Usage.because(format!(
+            "--set {key}: the demo has a broker within its process and no other; aimpoint run works on yours"
+        )));
+    }
+    clean_up_on_signals()?;
+    match &args.data {
+        Some(folder) => show(args, folder),
+        None => {
+            let folder = unpack().context("unpack the demo's files")?;
+            show(args, folder.path())
+        }
+    }
 }
 
 fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
-    let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-demo-profiles"];
-    let broker = EmbeddedBroker::start(&topics.map(|name| (name, PARTITIONS)))?;
-    let sets = [vec![format!("kafka.brokers={}", broker.brokers())], args.sets.clone()].concat();
-    let setup = Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })?;
-    let mut out = std::io::stdout().lock();
+    let configured = |broker: &str| {
+        let sets = [args.sets.clone(), vec![format!("kafka.brokers={broker}")]].concat();
+        Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })
+    };
+    // Its topics have the names that the configuration gives them.
+    let plans = topics::plans(&configured("localhost:9092")?.config);
+    let names: Vec<(&str, i32)> = plans.iter().map(|plan| (plan.name.as_str(), PARTITIONS)).collect();
+    let broker = EmbeddedBroker::start(&names)?;
+    let setup = configured(&broker.brokers())?;
+    if setup.config.pipeline.decision.format != DecisionFormat::Json {
+        return Err(Exit::Config.because("decision.format: the demo prints decisions in JSON; leave the key out"));
+    }
+    let mut out = super::printed::stdout();
 
     writeln!(
         out,
@@ -162,6 +179,16 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
     let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(board, _)| &**board))?;
+    if outcome.decisions.is_empty() {
+        let reasons: Vec<String> =
+            outcome.counts.dead_letters.iter().map(|(reason, count)| format!("{count} refused: {reason}")).collect();
+        return Err(Exit::Data.because(format!(
+            "none of the {} events of {} became a decision ({}); aimpoint export tells more of each line",
+            outcome.counts.events,
+            data.display(),
+            if reasons.is_empty() { "all were left out".to_owned() } else { reasons.join("; ") }
+        )));
+    }
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -182,7 +209,6 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
 
 /// Sends further purchases of the shop, as those of new customers, until told to stop.
 fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet) -> anyhow::Result<()> {
-    let told = super::setup::told()?;
     let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
     let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
     let mut keys = super::load::Keys::new(setup.pipeline(false)?);
@@ -192,7 +218,7 @@ fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet
         let due = Duration::from_secs_f64(number as f64 / LINGER_RATE);
         publisher.serve();
         std::thread::sleep(due.saturating_sub(start.elapsed()));
-        if told.load(Ordering::Relaxed) || fleet.wait(Duration::ZERO)? {
+        if fleet.wait(Duration::ZERO)? {
             break;
         }
         // The shop's days go by faster than ours, and what lies in the future is refused.
@@ -206,11 +232,10 @@ fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet
 }
 
 /// Writes the demo's files into a folder of their own.
-fn unpack() -> std::io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("aimpoint-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
+fn unpack() -> std::io::Result<TemporaryFolder> {
+    let folder = TemporaryFolder::create("aimpoint-demo-")?;
     for (name, content) in FILES {
-        std::fs::write(folder.join(name), content)?;
+        std::fs::write(folder.path().join(name), content)?;
     }
     Ok(folder)
 }
@@ -387,10 +412,10 @@ impl Watch {
 
     fn be_patient(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
         if fleet.wait(Duration::ZERO)? || self.last.elapsed() > PATIENCE {
-            anyhow::bail!(
+            return Err(Exit::Stalled.because(format!(
                 "no further decision for {}; try again with --log debug",
                 humantime::format_duration(PATIENCE)
-            );
+            )));
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub use exit::Exit;
 use printed::printed;
 
 use crate::{
-    fault::words_of_panic,
+    fault::{expects_panics, words_of_panic},
     secret::{is_secret_name, remember, scrub},
     telemetry::logs::{Format, Logs},
 };
@@ -162,6 +162,9 @@ pub fn main() -> ExitCode {
 /// Has panics told without the secrets that their words may quote.
 fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if expects_panics() {
+            return;
+        }
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
         let trace = std::backtrace::Backtrace::capture();

@@ -170,7 +170,7 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
         features: None,
         fingerprint: info.fingerprint.clone(),
         calibration: info.calibration.clone(),
-        metrics: card_metrics(file),
+        metrics: card_metrics(file, &files.sha256()),
         golden: Some(golden),
     };
     folder.add(&info.version, &files, &manifest)?;
@@ -180,11 +180,13 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
 }
 
 /// The metrics of the last part in the card beside the file: the test rows where there are some.
-fn card_metrics(file: &Path) -> serde_json::Value {
+fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
     let card = file.with_extension("json");
     // What is no file, such as a pipe, is no card.
     let card = if card.is_file() { fs::read(card).ok() } else { None };
     let card: Option<serde_json::Value> = card.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    // The card of another model tells nothing of this one.
+    let card = card.filter(|card| card.get("sha256").is_none_or(|it| it == sha256));
     let parts = card.as_ref().and_then(|card| card.get("parts")?.as_array()?.last().cloned());
     parts.unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 //! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
 //! the card last. What is learned, and how, is [`crate::training`]'s.
 
-use super::{files, number_within, setup::clean_up_on_signals, whole_within};
+use super::{Exit, files, number_within, setup::clean_up_on_signals, whole_within};
 use crate::{
     partial::PartialFile,
     training::{
@@ -16,7 +16,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -134,6 +134,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let beside = args.out.with_extension("json");
     for out in [&args.out, &beside] {
         files::check_out(out, std::slice::from_ref(&args.data))?;
+    }
+    let is_card = |bytes: Vec<u8>| {
+        serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|card| card.get("parts").is_some())
+    };
+    if fs::read(&beside).is_ok_and(|bytes| !is_card(bytes)) {
+        return Err(Exit::Data.because(format!(
+            "write the model's card to {}: a file that is no card of a model is there; name the model otherwise by --out",
+            beside.display()
+        )));
     }
     clean_up_on_signals()?;
     let data = read(&args.data, &args.reading())?;

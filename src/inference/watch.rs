@@ -160,6 +160,9 @@ fn probes(info: &ModelInfo) -> Vec<Vec<f32>> {
     std::iter::once(baseline.clone()).chain(moved).chain(zeros).collect()
 }
 
+/// How far a score may differ when other rows are scored beside it, as its share: half precision has three digits.
+const TOLERANCE_TOGETHER: f32 = 5e-3;
+
 /// A row and its scores.
 type Probe = (Vec<f32>, Vec<f32>);
 
@@ -180,12 +183,36 @@ fn probed(model: &mut dyn Model) -> Result<Vec<Probe>, Refusal> {
     Ok(probed)
 }
 
+/// Whether a row's score is the same alone and among others: batches begin and end anywhere.
+fn check_rows_apart(model: &mut dyn Model, probed: &[Probe]) -> Result<(), Refusal> {
+    let mut matrix = FeatureMatrix::new(model.info().features.len());
+    let values: Vec<f32> = probed.iter().rev().flat_map(|(row, _)| row.iter().copied()).collect();
+    matrix.reset(probed.len()).copy_from_slice(&values);
+    let mut scores = Vec::new();
+    model.score(&matrix, &mut scores).map_err(|error| Refusal::Wrong(error.to_string()))?;
+    let rows = probed.len();
+    for (index, together) in scores.iter().enumerate() {
+        let Some(alone) = probed[rows - 1 - index % rows].1.get(index / rows) else { continue };
+        let is_near = (together - alone).abs() <= TOLERANCE_TOGETHER * (1.0 + alone.abs().max(together.abs()))
+            || together.is_nan() && alone.is_nan()
+            || together == alone;
+        if !is_near {
+            return Err(Refusal::Wrong(format!(
+                "a row has the score {alone} by itself and {together} among {rows} rows; a score must depend on its own row \
+                 alone and be the same each time (does the model normalize over the first axis, or draw at random?)"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn is_zeros(row: &[f32]) -> bool {
     row.iter().all(|value| *value == 0.0)
 }
 
 fn check_probes(model: &mut dyn Model) -> Result<(), Refusal> {
     let probed = probed(model)?;
+    check_rows_apart(model, &probed)?;
     let info = model.info();
     for head in 0..info.scores() {
         let is_number = |scores: &[f32]| scores.get(head).is_some_and(|score| score.is_finite());

@@ -119,6 +119,16 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A column that is to be a feature has another part.
+    #[error("read {}: column {column:?} cannot be a feature, since it is {part} already; remove it from --features", path.display())]
+    Part {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What it is.
+        part: &'static str,
+    },
     /// A column that was asked for is not there.
     #[error("read {}: expected {role} {column:?} to be a column, found the columns {found}; name it with --{role}", path.display())]
     Column {

@@ -163,6 +163,17 @@ fn time(value: Value<'_>) -> Option<f64> {
     Some(timestamp.as_microsecond() as f64 / 1e6)
 }
 
+/// A text of at most so many letters, for a message.
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(COLUMNS_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// So many letters of the columns' names are shown.
+const COLUMNS_SHOWN: usize = 1_000;
+
 /// Which column plays which part, by index.
 struct Plan {
     label: usize,
@@ -178,7 +189,7 @@ impl Plan {
             path: table.path.clone(),
             role,
             column: column.to_owned(),
-            found: table.columns.join(", "),
+            found: clipped(&table.columns.join(", ")),
         };
         let find = |role: &'static str, column: &str| {
             let mut places = (0..table.columns.len()).filter(|&it| table.columns[it] == column);
@@ -199,7 +210,25 @@ impl Plan {
         }
         let mut notes = Vec::new();
         let features = match &spec.features {
-            Some(names) => names.iter().map(|name| find("feature", name)).collect::<Result<_, _>>()?,
+            Some(names) => {
+                let mut features = Vec::new();
+                for name in names {
+                    let index = find("features", name)?;
+                    let taken = [(Some(label), "the label"), (time, "the time"), (group, "the group")];
+                    if let Some((_, part)) = taken.iter().find(|(it, _)| *it == Some(index)) {
+                        return Err(TrainError::Part { path: table.path.clone(), column: name.clone(), part });
+                    }
+                    if features.contains(&index) {
+                        return Err(TrainError::Part {
+                            path: table.path.clone(),
+                            column: name.clone(),
+                            part: "a feature",
+                        });
+                    }
+                    features.push(index);
+                }
+                features
+            }
             None => {
                 let mut features = Vec::new();
                 for (index, name) in table.columns.iter().enumerate() {

@@ -166,7 +166,14 @@ impl RowFile {
     }
 }
 
-fn broken(path: &Path, error: &dyn std::error::Error) -> TrainError {
+fn broken(path: &Path, error: &(dyn std::error::Error + 'static)) -> TrainError {
+    // What the system says has an exit code of its own.
+    let code = std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
+    if let Some(code) = code {
+        let source = std::io::Error::from_raw_os_error(code);
+        return TrainError::File { doing: "write", path: path.to_path_buf(), source };
+    }
     TrainError::Format { doing: "write", path: path.to_path_buf(), reason: error.to_string() }
 }
 
@@ -389,9 +396,9 @@ mod tests {
             assert_eq!((file.rows(), file.finish().unwrap()), (1, 1));
             let error = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap_err();
             assert!(
-                error
-                    .to_string()
-                    .ends_with("found the columns user_key, event_id, partition, offset, occurred_at_us, key_type, a"),
+                error.to_string().contains(
+                    "found the columns user_key, event_id, partition, offset, occurred_at_us, key_type, a; name it"
+                ),
                 "{error}"
             );
         }

@@ -5,7 +5,11 @@
 //! of a value. Limits: a table is scanned as often as need be, and so it is a file and no pipe; texts are UTF-8.
 
 use super::{Kind, TrainError};
-use crate::{gzip::Gzip, inference::metadata};
+use crate::{
+    fault::{expecting_panics, words_of_panic},
+    gzip::Gzip,
+    inference::metadata,
+};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -66,7 +70,9 @@ impl Table {
         let mut table =
             Self { path: path.to_path_buf(), columns: Vec::new(), fingerprint: None, kind, unit, delimiter: b',' };
         if kind == Kind::Parquet {
-            let reader = table.parquet()?;
+            let reader = expecting_panics(|| table.parquet()).unwrap_or_else(|panic| {
+                Err(table.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))
+            })?;
             let found = reader.metadata().file_metadata();
             table.columns = found.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
             let pairs = found.key_value_metadata().into_iter().flatten();
@@ -92,7 +98,13 @@ impl Table {
 
     /// Gives every row with its number.
     pub(super) fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        if self.kind == Kind::Parquet { self.scan_parquet(row) } else { self.scan_csv(row) }
+        if self.kind != Kind::Parquet {
+            return self.scan_csv(row);
+        }
+        // The decoder trusts lengths in the file, and panics where they are wrong.
+        expecting_panics(|| self.scan_parquet(row)).unwrap_or_else(|panic| {
+            Err(self.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))
+        })
     }
 
     fn file(&self) -> Result<File, TrainError> {

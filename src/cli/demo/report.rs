@@ -24,7 +24,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     ] {
         writeln!(to, "  {name:<26}{:>10}", grouped(count))?;
     }
-    let rate = *bulk_events as f64 / bulk_time.as_secs_f64();
+    let rate = *bulk_events as f64 / bulk_time.as_secs_f64().max(1e-9);
     writeln!(
         to,
         "  {:<26}{:>10}   {} events from the first decision to the last",
