@@ -1,4 +1,4 @@
-# Everything a person does with the project; each target does its own set-up.
+# Everything you do with the project. Each target does its own set-up.
 
 CARGO ?= cargo
 DEMO := deploy/demo
@@ -16,44 +16,44 @@ PEERS ?=
 help:
 	@sed -n 's/^## \([a-z-]*\): /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
-## demo: watch the whole pipeline at work on real data
+## demo: run the whole pipeline on real data, without a Kafka
 demo: onnxruntime
 	$(CARGO) run --release --quiet -- demo
 
-## test: format, lints, docs, and every test, the real-Kafka ones included
+## test: check format, lints and docs, and run every test, including those on a real Kafka
 test: onnxruntime jars tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
 	$(CARGO) test --all-features --quiet --no-fail-fast
 
-## bench: every bench, one summary line each: name, figure, unit
+## bench: run every benchmark; each prints a summary line with name, figure and unit
 bench: onnxruntime
 	$(CARGO) bench --quiet
 
-## cuda: a model's scores and speed on a GPU beside the CPU (ORT_DYLIB_PATH: a build of ONNX Runtime for CUDA)
+## cuda: compare a model's scores and speed on a GPU with the CPU (ORT_DYLIB_PATH: an ONNX Runtime built for CUDA)
 cuda: onnxruntime
 	$(CARGO) bench --quiet --bench inference -- --provider cuda
 
-## peers: Aimpoint beside Kafka Streams and Flink on this machine, PEERS="options" (see benches/peers/README.md)
+## peers: compare Aimpoint with Kafka Streams and Flink on this machine, PEERS="options" (see benches/peers/README.md)
 peers: onnxruntime jars
 	$(CARGO) build --release --quiet --bin aimpoint --example peers
 	mvn -q -B -f benches/peers/java/pom.xml package
 	benches/peers/run $(PEERS)
 
-## simulate: the worker against a model broker with faults, SEEDS=n
+## simulate: test the worker on a model broker with faults, SEEDS=n
 simulate:
 	SIMULATION_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
 
-## properties: features of random declarations and streams against a naive recount, CASES=n, FIRST=n
+## properties: compare features of random declarations and streams with a naive recount, CASES=n, FIRST=n
 properties:
 	PROPERTIES_CASES=$(CASES) PROPERTIES_FIRST=$(FIRST) $(CARGO) test --release --test properties -- --nocapture
 
-## faults: the long run on a real Kafka: kills, pauses, restarts, and what a cluster goes through at 20,000 events a second
+## faults: run the long test on a real Kafka: kills, pauses, restarts and cluster changes at 20,000 events per second
 faults: onnxruntime jars
 	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
-## docs: the library's pages
+## docs: build the library pages
 docs:
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps
 
@@ -61,11 +61,11 @@ docs:
 fmt:
 	$(CARGO) fmt
 
-## lint: lints alone
+## lint: run the lints only
 lint:
 	$(CARGO) clippy --all-targets --all-features -- --deny warnings
 
-## model: make the demo's model anew from its data
+## model: rebuild the demo's model from its data
 model: onnxruntime
 	mkdir -p .work
 	$(CARGO) run --release --quiet -- export --config $(DEMO)/aimpoint.toml $(DEMO)/cdnow.jsonl.gz \
@@ -73,11 +73,11 @@ model: onnxruntime
 	$(CARGO) run --release --quiet -- train .work/cdnow.parquet --out $(DEMO)/model.onnx \
 		--name cdnow-repurchase --version 1 --members 1 --seed 7
 
-## onnxruntime: fetch the pinned ONNX Runtime into .onnxruntime/
+## onnxruntime: download the pinned ONNX Runtime into .onnxruntime/
 onnxruntime:
 	@deploy/onnxruntime/fetch
 
-## jars: fetch the pinned Kafka into .kafka/, for the tests
+## jars: download the pinned Kafka into .kafka/, for the tests
 jars:
 	@tests/kafka/broker/kafka jars
 
