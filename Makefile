@@ -10,7 +10,7 @@ PEERS ?=
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model clean-work
+.PHONY: help demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model
 
 ## help: list the targets
 help:

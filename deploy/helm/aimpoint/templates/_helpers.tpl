@@ -1,4 +1,4 @@
-{{/* The names of the release's objects. 52 letters leave room for what a StatefulSet puts behind. */}}
+{{/* The names of the release's objects. 52 characters leave room for what a StatefulSet appends. */}}
 {{- define "aimpoint.name" -}}
 {{- if contains .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What a selector may name: these labels never change. */}}
+{{/* The labels for selectors. They never change. */}}
 {{- define "aimpoint.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -25,8 +25,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s%s" .Chart.AppVersion $suffix) -}}
 {{- end -}}
 
-{{/* What the environment or the configuration says of a key: the section and the key, and the values. A text; empty where it is
-said nowhere, or comes from a Secret. */}}
+{{/* The value of a key in the environment or the configuration, as a string. Takes section, key and values. Empty if the key is
+not set, or comes from a Secret. */}}
 {{- define "aimpoint.key" -}}
 {{- $variable := printf "AIMPOINT__%s__%s" (upper .section) (upper .key) -}}
 {{- $found := dict -}}
@@ -45,7 +45,7 @@ said nowhere, or comes from a Secret. */}}
 {{- get $found "value" -}}
 {{- end -}}
 
-{{/* Whether env has a variable. */}}
+{{/* Whether env contains a variable. */}}
 {{- define "aimpoint.hasVariable" -}}
 {{- $name := .name -}}
 {{- range .values.env -}}
@@ -67,7 +67,7 @@ said nowhere, or comes from a Secret. */}}
       key: {{ .key }}
 {{- end -}}
 
-{{/* Everything that the environment says: whom to speak to, and who this is. */}}
+{{/* The environment of the container: the brokers and the identity of the pod. */}}
 {{- define "aimpoint.env" -}}
 {{- $kafka := .Values.kafka -}}
 - name: AIMPOINT__KAFKA__BROKERS
@@ -102,7 +102,7 @@ said nowhere, or comes from a Secret. */}}
 {{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__ADMIN__TOKEN" "secret" . "key" $.Values.metrics.tokenKey) }}
 {{- end }}
 {{- if not (or (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
-# The pod has no CPU limit, and would count the node's cores: as many as it asks for, rounded up.
+# Without a CPU limit, the pod would count the cores of the node. Use its CPU request, rounded up.
 - name: AIMPOINT__ENGINE__WORKERS
   valueFrom:
     resourceFieldRef:
@@ -114,7 +114,7 @@ said nowhere, or comes from a Secret. */}}
 {{- end }}
 {{- end -}}
 
-{{/* Without rights: no user of the system, nothing to write to, no privilege. */}}
+{{/* No privileges: an unprivileged user and a read-only file system. */}}
 {{- define "aimpoint.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
