@@ -548,7 +548,7 @@ fn every_alert_has_an_entry_in_the_runbook_and_leads_there() {
         let heading = format!("\n## {name}\n");
         let (_, entry) = runbook.split_once(&heading).unwrap_or_else(|| panic!("{RUNBOOK} has no entry {name}"));
         let entry = entry.split("\n#").next().unwrap();
-        for part in ["**Means.**", "**Look.**", "**Do.**"] {
+        for part in ["**Meaning.**", "**Check.**", "**Action.**"] {
             assert!(entry.contains(part), "{RUNBOOK}: {name} lacks {part}");
         }
         assert_eq!(alert["annotations"]["runbook"], format!("{RUNBOOK}#{}", name.to_lowercase()), "{name}");
