@@ -34,6 +34,8 @@ const TOPIC_SETTINGS: [&str; 4] = ["cleanup.policy", "max.message.bytes", "min.i
 const FOREIGN_FLAGS: [&str; 2] = ["--profile", "--features"];
 /// Options of other programs: scikit-learn's.
 const FOREIGN_KEYS: [&str; 1] = ["zipmap"];
+/// Members of other protocols: OpenRTB's.
+const FOREIGN_MEMBERS: [&str; 1] = ["ext.segtax"];
 /// Programs whose commands are not looked at.
 const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "kcat", "kubectl"];
 /// How the name of a file ends.
@@ -202,7 +204,8 @@ impl Usage {
             let path = [path, &[found.get(1).unwrap().as_str()]].concat();
             usage.below.insert(found[1].to_owned(), Self::of(&path));
         }
-        let arguments = help.split_once("\nArguments:\n").map_or("", |(_, rest)| rest.split("\nOptions:").next().unwrap());
+        let arguments =
+            help.split_once("\nArguments:\n").map_or("", |(_, rest)| rest.split("\nOptions:").next().unwrap());
         let value = Regex::new(r"(?m)^ +- ([a-z][a-z-]*):").unwrap();
         usage.values.extend(value.captures_iter(arguments).map(|found| found[1].to_owned()));
         usage
@@ -224,7 +227,8 @@ impl Usage {
         {
             return vec![format!("{path} has no {word}")];
         }
-        let flags = words.filter(|word| word.starts_with('-') && word.len() > 1 && !word[1..].starts_with(char::is_numeric));
+        let flags =
+            words.filter(|word| word.starts_with('-') && word.len() > 1 && !word[1..].starts_with(char::is_numeric));
         let flags = flags.map(|word| word.split('=').next().unwrap().trim_end_matches([',', ')']));
         flags.filter(|flag| !usage.flags.contains(*flag)).map(|flag| format!("{path} has no {flag}")).collect()
     }
@@ -251,12 +255,14 @@ fn unknown_commands(page: &Page) -> Vec<String> {
             let flag = first.split('=').next().unwrap();
             let is_known = PROGRAM.has_anywhere(flag)
                 || FOREIGN_FLAGS.contains(&flag)
-                || page.name.starts_with("benches/peers/") && text("benches/peers/run").contains(&format!("\"{flag}\""))
+                || page.name.starts_with("benches/peers/")
+                    && text("benches/peers/run").contains(&format!("\"{flag}\""))
                 || page.name == "deploy/demo/DATA.md" && text("deploy/demo/make-data").contains(flag);
             if !is_known {
                 faults.push(format!("nothing has a flag {flag}"));
             }
-        } else if page.spans.iter().any(|span| span == line) && line.contains(' ') && PROGRAM.below.contains_key(first) {
+        } else if page.spans.iter().any(|span| span == line) && line.contains(' ') && PROGRAM.below.contains_key(first)
+        {
             // `topics --create`, as the changelog has it.
             faults.extend(PROGRAM.faults(line));
         }
@@ -295,7 +301,8 @@ fn unknown_metrics(page: &Page) -> Vec<String> {
     let is_known = |name: &str| match name.strip_suffix('*') {
         Some(start) => ALL.iter().any(|metric| metric.name.starts_with(start)),
         None => ALL.iter().any(|metric| {
-            let ends: &[&str] = if matches!(metric.kind, Kind::Histogram) { &["", "_bucket", "_sum", "_count"] } else { &[""] };
+            let ends: &[&str] =
+                if matches!(metric.kind, Kind::Histogram) { &["", "_bucket", "_sum", "_count"] } else { &[""] };
             ends.iter().any(|end| name.strip_suffix(end) == Some(metric.name))
         }),
     };
@@ -333,7 +340,12 @@ fn is_known_name(name: &str) -> bool {
     let is_value = parts.iter().try_fold(&*VALUES, |value, part| value.get(part)).is_some();
     let member = |part: &&str| MESSAGES.contains(&format!(" {part} = "));
     let message = || name.strip_prefix("aimpoint.v1.").is_some_and(|it| MESSAGES.contains(&format!("message {it} {{")));
-    is_key(name) || is_value || TOPIC_SETTINGS.contains(&name) || is_setting(name) || parts.iter().all(|it| member(&it)) || message()
+    is_key(name)
+        || is_value
+        || TOPIC_SETTINGS.contains(&name)
+        || is_setting(name)
+        || parts.iter().all(|it| member(&it))
+        || message()
 }
 
 /// Keys of a TOML table that the configuration does not have.
@@ -370,13 +382,14 @@ fn unknown_keys(page: &Page) -> Vec<String> {
         } else if let Some(found) = assignment.captures(span) {
             let name = found[1].trim_matches('"');
             let is_below = || SCHEMA["properties"].as_object().unwrap().values().any(|below| has_key(below, &[name]));
-            let is_known = if name.contains('.') { is_known_name(name) } else { FOREIGN_KEYS.contains(&name) || is_below() };
+            let is_known =
+                if name.contains('.') { is_known_name(name) } else { FOREIGN_KEYS.contains(&name) || is_below() };
             if !is_known {
                 faults.push(format!("there is no key {name}"));
             }
         } else if dotted.is_match(span) {
             let is_file = FILE_ENDS.contains(&span.rsplit('.').next().unwrap());
-            if !is_file && !is_known_name(span) {
+            if !is_file && !FOREIGN_MEMBERS.contains(&span.as_str()) && !is_known_name(span) {
                 faults.push(format!("there is nothing called {span}"));
             }
         }
@@ -439,7 +452,9 @@ const CHECKS: [(&str, fn(&Page) -> Vec<String>); 7] = [
 #[test]
 fn everything_that_a_page_names_exists() {
     let pages = pages();
-    for name in [README, RUNBOOK, "deploy/README.md", "deploy/docs/upgrading.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"] {
+    for name in
+        [README, RUNBOOK, "deploy/README.md", "deploy/docs/upgrading.md", ".github/CONTRIBUTING.md", "CHANGELOG.md"]
+    {
         assert!(pages.iter().any(|page| page.name == name), "{name} is no page");
     }
     let mut faults = Vec::new();
@@ -477,7 +492,11 @@ fn each_check_of_the_pages_finds_what_is_wrong_and_nothing_else() {
         ("metrics", "`aimpoint_events_total`, aimpoint_commit_seconds_sum, `aimpoint_shadow_*`", None),
         ("metrics", "aimpoint_event_total", Some("there is no metric aimpoint_event_total")),
         ("metrics", "`aimpoint_shade_*`", Some("there is no metric aimpoint_shade_*")),
-        ("keys", "`commit.interval`, `[[feature]]`, `[kafka.client]`, `delivery = \"at_least_once\"`, `--set app.name=a`", None),
+        (
+            "keys",
+            "`commit.interval`, `[[feature]]`, `[kafka.client]`, `delivery = \"at_least_once\"`, `--set app.name=a`",
+            None,
+        ),
         ("keys", "`metrics.tokenSecret`, `retention.ms`, `input.offset`, `aimpoint.v1.Event`, `model.onnx`", None),
         ("keys", "`AIMPOINT__COMMIT__INTERVAL=10ms` AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", None),
         ("keys", "`commit.intreval`", Some("there is nothing called commit.intreval")),
