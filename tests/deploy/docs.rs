@@ -119,7 +119,7 @@ fn pages() -> Vec<Page> {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !NO_PAGES.contains(&name.as_str()) {
                 below(&path, found);
-            } else if name.ends_with(".md") {
+            } else if path.extension().is_some_and(|it| it == "md") {
                 found.push(path);
             }
         }
@@ -344,7 +344,7 @@ fn is_known_name(name: &str) -> bool {
         || is_value
         || TOPIC_SETTINGS.contains(&name)
         || is_setting(name)
-        || parts.iter().all(|it| member(&it))
+        || parts.iter().all(member)
         || message()
 }
 
@@ -423,7 +423,9 @@ static WORDS: LazyLock<String> = LazyLock::new(|| {
         }
     }
     let mut all = text(crate::monitoring::DASHBOARD);
-    ["src", "benches"].into_iter().for_each(|folder| below(&repository(folder), &mut all));
+    for folder in ["src", "benches"] {
+        below(&repository(folder), &mut all);
+    }
     Regex::new(r"\\\n\s*").unwrap().replace_all(&all, "").into_owned()
 });
 
@@ -438,8 +440,11 @@ fn unknown_words(page: &Page) -> Vec<String> {
     found.filter(|span| !WORDS.contains(span.as_str())).map(|span| format!("nothing says {span:?}")).collect()
 }
 
+/// What is wrong with a page.
+type Check = fn(&Page) -> Vec<String>;
+
 /// Every check, with its name.
-const CHECKS: [(&str, fn(&Page) -> Vec<String>); 7] = [
+const CHECKS: [(&str, Check); 7] = [
     ("links", dead_links),
     ("paths", absent_paths),
     ("commands", unknown_commands),
