@@ -1,17 +1,46 @@
-//! What librdkafka says of a setting before any client is made of it.
+//! The settings of librdkafka: which of them users cannot change, and checking one before any client is built.
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
+
+/// The settings that carry the guarantees: a configuration that sets one is refused. With the reason, or what to set instead.
+pub const ENFORCED: [(&str, &str); 18] = [
+    ("bootstrap.servers", "set kafka.brokers"),
+    ("metadata.broker.list", "set kafka.brokers"),
+    ("group.id", "set app.name"),
+    ("group.instance.id", "set app.static_membership"),
+    ("client.id", "it is app.name with app.instance"),
+    ("transactional.id", "it is made of app.name, app.instance and the worker's number"),
+    ("transaction.timeout.ms", "it goes with the deadlines of the worker"),
+    ("message.timeout.ms", "it goes with the deadlines of the worker"),
+    ("delivery.timeout.ms", "it goes with the deadlines of the worker"),
+    ("enable.idempotence", "without it outputs could come twice"),
+    ("enable.auto.commit", "positions are committed with the outputs"),
+    ("enable.auto.offset.store", "positions are committed with the outputs"),
+    ("auto.offset.reset", "a new group starts at the beginning of the topic"),
+    ("isolation.level", "aborted input must not be seen"),
+    ("statistics.interval.ms", "the lag and the stall watch depend on it"),
+    ("acks", "outputs must be on all in-sync replicas"),
+    ("request.required.acks", "outputs must be on all in-sync replicas"),
+    ("partitioner", "a user's decisions must be where Java's clients would look for them"),
+];
+
+/// Further settings that clients get whatever the user's settings say. They are not refused, as earlier versions took them.
+pub(super) const OVERRIDDEN: [(&str, &str); 3] = [
+    ("enable.partition.eof", "it tells where a partition ends"),
+    ("delivery.report.only.error", "it goes with how deliveries are counted"),
+    ("enable.gapless.guarantee", "outputs keep their order"),
+];
 
 /// What is wrong with one of the client's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingFault {
-    /// The client knows no setting of this name.
+    /// There is no setting of this name.
     Unknown,
-    /// It does not take the value; with its words, which may quote the value.
+    /// The client refuses the value: its message, which may quote the value.
     Invalid(String),
 }
 
-/// Asks the client whether it takes a setting.
+/// Checks whether the client takes a setting.
 ///
 /// # Errors
 /// [`SettingFault`]
@@ -28,7 +57,7 @@ pub fn check_setting(name: &str, value: &str) -> Result<(), SettingFault> {
 
 /// Whether the client has a setting of this name.
 pub fn is_setting(name: &str) -> bool {
-    // What is no value of it is refused in other words than a name that nobody knows.
+    // An empty value may be refused, but with another error than an unknown name.
     check_setting(name, "") != Err(SettingFault::Unknown)
 }
 
@@ -37,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_values() {
+    fn unknown_names_are_told_from_invalid_values() {
         for name in ["sasl.password", "security.protocol", "fetch.min.bytes", "message.timeout.ms", "auto.offset.reset"]
         {
             assert!(is_setting(name), "{name}");
