@@ -46,6 +46,12 @@ pub mod fault;
 // Secret: texts that are not to be shown.
 pub mod secret;
 
+// Hex: bytes as text.
+pub mod hex;
+
+// Random: deterministic pseudo-random numbers.
+mod random;
+
 // Gzip: the members of a compressed file, and what may stand behind them.
 mod gzip;
 
@@ -60,6 +66,9 @@ pub mod proto;
 
 // Columns: what travels between the stages.
 pub mod columns;
+
+// Kafka: the clients, with the settings that carry the guarantees.
+pub mod kafka;
 
 // Source: bytes in.
 pub mod source;

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, ConfigError},
     engine::Pipeline,
     inference::{Model, ModelInfo},
-    profile::{AGGREGATES, Change, FeatureSpec, Kept, OnChange, ProfileBytes, changes, tile_of},
+    profile::{Aggregate, Change, FeatureSpec, Kept, OnChange, ProfileBytes, changes, tile_of},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{OPEN_SHARE, TABLE_BYTES_MAX},
@@ -132,7 +132,7 @@ pub(super) fn described(spec: &FeatureSpec) -> String {
         (Some(aggregate), _) => {
             let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
             // The tile that is taken where none is declared says how exact a window is.
-            let has_tiles = AGGREGATES.iter().any(|doc| doc.name == aggregate && doc.keys.contains(&"tile"));
+            let has_tiles = Aggregate::named(aggregate).is_some_and(Aggregate::has_tiles);
             let window = spec.window.as_deref().filter(|_| has_tiles);
             let tile = window.and_then(|window| tile_of(window, spec.tile.as_deref()));
             let parts = [

@@ -5,7 +5,7 @@ use crate::{
     config,
     event::CANONICAL,
     expression::{FUNCTIONS, LEFT_OUT},
-    profile::{AGGREGATES, tile_widths},
+    profile::{Aggregate, tile_widths},
 };
 use clap::{Args, ValueEnum};
 use std::io::Write;
@@ -51,10 +51,11 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
         Subject::Config => write!(out, "{}", config::DEFAULTS)?,
         Subject::Schema => writeln!(out, "{:#}", config::schema())?,
         Subject::Features => {
-            for aggregate in AGGREGATES {
-                writeln!(out, "{:<16}{}", aggregate.name, aggregate.meaning)?;
-                let keys = if aggregate.keys.is_empty() { "nothing".to_owned() } else { aggregate.keys.join(", ") };
-                writeln!(out, "                takes {keys}; {} of a profile", aggregate.bytes)?;
+            for aggregate in Aggregate::all() {
+                writeln!(out, "{:<16}{}", aggregate.name(), aggregate.meaning())?;
+                let keys: Vec<&str> = aggregate.keys().collect();
+                let keys = if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+                writeln!(out, "                takes {keys}; {} of a profile", aggregate.bytes())?;
             }
             writeln!(
                 out,
@@ -74,7 +75,7 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
                 writeln!(out, "  {name:<20}{ty}")?;
             }
             writeln!(out, "\nfunctions")?;
-            for function in FUNCTIONS {
+            for function in &FUNCTIONS {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
             }
             writeln!(out, "\nleft out of CEL, and what to write instead")?;

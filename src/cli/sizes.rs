@@ -7,7 +7,8 @@ use super::{
 use crate::{
     config::Config,
     engine::Pipeline,
-    sink::{SizeLimits, TopicState, client_bytes_max},
+    kafka::message_bytes_max,
+    sink::{SizeLimits, TopicState},
 };
 use bytesize::ByteSize;
 use std::io::Write;
@@ -46,7 +47,7 @@ pub(super) fn report(
     pipeline: &Pipeline,
     topics: SizeLimits,
 ) -> anyhow::Result<()> {
-    let client = client_bytes_max(&config.kafka.producer_settings());
+    let client = message_bytes_max(&config.kafka.producer_settings());
     let limits = topics.within(client);
     let size = |bytes: usize| ByteSize::b(bytes as u64).display().si().to_string();
     let takes = |name: &str, of_topic: usize| match of_topic {

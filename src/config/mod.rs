@@ -21,7 +21,7 @@ use crate::{
     engine::{Pipeline, PipelineSpec},
     fault::{Fault, words_of_panic},
     inference::{Experiment, ModelSpec},
-    source::is_kept_by_the_brokers,
+    kafka::uses_consumer_protocol,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -323,7 +323,7 @@ impl Config {
     /// A process that was killed has not told the group that it will be back. Members of the older protocol take over from
     /// themselves then; those that the brokers keep are refused until the former life's session has ended.
     fn check_membership(&self, faults: &mut Vec<Fault>) {
-        if self.app.static_membership && is_kept_by_the_brokers(&self.kafka.consumer_settings()) {
+        if self.app.static_membership && uses_consumer_protocol(&self.kafka.consumer_settings()) {
             faults.push(
                 Fault::new(
                     "app.static_membership",

@@ -5,7 +5,7 @@
 //! rules between keys and expressions, which `aimpoint check` knows.
 
 use super::{Config, DEFAULTS};
-use crate::profile::AGGREGATES;
+use crate::profile::Aggregate;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -165,16 +165,16 @@ fn without_indices(key: &str) -> String {
     first + &parts.map(|part| part.split_once(']').map_or("", |(_, rest)| rest)).collect::<String>()
 }
 
-/// The keys that aggregates take are not members of a feature's type, since each aggregate has others.
+/// Adds the keys that only some aggregates take, which are not members of a feature's type.
 fn name_the_options(feature: &mut Value) {
-    for key in AGGREGATES.iter().flat_map(|aggregate| aggregate.keys) {
+    for key in Aggregate::all().flat_map(Aggregate::keys) {
         if feature["properties"].get(key).is_none() {
-            let of = AGGREGATES.iter().filter(|aggregate| aggregate.keys.contains(key)).map(|aggregate| aggregate.name);
-            let meaning = format!("Taken by {}.", of.collect::<Vec<_>>().join(", "));
+            let takes = Aggregate::all().filter(|aggregate| aggregate.keys().any(|it| it == key)).map(Aggregate::name);
+            let meaning = format!("Taken by {}.", takes.collect::<Vec<_>>().join(", "));
             feature["properties"][key] = json!({ "description": meaning });
         }
     }
-    feature["properties"]["aggregate"]["enum"] = AGGREGATES.iter().map(|aggregate| aggregate.name).collect();
+    feature["properties"]["aggregate"]["enum"] = Aggregate::all().map(Aggregate::name).collect();
     feature["additionalProperties"] = false.into();
 }
 

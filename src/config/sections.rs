@@ -4,8 +4,8 @@ use crate::{
     engine::Delivery,
     expression::nearest,
     fault::Fault,
+    kafka::{ENFORCED, SettingFault, check_setting, is_setting},
     secret::{self, Secret},
-    source::{SettingFault, check_setting, is_setting},
     telemetry::logs,
 };
 use schemars::JsonSchema;
@@ -20,28 +20,6 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-
-/// Settings of librdkafka that carry the guarantees, with what to use instead.
-const REFUSED: [(&str, &str); 18] = [
-    ("bootstrap.servers", "set kafka.brokers"),
-    ("metadata.broker.list", "set kafka.brokers"),
-    ("group.id", "set app.name"),
-    ("group.instance.id", "set app.static_membership"),
-    ("client.id", "it is app.name with app.instance"),
-    ("transactional.id", "it is made of app.name, app.instance and the worker's number"),
-    ("transaction.timeout.ms", "it goes with the deadlines of the worker"),
-    ("message.timeout.ms", "it goes with the deadlines of the worker"),
-    ("delivery.timeout.ms", "it goes with the deadlines of the worker"),
-    ("enable.idempotence", "without it outputs could come twice"),
-    ("enable.auto.commit", "positions are committed with the outputs"),
-    ("enable.auto.offset.store", "positions are committed with the outputs"),
-    ("auto.offset.reset", "a new group starts at the beginning of the topic"),
-    ("isolation.level", "aborted input must not be seen"),
-    ("statistics.interval.ms", "the lag is told by it, and whether a worker stands still"),
-    ("acks", "outputs must be on all replicas in sync"),
-    ("request.required.acks", "outputs must be on all replicas in sync"),
-    ("partitioner", "a user's decisions lie where Java's clients would look for them"),
-];
 
 /// Settings that people set most, for the hint at a name that the client does not know.
 const USUAL: [&str; 30] = [
@@ -318,7 +296,7 @@ impl KafkaSpec {
                 // A name that goes on with a value is one whose quotes are wrong.
                 let shown =
                     name.split(|letter: char| letter == '=' || letter.is_whitespace()).next().unwrap_or_default();
-                if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+                if let Some((_, instead)) = ENFORCED.iter().find(|(enforced, _)| *enforced == name) {
                     faults.push(
                         Fault::new(key, format!("{name:?} carries the guarantees and cannot be set")).hint(*instead),
                     );

@@ -95,10 +95,10 @@ impl Partition {
         }
     }
 
-    /// The same partition, whose profiles are begun anew from the input for the `history`-th time.
+    /// The same partition, whose profiles are begun anew from the input for the `generation`-th time.
     #[must_use]
-    pub fn of_history(mut self, history: u64) -> Self {
-        self.store = Store::of_history(history);
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.store = Store::of_generation(generation);
         self
     }
 
@@ -116,7 +116,7 @@ impl Partition {
         self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
         self.mark = Some(mark);
         self.log_start = log_start;
-        self.store = Store::of_history(mark.history);
+        self.store = Store::of_generation(mark.generation);
         self.store.rewind(mark.clock, mark.ceilings);
         self
     }
@@ -136,10 +136,10 @@ impl Partition {
         self.is_restoring
     }
 
-    /// Forgets all profiles, for those of a history.
-    fn empty(&mut self, history: u64) {
+    /// Forgets all profiles, for those of a generation.
+    fn empty(&mut self, generation: u64) {
         let ceilings = self.store.ceilings();
-        self.store = Store::of_history(history);
+        self.store = Store::of_generation(generation);
         self.store.rewind(PartitionClock::default(), ceilings);
         self.layouts = Layouts::default();
         self.unfit = UnfitRecords::default();
@@ -186,7 +186,7 @@ impl Partition {
     ) -> Result<v1::Profile, Unfit> {
         let found = decode_profile(key, payload)?;
         // A user has at least one event, and what a record has was committed together with it.
-        if found.as_of < 1 || found.as_of > self.emit_from || found.history > self.store.history() {
+        if found.as_of < 1 || found.as_of > self.emit_from || found.history > self.store.generation() {
             return Err(Unfit::Ahead);
         }
         if found.state.is_empty() && found.checksum != 0 {
@@ -365,7 +365,7 @@ impl Partitions {
         self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
     }
 
-    /// Takes a record of the changelog in, for this engine. A profile of an earlier history counts as none: the mark of the
+    /// Takes a record of the changelog in, for this engine. A profile of an earlier generation counts as none: the mark of the
     /// committed offset lies before all events of such a user. What does not fit is noted, and counts as none as well.
     pub fn restore(&mut self, record: &Record<'_>, profile: &ProfileEngine) {
         self.restore_applied(record, profile, i64::MIN);
@@ -385,7 +385,7 @@ impl Partitions {
         unfit.users.remove(key);
         let hash = hash_key(key);
         match found {
-            Ok(Some(found)) if found.history == store.history() => {
+            Ok(Some(found)) if found.history == store.generation() => {
                 store.restore(hash, key, Some(&found.state), found.as_of, applied.max(found.as_of));
                 if found.layout != profile.layout().id() {
                     layouts.foreign.insert(key.into(), found.layout);
@@ -434,7 +434,7 @@ impl Partitions {
             partition.store.bury(unfit.users);
             partition.store.rewind(PartitionClock::default(), partition.store.ceilings());
         } else {
-            partition.empty(partition.store.history() + 1);
+            partition.empty(partition.store.generation() + 1);
         }
         partition.next = partition.log_start;
         Some(Recovered { next: partition.next, ..recovered })
@@ -452,7 +452,7 @@ impl Partitions {
         if let Some(partition) = self.get_mut(number) {
             partition.is_restoring = true;
             partition.is_cached = false;
-            partition.empty(partition.store.history());
+            partition.empty(partition.store.generation());
             let mark = partition.mark.unwrap_or_default();
             partition.store.rewind(mark.clock, mark.ceilings);
         }
@@ -472,10 +472,10 @@ impl Partitions {
         let mut writer = SnapshotWriter::new(head);
         let mut record = Vec::new();
         let store = &mut self.get_mut(number)?.store;
-        let history = store.history();
+        let generation = store.generation();
         let is_whole = store.recorded(|key, profile, as_of| {
             record.clear();
-            ProfileRecord { as_of, layout, history }.encode(key, profile, &mut record);
+            ProfileRecord { as_of, layout, generation }.encode(key, profile, &mut record);
             writer.push(key, &record);
         });
         is_whole.then(|| writer.finish())
@@ -519,7 +519,8 @@ impl Partitions {
         }
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due_below };
-        let record = ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
+        let record =
+            ProfileRecord { as_of: partition.next, layout: layout.id(), generation: partition.store.generation() };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);

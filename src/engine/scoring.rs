@@ -16,6 +16,7 @@ use crate::{
         LastScores, Model, ModelFeed, ModelInfo, Repeats, ScoringSpec, ShadowTap,
     },
     profile::{Applied, Feature},
+    random::mix,
 };
 use std::collections::HashSet;
 
@@ -299,7 +300,7 @@ impl Scorer {
         let mut values = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             let at = *row as usize;
-            let seed = mix(batch.user_hashes[at], batch.positions[at]);
+            let seed = draw(batch.user_hashes[at], batch.positions[at]);
             let is_named = !users.is_empty() && users.contains(split_key(batch.columns.texts.get(batch.users[at])).1);
             if reasons[at].is_none() && (is_named || seed < *share) {
                 chosen.push(*row);
@@ -477,7 +478,7 @@ impl Scoring {
                 let score = if self.reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
                 offered.champion.push(score);
                 let position = batch.positions[row];
-                if mix(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
+                if draw(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
                     offered.logged.push((index, position.partition, position.offset));
                 }
                 if tap.is_told() {
@@ -544,13 +545,9 @@ fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> 
     }
 }
 
-/// A number that looks drawn and is the same at every try: the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-fn mix(user: u64, position: Position) -> u64 {
-    let mut z =
-        user ^ (position.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(position.index).rotate_left(32);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// A deterministic pseudo-random number for an event.
+fn draw(user: u64, position: Position) -> u64 {
+    mix(user ^ (position.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(position.index).rotate_left(32))
 }
 
 /// Makes a matrix of some rows of a batch.

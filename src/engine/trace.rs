@@ -4,7 +4,7 @@
 //! between is the same for all events of a transaction: it is told once, as a trace of its own that is linked to theirs.
 
 use super::Stage;
-use crate::event::EventTime;
+use crate::{event::EventTime, hex};
 use std::time::Duration;
 
 /// How many senders' traces one transaction is linked to.
@@ -61,25 +61,12 @@ impl TraceParent {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-        let (version, flags) = (hex::<1>(version)?, hex::<1>(flags)?);
-        let (trace, span) = (hex::<16>(trace)?, hex::<8>(span)?);
+        let (version, flags) = (hex::decode::<1>(version)?, hex::decode::<1>(flags)?);
+        let (trace, span) = (hex::decode::<16>(trace)?, hex::decode::<8>(span)?);
         let is_known = version == [0] && parts.next().is_none() || (1..0xff).contains(&version[0]);
         let is_some = trace != [0; 16] && span != [0; 8];
         (is_known && is_some).then_some(Self { trace, span, is_sampled: flags[0] & 1 == 1 })
     }
-}
-
-/// So many bytes in lower-case hexadecimal.
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let is_hex = text.bytes().all(|letter| matches!(letter, b'0'..=b'9' | b'a'..=b'f'));
-    if text.len() != 2 * N || !is_hex {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

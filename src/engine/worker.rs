@@ -11,7 +11,7 @@
 //! from the mark in the committed offset's metadata up to the offset, with nothing written, and what a restored profile
 //! covers is passed by. Profiles made by other features are carried over (`profile::Carry`), unless `profile.on_change`
 //! asks for a replay. Then, and where there is no mark, the whole input is read again: a profile is a fold of the input,
-//! and the input is the one thing that is surely there; records of the history before do not count any more. Changed
+//! and the input is the one thing that is surely there; records of the generation before do not count any more. Changed
 //! profiles are written at most once per checkpoint interval, oldest first, [`PROFILES_PER_COMMIT`] a commit; a partition
 //! that goes in order leaves none behind.
 
@@ -1554,12 +1554,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                         );
                     }
                     // Without a mark nobody knows how many there were before: an offset is surely more.
-                    let history = match mark {
-                        Some((mark, _)) => mark.history + 1,
+                    let generation = match mark {
+                        Some((mark, _)) => mark.generation + 1,
                         None => committed.offset.unwrap_or_default().max(0) as u64,
                     };
                     let ceilings = mark.map(|(mark, _)| mark.ceilings).unwrap_or_default();
-                    (ends.low, Partition::new(ends.low, emit_from, at).of_history(history).under(ceilings))
+                    (ends.low, Partition::new(ends.low, emit_from, at).of_generation(generation).under(ceilings))
                 }
             };
             self.partitions.insert(number, partition);

@@ -1,7 +1,7 @@
 //! The canonical fields and where producers keep them.
 
 use super::{
-    FieldSpec, InputFormat, InputSpec, Preset, Source, TimeUnit, access_log, json::steps, log_format::LogFormat,
+    FieldPath, FieldSpec, InputFormat, InputSpec, Preset, TimeUnit, access_log, json::steps, log_format::LogFormat,
 };
 use crate::{
     columns::{Slot, Type},
@@ -237,8 +237,8 @@ impl Fields {
         for (name, ty, own) in CANONICAL {
             let slot = scope.declare(name, *ty).expect("canonical names differ, and are the first to be declared");
             let (paths, unit) = match (input.fields.get(*name), preset) {
-                (Some(Source::Path(path)), _) => (vec![path.clone()], TimeUnit::Auto),
-                (Some(Source::Detailed { path, unit }), _) => (vec![path.clone()], *unit),
+                (Some(FieldPath::Path(path)), _) => (vec![path.clone()], TimeUnit::Auto),
+                (Some(FieldPath::Detailed { path, unit }), _) => (vec![path.clone()], *unit),
                 (None, Some(table)) => match table.iter().find(|(known, ..)| known == name) {
                     Some((_, paths, unit)) => (paths.iter().map(|path| (*path).to_owned()).collect(), *unit),
                     None => (Vec::new(), TimeUnit::Auto),

@@ -29,6 +29,7 @@ mod number;
 mod payload;
 mod protobuf;
 mod reject;
+mod rows;
 mod spec;
 mod time;
 
@@ -38,8 +39,8 @@ pub use fields::{CANONICAL, Fields};
 pub use key::{KeyType, key_of, split_key};
 pub use reject::{RejectReason, Rejection};
 pub use spec::{
-    BotRule, DuplicateSpec, FieldSpec, InputFormat, InputSpec, KeyTypes, MissingTime, Preset, Secret, Source, TimeSpec,
-    TimeUnit, TooLate,
+    BotRule, DuplicateSpec, FieldPath, FieldSpec, InputFormat, InputSpec, KeyTypes, MissingTime, Preset, Secret,
+    TimeSpec, TimeUnit, TooLate,
 };
 
 #[cfg(test)]

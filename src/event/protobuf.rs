@@ -2,7 +2,8 @@
 
 use super::{
     RejectReason, Rejection,
-    decode::{Leaf, Rows, Scalar},
+    decode::Leaf,
+    rows::{Rows, Scalar},
 };
 use crate::proto::v1::Event;
 use prost::{Message, encoding::decode_varint};

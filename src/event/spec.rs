@@ -32,7 +32,7 @@ pub struct InputSpec {
     #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub max_bytes: bytesize::ByteSize,
     /// Canonical field → where it stands in the payload.
-    pub fields: BTreeMap<String, Source>,
+    pub fields: BTreeMap<String, FieldPath>,
 }
 
 impl Default for InputSpec {
@@ -104,7 +104,7 @@ pub enum Preset {
 /// Where a field stands in the payload: a path, or a path with its unit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Source {
+pub enum FieldPath {
     /// A dotted path such as `context.page.url` or `event_params[page_location]`.
     Path(String),
     /// A path with more to say.
@@ -117,7 +117,7 @@ pub enum Source {
     },
 }
 
-impl<'de> Deserialize<'de> for Source {
+impl<'de> Deserialize<'de> for FieldPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// The detailed form by itself, whose faults name the member that is wrong.
         #[derive(Deserialize)]
@@ -131,19 +131,19 @@ impl<'de> Deserialize<'de> for Source {
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = Source;
+            type Value = FieldPath;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a path such as \"page.url\", or { path = \"time\", unit = \"ms\" }")
             }
 
-            fn visit_str<E: de::Error>(self, path: &str) -> Result<Source, E> {
-                Ok(Source::Path(path.to_owned()))
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<FieldPath, E> {
+                Ok(FieldPath::Path(path.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Source, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<FieldPath, A::Error> {
                 let Detailed { path, unit } = Detailed::deserialize(MapAccessDeserializer::new(members))?;
-                Ok(Source::Detailed { path, unit })
+                Ok(FieldPath::Detailed { path, unit })
             }
         }
 

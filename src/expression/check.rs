@@ -1,11 +1,14 @@
-//! From text to steps: the parser's tree is typed against the scope and turned into steps.
+//! From text to steps: parses an expression, checks its types against the scope, and compiles it into steps.
 //!
-//! The grammar is CEL's own, by the parser of the `cel` crate; its interpreter, which works row by row, is only used to
-//! check this one in the tests.
+//! The grammar is CEL's own, by the parser of the `cel` crate. Its interpreter, which works row by row, is only used by the
+//! tests, to check this one.
 
 use super::{
-    ExpressionError, Program, Scope, bounds, nearest,
-    program::{Arithmetic, Case, Function, Operand, Order, Step, TextTest, TimePart},
+    ExpressionError, Program, Scope, bounds,
+    functions::{self, Evaluation, Overload, Parameters},
+    left_out::{FUNCTIONS_LEFT_OUT, LEFT_OUT, LeftOut},
+    nearest,
+    program::{Arithmetic, Operand, Order, Step},
 };
 use crate::columns::{Slot, Type};
 use cel::{
@@ -13,147 +16,25 @@ use cel::{
     parser::Parser,
 };
 
-/// A function of the language, for its reference.
-#[derive(Clone, Copy, Debug)]
-pub struct FunctionDoc {
-    /// How it is written.
-    pub usage: &'static str,
-    /// What it gives.
-    pub meaning: &'static str,
-}
-
-/// The functions that expressions may call.
-pub const FUNCTIONS: [FunctionDoc; 29] = [
-    FunctionDoc { usage: "x.hasValue()", meaning: "whether x is there" },
-    FunctionDoc { usage: "x.orValue(d)", meaning: "x, or d where x is missing" },
-    FunctionDoc { usage: "size(s)", meaning: "the characters of a string" },
-    FunctionDoc { usage: "s.startsWith(p)", meaning: "whether s begins with p" },
-    FunctionDoc { usage: "s.endsWith(p)", meaning: "whether s ends with p" },
-    FunctionDoc { usage: "s.contains(p)", meaning: "whether p stands in s" },
-    FunctionDoc { usage: "s.matches(\"p\")", meaning: "whether the regular expression p, a literal, matches in s" },
-    FunctionDoc { usage: "s.lowerAscii()", meaning: "s with A to Z in lower case" },
-    FunctionDoc { usage: "s.upperAscii()", meaning: "s with a to z in upper case" },
-    FunctionDoc { usage: "int(x)", meaning: "a double cut to a whole number, or a string read as one" },
-    FunctionDoc { usage: "double(x)", meaning: "an int, or a string read as a number" },
-    FunctionDoc { usage: "string(x)", meaning: "an int, double or bool as text" },
-    FunctionDoc { usage: "timestamp(\"2026-01-31T00:00:00Z\")", meaning: "a moment, from RFC 3339" },
-    FunctionDoc { usage: "duration(\"1h30m\")", meaning: "a span of time" },
-    FunctionDoc {
-        usage: "t.getHours()",
-        meaning: "the hour of a moment in UTC, 0 to 23; getMinutes and getSeconds too",
-    },
-    FunctionDoc { usage: "t.getDayOfWeek()", meaning: "the day of the week in UTC, Sunday is 0" },
-    FunctionDoc { usage: "t.getDate()", meaning: "the day of the month, from 1; getDayOfMonth counts from 0" },
-    FunctionDoc { usage: "t.getDayOfYear()", meaning: "the day of the year, from 0" },
-    FunctionDoc { usage: "t.getMonth()", meaning: "the month, January is 0" },
-    FunctionDoc { usage: "t.getFullYear()", meaning: "the year" },
-    FunctionDoc { usage: "math.abs(x)", meaning: "the absolute value of an int or double" },
-    FunctionDoc { usage: "math.ceil(x)", meaning: "a double rounded up; math.floor down, math.round to the nearest" },
-    FunctionDoc { usage: "math.least(a, b)", meaning: "the smaller one" },
-    FunctionDoc { usage: "math.greatest(a, b)", meaning: "the larger one" },
-    FunctionDoc { usage: "math.sqrt(x)", meaning: "the square root" },
-    FunctionDoc { usage: "math.exp(x)", meaning: "e to the power of x" },
-    FunctionDoc { usage: "math.log(x)", meaning: "the natural logarithm" },
-    FunctionDoc { usage: "math.log1p(x)", meaning: "the natural logarithm of 1 + x" },
-    FunctionDoc { usage: "math.pow(x, y)", meaning: "x to the power of y" },
-];
-
-/// A part of CEL that is left out of this language on purpose.
-#[derive(Clone, Copy, Debug)]
-pub struct LeftOut {
-    /// What it is; the refusal names it.
-    pub what: &'static str,
-    /// How it is written, with names that the reader declares.
-    pub example: &'static str,
-    /// What to write instead.
-    pub instead: &'static str,
-}
-
-const fn left_out(what: &'static str, example: &'static str, instead: &'static str) -> LeftOut {
-    LeftOut { what, example, instead }
-}
-
-/// What CEL has and this language has not: values are columns of one plain type, and a missing one is no error.
-pub const LEFT_OUT: [LeftOut; 10] = [
-    left_out("unsigned integers", "dwell_ms > 10u", "leave the `u` away"),
-    left_out("bytes", "b'abc' == b'abd'", "compare strings"),
-    left_out("null", "value == null", "ask x.hasValue() for what is missing"),
-    left_out("lists but after `in`", "[1, 2] == [1]", "for instance x in [1, 2]"),
-    left_out("maps", "{'a': 1} == {'a': 2}", "choose with c ? a : b"),
-    left_out("messages", "some.Message{field: 1} == value", "declare each field under [input.fields]"),
-    left_out("indexing", "event_type[0] == 'v'", "declare the element as a field under [input.fields]"),
-    left_out("has()", "has(page.category)", "write x.hasValue()"),
-    left_out(
-        "the macros all, exists, exists_one, map and filter",
-        "[1, 2].exists(i, i == 1)",
-        "write x in [1, 2], or join conditions with || and &&",
-    ),
-    left_out(
-        "the functions type, dyn, bool, bytes and uint",
-        "type(value) == type(1.0)",
-        "types are known at the start",
-    ),
-];
-
-/// The functions that the last of these names.
-const FUNCTIONS_LEFT_OUT: [&str; 5] = ["type", "dyn", "bool", "bytes", "uint"];
-
-/// The names of functions, for the hint at a wrong one.
-const NAMES: [&str; 34] = [
-    "hasValue",
-    "orValue",
-    "size",
-    "startsWith",
-    "endsWith",
-    "contains",
-    "matches",
-    "lowerAscii",
-    "upperAscii",
-    "int",
-    "double",
-    "string",
-    "timestamp",
-    "duration",
-    "getHours",
-    "getMinutes",
-    "getSeconds",
-    "getDayOfWeek",
-    "getDate",
-    "getDayOfMonth",
-    "getDayOfYear",
-    "getMonth",
-    "getFullYear",
-    "math.abs",
-    "math.ceil",
-    "math.floor",
-    "math.round",
-    "math.least",
-    "math.greatest",
-    "math.sqrt",
-    "math.exp",
-    "math.log",
-    "math.log1p",
-    "math.pow",
-];
-
-/// What a compiled pattern may take, tried one after another, so that small ones are not counted as large ones.
+/// The bytes that a compiled pattern may take, tried from the smallest, so that small patterns do not count as large ones.
 const PATTERN_BYTES: [usize; 3] = [32 << 10, 256 << 10, 1 << 20];
 
 /// A typed value on the way to a step.
 #[derive(Clone, Debug)]
-struct Value {
+pub(super) struct Value {
     operand: Operand,
     ty: Type,
 }
 
-struct Checker<'a> {
+/// The state of compiling one expression.
+pub(super) struct Checker<'a> {
     program: &'a mut Program,
     scope: &'a mut Scope,
     source: &'a str,
     info: SourceInfo,
 }
 
-type Checked<T> = Result<T, ExpressionError>;
+pub(super) type Checked<T> = Result<T, ExpressionError>;
 
 /// Compiles an expression into the program's steps.
 pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, expected: Option<Type>) -> Checked<Slot> {
@@ -175,8 +56,8 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
             line: usize::try_from(line).unwrap_or(1).max(1),
             column: usize::try_from(column).unwrap_or(1).max(1),
             message: first.map_or_else(
-                || "this is no expression".to_owned(),
-                |error| format!("this is no expression: {}", plain(error.msg.lines().next().unwrap_or_default())),
+                || "this is not an expression".to_owned(),
+                |error| format!("this is not an expression: {}", plain(error.msg.lines().next().unwrap_or_default())),
             ),
             hint: None,
         }
@@ -184,9 +65,9 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
     let mut checker = Checker { program, scope, source, info };
     let value = checker.value(&tree)?;
     let value = match expected {
-        Some(expected) if expected != value.ty => checker.widen(value.clone(), expected).ok_or_else(|| {
-            checker.error(tree.id, format!("a {expected} is wanted here, and this is a {}", value.ty))
-        })?,
+        Some(expected) if expected != value.ty => checker
+            .widen(value.clone(), expected)
+            .ok_or_else(|| checker.error(tree.id, format!("expected a {expected}, and this is a {}", value.ty)))?,
         _ => value,
     };
     Ok(match value.operand {
@@ -198,7 +79,7 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
     })
 }
 
-/// What the parser says, without the list of all that its grammar would take.
+/// The parser's message, without the list of all tokens that its grammar would take.
 fn plain(message: &str) -> String {
     let (found, _) = message.split_once(" expecting ").unwrap_or((message, ""));
     let found = found.strip_prefix("Syntax error: ").unwrap_or(found);
@@ -227,7 +108,7 @@ impl Checker<'_> {
         ExpressionError { hint: Some(hint.into()), ..self.error(id, message) }
     }
 
-    /// The refusal of what [`LEFT_OUT`] lists, by the beginning of its name.
+    /// The error for a part of CEL that [`LEFT_OUT`] lists, by the beginning of its name.
     fn left_out(&self, id: u64, what: &str) -> ExpressionError {
         let LeftOut { what, instead, .. } =
             LEFT_OUT.into_iter().find(|it| it.what.starts_with(what)).expect("only what is listed is asked for");
@@ -238,7 +119,7 @@ impl Checker<'_> {
         Value { operand: Operand::Column(self.program.step(self.scope, step, ty)), ty }
     }
 
-    /// An int as a double, where a double is wanted.
+    /// Converts an int where a double is expected.
     fn widen(&mut self, value: Value, to: Type) -> Option<Value> {
         match (value.ty, to, value.operand) {
             (from, to, operand) if from == to => Some(Value { operand, ty: to }),
@@ -322,7 +203,7 @@ impl Checker<'_> {
         if value.ty == Type::Bool {
             return Ok(value.operand);
         }
-        Err(self.error(tree.id, format!("a bool is wanted here, and this is a {}", value.ty)))
+        Err(self.error(tree.id, format!("expected a bool, and this is a {}", value.ty)))
     }
 
     fn logic(&mut self, call: &CallExpr) -> Checked<Value> {
@@ -349,7 +230,7 @@ impl Checker<'_> {
         Ok(self.result(Step::Choose(condition, a, b), ty))
     }
 
-    /// Two values of one type, an int beside a double widened.
+    /// Two values of one type; an int beside a double becomes a double.
     fn same(&mut self, id: u64, a: Value, b: Value) -> Checked<(Operand, Operand, Type)> {
         let (from, to) = (a.ty, b.ty);
         if from == to {
@@ -425,13 +306,11 @@ impl Checker<'_> {
 
     fn negate(&mut self, id: u64, value: Value) -> Checked<Value> {
         Ok(match (value.ty, value.operand) {
-            // Of the lowest int, which stands for a missing one, there is no negative: it stays missing.
+            // The lowest int stands for a missing one and has no negative: it stays missing.
             (Type::Int, Operand::Int(value)) => Value { operand: Operand::Int(value.wrapping_neg()), ty: Type::Int },
             (Type::Double, Operand::Double(value)) => Value { operand: Operand::Double(-value), ty: Type::Double },
-            (ty @ (Type::Int | Type::Duration), operand) => {
-                self.result(Step::IntFunction(Function::Negate, operand), ty)
-            }
-            (Type::Double, operand) => self.result(Step::DoubleFunction(Function::Negate, operand), Type::Double),
+            (ty @ (Type::Int | Type::Duration), operand) => self.result(Step::NegateInt(operand), ty),
+            (Type::Double, operand) => self.result(Step::MapDouble(|value| -value, operand), Type::Double),
             (ty, _) => return Err(self.error(id, format!("a {ty} has no negative"))),
         })
     }
@@ -439,18 +318,18 @@ impl Checker<'_> {
     fn membership(&mut self, id: u64, call: &CallExpr) -> Checked<Value> {
         let value = self.value(&call.args[0])?;
         let Expr::List(list) = &call.args[1].expr else {
-            return Err(self.hinted(call.args[1].id, "after `in` stands a list", "for instance x in [\"a\", \"b\"]"));
+            return Err(self.hinted(call.args[1].id, "`in` needs a list", "for example x in [\"a\", \"b\"]"));
         };
         let mut members = Vec::with_capacity(list.elements.len());
         for element in &list.elements {
             let member = self.value(element)?;
             if matches!(member.operand, Operand::Column(_)) {
-                return Err(self.error(element.id, "a list after `in` holds literals"));
+                return Err(self.error(element.id, "a list after `in` may only hold literals"));
             }
             let found = member.ty;
-            let member = self.widen(member, value.ty).ok_or_else(|| {
-                self.error(element.id, format!("a {} is looked for, and this is a {found}", value.ty))
-            })?;
+            let member = self
+                .widen(member, value.ty)
+                .ok_or_else(|| self.error(element.id, format!("expected a {}, and this is a {found}", value.ty)))?;
             members.push(member.operand);
         }
         if !matches!(value.ty, Type::String | Type::Int | Type::Double) {
@@ -460,7 +339,7 @@ impl Checker<'_> {
     }
 
     fn function(&mut self, id: u64, call: &CallExpr) -> Checked<Value> {
-        // `math.sqrt(x)` comes as a method of `math`, which is a name space and no value.
+        // `math.sqrt(x)` is parsed as a method of `math`, which is a name space, not a value.
         let space = call.target.as_deref().filter(|target| matches!(&target.expr, Expr::Ident(name) if name == "math"));
         let (name, receiver) = match (space, call.target.as_deref()) {
             (Some(_), _) => (format!("math.{}", call.func_name), None),
@@ -471,85 +350,45 @@ impl Checker<'_> {
             values.push(self.value(tree)?);
         }
         let types: Vec<Type> = values.iter().map(|value| value.ty).collect();
-        let mut operands = values.iter().map(|value| value.operand.clone());
-        let (a, b) = (operands.next(), operands.next());
-        let step = match (name.as_str(), types.as_slice(), a, b) {
-            ("hasValue", [ty], Some(a), _) if receiver.is_some() => (Step::HasValue(*ty, a), Type::Bool),
-            ("orValue", [_, _], Some(_), Some(_)) if receiver.is_some() => {
-                let (a, b, ty) = self.same(id, values[0].clone(), values[1].clone())?;
-                (Step::OrValue(a, b), ty)
+        let overloads = functions::named(&name)
+            .filter(|function| receiver.is_some() || !function.is_method)
+            .map_or(&[][..], |function| function.overloads);
+        for overload in overloads {
+            if let Some(value) = self.evaluate(id, overload, &types, &values)? {
+                return Ok(value);
             }
-            ("size", [Type::String], Some(a), _) => (Step::Size(a), Type::Int),
-            ("startsWith", [Type::String, Type::String], Some(a), Some(b)) if receiver.is_some() => {
-                (Step::Test(TextTest::StartsWith, a, b), Type::Bool)
+        }
+        Err(self.unknown_function(id, &name, &types))
+    }
+
+    /// The value of a call, if the overload takes these arguments.
+    fn evaluate(&mut self, id: u64, overload: &Overload, types: &[Type], values: &[Value]) -> Checked<Option<Value>> {
+        let (ty, mut operands) = match (overload.parameters, values) {
+            (Parameters::Types(parameters), [first, ..]) if parameters == types => {
+                (first.ty, values.iter().map(|value| value.operand.clone()).collect::<Vec<_>>())
             }
-            ("endsWith", [Type::String, Type::String], Some(a), Some(b)) if receiver.is_some() => {
-                (Step::Test(TextTest::EndsWith, a, b), Type::Bool)
-            }
-            ("contains", [Type::String, Type::String], Some(a), Some(b)) if receiver.is_some() => {
-                (Step::Test(TextTest::Contains, a, b), Type::Bool)
-            }
-            ("matches", [Type::String, Type::String], Some(a), Some(Operand::Text(pattern))) => {
-                let pattern = self.pattern(id, &pattern)?;
-                (Step::Matches(a, pattern), Type::Bool)
-            }
-            ("lowerAscii", [Type::String], Some(a), _) => (Step::Change(Case::Lower, a), Type::String),
-            ("upperAscii", [Type::String], Some(a), _) => (Step::Change(Case::Upper, a), Type::String),
-            ("int", [Type::Double], Some(a), _) => (Step::DoubleToInt(a), Type::Int),
-            ("int", [Type::String], Some(a), _) => (Step::TextToInt(a), Type::Int),
-            ("int", [Type::Timestamp], Some(a), _) => (Step::Part(TimePart::EpochSeconds, a), Type::Int),
-            ("double", [Type::Int], Some(a), _) => (Step::IntToDouble(a), Type::Double),
-            ("double", [Type::String], Some(a), _) => (Step::TextToDouble(a), Type::Double),
-            ("string", [ty @ (Type::Int | Type::Double | Type::Bool)], Some(a), _) => {
-                (Step::ToText(*ty, a), Type::String)
-            }
-            ("int" | "double" | "string" | "timestamp" | "duration", [ty], ..) if name == ty.to_string() => {
-                return Ok(values.remove(0));
-            }
-            ("timestamp", [Type::String], Some(Operand::Text(text)), _) => {
-                let moment: jiff::Timestamp =
-                    text.parse().map_err(|error| self.error(id, format!("{text:?} is no RFC 3339 time: {error}")))?;
-                return Ok(Value { operand: Operand::Int(moment.as_microsecond()), ty: Type::Timestamp });
-            }
-            ("duration", [Type::String], Some(Operand::Text(text)), _) => {
-                let span: Result<jiff::SignedDuration, _> = text.parse();
-                let micros = span.map(|span| i64::try_from(span.as_micros()));
-                let Ok(Ok(micros)) = micros else {
-                    return Err(self.hinted(
-                        id,
-                        format!("{text:?} is no duration"),
-                        "write hours, minutes and seconds as in \"1h30m\", \"-2h\", \"1.5s\" or \"200ms\"; a day is \"24h\"",
-                    ));
-                };
-                return Ok(Value { operand: Operand::Int(micros), ty: Type::Duration });
-            }
-            ("getDate", [Type::Timestamp], Some(a), _) => {
-                let day = self.result(Step::Part(TimePart::DayOfMonth, a), Type::Int).operand;
-                (Step::Ints(Arithmetic::Add, day, Operand::Int(1)), Type::Int)
-            }
-            (part, [Type::Timestamp], Some(a), _) if time_part(part).is_some() => {
-                (Step::Part(time_part(part).unwrap_or(TimePart::Hours), a), Type::Int)
-            }
-            ("math.abs", [Type::Int], Some(a), _) => (Step::IntFunction(Function::Abs, a), Type::Int),
-            (one, [Type::Double], Some(a), _) if math(one).is_some() => {
-                (Step::DoubleFunction(math(one).unwrap_or(Function::Abs), a), Type::Double)
-            }
-            (two @ ("math.least" | "math.greatest" | "math.pow"), [_, _], Some(_), Some(_)) => {
-                let (a, b, ty) = self.same(id, values[0].clone(), values[1].clone())?;
-                let operation = match two {
-                    "math.least" => Arithmetic::Least,
-                    "math.greatest" => Arithmetic::Greatest,
-                    _ => Arithmetic::Power,
-                };
-                match ty {
-                    Type::Int => (Step::Ints(operation, a, b), Type::Int),
-                    Type::Double => (Step::Doubles(operation, a, b), Type::Double),
-                    ty => return Err(self.error(id, format!("{two} takes numbers, and this is a {ty}"))),
+            (Parameters::Any, [value]) => (value.ty, vec![value.operand.clone()]),
+            (Parameters::Pair(allowed), [a, b]) => {
+                let (a, b, ty) = self.same(id, a.clone(), b.clone())?;
+                if !allowed.contains(&ty) {
+                    return Ok(None);
                 }
+                (ty, vec![a, b])
             }
-            _ => return Err(self.unknown_function(id, &name, &types)),
+            _ => return Ok(None),
         };
-        Ok(self.result(step.0, step.1))
+        let first = operands.remove(0);
+        let result = overload.result.unwrap_or(ty);
+        Ok(Some(match (overload.evaluation, operands.pop()) {
+            (Evaluation::Identity, _) => Value { operand: first, ty },
+            (Evaluation::Unary(step), _) => self.result(step(ty, first), result),
+            (Evaluation::Binary(step), Some(second)) => self.result(step(ty, first, second), result),
+            (Evaluation::Literal(compile), second) => {
+                let Operand::Text(text) = second.as_ref().unwrap_or(&first) else { return Ok(None) };
+                compile(self, id, first.clone(), text)?
+            }
+            (Evaluation::Binary(_), None) => return Ok(None),
+        }))
     }
 
     /// Compiles a pattern, within the bounds of one and of all together.
@@ -565,7 +404,7 @@ impl Checker<'_> {
                     return Ok(compiled);
                 }
                 Err(regex::Error::CompiledTooBig(_)) => {}
-                // It shows the pattern with what is wrong in it, over several lines; the last one says what that is.
+                // Its message shows the pattern over several lines; the last one says what is wrong.
                 Err(error) => {
                     let error = error.to_string();
                     let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
@@ -575,56 +414,53 @@ impl Checker<'_> {
         }
         let max = PATTERN_BYTES[PATTERN_BYTES.len() - 1];
         let message = format!("this pattern is too large: compiled it would take more than {max} bytes");
-        Err(self.hinted(id, message, "repeat less, or say (?-u:\\w) where letters of ASCII are meant"))
+        Err(self.hinted(id, message, "repeat less, or write (?-u:\\w) for ASCII letters"))
     }
 
     fn unknown_function(&self, id: u64, name: &str, types: &[Type]) -> ExpressionError {
-        if NAMES.contains(&name) {
+        if let Some(function) = functions::named(name) {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();
-            let usage = FUNCTIONS.iter().find(|it| it.usage.contains(&format!("{name}(")));
-            let error = self.error(id, format!("{name} does not take ({})", types.join(", ")));
-            return ExpressionError { hint: usage.map(|it| format!("it is written {}", it.usage)), ..error };
+            let message = format!("{name} does not take ({})", types.join(", "));
+            return self.hinted(id, message, format!("write {}", function.usage));
         }
         if FUNCTIONS_LEFT_OUT.contains(&name) {
             return self.left_out(id, "the functions");
         }
         let error = self.error(id, format!("there is no function {name:?}"));
         ExpressionError {
-            hint: nearest(name, NAMES.into_iter()).map(|near| format!("did you mean {near:?}?")),
+            hint: nearest(name, functions::names()).map(|near| format!("did you mean {near:?}?")),
             ..error
         }
     }
 }
 
-fn time_part(name: &str) -> Option<TimePart> {
-    Some(match name {
-        "getHours" => TimePart::Hours,
-        "getMinutes" => TimePart::Minutes,
-        "getSeconds" => TimePart::Seconds,
-        "getDayOfWeek" => TimePart::DayOfWeek,
-        "getDayOfMonth" => TimePart::DayOfMonth,
-        "getDayOfYear" => TimePart::DayOfYear,
-        "getMonth" => TimePart::Month,
-        "getFullYear" => TimePart::FullYear,
-        _ => return None,
-    })
+/// `s.matches("p")`.
+pub(super) fn matches(checker: &mut Checker<'_>, id: u64, text: Operand, pattern: &str) -> Checked<Value> {
+    let pattern = checker.pattern(id, pattern)?;
+    Ok(checker.result(Step::Matches(text, pattern), Type::Bool))
 }
 
-fn math(name: &str) -> Option<Function> {
-    Some(match name {
-        "math.abs" => Function::Abs,
-        "math.ceil" => Function::Ceil,
-        "math.floor" => Function::Floor,
-        "math.round" => Function::Round,
-        "math.sqrt" => Function::Sqrt,
-        "math.exp" => Function::Exp,
-        "math.log" => Function::Log,
-        "math.log1p" => Function::Log1p,
-        _ => return None,
-    })
+/// `timestamp("2026-01-31T00:00:00Z")`.
+pub(super) fn timestamp(checker: &mut Checker<'_>, id: u64, _: Operand, text: &str) -> Checked<Value> {
+    let moment: jiff::Timestamp =
+        text.parse().map_err(|error| checker.error(id, format!("{text:?} is not an RFC 3339 time: {error}")))?;
+    Ok(Value { operand: Operand::Int(moment.as_microsecond()), ty: Type::Timestamp })
 }
 
-/// The id of a dotted name's first part: the parser places the whole at its last dot.
+/// `duration("1h30m")`.
+pub(super) fn duration(checker: &mut Checker<'_>, id: u64, _: Operand, text: &str) -> Checked<Value> {
+    let span: Result<jiff::SignedDuration, _> = text.parse();
+    match span.map(|span| i64::try_from(span.as_micros())) {
+        Ok(Ok(micros)) => Ok(Value { operand: Operand::Int(micros), ty: Type::Duration }),
+        _ => Err(checker.hinted(
+            id,
+            format!("{text:?} is not a duration"),
+            "write hours, minutes and seconds as in \"1h30m\", \"-2h\", \"1.5s\" or \"200ms\"; a day is \"24h\"",
+        )),
+    }
+}
+
+/// The id of a dotted name's first part. The parser gives the whole the position of its last dot.
 fn first(tree: &IdedExpr) -> u64 {
     match &tree.expr {
         Expr::Select(select) => first(&select.operand),
@@ -632,7 +468,7 @@ fn first(tree: &IdedExpr) -> u64 {
     }
 }
 
-/// `page.category` as one name, where the tree is nothing but a name with members.
+/// `page.category` as one name, if the tree is only a name with members.
 fn dotted(tree: &Expr) -> Option<String> {
     match tree {
         Expr::Ident(name) => Some(name.clone()),

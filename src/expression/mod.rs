@@ -6,17 +6,23 @@
 //!
 //! - **Types.** `int` and `double` do not mix in arithmetic, as in CEL (`value * 2.0`, not `value * 2`); they do compare.
 //!   Where a double is wanted, an int is widened.
-//! - **Missing.** What rests on a missing value is missing: CEL's error. `false && x` is false and `true || x` is true all
-//!   the same. `x.hasValue()` asks, `x.orValue(d)` gives a default, as for CEL's optional values. An integer division by
-//!   zero or overflow is missing; in doubles NaN is missing, and ±inf becomes NaN.
+//! - **Missing.** The result is missing where CEL has an error: if a value that it depends on is missing. `false && x` is
+//!   false and `true || x` is true all the same. `x.hasValue()` tests for a value, `x.orValue(d)` gives a default, as for
+//!   CEL's optional values. An integer division by zero or overflow is missing; in doubles NaN is missing, and ±inf becomes
+//!   NaN.
 //! - **Left out** of CEL is what [`LEFT_OUT`] lists; each is refused by its name, with what to write instead.
+//! - **Functions** are the rows of [`FUNCTIONS`].
 
 mod bounds;
 mod check;
+mod evaluate;
+mod functions;
+mod left_out;
 mod program;
 mod scope;
 
-pub use check::{FUNCTIONS, FunctionDoc, LEFT_OUT, LeftOut};
+pub use functions::{FUNCTIONS, Function};
+pub use left_out::{LEFT_OUT, LeftOut};
 pub use program::Program;
 pub(crate) use scope::COLUMNS_MAX;
 pub use scope::Scope;
@@ -44,12 +50,11 @@ impl ExpressionError {
     }
 }
 
-/// A longer name is near none.
+/// Longer names are not compared: that takes time and memory by their length.
 const NEAR_BYTES_MAX: usize = 128;
 
-/// The known name nearest to one that is not known, if any is near.
+/// The known name that is most similar to an unknown one, for "did you mean".
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // What is far longer than any name is near none, and comparing it takes time and memory by its length.
     known
         .filter(|_| name.len() <= NEAR_BYTES_MAX)
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
@@ -58,8 +63,8 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, other)| other)
 }
 
-/// The text of an expression without what means nothing, which is spaces outside of strings: for fingerprints, so it may
-/// not change.
+/// The text of an expression with runs of spaces outside of strings as one space. Fingerprints and the ids of layouts depend
+/// on it, so it must never change.
 pub fn normal_form(source: &str) -> String {
     let mut normal = String::with_capacity(source.len());
     let mut rest = source.trim();
@@ -78,7 +83,7 @@ pub fn normal_form(source: &str) -> String {
     normal
 }
 
-/// The bytes of the string that a text begins with, if it does; of one without an end all of it.
+/// The length of the string literal at the beginning of a text, if there is one; all of the text if it does not end.
 fn string_length(text: &str, is_raw: bool) -> Option<usize> {
     let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| text.starts_with(quote))?;
     let mut at = quote.len();
@@ -87,7 +92,7 @@ fn string_length(text: &str, is_raw: bool) -> Option<usize> {
         if rest.starts_with(quote) {
             return Some(at + quote.len());
         }
-        // What is escaped does not end the string.
+        // An escaped quote does not end the string.
         let escape = usize::from(!is_raw && rest.starts_with('\\'));
         at += escape + rest[escape..].chars().next().map_or(0, char::len_utf8);
     }

@@ -135,20 +135,20 @@ fn a_wrong_expression_is_refused_with_its_place_and_the_next_step() {
         ("event_typ == 'view'", None, (1, 1), "nothing here is named \"event_typ\"", "\"event_type\""),
         ("value > 1.0 &&\n  page.categori == 'x'", None, (2, 3), "named \"page.categori\"", "\"page.category\""),
         ("value * 2", None, (1, 7), "double and int do not mix", "10.0"),
-        ("t - t < duration('7 sheep')", None, (1, 17), "\"7 sheep\" is no duration", "\"1h30m\""),
-        ("t - t < duration('9999999999h')", None, (1, 17), "is no duration", "a day is \"24h\""),
+        ("t - t < duration('7 sheep')", None, (1, 17), "\"7 sheep\" is not a duration", "\"1h30m\""),
+        ("t - t < duration('9999999999h')", None, (1, 17), "is not a duration", "a day is \"24h\""),
         ("value == 'a'", None, (1, 7), "double and string do not go together", ""),
-        ("value", Some(Type::Bool), (1, 1), "a bool is wanted here, and this is a double", ""),
-        ("value && bot", None, (1, 1), "a bool is wanted here, and this is a double", ""),
+        ("value", Some(Type::Bool), (1, 1), "expected a bool, and this is a double", ""),
+        ("value && bot", None, (1, 1), "expected a bool, and this is a double", ""),
         ("page.category.startWith('x')", None, (1, 0), "there is no function \"startWith\"", "\"startsWith\""),
         ("math.sqrt('x')", None, (1, 0), "math.sqrt does not take (string)", "math.sqrt(x)"),
         ("page.category.matches('(')", None, (1, 0), "this pattern is not valid", ""),
-        ("value >", None, (1, 0), "this is no expression: something is missing at its end", ""),
-        ("value > > 1", None, (1, 0), "this is no expression: '>' does not belong here", ""),
+        ("value >", None, (1, 0), "this is not an expression: something is missing at its end", ""),
+        ("value > > 1", None, (1, 0), "this is not an expression: '>' does not belong here", ""),
         (" ", None, (1, 1), "the expression is empty", "event_type == \"view\""),
-        ("value > 10u", None, (1, 9), "left out of this language: unsigned integers", "leave the `u` away"),
+        ("value > 10u", None, (1, 9), "left out of this language: unsigned integers", "remove the `u`"),
         ("[1, 2].exists(i, i == 1)", None, (1, 0), "left out of this language: the macros", "x in [1, 2]"),
-        ("event_type in event_type", None, (1, 15), "after `in` stands a list", ""),
+        ("event_type in event_type", None, (1, 15), "`in` needs a list", ""),
     ] {
         let (mut scope, _) = fixture();
         let error = Program::default().add(&mut scope, source, expected).expect_err(source);
@@ -214,7 +214,7 @@ fn what_two_expressions_have_in_common_is_computed_once() {
 
 #[test]
 fn every_function_of_the_reference_compiles() {
-    for function in FUNCTIONS {
+    for function in &FUNCTIONS {
         let source = function.usage.replace("x.hasValue", "value.hasValue");
         let source = source.replace("n)", "1)");
         let (mut scope, _) = fixture();

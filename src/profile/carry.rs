@@ -11,11 +11,11 @@
 //! exact throughout, and one that only one of them has begins anew whenever a partition comes back to it.
 
 use super::{
-    compile::Plan,
+    compile::CompiledFeatures,
     engine::{are_ids_sound, is_header_sound},
     fingerprint::{digest, quoted},
     layout::{HEADER, ID_WORDS, IDS, NEWEST},
-    tiles::{Group, Run, TileOrder, count_of, push_row, row_words},
+    tiles::{Run, TileGroup, TileOrder, count_of, push_row, row_words},
 };
 use crate::{proto::v1, state::PackedWords};
 use prost::Message;
@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 pub(super) use v1::layout::Cell as NamedCell;
 
-/// The version of a layout's encoding, and of the texts that its names are made of: [`super::cell::Keeps::declared`],
+/// The version of a layout's encoding, and of the texts that its names are made of: [`super::cell::CellKind::declared`],
 /// [`quoted`], the names of types, and the normal form of expressions.
 const VERSION: u32 = 2;
 
@@ -49,16 +49,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    pub(super) fn of(plan: &Plan, has_ids: bool) -> Self {
+    pub(super) fn of(compiled: &CompiledFeatures, has_ids: bool) -> Self {
         let name = |cell: &super::cell::Cell| {
-            let condition = cell.condition.map_or("", |it| &plan.conditions[it].text);
-            let value = cell.value.map(|it| &plan.values[it]);
+            let condition = cell.condition.map_or("", |it| &compiled.conditions[it].text);
+            let value = cell.value.map(|it| &compiled.values[it]);
             let value = value.map_or_else(String::new, |it| format!("{} {}", it.ty, it.text));
             let digest =
-                Sha256::digest([&cell.keeps.declared(), "|", &quoted(condition), "|", &quoted(&value)].concat());
+                Sha256::digest([&cell.kind.declared(), "|", &quoted(condition), "|", &quoted(&value)].concat());
             u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
         };
-        let group = |group: &Group| v1::layout::Group {
+        let group = |group: &TileGroup| v1::layout::Group {
             tile_us: group.tile,
             tiles: group.tiles_max,
             cells: group.cells.named(name),
@@ -67,8 +67,8 @@ impl Layout {
         Self::new(v1::Layout {
             schema_version: VERSION,
             has_ids,
-            forever: plan.forever.named(name),
-            groups: plan.groups.iter().map(group).collect(),
+            forever: compiled.forever.named(name),
+            groups: compiled.groups.iter().map(group).collect(),
         })
     }
 
@@ -225,9 +225,9 @@ pub struct Carry {
 }
 
 impl Carry {
-    /// From a layout into that of a plan, of which a profile without events is `fresh`.
-    pub(super) fn new(from: &Layout, to: &Layout, plan: &Plan, fresh: &[u64]) -> Self {
-        let groups = to.of.groups.iter().zip(&plan.groups).map(|(group, kept)| {
+    /// From a layout into that of a compiled, of which a profile without events is `fresh`.
+    pub(super) fn new(from: &Layout, to: &Layout, compiled: &CompiledFeatures, fresh: &[u64]) -> Self {
+        let groups = to.of.groups.iter().zip(&compiled.groups).map(|(group, kept)| {
             let old = from.of.groups.iter().position(|old| old.tile_us == group.tile_us);
             let cells = old.map(|old| common(&from.of.groups[old].cells, &group.cells)).unwrap_or_default();
             Tiles { from: old, cells, counts: kept.cells.counting(), empty: kept.cells.empty().to_vec() }

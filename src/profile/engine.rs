@@ -8,7 +8,7 @@
 use super::{
     Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
     cell::{NEVER, NO_TEXT, id_word},
-    compile::{Calendar, Feature, Means, Plan, Read, Source, text_hash},
+    compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
@@ -20,7 +20,7 @@ use crate::{
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
     fault::Fault,
-    state::{PackedWords, Store, Stores, bytes_at_rest, is_event_time, pack, record_bytes_max, unpack, user_bytes_max},
+    state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
 
 const SECOND: f64 = 1e6;
@@ -60,7 +60,7 @@ pub struct ProfileBytes {
 /// The compiled features.
 #[derive(Debug)]
 pub struct ProfileEngine {
-    plan: Plan,
+    compiled: CompiledFeatures,
     fingerprint: String,
     layout: Layout,
     ttl: i64,
@@ -85,7 +85,7 @@ struct Buffers {
     conditions: Vec<u64>,
     /// By row: the values: a float's bits, or a text's hash.
     values: Vec<u64>,
-    /// By row: the aggregates, in the order of `Plan::reads`.
+    /// By row: the aggregates, in the order of `CompiledFeatures::reads`.
     rows: Vec<f64>,
     /// The words of a window, merged.
     merged: Vec<u64>,
@@ -103,9 +103,9 @@ impl ProfileEngine {
         scope: &mut Scope,
         faults: &mut Vec<Fault>,
     ) -> Self {
-        let plan = Plan::compile(features, scope, faults);
+        let compiled = CompiledFeatures::compile(features, scope, faults);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
-        let longest = plan.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
+        let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
             faults.push(
                 Fault::new(
@@ -124,7 +124,7 @@ impl ProfileEngine {
                     .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
             );
         }
-        let narrowest = plan.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
+        let narrowest = compiled.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
         let apart_max = narrowest.saturating_mul(TILES_APART_MAX);
         if lateness.saturating_add(longest) >= apart_max {
             faults.push(
@@ -139,14 +139,14 @@ impl ProfileEngine {
                 .hint("a user's late events may be 34 years behind the newest, where a tile is a second wide"),
             );
         }
-        let mut fresh = vec![0; HEADER + 1 + plan.groups.len()];
+        let mut fresh = vec![0; HEADER + 1 + compiled.groups.len()];
         fresh[NEWEST] = NEVER as u64;
         fresh[FIRST] = NEVER as u64;
-        fresh.extend_from_slice(plan.forever.empty());
-        let has_zones = plan.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
+        fresh.extend_from_slice(compiled.forever.empty());
+        let has_zones = compiled.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
-            layout: Layout::of(&plan, !duplicates.horizon.is_zero()),
+            layout: Layout::of(&compiled, !duplicates.horizon.is_zero()),
             on_change: profile.on_change,
             ttl,
             lateness,
@@ -157,19 +157,19 @@ impl ProfileEngine {
             fresh,
             applied: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
-            buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); plan.groups.len()], ..Buffers::default() },
-            plan,
+            buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); compiled.groups.len()], ..Buffers::default() },
+            compiled,
         }
     }
 
     /// The columns of the event that the features read.
     pub fn reads(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.plan.before.reads().chain(self.plan.after.reads())
+        self.compiled.before.reads().chain(self.compiled.after.reads())
     }
 
     /// The features in the order of their declaration.
     pub fn features(&self) -> &[Feature] {
-        &self.plan.features
+        &self.compiled.features
     }
 
     /// The fingerprint of all that decides a feature's value.
@@ -189,7 +189,7 @@ impl ProfileEngine {
 
     /// Carries profiles of another layout over.
     pub fn carry(&self, from: &Layout) -> Carry {
-        Carry::new(from, &self.layout, &self.plan, &self.fresh)
+        Carry::new(from, &self.layout, &self.compiled, &self.fresh)
     }
 
     /// The bytes of a profile, from the declared features alone.
@@ -200,13 +200,13 @@ impl ProfileEngine {
         let mut words = self.fresh.clone();
         (words[NEWEST], words[FIRST]) = (TIME as u64, TIME as u64);
         let value = 12.5_f64.to_bits();
-        let values: Vec<u64> = self.plan.values.iter().map(|_| value).collect();
-        let forever = HEADER + 1 + self.plan.groups.len();
-        self.plan.forever.apply(0, &mut words[forever..], &|_| true, &values, TIME);
+        let values: Vec<u64> = self.compiled.values.iter().map(|_| value).collect();
+        let forever = HEADER + 1 + self.compiled.groups.len();
+        self.compiled.forever.apply(0, &mut words[forever..], &|_| true, &values, TIME);
         words.extend((0..ids(1)).map(|_| TIME as u64));
         let without_tiles = self.fresh.len() + ids(self.ids_max);
         let (mut full, mut widest) = (without_tiles, without_tiles);
-        for (number, group) in self.plan.groups.iter().enumerate() {
+        for (number, group) in self.compiled.groups.iter().enumerate() {
             let at = (HEADER + 1 + number, words.len());
             let tile = TIME.div_euclid(group.tile);
             group.apply(&mut words, at, (TIME, tile, tile - group.tiles_max), &|_| true, &values);
@@ -215,7 +215,7 @@ impl ProfileEngine {
             widest += tiles * group.stride(Lane::WIDEST);
         }
         ProfileBytes {
-            one_event: bytes_at_rest(&words),
+            one_event: packed_bytes(&words),
             full: full * 8,
             user_max: user_bytes_max(widest),
             record_max: record_bytes_max(widest),
@@ -238,12 +238,12 @@ impl ProfileEngine {
         if !words.fill(&mut fixed) {
             return false;
         }
-        let forever = HEADER + 1 + self.plan.groups.len();
+        let forever = HEADER + 1 + self.compiled.groups.len();
         let newest = fixed[NEWEST] as i64;
         is_header_sound(&fixed, self.horizon > 0)
-            && self.plan.forever.fit(0, &fixed[forever..], newest)
+            && self.compiled.forever.fit(0, &fixed[forever..], newest)
             && are_ids_sound(&mut words, fixed[IDS], newest)
-            && self.plan.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {
+            && self.compiled.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {
                 // Without tiles there is nothing to read.
                 Run::checked(*run).is_some_and(|run| group.fit(run, &mut words, newest))
             })
@@ -276,9 +276,9 @@ impl ProfileEngine {
         if rows == 0 {
             return;
         }
-        self.plan.before.run(&mut batch.columns, rows);
+        self.compiled.before.run(&mut batch.columns, rows);
         self.gather(batch, rows);
-        let width = self.plan.reads.len();
+        let width = self.compiled.reads.len();
         self.buffers.rows.clear();
         self.buffers.rows.resize(rows * width, f64::NAN);
         let mut at = 0;
@@ -297,16 +297,16 @@ impl ProfileEngine {
             store.sweep(self.ttl, |first, time| self.is_gone(first, time));
             at = end;
         }
-        for (index, (_, slot)) in self.plan.reads.iter().enumerate() {
+        for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
             let column = batch.columns.get_mut(*slot).doubles_mut();
             column.clear();
             column.extend(self.buffers.rows[index..].iter().step_by(width).take(rows));
         }
-        self.plan.after.run(&mut batch.columns, rows);
+        self.compiled.after.run(&mut batch.columns, rows);
         // A derived feature of an event that was not counted would be made of the event's fields alone.
         for (row, applied) in self.applied.iter().enumerate() {
             if *applied != Applied::Counted {
-                for feature in &self.plan.features {
+                for feature in &self.compiled.features {
                     batch.columns.get_mut(feature.slot).doubles_mut()[row] = f64::NAN;
                 }
             }
@@ -324,29 +324,29 @@ impl ProfileEngine {
         for slot in self.reads() {
             columns.get_mut(slot).resize(1);
         }
-        let Self { plan, buffers, zones, fresh, .. } = self;
+        let Self { compiled, buffers, zones, fresh, .. } = self;
         let time = words[NEWEST] as i64;
         let out = &mut buffers.rows;
         out.clear();
-        out.resize(plan.reads.len(), f64::NAN);
-        read_before(plan, words, time, out);
-        read_forever(plan, words, zones, time, out);
+        out.resize(compiled.reads.len(), f64::NAN);
+        read_before(compiled, words, time, out);
+        read_forever(compiled, words, zones, time, out);
         let mut at = fresh.len() + words[IDS] as usize * ID_WORDS;
-        for (number, group) in plan.groups.iter().enumerate() {
+        for (number, group) in compiled.groups.iter().enumerate() {
             let run = Run::of(words[HEADER + 1 + number]);
             let end = at + group.words(run);
             let at_time = (time, time.div_euclid(group.tile));
             group.read_all(run, &words[at..end], at_time, &mut buffers.merged, out);
             at = end;
         }
-        plan.before.run(columns, 1);
-        for ((_, slot), value) in plan.reads.iter().zip(out) {
+        compiled.before.run(columns, 1);
+        for ((_, slot), value) in compiled.reads.iter().zip(out) {
             let column = columns.get_mut(*slot).doubles_mut();
             column.clear();
             column.push(*value);
         }
-        plan.after.run(columns, 1);
-        plan.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
+        compiled.after.run(columns, 1);
+        compiled.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
     }
 
     /// How many events named a zone that there is not, since the last time that this was asked.
@@ -362,29 +362,29 @@ impl ProfileEngine {
     /// Turns the columns of conditions and values into rows.
     fn gather(&mut self, batch: &EventBatch, rows: usize) {
         let Buffers { conditions, values, .. } = &mut self.buffers;
-        let words = self.plan.conditions.len().div_ceil(64);
+        let words = self.compiled.conditions.len().div_ceil(64);
         conditions.clear();
         conditions.resize(rows * words, 0);
-        for (number, source) in self.plan.conditions.iter().enumerate() {
-            let column = batch.columns.get(source.slot).bools();
+        for (number, input) in self.compiled.conditions.iter().enumerate() {
+            let column = batch.columns.get(input.slot).bools();
             for (row, truth) in column.iter().enumerate().take(rows) {
                 conditions[row * words + number / 64] |= u64::from(truth.holds()) << (number % 64);
             }
         }
-        let width = self.plan.values.len();
+        let width = self.compiled.values.len();
         values.clear();
         values.resize(rows * width, f64::NAN.to_bits());
         let zones = &mut self.zones;
-        for (number, Source { slot, ty, means, .. }) in self.plan.values.iter().enumerate() {
+        for (number, Input { slot, ty, kind, .. }) in self.compiled.values.iter().enumerate() {
             let cells = values[number..].iter_mut().step_by(width);
             match batch.columns.get(*slot) {
-                Column::Int(column) if *means == Means::Ids => {
+                Column::Int(column) if *kind == InputKind::Ids => {
                     cells
                         .zip(column)
                         .filter(|(_, value)| **value != crate::columns::MISSING_INT)
                         .for_each(|(cell, value)| *cell = id_word(*value));
                 }
-                Column::String(column) if *means == Means::Zones => {
+                Column::String(column) if *kind == InputKind::Zones => {
                     let texts = &batch.columns.texts;
                     for (cell, text) in cells.zip(column) {
                         let hash = if text.is_missing() { None } else { zones.hash(texts.bytes(*text)) };
@@ -416,7 +416,7 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { plan, buffers, zones, fresh, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
+        let Self { compiled, buffers, zones, fresh, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);
@@ -447,7 +447,7 @@ impl ProfileEngine {
         }
         if newest != NEVER && time.saturating_sub(newest) >= *apart_max {
             // No window reaches a tile of before, and which one it was could not be told.
-            forget_tiles(plan, words, ids_at);
+            forget_tiles(compiled, words, ids_at);
         }
         let newest = newest.max(time);
         words[NEWEST] = newest as u64;
@@ -458,19 +458,19 @@ impl ProfileEngine {
             remember(words, ids_at, id, time, newest - *horizon, *ids_max);
         }
 
-        let condition_words = plan.conditions.len().div_ceil(64);
+        let condition_words = compiled.conditions.len().div_ceil(64);
         let mask = &buffers.conditions[row * condition_words..(row + 1) * condition_words];
         let meets = |condition: Option<usize>| condition.is_none_or(|it| mask[it / 64] >> (it % 64) & 1 == 1);
-        let values = &buffers.values[row * plan.values.len()..(row + 1) * plan.values.len()];
-        let out = &mut buffers.rows[row * plan.reads.len()..(row + 1) * plan.reads.len()];
-        let forever_at = HEADER + 1 + plan.groups.len();
-        let forever = forever_at..forever_at + plan.forever.words();
+        let values = &buffers.values[row * compiled.values.len()..(row + 1) * compiled.values.len()];
+        let out = &mut buffers.rows[row * compiled.reads.len()..(row + 1) * compiled.reads.len()];
+        let forever_at = HEADER + 1 + compiled.groups.len();
+        let forever = forever_at..forever_at + compiled.forever.words();
 
-        read_before(plan, words, time, out);
-        plan.forever.apply(0, &mut words[forever], &meets, values, time);
-        read_forever(plan, words, zones, time, out);
+        read_before(compiled, words, time, out);
+        compiled.forever.apply(0, &mut words[forever], &meets, values, time);
+        read_forever(compiled, words, zones, time, out);
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
-        for (number, group) in plan.groups.iter().enumerate() {
+        for (number, group) in compiled.groups.iter().enumerate() {
             let [of_event, of_oldest] = &mut buffers.clocks[number];
             let tile = of_event.tile(time, group.tile);
             let oldest = of_oldest.tile(newest - *lateness, group.tile) - group.tiles_max;
@@ -500,17 +500,17 @@ pub(super) fn are_ids_sound(words: &mut PackedWords<'_>, count: u64, newest: i64
 
 /// Drops the tiles of all runs.
 #[cold]
-fn forget_tiles(plan: &Plan, words: &mut Vec<u64>, ids_at: usize) {
+fn forget_tiles(compiled: &CompiledFeatures, words: &mut Vec<u64>, ids_at: usize) {
     words.truncate(ids_at + words[IDS] as usize * ID_WORDS);
-    words[HEADER + 1..HEADER + 1 + plan.groups.len()].fill(Run::default().word());
+    words[HEADER + 1..HEADER + 1 + compiled.groups.len()].fill(Run::default().word());
 }
 
 /// Reads what an event of this time changes, before it is applied.
 #[inline]
-fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
-    let forever_at = HEADER + 1 + plan.groups.len();
-    for number in &plan.reads_before {
-        match plan.reads[*number].0 {
+fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut [f64]) {
+    let forever_at = HEADER + 1 + compiled.groups.len();
+    for number in &compiled.reads_before {
+        match compiled.reads[*number].0 {
             Read::Since { cell, within } => {
                 let last = words[forever_at + cell] as i64;
                 let since = time.saturating_sub(last).max(0);
@@ -530,12 +530,12 @@ fn read_before(plan: &Plan, words: &[u64], time: i64, out: &mut [f64]) {
 
 /// Reads what is kept for ever, and the calendar, once an event of this time is applied.
 #[inline]
-fn read_forever(plan: &Plan, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
-    let forever_at = HEADER + 1 + plan.groups.len();
-    let forever = forever_at..forever_at + plan.forever.words();
-    for number in &plan.reads_forever {
-        match &plan.reads[*number].0 {
-            Read::Forever(shape) => out[*number] = shape.of(&words[forever.clone()], time),
+fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
+    let forever_at = HEADER + 1 + compiled.groups.len();
+    let forever = forever_at..forever_at + compiled.forever.words();
+    for number in &compiled.reads_forever {
+        match &compiled.reads[*number].0 {
+            Read::Forever(finalizer) => out[*number] = finalizer.value(&words[forever.clone()], time),
             // By far the commonest, and it needs no calendar.
             Read::Calendar { what: Calendar::Hour, zone: None } => {
                 out[*number] = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;

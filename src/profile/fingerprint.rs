@@ -4,6 +4,7 @@ use super::{FeatureSpec, ProfileSpec};
 use crate::{
     event::{DuplicateSpec, TimeSpec},
     expression::normal_form,
+    hex,
 };
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -33,10 +34,7 @@ pub(super) fn fingerprint(
 
 /// The first 16 hex digits of the SHA-256 of these bytes.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a string takes everything");
-        hex
-    })
+    hex::encode(&Sha256::digest(bytes)[..8])
 }
 
 /// What decides a feature's value, part by part.

@@ -57,16 +57,16 @@ impl Cells {
     /// Puts the counts first, then the sums, and keeps the order otherwise; gives the place of each cell's words by its
     /// number.
     pub(super) fn order(&mut self) -> Vec<usize> {
-        let keeps = |index: usize| self.all[index].keeps;
-        self.counting = (0..self.all.len()).filter(|index| keeps(*index).counts()).count();
-        self.adding = (0..self.all.len()).filter(|index| keeps(*index).adds()).count();
+        let kind = |index: usize| self.all[index].kind;
+        self.counting = (0..self.all.len()).filter(|index| kind(*index).counts()).count();
+        self.adding = (0..self.all.len()).filter(|index| kind(*index).adds()).count();
         let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_by_key(|index| (!keeps(*index).counts(), !keeps(*index).adds()));
+        order.sort_by_key(|index| (!kind(*index).counts(), !kind(*index).adds()));
         let mut places = vec![0; order.len()];
         for old in &order {
             places[*old] = self.empty.len();
             self.offsets.push(self.empty.len());
-            self.all[*old].keeps.empty(&mut self.empty);
+            self.all[*old].kind.empty(&mut self.empty);
         }
         self.all = order.iter().map(|index| self.all[*index]).collect();
         places
@@ -97,7 +97,7 @@ impl Cells {
     /// Whether words from outside can be those of all cells but the first `skipped` ones, which count.
     pub(super) fn fit(&self, skipped: usize, words: &[u64], newest: i64) -> bool {
         let cells = self.all.iter().zip(&self.offsets).skip(skipped);
-        cells.into_iter().all(|(cell, at)| cell.keeps.fits(&words[at - skipped..], newest))
+        cells.into_iter().all(|(cell, at)| cell.kind.fits(&words[at - skipped..], newest))
     }
 
     /// How many of them count: the first ones, of one word each.
@@ -111,7 +111,7 @@ impl Cells {
         meets: &'a impl Fn(Option<usize>) -> bool,
         values: &'a [u64],
     ) -> impl Iterator<Item = usize> + 'a {
-        let counts = |cell: &Cell| meets(cell.condition) && cell.keeps.counts_this(cell.value.map(|it| values[it]));
+        let counts = |cell: &Cell| meets(cell.condition) && cell.kind.counts_this(cell.value.map(|it| values[it]));
         let counting = self.all[..self.counting].iter().enumerate();
         counting.filter(move |(_, cell)| counts(cell)).map(|(number, _)| number)
     }
@@ -128,7 +128,7 @@ impl Cells {
         for (cell, at) in self.all.iter().zip(&self.offsets).skip(skipped) {
             if meets(cell.condition) {
                 let value = cell.value.map(|value| values[value]);
-                cell.keeps.apply(&mut words[*at - skipped..], value, time);
+                cell.kind.apply(&mut words[*at - skipped..], value, time);
             }
         }
     }
@@ -149,7 +149,7 @@ impl Cells {
         if self.adding < self.all.len() {
             for row in newest_first() {
                 for (cell, at) in self.all.iter().zip(&self.offsets).skip(self.adding) {
-                    cell.keeps.merge(&mut into[*at..], &row[from + at - self.counting..]);
+                    cell.kind.merge(&mut into[*at..], &row[from + at - self.counting..]);
                 }
             }
         }

@@ -17,22 +17,27 @@
 //!   measured for is NaN; a count and a sum of nothing are 0.
 //! - **Idle.** A user without an event for `profile.ttl`, by the partition's newest event time, starts anew.
 //!
-//! [`AGGREGATES`] lists what there is.
+//! [`Aggregate`] lists the aggregates.
 
+mod aggregate;
+mod builder;
 mod carry;
 mod cell;
 mod compile;
+mod distinct;
 mod engine;
+mod finalize;
 mod fingerprint;
 mod layout;
-mod read;
 mod spec;
 mod tiles;
+mod top;
 mod window;
 mod zone;
 
+pub use aggregate::Aggregate;
 pub use carry::{Carry, Kept, Layout};
-pub use compile::{AGGREGATES, AggregateDoc, Feature};
+pub use compile::Feature;
 pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
 pub use spec::{FeatureSpec, OnChange, ProfileSpec};

@@ -11,7 +11,7 @@
 //! Limits: a tile counts to 4,294,967,295 and stays there; which tile it is, is told for [`TILES_APART_MAX`] around the event
 //! that is applied.
 
-use super::{layout::Cells, read::Shape};
+use super::{finalize::Finalizer, layout::Cells};
 use crate::state::PackedWords;
 
 /// The bits of a tile's number, below its counts.
@@ -115,12 +115,12 @@ pub(super) struct Reads {
     /// How many tiles it covers.
     pub(super) tiles: i64,
     /// What each feature reads, and its number among all aggregates.
-    pub(super) shapes: Vec<(Shape, usize)>,
+    pub(super) finalizers: Vec<(Finalizer, usize)>,
 }
 
 /// The tiles of one width.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(super) struct TileGroup {
     /// The width in microseconds.
     pub(super) tile: i64,
     /// The longest window over these tiles, in tiles.
@@ -173,12 +173,12 @@ impl TileOrder {
     }
 }
 
-impl Group {
+impl TileGroup {
     /// Adds a feature that reads a window of so many tiles.
-    pub(super) fn read(&mut self, tiles: i64, shape: Shape, number: usize) {
+    pub(super) fn read(&mut self, tiles: i64, finalizer: Finalizer, number: usize) {
         match self.windows.binary_search_by_key(&tiles, |window| window.tiles) {
-            Ok(at) => self.windows[at].shapes.push((shape, number)),
-            Err(at) => self.windows.insert(at, Reads { tiles, shapes: vec![(shape, number)] }),
+            Ok(at) => self.windows[at].finalizers.push((finalizer, number)),
+            Err(at) => self.windows.insert(at, Reads { tiles, finalizers: vec![(finalizer, number)] }),
         }
     }
 
@@ -356,11 +356,11 @@ impl Group {
             let rows = &rows[at * stride..end * stride];
             self.add_counts(run.lane, rows, merged);
             self.cells.merge(merged, rows, lanes, stride);
-            for (shape, number) in &window.shapes {
-                out[*number] = match shape {
+            for (finalizer, number) in &window.finalizers {
+                out[*number] = match finalizer {
                     // What most are.
-                    Shape::Float(at) => f64::from_bits(merged[*at]),
-                    _ => shape.of(merged, time),
+                    Finalizer::Float(at) => f64::from_bits(merged[*at]),
+                    _ => finalizer.value(merged, time),
                 };
             }
         }
@@ -393,25 +393,25 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{Cell, Keeps};
+    use super::super::cell::{Cell, CellKind};
     use super::*;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::collections::BTreeMap;
 
     /// So many counts, each of its own condition, and perhaps a sum, read over 3 and 40 tiles of 10.
-    fn group(counts: usize, has_sum: bool) -> Group {
+    fn group(counts: usize, has_sum: bool) -> TileGroup {
         let mut cells = Cells::default();
         if has_sum {
-            cells.need(Cell { keeps: Keeps::Sum, condition: None, value: Some(0) });
+            cells.need(Cell { kind: CellKind::Sum, condition: None, value: Some(0) });
         }
         for condition in 0..counts {
-            cells.need(Cell { keeps: Keeps::Count, condition: Some(condition), value: None });
+            cells.need(Cell { kind: CellKind::Count, condition: Some(condition), value: None });
         }
         cells.order();
         let all = cells.words();
-        let mut group = Group { tile: 10, tiles_max: 40, cells, windows: Vec::new() };
+        let mut group = TileGroup { tile: 10, tiles_max: 40, cells, windows: Vec::new() };
         for (window, tiles) in [3, 40].into_iter().enumerate() {
-            (0..all).for_each(|at| group.read(tiles, Shape::Float(at), window * all + at));
+            (0..all).for_each(|at| group.read(tiles, Finalizer::Float(at), window * all + at));
         }
         group
     }

@@ -120,7 +120,7 @@ pub(super) fn length(window: &str) -> Result<Micros, WindowFault> {
 pub(super) fn duration(key: &'static str, text: &str) -> Result<Micros, WindowFault> {
     humantime::parse_duration(text)
         .map(micros)
-        .map_err(|error| (key, format!("{text:?} is no duration: {error}"), Some("for instance 90s, 5m, 24h or 30d")))
+        .map_err(|error| (key, format!("{text:?} is not a duration: {error}"), Some("for example 90s, 5m, 24h or 30d")))
 }
 
 #[cfg(test)]

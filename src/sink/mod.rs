@@ -4,18 +4,20 @@
 //! about, and when to commit. The three things an error can mean are the variants of [`SinkError`]; the worker acts on
 //! these alone.
 
+mod committer;
 mod deliveries;
 mod embedded;
 mod kafka;
 mod outbox;
 mod partitioner;
+mod producer;
 mod publisher;
 mod size;
 mod topics;
 
 pub use deliveries::Deliveries;
 pub use embedded::{EmbeddedBroker, EmbeddedError};
-pub use kafka::{KafkaSink, KafkaSinkSettings, client_bytes_max};
+pub use kafka::{KafkaSink, KafkaSinkSettings};
 pub use outbox::{Outbox, Output, Target};
 pub use partitioner::partition_of;
 pub use publisher::{PublishError, Publisher};

@@ -3,9 +3,9 @@
 //! Guarantees: idempotent, so nothing comes twice and the order per key holds; [`Publisher::finish`] tells what the
 //! broker did not take. It is no part of the pipeline and no transaction.
 
-use crate::source::log_client;
+use crate::kafka::{Cluster, log_client};
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -87,20 +87,8 @@ impl Publisher {
         topic: &str,
         deadline: Duration,
     ) -> Result<Self, PublishError> {
-        let mut config = ClientConfig::new();
-        // Longer than a request takes: while messages whose linger is over wait behind one, the client turns in a loop.
-        config.set("linger.ms", "20").set("batch.size", "500000").set("message.max.bytes", "20000000");
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", brokers)
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", deadline.as_millis().to_string())
-            .set("partitioner", "murmur2_random");
-        let producer = config
-            .create_with_context(Context::default())
-            .map_err(|error: KafkaError| PublishError::Settings(error.to_string()))?;
+        let producer = Cluster { brokers, settings: client }.publisher(deadline, Context::default());
+        let producer = producer.map_err(|error| PublishError::Settings(error.to_string()))?;
         Ok(Self { producer, topic: topic.to_owned(), deadline })
     }
 

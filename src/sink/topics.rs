@@ -2,8 +2,8 @@
 //!
 //! Limits: each question to the cluster ends within the deadline it is given.
 
+use crate::kafka::Cluster;
 use rdkafka::{
-    ClientConfig,
     admin::{
         AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
     },
@@ -78,12 +78,8 @@ impl Topics {
     /// # Errors
     /// [`TopicsError::Settings`]
     pub fn new(brokers: &str, client: &[(String, String)], deadline: Duration) -> Result<Self, TopicsError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config.set("bootstrap.servers", brokers);
-        let client = config.create().map_err(|error: KafkaError| TopicsError::Settings(error.to_string()))?;
+        let client = Cluster { brokers, settings: client }.admin();
+        let client = client.map_err(|error| TopicsError::Settings(error.to_string()))?;
         Ok(Self { client, brokers: brokers.to_owned(), deadline })
     }
 

@@ -5,10 +5,14 @@
 //! offsets of their own, so the end is told by the client's end-of-partition, which counts only once everything below that
 //! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
 
-use super::{KafkaSourceSettings, Quiet, Restored, SourceError, Watermarks};
-use crate::{event::Record, telemetry::logs};
+use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
+use crate::{
+    event::Record,
+    kafka::{Cluster, Isolation, Quiet},
+    telemetry::logs,
+};
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
@@ -47,29 +51,15 @@ pub(super) struct Changelog {
 impl Changelog {
     /// Makes the clients.
     pub(super) fn open(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
-        let client = |isolation: &str| -> Result<BaseConsumer<Quiet>, SourceError> {
-            let mut config = ClientConfig::new();
-            config.set("fetch.wait.max.ms", "20").set("queued.max.messages.kbytes", "16384");
-            for (name, value) in &settings.client {
-                config.set(name, value);
-            }
-            config
-                .set("bootstrap.servers", &settings.brokers)
-                .set("group.id", &settings.group)
-                .set("enable.auto.commit", "false")
-                .set("enable.partition.eof", "true")
-                .set("auto.offset.reset", "earliest")
-                .set("isolation.level", isolation)
-                .create_with_context(Quiet)
-                .map_err(|error: KafkaError| SourceError::Settings {
-                    brokers: settings.brokers.clone(),
-                    detail: error.to_string(),
-                })
+        let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
+        let client = |isolation| {
+            let client = cluster.changelog_reader(&settings.group, isolation);
+            client.map_err(|error| SourceError::settings(&settings.brokers, &error))
         };
         Ok(Self {
             topic: settings.profiles.clone(),
-            committed: client("read_committed")?,
-            uncommitted: client("read_uncommitted")?,
+            committed: client(Isolation::Committed)?,
+            uncommitted: client(Isolation::Uncommitted)?,
             waiting: Vec::new(),
             reading: Vec::new(),
             asked: Instant::now(),

@@ -3,12 +3,17 @@
 //! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
-use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog, log_client};
-use crate::{engine::ClientReport, event::Record, telemetry::logs};
+use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
+use crate::{
+    engine::ClientReport,
+    event::Record,
+    kafka::{Cluster, KafkaGroup, log_client},
+    telemetry::logs,
+};
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
     statistics::Statistics,
@@ -34,9 +39,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The client's words where a partition has no position in which to seek; it gives no code.
 const NO_POSITION: &str = "Erroneous state";
 
-/// How often the client tells where the logs end. Well below the shortest `engine.stall_after`.
-const STATISTICS_INTERVAL_MS: &str = "2000";
-
 /// The shortest time for which the client waits.
 const CLIENT_TICK: Duration = Duration::from_millis(1);
 
@@ -56,9 +58,6 @@ pub struct KafkaSourceSettings {
     /// Librdkafka's own settings, as the user gave them.
     pub client: Vec<(String, String)>,
 }
-
-/// The group membership that fences a commit.
-pub type KafkaGroup = ConsumerGroupMetadata;
 
 /// Collects what the client tells, for the worker's loop.
 struct Context {
@@ -148,46 +147,6 @@ impl KafkaSource {
     /// # Errors
     /// [`SourceError::Settings`] when the client refuses a setting.
     pub fn subscribe(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
-        let mut config = ClientConfig::new();
-        // The defaults wait a second after a full queue and half a second for a fetch: bidders wait with them.
-        config
-            .set("fetch.wait.max.ms", "20")
-            .set("fetch.queue.backoff.ms", "2")
-            // Partitions that are added are read as soon as they are known of; the default asks every five minutes.
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            // A tenth of a second ahead of the worker at full speed; each record that waits takes some 300 bytes beside its own.
-            .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "16384");
-        if !is_kept_by_the_brokers(&settings.client) {
-            // Partitions that stay are not interrupted by a rebalance, nor their profiles rebuilt. But that takes two rebalances,
-            // and a static member that restarts between them is given back what it had, without the second: what it gave up
-            // in the first would be nobody's. So these take everything anew in one.
-            let strategy = if settings.instance.is_some() { "range" } else { "cooperative-sticky" };
-            config
-                // A process that died is missed after ten seconds, not after 45.
-                .set("session.timeout.ms", "10000")
-                // By its heartbeat a member learns that the group changes: with every 2.5 s a rebalance took as long.
-                .set("heartbeat.interval.ms", "500")
-                .set("partition.assignment.strategy", strategy);
-        }
-        for (name, value) in &settings.client {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", &settings.brokers)
-            .set("group.id", &settings.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // Both tell a worker that has nothing to do from one that gets nothing, also where a log ends with offsets that are
-            // no records; and where the logs end, for the lag.
-            .set("enable.partition.eof", "true")
-            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
-            // A position that the log no longer has is the worker's to decide on, not the client's.
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed");
-        if let Some(instance) = &settings.instance {
-            config.set("group.instance.id", instance);
-        }
         let context = Context {
             changes: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -195,9 +154,9 @@ impl KafkaSource {
             ends: Mutex::default(),
             topic: settings.topic.clone(),
         };
-        let refused =
-            |error: KafkaError| SourceError::Settings { brokers: settings.brokers.clone(), detail: error.to_string() };
-        let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(refused)?;
+        let refused = |error: KafkaError| SourceError::settings(&settings.brokers, &error);
+        let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
+        let consumer = cluster.member(&settings.group, settings.instance.as_deref(), context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
         Ok(Self {
             consumer,
@@ -214,16 +173,9 @@ impl KafkaSource {
     /// # Errors
     /// [`SourceError::Settings`] when the client refuses a setting.
     pub fn check_settings(client: &[(String, String)]) -> Result<(), SourceError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config.set("group.id", "check");
-        let checked: Result<BaseConsumer, KafkaError> = config.create();
-        match checked {
-            Ok(_) => Ok(()),
-            Err(error) => Err(SourceError::Settings { brokers: "no broker".to_owned(), detail: error.to_string() }),
-        }
+        let brokers = "no broker";
+        let checked = Cluster { brokers, settings: client }.check_consumer();
+        checked.map_err(|error| SourceError::settings(brokers, &error))
     }
 
     /// Whether the group takes another member for this one.
@@ -241,11 +193,7 @@ impl KafkaSource {
     }
 
     /// Tries a call again for as long as the coordinator is moving or loading.
-    fn patiently<T>(
-        &self,
-        doing: &str,
-        mut call: impl FnMut(Duration) -> Result<T, KafkaError>,
-    ) -> Result<T, SourceError> {
+    fn retry<T>(&self, doing: &str, mut call: impl FnMut(Duration) -> Result<T, KafkaError>) -> Result<T, SourceError> {
         let start = Instant::now();
         loop {
             let left = CALL_DEADLINE.saturating_sub(start.elapsed());
@@ -261,12 +209,6 @@ impl KafkaSource {
             }
         }
     }
-}
-
-/// Whether by these settings the brokers keep the members' time and give out the partitions (KIP-848); the client refuses
-/// settings of its own for these then.
-pub fn is_kept_by_the_brokers(client: &[(String, String)]) -> bool {
-    client.iter().any(|(name, value)| name == "group.protocol" && value.eq_ignore_ascii_case("consumer"))
 }
 
 /// Whether an error of `poll` is the client's last word.
@@ -350,7 +292,7 @@ impl Source for KafkaSource {
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, SourceError> {
         let list = self.list(partitions);
-        let answer = self.patiently("read the committed offsets", |wait| {
+        let answer = self.retry("read the committed offsets", |wait| {
             let answer = self.consumer.committed_offsets(list.clone(), wait)?;
             answer.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
             Ok(answer)
@@ -369,8 +311,7 @@ impl Source for KafkaSource {
 
     fn watermarks(&mut self, partition: i32) -> Result<Watermarks, SourceError> {
         let doing = format!("read the ends of {}/{partition}", self.topic);
-        let (low, high) =
-            self.patiently(&doing, |wait| self.consumer.fetch_watermarks(&self.topic, partition, wait))?;
+        let (low, high) = self.retry(&doing, |wait| self.consumer.fetch_watermarks(&self.topic, partition, wait))?;
         Ok(Watermarks { low, high })
     }
 
@@ -383,7 +324,7 @@ impl Source for KafkaSource {
     fn lacking(&mut self, partitions: &[i32]) -> Result<Vec<i32>, SourceError> {
         let profiles = &self.settings.profiles;
         let doing = format!("look up {profiles}");
-        let metadata = self.patiently(&doing, |wait| self.consumer.fetch_metadata(Some(profiles), wait))?;
+        let metadata = self.retry(&doing, |wait| self.consumer.fetch_metadata(Some(profiles), wait))?;
         let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
         Ok(partitions.iter().copied().filter(|partition| *partition as usize >= count).collect())
     }
@@ -452,7 +393,7 @@ impl Source for KafkaSource {
     fn resume(&mut self, partition: i32, offset: i64) -> Result<(), SourceError> {
         let doing = format!("go on with {}/{partition} at offset {offset}", self.topic);
         self.at_end.remove(&partition);
-        let has_position = self.patiently(&doing, |wait| {
+        let has_position = self.retry(&doing, |wait| {
             match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), wait) {
                 Ok(()) => Ok(true),
                 Err(error) if error.to_string().contains(NO_POSITION) => Ok(false),
@@ -470,7 +411,7 @@ impl Source for KafkaSource {
         let profiles = &self.settings.profiles;
         let doing = format!("read the end of {profiles}/{partition}");
         // As this consumer reads committed records alone, the end that it is told is the last stable offset.
-        let (_, end) = self.patiently(&doing, |wait| self.consumer.fetch_watermarks(profiles, partition, wait))?;
+        let (_, end) = self.retry(&doing, |wait| self.consumer.fetch_watermarks(profiles, partition, wait))?;
         Ok(end)
     }
 
@@ -499,17 +440,6 @@ impl Source for KafkaSource {
     fn group(&self) -> Option<KafkaGroup> {
         self.consumer.group_metadata()
     }
-}
-
-/// Positions as the client takes them.
-pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset, metadata) in offsets {
-        let mut element = list.add_partition(topic, *partition);
-        element.set_offset(Offset::Offset(*offset))?;
-        element.set_metadata(metadata);
-    }
-    Ok(list)
 }
 
 impl Drop for KafkaSource {

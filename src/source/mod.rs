@@ -8,46 +8,14 @@ mod changelog;
 mod kafka;
 mod probe;
 mod reader;
-mod settings;
 
-pub(crate) use kafka::offset_list;
-pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
-
+pub use kafka::{KafkaSource, KafkaSourceSettings};
 pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
-pub use settings::{SettingFault, check_setting, is_setting};
 
-use crate::{engine::ClientReport, event::Record, telemetry::logs};
-use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
+use crate::{engine::ClientReport, event::Record};
+use rdkafka::error::KafkaError;
 use std::time::Duration;
-
-/// Logs what a Kafka client says, as often as it makes sense.
-pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let level = match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::Level::ERROR
-        }
-        RDKafkaLogLevel::Warning => tracing::Level::WARN,
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::Level::INFO,
-        RDKafkaLogLevel::Debug => tracing::Level::DEBUG,
-    };
-    logs::client(level, facility, message);
-}
-
-/// Takes what a client that reads to an end tells on its own account: that a partition has ended is no error to it.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "reader");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// A change of the assignment that the worker has to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +81,13 @@ pub enum SourceError {
         /// The client's words.
         detail: String,
     },
+}
+
+impl SourceError {
+    /// The client could not be built from its settings.
+    fn settings(brokers: &str, error: &KafkaError) -> Self {
+        Self::Settings { brokers: brokers.to_owned(), detail: error.to_string() }
+    }
 }
 
 /// What comes of a changelog that is being read.

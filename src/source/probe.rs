@@ -1,8 +1,9 @@
 //! Questions to the cluster that disturb nobody: the probe joins no group and commits nothing.
 
-use super::{Quiet, SourceError};
+use super::SourceError;
+use crate::kafka::{Cluster, Quiet};
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -23,14 +24,8 @@ impl TopicLook {
     /// # Errors
     /// [`SourceError::Settings`] when the client refuses a setting.
     pub fn new(brokers: &str, client: &[(String, String)]) -> Result<Self, SourceError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config.set("bootstrap.servers", brokers).set("group.id", "aimpoint-look");
-        let refused =
-            |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
-        config.create_with_context(Quiet).map(Self).map_err(refused)
+        let observer = Cluster { brokers, settings: client }.observer();
+        observer.map(Self).map_err(|error| SourceError::settings(brokers, &error))
     }
 
     /// How many partitions a topic has; none where there is no such topic.
@@ -71,19 +66,8 @@ impl Probe {
         topic: &str,
         partitions: i32,
     ) -> Result<Self, SourceError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", brokers)
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed");
-        let consumer = config.create_with_context(Quiet).map_err(|error: KafkaError| SourceError::Settings {
-            brokers: brokers.to_owned(),
-            detail: error.to_string(),
-        })?;
+        let probe = Cluster { brokers, settings: client }.probe(group);
+        let consumer = probe.map_err(|error| SourceError::settings(brokers, &error))?;
         Ok(Self { consumer, topic: topic.to_owned(), partitions })
     }
 

@@ -1,9 +1,12 @@
 //! A reader of whole topics, outside any group: what a bidder sees of the decisions.
 
-use super::{Quiet, SourceError};
-use crate::event::Record;
+use super::SourceError;
+use crate::{
+    event::Record,
+    kafka::{Cluster, Quiet},
+};
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::Headers,
@@ -28,7 +31,7 @@ impl Reader {
     /// # Errors
     /// When no broker answers or a topic is not there.
     pub fn open(brokers: &str, client: &[(String, String)], topics: &[&str]) -> Result<Self, SourceError> {
-        Self::open_at(brokers, client, topics, Offset::Beginning)
+        Self::open_at(brokers, client, topics, Offset::Beginning, false)
     }
 
     fn open_at(
@@ -36,20 +39,10 @@ impl Reader {
         client: &[(String, String)],
         topics: &[&str],
         start: Offset,
+        reports_ends: bool,
     ) -> Result<Self, SourceError> {
-        let mut config = ClientConfig::new();
-        config.set("fetch.wait.max.ms", "5").set("fetch.queue.backoff.ms", "2");
-        for (name, value) in client {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", brokers)
-            .set("group.id", "aimpoint-reader")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed");
-        let refused =
-            |error: KafkaError| SourceError::Settings { brokers: brokers.to_owned(), detail: error.to_string() };
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(refused)?;
+        let refused = |error: KafkaError| SourceError::settings(brokers, &error);
+        let consumer = Cluster { brokers, settings: client }.reader(reports_ends).map_err(refused)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
             let unreachable = |error: KafkaError| SourceError::Unreachable {
@@ -96,8 +89,7 @@ impl Reader {
         topic: &str,
         mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
     ) -> Result<(), SourceError> {
-        let client = [client, &[("enable.partition.eof".to_owned(), "true".to_owned())]].concat();
-        let reader = Self::open(brokers, &client, &[topic])?;
+        let reader = Self::open_at(brokers, client, &[topic], Offset::Beginning, true)?;
         let mut ended = BTreeSet::new();
         let mut last = Instant::now();
         while ended.len() < reader.partitions {
@@ -130,8 +122,7 @@ impl Reader {
         deadline: Duration,
         mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
     ) -> Result<(), SourceError> {
-        let client = [client, &[("enable.partition.eof".to_owned(), "true".to_owned())]].concat();
-        let reader = Self::open_at(brokers, &client, &[topic], Offset::OffsetTail(offsets))?;
+        let reader = Self::open_at(brokers, client, &[topic], Offset::OffsetTail(offsets), true)?;
         let (mut ended, start) = (BTreeSet::new(), Instant::now());
         while ended.len() < reader.partitions && start.elapsed() < deadline {
             if let Some(answer) = reader.consumer.poll(Duration::from_millis(50)) {

@@ -1,21 +1,22 @@
-//! The keyed store of one partition: a user's key and the words of the user's profile, and which of them the changelog
-//! does not hold yet.
+//! The keyed store of one partition: the words of each user's profile by the user's key, and which of them the changelog
+//! does not have yet.
 //!
-//! Owns where profiles lie in memory, when an idle one goes, and the lazy changelog: a changed profile is *dirty* from the
-//! first event that its record does not cover, and is written oldest first, so that what has to be read again after a
-//! crash begins at the oldest dirty event. Leaves alone what the words mean, which is `profile`'s, and when to write,
+//! Owns where profiles lie in memory, when an idle one is dropped, and the lazy changelog: a changed profile is *dirty* from the
+//! first event that its record does not cover. The oldest dirty profiles are written first, so that a replay after a crash
+//! begins at the oldest dirty event. Leaves alone what the words mean, which is the business of `profile`, and when to write,
 //! which is the worker's.
 //!
 //! Time here is the partition's, which no single user's event moves ([`PartitionClock`]). A profile whose newest event is older
-//! than that by more than the TTL counts as gone, whether or not a sweep has come by, so that sweeping is a matter of memory
-//! alone and never shows in a feature.
+//! than that by more than the TTL counts as gone, whether it was swept or not, so that sweeping only frees memory and never
+//! shows in a feature.
 //!
-//! Most users are idle at any moment, so most profiles rest packed, in a fraction of the bytes; those that events come for
-//! are open, and a user without an event for a while is packed again ([`OPEN_SHARE`]).
+//! Most users are idle at any moment, so most profiles are packed, in a fraction of the bytes. A profile that gets an event is
+//! opened, and packed again after a while without one ([`OPEN_SHARE`]).
 
 mod changelog;
 mod clock;
 mod packed;
+mod slots;
 mod snapshot;
 
 pub(crate) use changelog::is_event_time;
@@ -28,14 +29,15 @@ pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
 use hashbrown::HashTable;
+use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting, Use};
 use std::{borrow::Cow, collections::VecDeque};
 
-/// The hash of a user's key by which profiles are found. It is part of no output, and may change between versions.
+/// The hash of a user's key in the table of profiles. It is part of no output, and may change between versions.
 pub fn hash_key(key: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(key)
 }
 
-/// Gives the store of each held partition.
+/// The stores of the held partitions.
 pub trait Stores {
     /// The store of a partition.
     fn store(&mut self, partition: i32) -> &mut Store;
@@ -44,291 +46,70 @@ pub trait Stores {
 /// A sweep is due when the partition's time has moved by this share of the TTL.
 const SWEEPS_PER_TTL: i64 = 16;
 
-/// The first dirty offset of a profile that the changelog holds as it is.
-const CLEAN: i64 = i64::MAX;
-
-/// One of so many profiles is open at most: with profiles of some hundred bytes that is about as much again a user, and by
-/// the usual distribution of clicks over users four of five events find theirs open.
+/// At most one in this many profiles is open. With profiles of some hundred bytes that doubles the memory of a user, and with
+/// the usual distribution of clicks over users four of five events find their profile open.
 pub const OPEN_SHARE: usize = 6;
 
-/// So many are open before any is packed.
+/// The number of open profiles up to which none is packed.
 const OPEN_MIN: usize = 1_024;
 
-/// The bytes of a user in the table, beside key and profile: the table is at least seven sixteenths full once it has grown.
+/// The most bytes of a user in the table, beside key and profile: the table is at least seven sixteenths full once it has grown.
 pub const TABLE_BYTES_MAX: usize = (size_of::<Entry>() + 1) * 16 / 7;
 
-/// The bytes of a user beside the key where a profile has so many words at most: in the table, at rest, and the user's share
-/// of the open ones, whose memory may have grown to twice the words. It holds where there are more than 6,144 users, for
-/// of fewer more than a share are open; what the allocator adds is not in it.
+/// The most bytes of a user beside the key, if a profile has at most this many words: in the table, packed, and the user's share
+/// of the open ones, whose memory may have grown to twice the words. It holds for more than 6,144 users, as of fewer a larger
+/// share is open; without what the allocator adds.
 pub const fn user_bytes_max(words: usize) -> usize {
     let open = 2 * (size_of::<Open>() + words * 8);
     TABLE_BYTES_MAX + Resting::KEY_AT + packed::length_max(words) + open.div_ceil(OPEN_SHARE)
 }
 
-/// The bytes of a profile's record of so many words at most, its key among them.
+/// The most bytes of the record of a profile of this many words, with its key.
 pub const fn record_bytes_max(words: usize) -> usize {
     const KEY_AND_FIELDS: usize = 1_024 + 128;
     packed::length_max(words) + KEY_AND_FIELDS
 }
 
-/// Words as they rest, are kept in the changelog and in snapshots.
+/// Packs words as they are in memory, in the changelog and in snapshots.
 pub fn pack(words: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     packed::pack(words, &mut bytes);
     bytes
 }
 
-/// Words that rest; nothing where the bytes are none.
+/// Unpacks words; nothing if the bytes are not packed words.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<u64>> {
     let mut words = Vec::new();
     packed::unpack(bytes, &mut words).then_some(words)
 }
 
-/// The bytes of words at rest.
-pub fn bytes_at_rest(words: &[u64]) -> usize {
+/// The bytes of packed words.
+pub fn packed_bytes(words: &[u64]) -> usize {
     packed::length(words)
 }
 
-/// A profile as it rests.
+/// A packed profile.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedProfile<'a>(&'a [u8]);
 
-/// How much of a user's events is where.
-#[derive(Clone, Copy, Debug)]
-struct Account {
-    /// The record in the changelog covers every event before this offset.
-    covered: i64,
-    /// The words have every event before this offset in them when they come from a snapshot.
-    applied: i64,
-    /// The first event that the record does not cover, or [`CLEAN`].
-    first_dirty: i64,
-}
-
-impl Account {
-    /// Of a user of whom the changelog knows nothing.
-    const NEW: Self = Self { covered: i64::MIN, applied: i64::MIN, first_dirty: CLEAN };
-}
-
-/// A resting user in one piece of memory, so that a user of few events is one allocation and no pointer more.
-///
-/// ```text
-/// covered | applied | first dirty: 8 bytes each | length of the key: 4 | key | packed words
-/// ```
-#[derive(Debug)]
-struct Resting(Box<[u8]>);
-
-impl Resting {
-    const KEY_AT: usize = 28;
-
-    fn new(account: Account, key: &[u8], packed: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(Self::KEY_AT + key.len() + packed.len());
-        for offset in [account.covered, account.applied, account.first_dirty] {
-            bytes.extend_from_slice(&offset.to_ne_bytes());
-        }
-        bytes.extend_from_slice(&(key.len() as u32).to_ne_bytes());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(packed);
-        Self(bytes.into_boxed_slice())
-    }
-
-    fn offset(&self, number: usize) -> i64 {
-        self.0[number * 8..].first_chunk().copied().map_or(CLEAN, i64::from_ne_bytes)
-    }
-
-    fn account(&self) -> Account {
-        Account { covered: self.offset(0), applied: self.offset(1), first_dirty: self.offset(2) }
-    }
-
-    fn set_account(&mut self, account: Account) {
-        for (number, offset) in [account.covered, account.applied, account.first_dirty].into_iter().enumerate() {
-            self.0[number * 8..(number + 1) * 8].copy_from_slice(&offset.to_ne_bytes());
-        }
-    }
-
-    fn words_at(&self) -> usize {
-        Self::KEY_AT + self.0[24..].first_chunk().copied().map_or(0, u32::from_ne_bytes) as usize
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.0[Self::KEY_AT..self.words_at()]
-    }
-
-    fn packed(&self) -> &[u8] {
-        &self.0[self.words_at()..]
-    }
-}
-
-/// Where a user is.
-#[derive(Debug)]
-enum Place {
-    /// In a slot of the open ones.
-    Open(u32),
-    Rests(Resting),
-}
-
-/// A slot for an open profile. Its memory is used again.
-#[derive(Debug)]
-struct Open {
-    words: Vec<u64>,
-    key: Vec<u8>,
-    account: Account,
-    hash: u64,
-}
-
-impl Open {
-    /// The memory that it takes.
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.words.capacity() * 8 + self.key.capacity()
-    }
-}
-
-/// What the hand that looks for a profile to pack finds at a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    Free,
-    /// No event came since it last passed by.
-    Idle,
-    Touched,
-}
-
-/// The open profiles of a partition, and the hand that looks for one to pack (the clock algorithm of page caches).
-#[derive(Debug, Default)]
-struct OpenSlots {
-    slots: Vec<Open>,
-    /// By slot: whether it is in use, and whether an event came since the hand passed by. Apart, so that the hand reads no slot
-    /// that it passes.
-    uses: Vec<Use>,
-    free: Vec<u32>,
-    hand: usize,
-    packing: Vec<u8>,
-}
-
-impl OpenSlots {
-    /// The words, to be read.
-    fn read<'a>(&'a self, place: &'a Place) -> Cow<'a, [u64]> {
-        match place {
-            Place::Open(slot) => Cow::Borrowed(&self.slots[*slot as usize].words),
-            Place::Rests(resting) => {
-                let mut words = Vec::new();
-                packed::unpack(resting.packed(), &mut words);
-                Cow::Owned(words)
-            }
-        }
-    }
-
-    fn key<'a>(&'a self, place: &'a Place) -> &'a [u8] {
-        match place {
-            Place::Open(slot) => &self.slots[*slot as usize].key,
-            Place::Rests(resting) => resting.key(),
-        }
-    }
-
-    fn account(&self, place: &Place) -> Account {
-        match place {
-            Place::Open(slot) => self.slots[*slot as usize].account,
-            Place::Rests(resting) => resting.account(),
-        }
-    }
-
-    fn set_account(&mut self, place: &mut Place, account: Account) {
-        match place {
-            Place::Open(slot) => self.slots[*slot as usize].account = account,
-            Place::Rests(resting) => resting.set_account(account),
-        }
-    }
-
-    /// The first word.
-    fn first(&self, place: &Place) -> u64 {
-        match place {
-            Place::Open(slot) => self.slots[*slot as usize].words.first().copied(),
-            Place::Rests(resting) => packed::first(resting.packed()),
-        }
-        .unwrap_or_default()
-    }
-
-    /// Key and bytes, to be kept elsewhere.
-    fn pack<'a>(&'a mut self, place: &'a Place) -> (&'a [u8], PackedProfile<'a>) {
-        match place {
-            Place::Open(slot) => {
-                let open = &self.slots[*slot as usize];
-                self.packing.clear();
-                packed::pack(&open.words, &mut self.packing);
-                (&open.key, PackedProfile(&self.packing))
-            }
-            Place::Rests(resting) => (resting.key(), PackedProfile(resting.packed())),
-        }
-    }
-
-    /// A slot for a user, without words.
-    fn take(&mut self, hash: u64, key: &[u8], account: Account) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let (words, key) = (Vec::new(), Vec::new());
-            self.slots.push(Open { words, key, account, hash });
-            self.uses.push(Use::Touched);
-            (self.slots.len() - 1) as u32
-        });
-        let open = &mut self.slots[slot as usize];
-        open.key.extend_from_slice(key);
-        (open.account, open.hash) = (account, hash);
-        self.uses[slot as usize] = Use::Touched;
-        slot
-    }
-
-    /// Gives a slot back, and its memory where it has grown far beyond what most need.
-    fn give_back(&mut self, place: &Place) {
-        if let Place::Open(slot) = place {
-            let open = &mut self.slots[*slot as usize];
-            self.uses[*slot as usize] = Use::Free;
-            open.words.clear();
-            open.words.shrink_to(WORDS_USUAL);
-            open.key.clear();
-            self.free.push(*slot);
-        }
-    }
-
-    /// The next slot that no event came for since the hand last passed by.
-    fn idle(&mut self) -> Option<u32> {
-        for _ in 0..2 * self.uses.len() {
-            let at = self.hand;
-            self.hand = if at + 1 < self.uses.len() { at + 1 } else { 0 };
-            match self.uses[at] {
-                Use::Idle => return Some(at as u32),
-                Use::Touched => self.uses[at] = Use::Idle,
-                Use::Free => {}
-            }
-        }
-        None
-    }
-}
-
-/// So many users' memory is asked for at a time: about what a core has on its way at once.
+/// The number of users whose memory is loaded at a time: about as many loads as a core has in flight at once.
 const WARMED: usize = 16;
 
-/// Words of one line of a cache.
+/// The words of a cache line.
 const WORDS_PER_LINE: usize = 8;
 
-/// A slot that is given back keeps memory for so many words.
-const WORDS_USUAL: usize = 48;
-
-/// One user.
-#[derive(Debug)]
-struct Entry {
-    hash: u64,
-    place: Place,
-}
-
-/// A profile that became dirty. By offset and hash it is found again; if it was written since, it is not.
+/// A profile that became dirty. It is found again by offset and hash, unless it was written since.
 #[derive(Clone, Copy, Debug)]
 struct Dirty {
     offset: i64,
     hash: u64,
 }
 
-/// So many offsets lie between two points from which the input can be read again, where profiles are dirty: a mark may lie
-/// so far before the oldest dirty event. What the records cover is passed by, whether or not it lies behind the mark.
+/// The distance in offsets between two points from which the input can be read again: a mark lies at most this far before the
+/// oldest dirty event. Events that the records cover are skipped, whether they lie behind the mark or not.
 const POINT_OFFSETS: i64 = 64;
 
-/// A place from which the input can be read again.
+/// A point from which the input can be read again.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     offset: i64,
@@ -347,28 +128,27 @@ pub struct Store {
     swept_at: Option<i64>,
     /// Oldest first.
     dirty: VecDeque<Dirty>,
-    /// Oldest first: one at or before the oldest dirty event, and those behind it.
+    /// Oldest first: one at or before the oldest dirty event, and all after it.
     points: VecDeque<Point>,
     /// The keys of swept profiles whose records are still in the changelog.
     swept: Vec<Box<[u8]>>,
-    /// How many of the held profiles have a record in the changelog.
+    /// The number of held profiles that have a record in the changelog.
     recorded: usize,
-    /// How often the profiles had been begun anew from the input.
-    history: u64,
+    generation: u64,
 }
 
 impl Store {
-    /// An empty store of a history.
-    pub fn of_history(history: u64) -> Self {
-        Self { history, ..Self::default() }
+    /// An empty store of a generation.
+    pub fn of_generation(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
     }
 
-    /// How often the profiles had been begun anew from the input.
-    pub fn history(&self) -> u64 {
-        self.history
+    /// How often the profiles of the partition were rebuilt from the input. Records of another generation do not count.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
-    /// How many profiles are held.
+    /// The number of held profiles.
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -378,14 +158,14 @@ impl Store {
         self.table.is_empty()
     }
 
-    /// The bytes that keys and profiles take, and the table with its slack; without what the allocator adds.
+    /// The bytes of keys and profiles, and of the table with its slack; without what the allocator adds.
     pub fn bytes(&self) -> usize {
         let entry = |entry: &Entry| if let Place::Rests(resting) = &entry.place { resting.0.len() } else { 0 };
         let open = self.open.slots.iter().map(Open::bytes).sum::<usize>();
         self.table.iter().map(entry).sum::<usize>() + self.table.allocation_size() + open
     }
 
-    /// About the same, from some of the profiles: the order of a hash table is as good as chance.
+    /// An estimate of the same from a sample: the order of a hash table is as good as random.
     pub fn bytes_estimate(&self) -> usize {
         const SOME: usize = 256;
         let entry = |entry: &Entry| {
@@ -399,7 +179,7 @@ impl Store {
         some * self.len() / self.len().clamp(1, SOME)
     }
 
-    /// The words of a user, if there are any.
+    /// The words of a user, if the user has a profile.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Cow<'_, [u64]>> {
         let same = |entry: &Entry| self.open.key(&entry.place) == key;
         self.table.find(hash, same).map(|entry| self.open.read(&entry.place))
@@ -410,9 +190,9 @@ impl Store {
         self.table.iter().map(|entry| (self.open.key(&entry.place), self.open.read(&entry.place)))
     }
 
-    /// The words of a user, made from `fresh` where the user is new, to be changed by the event at `offset` of this time, and
-    /// the partition's time with that event in it. Nothing where the profile came from the changelog and has that event in
-    /// it. Allocates for a new user and for one whose profile rests.
+    /// The words of a user, to be changed by the event at `offset` of this time, and the partition's time with that event; a new
+    /// user's begin as `fresh`. Nothing if the profile was restored with that event in it. Allocates for a new user and for a
+    /// packed profile.
     pub fn entry(
         &mut self,
         hash: u64,
@@ -446,7 +226,7 @@ impl Store {
             dirty.push_back(Dirty { offset, hash });
         }
         clock.note(hash, time);
-        // A snapshot has it already; the changelog does not, and so the profile is dirty all the same.
+        // The snapshot has the event, but the changelog does not: so the profile is dirty all the same.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
@@ -463,7 +243,7 @@ impl Store {
         Some((&mut open.slots[slot as usize].words, clock.time()))
     }
 
-    /// Loads what the events of these users will read. Each load waits for memory; made together they wait together.
+    /// Loads what the events of these users will read into the cache. Loads that are made together wait together.
     pub fn warm(&self, hashes: &[u64]) {
         let mut sum = 0_u64;
         let mut places = [None; WARMED];
@@ -488,7 +268,7 @@ impl Store {
         std::hint::black_box(sum);
     }
 
-    /// Packs an idle profile where too many are open.
+    /// Packs an idle profile if too many are open.
     fn make_room(&mut self) {
         let Self { table, open, .. } = self;
         let allowed = OPEN_MIN.max(table.len() / OPEN_SHARE);
@@ -505,20 +285,20 @@ impl Store {
         }
     }
 
-    /// The partition's time, of which every event before the next has been taken note.
+    /// The partition's time.
     pub fn clock(&self) -> &PartitionClock {
         &self.clock
     }
 
-    /// The latest time that the event at this offset may have. `latest` is what the process would allow now; it counts where
-    /// the record is read for the first time, and where nobody knows any more what counted then.
+    /// The latest time that the event at this offset may have. `latest` is what the process would allow now: it counts if the
+    /// record is read for the first time, or if the limit of that time is not known any more.
     pub fn ceiling(&mut self, offset: i64, is_replay: bool, latest: Option<i64>) -> Option<i64> {
         let known = self.ceilings.at(offset);
         if is_replay && (known.is_some() || canary::is_in(Canary::CeilingNotReplayed)) {
             return known.filter(|_| !canary::is_in(Canary::CeilingNotReplayed));
         }
         let Some(latest) = latest else { return known };
-        // A process whose clock is behind refuses nothing that is no further ahead than what has been accepted.
+        // A process whose clock is behind does not refuse what is no further ahead than events that were accepted.
         let latest = latest.max(self.clock.time().unwrap_or(i64::MIN));
         if known.is_none_or(|known| known < latest) {
             self.ceilings.forget_before(self.mark(offset).replay_from);
@@ -527,12 +307,12 @@ impl Store {
         self.ceilings.at(offset)
     }
 
-    /// The ceilings, to be kept when all else begins anew.
+    /// The ceilings, which survive when all else begins anew.
     pub fn ceilings(&self) -> Ceilings {
         self.ceilings
     }
 
-    /// Frees the profiles for which `is_gone` says so of their first word at the partition's time, where a sweep is due.
+    /// Drops the profiles for which `is_gone` holds of their first word and the partition's time, if a sweep is due.
     pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool) {
         let Some(time) = self.clock.time() else { return };
         let swept_at = *self.swept_at.get_or_insert(time);
@@ -553,7 +333,7 @@ impl Store {
         }
     }
 
-    /// Takes in a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
+    /// Restores a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
     /// `applied`; none is a tombstone. Only before any event.
     pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<&[u8]>, covered: i64, applied: i64) {
         let Self { table, open, recorded, .. } = self;
@@ -577,10 +357,10 @@ impl Store {
         }
     }
 
-    /// Puts another state into the place of a restored profile's, which stands for the same events.
+    /// Replaces the state of a restored profile by another one of the same events.
     ///
     /// # Errors
-    /// Why there is none.
+    /// That of `change`.
     pub fn convert<E>(
         &mut self,
         hash: u64,
@@ -597,7 +377,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the records of these users, whom it does not hold, are of no use: each gets a tombstone.
+    /// Has tombstones written for these users, whom the store does not hold and whose records are useless.
     pub fn bury(&mut self, keys: impl IntoIterator<Item = Box<[u8]>>) {
         self.swept.extend(keys);
     }
@@ -608,9 +388,9 @@ impl Store {
         self.points.clear();
     }
 
-    /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, as they are with
-    /// every event before `next` in them, and with `None` the keys of profiles that have gone. `write` says whether it takes
-    /// more. Says how many there were.
+    /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, with every event before
+    /// `next` in them, and with `None` the keys of swept profiles. `write` says whether it takes more. Returns how many there
+    /// were.
     pub fn write_due(
         &mut self,
         below: i64,
@@ -629,7 +409,7 @@ impl Store {
             && offset < below
         {
             self.dirty.pop_front();
-            // Where the profile is gone, or was written since, there is nothing to do.
+            // A profile that was swept or written since is not found.
             let Self { table, open, recorded, .. } = &mut *self;
             let is_due = |entry: &Entry| entry.hash == hash && open.account(&entry.place).first_dirty == offset;
             if let Some(entry) = table.find_mut(hash, is_due) {
@@ -644,7 +424,7 @@ impl Store {
         if is_last && has_room {
             written += self.write_tombstones(max - written, &mut write).0;
         }
-        // The last one at or before the oldest dirty event is where the input would be read again from.
+        // The input would be read again from the last point at or before the oldest dirty event.
         let oldest = self.oldest_dirty().unwrap_or(i64::MAX);
         while self.points.get(1).is_some_and(|point| point.offset <= oldest) {
             self.points.pop_front();
@@ -655,12 +435,12 @@ impl Store {
         written
     }
 
-    /// The oldest event that a profile has and its record lacks.
+    /// The oldest event that is in a profile but not in its record.
     pub fn oldest_dirty(&self) -> Option<i64> {
         self.dirty.front().map(|dirty| dirty.offset)
     }
 
-    /// Hands over the keys of profiles that have gone. Says how many there were, and whether more is taken.
+    /// Hands over the keys of swept profiles. Returns how many there were, and whether more is taken.
     fn write_tombstones(
         &mut self,
         max: usize,
@@ -671,9 +451,8 @@ impl Store {
             && has_room
             && let Some(key) = self.swept.pop()
         {
-            // A user who came back in the meantime is dirty from there on, and the tombstone is right until then. It needs
-            // no `as_of`: events of before that are read again begin a profile which the same event time ends again,
-            // before any decision that is not only read again.
+            // A user who came back is dirty from then on, and the tombstone is right until then. It needs no `as_of`: a replay of
+            // earlier events begins a profile that the same event time ends again, before the replay is over.
             if !canary::is_in(Canary::TombstoneLost) {
                 has_room = write(&key, None);
             }
@@ -682,8 +461,8 @@ impl Store {
         (written, has_room)
     }
 
-    /// Visits the users whose profiles have a record in the changelog, with their words as they are and the offset up to
-    /// which the record is complete; none, and says so, while records of profiles that have gone wait for their tombstones.
+    /// Visits the users whose profiles have a record in the changelog, with their words and the offset up to which the record is
+    /// complete. Returns false and visits none while tombstones are still to be written.
     pub fn recorded(&mut self, mut visit: impl FnMut(&[u8], PackedProfile<'_>, i64)) -> bool {
         if !self.swept.is_empty() {
             return false;
@@ -698,12 +477,12 @@ impl Store {
         true
     }
 
-    /// How many profiles are dirty, at most.
+    /// The number of dirty profiles, at most.
     pub fn dirty(&self) -> usize {
         self.dirty.len() + self.swept.len()
     }
 
-    /// From where the input has to be read again, if it all ended at `next`.
+    /// From where the input has to be read again after a restart at `next`.
     pub fn mark(&self, next: i64) -> Mark {
         let records = (self.recorded + self.swept.len()) as u64;
         let is_dirty = !self.dirty.is_empty() && !canary::is_in(Canary::MarkAhead);
@@ -714,7 +493,7 @@ impl Store {
         let mut ceilings = self.ceilings;
         ceilings.forget_before(replay_from);
         let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
-        Mark { replay_from, lacking_from, clock, ceilings, records, history: self.history }
+        Mark { replay_from, lacking_from, clock, ceilings, records, generation: self.generation }
     }
 }
 

@@ -251,9 +251,8 @@ mod tests {
         let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
         writer.push(b"ann", b"record");
-        let hex = writer.finish().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(
-            hex,
+            crate::hex::encode(&writer.finish()),
             "41494d534e4150311d000000a8d4fd0d9a5cdf9403000000460000000000000009000000000000000100000000000000661100000\
              0c59f4f4e11e0625b03000000616e6e060000007265636f7264"
         );

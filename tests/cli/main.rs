@@ -62,7 +62,7 @@ fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
         "a.toml:4:10: feature[0].where: nothing here is named \"event_typ\"",
         "did you mean \"event_type\"?",
         "feature[1].value: the aggregate \"sum\" needs a value",
-        "a.toml:10:10: feature[1].window: \"soon\" is no duration",
+        "a.toml:10:10: feature[1].window: \"soon\" is not a duration",
     ] {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");
     }

@@ -375,7 +375,7 @@ fn what_is_no_json_is_told_with_its_place_and_its_reason() {
         (format!("{}{}", event(""), event("")), "a record is one object"),
         (event("")[..40].to_owned(), "cut off"),
         (event("\"x\":[1,2")[..event("\"x\":[1,2").len() - 1].to_owned(), "cut off"),
-        (r#"{"user_id":"u"#.to_owned(), "a text without its end"),
+        (r#"{"user_id":"u"#.to_owned(), "a string without its end"),
         ("user=u&type=view".to_owned(), "not JSON from line 1, column 1 on"),
     ] {
         let rejection = rig.decode(payload.as_bytes()).unwrap_err();

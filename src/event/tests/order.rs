@@ -240,7 +240,8 @@ fn what_stands_outside_of_events_is_judged_where_it_counts() {
     assert_eq!(with(r#""value":3"#, r#"{"value":1},{"value":"much"}"#), refused);
     assert_eq!(with(r#""value":3"#, r#"{"value":1},{}"#), Ok(Some("3.0".to_owned())));
     let element =
-        Err("wrong_type: input.unpack: expected an array of objects at this path, and one element is none".to_owned());
+        Err("wrong_type: input.unpack: expected an array of objects at this path, and one element is not an object"
+            .to_owned());
     for odd in ["7", "null", "\"text\"", "[{}]", "true", "1.5"] {
         assert_eq!(with(r#""value":3"#, &format!("{{}},{odd}")), element, "{odd}");
     }

@@ -1,59 +1,63 @@
-//! How a feature is read off a profile's words once an event is applied.
+//! How the value of a feature is computed from the words of its cells, once an event is applied.
 
-use super::cell::{NEVER, NO_TEXT, cardinality, ranked, variance};
+use super::{
+    cell::{NEVER, NO_TEXT, variance},
+    distinct::cardinality,
+    top::ranked,
+};
 
 const SECOND: f64 = 1e6;
 
-/// What a feature reads. Numbers are the places of cells' words.
+/// How a column is computed. Numbers are the places of cells' words.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Shape {
-    /// A float as it is.
+pub(super) enum Finalizer {
+    /// The float itself.
     Float(usize),
     /// A sum over a count; NaN without any.
-    Mean(usize, usize),
+    Mean { sum: usize, count: usize },
     /// The variance of moments.
     Variance(usize),
-    /// The square root of that.
+    /// The square root of the variance of moments.
     Deviation(usize),
     /// The value of a time and a value.
     Value(usize),
     /// The value of a rank among the newest, from 0.
-    Newest(usize, usize),
-    /// How many values a set has.
+    Newest { at: usize, rank: usize },
+    /// The number of values in a set.
     Distinct { at: usize, exact: usize },
-    /// The count of the category of a rank, from 0.
+    /// The count of the value of a rank, from 0.
     TopCount { at: usize, capacity: usize, rank: usize },
-    /// Its share of all.
+    /// The share of the value of a rank.
     TopShare { at: usize, capacity: usize, rank: usize },
-    /// The mean time between events, in seconds: from the oldest to the newest, over one less than they are.
+    /// The mean time between events in seconds.
     Gap { oldest: usize, newest: usize, count: usize },
-    /// Seconds since the oldest time; NaN where there is none.
+    /// Seconds since the oldest time; NaN without one.
     SinceOldest(usize),
     /// The smoothed ratio of two counts.
     Ratio { of: usize, to: usize, alpha: f64, beta: f64 },
     /// Seconds from the oldest to the newest event of the current session.
     SessionLength(usize),
-    /// How many events it has.
+    /// The number of events in the current session.
     SessionEvents(usize),
-    /// How many sessions there were.
+    /// The number of sessions.
     SessionCount(usize),
-    /// 1 where the remembered text is this one, 0 where it is another; NaN where there is none.
+    /// 1 if the remembered string is this one, 0 if it is another; NaN without one.
     Is { at: usize, hash: u64 },
-    /// 1 where the remembered text is none of these.
+    /// 1 if the remembered string is none of these.
     IsOther { at: usize, hashes: Vec<u64> },
-    /// The bucket of the remembered text, from 0; NaN where there is none.
+    /// The hash bucket of the remembered string, from 0; NaN without one.
     Bucket { at: usize, buckets: u64 },
 }
 
-impl Shape {
-    /// Lets `place` replace the number of each cell by the place of its words.
+impl Finalizer {
+    /// Replaces the number of each cell by the place of its words.
     pub(super) fn place(&mut self, place: impl Fn(usize) -> usize) {
         match self {
             Self::Float(at)
             | Self::Variance(at)
             | Self::Deviation(at)
             | Self::Value(at)
-            | Self::Newest(at, _)
+            | Self::Newest { at, .. }
             | Self::Distinct { at, .. }
             | Self::TopCount { at, .. }
             | Self::TopShare { at, .. }
@@ -64,26 +68,27 @@ impl Shape {
             | Self::Is { at, .. }
             | Self::IsOther { at, .. }
             | Self::Bucket { at, .. } => *at = place(*at),
-            Self::Mean(a, b) | Self::Ratio { of: a, to: b, .. } => (*a, *b) = (place(*a), place(*b)),
+            Self::Mean { sum: a, count: b } | Self::Ratio { of: a, to: b, .. } => (*a, *b) = (place(*a), place(*b)),
             Self::Gap { oldest, newest, count } => {
                 (*oldest, *newest, *count) = (place(*oldest), place(*newest), place(*count));
             }
         }
     }
 
-    /// The feature's value at an event of this time, from words that are merged over its window.
-    pub(super) fn of(&self, words: &[u64], time: i64) -> f64 {
+    /// The value of the column at an event of this time, from words that are merged over its window.
+    #[inline]
+    pub(super) fn value(&self, words: &[u64], time: i64) -> f64 {
         let float = |at: usize| f64::from_bits(words[at]);
         let moment = |at: usize| words[at] as i64;
         let known = |at: usize, value: f64| if words[at] == NO_TEXT { f64::NAN } else { value };
         match *self {
             Self::Float(at) => float(at),
-            Self::Mean(sum, count) if float(count) > 0.0 => float(sum) / float(count),
-            Self::Mean(..) => f64::NAN,
+            Self::Mean { sum, count } if float(count) > 0.0 => float(sum) / float(count),
+            Self::Mean { .. } => f64::NAN,
             Self::Variance(at) => variance(&words[at..]),
             Self::Deviation(at) => variance(&words[at..]).sqrt(),
             Self::Value(at) => float(at + 1),
-            Self::Newest(at, rank) => float(at + 2 * rank + 1),
+            Self::Newest { at, rank } => float(at + 2 * rank + 1),
             Self::Distinct { at, exact } => cardinality(&words[at..=at + exact]),
             Self::TopCount { at, capacity, rank } => ranked(&words[at..=at + 2 * capacity], rank),
             Self::TopShare { at, capacity, rank } => ranked(&words[at..=at + 2 * capacity], rank) / float(at),

@@ -1,0 +1,120 @@
+//! What is wrong with a payload that is not JSON, and how deep it nests.
+
+use super::super::{RejectReason, Rejection};
+
+/// How deep a payload may nest. The parser takes stack for each level, even in what it skips, and a record that overflows the
+/// stack would end the process at every restart.
+pub(super) const NESTING_MAX: usize = 64;
+
+pub(super) fn malformed(detail: String) -> Rejection {
+    Rejection::new(RejectReason::Malformed, detail)
+}
+
+/// Whether objects and arrays nest deeper than [`NESTING_MAX`].
+pub(super) fn nests_too_deep(payload: &[u8]) -> bool {
+    // Few payloads have this many brackets, and counting takes nanoseconds: '[' and '{' differ in one bit, and the count of a
+    // piece fits a byte, so that a whole register of bytes is counted at once.
+    let brackets = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte | 0x20 == b'{')).sum::<u8>();
+    if payload.chunks(192).map(|piece| usize::from(brackets(piece))).sum::<usize>() <= NESTING_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in payload {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+/// Why a text is not JSON: position and reason, because the parser's message would quote the payload.
+#[cold]
+pub(super) fn no_json(text: &str, error: Option<&sonic_rs::Error>) -> Rejection {
+    let (line, column, reason) = match (trouble(text.as_bytes()), error) {
+        (Some((at, reason)), _) => {
+            let before = &text.as_bytes()[..at];
+            let line = before.split(|byte| *byte == b'\n').count();
+            let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) + 1;
+            (line, column, format!(": {reason}"))
+        }
+        (None, Some(error)) => (error.line(), error.column(), String::new()),
+        (None, None) => (1, 1, String::new()),
+    };
+    malformed(format!("not JSON from line {line}, column {column} on{reason}"))
+}
+
+/// The first of the usual mistakes in a text, and where it is.
+fn trouble(text: &[u8]) -> Option<(usize, &'static str)> {
+    let (mut in_text, mut escaped, mut depth, mut ended) = (None, false, 0_usize, false);
+    let mut last = 0;
+    let mut at = 0;
+    while let Some(byte) = text.get(at).copied() {
+        let part_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'+' | b'-');
+        match (byte, in_text) {
+            (0, _) => return Some((at, "a NUL byte")),
+            (_, Some(_)) if escaped => {
+                if !br#""\/bfnrtu"#.contains(&byte) {
+                    return Some((at, "an escape that JSON does not have"));
+                }
+                escaped = false;
+            }
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', Some(_)) => in_text = None,
+            (..0x20, Some(_)) => return Some((at, "a line break or another control character inside a string")),
+            (_, Some(_)) => {}
+            (b' ' | b'\t' | b'\r' | b'\n', None) => {}
+            _ if ended => return Some((at, "something behind the object; a record is one object")),
+            (b'"', None) => in_text = Some(at),
+            (b'{' | b'[', None) => depth += 1,
+            (b'}' | b']', None) => {
+                if last == b',' {
+                    return Some((at, "a comma before a closing bracket"));
+                }
+                depth = depth.saturating_sub(1);
+                ended = depth == 0;
+            }
+            (b'\'', None) => return Some((at, "a single quote; strings have double quotes")),
+            (b'/' | b'#', None) => return Some((at, "a comment")),
+            (byte, None) if part_of_word(&byte) => {
+                let length = text[at..].iter().take_while(|byte| part_of_word(byte)).count();
+                if let Some(reason) = odd_word(&text[at..at + length]) {
+                    return Some((at, reason));
+                }
+                at += length - 1;
+                ended = depth == 0;
+            }
+            (_, None) => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            last = byte;
+        }
+        at += 1;
+    }
+    match in_text {
+        Some(start) => Some((start, "a string without its end; was the record cut off?")),
+        None if depth > 0 => Some((text.len(), "an object without its end; was the record cut off?")),
+        None => None,
+    }
+}
+
+/// What is wrong with a word or a number outside of strings.
+fn odd_word(word: &[u8]) -> Option<&'static str> {
+    match word {
+        b"true" | b"false" | b"null" => None,
+        b"NaN" | b"nan" | b"-NaN" | b"Infinity" | b"-Infinity" | b"+Infinity" | b"inf" | b"-inf" => {
+            Some("NaN and Infinity are not JSON numbers; write null for a missing value")
+        }
+        [b'+', ..] => Some("a number with a plus sign"),
+        [b'0', b'0'..=b'9', ..] | [b'-', b'0', b'0'..=b'9', ..] => Some("a number with a leading zero"),
+        [b'-' | b'0'..=b'9', ..] => None,
+        _ => Some("a word that JSON does not have; strings have double quotes"),
+    }
+}

@@ -1,0 +1,500 @@
+//! Rows of the batch while they are read from a record: which value counts, of what type, and what every event needs.
+//!
+//! Limits: a user's key has at most [`USER_BYTES_MAX`] bytes, an event's id [`EVENT_ID_BYTES_MAX`], and a record at most
+//! [`UNPACKED_MAX`] events.
+
+mod bounds;
+
+use super::{
+    EventBatch, EventTime, KeyType, Position, Record, RejectReason, Rejection, TimeUnit,
+    bots::Bots,
+    decode::{Decoded, Leaf, Role, Rules},
+    number, time,
+};
+use crate::{
+    columns::{Column, MISSING_INT, Slot, Text, Truth, Type},
+    state::hash_key,
+};
+
+/// The longest user key. Profiles and decisions carry it.
+const USER_BYTES_MAX: usize = 1024;
+
+/// The longest event id, for the same reason. Cut, two ids could become one, so a longer one is refused.
+const EVENT_ID_BYTES_MAX: usize = 1024;
+
+/// The most events in one record. The longest sessions in one record have some hundreds; a megabyte of `{}` would be a third of a
+/// million rows, each with everything outside of the array.
+const UNPACKED_MAX: usize = 4096;
+
+/// A value of a payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scalar<'a> {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// A JSON number as text, because an id must keep every digit.
+    Number(&'a str),
+    Text(&'a str),
+}
+
+/// What was read for a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// The rank of the path of its value, or `u32::MAX`; lower ranks are preferred.
+    rank: u32,
+    /// What the value should have been, if it is not of the field's type.
+    fault: Option<&'static str>,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self { rank: u32::MAX, fault: None }
+    }
+}
+
+/// Expected of a number that no float holds.
+const IN_RANGE: &str = "a number up to 1.8e308: the number is out of range";
+
+/// Expected of a string that is not Unicode.
+const NOT_UNICODE: &str =
+    "text without half of a surrogate pair (an escape from \\ud800 to \\udfff without its other half)";
+
+/// Expected of a member whose own members are read.
+const NOT_AN_OBJECT: &str = "an object around it, and there is another value";
+
+/// The row that is being read, beside its columns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    user: Text,
+    anonymous: Text,
+    event_id: Text,
+    agent: Text,
+    bot: Truth,
+    has_type: bool,
+    key_type: Option<KeyType>,
+    time: Option<i64>,
+    /// The time as a number, in the unit of its field.
+    number: Option<i64>,
+    unit: TimeUnit,
+}
+
+/// The rows of a record that is being read. The row being read is the last one of the columns.
+pub(super) struct Rows<'a> {
+    rules: &'a Rules,
+    /// The latest time of an event, by what is known beside the record.
+    ceiling: Option<i64>,
+    record: &'a Record<'a>,
+    batch: &'a mut EventBatch,
+    /// By leaf.
+    marks: &'a mut [Mark],
+    /// The marks of what is outside of a record's events.
+    outside: &'a mut [Mark],
+    /// Whether one of the marks may be a fault.
+    may_be_wrong: bool,
+    /// For building strings.
+    buffer: &'a mut String,
+    bots: Option<&'a mut Bots>,
+    row: Row,
+    /// The rows so far.
+    taken: Decoded,
+}
+
+impl<'a> Rows<'a> {
+    /// Begins to read a record. The buffers of marks have one for each leaf.
+    pub(super) fn new(
+        rules: &'a Rules,
+        record: &'a Record<'a>,
+        ceiling: Option<i64>,
+        batch: &'a mut EventBatch,
+        [marks, outside]: [&'a mut [Mark]; 2],
+        buffer: &'a mut String,
+        bots: Option<&'a mut Bots>,
+    ) -> Self {
+        let (row, taken) = (Row::default(), Decoded::default());
+        let mut rows =
+            Self { rules, ceiling, record, batch, marks, outside, may_be_wrong: false, buffer, bots, row, taken };
+        rows.open();
+        rows
+    }
+
+    /// Whether the batch has no room for more strings.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.columns.texts.is_full()
+    }
+
+    /// How many rows there are so far.
+    pub(super) fn decoded(&self) -> Decoded {
+        self.taken
+    }
+
+    /// Takes a value for a leaf, from the path of this rank; lower ranks are preferred. Only [`Rows::close`] reports a value of
+    /// the wrong type, because a preferred path may follow.
+    pub(super) fn set(&mut self, leaf: usize, rank: u32, value: Scalar<'_>) {
+        if self.marks[leaf].rank < rank || matches!(value, Scalar::Text("")) {
+            return;
+        }
+        let rules = self.rules;
+        let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
+        let is_id = matches!(role, Role::User | Role::Anonymous | Role::EventId);
+        // An id of blanks or a bool would be shared by many users.
+        if is_id && matches!(value, Scalar::Text(text) if text.trim().is_empty()) {
+            return;
+        }
+        let fault = match ty {
+            Type::String => match role {
+                Role::KeyType => match key_type(value) {
+                    Ok(ty) => {
+                        self.row.key_type = ty;
+                        None
+                    }
+                    Err(expected) => Some(expected),
+                },
+                _ if is_id && matches!(value, Scalar::Bool(_)) => Some("an id: a text or a number"),
+                _ => {
+                    self.put_text(*role, *slot, value);
+                    None
+                }
+            },
+            Type::Double => match self.put_double(*slot, value) {
+                // A missing value leaves the field to another path.
+                Ok(false) => return,
+                answer => answer.err(),
+            },
+            Type::Int | Type::Duration => match self.put_int(*slot, value) {
+                Ok(false) => return,
+                answer => answer.err(),
+            },
+            Type::Bool => self.put_bool(*role, *slot, value),
+            Type::Timestamp => self.put_time(*role, *slot, *unit, value).err(),
+        };
+        self.mark(leaf, rank, fault);
+    }
+
+    fn mark(&mut self, leaf: usize, rank: u32, fault: Option<&'static str>) {
+        self.marks[leaf] = Mark { rank, fault };
+        self.may_be_wrong |= fault.is_some();
+    }
+
+    /// Notes that the path of this rank leads to an object or the like instead of a value.
+    pub(super) fn refuse(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(self.rules.leaves[leaf].expected()));
+        }
+    }
+
+    /// Notes that the path of this rank leads to a string that is not Unicode.
+    pub(super) fn refuse_text(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(NOT_UNICODE));
+        }
+    }
+
+    /// Notes that the path of this rank leads through something that is not an object.
+    pub(super) fn refuse_parent(&mut self, leaf: usize, rank: u32) {
+        if rank <= self.marks[leaf].rank {
+            self.mark(leaf, rank, Some(NOT_AN_OBJECT));
+        }
+    }
+
+    fn put_text(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) {
+        let texts = &mut self.batch.columns.texts;
+        let text = match value {
+            Scalar::Text(text) => texts.push(text),
+            Scalar::Number(number) => texts.push(number::id(number, self.buffer)),
+            Scalar::Int(value) => texts.push(itoa::Buffer::new().format(value)),
+            Scalar::Float(value) => texts.push(ryu::Buffer::new().format(value)),
+            Scalar::Bool(value) => texts.push(if value { "true" } else { "false" }),
+        };
+        match role {
+            Role::User => self.row.user = text,
+            Role::Anonymous => self.row.anonymous = text,
+            Role::EventId => self.row.event_id = text,
+            Role::EventType => self.row.has_type = true,
+            Role::Agent => self.row.agent = text,
+            Role::OccurredAt | Role::KeyType | Role::Bot | Role::Other => {}
+        }
+        let index = self.batch.len();
+        if let Some(Column::String(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = text;
+        }
+    }
+
+    /// Returns whether there is a value.
+    fn put_double(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Result<bool, &'static str> {
+        let value = match value {
+            Scalar::Float(value) => value,
+            Scalar::Int(value) => value as f64,
+            Scalar::Number(text) | Scalar::Text(text) => {
+                let text = text.trim();
+                let value: f64 = text.parse().map_err(|_| "a number")?;
+                // Digits beyond all floats, unlike the word "inf".
+                if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+                    return Err(IN_RANGE);
+                }
+                value
+            }
+            Scalar::Bool(_) => return Err("a number"),
+        };
+        let index = self.batch.len();
+        if value.is_finite()
+            && let Some(Column::Double(values)) = slot.map(|slot| self.batch.columns.get_mut(slot))
+        {
+            values[index] = value;
+        }
+        Ok(value.is_finite())
+    }
+
+    /// Returns whether there is a value.
+    fn put_int(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Result<bool, &'static str> {
+        const EXPECTED: &str = "a whole number";
+        let value = match value {
+            Scalar::Int(value) => Some(value),
+            // Beyond 2^53 floats are not exact integers.
+            Scalar::Float(value) => {
+                (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
+            }
+            Scalar::Number(text) | Scalar::Text(text) => {
+                let text = text.trim();
+                match number::whole(text, self.buffer) {
+                    // A missing value, as in a double.
+                    None if is_no_number(text) => return Ok(false),
+                    value => value,
+                }
+            }
+            Scalar::Bool(_) => None,
+        };
+        let value = value.ok_or(EXPECTED)?;
+        // The smallest number stands for a missing one, here as in the columns and files of others.
+        if value == MISSING_INT {
+            return Ok(false);
+        }
+        let index = self.batch.len();
+        if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = value;
+        }
+        Ok(true)
+    }
+
+    fn put_bool(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {
+        let value = match value {
+            Scalar::Bool(value) => Some(value),
+            Scalar::Int(0) | Scalar::Number("0") | Scalar::Text("false" | "FALSE" | "False" | "0") => Some(false),
+            Scalar::Int(1) | Scalar::Number("1") | Scalar::Text("true" | "TRUE" | "True" | "1") => Some(true),
+            Scalar::Int(_) | Scalar::Number(_) | Scalar::Float(_) | Scalar::Text(_) => None,
+        };
+        let Some(value) = value else { return Some("true or false") };
+        if role == Role::Bot {
+            self.row.bot = Truth::from(value);
+        }
+        let index = self.batch.len();
+        if let Some(Column::Bool(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = Truth::from(value);
+        }
+        None
+    }
+
+    fn put_time(
+        &mut self,
+        role: Role,
+        slot: Option<Slot>,
+        unit: TimeUnit,
+        value: Scalar<'_>,
+    ) -> Result<(), &'static str> {
+        let (micros, number) = match value {
+            Scalar::Int(value) => (time::from_int(value, unit), Some(value)),
+            Scalar::Number(number) => time::from_number(number, unit).ok_or(time::EXPECTED)?,
+            Scalar::Text(text) => time::from_text(text, unit)?,
+            Scalar::Float(_) | Scalar::Bool(_) => return Err(time::EXPECTED),
+        };
+        if role == Role::OccurredAt {
+            (self.row.time, self.row.number, self.row.unit) = (Some(micros), number, unit);
+        }
+        let index = self.batch.len();
+        if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = micros;
+        }
+        Ok(())
+    }
+
+    /// Makes room for a row.
+    fn open(&mut self) {
+        let rows = self.batch.len() + 1;
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).resize(rows);
+        }
+        self.marks.fill(Mark::default());
+        self.row = Row::default();
+    }
+
+    /// Begins again with the record.
+    pub(super) fn again(&mut self) {
+        let before = self.batch.len() - self.taken.rows;
+        self.batch.truncate(before);
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).resize(before);
+        }
+        self.taken = Decoded::default();
+        self.may_be_wrong = false;
+        self.open();
+    }
+
+    /// Refuses the record if a field has a value of the wrong type: the first one, in the order of their declaration.
+    fn check_types(&self) -> Result<(), Rejection> {
+        let wrong = || self.marks.iter().position(|mark| mark.fault.is_some());
+        match self.may_be_wrong.then(wrong).flatten() {
+            None => Ok(()),
+            Some(leaf) => {
+                let expected = self.marks[leaf].fault.unwrap_or_default();
+                let name = &self.rules.leaves[leaf].name;
+                Err(Rejection::new(RejectReason::WrongType, format!("{name}: expected {expected}")))
+            }
+        }
+    }
+
+    /// Ends the row: derives fields, and checks what every event needs.
+    pub(super) fn close(&mut self) -> Result<(), Rejection> {
+        self.check_types()?;
+        let Row { user, anonymous, event_id, has_type, key_type, .. } = self.row;
+        let (user, usual) = if user.is_missing() { (anonymous, KeyType::Device) } else { (user, KeyType::Person) };
+        if user.is_missing() {
+            return Err(Rejection::new(RejectReason::MissingUser, "neither user_id nor anonymous_id is given"));
+        }
+        if !has_type {
+            return Err(Rejection::new(RejectReason::MissingType, "event_type is not given"));
+        }
+        let time = self.time()?;
+        if user.len() > USER_BYTES_MAX {
+            return Err(Rejection::new(
+                RejectReason::WrongType,
+                format!("user_id: expected at most {USER_BYTES_MAX} bytes"),
+            ));
+        }
+        if !event_id.is_missing() && event_id.len() > EVENT_ID_BYTES_MAX {
+            return Err(Rejection::new(
+                RejectReason::TooLarge,
+                format!("event_id: expected at most {EVENT_ID_BYTES_MAX} bytes, found {}", event_id.len()),
+            ));
+        }
+        let user = self.key(key_type.unwrap_or(usual), user);
+        let hash = hash_key(self.batch.columns.texts.bytes(user));
+        self.classify_agent();
+        let Self { rules, record, batch, row, taken, .. } = self;
+        if rules.excludes_bots && row.bot.holds() {
+            taken.bots += 1;
+            return Ok(());
+        }
+        let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
+        let index = taken.total() as u32;
+        batch.positions.push(Position { partition: record.partition, offset: record.offset, index });
+        batch.users.push(user);
+        batch.user_hashes.push(hash);
+        batch.event_ids.push(event_id);
+        batch.times.push(EventTime(time));
+        batch.traceparents.push(traceparent);
+        taken.rows += 1;
+        Ok(())
+    }
+
+    /// The key of an id.
+    fn key(&mut self, ty: KeyType, id: Text) -> Text {
+        let index = self.batch.len();
+        if let Some(slot) = self.rules.slot_of(Role::KeyType) {
+            let name = self.batch.columns.texts.push(ty.as_str());
+            if let Column::String(values) = self.batch.columns.get_mut(slot) {
+                values[index] = name;
+            }
+        }
+        let ty = if self.rules.joins_types { KeyType::Person } else { ty };
+        let texts = &mut self.batch.columns.texts;
+        match ty.before(texts.get(id)) {
+            None => id,
+            Some(prefix) => {
+                self.buffer.clear();
+                self.buffer.push_str(prefix);
+                self.buffer.push_str(texts.get(id));
+                texts.push(self.buffer)
+            }
+        }
+    }
+
+    /// Sets `bot` by the user agent, if the event has no such field.
+    fn classify_agent(&mut self) {
+        let Row { agent, bot, .. } = self.row;
+        if let Some(bots) = &mut self.bots
+            && bot == Truth::Missing
+            && !agent.is_missing()
+        {
+            self.row.bot = Truth::from(bots.is_bot(self.batch.columns.texts.get(agent)));
+            let index = self.batch.len();
+            if let Some(slot) = self.rules.slot_of(Role::Bot)
+                && let Column::Bool(values) = self.batch.columns.get_mut(slot)
+            {
+                values[index] = self.row.bot;
+            }
+        }
+    }
+
+    /// Ends the part outside of the record's events.
+    pub(super) fn begin_elements(&mut self) {
+        for (outside, mark) in self.outside.iter_mut().zip(&*self.marks) {
+            // An event's own member is preferred, whatever its path.
+            *outside = Mark { rank: u32::MAX, fault: mark.fault };
+        }
+    }
+
+    /// Begins an event inside the record, in the last row of the columns. It has the fields from outside, unless it has its own.
+    /// The result is for [`Rows::end_element`].
+    pub(super) fn begin_element(&mut self) -> Outside {
+        let row = self.batch.len();
+        for slot in self.rules.slots() {
+            self.batch.columns.get_mut(slot).repeat(row);
+        }
+        self.marks.copy_from_slice(self.outside);
+        Outside(self.row)
+    }
+
+    /// Ends an event inside the record. The fields from outside are the last row again.
+    pub(super) fn end_element(&mut self, outside: Outside) -> Result<(), Rejection> {
+        if self.taken.total() == UNPACKED_MAX {
+            return Err(Rejection::new(
+                RejectReason::TooLarge,
+                format!("the record holds more than {UNPACKED_MAX} events"),
+            ));
+        }
+        let row = self.batch.len();
+        self.close()?;
+        self.row = outside.0;
+        if self.batch.len() == row {
+            for slot in self.rules.slots() {
+                let column = self.batch.columns.get_mut(slot);
+                column.swap(row, row + 1);
+                column.resize(row + 1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text stands for a missing number, such as "nan".
+fn is_no_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(|value| !value.is_finite()) && !text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// The type of a key by its name or its number; none if that is "unspecified".
+fn key_type(value: Scalar<'_>) -> Result<Option<KeyType>, &'static str> {
+    const EXPECTED: &str = "person, device or app, or a name of aimpoint.v1.KeyType";
+    let number = match value {
+        Scalar::Int(number) => Some(number),
+        Scalar::Number(text) => text.parse().ok(),
+        Scalar::Text("KEY_TYPE_UNSPECIFIED") => Some(0),
+        Scalar::Text(name) => return KeyType::named(name).map(Some).ok_or(EXPECTED),
+        Scalar::Float(_) | Scalar::Bool(_) => None,
+    };
+    match number {
+        Some(0) => Ok(None),
+        number => number.and_then(KeyType::of_number).map(Some).ok_or(EXPECTED),
+    }
+}
+
+/// The fields of a record outside of its events.
+pub(super) struct Outside(Row);

@@ -1,0 +1,288 @@
+//! Builds every Kafka client of the program: the consumer of a worker, readers, probes, producers and the admin client.
+//!
+//! Guarantees: each client gets this program's defaults first, then the user's settings, then the settings that carry the
+//! guarantees, so that no setting of a user can change those.
+
+use super::{ENFORCED, Quiet, settings::OVERRIDDEN};
+use rdkafka::{
+    ClientConfig,
+    admin::AdminClient,
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, ConsumerContext},
+    error::KafkaError,
+    producer::{BaseProducer, ProducerContext},
+};
+use std::time::Duration;
+
+/// How long one call of a transaction is retried. Above the transaction's own timeout, so that the broker has decided by then.
+pub(crate) const TRANSACTION_CALL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The broker ends a transaction after this time. An open one holds back every reader, so it is short.
+const TRANSACTION_TIMEOUT_MS: &str = "15000";
+
+/// Below the transaction's timeout, as librdkafka demands.
+const MESSAGE_TIMEOUT_MS: &str = "10000";
+
+/// How often a client reports where the logs end. Well below the shortest `engine.stall_after`.
+const STATISTICS_INTERVAL_MS: &str = "2000";
+
+/// How soon added partitions are noticed. The default asks every five minutes.
+const METADATA_REFRESH_MS: &str = "5000";
+
+/// The largest message that is sent unless the user's settings say otherwise.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// The largest message that a producer of these settings takes: its `message.max.bytes`.
+pub fn message_bytes_max(settings: &[(String, String)]) -> usize {
+    let given = settings.iter().rev().find(|(name, _)| name == "message.max.bytes");
+    given.and_then(|(_, value)| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
+}
+
+/// Whether these settings choose the consumer protocol of KIP-848, in which brokers keep the members' timeouts and assign the
+/// partitions. The client then refuses settings of its own for these.
+pub fn uses_consumer_protocol(settings: &[(String, String)]) -> bool {
+    settings.iter().any(|(name, value)| name == "group.protocol" && value.eq_ignore_ascii_case("consumer"))
+}
+
+/// What a reader sees of open and aborted transactions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Isolation {
+    /// Nothing; the last stable offset is the end of the log.
+    Committed,
+    /// Everything; the high watermark is the end of the log.
+    Uncommitted,
+}
+
+/// A cluster and the user's client settings for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cluster<'a> {
+    pub(crate) brokers: &'a str,
+    pub(crate) settings: &'a [(String, String)],
+}
+
+impl Cluster<'_> {
+    /// The consumer of a worker, a member of the group.
+    pub(crate) fn member<C: ConsumerContext>(
+        &self,
+        group: &str,
+        instance: Option<&str>,
+        context: C,
+    ) -> Result<BaseConsumer<C>, KafkaError> {
+        let mut defaults = vec![
+            // The client's defaults wait a second after a full queue and half a second for a fetch: bidders would wait, too.
+            ("fetch.wait.max.ms", "20"),
+            ("fetch.queue.backoff.ms", "2"),
+            ("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS),
+            // A tenth of a second ahead of the worker at full speed; each waiting record takes some 300 bytes beside its own.
+            ("queued.min.messages", "10000"),
+            ("queued.max.messages.kbytes", "16384"),
+        ];
+        if !uses_consumer_protocol(self.settings) {
+            // A cooperative rebalance does not interrupt the partitions that stay, nor rebuild their profiles. But it takes two
+            // rebalances, and a static member that restarts between them gets back what it had without the second: what it
+            // gave up in the first would belong to nobody. So static members use one eager rebalance.
+            let strategy = if instance.is_some() { "range" } else { "cooperative-sticky" };
+            defaults.extend([
+                // A dead process is noticed after ten seconds, not after 45.
+                ("session.timeout.ms", "10000"),
+                // A member learns of a rebalance by its heartbeat: with one every 2.5 s, a rebalance took as long.
+                ("heartbeat.interval.ms", "500"),
+                ("partition.assignment.strategy", strategy),
+            ]);
+        }
+        let mut config = self.config(&defaults);
+        enforce(
+            &mut config,
+            &[
+                ("group.id", group),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                // These two tell a worker without work from one that receives nothing, even where a log ends with offsets that
+                // are not records; and they tell where the logs end, for the lag.
+                ("enable.partition.eof", "true"),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
+                // The worker decides what to do about a position that the log no longer has.
+                ("auto.offset.reset", "error"),
+                ("isolation.level", "read_committed"),
+            ],
+        );
+        if let Some(instance) = instance {
+            enforce(&mut config, &[("group.instance.id", instance)]);
+        }
+        config.create_with_context(context)
+    }
+
+    /// A reader of the changelog, which joins no group.
+    pub(crate) fn changelog_reader(
+        &self,
+        group: &str,
+        isolation: Isolation,
+    ) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        let mut config = self.config(&[("fetch.wait.max.ms", "20"), ("queued.max.messages.kbytes", "16384")]);
+        let isolation = match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        };
+        enforce(
+            &mut config,
+            &[
+                ("group.id", group),
+                ("enable.auto.commit", "false"),
+                ("enable.partition.eof", "true"),
+                ("auto.offset.reset", "earliest"),
+                ("isolation.level", isolation),
+            ],
+        );
+        config.create_with_context(Quiet)
+    }
+
+    /// A reader of committed records, which joins no group. With `reports_ends` it also reports when a partition ends.
+    pub(crate) fn reader(&self, reports_ends: bool) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        let mut config = self.config(&[("fetch.wait.max.ms", "5"), ("fetch.queue.backoff.ms", "2")]);
+        enforce(
+            &mut config,
+            &[
+                ("group.id", "aimpoint-reader"),
+                ("enable.auto.commit", "false"),
+                ("enable.partition.eof", if reports_ends { "true" } else { "false" }),
+                ("isolation.level", "read_committed"),
+            ],
+        );
+        config.create_with_context(Quiet)
+    }
+
+    /// A client that only looks up topics.
+    pub(crate) fn observer(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        let mut config = self.config(&[]);
+        enforce(&mut config, &[("group.id", "aimpoint-look")]);
+        config.create_with_context(Quiet)
+    }
+
+    /// A client that reads the positions of a group without joining it.
+    pub(crate) fn probe(&self, group: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        let mut config = self.config(&[]);
+        enforce(
+            &mut config,
+            &[("group.id", group), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")],
+        );
+        config.create_with_context(Quiet)
+    }
+
+    /// A client for administration.
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+        self.config(&[]).create()
+    }
+
+    /// An idempotent producer outside of the pipeline.
+    pub(crate) fn publisher<C: ProducerContext>(
+        &self,
+        deadline: Duration,
+        context: C,
+    ) -> Result<BaseProducer<C>, KafkaError> {
+        let mut config = self.config(&[
+            // Longer than a request takes: while messages whose linger is over wait behind one, the client spins.
+            ("linger.ms", "20"),
+            ("batch.size", "500000"),
+            ("message.max.bytes", "20000000"),
+        ]);
+        enforce(
+            &mut config,
+            &[
+                ("enable.idempotence", "true"),
+                ("message.timeout.ms", &deadline.as_millis().to_string()),
+                ("partitioner", "murmur2_random"),
+            ],
+        );
+        config.create_with_context(context)
+    }
+
+    /// A producer of transactions.
+    pub(crate) fn transactional_producer<C: ProducerContext>(
+        &self,
+        id: &str,
+        linger: Duration,
+        batch_bytes: usize,
+        context: C,
+    ) -> Result<BaseProducer<C>, KafkaError> {
+        let mut config = self.output_config(linger, batch_bytes);
+        enforce(
+            &mut config,
+            &[
+                ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
+                // The number of messages in flight tells when all are taken; a report of each would be wasted work.
+                ("delivery.report.only.error", "true"),
+                ("transactional.id", id),
+                ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS),
+            ],
+        );
+        config.create_with_context(context)
+    }
+
+    /// An idempotent producer whose messages are visible at once. After a failure it sends nothing more.
+    pub(crate) fn gapless_producer<C: ProducerContext>(
+        &self,
+        linger: Duration,
+        batch_bytes: usize,
+        context: C,
+    ) -> Result<BaseProducer<C>, KafkaError> {
+        let mut config = self.output_config(linger, batch_bytes);
+        enforce(
+            &mut config,
+            &[
+                ("acks", "all"),
+                ("delivery.report.only.error", "false"),
+                // Nothing that follows a failed message may be seen before it. A message that times out would leave a gap all
+                // the same, so none does: the sink itself waits no longer than its deadline.
+                ("enable.gapless.guarantee", "true"),
+                ("message.timeout.ms", "0"),
+            ],
+        );
+        config.create_with_context(context)
+    }
+
+    /// Builds a consumer of these settings and drops it again.
+    pub(crate) fn check_consumer(&self) -> Result<(), KafkaError> {
+        let mut config = self.config(&[]);
+        enforce(&mut config, &[("group.id", "check")]);
+        config.create::<BaseConsumer>().map(drop)
+    }
+
+    /// What the producers of the pipeline have in common.
+    fn output_config(&self, linger: Duration, batch_bytes: usize) -> ClientConfig {
+        let mut config = self.config(&[
+            ("linger.ms", &(linger.as_secs_f64() * 1e3).to_string()),
+            ("batch.size", &batch_bytes.to_string()),
+            ("queue.buffering.max.messages", "500000"),
+            ("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS),
+            // The default of 100 ms is many times as long as a short transaction.
+            ("retry.backoff.ms", "5"),
+            ("message.max.bytes", &MESSAGE_BYTES_MAX.to_string()),
+        ]);
+        enforce(&mut config, &[("enable.idempotence", "true"), ("partitioner", "murmur2_random")]);
+        config
+    }
+
+    /// Our defaults, then the user's settings, then the brokers.
+    fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        for (name, value) in self.settings {
+            config.set(name, value);
+        }
+        enforce(&mut config, &[("bootstrap.servers", self.brokers)]);
+        config
+    }
+}
+
+/// Sets what users cannot change.
+fn enforce(config: &mut ClientConfig, settings: &[(&str, &str)]) {
+    for (name, value) in settings {
+        debug_assert!(
+            ENFORCED.iter().chain(&OVERRIDDEN).any(|(enforced, _)| enforced == name),
+            "{name} is in no table of settings that users cannot change"
+        );
+        config.set(*name, *value);
+    }
+}

@@ -1,0 +1,61 @@
+//! What the input and the output have in common towards Kafka: building clients, their settings, their logs.
+//!
+//! Owns which settings a client gets, and which of them users cannot change ([`ENFORCED`]). Leaves alone what clients are
+//! used for, which is the business of `source` and `sink`.
+
+mod clients;
+mod settings;
+
+pub(crate) use clients::{Cluster, Isolation, TRANSACTION_CALL_DEADLINE};
+pub use clients::{message_bytes_max, uses_consumer_protocol};
+pub use settings::{ENFORCED, SettingFault, check_setting, is_setting};
+
+use crate::telemetry::logs;
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{ConsumerContext, ConsumerGroupMetadata},
+    error::KafkaError,
+};
+
+/// The group membership that fences a commit.
+pub type KafkaGroup = ConsumerGroupMetadata;
+
+/// Logs a message of a Kafka client, at a limited rate.
+pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let level = match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::Level::ERROR
+        }
+        RDKafkaLogLevel::Warning => tracing::Level::WARN,
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::Level::INFO,
+        RDKafkaLogLevel::Debug => tracing::Level::DEBUG,
+    };
+    logs::client(level, facility, message);
+}
+
+/// The context of a client that only reads: its errors show in the calls that fail.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "reader");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// Positions (partition, next offset, metadata) as the client takes them.
+pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset, metadata) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset))?;
+        element.set_metadata(metadata);
+    }
+    Ok(list)
+}
