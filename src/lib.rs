@@ -94,6 +94,12 @@ pub mod training;
 // Sink: bytes out.
 pub mod sink;
 
+// Metrics: distributions.
+pub mod metrics;
+
+// Status: what a worker knows of itself.
+pub mod status;
+
 // Engine: the core and the loop around it.
 pub mod engine;
 

@@ -13,12 +13,13 @@ use super::{
     slot::Place,
 };
 use crate::{
-    engine::{Clock, Counts, Fleet, Partition, Partitions, Stop, SystemClock},
+    engine::{Clock, Fleet, Partition, Partitions, Stop, SystemClock},
     evaluation::Prediction,
     event::Record,
     inference::Runtime,
     sink::{EmbeddedBroker, Outbox, Publisher},
     source::Reader,
+    status::Counts,
     telemetry::admin::Board,
     training::Labeller,
 };

@@ -12,10 +12,11 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    engine::{Clock, Counts, Partition, Partitions, Pipeline, SystemClock},
+    engine::{Clock, Partition, Partitions, Pipeline, SystemClock},
     event::Record,
     inference::{Explainer, FeatureMatrix, Model, OnnxModel},
     sink::Outbox,
+    status::Counts,
 };
 use anyhow::Context;
 use clap::Args;

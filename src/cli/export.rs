@@ -14,10 +14,11 @@ use super::{
     sort::Sorter,
 };
 use crate::{
-    engine::{Clock, Counts, Partition, Partitions, Pipeline, SuppressReason, SystemClock},
+    engine::{Clock, Partition, Partitions, Pipeline, SystemClock},
     event::{EventTime, KeyType, Record},
     sink::{Outbox, partition_of},
     state::PartitionClock,
+    status::{Counts, SuppressReason},
     training::{Labeller, Row, RowFile},
 };
 use anyhow::Context;

@@ -13,9 +13,10 @@ use super::{
     topics,
 };
 use crate::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    engine::{Partition, Partitions, Pipeline},
     event::Record,
     sink::{Outbox, Publisher},
+    status::Counts,
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

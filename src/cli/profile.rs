@@ -363,7 +363,7 @@ fn print(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Counts, sink::Outbox};
+    use crate::{sink::Outbox, status::Counts};
 
     const SPEC: &str = "[[feature]]\nname = \"seen\"\naggregate = \"count\"\nwindow = \"forever\"\n";
 

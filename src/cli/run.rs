@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigError},
-    engine::{Counts, Fleet, Stop},
+    engine::{Fleet, Stop},
     fault::words_of_panic,
     secret::scrub,
+    status::Counts,
     telemetry::{admin::Board, logs::Logs, metrics},
 };
 use anyhow::Context;

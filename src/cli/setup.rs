@@ -3,7 +3,7 @@
 use super::{ConfigArgs, Exit, sizes, slot::Place};
 use crate::{
     config::{Config, ConfigError, Document},
-    engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
+    engine::{Delivery, Pipeline, PipelineSpec, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
     inference::{
         Exactness, Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelSpec,
@@ -13,6 +13,7 @@ use crate::{
     secret::Secret,
     sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
+    status::Progress,
     telemetry::{
         admin::{self, Board},
         logs::Logs,

@@ -16,7 +16,7 @@
 //! that goes in order leaves none behind.
 
 use super::{
-    ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage, Trace,
+    Clock, Partition, Partitions, Pipeline, SnapshotStore,
     pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
     state::{Mark, SnapshotReader},
+    status::{ClientReport, Counts, Progress, Restoring, Stage, Trace},
     telemetry::{logs, metrics},
 };
 use crossbeam_channel::Receiver;

@@ -4,7 +4,7 @@
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog, log_client};
-use crate::{engine::ClientReport, event::Record, telemetry::logs};
+use crate::{event::Record, status::ClientReport, telemetry::logs};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,

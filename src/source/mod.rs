@@ -17,7 +17,7 @@ pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
 pub use settings::{SettingFault, check_setting, is_setting};
 
-use crate::{engine::ClientReport, event::Record, telemetry::logs};
+use crate::{event::Record, status::ClientReport, telemetry::logs};
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use std::time::Duration;
 

@@ -26,9 +26,10 @@ use super::{
     metrics::{self, ShadowFigures},
 };
 use crate::{
-    engine::{Counts, Phase, Progress, Snapshot, Stage, Trace},
     event::EventTime,
     inference::ModelInfo,
+    metrics::Distribution,
+    status::{Counts, Phase, Progress, Stage, Trace, WorkerStatus},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -167,13 +168,13 @@ impl Board {
         *self.topics.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
-    fn snapshots(&self) -> (Vec<Snapshot>, Vec<Progress>) {
+    fn snapshots(&self) -> (Vec<WorkerStatus>, Vec<Progress>) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (workers.iter().map(Progress::snapshot).collect(), workers)
+        (workers.iter().map(Progress::status).collect(), workers)
     }
 
     /// Why the process is not ready, if it is not.
-    fn reasons(&self, workers: &[Snapshot]) -> Vec<String> {
+    fn reasons(&self, workers: &[WorkerStatus]) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.is_stopping.load(Ordering::Relaxed) {
             reasons.push("the process is stopping".to_owned());
@@ -201,7 +202,7 @@ impl Board {
                     Phase::Replaying => reasons.push(format!(
                         "partition {} reads input again: {} records are left",
                         it.number,
-                        it.emit_from - it.next
+                        it.replay_until - it.next
                     )),
                 }
             }
@@ -209,7 +210,7 @@ impl Board {
         reasons
     }
 
-    fn is_alive(workers: &[Snapshot]) -> bool {
+    fn is_alive(workers: &[WorkerStatus]) -> bool {
         workers.iter().all(|worker| worker.silent < SILENCE_ALIVE)
     }
 
@@ -234,11 +235,11 @@ impl Board {
                 json!({
                     "number": it.number, "worker": worker, "phase": it.phase.as_str(), "next": it.next,
                     "lag": it.lag(), "lag_seconds": it.lag_seconds(now), "profiles": it.profiles,
-                    "profile_bytes": it.profile_bytes, "left": (it.emit_from - it.next).max(0),
+                    "profile_bytes": it.profile_bytes, "left": (it.replay_until - it.next).max(0),
                 })
             })
             .collect();
-        let sum = |value: fn(&Snapshot) -> &crate::telemetry::distribution::Distribution| {
+        let sum = |value: fn(&WorkerStatus) -> &Distribution| {
             let mut all = workers.iter().map(value);
             let mut sum = all.next().cloned()?;
             all.for_each(|other| sum.add(other));
@@ -259,7 +260,7 @@ impl Board {
             .collect();
         let mut seen: Vec<(EventTime, Value)> = workers
             .iter()
-            .flat_map(|worker| worker.seen.iter().map(move |seen| (worker, seen)))
+            .flat_map(|worker| worker.decisions.iter().map(move |seen| (worker, seen)))
             .map(|(worker, seen)| {
                 let into = worker.segments.iter().take(64).enumerate();
                 let into = into.filter(|(number, _)| seen.segments >> number & 1 == 1).map(|(_, (id, _))| id);
@@ -276,7 +277,7 @@ impl Board {
         let mut happenings: Vec<(EventTime, Value)> = workers
             .iter()
             .enumerate()
-            .flat_map(|(worker, it)| it.happenings.iter().map(move |happening| (worker, happening)))
+            .flat_map(|(worker, it)| it.events.iter().map(move |happening| (worker, happening)))
             .map(|(worker, it)| {
                 let shown = json!({ "at_ms": it.at.millis(), "worker": worker, "what": it.what, "detail": it.detail });
                 (it.at, shown)

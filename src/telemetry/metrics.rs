@@ -2,16 +2,17 @@
 //!
 //! There are two ways for a figure to get out. What happens now and then (a commit, a rebalance, a failure) is recorded where
 //! it happens, by one of the functions here, through the `metrics` crate. What is counted per event or is a state (latencies,
-//! scores, lag, profiles) lies in the worker's [`crate::engine::Snapshot`], and [`render`] writes it out at a scrape: so no
+//! scores, lag, profiles) lies in the worker's [`crate::status::WorkerStatus`], and [`render`] writes it out at a scrape: so no
 //! event costs a look-up, and a partition that has gone leaves no gauge behind. Labels come from closed sets: never a user, a
 //! payload or a raw error.
 
-use super::{distribution::Distribution, exposition::samples};
+use super::exposition::samples;
 use crate::{
-    engine::{Counts, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Snapshot, Stage, SuppressReason},
     event::EventTime,
     inference::{Drift, FallbackReason, Refusal},
+    metrics::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS},
     sink::{SinkError, Target},
+    status::{Counts, PartitionView, Phase, Stage, SuppressReason, WorkerStatus},
 };
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -533,17 +534,17 @@ pub fn sent_to_collector(taken: bool) {
 }
 
 /// Writes what the workers show, in Prometheus' text format.
-pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
+pub fn render(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> String {
     let mut out = Exposition::default();
     let partitions = || workers.iter().flat_map(|worker| &worker.partitions);
     let by_partition = |value: fn(&PartitionView, EventTime) -> Option<f64>| {
         partitions().filter_map(move |it| Some((vec![it.number.to_string()], value(it, now)?)))
     };
-    let by_worker = |value: fn(&Snapshot) -> f64| {
+    let by_worker = |value: fn(&WorkerStatus) -> f64| {
         workers.iter().enumerate().map(move |(number, worker)| (vec![number.to_string()], value(worker)))
     };
     let profiles = |value: fn(&PartitionView) -> u64| {
-        move |worker: &Snapshot| worker.partitions.iter().map(value).sum::<u64>() as f64
+        move |worker: &WorkerStatus| worker.partitions.iter().map(value).sum::<u64>() as f64
     };
 
     out.distribution(
@@ -554,7 +555,7 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
         ],
     );
     out.distribution(&SCORES, [("", total(&SCORE_BOUNDS, workers.iter().map(|it| &it.scores)))]);
-    let by_stage = |times: fn(&Snapshot, Stage) -> Duration| {
+    let by_stage = |times: fn(&WorkerStatus, Stage) -> Duration| {
         Stage::ALL.map(|stage| {
             let time = workers.iter().map(|worker| times(worker, stage).as_secs_f64()).sum();
             (vec![stage.as_str().to_owned()], time)
@@ -566,7 +567,7 @@ pub fn render(workers: &[Snapshot], is_ready: bool, now: EventTime) -> String {
     out.family(&STAGES_COMPUTED, computed.into_iter().filter(|(stage, _)| stage[0] != Stage::Commit.as_str()));
     out.family(&LAG_RECORDS, by_partition(|it, _| it.lag().map(|lag| lag as f64)));
     out.family(&LAG_SECONDS, by_partition(PartitionView::lag_seconds));
-    out.family(&REPLAY_RECORDS, by_partition(|it, _| Some((it.emit_from - it.next).max(0) as f64)));
+    out.family(&REPLAY_RECORDS, by_partition(|it, _| Some((it.replay_until - it.next).max(0) as f64)));
     out.family(
         &PARTITIONS,
         [Phase::Restoring, Phase::Replaying, Phase::Moving].map(|phase| {

@@ -12,7 +12,7 @@ use super::{
     exposition::{Sample, samples},
     metrics::{self, ALL, Kind, Metric},
 };
-use crate::engine::{Stage, Trace, TraceParent};
+use crate::status::{Stage, Trace, TraceParent};
 use ::metrics::Unit;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use opentelemetry_proto::tonic::{

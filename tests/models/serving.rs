@@ -3,10 +3,11 @@
 
 use super::worker_settings;
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec, Worker},
     event::{EventTime, Record},
     inference::{Calibration, Model, ModelFeed, Shadow, ShadowCounts},
     sink::{Outbox, Target},
+    status::{Counts, Progress},
     testkit::{FakeClock, FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
 };
 use serde_json::Value;

@@ -6,13 +6,14 @@ use super::{
     worker_settings,
 };
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec, Worker},
     event::{EventTime, Record},
     inference::{
         Exactness, FallbackReason, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal,
         Watch, batch, vet,
     },
     sink::{Outbox, Target},
+    status::{Counts, Progress},
     telemetry::metrics,
     testkit::{FakeClock, Faults, InputRecord, MemoryBroker, Place},
     training::{Identity, Network, encode},

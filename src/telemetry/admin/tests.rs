@@ -2,7 +2,7 @@ use super::{
     server::{CONNECTION_DEADLINE, HEAD_DEADLINE},
     *,
 };
-use crate::engine::{PartitionView, Seen};
+use crate::status::{PartitionView, RecentDecision};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::io::{Read, Write};
 
@@ -43,7 +43,7 @@ fn worker(phase: Phase) -> Progress {
         number: 3,
         phase,
         next: 40,
-        emit_from: 100,
+        replay_until: 100,
         end: Some(120),
         newest: None,
         profiles: 9,
@@ -152,7 +152,7 @@ fn without_a_token_a_web_site_s_name_is_refused() {
 fn users_are_shown_under_a_name_that_only_this_process_knows() {
     let progress = worker(Phase::Moving);
     let mut counts = Counts::default();
-    counts.detail.last = Some(Seen {
+    counts.detail.last = Some(RecentDecision {
         user_hash: 0xdead_beef,
         position: crate::event::Position { partition: 3, offset: 7, index: 0 },
         occurred_at: EventTime(0),

@@ -5,8 +5,8 @@
 //! told with it.
 
 use crate::{
-    engine::{Progress, Snapshot, Stage},
-    telemetry::distribution::Distribution,
+    metrics::Distribution,
+    status::{Progress, Stage, WorkerStatus},
 };
 use serde_json::{Value, json};
 use std::{
@@ -37,7 +37,7 @@ pub(super) struct Sample {
 
 impl Sample {
     /// What the workers have counted by now.
-    pub(super) fn of(at: Instant, workers: &[Snapshot], accounts: &[Progress]) -> Self {
+    pub(super) fn of(at: Instant, workers: &[WorkerStatus], accounts: &[Progress]) -> Self {
         let mut sample = Self {
             at,
             events: 0,
@@ -126,7 +126,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::LATENCY_BOUNDS;
+    use crate::metrics::LATENCY_BOUNDS;
 
     /// 10 events a second of 8 ms each, and since the 100th second 30 a second of 40 ms.
     fn sample(start: Instant, second: u64) -> Sample {

@@ -1,9 +1,9 @@
 use super::*;
-use crate::engine::{ClientReport, View};
+use crate::status::{ClientReport, View};
 use std::collections::BTreeSet;
 
 /// What a worker with one partition shows.
-fn shown() -> Snapshot {
+fn shown() -> WorkerStatus {
     let view = View::default();
     view.describe(["a\"b"].into_iter(), None);
     let mut counts = Counts::default();
@@ -16,7 +16,7 @@ fn shown() -> Snapshot {
         number: 3,
         phase: Phase::Moving,
         next: 90,
-        emit_from: 0,
+        replay_until: 0,
         end: Some(100),
         newest: Some(EventTime(7_000_000)),
         profiles: 5,
@@ -24,12 +24,12 @@ fn shown() -> Snapshot {
         dirty: 2,
     }]);
     view.client(ClientReport { fetched: 7, ..ClientReport::default() });
-    view.snapshot()
+    view.status()
 }
 
 #[test]
 fn what_a_worker_shows_is_written_out() {
-    let text = render(&[shown(), View::default().snapshot()], true, EventTime(10_000_000));
+    let text = render(&[shown(), View::default().status()], true, EventTime(10_000_000));
     for line in [
         "# TYPE aimpoint_decision_latency_seconds histogram",
         "aimpoint_decision_latency_seconds_bucket{since=\"append\",le=\"0.005\"} 0",
