@@ -46,6 +46,9 @@ pub mod fault;
 // Secret: texts that are not to be shown.
 pub mod secret;
 
+// Logging: to standard error, with a filter.
+pub mod logging;
+
 // Gzip: the members of a compressed file, and what may stand behind them.
 mod gzip;
 
@@ -60,6 +63,9 @@ pub mod proto;
 
 // Columns: what travels between the stages.
 pub mod columns;
+
+// Kafka: what consumers and producers share.
+pub mod kafka;
 
 // Source: bytes in.
 pub mod source;

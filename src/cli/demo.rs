@@ -20,7 +20,7 @@ use crate::{
     sink::{EmbeddedBroker, Outbox, Publisher},
     source::Reader,
     status::Counts,
-    telemetry::admin::Board,
+    telemetry::admin::AdminState,
     training::Labeller,
 };
 use anyhow::Context;
@@ -162,7 +162,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(board, _)| &**board))?;
+    let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(state, _)| &**state))?;
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -171,11 +171,11 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         .collect();
     report::effect(&mut out, &predictions, unripe)?;
     report::next(&mut out)?;
-    if let Some((board, at)) = &page {
+    if let Some((state, at)) = &page {
         writeln!(out, "\nThe page stays open at http://{at}/ and the shop's customers go on buying; Ctrl-C ends it.")?;
         out.flush()?;
         linger(&mut out, &setup, &lines, &mut fleet)?;
-        board.stopping();
+        state.set_stopping();
     }
     fleet.join(setup.config.engine.shutdown_deadline)?;
     Ok(())
@@ -275,7 +275,7 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
 }
 
 /// Publishes, runs the workers, and reads what they decide.
-fn play(setup: &Setup, place: &Place, lines: &[Line], board: Option<&Board>) -> anyhow::Result<(Outcome, Fleet)> {
+fn play(setup: &Setup, place: &Place, lines: &[Line], state: Option<&AdminState>) -> anyhow::Result<(Outcome, Fleet)> {
     let kafka = &setup.config.kafka;
     let topics = &setup.config.topics;
     let total = lines.len();
@@ -296,8 +296,8 @@ fn play(setup: &Setup, place: &Place, lines: &[Line], board: Option<&Board>) -> 
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
     let Crew { workers, accounts, .. } = setup.crew(place)?;
-    if let Some(board) = board {
-        board.workers(&accounts);
+    if let Some(state) = state {
+        state.set_workers(&accounts);
     }
     let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {

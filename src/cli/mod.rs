@@ -35,8 +35,8 @@ use printed::printed;
 
 use crate::{
     fault::words_of_panic,
+    logging::{Format, Logs},
     secret::{is_secret_name, remember, scrub},
-    telemetry::logs::{Format, Logs},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{

@@ -15,9 +15,11 @@ use crate::{
     config::{Config, ConfigError},
     engine::{Fleet, Stop},
     fault::words_of_panic,
+    logging::Logs,
+    metrics,
     secret::scrub,
     status::Counts,
-    telemetry::{admin::Board, logs::Logs, metrics},
+    telemetry::admin::AdminState,
 };
 use anyhow::Context;
 use clap::Args;
@@ -55,7 +57,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     let setup = Setup::read(&args.config)?;
     let usual = (!is_log_set).then(|| logs.filter());
     if let Some(usual) = &usual {
-        logs.set_if_other(filter(&setup, usual)).map_err(anyhow::Error::msg)?;
+        logs.set_if_changed(filter(&setup, usual)).map_err(anyhow::Error::msg)?;
     }
     if let Some(fault) = slot::check(&setup.config) {
         return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
@@ -64,10 +66,10 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     topics::check_for_run(&setup.config)?;
     tell_of_neighbours(&setup.config)?;
     let place = Place::take(&setup.config)?;
-    let (board, _) = publish(&setup.config, &place, Some(Arc::clone(logs)))?;
+    let (state, _) = publish(&setup.config, &place, Some(Arc::clone(logs)))?;
     let Crew { workers, accounts, swaps } = setup.crew(&place)?;
-    board.workers(&accounts);
-    let otlp = setup.otlp(&place, &board, &accounts)?;
+    state.set_workers(&accounts);
+    let otlp = setup.otlp(&place, &state, &accounts)?;
     tracing::info!(
         group = setup.config.group(),
         brokers = setup.config.kafka.brokers,
@@ -81,15 +83,15 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
     let reloader = Arc::new(Reloader {
         args: args.config,
         swaps: Mutex::new((setup, swaps)),
-        board: Arc::clone(&board),
+        state: Arc::clone(&state),
         logs: Arc::clone(logs),
         usual,
     });
     let asked = Arc::downgrade(&reloader);
-    board.reloads(Arc::new(move || {
+    state.set_reload(Arc::new(move || {
         asked.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
-    let watch = TopicsWatch::start(&setup_config, &board)?;
+    let watch = TopicsWatch::start(&setup_config, &state)?;
     let mut reported = (Instant::now(), 0);
     while !told.load(Ordering::Relaxed) {
         if fleet.wait(Duration::from_millis(100))? {
@@ -110,7 +112,7 @@ pub(super) fn run(args: &RunArgs, logs: &Arc<Logs>, is_log_set: bool) -> anyhow:
         }
     }
     tracing::info!("stopping");
-    board.stopping();
+    state.set_stopping();
     let accounts = fleet.progress().to_vec();
     fleet.join(deadline)?;
     if let Some(otlp) = otlp {
@@ -159,7 +161,7 @@ pub(super) struct Reloader {
     args: ConfigArgs,
     /// What runs now, and the way to the workers.
     swaps: Mutex<(Setup, Swaps)>,
-    board: Arc<Board>,
+    state: Arc<AdminState>,
     logs: Arc<Logs>,
     /// The filter where the configuration says nothing; none where the flag or the variable wins.
     usual: Option<String>,
@@ -203,11 +205,11 @@ impl Reloader {
         // What can fail comes first: the filter is checked with the configuration, the pipelines are made before one is sent.
         swaps.swap(&new)?;
         if let Some(usual) = &self.usual
-            && let Err(error) = self.logs.set_if_other(filter(&new, usual))
+            && let Err(error) = self.logs.set_if_changed(filter(&new, usual))
         {
             tracing::error!(error, "the logs' filter could not be changed");
         }
-        self.board.config(new.config.shown());
+        self.state.set_config(new.config.shown());
         let segments = new.config.pipeline.segments.len();
         *old = new;
         Ok(segments)

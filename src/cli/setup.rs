@@ -9,15 +9,14 @@ use crate::{
         Exactness, Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelSpec,
         OnnxModel, Refusal, Repeats, Runtime, Shadow, Teller, Unfinished, Watch, vet, warm, within,
     },
-    partial,
+    logging::Logs,
+    metrics, partial,
     secret::Secret,
     sink::{KafkaSink, KafkaSinkSettings, Publisher},
     source::{KafkaSource, KafkaSourceSettings},
     status::Progress,
     telemetry::{
-        admin::{self, Board},
-        logs::Logs,
-        metrics,
+        admin::{self, AdminState},
         otlp::{Otlp, OtlpSettings},
     },
 };
@@ -255,7 +254,12 @@ impl Setup {
     }
 
     /// Begins to send metrics and traces to the collector, if one is named.
-    pub(super) fn otlp(&self, place: &Place, board: &Arc<Board>, workers: &[Progress]) -> anyhow::Result<Option<Otlp>> {
+    pub(super) fn otlp(
+        &self,
+        place: &Place,
+        state: &Arc<AdminState>,
+        workers: &[Progress],
+    ) -> anyhow::Result<Option<Otlp>> {
         let Some(endpoint) = self.config.otlp.endpoint.clone() else { return Ok(None) };
         for worker in workers {
             worker.view().trace_one_of(self.config.otlp.trace_one_of);
@@ -268,7 +272,7 @@ impl Setup {
             topic: self.config.topics.clickstream.clone(),
             group: self.config.group().to_owned(),
         };
-        Otlp::start(settings, Arc::clone(board)).context("start the thread that sends metrics and traces").map(Some)
+        Otlp::start(settings, Arc::clone(state)).context("start the thread that sends metrics and traces").map(Some)
     }
 
     /// The workers, which join the group at once, under the names that this place gives them.
@@ -441,18 +445,16 @@ pub(super) fn publish(
     config: &Config,
     place: &Place,
     logs: Option<Arc<Logs>>,
-) -> anyhow::Result<(Arc<Board>, SocketAddr)> {
-    let metrics = metrics::install().context("record metrics")?;
-    metrics::belongs_to(&config.app.name, config.group());
+) -> anyhow::Result<(Arc<AdminState>, SocketAddr)> {
+    metrics::start(&config.app.name, config.group());
     let title = format!("{}, {}", config.app.name, place.instance);
-    let board =
-        Arc::new(Board::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), metrics, logs));
-    let at = admin::serve(config.admin.address, Arc::clone(&board)).with_context(|| {
-        let address = config.admin.address.unwrap_or(admin::USUAL);
+    let state = Arc::new(AdminState::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), logs));
+    let at = admin::serve(config.admin.address, Arc::clone(&state)).with_context(|| {
+        let address = config.admin.address.unwrap_or(admin::DEFAULT_ADDRESS);
         format!("serve health, metrics and the page at {address}; set another admin.address")
     })?;
     tracing::info!(address = %at, token = config.admin.token.is_some(), "serving health, metrics and the live page");
-    Ok((board, at))
+    Ok((state, at))
 }
 
 /// A flag that SIGTERM and SIGINT set; the second one ends the process at once.

@@ -6,11 +6,7 @@
 //! [`LOOK_INTERVAL`]; a topic that is deleted and made anew with as many partitions in between is noticed at the next start.
 
 use super::topics::{self, AS_MANY, Unfit};
-use crate::{
-    config::Config,
-    source::TopicLook,
-    telemetry::{admin::Board, metrics},
-};
+use crate::{config::Config, metrics, source::TopicLook, telemetry::admin::AdminState};
 use anyhow::Context;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -34,10 +30,10 @@ pub(super) struct TopicsWatch(Arc<Mutex<Option<Vec<String>>>>);
 
 impl TopicsWatch {
     /// Begins to look.
-    pub(super) fn start(config: &Config, board: &Arc<Board>) -> anyhow::Result<Self> {
+    pub(super) fn start(config: &Config, state: &Arc<AdminState>) -> anyhow::Result<Self> {
         let look = TopicLook::new(&config.kafka.brokers, &config.kafka.client_settings())?;
         let names: Vec<String> = topics::plans(config).into_iter().map(|plan| plan.name).collect();
-        let (board, fatal) = (Arc::clone(board), Arc::new(Mutex::new(None)));
+        let (state, fatal) = (Arc::clone(state), Arc::new(Mutex::new(None)));
         let told = Arc::clone(&fatal);
         let run = move || {
             let mut seen = Seen::new(names);
@@ -49,7 +45,7 @@ impl TopicsWatch {
                     Ok(found) => {
                         let faults = seen.look(&found);
                         metrics::topics_unfit(faults.len());
-                        board.topics(faults);
+                        state.set_topic_faults(faults);
                     }
                     Err(error) => tracing::debug!(%error, "look after the topics"),
                 }

@@ -4,9 +4,9 @@ use crate::{
     engine::Delivery,
     expression::nearest,
     fault::Fault,
+    logging,
     secret::{self, Secret},
     source::{SettingFault, check_setting, is_setting},
-    telemetry::logs,
 };
 use schemars::JsonSchema;
 use serde::{
@@ -627,7 +627,7 @@ pub struct LogSpec {
 
 impl LogSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
-        if let Some(Err(error)) = self.filter.as_deref().map(logs::check) {
+        if let Some(Err(error)) = self.filter.as_deref().map(logging::check_filter) {
             faults.push(Fault::new("log.filter", error).hint("for instance \"info,librdkafka=error\""));
         }
     }

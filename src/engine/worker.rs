@@ -22,12 +22,12 @@ use super::{
 use crate::{
     canary::{self, Canary},
     event::Record,
+    logging, metrics,
     profile::OnChange,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
     state::{Mark, SnapshotReader},
     status::{ClientReport, Counts, Progress, Restoring, Stage, Trace},
-    telemetry::{logs, metrics},
 };
 use crossbeam_channel::Receiver;
 use std::{
@@ -1092,7 +1092,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let took = self.clock.elapsed().saturating_sub(since);
         counts.detail.spend(Stage::Commit, took);
         self.progress.view().committed(&counts.detail, self.clock.now());
-        metrics::record(&counts, took);
+        counts.record();
+        metrics::committed(took);
         if self.progress.view().is_traced(self.progress.commits()) && counts.events > 0 {
             self.trace(&outbox, &counts, opened, took);
         }
@@ -1162,11 +1163,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for tries in 1.. {
             self.progress.health().beat();
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
-            if let Some(left_out) = logs::rarely("a transaction failed") {
+            if let Some(left_out) = logging::rate_limited("a transaction failed") {
                 tracing::warn!(%error, tries, outputs, left_out, "a transaction failed");
             }
             self.progress.retried();
-            metrics::retried(&error);
+            metrics::retried(error.cause());
             self.tell("retried", error.to_string());
             if tries > TRIES_MAX || self.clock.elapsed().saturating_sub(start) > MEND_DEADLINE {
                 return Err(EngineError::Commit { outputs, tries, last: error });
@@ -1292,7 +1293,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Err(error @ SourceError::Unreachable { .. })
                     if self.clock.elapsed().saturating_sub(start) < MEND_DEADLINE =>
                 {
-                    if let Some(left_out) = logs::rarely("no broker answers") {
+                    if let Some(left_out) = logging::rate_limited("no broker answers") {
                         tracing::warn!(%error, left_out, "no broker answers: ask again");
                     }
                     self.clock.pause(ASK_PAUSE);
@@ -1307,7 +1308,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             match self.sink.fence() {
                 Ok(()) => break,
                 Err(error @ SinkError::Unknown { .. }) if tries < TRIES_MAX => {
-                    if let Some(left_out) = logs::rarely("fence") {
+                    if let Some(left_out) = logging::rate_limited("fence") {
                         tracing::warn!(%error, tries, left_out, "fence");
                     }
                     self.progress.health().beat();

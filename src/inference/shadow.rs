@@ -8,7 +8,10 @@
 //! by the shadow's thread alone.
 
 use super::{Drift, FeatureMatrix, Model, ModelInfo, Repeats};
-use crate::{event::split_key, telemetry::metrics};
+use crate::{
+    event::split_key,
+    metrics::{self, ShadowDrift},
+};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde::Serialize;
 use std::{
@@ -122,7 +125,7 @@ pub struct ShadowTap {
 impl Shadow {
     /// Puts a model into the shadow.
     pub fn new(model: Box<dyn Model>) -> Self {
-        metrics::shadow_begins(&model.info().name);
+        metrics::shadow_starts(&model.info().name);
         let (full, filled) = bounded(BUFFERS);
         let (emptied, empty) = bounded(BUFFERS);
         for _ in 0..BUFFERS {
@@ -216,7 +219,10 @@ impl Shadow {
         ] {
             metrics::shadow_rows(name, outcome, count);
         }
-        metrics::shadow_drift(name, &self.drift);
+        if let (Some(psi), Some((champion, shadow))) = (self.drift.psi(), self.drift.means()) {
+            let correlation = self.drift.correlation().unwrap_or(f64::NAN);
+            metrics::shadow_drift(name, ShadowDrift { psi, champion, shadow, correlation });
+        }
         // Where no worker is left nobody wants the buffer.
         self.emptied.try_send(rows).unwrap_or_default();
     }

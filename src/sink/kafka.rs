@@ -28,8 +28,8 @@ use super::{
     Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target, message_bytes, parts_bytes, smaller,
 };
 use crate::{
-    source::{KafkaGroup, log_client, offset_list},
-    telemetry::metrics,
+    kafka::{KafkaGroup, log_client, offset_list},
+    metrics,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use rdkafka::{
@@ -457,7 +457,7 @@ impl KafkaSink {
 
     /// Tells that something is sent in place of an output that is too large.
     fn tell_smaller(&mut self, output: &Output<'_>) {
-        metrics::sent_smaller(output.target);
+        metrics::output_too_large(output.target.as_str());
         self.smaller_told.1 += 1;
         if self.smaller_told.0.is_none_or(|at| at.elapsed() > SMALLER_TOLD) {
             let (topic, _) = self.place(output.target);

@@ -3,7 +3,7 @@
 //! Guarantees: idempotent, so nothing comes twice and the order per key holds; [`Publisher::finish`] tells what the
 //! broker did not take. It is no part of the pipeline and no transaction.
 
-use crate::source::log_client;
+use crate::kafka::log_client;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,

@@ -6,7 +6,7 @@
 //! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
 
 use super::{KafkaSourceSettings, Quiet, Restored, SourceError, Watermarks};
-use crate::{event::Record, telemetry::logs};
+use crate::{event::Record, logging};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -124,7 +124,7 @@ impl Changelog {
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => {
-                    if let Some(left_out) = logs::rarely("read the changelog") {
+                    if let Some(left_out) = logging::rate_limited("read the changelog") {
                         tracing::warn!(%error, left_out, topic = self.topic, "read the changelog");
                     }
                     None

@@ -3,12 +3,17 @@
 //! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
-use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog, log_client};
-use crate::{event::Record, status::ClientReport, telemetry::logs};
+use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
+use crate::{
+    event::Record,
+    kafka::{KafkaGroup, log_client},
+    logging,
+    status::ClientReport,
+};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
     statistics::Statistics,
@@ -56,9 +61,6 @@ pub struct KafkaSourceSettings {
     /// Librdkafka's own settings, as the user gave them.
     pub client: Vec<(String, String)>,
 }
-
-/// The group membership that fences a commit.
-pub type KafkaGroup = ConsumerGroupMetadata;
 
 /// Collects what the client tells, for the worker's loop.
 struct Context {
@@ -334,7 +336,7 @@ impl Source for KafkaSource {
                     });
                 }
                 Some(Err(error)) => {
-                    if let Some(left_out) = logs::rarely("read") {
+                    if let Some(left_out) = logging::rate_limited("read") {
                         tracing::warn!(%error, left_out, topic = self.topic, "read");
                     }
                 }
@@ -499,17 +501,6 @@ impl Source for KafkaSource {
     fn group(&self) -> Option<KafkaGroup> {
         self.consumer.group_metadata()
     }
-}
-
-/// Positions as the client takes them.
-pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset, metadata) in offsets {
-        let mut element = list.add_partition(topic, *partition);
-        element.set_offset(Offset::Offset(*offset))?;
-        element.set_metadata(metadata);
-    }
-    Ok(list)
 }
 
 impl Drop for KafkaSource {

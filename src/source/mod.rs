@@ -10,29 +10,15 @@ mod probe;
 mod reader;
 mod settings;
 
-pub(crate) use kafka::offset_list;
-pub use kafka::{KafkaGroup, KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
+pub use kafka::{KafkaSource, KafkaSourceSettings, is_kept_by_the_brokers};
 
 pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
 pub use settings::{SettingFault, check_setting, is_setting};
 
-use crate::{event::Record, status::ClientReport, telemetry::logs};
+use crate::{event::Record, kafka::log_client, status::ClientReport};
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use std::time::Duration;
-
-/// Logs what a Kafka client says, as often as it makes sense.
-pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let level = match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::Level::ERROR
-        }
-        RDKafkaLogLevel::Warning => tracing::Level::WARN,
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::Level::INFO,
-        RDKafkaLogLevel::Debug => tracing::Level::DEBUG,
-    };
-    logs::client(level, facility, message);
-}
 
 /// Takes what a client that reads to an end tells on its own account: that a partition has ended is no error to it.
 struct Quiet;

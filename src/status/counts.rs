@@ -1,7 +1,14 @@
 //! What came in and what became of it.
 
 use super::{Detail, Progress};
-use crate::{event::RejectReason, inference::FallbackReason};
+use crate::{
+    event::RejectReason,
+    inference::FallbackReason,
+    metrics::{
+        families::{DEAD_LETTERS, EVENTS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        recording,
+    },
+};
 
 /// Why the configuration asks for no decision about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,6 +128,30 @@ impl Counts {
         }
     }
 
+    /// Adds these counts to the metrics of the process.
+    pub fn record(&self) {
+        let mut recording = recording();
+        for (outcome, count) in [
+            ("decision", self.decisions - self.fallbacks),
+            ("fallback", self.fallbacks),
+            ("duplicate", self.duplicates),
+            ("suppressed", self.suppressed_total()),
+            ("replayed", self.replayed),
+        ] {
+            recording.add(&EVENTS, &[outcome], count);
+        }
+        for (reason, count) in FallbackReason::ALL.iter().zip(self.fallback_reasons) {
+            recording.add(&FALLBACKS, &[reason.as_str()], count);
+        }
+        for (reason, count) in &self.dead_letters {
+            recording.add(&DEAD_LETTERS, &[reason.as_str()], *count);
+        }
+        for (reason, count) in &self.suppressed {
+            recording.add(&SUPPRESSED, &[reason.as_str()], *count);
+        }
+        recording.add(&UNKNOWN_ZONES, &[], self.unknown_zones);
+    }
+
     /// Resets all counts and keeps the memory.
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
@@ -145,6 +176,13 @@ fn add<R: Copy + PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, count: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_declare_every_reason() {
+        assert!(DEAD_LETTERS.values.iter().eq(RejectReason::ALL.map(RejectReason::as_str).iter()));
+        assert!(FALLBACKS.values.iter().eq(FallbackReason::ALL.map(FallbackReason::as_str).iter()));
+        assert!(SUPPRESSED.values.iter().eq(SuppressReason::ALL.map(SuppressReason::as_str).iter()));
+    }
 
     #[test]
     fn a_decision_that_is_set_aside_is_subtracted_from_decisions_and_fallbacks() {

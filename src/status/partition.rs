@@ -53,6 +53,11 @@ impl PartitionView {
         Some(self.end?.saturating_sub(self.next).max(0) as u64)
     }
 
+    /// How many records are left to replay.
+    pub fn replay_left(&self) -> i64 {
+        (self.replay_until - self.next).max(0)
+    }
+
     /// The age of the newest event at `now`; 0 if no records are waiting.
     pub fn lag_seconds(&self, now: EventTime) -> Option<f64> {
         match (self.lag()?, self.newest) {

@@ -1,13 +1,10 @@
-//! Names, units and logs: what the process tells of itself, and where it tells it.
+//! What a process shows: metrics as Prometheus text and OTLP, traces, and the admin port with the live page.
 
-// Metrics: every name, declared once.
-pub mod metrics;
+// Figures: all metric families with their samples.
+mod figures;
 
-// Exposition: Prometheus' text, read.
-mod exposition;
-
-// Logs: what is logged, and changing it.
-pub mod logs;
+// Prometheus: the text format.
+mod prometheus;
 
 // Admin: health, metrics and the live page over HTTP.
 pub mod admin;

@@ -1,8 +1,7 @@
-//! The last two minutes, for the page: it shows a true minute also to who opens it for the first time.
+//! The last two minutes, so that the page shows a full minute as soon as it is opened.
 //!
-//! Owns a sample a second of what the workers have counted since they started, and the differences between samples. Limits:
-//! [`SAMPLES_MAX`] samples of some 600 bytes. A process that was stopped has a gap, and the time that a difference spans is
-//! told with it.
+//! Owns one sample per second of the workers' counts, and the differences between samples. Limits: [`SAMPLES_MAX`] samples of
+//! about 600 bytes. A process that was suspended leaves a gap, so each difference comes with the time that it spans.
 
 use crate::{
     metrics::Distribution,
@@ -14,16 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Two minutes and the sample before them, at one a second.
+/// Two minutes at one sample per second, and the sample before them.
 const SAMPLES_MAX: usize = 121;
 
-/// What the page calls the last minute.
+/// What the page shows as the last minute.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Over how long the present rate is taken.
+/// The time span of the present rate.
 const NOW: Duration = Duration::from_secs(5);
 
-/// What was counted up to a moment.
+/// What the workers had counted at a moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     at: Instant,
@@ -36,8 +35,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// What the workers have counted by now.
-    pub(super) fn of(at: Instant, workers: &[WorkerStatus], accounts: &[Progress]) -> Self {
+    /// What the workers have counted so far.
+    pub(super) fn of(at: Instant, workers: &[WorkerStatus], progress: &[Progress]) -> Self {
         let mut sample = Self {
             at,
             events: 0,
@@ -47,11 +46,11 @@ impl Sample {
             stages: <[Duration; Stage::ALL.len()]>::default(),
             computed: <[Duration; Stage::ALL.len()]>::default(),
         };
-        for account in accounts {
-            let counts = account.counts();
+        for worker in progress {
+            let counts = worker.counts();
             sample.events += counts.events;
             sample.decisions += counts.decisions;
-            sample.commits += account.commits();
+            sample.commits += worker.commits();
         }
         for worker in workers {
             match &mut sample.since_append {
@@ -69,7 +68,7 @@ impl Sample {
     }
 }
 
-/// The last samples, the newest last.
+/// The last samples, newest last.
 #[derive(Debug, Default)]
 pub(super) struct Window(VecDeque<Sample>);
 
@@ -81,12 +80,12 @@ impl Window {
         self.0.push_back(sample);
     }
 
-    /// The newest sample that is at least so old, or the oldest there is.
+    /// The newest sample that is at least this old, or the oldest one.
     fn before(&self, now: Instant, span: Duration) -> Option<&Sample> {
         self.0.iter().rev().find(|it| now.duration_since(it.at) >= span).or_else(|| self.0.front())
     }
 
-    /// What came between the last minute's beginning and `now`, and the events a second of the two minutes before.
+    /// The differences over the last minute, and the rates of the last two minutes.
     pub(super) fn shown(&self, now: &Sample) -> Value {
         let seconds = |from: &Sample, until: &Sample| until.at.duration_since(from.at).as_secs_f64();
         let rate = |from: &Sample, until: &Sample| match seconds(from, until) {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_minute_is_one_whoever_asks_and_whenever() {
+    fn the_last_minute_spans_a_minute() {
         let start = Instant::now();
         let mut window = Window::default();
         (0..=400).for_each(|second| window.push(sample(start, second)));
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_process_tells_how_short_its_minute_is_and_a_stopped_one_how_long() {
+    fn a_shorter_or_longer_minute_comes_with_its_length() {
         let start = Instant::now();
         let mut window = Window::default();
         let shown = window.shown(&sample(start, 3));
@@ -170,7 +169,7 @@ mod tests {
         (0..=20).for_each(|second| window.push(sample(start, second)));
         let shown = window.shown(&sample(start, 20));
         assert_eq!((&shown["minute"]["seconds"], &shown["minute"]["events"]), (&json!(20.0), &json!(200)));
-        // Nobody counted for five minutes.
+        // The process was suspended for five minutes.
         let shown = window.shown(&sample(start, 320));
         assert_eq!((&shown["minute"]["seconds"], &shown["minute"]["events"]), (&json!(300.0), &json!(7_400)));
     }
