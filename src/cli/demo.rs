@@ -7,12 +7,9 @@
 mod replay;
 mod report;
 
-use super::{
-    ConfigArgs, Exit, files,
-    setup::{Crew, Setup, publish},
-    slot::Place,
-};
+use super::{Exit, files};
 use crate::{
+    app::{Instance, Setup, WorkerSet, serve_admin, stop_flag},
     engine::{Clock, Fleet, Partition, Partitions, Stop, SystemClock},
     evaluation::Prediction,
     event::Record,
@@ -67,7 +64,7 @@ pub(super) struct DemoArgs {
     /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use in place of those in the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Serve the live page while the demo runs, and go on with the events until told to stop
+    /// Serve the live page while the demo runs, and go on with the events until stopped
     #[arg(long)]
     page: bool,
     /// Override a key
@@ -137,7 +134,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-demo-profiles"];
     let broker = EmbeddedBroker::start(&topics.map(|name| (name, PARTITIONS)))?;
     let sets = [vec![format!("kafka.brokers={}", broker.brokers())], args.sets.clone()].concat();
-    let setup = Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })?;
+    let setup = Setup::read(Some(&folder.join("aimpoint.toml")), &sets)?;
     let mut out = std::io::stdout().lock();
 
     writeln!(
@@ -157,12 +154,12 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         setup.config.engine.workers(Some(PARTITIONS as usize)).0
     )?;
 
-    let place = Place::take(&setup.config)?;
-    let page = if args.page { Some(publish(&setup.config, &place, None)?) } else { None };
+    let instance = Instance::claim(&setup.config)?;
+    let page = if args.page { Some(serve_admin(&setup.config, &instance, None)?) } else { None };
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(state, _)| &**state))?;
+    let (outcome, mut fleet) = play(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
     report::print(&mut out, &outcome)?;
     let predictions: Vec<Prediction> = outcome
         .decisions
@@ -181,9 +178,9 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends further purchases of the shop, as those of new customers, until told to stop.
+/// Sends further purchases of the shop, as those of new customers, until stopped.
 fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet) -> anyhow::Result<()> {
-    let told = super::setup::told()?;
+    let stop_requested = stop_flag()?;
     let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
     let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
     let mut keys = super::load::Keys::new(setup.pipeline(false)?);
@@ -193,7 +190,7 @@ fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet
         let due = Duration::from_secs_f64(number as f64 / LINGER_RATE);
         publisher.serve();
         std::thread::sleep(due.saturating_sub(start.elapsed()));
-        if told.load(Ordering::Relaxed) || fleet.wait(Duration::ZERO)? {
+        if stop_requested.load(Ordering::Relaxed) || fleet.wait(Duration::ZERO)? {
             break;
         }
         // The shop's days go by faster than ours, and what lies in the future is refused.
@@ -275,7 +272,12 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
 }
 
 /// Publishes, runs the workers, and reads what they decide.
-fn play(setup: &Setup, place: &Place, lines: &[Line], state: Option<&AdminState>) -> anyhow::Result<(Outcome, Fleet)> {
+fn play(
+    setup: &Setup,
+    instance: &Instance,
+    lines: &[Line],
+    state: Option<&AdminState>,
+) -> anyhow::Result<(Outcome, Fleet)> {
     let kafka = &setup.config.kafka;
     let topics = &setup.config.topics;
     let total = lines.len();
@@ -295,11 +297,11 @@ fn play(setup: &Setup, place: &Place, lines: &[Line], state: Option<&AdminState>
     bar.set_message("joining the group");
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
-    let Crew { workers, accounts, .. } = setup.crew(place)?;
+    let WorkerSet { workers, progress, .. } = setup.workers(instance)?;
     if let Some(state) = state {
-        state.set_workers(&accounts);
+        state.set_workers(&progress);
     }
-    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
+    let mut fleet = Fleet::start(workers, progress, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {
         reader,
         decisions: Vec::new(),

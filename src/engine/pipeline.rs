@@ -7,12 +7,13 @@
 
 use super::{
     Clock, Partitions,
-    scoring::{self, ScoreSlots, Scoring, fill},
+    scoring::{self, ScoreSlots, Scoring, ScoringFailure, ShadowSlot, fill},
 };
 use crate::{
     canary::{self, Canary},
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Origin, Status},
+    evaluation::LabelSpec,
     event::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, KeyType, Position,
         Record, RejectReason, Rejection, TimeSpec, TooLate, split_key,
@@ -27,7 +28,6 @@ use crate::{
     sink::{Outbox, Target},
     status::{Counts, RecentDecision, Stage, SuppressReason, TraceParent},
     targeting::{SegmentSpec, Segments},
-    training::LabelSpec,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -357,6 +357,16 @@ impl Pipeline {
             scoring.shadow(tap, self.profile.features(), self.constants.id_prefix())?;
         }
         Ok(self)
+    }
+
+    /// The shadows, for the driver: see [`super::run_batch`].
+    pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
+        self.model.as_mut().map(Scoring::shadows).unwrap_or_default()
+    }
+
+    /// Takes the failures of models since the last call.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
+        self.model.iter_mut().flat_map(Scoring::take_failures)
     }
 
     /// Gives way to another pipeline of the same features. The model stays, whichever version it is by now.

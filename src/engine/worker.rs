@@ -16,8 +16,9 @@
 //! that goes in order leaves none behind.
 
 use super::{
-    Clock, Partition, Partitions, Pipeline, SnapshotStore,
+    Clock, Partition, Partitions, Pipeline, SnapshotStore, log_failures,
     pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
+    run_batch,
 };
 use crate::{
     canary::{self, Canary},
@@ -562,6 +563,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.tell("model", format!("version {} in place of {}", now.version, before.version));
             self.describe();
         }
+        log_failures(&mut self.pipeline);
         let wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed()));
         let is_busy = self.flight.is_some() || self.partitions.is_restoring();
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
@@ -598,7 +600,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             if !self.partitions.is_caught_up() {
                 self.moved(now);
             }
-            self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
+            let now = self.clock.now();
+            run_batch(&mut self.pipeline, &mut self.partitions, now, &mut self.outbox, &mut self.counts);
         }
         self.sink.serve();
         self.look(Duration::ZERO)?;
@@ -1111,7 +1114,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             events: counts.events,
             decisions: counts.decisions,
             dead_letters: counts.dead_letters_total(),
-            stages: counts.detail.stages,
+            stages: counts.detail.stages.elapsed,
             links: Vec::new(),
         };
         for (_, value) in outbox.all().flat_map(|it| it.headers()).filter(|(name, _)| *name == "traceparent") {

@@ -45,6 +45,23 @@ impl Stage {
     }
 }
 
+/// The times spent in the stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StageTimes {
+    /// Elapsed time by stage.
+    pub elapsed: [Duration; Stage::ALL.len()],
+    /// CPU time of the worker by stage. Decoding includes taking the records from the Kafka client.
+    pub computed: [Duration; Stage::ALL.len()],
+}
+
+impl StageTimes {
+    /// Adds other times.
+    pub fn add(&mut self, other: &Self) {
+        self.elapsed.iter_mut().zip(other.elapsed).for_each(|(sum, time)| *sum += time);
+        self.computed.iter_mut().zip(other.computed).for_each(|(sum, time)| *sum += time);
+    }
+}
+
 /// One decision as the live page shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RecentDecision {
@@ -73,10 +90,8 @@ pub struct Detail {
     pub segments: Vec<u64>,
     /// How many scores fell into each bin of [`SCORE_BOUNDS`].
     pub scores: Vec<u64>,
-    /// Elapsed time by stage.
-    pub stages: [Duration; Stage::ALL.len()],
-    /// CPU time of the worker by stage. Decoding includes taking the records from the Kafka client.
-    pub computed: [Duration; Stage::ALL.len()],
+    /// The times spent in the stages.
+    pub stages: StageTimes,
     /// The last decision.
     pub last: Option<RecentDecision>,
 }
@@ -87,8 +102,7 @@ impl Detail {
         self.times.extend_from_slice(&other.times);
         add_counts(&mut self.segments, &other.segments);
         add_counts(&mut self.scores, &other.scores);
-        add_times(&mut self.stages, &other.stages);
-        add_times(&mut self.computed, &other.computed);
+        self.stages.add(&other.stages);
         self.last = other.last.or(self.last);
     }
 
@@ -97,8 +111,7 @@ impl Detail {
         self.times.clear();
         self.segments.clear();
         self.scores.clear();
-        self.stages = <[Duration; Stage::ALL.len()]>::default();
-        self.computed = self.stages;
+        self.stages = StageTimes::default();
         self.last = None;
     }
 
@@ -118,17 +131,13 @@ impl Detail {
 
     /// Adds to the elapsed time of a stage.
     pub fn spend(&mut self, stage: Stage, time: Duration) {
-        self.stages[stage as usize] += time;
+        self.stages.elapsed[stage as usize] += time;
     }
 
     /// Adds to the CPU time of a stage.
     pub fn compute(&mut self, stage: Stage, time: Duration) {
-        self.computed[stage as usize] += time;
+        self.stages.computed[stage as usize] += time;
     }
-}
-
-pub(super) fn add_times(to: &mut [Duration], of: &[Duration]) {
-    to.iter_mut().zip(of).for_each(|(sum, time)| *sum += *time);
 }
 
 fn count(counts: &mut Vec<u64>, index: usize) {

@@ -12,9 +12,9 @@ mod trace;
 mod view;
 
 pub use counts::{Counts, SuppressReason};
-pub use detail::{Detail, RecentDecision, Stage};
+pub use detail::{Detail, RecentDecision, Stage, StageTimes};
 pub use health::{Health, Restoring};
 pub use partition::{PartitionView, Phase};
 pub use progress::Progress;
 pub use trace::{Trace, TraceParent};
-pub use view::{ClientReport, View, WorkerEvent, WorkerStatus};
+pub use view::{ClientReport, Latency, View, WorkerEvent, WorkerStatus};

@@ -3,7 +3,7 @@
 //! A worker writes once per commit and a few times a second; readers take a copy. Limits: the last [`DECISIONS_MAX`] decisions
 //! and the last [`EVENTS_MAX`] events are kept.
 
-use super::{Detail, PartitionView, RecentDecision, Stage, Trace, detail::add_times};
+use super::{Detail, PartitionView, RecentDecision, StageTimes, Trace};
 use crate::{
     event::EventTime,
     inference::ModelInfo,
@@ -43,6 +43,21 @@ pub struct ClientReport {
     pub disconnects: u64,
 }
 
+/// How long decisions took to become visible, in seconds.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    /// Since the event happened.
+    pub since_event: Distribution,
+    /// Since the record was appended to the input.
+    pub since_append: Distribution,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { since_event: Distribution::new(&LATENCY_BOUNDS), since_append: Distribution::new(&LATENCY_BOUNDS) }
+    }
+}
+
 /// Something that happened to a worker, for the live page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerEvent {
@@ -65,18 +80,14 @@ pub struct WorkerStatus {
     pub silent: Duration,
     /// Whether records are waiting without progress.
     pub is_behind: bool,
-    /// Seconds from the event to the visible decision.
-    pub since_event: Distribution,
-    /// Seconds from the record's append to the visible decision.
-    pub since_append: Distribution,
+    /// The latency of decisions.
+    pub latency: Latency,
     /// Scores by bin.
     pub scores: Distribution,
     /// By segment: its id, and how many decisions matched it.
     pub segments: Vec<(String, u64)>,
-    /// Elapsed time by stage.
-    pub stages: [Duration; Stage::ALL.len()],
-    /// CPU time by stage, as in [`Detail::computed`].
-    pub computed: [Duration; Stage::ALL.len()],
+    /// The times spent in the stages.
+    pub stages: StageTimes,
     /// The last decisions, newest last.
     pub decisions: VecDeque<RecentDecision>,
     /// The last events, newest last.
@@ -103,12 +114,10 @@ impl Default for View {
             is_member: false,
             silent: Duration::ZERO,
             is_behind: false,
-            since_event: Distribution::new(&LATENCY_BOUNDS),
-            since_append: Distribution::new(&LATENCY_BOUNDS),
+            latency: Latency::default(),
             scores: Distribution::new(&SCORE_BOUNDS),
             segments: Vec::new(),
-            stages: <[Duration; Stage::ALL.len()]>::default(),
-            computed: <[Duration; Stage::ALL.len()]>::default(),
+            stages: StageTimes::default(),
             decisions: VecDeque::new(),
             events: VecDeque::new(),
             models: Vec::new(),
@@ -141,8 +150,8 @@ impl View {
         let mut status = self.lock();
         let now_ms = now.millis();
         for (happened, appended) in &detail.times {
-            status.since_event.record((now_ms - happened).max(0) as f64 / 1e3);
-            status.since_append.record((now_ms - appended).max(0) as f64 / 1e3);
+            status.latency.since_event.record((now_ms - happened).max(0) as f64 / 1e3);
+            status.latency.since_append.record((now_ms - appended).max(0) as f64 / 1e3);
         }
         for (bin, count) in detail.scores.iter().enumerate() {
             let middle = SCORE_BOUNDS[bin] - SCORE_BOUNDS[0] / 2.0;
@@ -151,8 +160,7 @@ impl View {
         for ((_, sum), count) in status.segments.iter_mut().zip(&detail.segments) {
             *sum += count;
         }
-        add_times(&mut status.stages, &detail.stages);
-        add_times(&mut status.computed, &detail.computed);
+        status.stages.add(&detail.stages);
         if let Some(last) = detail.last {
             while status.decisions.len() >= DECISIONS_MAX {
                 status.decisions.pop_front();

@@ -41,14 +41,14 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         Samples {
             family: &LATENCY,
             samples: vec![
-                sum(&LATENCY, Some("event"), workers.iter().map(|it| &it.since_event)),
-                sum(&LATENCY, Some("append"), workers.iter().map(|it| &it.since_append)),
+                sum(&LATENCY, Some("event"), workers.iter().map(|it| &it.latency.since_event)),
+                sum(&LATENCY, Some("append"), workers.iter().map(|it| &it.latency.since_append)),
             ],
         },
         Samples { family: &SCORES, samples: vec![sum(&SCORES, None, workers.iter().map(|it| &it.scores))] },
-        by_stage(&STAGES, &Stage::ALL, workers, |it| &it.stages),
+        by_stage(&STAGES, &Stage::ALL, workers, |it| &it.stages.elapsed),
         // The time of a commit is that of the client's threads and of the broker.
-        by_stage(&STAGES_COMPUTED, &Stage::ALL[..Stage::Commit as usize], workers, |it| &it.computed),
+        by_stage(&STAGES_COMPUTED, &Stage::ALL[..Stage::Commit as usize], workers, |it| &it.stages.computed),
         by_partition(&LAG_RECORDS, &|it| it.lag().map(|lag| lag as f64)),
         by_partition(&LAG_SECONDS, &|it| it.lag_seconds(now)),
         by_partition(&REPLAY_RECORDS, &|it| Some(it.replay_left() as f64)),

@@ -47,8 +47,8 @@ impl AdminState {
             "dead_letters": dead_letters,
             "partitions": partitions(&workers),
             "recent": recent,
-            "since_event": sum(&workers, |it| &it.since_event),
-            "since_append": sum(&workers, |it| &it.since_append),
+            "since_event": sum(&workers, |it| &it.latency.since_event),
+            "since_append": sum(&workers, |it| &it.latency.since_append),
             "scores": sum(&workers, |it| &it.scores),
             "segments": segments(&workers),
             "stages": stages(&workers),
@@ -125,7 +125,7 @@ fn segments(workers: &[WorkerStatus]) -> Vec<Value> {
 }
 
 fn stages(workers: &[WorkerStatus]) -> BTreeMap<&'static str, f64> {
-    let time = |stage: &Stage| workers.iter().map(|it| it.stages[*stage as usize].as_secs_f64()).sum();
+    let time = |stage: &Stage| workers.iter().map(|it| it.stages.elapsed[*stage as usize].as_secs_f64()).sum();
     Stage::ALL.iter().map(|stage| (stage.as_str(), time(stage))).collect()
 }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     metrics::Distribution,
-    status::{Progress, Stage, WorkerStatus},
+    status::{Progress, Stage, StageTimes, WorkerStatus},
 };
 use serde_json::{Value, json};
 use std::{
@@ -30,22 +30,14 @@ pub(super) struct Sample {
     decisions: u64,
     commits: u64,
     since_append: Option<Distribution>,
-    stages: [Duration; Stage::ALL.len()],
-    computed: [Duration; Stage::ALL.len()],
+    stages: StageTimes,
 }
 
 impl Sample {
     /// What the workers have counted so far.
     pub(super) fn of(at: Instant, workers: &[WorkerStatus], progress: &[Progress]) -> Self {
-        let mut sample = Self {
-            at,
-            events: 0,
-            decisions: 0,
-            commits: 0,
-            since_append: None,
-            stages: <[Duration; Stage::ALL.len()]>::default(),
-            computed: <[Duration; Stage::ALL.len()]>::default(),
-        };
+        let mut sample =
+            Self { at, events: 0, decisions: 0, commits: 0, since_append: None, stages: StageTimes::default() };
         for worker in progress {
             let counts = worker.counts();
             sample.events += counts.events;
@@ -54,11 +46,10 @@ impl Sample {
         }
         for worker in workers {
             match &mut sample.since_append {
-                Some(sum) => sum.add(&worker.since_append),
-                none => *none = Some(worker.since_append.clone()),
+                Some(sum) => sum.add(&worker.latency.since_append),
+                none => *none = Some(worker.latency.since_append.clone()),
             }
-            sample.stages.iter_mut().zip(worker.stages).for_each(|(sum, time)| *sum += time);
-            sample.computed.iter_mut().zip(worker.computed).for_each(|(sum, time)| *sum += time);
+            sample.stages.add(&worker.stages);
         }
         sample
     }
@@ -115,8 +106,8 @@ impl Window {
                 "commits": now.commits.saturating_sub(start.commits),
                 "latency_bounds": now.since_append.as_ref().map(Distribution::bounds).unwrap_or_default(),
                 "latency": latency,
-                "stages": spent(|it| &it.stages),
-                "computed": spent(|it| &it.computed),
+                "stages": spent(|it| &it.stages.elapsed),
+                "computed": spent(|it| &it.stages.computed),
             },
         })
     }
@@ -135,8 +126,8 @@ mod tests {
         since_append.record_many(0.04, slow);
         let mut sample = Sample::of(start + Duration::from_secs(second), &[], &[]);
         (sample.events, sample.decisions, sample.since_append) = (quick + slow, quick, Some(since_append));
-        sample.stages[Stage::Commit as usize] = Duration::from_millis(700 * second);
-        sample.computed[Stage::Score as usize] = Duration::from_millis(10 * second);
+        sample.stages.elapsed[Stage::Commit as usize] = Duration::from_millis(700 * second);
+        sample.stages.computed[Stage::Score as usize] = Duration::from_millis(10 * second);
         sample
     }
 
