@@ -123,11 +123,11 @@ fn log_counts(message: &str, counts: &Counts, events_per_second: Option<u64>) {
 /// Warns in the background of other applications that write to the same topics.
 fn warn_of_neighbours(config: &Config) -> std::io::Result<()> {
     let config = config.clone();
-    let look = move || match neighbours::look(&config) {
+    let find = move || match neighbours::find(&config) {
         Ok(found) => found.iter().for_each(|it| tracing::warn!("{}", it.message(&config))),
         Err(error) => tracing::debug!(%error, "look for other applications in the topics of outputs"),
     };
-    std::thread::Builder::new().name("neighbours".to_owned()).spawn(look).map(drop)
+    std::thread::Builder::new().name("neighbours".to_owned()).spawn(find).map(drop)
 }
 
 /// The log filter of the configuration, or the default.

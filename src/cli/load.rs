@@ -9,7 +9,6 @@ use super::{
     files::{self, Line, Refused, TooLong},
     number_within,
     synthetic::Synthetic,
-    topics,
 };
 use crate::{
     app::topics,

@@ -132,7 +132,9 @@ mod tests {
         for (labels, count) in [(["a", "b"], 2), (["b", "a"], 3), (["a", "b"], 5)] {
             recording().add(&COUNTER, &labels, count);
         }
-        [0.5, 1.5, 9.0].map(|number| recording().observe(&HISTOGRAM, number));
+        for number in [0.5, 1.5, 9.0] {
+            recording().observe(&HISTOGRAM, number);
+        }
         let all = recorded();
         let of = |name: &str| all.iter().find(|it| it.family.name == name).expect("it was recorded");
         let numbers: Vec<f64> = of("a_test_total").numbers().map(|(_, number)| number).collect();

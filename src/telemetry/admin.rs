@@ -164,10 +164,14 @@ impl AdminState {
                 match it.phase {
                     Phase::Moving => {}
                     Phase::Restoring => {
-                        reasons.push(format!("partition {} is restoring: {} profiles so far", it.number, it.profiles))
+                        reasons.push(format!("partition {} is restoring: {} profiles so far", it.number, it.profiles));
                     }
                     Phase::Replaying => {
-                        reasons.push(format!("partition {} is replaying: {} records left", it.number, it.replay_left()))
+                        reasons.push(format!(
+                            "partition {} is replaying: {} records left",
+                            it.number,
+                            it.replay_left()
+                        ));
                     }
                 }
             }

@@ -55,7 +55,9 @@ mod tests {
     #[test]
     fn families_are_written_with_their_labels_escaped_and_their_buckets_cumulative() {
         let mut latency = Distribution::new(&[0.005, 0.01]);
-        [0.001, 0.006, 0.007, 9.0].map(|seconds| latency.record(seconds));
+        for seconds in [0.001, 0.006, 0.007, 9.0] {
+            latency.record(seconds);
+        }
         let text = text(&[
             Samples { family: &COMMITS, samples: vec![Sample::number(vec![], 17.0)] },
             Samples { family: &SEGMENTS, samples: vec![Sample::number(vec!["a\"b\\c\nd,e=}".to_owned()], 3.0)] },

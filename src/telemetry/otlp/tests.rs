@@ -24,7 +24,9 @@ fn exporter() -> Exporter {
 fn each_kind_of_metric_is_converted() {
     let data = |family, samples| metric(&Samples { family, samples }, 5, 7);
     let mut latency = Distribution::new(&[0.005, 0.01]);
-    [0.001, 0.006, 9.0].map(|seconds| latency.record(seconds));
+    for seconds in [0.001, 0.006, 9.0] {
+        latency.record(seconds);
+    }
     let sample = Sample { labels: vec!["event".to_owned()], value: Value::Distribution(latency) };
     let sent = data(&LATENCY, vec![sample]);
     assert_eq!((sent.name.as_str(), sent.unit.as_str()), ("aimpoint_decision_latency_seconds", "s"));
