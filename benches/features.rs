@@ -10,9 +10,10 @@
 mod workload;
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::Record,
     sink::Outbox,
+    status::Counts,
 };
 use std::{
     borrow::Cow,

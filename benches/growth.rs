@@ -9,10 +9,11 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     proto::v1,
     sink::Outbox,
+    status::Counts,
 };
 use prost::Message;
 use rand::{Rng, SeedableRng, rngs::SmallRng};

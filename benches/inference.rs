@@ -17,10 +17,11 @@ mod bare;
 mod workload;
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
     inference::{BatchSpec, Explainer, FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime, batch},
     sink::Outbox,
+    status::Counts,
     training::{Identity, Network, encode},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};

@@ -9,10 +9,11 @@
 mod workload;
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
     inference::{ModelSpec, OnnxModel, Runtime},
     sink::Outbox,
+    status::Counts,
     training::{Dataset, Identity, TrainSpec, encode, train},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};

@@ -4,46 +4,56 @@
 //! ```text
 //! clickstream ─► source ─► event ─► profile ─► inference ─► targeting ─► decision ─► sink ─► decisions
 //!                  ▲         │         │                                              │      dead-letter
-//!                  │         └─────────┴───── refused ───────────────────────────────►│
+//!                  │         └─────────┴──── rejected ───────────────────────────────►│
 //!               positions ◄──────────────────── one transaction ◄─────────────────────┘
 //! ```
 //!
-//! Each arrow hands over a batch in columns ([`columns`]), never one event. What lies between `source` and `sink` is a
-//! pure core, [`engine::Pipeline`]: no Kafka, no clock, no input or output, no chance. [`engine::Worker`] drives it
-//! between the traits [`source::Source`] and [`sink::Sink`]; the tests put a model broker behind them and let it fail.
+//! Each arrow hands over a batch in columns ([`columns`]), never a single event. Between `source` and `sink` lies a pure core,
+//! [`engine::Pipeline`]: it knows no Kafka, no clock, no I/O and no randomness. [`engine::Worker`] drives it between the traits
+//! [`source::Source`] and [`sink::Sink`]; the tests replace both by a model broker with faults.
 //!
 //! # One worker
 //!
 //! A worker is a thread with its own consumer, transactional producer, profiles and model; workers share nothing. In
-//! each turn it takes the records that are there, runs them through the core, and hands the outputs to its open
-//! transaction; when the commit interval is over, outputs and input positions become visible together. The encoded
-//! outputs are kept until the outcome is known: aborted, the same bytes are sent again. Where ownership or an outcome
-//! is in doubt, the partition's profiles are dropped and restored: from the lazy changelog ([`state`]), and by reading the
-//! input again from the mark in the committed offset's metadata, with nothing written.
+//! each turn it takes the waiting records, runs them through the core, and sends the outputs in its open
+//! transaction. At the end of the commit interval, outputs and input positions become visible together. The encoded
+//! outputs are kept until the outcome is known: after an abort, the same bytes are sent again. If ownership or an outcome is
+//! uncertain, the worker drops the partition's profiles and restores them: first from the lazy changelog ([`state`]), then by
+//! replaying the input from the mark in the metadata of the committed offset.
+//!
+//! # Modules
+//!
+//! The list below runs from the ground up, and imports point up in it only; `tests/tidy.rs` holds the table. The ground imports
+//! nothing of the core. The core is pure: `tests/tidy.rs` also forbids it clocks, threads, files, the environment, logs and global
+//! metrics; what it has to report, it returns. Kafka is spoken to by [`source`] and [`sink`] alone. [`status`] is what a worker knows
+//! of itself, written by the engine and read by [`telemetry`]. `app` builds a running process from a configuration, and [`cli`]
+//! parses arguments, calls it and prints.
 //!
 //! # Words
 //!
-//! - **Event time**: when something happened. Processing time is when we handle it, and decides no profile. A record's
-//!   Kafka timestamp is a third thing: part of the log, at most a stand-in.
-//! - **Late, too late**: behind the user's newest event; behind it by more than the allowed lateness.
-//! - **Partition time**: the fifth newest of its users' newest event times; profiles end by it, and no one user moves it.
-//! - **Tile, window**: a fixed span of event time; the whole tiles that a feature looks back over.
+//! - **Event time**: when something happened. Processing time is when we handle it, and changes no profile. A record's
+//!   Kafka timestamp is a third thing, and at most a fallback.
+//! - **Late, too late**: older than the user's newest event; older by more than the allowed lateness.
+//! - **Partition time**: the fifth newest of the newest event times of its users. Profiles expire by it, and no single user moves it.
+//! - **Tile, window**: a fixed span of event time; the whole tiles that a feature covers.
 //! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declaration.
-//! - **Score, decision**: what the model says; what is made of it and written.
-//! - **Experiment, variant, control**: users split between several models; the part that one has; the part of `[model]`.
-//! - **Shadow**: a model that scores and decides nothing.
-//! - **Segment**: an audience, by a rule over fields, features and score.
+//! - **Score, decision**: what the model returns; what is made of it and written.
+//! - **Experiment, variant, control**: users split between models; the users of one of them; the users of `[model]`.
+//! - **Shadow**: a model that scores but decides nothing.
+//! - **Segment**: an audience, defined by a rule over fields, features and score.
 //! - **Dead letter**: a record set aside with reason, position and payload.
-//! - **Position, committed offset, lag**: the next record to read; where a restart begins; what remains.
+//! - **Position, committed offset, lag**: the next record to read; where a restart begins; how many records are waiting.
 //! - **Fencing**: shutting out an earlier owner of the transactional id.
-//! - **Changelog, checkpoint, mark**: the compacted topic with profiles; how often one is written; from where the input has
-//!   to be read again.
-//! - **Replay**: reading the input again to complete restored profiles, with nothing written.
+//! - **Changelog, checkpoint, mark**: the compacted topic of profiles; how often a profile is written to it; the offset from which
+//!   the input has to be replayed.
+//! - **Replay**: reading input again to complete restored profiles, without output.
+
+// ---- The ground ----
 
 // Fault: what is wrong with a configuration, and where.
 pub mod fault;
 
-// Secret: texts that are not to be shown.
+// Secret: texts that must not be shown.
 pub mod secret;
 
 // Hex: bytes as text.
@@ -52,69 +62,89 @@ pub mod hex;
 // Random: deterministic pseudo-random numbers.
 mod random;
 
-// Gzip: the members of a compressed file, and what may stand behind them.
+// Gzip: reading compressed files of several members.
 mod gzip;
 
-// Partial: files that get their names when they are whole.
+// Partial: files that get their names once they are complete.
 mod partial;
 
-// Canary: known bugs, for the tests of the tests.
+// Canary: known bugs that tests switch on, to test the tests.
 pub mod canary;
 
-// Proto: the messages.
+// Proto: the Protobuf messages.
 pub mod proto;
 
-// Columns: what travels between the stages.
+// Metrics: the one list of families, and what has been recorded.
+pub mod metrics;
+
+// Logging: to standard error, with a filter and rate limits.
+pub mod logging;
+
+// Columns: a batch, the unit that stages hand over.
 pub mod columns;
-
-// Kafka: the clients, with the settings that carry the guarantees.
-pub mod kafka;
-
-// Source: bytes in.
-pub mod source;
-
-// Event: the meaning of one record.
-pub mod event;
 
 // Expression: the one language of rules.
 pub mod expression;
 
-// State: the keyed store of a partition.
+// ---- The pure core ----
+
+// State: the keyed store of a partition, its changelog records and snapshots.
 pub mod state;
+
+// Event: the meaning of one record.
+pub mod event;
 
 // Profile: a user's rolling aggregates.
 pub mod profile;
 
+// Evaluation: labels, and how good predictions are.
+pub mod evaluation;
+
 // Inference: models and scores.
 pub mod inference;
 
-// Targeting: what a score means for a user.
+// Targeting: segments.
 pub mod targeting;
 
 // Decision: what is written out.
 pub mod decision;
 
-// Evaluation: how good predictions are.
-pub mod evaluation;
+// Status: what a worker knows of itself.
+pub mod status;
+
+// ---- The edges, and the engine between them ----
+
+// Kafka: the clients, with the settings that carry the guarantees.
+pub mod kafka;
+
+// Source: records in.
+pub mod source;
+
+// Sink: outputs out.
+pub mod sink;
+
+// Engine: the core put together, and the worker that drives it.
+pub mod engine;
+
+// ---- Beside the engine ----
 
 // Training: how a model is made.
 pub mod training;
 
-// Sink: bytes out.
-pub mod sink;
+// ---- The outside ----
 
-// Engine: the core and the loop around it.
-pub mod engine;
-
-// Config: as written, as meant, and where.
+// Config: as written, as meant, and where each key was written.
 pub mod config;
 
-// Telemetry: every metric.
+// Telemetry: Prometheus text, OTLP, the admin port and the live page.
 pub mod telemetry;
+
+// App: from a configuration to a running process.
+mod app;
 
 // Cli: the commands.
 pub mod cli;
 
-// Testkit: what only the tests need.
+// Testkit: what only tests need.
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

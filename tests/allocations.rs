@@ -3,10 +3,11 @@
 #![allow(unsafe_code, reason = "an allocator is written in no other way")]
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     inference::{FeatureMatrix, Model, ModelError, ModelInfo},
     sink::Outbox,
+    status::Counts,
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},

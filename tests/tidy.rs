@@ -1,30 +1,132 @@
-//! Which module may name what: the rules that keep the middle pure and the edges thin.
+//! Which module may import or name what: the rules that keep imports pointing down, the middle pure and the edges thin.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
+/// The modules of `src` from the ground up, each with those that it may import. Every import points up in this list.
+const MODULES: [(&str, &[&str]); 27] = [
+    // The ground.
+    ("fault", &[]),
+    ("secret", &[]),
+    ("gzip", &[]),
+    ("partial", &[]),
+    ("canary", &[]),
+    ("proto", &[]),
+    ("metrics", &[]),
+    ("logging", &["secret"]),
+    ("columns", &[]),
+    ("expression", &["columns", "fault"]),
+    // The pure core.
+    ("state", &["canary", "proto"]),
+    ("event", &["columns", "expression", "fault", "proto", "secret", "state"]),
+    ("profile", &["columns", "event", "expression", "fault", "proto", "state"]),
+    ("evaluation", &[]),
+    ("inference", &["evaluation", "event", "fault", "metrics", "partial"]),
+    ("targeting", &["columns", "expression", "fault"]),
+    ("decision", &["event", "fault", "inference", "proto", "targeting"]),
+    ("status", &["decision", "event", "inference", "metrics"]),
+    // The edges, and the engine between them.
+    ("kafka", &["logging"]),
+    ("source", &["event", "kafka", "logging", "status"]),
+    ("sink", &["canary", "event", "inference", "kafka", "metrics", "state"]),
+    (
+        "engine",
+        &[
+            "canary",
+            "columns",
+            "decision",
+            "evaluation",
+            "event",
+            "expression",
+            "fault",
+            "inference",
+            "logging",
+            "metrics",
+            "profile",
+            "proto",
+            "sink",
+            "source",
+            "state",
+            "status",
+            "targeting",
+        ],
+    ),
+    // Roles beside the engine.
+    ("training", &["evaluation", "gzip", "inference", "partial", "state"]),
+    // The outside.
+    ("config", &["decision", "engine", "expression", "fault", "inference", "logging", "profile", "secret", "source"]),
+    ("telemetry", &["event", "inference", "logging", "metrics", "status"]),
+    (
+        "app",
+        &[
+            "config",
+            "decision",
+            "engine",
+            "fault",
+            "inference",
+            "logging",
+            "metrics",
+            "proto",
+            "secret",
+            "sink",
+            "source",
+            "status",
+            "telemetry",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "engine",
+            "evaluation",
+            "event",
+            "expression",
+            "fault",
+            "gzip",
+            "inference",
+            "logging",
+            "metrics",
+            "partial",
+            "profile",
+            "secret",
+            "sink",
+            "source",
+            "state",
+            "status",
+            "telemetry",
+            "training",
+        ],
+    ),
+];
+
 /// One rule: who may name what.
 struct Rule {
-    /// What is named, with the names that an identifier before or after it would make into another.
+    /// What is named.
     names: &'static [&'static str],
-    /// Whether the rule binds the file at this path below `src`.
-    binds: fn(&str) -> bool,
+    /// Whether the rule applies to the file at this path below `src`.
+    applies: fn(&str) -> bool,
     why: &'static str,
 }
 
-const PURE: [&str; 12] = [
-    "event/",
+/// Modules without Kafka, clocks, threads, files, the environment, logs or global metrics.
+const PURE: [&str; 14] = [
+    "columns/",
     "expression/",
-    "profile/",
+    "event/",
     "state/",
+    "profile/",
+    "evaluation/",
     "targeting/",
     "decision/",
-    "columns/",
-    "evaluation/",
-    "engine/pipeline.rs",
-    "engine/scoring.rs",
+    "engine/partitions",
+    "engine/pipeline",
+    "engine/scoring",
+    "engine/machine",
     "inference/explain.rs",
     "inference/fallback.rs",
 ];
@@ -33,27 +135,33 @@ fn is_pure(path: &str) -> bool {
     PURE.iter().any(|pure| path.starts_with(pure))
 }
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         names: &["rdkafka"],
-        binds: |path| !["kafka/", "source/", "sink/"].iter().any(|edge| path.starts_with(edge)),
+        applies: |path| !["kafka/", "source/", "sink/"].iter().any(|edge| path.starts_with(edge)),
         why: "only kafka, source and sink speak to Kafka",
     },
     Rule {
         names: &["ort::", "use ort;", "extern crate ort"],
         // The parts of `onnx` lie below it: the contract, the providers, the deadline and the library.
-        binds: |path| path != "inference/onnx.rs" && !path.starts_with("inference/onnx/"),
+        applies: |path| path != "inference/onnx.rs" && !path.starts_with("inference/onnx/"),
         why: "only inference/onnx.rs and its parts speak to ONNX Runtime",
     },
     Rule {
         names: &["Instant", "SystemTime", "tokio"],
-        binds: is_pure,
+        applies: is_pure,
         why: "a pure module reads no clock and waits for nothing",
     },
     Rule {
-        names: &["counter!", "gauge!", "histogram!"],
-        binds: |path| path != "telemetry/metrics.rs",
-        why: "every metric is declared in telemetry/metrics.rs",
+        names: &["thread", "fs", "File", "env", "tracing", "logging"],
+        applies: is_pure,
+        why: "a pure module starts no thread, reads no file and no environment, and logs nothing",
+    },
+    Rule {
+        names: &["metrics"],
+        // The metrics of `evaluation` are figures about predictions.
+        applies: |path| is_pure(path) && module(path) != "evaluation",
+        why: "a pure module records no metric",
     },
 ];
 
@@ -77,6 +185,11 @@ fn code(line: &str) -> String {
     code
 }
 
+/// The lines of a file before its tests.
+fn without_tests(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test"))
+}
+
 /// Whether the code has this name as a whole, not as a part of a longer one.
 fn has_name(code: &str, name: &str) -> bool {
     let part_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
@@ -90,15 +203,73 @@ fn has_name(code: &str, name: &str) -> bool {
 /// What a file breaks, as `path:line: why`.
 fn broken(path: &str, text: &str) -> Vec<String> {
     let mut broken = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in without_tests(text).enumerate() {
         let code = code(line);
-        for rule in RULES.iter().filter(|rule| (rule.binds)(path)) {
+        for rule in RULES.iter().filter(|rule| (rule.applies)(path)) {
             if let Some(name) = rule.names.iter().find(|name| has_name(&code, name)) {
                 broken.push(format!("{path}:{}: {name:?}: {}", number + 1, rule.why));
             }
         }
     }
     broken
+}
+
+/// The modules that a text names behind `crate::`, alone or in a list in braces.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = without_tests(text).map(|line| code(line) + "\n").collect();
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let (mut depth, mut is_start) = (0, true);
+        for part in
+            code[at + "crate::".len()..].split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        {
+            let name = part.trim_end_matches(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            if is_start && !name.is_empty() && depth <= 1 {
+                found.insert(name.to_owned());
+                is_start = false;
+            }
+            match &part[name.len()..] {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                "," if depth == 1 => is_start = true,
+                ";" => break,
+                _ => {}
+            }
+            // Without braces there is one name.
+            if depth == 0 && !is_start {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// The module of a file.
+fn module(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+}
+
+/// The imports that [`MODULES`] does not allow, as `path: why`.
+fn forbidden(path: &str, text: &str) -> Vec<String> {
+    let module = module(path);
+    let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == module) else {
+        return vec![format!("{path}: {module} is not in the list of modules")];
+    };
+    let is_module = |name: &String| MODULES.iter().any(|(other, _)| other == name) || name == "testkit";
+    let wrong = imports(text).into_iter().filter(is_module);
+    let wrong = wrong.filter(|name| name != module && !allowed.contains(&name.as_str()));
+    wrong.map(|name| format!("{path}: {module} may not import {name}")).collect()
+}
+
+/// The imports of a table that do not point to an earlier module, so that a circle is possible.
+fn upward<'a>(table: &[(&'a str, &[&'a str])]) -> Vec<(&'a str, &'a str)> {
+    let mut below = Vec::new();
+    let mut wrong = Vec::new();
+    for (name, imports) in table {
+        wrong.extend(imports.iter().filter(|import| !below.contains(*import)).map(|import| (*name, *import)));
+        below.push(name);
+    }
+    wrong
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -112,20 +283,73 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn no_module_names_what_is_not_its_business() {
+/// The sources by their paths below `src`, without files of tests.
+fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     files(&root, &mut paths);
     assert!(paths.len() > 30, "the sources are not where they are looked for: {paths:?}");
-    let mut all = Vec::new();
+    let mut sources = BTreeMap::new();
     for path in paths {
         let text = fs::read_to_string(&path).expect("a source can be read");
         let parts: Vec<_> = path.strip_prefix(&root).expect("it was found there").iter().collect();
         let name = parts.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
-        all.extend(broken(&name, &text));
+        let is_test = name.ends_with("/tests.rs") || name.ends_with("/fuzz.rs") || name.contains("/tests/");
+        if !is_test {
+            sources.insert(name, text);
+        }
     }
+    sources
+}
+
+#[test]
+fn no_module_names_what_is_not_its_business() {
+    let all: Vec<String> = sources().iter().flat_map(|(path, text)| broken(path, text)).collect();
     assert!(all.is_empty(), "\n{}", all.join("\n"));
+}
+
+#[test]
+fn modules_import_only_what_the_list_allows() {
+    let sources = sources();
+    let inside = |path: &str| !["lib.rs", "main.rs"].contains(&path) && module(path) != "testkit";
+    let sources: Vec<_> = sources.iter().filter(|(path, _)| inside(path)).collect();
+    let all: Vec<String> = sources.iter().flat_map(|(path, text)| forbidden(path, text)).collect();
+    assert!(all.is_empty(), "\n{}", all.join("\n"));
+    // The list allows no more than what is there.
+    for (name, allowed) in MODULES {
+        let of_module = sources.iter().filter(|(path, _)| module(path) == name);
+        let used: BTreeSet<String> = of_module.flat_map(|(_, text)| imports(text)).collect();
+        let unused: Vec<&&str> = allowed.iter().filter(|import| !used.contains(**import)).collect();
+        assert!(unused.is_empty(), "{name} does not import {unused:?}: remove them from the list");
+    }
+}
+
+#[test]
+fn imports_point_down() {
+    assert_eq!(upward(&MODULES), []);
+    let circle: [(&str, &[&str]); 3] = [("a", &["b"]), ("b", &[]), ("c", &["a", "c"])];
+    assert_eq!(upward(&circle), [("a", "b"), ("c", "c")]);
+}
+
+#[test]
+fn a_forbidden_import_is_found() {
+    for (path, text, found) in [
+        ("source/kafka.rs", "use crate::engine::Worker;", Some("source may not import engine")),
+        ("source/kafka.rs", "use crate::{\n    event::{Record, Position},\n    engine::Worker,\n};", Some("engine")),
+        ("status/view.rs", "fn a() -> crate::telemetry::X {}", Some("status may not import telemetry")),
+        ("app/run.rs", "use crate::{app::x, cli};", Some("app may not import cli")),
+        ("columns/mod.rs", "let x = crate::testkit::y();", Some("testkit")),
+        ("attic.rs", "", Some("attic is not in the list of modules")),
+        ("source/kafka.rs", "use crate::{event::Record, kafka::{a, engine}, logging};", None),
+        ("source/kafka.rs", "use crate::event::Record; // crate::engine", None),
+        ("source/kafka.rs", "use crate::event::{Record};\nlet engine = 1;", None),
+        ("source/kafka.rs", "use crate::source::x;\n#[cfg(test)]\nmod tests {\n    use crate::engine::y;\n}", None),
+        ("secret.rs", "let x = \"crate::engine\";", None),
+    ] {
+        let wrong = forbidden(path, text);
+        assert_eq!(wrong.is_empty(), found.is_none(), "{path}: {text}: {wrong:?}");
+        assert!(found.is_none_or(|part| wrong[0].contains(part)), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -135,6 +359,7 @@ fn each_rule_finds_what_breaks_it_and_nothing_else() {
         ("cli/run.rs", "    let it: rdkafka::ClientConfig = x;", true),
         ("source/kafka.rs", "use rdkafka::message::Message;", false),
         ("sink/kafka.rs", "use rdkafka::message::Message;", false),
+        ("kafka/mod.rs", "use rdkafka::message::Message;", false),
         ("engine/worker.rs", "/// What librdkafka or rdkafka says.", false),
         ("engine/worker.rs", "let x = 1; // rdkafka", false),
         ("engine/worker.rs", "let x = \"rdkafka\";", false),
@@ -155,11 +380,14 @@ fn each_rule_finds_what_breaks_it_and_nothing_else() {
         ("state/mod.rs", "let instantly = InstantLike;", false),
         ("profile/mod.rs", "use std::time::Duration;", false),
         ("engine/clock.rs", "use std::time::Instant;", false),
-        ("engine/worker.rs", "counter!(\"x\").increment(1);", true),
-        ("telemetry/mod.rs", "metrics::gauge!(\"x\");", true),
-        ("sink/mod.rs", "histogram!(\"x\");", true),
-        ("telemetry/metrics.rs", "counter!(\"x\"); gauge!(\"x\"); histogram!(\"x\");", false),
-        ("engine/worker.rs", "let counter = my_counter!(); if counter != 1 {}", false),
+        ("engine/scoring.rs", "tracing::error!(x);", true),
+        ("engine/run.rs", "tracing::error!(x);", false),
+        ("engine/pipeline/emit.rs", "metrics::{a, b}", true),
+        ("state/mod.rs", "use std::{fs, io};", true),
+        ("state/mod.rs", "let file = std::fs::File::open(x);", true),
+        ("profile/mod.rs", "std::thread::spawn(x)", true),
+        ("decision/mod.rs", "std::env::var(x)", true),
+        ("decision/mod.rs", "let environment = thread_count;", false),
     ] {
         let text = format!("fn a() {{}}\n{line}\n");
         let found = broken(path, &text);

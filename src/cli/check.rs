@@ -1,7 +1,8 @@
 //! `aimpoint check`: everything that can be wrong before an event comes, without running.
 
-use super::{ConfigArgs, neighbours, profile, setup::Setup, sizes, slot, topics};
+use super::{ConfigArgs, profile, sizes};
 use crate::{
+    app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigError},
     engine::Pipeline,
     inference::{Model, ModelInfo},
@@ -28,7 +29,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     let pipeline = setup.pipeline(true)?;
     let mut out = super::printed::stdout();
     writeln!(out, "configuration   sound")?;
@@ -95,7 +96,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     };
 
     check_clients(config)?;
-    if let Some(fault) = slot::check(config) {
+    if let Some(fault) = check_name(config) {
         return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
     }
     let kafka = &config.kafka;
@@ -108,16 +109,16 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     if args.offline {
         writeln!(out, "topics          not looked at")?;
     } else {
-        topics::check_for_run(config)?;
+        topics::check(config)?;
         writeln!(out, "topics          all there, and they fit")?;
-        let states = sizes::states(config);
+        let states = topics::states_or_none(config);
         let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));
         writeln!(out, "workers         {workers}: {why}")?;
-        sizes::report(&mut out, config, &pipeline, sizes::limits(&states))?;
-        match neighbours::look(config) {
+        sizes::report(&mut out, config, &pipeline, topics::size_limits(&states))?;
+        match neighbours::find(config) {
             Ok(found) => {
                 for it in found {
-                    writeln!(out, "neighbour       {}", it.told(config))?;
+                    writeln!(out, "neighbour       {}", it.message(config))?;
                 }
             }
             Err(error) => writeln!(out, "neighbour       not looked for: {error}")?,
@@ -159,7 +160,7 @@ fn compare(
     sets: &[String],
 ) -> anyhow::Result<()> {
     let name = against.display().to_string();
-    let before = Setup::read(&ConfigArgs { config: Some(against), sets: sets.to_vec() })?;
+    let before = Setup::read(Some(&against), sets)?;
     let old = before.pipeline(true)?;
     let changes = changes(&before.config.pipeline.features, &config.pipeline.features);
     let is_same = old.fingerprint() == pipeline.fingerprint();

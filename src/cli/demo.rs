@@ -7,22 +7,19 @@
 mod replay;
 mod report;
 
-use super::{
-    ConfigArgs, Exit, files,
-    setup::{Crew, Setup, clean_up_on_signals, publish},
-    slot::Place,
-    topics,
-};
+use super::{Exit, files, signals::clean_up_on_signals};
 use crate::{
+    app::{Instance, Setup, WorkerSet, serve_admin, topics},
     decision::DecisionFormat,
-    engine::{Clock, Counts, Fleet, Partition, Partitions, Stop, SystemClock},
+    engine::{Clock, Fleet, Partition, Partitions, Stop, SystemClock},
     evaluation::Prediction,
     event::Record,
     inference::Runtime,
     partial::TemporaryFolder,
     sink::{EmbeddedBroker, Outbox, Publisher},
     source::Reader,
-    telemetry::admin::Board,
+    status::Counts,
+    telemetry::admin::AdminState,
     training::Labeller,
 };
 use anyhow::Context;
@@ -68,7 +65,7 @@ pub(super) struct DemoArgs {
     /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use in place of those in the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Serve the live page while the demo runs, and go on with the events until told to stop
+    /// Serve the live page while the demo runs, and go on with the events until stopped
     #[arg(long)]
     page: bool,
     /// Override a key
@@ -144,7 +141,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     let configured = |broker: &str| {
         let sets = [args.sets.clone(), vec![format!("kafka.brokers={broker}")]].concat();
-        Setup::read(&ConfigArgs { config: Some(folder.join("aimpoint.toml")), sets })
+        Setup::read(Some(&folder.join("aimpoint.toml")), &sets)
     };
     // Its topics have the names that the configuration gives them.
     let plans = topics::plans(&configured("localhost:9092")?.config);
@@ -173,12 +170,12 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         setup.config.engine.workers(Some(PARTITIONS as usize)).0
     )?;
 
-    let place = Place::take(&setup.config)?;
-    let page = if args.page { Some(publish(&setup.config, &place, None)?) } else { None };
+    let instance = Instance::claim(&setup.config)?;
+    let page = if args.page { Some(serve_admin(&setup.config, &instance, None)?) } else { None };
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = play(&setup, &place, &lines, page.as_ref().map(|(board, _)| &**board))?;
+    let (outcome, mut fleet) = play(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
     if outcome.decisions.is_empty() {
         let reasons: Vec<String> =
             outcome.counts.dead_letters.iter().map(|(reason, count)| format!("{count} refused: {reason}")).collect();
@@ -197,17 +194,17 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         .collect();
     report::effect(&mut out, &predictions, unripe)?;
     report::next(&mut out)?;
-    if let Some((board, at)) = &page {
+    if let Some((state, at)) = &page {
         writeln!(out, "\nThe page stays open at http://{at}/ and the shop's customers go on buying; Ctrl-C ends it.")?;
         out.flush()?;
         linger(&mut out, &setup, &lines, &mut fleet)?;
-        board.stopping();
+        state.set_stopping();
     }
     fleet.join(setup.config.engine.shutdown_deadline)?;
     Ok(())
 }
 
-/// Sends further purchases of the shop, as those of new customers, until told to stop.
+/// Sends further purchases of the shop, as those of new customers, until stopped.
 fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet) -> anyhow::Result<()> {
     let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
     let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
@@ -299,7 +296,12 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
 }
 
 /// Publishes, runs the workers, and reads what they decide.
-fn play(setup: &Setup, place: &Place, lines: &[Line], board: Option<&Board>) -> anyhow::Result<(Outcome, Fleet)> {
+fn play(
+    setup: &Setup,
+    instance: &Instance,
+    lines: &[Line],
+    state: Option<&AdminState>,
+) -> anyhow::Result<(Outcome, Fleet)> {
     let kafka = &setup.config.kafka;
     let topics = &setup.config.topics;
     let total = lines.len();
@@ -319,11 +321,11 @@ fn play(setup: &Setup, place: &Place, lines: &[Line], board: Option<&Board>) -> 
     bar.set_message("joining the group");
 
     let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
-    let Crew { workers, accounts, .. } = setup.crew(place)?;
-    if let Some(board) = board {
-        board.workers(&accounts);
+    let WorkerSet { workers, progress, .. } = setup.workers(instance)?;
+    if let Some(state) = state {
+        state.set_workers(&progress);
     }
-    let mut fleet = Fleet::start(workers, accounts, Stop::default(), setup.config.engine.stall_after)?;
+    let mut fleet = Fleet::start(workers, progress, Stop::default(), setup.config.engine.stall_after)?;
     let mut watch = Watch {
         reader,
         decisions: Vec::new(),

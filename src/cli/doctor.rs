@@ -4,13 +4,12 @@
 //! group's positions and may open transactions under this application's name; whether it may write to the output topics
 //! shows only when something is written. Ends with the exit code of the first failure, or 0 where there are only warnings.
 
-use super::{
-    ConfigArgs, neighbours,
-    printed::printed,
-    setup::{Setup, block_on},
-    topics,
-};
+use super::{ConfigArgs, printed::printed};
 use crate::{
+    app::{
+        Setup, neighbours,
+        topics::{self, block_on},
+    },
     config::Config,
     engine::Delivery,
     inference::{Model, Runtime},
@@ -115,7 +114,7 @@ impl Report {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     let mut report = Report::default();
     report.ok("configuration", "sound");
     files(&setup.config, args.config.config.as_deref(), &mut report);
@@ -263,8 +262,8 @@ fn cluster(config: &Config, report: &mut Report) {
     }
     transactions(config, report);
     // Who may not read the outputs is told of nobody.
-    for it in neighbours::look(config).unwrap_or_default() {
-        report.warn("neighbours", it.told(config), "");
+    for it in neighbours::find(config).unwrap_or_default() {
+        report.warn("neighbours", it.message(config), "");
     }
 }
 

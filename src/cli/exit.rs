@@ -140,7 +140,11 @@ impl Exit {
         if let Some(error) = unread.filter(|error| error.raw_os_error().is_some()) {
             return Some(Self::of_io(error));
         }
-        if error.is::<ModelError>() || error.is::<FolderError>() || error.is::<Refusal>() {
+        if error.is::<ModelError>()
+            || error.is::<crate::app::LoadError>()
+            || error.is::<FolderError>()
+            || error.is::<Refusal>()
+        {
             return Some(Self::Model);
         }
         if let Some(failure) = error.downcast_ref::<Failure>() {
@@ -155,7 +159,7 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<super::files::FileError>() {
             return Some(Self::of_file(error.system()));
         }
-        if error.is::<super::topics::Unfit>() {
+        if error.is::<crate::app::topics::Unfit>() {
             return Some(Self::Topics);
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {

@@ -9,13 +9,14 @@ use super::{
     ConfigArgs, Exit,
     files::{self, Line},
     profile,
-    setup::Setup,
 };
 use crate::{
-    engine::{Clock, Counts, Partition, Partitions, Pipeline, SystemClock},
+    app::Setup,
+    engine::{Clock, Partition, Partitions, Pipeline, SystemClock},
     event::Record,
     inference::{Explainer, FeatureMatrix, Model, OnnxModel},
     sink::Outbox,
+    status::Counts,
 };
 use anyhow::Context;
 use clap::Args;
@@ -48,7 +49,7 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     let mut pipeline = setup.pipeline(false)?;
     let models = setup.models(&pipeline)?;
     if models.0.is_empty() {

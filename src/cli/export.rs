@@ -10,14 +10,16 @@ use super::{
     ConfigArgs, Exit,
     files::{self, Line, Refused, TooLong},
     load::Keys,
-    setup::{Setup, clean_up_on_signals},
+    signals::clean_up_on_signals,
     sort::Sorter,
 };
 use crate::{
-    engine::{Clock, Counts, Partition, Partitions, Pipeline, SuppressReason, SystemClock},
+    app::Setup,
+    engine::{Clock, Partition, Partitions, Pipeline, SystemClock},
     event::{EventTime, KeyType, Record},
     sink::{Outbox, partition_of},
     state::PartitionClock,
+    status::{Counts, SuppressReason},
     training::{Labeller, Row, RowFile},
 };
 use anyhow::Context;
@@ -315,14 +317,14 @@ impl Export<'_> {
             });
         }
         for (reason, count) in &self.counts.dead_letters {
-            let places = self.refused.told().into_iter().find(|(known, ..)| *known == reason.to_string());
+            let places = self.refused.by_reason().into_iter().find(|(known, ..)| *known == reason.to_string());
             let places = places.map(|(_, _, places)| places.join("; ")).filter(|places| !places.is_empty());
             lines.push(match places {
                 Some(places) => format!("{count} refused: {reason}: {places}"),
                 None => format!("{count} refused: {reason}"),
             });
         }
-        lines.extend(self.too_long.told(self.bytes_max));
+        lines.extend(self.too_long.summary(self.bytes_max));
         lines
     }
 }
@@ -345,7 +347,7 @@ fn write(outputs: &mut [RowFile], row: &Waiting, label: Option<bool>) -> anyhow:
 }
 
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     for file in &args.files {
         files::check(file)?;
     }

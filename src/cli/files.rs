@@ -1,7 +1,7 @@
-//! Files of events: JSON lines, plain, gzip or zstd, which are told by their first bytes.
+//! Files of events: lines, plain or compressed with gzip or zstd, which the first bytes tell.
 //!
-//! Limits: a line is held in memory up to the bound that the caller gives, which is `input.max_bytes`; what is longer is passed
-//! over, whatever a compressed file unpacks to.
+//! Limits: a line is held in memory up to the bound that the caller gives, which is `input.max_bytes`; longer lines are skipped,
+//! whatever a compressed file expands to.
 
 use crate::{
     gzip::Gzip,
@@ -15,11 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What Windows tools write before UTF-8, and before UTF-16.
+/// Byte order marks, which Windows tools write: of UTF-8, and of UTF-16.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// What other kinds of file begin with.
+/// The first bytes of other kinds of files.
 const OTHERS: [(&[u8], &str); 6] = [
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
@@ -29,10 +29,10 @@ const OTHERS: [(&[u8], &str); 6] = [
     (b"Obj\x01", "Avro"),
 ];
 
-/// Of refused lines so many are shown for each reason.
+/// How many refused lines are shown for each reason.
 const SHOWN_MAX: usize = 3;
 
-/// The bytes of a line's end: carriage return and line feed.
+/// The bytes of a line ending: carriage return and line feed.
 const END_BYTES: u64 = 2;
 
 /// A file of events that cannot be read.
@@ -44,24 +44,24 @@ pub(crate) struct FileError {
 }
 
 impl FileError {
-    /// What the system or the decoder says.
+    /// The error of the system or the decoder.
     pub(super) fn system(&self) -> &io::Error {
         &self.error
     }
 }
 
-/// Refuses a file that is absent or cannot be read, before anything is done with those before it.
+/// Refuses a file that is absent or cannot be read, before work on earlier files begins.
 pub(super) fn check(path: &Path) -> Result<(), FileError> {
     let failed = |error| FileError { path: path.to_owned(), error };
     let found = path.metadata().map_err(failed)?;
     if found.is_dir() {
         return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name the files in it")));
     }
-    // Whoever writes into a pipe would take a look into it for its reader, who then goes.
+    // Do not open a pipe: its writer would take this for its reader, which then goes away.
     if found.is_file() { File::open(path).map(drop).map_err(failed) } else { Ok(()) }
 }
 
-/// Refuses to write over one of the files that are read, under whatever name.
+/// Refuses to overwrite one of the input files, under whatever name.
 pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
     let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     // While it is written, the file has another name, and what has that name is replaced as well.
@@ -76,18 +76,18 @@ pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
 /// A line of a file of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// Which line of the file it is, from 1, and its bytes without its end.
+    /// The number of the line, from 1, and its bytes without the line ending.
     Whole(u64, &'a [u8]),
-    /// It has more bytes than were asked for: which line of the file it is, from 1, and its bytes.
+    /// It exceeds the bound: the number of the line, from 1, and how many bytes it has.
     TooLong { number: u64, bytes: u64 },
 }
 
-/// Lines that were passed over because they are too long.
+/// Lines that were skipped because they are too long.
 #[derive(Debug, Default)]
 pub(super) struct TooLong {
     pub(super) count: u64,
     longest: u64,
-    /// The first one: its file and its number.
+    /// The file and the number of the first one.
     first: Option<(PathBuf, u64)>,
 }
 
@@ -98,8 +98,8 @@ impl TooLong {
         self.first.get_or_insert_with(|| (path.to_owned(), number));
     }
 
-    /// What is said of them, where there are any.
-    pub(super) fn told(&self, bytes_max: usize) -> Option<String> {
+    /// A summary of them, if there are any.
+    pub(super) fn summary(&self, bytes_max: usize) -> Option<String> {
         let (path, number) = self.first.as_ref()?;
         Some(format!(
             "{} of more than input.max_bytes = {bytes_max} bytes; the first is line {number} of {}, the longest has {} bytes",
@@ -110,12 +110,12 @@ impl TooLong {
     }
 }
 
-/// Lines that are no events, by the reason.
+/// Lines that are not events, by reason.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Vec<(String, u64, Vec<String>)>);
 
 impl Refused {
-    /// Takes note of a line whose dead letter is here, if it has one.
+    /// Notes a line if it became a dead letter, which is in the outbox then.
     pub(super) fn note(&mut self, path: &Path, number: u64, outbox: &Outbox) {
         let Some(letter) = outbox.all().find(|output| output.target == Target::DeadLetters) else { return };
         let header = |wanted: &str| {
@@ -134,14 +134,14 @@ impl Refused {
         }
     }
 
-    /// What is said of them: for each reason a line with the count, and one for each of the first places.
-    pub(super) fn told(&self) -> Vec<(String, u64, &[String])> {
+    /// For each reason the count, and a message for each of the first lines.
+    pub(super) fn by_reason(&self) -> Vec<(String, u64, &[String])> {
         self.0.iter().map(|(reason, count, shown)| (reason.clone(), *count, &shown[..])).collect()
     }
 }
 
-/// Hands over each line that is not empty, without its end; `visit` says whether to go on. Never more than `bytes_max` bytes of
-/// a line are in memory, and what is longer is told by its number and its bytes alone.
+/// Calls `visit` with each line that is not empty, without its line ending; `visit` returns whether to go on. At most `bytes_max`
+/// bytes of a line are in memory; of a longer line only its number and its length are known.
 pub(super) fn each_line<E: From<FileError>>(
     path: &Path,
     bytes_max: usize,
@@ -168,19 +168,19 @@ pub(super) fn each_line<E: From<FileError>>(
                 return Err(failed(io::Error::new(io::ErrorKind::InvalidData, form)).into());
             }
         }
-        let told = match content {
+        let line = match content {
             [] if rest == 0 => continue,
             _ if rest > 0 || content.len() > bytes_max => Line::TooLong { number, bytes: (line.len() + rest) as u64 },
             _ => Line::Whole(number, content),
         };
-        if !visit(told)? {
+        if !visit(line)? {
             break;
         }
     }
     Ok(())
 }
 
-/// A decoder's error in words that say what to do about the file.
+/// A decoder's error with a next step.
 fn plainly(error: io::Error) -> io::Error {
     let text = error.to_string();
     let message = match text.as_str() {
@@ -194,7 +194,7 @@ fn plainly(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-/// What a file is by its first line, where that can be no event though the file holds some.
+/// What is wrong with a file whose first line cannot be an event although the file contains some.
 fn other_form(line: &[u8], has_end: bool) -> Option<&'static str> {
     match line {
         b"[" | [b'[', b'{', ..] | [b'[', b' ', b'{', ..] => {
@@ -210,7 +210,7 @@ fn other_form(line: &[u8], has_end: bool) -> Option<&'static str> {
     }
 }
 
-/// Passes over the mark before UTF-8, which is no part of the first line.
+/// Skips a UTF-8 byte order mark.
 fn skip_byte_order_mark(reader: &mut dyn BufRead) -> io::Result<()> {
     let start = reader.fill_buf()?;
     if UTF_16.iter().any(|mark| start.starts_with(mark)) {
@@ -226,7 +226,8 @@ fn skip_byte_order_mark(reader: &mut dyn BufRead) -> io::Result<()> {
 fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::new(File::open(path)?);
     let is = |kind: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
-    // By the first bytes, since names are lost on the way. Where the name says it, what is none is told as such.
+    // The first bytes decide, because names get lost. The name decides only for a file that is not compressed as it says: then the
+    // decoder reports it.
     let start = file.fill_buf()?;
     let (is_gzip, is_zstd) = (start.starts_with(b"\x1f\x8b"), start.starts_with(b"\x28\xb5\x2f\xfd"));
     if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
@@ -265,31 +266,31 @@ mod tests {
     const MAX: usize = 100;
 
     #[test]
-    fn a_line_that_is_too_long_is_passed_over_and_told() {
+    fn a_line_that_is_too_long_is_skipped_and_reported() {
         let [fits, long] = [MAX, MAX + 1].map(|length| "x".repeat(length));
         let longer = "y".repeat(10_000_000);
         for end in ["\n", "\r\n"] {
             let text = [&fits, &long, "", &longer, &fits, "z", &long].join(end);
-            let told = |number: usize, line: &str, end: &str| format!("line {number}: {}", line.len() + end.len());
-            let (second, fourth, last) = (told(2, &long, end), told(4, &longer, end), told(7, &long, ""));
+            let report = |number: usize, line: &str, end: &str| format!("line {number}: {}", line.len() + end.len());
+            let (second, fourth, last) = (report(2, &long, end), report(4, &longer, end), report(7, &long, ""));
             let expected = [&fits, &second, &fourth, &fits, "z", &last];
             assert_eq!(lines("a.jsonl", text.as_bytes()).unwrap(), expected);
             assert_eq!(lines("a.jsonl.gz", &gzip(&text)).unwrap(), expected);
             assert_eq!(lines("a.jsonl.zst", &zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap(), expected);
         }
         let mut overlong = TooLong::default();
-        assert_eq!(overlong.told(MAX), None);
+        assert_eq!(overlong.summary(MAX), None);
         overlong.note(Path::new("a.jsonl"), 4, 5_000);
         overlong.note(Path::new("b.jsonl"), 1, 200);
-        let told = overlong.told(MAX).unwrap();
+        let summary = overlong.summary(MAX).unwrap();
         assert!(
-            told.starts_with("2 of more than input.max_bytes = 100 bytes; the first is line 4 of a.jsonl"),
-            "{told}"
+            summary.starts_with("2 of more than input.max_bytes = 100 bytes; the first is line 4 of a.jsonl"),
+            "{summary}"
         );
     }
 
     #[test]
-    fn a_packed_file_is_known_by_its_first_bytes_and_other_kinds_are_named() {
+    fn a_compressed_file_is_recognised_by_its_first_bytes_and_other_kinds_are_named() {
         let zstd = zstd::encode_all(&b"1\n2\n"[..], 1).unwrap();
         for name in ["a", "a.jsonl", "a.gz", "a.zst", "a.txt"] {
             assert_eq!(lines(name, &gzip("1\n2\n")).unwrap(), ["1", "2"], "{name}");
@@ -309,7 +310,7 @@ mod tests {
             let error = lines("a", bytes).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         }
-        // An address in brackets begins a line of a log.
+        // An access log may begin with an address in brackets.
         assert_eq!(lines("a", b"[2001:db8::1] - -\n").unwrap(), ["[2001:db8::1] - -"]);
         assert_eq!(lines("a", b"{\"a\":1}\r").unwrap(), ["{\"a\":1}"]);
     }
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    fn a_byte_order_mark_is_skipped() {
         for end in ["\n", "\r\n"] {
             let text = format!("\u{feff}{{\"a\":1}}{end}{end}  {{\"b\":2}}{end}");
             let expected = ["{\"a\":1}", "  {\"b\":2}"];
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_a_gzip_file_are_joined_and_zeros_behind_them_are_padding() {
+    fn gzip_members_are_joined_and_trailing_zeros_are_padding() {
         let (one, two) = (gzip("1\n2\n"), gzip("3\n"));
         for padding in [0, 1, 511, 100_000] {
             let file = [one.as_slice(), &two, &vec![0; padding]].concat();

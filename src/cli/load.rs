@@ -8,14 +8,14 @@ use super::{
     ConfigArgs,
     files::{self, Line, Refused, TooLong},
     number_within,
-    setup::Setup,
     synthetic::Synthetic,
-    topics,
 };
 use crate::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    app::topics,
+    engine::{Partition, Partitions, Pipeline},
     event::Record,
     sink::{Outbox, Publisher},
+    status::Counts,
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,11 +67,11 @@ pub(super) struct LoadArgs {
 }
 
 pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     for file in &args.files {
         files::check(file)?;
     }
-    topics::check_for_run(&setup.config)?;
+    topics::check(&setup.config)?;
     let kafka = &setup.config.kafka;
     let publisher =
         Publisher::new(&kafka.brokers, &kafka.producer_settings(), &setup.config.topics.clickstream, DEADLINE)?;
@@ -129,14 +129,14 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         setup.config.topics.clickstream,
         pace.count as f64 / seconds.max(1e-9)
     )?;
-    for (reason, count, places) in refused.told() {
+    for (reason, count, places) in refused.by_reason() {
         writeln!(super::printed::stdout(), "  {count} without a key: {reason}")?;
         for place in places {
             writeln!(super::printed::stdout(), "    {place}")?;
         }
     }
-    if let Some(told) = too_long.told(bytes_max) {
-        writeln!(super::printed::stdout(), "  left out: {told}")?;
+    if let Some(summary) = too_long.summary(bytes_max) {
+        writeln!(super::printed::stdout(), "  left out: {summary}")?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `aimpoint metrics`: the table of all metrics, from their declarations.
 
-use crate::telemetry::metrics::{ALL, Kind};
+use crate::metrics::{FAMILIES, Kind};
 use clap::Args;
 use std::io::Write;
 
@@ -13,7 +13,7 @@ pub(super) fn run(_: &MetricsArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn print(out: &mut impl Write) -> anyhow::Result<()> {
-    for metric in ALL {
+    for metric in FAMILIES {
         let labels = if metric.labels.is_empty() { String::new() } else { format!(" by {}", metric.labels.join(", ")) };
         writeln!(out, "{:<36}{}{labels}\n{:36}{}", metric.name, metric.kind.as_str(), "", metric.help)?;
         if metric.kind == Kind::Histogram {

@@ -1,7 +1,7 @@
 //! The commands, one file each.
 //!
-//! Owns what a person types and reads: the arguments, tables and messages, and the exit code of each failure. Results go
-//! to the standard output; logs and progress go to the standard error, progress only where somebody watches.
+//! Owns what a person types and reads: the arguments, tables and messages, and the exit code of each failure. Results go to
+//! standard output; logs and progress go to standard error, progress only on a terminal.
 
 mod check;
 mod completions;
@@ -14,18 +14,15 @@ mod files;
 mod load;
 mod metrics;
 mod models;
-mod neighbours;
 mod printed;
 mod profile;
 mod reference;
 mod run;
-mod setup;
+mod signals;
 mod sizes;
-mod slot;
 mod sort;
 mod synthetic;
 mod topics;
-mod topics_watch;
 
 // Train: from a file of rows to an ONNX file.
 pub mod train;
@@ -34,9 +31,11 @@ pub use exit::Exit;
 use printed::printed;
 
 use crate::{
+    app::Setup,
+    config::ConfigError,
     fault::{expects_panics, words_of_panic},
+    logging::{Format, Logs},
     secret::{is_secret_name, remember, scrub},
-    telemetry::logs::{Format, Logs},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
@@ -53,22 +52,22 @@ use std::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What is logged: a level, or target=level with commas between
+    /// What to log: a level, or a comma-separated list of target=level
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// How logs are written
+    /// The format of the log
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// For people on a terminal, JSON in a pipe
+    /// Text on a terminal, JSON otherwise
     #[default]
     Auto,
-    /// For people
+    /// Text for people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -76,7 +75,7 @@ enum LogFormat {
 enum Command {
     /// Watch the whole pipeline at work on real data, without a broker
     Demo(demo::DemoArgs),
-    /// Consume events and write decisions until told to stop
+    /// Consume events and write decisions until stopped
     Run(run::RunArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
@@ -108,7 +107,7 @@ enum Command {
     Reference(reference::ReferenceArgs),
 }
 
-/// Which configuration.
+/// The configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigArgs {
     /// The configuration file
@@ -119,7 +118,14 @@ pub(crate) struct ConfigArgs {
     sets: Vec<String>,
 }
 
-/// Parses the arguments, does what they ask, and says with which code to end.
+impl ConfigArgs {
+    /// Reads the configuration.
+    fn read(&self) -> Result<Setup, ConfigError> {
+        Setup::read(self.config.as_deref(), &self.sets)
+    }
+}
+
+/// Parses the arguments, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
     remember_arguments(&std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>());
     let cli = match Cli::try_parse() {
@@ -133,8 +139,8 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    tell_panics();
-    let done = catch_unwind(AssertUnwindSafe(|| act(&cli, &logs)));
+    log_panics_without_secrets();
+    let done = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, &logs)));
     let outcome = done.unwrap_or_else(|panic| {
         let words = words_of_panic(&*panic);
         Err(Exit::Internal
@@ -146,11 +152,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Pipe {
-                // Only what is printed is written without a word of what it is for.
+                // A bare I/O error comes from printing, without context.
                 let is_bare = error.chain().count() == 1 && error.is::<std::io::Error>();
                 let doing = if is_bare { "print: " } else { "" };
                 let message = format!("{doing}{error:#}");
-                // Nothing is left to be done where the standard error is closed, too.
+                // If standard error is closed, too, there is nothing left to do.
                 let message = scrub(message.trim_end());
                 writeln!(std::io::stderr(), "aimpoint: {}", printed(&message)).unwrap_or_default();
             }
@@ -159,8 +165,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Has panics told without the secrets that their words may quote.
-fn tell_panics() {
+/// Removes secrets from the messages of panics.
+fn log_panics_without_secrets() {
     std::panic::set_hook(Box::new(|panic| {
         if expects_panics() {
             return;
@@ -177,8 +183,8 @@ fn tell_panics() {
     }));
 }
 
-/// Does what the command line asks.
-fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
+/// Runs the command.
+fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
@@ -199,7 +205,7 @@ fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     }
 }
 
-/// Says what is wrong with the command line, or helps. It may quote what stands there, and that may be a secret.
+/// Prints the help, or what is wrong with the command line, without secrets that it may quote.
 fn refused(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let scrubbed = scrub(&text);
@@ -216,7 +222,7 @@ fn refused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// What `--set` is given as a secret is shown by no message, also where the command line is wrong.
+/// Hides secrets given by `--set` from all messages, even if the command line is wrong.
 fn remember_arguments(arguments: &[String]) {
     for (index, argument) in arguments.iter().enumerate() {
         let set = match argument.strip_prefix("--set=") {
@@ -234,7 +240,7 @@ fn remember_arguments(arguments: &[String]) {
     }
 }
 
-/// A number of the command line within bounds.
+/// A parser for a number within bounds.
 fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| match text.parse::<f64>() {
         Ok(number) if bounds.contains(&number) => Ok(number),
@@ -243,7 +249,7 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
     }
 }
 
-/// Begins to log to the standard error.
+/// Starts logging to standard error.
 fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     let quiet = !matches!(cli.command, Command::Run(_));
     let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
@@ -259,12 +265,12 @@ fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     logs.map(Arc::new).map_err(|error| format!("{named} {filter:?}: {error}; {example}"))
 }
 
-/// The filter that was asked for.
+/// The filter from the command line or the environment.
 fn log_filter(cli: &Cli) -> Option<String> {
     cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok())
 }
 
-/// A whole number of the command line within bounds.
+/// A parser for a whole number within bounds.
 fn whole_within(
     bounds: std::ops::RangeInclusive<usize>,
 ) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {

@@ -3,11 +3,11 @@
 //! Guarantees: nothing here needs a broker or a running process; running ones see a change within a second, check the version
 //! and swap it between two transactions. What is added has been loaded and scored under this configuration first.
 
-use super::{
-    ConfigArgs, Exit,
-    setup::{Setup, in_time},
+use super::{ConfigArgs, Exit};
+use crate::{
+    app::{Setup, load_within_limit},
+    inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden, version_fault},
 };
-use crate::inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden, version_fault};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use std::{
@@ -62,9 +62,9 @@ fn version_name(text: &str) -> Result<String, &'static str> {
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
     let mut out = super::printed::stdout();
     match &args.action {
-        Action::List { config } => list(&folder(&Setup::read(config)?)?.1, &mut out),
+        Action::List { config } => list(&folder(&config.read()?)?.1, &mut out),
         Action::Activate { version, config } => {
-            let (_, folder) = folder(&Setup::read(config)?)?;
+            let (_, folder) = folder(&config.read()?)?;
             match version {
                 Some(version) => folder.activate(version)?,
                 None => folder.follow_newest()?,
@@ -72,11 +72,11 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
             Ok(writeln!(out, "{}", serving(&folder)?)?)
         }
         Action::Rollback { config } => {
-            let (_, folder) = folder(&Setup::read(config)?)?;
+            let (_, folder) = folder(&config.read()?)?;
             folder.rollback()?;
             Ok(writeln!(out, "{}", serving(&folder)?)?)
         }
-        Action::Add { file, version, config } => add(&Setup::read(config)?, file, version.clone(), &mut out),
+        Action::Add { file, version, config } => add(&config.read()?, file, version.clone(), &mut out),
     }
 }
 
@@ -154,14 +154,14 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
     let spec = ModelSpec { path: file.to_path_buf(), version, ..spec };
     let add = || format!("add {}", file.display());
     let path = file.to_path_buf();
-    let files = in_time(&spec, move || ModelFiles::read(&path, ModelFiles::BYTES_MAX))?.with_context(add)?;
+    let files = load_within_limit(&spec, move || ModelFiles::read(&path, ModelFiles::BYTES_MAX))?.with_context(add)?;
     let (from, read) = (spec.clone(), files.clone());
     let vetted = move || {
         let mut model = loader.check(&from, read, &Manifest::default())?;
         let golden = golden(&mut model)?;
         Ok::<_, Refusal>((model.info().clone(), golden))
     };
-    let (info, golden) = in_time(&spec, vetted)?.with_context(add)?;
+    let (info, golden) = load_within_limit(&spec, vetted)?.with_context(add)?;
     let manifest = Manifest {
         name: info.name.clone(),
         file: PathBuf::from("model.onnx"),

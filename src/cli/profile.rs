@@ -4,8 +4,9 @@
 //! Limits: the changelog is lazy, so the record lags the input by up to `checkpoint.interval`; the page says by how much.
 //! All partitions of the changelog are read, since only the producer of the events knows which one a user lies in.
 
-use super::{ConfigArgs, Exit, check::described, setup::Setup, setup::block_on, topics};
+use super::{ConfigArgs, Exit, check::described};
 use crate::{
+    app::topics::{self, block_on},
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record, key_of, split_key},
@@ -94,7 +95,7 @@ pub(super) struct Reading {
 }
 
 pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     let mut pipeline = setup.pipeline(false)?;
     let shown = look_up(&setup.config, &mut pipeline, &args.user, args.key_type)?;
     let mut out = super::printed::stdout();
@@ -363,7 +364,7 @@ fn print(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Counts, sink::Outbox};
+    use crate::{sink::Outbox, status::Counts};
 
     const SPEC: &str = "[[feature]]\nname = \"seen\"\naggregate = \"count\"\nwindow = \"forever\"\n";
 

@@ -1,10 +1,7 @@
 //! What can be written, beside what the topics take.
 
-use super::{
-    setup::block_on,
-    topics::{self, Unfit},
-};
 use crate::{
+    app::topics::Unfit,
     config::Config,
     engine::Pipeline,
     kafka::message_bytes_max,
@@ -18,27 +15,6 @@ const DEAD_LETTER_BYTES_MIN: usize = 16 << 10;
 
 /// The most bytes that a message has beside key, value and headers.
 const MESSAGE_OVERHEAD: usize = 512;
-
-/// What the topics take, as far as they tell.
-pub(super) fn limits(states: &[Option<TopicState>]) -> SizeLimits {
-    let limit = |index: usize| {
-        let state = states.get(index).and_then(Option::as_ref);
-        let told = state.and_then(|state| state.setting("max.message.bytes"));
-        told.and_then(|bytes| bytes.parse().ok()).unwrap_or(usize::MAX)
-    };
-    SizeLimits { decisions: limit(1), dead_letters: limit(2), profiles: limit(3) }
-}
-
-/// Asks the cluster what the topics are like, in the order of their plans. Where it gives no answer, the refusals of a run will
-/// tell.
-pub(super) fn states(config: &Config) -> Vec<Option<TopicState>> {
-    let plans = topics::plans(config);
-    let states = topics::client(config).and_then(|client| block_on(topics::states(&client, &plans))?);
-    states.unwrap_or_else(|error| {
-        tracing::debug!("ask for the topics' partitions and max.message.bytes: {error:#}");
-        Vec::new()
-    })
-}
 
 /// Shows what can be written and what the topics take, and refuses what does not fit.
 pub(super) fn report(
@@ -113,15 +89,6 @@ mod tests {
         let mut out = Vec::new();
         let fault = report(&mut out, &config, &pipeline, limits).err().map(|error| error.to_string());
         (String::from_utf8(out).unwrap(), fault)
-    }
-
-    #[test]
-    fn what_the_topics_take_is_read_of_their_settings() {
-        let state = |bytes: &str| {
-            Some(TopicState { partitions: 1, settings: vec![("max.message.bytes".to_owned(), bytes.to_owned())] })
-        };
-        let found = limits(&[state("1"), state("1048588"), None, state("odd")]);
-        assert_eq!(found, SizeLimits { decisions: 1_048_588, ..SizeLimits::default() });
     }
 
     #[test]

@@ -1,19 +1,12 @@
 //! `aimpoint topics`: what topics there are, whether they fit, and making those that are missing.
 
-use super::{ConfigArgs, setup::Setup, setup::block_on};
+use super::ConfigArgs;
 use crate::{
-    config::Config,
-    sink::{TopicPlan, TopicState, Topics},
+    app::topics::{AS_MANY, DEADLINE, block_on, client, fit, plans, require_two_in_sync, settled, states},
+    sink::TopicPlan,
 };
 use clap::Args;
-use std::{io::Write, time::Duration};
-
-/// How long the cluster may take to answer.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long a run asks for topics that are absent: of several brokers one may answer that has not heard yet of a topic that was
-/// just created, or that has just come back.
-const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
+use std::io::Write;
 
 /// Show the topics, and create those that are missing
 #[derive(Args, Clone, Debug)]
@@ -25,17 +18,8 @@ pub(super) struct TopicsArgs {
     create: bool,
 }
 
-/// The topics that have as many partitions as the input, by their place among the plans, and what lies in them.
-pub(super) const AS_MANY: [(usize, &str); 2] =
-    [(1, "a user's events and decisions"), (3, "a user's events and profile")];
-
-/// Topics that are absent or do not fit.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub(super) struct Unfit(pub(super) Vec<String>);
-
 pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(&args.config)?;
+    let setup = args.config.read()?;
     let config = &setup.config;
     let topics = client(config)?;
     let mut out = super::printed::stdout();
@@ -46,10 +30,10 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
             && let Some(replicas) = block_on(topics.usual_replication())??
         {
             for plan in &mut plans {
-                add_replicas(plan, replicas);
+                require_two_in_sync(plan, replicas);
             }
         }
-        // New topics join those that are there already, so that a user lies in the same partition of each.
+        // New topics get as many partitions as existing ones, so that a user has the same partition in each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
         for (plan, state) in plans.iter().zip(&states) {
             if state.is_none() {
@@ -78,188 +62,4 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     }
     fit(&plans, &states)?;
     Ok(())
-}
-
-/// Refuses to run on topics that are absent or do not fit.
-pub(super) fn check_for_run(config: &Config) -> anyhow::Result<()> {
-    let topics = client(config)?;
-    let plans = plans(config);
-    let states = block_on(settled(&topics, &plans, ABSENT_PATIENCE))??;
-    Ok(fit(&plans, &states)?)
-}
-
-pub(super) fn client(config: &Config) -> anyhow::Result<Topics> {
-    Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
-}
-
-/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog, and that of the shadows'
-/// scores where there is one.
-pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
-    let plan = |name: &str, settings: &[(&'static str, &str)]| {
-        let mut plan = TopicPlan {
-            name: name.to_owned(),
-            partitions: config.topics.partitions,
-            replication: config.topics.replication,
-            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-        };
-        add_replicas(&mut plan, config.topics.replication);
-        plan
-    };
-    let kept = |days: u64| (days * 86_400_000).to_string();
-    let (input, decisions, dead_letters) = (kept(7), kept(2), kept(14));
-    // A user's latest decision is kept until it is of no use any more, and all others are compacted away.
-    let policy = if config.topics.decisions_by_user { "compact,delete" } else { "delete" };
-    let mut plans = vec![
-        plan(&config.topics.clickstream, &[("cleanup.policy", "delete"), ("retention.ms", &input)]),
-        plan(&config.topics.decisions, &[("cleanup.policy", policy), ("retention.ms", &decisions)]),
-        plan(&config.topics.dead_letter, &[("cleanup.policy", "delete"), ("retention.ms", &dead_letters)]),
-        plan(
-            &config.profiles_topic(),
-            &[
-                ("cleanup.policy", "compact"),
-                // A restore reads what is not yet compacted as well.
-                ("min.cleanable.dirty.ratio", "0.2"),
-                ("segment.ms", "3600000"),
-            ],
-        ),
-    ];
-    let shadow = config.topics.shadow_scores.as_deref();
-    plans.extend(shadow.map(|topic| plan(topic, &[("cleanup.policy", "delete"), ("retention.ms", &decisions)])));
-    plans
-}
-
-/// Has what is written lie on two replicas, where there are three and more: so the loss of a broker loses nothing. Two of two
-/// would stop with the first one that is away.
-fn add_replicas(plan: &mut TopicPlan, replicas: i32) {
-    if replicas >= 3 {
-        plan.settings.push(("min.insync.replicas", "2".to_owned()));
-    }
-}
-
-pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
-    let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-    Ok(topics.states(&names).await?)
-}
-
-/// The states once the brokers that answer know of all topics and of their partitions, or when the patience is at its end.
-async fn settled(topics: &Topics, plans: &[TopicPlan], patience: Duration) -> anyhow::Result<Vec<Option<TopicState>>> {
-    let start = std::time::Instant::now();
-    loop {
-        let states = states(topics, plans).await?;
-        let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
-        let has_enough = |(index, _): (usize, &str)| states[index].as_ref().is_some_and(|it| it.partitions >= input);
-        let is_settled = states.iter().all(Option::is_some) && AS_MANY.into_iter().all(has_enough);
-        if is_settled || start.elapsed() > patience {
-            return Ok(states);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
-    let mut faults = Vec::new();
-    for (plan, state) in plans.iter().zip(states) {
-        if state.is_none() {
-            faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
-        }
-    }
-    let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
-    let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
-    for (index, why) in AS_MANY {
-        if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
-            let next = if other.partitions < input.partitions {
-                format!("add those that {:?} lacks with: aimpoint topics --create", plans[index].name)
-            } else {
-                format!("add some to {:?}, or name another topic", plans[0].name)
-            };
-            faults.push(format!(
-                "{:?} has {} partitions and {:?} has {}; give both the same number, so that {why} lie in partitions of one \
-                 number: {next}",
-                plans[0].name, input.partitions, plans[index].name, other.partitions
-            ));
-        }
-    }
-    if policy(input).contains("compact") {
-        faults.push(format!(
-            "{:?} is compacted, and profiles are made of all of its records; set its cleanup.policy to delete",
-            plans[0].name
-        ));
-    }
-    if let Some(profiles) = &states[3] {
-        let policy = policy(profiles);
-        if !policy.is_empty() && policy != "compact" {
-            faults.push(format!(
-                "{:?} has the cleanup.policy {policy:?}, and would lose the profiles of quiet users; set it to compact",
-                plans[3].name
-            ));
-        }
-    }
-    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    /// The topics of deploy/strimzi: by name, their replicas and settings.
-    fn deployed() -> BTreeMap<String, (i64, BTreeMap<String, String>)> {
-        let text = include_str!("../../deploy/strimzi/topics.yaml");
-        let mut topics = BTreeMap::new();
-        for document in text.split("\n---\n") {
-            let value = |line: &str| line.split_once(": ").map(|(_, value)| value.trim().trim_matches('"').to_owned());
-            let lines = || document.lines().filter(|line| !line.trim_start().starts_with('#'));
-            let of = |start: &str| lines().find(|line| line.starts_with(start)).and_then(value).unwrap();
-            let config = lines().skip_while(|line| *line != "  config:").skip(1);
-            let settings = config.filter_map(|line| line.trim().split_once(": "));
-            let settings = settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
-            topics.insert(of("  name: "), (of("  replicas: ").parse().unwrap(), settings.collect()));
-        }
-        topics
-    }
-
-    #[test]
-    fn topics_are_created_as_the_deployment_has_them() {
-        let mut config = Config::default();
-        config.topics.replication = 3;
-        let deployed = deployed();
-        assert_eq!(deployed.len(), 4, "{deployed:?}");
-        for plan in plans(&config) {
-            let (replicas, settings) = &deployed[&plan.name];
-            let planned: BTreeMap<String, String> =
-                plan.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            assert_eq!((i64::from(plan.replication), &planned), (*replicas, settings), "{}", plan.name);
-        }
-    }
-
-    #[test]
-    fn replicas_in_sync_follow_from_how_many_there_are() {
-        for (replication, expected) in [(-1, None), (1, None), (2, None), (3, Some("2")), (5, Some("2"))] {
-            let mut config = Config::default();
-            config.topics.replication = replication;
-            for plan in plans(&config) {
-                let found = plan.settings.iter().find(|(name, _)| *name == "min.insync.replicas");
-                assert_eq!(found.map(|(_, value)| value.as_str()), expected, "{replication} {}", plan.name);
-            }
-        }
-    }
-
-    #[test]
-    fn decisions_that_are_read_by_user_are_compacted() {
-        let mut config = Config::default();
-        config.topics.decisions_by_user = true;
-        let decisions = &plans(&config)[1];
-        assert!(decisions.settings.contains(&("cleanup.policy", "compact,delete".to_owned())), "{decisions:?}");
-    }
-
-    #[test]
-    fn a_topic_with_fewer_partitions_than_the_input_is_told_with_the_command_that_adds_them() {
-        let plans = plans(&Config::default());
-        let state = |partitions| Some(TopicState { partitions, settings: Vec::new() });
-        let told = fit(&plans, &[state(4), state(3), state(4), state(2)]).unwrap_err().to_string();
-        for name in ["\"decisions\"", "\"aimpoint-profiles\""] {
-            assert!(told.contains(&format!("add those that {name} lacks with: aimpoint topics --create")), "{told}");
-        }
-        assert!(fit(&plans, &[state(4), state(4), state(1), state(4)]).is_ok());
-    }
 }

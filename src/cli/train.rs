@@ -3,7 +3,7 @@
 //! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
 //! the card last. What is learned, and how, is [`crate::training`]'s.
 
-use super::{Exit, files, number_within, setup::clean_up_on_signals, whole_within};
+use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_within};
 use crate::{
     partial::PartialFile,
     training::{

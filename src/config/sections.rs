@@ -5,8 +5,8 @@ use crate::{
     expression::nearest,
     fault::Fault,
     kafka::{ENFORCED, SettingFault, check_setting, is_setting},
+    logging,
     secret::{self, Secret},
-    telemetry::logs,
 };
 use schemars::JsonSchema;
 use serde::{
@@ -605,7 +605,7 @@ pub struct LogSpec {
 
 impl LogSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
-        if let Some(Err(error)) = self.filter.as_deref().map(logs::check) {
+        if let Some(Err(error)) = self.filter.as_deref().map(logging::check_filter) {
             faults.push(Fault::new("log.filter", error).hint("for instance \"info,librdkafka=error\""));
         }
     }

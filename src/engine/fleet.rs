@@ -4,8 +4,12 @@
 //! that does not end within the deadline is left behind and told of, and so is one that falls silent: who waits for the
 //! fleet is the watchdog, and is no worker's thread. Limits: one thread a worker.
 
-use super::{Clock, Counts, EngineError, Progress, Stop, Worker};
-use crate::{sink::Sink, source::Source};
+use super::{Clock, EngineError, Stop, Worker};
+use crate::{
+    sink::Sink,
+    source::Source,
+    status::{Counts, Progress},
+};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::{
     convert::Infallible,

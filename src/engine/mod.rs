@@ -6,25 +6,18 @@
 
 mod clock;
 mod fleet;
-mod health;
 mod partitions;
 mod pipeline;
-mod progress;
+mod run;
 mod scoring;
 mod snapshots;
-mod trace;
-mod view;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use fleet::{Fleet, FleetError};
-pub use health::{Health, Restoring};
 pub use partitions::{Partition, Partitions, Recovered};
 pub use pipeline::{FeatureRow, Pipeline, PipelineSpec, Stopwatch};
-pub use progress::{Counts, Progress, SuppressReason};
+pub use run::{log_failures, run_batch};
+pub use scoring::{ScoringFailure, ShadowSlot};
 pub use snapshots::{SnapshotFolder, SnapshotStore};
-pub use trace::{Trace, TraceParent};
-pub use view::{
-    ClientReport, Detail, Happening, LATENCY_BOUNDS, PartitionView, Phase, SCORE_BOUNDS, Seen, Snapshot, Stage, View,
-};
 pub use worker::{Delivery, EngineError, Stop, Worker, WorkerSettings};

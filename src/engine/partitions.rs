@@ -1,6 +1,5 @@
 //! The partitions that a worker holds: their profiles, how far they have come, and what of them is committed.
 
-use super::{PartitionView, Phase};
 use crate::{
     canary::{self, Canary},
     event::{EventTime, Record},
@@ -11,6 +10,7 @@ use crate::{
         Ceilings, Mark, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, Unfit,
         decode_profile, hash_key, is_reserved_key, layout_id, layout_key,
     },
+    status::{PartitionView, Phase},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -302,7 +302,7 @@ impl Partitions {
                 _ => Phase::Moving,
             },
             next: partition.next,
-            emit_from: partition.emit_from,
+            replay_until: partition.emit_from,
             end: None,
             newest: partition.store.clock().shown().map(EventTime),
             profiles: partition.store.len() as u64,

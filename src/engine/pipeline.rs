@@ -6,13 +6,14 @@
 //! nothing is allocated for an event once the buffers have grown, but for a user's first event.
 
 use super::{
-    Clock, Counts, Partitions, Seen, Stage, SuppressReason, TraceParent,
-    scoring::{self, ScoreSlots, Scoring, fill},
+    Clock, Partitions,
+    scoring::{self, ScoreSlots, Scoring, ScoringFailure, ShadowSlot, fill},
 };
 use crate::{
     canary::{self, Canary},
     columns::{Slot, Type},
     decision::{Constants, Decision, DecisionSpec, Encoder, ModelReference, Origin, Status},
+    evaluation::LabelSpec,
     event::{
         Decoded, Decoder, DuplicateSpec, EventBatch, EventTime, FieldSpec, Fields, InputSpec, KeyType, Position,
         Record, RejectReason, Rejection, TimeSpec, TooLate, split_key,
@@ -25,8 +26,8 @@ use crate::{
     },
     profile::{Applied, Feature, FeatureSpec, Layout, ProfileEngine, ProfileSpec},
     sink::{Outbox, Target},
+    status::{Counts, RecentDecision, Stage, SuppressReason, TraceParent},
     targeting::{SegmentSpec, Segments},
-    training::LabelSpec,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -359,6 +360,16 @@ impl Pipeline {
         Ok(self)
     }
 
+    /// The shadows, for the driver: see [`super::run_batch`].
+    pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
+        self.model.as_mut().map(Scoring::shadows).unwrap_or_default()
+    }
+
+    /// Takes the failures of models since the last call.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
+        self.model.iter_mut().flat_map(Scoring::take_failures)
+    }
+
     /// Gives way to another pipeline of the same features. The model stays, whichever version it is by now.
     pub fn replace(&mut self, other: Self) {
         let model = std::mem::replace(self, other).model;
@@ -677,7 +688,7 @@ impl Pipeline {
                 detail.segment(number);
                 bits |= 1_u64.checked_shl(number as u32).unwrap_or_default();
             }
-            detail.last = Some(Seen {
+            detail.last = Some(RecentDecision {
                 user_hash: batch.user_hashes[row],
                 position,
                 occurred_at: batch.times[row],
@@ -742,4 +753,45 @@ fn dead_letter(
     let (key, payload) = (record.key.map(redacted), record.payload.map(redacted));
     let payload = payload.as_deref().map(|payload| |to: &mut Vec<u8>| to.extend_from_slice(payload));
     outbox.push(Target::DeadLetters, key.as_deref(), &headers, payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Partition, testkit::FakeModel};
+
+    #[test]
+    fn a_replaced_pipeline_keeps_its_model() {
+        let compile = |id: &str, filter: &str| {
+            let text = format!(
+                "[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n[[segment]]\nid = \"{id}\"\nwhere = '{filter}'"
+            );
+            let spec: PipelineSpec = toml::from_str(&text).expect("a sound specification");
+            Pipeline::compile(&spec, "clicks").expect("it compiles")
+        };
+        let model = FakeModel::new(&["views"], |row| row[0] * 0.25);
+        let mut pipeline = compile("any", "true").with_model(Box::new(model)).expect("the model fits");
+        pipeline.replace(compile("high", "score >= 0.5"));
+
+        let mut partitions = Partitions::default();
+        partitions.insert(0, Partition::new(0, 0, None));
+        let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        for offset in 0..3_i64 {
+            let payload =
+                format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{}}}"#, 1_700_000_000_000 + offset);
+            let record = Record {
+                offset,
+                timestamp_ms: Some(1_700_000_000_500),
+                payload: Some(payload.as_bytes()),
+                ..Record::default()
+            };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        }
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        assert_eq!(counts.detail.segments, [2], "scores are 0.25, 0.5 and 0.75");
+        assert_eq!(counts.detail.times[0], (1_700_000_000_000, 1_700_000_000_500));
+        assert_eq!(counts.detail.last.and_then(|last| last.score), Some(0.75));
+        let payload = outbox.get(0).payload.map(String::from_utf8_lossy);
+        assert!(payload.is_some_and(|text| text.contains("\"model\"")), "decisions name the model");
+    }
 }

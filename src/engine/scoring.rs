@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     inference::{
         Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix,
-        LastScores, Model, ModelFeed, ModelInfo, Repeats, ScoringSpec, ShadowTap,
+        LastScores, Model, ModelError, ModelFeed, ModelInfo, Repeats, ScoringSpec, ShadowRows, ShadowTap,
     },
     profile::{Applied, Feature},
     random::mix,
@@ -112,12 +112,72 @@ struct Explaining {
 /// One row of so many has its score by a shadow logged, with its decision's position: enough to look at single cases.
 const LOGGED_OF_ROWS: u64 = 4_096;
 
-/// A shadow, and where its inputs stand.
-struct Shadowed {
+/// A failure of a model that costs its decisions something but does not stop them. It is reported when it happens for the 1st,
+/// 2nd, 4th, 8th time and so on.
+#[derive(Debug)]
+pub enum ScoringFailure {
+    /// A new version of the model does not fit; the old one stays.
+    Unfit {
+        /// The first fault.
+        fault: Option<String>,
+        /// The version.
+        version: String,
+    },
+    /// A run of the model failed; the decisions of the batch fall back.
+    Run {
+        /// Why.
+        error: ModelError,
+        /// The rows of the batch.
+        rows: usize,
+        /// How many runs have failed.
+        runs: u64,
+    },
+    /// A score was outside of its range and was ignored.
+    OutOfRange {
+        /// The score.
+        score: f32,
+        /// The version of the model.
+        version: String,
+        /// How many batches had such a score.
+        batches: u64,
+    },
+    /// Decisions go out without an explanation.
+    Explanation {
+        /// Why.
+        error: ModelError,
+        /// How many decisions.
+        rows: usize,
+        /// How many batches have failed.
+        batches: u64,
+    },
+}
+
+/// The rows of a batch for one shadow. The core fills the buffer that it was lent; the driver brings it to the shadow.
+pub struct ShadowSlot {
     tap: ShadowTap,
     inputs: Vec<Slot>,
     /// What a decision's id begins with.
     id_prefix: String,
+    buffer: Option<ShadowRows>,
+    /// How many rows the last batch had for it.
+    rows: usize,
+}
+
+impl ShadowSlot {
+    /// The way to the shadow.
+    pub fn tap(&self) -> &ShadowTap {
+        &self.tap
+    }
+
+    /// Lends a buffer for the next batch, if the shadow has one.
+    pub fn lend(&mut self, buffer: Option<ShadowRows>) {
+        (self.buffer, self.rows) = (buffer, 0);
+    }
+
+    /// How many rows the batch had for the shadow, and the buffer, which holds them.
+    pub fn take(&mut self) -> (usize, Option<ShadowRows>) {
+        (std::mem::take(&mut self.rows), self.buffer.take())
+    }
 }
 
 /// What stands in where a model gives no score.
@@ -195,8 +255,13 @@ impl Scorer {
         })
     }
 
-    /// Takes the newest model that is ready, and gives what was known of the one before and what is of the new one.
-    fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, &ModelInfo)> {
+    /// Takes the newest model that is ready, and returns the old one's description and the new one's.
+    fn renew(
+        &mut self,
+        features: &[Feature],
+        explain: &ExplainSpec,
+        failures: &mut Vec<ScoringFailure>,
+    ) -> Option<(ModelInfo, &ModelInfo)> {
         let model = self.feed.as_mut()?.take()?;
         let version = model.info().version.clone();
         match Self::new(model, self.section.clone(), features, &self.model.info().heads, explain) {
@@ -207,7 +272,7 @@ impl Scorer {
             }
             Err(faults) => {
                 let fault = faults.first().map(Fault::to_string);
-                tracing::error!(fault, version, "take a new version of the model: the old one stays");
+                failures.push(ScoringFailure::Unfit { fault, version });
                 None
             }
         }
@@ -221,6 +286,7 @@ impl Scorer {
         stand_in: &mut StandIn,
         reasons: &mut [Option<FallbackReason>],
         explanations: &mut Vec<(u32, Explanation)>,
+        failures: &mut Vec<ScoringFailure>,
     ) {
         if self.rows.is_empty() {
             return;
@@ -232,11 +298,11 @@ impl Scorer {
                 None
             }
             Err(error) => {
+                let reason = FallbackReason::of(&error);
                 if let Some(runs) = self.failed.again() {
-                    let rows = self.rows.len();
-                    tracing::error!(%error, rows, runs, "score a batch: its decisions fall back, as those of so many runs");
+                    failures.push(ScoringFailure::Run { error, rows: self.rows.len(), runs });
                 }
-                Some(FallbackReason::of(&error))
+                Some(reason)
             }
         };
         let info = self.model.info();
@@ -277,13 +343,12 @@ impl Scorer {
             None => self.strayed.not(),
             Some(score) => {
                 if let Some(batches) = self.strayed.again() {
-                    let version = info.version.as_str();
-                    tracing::error!(score, version, batches, "a score out of its range (model.range): it is not used");
+                    failures.push(ScoringFailure::OutOfRange { score, version: info.version.clone(), batches });
                 }
             }
         }
         if failure.is_none() {
-            self.explain(batch, reasons, explanations);
+            self.explain(batch, reasons, explanations, failures);
         }
     }
 
@@ -293,6 +358,7 @@ impl Scorer {
         batch: &EventBatch,
         reasons: &[Option<FallbackReason>],
         explanations: &mut Vec<(u32, Explanation)>,
+        failures: &mut Vec<ScoringFailure>,
     ) {
         let Self { model, explaining, rows, matrix, unexplained, .. } = self;
         let Some(Explaining { explainer, share, users }) = explaining else { return };
@@ -311,7 +377,7 @@ impl Scorer {
             Ok(all) => explanations.extend(chosen.into_iter().zip(all).filter_map(|(row, it)| Some((row, it?)))),
             Err(error) => {
                 if let Some(batches) = unexplained.again() {
-                    tracing::warn!(%error, rows = chosen.len(), batches, "explain decisions: they go out without");
+                    failures.push(ScoringFailure::Explanation { error, rows: chosen.len(), batches });
                 }
             }
         }
@@ -323,7 +389,7 @@ pub(super) struct Scoring {
     /// That of `[model]`, then those of the variants in their order: the numbers of the arms.
     scorers: Vec<Scorer>,
     experiment: Option<Experiment>,
-    shadows: Vec<Shadowed>,
+    shadows: Vec<ShadowSlot>,
     stand_in: StandIn,
     heads: Vec<String>,
     /// By row of the batch: its arm. Empty where there is no experiment.
@@ -332,6 +398,8 @@ pub(super) struct Scoring {
     reasons: Vec<Option<FallbackReason>>,
     /// The explanations of the batch, by row.
     explanations: Vec<(u32, Explanation)>,
+    /// Until the driver takes them.
+    failures: Vec<ScoringFailure>,
 }
 
 impl Scoring {
@@ -356,6 +424,7 @@ impl Scoring {
             arms: Vec::new(),
             reasons: Vec::new(),
             explanations: Vec::new(),
+            failures: Vec::new(),
         })
     }
 
@@ -410,15 +479,26 @@ impl Scoring {
         if !faults.is_empty() {
             return Err(faults);
         }
-        self.shadows.push(Shadowed { tap, inputs, id_prefix });
+        self.shadows.push(ShadowSlot { tap, inputs, id_prefix, buffer: None, rows: 0 });
         Ok(())
     }
 
     /// Takes the newest model that is ready, if there is one, and gives what was known of the one before and what is of the
     /// new one. What it does not fit is told, and the old one stays. Of several arms one is renewed at a call.
     pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, ModelInfo)> {
-        let renewed = self.scorers.iter_mut().find_map(|scorer| scorer.renew(features, explain));
+        let Self { scorers, failures, .. } = self;
+        let renewed = scorers.iter_mut().find_map(|scorer| scorer.renew(features, explain, failures));
         renewed.map(|(before, now)| (before, now.clone()))
+    }
+
+    /// The shadows, for the driver.
+    pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
+        &mut self.shadows
+    }
+
+    /// Takes the failures since the last call.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
+        self.failures.drain(..)
     }
 
     /// Scores the rows that will be emitted, in one run of each model, and writes the scores into their columns.
@@ -429,7 +509,7 @@ impl Scoring {
         applied: &[Applied],
         partitions: &Partitions,
     ) {
-        let Self { scorers, experiment, stand_in, arms, reasons, explanations, .. } = self;
+        let Self { scorers, experiment, stand_in, arms, reasons, explanations, failures, .. } = self;
         explanations.clear();
         reasons.clear();
         reasons.resize(batch.len(), None);
@@ -452,41 +532,39 @@ impl Scoring {
             }
         }
         for scorer in scorers.iter_mut() {
-            scorer.run(batch, slots, stand_in, reasons, explanations);
+            scorer.run(batch, slots, stand_in, reasons, explanations, failures);
         }
         if scorers.len() > 1 {
             explanations.sort_unstable_by_key(|(row, _)| *row);
         }
-        self.offer(batch, slots);
+        self.fill_shadows(batch, slots);
     }
 
-    /// Copies the rows of `[model]` to the shadows that have room for them.
-    fn offer(&self, batch: &EventBatch, slots: &ScoreSlots) {
-        let rows = &self.scorers[0].rows;
-        if rows.is_empty() {
-            return;
-        }
-        for Shadowed { tap, inputs, id_prefix } in &self.shadows {
-            let Some(mut offered) = tap.buffer(rows.len()) else { continue };
+    /// Copies the rows of `[model]` into the buffers of the shadows.
+    fn fill_shadows(&mut self, batch: &EventBatch, slots: &ScoreSlots) {
+        let Self { scorers, shadows, reasons, .. } = self;
+        let rows = &scorers[0].rows;
+        for ShadowSlot { tap, inputs, id_prefix, buffer, rows: count } in shadows {
+            *count = rows.len();
+            let Some(offered) = buffer.as_mut().filter(|_| !rows.is_empty()) else { continue };
             fill(&mut offered.matrix, batch, inputs, rows);
             offered.champion.clear();
             offered.logged.clear();
             offered.subjects.clear();
             for (index, row) in rows.iter().enumerate() {
                 let row = *row as usize;
-                // What stands in for a score is none of the champion's.
-                let score = if self.reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
+                // A fallback is no score of the champion.
+                let score = if reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
                 offered.champion.push(score);
                 let position = batch.positions[row];
                 if draw(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
                     offered.logged.push((index, position.partition, position.offset));
                 }
-                if tap.is_told() {
+                if tap.wants_subjects() {
                     let user = batch.columns.texts.bytes(batch.users[row]);
                     offered.subjects.push(user, |to| write_id(id_prefix, position, to));
                 }
             }
-            tap.offer(offered);
         }
     }
 

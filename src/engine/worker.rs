@@ -16,17 +16,19 @@
 //! that goes in order leaves none behind.
 
 use super::{
-    ClientReport, Clock, Counts, Partition, Partitions, Pipeline, Progress, Restoring, SnapshotStore, Stage, Trace,
+    Clock, Partition, Partitions, Pipeline, SnapshotStore, log_failures,
     pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
+    run_batch,
 };
 use crate::{
     canary::{self, Canary},
     event::Record,
+    logging, metrics,
     profile::OnChange,
     sink::{Outbox, Sink, SinkError},
     source::{Change, Committed, Restored, Source, SourceError},
     state::{Mark, SnapshotReader},
-    telemetry::{logs, metrics},
+    status::{ClientReport, Counts, Progress, Restoring, Stage, Trace},
 };
 use crossbeam_channel::Receiver;
 use std::{
@@ -561,6 +563,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.tell("model", format!("version {} in place of {}", now.version, before.version));
             self.describe();
         }
+        log_failures(&mut self.pipeline);
         let wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed()));
         let is_busy = self.flight.is_some() || self.partitions.is_restoring();
         let wait = wait.min(if is_busy { FLIGHT_WAIT } else { IDLE_WAIT });
@@ -597,7 +600,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             if !self.partitions.is_caught_up() {
                 self.moved(now);
             }
-            self.pipeline.run(&mut self.partitions, self.clock.now(), &mut self.outbox, &mut self.counts);
+            let now = self.clock.now();
+            run_batch(&mut self.pipeline, &mut self.partitions, now, &mut self.outbox, &mut self.counts);
         }
         self.sink.serve();
         self.look(Duration::ZERO)?;
@@ -1091,7 +1095,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let took = self.clock.elapsed().saturating_sub(since);
         counts.detail.spend(Stage::Commit, took);
         self.progress.view().committed(&counts.detail, self.clock.now());
-        metrics::record(&counts, took);
+        counts.record();
+        metrics::committed(took);
         if self.progress.view().is_traced(self.progress.commits()) && counts.events > 0 {
             self.trace(&outbox, &counts, opened, took);
         }
@@ -1109,7 +1114,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             events: counts.events,
             decisions: counts.decisions,
             dead_letters: counts.dead_letters_total(),
-            stages: counts.detail.stages,
+            stages: counts.detail.stages.elapsed,
             links: Vec::new(),
         };
         for (_, value) in outbox.all().flat_map(|it| it.headers()).filter(|(name, _)| *name == "traceparent") {
@@ -1161,11 +1166,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for tries in 1.. {
             self.progress.health().beat();
             let outputs = self.outbox.len() + self.flight.as_ref().map_or(0, |flight| flight.outbox.len());
-            if let Some(left_out) = logs::rarely("a transaction failed") {
+            if let Some(left_out) = logging::rate_limited("a transaction failed") {
                 tracing::warn!(%error, tries, outputs, left_out, "a transaction failed");
             }
             self.progress.retried();
-            metrics::retried(&error);
+            metrics::retried(error.cause());
             self.tell("retried", error.to_string());
             if tries > TRIES_MAX || self.clock.elapsed().saturating_sub(start) > MEND_DEADLINE {
                 return Err(EngineError::Commit { outputs, tries, last: error });
@@ -1291,7 +1296,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 Err(error @ SourceError::Unreachable { .. })
                     if self.clock.elapsed().saturating_sub(start) < MEND_DEADLINE =>
                 {
-                    if let Some(left_out) = logs::rarely("no broker answers") {
+                    if let Some(left_out) = logging::rate_limited("no broker answers") {
                         tracing::warn!(%error, left_out, "no broker answers: ask again");
                     }
                     self.clock.pause(ASK_PAUSE);
@@ -1306,7 +1311,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             match self.sink.fence() {
                 Ok(()) => break,
                 Err(error @ SinkError::Unknown { .. }) if tries < TRIES_MAX => {
-                    if let Some(left_out) = logs::rarely("fence") {
+                    if let Some(left_out) = logging::rate_limited("fence") {
                         tracing::warn!(%error, tries, left_out, "fence");
                     }
                     self.progress.health().beat();

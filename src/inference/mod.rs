@@ -38,6 +38,6 @@ pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
 pub use repeats::Repeats;
-pub use shadow::{Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects, Teller};
+pub use shadow::{ScorePublisher, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
 pub use spec::{GpuSpec, ModelSpec, Precision, ScoreRange};
 pub use watch::{Exactness, Handed, Look, Refusal, Unfinished, Watch, golden, vet, warm, within};

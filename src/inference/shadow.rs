@@ -4,11 +4,13 @@
 //! under way further rows pass it by and are counted. A shadow that fails, is late or says no number is counted, and no
 //! decision knows of it. Limits: [`BUFFERS`] batches for each shadow, however many workers there are; one thread for each
 //! shadow, which takes its processor time beside the workers'. Which batches are passed by depends on the load, so its figures
-//! are no function of the input; the decisions remain one. Whoever takes the scores of all rows ([`Shadow::telling`]) is waited for
-//! by the shadow's thread alone.
+//! are no function of the input; the decisions remain one. Publishing all scores ([`Shadow::publishing`]) delays only the shadow's thread.
 
 use super::{Drift, FeatureMatrix, Model, ModelInfo, Repeats};
-use crate::{event::split_key, telemetry::metrics};
+use crate::{
+    event::split_key,
+    metrics::{self, ShadowDrift},
+};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde::Serialize;
 use std::{
@@ -32,7 +34,7 @@ pub struct ShadowRows {
     pub champion: Vec<f32>,
     /// The rows whose scores are logged, each with the partition and the offset of its event, which make the decision's id.
     pub logged: Vec<(usize, i32, i64)>,
-    /// What each row is about, where somebody is told of all of them.
+    /// What each row is about, if the shadow publishes all scores.
     pub subjects: Subjects,
 }
 
@@ -66,9 +68,9 @@ impl Subjects {
     }
 }
 
-/// What is told of a row.
+/// A record of the topic of shadow scores.
 #[derive(Serialize)]
-struct Told<'a> {
+struct ShadowScore<'a> {
     decision_id: &'a str,
     user_key: &'a str,
     shadow: &'a str,
@@ -79,8 +81,8 @@ struct Told<'a> {
     champion: Option<f32>,
 }
 
-/// Takes the user's key, and JSON with the decision's id, the shadow with its version, and both scores.
-pub type Teller = Box<dyn FnMut(&[u8], &[u8]) + Send>;
+/// Publishes a score: takes the user's key, and JSON with the decision's id, the shadow with its version, and both scores.
+pub type ScorePublisher = Box<dyn FnMut(&[u8], &[u8]) + Send>;
 
 /// What became of the rows of a shadow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +107,7 @@ pub struct Shadow {
     drift: Drift,
     counts: ShadowCounts,
     failures: Repeats,
-    teller: Option<Teller>,
+    publisher: Option<ScorePublisher>,
     record: Vec<u8>,
 }
 
@@ -114,23 +116,30 @@ pub struct Shadow {
 pub struct ShadowTap {
     info: Arc<ModelInfo>,
     empty: Receiver<ShadowRows>,
+    emptied: Sender<ShadowRows>,
     full: Sender<ShadowRows>,
     skipped: Arc<AtomicU64>,
-    is_told: bool,
+    wants_subjects: bool,
 }
 
 impl Shadow {
     /// Puts a model into the shadow.
     pub fn new(model: Box<dyn Model>) -> Self {
-        metrics::shadow_begins(&model.info().name);
+        metrics::shadow_starts(&model.info().name);
         let (full, filled) = bounded(BUFFERS);
         let (emptied, empty) = bounded(BUFFERS);
         for _ in 0..BUFFERS {
             let rows = ShadowRows { matrix: FeatureMatrix::new(model.info().features.len()), ..ShadowRows::default() };
             emptied.send(rows).expect("the channel holds as many as there are");
         }
-        let tap =
-            ShadowTap { info: Arc::new(model.info().clone()), empty, full, skipped: Arc::default(), is_told: false };
+        let tap = ShadowTap {
+            info: Arc::new(model.info().clone()),
+            empty,
+            emptied: emptied.clone(),
+            full,
+            skipped: Arc::default(),
+            wants_subjects: false,
+        };
         Self {
             model,
             tap,
@@ -140,16 +149,16 @@ impl Shadow {
             drift: Drift::default(),
             counts: ShadowCounts::default(),
             failures: Repeats::default(),
-            teller: None,
+            publisher: None,
             record: Vec::new(),
         }
     }
 
-    /// Tells the scores of all rows that it scores. To be called before a worker has an end.
+    /// Publishes all scores of the shadow. Call it before [`Shadow::tap`].
     #[must_use]
-    pub fn telling(mut self, teller: Teller) -> Self {
-        self.teller = Some(teller);
-        self.tap.is_told = true;
+    pub fn publishing(mut self, publisher: ScorePublisher) -> Self {
+        self.publisher = Some(publisher);
+        self.tap.wants_subjects = true;
         self
     }
 
@@ -216,7 +225,10 @@ impl Shadow {
         ] {
             metrics::shadow_rows(name, outcome, count);
         }
-        metrics::shadow_drift(name, &self.drift);
+        if let (Some(psi), Some((champion, shadow))) = (self.drift.psi(), self.drift.means()) {
+            let correlation = self.drift.correlation().unwrap_or(f64::NAN);
+            metrics::shadow_drift(name, ShadowDrift { psi, champion, shadow, correlation });
+        }
         // Where no worker is left nobody wants the buffer.
         self.emptied.try_send(rows).unwrap_or_default();
     }
@@ -238,12 +250,12 @@ impl Shadow {
             let (score, champion) = (self.scores[*row], rows.champion[*row]);
             tracing::info!(shadow, version, partition, offset, score, champion, "a shadow's score");
         }
-        let Some(teller) = &mut self.teller else { return };
+        let Some(publish) = &mut self.publisher else { return };
         let number = |score: &f32| Some(*score).filter(|score| score.is_finite());
         let scores = rows.champion.iter().zip(&self.scores);
         for ((user, decision), (champion, score)) in rows.subjects.iter().zip(scores) {
             let key = String::from_utf8_lossy(user);
-            let told = Told {
+            let record = ShadowScore {
                 decision_id: &String::from_utf8_lossy(decision),
                 user_key: split_key(&key).1,
                 shadow: &info.name,
@@ -252,8 +264,8 @@ impl Shadow {
                 champion: number(champion),
             };
             self.record.clear();
-            serde_json::to_writer(&mut self.record, &told).expect("texts and numbers are written as JSON");
-            teller(user, &self.record);
+            serde_json::to_writer(&mut self.record, &record).expect("texts and numbers are written as JSON");
+            publish(user, &self.record);
         }
     }
 }
@@ -264,24 +276,31 @@ impl ShadowTap {
         &self.info
     }
 
-    /// Whether it wants to know what each row is about.
-    pub fn is_told(&self) -> bool {
-        self.is_told
+    /// Whether it needs the user and the decision of each row.
+    pub fn wants_subjects(&self) -> bool {
+        self.wants_subjects
     }
 
-    /// A buffer to fill, or none where the shadow is busy: then so many rows count as skipped.
-    pub fn buffer(&self, rows: usize) -> Option<ShadowRows> {
-        let buffer = self.empty.try_recv().ok();
-        if buffer.is_none() {
-            self.skipped.fetch_add(rows as u64, Ordering::Relaxed);
-            metrics::shadow_rows(&self.info.name, "skipped", rows as u64);
-        }
-        buffer
+    /// A buffer to fill, or none if the shadow is busy.
+    pub fn buffer(&self) -> Option<ShadowRows> {
+        self.empty.try_recv().ok()
     }
 
-    /// Hands a filled buffer over.
+    /// Counts rows that were not offered because the shadow was busy.
+    pub fn skip(&self, rows: usize) {
+        self.skipped.fetch_add(rows as u64, Ordering::Relaxed);
+        metrics::shadow_rows(&self.info.name, "skipped", rows as u64);
+    }
+
+    /// Returns an unused buffer.
+    pub fn give_back(&self, rows: ShadowRows) {
+        // There are no more buffers than places, so only the channel of a stopped shadow refuses it.
+        self.emptied.try_send(rows).unwrap_or_default();
+    }
+
+    /// Hands over a filled buffer.
     pub fn offer(&self, rows: ShadowRows) {
-        // There are no more buffers than places, so only a shadow that has ended does not take it.
+        // There are no more buffers than places, so only a stopped shadow does not take it.
         self.full.try_send(rows).unwrap_or_default();
     }
 }
@@ -293,7 +312,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn offer(tap: &ShadowTap, values: &[f32]) -> bool {
-        let Some(mut rows) = tap.buffer(values.len()) else { return false };
+        let Some(mut rows) = tap.buffer() else {
+            tap.skip(values.len());
+            return false;
+        };
         rows.matrix.reset(values.len()).copy_from_slice(values);
         rows.champion.clear();
         rows.champion.extend_from_slice(values);
@@ -335,16 +357,16 @@ mod tests {
     fn who_wants_the_scores_is_told_of_each_row_with_its_decision() {
         let told: Arc<std::sync::Mutex<Vec<(String, serde_json::Value)>>> = Arc::default();
         let kept = Arc::clone(&told);
-        let teller = move |user: &[u8], record: &[u8]| {
+        let publisher = move |user: &[u8], record: &[u8]| {
             let record = serde_json::from_slice(record).expect("JSON");
             kept.lock().expect("nobody fails with it").push((String::from_utf8_lossy(user).into_owned(), record));
         };
         let model = FakeModel::new(&["a"], |row| row[0] / 2.0).version("2");
-        let mut shadow = Shadow::new(Box::new(model)).telling(Box::new(teller));
+        let mut shadow = Shadow::new(Box::new(model)).publishing(Box::new(publisher));
         let tap = shadow.tap();
         // Twice, so that a buffer's second use shows.
         for _ in 0..2 * BUFFERS {
-            let mut rows = tap.buffer(3).unwrap();
+            let mut rows = tap.buffer().unwrap();
             rows.matrix.reset(3).copy_from_slice(&[0.5, f32::NAN, 1.0]);
             rows.champion = vec![0.75, 0.5, f32::NAN];
             rows.subjects.clear();

@@ -9,7 +9,7 @@
 //! ended: its thread is left behind, with what it holds. [`HUNG_MAX`] of them at most, then nothing new is loaded.
 
 use super::{FeatureMatrix, Golden, Model, ModelFeed, ModelFolder, ModelInfo, folder::Stamp};
-use crate::telemetry::metrics;
+use crate::metrics;
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     thread::JoinHandle,
@@ -426,7 +426,7 @@ impl Watch {
             Err(error) => {
                 if self.last_error.as_ref() != Some(&error) {
                     tracing::warn!(error, serving = self.serving, "look for a new version of the model");
-                    metrics::model_refused(&Refusal::Unreadable(String::new()));
+                    metrics::model_version(Refusal::Unreadable(String::new()).label());
                     self.last_error = Some(error);
                 }
                 return Look::Same;
@@ -451,13 +451,13 @@ impl Watch {
                         *slot.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
                     }
                 }
-                metrics::model_handed_over();
+                metrics::model_version("handed_over");
                 tracing::info!(version, before = self.serving, "a new version of the model is ready");
                 (self.serving, self.refused, self.seen) = (version.clone(), None, None);
                 Look::HandedOver(version)
             }
             Err(refusal) => {
-                metrics::model_refused(&refusal);
+                metrics::model_version(refusal.label());
                 let (why, serving) = (refusal.to_string(), self.serving.as_str());
                 tracing::error!(version, serving, why, "a new version of the model is refused: the old one serves on");
                 self.refused = state;

@@ -10,7 +10,7 @@ pub(crate) use clients::{Cluster, Isolation, TRANSACTION_CALL_DEADLINE};
 pub use clients::{message_bytes_max, uses_consumer_protocol};
 pub use settings::{ENFORCED, SettingFault, check_setting, is_setting};
 
-use crate::telemetry::logs;
+use crate::logging;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -20,19 +20,6 @@ use rdkafka::{
 
 /// The group membership that fences a commit.
 pub type KafkaGroup = ConsumerGroupMetadata;
-
-/// Logs a message of a Kafka client, at a limited rate.
-pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let level = match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::Level::ERROR
-        }
-        RDKafkaLogLevel::Warning => tracing::Level::WARN,
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::Level::INFO,
-        RDKafkaLogLevel::Debug => tracing::Level::DEBUG,
-    };
-    logs::client(level, facility, message);
-}
 
 /// The context of a client that only reads: its errors show in the calls that fail.
 pub(crate) struct Quiet;
@@ -58,4 +45,18 @@ pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result
         element.set_metadata(metadata);
     }
     Ok(list)
+}
+
+/// Logs a message of a Kafka client, at most one per level and facility in ten seconds: an unavailable broker causes thousands.
+pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+    let Some(left_out) = logging::rate_limited(&format!("{level:?} {facility}")) else { return };
+    let left_out = (left_out > 0).then_some(left_out);
+    // Log filters name this target.
+    match level {
+        Emerg | Alert | Critical | Error => tracing::error!(target: "librdkafka", facility, left_out, "{message}"),
+        Warning => tracing::warn!(target: "librdkafka", facility, left_out, "{message}"),
+        Notice | Info => tracing::info!(target: "librdkafka", facility, left_out, "{message}"),
+        Debug => tracing::debug!(target: "librdkafka", facility, left_out, "{message}"),
+    }
 }

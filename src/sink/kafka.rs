@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     kafka::{Cluster, KafkaGroup, message_bytes_max, offset_list},
-    telemetry::metrics,
+    metrics,
 };
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
@@ -299,7 +299,7 @@ impl KafkaSink {
 
     /// Counts an output that was sent smaller, and warns of it at a limited rate.
     fn warn_smaller(&mut self, output: &Output<'_>) {
-        metrics::sent_smaller(output.target);
+        metrics::output_too_large(output.target.as_str());
         self.last_warning.1 += 1;
         if self.last_warning.0.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
             let (topic, _) = self.place(output.target);

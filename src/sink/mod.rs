@@ -65,6 +65,18 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// Its kind as a metric label.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Abortable { .. } => "abortable",
+            Self::Stale { .. } => "stale",
+            Self::Unknown { .. } => "unknown",
+            Self::Fatal { .. } => "fatal",
+        }
+    }
+}
+
 /// Where outputs go. Every call is made by the worker's own thread, may block, and ends within the sink's deadline.
 pub trait Sink {
     /// What fences a commit.

@@ -22,6 +22,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The kind of output as a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decisions => "decision",
+            Self::DeadLetters => "dead_letter",
+            Self::Profiles(_) => "profile",
+        }
+    }
+
     /// Whether this is what readers wait for. Profiles are for whoever restores them, and are true with their position alone.
     pub fn is_for_readers(self) -> bool {
         !matches!(self, Self::Profiles(_)) || canary::is_in(Canary::ProfilesBesideCommit)

@@ -9,7 +9,7 @@ use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
 use crate::{
     event::Record,
     kafka::{Cluster, Isolation, Quiet},
-    telemetry::logs,
+    logging,
 };
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -114,7 +114,7 @@ impl Changelog {
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => {
-                    if let Some(left_out) = logs::rarely("read the changelog") {
+                    if let Some(left_out) = logging::rate_limited("read the changelog") {
                         tracing::warn!(%error, left_out, topic = self.topic, "read the changelog");
                     }
                     None

@@ -5,10 +5,10 @@
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
 use crate::{
-    engine::ClientReport,
     event::Record,
     kafka::{Cluster, KafkaGroup, log_client},
-    telemetry::logs,
+    logging,
+    status::ClientReport,
 };
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
@@ -276,7 +276,7 @@ impl Source for KafkaSource {
                     });
                 }
                 Some(Err(error)) => {
-                    if let Some(left_out) = logs::rarely("read") {
+                    if let Some(left_out) = logging::rate_limited("read") {
                         tracing::warn!(%error, left_out, topic = self.topic, "read");
                     }
                 }

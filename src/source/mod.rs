@@ -13,7 +13,7 @@ pub use kafka::{KafkaSource, KafkaSourceSettings};
 pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
 
-use crate::{engine::ClientReport, event::Record};
+use crate::{event::Record, status::ClientReport};
 use rdkafka::error::KafkaError;
 use std::time::Duration;
 

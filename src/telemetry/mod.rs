@@ -1,16 +1,10 @@
-//! Names, units and logs: what the process tells of itself, and where it tells it.
+//! What a process shows: metrics as Prometheus text and OTLP, traces, and the admin port with the live page.
 
-// Distribution: buckets for what is counted per event.
-pub mod distribution;
+// Figures: all metric families with their samples.
+mod figures;
 
-// Metrics: every name, declared once.
-pub mod metrics;
-
-// Exposition: Prometheus' text, read.
-mod exposition;
-
-// Logs: what is logged, and changing it.
-pub mod logs;
+// Prometheus: the text format.
+mod prometheus;
 
 // Admin: health, metrics and the live page over HTTP.
 pub mod admin;

@@ -1,23 +1,20 @@
 //! Metrics and traces to an OpenTelemetry collector: OTLP over HTTP in Protobuf, where `[otlp]` names one.
 //!
-//! Guarantees: the figures are those of `/metrics`, read out of its own text, so the two cannot differ; counters and histograms
-//! are cumulative from the start of the process. A traced transaction is one trace: `process TOPIC` with the two parts
-//! `fill` and `commit`, linked to the traces of those who sent its records. All of it happens on a thread of its own: a collector
-//! that is slow or gone costs the workers nothing, what it misses of traces is dropped, and the log says once that it is
-//! gone and once that it is back. Limits: one request at a time, of at most three seconds. Left out: TLS, because a collector
-//! stands beside the process, and speaks it to the outside.
+//! Guarantees: the figures are those of `/metrics`; counters and histograms are cumulative since the start of the process. A traced
+//! transaction is one trace: `process TOPIC` with the two children `fill` and `commit`, linked to the traces of the records'
+//! senders. All of it happens on a thread of its own: a slow or absent collector costs the workers nothing, traces that it misses
+//! are dropped, and the log says once that it is gone and once that it is back. Limits: one request at a time, of at most three
+//! seconds. Left out: TLS, because a collector runs beside the process and speaks TLS to the outside.
 
-use super::{
-    admin::Board,
-    exposition::{Sample, samples},
-    metrics::{self, ALL, Kind, Metric},
+use super::admin::AdminState;
+use crate::{
+    metrics::{self, Family, Kind, Sample, Samples, Unit, Value},
+    status::{Stage, Trace, TraceParent},
 };
-use crate::engine::{Stage, Trace, TraceParent};
-use ::metrics::Unit;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
     metrics::v1::{
         AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric as Sent, NumberDataPoint, ResourceMetrics,
         ScopeMetrics, Sum, metric::Data, number_data_point,
@@ -37,13 +34,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How long a request may take, its answer included.
+/// How long a request may take, including its answer.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// How often it is looked for traces. Between two looks a worker keeps a bounded number.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often traces are collected from the workers. In between, each worker keeps a bounded number.
+const TRACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is sent where.
+/// Where to send, how often, and as whom.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// The collector: `http://host:port`, to which `/v1/metrics` and `/v1/traces` are added.
@@ -54,46 +51,46 @@ pub struct OtlpSettings {
     pub service: String,
     /// The process, as `service.instance.id`.
     pub instance: String,
-    /// The topic that is read.
+    /// The input topic.
     pub topic: String,
     /// The consumer group.
     pub group: String,
 }
 
-/// The thread that sends.
+/// The exporting thread.
 #[derive(Debug)]
 pub struct Otlp {
-    /// Dropped to end it.
+    /// Dropped to stop the thread.
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Otlp {
-    /// Begins to send what the board shows.
+    /// Starts to send the metrics and traces of the process.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn start(settings: OtlpSettings, board: Arc<Board>) -> io::Result<Self> {
+    /// The thread cannot be started.
+    pub fn start(settings: OtlpSettings, state: Arc<AdminState>) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let exporter = Exporter::new(settings, board);
+        let exporter = Exporter::new(settings, state);
         let thread = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || exporter.run(&stopped))?;
         Ok(Self { stop, thread })
     }
 
-    /// Sends what is left and ends, which takes two requests at most.
+    /// Sends what is left and stops, which takes two requests at most.
     pub fn finish(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            tracing::error!("the thread that sends metrics and traces broke off: this is a bug");
+            tracing::error!("the thread that sends metrics and traces panicked: this is a bug");
         }
     }
 }
 
 struct Exporter {
     settings: OtlpSettings,
-    board: Arc<Board>,
+    state: Arc<AdminState>,
     agent: ureq::Agent,
-    /// When the process began, in nanoseconds since 1970: where cumulative figures begin.
+    /// The start of the cumulative figures, in nanoseconds since 1970.
     began: u64,
     ids: Ids,
     /// Whether the last request failed.
@@ -101,23 +98,23 @@ struct Exporter {
 }
 
 impl Exporter {
-    fn new(settings: OtlpSettings, board: Arc<Board>) -> Self {
+    fn new(settings: OtlpSettings, state: Arc<AdminState>) -> Self {
         let config = ureq::Agent::config_builder().timeout_global(Some(DEADLINE)).proxy(None).max_redirects(0).build();
-        Self { settings, board, agent: config.into(), began: now(), ids: Ids::default(), is_failing: false }
+        Self { settings, state, agent: config.into(), began: now(), ids: Ids::default(), is_failing: false }
     }
 
     fn run(mut self, stopped: &Receiver<()>) {
         let mut sent_at = Instant::now();
         loop {
-            let is_last = stopped.recv_timeout(LOOK_INTERVAL) != Err(RecvTimeoutError::Timeout);
-            let traces = self.board.take_traces();
+            let is_last = stopped.recv_timeout(TRACE_INTERVAL) != Err(RecvTimeoutError::Timeout);
+            let traces = self.state.take_traces();
             if !traces.is_empty() {
                 let request = self.traces(&traces);
                 self.send("traces", &request);
             }
             if is_last || sent_at.elapsed() >= self.settings.interval {
                 sent_at = Instant::now();
-                let request = self.metrics(&self.board.exposition(), now());
+                let request = self.metrics(&self.state.figures(), now());
                 self.send("metrics", &request);
             }
             if is_last {
@@ -136,11 +133,11 @@ impl Exporter {
             .map(drop);
         metrics::sent_to_collector(outcome.is_ok());
         match &outcome {
-            Ok(()) if self.is_failing => tracing::info!(url, "the collector takes metrics and traces again"),
+            Ok(()) if self.is_failing => tracing::info!(url, "the collector accepts metrics and traces again"),
             Err(error) if !self.is_failing => tracing::warn!(
                 url,
                 %error,
-                "the collector of otlp.endpoint does not take metrics and traces; trying again, and saying no more until it does"
+                "the collector at otlp.endpoint does not accept metrics and traces; retrying without further messages"
             ),
             Ok(()) | Err(_) => {}
         }
@@ -156,8 +153,8 @@ impl Exporter {
         Resource { attributes: attributes.map(|(key, value)| text(key, value)).to_vec(), ..Resource::default() }
     }
 
-    fn metrics(&self, exposition: &str, now: u64) -> ExportMetricsServiceRequest {
-        let metrics = read(exposition, self.began, now);
+    fn metrics(&self, figures: &[Samples], now: u64) -> ExportMetricsServiceRequest {
+        let metrics = figures.iter().map(|it| metric(it, self.began, now)).collect();
         let scope = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
         let resource = Some(self.resource());
         let all = ResourceMetrics { resource, scope_metrics: vec![scope], ..ResourceMetrics::default() };
@@ -172,7 +169,7 @@ impl Exporter {
         ExportTraceServiceRequest { resource_spans: vec![all] }
     }
 
-    /// A transaction, and its two parts.
+    /// A transaction and its two children.
     fn spans(&mut self, trace: &Trace) -> [Span; 3] {
         let visible = u64::try_from(trace.visible_at.0).unwrap_or_default() * 1_000;
         let [opened, committing] =
@@ -196,12 +193,15 @@ impl Exporter {
             text("messaging.operation.type", "process"),
             text("messaging.destination.name", &self.settings.topic),
             text("messaging.consumer.group.name", &self.settings.group),
-            whole("messaging.batch.message_count", trace.events),
-            whole("aimpoint.decisions", trace.decisions),
-            whole("aimpoint.dead_letters", trace.dead_letters),
+            integer("messaging.batch.message_count", trace.events),
+            integer("aimpoint.decisions", trace.decisions),
+            integer("aimpoint.dead_letters", trace.dead_letters),
         ];
         attributes.extend(Stage::ALL.iter().zip(trace.stages).map(|(stage, time)| {
-            attribute(&format!("aimpoint.stage.{}.seconds", stage.as_str()), Value::DoubleValue(time.as_secs_f64()))
+            attribute(
+                &format!("aimpoint.stage.{}.seconds", stage.as_str()),
+                any_value::Value::DoubleValue(time.as_secs_f64()),
+            )
         }));
         let link = |it: TraceParent| Link { trace_id: it.trace.to_vec(), span_id: it.span.to_vec(), ..Link::default() };
         let [fill, commit] = parts;
@@ -220,7 +220,7 @@ impl Exporter {
     }
 }
 
-/// Ids that no other process makes: a hash of their number, whose key lives as long as the process.
+/// Ids that are unique among processes: hashes of a counter, with a key that lives as long as the process.
 #[derive(Debug, Default)]
 struct Ids(RandomState, u64);
 
@@ -243,95 +243,71 @@ fn scope() -> InstrumentationScope {
     }
 }
 
-fn attribute(key: &str, value: Value) -> KeyValue {
+fn attribute(key: &str, value: any_value::Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, Value::StringValue(value.to_owned()))
+    attribute(key, any_value::Value::StringValue(value.to_owned()))
 }
 
-fn whole(key: &str, value: u64) -> KeyValue {
-    attribute(key, Value::IntValue(value as i64))
+fn integer(key: &str, value: u64) -> KeyValue {
+    attribute(key, any_value::Value::IntValue(value as i64))
 }
 
-/// Every declared metric that stands in Prometheus' text, with what it counts since `began`.
-fn read(exposition: &str, began: u64, now: u64) -> Vec<Sent> {
-    ALL.iter().filter_map(|metric| one(metric, exposition, began, now)).collect()
-}
-
-fn one(metric: &Metric, exposition: &str, began: u64, now: u64) -> Option<Sent> {
-    let points = || -> Vec<NumberDataPoint> {
-        let point = |(labels, figure): Sample| NumberDataPoint {
-            attributes: attributes(&labels),
-            start_time_unix_nano: if metric.kind == Kind::Gauge { 0 } else { began },
-            time_unix_nano: now,
-            value: Some(number_data_point::Value::AsDouble(figure)),
-            ..NumberDataPoint::default()
+/// Converts a family with its samples; counters and histograms are cumulative since `began`.
+fn metric(Samples { family, samples }: &Samples, began: u64, now: u64) -> Sent {
+    let numbers = || -> Vec<NumberDataPoint> {
+        let point = |sample: &Sample| match sample.value {
+            Value::Number(number) => Some(NumberDataPoint {
+                attributes: attributes(family, sample),
+                start_time_unix_nano: if family.kind == Kind::Gauge { 0 } else { began },
+                time_unix_nano: now,
+                value: Some(number_data_point::Value::AsDouble(number)),
+                ..NumberDataPoint::default()
+            }),
+            Value::Distribution(_) => None,
         };
-        samples(exposition, metric.name).map(point).collect()
+        samples.iter().filter_map(point).collect()
     };
-    let cumulative = AggregationTemporality::Cumulative as i32;
-    let (is_empty, data) = match metric.kind {
-        Kind::Gauge => {
-            let data_points = points();
-            (data_points.is_empty(), Data::Gauge(Gauge { data_points }))
-        }
-        Kind::Counter => {
-            let data_points = points();
-            let sum = Sum { data_points, aggregation_temporality: cumulative, is_monotonic: true };
-            (sum.data_points.is_empty(), Data::Sum(sum))
-        }
-        Kind::Histogram => {
-            let parts =
-                ["_bucket", "_sum"].map(|part| samples(exposition, &format!("{}{part}", metric.name)).collect());
-            let data_points = histograms(parts, began, now);
-            let histogram = Histogram { data_points, aggregation_temporality: cumulative };
-            (histogram.data_points.is_empty(), Data::Histogram(histogram))
-        }
+    let histograms = || -> Vec<HistogramDataPoint> {
+        let point = |sample: &Sample| match &sample.value {
+            Value::Distribution(it) => Some(HistogramDataPoint {
+                attributes: attributes(family, sample),
+                start_time_unix_nano: began,
+                time_unix_nano: now,
+                count: it.count(),
+                sum: Some(it.sum()),
+                bucket_counts: it.counts().to_vec(),
+                explicit_bounds: it.bounds().to_vec(),
+                ..HistogramDataPoint::default()
+            }),
+            Value::Number(_) => None,
+        };
+        samples.iter().filter_map(point).collect()
     };
-    let unit = match metric.unit {
+    let aggregation_temporality = AggregationTemporality::Cumulative as i32;
+    let data = match family.kind {
+        Kind::Gauge => Data::Gauge(Gauge { data_points: numbers() }),
+        Kind::Counter => Data::Sum(Sum { data_points: numbers(), aggregation_temporality, is_monotonic: true }),
+        Kind::Histogram => Data::Histogram(Histogram { data_points: histograms(), aggregation_temporality }),
+    };
+    let unit = match family.unit {
         Unit::Seconds => "s",
         Unit::Bytes => "By",
-        _ => "1",
+        Unit::Count => "1",
     };
-    (!is_empty).then(|| Sent {
-        name: metric.name.to_owned(),
-        description: metric.help.to_owned(),
+    Sent {
+        name: family.name.to_owned(),
+        description: family.help.to_owned(),
         unit: unit.to_owned(),
         data: Some(data),
         ..Sent::default()
-    })
+    }
 }
 
-/// The histograms of a metric, one for each set of labels beside the bound. Prometheus' buckets hold all below their
-/// bound, OTLP's only what the one before does not.
-fn histograms([buckets, sums]: [Vec<Sample>; 2], began: u64, now: u64) -> Vec<HistogramDataPoint> {
-    let point = |(labels, sum): Sample| {
-        let own = buckets.iter().filter(|(of, _)| of.iter().filter(|(name, _)| name != "le").eq(&labels));
-        let (mut explicit_bounds, mut bucket_counts, mut count) = (Vec::new(), Vec::new(), 0);
-        for (of, below) in own {
-            let bound = of.iter().find(|(name, _)| name == "le").and_then(|(_, bound)| bound.parse::<f64>().ok());
-            explicit_bounds.extend(bound.filter(|bound| bound.is_finite()));
-            bucket_counts.push(*below as u64 - count);
-            count = *below as u64;
-        }
-        HistogramDataPoint {
-            attributes: attributes(&labels),
-            start_time_unix_nano: began,
-            time_unix_nano: now,
-            count,
-            sum: Some(sum),
-            bucket_counts,
-            explicit_bounds,
-            ..HistogramDataPoint::default()
-        }
-    };
-    sums.into_iter().map(point).collect()
-}
-
-fn attributes(labels: &[(String, String)]) -> Vec<KeyValue> {
-    labels.iter().map(|(name, value)| text(name, value)).collect()
+fn attributes(family: &Family, sample: &Sample) -> Vec<KeyValue> {
+    family.labels.iter().zip(&sample.labels).map(|(name, value)| text(name, value)).collect()
 }
 
 #[cfg(test)]

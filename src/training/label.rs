@@ -5,25 +5,10 @@
 //! their time has run out, which is `within` of events; the times of all outcomes are kept.
 
 use crate::state::PartitionClock;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     time::Duration,
 };
-
-/// `[label]`: what a model learns to predict.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LabelSpec {
-    /// Which events are the outcome.
-    #[serde(rename = "where")]
-    pub filter: String,
-    /// How long after an event the outcome counts for it.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub within: Duration,
-}
 
 /// An event that waits for its label. Those of earlier times come first, and of equal times those that came first.
 #[derive(Debug)]

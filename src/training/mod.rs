@@ -21,7 +21,7 @@ mod rows;
 mod split;
 mod table;
 
-pub use label::{LabelSpec, Labeller};
+pub use label::Labeller;
 pub use network::{Epoch, Network};
 pub use note::Note;
 pub use number::Decimal;

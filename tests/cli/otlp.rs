@@ -154,5 +154,5 @@ fn a_collector_that_is_gone_is_told_of_once_and_holds_nothing_up() {
     it.wait_until_ready();
     it.signal("-TERM");
     assert_eq!(it.end(), Some(0));
-    assert_eq!(it.log().matches("does not take metrics and traces").count(), 1, "{}", it.log());
+    assert_eq!(it.log().matches("does not accept metrics and traces").count(), 1, "{}", it.log());
 }

@@ -32,17 +32,17 @@ fn no_file_ends_a_running_process() {
     for (number, text) in faulty.into_iter().enumerate() {
         std::fs::write(&it.config, text).unwrap();
         it.signal("-HUP");
-        it.wait_for("a refusal", |it| (it.log().matches("was read again and refused").count() > number).then_some(()));
+        it.wait_for("a refusal", |it| (it.log().matches("reload refused").count() > number).then_some(()));
         let config = it.ask("GET", "/config", "").1;
         assert!(config.contains("\"first\"") && !config.contains("\"second\""), "{config}");
     }
     // The file is gone, and a folder is in its place.
     std::fs::remove_file(&it.config).unwrap();
     it.signal("-HUP");
-    it.wait_for("a refusal", |it| (it.log().matches("was read again and refused").count() > count).then_some(()));
+    it.wait_for("a refusal", |it| (it.log().matches("reload refused").count() > count).then_some(()));
     std::fs::create_dir(&it.config).unwrap();
     it.signal("-HUP");
-    it.wait_for("a refusal", |it| (it.log().matches("was read again and refused").count() > count + 1).then_some(()));
+    it.wait_for("a refusal", |it| (it.log().matches("reload refused").count() > count + 1).then_some(()));
     std::fs::remove_dir(&it.config).unwrap();
     std::fs::write(&it.config, CONFIG.replace("first", "second")).unwrap();
     it.signal("-HUP");

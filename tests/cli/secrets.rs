@@ -201,7 +201,7 @@ fn a_running_process_shows_no_secret_by_its_pages_its_logs_or_a_reload() {
     {
         std::fs::write(&it.config, text(more)).unwrap();
         it.signal("-HUP");
-        it.wait_for("a refusal", |it| (it.log().matches("was read again and refused").count() > number).then_some(()));
+        it.wait_for("a refusal", |it| (it.log().matches("reload refused").count() > number).then_some(()));
     }
     assert_silent(&it.log(), "the log");
 }

@@ -1,7 +1,7 @@
 //! Alerts, dashboard and the metrics that they name.
 
 use crate::{output, repository, strings, text, tool, yaml};
-use aimpoint::telemetry::metrics::{ALL, Kind};
+use aimpoint::metrics::{FAMILIES, Kind};
 use regex::Regex;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, process::Command};
@@ -87,7 +87,7 @@ fn unknown(query: &str) -> Vec<String> {
 
 /// The labels of a time series, if there is one of this name.
 fn labels_of(series: &str) -> Option<&'static [&'static str]> {
-    let own = ALL.iter().find(|metric| match metric.kind {
+    let own = FAMILIES.iter().find(|metric| match metric.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"].iter().any(|end| series == format!("{}{end}", metric.name)),
         Kind::Counter | Kind::Gauge => series == metric.name,
     });
@@ -116,7 +116,7 @@ fn every_metric_and_label_of_a_query_exists() {
 #[test]
 fn every_metric_is_on_the_dashboard() {
     let all: String = queries().into_iter().filter(|(place, _)| place == DASHBOARD).map(|(_, query)| query).collect();
-    for metric in ALL {
+    for metric in FAMILIES {
         assert!(all.contains(metric.name), "{} is on no panel of {DASHBOARD}", metric.name);
     }
 }

@@ -2,9 +2,10 @@
 //! events, bots, and odd times. The cases are extracts of public data; `data/README.md` says of which.
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, SuppressReason},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record, RejectReason},
     sink::{Outbox, Target},
+    status::{Counts, SuppressReason},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -10,9 +10,10 @@ mod program;
 mod sizes;
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     sink::{Outbox, Target},
+    status::Counts,
     training::{Dataset, Identity, TrainSpec, encode, train},
 };
 use program::{Found, Program, now_ms, terminate, wait_for};

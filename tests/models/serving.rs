@@ -3,10 +3,11 @@
 
 use super::worker_settings;
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec, Worker, run_batch},
     event::{EventTime, Record},
     inference::{Calibration, Model, ModelFeed, Shadow, ShadowCounts},
     sink::{Outbox, Target},
+    status::{Counts, Progress},
     testkit::{FakeClock, FakeModel, Faults, InputRecord, MemoryBroker, Mood, Place},
 };
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl Rig {
             let record = Record { offset, payload: Some(&payload), ..Record::default() };
             self.pipeline.take(&record, &mut self.partitions, &mut outbox, &mut self.counts);
         }
-        self.pipeline.run(&mut self.partitions, EventTime(0), &mut outbox, &mut self.counts);
+        run_batch(&mut self.pipeline, &mut self.partitions, EventTime(0), &mut outbox, &mut self.counts);
         let decisions: Vec<Value> = (0..outbox.len())
             .map(|index| outbox.get(index))
             .filter(|output| output.target == Target::Decisions)

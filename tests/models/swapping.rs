@@ -6,14 +6,15 @@ use super::{
     worker_settings,
 };
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Progress, Worker},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec, Worker},
     event::{EventTime, Record},
     inference::{
         Exactness, FallbackReason, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal,
         Watch, batch, vet,
     },
+    metrics,
     sink::{Outbox, Target},
-    telemetry::metrics,
+    status::{Counts, Progress},
     testkit::{FakeClock, Faults, InputRecord, MemoryBroker, Place},
     training::{Identity, Network, encode},
 };
@@ -86,24 +87,22 @@ fn decide(pipeline: &mut Pipeline, partitions: &mut Partitions, numbers: std::op
 
 #[test]
 fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
-    let told = metrics::install().unwrap();
-    let refused = |outcome: &str| {
-        let sample = format!("aimpoint_model_versions_total{{outcome=\"{outcome}\"}} ");
-        let text = told.render();
-        text.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok()).unwrap_or_default()
+    metrics::start("app", "group");
+    let recorded = |name: &str, label: &str| {
+        let all = metrics::recorded();
+        let family = all.iter().find(|it| it.family.name == name)?;
+        family.numbers().find(|(labels, _)| *labels == [label]).map(|(_, number)| number)
     };
+    let versions = |outcome: &str| recorded("aimpoint_model_versions_total", outcome);
     // What an alert watches is there from the start, so that its first increase shows.
     for reason in FallbackReason::ALL {
-        let sample = format!("aimpoint_fallbacks_total{{reason=\"{}\"}} 0", reason.as_str());
-        assert!(told.render().contains(&sample), "{sample}");
+        assert!(recorded("aimpoint_fallbacks_total", reason.as_str()).is_some(), "{reason:?}");
     }
     for outcome in ["handed_over", "unreadable", "unfit", "slow", "wrong_scores"] {
-        let sample = format!("aimpoint_model_versions_total{{outcome=\"{outcome}\"}} ");
-        assert!(told.render().contains(&sample), "{sample}");
+        assert!(versions(outcome).is_some(), "{outcome}");
     }
     for reason in ["too_late", "bot"] {
-        let sample = format!("aimpoint_suppressed_total{{reason=\"{reason}\"}} 0");
-        assert!(told.render().contains(&sample), "{sample}");
+        assert!(recorded("aimpoint_suppressed_total", reason).is_some(), "{reason}");
     }
     let dir = tempfile::tempdir().unwrap();
     let folder = ModelFolder::at(dir.path());
@@ -154,7 +153,7 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
             && let Some((version, bytes, outcome)) = steps.next()
         {
             next += EVENTS / 6;
-            let before = refused(outcome);
+            let before = versions(outcome);
             put(&folder, version, &bytes);
             if version == "3" {
                 fs::write(dir.path().join("3/model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
@@ -166,7 +165,7 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
                 }
                 Look::Same => panic!("version {version} was not seen"),
             }
-            assert_eq!(refused(outcome), before + 1, "{outcome}: {}", told.render());
+            assert_eq!(versions(outcome), before.map(|count| count + 1.0), "{outcome}");
         }
         broker.tick(1_000_000, 1_000_000);
         worker.turn().unwrap();

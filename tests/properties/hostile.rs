@@ -6,11 +6,12 @@ use super::{
     world::{Event, Feature, START, Spec, stream},
 };
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec, Recovered},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec, Recovered},
     event::{EventTime, Record},
     proto::v1,
     sink::Outbox,
     state::{Mark, SnapshotOf, SnapshotReader, SnapshotWriter, Unfit, is_layout_key, pack, unpack},
+    status::Counts,
 };
 use prost::Message;
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};

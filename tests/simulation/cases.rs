@@ -3,14 +3,13 @@
 use super::world;
 use aimpoint::{
     canary::{self, Canary},
-    engine::{
-        ClientReport, EngineError, Fleet, FleetError, Pipeline, Progress, SnapshotStore, Stop, Worker, WorkerSettings,
-    },
+    engine::{EngineError, Fleet, FleetError, Pipeline, SnapshotStore, Stop, Worker, WorkerSettings},
     event::{Record, RejectReason},
     proto::v1,
     sink::{Outbox, Sink, SinkError, SizeLimits},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
     state::{Mark, SnapshotOf, SnapshotWriter, is_layout_key, pack, unpack},
+    status::{ClientReport, PartitionView, Progress},
     testkit::{
         FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place, Visible,
     },
@@ -284,8 +283,7 @@ fn an_idle_worker_stays_ready_however_its_events_come_and_its_log_ends() {
                 assert!(!progress.health().is_behind(), "nothing waits behind {records} records");
             }
             assert_eq!(worker.partitions().get(0).map(aimpoint::engine::Partition::next), Some(records));
-            let lags: Vec<Option<u64>> =
-                progress.snapshot().partitions.iter().map(aimpoint::engine::PartitionView::lag).collect();
+            let lags: Vec<Option<u64>> = progress.status().partitions.iter().map(PartitionView::lag).collect();
             assert_eq!(lags, [Some(0)], "nothing waits behind {records} records");
             broker.produce(0, 1);
         }

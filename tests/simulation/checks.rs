@@ -21,11 +21,12 @@
 
 use super::world::{Owed, USERS, is_output, record};
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline},
+    engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
     profile::Layout,
     sink::Outbox,
     state::{Mark, is_layout_key},
+    status::Counts,
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
 };
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,9 +5,10 @@ use super::{
     world::{self, Owed},
 };
 use aimpoint::{
-    engine::{Pipeline, PipelineSpec, Progress, Worker, WorkerSettings},
+    engine::{Pipeline, PipelineSpec, Worker, WorkerSettings},
     profile::{Layout, OnChange},
     state::Mark,
+    status::Progress,
     testkit::{
         FakeClock, FakeControl, Faults, Fuse, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource,
         Mood,

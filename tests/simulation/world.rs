@@ -1,11 +1,12 @@
 //! What goes in, and what is owed for it: computed by the core alone, record by record, without a broker or a fault.
 
 use aimpoint::{
-    engine::{Counts, Partition, Partitions, Pipeline, PipelineSpec},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     profile::Layout,
     sink::{Outbox, Target},
     state::hash_key,
+    status::Counts,
     testkit::{FakeControl, FakeModel, Fate, InputRecord, Mood, Visible},
 };
 use rand::{Rng, rngs::SmallRng};

@@ -1,13 +1,14 @@
-//! The connections of the admin port: who has a place, and for how long.
+//! The connections of the admin port: how many there may be, and for how long.
 //!
 //! Guarantees: a probe never waits for other clients. Every connection is accepted at once. Until its request asks for more than a
-//! probe or a file of the page, it is one of [`ARRIVING_MAX`] that arrive; a further one closes the oldest of them, so that clients
-//! that say nothing, or say it slowly, push each other out and nobody else. What costs more (metrics, the snapshot, a body, a slow
-//! reader) has one of [`ANSWERING_MAX`] places of its own; where all are taken, the client is told to come again.
+//! probe or a file of the page, it is one of at most [`ARRIVING_MAX`] arriving connections; one more closes the oldest of them, so
+//! that silent and slow clients evict only each other. Costlier requests (metrics, the snapshot, a body) take one of
+//! [`ANSWERING_MAX`] places of their own; if all are taken, the client is asked to try again.
 //!
-//! Limits: a head has [`HEAD_DEADLINE`], a body [`BODY_DEADLINE`], and a connection, which serves one request, [`CONNECTION_DEADLINE`].
+//! Limits: a head may take [`HEAD_DEADLINE`], a body [`BODY_DEADLINE`], and a connection, which serves one request,
+//! [`CONNECTION_DEADLINE`].
 
-use super::{Board, UPKEEP_INTERVAL};
+use super::AdminState;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -23,29 +24,29 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// The most connections whose request is not known yet: many times what arrives within the microseconds that a request takes to
-/// come in, and few enough for a process that may open 1,024 files.
+/// The most connections whose request is not known yet: many times what arrives within the microseconds that a request takes,
+/// and few enough for a process that may open 1,024 files.
 pub(super) const ARRIVING_MAX: usize = 128;
 
-/// The most requests at once that are more than a probe: some scrapes and browsers need a handful.
+/// The most concurrent requests beyond probes: a few scrapers and browsers need a handful.
 pub(super) const ANSWERING_MAX: usize = 32;
 
-/// How long a client may take for the head of its request. A lost packet is sent again after a second.
+/// How long a client may take to send the head of its request. A lost packet is sent again after a second.
 pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a client may take for a body, which is a filter of logs.
+/// How long a client may take to send a body, which is a log filter.
 pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a connection may last. An answer is some 100 KiB at most.
+/// How long a connection may last. An answer has about 100 KiB at most.
 pub(super) const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The most bytes of a head.
+/// The longest head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// How many connections wait in the system until they are accepted, where the process is busy for a moment.
+/// How many connections may wait to be accepted while the process is busy for a moment.
 pub(super) const BACKLOG: u32 = 1_024;
 
-/// How often the board's figures are kept for the page.
+/// How often the workers' counts are kept for the page.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The places of all connections.
@@ -59,7 +60,7 @@ impl Places {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection has come; the oldest of those that arrive goes where there are too many.
+    /// Adds an arriving connection, and closes the oldest one if there are too many.
     fn arrive(&self, number: u64, task: AbortHandle) {
         let oldest = {
             let mut arriving = self.arriving();
@@ -80,7 +81,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes one of the places for requests that cost more than a probe, until the connection ends; says whether one was free.
+    /// Takes a place for a costlier request until the connection ends; returns whether one was free.
     pub(super) fn enter(&self) -> bool {
         let Ok(permit) = Arc::clone(&self.places.answering).try_acquire_owned() else { return false };
         self.places.arriving().remove(&self.number);
@@ -96,15 +97,8 @@ impl Drop for Place {
 }
 
 /// Accepts connections until the process ends.
-pub(super) async fn accept(listener: TcpListener, board: Arc<Board>) {
-    let upkeep = Arc::clone(&board);
-    drop(tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP_INTERVAL).await;
-            upkeep.metrics.run_upkeep();
-        }
-    }));
-    let sampled = Arc::clone(&board);
+pub(super) async fn accept(listener: TcpListener, state: Arc<AdminState>) {
+    let sampled = Arc::clone(&state);
     drop(tokio::spawn(async move {
         loop {
             sampled.sample();
@@ -118,26 +112,26 @@ pub(super) async fn accept(listener: TcpListener, board: Arc<Board>) {
             Ok((stream, peer)) => {
                 number += 1;
                 let place = Arc::new(Place { places: Arc::clone(&places), number, answering: Mutex::default() });
-                let task = tokio::spawn(serve(stream, peer, Arc::clone(&board), place));
-                // The task has not run yet: there is one thread, and nothing was waited for.
+                let task = tokio::spawn(serve(stream, peer, Arc::clone(&state), place));
+                // The task has not run yet: there is one thread, and it has not awaited anything.
                 places.arrive(number, task.abort_handle());
             }
             Err(error) => {
-                // Out of files, most likely: the process has better uses for the next one.
+                // Most likely the process is out of files: leave the next one to others.
                 tracing::warn!(%error, "accept a connection to the admin port");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
-        // Whoever has come gets a turn before the next one comes, so that a probe in a crowd is answered before it is pushed out.
+        // Give each connection a turn before accepting the next one, so that a probe in a crowd is answered before it is evicted.
         tokio::task::yield_now().await;
     }
 }
 
 /// Serves one request.
-async fn serve(stream: TcpStream, peer: SocketAddr, board: Arc<Board>, place: Arc<Place>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, state: Arc<AdminState>, place: Arc<Place>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (board, place) = (Arc::clone(&board), Arc::clone(&place));
-        async move { Ok::<_, Infallible>(board.answer(request, peer.ip(), &place).await) }
+        let (state, place) = (Arc::clone(&state), Arc::clone(&place));
+        async move { Ok::<_, Infallible>(state.answer(request, peer.ip(), &place).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -145,7 +139,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, board: Arc<Board>, place: Ar
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that goes away or takes too long is its own affair.
+    // Ignore clients that go away or take too long.
     if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_DEADLINE, connection).await {
         tracing::debug!(%error, "a connection to the admin port");
     }

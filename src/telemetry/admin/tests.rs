@@ -1,20 +1,20 @@
 use super::{
-    server::{CONNECTION_DEADLINE, HEAD_DEADLINE},
+    routes::{BODY_BYTES_MAX, PAGE, SCRIPT},
+    server::{ANSWERING_MAX, BODY_DEADLINE, CONNECTION_DEADLINE, HEAD_DEADLINE},
     *,
 };
-use crate::engine::{PartitionView, Seen};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use crate::status::{Counts, PartitionView, RecentDecision};
+use serde_json::json;
 use std::io::{Read, Write};
 
 const TOKEN: &str = "0123456789abcdef";
 
-fn board(token: Option<&str>) -> Arc<Board> {
-    let handle = PrometheusBuilder::new().build_recorder().handle();
-    Arc::new(Board::new("shop, a-0".to_owned(), json!({ "admin": { "token": "***" } }), token, handle, None))
+fn state(token: Option<&str>) -> Arc<AdminState> {
+    Arc::new(AdminState::new("shop, a-0".to_owned(), json!({ "admin": { "token": "***" } }), token, None))
 }
 
-fn started(board: &Arc<Board>) -> SocketAddr {
-    serve(Some(SocketAddr::new(USUAL.ip(), 0)), Arc::clone(board)).expect("a free port")
+fn started(state: &Arc<AdminState>) -> SocketAddr {
+    serve(Some(SocketAddr::new(DEFAULT_ADDRESS.ip(), 0)), Arc::clone(state)).expect("a free port")
 }
 
 /// Sends a request as it is and gives status, head and body.
@@ -43,7 +43,7 @@ fn worker(phase: Phase) -> Progress {
         number: 3,
         phase,
         next: 40,
-        emit_from: 100,
+        replay_until: 100,
         end: Some(120),
         newest: None,
         profiles: 9,
@@ -55,9 +55,9 @@ fn worker(phase: Phase) -> Progress {
 
 #[test]
 fn every_path_answers_with_its_type_and_the_policy() {
-    let board = board(None);
-    board.workers(&[worker(Phase::Moving)]);
-    let at = started(&board);
+    let state = state(None);
+    state.set_workers(&[worker(Phase::Moving)]);
+    let at = started(&state);
     for (path, kind, part) in [
         ("/", "text/html", "<title>Aimpoint</title>"),
         ("/page.js", "text/javascript", "textContent"),
@@ -102,20 +102,20 @@ fn the_page_s_files_hold_no_way_for_a_text_to_become_code() {
 
 #[test]
 fn readiness_gives_its_reasons() {
-    let board = board(None);
-    let at = started(&board);
-    assert_eq!(get(at, "/readyz").2, "the model and the workers are being loaded\n");
-    board.workers(&[worker(Phase::Replaying), Progress::default()]);
+    let state = state(None);
+    let at = started(&state);
+    assert_eq!(get(at, "/readyz").2, "the model and the workers are loading\n");
+    state.set_workers(&[worker(Phase::Replaying), Progress::default()]);
     let (status, _, body) = get(at, "/readyz");
     assert_eq!(status, 503);
     assert_eq!(
         body,
-        "partition 3 reads input again: 60 records are left\nworker 1 waits for the group to assign partitions\n"
+        "partition 3 is replaying: 60 records left\nworker 1 is waiting for the group to assign partitions\n"
     );
     assert_eq!(get(at, "/healthz").0, 200);
-    board.workers(&[worker(Phase::Moving)]);
+    state.set_workers(&[worker(Phase::Moving)]);
     assert_eq!(get(at, "/readyz").0, 200);
-    board.stopping();
+    state.set_stopping();
     assert_eq!(get(at, "/readyz"), {
         let it = get(at, "/readyz");
         (503, it.1, "the process is stopping\n".to_owned())
@@ -124,7 +124,7 @@ fn readiness_gives_its_reasons() {
 
 #[test]
 fn a_token_opens_all_but_the_page_and_the_probes() {
-    let at = started(&board(Some(TOKEN)));
+    let at = started(&state(Some(TOKEN)));
     for path in ["/metrics", "/snapshot", "/config", "/version", "/log", "/reload"] {
         assert_eq!(get(at, path).0, 401, "{path}");
         let with = |token: &str| {
@@ -142,7 +142,7 @@ fn a_token_opens_all_but_the_page_and_the_probes() {
 
 #[test]
 fn without_a_token_a_web_site_s_name_is_refused() {
-    let at = started(&board(None));
+    let at = started(&state(None));
     let by_host = |host: &str| send(at, &format!("GET /config HTTP/1.1\r\nHost: {host}\r\n\r\n")).0;
     assert_eq!([by_host("localhost:9464"), by_host("127.0.0.1"), by_host("[::1]:80")], [200; 3]);
     assert_eq!([by_host("evil.example:9464"), by_host("localhost.evil.example")], [403; 2]);
@@ -152,7 +152,7 @@ fn without_a_token_a_web_site_s_name_is_refused() {
 fn users_are_shown_under_a_name_that_only_this_process_knows() {
     let progress = worker(Phase::Moving);
     let mut counts = Counts::default();
-    counts.detail.last = Some(Seen {
+    counts.detail.last = Some(RecentDecision {
         user_hash: 0xdead_beef,
         position: crate::event::Position { partition: 3, offset: 7, index: 0 },
         occurred_at: EventTime(0),
@@ -162,9 +162,9 @@ fn users_are_shown_under_a_name_that_only_this_process_knows() {
         segments: 1,
     });
     progress.view().committed(&counts.detail, EventTime(2_000));
-    let shown = [board(None), board(None)].map(|board| {
-        board.workers(std::slice::from_ref(&progress));
-        board.snapshot()
+    let shown = [state(None), state(None)].map(|state| {
+        state.set_workers(std::slice::from_ref(&progress));
+        state.page()
     });
     assert_eq!(shown[0]["seen"][0]["segments"], json!(["keen"]));
     let names = shown.map(|it| it["seen"][0]["user"].as_str().map(str::to_owned).expect("a name"));
@@ -188,7 +188,7 @@ const PROMPT: Duration = Duration::from_millis(900);
 
 #[test]
 fn silent_clients_however_many_hold_no_probe_up() {
-    let at = started(&board(None));
+    let at = started(&state(None));
     let mut silent = Vec::new();
     for count in [64, 200, 1_000] {
         // More than are held at once come and go: the system may allow this process no more than 1,024 files.
@@ -211,9 +211,9 @@ fn silent_clients_however_many_hold_no_probe_up() {
 
 #[test]
 fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
-    let board = board(None);
-    board.workers(&[worker(Phase::Moving)]);
-    let at = started(&board);
+    let state = state(None);
+    state.set_workers(&[worker(Phase::Moving)]);
+    let at = started(&state);
     let open = |text: &str| {
         let mut stream = std::net::TcpStream::connect(at).expect("the server listens");
         stream.write_all(text.as_bytes()).expect("a part can be sent");
@@ -246,7 +246,7 @@ fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
 
 #[test]
 fn a_crowd_of_costly_requests_is_told_to_come_again_and_the_places_come_back() {
-    let at = started(&board(None));
+    let at = started(&state(None));
     let text = format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo");
     let waiting: Vec<_> = (0..ANSWERING_MAX)
         .map(|_| {
@@ -278,24 +278,24 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
         );
         (status, body)
     };
-    let open = board(None);
-    open.reloads(Arc::new(|| Ok(1)));
+    let open = state(None);
+    open.set_reload(Arc::new(|| Ok(1)));
     let (status, body) = post(started(&open), TOKEN);
     assert!(status == 403 && body.contains("set admin.token (AIMPOINT__ADMIN__TOKEN)"), "{status} {body}");
 
-    let board = board(Some(TOKEN));
-    let at = started(&board);
+    let state = state(Some(TOKEN));
+    let at = started(&state);
     assert_eq!(post(at, "wrong").0, 401);
     assert_eq!(post(at, TOKEN).0, 503, "the workers have not started yet");
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    board.reloads(Arc::new(move || {
+    state.set_reload(Arc::new(move || {
         wait.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_or_default();
         Err("a.toml:3:9: segment[0].where: nothing here is named \"event_typ\"".to_owned())
     }));
     let first = std::thread::spawn(move || post(at, TOKEN));
     let start = Instant::now();
-    while board.reload_turn.available_permits() > 0 {
+    while state.reload_permit.available_permits() > 0 {
         assert!(start.elapsed() < Duration::from_secs(5), "the first one has its turn");
     }
     assert_eq!(post(at, TOKEN).0, 409);
@@ -303,10 +303,10 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
     release.send(()).expect("it waits");
     let (status, body) = first.join().expect("an answer");
     assert!(status == 422 && body.contains("nothing has changed") && body.contains("a.toml:3:9"), "{status} {body}");
-    board.reloads(Arc::new(|| Ok(3)));
+    state.set_reload(Arc::new(|| Ok(3)));
     let (status, body) = post(at, TOKEN);
     assert!(status == 200 && body.contains("3 segments"), "{status} {body}");
-    board.reloads(Arc::new(|| panic!("a bug")));
+    state.set_reload(Arc::new(|| panic!("a bug")));
     assert_eq!(post(at, TOKEN).0, 500);
     assert_eq!(get(at, "/healthz").0, 200);
     let get = format!("GET /reload HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
@@ -315,7 +315,7 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
 
 #[test]
 fn a_body_without_end_is_refused() {
-    let at = started(&board(None));
+    let at = started(&state(None));
     let body = "x".repeat(BODY_BYTES_MAX + 1);
     let request = format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert_eq!(send(at, &request).0, 413);

@@ -1,12 +1,11 @@
-//! The last two minutes, for the page: it shows a true minute also to who opens it for the first time.
+//! The last two minutes, so that the page shows a full minute as soon as it is opened.
 //!
-//! Owns a sample a second of what the workers have counted since they started, and the differences between samples. Limits:
-//! [`SAMPLES_MAX`] samples of some 600 bytes. A process that was stopped has a gap, and the time that a difference spans is
-//! told with it.
+//! Owns one sample per second of the workers' counts, and the differences between samples. Limits: [`SAMPLES_MAX`] samples of
+//! about 600 bytes. A process that was suspended leaves a gap, so each difference comes with the time that it spans.
 
 use crate::{
-    engine::{Progress, Snapshot, Stage},
-    telemetry::distribution::Distribution,
+    metrics::Distribution,
+    status::{Progress, Stage, StageTimes, WorkerStatus},
 };
 use serde_json::{Value, json};
 use std::{
@@ -14,16 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Two minutes and the sample before them, at one a second.
+/// Two minutes at one sample per second, and the sample before them.
 const SAMPLES_MAX: usize = 121;
 
-/// What the page calls the last minute.
+/// What the page shows as the last minute.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Over how long the present rate is taken.
+/// The time span of the present rate.
 const NOW: Duration = Duration::from_secs(5);
 
-/// What was counted up to a moment.
+/// What the workers had counted at a moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     at: Instant,
@@ -31,35 +30,26 @@ pub(super) struct Sample {
     decisions: u64,
     commits: u64,
     since_append: Option<Distribution>,
-    stages: [Duration; Stage::ALL.len()],
-    computed: [Duration; Stage::ALL.len()],
+    stages: StageTimes,
 }
 
 impl Sample {
-    /// What the workers have counted by now.
-    pub(super) fn of(at: Instant, workers: &[Snapshot], accounts: &[Progress]) -> Self {
-        let mut sample = Self {
-            at,
-            events: 0,
-            decisions: 0,
-            commits: 0,
-            since_append: None,
-            stages: <[Duration; Stage::ALL.len()]>::default(),
-            computed: <[Duration; Stage::ALL.len()]>::default(),
-        };
-        for account in accounts {
-            let counts = account.counts();
+    /// What the workers have counted so far.
+    pub(super) fn of(at: Instant, workers: &[WorkerStatus], progress: &[Progress]) -> Self {
+        let mut sample =
+            Self { at, events: 0, decisions: 0, commits: 0, since_append: None, stages: StageTimes::default() };
+        for worker in progress {
+            let counts = worker.counts();
             sample.events += counts.events;
             sample.decisions += counts.decisions;
-            sample.commits += account.commits();
+            sample.commits += worker.commits();
         }
         for worker in workers {
             match &mut sample.since_append {
-                Some(sum) => sum.add(&worker.since_append),
-                none => *none = Some(worker.since_append.clone()),
+                Some(sum) => sum.add(&worker.latency.since_append),
+                none => *none = Some(worker.latency.since_append.clone()),
             }
-            sample.stages.iter_mut().zip(worker.stages).for_each(|(sum, time)| *sum += time);
-            sample.computed.iter_mut().zip(worker.computed).for_each(|(sum, time)| *sum += time);
+            sample.stages.add(&worker.stages);
         }
         sample
     }
@@ -69,7 +59,7 @@ impl Sample {
     }
 }
 
-/// The last samples, the newest last.
+/// The last samples, newest last.
 #[derive(Debug, Default)]
 pub(super) struct Window(VecDeque<Sample>);
 
@@ -81,12 +71,12 @@ impl Window {
         self.0.push_back(sample);
     }
 
-    /// The newest sample that is at least so old, or the oldest there is.
+    /// The newest sample that is at least this old, or the oldest one.
     fn before(&self, now: Instant, span: Duration) -> Option<&Sample> {
         self.0.iter().rev().find(|it| now.duration_since(it.at) >= span).or_else(|| self.0.front())
     }
 
-    /// What came between the last minute's beginning and `now`, and the events a second of the two minutes before.
+    /// The differences over the last minute, and the rates of the last two minutes.
     pub(super) fn shown(&self, now: &Sample) -> Value {
         let seconds = |from: &Sample, until: &Sample| until.at.duration_since(from.at).as_secs_f64();
         let rate = |from: &Sample, until: &Sample| match seconds(from, until) {
@@ -116,8 +106,8 @@ impl Window {
                 "commits": now.commits.saturating_sub(start.commits),
                 "latency_bounds": now.since_append.as_ref().map(Distribution::bounds).unwrap_or_default(),
                 "latency": latency,
-                "stages": spent(|it| &it.stages),
-                "computed": spent(|it| &it.computed),
+                "stages": spent(|it| &it.stages.elapsed),
+                "computed": spent(|it| &it.stages.computed),
             },
         })
     }
@@ -126,7 +116,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::LATENCY_BOUNDS;
+    use crate::metrics::LATENCY_BOUNDS;
 
     /// 10 events a second of 8 ms each, and since the 100th second 30 a second of 40 ms.
     fn sample(start: Instant, second: u64) -> Sample {
@@ -136,13 +126,13 @@ mod tests {
         since_append.record_many(0.04, slow);
         let mut sample = Sample::of(start + Duration::from_secs(second), &[], &[]);
         (sample.events, sample.decisions, sample.since_append) = (quick + slow, quick, Some(since_append));
-        sample.stages[Stage::Commit as usize] = Duration::from_millis(700 * second);
-        sample.computed[Stage::Score as usize] = Duration::from_millis(10 * second);
+        sample.stages.elapsed[Stage::Commit as usize] = Duration::from_millis(700 * second);
+        sample.stages.computed[Stage::Score as usize] = Duration::from_millis(10 * second);
         sample
     }
 
     #[test]
-    fn the_last_minute_is_one_whoever_asks_and_whenever() {
+    fn the_last_minute_spans_a_minute() {
         let start = Instant::now();
         let mut window = Window::default();
         (0..=400).for_each(|second| window.push(sample(start, second)));
@@ -159,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_process_tells_how_short_its_minute_is_and_a_stopped_one_how_long() {
+    fn a_shorter_or_longer_minute_comes_with_its_length() {
         let start = Instant::now();
         let mut window = Window::default();
         let shown = window.shown(&sample(start, 3));
@@ -170,7 +160,7 @@ mod tests {
         (0..=20).for_each(|second| window.push(sample(start, second)));
         let shown = window.shown(&sample(start, 20));
         assert_eq!((&shown["minute"]["seconds"], &shown["minute"]["events"]), (&json!(20.0), &json!(200)));
-        // Nobody counted for five minutes.
+        // The process was suspended for five minutes.
         let shown = window.shown(&sample(start, 320));
         assert_eq!((&shown["minute"]["seconds"], &shown["minute"]["events"]), (&json!(300.0), &json!(7_400)));
     }

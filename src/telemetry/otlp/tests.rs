@@ -1,30 +1,14 @@
 use super::*;
-use crate::event::EventTime;
-use metrics_exporter_prometheus::PrometheusBuilder;
-
-const EXPOSITION: &str = "# HELP aimpoint_decision_latency_seconds how long
-# TYPE aimpoint_decision_latency_seconds histogram
-aimpoint_decision_latency_seconds_bucket{since=\"event\",le=\"0.005\"} 1
-aimpoint_decision_latency_seconds_bucket{since=\"event\",le=\"0.01\"} 4
-aimpoint_decision_latency_seconds_bucket{since=\"event\",le=\"+Inf\"} 9
-aimpoint_decision_latency_seconds_sum{since=\"event\"} 2.5
-aimpoint_decision_latency_seconds_count{since=\"event\"} 9
-aimpoint_decision_latency_seconds_bucket{since=\"append\",le=\"0.005\"} 0
-aimpoint_decision_latency_seconds_bucket{since=\"append\",le=\"+Inf\"} 2
-aimpoint_decision_latency_seconds_sum{since=\"append\"} 9.75
-aimpoint_decision_latency_seconds_count{since=\"append\"} 2
-# TYPE aimpoint_commits_total counter
-aimpoint_commits_total 17
-aimpoint_commits_total_of_another 18
-aimpoint_segment_decisions_total{segment=\"a\\\"b\\\\c\\nd,e=}\"} 3
-aimpoint_profile_bytes{worker=\"0\"} 512
-aimpoint_shadow_correlation{shadow=\"x\"} NaN
-aimpoint_unheard_of 1
-";
+use crate::{
+    event::EventTime,
+    metrics::{
+        Distribution,
+        families::{COMMITS, LATENCY, PROFILE_BYTES, SEGMENTS},
+    },
+};
 
 fn exporter() -> Exporter {
-    let handle = PrometheusBuilder::new().build_recorder().handle();
-    let board = Board::new(String::new(), serde_json::Value::Null, None, handle, None);
+    let state = AdminState::new(String::new(), serde_json::Value::Null, None, None);
     let settings = OtlpSettings {
         endpoint: "http://localhost:4318/".to_owned(),
         interval: Duration::from_secs(15),
@@ -33,41 +17,42 @@ fn exporter() -> Exporter {
         topic: "clicks".to_owned(),
         group: "shop".to_owned(),
     };
-    Exporter::new(settings, Arc::new(board))
+    Exporter::new(settings, Arc::new(state))
 }
 
 #[test]
-fn metrics_are_what_the_text_says() {
-    let all = read(EXPOSITION, 5, 7);
-    let find = |name: &str| all.iter().find(|it| it.name == name).and_then(|it| it.data.clone()).expect(name);
-    assert_eq!(all.len(), 5, "{all:?}");
-
-    let Data::Histogram(latency) = find("aimpoint_decision_latency_seconds") else { panic!("a histogram") };
-    let [event, append] = latency.data_points.as_slice() else { panic!("{latency:?}") };
+fn each_kind_of_metric_is_converted() {
+    let data = |family, samples| metric(&Samples { family, samples }, 5, 7);
+    let mut latency = Distribution::new(&[0.005, 0.01]);
+    for seconds in [0.001, 0.006, 9.0] {
+        latency.record(seconds);
+    }
+    let sample = Sample { labels: vec!["event".to_owned()], value: Value::Distribution(latency) };
+    let sent = data(&LATENCY, vec![sample]);
+    assert_eq!((sent.name.as_str(), sent.unit.as_str()), ("aimpoint_decision_latency_seconds", "s"));
+    let Some(Data::Histogram(latency)) = sent.data else { panic!("a histogram") };
+    let [event] = latency.data_points.as_slice() else { panic!("{latency:?}") };
     assert_eq!(event.attributes, [text("since", "event")]);
-    assert_eq!((event.count, event.sum), (9, Some(2.5)));
-    assert_eq!(event.explicit_bounds, [0.005, 0.01]);
-    assert_eq!(event.bucket_counts, [1, 3, 5], "each holds what the one before does not");
+    assert_eq!((event.count, event.sum), (3, Some(9.007)));
+    assert_eq!((&event.explicit_bounds[..], &event.bucket_counts[..]), (&[0.005, 0.01][..], &[1, 1, 1][..]));
     assert_eq!((event.start_time_unix_nano, event.time_unix_nano), (5, 7));
-    assert_eq!((append.count, append.sum, append.bucket_counts.as_slice()), (2, Some(9.75), &[0, 2][..]));
 
-    let Data::Sum(commits) = find("aimpoint_commits_total") else { panic!("a sum") };
+    let Some(Data::Sum(commits)) = data(&COMMITS, vec![Sample::number(vec![], 17.0)]).data else { panic!("a sum") };
     assert!(commits.is_monotonic && commits.aggregation_temporality == AggregationTemporality::Cumulative as i32);
-    let [point] = commits.data_points.as_slice() else { panic!("{commits:?}") };
-    assert_eq!(point.value, Some(number_data_point::Value::AsDouble(17.0)));
+    assert_eq!(commits.data_points[0].value, Some(number_data_point::Value::AsDouble(17.0)));
+    let sample = Sample::number(vec!["a\"b".to_owned()], 3.0);
+    let Some(Data::Sum(segments)) = data(&SEGMENTS, vec![sample]).data else { panic!("a sum") };
+    assert_eq!(segments.data_points[0].attributes, [text("segment", "a\"b")]);
 
-    let Data::Sum(segments) = find("aimpoint_segment_decisions_total") else { panic!("a sum") };
-    assert_eq!(segments.data_points[0].attributes, [text("segment", "a\"b\\c\nd,e=}")]);
-    let Data::Gauge(bytes) = find("aimpoint_profile_bytes") else { panic!("a gauge") };
-    assert_eq!(bytes.data_points[0].value, Some(number_data_point::Value::AsDouble(512.0)));
-    let unit = |name: &str| all.iter().find(|it| it.name == name).map(|it| it.unit.as_str());
-    assert_eq!(unit("aimpoint_profile_bytes"), Some("By"));
-    assert_eq!(unit("aimpoint_decision_latency_seconds"), Some("s"));
-    assert!(matches!(find("aimpoint_shadow_correlation"), Data::Gauge(_)));
+    let sent = data(&PROFILE_BYTES, vec![Sample::number(vec!["0".to_owned()], 512.0)]);
+    assert_eq!(sent.unit, "By");
+    let Some(Data::Gauge(bytes)) = sent.data else { panic!("a gauge") };
+    let [bytes] = bytes.data_points.as_slice() else { panic!("{bytes:?}") };
+    assert_eq!((bytes.value, bytes.start_time_unix_nano), (Some(number_data_point::Value::AsDouble(512.0)), 0));
 }
 
 #[test]
-fn a_transaction_is_one_trace_that_is_linked_to_its_senders() {
+fn a_transaction_is_one_trace_with_links_to_its_senders() {
     let mut trace = Trace {
         visible_at: EventTime(1_700_000_000_000_000),
         open: Duration::from_millis(30),
@@ -90,8 +75,8 @@ fn a_transaction_is_one_trace_that_is_linked_to_its_senders() {
     assert_ne!(root.trace_id, other.trace_id, "each transaction is a trace of its own");
     assert_eq!(root.links.len(), 1);
     assert_eq!((root.links[0].trace_id[..2].to_vec(), root.links[0].span_id.len()), (vec![0x4b, 0xf9], 8));
-    assert!(root.attributes.contains(&whole("messaging.batch.message_count", 12)), "{:?}", root.attributes);
-    assert!(root.attributes.contains(&attribute("aimpoint.stage.score.seconds", Value::DoubleValue(0.002))));
+    assert!(root.attributes.contains(&integer("messaging.batch.message_count", 12)), "{:?}", root.attributes);
+    assert!(root.attributes.contains(&attribute("aimpoint.stage.score.seconds", any_value::Value::DoubleValue(0.002))));
     let resource = request.resource_spans[0].resource.as_ref().map(|it| it.attributes.clone()).unwrap_or_default();
     assert!(resource.contains(&text("service.name", "shop")), "{resource:?}");
 }

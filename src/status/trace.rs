@@ -1,19 +1,19 @@
-//! One transaction as a trace: how long it was open, what it held, and the traces of those who sent its records.
+//! One transaction as a trace: how long it was open, what it held, and links to its senders' traces.
 //!
-//! A decision carries its record's `traceparent` on as it came, so a reader goes on with the sender's trace. What happened in
-//! between is the same for all events of a transaction: it is told once, as a trace of its own that is linked to theirs.
+//! A decision carries the `traceparent` of its record unchanged, so that its reader continues the sender's trace. All events of a
+//! transaction share the processing in between: it is one trace of its own, with links to theirs.
 
 use super::Stage;
 use crate::{event::EventTime, hex};
 use std::time::Duration;
 
-/// How many senders' traces one transaction is linked to.
+/// How many senders' traces one transaction links to.
 const LINKS_MAX: usize = 32;
 
-/// One transaction from its first record until its outputs were visible, for who collects traces.
+/// One transaction from its first record until its outputs were visible.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
-    /// When it became visible, by this machine's clock.
+    /// When its outputs became visible, by this machine's clock.
     pub visible_at: EventTime,
     /// How long before that its first record was taken.
     pub open: Duration,
@@ -21,18 +21,18 @@ pub struct Trace {
     pub commit: Duration,
     /// How many events it held.
     pub events: u64,
-    /// How many decisions.
+    /// How many decisions it wrote.
     pub decisions: u64,
     /// How many records it set aside.
     pub dead_letters: u64,
-    /// The time spent by stage.
+    /// Elapsed time by stage.
     pub stages: [Duration; Stage::ALL.len()],
-    /// The `traceparent` of its records whose senders recorded theirs, the first few.
+    /// The `traceparent` of the first few records whose senders sampled their traces.
     pub links: Vec<String>,
 }
 
 impl Trace {
-    /// Takes a record's `traceparent` for a link, where its sender recorded the trace and there is room.
+    /// Adds a link to a record's trace, if it is sampled and there is room.
     pub fn link(&mut self, traceparent: &[u8]) {
         if self.links.len() < LINKS_MAX
             && let Ok(text) = std::str::from_utf8(traceparent)
@@ -44,20 +44,20 @@ impl Trace {
     }
 }
 
-/// A W3C `traceparent`, read.
+/// A parsed W3C `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace.
+    /// The trace's id.
     pub trace: [u8; 16],
-    /// The span in it.
+    /// The parent span's id.
     pub span: [u8; 8],
-    /// Whether the caller recorded it.
+    /// Whether the sender sampled the trace.
     pub is_sampled: bool,
 }
 
 impl TraceParent {
-    /// Reads `version-trace-span-flags` in lower-case hexadecimal, as <https://www.w3.org/TR/trace-context/> says: later
-    /// versions may add to the end, and an id of zeros is none.
+    /// Parses `version-trace-span-flags` in lower-case hexadecimal (<https://www.w3.org/TR/trace-context/>): later versions may
+    /// append fields, and an id of zeros is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn links_are_those_of_recorded_traces_and_few() {
+    fn links_lead_to_sampled_traces_and_are_few() {
         let mut it = Trace::default();
         it.link(SAMPLED.replace("-01", "-00").as_bytes());
         it.link(&[0xff]);
         it.link(SAMPLED.as_bytes());
         it.link(SAMPLED.as_bytes());
-        assert_eq!(it.links, [SAMPLED], "one that is the same as the last adds nothing");
+        assert_eq!(it.links, [SAMPLED], "a repeated link adds nothing");
         for number in 0..100_u8 {
             it.link(SAMPLED.replace("4736", &format!("47{number:02x}")).as_bytes());
         }

@@ -1,18 +1,21 @@
-//! The account of a worker: what came in, and what became of it.
+//! What came in and what became of it.
 
-use super::{Detail, Health, Snapshot, View};
-use crate::{event::RejectReason, inference::FallbackReason};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use super::{Detail, Progress};
+use crate::{
+    event::RejectReason,
+    inference::FallbackReason,
+    metrics::{
+        families::{DEAD_LETTERS, EVENTS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        recording,
+    },
 };
 
-/// Why an event gets no decision by declaration: the closed set that metrics use.
+/// Why the configuration asks for no decision about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SuppressReason {
-    /// Further behind its user's newest event than `time.allowed_lateness`, where `time.too_late` is `drop`.
+    /// Later than `time.allowed_lateness`, where `time.too_late` is `drop`.
     TooLate,
-    /// A bot's, where `input.bots` is `exclude`.
+    /// Sent by a bot, where `input.bots` is `exclude`.
     Bot,
 }
 
@@ -20,7 +23,7 @@ impl SuppressReason {
     /// All reasons.
     pub const ALL: [Self; 2] = [Self::TooLate, Self::Bot];
 
-    /// The reason as metric labels have it.
+    /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLate => "too_late",
@@ -29,28 +32,28 @@ impl SuppressReason {
     }
 }
 
-/// The account of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
+/// The counts of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Events taken in: rows, and records that gave none.
+    /// Events read: rows, and records that gave none.
     pub events: u64,
-    /// Decisions written, those of a fallback included.
+    /// Decisions written, fallbacks included.
     pub decisions: u64,
-    /// Of these, decisions without a usable score.
+    /// Decisions without a usable score.
     pub fallbacks: u64,
-    /// The same by reason, in the order of [`FallbackReason::ALL`].
+    /// Fallbacks by reason, in the order of [`FallbackReason::ALL`].
     pub fallback_reasons: [u64; FallbackReason::ALL.len()],
-    /// Events that came before.
+    /// Events that had been seen before.
     pub duplicates: u64,
-    /// Events that get no decision by declaration, by reason.
+    /// Events that get no decision because the configuration says so, by reason.
     pub suppressed: Vec<(SuppressReason, u64)>,
     /// Records set aside, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
-    /// Events that were read again to rebuild profiles, with nothing written; in no other count.
+    /// Events read again to rebuild profiles; nothing is written for them, and no other count has them.
     pub replayed: u64,
-    /// Events that named a zone that there is not.
+    /// Events that named an unknown time zone.
     pub unknown_zones: u64,
-    /// What is shown beside the counts until the commit; none of it is in a sum of commits.
+    /// Timings and scores of the batch. [`Progress`] does not add them up.
     pub detail: Detail,
 }
 
@@ -60,12 +63,12 @@ impl Counts {
         add(&mut self.dead_letters, reason, 1);
     }
 
-    /// Counts events that get no decision for this reason.
+    /// Counts events that get no decision, for this reason.
     pub fn suppress(&mut self, reason: SuppressReason, count: u64) {
         add(&mut self.suppressed, reason, count);
     }
 
-    /// All events that get no decision by declaration.
+    /// All suppressed events.
     pub fn suppressed_total(&self) -> u64 {
         self.suppressed.iter().map(|(_, count)| count).sum()
     }
@@ -76,7 +79,7 @@ impl Counts {
         self.fallback_reasons[reason as usize] += 1;
     }
 
-    /// Counts a decision that became a dead letter, because it is larger than its topic takes.
+    /// Turns a decision into a dead letter because it is too large for its topic.
     pub fn set_aside(&mut self, fallback: Option<FallbackReason>) {
         self.decisions -= 1;
         if let Some(reason) = fallback {
@@ -91,22 +94,23 @@ impl Counts {
         self.dead_letters.iter().map(|(_, count)| count).sum()
     }
 
-    /// The sum of the workers' accounts.
-    pub fn of(accounts: &[Progress]) -> Self {
+    /// The sum of all workers' counts.
+    pub fn of(workers: &[Progress]) -> Self {
         let mut sum = Self::default();
-        for account in accounts {
-            sum.add(&account.counts());
+        for worker in workers {
+            sum.add(&worker.counts());
         }
         sum
     }
 
-    /// Adds another account.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         self.add_counts(other);
         self.detail.add(&other.detail);
     }
 
-    fn add_counts(&mut self, other: &Self) {
+    /// Adds other counts without their detail.
+    pub(super) fn add_counts(&mut self, other: &Self) {
         self.events += other.events;
         self.decisions += other.decisions;
         self.fallbacks += other.fallbacks;
@@ -124,7 +128,31 @@ impl Counts {
         }
     }
 
-    /// Empties the account and keeps its memory.
+    /// Adds these counts to the metrics of the process.
+    pub fn record(&self) {
+        let mut recording = recording();
+        for (outcome, count) in [
+            ("decision", self.decisions - self.fallbacks),
+            ("fallback", self.fallbacks),
+            ("duplicate", self.duplicates),
+            ("suppressed", self.suppressed_total()),
+            ("replayed", self.replayed),
+        ] {
+            recording.add(&EVENTS, &[outcome], count);
+        }
+        for (reason, count) in FallbackReason::ALL.iter().zip(self.fallback_reasons) {
+            recording.add(&FALLBACKS, &[reason.as_str()], count);
+        }
+        for (reason, count) in &self.dead_letters {
+            recording.add(&DEAD_LETTERS, &[reason.as_str()], *count);
+        }
+        for (reason, count) in &self.suppressed {
+            recording.add(&SUPPRESSED, &[reason.as_str()], *count);
+        }
+        recording.add(&UNKNOWN_ZONES, &[], self.unknown_zones);
+    }
+
+    /// Resets all counts and keeps the memory.
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
         let mut suppressed = std::mem::take(&mut self.suppressed);
@@ -136,7 +164,7 @@ impl Counts {
     }
 }
 
-/// Adds to the count of a reason. A reason that does not occur is not in the list, and nothing is added for a zero.
+/// Adds to the count of a reason. The list holds only reasons that occurred.
 fn add<R: Copy + PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, count: u64) {
     match counts.iter_mut().find(|(known, _)| *known == reason) {
         Some((_, sum)) => *sum += count,
@@ -145,80 +173,19 @@ fn add<R: Copy + PartialEq>(counts: &mut Vec<(R, u64)>, reason: R, count: u64) {
     }
 }
 
-/// What a worker has committed so far, to be read by other threads.
-#[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    counts: std::sync::Mutex<Counts>,
-    commits: AtomicU64,
-    retries: AtomicU64,
-    users: AtomicU64,
-    health: Health,
-    view: View,
-}
-
-impl Progress {
-    /// Adds what a commit made final.
-    pub fn committed(&self, counts: &Counts) {
-        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add_counts(counts);
-        self.0.commits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether it lives and moves, and what it restores.
-    pub fn health(&self) -> &Health {
-        &self.0.health
-    }
-
-    /// A copy of all that it shows beside the counts, with what only another thread can tell.
-    pub fn snapshot(&self) -> Snapshot {
-        let health = self.health();
-        Snapshot { silent: health.silent_for(), is_behind: health.is_behind(), ..self.view().snapshot() }
-    }
-
-    /// What it shows beside the counts.
-    pub fn view(&self) -> &View {
-        &self.0.view
-    }
-
-    /// Counts a transaction that had to be made again.
-    pub fn retried(&self) {
-        self.0.retries.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Tells how many profiles are held.
-    pub fn users(&self, users: u64) {
-        self.0.users.store(users, Ordering::Relaxed);
-    }
-
-    /// The account of all commits.
-    pub fn counts(&self) -> Counts {
-        self.0.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// How many commits there were.
-    pub fn commits(&self) -> u64 {
-        self.0.commits.load(Ordering::Relaxed)
-    }
-
-    /// How many transactions had to be made again.
-    pub fn retries(&self) -> u64 {
-        self.0.retries.load(Ordering::Relaxed)
-    }
-
-    /// How many profiles are held.
-    pub fn user_count(&self) -> u64 {
-        self.0.users.load(Ordering::Relaxed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_that_its_topic_refuses_leaves_the_decisions_and_their_fallbacks() {
+    fn metrics_declare_every_reason() {
+        assert!(DEAD_LETTERS.values.iter().eq(RejectReason::ALL.map(RejectReason::as_str).iter()));
+        assert!(FALLBACKS.values.iter().eq(FallbackReason::ALL.map(FallbackReason::as_str).iter()));
+        assert!(SUPPRESSED.values.iter().eq(SuppressReason::ALL.map(SuppressReason::as_str).iter()));
+    }
+
+    #[test]
+    fn a_decision_that_is_set_aside_is_subtracted_from_decisions_and_fallbacks() {
         let mut counts = Counts { events: 4, decisions: 4, ..Counts::default() };
         counts.fallback(FallbackReason::Late);
         counts.fallback(FallbackReason::Failed);

@@ -1,7 +1,7 @@
-//! What other threads see of a worker's life: when it last went round its loop, when it last moved, what it restores.
+//! The signs of life of a worker: when it last ran its loop, when it last made progress, what it is restoring.
 //!
-//! A worker that is blocked cannot say so; it can only fall silent, and [`Health::silent_for`] tells for how long. One
-//! that goes round without getting on says so itself, by [`super::EngineError::Stalled`].
+//! A blocked worker cannot report itself; other threads notice by [`Health::silent_for`]. A worker whose loop runs without
+//! progress sets [`Health::behind`] and later ends with an error.
 
 use std::{
     sync::{
@@ -22,26 +22,26 @@ pub struct Restoring {
     pub next: i64,
     /// Where it ends.
     pub end: i64,
-    /// When its reading began, as the worker's clock says.
+    /// When the restore began, by the worker's clock.
     pub since: Duration,
-    /// How long it has been read by now.
+    /// How long the restore has taken so far.
     pub took: Duration,
 }
 
 impl Restoring {
-    /// How much of it is read, from 0 to 1.
+    /// The share that has been read, from 0 to 1.
     pub fn share(&self) -> f64 {
         if self.end > self.from { (self.next - self.from) as f64 / (self.end - self.from) as f64 } else { 1.0 }
     }
 
-    /// How long the rest will take at the speed so far, once there is a speed.
+    /// An estimate of the time left, once something has been read.
     pub fn left(&self) -> Option<Duration> {
         let share = self.share();
         (share > 0.0).then(|| self.took.mul_f64((1.0 - share).max(0.0) / share))
     }
 }
 
-/// The life of one worker.
+/// The health of one worker.
 #[derive(Debug)]
 pub struct Health {
     start: Instant,
@@ -70,68 +70,68 @@ impl Default for Health {
 }
 
 impl Health {
-    /// The worker goes round.
+    /// The worker ran its loop.
     pub fn beat(&self) {
         self.beat_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// The worker gets on: something was committed or restored.
+    /// The worker made progress: it committed or restored something.
     pub fn moved(&self) {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
         self.is_behind.store(false, Ordering::Relaxed);
     }
 
-    /// Tells how many partitions are held.
+    /// Sets how many partitions are assigned.
     pub fn hold(&self, partitions: usize) {
         self.held.store(partitions as u64, Ordering::Relaxed);
     }
 
-    /// There are records that the worker does not get on with.
+    /// Records are waiting without progress.
     pub fn behind(&self) {
         self.is_behind.store(true, Ordering::Relaxed);
     }
 
-    /// Counts records of the input that were deleted before they were read.
+    /// Counts input records that were deleted before they were read.
     pub fn skip(&self, records: u64) {
         self.skipped.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Counts a changelog or a snapshot that could not be used.
+    /// Counts a changelog or a snapshot that was unusable.
     pub fn doubt(&self) {
         self.doubted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells what is being restored.
-    pub fn restore(&self, tell: impl FnOnce(&mut Vec<Restoring>)) {
-        tell(&mut self.restoring.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Changes the list of restores.
+    pub fn restore(&self, change: impl FnOnce(&mut Vec<Restoring>)) {
+        change(&mut self.restoring.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// For how long the worker has not gone round its loop.
+    /// How long ago the worker last ran its loop.
     pub fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.beat_ms.load(Ordering::Relaxed)))
     }
 
-    /// For how long nothing was committed or restored. An idle worker is still, too: see [`Health::is_behind`].
+    /// How long ago something was last committed or restored. This grows for an idle worker, too: see [`Health::is_behind`].
     pub fn still_for(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.moved_ms.load(Ordering::Relaxed)))
     }
 
-    /// Whether there are records that the worker has not got on with for half of the time after which it ends.
+    /// Whether records have been waiting without progress for half of `engine.stall_after`.
     pub fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Relaxed)
     }
 
-    /// How many partitions are held.
+    /// How many partitions are assigned.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// How many records of the input were deleted before they were read.
+    /// How many input records were deleted before they were read.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// How many changelogs and snapshots could not be used.
+    /// How many changelogs and snapshots were unusable.
     pub fn doubted(&self) -> u64 {
         self.doubted.load(Ordering::Relaxed)
     }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_of_a_restore_follows_from_what_is_done() {
+    fn the_time_left_of_a_restore_is_estimated_from_its_speed() {
         let at = |next| {
             let (since, took) = (Duration::ZERO, Duration::from_secs(10));
             Restoring { partition: 0, from: 100, next, end: 200, since, took }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_moves_is_not_behind() {
+    fn progress_ends_being_behind() {
         let health = Health::default();
         health.behind();
         assert!(health.is_behind());

@@ -1,28 +1,36 @@
-//! Counts of values between fixed bounds: a histogram that costs nothing but its buckets, however many values it takes.
-//!
-//! The recorder keeps every value until the next scrape, which is right for a value a commit and wrong for one an event.
+//! Counts of values between fixed bounds: a histogram whose memory is its buckets, however many values it takes.
 
-/// How many values fell below each bound.
+/// Upper bounds of a decision's latency in seconds: from what a commit of 5 ms gives up to a day of backlog.
+pub const LATENCY_BOUNDS: [f64; 20] = [
+    0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0,
+    14_400.0, 86_400.0,
+];
+
+/// Upper bounds of the bins of scores.
+pub const SCORE_BOUNDS: [f64; 20] =
+    [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0];
+
+/// How many values fell into each bucket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     bounds: &'static [f64],
-    /// By bucket: at most its bound and above the one before; the last takes the rest.
+    /// By bucket: values at most its bound and above the bound before it. The last bucket has no bound.
     counts: Vec<u64>,
     sum: f64,
 }
 
 impl Distribution {
-    /// An empty one over these bounds, which ascend.
+    /// An empty distribution over these ascending bounds.
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
-    /// Takes a value. One that is no number is passed by.
+    /// Counts a value; ignores NaN.
     pub fn record(&mut self, value: f64) {
         self.record_many(value, 1);
     }
 
-    /// Takes the same value so many times.
+    /// Counts the same value several times.
     pub fn record_many(&mut self, value: f64, times: u64) {
         if value.is_nan() {
             return;
@@ -31,17 +39,11 @@ impl Distribution {
         self.sum += value * times as f64;
     }
 
-    /// Adds another one over the same bounds.
+    /// Adds a distribution over the same bounds.
     pub fn add(&mut self, other: &Self) {
         debug_assert_eq!(self.bounds, other.bounds);
         self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
         self.sum += other.sum;
-    }
-
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.counts.fill(0);
-        self.sum = 0.0;
     }
 
     /// The buckets' upper bounds.
@@ -54,12 +56,12 @@ impl Distribution {
         &self.counts
     }
 
-    /// How many values there were.
+    /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum.
+    /// The sum of the values.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -79,7 +81,5 @@ mod tests {
         let twice = it.clone();
         it.add(&twice);
         assert_eq!((it.counts(), it.sum()), (&[6, 2, 2][..], 18.0));
-        it.clear();
-        assert_eq!((it.count(), it.sum()), (0, 0.0));
     }
 }

@@ -1,0 +1,57 @@
+//! What a process shows: the admin server, and the export to a collector.
+
+use super::{Instance, Setup};
+use crate::{
+    config::Config,
+    logging::Logs,
+    metrics,
+    secret::Secret,
+    status::Progress,
+    telemetry::{
+        admin::{self, AdminState},
+        otlp::{Otlp, OtlpSettings},
+    },
+};
+use anyhow::Context;
+use std::{net::SocketAddr, sync::Arc};
+
+impl Setup {
+    /// Starts to send metrics and traces to the collector, if one is configured.
+    pub(super) fn start_otlp(
+        &self,
+        instance: &Instance,
+        state: &Arc<AdminState>,
+        workers: &[Progress],
+    ) -> anyhow::Result<Option<Otlp>> {
+        let Some(endpoint) = self.config.otlp.endpoint.clone() else { return Ok(None) };
+        for worker in workers {
+            worker.view().trace_one_of(self.config.otlp.trace_one_of);
+        }
+        let settings = OtlpSettings {
+            endpoint,
+            interval: self.config.otlp.interval,
+            service: self.config.app.name.clone(),
+            instance: instance.name.clone(),
+            topic: self.config.topics.clickstream.clone(),
+            group: self.config.group().to_owned(),
+        };
+        Otlp::start(settings, Arc::clone(state)).context("start the thread that sends metrics and traces").map(Some)
+    }
+}
+
+/// Serves health, metrics and the live page; returns the address.
+pub(crate) fn serve_admin(
+    config: &Config,
+    instance: &Instance,
+    logs: Option<Arc<Logs>>,
+) -> anyhow::Result<(Arc<AdminState>, SocketAddr)> {
+    metrics::start(&config.app.name, config.group());
+    let title = format!("{}, {}", config.app.name, instance.name);
+    let state = Arc::new(AdminState::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), logs));
+    let at = admin::serve(config.admin.address, Arc::clone(&state)).with_context(|| {
+        let address = config.admin.address.unwrap_or(admin::DEFAULT_ADDRESS);
+        format!("serve health, metrics and the page at {address}; set another admin.address")
+    })?;
+    tracing::info!(address = %at, token = config.admin.token.is_some(), "serving health, metrics and the live page");
+    Ok((state, at))
+}

@@ -1,0 +1,76 @@
+//! From a configuration to a running process: models, sources, sinks, workers, admin server, reloads.
+//!
+//! Owns the wiring, and nothing of what it wires. The commands of `cli` parse arguments, call it, and print.
+
+// Models: loading and checking them.
+mod models;
+
+// Shadows: models that score and decide nothing.
+mod shadows;
+
+// Workers: on Kafka, from a configuration.
+mod workers;
+
+// Instance: the name of this process among those of its application.
+mod instance;
+
+// Topics: what they should be, and what they are.
+pub(crate) mod topics;
+
+// Topics watch: looks after the topics while the process runs.
+mod topics_watch;
+
+// Neighbours: other applications that write to the same topics.
+pub(crate) mod neighbours;
+
+// Admin: metrics, traces and the live page of this process.
+mod admin;
+
+// Reload: the configuration read again.
+mod reload;
+
+// Run: the life of a process.
+mod run;
+
+pub(crate) use admin::serve_admin;
+pub(crate) use instance::{Instance, check_name};
+pub(crate) use models::{LoadError, Models, load_within_limit};
+pub(crate) use run::{heeded, run, stop_flag};
+pub(crate) use workers::WorkerSet;
+
+use crate::{
+    config::{Config, ConfigError, Document},
+    engine::{Pipeline, SystemClock},
+};
+use std::path::Path;
+
+/// A configuration, and its document for faults that are found later.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) document: Document,
+}
+
+impl Setup {
+    /// Reads the configuration file at `path`, or `aimpoint.toml` if it exists and none is given, then the environment and `sets`.
+    pub(crate) fn read(path: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+        let default = Path::new("aimpoint.toml");
+        let path = path.or_else(|| default.exists().then_some(default));
+        let (config, document) = Config::load(path, std::env::vars_os(), sets)?;
+        Ok(Self { config, document })
+    }
+
+    /// Compiles the pipeline, without a model.
+    pub(crate) fn pipeline(&self, with_label: bool) -> Result<Pipeline, ConfigError> {
+        let mut spec = self.config.pipeline.clone();
+        if !with_label {
+            spec.label = None;
+        }
+        Pipeline::compile(&spec, self.config.origin())
+            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
+    }
+
+    /// Compiles a pipeline that times its stages, without a model.
+    fn timed(&self) -> anyhow::Result<Pipeline> {
+        Ok(self.pipeline(false)?.with_stopwatch(Box::new(SystemClock::default())))
+    }
+}

@@ -1,0 +1,155 @@
+//! The life of a process: starts the workers, watches them, and stops them when a signal asks for it.
+//!
+//! Guarantees: SIGHUP, or `POST /reload` with the token, reloads the configuration: segments and the log filter are applied between
+//! transactions, all of them or nothing. SIGTERM and SIGINT make every worker commit what it has open and leave the group, within
+//! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
+
+use super::{
+    Instance, Setup, WorkerSet, check_name, neighbours, reload::Reloader, serve_admin, topics,
+    topics_watch::TopicsWatch,
+};
+use crate::{
+    config::{Config, ConfigError},
+    engine::{Fleet, Stop},
+    logging::Logs,
+    status::Counts,
+};
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How often the counts are logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs until a signal asks it to stop. The configuration may set the log filter unless the command line or the environment
+/// has (`is_log_set`).
+pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log_set: bool) -> anyhow::Result<()> {
+    // Register SIGHUP first: without a handler it would end the process.
+    let reload_requested = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
+    let setup = Setup::read(path, sets)?;
+    let default_filter = (!is_log_set).then(|| logs.filter());
+    if let Some(default) = &default_filter {
+        logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;
+    }
+    if let Some(fault) = check_name(&setup.config) {
+        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    }
+    let stop_requested = stop_flag()?;
+    topics::check(&setup.config)?;
+    warn_of_neighbours(&setup.config)?;
+    let instance = Instance::claim(&setup.config)?;
+    let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)))?;
+    let WorkerSet { workers, progress, updates } = setup.workers(&instance)?;
+    state.set_workers(&progress);
+    let otlp = setup.start_otlp(&instance, &state, &progress)?;
+    tracing::info!(
+        group = setup.config.group(),
+        brokers = setup.config.kafka.brokers,
+        workers = workers.len(),
+        delivery = ?setup.config.commit.delivery,
+        "started"
+    );
+    let config = setup.config.clone();
+    let mut fleet =
+        Fleet::start(workers, progress, Stop::default(), config.engine.stall_after).context("start the workers")?;
+    let reloader = Arc::new(Reloader {
+        path: path.map(Path::to_owned),
+        sets: sets.to_vec(),
+        running: Mutex::new((setup, updates)),
+        state: Arc::clone(&state),
+        logs: Arc::clone(logs),
+        default_filter,
+    });
+    let weak = Arc::downgrade(&reloader);
+    state.set_reload(Arc::new(move || {
+        weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
+    }));
+    let watch = TopicsWatch::start(&config, &state)?;
+    let mut reported = (Instant::now(), 0);
+    while !stop_requested.load(Ordering::Relaxed) {
+        if fleet.wait(Duration::from_millis(100))? {
+            break;
+        }
+        if let Some(unfit) = watch.fatal() {
+            return Err(unfit.into());
+        }
+        if reload_requested.swap(false, Ordering::Relaxed) {
+            // The outcome is logged and counted.
+            reloader.reload().map(drop).unwrap_or_default();
+        }
+        if reported.0.elapsed() >= REPORT_INTERVAL {
+            let counts = fleet.counts();
+            let rate = (counts.events - reported.1) as f64 / reported.0.elapsed().as_secs_f64();
+            reported = (Instant::now(), counts.events);
+            log_counts("so far", &counts, Some(rate.round() as u64));
+        }
+    }
+    tracing::info!("stopping");
+    state.set_stopping();
+    let progress = fleet.progress().to_vec();
+    fleet.join(config.engine.shutdown_deadline)?;
+    if let Some(otlp) = otlp {
+        otlp.finish();
+    }
+    // Workers make their last commits while they stop.
+    let counts = Counts::of(&progress);
+    log_counts("stopped", &counts, None);
+    Ok(())
+}
+
+/// Logs the committed counts, and the rate if it is known.
+fn log_counts(message: &str, counts: &Counts, events_per_second: Option<u64>) {
+    tracing::info!(
+        events = counts.events,
+        events_per_second,
+        decisions = counts.decisions,
+        fallbacks = counts.fallbacks,
+        duplicates = counts.duplicates,
+        suppressed = counts.suppressed_total(),
+        dead_letters = counts.dead_letters_total(),
+        replayed = counts.replayed,
+        "{message}"
+    );
+}
+
+/// Warns in the background of other applications that write to the same topics.
+fn warn_of_neighbours(config: &Config) -> std::io::Result<()> {
+    let config = config.clone();
+    let find = move || match neighbours::find(&config) {
+        Ok(found) => found.iter().for_each(|it| tracing::warn!("{}", it.message(&config))),
+        Err(error) => tracing::debug!(%error, "look for other applications in the topics of outputs"),
+    };
+    std::thread::Builder::new().name("neighbours".to_owned()).spawn(find).map(drop)
+}
+
+/// The log filter of the configuration, or the default.
+pub(super) fn filter<'a>(setup: &'a Setup, default: &'a str) -> &'a str {
+    setup.config.log.filter.as_deref().unwrap_or(default)
+}
+
+/// Those of these signals that this process was not started to ignore, as `nohup` and background jobs of a shell are.
+pub(crate) fn heeded<const N: usize>(signals: [i32; N]) -> impl Iterator<Item = i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    signals.into_iter().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
+}
+
+/// A flag that SIGTERM and SIGINT set. The second signal ends the process at once.
+pub(crate) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in heeded([SIGINT, SIGTERM]) {
+        // The order matters: the first handler ends the process if the flag is set already.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}

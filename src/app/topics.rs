@@ -1,0 +1,248 @@
+//! The topics of an application: what they should be, what they are, and whether they fit together.
+
+use crate::{
+    config::Config,
+    sink::{SizeLimits, TopicPlan, TopicState, Topics},
+};
+use std::time::Duration;
+
+/// How long the cluster may take to answer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long to wait for absent topics: a broker may not know yet of a topic that was just created.
+const ABSENT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The topics that need as many partitions as the input, by their index in the plans, and what would be separated otherwise.
+pub(crate) const AS_MANY: [(usize, &str); 2] =
+    [(1, "a user's events and decisions"), (3, "a user's events and profile")];
+
+/// Topics that are absent or do not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub(crate) struct Unfit(pub(crate) Vec<String>);
+
+/// Checks that all topics exist and fit together.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    let topics = client(config)?;
+    let plans = plans(config);
+    let states = block_on(settled(&topics, &plans, ABSENT_DEADLINE))??;
+    Ok(fit(&plans, &states)?)
+}
+
+/// A client for questions about topics.
+pub(crate) fn client(config: &Config) -> anyhow::Result<Topics> {
+    Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
+}
+
+/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog, and the shadow scores if
+/// there are any.
+pub(crate) fn plans(config: &Config) -> Vec<TopicPlan> {
+    let plan = |name: &str, settings: &[(&'static str, &str)]| {
+        let mut plan = TopicPlan {
+            name: name.to_owned(),
+            partitions: config.topics.partitions,
+            replication: config.topics.replication,
+            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        };
+        require_two_in_sync(&mut plan, config.topics.replication);
+        plan
+    };
+    let kept = |days: u64| (days * 86_400_000).to_string();
+    let (input, decisions, dead_letters) = (kept(7), kept(2), kept(14));
+    // Compaction keeps each user's latest decision until it expires.
+    let policy = if config.topics.decisions_by_user { "compact,delete" } else { "delete" };
+    let mut plans = vec![
+        plan(&config.topics.clickstream, &[("cleanup.policy", "delete"), ("retention.ms", &input)]),
+        plan(&config.topics.decisions, &[("cleanup.policy", policy), ("retention.ms", &decisions)]),
+        plan(&config.topics.dead_letter, &[("cleanup.policy", "delete"), ("retention.ms", &dead_letters)]),
+        plan(
+            &config.profiles_topic(),
+            &[
+                ("cleanup.policy", "compact"),
+                // A restore also reads what is not compacted yet.
+                ("min.cleanable.dirty.ratio", "0.2"),
+                ("segment.ms", "3600000"),
+            ],
+        ),
+    ];
+    let shadow = config.topics.shadow_scores.as_deref();
+    plans.extend(shadow.map(|topic| plan(topic, &[("cleanup.policy", "delete"), ("retention.ms", &decisions)])));
+    plans
+}
+
+/// Requires two replicas in sync if there are three or more, so that the loss of a broker loses nothing. Two of two would stop
+/// with the first unavailable broker.
+pub(crate) fn require_two_in_sync(plan: &mut TopicPlan, replicas: i32) {
+    if replicas >= 3 {
+        plan.settings.push(("min.insync.replicas", "2".to_owned()));
+    }
+}
+
+/// The state of each topic, in the order of the plans; none if it is absent.
+pub(crate) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
+    let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+    Ok(topics.states(&names).await?)
+}
+
+/// The state of each topic, once all of them exist with enough partitions or the deadline has passed: brokers learn of new
+/// topics at different times.
+pub(crate) async fn settled(
+    topics: &Topics,
+    plans: &[TopicPlan],
+    deadline: Duration,
+) -> anyhow::Result<Vec<Option<TopicState>>> {
+    let start = std::time::Instant::now();
+    loop {
+        let states = states(topics, plans).await?;
+        let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
+        let has_enough = |(index, _): (usize, &str)| states[index].as_ref().is_some_and(|it| it.partitions >= input);
+        let is_settled = states.iter().all(Option::is_some) && AS_MANY.into_iter().all(has_enough);
+        if is_settled || start.elapsed() > deadline {
+            return Ok(states);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Checks that the topics exist and fit together.
+pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
+    let mut faults = Vec::new();
+    for (plan, state) in plans.iter().zip(states) {
+        if state.is_none() {
+            faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
+        }
+    }
+    let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
+    let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
+    for (index, why) in AS_MANY {
+        if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
+            let next = if other.partitions < input.partitions {
+                format!("add those that {:?} lacks with: aimpoint topics --create", plans[index].name)
+            } else {
+                format!("add partitions to {:?}, or use another topic", plans[0].name)
+            };
+            faults.push(format!(
+                "{:?} has {} partitions and {:?} has {}; they need the same number, so that {why} lie in partitions of the \
+                 same number: {next}",
+                plans[0].name, input.partitions, plans[index].name, other.partitions
+            ));
+        }
+    }
+    if policy(input).contains("compact") {
+        faults.push(format!(
+            "{:?} is compacted, but profiles need all of its records; set its cleanup.policy to delete",
+            plans[0].name
+        ));
+    }
+    if let Some(profiles) = &states[3] {
+        let policy = policy(profiles);
+        if !policy.is_empty() && policy != "compact" {
+            faults.push(format!(
+                "{:?} has the cleanup.policy {policy:?}, which would delete the profiles of inactive users; set it to compact",
+                plans[3].name
+            ));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
+}
+
+/// The largest messages that the topics accept, as far as is known.
+pub(crate) fn size_limits(states: &[Option<TopicState>]) -> SizeLimits {
+    let limit = |index: usize| {
+        let state = states.get(index).and_then(Option::as_ref);
+        let setting = state.and_then(|state| state.setting("max.message.bytes"));
+        setting.and_then(|bytes| bytes.parse().ok()).unwrap_or(usize::MAX)
+    };
+    SizeLimits { decisions: limit(1), dead_letters: limit(2), profiles: limit(3) }
+}
+
+/// The state of each topic, in the order of the plans; nothing if the cluster does not answer.
+pub(crate) fn states_or_none(config: &Config) -> Vec<Option<TopicState>> {
+    let plans = plans(config);
+    let found = client(config).and_then(|client| block_on(states(&client, &plans))?);
+    found.unwrap_or_else(|error| {
+        tracing::debug!("ask for the topics' partitions and max.message.bytes: {error:#}");
+        Vec::new()
+    })
+}
+
+/// Waits for an answer from the cluster.
+pub(crate) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The topics of deploy/strimzi: by name, their replicas and settings.
+    fn deployed() -> BTreeMap<String, (i64, BTreeMap<String, String>)> {
+        let text = include_str!("../../deploy/strimzi/topics.yaml");
+        let mut topics = BTreeMap::new();
+        for document in text.split("\n---\n") {
+            let value = |line: &str| line.split_once(": ").map(|(_, value)| value.trim().trim_matches('"').to_owned());
+            let lines = || document.lines().filter(|line| !line.trim_start().starts_with('#'));
+            let of = |start: &str| lines().find(|line| line.starts_with(start)).and_then(value).unwrap();
+            let config = lines().skip_while(|line| *line != "  config:").skip(1);
+            let settings = config.filter_map(|line| line.trim().split_once(": "));
+            let settings = settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
+            topics.insert(of("  name: "), (of("  replicas: ").parse().unwrap(), settings.collect()));
+        }
+        topics
+    }
+
+    #[test]
+    fn topics_are_created_as_in_the_deployment() {
+        let mut config = Config::default();
+        config.topics.replication = 3;
+        let deployed = deployed();
+        assert_eq!(deployed.len(), 4, "{deployed:?}");
+        for plan in plans(&config) {
+            let (replicas, settings) = &deployed[&plan.name];
+            let planned: BTreeMap<String, String> =
+                plan.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            assert_eq!((i64::from(plan.replication), &planned), (*replicas, settings), "{}", plan.name);
+        }
+    }
+
+    #[test]
+    fn replicas_in_sync_depend_on_the_replication_factor() {
+        for (replication, expected) in [(-1, None), (1, None), (2, None), (3, Some("2")), (5, Some("2"))] {
+            let mut config = Config::default();
+            config.topics.replication = replication;
+            for plan in plans(&config) {
+                let found = plan.settings.iter().find(|(name, _)| *name == "min.insync.replicas");
+                assert_eq!(found.map(|(_, value)| value.as_str()), expected, "{replication} {}", plan.name);
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_by_user_are_compacted() {
+        let mut config = Config::default();
+        config.topics.decisions_by_user = true;
+        let decisions = &plans(&config)[1];
+        assert!(decisions.settings.contains(&("cleanup.policy", "compact,delete".to_owned())), "{decisions:?}");
+    }
+
+    #[test]
+    fn a_topic_with_too_few_partitions_is_reported_with_the_command_that_adds_them() {
+        let plans = plans(&Config::default());
+        let state = |partitions| Some(TopicState { partitions, settings: Vec::new() });
+        let told = fit(&plans, &[state(4), state(3), state(4), state(2)]).unwrap_err().to_string();
+        for name in ["\"decisions\"", "\"aimpoint-profiles\""] {
+            assert!(told.contains(&format!("add those that {name} lacks with: aimpoint topics --create")), "{told}");
+        }
+        assert!(fit(&plans, &[state(4), state(4), state(1), state(4)]).is_ok());
+    }
+
+    #[test]
+    fn size_limits_come_from_the_topics_settings() {
+        let state = |bytes: &str| {
+            Some(TopicState { partitions: 1, settings: vec![("max.message.bytes".to_owned(), bytes.to_owned())] })
+        };
+        let found = size_limits(&[state("1"), state("1048588"), None, state("odd")]);
+        assert_eq!(found, SizeLimits { decisions: 1_048_588, ..SizeLimits::default() });
+    }
+}

@@ -1,0 +1,365 @@
+//! Every metric, declared once.
+
+use super::{LATENCY_BOUNDS, SCORE_BOUNDS};
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+impl Kind {
+    /// The kind as Prometheus names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The unit of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+/// A metric with all its time series.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Its full name.
+    pub name: &'static str,
+    /// What it counts.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// The values of its only label, where the set is closed. A counter starts at 0 for each of them.
+    pub values: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+    /// The buckets' upper bounds; empty unless it is a histogram.
+    pub buckets: &'static [f64],
+}
+
+impl Family {
+    const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Counter, unit: Unit::Count, labels, values: &[], help, buckets: &[] }
+    }
+
+    const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Gauge, unit: Unit::Count, labels, values: &[], help, buckets: &[] }
+    }
+
+    const fn histogram(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        buckets: &'static [f64],
+    ) -> Self {
+        Self { name, kind: Kind::Histogram, unit: Unit::Count, labels, values: &[], help, buckets }
+    }
+
+    const fn of(mut self, values: &'static [&'static str]) -> Self {
+        self.values = values;
+        self
+    }
+
+    const fn seconds(mut self) -> Self {
+        self.unit = Unit::Seconds;
+        self
+    }
+
+    const fn bytes(mut self) -> Self {
+        self.unit = Unit::Bytes;
+        self
+    }
+}
+
+// Events and batches.
+pub(crate) static EVENTS: Family = Family::counter(
+    "aimpoint_events_total",
+    &["outcome"],
+    "events committed, by outcome: decision, fallback, duplicate, suppressed, replayed",
+)
+.of(&["decision", "fallback", "duplicate", "suppressed", "replayed"]);
+pub(crate) static FALLBACKS: Family = Family::counter(
+    "aimpoint_fallbacks_total",
+    &["reason"],
+    "decisions committed without a score from the model, by reason: model_failed, model_late, score_not_a_number, \
+     score_out_of_range (of model.range)",
+)
+.of(&["model_failed", "model_late", "score_not_a_number", "score_out_of_range"]);
+pub(crate) static DEAD_LETTERS: Family =
+    Family::counter("aimpoint_dead_letters_total", &["reason"], "records written to the dead-letter topic, by reason")
+        .of(&[
+            "null_payload",
+            "too_large",
+            "malformed",
+            "wrong_type",
+            "missing_user",
+            "missing_type",
+            "missing_time",
+            "time_range",
+            "future_time",
+            "too_late",
+            "output_too_large",
+        ]);
+pub(crate) static SUPPRESSED: Family = Family::counter(
+    "aimpoint_suppressed_total",
+    &["reason"],
+    "events that got no decision because the configuration says so, by reason: too_late (time.too_late = \"drop\"), \
+     bot (input.bots = \"exclude\")",
+)
+.of(&["too_late", "bot"]);
+pub(crate) static UNKNOWN_ZONES: Family = Family::counter(
+    "aimpoint_unknown_zones_total",
+    &[],
+    "events that name an unknown time zone; the user's last known zone is used instead",
+);
+pub(crate) static BATCH_ROWS: Family = Family::histogram(
+    "aimpoint_batch_rows",
+    &[],
+    "records taken from the consumer in one batch",
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 1_000_000.0],
+);
+pub(crate) static LATENCY: Family = Family::histogram(
+    "aimpoint_decision_latency_seconds",
+    &["since"],
+    "time until a decision is visible to read_committed readers, since the event happened (event) or since its record \
+     was appended to the input (append)",
+    &LATENCY_BOUNDS,
+)
+.seconds();
+pub(crate) static STAGES: Family = Family::counter(
+    "aimpoint_stage_seconds_total",
+    &["stage"],
+    "elapsed time by stage: decode (sampled, one record in 64), profile, score, target, encode, send, and commit, \
+     which runs beside the others",
+)
+.seconds();
+pub(crate) static STAGES_COMPUTED: Family = Family::counter(
+    "aimpoint_stage_cpu_seconds_total",
+    &["stage"],
+    "CPU time of the workers by stage: decode (including taking records from the client), profile, score, target, \
+     encode and send",
+)
+.seconds();
+
+// Transactions.
+pub(crate) static COMMITS: Family = Family::counter("aimpoint_commits_total", &[], "commits that took effect");
+pub(crate) static COMMIT_SECONDS: Family = Family::histogram(
+    "aimpoint_commit_seconds",
+    &[],
+    "time from the start of a commit to the broker's answer",
+    &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0],
+)
+.seconds();
+pub(crate) static RETRIES: Family = Family::counter(
+    "aimpoint_transaction_retries_total",
+    &["cause"],
+    "transactions that failed and were retried or recovered, by cause: abortable, stale (fenced by the group's new \
+     generation), unknown (no answer), fatal",
+)
+.of(&["abortable", "stale", "unknown", "fatal"]);
+
+// Partitions.
+pub(crate) static LAG_RECORDS: Family =
+    Family::gauge("aimpoint_lag_records", &["partition"], "input records that are waiting, by assigned partition");
+pub(crate) static LAG_SECONDS: Family = Family::gauge(
+    "aimpoint_lag_seconds",
+    &["partition"],
+    "age of the newest processed event, by assigned partition; 0 if no records are waiting",
+)
+.seconds();
+pub(crate) static PARTITIONS: Family = Family::gauge(
+    "aimpoint_partitions",
+    &["phase"],
+    "assigned partitions, by phase: restoring (reading profiles), replaying (reading input again), moving",
+);
+pub(crate) static REPLAY_RECORDS: Family = Family::gauge(
+    "aimpoint_replay_records",
+    &["partition"],
+    "input records left to replay before the partition moves, by assigned partition",
+);
+pub(crate) static RESTORED: Family =
+    Family::counter("aimpoint_restored_records_total", &[], "changelog records read by restores");
+pub(crate) static UNFIT: Family = Family::counter(
+    "aimpoint_unfit_records_total",
+    &[],
+    "changelog records and marks of committed offsets that are damaged or do not fit their layout; they are ignored, \
+     and what they held is rebuilt from the input",
+);
+pub(crate) static SKIPPED: Family = Family::counter(
+    "aimpoint_skipped_by_retention_total",
+    &[],
+    "input records deleted by the topic's retention before they were read; their events have no decision and are \
+     missing from profiles",
+);
+pub(crate) static TOPICS_UNFIT: Family =
+    Family::gauge("aimpoint_topics_unfit", &[], "topics that are absent or have fewer partitions than the input");
+pub(crate) static TOO_LARGE: Family = Family::counter(
+    "aimpoint_outputs_too_large_total",
+    &["output"],
+    "outputs larger than their topic allows, by kind: decision (becomes a dead letter), dead_letter (truncated), \
+     profile (rebuilt from the input at the next restore); counted at each attempt",
+)
+.of(&["decision", "dead_letter", "profile"]);
+pub(crate) static REBALANCES: Family = Family::counter(
+    "aimpoint_rebalances_total",
+    &["change"],
+    "changes of a worker's assignment, by kind: assigned, revoked, lost",
+)
+.of(&["assigned", "revoked", "lost"]);
+
+// Profiles.
+pub(crate) static PROFILES: Family = Family::gauge("aimpoint_profiles", &["worker"], "profiles held in memory");
+pub(crate) static PROFILE_BYTES: Family =
+    Family::gauge("aimpoint_profile_bytes", &["worker"], "estimated size of the profiles held in memory").bytes();
+pub(crate) static PROFILES_DIRTY: Family = Family::gauge(
+    "aimpoint_profiles_dirty",
+    &["worker"],
+    "upper bound on profiles that the changelog does not hold in their present state",
+);
+
+// Targeting.
+pub(crate) static SEGMENTS: Family =
+    Family::counter("aimpoint_segment_decisions_total", &["segment"], "decisions that matched a segment");
+pub(crate) static SCORES: Family = Family::histogram("aimpoint_score", &[], "scores of decisions", &SCORE_BOUNDS);
+
+// The model.
+pub(crate) static MODEL: Family = Family::gauge(
+    "aimpoint_model_info",
+    &["name", "version", "provider", "runtime", "variant"],
+    "1 for each model that scores, with its version, where it runs, and its variant, which is empty without an \
+     experiment",
+);
+pub(crate) static MODEL_VERSIONS: Family = Family::counter(
+    "aimpoint_model_versions_total",
+    &["outcome"],
+    "new versions of the model, by outcome: handed_over, or refused as unreadable (or the folder cannot be read), \
+     unfit, slow (to load or to run), wrong_scores (none, not the golden ones, or out of range)",
+)
+.of(&["handed_over", "unreadable", "unfit", "slow", "wrong_scores"]);
+
+// Shadow models. Their names come from the configuration.
+pub(crate) static SHADOW_ROWS: Family = Family::counter(
+    "aimpoint_shadow_rows_total",
+    &["shadow", "outcome"],
+    "rows of shadow models, by outcome: scored, skipped (the shadow was busy), failed (its run failed or was late), \
+     unscored (it or the deciding model gave no number)",
+);
+pub(crate) static SHADOW_PSI: Family = Family::gauge(
+    "aimpoint_shadow_psi",
+    &["shadow"],
+    "population stability index of a shadow's calibrated scores against the deciding ones, over the last 30 to 65 \
+     thousand rows: below 0.1 similar, above 0.25 different",
+);
+pub(crate) static SHADOW_MEAN: Family = Family::gauge(
+    "aimpoint_shadow_mean",
+    &["shadow", "of"],
+    "mean calibrated score over a shadow's rows, of the shadow and of the champion, the model that decides",
+);
+pub(crate) static SHADOW_CORRELATION: Family = Family::gauge(
+    "aimpoint_shadow_correlation",
+    &["shadow"],
+    "correlation of a shadow's calibrated scores with the deciding ones, -1 to 1; NaN if either is constant",
+);
+
+// The process.
+pub(crate) static BUILD: Family = Family::gauge("aimpoint_build_info", &["version"], "1 for the running version");
+pub(crate) static APP: Family = Family::gauge(
+    "aimpoint_app_info",
+    &["app", "consumergroup"],
+    "1 for the application of this process: app.name, and its consumer group under the label name that Kafka's \
+     exporter uses. Alerts join an application to its lag by it",
+);
+pub(crate) static READY: Family = Family::gauge("aimpoint_ready", &[], "1 if /readyz answers 200");
+pub(crate) static SILENT: Family =
+    Family::gauge("aimpoint_worker_silent_seconds", &["worker"], "time since the worker last ran its loop").seconds();
+pub(crate) static RELOADS: Family =
+    Family::counter("aimpoint_reloads_total", &["outcome"], "reloads of the configuration, by outcome: taken, refused")
+        .of(&["taken", "refused"]);
+pub(crate) static COLLECTOR: Family = Family::counter(
+    "aimpoint_collector_requests_total",
+    &["outcome"],
+    "requests to the collector at otlp.endpoint, by outcome: taken, failed; traces of failed requests are not sent \
+     again",
+)
+.of(&["taken", "failed"]);
+
+// The Kafka consumers, as librdkafka reports.
+pub(crate) static CLIENT_FETCHED: Family =
+    Family::gauge("aimpoint_client_fetched_records", &["worker"], "records fetched and not yet processed");
+pub(crate) static CLIENT_ROUND_TRIP: Family = Family::gauge(
+    "aimpoint_client_round_trip_seconds",
+    &["worker"],
+    "99th percentile of round trips to the slowest broker, over the last two seconds",
+)
+.seconds();
+pub(crate) static CLIENT_ERRORS: Family = Family::counter(
+    "aimpoint_client_errors_total",
+    &["worker"],
+    "requests that could not be sent, were refused or timed out",
+);
+pub(crate) static CLIENT_DISCONNECTS: Family =
+    Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
+
+/// All metrics, in the order in which `aimpoint metrics` prints them.
+pub static FAMILIES: [&Family; 43] = [
+    &EVENTS,
+    &FALLBACKS,
+    &DEAD_LETTERS,
+    &SUPPRESSED,
+    &UNKNOWN_ZONES,
+    &BATCH_ROWS,
+    &LATENCY,
+    &STAGES,
+    &STAGES_COMPUTED,
+    &COMMITS,
+    &COMMIT_SECONDS,
+    &RETRIES,
+    &LAG_RECORDS,
+    &LAG_SECONDS,
+    &PARTITIONS,
+    &REPLAY_RECORDS,
+    &RESTORED,
+    &UNFIT,
+    &SKIPPED,
+    &TOPICS_UNFIT,
+    &TOO_LARGE,
+    &REBALANCES,
+    &PROFILES,
+    &PROFILE_BYTES,
+    &PROFILES_DIRTY,
+    &SEGMENTS,
+    &SCORES,
+    &MODEL,
+    &MODEL_VERSIONS,
+    &SHADOW_ROWS,
+    &SHADOW_PSI,
+    &SHADOW_MEAN,
+    &SHADOW_CORRELATION,
+    &BUILD,
+    &APP,
+    &READY,
+    &SILENT,
+    &RELOADS,
+    &COLLECTOR,
+    &CLIENT_FETCHED,
+    &CLIENT_ROUND_TRIP,
+    &CLIENT_ERRORS,
+    &CLIENT_DISCONNECTS,
+];

@@ -1,0 +1,138 @@
+//! Metrics: the one list of families, and what the process has recorded of them.
+//!
+//! [`FAMILIES`] declares every metric once: name, kind, unit, labels, help and buckets. A figure gets out in one of two ways.
+//! What happens now and then (a commit, a rebalance, a failure) is recorded where it happens, by one of the functions here.
+//! What is counted per event or is a state (latencies, scores, lag, profiles) lies in the worker's `status::WorkerStatus` and is
+//! read at a scrape: so no event costs a lookup, and a revoked partition leaves no gauge behind. `telemetry` joins the two.
+//! Labels come from closed sets: never a user, a payload or a raw error.
+
+mod distribution;
+pub(crate) mod families;
+mod recorder;
+
+pub use distribution::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
+pub use families::{FAMILIES, Family, Kind, Unit};
+pub use recorder::{Recording, Sample, Samples, Value, recorded, recording};
+
+use families::{
+    APP, BATCH_ROWS, BUILD, COLLECTOR, COMMIT_SECONDS, COMMITS, MODEL_VERSIONS, REBALANCES, RELOADS, RESTORED, RETRIES,
+    SHADOW_CORRELATION, SHADOW_MEAN, SHADOW_PSI, SHADOW_ROWS, SKIPPED, TOO_LARGE, TOPICS_UNFIT, UNFIT,
+};
+use std::time::Duration;
+
+/// Starts the counters at 0, so that their first increase shows, and sets what the whole process has in common.
+pub fn start(app: &str, group: &str) {
+    let mut recording = recording();
+    for family in FAMILIES.iter().filter(|family| family.kind == Kind::Counter) {
+        if family.labels.is_empty() {
+            recording.add(family, &[], 0);
+        }
+        for value in family.values {
+            recording.add(family, &[value], 0);
+        }
+    }
+    recording.set(&TOPICS_UNFIT, &[], 0.0);
+    recording.set(&BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
+    recording.set(&APP, &[app, group], 1.0);
+}
+
+/// Counts a commit that took effect.
+pub fn committed(took: Duration) {
+    let mut recording = recording();
+    recording.add(&COMMITS, &[], 1);
+    recording.observe(&COMMIT_SECONDS, took.as_secs_f64());
+}
+
+/// Counts a transaction that failed, by cause.
+pub fn retried(cause: &'static str) {
+    recording().add(&RETRIES, &[cause], 1);
+}
+
+/// Records the size of a batch.
+pub fn batch(rows: usize) {
+    recording().observe(&BATCH_ROWS, rows as f64);
+}
+
+/// Counts a new version of the model, by outcome.
+pub fn model_version(outcome: &'static str) {
+    recording().add(&MODEL_VERSIONS, &[outcome], 1);
+}
+
+/// Counts rows of a shadow, by outcome.
+pub fn shadow_rows(shadow: &str, outcome: &'static str, rows: u64) {
+    if rows > 0 {
+        recording().add(&SHADOW_ROWS, &[shadow, outcome], rows);
+    }
+}
+
+/// Starts the counters of a shadow at 0.
+pub fn shadow_starts(shadow: &str) {
+    for outcome in ["scored", "skipped", "failed", "unscored"] {
+        recording().add(&SHADOW_ROWS, &[shadow, outcome], 0);
+    }
+}
+
+/// How far a shadow's scores lie from the champion's.
+#[derive(Clone, Copy, Debug)]
+pub struct ShadowDrift {
+    /// The population stability index.
+    pub psi: f64,
+    /// The champion's mean score.
+    pub champion: f64,
+    /// The shadow's mean score.
+    pub shadow: f64,
+    /// The correlation of the two; NaN if either is constant.
+    pub correlation: f64,
+}
+
+/// Records how far a shadow's scores lie from the champion's.
+pub fn shadow_drift(shadow: &str, drift: ShadowDrift) {
+    let mut recording = recording();
+    recording.set(&SHADOW_PSI, &[shadow], drift.psi);
+    recording.set(&SHADOW_MEAN, &[shadow, "champion"], drift.champion);
+    recording.set(&SHADOW_MEAN, &[shadow, "shadow"], drift.shadow);
+    recording.set(&SHADOW_CORRELATION, &[shadow], drift.correlation);
+}
+
+/// Counts a change of the assignment.
+pub fn rebalanced(change: &'static str) {
+    recording().add(&REBALANCES, &[change], 1);
+}
+
+/// Counts changelog records that a restore has read.
+pub fn restored(records: u64) {
+    recording().add(&RESTORED, &[], records);
+}
+
+/// Counts restored records that were damaged or did not fit.
+pub fn unfit(records: u64) {
+    recording().add(&UNFIT, &[], records);
+}
+
+/// Counts input records that were deleted before they were read.
+pub fn skipped(records: u64) {
+    recording().add(&SKIPPED, &[], records);
+}
+
+/// Sets how many topics are absent or have too few partitions.
+pub fn topics_unfit(topics: usize) {
+    recording().set(&TOPICS_UNFIT, &[], topics as f64);
+}
+
+/// Counts an output that was too large for its topic, by kind.
+pub fn output_too_large(output: &'static str) {
+    recording().add(&TOO_LARGE, &[output], 1);
+}
+
+/// Counts a reload of the configuration.
+pub fn reloaded(is_taken: bool) {
+    recording().add(&RELOADS, &[if is_taken { "taken" } else { "refused" }], 1);
+}
+
+/// Counts a request to the collector.
+pub fn sent_to_collector(is_taken: bool) {
+    recording().add(&COLLECTOR, &[if is_taken { "taken" } else { "failed" }], 1);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What a batch adds to the picture of a worker beside its counts: times by stage, latencies, scores, the last decision.
+
+use crate::{
+    decision::Status,
+    event::{EventTime, Position},
+    metrics::SCORE_BOUNDS,
+};
+use std::time::Duration;
+
+/// A stage of the pipeline, for its share of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Bytes become rows. Timed on one record of 64.
+    Decode,
+    /// Rows update profiles and give features.
+    Profile,
+    /// The model runs.
+    Score,
+    /// Segments are matched.
+    Target,
+    /// Decisions are serialized.
+    Encode,
+    /// Outputs are handed to the Kafka client.
+    Send,
+    /// A transaction is committed, while the other stages go on.
+    Commit,
+}
+
+impl Stage {
+    /// All stages, in the order of the enum.
+    pub const ALL: [Self; 7] =
+        [Self::Decode, Self::Profile, Self::Score, Self::Target, Self::Encode, Self::Send, Self::Commit];
+
+    /// The stage as a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Profile => "profile",
+            Self::Score => "score",
+            Self::Target => "target",
+            Self::Encode => "encode",
+            Self::Send => "send",
+            Self::Commit => "commit",
+        }
+    }
+}
+
+/// The times spent in the stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StageTimes {
+    /// Elapsed time by stage.
+    pub elapsed: [Duration; Stage::ALL.len()],
+    /// CPU time of the worker by stage. Decoding includes taking the records from the Kafka client.
+    pub computed: [Duration; Stage::ALL.len()],
+}
+
+impl StageTimes {
+    /// Adds other times.
+    pub fn add(&mut self, other: &Self) {
+        self.elapsed.iter_mut().zip(other.elapsed).for_each(|(sum, time)| *sum += time);
+        self.computed.iter_mut().zip(other.computed).for_each(|(sum, time)| *sum += time);
+    }
+}
+
+/// One decision as the live page shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecentDecision {
+    /// The hash of the user's key; the page shows a keyed hash of it.
+    pub user_hash: u64,
+    /// Where its event came from.
+    pub position: Position,
+    /// When its event happened.
+    pub occurred_at: EventTime,
+    /// When the decision was made.
+    pub decided_at: EventTime,
+    /// Whether and how the event was scored.
+    pub status: Status,
+    /// The score.
+    pub score: Option<f32>,
+    /// A bit for each of the first 64 segments.
+    pub segments: u64,
+}
+
+/// Timings and scores of the batches of a transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detail {
+    /// By decision: when its event happened and when its record was appended, in milliseconds since 1970.
+    pub times: Vec<(i64, i64)>,
+    /// By segment: how many decisions matched it.
+    pub segments: Vec<u64>,
+    /// How many scores fell into each bin of [`SCORE_BOUNDS`].
+    pub scores: Vec<u64>,
+    /// The times spent in the stages.
+    pub stages: StageTimes,
+    /// The last decision.
+    pub last: Option<RecentDecision>,
+}
+
+impl Detail {
+    /// Adds another detail, which is the later one.
+    pub fn add(&mut self, other: &Self) {
+        self.times.extend_from_slice(&other.times);
+        add_counts(&mut self.segments, &other.segments);
+        add_counts(&mut self.scores, &other.scores);
+        self.stages.add(&other.stages);
+        self.last = other.last.or(self.last);
+    }
+
+    /// Resets it and keeps the memory.
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.segments.clear();
+        self.scores.clear();
+        self.stages = StageTimes::default();
+        self.last = None;
+    }
+
+    /// Counts a score; ignores NaN.
+    pub fn score(&mut self, score: f64) {
+        if score.is_nan() {
+            return;
+        }
+        let bin = SCORE_BOUNDS.partition_point(|bound| *bound < score).min(SCORE_BOUNDS.len() - 1);
+        count(&mut self.scores, bin);
+    }
+
+    /// Counts a decision that matched the segment at this index.
+    pub fn segment(&mut self, index: usize) {
+        count(&mut self.segments, index);
+    }
+
+    /// Adds to the elapsed time of a stage.
+    pub fn spend(&mut self, stage: Stage, time: Duration) {
+        self.stages.elapsed[stage as usize] += time;
+    }
+
+    /// Adds to the CPU time of a stage.
+    pub fn compute(&mut self, stage: Stage, time: Duration) {
+        self.stages.computed[stage as usize] += time;
+    }
+}
+
+fn count(counts: &mut Vec<u64>, index: usize) {
+    if counts.len() <= index {
+        counts.resize(index + 1, 0);
+    }
+    counts[index] += 1;
+}
+
+fn add_counts(sums: &mut Vec<u64>, counts: &[u64]) {
+    if sums.len() < counts.len() {
+        sums.resize(counts.len(), 0);
+    }
+    sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+}

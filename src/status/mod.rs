@@ -1,0 +1,20 @@
+//! What a worker knows of itself, as plain data that other threads read: counts, health, partitions, recent decisions, traces.
+//!
+//! A worker writes its own [`Progress`] once per commit and a few times a second; the admin server, the metrics and the log
+//! read copies. Nothing here decides anything, and no user's key comes in here, only its hash.
+
+mod counts;
+mod detail;
+mod health;
+mod partition;
+mod progress;
+mod trace;
+mod view;
+
+pub use counts::{Counts, SuppressReason};
+pub use detail::{Detail, RecentDecision, Stage, StageTimes};
+pub use health::{Health, Restoring};
+pub use partition::{PartitionView, Phase};
+pub use progress::Progress;
+pub use trace::{Trace, TraceParent};
+pub use view::{ClientReport, Latency, View, WorkerEvent, WorkerStatus};
