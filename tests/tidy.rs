@@ -14,7 +14,7 @@ struct Rule {
     why: &'static str,
 }
 
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "event/",
     "expression/",
     "profile/",
@@ -23,8 +23,9 @@ const PURE: [&str; 12] = [
     "decision/",
     "columns/",
     "evaluation/",
-    "engine/pipeline.rs",
-    "engine/scoring.rs",
+    "engine/partitions/",
+    "engine/pipeline/",
+    "engine/scoring/",
     "inference/explain.rs",
     "inference/fallback.rs",
 ];

@@ -472,7 +472,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Opens the snapshot of a partition that is restored, if there is one that can be used.
     fn open_snapshot(&mut self, number: i32) -> Option<SnapshotReader> {
         let snapshots = self.snapshots.as_mut()?;
-        let committed = self.partitions.get(number)?.emit_from;
+        let committed = self.partitions.get(number)?.replay_until;
         let reader = match snapshots.store.open(number) {
             Ok(None) => return None,
             Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.layout().id(), committed),
@@ -676,9 +676,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     fn end_replays(&mut self) {
         for number in self.partitions.held() {
             if let Some(partition) = self.partitions.get(number)
-                && partition.next < partition.emit_from
+                && partition.next < partition.replay_until
                 && !partition.is_restoring()
-                && self.source.is_at_end(number, partition.emit_from)
+                && self.source.is_at_end(number, partition.replay_until)
             {
                 self.partitions.end_replay(number);
             }
@@ -922,7 +922,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return self.restore_whole(partition, "with it the numbers of profiles differ, or some do not fit");
         }
         let (from, found) = (recovered.next, recovered.found);
-        let to = self.partitions.get(partition).map_or(from, |it| it.emit_from);
+        let to = self.partitions.get(partition).map_or(from, |it| it.replay_until);
         if recovered.is_whole() {
             let carried = recovered.carried;
             tracing::info!(partition, profiles = found, carried, replay_from = from, replay_to = to, "restored");
@@ -1018,8 +1018,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     fn is_behind(&mut self, number: i32) -> bool {
         let Some(partition) = self.partitions.get(number) else { return false };
         let next = partition.next;
-        let committed = self.partitions.committed(number).map_or(partition.emit_from, |(offset, _)| offset);
-        if partition.is_restoring() || next != committed.max(partition.emit_from) {
+        let committed = self.partitions.committed(number).map_or(partition.replay_until, |(offset, _)| offset);
+        if partition.is_restoring() || next != committed.max(partition.replay_until) {
             return true;
         }
         // Without an answer nobody knows.
@@ -1515,7 +1515,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             if next < ends.low {
                 self.skip(number, next, ends.low);
             }
-            let emit_from = next.max(ends.low);
+            let replay_until = next.max(ends.low);
             let at = committed.offset.map(|offset| (offset, committed.metadata.clone()));
             // Before a partition's first commit there is none; what is no mark then is told, and counts as none.
             let mark = Mark::parse(&committed.metadata).filter(|(mark, _)| mark.is_sound(next));
@@ -1542,14 +1542,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                         self.progress.health().skip((ends.low - mark.lacking_from) as u64);
                         metrics::skipped((ends.low - mark.lacking_from) as u64);
                     }
-                    (from, Partition::new(from, emit_from, at).restoring(mark, ends.low))
+                    (from, Partition::new(from, replay_until, at).restoring(mark, ends.low))
                 }
                 _ => {
-                    if emit_from > ends.low {
+                    if replay_until > ends.low {
                         tracing::warn!(
                             partition = number,
                             from = ends.low,
-                            to = emit_from,
+                            to = replay_until,
                             "no checkpoint of these features: the whole input is read again to rebuild profiles"
                         );
                     }
@@ -1559,7 +1559,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                         None => committed.offset.unwrap_or_default().max(0) as u64,
                     };
                     let ceilings = mark.map(|(mark, _)| mark.ceilings).unwrap_or_default();
-                    (ends.low, Partition::new(ends.low, emit_from, at).of_history(history).under(ceilings))
+                    (ends.low, Partition::new(ends.low, replay_until, at).of_history(history).under(ceilings))
                 }
             };
             self.partitions.insert(number, partition);
