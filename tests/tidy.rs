@@ -14,7 +14,7 @@ struct Rule {
     why: &'static str,
 }
 
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "event/",
     "expression/",
     "profile/",
@@ -26,6 +26,7 @@ const PURE: [&str; 13] = [
     "engine/partitions/",
     "engine/pipeline/",
     "engine/scoring/",
+    "engine/worker/protocol/",
     "inference/explain.rs",
     "inference/fallback.rs",
 ];

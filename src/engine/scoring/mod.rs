@@ -21,7 +21,7 @@ use crate::{
     },
     profile::{Applied, Feature},
 };
-use scorer::{Scorer, FallbackScore, inputs, mix};
+use scorer::{FallbackScore, Scorer, inputs, mix};
 
 /// Checks the sections themselves.
 pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, faults: &mut Vec<Fault>) {

@@ -179,7 +179,12 @@ impl Scorer {
             Some(score) => {
                 if let Some(batches) = self.strayed.again() {
                     let version = info.version.as_str();
-                    tracing::error!(score, version, batches, "a score is out of its range (model.range) and is not used");
+                    tracing::error!(
+                        score,
+                        version,
+                        batches,
+                        "a score is out of its range (model.range) and is not used"
+                    );
                 }
             }
         }
