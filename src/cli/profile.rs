@@ -217,7 +217,7 @@ fn show<'a>(
     let position = positions.iter().find(|(partition, ..)| *partition == held.partition);
     let mark = position.and_then(|(.., metadata)| Mark::parse(metadata)).map(|(mark, _)| mark);
     if let Some(mark) = mark
-        && record.history != mark.history
+        && record.history != mark.generation
     {
         return Err(Exit::NoUser.because(format!(
             "find user {user:?}: the profiles of partition {} are being made anew from the input, and theirs is not yet",
@@ -226,7 +226,7 @@ fn show<'a>(
     }
     let layout = pipeline.layout().clone();
     let mut partitions = Partitions::default();
-    partitions.insert(held.partition, Partition::new(0, i64::MAX, None).of_history(record.history));
+    partitions.insert(held.partition, Partition::new(0, i64::MAX, None).of_generation(record.history));
     let restored = |key, payload| Record { partition: held.partition, key, payload, ..Record::default() };
     for (_, key, payload) in found.layouts.iter().filter(|(partition, ..)| *partition == held.partition) {
         partitions.restore(&restored(Some(key), Some(payload)), pipeline.profile());

@@ -44,17 +44,17 @@ pub struct Mark {
     pub ceilings: Ceilings,
     /// How many profiles the changelog holds as of this commit: another number read back tells that it is not whole.
     pub records: u64,
-    /// How often the profiles had been begun anew from the input: records of another history do not count.
-    pub history: u64,
+    /// How often the profiles were rebuilt from the input. Records of another generation do not count.
+    pub generation: u64,
 }
 
 impl Mark {
-    /// The metadata string of a committed offset: `v4;<layout>;<replay_from>;<clock>;<records>;<history>;<ceilings>;<lacking_from>`,
+    /// The metadata string of a committed offset: `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>`,
     /// at most a kilobyte; brokers take four.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, lacking_from, clock, ceilings, records, history } = self;
+        let Self { replay_from, lacking_from, clock, ceilings, records, generation } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
-        format!("v4;{layout};{replay_from};{clock};{records};{history};{ceilings};{lacking_from}")
+        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}")
     }
 
     /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it. In `v3` the partition's time
@@ -65,9 +65,9 @@ impl Mark {
         let layout = parts.next()?;
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
-        let (records, history) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let mut mark =
-            Self { replay_from, lacking_from: replay_from, clock, ceilings: Ceilings::default(), records, history };
+            Self { replay_from, lacking_from: replay_from, clock, ceilings: Ceilings::default(), records, generation };
         match version {
             "v4" => {
                 mark.ceilings = Ceilings::decode(parts.next()?)?;
@@ -86,7 +86,7 @@ impl Mark {
         (0..=committed).contains(&self.replay_from)
             && (self.replay_from..=committed).contains(&self.lacking_from)
             && self.clock.all(is_event_time)
-            && self.history < i64::MAX as u64
+            && self.generation < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
 }
@@ -152,8 +152,8 @@ pub struct ProfileRecord<'a> {
     pub as_of: i64,
     /// The id of its layout.
     pub layout: &'a str,
-    /// The history that it belongs to.
-    pub history: u64,
+    /// The generation of profiles that it belongs to.
+    pub generation: u64,
 }
 
 impl ProfileRecord<'_> {
@@ -163,9 +163,9 @@ impl ProfileRecord<'_> {
     }
 
     fn write(&self, key: &[u8], state: &[u8], to: &mut Vec<u8>) {
-        let Self { as_of, layout, history } = *self;
+        let Self { as_of, layout, generation } = *self;
         let (layout, state) = (layout.to_owned(), state.to_vec());
-        let record = v1::Profile { schema_version: VERSION, as_of, layout, state, history, checksum: 0 };
+        let record = v1::Profile { schema_version: VERSION, as_of, layout, state, history: generation, checksum: 0 };
         let start = to.len();
         record.encode(to).expect("a vector takes everything");
         let checksum = checksum(key, &to[start..]);
@@ -208,7 +208,7 @@ pub fn decode_profile(key: &[u8], bytes: &[u8]) -> Result<v1::Profile, Unfit> {
 pub fn without_state(key: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
     let record = decode_profile(key, bytes).ok()?;
     let mut stub = Vec::new();
-    let of = ProfileRecord { as_of: record.as_of, layout: &record.layout, history: record.history };
+    let of = ProfileRecord { as_of: record.as_of, layout: &record.layout, generation: record.history };
     of.write(key, &[], &mut stub);
     Some(stub)
 }
@@ -229,7 +229,7 @@ mod tests {
         ) {
             let (mut record, mut state) = (Vec::new(), Vec::new());
             packed::pack(&words, &mut state);
-            ProfileRecord { as_of, layout: "f", history: 3 }.encode(b"ann", PackedProfile(&state), &mut record);
+            ProfileRecord { as_of, layout: "f", generation: 3 }.encode(b"ann", PackedProfile(&state), &mut record);
             let mut unpacked = Vec::new();
             prop_assert!(packed::unpack(&state, &mut unpacked));
             prop_assert_eq!(&unpacked, &words);
@@ -257,7 +257,7 @@ mod tests {
         // Other bytes here mean that no earlier record is found again.
         let state = crate::state::pack(&[1_700_000_000_000_000, 0, 0, 7 << 40, 2.5_f64.to_bits()]);
         let mut record = Vec::new();
-        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", history: 3 }.encode(
+        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", generation: 3 }.encode(
             b"ann",
             PackedProfile(&state),
             &mut record,
@@ -278,7 +278,7 @@ mod tests {
         (70..75).for_each(|offset| ceilings.follow(offset, offset * 1_000_000_000_000));
         for mark in [
             Mark::default(),
-            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, history: 9 },
+            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, generation: 9 },
             Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
@@ -295,7 +295,7 @@ mod tests {
         let parse = |text| Mark::parse(text).expect("it is a mark").0;
         assert_eq!(
             parse("v3;ab;1;;2;3"),
-            Mark { replay_from: 1, lacking_from: 1, records: 2, history: 3, ..Mark::default() }
+            Mark { replay_from: 1, lacking_from: 1, records: 2, generation: 3, ..Mark::default() }
         );
         assert_eq!(parse("v3;ab;1;1700000000000000;2;3").clock.time(), Some(1_700_000_000_000_000));
         assert_eq!(parse("v3;ab;1;253402300799999999;2;3").clock.time(), None, "one clock that was wrong ends with it");

@@ -354,18 +354,18 @@ pub struct Store {
     /// How many of the held profiles have a record in the changelog.
     recorded: usize,
     /// How often the profiles had been begun anew from the input.
-    history: u64,
+    generation: u64,
 }
 
 impl Store {
-    /// An empty store of a history.
-    pub fn of_history(history: u64) -> Self {
-        Self { history, ..Self::default() }
+    /// An empty store of a generation.
+    pub fn of_generation(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
     }
 
     /// How often the profiles had been begun anew from the input.
-    pub fn history(&self) -> u64 {
-        self.history
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// How many profiles are held.
@@ -714,7 +714,7 @@ impl Store {
         let mut ceilings = self.ceilings;
         ceilings.forget_before(replay_from);
         let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
-        Mark { replay_from, lacking_from, clock, ceilings, records, history: self.history }
+        Mark { replay_from, lacking_from, clock, ceilings, records, generation: self.generation }
     }
 }
 

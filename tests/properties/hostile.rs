@@ -288,7 +288,7 @@ fn snapshots_and_marks_of_any_bytes_are_refused_or_sound() {
             while reader.next(|_, _| {}).is_ok_and(|more| more) {}
         }
 
-        let mut mark = Mark { replay_from: 5, lacking_from: 7, records: 3, history: 1, ..Mark::default() };
+        let mut mark = Mark { replay_from: 5, lacking_from: 7, records: 3, generation: 1, ..Mark::default() };
         (0..6).for_each(|user| mark.clock.note(user, 1_700_000_000_000_000 + user as i64));
         (3..6).for_each(|offset| mark.ceilings.follow(offset, offset << 50));
         let mut parts: Vec<String> = mark.metadata("0123456789abcdef").split(';').map(str::to_owned).collect();
@@ -300,7 +300,7 @@ fn snapshots_and_marks_of_any_bytes_are_refused_or_sound() {
             _ => (0..random.random_range(0..9)).map(|_| char::from(random.random_range(b' '..b'z'))).collect(),
         };
         if let Some((mark, _)) = Mark::parse(&parts.join(";")).filter(|(mark, _)| mark.is_sound(9)) {
-            assert!((0..=9).contains(&mark.replay_from) && mark.history.checked_add(1).is_some(), "{}", replay(seed));
+            assert!((0..=9).contains(&mark.replay_from) && mark.generation.checked_add(1).is_some(), "{}", replay(seed));
             assert!(mark.clock.time().is_none_or(|it| it >= 0), "{}", replay(seed));
         }
     });

@@ -41,7 +41,7 @@ pub(crate) struct Checks<'a> {
     is_at_least_once: bool,
     /// Whether the model fails now and then, so that what comes again may be without its score.
     has_moods: bool,
-    /// By partition: the history of the profiles when its changelog was lost.
+    /// By partition: the generation of the profiles when its changelog was lost.
     lost: BTreeMap<i32, u64>,
     /// By partition and offset: whether its output is committed.
     seen: Vec<Vec<bool>>,
@@ -87,8 +87,8 @@ impl<'a> Checks<'a> {
             return;
         }
         let committed = self.broker.committed()[number as usize].clone();
-        let history = committed.and_then(|(_, metadata)| Some(Mark::parse(&metadata)?.0.history));
-        self.lost.insert(number, history.unwrap_or_default());
+        let generation = committed.and_then(|(_, metadata)| Some(Mark::parse(&metadata)?.0.generation));
+        self.lost.insert(number, generation.unwrap_or_default());
     }
 
     /// Judges what took effect since the last step.
@@ -160,7 +160,7 @@ impl<'a> Checks<'a> {
     pub(crate) fn rebuild(&mut self, number: i32, (core, _): &mut (Pipeline, FakeControl)) -> Result<(), String> {
         let Some((committed, metadata)) = self.broker.committed()[number as usize].clone() else { return Ok(()) };
         let (mark, _) = Mark::parse(&metadata).ok_or("I3: the metadata is no mark")?;
-        if self.lost.get(&number).is_some_and(|history| mark.history <= *history) {
+        if self.lost.get(&number).is_some_and(|generation| mark.generation <= *generation) {
             return Ok(());
         }
         self.rebuilt += 1;

@@ -157,7 +157,7 @@ impl Partitions {
         unfit.users.remove(key);
         let hash = hash_key(key);
         match found {
-            Ok(Some(found)) if found.history == store.history() => {
+            Ok(Some(found)) if found.history == store.generation() => {
                 store.restore(hash, key, Some(&found.state), found.as_of, applied.max(found.as_of));
                 if found.layout != profile.layout().id() {
                     layouts.foreign.insert(key.into(), found.layout);
@@ -206,7 +206,7 @@ impl Partitions {
             partition.store.bury(unfit.users);
             partition.store.rewind(PartitionClock::default(), partition.store.ceilings());
         } else {
-            partition.empty(partition.store.history() + 1);
+            partition.empty(partition.store.generation() + 1);
         }
         partition.next = partition.log_start;
         Some(Recovered { next: partition.next, ..recovered })
@@ -224,7 +224,7 @@ impl Partitions {
         if let Some(partition) = self.get_mut(number) {
             partition.is_restoring = true;
             partition.is_cached = false;
-            partition.empty(partition.store.history());
+            partition.empty(partition.store.generation());
             let mark = partition.mark.unwrap_or_default();
             partition.store.rewind(mark.clock, mark.ceilings);
         }
@@ -244,10 +244,10 @@ impl Partitions {
         let mut writer = SnapshotWriter::new(head);
         let mut record = Vec::new();
         let store = &mut self.get_mut(number)?.store;
-        let history = store.history();
+        let generation = store.generation();
         let is_whole = store.recorded(|key, profile, as_of| {
             record.clear();
-            ProfileRecord { as_of, layout, history }.encode(key, profile, &mut record);
+            ProfileRecord { as_of, layout, generation }.encode(key, profile, &mut record);
             writer.push(key, &record);
         });
         is_whole.then(|| writer.finish())
@@ -290,7 +290,7 @@ impl Partitions {
         }
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due_below };
-        let record = ProfileRecord { as_of: partition.next, layout: layout.id(), history: partition.store.history() };
+        let record = ProfileRecord { as_of: partition.next, layout: layout.id(), generation: partition.store.generation() };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);

@@ -89,8 +89,8 @@ impl Partition {
 
     /// The same partition, with profiles of this generation: they have been rebuilt from the input so many times.
     #[must_use]
-    pub fn of_history(mut self, history: u64) -> Self {
-        self.store = Store::of_history(history);
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.store = Store::of_generation(generation);
         self
     }
 
@@ -108,7 +108,7 @@ impl Partition {
         self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
         self.mark = Some(mark);
         self.log_start = log_start;
-        self.store = Store::of_history(mark.history);
+        self.store = Store::of_generation(mark.generation);
         self.store.rewind(mark.clock, mark.ceilings);
         self
     }
@@ -129,9 +129,9 @@ impl Partition {
     }
 
     /// Drops all profiles and starts a generation.
-    pub(super) fn empty(&mut self, history: u64) {
+    pub(super) fn empty(&mut self, generation: u64) {
         let ceilings = self.store.ceilings();
-        self.store = Store::of_history(history);
+        self.store = Store::of_generation(generation);
         self.store.rewind(PartitionClock::default(), ceilings);
         self.layouts = Layouts::default();
         self.unfit = UnfitRecords::default();
@@ -178,7 +178,7 @@ impl Partition {
     ) -> Result<v1::Profile, Unfit> {
         let found = decode_profile(key, payload)?;
         // A user has at least one event, and a record was committed together with the events in it.
-        if found.as_of < 1 || found.as_of > self.replay_until || found.history > self.store.history() {
+        if found.as_of < 1 || found.as_of > self.replay_until || found.history > self.store.generation() {
             return Err(Unfit::Ahead);
         }
         if found.state.is_empty() && found.checksum != 0 {

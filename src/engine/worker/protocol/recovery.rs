@@ -99,11 +99,11 @@ impl StartPlan {
         }
         // Without a mark the last generation is unknown; no partition has had more generations than offsets.
         let generation = match mark {
-            Some((mark, _)) => mark.history + 1,
+            Some((mark, _)) => mark.generation + 1,
             None => committed.offset.unwrap_or_default().max(0) as u64,
         };
         let ceilings = mark.map(|(mark, _)| mark.ceilings).unwrap_or_default();
-        let partition = Partition::new(log.low, replay_until, position).of_history(generation).under(ceilings);
+        let partition = Partition::new(log.low, replay_until, position).of_generation(generation).under(ceilings);
         Ok(Self { partition, start: log.low, findings })
     }
 }
@@ -279,8 +279,8 @@ mod tests {
 
     #[test]
     fn profiles_that_are_begun_anew_get_a_generation_that_no_record_has() {
-        let mark = Mark { replay_from: 40, lacking_from: 40, history: 6, ..Mark::default() };
-        let plan_of = |committed: &Committed| plan(committed, 0, 100, "other").unwrap().partition.store().history();
+        let mark = Mark { replay_from: 40, lacking_from: 40, generation: 6, ..Mark::default() };
+        let plan_of = |committed: &Committed| plan(committed, 0, 100, "other").unwrap().partition.store().generation();
         assert_eq!(plan_of(&committed(50, Some(mark))), 7);
         assert_eq!(plan_of(&committed(50, None)), 50);
         assert_eq!(plan_of(&Committed { offset: None, metadata: String::new() }), 0);
