@@ -300,7 +300,11 @@ fn snapshots_and_marks_of_any_bytes_are_refused_or_sound() {
             _ => (0..random.random_range(0..9)).map(|_| char::from(random.random_range(b' '..b'z'))).collect(),
         };
         if let Some((mark, _)) = Mark::parse(&parts.join(";")).filter(|(mark, _)| mark.is_sound(9)) {
-            assert!((0..=9).contains(&mark.replay_from) && mark.generation.checked_add(1).is_some(), "{}", replay(seed));
+            assert!(
+                (0..=9).contains(&mark.replay_from) && mark.generation.checked_add(1).is_some(),
+                "{}",
+                replay(seed)
+            );
             assert!(mark.clock.time().is_none_or(|it| it >= 0), "{}", replay(seed));
         }
     });

@@ -290,7 +290,8 @@ impl Partitions {
         }
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due_below };
-        let record = ProfileRecord { as_of: partition.next, layout: layout.id(), generation: partition.store.generation() };
+        let record =
+            ProfileRecord { as_of: partition.next, layout: layout.id(), generation: partition.store.generation() };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);

@@ -74,7 +74,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             return Ok(());
         }
         let (start, computed) = (self.clock.elapsed(), self.clock.computed());
-        let (outbox, from, set_aside) = self.protocol.transaction.to_send();
+        let (outbox, from, set_aside) = self.protocol.transaction.unsent_outputs();
         self.sink.send(outbox, from, set_aside)?;
         self.protocol.transaction.sent();
         let (_, counts) = self.protocol.transaction.buffers();

@@ -8,7 +8,7 @@
 use crate::{
     canary::{self, Canary},
     engine::Counts,
-    sink::{Outbox, SinkError},
+    sink::{Outbox, SinkError, Target},
     source::Committed,
 };
 use std::time::Duration;
@@ -187,7 +187,7 @@ impl Transaction {
     }
 
     /// The outputs of the transaction that fills, and how many of them the sink has.
-    pub(crate) fn to_send(&mut self) -> (&Outbox, usize, &mut Vec<usize>) {
+    pub(crate) fn unsent_outputs(&mut self) -> (&Outbox, usize, &mut Vec<usize>) {
         (&self.filling.outbox, self.filling.sent, &mut self.filling.set_aside)
     }
 
@@ -233,7 +233,7 @@ impl Transaction {
 
     /// Whether the unsent outputs may be sent without a transaction, where the sink shows those for readers at once.
     pub(crate) fn is_unsent_for_readers(&self) -> bool {
-        self.filling.outbox.targets(self.filling.sent).all(|target| target.is_for_readers())
+        self.filling.outbox.targets(self.filling.sent).all(Target::is_for_readers)
     }
 
     /// Whether the sink has begun the transaction that fills.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::sink::Target;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,14 +42,14 @@ fn what_is_done_about_a_failure_follows_from_its_kind() {
     assert_eq!(it.failed(Failure::Abortable), Abort);
     assert_eq!(it.aborted(Ok(())), Fence);
     assert_eq!(it.fenced(SECOND), CommitAgain);
-    assert_eq!((numbers(it.to_send().0), it.unsent(), it.is_begun()), (vec![0, 1], 2, false));
+    assert_eq!((numbers(it.unsent_outputs().0), it.unsent(), it.is_begun()), (vec![0, 1], 2, false));
     assert_eq!((it.opened_at(), it.filling.counts.events), (Some(SECOND), 2));
 
     let mut it = one_under_way();
     assert_eq!(it.failed(Failure::Stale), Abort);
     assert_eq!(it.aborted(Err(Failure::Unknown)), Fence);
     assert_eq!(it.fenced(SECOND * 9), GoOn);
-    assert_eq!((numbers(it.to_send().0), it.opened_at()), (vec![0, 1], Some(SECOND * 9)));
+    assert_eq!((numbers(it.unsent_outputs().0), it.opened_at()), (vec![0, 1], Some(SECOND * 9)));
 
     let mut it = one_under_way();
     assert_eq!(it.failed(Failure::Abortable), Abort);
@@ -79,7 +78,11 @@ fn the_committed_positions_tell_whether_an_unknown_commit_took_effect() {
             RecoveryAction::RestoreAll => it.discard(),
             _ => {}
         }
-        assert_eq!((numbers(it.to_send().0), it.unsent()), (left.clone(), left.len()), "all of it is sent again");
+        assert_eq!(
+            (numbers(it.unsent_outputs().0), it.unsent()),
+            (left.clone(), left.len()),
+            "all of it is sent again"
+        );
     }
 }
 
@@ -121,7 +124,7 @@ fn what_a_topic_refused_is_counted_when_its_commit_takes_effect() {
     let mut it = Transaction::new(1_000);
     push(&mut it, 0);
     push(&mut it, 1);
-    it.to_send().2.push(1);
+    it.unsent_outputs().2.push(1);
     it.sent();
     it.commit_began(vec![(0, 2, String::new())], SECOND);
     let done = it.take_committed().unwrap();
@@ -204,7 +207,7 @@ impl World {
         }
         assert_eq!(self.transaction.is_begun(), self.begun.is_some());
         self.transaction.begun();
-        let (outbox, from, _) = self.transaction.to_send();
+        let (outbox, from, _) = self.transaction.unsent_outputs();
         self.begun.get_or_insert_default().extend(&numbers(outbox)[from..]);
         self.transaction.sent();
         Ok(())
