@@ -58,6 +58,16 @@ impl Pipeline {
                 });
             }
         }
+        // Before the scores, which an outcome cannot depend on: none is computed for an export.
+        let mut label = Program::default();
+        let outcome =
+            spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
+                Ok(slot) => Some(slot),
+                Err(error) => {
+                    faults.push(error.fault("label.where"));
+                    None
+                }
+            });
         let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
         let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
         let constants = Constants {
@@ -68,15 +78,6 @@ impl Pipeline {
             ..Constants::default()
         };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
-        let mut label = Program::default();
-        let outcome =
-            spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
-                Ok(slot) => Some(slot),
-                Err(error) => {
-                    faults.push(error.fault("label.where"));
-                    None
-                }
-            });
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if scope.width() > COLUMNS_MAX {
