@@ -35,7 +35,7 @@ mod run;
 pub(crate) use admin::serve_admin;
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
-pub(crate) use run::{heeded, run, stop_flag};
+pub(crate) use run::{heeded, run};
 pub(crate) use workers::WorkerSet;
 
 use crate::{

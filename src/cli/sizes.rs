@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     engine::Pipeline,
     kafka::message_bytes_max,
-    sink::{SizeLimits, TopicState},
+    sink::SizeLimits,
 };
 use bytesize::ByteSize;
 use std::io::Write;

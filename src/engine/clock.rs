@@ -1,5 +1,4 @@
-//! The two clocks that the loop reads: one for waiting, one for what a decision says of itself. Neither decides a
-//! profile.
+//! The clocks that the loop reads: one for waiting, one for the times in decisions. Neither affects a profile.
 
 use crate::event::EventTime;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +11,7 @@ pub trait Clock {
     /// The time of day.
     fn now(&self) -> EventTime;
 
-    /// The time for which the present thread has been computing.
+    /// The CPU time of the current thread.
     fn computed(&self) -> Duration;
 
     /// Waits.

@@ -1,8 +1,8 @@
-//! The workers of a process: their threads, their end, and the sum of their accounts.
+//! The workers of a process: their threads, their end, and the sum of their counts.
 //!
-//! Guarantees: when one worker fails, all are asked to end, and the first failure is what [`Fleet::join`] gives; a worker
-//! that does not end within the deadline is left behind and told of, and so is one that falls silent: who waits for the
-//! fleet is the watchdog, and is no worker's thread. Limits: one thread a worker.
+//! Guarantees: when one worker fails, all are asked to end, and [`Fleet::join`] gives the first failure. A worker that does
+//! not end within the deadline, or is blocked, is reported and left behind: the thread that waits for the fleet is the
+//! watchdog, and is not a worker's. Limits: one thread per worker.
 
 use super::{Clock, EngineError, Stop, Worker};
 use crate::{
@@ -17,11 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a worker that was asked to end, and has handed over, waits for the others to be so far. They leave the group
-/// together then: else the group would be rebalanced once for each, and the partitions of the first go to the next that ends.
+/// How long a worker that has handed over waits for the others to do so. Then they leave the group together; otherwise the
+/// group would be rebalanced once for each, and partitions would move to a worker that ends next.
 const LEAVE_TOGETHER: Duration = Duration::from_secs(1);
 
-/// Why a fleet ended otherwise than in order.
+/// Why a fleet did not end in order.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// A worker failed.
@@ -32,7 +32,7 @@ pub enum FleetError {
         /// Why.
         error: EngineError,
     },
-    /// A worker does not come round its loop any more.
+    /// A worker's loop is blocked.
     #[error("worker {worker} has been blocked for {}", humantime::format_duration(*time))]
     Hung {
         /// Its number.
@@ -41,10 +41,10 @@ pub enum FleetError {
         time: Duration,
     },
     /// A worker panicked: a bug.
-    #[error("worker {0} broke off: this is a bug, and the lines above say where")]
+    #[error("worker {0} panicked: this is a bug, and the lines above say where")]
     Broken(usize),
     /// Workers did not end in time.
-    #[error("{count} workers did not end within {}: what they had open is aborted by the broker and done again by the next owner", humantime::format_duration(*deadline))]
+    #[error("{count} workers did not end within {}: the broker aborts what they had open, and the next owner does it again", humantime::format_duration(*deadline))]
     Deadline {
         /// How many.
         count: usize,
@@ -59,16 +59,16 @@ pub struct Fleet {
     threads: Vec<Option<JoinHandle<Result<(), EngineError>>>>,
     ended: Receiver<usize>,
     progress: Vec<Progress>,
-    /// How long a worker may be silent.
+    /// How long a worker's loop may be blocked.
     silence_max: Duration,
 }
 
-/// Tells that its worker's thread has ended, however it did.
+/// Reports that its worker's thread has ended, even by a panic.
 struct Ended(usize, crossbeam_channel::Sender<usize>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // The fleet may be gone already, and then nobody waits.
+        // The fleet may be gone already.
         self.1.send(self.0).unwrap_or_default();
     }
 }
@@ -103,9 +103,9 @@ impl Fleet {
                 if outcome.is_ok()
                     && let Err(RecvTimeoutError::Timeout) = all_handed_over.recv_timeout(LEAVE_TOGETHER)
                 {
-                    tracing::info!(worker = number, "leaves the group before others, which have not handed over yet");
+                    tracing::info!(worker = number, "this worker leaves the group before others have handed over");
                 }
-                // Leaves the group, while the end of this thread is still waited for with a deadline.
+                // Leaving the group is still within the deadline for this thread.
                 drop(worker);
                 outcome
             };
@@ -119,7 +119,7 @@ impl Fleet {
         Counts::of(&self.progress)
     }
 
-    /// The accounts of the workers.
+    /// The progress of each worker.
     pub fn progress(&self) -> &[Progress] {
         &self.progress
     }
@@ -127,7 +127,7 @@ impl Fleet {
     /// Waits until a worker has ended or `timeout` is over; says whether one has.
     ///
     /// # Errors
-    /// Why it ended, if not in order; or that one hangs.
+    /// Why it ended, if not in order; or that one is blocked.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, FleetError> {
         let running = self.threads.iter().zip(&self.progress).enumerate();
         for (worker, (_, progress)) in running.filter(|(_, (thread, _))| thread.is_some()) {

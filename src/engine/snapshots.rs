@@ -1,8 +1,8 @@
 //! Where snapshots are kept: a folder, which may be deleted at any time.
 //!
-//! Guarantees: a file is written beside its place, synced, and renamed into it; writing is another thread's work, and a disk
-//! that is full, slow or gone costs the snapshot and nothing else. Limits: one snapshot waits to be written; the next one is
-//! left out while it does.
+//! Guarantees: a file is written under another name, synced, and renamed. Another thread writes, so that a disk that is
+//! full, slow or gone costs the snapshot and nothing else. Limits: one snapshot waits to be written; further ones are
+//! skipped meanwhile.
 
 use crossbeam_channel::{Sender, TrySendError};
 use std::{
@@ -20,10 +20,10 @@ pub trait SnapshotStore: Send {
     /// When it is there and cannot be read.
     fn open(&self, partition: i32) -> std::io::Result<Option<Box<dyn Read + Send>>>;
 
-    /// Takes a snapshot in, at once or later. It may be left out.
+    /// Writes a snapshot, now or later. It may be skipped.
     fn put(&mut self, partition: i32, bytes: Vec<u8>);
 
-    /// Waits until everything that was put is kept, or given up.
+    /// Waits until everything has been written or skipped.
     fn finish(&mut self);
 }
 
@@ -33,24 +33,24 @@ pub struct SnapshotFolder {
     writer: Option<Writer>,
 }
 
-/// The thread that writes, and what it is given: a place and the bytes for it.
+/// The thread that writes, and the channel of paths and bytes to it.
 struct Writer {
     work: Sender<(PathBuf, Vec<u8>)>,
     thread: JoinHandle<()>,
 }
 
 impl SnapshotFolder {
-    /// The snapshots in this folder, which is made where it does not exist.
+    /// The snapshots in this folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be made, or no thread can be had.
+    /// When it cannot be created, or no thread can be started.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (work, taken) = crossbeam_channel::bounded::<(PathBuf, Vec<u8>)>(1);
         let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
             for (path, bytes) in taken {
                 if let Err(error) = replace(&path, &bytes) {
-                    tracing::warn!(%error, path = %path.display(), "the snapshot is left out");
+                    tracing::warn!(%error, path = %path.display(), "the snapshot could not be written");
                 }
             }
         })?;
@@ -62,7 +62,7 @@ impl SnapshotFolder {
     }
 }
 
-/// Puts bytes into the place of a file, all of them or none.
+/// Replaces the content of a file as a whole, or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let written = File::create(&beside).and_then(|mut file| {
@@ -91,7 +91,7 @@ impl SnapshotStore for SnapshotFolder {
         if let Some(Writer { work, .. }) = &self.writer
             && let Err(TrySendError::Full(_)) = work.try_send((path, bytes))
         {
-            tracing::debug!(partition, "the snapshot is left out: the one before is still being written");
+            tracing::debug!(partition, "the snapshot is skipped: the one before is still being written");
         }
     }
 
@@ -99,7 +99,7 @@ impl SnapshotStore for SnapshotFolder {
         if let Some(Writer { work, thread }) = self.writer.take() {
             drop(work);
             if thread.join().is_err() {
-                tracing::warn!("the thread that writes snapshots broke off");
+                tracing::warn!("the thread that writes snapshots panicked");
             }
         }
     }

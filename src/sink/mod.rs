@@ -100,7 +100,8 @@ pub trait Sink {
     /// As every call of a transaction.
     fn begin(&mut self) -> Result<(), SinkError>;
 
-    /// Hands over the outputs from number `from` on. A full queue is waited for. Appends to `set_aside` the numbers of the
+    /// Hands over the outputs from number `from` on, in the open transaction; where outputs are shown at once, those for readers may
+    /// be sent before one is begun. A full queue is waited for. Appends to `set_aside` the numbers of the
     /// decisions that are sent as dead letters, because they are larger than their topic takes.
     ///
     /// # Errors

@@ -134,6 +134,7 @@ pub struct Store {
     swept: Vec<Box<[u8]>>,
     /// The number of held profiles that have a record in the changelog.
     recorded: usize,
+    /// How often the profiles were rebuilt from the input.
     generation: u64,
 }
 

@@ -539,7 +539,7 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
         snapshots.change(0, |bytes| bytes.clone_from(&damaged));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));
     }
-    // Of another layout, of another history, behind another changelog's end, and of too few profiles.
+    // Of another layout, of another generation, behind another changelog's end, and of too few profiles.
     let of = |committed, changelog, layout: &str| {
         let layout = layout.to_owned();
         SnapshotWriter::new(SnapshotOf { partition: 0, layout, committed, changelog, profiles: 0 }).finish()

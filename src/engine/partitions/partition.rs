@@ -1,0 +1,208 @@
+//! One partition: its profiles, its position, and what is known about its changelog while that is read.
+
+use crate::{
+    canary::{self, Canary},
+    event::Record,
+    profile::{Carry, Layout, ProfileEngine},
+    proto::v1,
+    state::{Ceilings, Mark, PartitionClock, Store, Unfit, decode_profile, hash_key, layout_id},
+};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+/// One held partition: its profiles and its position.
+#[derive(Debug)]
+pub struct Partition {
+    pub(super) store: Store,
+    /// The next offset to be processed.
+    pub(in crate::engine) next: i64,
+    /// Events before this offset are only replayed: their outputs were committed before.
+    pub(in crate::engine) replay_until: i64,
+    /// What the group has committed: the offset and its metadata.
+    pub(super) committed: Option<(i64, String)>,
+    /// Whether its profiles are still being read from the changelog; its input is paused meanwhile.
+    pub(super) is_restoring: bool,
+    /// What the changelog has to contain, while it is read.
+    pub(super) mark: Option<Mark>,
+    /// Whether its profiles came from a snapshot.
+    pub(super) is_cached: bool,
+    /// The first offset of the input when the partition was taken up.
+    pub(super) log_start: i64,
+    /// Samples of the time and the offset then, oldest first.
+    pub(super) notes: VecDeque<(Duration, i64)>,
+    /// Profiles with an unwritten event before this offset are due to be written.
+    pub(super) due_below: i64,
+    pub(super) layouts: Layouts,
+    pub(super) unfit: UnfitRecords,
+}
+
+/// The changelog records that cannot be used, counted while profiles are restored.
+#[derive(Debug, Default)]
+pub(super) struct UnfitRecords {
+    /// The users whose newest record is one of them.
+    pub(super) users: HashSet<Box<[u8]>>,
+    /// How many there were, including those that newer records replace.
+    pub(super) count: u64,
+    /// The offset of the first one, and what is wrong with it.
+    pub(super) first: Option<(i64, Unfit)>,
+}
+
+impl UnfitRecords {
+    pub(super) fn note(&mut self, offset: i64, why: Unfit) {
+        self.count += 1;
+        self.first.get_or_insert((offset, why));
+    }
+}
+
+/// The layouts in a partition's changelog.
+#[derive(Debug, Default)]
+pub(super) struct Layouts {
+    /// The layouts that were found.
+    pub(super) found: Vec<Layout>,
+    /// While profiles are restored: the users whose profiles have another layout than ours, and its id. They are carried over at
+    /// the end, because compaction may put a layout behind its profiles.
+    pub(super) foreign: HashMap<Box<[u8]>, String>,
+    /// Whether ours is among them.
+    pub(super) has_ours: bool,
+}
+
+impl Partition {
+    /// A partition without profiles, to be read from `next`, whose outputs before `replay_until` are committed already.
+    pub fn new(next: i64, replay_until: i64, committed: Option<(i64, String)>) -> Self {
+        Self {
+            store: Store::default(),
+            next,
+            replay_until,
+            committed,
+            is_restoring: false,
+            mark: None,
+            is_cached: false,
+            log_start: next,
+            notes: VecDeque::new(),
+            due_below: i64::MIN,
+            layouts: Layouts::default(),
+            unfit: UnfitRecords::default(),
+        }
+    }
+
+    /// The same partition, with profiles of this generation: they have been rebuilt from the input so many times.
+    #[must_use]
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.store = Store::of_generation(generation);
+        self
+    }
+
+    /// The same partition, where it is known which events were refused as too far in the future.
+    #[must_use]
+    pub fn under(mut self, ceilings: Ceilings) -> Self {
+        self.store.rewind(PartitionClock::default(), ceilings);
+        self
+    }
+
+    /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`. If the changelog is
+    /// incomplete, the input is replayed from `log_start`.
+    #[must_use]
+    pub fn restoring(mut self, mark: Mark, log_start: i64) -> Self {
+        self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
+        self.mark = Some(mark);
+        self.log_start = log_start;
+        self.store = Store::of_generation(mark.generation);
+        self.store.rewind(mark.clock, mark.ceilings);
+        self
+    }
+
+    /// The profiles.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The next offset to be processed: every event before it has been applied to the profiles.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Whether its profiles are still being read from the changelog.
+    pub fn is_restoring(&self) -> bool {
+        self.is_restoring
+    }
+
+    /// Drops all profiles and starts a generation.
+    pub(super) fn empty(&mut self, generation: u64) {
+        let ceilings = self.store.ceilings();
+        self.store = Store::of_generation(generation);
+        self.store.rewind(PartitionClock::default(), ceilings);
+        self.layouts = Layouts::default();
+        self.unfit = UnfitRecords::default();
+    }
+
+    /// Converts profiles to the engine's layout, and removes those that cannot be converted.
+    pub(super) fn carry_over(&mut self, foreign: HashMap<Box<[u8]>, String>, profile: &ProfileEngine) {
+        let found = &self.layouts.found;
+        let carries: HashMap<&str, Carry> = found.iter().map(|it| (it.id(), profile.carry(it))).collect();
+        for (key, layout) in foreign {
+            let (hash, carry) = (hash_key(&key), carries.get(layout.as_str()));
+            let change = |state: &[u8]| {
+                let carry = carry.ok_or(Unfit::Layout)?;
+                profile.carry_over(carry, state).ok_or(Unfit::Words)
+            };
+            if let Err(why) = self.store.convert(hash, &key, change) {
+                self.store.restore(hash, &key, None, i64::MIN, i64::MIN);
+                self.unfit.note(-1, why);
+                self.unfit.users.insert(key);
+            }
+        }
+    }
+
+    /// Restores the record of a layout; other keys that are not a user's are ignored.
+    pub(super) fn restore_layout(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
+        let Some(id) = layout_id(key) else { return };
+        match record.payload.map(|payload| Layout::decode(payload).filter(|layout| layout.id() == id)) {
+            None => {}
+            Some(None) => self.unfit.note(record.offset, Unfit::Layout),
+            Some(Some(layout)) => {
+                self.layouts.has_ours |= layout == *ours;
+                self.layouts.found.push(layout);
+            }
+        }
+    }
+
+    /// Decodes and checks the profile in a record.
+    pub(super) fn profile_in(
+        &self,
+        key: &[u8],
+        payload: &[u8],
+        written_ms: Option<i64>,
+        profile: &ProfileEngine,
+    ) -> Result<v1::Profile, Unfit> {
+        let found = decode_profile(key, payload)?;
+        // A user has at least one event, and a record was committed together with the events in it.
+        if found.as_of < 1 || found.as_of > self.replay_until || found.history > self.store.generation() {
+            return Err(Unfit::Ahead);
+        }
+        if found.state.is_empty() && found.checksum != 0 {
+            return Err(Unfit::TooLarge);
+        }
+        if written_ms.is_some_and(|written_ms| profile.is_of_the_future(&found.state, written_ms)) {
+            return Err(Unfit::Future);
+        }
+        let is_ours = found.layout == profile.layout().id();
+        if is_ours && !profile.fits(&found.state) { Err(Unfit::Words) } else { Ok(found) }
+    }
+
+    /// Whether an event at this offset was decided before, and is only replayed.
+    pub(in crate::engine) fn is_replay(&self, offset: i64) -> bool {
+        offset < self.replay_until && !canary::is_in(Canary::ReplayEmits)
+    }
+
+    /// The latest time that the event at this offset may have; `latest` is what this process allows now.
+    pub(in crate::engine) fn ceiling(&mut self, offset: i64, latest: Option<i64>) -> Option<i64> {
+        let is_replay = offset < self.replay_until;
+        self.store.ceiling(offset, is_replay, latest)
+    }
+
+    pub(super) fn metadata(&self, layout: &str) -> String {
+        self.store.mark(self.next).metadata(layout)
+    }
+}

@@ -1,0 +1,314 @@
+//! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
+//!
+//! Guarantees: the outputs depend only on the records, their order per partition, the profiles before them, the model, and the
+//! time that `decided_at` is given; batch boundaries change nothing. (The exception is a model that fails: the fallback score
+//! may be the last one that this process remembers.) Limits: once the buffers have grown, nothing is allocated for an event,
+//! except for a user's first.
+
+mod compile;
+mod dead_letter;
+mod emit;
+mod export;
+mod open_batch;
+mod spec;
+
+pub use export::FeatureRow;
+pub use spec::PipelineSpec;
+
+use super::{
+    Clock, Partitions,
+    scoring::{ScoreSlots, Scoring, ScoringFailure, ShadowSlot},
+};
+use crate::{
+    canary::{self, Canary},
+    decision::{Constants, Encoder},
+    event::{Decoded, Decoder, EventTime, Record, TooLate, split_key},
+    inference::ModelInfo,
+    profile::{Feature, Layout, ProfileEngine},
+    sink::Outbox,
+    status::{Counts, Stage, SuppressReason, TraceParent},
+    targeting::Segments,
+};
+use dead_letter::dead_letter;
+use export::Export;
+use open_batch::OpenBatch;
+
+/// A clock that only measures how long the stages take.
+pub type Stopwatch = Box<dyn Clock + Send>;
+
+/// The decoding of one record in so many is timed: reading a clock twice per record would cost as much as a field.
+const DECODES_PER_LAP: u32 = 64;
+
+/// A batch ends when the payloads of its records pass this: all of them are in memory, and 32 bits count the bytes of its texts.
+pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// A batch ends when it has so many events: a record of some kilobytes may hold thousands of them.
+pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
+
+/// 2020-01-01: a machine whose clock shows an earlier time has not set its clock yet.
+const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
+
+/// The longest W3C trace context that is passed on. The current version has 55 bytes.
+const TRACE_CONTEXT_BYTES_MAX: usize = 256;
+
+/// Whether a header is a valid trace context.
+fn is_trace_context(text: &str) -> bool {
+    text.len() <= TRACE_CONTEXT_BYTES_MAX && TraceParent::parse(text).is_some()
+}
+
+/// How long the stages take.
+#[derive(Default)]
+struct Timing {
+    stopwatch: Option<Stopwatch>,
+    /// Counts up to the next record whose decoding is timed.
+    decodes: u32,
+}
+
+/// What decisions are encoded with.
+struct Encoding {
+    /// What all decisions have in common.
+    constants: Constants,
+    /// By arm of the experiment; one where there is none.
+    encoders: Vec<Encoder>,
+    /// A buffer for the further scores of a row.
+    heads: Vec<f32>,
+}
+
+/// The compiled core with its buffers.
+pub struct Pipeline {
+    spec: PipelineSpec,
+    decoder: Decoder,
+    profile: ProfileEngine,
+    segments: Segments,
+    scores: ScoreSlots,
+    model: Option<Scoring>,
+    encoding: Encoding,
+    export: Export,
+    batch: OpenBatch,
+    /// The time of day, if it is known.
+    present: Option<EventTime>,
+    timing: Timing,
+}
+
+impl Pipeline {
+    /// The declared features, in their order.
+    pub fn features(&self) -> &[Feature] {
+        self.profile.features()
+    }
+
+    /// The names of the features that a model gets unless it names its own.
+    pub fn model_features(&self) -> Vec<String> {
+        self.features().iter().filter(|feature| feature.model).map(|feature| feature.name.clone()).collect()
+    }
+
+    /// The fingerprint of the declared features.
+    pub fn fingerprint(&self) -> &str {
+        self.profile.fingerprint()
+    }
+
+    /// The layout of the profiles.
+    pub fn layout(&self) -> &Layout {
+        self.profile.layout()
+    }
+
+    /// The profile engine.
+    pub fn profile(&self) -> &ProfileEngine {
+        &self.profile
+    }
+
+    /// Reads the features of a profile ([`ProfileEngine::read`]); drops what the batch holds.
+    pub fn read(&mut self, words: &[u64]) -> Vec<f64> {
+        self.batch.clear();
+        self.profile.read(words, &mut self.batch.events.columns)
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// The shadows, for the driver: see [`super::run_batch`].
+    pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
+        self.model.as_mut().map(Scoring::shadows).unwrap_or_default()
+    }
+
+    /// Takes the failures of models since the last call.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
+        self.model.iter_mut().flat_map(Scoring::take_failures)
+    }
+
+    /// Measures the time that each stage takes, with this clock.
+    #[must_use]
+    pub fn with_stopwatch(mut self, stopwatch: Stopwatch) -> Self {
+        self.timing.stopwatch = Some(stopwatch);
+        self
+    }
+
+    /// The model that scores; in an experiment, that of the control.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref().map(Scoring::info)
+    }
+
+    /// All models that score, each with the name of its variant, which is empty without an experiment.
+    pub fn models(&self) -> impl Iterator<Item = (String, &ModelInfo)> {
+        let all = self.model.iter().flat_map(Scoring::all);
+        all.map(|(experiment, info)| (experiment.unwrap_or_default().variant, info))
+    }
+
+    /// Sets the time of day. Events of records that are read for the first time may not be too far after it. What was allowed for a
+    /// record is part of the partition's mark, so that a replay decides the same. The time of a clock that was never set is
+    /// ignored.
+    pub fn set_present(&mut self, present: EventTime) {
+        self.present = Some(present).filter(|present| *present >= CLOCKS_SET_FROM);
+    }
+
+    /// Decodes one record into the open batch, or makes it a dead letter. A record of a partition that is not held is ignored.
+    pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
+        let Some(partition) = partitions.active(record.partition) else { return };
+        // After a seek the client may still hand over what it had fetched before.
+        if record.offset < partition.next && !canary::is_in(Canary::SeekIgnored) {
+            return;
+        }
+        partition.next = record.offset + 1;
+        // The standard says not to pass on an invalid trace context; it could be anything, of any size.
+        let record = &Record { traceparent: record.traceparent.filter(|it| is_trace_context(it)), ..*record };
+        self.batch.bytes += record.payload.map_or(0, <[u8]>::len);
+        self.timing.decodes += 1;
+        let start = match &self.timing.stopwatch {
+            Some(watch) if self.timing.decodes >= DECODES_PER_LAP => Some(watch.elapsed()),
+            _ => None,
+        };
+        let ceiling = partition.ceiling(record.offset, self.present.map(|present| self.decoder.latest(present)));
+        let decoded = self.decoder.decode_until(record, ceiling, &mut self.batch.events);
+        if let (Some(start), Some(watch)) = (start, &self.timing.stopwatch) {
+            counts.detail.spend(Stage::Decode, watch.elapsed().saturating_sub(start) * self.timing.decodes);
+            self.timing.decodes = 0;
+        }
+        let rows = self.batch.events.len();
+        let appended_ms = record.timestamp_ms.or_else(|| self.batch.events.times.last().map(|time| time.millis()));
+        self.batch.appended_ms.resize(rows, appended_ms.unwrap_or_default());
+        match decoded {
+            Ok(Decoded { rows, bots }) => {
+                if self.spec.time.too_late == TooLate::DeadLetter {
+                    self.batch.payloads.push(record, rows);
+                }
+                if partition.is_replay(record.offset) {
+                    counts.replayed += bots as u64;
+                } else {
+                    counts.events += bots as u64;
+                    counts.suppress(SuppressReason::Bot, bots as u64);
+                }
+            }
+            Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
+            Err(rejection) => {
+                counts.events += 1;
+                counts.dead_letter(rejection.reason);
+                dead_letter(&self.decoder, &self.encoding.constants, record, 0, &rejection, outbox);
+            }
+        }
+    }
+
+    /// The bytes of the payloads in the open batch.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch.bytes
+    }
+
+    /// Whether the open batch is to be run before more records are taken.
+    pub fn is_full(&self) -> bool {
+        self.batch.bytes >= BATCH_BYTES_MAX || self.batch.events.len() >= BATCH_ROWS_MAX
+    }
+
+    /// How many events are in the open batch.
+    pub fn batch_rows(&self) -> usize {
+        self.batch.events.len()
+    }
+
+    /// The event time of the open batch's first event, if there is one.
+    pub fn first_time(&self) -> Option<EventTime> {
+        self.batch.events.times.first().copied()
+    }
+
+    /// Drops the open batch, writes the id of its first event's user to `key`, and says whether there was one.
+    pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
+        key.clear();
+        let user = self.batch.events.users.first().copied();
+        if let Some(user) = user {
+            key.extend_from_slice(split_key(self.batch.events.columns.texts.get(user)).1.as_bytes());
+        }
+        self.batch.clear();
+        user.is_some()
+    }
+
+    /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
+    pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
+        if self.batch.events.is_empty() {
+            return self.batch.clear();
+        }
+        let stopwatch = self.timing.stopwatch.take();
+        let mut last = stopwatch.as_ref().map(|watch| (watch.elapsed(), watch.computed()));
+        let mut lap = |stage: Stage, counts: &mut Counts| {
+            if let (Some(watch), Some((elapsed, computed))) = (&stopwatch, &mut last) {
+                let now = (watch.elapsed(), watch.computed());
+                counts.detail.spend(stage, now.0.saturating_sub(*elapsed));
+                counts.detail.compute(stage, now.1.saturating_sub(*computed));
+                (*elapsed, *computed) = now;
+            }
+        };
+        self.profile.process(&mut self.batch.events, partitions);
+        counts.unknown_zones += self.profile.take_unknown_zones();
+        lap(Stage::Profile, counts);
+        let rows = self.batch.events.len();
+        self.scores.clear(&mut self.batch.events);
+        if let Some(scoring) = &mut self.model {
+            scoring.run(&mut self.batch.events, &self.scores, self.profile.applied(), partitions);
+        }
+        lap(Stage::Score, counts);
+        self.segments.run(&mut self.batch.events.columns, rows);
+        lap(Stage::Target, counts);
+        self.emit(partitions, now, outbox, counts);
+        lap(Stage::Encode, counts);
+        self.timing.stopwatch = stopwatch;
+        self.batch.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Partition, testkit::FakeModel};
+
+    #[test]
+    fn a_replaced_pipeline_keeps_its_model() {
+        let compile = |id: &str, filter: &str| {
+            let text = format!(
+                "[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n[[segment]]\nid = \"{id}\"\nwhere = '{filter}'"
+            );
+            let spec: PipelineSpec = toml::from_str(&text).expect("a sound specification");
+            Pipeline::compile(&spec, "clicks").expect("it compiles")
+        };
+        let model = FakeModel::new(&["views"], |row| row[0] * 0.25);
+        let mut pipeline = compile("any", "true").with_model(Box::new(model)).expect("the model fits");
+        pipeline.replace(compile("high", "score >= 0.5"));
+
+        let mut partitions = Partitions::default();
+        partitions.insert(0, Partition::new(0, 0, None));
+        let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        for offset in 0..3_i64 {
+            let payload =
+                format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{}}}"#, 1_700_000_000_000 + offset);
+            let record = Record {
+                offset,
+                timestamp_ms: Some(1_700_000_000_500),
+                payload: Some(payload.as_bytes()),
+                ..Record::default()
+            };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        }
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        assert_eq!(counts.detail.segments, [2], "scores are 0.25, 0.5 and 0.75");
+        assert_eq!(counts.detail.times[0], (1_700_000_000_000, 1_700_000_000_500));
+        assert_eq!(counts.detail.last.and_then(|last| last.score), Some(0.75));
+        let payload = outbox.get(0).payload.map(String::from_utf8_lossy);
+        assert!(payload.is_some_and(|text| text.contains("\"model\"")), "decisions name the model");
+    }
+}

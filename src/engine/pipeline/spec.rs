@@ -1,0 +1,45 @@
+//! The sections of the configuration that say what the pipeline means.
+
+use crate::{
+    decision::DecisionSpec,
+    evaluation::LabelSpec,
+    event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
+    inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
+    profile::{FeatureSpec, ProfileSpec},
+    targeting::SegmentSpec,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The sections of the configuration that say what the pipeline means.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct PipelineSpec {
+    /// `[input]`
+    pub input: InputSpec,
+    /// `[[field]]`
+    #[serde(rename = "field")]
+    pub fields: Vec<FieldSpec>,
+    /// `[time]`
+    pub time: TimeSpec,
+    /// `[duplicates]`
+    pub duplicates: DuplicateSpec,
+    /// `[profile]`
+    pub profile: ProfileSpec,
+    /// `[[feature]]`
+    #[serde(rename = "feature")]
+    pub features: Vec<FeatureSpec>,
+    /// `[[segment]]`
+    #[serde(rename = "segment")]
+    pub segments: Vec<SegmentSpec>,
+    /// `[scoring]`
+    pub scoring: ScoringSpec,
+    /// `[experiment]`
+    pub experiment: ExperimentSpec,
+    /// `[explain]`
+    pub explain: ExplainSpec,
+    /// `[decision]`
+    pub decision: DecisionSpec,
+    /// `[label]`, which only an export compiles.
+    pub label: Option<LabelSpec>,
+}

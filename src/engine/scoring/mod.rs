@@ -1,0 +1,254 @@
+//! Scores the rows of a batch: by which model, in which order, and with which fallback.
+//!
+//! Guarantees: each model has one version for a whole batch, and changes only when [`Scoring::renew`] is called; a row is
+//! scored by one model, that of its user's variant; every row that is emitted has a score or the reason why not. Leaves alone
+//! how a model runs.
+
+mod failure;
+mod scorer;
+mod shadow;
+mod slots;
+
+pub use failure::ScoringFailure;
+pub use shadow::ShadowSlot;
+pub(super) use slots::{ScoreSlots, fill};
+
+use super::Partitions;
+use crate::{
+    decision::write_id,
+    event::{EventBatch, split_key},
+    fault::Fault,
+    inference::{
+        Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, LastScores,
+        Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
+    },
+    profile::{Applied, Feature},
+};
+use scorer::{FallbackScore, Scorer, draw, inputs};
+
+/// Checks the sections themselves.
+pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, faults: &mut Vec<Fault>) {
+    match scoring.prior {
+        Some(prior) if !(0.0..=1.0).contains(&prior) => {
+            faults.push(Fault::new("scoring.prior", format!("{prior} is not between 0 and 1")));
+        }
+        None if scoring.fallback == Fallback::Prior => faults.push(
+            Fault::new("scoring.prior", "fallback = \"prior\" needs the prior")
+                .hint("for instance the share of positives in the training rows: prior = 0.02"),
+        ),
+        _ => {}
+    }
+    if !(0.0..=1.0).contains(&explain.share) {
+        faults.push(Fault::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
+    }
+    if !(1..=10_000).contains(&explain.samples) {
+        faults.push(
+            Fault::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
+                .hint("32 pairs of orders are a good start; more cost model runs and are more exact"),
+        );
+    }
+}
+
+/// The shadow's score of one row in so many is logged with its decision's position: enough to look at single cases.
+const LOGGED_OF_ROWS: u64 = 4_096;
+
+/// The models that decide.
+pub(super) struct Scoring {
+    /// By arm: the model of `[model]`, then those of the variants.
+    scorers: Vec<Scorer>,
+    experiment: Option<Experiment>,
+    shadows: Vec<ShadowSlot>,
+    fallback_score: FallbackScore,
+    heads: Vec<String>,
+    /// By row of the batch: its arm. Empty without an experiment.
+    arms: Vec<u8>,
+    /// By row of the batch: why the model gave no score.
+    reasons: Vec<Option<FallbackReason>>,
+    /// The explanations of the batch, by row.
+    explanations: Vec<(u32, Explanation)>,
+    /// Until the driver takes them.
+    failures: Vec<ScoringFailure>,
+}
+
+impl Scoring {
+    /// Fits a model to the features and the sections.
+    ///
+    /// # Errors
+    /// When the model uses a feature that is not declared, has other heads than declared, or no baseline to explain from.
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        features: &[Feature],
+        scoring: &ScoringSpec,
+        explain: &ExplainSpec,
+    ) -> Result<Self, Vec<Fault>> {
+        let scorer = Scorer::new(model, "model".to_owned(), features, &scoring.heads, explain)?;
+        let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
+        Ok(Self {
+            scorers: vec![scorer],
+            experiment: None,
+            shadows: Vec::new(),
+            fallback_score: FallbackScore { fallback: scoring.fallback, prior: scoring.prior, last },
+            heads: scoring.heads.clone(),
+            arms: Vec::new(),
+            reasons: Vec::new(),
+            explanations: Vec::new(),
+            failures: Vec::new(),
+        })
+    }
+
+    /// Adds the models of an experiment's variants, in its order; each scores a share of the users.
+    ///
+    /// # Errors
+    /// When they do not fit the sections.
+    pub(super) fn experiment(
+        &mut self,
+        experiment: Experiment,
+        models: Vec<Box<dyn Model>>,
+        features: &[Feature],
+        explain: &ExplainSpec,
+    ) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for (index, model) in models.into_iter().enumerate() {
+            match Scorer::new(model, format!("variant[{index}]"), features, &self.heads, explain) {
+                Ok(scorer) => self.scorers.push(scorer),
+                Err(more) => faults.extend(more),
+            }
+        }
+        self.experiment = Some(experiment);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The model of `[model]`.
+    pub(super) fn info(&self) -> &ModelInfo {
+        self.scorers[0].model.info()
+    }
+
+    /// What decisions say about each arm: the experiment with the variant, and the model.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Option<ExperimentReference>, &ModelInfo)> {
+        let reference = |arm: usize| self.experiment.as_ref().map(|it| it.reference(arm));
+        self.scorers.iter().enumerate().map(move |(arm, scorer)| (reference(arm), scorer.model.info()))
+    }
+
+    /// Takes newer models of an arm from this feed.
+    pub(super) fn feed(&mut self, arm: usize, feed: Box<dyn ModelFeed>) {
+        if let Some(scorer) = self.scorers.get_mut(arm) {
+            scorer.feed = Some(feed);
+        }
+    }
+
+    /// Copies the rows that `[model]` scores to this shadow as well.
+    ///
+    /// # Errors
+    /// When the shadow uses a feature that is not declared.
+    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], id_prefix: String) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let key = format!("shadow[{}].features", self.shadows.len());
+        let inputs = inputs(tap.info(), features, &key, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        self.shadows.push(ShadowSlot { tap, inputs, id_prefix, buffer: None, rows: 0 });
+        Ok(())
+    }
+
+    /// Takes the newest model that is ready, if any, and gives the descriptions of the old and the new one. If the new one does not
+    /// fit, that is a failure and the old one stays. One call renews one arm.
+    pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, ModelInfo)> {
+        let Self { scorers, failures, .. } = self;
+        let renewed = scorers.iter_mut().find_map(|scorer| scorer.renew(features, explain, failures));
+        renewed.map(|(before, now)| (before, now.clone()))
+    }
+
+    /// The shadows, for the driver.
+    pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
+        &mut self.shadows
+    }
+
+    /// Takes the failures since the last call.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
+        self.failures.drain(..)
+    }
+
+    /// Scores the rows that will be emitted, in one run of each model, and writes the scores into their columns.
+    pub(super) fn run(
+        &mut self,
+        batch: &mut EventBatch,
+        slots: &ScoreSlots,
+        applied: &[Applied],
+        partitions: &Partitions,
+    ) {
+        let Self { scorers, experiment, fallback_score, arms, reasons, explanations, failures, .. } = self;
+        explanations.clear();
+        reasons.clear();
+        reasons.resize(batch.len(), None);
+        arms.clear();
+        for scorer in scorers.iter_mut() {
+            scorer.rows.clear();
+        }
+        for (row, applied) in applied.iter().enumerate() {
+            let position = batch.positions[row];
+            let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
+            if *applied == Applied::Counted && emitted {
+                let arm = experiment.as_ref().map_or(0, |experiment| {
+                    // By the id alone, so that a user stays in an arm whatever the key is made of.
+                    let arm = experiment.arm_of(split_key(batch.columns.texts.get(batch.users[row])).1.as_bytes());
+                    arms.resize(row, 0);
+                    arms.push(arm as u8);
+                    arm
+                });
+                scorers[arm].rows.push(row as u32);
+            }
+        }
+        for scorer in scorers.iter_mut() {
+            scorer.run(batch, slots, fallback_score, reasons, explanations, failures);
+        }
+        if scorers.len() > 1 {
+            explanations.sort_unstable_by_key(|(row, _)| *row);
+        }
+        self.fill_shadows(batch, slots);
+    }
+
+    /// Copies the rows of `[model]` into the buffers of the shadows.
+    fn fill_shadows(&mut self, batch: &EventBatch, slots: &ScoreSlots) {
+        let Self { scorers, shadows, reasons, .. } = self;
+        let rows = &scorers[0].rows;
+        for ShadowSlot { tap, inputs, id_prefix, buffer, rows: count } in shadows {
+            *count = rows.len();
+            let Some(offered) = buffer.as_mut().filter(|_| !rows.is_empty()) else { continue };
+            fill(&mut offered.matrix, batch, inputs, rows);
+            offered.champion.clear();
+            offered.logged.clear();
+            offered.subjects.clear();
+            for (index, row) in rows.iter().enumerate() {
+                let row = *row as usize;
+                // A fallback is not a score of the champion.
+                let score = if reasons[row].is_some() { f32::NAN } else { slots.score(batch, row) };
+                offered.champion.push(score);
+                let position = batch.positions[row];
+                if draw(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
+                    offered.logged.push((index, position.partition, position.offset));
+                }
+                if tap.wants_subjects() {
+                    let user = batch.columns.texts.bytes(batch.users[row]);
+                    offered.subjects.push(user, |to| write_id(id_prefix, position, to));
+                }
+            }
+        }
+    }
+
+    /// The arm of a row of the last batch.
+    pub(super) fn arm(&self, row: usize) -> usize {
+        self.arms.get(row).copied().unwrap_or_default().into()
+    }
+
+    /// Why the model gave a row no score, if it did not.
+    pub(super) fn reason(&self, row: usize) -> Option<FallbackReason> {
+        self.reasons[row]
+    }
+
+    /// The explanation of a row, if it has one, and the explainer that made it.
+    pub(super) fn explanation(&self, row: usize) -> Option<(&Explainer, &Explanation)> {
+        let at = self.explanations.binary_search_by_key(&(row as u32), |(row, _)| *row).ok()?;
+        Some((&self.scorers[self.arm(row)].explaining.as_ref()?.explainer, &self.explanations[at].1))
+    }
+}

@@ -1,0 +1,379 @@
+//! One worker: a member of the consumer group, its transactions, and the profiles of its partitions.
+//!
+//! Guarantees: an output is committed together with the position behind it, or is delivered before it where the sink shows
+//! outputs at once; profiles are committed with their position either way. State never runs backwards: the outputs of an open
+//! transaction are kept until its outcome is known. A partition whose ownership or outcome is in doubt is dropped and
+//! recovered from the log. While one transaction is being committed, the next one fills; if the first one fails, both are
+//! made again as one, in their order. Limits: a transaction with more than [`OUTBOX_BYTES_MAX`] is committed early.
+//!
+//! A partition is recovered from the lazy changelog. Its profiles are read up to the changelog's end. Then the input is replayed
+//! from the mark in the committed offset's metadata up to the offset, with nothing written, and events that a restored
+//! profile already covers are skipped. Profiles made by other features are carried over (`profile::Carry`), unless
+//! `profile.on_change` asks for a replay. Then, and where there is no mark, the whole input is replayed: a profile is a fold of
+//! the input, and the input is the one thing that is surely there. Records of earlier generations do not count any more.
+//!
+//! What to do next is decided in [`protocol`], without I/O. This module and its others make the calls: to the source, the sink,
+//! the clock, the snapshots on disk, the log and the metrics.
+
+mod committing;
+mod protocol;
+mod rebalancing;
+mod restoring;
+mod retrying;
+mod settings;
+mod snapshotting;
+
+pub use settings::{Delivery, EngineError, Stop, WorkerSettings};
+
+use super::{
+    Clock, Partitions, Pipeline, SnapshotStore, log_failures, run_batch,
+    pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
+};
+use crate::{
+    metrics,
+    canary::{self, Canary},
+    sink::Sink,
+    source::{Source, SourceError},
+    status::{ClientReport, Progress, Stage},
+};
+use crossbeam_channel::Receiver;
+use protocol::{Assignment, ProfileWrites, Recovery, StallAction, StallWatch, Transaction};
+use snapshotting::Snapshots;
+use std::time::Duration;
+
+/// A transaction is committed early when its outputs pass this.
+const OUTBOX_BYTES_MAX: usize = 32 << 20;
+
+/// After so many records the batch is checked against its bounds, so it exceeds them by no more than these.
+const RECORDS_PER_CHECK: usize = 16;
+
+/// How long an idle worker waits for a record before it checks for a stop or a rebalance.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
+const COMMITTING_WAIT: Duration = Duration::from_millis(1);
+
+/// A batch below this is small: more of a turn's cost is the turn than the records.
+const SMALL_BATCH: usize = 64;
+
+/// The pause before a commit that is due begins behind outputs that are still on their way.
+const BUSY_PAUSE: Duration = Duration::from_micros(500);
+
+/// How often a worker publishes where its partitions are.
+const VIEW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What decides the worker's next steps.
+struct Protocol {
+    transaction: Transaction,
+    profile_writes: ProfileWrites,
+    assignment: Assignment,
+    recovery: Recovery,
+    stall: StallWatch,
+}
+
+/// What the live page and the metrics are shown now and then.
+#[derive(Default)]
+struct Published {
+    /// What the client last reported.
+    client: ClientReport,
+    /// When the partitions are published next.
+    next_at: Duration,
+}
+
+/// One worker.
+pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
+    settings: WorkerSettings,
+    source: S,
+    sink: K,
+    clock: C,
+    pipeline: Pipeline,
+    partitions: Partitions,
+    protocol: Protocol,
+    snapshots: Option<Snapshots>,
+    progress: Progress,
+    published: Published,
+    new_pipelines: Option<Receiver<Pipeline>>,
+    batch_bytes_max: usize,
+}
+
+impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
+    /// Makes a worker that holds no partition yet.
+    pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
+        let worker = Self {
+            settings,
+            source,
+            sink,
+            clock,
+            pipeline,
+            partitions: Partitions::default(),
+            protocol: Protocol {
+                transaction: Transaction::new(OUTBOX_BYTES_MAX),
+                profile_writes: ProfileWrites::new(settings.checkpoint_interval),
+                assignment: Assignment::default(),
+                recovery: Recovery::default(),
+                stall: StallWatch::new(settings.stall_after),
+            },
+            snapshots: None,
+            progress,
+            published: Published::default(),
+            new_pipelines: None,
+            batch_bytes_max: BATCH_BYTES_MAX,
+        };
+        worker.publish_pipeline();
+        worker
+    }
+
+    /// Has the worker replace its pipeline by each one that comes this way. They declare the same features.
+    #[must_use]
+    pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
+        self.new_pipelines = Some(pipelines);
+        self
+    }
+
+    /// Bounds a batch and the outputs of a transaction by other bytes than usual.
+    #[must_use]
+    pub fn with_bounds(mut self, batch_bytes_max: usize, outbox_bytes_max: usize) -> Self {
+        self.batch_bytes_max = batch_bytes_max;
+        self.protocol.transaction = Transaction::new(outbox_bytes_max);
+        self
+    }
+
+    /// Keeps snapshots there, and writes one of some partition at each interval.
+    #[must_use]
+    pub fn with_snapshots(mut self, store: Box<dyn SnapshotStore>, interval: Duration) -> Self {
+        self.snapshots = Some(Snapshots::new(store, interval));
+        self
+    }
+
+    /// The partitions with their profiles.
+    pub fn partitions(&self) -> &Partitions {
+        &self.partitions
+    }
+
+    /// Runs until the stop is requested, then commits what is open. It stays in the group until it is dropped.
+    ///
+    /// # Errors
+    /// When the broker, the client or a setting makes it impossible to go on. What was not committed is read again by
+    /// the next owner.
+    pub fn run(&mut self, stop: &Stop) -> Result<(), EngineError> {
+        while !stop.is_requested() {
+            self.turn()?;
+        }
+        self.leave()
+    }
+
+    /// Commits what is open and writes what the changelog does not hold.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub fn leave(&mut self) -> Result<(), EngineError> {
+        let held = self.partitions.held();
+        self.hand_over(&held)?;
+        self.write_last_snapshots(&held)
+    }
+
+    /// One turn of the loop: a batch, the changes of the assignment, and the commit when it is due.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub fn turn(&mut self) -> Result<(), EngineError> {
+        self.progress.health().beat();
+        self.replace_pipeline()?;
+        self.renew_models();
+        let records = match self.poll() {
+            // What was polled before it is dropped with the partitions.
+            Err(SourceError::Fenced { instance, detail }) => return self.rejoin(instance, detail),
+            records => records?,
+        };
+        if records > 0 {
+            self.process(records)?;
+        }
+        self.sink.serve();
+        self.check_outcome(Duration::ZERO)?;
+        if self.is_worth_sending()
+            && let Err(error) = self.send_outputs()
+        {
+            self.recover_open_transaction(error)?;
+        }
+        self.read_restores()?;
+        if self.source.is_cut() {
+            self.skip_deleted_records()?;
+        }
+        self.check_missing_changelogs()?;
+        while let Some(change) = self.source.change() {
+            self.change_assignment(change)?;
+        }
+        let now = self.clock.elapsed();
+        if !self.partitions.is_caught_up() {
+            self.end_replays();
+        }
+        self.publish(now);
+        self.partitions.note(now, self.settings.checkpoint_interval);
+        self.commit_if_due(now)?;
+        self.write_snapshot_if_due(now)?;
+        self.check_for_stall(now)?;
+        if (1..SMALL_BATCH).contains(&records) {
+            let until_due = self.due_at().unwrap_or(now).saturating_sub(now);
+            self.clock.pause(self.settings.pace.min(until_due));
+        }
+        Ok(())
+    }
+
+    /// Replaces the pipeline if a new one waits and nothing is open: a transaction is decided by one pipeline alone.
+    fn replace_pipeline(&mut self) -> Result<(), EngineError> {
+        let is_waiting = self.new_pipelines.as_ref().is_some_and(|it| !it.is_empty());
+        if !is_waiting || self.protocol.transaction.opened_at().is_some() {
+            return Ok(());
+        }
+        self.await_commit()?;
+        if let Some(pipeline) = self.new_pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
+            self.pipeline.replace(pipeline);
+            self.publish_pipeline();
+            self.publish_event("reloaded", format!("{} segments", self.pipeline.segments().all().len()));
+        }
+        Ok(())
+    }
+
+    /// Takes newer models between two transactions.
+    fn renew_models(&mut self) {
+        if self.protocol.transaction.opened_at().is_none()
+            && let Some((before, now)) = self.pipeline.renew()
+        {
+            tracing::info!(model = now.name, version = now.version, before = before.version, "the model was replaced");
+            self.publish_event("model", format!("version {} in place of {}", now.version, before.version));
+            self.publish_pipeline();
+        }
+        log_failures(&mut self.pipeline);
+    }
+
+    /// Polls records into the pipeline's batch until it is full or no more are queued. Gives their number.
+    fn poll(&mut self) -> Result<usize, SourceError> {
+        let is_busy = self.protocol.transaction.is_committing() || self.partitions.is_restoring();
+        let wait_max = if is_busy { COMMITTING_WAIT } else { IDLE_WAIT };
+        let mut wait = self.due_at().map_or(IDLE_WAIT, |due| due.saturating_sub(self.clock.elapsed())).min(wait_max);
+        let Self { source, pipeline, partitions, protocol, clock, .. } = self;
+        pipeline.set_present(clock.now());
+        let computed = clock.computed();
+        let outbox_bytes_max = protocol.transaction.outbox_bytes_max();
+        let (outbox, counts) = protocol.transaction.buffers();
+        let mut records = 0;
+        loop {
+            let max = RECORDS_PER_CHECK.min(self.settings.batch_rows_max - records);
+            let polled = source.poll(max, wait, &mut |record| pipeline.take(record, partitions, outbox, counts))?;
+            records += polled;
+            let is_full = pipeline.batch_bytes() >= self.batch_bytes_max
+                || pipeline.batch_rows() >= BATCH_ROWS_MAX
+                || outbox.bytes() >= outbox_bytes_max;
+            if polled < max || records >= self.settings.batch_rows_max || is_full {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        counts.detail.compute(Stage::Decode, clock.computed().saturating_sub(computed));
+        Ok(records)
+    }
+
+    /// Takes the polled batch through the pipeline.
+    fn process(&mut self, records: usize) -> Result<(), EngineError> {
+        metrics::batch(records);
+        let now = self.clock.elapsed();
+        self.protocol.transaction.open(now);
+        if canary::is_in(Canary::CommitBeforeState) && !self.protocol.transaction.is_committing() {
+            self.begin_commit()?;
+            self.protocol.transaction.open(now);
+        }
+        if !self.partitions.is_caught_up() {
+            self.note_progress(now);
+        }
+        let (outbox, counts) = self.protocol.transaction.buffers();
+        run_batch(&mut self.pipeline, &mut self.partitions, self.clock.now(), outbox, counts);
+        Ok(())
+    }
+
+    /// Ends the replay of partitions whose last records before the committed position are not there any more, or never were:
+    /// a position that somebody has set may lie behind offsets that are no records.
+    fn end_replays(&mut self) {
+        for number in self.partitions.held() {
+            if let Some(partition) = self.partitions.get(number)
+                && partition.next < partition.replay_until
+                && !partition.is_restoring()
+                && self.source.is_at_end(number, partition.replay_until)
+            {
+                self.partitions.end_replay(number);
+            }
+        }
+    }
+
+    /// Notes that the worker makes progress.
+    fn note_progress(&mut self, now: Duration) {
+        self.protocol.stall.progressed(now);
+        self.progress.health().moved();
+    }
+
+    /// Warns when records are waiting but nothing is being committed, and in the end gives up.
+    fn check_for_stall(&mut self, now: Duration) -> Result<(), EngineError> {
+        if !self.protocol.stall.is_check_due(now) {
+            return Ok(());
+        }
+        let mut partitions = self.partitions.held();
+        partitions.retain(|number| self.has_work(*number));
+        let action = self.protocol.stall.check(now, !partitions.is_empty());
+        if action == StallAction::None {
+            return Ok(());
+        }
+        self.progress.health().behind();
+        tracing::warn!(?partitions, "records are waiting but nothing is being committed");
+        match action {
+            StallAction::Stop(time) => Err(EngineError::Stalled { partitions, time }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is something to be done for a partition. Asks the broker, so it is called only after a while without
+    /// progress.
+    fn has_work(&mut self, number: i32) -> bool {
+        let Some(partition) = self.partitions.get(number) else { return false };
+        let next = partition.next;
+        let committed = self.partitions.committed(number).map_or(partition.replay_until, |(offset, _)| offset);
+        if partition.is_restoring() || next != committed.max(partition.replay_until) {
+            return true;
+        }
+        // Without an answer there may be.
+        let Ok(ends) = self.source.watermarks(number) else { return true };
+        ends.high > next && !self.source.is_at_end(number, ends.high)
+    }
+
+    /// Publishes where the worker is, now and then.
+    fn publish(&mut self, now: Duration) {
+        let Self { source, partitions, progress, published, .. } = self;
+        if let Some(report) = source.report() {
+            progress.view().client(report.clone());
+            published.client = report;
+        }
+        if now < published.next_at {
+            return;
+        }
+        published.next_at = now + VIEW_INTERVAL;
+        let mut views = partitions.views();
+        for partition in &mut views {
+            let end = published.client.ends.iter().find(|(number, _)| *number == partition.number);
+            partition.end = end.map(|(_, end)| *end);
+            // Behind the last record there may be offsets that are no records, and nothing waits there.
+            if partition.end.is_some_and(|end| source.is_at_end(partition.number, end)) {
+                partition.end = Some(partition.next);
+            }
+        }
+        progress.view().partitions(views);
+    }
+
+    /// Publishes which segments there are and which model scores.
+    fn publish_pipeline(&self) {
+        let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, self.pipeline.models());
+    }
+
+    /// Publishes what has happened to the worker.
+    fn publish_event(&self, what: &'static str, detail: String) {
+        self.progress.view().happened(self.clock.now(), what, detail);
+    }
+}

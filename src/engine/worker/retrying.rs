@@ -1,0 +1,142 @@
+//! Recovers from a transaction that failed: commits it again, finds that it took effect, or has everything restored.
+
+use super::{
+    EngineError, Worker,
+    protocol::{Failure, RecoveryAction, Retry},
+};
+use crate::{
+    logging,
+    metrics,
+    canary::{self, Canary},
+    engine::Clock,
+    sink::{Sink, SinkError},
+    source::{Committed, Source, SourceError},
+};
+use std::fmt::Display;
+
+impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
+    /// After a call for the open transaction failed. The commit under way is waited for first: if it fails too, the open
+    /// transaction is made again together with it.
+    pub(super) fn recover_open_transaction(&mut self, error: SinkError) -> Result<(), EngineError> {
+        let first = self.await_outcome().err();
+        self.recover_transaction(first.unwrap_or(error))
+    }
+
+    /// After a transaction failed: makes it again until it is committed, finds that it was, or restores everything.
+    pub(super) fn recover_transaction(&mut self, error: SinkError) -> Result<(), EngineError> {
+        let mut error = error;
+        let mut retry = Retry::of_transaction(self.clock.elapsed());
+        loop {
+            self.progress.health().beat();
+            let pause = retry.after_failure(self.clock.elapsed());
+            let (tries, outputs) = (retry.failures(), self.protocol.transaction.outputs());
+            if let Some(left_out) = logging::rate_limited("a transaction failed") {
+                tracing::warn!(%error, tries, outputs, left_out, "a transaction failed");
+            }
+            self.progress.retried();
+            metrics::retried(error.cause());
+            self.publish_event("retried", error.to_string());
+            let Some(pause) = pause else { return Err(EngineError::Commit { outputs, tries, last: error }) };
+            if !self.must_commit_again(error)? {
+                return Ok(());
+            }
+            match self.try_begin_commit().and_then(|()| self.await_outcome()) {
+                Ok(()) => return Ok(()),
+                Err(next) => error = next,
+            }
+            self.clock.pause(pause);
+        }
+    }
+
+    /// Brings the sink back to where a transaction can begin. Says whether what failed has to be committed again.
+    fn must_commit_again(&mut self, error: SinkError) -> Result<bool, EngineError> {
+        let mut error = error;
+        let mut action = self.protocol.transaction.failed(Failure::from(&error));
+        loop {
+            action = match action {
+                RecoveryAction::Abort => match self.sink.abort() {
+                    Ok(()) => self.protocol.transaction.aborted(Ok(())),
+                    Err(failed) => {
+                        tracing::warn!(error = %failed, "abort a failed transaction");
+                        error = failed;
+                        self.protocol.transaction.aborted(Err(Failure::from(&error)))
+                    }
+                },
+                RecoveryAction::Fence => {
+                    self.fence()?;
+                    self.protocol.transaction.fenced(self.clock.elapsed())
+                }
+                RecoveryAction::FenceAndReadPositions(partitions) => {
+                    let committed = self.fenced_positions(&partitions)?;
+                    let partitions = &self.partitions;
+                    self.protocol.transaction.positions_read(&committed, |number| partitions.committed(number))
+                }
+                RecoveryAction::CommitAgain => return Ok(true),
+                RecoveryAction::Finish => {
+                    self.finish_commit();
+                    return Ok(false);
+                }
+                RecoveryAction::GoOn => return Ok(false),
+                RecoveryAction::RestoreAll => {
+                    self.restore_all()?;
+                    return Ok(false);
+                }
+                RecoveryAction::Stop => return Err(error.into()),
+            };
+        }
+    }
+
+    /// Aborts what the sink has open.
+    pub(super) fn abort_open(&mut self) -> Result<(), EngineError> {
+        if let Err(error) = self.sink.abort() {
+            tracing::warn!(%error, "abort what was open");
+        }
+        self.fence()
+    }
+
+    /// The committed positions, after no earlier producer of these ids can commit anything any more.
+    pub(super) fn fenced_positions(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, EngineError> {
+        if canary::is_in(Canary::FenceAfterRead) {
+            let committed = self.source.committed(partitions)?;
+            return self.fence().map(|()| committed);
+        }
+        self.fence()?;
+        self.ask(|source| source.committed(partitions))
+    }
+
+    /// Asks the source, again for as long as a broker may take to come back.
+    pub(super) fn ask<T>(&mut self, mut ask: impl FnMut(&mut S) -> Result<T, SourceError>) -> Result<T, EngineError> {
+        let retry = Retry::of_question(self.clock.elapsed());
+        let is_transient = |error: &SourceError| matches!(error, SourceError::Unreachable { .. });
+        self.retry("no broker answers: ask again", retry, is_transient, |worker| ask(&mut worker.source))
+    }
+
+    fn fence(&mut self) -> Result<(), EngineError> {
+        let is_transient = |error: &SinkError| matches!(error, SinkError::Unknown { .. });
+        self.retry("fencing the producers failed: try again", Retry::of_fence(), is_transient, |worker| {
+            worker.sink.fence()
+        })
+    }
+
+    /// Makes a call until it succeeds, fails for good, or has been tried enough.
+    fn retry<T, E: Display + Into<EngineError>>(
+        &mut self,
+        what: &'static str,
+        mut retry: Retry,
+        is_transient: impl Fn(&E) -> bool,
+        mut call: impl FnMut(&mut Self) -> Result<T, E>,
+    ) -> Result<T, EngineError> {
+        loop {
+            self.progress.health().beat();
+            let error = match call(self) {
+                Err(error) if is_transient(&error) => error,
+                answer => return answer.map_err(Into::into),
+            };
+            let Some(pause) = retry.after_failure(self.clock.elapsed()) else { return Err(error.into()) };
+            if let Some(left_out) = logging::rate_limited(what) {
+                tracing::warn!(%error, tries = retry.failures(), left_out, "{what}");
+            }
+            self.clock.pause(pause);
+        }
+    }
+}

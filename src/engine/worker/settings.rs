@@ -1,0 +1,83 @@
+//! How a worker paces itself, how it is asked to end, and why it ends by itself.
+
+use crate::{sink::SinkError, source::SourceError};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// What is promised about a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once for every reader that reads committed records alone.
+    ExactlyOnce,
+    /// Once or, after a fault or a rebalance, more often; visible without waiting for a commit.
+    AtLeastOnce,
+}
+
+/// How a worker paces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// Its number among the workers of the process.
+    pub number: usize,
+    /// The time from a transaction's first record to its commit.
+    pub commit_interval: Duration,
+    /// How long the worker rests after a small batch, so that the next one is larger: at little load it would wake for every
+    /// record.
+    pub pace: Duration,
+    /// The largest batch.
+    pub batch_rows_max: usize,
+    /// The shortest time between two writes of one profile to the changelog.
+    pub checkpoint_interval: Duration,
+    /// How long records may wait without any progress before the worker ends.
+    pub stall_after: Duration,
+}
+
+/// Asks all workers to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody asked.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why a worker ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The input side failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The output side failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A transaction failed again and again.
+    #[error("commit {outputs} outputs: given up after {tries} tries: {last}")]
+    Commit {
+        /// How many outputs it held.
+        outputs: usize,
+        /// How often it was tried.
+        tries: u32,
+        /// The last failure.
+        last: SinkError,
+    },
+    /// Records are waiting but nothing is being committed.
+    #[error("records of partitions {partitions:?} have been waiting for {} but nothing was committed", humantime::format_duration(*time))]
+    Stalled {
+        /// Which ones.
+        partitions: Vec<i32>,
+        /// For how long.
+        time: Duration,
+    },
+}
