@@ -7,8 +7,8 @@ use crate::{monitoring::alerts, output, repository, text, yaml};
 use aimpoint::{
     cli::Exit,
     config,
-    source::is_setting,
-    telemetry::metrics::{ALL, Kind},
+    kafka::is_setting,
+    metrics::{ALL, Kind},
 };
 use regex::Regex;
 use serde_json::Value;
