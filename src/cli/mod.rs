@@ -1,7 +1,7 @@
 //! The commands, one file each.
 //!
-//! Owns what a person types and reads: the arguments, tables and messages, and the exit code of each failure. Results go
-//! to the standard output; logs and progress go to the standard error, progress only where somebody watches.
+//! Owns the command line, tables, messages, and the exit code of each failure. Results go to standard output. Logs and progress
+//! go to standard error, progress only on a terminal.
 
 mod check;
 mod completions;
@@ -53,62 +53,62 @@ use std::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What is logged: a level, or target=level with commas between
+    /// Log filter: a level, or target=level pairs separated by commas
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// How logs are written
+    /// Log format
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// For people on a terminal, JSON in a pipe
+    /// Text on a terminal, JSON otherwise
     #[default]
     Auto,
-    /// For people
+    /// Human-readable text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch the whole pipeline at work on real data, without a broker
+    /// Run the whole pipeline on real data, without a broker
     Demo(demo::DemoArgs),
-    /// Consume events and write decisions until told to stop
+    /// Consume events and write decisions until stopped
     Run(run::RunArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
-    /// Look at brokers, rights, topics, clocks, library, model and files, and say what to do
+    /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
     Doctor(doctor::DoctorArgs),
     /// Show the topics, and create those that are missing
     Topics(topics::TopicsArgs),
-    /// Publish events to the clickstream, from files or made up
+    /// Publish events to the clickstream, from files or generated
     Load(load::LoadArgs),
     /// Replay files of events and write feature rows with labels
     Export(export::ExportArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
-    /// Print a script that completes commands for a shell
+    /// Print a shell completion script
     Completions(completions::CompletionsArgs),
-    /// Write the manual's pages
+    /// Write the manual pages
     Man(completions::ManArgs),
     /// Print every metric: name, kind, labels, meaning
     Metrics(metrics::MetricsArgs),
     /// Show what each feature adds to a user's score
     Explain(explain::ExplainArgs),
-    /// Show what is kept of one user
+    /// Show the stored profile of a user
     Profile(profile::ProfileArgs),
-    /// Show the versions of the model, and choose the one that serves
+    /// Show the model versions, and choose the active one
     Models(models::ModelsArgs),
-    /// List what a feature may be: aggregates with their keys, bounds and bytes, and what expressions are made of
+    /// List the aggregates of features, with their keys, bounds and sizes, and the elements of expressions
     Features,
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
 
-/// Which configuration.
+/// Where the configuration comes from.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigArgs {
     /// The configuration file
@@ -119,7 +119,7 @@ pub(crate) struct ConfigArgs {
     sets: Vec<String>,
 }
 
-/// Parses the arguments, does what they ask, and says with which code to end.
+/// Parses the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     remember_arguments(&std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>());
     let cli = match Cli::try_parse() {
@@ -133,12 +133,12 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    tell_panics();
-    let done = catch_unwind(AssertUnwindSafe(|| act(&cli, &logs)));
-    let outcome = done.unwrap_or_else(|panic| {
+    scrub_panics();
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, &logs)));
+    let outcome = result.unwrap_or_else(|panic| {
         let words = words_of_panic(&*panic);
         Err(Exit::Internal
-            .because(format!("this is a bug of Aimpoint, please report it with the lines above: {words}")))
+            .because(format!("this is a bug in Aimpoint, please report it with the lines above: {words}")))
     });
     let outcome = outcome.and_then(|()| Ok(std::io::stdout().flush()?));
     match outcome {
@@ -146,11 +146,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Pipe {
-                // Only what is printed is written without a word of what it is for.
+                // A bare I/O error comes from printing the output.
                 let is_bare = error.chain().count() == 1 && error.is::<std::io::Error>();
                 let doing = if is_bare { "print: " } else { "" };
                 let message = format!("{doing}{error:#}");
-                // Nothing is left to be done where the standard error is closed, too.
+                // If standard error is closed too, the message is lost.
                 let message = scrub(message.trim_end());
                 writeln!(std::io::stderr(), "aimpoint: {}", printed(&message)).unwrap_or_default();
             }
@@ -159,8 +159,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Has panics told without the secrets that their words may quote.
-fn tell_panics() {
+/// Removes secrets from panic messages.
+fn scrub_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if expects_panics() {
             return;
@@ -177,8 +177,8 @@ fn tell_panics() {
     }));
 }
 
-/// Does what the command line asks.
-fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
+/// Runs the command.
+fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
@@ -199,7 +199,7 @@ fn act(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     }
 }
 
-/// Says what is wrong with the command line, or helps. It may quote what stands there, and that may be a secret.
+/// Prints clap's error or help. It may quote an argument, so secrets are removed.
 fn refused(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let scrubbed = scrub(&text);
@@ -216,7 +216,7 @@ fn refused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// What `--set` is given as a secret is shown by no message, also where the command line is wrong.
+/// Registers secrets given with `--set`, so that no message shows them, even if the command line is invalid.
 fn remember_arguments(arguments: &[String]) {
     for (index, argument) in arguments.iter().enumerate() {
         let set = match argument.strip_prefix("--set=") {
@@ -234,7 +234,7 @@ fn remember_arguments(arguments: &[String]) {
     }
 }
 
-/// A number of the command line within bounds.
+/// Parses a number within bounds.
 fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| match text.parse::<f64>() {
         Ok(number) if bounds.contains(&number) => Ok(number),
@@ -243,7 +243,7 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
     }
 }
 
-/// Begins to log to the standard error.
+/// Starts logging to standard error.
 fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     let quiet = !matches!(cli.command, Command::Run(_));
     let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
@@ -259,12 +259,12 @@ fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     logs.map(Arc::new).map_err(|error| format!("{named} {filter:?}: {error}; {example}"))
 }
 
-/// The filter that was asked for.
+/// The filter from the flag or the environment.
 fn log_filter(cli: &Cli) -> Option<String> {
     cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok())
 }
 
-/// A whole number of the command line within bounds.
+/// Parses a whole number within bounds.
 fn whole_within(
     bounds: std::ops::RangeInclusive<usize>,
 ) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {

@@ -1,8 +1,8 @@
-//! Other applications that write to the same topics of outputs, which two with the default names do.
+//! Detects other applications that write to the same output topics, as two applications with the default names do.
 //!
-//! Their decisions do no harm to this application's, as an id names its application. But whoever reads the topic gets both
-//! for each event. Limits: the last [`RECORDS`] records of each partition are looked at, for [`DEADLINE`] at most; decisions
-//! of a flat form without their id tell of nobody.
+//! Decisions of several applications do not clash, because an id names its application. But consumers of the topic get both for
+//! each event. Limits: only the last [`RECORDS`] records of each partition are read, for at most [`DEADLINE`]; flat decisions
+//! without a decision id cannot be attributed.
 
 use crate::{
     config::Config,
@@ -16,41 +16,41 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// So many of the last offsets of each partition are read; some of them are markers of transactions.
+/// How many of the last offsets of each partition are read; some of them are transaction markers.
 const RECORDS: i64 = 200;
 
-/// How long is looked at most.
+/// How long reading may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Another application, as its outputs tell.
+/// Another application that writes to the same topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour {
     topic: String,
     app: String,
-    /// The newest of its records, in milliseconds since 1970.
+    /// Timestamp of its newest record, in milliseconds since 1970.
     newest_ms: i64,
     key: &'static str,
 }
 
 impl Neighbour {
-    /// Who it is, and what to do.
-    pub(super) fn told(&self, config: &Config) -> String {
+    /// Names the application, and says how to separate the two.
+    pub(super) fn message(&self, config: &Config) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as i64);
         let age = humantime::format_duration(Duration::from_secs((now - self.newest_ms).max(0) as u64 / 1_000));
         format!(
-            "the application {:?} writes to {:?}, too; its last record there is {age} old: whoever reads the topic gets both for \
-             each event. Set another {} for {:?}, unless that one has gone for good or readers know the two by the first part of \
-             their decision_id",
+            "the application {:?} also writes to {:?}; its last record there is {age} old. Consumers of the topic get decisions \
+             of both for each event. Set another {} for {:?}, unless the other application is gone for good or consumers tell \
+             them apart by the first part of decision_id",
             self.app, self.topic, self.key, config.app.name
         )
     }
 }
 
-/// The applications beside this one whose records are among the last ones of the topics of outputs.
+/// Finds other applications among the last records of the output topics.
 ///
 /// # Errors
-/// When no broker answers, or a topic may not be read.
-pub(super) fn look(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
+/// No broker responds, or reading a topic is not permitted.
+pub(super) fn find(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     let topics = [(&config.topics.decisions, "topics.decisions"), (&config.topics.dead_letter, "topics.dead_letter")];
     let mut found = BTreeMap::<(&str, String), Neighbour>::new();
     for (topic, key) in topics {
@@ -73,7 +73,7 @@ pub(super) fn look(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     Ok(found.into_values().collect())
 }
 
-/// The application of a decision, in whichever form: the first text in it that is a decision's id.
+/// The application of a decision in any format: from the first member that is a decision id.
 fn app_of(payload: &[u8]) -> Option<String> {
     if let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(payload) {
         return members.values().filter_map(|it| it.as_str()).find_map(app_of_id).map(str::to_owned);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_application_of_a_decision_is_found_in_each_form() {
+    fn the_application_of_a_decision_is_found_in_every_format() {
         let protobuf = v1::Decision { decision_id: "shop:clicks-0-1".to_owned(), ..v1::Decision::default() };
         for (payload, app) in [
             (&br#"{"schema_version":1,"decision_id":"shop:clicks-0-1","user_key":"u"}"#[..], Some("shop")),
@@ -102,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_names_the_application_and_the_setting() {
+    fn the_message_names_the_application_and_the_setting() {
         let config = Config::default();
         let (topic, app) = ("decisions".to_owned(), "other".to_owned());
-        let told = Neighbour { topic, app, newest_ms: 0, key: "topics.decisions" }.told(&config);
+        let message = Neighbour { topic, app, newest_ms: 0, key: "topics.decisions" }.message(&config);
         for part in ["\"other\"", "\"decisions\"", "Set another topics.decisions for \"aimpoint\""] {
-            assert!(told.contains(part), "{told}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

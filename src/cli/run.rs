@@ -139,8 +139,8 @@ fn log_counts(message: &str, counts: &Counts, events_per_second: Option<u64>) {
 /// Tells of other applications that write to the same topics. Nothing waits for it.
 fn tell_of_neighbours(config: &Config) -> std::io::Result<()> {
     let config = config.clone();
-    let look = move || match neighbours::look(&config) {
-        Ok(found) => found.iter().for_each(|it| tracing::warn!("{}", it.told(&config))),
+    let look = move || match neighbours::find(&config) {
+        Ok(found) => found.iter().for_each(|it| tracing::warn!("{}", it.message(&config))),
         Err(error) => tracing::debug!(%error, "look for other applications in the topics of outputs"),
     };
     std::thread::Builder::new().name("neighbours".to_owned()).spawn(look).map(drop)

@@ -6,8 +6,9 @@ use crate::{
     engine::{Delivery, Pipeline, PipelineSpec, Progress, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     fault::Fault,
     inference::{
-        Exactness, Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelSpec,
-        OnnxModel, Refusal, Repeats, Runtime, Shadow, Teller, Unfinished, Watch, vet, warm, within,
+        Exactness, Experiment, ExplainSpec, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelMailbox,
+        ModelSpec, ModelWatcher, OnnxModel, Refusal, Repeats, Runtime, ScoreSink, Shadow, Unfinished, validate, warm,
+        within,
     },
     partial,
     secret::Secret,
@@ -169,7 +170,7 @@ impl Setup {
                 .with_context(|| format!("load the shadow {name}"))?;
             let shadow = Shadow::new(Box::new(model));
             Ok(match &self.config.topics.shadow_scores {
-                Some(topic) => shadow.telling(self.teller(topic)?),
+                Some(topic) => shadow.with_score_sink(self.teller(topic)?),
                 None => shadow,
             })
         };
@@ -177,7 +178,7 @@ impl Setup {
     }
 
     /// Writes what a shadow says to a topic, with a producer of its own. What the broker does not take is told and dropped.
-    fn teller(&self, topic: &str) -> anyhow::Result<Teller> {
+    fn teller(&self, topic: &str) -> anyhow::Result<ScoreSink> {
         let kafka = &self.config.kafka;
         let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), topic, SHADOW_PATIENCE)?;
         let mut failed = Repeats::default();
@@ -223,15 +224,20 @@ impl Setup {
     }
 
     /// Watches the folders of the models that have one, and gives each worker its ends of the watches, by arm.
-    fn watch(&self, pipeline: &Pipeline, models: &Models, workers: usize) -> anyhow::Result<Vec<Vec<(usize, Handed)>>> {
-        let mut ends: Vec<Vec<(usize, Handed)>> = (0..workers).map(|_| Vec::new()).collect();
+    fn watch(
+        &self,
+        pipeline: &Pipeline,
+        models: &Models,
+        workers: usize,
+    ) -> anyhow::Result<Vec<Vec<(usize, ModelMailbox)>>> {
+        let mut ends: Vec<Vec<(usize, ModelMailbox)>> = (0..workers).map(|_| Vec::new()).collect();
         let declared = self.config.model.iter().chain(&self.config.variants);
         for (arm, (spec, model)) in declared.zip(&models.0).enumerate().filter(|(_, (spec, _))| spec.path.is_dir()) {
             let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
             let loader = self.loader(runtime, spec, pipeline);
             let load = move |version: &str, copies: usize| loader.copies(version, copies);
             let folder = ModelFolder::at(&spec.path);
-            let (watch, handed) = Watch::new(folder, &model.info().version, workers, spec.load_timeout, load);
+            let (watch, handed) = ModelWatcher::new(folder, &model.info().version, workers, spec.load_timeout, load);
             watch.start().context("start the thread that watches the model folder")?;
             ends.iter_mut().zip(handed).for_each(|(worker, handed)| worker.push((arm, handed)));
         }
@@ -370,7 +376,7 @@ impl VersionLoader {
     fn load_file(&self) -> anyhow::Result<OnnxModel> {
         let spec = &self.spec;
         let mut model = OnnxModel::load(&self.runtime, spec, &self.declared, &self.fingerprint)?;
-        vet(&mut model, None, spec.gpu.precision.into(), self.rows, spec.deadline)
+        validate(&mut model, None, spec.gpu.precision.into(), self.rows, spec.deadline)
             .with_context(|| format!("load model {}", spec.path.display()))?;
         Ok(model)
     }
@@ -395,7 +401,7 @@ impl VersionLoader {
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
             .map_err(|faults| Refusal::Unfit(list(faults)))?;
         let exactness = Exactness::from(self.spec.gpu.precision);
-        vet(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
+        validate(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
         Ok(model)
     }
 

@@ -1,10 +1,9 @@
-//! The place that a process has among those of one application on one machine: its transactional ids are made of it.
+//! The slot of a process among the processes of one application on one machine. Its transactional ids are derived from it.
 //!
-//! Guarantees: no two processes of one application on one machine have the same place at a time, so they do not shut each
-//! other out; a process that ends leaves its place at once, however it ends, and the next one to start takes the lowest that
-//! is free: so one that is restarted has the ids that it had before. A place is the right to a name that the system keeps for
-//! as long as the process lives: an abstract Unix socket. Limits: containers do not see each other's places, and are told
-//! apart by their host names; on systems other than Linux there is one place alone.
+//! Guarantees: no two processes of an application on one machine hold the same slot at a time, so they do not fence each other.
+//! A slot is freed as soon as its process ends, however it ends. A starting process takes the lowest free slot, so a restarted one
+//! gets its previous ids. A slot is held by binding an abstract Unix socket. Limits: containers do not see each other's slots and
+//! are distinguished by their host names; on systems other than Linux there is only one slot.
 
 use crate::{config::Config, fault::Fault};
 use sha2::{Digest, Sha256};
@@ -12,23 +11,23 @@ use sha2::{Digest, Sha256};
 /// The most processes of one application on one machine.
 const PLACES_MAX: usize = 1_024;
 
-/// Names of hosts that many machines have.
+/// Host names that many machines share.
 const COMMON_HOSTS: [&str; 6] = ["", "0", "localhost", "localhost.localdomain", "localhost4", "(none)"];
 
-/// The place of this process, for as long as it is kept.
+/// The slot of this process, held until dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// What tells this process from the group's others.
+    /// Identifies this process within the group.
     pub(super) instance: String,
     #[cfg(target_os = "linux")]
     _name: std::os::unix::net::UnixListener,
 }
 
 impl Place {
-    /// Takes the first place that is free.
+    /// Takes the first free slot.
     ///
     /// # Errors
-    /// When all are taken.
+    /// All slots are taken.
     pub(super) fn take(config: &Config) -> anyhow::Result<Self> {
         let (app, instance) = (&config.app.name, config.app.instance());
         for number in 0..PLACES_MAX {
@@ -37,21 +36,21 @@ impl Place {
                 if number > 0 {
                     tracing::info!(
                         instance,
-                        "other processes of this application run on this machine: this one has a name of its own"
+                        "other processes of this application run on this machine: this one uses its own instance name"
                     );
                 }
                 return Ok(place);
             }
         }
         anyhow::bail!(
-            "{PLACES_MAX} processes of {app} run on this machine as {instance:?}; give this one an app.instance of its own"
+            "{PLACES_MAX} processes of {app} run on this machine as {instance:?}; set another app.instance for this one"
         )
     }
 
     #[cfg(target_os = "linux")]
     fn at(app: &str, instance: &str) -> std::io::Result<Option<Self>> {
         use std::os::{linux::net::SocketAddrExt, unix::net};
-        // The name of a socket has at most 107 bytes.
+        // A socket name has at most 107 bytes.
         let digest = format!("{:x}", Sha256::digest(format!("{app}\n{instance}")));
         let address = net::SocketAddr::from_abstract_name(format!("aimpoint/{}", &digest[..32]))?;
         match net::UnixListener::bind_addr(&address) {
@@ -66,25 +65,24 @@ impl Place {
         Ok(Some(Self { instance: instance.to_owned() }))
     }
 
-    /// What the worker of this number is called: its client id and, where membership is static, its instance id.
+    /// The client id of a worker and, with static membership, its group instance id.
     pub(super) fn worker(&self, config: &Config, number: usize) -> String {
         format!("{}-{}-{number}", config.app.name, self.instance)
     }
 
-    /// The transactional id of the worker of this number: stable for as long as the place is, and unlike any other's. No name
-    /// has an @, so that of an application and that of an instance cannot be read in two ways.
+    /// The transactional id of a worker: unique, and stable as long as the slot is. Names contain no @, so application and
+    /// instance cannot be confused.
     pub(super) fn transactional(&self, config: &Config, number: usize) -> String {
         format!("{}-@{}-{number}", config.app.name, self.instance)
     }
 }
 
-/// The instance of a place: its own for the first one, so that its name does not change where there is one process alone.
+/// The instance name of a slot. The first slot has the plain name, so a single process keeps it.
 fn name(instance: &str, number: usize) -> String {
     if number == 0 { instance.to_owned() } else { format!("{instance}.p{number}") }
 }
 
-/// What is wrong with the name of a process that other machines may have as well. Brokers of this machine alone have no clients
-/// elsewhere.
+/// Rejects an instance name that other machines may have as well, unless all brokers are local and so have no remote clients.
 pub(super) fn check(config: &Config) -> Option<Fault> {
     let is_local = |broker: &str| {
         let host = broker.trim().rsplit_once(':').map_or(broker, |(host, _)| host);
@@ -94,8 +92,8 @@ pub(super) fn check(config: &Config) -> Option<Fault> {
     let instance = config.app.instance();
     let is_common = config.app.instance.is_none() && COMMON_HOSTS.contains(&instance.as_str());
     (is_common && !config.kafka.brokers.split(',').all(is_local)).then(|| {
-        Fault::new("app.instance", format!("this machine is called {instance:?}, as many others are"))
-            .hint("processes of one name shut each other out: set app.instance to a name that no other process has")
+        Fault::new("app.instance", format!("the host name of this machine is {instance:?}, which is not unique"))
+            .hint("processes with the same name fence each other: set app.instance to a unique name")
     })
 }
 
@@ -113,14 +111,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn processes_of_one_application_on_one_machine_have_different_ids_and_a_restart_has_its_own_again() {
+    fn processes_on_one_machine_have_different_ids_and_a_restarted_one_gets_its_own_again() {
         let name = format!("slot-test-{}", std::process::id());
         let config = config(&name, Some("host"), "localhost:9092");
         let first = Place::take(&config).unwrap();
         let second = Place::take(&config).unwrap();
         let other = Place::take(&self::config(&format!("{name}-other"), Some("host"), "localhost:9092")).unwrap();
         assert_eq!((first.instance.as_str(), second.instance.as_str()), ("host", "host.p1"));
-        assert_eq!(other.instance, "host", "another application has its own places");
+        assert_eq!(other.instance, "host", "another application has its own slots");
         assert_eq!(second.worker(&config, 3), format!("{name}-host.p1-3"));
         assert_eq!(second.transactional(&config, 3), format!("{name}-@host.p1-3"));
         drop(first);
@@ -128,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_other_machines_may_have_is_refused_where_brokers_are_elsewhere() {
-        for (instance, brokers, is_sound) in [
+    fn a_name_that_other_machines_may_have_is_refused_with_remote_brokers() {
+        for (instance, brokers, is_valid) in [
             (Some("localhost"), "kafka:9092", true),
             (Some("a"), "kafka:9092", true),
             (None, "localhost:9092,127.0.0.1:9093,[::1]:9094", true),
         ] {
-            assert_eq!(check(&config("app", instance, brokers)).is_none(), is_sound, "{instance:?} {brokers}");
+            assert_eq!(check(&config("app", instance, brokers)).is_none(), is_valid, "{instance:?} {brokers}");
         }
         let unnamed = config("app", None, "localhost:9092,kafka:9092");
         assert_eq!(check(&unnamed).is_some(), COMMON_HOSTS.contains(&unnamed.app.instance().as_str()));

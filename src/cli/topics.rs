@@ -1,4 +1,4 @@
-//! `aimpoint topics`: what topics there are, whether they fit, and making those that are missing.
+//! `aimpoint topics`: lists the topics, checks that they match, and creates those that are missing.
 
 use super::{ConfigArgs, setup::Setup, setup::block_on};
 use crate::{
@@ -11,25 +11,25 @@ use std::{io::Write, time::Duration};
 /// How long the cluster may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a run asks for topics that are absent: of several brokers one may answer that has not heard yet of a topic that was
-/// just created, or that has just come back.
-const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a run waits for missing topics: one of several brokers may not know yet a topic that was just created, or may have
+/// just restarted.
+const MISSING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Show the topics, and create those that are missing
 #[derive(Args, Clone, Debug)]
 pub(super) struct TopicsArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Create the topics that are missing, and the partitions that others lack beside the input
+    /// Create missing topics, and add partitions to those that have fewer than the input
     #[arg(long)]
     create: bool,
 }
 
-/// The topics that have as many partitions as the input, by their place among the plans, and what lies in them.
+/// The topics that need as many partitions as the input: their index among the plans, and what must share a partition number.
 pub(super) const AS_MANY: [(usize, &str); 2] =
     [(1, "a user's events and decisions"), (3, "a user's events and profile")];
 
-/// Topics that are absent or do not fit.
+/// Topics that are missing or do not match.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub(super) struct Unfit(pub(super) Vec<String>);
@@ -49,7 +49,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
                 add_replicas(plan, replicas);
             }
         }
-        // New topics join those that are there already, so that a user lies in the same partition of each.
+        // New topics get as many partitions as the existing ones, so that a user is in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
         for (plan, state) in plans.iter().zip(&states) {
             if state.is_none() {
@@ -65,7 +65,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
         for (index, _) in AS_MANY {
             if states[index].as_ref().is_some_and(|state| state.partitions < input) {
                 block_on(topics.grow(&plans[index].name, input))??;
-                writeln!(out, "{} has {input} partitions now, as many as {}", plans[index].name, plans[0].name)?;
+                writeln!(out, "{} now has {input} partitions, as many as {}", plans[index].name, plans[0].name)?;
             }
         }
         states = block_on(settled(&topics, &plans, DEADLINE))??;
@@ -73,18 +73,18 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     for (plan, state) in plans.iter().zip(&states) {
         match state {
             Some(state) => writeln!(out, "{:<32}{:>5} partitions", plan.name, state.partitions)?,
-            None => writeln!(out, "{:<32}absent", plan.name)?,
+            None => writeln!(out, "{:<32}missing", plan.name)?,
         }
     }
     fit(&plans, &states)?;
     Ok(())
 }
 
-/// Refuses to run on topics that are absent or do not fit.
+/// Refuses to run with topics that are missing or do not match.
 pub(super) fn check_for_run(config: &Config) -> anyhow::Result<()> {
     let topics = client(config)?;
     let plans = plans(config);
-    let states = block_on(settled(&topics, &plans, ABSENT_PATIENCE))??;
+    let states = block_on(settled(&topics, &plans, MISSING_DEADLINE))??;
     Ok(fit(&plans, &states)?)
 }
 
@@ -92,8 +92,7 @@ pub(super) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
 }
 
-/// The topics that a configuration names: the input, the decisions, the dead letters, the changelog, and that of the shadows'
-/// scores where there is one.
+/// The configured topics: input, decisions, dead letters, changelog, and shadow scores if there are any.
 pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
     let plan = |name: &str, settings: &[(&'static str, &str)]| {
         let mut plan = TopicPlan {
@@ -107,7 +106,7 @@ pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
     };
     let kept = |days: u64| (days * 86_400_000).to_string();
     let (input, decisions, dead_letters) = (kept(7), kept(2), kept(14));
-    // A user's latest decision is kept until it is of no use any more, and all others are compacted away.
+    // A user's latest decision is kept until it expires; older ones are compacted away.
     let policy = if config.topics.decisions_by_user { "compact,delete" } else { "delete" };
     let mut plans = vec![
         plan(&config.topics.clickstream, &[("cleanup.policy", "delete"), ("retention.ms", &input)]),
@@ -117,7 +116,7 @@ pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
             &config.profiles_topic(),
             &[
                 ("cleanup.policy", "compact"),
-                // A restore reads what is not yet compacted as well.
+                // Restores also read what is not compacted yet, so compact early.
                 ("min.cleanable.dirty.ratio", "0.2"),
                 ("segment.ms", "3600000"),
             ],
@@ -128,8 +127,8 @@ pub(super) fn plans(config: &Config) -> Vec<TopicPlan> {
     plans
 }
 
-/// Has what is written lie on two replicas, where there are three and more: so the loss of a broker loses nothing. Two of two
-/// would stop with the first one that is away.
+/// Requires two in-sync replicas if there are three or more, so that losing one broker loses no data. With only two replicas
+/// this would stop writes as soon as one is down.
 fn add_replicas(plan: &mut TopicPlan, replicas: i32) {
     if replicas >= 3 {
         plan.settings.push(("min.insync.replicas", "2".to_owned()));
@@ -141,15 +140,15 @@ pub(super) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Resu
     Ok(topics.states(&names).await?)
 }
 
-/// The states once the brokers that answer know of all topics and of their partitions, or when the patience is at its end.
-async fn settled(topics: &Topics, plans: &[TopicPlan], patience: Duration) -> anyhow::Result<Vec<Option<TopicState>>> {
+/// Waits until the brokers know all topics and their partitions, or until the deadline, and returns the last states.
+async fn settled(topics: &Topics, plans: &[TopicPlan], deadline: Duration) -> anyhow::Result<Vec<Option<TopicState>>> {
     let start = std::time::Instant::now();
     loop {
         let states = states(topics, plans).await?;
         let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
         let has_enough = |(index, _): (usize, &str)| states[index].as_ref().is_some_and(|it| it.partitions >= input);
         let is_settled = states.iter().all(Option::is_some) && AS_MANY.into_iter().all(has_enough);
-        if is_settled || start.elapsed() > patience {
+        if is_settled || start.elapsed() > deadline {
             return Ok(states);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -168,12 +167,12 @@ pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
     for (index, why) in AS_MANY {
         if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
             let next = if other.partitions < input.partitions {
-                format!("add those that {:?} lacks with: aimpoint topics --create", plans[index].name)
+                format!("add the missing partitions to {:?} with: aimpoint topics --create", plans[index].name)
             } else {
-                format!("add some to {:?}, or name another topic", plans[0].name)
+                format!("add partitions to {:?}, or use another topic", plans[0].name)
             };
             faults.push(format!(
-                "{:?} has {} partitions and {:?} has {}; give both the same number, so that {why} lie in partitions of one \
+                "{:?} has {} partitions and {:?} has {}; they need the same number, so that {why} are in partitions of the same \
                  number: {next}",
                 plans[0].name, input.partitions, plans[index].name, other.partitions
             ));
@@ -181,7 +180,7 @@ pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
     }
     if policy(input).contains("compact") {
         faults.push(format!(
-            "{:?} is compacted, and profiles are made of all of its records; set its cleanup.policy to delete",
+            "{:?} is compacted, but profiles are built from all of its records; set its cleanup.policy to delete",
             plans[0].name
         ));
     }
@@ -189,7 +188,7 @@ pub(super) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
         let policy = policy(profiles);
         if !policy.is_empty() && policy != "compact" {
             faults.push(format!(
-                "{:?} has the cleanup.policy {policy:?}, and would lose the profiles of quiet users; set it to compact",
+                "{:?} has the cleanup.policy {policy:?} and would lose the profiles of inactive users; set it to compact",
                 plans[3].name
             ));
         }
@@ -202,7 +201,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// The topics of deploy/strimzi: by name, their replicas and settings.
+    /// The topics of deploy/strimzi: name, replicas and settings.
     fn deployed() -> BTreeMap<String, (i64, BTreeMap<String, String>)> {
         let text = include_str!("../../deploy/strimzi/topics.yaml");
         let mut topics = BTreeMap::new();
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_created_as_the_deployment_has_them() {
+    fn topics_are_created_as_in_the_strimzi_manifests() {
         let mut config = Config::default();
         config.topics.replication = 3;
         let deployed = deployed();
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_in_sync_follow_from_how_many_there_are() {
+    fn the_minimum_of_in_sync_replicas_follows_from_the_replication() {
         for (replication, expected) in [(-1, None), (1, None), (2, None), (3, Some("2")), (5, Some("2"))] {
             let mut config = Config::default();
             config.topics.replication = replication;
@@ -253,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_with_fewer_partitions_than_the_input_is_told_with_the_command_that_adds_them() {
+    fn a_topic_with_fewer_partitions_than_the_input_is_reported_with_the_command_that_adds_them() {
         let plans = plans(&Config::default());
         let state = |partitions| Some(TopicState { partitions, settings: Vec::new() });
-        let told = fit(&plans, &[state(4), state(3), state(4), state(2)]).unwrap_err().to_string();
+        let message = fit(&plans, &[state(4), state(3), state(4), state(2)]).unwrap_err().to_string();
         for name in ["\"decisions\"", "\"aimpoint-profiles\""] {
-            assert!(told.contains(&format!("add those that {name} lacks with: aimpoint topics --create")), "{told}");
+            assert!(message.contains(&format!("add the missing partitions to {name} with: aimpoint")), "{message}");
         }
         assert!(fit(&plans, &[state(4), state(4), state(1), state(4)]).is_ok());
     }

@@ -1,9 +1,9 @@
-//! Looks after the topics while the process runs: partitions that are added, topics that are deleted.
+//! Watches the topics while the process runs, for added partitions and deleted topics.
 //!
-//! Guarantees: what is wrong makes the process not ready and is logged with the next step; a topic that is gone, or made anew
-//! with fewer partitions, ends the process if it stays so for [`GONE_LOOKS`] looks: nothing can be committed without it, and the
-//! next start says what to do or rebuilds the profiles. A broker that does not answer is no such case. Limits: one look in
-//! [`LOOK_INTERVAL`]; a topic that is deleted and made anew with as many partitions in between is noticed at the next start.
+//! Guarantees: a problem makes the process not ready and is logged with the next step. A topic that is deleted, or recreated with
+//! fewer partitions, ends the process after [`GONE_LOOKS`] checks in a row: nothing can be committed without it, and the next start
+//! says what to do or rebuilds the profiles. A broker that does not respond is not treated as a deleted topic. Limits: one check per
+//! [`LOOK_INTERVAL`]; a topic that is deleted and recreated with as many partitions in between is noticed at the next start.
 
 use super::topics::{self, AS_MANY, Unfit};
 use crate::{
@@ -17,30 +17,30 @@ use std::{
     time::Duration,
 };
 
-/// How often the brokers are asked.
+/// How often the topics are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// For so many looks a topic has to be gone.
+/// A topic is given up after it was gone for this many checks in a row.
 const GONE_LOOKS: u32 = 4;
 
-/// The topics without which nothing can be committed: the first of the plans.
+/// How many of the plans are topics without which nothing can be committed; they come first.
 const NEEDED: usize = 4;
 
-/// What is still wrong is logged again after so many looks.
+/// A persisting problem is logged again after this many checks.
 const LOG_LOOKS: u32 = 12;
 
-/// The thread that looks.
+/// The thread that checks the topics.
 pub(super) struct TopicsWatch(Arc<Mutex<Option<Vec<String>>>>);
 
 impl TopicsWatch {
-    /// Begins to look.
+    /// Starts the thread.
     pub(super) fn start(config: &Config, board: &Arc<Board>) -> anyhow::Result<Self> {
         let look = TopicLook::new(&config.kafka.brokers, &config.kafka.client_settings())?;
         let names: Vec<String> = topics::plans(config).into_iter().map(|plan| plan.name).collect();
         let (board, fatal) = (Arc::clone(board), Arc::new(Mutex::new(None)));
-        let told = Arc::clone(&fatal);
+        let reported = Arc::clone(&fatal);
         let run = move || {
-            let mut seen = Seen::new(names);
+            let mut seen = TopicStates::new(names);
             loop {
                 std::thread::sleep(LOOK_INTERVAL);
                 let found: Result<Vec<Option<usize>>, _> =
@@ -51,21 +51,21 @@ impl TopicsWatch {
                         metrics::topics_unfit(faults.len());
                         board.topics(faults);
                     }
-                    Err(error) => tracing::debug!(%error, "look after the topics"),
+                    Err(error) => tracing::debug!(%error, "check the topics"),
                 }
                 if let Some(gone) = seen.gone() {
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone);
+                    *reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone);
                 }
             }
         };
         std::thread::Builder::new()
             .name("topics".to_owned())
             .spawn(run)
-            .context("start the thread that looks after the topics")?;
+            .context("start the thread that watches the topics")?;
         Ok(Self(fatal))
     }
 
-    /// Why the process cannot go on, if it cannot.
+    /// Why the process has to end, if it has to.
     pub(super) fn fatal(&self) -> Option<Unfit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Unfit)
     }
@@ -74,28 +74,28 @@ impl TopicsWatch {
 #[derive(Debug)]
 struct Topic {
     name: String,
-    /// The most partitions that it had.
+    /// The most partitions seen.
     partitions: usize,
-    /// For how many looks in a row it has been gone.
+    /// For how many checks in a row it has been gone.
     gone: u32,
 }
 
-/// What is known of the topics.
+/// The known state of the topics.
 #[derive(Debug)]
-struct Seen {
+struct TopicStates {
     /// In the order of the plans.
     topics: Vec<Topic>,
-    /// How many looks ago what is wrong was logged, and what it was.
+    /// How many checks ago the problems were logged, and what they were.
     logged: (u32, Vec<String>),
 }
 
-impl Seen {
+impl TopicStates {
     fn new(names: Vec<String>) -> Self {
         let topic = |name| Topic { name, partitions: 0, gone: 0 };
         Self { topics: names.into_iter().map(topic).collect(), logged: (0, Vec::new()) }
     }
 
-    /// Takes in how many partitions each topic has, and says what is wrong.
+    /// Updates the number of partitions of each topic and returns the problems.
     fn look(&mut self, found: &[Option<usize>]) -> Vec<String> {
         let mut faults = Vec::new();
         for (index, (topic, found)) in self.topics.iter_mut().zip(found).enumerate() {
@@ -103,8 +103,8 @@ impl Seen {
             if partitions < known || found.is_none() {
                 topic.gone += 1;
                 let what = match found {
-                    None => "does not exist any more".to_owned(),
-                    Some(_) => format!("has {partitions} partitions and had {known}: it was made anew"),
+                    None => "no longer exists".to_owned(),
+                    Some(_) => format!("has {partitions} partitions but had {known}: it was recreated"),
                 };
                 faults.push(format!("the topic {:?} {what}; see: aimpoint topics --create", topic.name));
                 continue;
@@ -115,7 +115,7 @@ impl Seen {
                     topic = topic.name,
                     before = known,
                     now = partitions,
-                    "partitions were added to the input: users whose events now come by another partition begin anew there"
+                    "partitions were added to the input: users whose events now arrive in another partition start with an empty profile there"
                 );
             }
             topic.partitions = partitions;
@@ -125,8 +125,8 @@ impl Seen {
             let other = &self.topics[index];
             if input.gone == 0 && other.gone == 0 && other.partitions < input.partitions {
                 faults.push(format!(
-                    "{:?} has {} partitions and {:?} has {}: {why} lie in partitions of one number; add those that {:?} lacks \
-                     with: aimpoint topics --create",
+                    "{:?} has {} partitions and {:?} has {}: {why} have to be in partitions of the same number; add the missing \
+                     partitions to {:?} with: aimpoint topics --create",
                     input.name, input.partitions, other.name, other.partitions, other.name
                 ));
             }
@@ -138,26 +138,26 @@ impl Seen {
                 tracing::error!("{fault}");
             }
             if faults.is_empty() {
-                tracing::info!("the topics are all there again, and fit");
+                tracing::info!("all topics exist and match again");
             }
             self.logged = (0, faults.clone());
         }
         faults
     }
 
-    /// What has been gone for too long.
+    /// Topics that have been gone for too long.
     fn gone(&self) -> Option<Vec<String>> {
-        // Without the topic of the shadows' scores everything else goes on.
+        // The topic of shadow scores is not needed for anything else.
         let gone = self.topics.iter().take(NEEDED).filter(|topic| topic.gone >= GONE_LOOKS);
-        let told = gone.map(|topic| {
+        let messages = gone.map(|topic| {
             format!(
-                "the topic {:?} was deleted or made anew while this process ran; create what is missing with: aimpoint topics \
-                 --create, and start again: profiles are rebuilt from the input as far as it reaches back",
+                "the topic {:?} was deleted or recreated while this process ran; create what is missing with: aimpoint topics \
+                 --create, and restart: profiles are rebuilt from the retained input",
                 topic.name
             )
         });
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then_some(told)
+        let messages: Vec<String> = messages.collect();
+        (!messages.is_empty()).then_some(messages)
     }
 }
 
@@ -165,22 +165,22 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn seen() -> Seen {
-        let mut seen = Seen::new(["in", "out", "dead", "app-profiles"].map(str::to_owned).to_vec());
+    fn seen() -> TopicStates {
+        let mut seen = TopicStates::new(["in", "out", "dead", "app-profiles"].map(str::to_owned).to_vec());
         assert_eq!(seen.look(&[Some(2), Some(2), Some(2), Some(2)]), [""; 0]);
         seen
     }
 
     #[test]
-    fn added_partitions_are_asked_of_the_other_topics_and_end_nothing() {
+    fn partitions_added_to_the_input_are_required_of_the_other_topics_and_do_not_end_the_process() {
         let mut seen = seen();
         for _ in 0..2 * GONE_LOOKS {
-            let told = seen.look(&[Some(4), Some(2), Some(2), Some(2)]);
-            assert_eq!(told.len(), 2, "{told:?}");
-            for (told, name) in told.iter().zip(["out", "app-profiles"]) {
+            let problems = seen.look(&[Some(4), Some(2), Some(2), Some(2)]);
+            assert_eq!(problems.len(), 2, "{problems:?}");
+            for (problem, name) in problems.iter().zip(["out", "app-profiles"]) {
                 assert!(
-                    told.contains(&format!("add those that {name:?} lacks with: aimpoint topics --create")),
-                    "{told}"
+                    problem.contains(&format!("add the missing partitions to {name:?} with: aimpoint topics --create")),
+                    "{problem}"
                 );
             }
             assert_eq!(seen.gone(), None);
@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_stays_away_is_told_at_once_and_ends_the_process_by_and_by() {
-        for anew in [None, Some(1)] {
+    fn a_topic_that_stays_gone_is_reported_at_once_and_ends_the_process_later() {
+        for now in [None, Some(1)] {
             let mut seen = seen();
             for look in 1..=GONE_LOOKS {
-                let told = seen.look(&[Some(2), Some(2), Some(2), anew]);
-                assert!(told.len() == 1 && told[0].contains("app-profiles"), "{told:?}");
+                let problems = seen.look(&[Some(2), Some(2), Some(2), now]);
+                assert!(problems.len() == 1 && problems[0].contains("app-profiles"), "{problems:?}");
                 assert_eq!(seen.gone().is_some(), look == GONE_LOOKS, "look {look}");
             }
             assert!(seen.gone().unwrap()[0].contains("\"app-profiles\" was deleted"), "{seen:?}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_comes_back_ends_nothing() {
+    fn a_topic_that_comes_back_does_not_end_the_process() {
         let mut seen = seen();
         for _ in 0..GONE_LOOKS {
             seen.look(&[Some(2), Some(2), Some(2), None]);

@@ -480,7 +480,7 @@ impl Scoring {
                 if mix(batch.user_hashes[row], position).is_multiple_of(LOGGED_OF_ROWS) {
                     offered.logged.push((index, position.partition, position.offset));
                 }
-                if tap.is_told() {
+                if tap.wants_subjects() {
                     let user = batch.columns.texts.bytes(batch.users[row]);
                     offered.subjects.push(user, |to| write_id(id_prefix, position, to));
                 }

@@ -85,130 +85,135 @@ const fn distribution(
 const EVENTS: Metric = counter(
     "aimpoint_events_total",
     &["outcome"],
-    "events committed, by what became of them: decision, fallback, duplicate, suppressed, replayed",
+    "events committed, by outcome: decision, fallback, duplicate, suppressed, replayed",
 );
 const FALLBACKS: Metric = counter(
     "aimpoint_fallbacks_total",
     &["reason"],
-    "decisions committed without a score of the model, by reason: model_failed, model_late, score_not_a_number, \
-     score_out_of_range (of model.range)",
+    "decisions committed without a model score, by reason: model_failed, model_late, score_not_a_number, \
+     score_out_of_range (outside model.range)",
 );
-const DEAD_LETTERS: Metric = counter("aimpoint_dead_letters_total", &["reason"], "records set aside, by reason");
+const DEAD_LETTERS: Metric =
+    counter("aimpoint_dead_letters_total", &["reason"], "records written to the dead-letter topic, by reason");
 const SUPPRESSED: Metric = counter(
     "aimpoint_suppressed_total",
     &["reason"],
-    "events that got no decision by declaration, by reason: too_late (time.too_late = \"drop\"), bot (input.bots = \"exclude\")",
+    "events dropped without a decision because the configuration says so, by reason: too_late (time.too_late = \"drop\"), \
+     bot (input.bots = \"exclude\")",
 );
 const UNKNOWN_ZONES: Metric = counter(
     "aimpoint_unknown_zones_total",
     &[],
-    "events that name a time zone that there is not; the user's last good one counts for them",
+    "events with an unknown time zone; the user's last known zone is used for them",
 );
 const BATCH_ROWS: Metric = distribution(
     "aimpoint_batch_rows",
     Unit::Count,
     &[],
-    "records taken from the consumer at once",
+    "records in a batch polled from the consumer",
     &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 1_000_000.0],
 );
 const LATENCY: Metric = distribution(
     "aimpoint_decision_latency_seconds",
     Unit::Seconds,
     &["since"],
-    "time until a decision is visible to readers of committed records, since the event happened (event) or since its \
-     record was appended to the input (append)",
+    "time until a decision is visible to read-committed consumers, measured from the event time (event) or from the \
+     append of its record to the input topic (append)",
     &LATENCY_BOUNDS,
 );
 const STAGES: Metric = seconds(
     "aimpoint_stage_seconds_total",
     &["stage"],
-    "time spent by stage: decode (measured on one record of 64), profile, score, target, encode, send, and commit, \
-     which runs beside the others",
+    "time spent, by stage: decode (sampled on one record in 64), profile, score, target, encode, send, and commit, \
+     which overlaps the others",
 );
 const STAGES_COMPUTED: Metric = seconds(
     "aimpoint_stage_cpu_seconds_total",
     &["stage"],
-    "CPU time of the workers by stage: decode (with the taking of the records from the client), profile, score, target, encode \
-     and send",
+    "CPU time of the workers, by stage: decode (includes polling the client), profile, score, target, encode and send",
 );
 
 // Transactions.
-const COMMITS: Metric = counter("aimpoint_commits_total", &[], "commits that took effect");
+const COMMITS: Metric = counter("aimpoint_commits_total", &[], "successful commits");
 const COMMIT_SECONDS: Metric = distribution(
     "aimpoint_commit_seconds",
     Unit::Seconds,
     &[],
-    "time from the start of a commit to the broker's answer",
+    "time from the start of a commit to the broker's response",
     &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0],
 );
 const RETRIES: Metric = counter(
     "aimpoint_transaction_retries_total",
     &["cause"],
-    "transactions that failed and were made again or recovered, by cause: abortable, stale (fenced by the group's new \
-     generation), unknown (no answer), fatal",
+    "failed transactions that were retried or recovered, by cause: abortable, stale (fenced by a newer generation of the \
+     group), unknown (no response), fatal",
 );
 
 // Partitions: where they are.
-const LAG_RECORDS: Metric =
-    gauge("aimpoint_lag_records", Unit::Count, &["partition"], "records of the input that wait, by held partition");
+const LAG_RECORDS: Metric = gauge(
+    "aimpoint_lag_records",
+    Unit::Count,
+    &["partition"],
+    "input records not yet processed, by assigned partition",
+);
 const LAG_SECONDS: Metric = gauge(
     "aimpoint_lag_seconds",
     Unit::Seconds,
     &["partition"],
-    "how old the newest processed event is, by held partition; 0 where no record waits",
+    "age of the newest processed event, by assigned partition; 0 if no record is waiting",
 );
 const PARTITIONS: Metric = gauge(
     "aimpoint_partitions",
     Unit::Count,
     &["phase"],
-    "held partitions, by phase: restoring (reading profiles), replaying (reading input again), moving",
+    "assigned partitions, by phase: restoring (reading profiles), replaying (rereading input), moving (processing)",
 );
 const REPLAY_RECORDS: Metric = gauge(
     "aimpoint_replay_records",
     Unit::Count,
     &["partition"],
-    "records of the input that have to be read again before the partition moves, by held partition",
+    "input records still to be reread before the partition processes new ones, by assigned partition",
 );
-const RESTORED: Metric = counter("aimpoint_restored_records_total", &[], "records of the changelog read by restores");
+const RESTORED: Metric = counter("aimpoint_restored_records_total", &[], "changelog records read by restores");
 const UNFIT: Metric = counter(
     "aimpoint_unfit_records_total",
     &[],
-    "records of the changelog, and marks of committed offsets, that are damaged or do not fit their layout: not used, and what \
-     they held is rebuilt from the input",
+    "changelog records, and replay marks of committed offsets, that are damaged or do not match their layout: ignored, and \
+     their content is rebuilt from the input",
 );
 const SKIPPED: Metric = counter(
     "aimpoint_skipped_by_retention_total",
     &[],
-    "records of the input that the topic's retention deleted before they were read: their events have no decision, and profiles lack them",
+    "input records that the topic's retention deleted before they were read: they get no decision and are missing from profiles",
 );
 const TOPICS_UNFIT: Metric =
-    gauge("aimpoint_topics_unfit", Unit::Count, &[], "topics that are absent or have fewer partitions than the input");
+    gauge("aimpoint_topics_unfit", Unit::Count, &[], "topics that are missing or have fewer partitions than the input");
 const SMALLER: Metric = counter(
     "aimpoint_outputs_too_large_total",
     &["output"],
-    "outputs that are larger than their topic takes, by kind: decision (set aside as a dead letter), dead_letter (cut), profile \
-     (rebuilt from the input at the next restore); counted at each try",
+    "outputs larger than their topic accepts, by kind: decision (written as a dead letter instead), dead_letter (truncated), \
+     profile (rebuilt from the input at the next restore); counted on each attempt",
 );
 const REBALANCES: Metric = counter(
     "aimpoint_rebalances_total",
     &["change"],
-    "changes of a worker's assignment, by kind: assigned, revoked, lost",
+    "assignment changes of workers, by kind: assigned, revoked, lost",
 );
 
 // State.
 const PROFILES: Metric = gauge("aimpoint_profiles", Unit::Count, &["worker"], "profiles held in memory");
 const PROFILE_BYTES: Metric =
-    gauge("aimpoint_profile_bytes", Unit::Bytes, &["worker"], "bytes of the profiles held in memory, estimated");
+    gauge("aimpoint_profile_bytes", Unit::Bytes, &["worker"], "estimated size of the profiles held in memory");
 const PROFILES_DIRTY: Metric = gauge(
     "aimpoint_profiles_dirty",
     Unit::Count,
     &["worker"],
-    "profiles that the changelog does not hold as they are, at most",
+    "upper bound on the profiles changed since they were last written to the changelog",
 );
 
 // Targeting.
 const SEGMENTS: Metric =
-    counter("aimpoint_segment_decisions_total", &["segment"], "decisions that put their user into a segment");
+    counter("aimpoint_segment_decisions_total", &["segment"], "decisions that placed their user in a segment");
 const SCORES: Metric = distribution("aimpoint_score", Unit::Count, &[], "scores of decisions", &SCORE_BOUNDS);
 
 // Model: what inference tells; its further metrics belong here.
@@ -216,66 +221,67 @@ const MODEL: Metric = gauge(
     "aimpoint_model_info",
     Unit::Count,
     &["name", "version", "provider", "runtime", "variant"],
-    "1 for each model that scores, with its version, where it runs and the variant of the users whom it decides for, empty \
-     without an experiment",
+    "1 for each model in use, with its version, its execution provider and the experiment variant whose users it decides for; \
+     variant is empty without an experiment",
 );
 
 const MODEL_VERSIONS: Metric = counter(
     "aimpoint_model_versions_total",
     &["outcome"],
-    "new versions of the model, by what became of them: handed_over, or refused as unreadable (or the folder \
-     cannot be read), unfit, slow (to load or to run), wrong_scores (none, others than its golden ones, or out of range)",
+    "new model versions, by outcome: handed_over (to the workers), or refused as unreadable (the model or its folder), unfit \
+     (does not match the features), slow (to load or to run), wrong_scores (missing, different from its golden ones, or out of \
+     range)",
 );
 
 // Shadows: their names come from the configuration.
 const SHADOW_ROWS: Metric = counter(
     "aimpoint_shadow_rows_total",
     &["shadow", "outcome"],
-    "rows of shadow models, by outcome: scored, skipped (it was busy), failed (its run failed or was late), unscored (it or \
-     the model that decides said no number)",
+    "rows offered to shadow models, by outcome: scored, skipped (the shadow was busy), failed (its run failed or timed out), \
+     unscored (its score or the champion's was not a number)",
 );
 const SHADOW_PSI: Metric = gauge(
     "aimpoint_shadow_psi",
     Unit::Count,
     &["shadow"],
-    "population stability index of a shadow's calibrated scores against those that decide, over the last 30 to 65 thousand \
-     rows: below 0.1 alike, above 0.25 different",
+    "population stability index of a shadow's calibrated scores against the champion's, over the last 30 to 65 thousand rows: \
+     below 0.1 similar, above 0.25 different",
 );
 const SHADOW_MEAN: Metric = gauge(
     "aimpoint_shadow_mean",
     Unit::Count,
     &["shadow", "of"],
-    "mean calibrated score over a shadow's rows, of the shadow and of the champion, which decides",
+    "mean calibrated score over a shadow's rows: its own (shadow), and that of the model that decides (champion)",
 );
 const SHADOW_CORRELATION: Metric = gauge(
     "aimpoint_shadow_correlation",
     Unit::Count,
     &["shadow"],
-    "correlation of a shadow's calibrated scores with those that decide, -1 to 1; NaN where either are all the same",
+    "correlation of a shadow's calibrated scores with the champion's, -1 to 1; NaN if either are constant",
 );
 
 // Process.
-const BUILD: Metric = gauge("aimpoint_build_info", Unit::Count, &["version"], "1 for the version that runs");
+const BUILD: Metric = gauge("aimpoint_build_info", Unit::Count, &["version"], "1, with the running version");
 const APP: Metric = gauge(
     "aimpoint_app_info",
     Unit::Count,
     &["app", "consumergroup"],
-    "1 for the application that this process belongs to: app.name, and its consumer group as Kafka's exporter names it. Alerts \
-     find an application's positions by it",
+    "1, with the application of this process (app.name) and its consumer group, labelled as in the Kafka exporter so that \
+     alerts can join on it",
 );
-const READY: Metric = gauge("aimpoint_ready", Unit::Count, &[], "1 where /readyz says yes");
+const READY: Metric = gauge("aimpoint_ready", Unit::Count, &[], "1 if /readyz reports ready");
 const SILENT: Metric = gauge(
     "aimpoint_worker_silent_seconds",
     Unit::Seconds,
     &["worker"],
-    "how long ago the worker last went round its loop",
+    "time since the worker last completed a turn of its loop",
 );
 const RELOADS: Metric =
-    counter("aimpoint_reloads_total", &["outcome"], "configurations read again, by outcome: taken, refused");
+    counter("aimpoint_reloads_total", &["outcome"], "configuration reloads, by outcome: taken (applied), refused");
 const COLLECTOR: Metric = counter(
     "aimpoint_collector_requests_total",
     &["outcome"],
-    "requests to the collector of otlp.endpoint, by outcome: taken, failed; what fails of traces is not sent again",
+    "requests to the collector at otlp.endpoint, by outcome: taken (accepted), failed; failed traces are not sent again",
 );
 
 // Client: librdkafka's own few, of the consumers.
@@ -285,12 +291,15 @@ const CLIENT_ROUND_TRIP: Metric = gauge(
     "aimpoint_client_round_trip_seconds",
     Unit::Seconds,
     &["worker"],
-    "99th percentile of a request's round trip to the slowest broker, in the last two seconds",
+    "99th percentile of request round trips to the slowest broker, over the last two seconds",
 );
-const CLIENT_ERRORS: Metric =
-    counter("aimpoint_client_errors_total", &["worker"], "requests that could not be sent, were refused or timed out");
+const CLIENT_ERRORS: Metric = counter(
+    "aimpoint_client_errors_total",
+    &["worker"],
+    "client requests that could not be sent, were refused or timed out",
+);
 const CLIENT_DISCONNECTS: Metric =
-    counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
+    counter("aimpoint_client_disconnects_total", &["worker"], "closed connections to brokers");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
 pub const ALL: [Metric; 43] = [
