@@ -1,18 +1,18 @@
-//! Known bugs that a test puts in, one at a time, to see that the simulation finds them.
+//! Known bugs that a test enables one at a time, to verify that the simulation finds them.
 //!
-//! A simulation that finds nothing proves nothing until it is known what it would find. Each canary stands where the bug
-//! would stand, in the code that ships; without the feature `testkit` the switch is a constant and leaves no trace.
+//! A simulation without findings proves nothing unless it can find known bugs. Each canary is in the production code, where the bug
+//! would be. Without the feature `testkit` the switch is a constant and is compiled away.
 
-/// A bug.
+/// A known bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// Positions are committed before what lies behind them was processed.
+    /// Positions are committed before the records up to them were processed.
     CommitBeforeState,
-    /// A replay applies events that the restored profile has in it already.
+    /// A replay applies events that are already in the restored profile.
     ReplayDoubleCounts,
     /// The changelog is read to its last stable offset, not to its end (KAFKA-10167).
     RestoreToStable,
-    /// A producer is used again after an outcome that nobody knows.
+    /// A producer is used again after an unknown outcome.
     ProducerReused,
     /// The committed offset is that of the last record, not of the next one.
     OffsetsOneLow,
@@ -20,59 +20,59 @@ pub enum Canary {
     FenceAfterRead,
     /// An aborted transaction's outputs are not sent again.
     OutputsDropped,
-    /// A commit does not say of which generation it is, so that the coordinator checks nothing.
+    /// A commit does not include its generation, so the coordinator cannot check it.
     GenerationIgnored,
-    /// A profile that changes after its record was written is not written again.
+    /// A profile that changes after its record was written is not rewritten.
     DirtyNotRewritten,
-    /// A profile that goes leaves its record in the changelog.
+    /// The record of a removed profile stays in the changelog.
     TombstoneLost,
-    /// The mark lies behind the oldest dirty event.
+    /// The replay mark is after the oldest dirty event.
     MarkAhead,
-    /// The next transaction's outputs are sent while those of the last one are on their way.
+    /// Outputs of the next transaction are sent while those of the last one are in flight.
     SendsOvertake,
     /// A commit counts as done when it begins.
     OutcomeAssumed,
-    /// After an unknown outcome the transaction is taken to have taken effect.
+    /// After an unknown outcome the transaction is assumed to be committed.
     EffectAssumed,
-    /// The input goes on before the changelog is read.
+    /// Input is processed before the changelog is restored.
     RestoreSkipped,
-    /// What is only read again is written again.
+    /// Outputs of replayed events are written again.
     ReplayEmits,
-    /// The outputs of partitions that were lost are kept and sent.
+    /// Outputs of lost partitions are kept and sent.
     LostKept,
-    /// A snapshot holds what is not committed.
+    /// A snapshot contains uncommitted state.
     SnapshotOfOpen,
-    /// One user's event moves the partition's time.
+    /// The events of a single user advance the partition time.
     TimeOfOneUser,
-    /// What was refused as too far ahead is taken when it is read again.
+    /// An event rejected as too far in the future is accepted in a replay.
     CeilingNotReplayed,
-    /// Where outputs are shown at once, positions are committed before these are delivered.
+    /// With at-least-once delivery, positions are committed before outputs are delivered.
     DeliveriesNotAwaited,
-    /// They are committed although deliveries failed.
+    /// With at-least-once delivery, positions are committed although deliveries failed.
     FailedDeliveriesIgnored,
-    /// Outputs that the broker refuses in a transaction are passed by.
+    /// Outputs that the broker refuses in a transaction are skipped.
     RefusedIgnored,
-    /// What follows an output that was not delivered is delivered all the same.
+    /// Outputs after an undelivered one are delivered anyway.
     OutletWithGaps,
-    /// Profiles are written beside the commit, so that a worker that was put out of the group writes them, too.
+    /// Profiles are written outside of the commit, so that a worker removed from the group writes them too.
     ProfilesBesideCommit,
-    /// Records of the input are taken whose transaction is open or was aborted.
+    /// Input records of open or aborted transactions are processed.
     InputUncommitted,
-    /// The same of the changelog.
+    /// Changelog records of open or aborted transactions are restored.
     ChangelogUncommitted,
-    /// Records are taken that lie before the position to which the input was set.
+    /// Records before the seek position are processed.
     SeekIgnored,
-    /// A tombstone is written after the profile of the user who came back.
+    /// A tombstone is written after the new profile of a returning user.
     TombstoneAfterProfile,
-    /// A changelog that has lost profiles is taken for whole.
+    /// A changelog that has lost profiles is considered complete.
     LostChangelogTrusted,
-    /// A commit that is to prove the membership counts as made when its first attempt has failed.
+    /// A commit that proves the membership counts as done although its first attempt failed.
     ConfirmationUsedUp,
 }
 
 impl Canary {
-    /// All that the simulation finds by its seeds. [`Self::ConfirmationUsedUp`] has a case of its own: it takes a failure in the
-    /// one moment in which a worker has been put out of the group and does not know.
+    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it needs a failure at
+    /// the moment when a worker was removed from the group without knowing it.
     pub const ALL: [Self; 30] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
@@ -112,19 +112,19 @@ thread_local! {
     static PUT_IN: std::cell::Cell<Option<Canary>> = const { std::cell::Cell::new(None) };
 }
 
-/// Puts a bug in for all that this thread does from now on, or takes it out.
+/// Enables a bug for this thread from now on, or disables it.
 #[cfg(any(test, feature = "testkit"))]
 pub fn put_in(canary: Option<Canary>) {
     PUT_IN.set(canary);
 }
 
-/// Whether a bug is put in.
+/// Whether a bug is enabled.
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) fn is_in(canary: Canary) -> bool {
     PUT_IN.get() == Some(canary)
 }
 
-/// Whether a bug is put in: never.
+/// Whether a bug is enabled: never.
 #[cfg(not(any(test, feature = "testkit")))]
 pub(crate) const fn is_in(_: Canary) -> bool {
     false

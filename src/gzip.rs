@@ -1,36 +1,36 @@
-//! Gzip files: members one after another, and zeros behind them.
+//! Reads gzip files with several members and zero padding.
 //!
-//! Tapes and some tools fill a file up to a block with zeros; `gzip` passes over them, and so does this. Anything else behind
-//! a member is an error, because what it was would be lost without a word.
+//! Tapes and some tools pad a file with zeros to a block size; `gzip` ignores them, and so does this reader. Anything else after a
+//! member is an error, because it would be lost silently.
 
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
 
-/// Reads what the members of a gzip file hold.
+/// A reader of the uncompressed content of all members.
 #[derive(Debug)]
 pub(crate) struct Gzip<R> {
-    /// Absent while the next member is looked for, and at the end.
+    /// `None` between members and at the end.
     member: Option<GzDecoder<R>>,
-    /// What is behind the last member that was read.
+    /// The input after the last member read.
     rest: Option<R>,
     /// Whether there was a member.
     has_begun: bool,
 }
 
 impl<R: BufRead> Gzip<R> {
-    /// Reads from here on.
+    /// Reads from the current position.
     pub(crate) fn new(reader: R) -> Self {
         Self { member: None, rest: Some(reader), has_begun: false }
     }
 
-    /// Goes to the next member; says no where there is none.
+    /// Advances to the next member; false if there is none.
     fn next(&mut self) -> io::Result<bool> {
         let Some(mut rest) = self.rest.take() else { return Ok(self.member.is_some()) };
         loop {
             let buffer = rest.fill_buf()?;
             if buffer.is_empty() {
                 let empty =
-                    || io::Error::new(io::ErrorKind::UnexpectedEof, "there is nothing in it, not even gzip's header");
+                    || io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty, without even a gzip header");
                 return if self.has_begun { Ok(false) } else { Err(empty()) };
             }
             let zeros = buffer.iter().take_while(|byte| **byte == 0).count();

@@ -1,8 +1,8 @@
-//! A file that is being written: it gets its name when it is whole, and nothing is left of it otherwise.
+//! Writes a file atomically: it appears under its name when it is complete, and nothing is left of it otherwise.
 //!
-//! Guarantees: until [`PartialFile::finish`] the bytes are in a file beside, with `.partial` behind its name; that file is
-//! removed when the value is dropped, and by [`remove_all`] before a process ends on a signal. Limits: a process that is
-//! killed outright leaves it; the next one that writes the same file replaces it.
+//! Guarantees: until [`PartialFile::finish`] the bytes are in a file with the suffix `.partial`, which is removed when the value is
+//! dropped, and by [`remove_all`] before a process ends on a signal. Limits: a process that is killed leaves that file; the next one
+//! that writes the same file replaces it.
 
 use std::{
     collections::BTreeSet,
@@ -12,32 +12,32 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The files that this process is writing.
+/// The incomplete files of this process.
 static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn open() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes what this process has not finished writing. From here on it finishes no file: call it to end the process.
+/// Removes the incomplete files of this process. No file can be completed afterwards, so call it only to end the process.
 pub(crate) fn remove_all() {
     let open = open();
     for path in open.iter() {
-        // Nothing is left to be done where it cannot be removed.
+        // If it cannot be removed, nothing more can be done.
         fs::remove_file(path).or_else(|_| fs::remove_dir_all(path)).unwrap_or_default();
     }
-    // Whoever would finish or begin a file now waits for the end of the process.
+    // Keep the lock, so that other threads block until the process ends.
     std::mem::forget(open);
 }
 
-/// The name of a file while it is being written.
+/// The name of a file while it is incomplete.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     PathBuf::from(partial)
 }
 
-/// A file that is not whole yet.
+/// An incomplete file.
 #[derive(Debug)]
 pub(crate) struct PartialFile {
     path: PathBuf,
@@ -46,9 +46,9 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Begins the file of this name.
+    /// Creates the file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        // A device, a pipe or a folder would be replaced by the file.
+        // Renaming would replace a device, pipe or folder.
         if path.exists() && !path.is_file() {
             let message = "expected the name of a file, found something else";
             return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
@@ -58,10 +58,10 @@ impl PartialFile {
         if open.contains(&partial) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "it is being written already; name each file once",
+                "it is already being written; name each file once",
             ));
         }
-        // What a killed process has left is replaced. Where it is a link, what it leads to stays as it is.
+        // Replace the leftover of a killed process. If it is a link, its target is not changed.
         match fs::remove_file(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(io::Error::new(error.kind(), format!("remove {}: {error}", partial.display())));
@@ -73,19 +73,19 @@ impl PartialFile {
         Ok(Self { path: path.to_owned(), partial, file })
     }
 
-    /// Writes the whole file.
+    /// Writes a complete file.
     pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut it = Self::create(path)?;
         it.write_all(bytes)?;
         it.finish()
     }
 
-    /// What was written so far, from its beginning.
+    /// Opens what was written so far for reading.
     pub(crate) fn read_again(&self) -> io::Result<File> {
         File::open(&self.partial)
     }
 
-    /// Gives the file its name. If that fails, nothing is left of it.
+    /// Renames the file to its name. If that fails, it is removed.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
         let mut open = open();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_its_name_when_it_is_whole_and_leaves_nothing_otherwise() {
+    fn a_file_appears_when_it_is_complete_and_leaves_nothing_otherwise() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
         let mut file = PartialFile::create(&path).unwrap();
@@ -165,7 +165,7 @@ mod tests {
         assert!(names(folder.path()).is_empty());
         PartialFile::write(&path, b"whole").unwrap();
         assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["rows.csv".to_owned()], b"whole".to_vec()));
-        // What another process left behind is replaced; a folder is not.
+        // The leftover of another process is replaced; a folder is not.
         fs::write(folder.path().join("rows.csv.partial"), "much more than before").unwrap();
         PartialFile::write(&path, b"again").unwrap();
         assert_eq!((names(folder.path()).len(), fs::read(&path).unwrap()), (1, b"again".to_vec()));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_is_not_removed_when_another_begins() {
+    fn a_complete_file_is_not_removed_when_another_is_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         PartialFile::write(&path, b"one").unwrap();

@@ -1,10 +1,9 @@
-//! Texts that are not to be shown.
+//! Secrets, and their removal from messages.
 //!
-//! Owns the type [`Secret`] and the list of all texts that this process was given as secrets. [`scrub`] takes these out of a
-//! message, whoever wrote it: librdkafka, ONNX Runtime and the system quote what they were given, and nobody can list all the
-//! places where they do. Logs, errors and faults pass through it. The list is a net below the type, not instead of it: what is
-//! a secret by its type is never written out in the first place. Limits: texts of fewer than four letters, and numbers of
-//! fewer than six digits, are no secrets that a message could be searched for.
+//! Owns the type [`Secret`] and the list of all secrets given to this process. [`scrub`] removes them from messages of any origin,
+//! because librdkafka, ONNX Runtime and the operating system may quote their input anywhere. Logs and errors pass through it. The list
+//! is a second line of defence: a [`Secret`] is never printed in the first place. Limits: strings of fewer than four characters and
+//! numbers of fewer than six digits are too short to search for.
 
 use schemars::JsonSchema;
 use serde::{
@@ -17,17 +16,17 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-/// What stands in the place of a secret.
+/// The replacement for a secret.
 pub const STARS: &str = "***";
 
-/// Shorter texts are found everywhere in a message.
+/// Shorter strings would match everywhere in a message.
 const LETTERS_MIN: usize = 4;
 const DIGITS_MIN: usize = 6;
 
-/// Shorter parts of a secret, such as the `scope=` of a token's settings, say nothing.
+/// Shorter parts of a secret, such as the `scope=` in a token's settings, reveal nothing.
 const PART_MIN: usize = 8;
 
-/// Parts of a key's name that say that its value is a secret, whatever the key is.
+/// Words in a key's name that mark its value as a secret.
 const WORDS: [&str; 14] = [
     "pass",
     "pwd",
@@ -45,27 +44,27 @@ const WORDS: [&str; 14] = [
     "jaas",
 ];
 
-/// Texts that are taken out of messages, the longest first.
+/// Strings to remove from messages, the longest first.
 #[derive(Clone, Default)]
 pub struct Known(Vec<String>);
 
 /// The secrets of this process.
 static KNOWN: RwLock<Known> = RwLock::new(Known(Vec::new()));
 
-/// A text that is not to be shown: printed, serialized or in a debugger's view it is stars.
+/// A secret string: masked when displayed, serialized or formatted for debugging.
 #[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(extend("format" = "password"))]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text as a secret, which no message of this process shows from now on.
+    /// Creates a secret, and removes it from all messages of this process from now on.
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         remember(&text);
         Self(text)
     }
 
-    /// The text itself.
+    /// The plain text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -93,16 +92,16 @@ impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
 
-        // The usual message for a wrong type quotes the value.
+        // The default message for a wrong type quotes the value.
         fn refused<E: Error, T>() -> Result<T, E> {
-            Err(E::custom("a secret is text, so it stands in quotes"))
+            Err(E::custom("a secret is a string, so write it in quotes"))
         }
 
         impl<'de> Visitor<'de> for Text {
             type Value = Secret;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text in quotes")
+                f.write_str("a string in quotes")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
@@ -146,19 +145,19 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Whether a key of this name holds a secret, by the words in it. Spelling mistakes are no reason to show a password, so a name
-/// that nobody knows should be taken for one, too.
+/// Whether a key of this name holds a secret, by the words in it. Callers should also treat unknown names as secrets, because a
+/// password's key may be misspelt.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
 }
 
 impl Known {
-    /// Has this text taken out, and what it consists of: the lines of a certificate, the words of a command.
+    /// Registers a string and its parts: the lines of a certificate, the words of a command.
     pub fn remember(&mut self, text: &str) {
         let text = text.trim();
         let mut parts = vec![text.to_owned()];
-        // As logs and messages quote it.
+        // As it appears when quoted in logs and messages.
         let quoted = format!("{text:?}");
         parts.push(quoted[1..quoted.len() - 1].to_owned());
         parts.push(text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
@@ -166,7 +165,7 @@ impl Known {
         parts.extend(text.split(ends).filter(|part| part.len() >= PART_MIN).map(str::to_owned));
         for part in parts {
             let is_number = part.bytes().all(|letter| letter.is_ascii_digit());
-            // The lines of dashes around a certificate are no secret.
+            // The marker lines of a certificate are not secret.
             let says_nothing = part == STARS || part.contains("-----") && !part.contains('\n');
             let is_long = part.chars().count() >= if is_number { DIGITS_MIN } else { LETTERS_MIN };
             if is_long && !says_nothing && !self.0.contains(&part) {
@@ -176,7 +175,7 @@ impl Known {
         self.0.sort_by_key(|part| std::cmp::Reverse(part.len()));
     }
 
-    /// A message without these texts, and without the user and the password of an address.
+    /// Removes these strings from a message, and the credentials from URLs.
     pub fn scrub<'a>(&self, message: &'a str) -> Cow<'a, str> {
         let mut clean = without_credentials(message);
         for secret in &self.0 {
@@ -188,24 +187,24 @@ impl Known {
     }
 }
 
-/// How many there are, and none of them.
+/// Shows only their number.
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} secrets", self.0.len())
     }
 }
 
-/// Has this text taken out of every message of the process from now on ([`Known::remember`]).
+/// Removes this string from all messages of the process from now on ([`Known::remember`]).
 pub fn remember(text: &str) {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).remember(text);
 }
 
-/// A message without the secrets of this process, and without the user and the password of an address.
+/// Removes the secrets of this process from a message, and the credentials from URLs.
 pub fn scrub(message: &str) -> Cow<'_, str> {
     KNOWN.read().unwrap_or_else(PoisonError::into_inner).scrub(message)
 }
 
-/// A number is only taken out where it is one: other numbers may have its digits in them.
+/// Replaces a secret. A number is replaced only as a whole, because its digits may occur in other numbers.
 fn replaced(message: &str, secret: &str) -> String {
     if !secret.bytes().all(|letter| letter.is_ascii_digit()) {
         return message.replace(secret, STARS);
@@ -248,12 +247,12 @@ fn without_credentials(message: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// A writer of messages that takes the secrets out of each.
+/// A writer that removes secrets from each message.
 #[derive(Debug)]
 pub struct Scrubbed<W>(pub W);
 
 impl<W: std::io::Write> std::io::Write for Scrubbed<W> {
-    /// A message comes in one piece.
+    /// A message is written in one piece.
     fn write(&mut self, message: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(message);
         match scrub(&text) {
@@ -273,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_stars_however_it_is_shown_and_in_the_words_of_others() {
+    fn a_secret_is_masked_in_every_format_and_in_messages_of_others() {
         let secret = Secret::new("c4nary-\"one\"\\two");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_key_and_the_words_of_a_command_are_taken_out_one_by_one() {
+    fn lines_of_a_key_and_words_of_a_command_are_removed_individually() {
         let mut known = Known::default();
         known
             .remember("-----BEGIN PRIVATE KEY-----\nMIIc4naryLineOne\nMIIc4naryLineTwo==\n-----END PRIVATE KEY-----\n");
@@ -300,14 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_taken_out_where_it_stands_alone() {
+    fn a_number_is_removed_only_as_a_whole() {
         let mut known = Known::default();
         known.remember("73519264");
         assert_eq!(known.scrub("value 73519264, offset 1735192640"), "value ***, offset 1735192640");
     }
 
     #[test]
-    fn addresses_lose_their_credentials() {
+    fn credentials_are_removed_from_urls() {
         for (message, clean) in [
             ("send to http://ann:c4n@host:4318/v1", "send to http://***@host:4318/v1"),
             ("a://u@h b://v@i", "a://***@h b://***@i"),
@@ -319,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_type_is_refused_without_its_value() {
+    fn a_secret_of_another_type_is_rejected_without_showing_it() {
         for text in ["secret = 73519265", "secret = 7351.9265", "secret = true", "secret = [\"c4naryList\"]"] {
             let error = toml::from_str::<std::collections::BTreeMap<String, Secret>>(text).unwrap_err();
-            assert_eq!(error.message().trim(), "a secret is text, so it stands in quotes", "{text}");
+            assert_eq!(error.message().trim(), "a secret is a string, so write it in quotes", "{text}");
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     engine::{Pipeline, PipelineSpec},
     fault::Fault,
     inference::{
-        Exactness, Experiment, ExplainSpec, Handed, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelSpec,
-        OnnxModel, Refusal, Runtime, Unfinished, Watch, vet, warm, within,
+        Exactness, Experiment, ExplainSpec, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelMailbox,
+        ModelSpec, ModelWatcher, OnnxModel, Refusal, Runtime, Unfinished, validate, warm, within,
     },
 };
 use anyhow::Context;
@@ -98,15 +98,15 @@ impl Setup {
         pipeline: &Pipeline,
         models: &Models,
         workers: usize,
-    ) -> anyhow::Result<Vec<Vec<(usize, Handed)>>> {
-        let mut ends: Vec<Vec<(usize, Handed)>> = (0..workers).map(|_| Vec::new()).collect();
+    ) -> anyhow::Result<Vec<Vec<(usize, ModelMailbox)>>> {
+        let mut ends: Vec<Vec<(usize, ModelMailbox)>> = (0..workers).map(|_| Vec::new()).collect();
         let declared = self.config.model.iter().chain(&self.config.variants);
         for (arm, (spec, model)) in declared.zip(&models.0).enumerate().filter(|(_, (spec, _))| spec.path.is_dir()) {
             let runtime = Runtime::load(self.config.inference.onnxruntime.as_deref())?;
             let loader = self.loader(runtime, spec, pipeline);
             let load = move |version: &str, copies: usize| loader.copies(version, copies);
             let folder = ModelFolder::at(&spec.path);
-            let (watch, handed) = Watch::new(folder, &model.info().version, workers, spec.load_timeout, load);
+            let (watch, handed) = ModelWatcher::new(folder, &model.info().version, workers, spec.load_timeout, load);
             watch.start().context("start the thread that watches the model folder")?;
             ends.iter_mut().zip(handed).for_each(|(worker, handed)| worker.push((arm, handed)));
         }
@@ -152,7 +152,7 @@ impl VersionLoader {
     fn load_file(&self) -> anyhow::Result<OnnxModel> {
         let spec = &self.spec;
         let mut model = OnnxModel::load(&self.runtime, spec, &self.declared, &self.fingerprint)?;
-        vet(&mut model, None, spec.gpu.precision.into(), self.rows, spec.deadline)
+        validate(&mut model, None, spec.gpu.precision.into(), self.rows, spec.deadline)
             .with_context(|| format!("load model {}", spec.path.display()))?;
         Ok(model)
     }
@@ -177,7 +177,7 @@ impl VersionLoader {
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
             .map_err(|faults| Refusal::Unfit(list(faults)))?;
         let exactness = Exactness::from(self.spec.gpu.precision);
-        vet(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
+        validate(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
         Ok(model)
     }
 

@@ -1,8 +1,8 @@
-//! Other applications that write to the same output topics, as two with the default names do.
+//! Detects other applications that write to the same output topics, as two applications with the default names do.
 //!
-//! Their decisions do not damage this application's, because each id names its application. But a reader of the topic gets both
-//! for each event. Limits: only the last [`RECORDS`] records of each partition are read, for at most [`DEADLINE`]; flat decisions
-//! without their id cannot be attributed.
+//! Decisions of several applications do not clash, because an id names its application. But consumers of the topic get both for
+//! each event. Limits: only the last [`RECORDS`] records of each partition are read, for at most [`DEADLINE`]; flat decisions
+//! without a decision id cannot be attributed.
 
 use crate::{
     config::Config,
@@ -19,37 +19,37 @@ use std::{
 /// How many of the last offsets of each partition are read; some of them are transaction markers.
 const RECORDS: i64 = 200;
 
-/// How long the search may take.
+/// How long reading may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Another application, known by its outputs.
+/// Another application that writes to the same topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     topic: String,
     app: String,
-    /// The time of its newest record, in milliseconds since 1970.
+    /// Timestamp of its newest record, in milliseconds since 1970.
     newest_ms: i64,
     key: &'static str,
 }
 
 impl Neighbour {
-    /// Who it is, and what to do.
+    /// Names the application, and says how to separate the two.
     pub(crate) fn message(&self, config: &Config) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as i64);
         let age = humantime::format_duration(Duration::from_secs((now - self.newest_ms).max(0) as u64 / 1_000));
         format!(
-            "the application {:?} writes to {:?}, too; its last record there is {age} old: readers of the topic get both for \
-             each event. Set another {} for {:?}, unless that application is retired or readers tell the two apart by the \
-             first part of decision_id",
+            "the application {:?} also writes to {:?}; its last record there is {age} old. Consumers of the topic get decisions \
+             of both for each event. Set another {} for {:?}, unless the other application is gone for good or consumers tell \
+             them apart by the first part of decision_id",
             self.app, self.topic, self.key, config.app.name
         )
     }
 }
 
-/// The other applications whose records are among the last ones of the output topics.
+/// Finds other applications among the last records of the output topics.
 ///
 /// # Errors
-/// No broker answers, or a topic may not be read.
+/// No broker responds, or reading a topic is not permitted.
 pub(crate) fn find(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     let topics = [(&config.topics.decisions, "topics.decisions"), (&config.topics.dead_letter, "topics.dead_letter")];
     let mut found = BTreeMap::<(&str, String), Neighbour>::new();
@@ -73,7 +73,7 @@ pub(crate) fn find(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     Ok(found.into_values().collect())
 }
 
-/// The application of a decision in any format: the first text in it that is a decision's id.
+/// The application of a decision in any format: from the first member that is a decision id.
 fn app_of(payload: &[u8]) -> Option<String> {
     if let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(payload) {
         return members.values().filter_map(|it| it.as_str()).find_map(app_of_id).map(str::to_owned);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_application_of_a_decision_is_found_in_each_format() {
+    fn the_application_of_a_decision_is_found_in_every_format() {
         let protobuf = v1::Decision { decision_id: "shop:clicks-0-1".to_owned(), ..v1::Decision::default() };
         for (payload, app) in [
             (&br#"{"schema_version":1,"decision_id":"shop:clicks-0-1","user_key":"u"}"#[..], Some("shop")),

@@ -4,7 +4,7 @@ use super::Setup;
 use crate::{
     config::ConfigError,
     engine::Pipeline,
-    inference::{ExplainSpec, ModelSpec, Repeats, ScorePublisher, Shadow},
+    inference::{ExplainSpec, ModelSpec, Repeats, ScoreSink, Shadow},
     sink::Publisher,
 };
 use anyhow::Context;
@@ -24,7 +24,7 @@ impl Setup {
                 .with_context(|| format!("load the shadow {name}"))?;
             let shadow = Shadow::new(Box::new(model));
             Ok(match &self.config.topics.shadow_scores {
-                Some(topic) => shadow.publishing(self.score_publisher(topic)?),
+                Some(topic) => shadow.with_score_sink(self.score_sink(topic)?),
                 None => shadow,
             })
         };
@@ -32,7 +32,7 @@ impl Setup {
     }
 
     /// Publishes a shadow's scores to a topic, with a producer of its own. Scores that the broker refuses are logged and dropped.
-    fn score_publisher(&self, topic: &str) -> anyhow::Result<ScorePublisher> {
+    fn score_sink(&self, topic: &str) -> anyhow::Result<ScoreSink> {
         let kafka = &self.config.kafka;
         let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), topic, PUBLISH_DEADLINE)?;
         let mut failed = Repeats::default();

@@ -1,4 +1,4 @@
-//! `aimpoint check`: everything that can be wrong before an event comes, without running.
+//! `aimpoint check`: finds every error that can be found before the first event, without running the pipeline.
 
 use super::{ConfigArgs, profile, sizes};
 use crate::{
@@ -20,10 +20,10 @@ use std::{io::Write, path::PathBuf, time::Duration};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Leave the broker out
+    /// Do not contact the broker
     #[arg(long)]
     offline: bool,
-    /// Tell which features differ from those of this configuration, and what becomes of the profiles
+    /// Show which features differ from those in FILE, and what happens to the profiles
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
 }
@@ -32,7 +32,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let pipeline = setup.pipeline(true)?;
     let mut out = super::printed::stdout();
-    writeln!(out, "configuration   sound")?;
+    writeln!(out, "configuration   valid")?;
 
     let config = &setup.config;
     let features = pipeline.features();
@@ -53,9 +53,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let [one_event, full, user_max] = [one_event, full, user_max].map(|bytes| ByteSize::b(bytes as u64).display().si());
     writeln!(
         out,
-        "profile         {one_event} at rest for a user with one event, {full} in use with an event in every tile;\n{:16}{TABLE_BYTES_MAX} B and \
-         the key in the table besides, and one of {OPEN_SHARE} users is in use at most;\n{:16}so at most {user_max} a user beside the key, \
-         if every user had an event in every tile",
+        "profile         {one_event} packed for a user with one event, {full} unpacked with an event in every tile;\n{:16}the table adds \
+         {TABLE_BYTES_MAX} B and the key, and at most one user in {OPEN_SHARE} is unpacked;\n{:16}at most {user_max} per user plus the key, if \
+         every user has an event in every tile",
         "", ""
     )?;
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
@@ -107,10 +107,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         }
     }
     if args.offline {
-        writeln!(out, "topics          not looked at")?;
+        writeln!(out, "topics          not checked")?;
     } else {
         topics::check(config)?;
-        writeln!(out, "topics          all there, and they fit")?;
+        writeln!(out, "topics          exist and match")?;
         let states = topics::states_or_none(config);
         let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));
         writeln!(out, "workers         {workers}: {why}")?;
@@ -121,18 +121,18 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
                     writeln!(out, "neighbour       {}", it.message(config))?;
                 }
             }
-            Err(error) => writeln!(out, "neighbour       not looked for: {error}")?,
+            Err(error) => writeln!(out, "neighbour       not checked: {error}")?,
         }
     }
     Ok(())
 }
 
-/// A declared feature in words.
+/// Describes a declared feature in one line.
 pub(super) fn described(spec: &FeatureSpec) -> String {
     match (&spec.aggregate, &spec.expression) {
         (Some(aggregate), _) => {
             let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name} {value}"));
-            // The tile that is taken where none is declared says how exact a window is.
+            // The default tile is shown too, because it decides how exact the window is.
             let has_tiles = Aggregate::named(aggregate).is_some_and(Aggregate::has_tiles);
             let window = spec.window.as_deref().filter(|_| has_tiles);
             let tile = window.and_then(|window| tile_of(window, spec.tile.as_deref()));
@@ -151,7 +151,7 @@ pub(super) fn described(spec: &FeatureSpec) -> String {
     }
 }
 
-/// Tells what has become of each feature of an earlier configuration, which is read with the same overrides.
+/// Compares the features with those of another configuration, which is read with the same overrides.
 fn compare(
     out: &mut impl Write,
     config: &Config,
@@ -169,50 +169,52 @@ fn compare(
         out,
         "against         {name}; fingerprint {}: {}",
         old.fingerprint(),
-        if is_same { "the same" } else { "another one" }
+        if is_same { "the same" } else { "different" }
     )?;
     let outcome = match (is_kept, pipeline.profile().on_change()) {
-        (true, _) => "profiles go on as they are: they keep the same",
+        (true, _) => "profiles are kept unchanged: their layout is the same",
         (false, OnChange::Keep) => {
-            "each feature goes on with what the profiles have of it, as told below. A profile is carried over as it was last \
-             written:\n                a user without an event under other features in between goes on as if these had never been"
+            "each feature continues from what the profiles hold of it, as listed below. A profile is carried over as last \
+             written:\n                features that were deployed in between leave no trace on a user who had no event then"
         }
-        (false, OnChange::Replay) => "each profile is made anew from the input that is retained (profile.on_change)",
+        (false, OnChange::Replay) => "every profile is rebuilt from the retained input (profile.on_change)",
     };
     writeln!(out, "{:16}{outcome}", "")?;
     if !is_same && changes.iter().all(|(_, change)| *change == Change::Same) {
         let others = "profile.ttl, time.allowed_lateness, duplicates.horizon or duplicates.max_ids";
-        writeln!(out, "{:16}each feature says the same; it is {others}", "")?;
+        writeln!(out, "{:16}the features are identical; the difference is in {others}", "")?;
     }
     let is_carried = !is_kept && pipeline.profile().on_change() == OnChange::Keep;
     for (name, change) in changes {
         let spec = &config.pipeline;
-        // One that is derived from others keeps nothing of its own.
+        // A derived feature has no state of its own.
         let declared = spec.features.iter().find(|it| it.name == name && it.expression.is_none());
         let kept = declared.filter(|_| is_carried).and_then(|it| profile::alone(it, spec));
         let kept = kept.map(|alone| old.layout().kept_of(&alone));
         let change = match (change, kept) {
             (Change::Same, None | Some(Kept::All)) => "same",
             (Change::Same, Some(Kept::Part)) => "same, and exact once its window has passed",
-            (Change::Same, Some(Kept::Nothing)) => "same, but kept otherwise: begins empty",
+            (Change::Same, Some(Kept::Nothing)) => "same, but stored differently: starts empty",
             (Change::Changed, None) => "changed",
-            (Change::Changed, Some(Kept::All)) => "changed, and goes on: what it needs was kept",
+            (Change::Changed, Some(Kept::All)) => "changed, and continues: the state it needs exists",
             (Change::Changed, Some(Kept::Part)) => {
-                "changed, and goes on with what was kept: exact once its window has passed"
+                "changed, and continues from the existing state: exact once its window has passed"
             }
-            (Change::Changed, Some(Kept::Nothing)) => "changed: begins empty",
+            (Change::Changed, Some(Kept::Nothing)) => "changed: starts empty",
             (Change::New, None) => "new",
-            (Change::New, Some(Kept::All)) => "new, and has its past: what it needs was kept for others",
-            (Change::New, Some(Kept::Part)) => "new, with what was kept for others: exact once its window has passed",
-            (Change::New, Some(Kept::Nothing)) => "new: begins empty",
-            (Change::Gone, _) => "gone",
+            (Change::New, Some(Kept::All)) => "new, with its full past: other features kept the state it needs",
+            (Change::New, Some(Kept::Part)) => {
+                "new, with the state kept for other features: exact once its window has passed"
+            }
+            (Change::New, Some(Kept::Nothing)) => "new: starts empty",
+            (Change::Gone, _) => "removed",
         };
         writeln!(out, "{:16}{name:<24} {change}", "")?;
     }
     Ok(())
 }
 
-/// Makes a client of each kind, which refuses what it does not know; none of them connects.
+/// Creates a client of each kind, which rejects settings it does not know. None of them connects.
 fn check_clients(config: &Config) -> anyhow::Result<()> {
     let kafka = &config.kafka;
     KafkaSource::check_settings(&kafka.consumer_settings())?;

@@ -1,4 +1,4 @@
-//! `aimpoint completions` and `aimpoint man`: what a shell and the manual need, made from the commands themselves.
+//! `aimpoint completions` and `aimpoint man`: shell completions and manual pages, generated from the command definitions.
 
 use super::Cli;
 use anyhow::Context;
@@ -17,10 +17,10 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Write the manual's pages
+/// Write the manual pages
 #[derive(Args, Clone, Debug)]
 pub(super) struct ManArgs {
-    /// The folder that they are written into, which is made where it is missing
+    /// The output folder, created if missing
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
@@ -32,7 +32,7 @@ pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<()> {
-    write_pages(&args.out).with_context(|| format!("write the manual's pages to {}", args.out.display()))
+    write_pages(&args.out).with_context(|| format!("write the manual pages to {}", args.out.display()))
 }
 
 fn write_pages(folder: &Path) -> std::io::Result<()> {

@@ -1,8 +1,8 @@
 //! `aimpoint demo`: the whole pipeline on real purchases, with a broker inside the process.
 //!
-//! Owns the order of the show and what it prints. The pipeline, its configuration, its model and its data are the real
-//! ones; the broker is librdkafka's mock cluster. First all but the last events are published and worked off as fast as
-//! they go, then the last ones come one by one at a steady pace, and each is timed until its decision is read.
+//! Owns the steps of the demo and its output. Pipeline, configuration, model and data are real; the broker is librdkafka's
+//! mock cluster. First all but the last [`PACED_EVENTS`] events are published and processed at full speed. Then the rest are
+//! sent at a steady rate, and each is timed until its decision is read.
 
 mod replay;
 mod report;
@@ -34,25 +34,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Partitions of each topic: the embedded broker keeps about 5 MB of each, and all decisions take some 40 MB.
+/// Partitions of each topic. The embedded broker keeps about 5 MB per partition, and all decisions take about 40 MB.
 const PARTITIONS: i32 = 12;
 
-/// How many events come one by one at the end, and how many a second.
+/// How many events are sent one by one at the end, and how many per second.
 const PACED_EVENTS: usize = 2_000;
 const PACED_RATE: f64 = 500.0;
 
-/// From here on nobody has learned from the data; the shipped model was trained on what came before.
+/// The shipped model was trained on the data before this moment and has seen nothing after it.
 const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
 
-/// How many a second go on while somebody looks at the page, and after how many it ends: the embedded broker keeps but its
+/// Events per second while the page stays open, and the number after which the demo ends: the embedded broker keeps only its
 /// newest messages.
 const LINGER_RATE: f64 = 120.0;
 const LINGER_EVENTS_MAX: u64 = 5_000_000;
 
-/// Without a further decision for this long, something is wrong.
+/// The demo fails if no decision arrives for this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The files that make the demo, so that the program needs nothing beside it.
+/// The demo's files, compiled in so that the binary needs nothing else.
 const FILES: [(&str, &[u8]); 3] = [
     ("aimpoint.toml", include_bytes!("../../deploy/demo/aimpoint.toml")),
     ("model.onnx", include_bytes!("../../deploy/demo/model.onnx")),
@@ -62,10 +62,10 @@ const FILES: [(&str, &[u8]); 3] = [
 /// Watch the whole pipeline at work on real data, without a broker
 #[derive(Args, Clone, Debug)]
 pub(super) struct DemoArgs {
-    /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use in place of those in the program
+    /// A folder with aimpoint.toml, model.onnx and cdnow.jsonl.gz to use instead of the built-in files
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Serve the live page while the demo runs, and go on with the events until stopped
+    /// Serve the live page while the demo runs, and keep sending events until interrupted
     #[arg(long)]
     page: bool,
     /// Override a key
@@ -73,33 +73,33 @@ pub(super) struct DemoArgs {
     sets: Vec<String>,
 }
 
-/// What is read of a decision.
+/// The parts of a decision that the demo reads.
 #[derive(Debug, Deserialize)]
-struct Seen {
+struct Decision {
     trigger_event_id: String,
-    score: SeenScore,
-    segments: Vec<SeenSegment>,
+    score: DecisionScore,
+    segments: Vec<DecisionSegment>,
     #[serde(skip)]
     payload: Vec<u8>,
 }
 
 #[derive(Debug, Deserialize)]
-struct SeenScore {
+struct DecisionScore {
     raw: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
-struct SeenSegment {
+struct DecisionSegment {
     id: String,
 }
 
-/// All that the show has to report.
+/// The results of the demo.
 struct Outcome {
     counts: Counts,
     bulk_events: usize,
     bulk_time: Duration,
     latency: Histogram<u64>,
-    decisions: Vec<Seen>,
+    decisions: Vec<Decision>,
 }
 
 /// An event as it was published.
@@ -125,25 +125,25 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     if let Some(set) = args.sets.iter().find(|set| set.trim_start().starts_with("kafka.")) {
         let key = set.split('=').next().unwrap_or_default();
         return Err(Exit::Usage.because(format!(
-            "--set {key}: the demo has a broker within its process and no other; aimpoint run works on yours"
+            "--set {key}: the demo always uses its own in-process broker; use aimpoint run with yours"
         )));
     }
     clean_up_on_signals()?;
     match &args.data {
-        Some(folder) => show(args, folder),
+        Some(folder) => play(args, folder),
         None => {
             let folder = unpack().context("unpack the demo's files")?;
-            show(args, folder.path())
+            play(args, folder.path())
         }
     }
 }
 
-fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
+fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     let configured = |broker: &str| {
         let sets = [args.sets.clone(), vec![format!("kafka.brokers={broker}")]].concat();
         Setup::read(Some(&folder.join("aimpoint.toml")), &sets)
     };
-    // Its topics have the names that the configuration gives them.
+    // The topics are named by the configuration.
     let plans = topics::plans(&configured("localhost:9092")?.config);
     let names: Vec<(&str, i32)> = plans.iter().map(|plan| (plan.name.as_str(), PARTITIONS)).collect();
     let broker = EmbeddedBroker::start(&names)?;
@@ -155,7 +155,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
 
     writeln!(
         out,
-        "Aimpoint {}: who of a music shop's customers buys again within thirty days?\n",
+        "Aimpoint {}: which customers of a music shop buy again within thirty days?\n",
         env!("CARGO_PKG_VERSION")
     )?;
     let runtime = Runtime::load(setup.config.inference.onnxruntime.as_deref())?;
@@ -165,7 +165,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     let (truth, unripe) = label(&setup, &data)?;
     writeln!(
         out,
-        "{} real purchases of 1997 and 1998 (deploy/demo/DATA.md), broker in this process, {} workers\n",
+        "{} real purchases from 1997 and 1998 (deploy/demo/DATA.md), in-process broker, {} workers\n",
         lines.len(),
         setup.config.engine.workers(Some(PARTITIONS as usize)).0
     )?;
@@ -175,12 +175,12 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = play(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
+    let (outcome, mut fleet) = decide(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
     if outcome.decisions.is_empty() {
         let reasons: Vec<String> =
             outcome.counts.dead_letters.iter().map(|(reason, count)| format!("{count} refused: {reason}")).collect();
         return Err(Exit::Data.because(format!(
-            "none of the {} events of {} became a decision ({}); aimpoint export tells more of each line",
+            "none of the {} events of {} became a decision ({}); aimpoint export reports each line",
             outcome.counts.events,
             data.display(),
             if reasons.is_empty() { "all were left out".to_owned() } else { reasons.join("; ") }
@@ -195,7 +195,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     report::effect(&mut out, &predictions, unripe)?;
     report::next(&mut out)?;
     if let Some((state, at)) = &page {
-        writeln!(out, "\nThe page stays open at http://{at}/ and the shop's customers go on buying; Ctrl-C ends it.")?;
+        writeln!(out, "\nThe page stays open at http://{at}/ and purchases keep arriving; press Ctrl-C to stop.")?;
         out.flush()?;
         linger(&mut out, &setup, &lines, &mut fleet)?;
         state.set_stopping();
@@ -204,7 +204,7 @@ fn show(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends further purchases of the shop, as those of new customers, until stopped.
+/// Sends further purchases, under the names of new customers, until interrupted.
 fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet) -> anyhow::Result<()> {
     let (kafka, topics) = (&setup.config.kafka, &setup.config.topics);
     let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
@@ -218,9 +218,9 @@ fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet
         if fleet.wait(Duration::ZERO)? {
             break;
         }
-        // The shop's days go by faster than ours, and what lies in the future is refused.
+        // The replay runs faster than real time, and events in the future would be refused.
         if fleet.counts().events > LINGER_EVENTS_MAX || purchase.at > jiff::Timestamp::now() {
-            writeln!(out, "The shop has come to its end, on {}.", purchase.at.strftime("%Y-%m-%d"))?;
+            writeln!(out, "The replay has reached its end, on {}.", purchase.at.strftime("%Y-%m-%d"))?;
             break;
         }
         publisher.publish(keys.of(&purchase.payload), Some(&purchase.payload))?;
@@ -228,7 +228,7 @@ fn linger(out: &mut impl Write, setup: &Setup, lines: &[Line], fleet: &mut Fleet
     Ok(())
 }
 
-/// Writes the demo's files into a folder of their own.
+/// Writes the demo's files into a temporary folder.
 fn unpack() -> std::io::Result<TemporaryFolder> {
     let folder = TemporaryFolder::create("aimpoint-demo-")?;
     for (name, content) in FILES {
@@ -253,7 +253,7 @@ fn read(setup: &Setup, path: &Path) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Hands over each line. What is too long to be an event is no data of a demonstration.
+/// Visits each line, and fails at one that is too long to be an event.
 fn each_line(setup: &Setup, path: &Path, mut visit: impl FnMut(&[u8]) -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
     files::each_line(path, bytes_max, |line| match line {
@@ -265,8 +265,7 @@ fn each_line(setup: &Setup, path: &Path, mut visit: impl FnMut(&[u8]) -> anyhow:
     })
 }
 
-/// What became of each event that the model has never seen: its id, and whether the outcome followed. Also how many there
-/// are of which nobody can know yet.
+/// The label of each event that the model has not seen, by event id, and the number of events whose outcome is still open.
 fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, usize)> {
     let mut pipeline = setup.pipeline(true)?;
     let spec = setup.config.pipeline.label.as_ref().context("the demo's configuration has a [label]")?;
@@ -295,8 +294,8 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
     Ok((truth, labeller.unripe()))
 }
 
-/// Publishes, runs the workers, and reads what they decide.
-fn play(
+/// Publishes the events, runs the workers and reads their decisions.
+fn decide(
     setup: &Setup,
     instance: &Instance,
     lines: &[Line],
@@ -326,9 +325,9 @@ fn play(
         state.set_workers(&progress);
     }
     let mut fleet = Fleet::start(workers, progress, Stop::default(), setup.config.engine.stall_after)?;
-    let mut watch = Watch {
+    let mut decisions = DecisionReader {
         reader,
-        decisions: Vec::new(),
+        all: Vec::new(),
         sent: HashMap::new(),
         latency: Histogram::new_with_bounds(1, 60_000_000, 3)?,
         first: None,
@@ -336,12 +335,12 @@ fn play(
     };
 
     bar.set_message("deciding");
-    while outcomes(&fleet) < bulk_events as u64 || watch.decisions.len() < fleet.counts().decisions as usize {
-        watch.look(Duration::from_millis(20))?;
-        bar.set_position(watch.decisions.len() as u64);
-        watch.be_patient(&mut fleet)?;
+    while committed(&fleet) < bulk_events as u64 || decisions.all.len() < fleet.counts().decisions as usize {
+        decisions.poll(Duration::from_millis(20))?;
+        bar.set_position(decisions.all.len() as u64);
+        decisions.check_progress(&mut fleet)?;
     }
-    let bulk_time = watch.first.map_or(Duration::ZERO, |first| watch.last.duration_since(first));
+    let bulk_time = decisions.first.map_or(Duration::ZERO, |first| decisions.last.duration_since(first));
 
     bar.set_message("one by one");
     let start = Instant::now();
@@ -349,36 +348,36 @@ fn play(
         let due = Duration::from_secs_f64(number as f64 / PACED_RATE);
         while start.elapsed() < due {
             publisher.serve();
-            watch.look(Duration::from_micros(200))?;
+            decisions.poll(Duration::from_micros(200))?;
         }
-        // From the moment when it was due: a sender that falls behind must not make the numbers better.
-        watch.sent.insert(line.id.clone(), start + due);
+        // Measured from when the event was due, so that a slow sender does not improve the numbers.
+        decisions.sent.insert(line.id.clone(), start + due);
         publisher.publish(line.key.as_deref(), Some(&line.payload))?;
         publisher.serve();
-        bar.set_position(watch.decisions.len() as u64);
+        bar.set_position(decisions.all.len() as u64);
     }
     publisher.finish()?;
-    watch.last = Instant::now();
-    while outcomes(&fleet) < total as u64 || watch.decisions.len() < fleet.counts().decisions as usize {
-        watch.look(Duration::from_millis(5))?;
-        bar.set_position(watch.decisions.len() as u64);
-        watch.be_patient(&mut fleet)?;
+    decisions.last = Instant::now();
+    while committed(&fleet) < total as u64 || decisions.all.len() < fleet.counts().decisions as usize {
+        decisions.poll(Duration::from_millis(5))?;
+        bar.set_position(decisions.all.len() as u64);
+        decisions.check_progress(&mut fleet)?;
     }
     let counts = fleet.counts();
     bar.finish_and_clear();
-    Ok((Outcome { counts, bulk_events, bulk_time, latency: watch.latency, decisions: watch.decisions }, fleet))
+    Ok((Outcome { counts, bulk_events, bulk_time, latency: decisions.latency, decisions: decisions.all }, fleet))
 }
 
-/// How many events have come to their end.
-fn outcomes(fleet: &Fleet) -> u64 {
+/// How many events have been committed.
+fn committed(fleet: &Fleet) -> u64 {
     fleet.counts().events
 }
 
 /// Reads decisions and times them.
-struct Watch {
+struct DecisionReader {
     reader: Reader,
-    decisions: Vec<Seen>,
-    /// When the events that are timed were due.
+    all: Vec<Decision>,
+    /// When each timed event was due.
     sent: HashMap<String, Instant>,
     /// In microseconds.
     latency: Histogram<u64>,
@@ -386,22 +385,22 @@ struct Watch {
     last: Instant,
 }
 
-impl Watch {
-    fn look(&mut self, wait: Duration) -> anyhow::Result<()> {
-        let Self { reader, decisions, sent, latency, first, last } = self;
+impl DecisionReader {
+    fn poll(&mut self, wait: Duration) -> anyhow::Result<()> {
+        let Self { reader, all, sent, latency, first, last } = self;
         let mut unreadable = None;
         reader.poll(wait, |_, record, _| {
             let now = Instant::now();
             first.get_or_insert(now);
             *last = now;
             let payload = record.payload.unwrap_or_default();
-            match serde_json::from_slice::<Seen>(payload) {
-                Ok(mut seen) => {
-                    if let Some(due) = sent.remove(&seen.trigger_event_id) {
+            match serde_json::from_slice::<Decision>(payload) {
+                Ok(mut decision) => {
+                    if let Some(due) = sent.remove(&decision.trigger_event_id) {
                         latency.saturating_record(now.duration_since(due).as_micros() as u64);
                     }
-                    seen.payload = payload.to_vec();
-                    decisions.push(seen);
+                    decision.payload = payload.to_vec();
+                    all.push(decision);
                 }
                 Err(error) => unreadable = Some(error),
             }
@@ -412,10 +411,10 @@ impl Watch {
         }
     }
 
-    fn be_patient(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
+    fn check_progress(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
         if fleet.wait(Duration::ZERO)? || self.last.elapsed() > PATIENCE {
             return Err(Exit::Stalled.because(format!(
-                "no further decision for {}; try again with --log debug",
+                "no decision for {}; try again with --log debug",
                 humantime::format_duration(PATIENCE)
             )));
         }

@@ -1,8 +1,8 @@
-//! `aimpoint doctor`: looks at everything that a run needs, and says what to do about what is amiss.
+//! `aimpoint doctor`: checks everything that a run needs, and says how to fix what is wrong.
 //!
-//! Guarantees: it joins no group, writes no record and changes no topic. It shows that this user may read the input and the
-//! group's positions and may open transactions under this application's name; whether it may write to the output topics
-//! shows only when something is written. Ends with the exit code of the first failure, or 0 where there are only warnings.
+//! Guarantees: it joins no group, writes no record and changes no topic. Limits: it verifies the rights to read the input and
+//! the group's offsets and to open transactions, but not the right to write to the output topics. Exits with the code of the
+//! first failure, or with 0 if there are only warnings.
 
 use super::{ConfigArgs, printed::printed};
 use crate::{
@@ -27,27 +27,27 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// The input has to be kept for so many times the checkpoint's interval: after a crash so much of it is read again, and a
-/// process that is down for a night must still find it.
+/// The input's retention must be at least this many checkpoint intervals: a crash rereads up to one interval, and a process that
+/// was down overnight must still find its input.
 const RETENTION_PER_CHECKPOINT: u32 = 10;
 
-/// A record this far ahead of this machine's clock says that one of the two clocks is wrong.
+/// A record this far ahead of this machine's clock means that a clock is wrong.
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
 /// How long the collector may take to answer.
 const COLLECTOR_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Below this many files a busy cluster's connections may not find room.
+/// With a lower limit a busy cluster's connections may run out of file descriptors.
 const FILES_MIN: u64 = 4_096;
 
-/// Look at brokers, rights, topics, clocks, library, model and files, and say what to do
+/// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
 #[derive(Args, Clone, Debug)]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// What is amiss.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Ok,
@@ -55,13 +55,13 @@ enum Level {
     Fail,
 }
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     level: Level,
     subject: &'static str,
     found: String,
-    /// What to do about it.
+    /// The next step.
     next: String,
 }
 
@@ -116,7 +116,7 @@ impl Report {
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let mut report = Report::default();
-    report.ok("configuration", "sound");
+    report.ok("configuration", "valid");
     files(&setup.config, args.config.config.as_deref(), &mut report);
     collector(&setup.config, &mut report);
     model(&setup, &mut report);
@@ -130,7 +130,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     }
 }
 
-/// What lies on this machine.
+/// Checks files, limits and ports of this machine.
 fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
     let mode = path.and_then(|path| path.metadata().ok()).map(|it| it.permissions().mode());
     let is_secret = config.holds_secrets();
@@ -138,13 +138,13 @@ fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
         (Some(mode), Some(path)) if mode & 0o004 != 0 && is_secret => report.warn(
             "files",
             format!(
-                "{} or the environment holds secrets, and everybody on this machine can read the file",
+                "{} or the environment holds secrets, and every user of this machine can read the file",
                 path.display()
             ),
-            "chmod 640 it, or keep secrets in the environment alone",
+            "set its mode to 640 (chmod 640), or keep secrets in the environment only",
         ),
-        (Some(_), Some(path)) => report.ok("files", format!("{} keeps its secrets", path.display())),
-        _ => report.ok("files", "no configuration file, or none that is looked at"),
+        (Some(_), Some(path)) => report.ok("files", format!("{} exposes no secrets", path.display())),
+        _ => report.ok("files", "no configuration file to check"),
     }
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     match open_files(&limits) {
@@ -154,24 +154,26 @@ fn files(config: &Config, path: Option<&Path>, report: &mut Report) {
             "raise it to 4096 or more: ulimit -n, LimitNOFILE of systemd, or the container's ulimits",
         ),
         Some(limit) => report.ok("limits", format!("{limit} open files")),
-        None => report.warn("limits", "not told by this system", "see to it that 4096 files may be open"),
+        None => report.warn("limits", "unknown on this system", "make sure that 4096 files may be open"),
     }
     match config.admin.address {
         Some(address) if !address.ip().is_loopback() && config.admin.token.is_none() => report.warn(
             "admin",
-            format!("{address} without a token: who reaches it sees the configuration, secrets as stars"),
-            "set admin.token, or see to it that only Prometheus and the probes reach it",
+            format!("{address} without a token: everyone who can reach it sees the configuration (secrets masked)"),
+            "set admin.token, or make sure that only Prometheus and the probes can reach it",
         ),
         Some(address) if TcpListener::bind(address).is_err() => report.warn(
             "admin",
-            format!("{address} is taken, or no address of this machine"),
-            "unless it is this application that runs there already, set another admin.address",
+            format!("{address} is in use, or is not an address of this machine"),
+            "set another admin.address, unless this application is already running there",
         ),
-        address => report.ok("admin", address.map_or("this machine alone".to_owned(), |it| it.to_string())),
+        address => {
+            report.ok("admin", address.map_or("reachable from this machine only".to_owned(), |it| it.to_string()));
+        }
     }
 }
 
-/// Whether something listens where metrics and traces are to be sent.
+/// Checks that something listens at the collector's address.
 fn collector(config: &Config, report: &mut Report) {
     let Some(endpoint) = &config.otlp.endpoint else { return };
     let address = endpoint.parse::<hyper::Uri>().ok().and_then(|uri| {
@@ -182,11 +184,11 @@ fn collector(config: &Config, report: &mut Report) {
     match address.map(|address| TcpStream::connect_timeout(&address, COLLECTOR_DEADLINE)) {
         Some(Ok(_)) => report.ok("collector", format!("{endpoint} answers")),
         Some(Err(error)) => report.warn("collector", format!("{endpoint}: {error}"), next),
-        None => report.warn("collector", format!("{endpoint}: there is no such host"), next),
+        None => report.warn("collector", format!("{endpoint}: unknown host"), next),
     }
 }
 
-/// The limit of open files in what Linux tells of a process.
+/// The soft limit of open files in the text of `/proc/self/limits`.
 fn open_files(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let soft = line.split_whitespace().next()?;
@@ -201,16 +203,23 @@ fn model(setup: &Setup, report: &mut Report) {
         Ok(runtime) => {
             report.ok("library", format!("ONNX Runtime {} from {}", runtime.version(), runtime.library().display()));
         }
-        Err(error) => return report.fail("library", error.into(), "the model is not looked at before that"),
+        Err(error) => {
+            return report.fail(
+                "library",
+                error.into(),
+                "fix this first; the model cannot be checked without the library",
+            );
+        }
     }
     let loaded = setup.pipeline(false).map_err(Into::into).and_then(|pipeline| setup.models(&pipeline));
     match loaded {
         Ok(models) => {
             for info in models.0.iter().map(Model::info) {
-                report.ok("model", format!("{} {} fits the features, on {}", info.name, info.version, info.provider));
+                report
+                    .ok("model", format!("{} {} matches the features, on {}", info.name, info.version, info.provider));
             }
         }
-        Err(error) => report.fail("model", error, "see aimpoint check for what is declared"),
+        Err(error) => report.fail("model", error, "see aimpoint check for the declared features"),
     }
 }
 
@@ -224,14 +233,16 @@ fn cluster(config: &Config, report: &mut Report) {
             return report.fail(
                 "brokers",
                 error,
-                "check kafka.brokers, the network and kafka.client \"security.protocol\"; --log debug tells more",
+                "check kafka.brokers, the network and kafka.client \"security.protocol\"; --log debug shows more",
             );
         }
     };
     report.ok("brokers", format!("{brokers} answers"));
     match topics::fit(&plans, &states) {
-        Ok(()) => report.ok("topics", "all there, and they fit"),
-        Err(unfit) => report.fail("topics", unfit.into(), "see above; aimpoint topics --create makes what is missing"),
+        Ok(()) => report.ok("topics", "exist and match"),
+        Err(unfit) => {
+            report.fail("topics", unfit.into(), "see above; aimpoint topics --create creates what is missing");
+        }
     }
     settings(&plans, &states, config.checkpoint.interval, report);
     let Some(Some(input)) = states.first() else { return };
@@ -250,7 +261,7 @@ fn cluster(config: &Config, report: &mut Report) {
     };
     match probe.committed() {
         Ok(0) => report.ok("group", format!("{} has committed nothing yet", config.group())),
-        Ok(count) => report.ok("group", format!("{} has positions of {count} partitions", config.group())),
+        Ok(count) => report.ok("group", format!("{} has committed offsets for {count} partitions", config.group())),
         Err(error) => report.fail("group", error.into(), "allow Read on the group named by app.name"),
     }
     match probe.newest_ms() {
@@ -261,21 +272,21 @@ fn cluster(config: &Config, report: &mut Report) {
         Err(error) => report.fail("input", error.into(), "allow Read on the input topic"),
     }
     transactions(config, report);
-    // Who may not read the outputs is told of nobody.
+    // Without the right to read the outputs there is nothing to report.
     for it in neighbours::find(config).unwrap_or_default() {
         report.warn("neighbours", it.message(config), "");
     }
 }
 
-/// What the topics' settings mean for a run.
+/// Checks the topics' settings.
 fn settings(plans: &[TopicPlan], states: &[Option<TopicState>], checkpoint: Duration, report: &mut Report) {
     for (index, (plan, state)) in plans.iter().zip(states).enumerate() {
         let Some(state) = state else { continue };
         if state.settings.is_empty() {
             report.warn(
                 "rights",
-                format!("the settings of {:?} may not be seen", plan.name),
-                "allow DescribeConfigs on it",
+                format!("no permission to see the settings of {:?}", plan.name),
+                "allow DescribeConfigs on the topic",
             );
             continue;
         }
@@ -287,38 +298,38 @@ fn settings(plans: &[TopicPlan], states: &[Option<TopicState>], checkpoint: Dura
                     "retention",
                     format!("{:?} is kept for {}", plan.name, humantime::format_duration(kept)),
                     &format!(
-                        "raise its retention.ms to {} or more: after a crash the input of checkpoint.interval is read again",
+                        "raise its retention.ms to {} or more: after a crash the input of one checkpoint.interval is reread",
                         wanted.as_millis()
                     ),
                 );
             } else {
-                report.ok("retention", format!("{:?} is kept for longer than a recovery needs", plan.name));
+                report.ok("retention", format!("{:?} is kept longer than a recovery needs", plan.name));
             }
         }
         if state.setting("min.insync.replicas") == Some("1") && index > 0 {
             report.warn(
                 "durability",
-                format!("{:?} counts as written on one replica (min.insync.replicas = 1)", plan.name),
-                "with 3 replicas set it to 2, so that the loss of a broker loses no decision",
+                format!("{:?} acknowledges writes on one replica (min.insync.replicas = 1)", plan.name),
+                "with 3 replicas set it to 2, so that losing a broker loses no decision",
             );
         }
     }
 }
 
-/// What the newest record's timestamp says about the clocks.
+/// Compares the newest record's timestamp with this machine's clock.
 fn clock(newest: Option<i64>, now: i64, report: &mut Report) {
     match newest {
         None => report.ok("clock", "no record to compare with"),
         Some(newest) if newest > now + SKEW_MAX.as_millis() as i64 => report.warn(
             "clock",
-            format!("the newest record lies {} s ahead of this machine", (newest - now) / 1_000),
-            "let this machine, the brokers and the producers keep time by NTP",
+            format!("the newest record is {} s ahead of this machine", (newest - now) / 1_000),
+            "synchronize this machine, the brokers and the producers by NTP",
         ),
         Some(newest) => report.ok("clock", format!("the newest record is {} s old", ((now - newest) / 1_000).max(0))),
     }
 }
 
-/// Opens transactions under an id of its own beside the workers', which shuts nobody out.
+/// Opens a transaction under its own transactional id, so that no worker is fenced.
 fn transactions(config: &Config, report: &mut Report) {
     let id = format!("{}-@{}-doctor", config.app.name, config.app.instance());
     let sink = KafkaSink::new(KafkaSinkSettings {
@@ -333,11 +344,11 @@ fn transactions(config: &Config, report: &mut Report) {
         client: config.kafka.producer_settings(),
     });
     match sink.and_then(|mut sink| sink.fence()) {
-        Ok(()) => report.ok("transactions", format!("may be opened, as {id}")),
+        Ok(()) => report.ok("transactions", format!("allowed, as {id}")),
         Err(error) => report.fail(
             "transactions",
             anyhow::Error::new(error),
-            "allow Write and Describe on transactional ids that begin with app.name, and IdempotentWrite on the cluster",
+            "allow Write and Describe on transactional ids with the prefix app.name, and IdempotentWrite on the cluster",
         ),
     }
 }
@@ -358,37 +369,37 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_goes_too_soon_and_outputs_on_one_replica_are_warned_of() {
+    fn short_retention_of_the_input_and_outputs_on_one_replica_are_warned_about() {
         let plans = topics::plans(&Config::default());
-        let sound = [("retention.ms", "604800000"), ("min.insync.replicas", "2")];
+        let valid = [("retention.ms", "604800000"), ("min.insync.replicas", "2")];
         let all = |input: &[(&str, &str)], output: &[(&str, &str)]| {
-            let states = [Some(state(input)), Some(state(output)), Some(state(&sound)), None];
+            let states = [Some(state(input)), Some(state(output)), Some(state(&valid)), None];
             levels(|report| settings(&plans, &states, Duration::from_secs(30), report))
         };
-        assert_eq!(all(&sound, &sound), [(Level::Ok, "retention")]);
-        assert_eq!(all(&[("retention.ms", "-1")], &sound), [(Level::Ok, "retention")], "for ever");
-        assert_eq!(all(&[("retention.ms", "60000")], &sound), [(Level::Warn, "retention")]);
+        assert_eq!(all(&valid, &valid), [(Level::Ok, "retention")]);
+        assert_eq!(all(&[("retention.ms", "-1")], &valid), [(Level::Ok, "retention")], "forever");
+        assert_eq!(all(&[("retention.ms", "60000")], &valid), [(Level::Warn, "retention")]);
         assert_eq!(
-            all(&sound, &[("min.insync.replicas", "1")]),
+            all(&valid, &[("min.insync.replicas", "1")]),
             [(Level::Ok, "retention"), (Level::Warn, "durability")]
         );
-        assert_eq!(all(&[], &sound), [(Level::Warn, "rights")]);
+        assert_eq!(all(&[], &valid), [(Level::Warn, "rights")]);
     }
 
     #[test]
-    fn a_record_from_the_future_is_warned_of() {
+    fn a_record_from_the_future_is_warned_about() {
         assert_eq!(levels(|report| clock(Some(20_000), 10_000, report)), [(Level::Warn, "clock")]);
         assert_eq!(levels(|report| clock(Some(9_000), 10_000, report)), [(Level::Ok, "clock")]);
         assert_eq!(levels(|report| clock(None, 10_000, report)), [(Level::Ok, "clock")]);
     }
 
     #[test]
-    fn a_collector_is_looked_for_where_one_is_named() {
+    fn a_collector_is_checked_if_one_is_configured() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let there = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("it is bound");
         let mut config = Config::default();
         assert_eq!(levels(|report| collector(&config, report)), []);
-        config.otlp.endpoint = Some(format!("http://{there}/otlp"));
+        config.otlp.endpoint = Some(format!("http://{address}/otlp"));
         assert_eq!(levels(|report| collector(&config, report)), [(Level::Ok, "collector")]);
         drop(listener);
         assert_eq!(levels(|report| collector(&config, report)), [(Level::Warn, "collector")]);
@@ -397,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_open_files_is_read() {
+    fn the_limit_of_open_files_is_parsed() {
         let limits = "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
         assert_eq!(open_files(limits), Some(1_024));
         assert_eq!(open_files("Max open files unlimited unlimited files"), Some(u64::MAX));

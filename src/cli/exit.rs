@@ -1,4 +1,4 @@
-//! The exit codes, and which failure has which.
+//! The exit codes, and the mapping from errors to them.
 
 use crate::{
     config::ConfigError,
@@ -10,66 +10,66 @@ use crate::{
 };
 use std::{io, process::ExitCode};
 
-/// How a process ends. Codes from 64 on are those of `sysexits.h`, where it has one that fits.
+/// How a process ends. Codes from 64 on follow `sysexits.h` where it has a matching one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Everything was done.
+    /// Success.
     Clean = 0,
-    /// The command line cannot be understood.
+    /// The command line is invalid.
     Usage = 2,
     /// A file of rows or events cannot be used.
     Data = 65,
-    /// A file is absent, or it is a folder where a file is wanted, or the other way round.
+    /// A file is missing, or a folder was given instead of a file or the other way round.
     NoInput = 66,
-    /// Nothing is known of the user.
+    /// The user is unknown.
     NoUser = 67,
-    /// No broker answers, or it refuses.
+    /// No broker responds, or it refuses the request.
     Broker = 69,
-    /// A bug, or a failure that none of the others covers.
+    /// A bug, or a failure that no other code covers.
     Internal = 70,
-    /// The system refuses: an address that is taken or not this machine's, no more threads, files or memory.
+    /// The operating system refuses: the address is in use or not local, or it is out of threads, files or memory.
     System = 71,
-    /// A topic is absent, or does not fit the others.
+    /// A topic is missing, or does not match the others.
     Topics = 72,
     /// Reading or writing failed, for instance on a full disk.
     Io = 74,
     /// A shutdown took longer than its deadline.
     Deadline = 75,
-    /// There were records, and nothing became of them for `engine.stall_after`, or a worker hung.
+    /// Records were waiting but nothing was committed for `engine.stall_after`, or a worker hung.
     Stalled = 76,
-    /// The system's rights do not allow it.
+    /// Permission denied by the operating system.
     Denied = 77,
     /// The configuration is wrong.
     Config = 78,
-    /// ONNX Runtime is absent or too old.
+    /// ONNX Runtime is missing or too old.
     Library = 79,
     /// The model cannot be used.
     Model = 80,
-    /// Who read the output has gone, as `head` goes: what a shell says of a process that SIGPIPE ended.
+    /// The reader closed the output pipe, as `head` does: the code that a shell reports for SIGPIPE.
     Pipe = 141,
 }
 
 impl Exit {
-    /// All codes with what they mean.
+    /// All codes with their meaning.
     pub const ALL: [(Self, &'static str); 17] = [
-        (Self::Clean, "everything was done"),
-        (Self::Usage, "the command line cannot be understood"),
+        (Self::Clean, "success"),
+        (Self::Usage, "the command line is invalid"),
         (Self::Data, "a file of rows or events cannot be used"),
-        (Self::NoInput, "a file is absent, or it is a folder where a file is wanted, or the other way round"),
-        (Self::NoUser, "nothing is known of the user"),
-        (Self::Broker, "no broker answers, or it refuses"),
-        (Self::Internal, "a bug, or a failure that none of the others covers"),
-        (Self::System, "the system refuses: an address that is taken, no more threads, files or memory"),
-        (Self::Topics, "a topic is absent, or does not fit the others"),
+        (Self::NoInput, "a file is missing, or a folder was given instead of a file or the other way round"),
+        (Self::NoUser, "the user is unknown"),
+        (Self::Broker, "no broker responds, or it refuses the request"),
+        (Self::Internal, "a bug, or a failure that no other code covers"),
+        (Self::System, "the operating system refuses: the address is in use, or it is out of threads, files or memory"),
+        (Self::Topics, "a topic is missing, or does not match the others"),
         (Self::Io, "reading or writing failed, for instance on a full disk"),
         (Self::Deadline, "a shutdown took longer than its deadline"),
-        (Self::Stalled, "there were records and no progress for engine.stall_after, or a worker hung"),
-        (Self::Denied, "the system's rights do not allow it"),
+        (Self::Stalled, "records were waiting but nothing was committed for engine.stall_after, or a worker hung"),
+        (Self::Denied, "permission denied by the operating system"),
         (Self::Config, "the configuration is wrong"),
-        (Self::Library, "ONNX Runtime is absent or too old"),
+        (Self::Library, "ONNX Runtime is missing or too old"),
         (Self::Model, "the model cannot be used"),
-        (Self::Pipe, "who read the output has gone"),
+        (Self::Pipe, "the reader closed the output pipe"),
     ];
 
     /// The code of a failure.
@@ -84,7 +84,7 @@ impl Exit {
         Failure { exit: self, message: message.into() }.into()
     }
 
-    /// The code of what the system says.
+    /// The code of an error of the operating system.
     pub(super) fn of_io(error: &io::Error) -> Self {
         use io::ErrorKind;
         match error.kind() {
@@ -104,7 +104,7 @@ impl Exit {
         }
     }
 
-    /// The code of a file of rows or events: its content is at fault unless the system says otherwise.
+    /// The code of a failed read of rows or events: bad content, unless the operating system reports an error.
     fn of_file(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Self::Data,
@@ -183,7 +183,7 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<SourceError>() {
             return Some(Self::of_source(error));
         }
-        // A sink fails where the broker does not answer or refuses.
+        // A sink fails because the broker does not respond or refuses.
         (error.is::<SinkError>() || error.is::<EmbeddedError>()).then_some(Self::Broker)
     }
 
@@ -195,7 +195,7 @@ impl Exit {
     }
 }
 
-/// A failure of a command that says itself how the process ends.
+/// A failure of a command with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct Failure {
@@ -215,7 +215,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn what_the_system_says_has_a_code_of_its_own_however_deep_it_lies() {
+    fn an_io_error_decides_the_code_however_deeply_it_is_nested() {
         for (kind, exit) in [
             (io::ErrorKind::NotFound, Exit::NoInput),
             (io::ErrorKind::NotADirectory, Exit::NoInput),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_codes_are_listed_in_their_order() {
+    fn the_codes_are_listed_in_ascending_order() {
         assert!(Exit::ALL.windows(2).all(|pair| (pair[0].0 as u8) < pair[1].0 as u8));
     }
 }

@@ -1,9 +1,9 @@
 //! `aimpoint explain`: what each feature adds to a user's score, as bars.
 //!
-//! Guarantees: the features are those that `run` gives the model, because the same pipeline makes them; the bars are
-//! Shapley values, which sum to the score minus that of the mean training row; the model is that of the user's variant. Limits:
-//! a profile in the changelog is that after the user's newest event and no longer knows the one before, so a time since the
-//! last event is 0 there. The same user is explained as that event saw them where files of events are given.
+//! Guarantees: the features are those that `run` gives the model, because the same pipeline computes them; the bars are
+//! Shapley values, which sum to the score minus the score of the mean training row; the model is that of the user's variant.
+//! Limits: a profile in the changelog already includes the user's newest event, so a time since the last event is 0. To explain
+//! the score at the event itself, pass files of events.
 
 use super::{
     ConfigArgs, Exit,
@@ -26,10 +26,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How many events are taken at once.
+/// Events per batch.
 const BATCH: usize = 4_096;
 
-/// Half of the width of the bars, in letters.
+/// Half the width of the bars, in characters.
 const BAR: usize = 24;
 
 /// Show what each feature adds to a user's score
@@ -38,13 +38,13 @@ const BAR: usize = 24;
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Explain the score of this user: of their profile in the changelog, or at their newest event in the files
+    /// Explain this user's score: from the profile in the changelog, or at the newest event in the files
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     user: Option<String>,
-    /// Explain the score at the last event of this file; the events before it make the profile
+    /// Explain the score at the last event of this file; the events before it build the profile
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
-    /// Events to replay for --user instead: JSON lines, plain, .gz or .zst, in the order of their times
+    /// Events to replay for --user: JSON lines, plain, .gz or .zst, ordered by time
     files: Vec<PathBuf>,
 }
 
@@ -53,22 +53,22 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let mut pipeline = setup.pipeline(false)?;
     let models = setup.models(&pipeline)?;
     if models.0.is_empty() {
-        return Err(Exit::Config.because("model.path: no model is declared, so there is no score to explain"));
+        return Err(Exit::Config.because("model.path: no model is configured, so there is no score to explain"));
     }
     let files = args.event.as_ref().map_or(&args.files[..], std::slice::from_ref);
     let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
     let Explained { user, moment, values, begin_empty } = match (&args.user, files) {
-        (Some(user), []) => held(&setup, &mut pipeline, user)?,
+        (Some(user), []) => from_changelog(&setup, &mut pipeline, user)?,
         (user, files) => match replay(&mut pipeline, files, bytes_max, user.as_deref())? {
             Some(explained) => explained,
             None => match user {
                 Some(user) => {
-                    let message = format!("find user {user:?}: none of the files has a sound event of theirs");
+                    let message = format!("find user {user:?}: no file has a valid event of this user");
                     return Err(Exit::NoUser.because(message));
                 }
                 None => {
                     return Err(Exit::Data.because(format!(
-                        "read the event: {} has no sound one; aimpoint check tells what is expected",
+                        "read the event: {} has no valid event; see aimpoint check for the expected format",
                         files[0].display()
                     )));
                 }
@@ -80,7 +80,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let info = model.info().clone();
     let baseline = info.baseline.clone().ok_or_else(|| {
         Exit::Model.because(format!(
-            "explain {}: the model says no baseline; write the mean of the training rows into its metadata as \
+            "explain {}: the model has no baseline; write the mean of the training rows into its metadata as \
              aimpoint.baseline, a JSON array, as aimpoint train does",
             info.name
         ))
@@ -91,15 +91,15 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let explanation = explainer.explain(&mut model, &row, 1)?;
     let score = score(&mut model, &row)?;
     let mut out = super::printed::stdout();
-    let how = if explainer.is_exact() { "exact" } else { "sampled" };
-    let variant = variant.map(|name| format!(" of the variant {name}")).unwrap_or_default();
-    writeln!(out, "user {user}, {moment}, model {} {}{variant}; Shapley values, {how}", info.name, info.version)?;
+    let method = if explainer.is_exact() { "exact" } else { "sampled" };
+    let variant = variant.map(|name| format!(", variant {name}")).unwrap_or_default();
+    writeln!(out, "user {user}, {moment}, model {} {}{variant}; Shapley values, {method}", info.name, info.version)?;
     if !begin_empty.is_empty() {
-        writeln!(out, "other features made the profile; it keeps nothing of {}", begin_empty.join(", "))?;
+        writeln!(out, "the profile was built with other features and has no state for {}", begin_empty.join(", "))?;
     }
     writeln!(out)?;
     writeln!(out, "{:<28}{:>12}{:>12}", "", "value", "adds")?;
-    writeln!(out, "{:<28}{:>12}{:>+12.4}", "the mean training row", "", explanation.base)?;
+    writeln!(out, "{:<28}{:>12}{:>+12.4}", "mean training row", "", explanation.base)?;
     let mut parts: Vec<_> = explainer.groups().iter().zip(&explanation.parts).collect();
     parts.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
     let largest = parts.first().map_or(1.0, |(_, part)| part.abs()).max(f64::MIN_POSITIVE);
@@ -111,26 +111,26 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         };
         writeln!(out, "{:<28}{value:>12}{part:>+12.4}  {}", group.name, bar(*part / largest))?;
     }
-    writeln!(out, "{:<28}{:>12}{score:>+12.4}", "the score", "")?;
+    writeln!(out, "{:<28}{:>12}{score:>+12.4}", "score", "")?;
     if let Some(calibration) = &info.calibration {
         writeln!(out, "{:<28}{:>12}{:>+12.4}", "calibrated", "", calibration.apply(score))?;
     }
     Ok(())
 }
 
-/// Who is explained, and when.
+/// The user and event to explain, with the features.
 struct Explained {
     user: String,
-    /// The event, or the state of the profile.
+    /// Describes the event, or the state of the profile.
     moment: String,
     /// The features, by name; NaN where missing.
     values: HashMap<String, f32>,
-    /// Features of which nothing was kept.
+    /// Features without state in the profile.
     begin_empty: Vec<String>,
 }
 
-/// The user's profile as the changelog has it.
-fn held(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow::Result<Explained> {
+/// Reads the user's profile from the changelog.
+fn from_changelog(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow::Result<Explained> {
     let shown = profile::look_up(&setup.config, pipeline, user, None)?;
     let moment = format!("profile of {}, complete up to offset {} of the input", shown.newest_event, shown.as_of);
     let for_model = pipeline.model_features();
@@ -139,13 +139,13 @@ fn held(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow::Result<Ex
     Ok(Explained { user: user.to_owned(), moment, values, begin_empty: shown.begin_empty })
 }
 
-/// A value as a model is given it: what only a double holds is none.
+/// Converts a value to the model's type: what does not fit an `f32` is missing.
 fn narrowed(value: f64) -> f32 {
     let narrow = value as f32;
     if narrow.is_finite() { narrow } else { f32::NAN }
 }
 
-/// Takes the files through the pipeline, and keeps the last event, of this user where one is named.
+/// Runs the files through the pipeline and returns the last event, of this user if one is given.
 fn replay(
     pipeline: &mut Pipeline,
     files: &[PathBuf],
@@ -188,7 +188,7 @@ fn replay(
 
 fn read(file: &Path, bytes_max: usize, step: &mut impl FnMut(Option<&[u8]>)) -> anyhow::Result<()> {
     let visit = |line: Line<'_>| {
-        // What is too long is no sound event, as what cannot be read is none.
+        // A line that is too long is skipped, as is one that cannot be read.
         if let Line::Whole(_, line) = line {
             step(Some(line));
         }
@@ -202,7 +202,7 @@ fn row(model: &OnnxModel, values: &HashMap<String, f32>) -> anyhow::Result<Vec<f
     let of = |name: &String| {
         values.get(name).copied().ok_or_else(|| {
             Exit::Config.because(format!(
-                "model.features: no feature for a model is named {name:?}; declare it without model = false"
+                "model.features: no model feature is named {name:?}; declare it without model = false"
             ))
         })
     };
@@ -217,7 +217,7 @@ fn score(model: &mut OnnxModel, row: &[f32]) -> anyhow::Result<f32> {
     Ok(scores[0])
 }
 
-/// A bar from the middle to the left or to the right, for a share from -1 to 1 of the largest.
+/// A bar from the middle to the left or right, for a share of the largest from -1 to 1.
 fn bar(share: f64) -> String {
     let length = (share.abs() * BAR as f64).round() as usize;
     let filled = "█".repeat(length);
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_go_from_the_middle_to_their_side() {
+    fn bars_extend_from_the_middle_to_their_side() {
         assert_eq!(bar(1.0), format!("{}│{}", " ".repeat(BAR), "█".repeat(BAR)));
         assert_eq!(bar(-0.5), format!("{}{}│", " ".repeat(BAR / 2), "█".repeat(BAR / 2)));
         assert_eq!(bar(0.0), format!("{}│", " ".repeat(BAR)));

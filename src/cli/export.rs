@@ -1,10 +1,10 @@
-//! `aimpoint export`: replays events through the serving code and writes what a model would have got, with labels.
+//! `aimpoint export`: replays events through the serving code and writes the model's input rows, with labels.
 //!
 //! Guarantees: a row's features are those that `run` would have given the model at that event, because the same pipeline
-//! makes them; nothing later than the row, and with `--until` nothing later than that, is looked at but for the label. A
-//! profile's time to live goes by its partition's time, so events are spread over as many partitions as the topic has, as
-//! producers do. Limits: rows wait in memory for their labels, as long as `label.within` and `time.allowed_lateness`
-//! say; lines that are sorted lie on disk, up to 256 MiB of them in memory.
+//! computes them. Only the label looks at later events, and with `--until` nothing after that moment is used. Profiles expire by
+//! their partition's time, so events are spread over as many partitions as the topic has, with the producers' partitioner.
+//! Limits: rows wait in memory for their labels, for `label.within` plus `time.allowed_lateness`; sorting keeps up to 256 MiB of
+//! lines in memory and the rest on disk.
 
 use super::{
     ConfigArgs, Exit,
@@ -32,20 +32,20 @@ use std::{
     time::Duration,
 };
 
-/// How many events are taken at once.
+/// Events per batch.
 const BATCH: u64 = 4_096;
 
-/// No topic has more.
+/// More partitions than any real topic has.
 const PARTITIONS_MAX: i64 = 100_000;
 
-/// Fewer events than this tell nothing of the order of a file.
+/// With fewer events than this, the order of a file is not judged.
 const ORDER_EVENTS_MIN: u64 = 20;
 
-/// One event in so many lies far behind others' in a file that is sorted by user. Where users' clocks lie apart there may be as
-/// many, but then the users come in turn.
+/// In a file sorted by user, more than one event in this many is far behind the others. Users whose clocks differ may cause as
+/// many, but then users alternate.
 const BEHIND_SHARE: u64 = 10;
 
-/// No stream has more events that are too late than one to so many that count.
+/// No real stream has more than one event too late for this many that count.
 const TOO_LATE_SHARE: u64 = 2;
 
 /// Replay files of events and write feature rows, with labels where [label] is declared
@@ -56,24 +56,24 @@ pub(super) struct ExportArgs {
     /// JSON lines, plain, .gz or .zst
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Where the rows go: .parquet, .csv or .csv.gz
+    /// Output file: .parquet, .csv or .csv.gz
     #[arg(long, short, required = true, value_name = "FILE")]
     out: Vec<PathBuf>,
-    /// Look at nothing from this moment on, such as 1998-01-01T00:00:00Z. By itself a row waits for its label until the files have
-    /// events later than it by label.within and time.allowed_lateness; with this by label.within alone
+    /// Ignore events from this moment on, such as 1998-01-01T00:00:00Z. Without it a row waits for its label until the files have
+    /// events later than it by label.within plus time.allowed_lateness; with it by label.within only
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<jiff::Timestamp>,
-    /// How many partitions the topic has: users are spread over them as producers do, and profiles end by the time of theirs;
-    /// topics.partitions where absent
+    /// Number of partitions of the topic: users are assigned to them as producers do, and profiles expire by their partition's
+    /// time [default: topics.partitions]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=PARTITIONS_MAX))]
     partitions: Option<i32>,
-    /// In which order the events came: as the files have them, which is refused where that can be no order of arrival, or by
-    /// their times, by which they are sorted then
+    /// The order of arrival: as in the files, or sorted by event time. By default the order of the files is used, and refused if
+    /// events cannot have arrived in it
     #[arg(long, value_enum, value_name = "ORDER")]
     order: Option<Order>,
 }
 
-/// A moment of the command line.
+/// Parses a moment of the command line.
 fn moment(text: &str) -> Result<jiff::Timestamp, String> {
     let midnight = jiff::civil::Time::midnight();
     let day = |day: jiff::civil::Date| jiff::tz::TimeZone::UTC.to_timestamp(day.to_datetime(midnight)).ok();
@@ -83,17 +83,17 @@ fn moment(text: &str) -> Result<jiff::Timestamp, String> {
     })
 }
 
-/// In which order events are taken.
+/// The order in which events are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Order {
-    /// As the files have them, also where most come late
+    /// As in the files, even if most events are late
     File,
-    /// By their times
+    /// Sorted by event time
     Time,
 }
 
-/// What waits for its label.
-struct Waiting {
+/// A row that waits for its label.
+struct PendingRow {
     user: String,
     key_type: KeyType,
     event_id: String,
@@ -103,39 +103,39 @@ struct Waiting {
     features: Box<[f32]>,
 }
 
-/// A span of time as people write it.
+/// A duration as it is written in the configuration.
 fn span(duration: Duration) -> impl fmt::Display {
     humantime::format_duration(duration)
 }
 
-/// What is seen of the order of the events.
+/// Statistics that show whether events can have arrived in this order.
 #[derive(Default)]
-struct Seen {
-    /// How far they have come, all of them and those of the file that is read.
+struct ArrivalOrder {
+    /// The partition time over all events, and over those of the current file.
     clock: PartitionClock,
     of_file: PartitionClock,
-    /// How many lie further behind others' than the allowed lateness.
+    /// Events further behind the others than the allowed lateness.
     behind: u64,
-    /// Those of the file that is read, and how many each file before it had.
+    /// Users of the current file, and the sum over the files before it.
     users: HashSet<u64>,
     users_before: u64,
     last_user: Option<u64>,
-    /// How often the next event was another user's.
-    turns: u64,
-    /// A file that is of before another, and when both end.
+    /// How often the user changes from one event to the next.
+    user_changes: u64,
+    /// A file that ends before the files ahead of it, with both ends.
     misplaced: Option<(PathBuf, i64, i64)>,
 }
 
-impl Seen {
+impl ArrivalOrder {
     fn event(&mut self, user: u64, time: i64, lateness: i64) {
         self.behind += u64::from(self.clock.time().is_some_and(|now| time < now.saturating_sub(lateness)));
         self.clock.note(user, time);
         self.of_file.note(user, time);
         self.users.insert(user);
-        self.turns += u64::from(self.last_user.replace(user) != Some(user));
+        self.user_changes += u64::from(self.last_user.replace(user) != Some(user));
     }
 
-    /// Ends a file, before which events had come so far.
+    /// Records the end of a file; `before` is the partition time when it began.
     fn file(&mut self, path: &Path, before: Option<i64>, lateness: i64) {
         let of_file = std::mem::take(&mut self.of_file).time();
         self.users_before += std::mem::take(&mut self.users).len() as u64;
@@ -148,40 +148,40 @@ impl Seen {
     }
 }
 
-/// The files of rows, and what is on its way into them.
+/// The output files, and the state of the replay.
 struct Export<'a> {
     setup: &'a Setup,
     pipeline: Pipeline,
     partitions: Partitions,
-    /// By partition: the offset of its next event.
+    /// The next offset, by partition.
     offsets: Vec<i64>,
-    /// What finds the partition of an event, where there are several.
+    /// Finds an event's key, if there are several partitions.
     keys: Option<Keys>,
     outbox: Outbox,
     counts: Counts,
     taken: u64,
     outputs: Vec<RowFile>,
-    /// Absent where nothing is to be learned: then a row waits for nothing.
-    labeller: Option<Labeller<Waiting>>,
+    /// `None` without a [label]: rows are then written at once.
+    labeller: Option<Labeller<PendingRow>>,
     until: Option<i64>,
-    /// Of events that count, those from `until` on.
+    /// Events from `until` on.
     after: u64,
     /// `time.allowed_lateness` in microseconds.
     lateness: i64,
-    seen: Seen,
+    order: ArrivalOrder,
     refused: Refused,
     too_long: TooLong,
     bytes_max: usize,
 }
 
 impl Export<'_> {
-    /// Takes the next line in; where it stands is told where it is no event.
+    /// Processes the next line. `place` is reported if the line is not a valid event.
     fn take(&mut self, payload: &[u8], place: Option<(&Path, u64)>) -> anyhow::Result<()> {
         let partition = match &mut self.keys {
             None => Some(0),
             Some(keys) => keys.of(payload).map(|key| partition_of(key, self.offsets.len() as i32)),
         };
-        // What is no event has no key, and would lie anywhere.
+        // An invalid event has no key; its partition does not matter.
         let partition = partition.unwrap_or_default();
         let offset = &mut self.offsets[partition as usize];
         let record = Record { partition, offset: *offset, payload: Some(payload), ..Record::default() };
@@ -195,17 +195,17 @@ impl Export<'_> {
         if self.taken.is_multiple_of(BATCH) || self.pipeline.is_full() { self.step() } else { Ok(()) }
     }
 
-    /// Takes the events so far through the pipeline, and writes the rows that have their labels.
+    /// Runs the batch through the pipeline and writes the rows whose labels are known.
     fn step(&mut self) -> anyhow::Result<()> {
-        let Self { pipeline, partitions, counts, outputs, labeller, until, after, seen, lateness, .. } = self;
+        let Self { pipeline, partitions, counts, outputs, labeller, until, after, order, lateness, .. } = self;
         let mut written = Ok(());
         pipeline.rows(partitions, counts, |row| {
-            seen.event(row.user_hash, row.time.0, *lateness);
+            order.event(row.user_hash, row.time.0, *lateness);
             if until.is_some_and(|until| row.time.0 >= until) {
                 *after += 1;
                 return;
             }
-            let waiting = Waiting {
+            let pending = PendingRow {
                 user: row.user.to_owned(),
                 key_type: row.key_type,
                 event_id: row.event_id.to_owned(),
@@ -215,9 +215,9 @@ impl Export<'_> {
                 features: row.features.into(),
             };
             match labeller {
-                None if written.is_ok() => written = write(outputs, &waiting, None),
+                None if written.is_ok() => written = write(outputs, &pending, None),
                 None => {}
-                Some(labeller) => labeller.push(row.user_hash, row.time.0, row.is_outcome, waiting),
+                Some(labeller) => labeller.push(row.user_hash, row.time.0, row.is_outcome, pending),
             }
         });
         written?;
@@ -235,9 +235,9 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Why the order of the files can be none in which the events arrived, if it can be none.
+    /// An error if events cannot have arrived in the order of the files.
     fn disorder(&self) -> Option<anyhow::Error> {
-        let Seen { behind, users, users_before, turns, misplaced, .. } = &self.seen;
+        let ArrivalOrder { behind, users, users_before, user_changes, misplaced, .. } = &self.order;
         let users = users_before + users.len() as u64;
         let (counted, lateness) = (self.counts.decisions, span(self.setup.config.pipeline.time.allowed_lateness));
         let too_late = self.counts.suppressed.iter().find(|(reason, _)| *reason == SuppressReason::TooLate);
@@ -247,32 +247,32 @@ impl Export<'_> {
         }
         let what = if let Some((path, end, before)) = misplaced {
             format!(
-                "the events of {} end at {}, and those of files before it at {}; name the files in the order of their times",
+                "the events of {} end at {}, but those of the files before it at {}; pass the files in the order of their times",
                 path.display(),
                 EventTime(*end).date(),
                 EventTime(*before).date()
             )
         } else if too_late > counted / TOO_LATE_SHARE {
             format!(
-                "{too_late} of {} events lie more than time.allowed_lateness = {lateness} behind their own user's newest: the \
+                "{too_late} of {} events are more than time.allowed_lateness = {lateness} older than their user's newest event: the \
                  files are not in the order of their times",
                 counted + too_late
             )
-        } else if *behind > counted / BEHIND_SHARE && turns * 2 <= users * 3 {
+        } else if *behind > counted / BEHIND_SHARE && user_changes * 2 <= users * 3 {
             format!(
-                "{behind} of {counted} events lie more than time.allowed_lateness = {lateness} behind those before them, and \
-                 each user's come all together: the files are sorted by user"
+                "{behind} of {counted} events are more than time.allowed_lateness = {lateness} older than those before them, and \
+                 the events of each user are adjacent: the files are sorted by user"
             )
         } else {
             return None;
         };
         Some(Exit::Data.because(format!(
-            "replay the files: {what}; nothing was written. No events arrive like this, so features and labels would come out \
-             wrong. With --order time the events are sorted by their times first; with --order file they are taken as they are"
+            "replay the files: {what}; nothing was written. Events do not arrive in this order, so features and labels would be \
+             wrong. Use --order time to sort the events by time first, or --order file to keep the order as it is"
         )))
     }
 
-    /// How many events got no row, and why.
+    /// How many events have no row, by reason.
     fn left_out(&self) -> Vec<String> {
         let spec = &self.setup.config.pipeline;
         let mut lines = Vec::new();
@@ -293,8 +293,8 @@ impl Export<'_> {
                     EventTime(until).date()
                 ),
                 None => format!(
-                    "{unripe} whose outcome may still come: a row waits for label.within = {} and time.allowed_lateness = {} of \
-                     events behind its own, and the files end at {}; with --until a row waits for label.within alone",
+                    "{unripe} whose outcome is still open: a row waits for events later than its own by label.within = {} plus \
+                     time.allowed_lateness = {}, and the files end at {}; with --until a row waits for label.within only",
                     span(label.within),
                     span(spec.time.allowed_lateness),
                     EventTime(end).date()
@@ -305,12 +305,12 @@ impl Export<'_> {
             lines.push(format!("{} from --until on", self.after));
         }
         if self.counts.duplicates > 0 {
-            lines.push(format!("{} whose event_id came before", self.counts.duplicates));
+            lines.push(format!("{} with a duplicate event_id", self.counts.duplicates));
         }
         for (reason, count) in &self.counts.suppressed {
             lines.push(match reason {
                 SuppressReason::TooLate => format!(
-                    "{count} further behind their user's newest than time.allowed_lateness = {}",
+                    "{count} older than their user's newest event by more than time.allowed_lateness = {}",
                     span(spec.time.allowed_lateness)
                 ),
                 SuppressReason::Bot => format!("{count} of bots"),
@@ -330,7 +330,7 @@ impl Export<'_> {
 }
 
 /// Writes a row into each file.
-fn write(outputs: &mut [RowFile], row: &Waiting, label: Option<bool>) -> anyhow::Result<()> {
+fn write(outputs: &mut [RowFile], row: &PendingRow, label: Option<bool>) -> anyhow::Result<()> {
     for output in outputs {
         output.write(&Row {
             user_key: &row.user,
@@ -385,7 +385,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         until: args.until.map(jiff::Timestamp::as_microsecond),
         after: 0,
         lateness: setup.config.pipeline.time.allowed_lateness.as_micros() as i64,
-        seen: Seen::default(),
+        order: ArrivalOrder::default(),
         refused: Refused::default(),
         too_long: TooLong::default(),
         bytes_max: setup.config.pipeline.input.max_bytes.as_u64() as usize,
@@ -402,7 +402,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     } else {
         each_line(&mut export, &args.files, |export, place, line| {
             export.take(line, Some(place))?;
-            // Of many files the first ones tell already.
+            // Fail early: the first files usually show it.
             let looks = export.taken.is_multiple_of(16 * BATCH) && args.order.is_none();
             if looks { export.disorder().map_or(Ok(()), Err) } else { Ok(()) }
         })?;
@@ -425,7 +425,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let events = export.counts.events + export.too_long.count;
     if export.outputs.iter().all(|output| output.rows() == 0) {
         return Err(Exit::Data.because(if left_out.is_empty() {
-            "export: 0 rows, for there is no event in the files; nothing was written".to_owned()
+            "export: 0 rows, because there is no event in the files; nothing was written".to_owned()
         } else {
             format!("export: 0 rows of {events} events; nothing was written. Left out: {}", left_out.join("; "))
         }));
@@ -435,18 +435,18 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         rows = output.finish()?;
     }
     let mut out = super::printed::stdout();
-    let with = if label.is_some() { "with labels" } else { "without labels, for no [label] is declared" };
+    let with = if label.is_some() { "with labels" } else { "without labels, because no [label] is configured" };
     let partitions = match (count, args.partitions) {
         (1, _) => "1 partition".to_owned(),
         (count, Some(_)) => format!("{count} partitions"),
-        (count, None) => format!("{count} partitions, by topics.partitions"),
+        (count, None) => format!("{count} partitions (topics.partitions)"),
     };
     writeln!(out, "{events} events in {partitions}: {rows} rows {with}")?;
     for line in left_out {
         writeln!(out, "  left out: {line}")?;
     }
     if export.counts.unknown_zones > 0 {
-        writeln!(out, "  {} events name a time zone that there is not", export.counts.unknown_zones)?;
+        writeln!(out, "  {} events have an unknown time zone", export.counts.unknown_zones)?;
     }
     writeln!(out, "{} features, fingerprint {fingerprint}", names.len())?;
     for path in &args.out {
@@ -455,14 +455,14 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hands over each line of the files that is not too long.
+/// Visits each line of the files that is not too long.
 fn each_line<'a>(
     export: &mut Export<'a>,
     paths: &[PathBuf],
     mut visit: impl FnMut(&mut Export<'a>, (&Path, u64), &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     for path in paths {
-        let (bytes_max, before) = (export.bytes_max, export.seen.clock.time());
+        let (bytes_max, before) = (export.bytes_max, export.order.clock.time());
         files::each_line::<anyhow::Error>(path, bytes_max, |line| {
             match line {
                 Line::Whole(number, line) => visit(export, (path, number), line)?,
@@ -472,7 +472,7 @@ fn each_line<'a>(
         })
         .with_context(|| format!("replay {}", path.display()))?;
         export.step()?;
-        export.seen.file(path, before, export.lateness);
+        export.order.file(path, before, export.lateness);
     }
     Ok(())
 }

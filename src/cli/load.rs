@@ -1,8 +1,8 @@
-//! `aimpoint load`: publishes events to the clickstream, keyed by user, from files or made up.
+//! `aimpoint load`: publishes events to the clickstream, keyed by user, from files or generated.
 //!
-//! With `--rate` each event is sent at its own moment, whatever the one before took; without, as fast as the broker takes
-//! them. A line that is no event is published all the same, without a key: it becomes a dead letter, which is where
-//! its reason can be read. A line that is longer than `input.max_bytes` would be one for its size alone, and is left out and told.
+//! With `--rate` each event is sent at its own due time, however long the one before took; without it, as fast as the broker
+//! accepts them. A line that is not a valid event is published too, without a key: it becomes a dead letter, which states the
+//! reason. A line longer than `input.max_bytes` is skipped and reported.
 
 use super::{
     ConfigArgs,
@@ -25,20 +25,20 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How long the broker may take for an event.
+/// How long the broker may take to accept an event.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Each user of a made-up stream takes 8 bytes.
+/// Each synthetic user takes 8 bytes of memory.
 const USERS_MAX: i64 = 100_000_000;
 
-/// A day from one event to the next.
+/// One day between two events.
 const STEP_MS_MAX: f64 = 86_400_000.0;
 
-/// One event in a quarter of an hour, and more than any broker takes.
+/// From one event in a quarter of an hour to more than any broker accepts.
 const RATE_MIN: f64 = 0.001;
 const RATE_MAX: f64 = 100_000_000.0;
 
-/// Publish events to the clickstream, from files or made up
+/// Publish events to the clickstream, from files or generated
 #[derive(Args, Clone, Debug)]
 pub(super) struct LoadArgs {
     #[command(flatten)]
@@ -46,19 +46,19 @@ pub(super) struct LoadArgs {
     /// JSON lines, plain, .gz or .zst
     #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
     files: Vec<PathBuf>,
-    /// Make up this many events instead
+    /// Generate this many events instead
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     synthetic: Option<u64>,
-    /// The seed of made-up events
+    /// Seed of the generated events
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// How many users make them
+    /// Number of users in the generated events
     #[arg(long, default_value_t = 200_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=USERS_MAX))]
     users: u32,
-    /// Milliseconds of event time from one made-up event to the next; at a rate, the rate's own where absent
+    /// Milliseconds of event time between generated events [default: 1, or 1000 / RATE with --rate]
     #[arg(long, value_name = "MS", value_parser = number_within(0.0..=STEP_MS_MAX))]
     step: Option<f64>,
-    /// Events a second; as fast as they are taken where absent
+    /// Events per second [default: as fast as possible]
     #[arg(long, value_name = "PER_SECOND", value_parser = number_within(RATE_MIN..=RATE_MAX))]
     rate: Option<f64>,
     /// Stop after this many events
@@ -82,7 +82,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     if let Some(count) = args.synthetic {
         let step = args.step.or(args.rate.map(|rate| 1_000.0 / rate)).unwrap_or(1.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        // What is published now must not lie ahead of now, so the stream ends at the present.
+        // Events must not be in the future, so the stream ends now.
         let span = if args.rate.is_some() && args.step.is_none() { 0.0 } else { count as f64 * step };
         for event in
             Synthetic::new(args.seed, args.users as usize, now.saturating_sub(span as i64), step).take(count as usize)
@@ -120,11 +120,11 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     let seconds = pace.start.elapsed().as_secs_f64();
     let unreadable = match keys.unreadable {
         0 => String::new(),
-        count => format!("; {count} of them are no events and went without a key"),
+        count => format!("; {count} of them are not valid events and have no key"),
     };
     writeln!(
         super::printed::stdout(),
-        "published {} events to {} in {seconds:.1} s, {:.0} a second{unreadable}",
+        "published {} events to {} in {seconds:.1} s, {:.0} per second{unreadable}",
         pace.count,
         setup.config.topics.clickstream,
         pace.count as f64 / seconds.max(1e-9)
@@ -141,7 +141,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says when the next event is due.
+/// Paces the events.
 struct Pace {
     start: Instant,
     rate: Option<f64>,
@@ -150,7 +150,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Waits for the next event's moment; says no when the limit is reached.
+    /// Waits until the next event is due; false when the limit is reached.
     fn next(&mut self, publisher: &Publisher) -> bool {
         if self.count == self.limit {
             return false;
@@ -168,14 +168,14 @@ impl Pace {
     }
 }
 
-/// Finds the key of an event by the pipeline's own decoder, so that it is the key that its profile will have.
+/// Finds the key of an event with the pipeline's own decoder, so that it equals the key of the profile.
 pub(super) struct Keys {
     pipeline: Pipeline,
     partitions: Partitions,
     key: Vec<u8>,
-    /// The last line's dead letter, where it is no event.
+    /// The dead letter of the last line, if it was not a valid event.
     pub(super) outbox: Outbox,
-    /// When the last event happened, if it was one.
+    /// The event time of the last line, if it was a valid event.
     pub(super) time: Option<i64>,
     offset: i64,
     pub(super) unreadable: u64,
@@ -188,7 +188,7 @@ impl Keys {
         Self { pipeline, partitions, key: Vec::new(), outbox: Outbox::default(), time: None, offset: 0, unreadable: 0 }
     }
 
-    /// The key of a line, or none where the line is no event.
+    /// The key of a line; `None` if it is not a valid event.
     pub(super) fn of(&mut self, line: &[u8]) -> Option<&[u8]> {
         let record = Record { offset: self.offset, payload: Some(line), ..Record::default() };
         self.offset += 1;

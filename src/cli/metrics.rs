@@ -1,4 +1,4 @@
-//! `aimpoint metrics`: the table of all metrics, from their declarations.
+//! `aimpoint metrics`: prints the table of all metrics.
 
 use crate::metrics::{FAMILIES, Kind};
 use clap::Args;

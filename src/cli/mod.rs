@@ -1,7 +1,7 @@
 //! The commands, one file each.
 //!
-//! Owns what a person types and reads: the arguments, tables and messages, and the exit code of each failure. Results go to
-//! standard output; logs and progress go to standard error, progress only on a terminal.
+//! Owns the command line, tables, messages, and the exit code of each failure. Results go to standard output. Logs and progress
+//! go to standard error, progress only on a terminal.
 
 mod check;
 mod completions;
@@ -52,10 +52,10 @@ use std::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What to log: a level, or a comma-separated list of target=level
+    /// Log filter: a level, or target=level pairs separated by commas
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// The format of the log
+    /// Log format
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
 }
@@ -65,7 +65,7 @@ enum LogFormat {
     /// Text on a terminal, JSON otherwise
     #[default]
     Auto,
-    /// Text for people
+    /// Human-readable text
     Text,
     /// One JSON object per line
     Json,
@@ -73,41 +73,41 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch the whole pipeline at work on real data, without a broker
+    /// Run the whole pipeline on real data, without a broker
     Demo(demo::DemoArgs),
     /// Consume events and write decisions until stopped
     Run(run::RunArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
-    /// Look at brokers, rights, topics, clocks, library, model and files, and say what to do
+    /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
     Doctor(doctor::DoctorArgs),
     /// Show the topics, and create those that are missing
     Topics(topics::TopicsArgs),
-    /// Publish events to the clickstream, from files or made up
+    /// Publish events to the clickstream, from files or generated
     Load(load::LoadArgs),
     /// Replay files of events and write feature rows with labels
     Export(export::ExportArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
-    /// Print a script that completes commands for a shell
+    /// Print a shell completion script
     Completions(completions::CompletionsArgs),
-    /// Write the manual's pages
+    /// Write the manual pages
     Man(completions::ManArgs),
     /// Print every metric: name, kind, labels, meaning
     Metrics(metrics::MetricsArgs),
     /// Show what each feature adds to a user's score
     Explain(explain::ExplainArgs),
-    /// Show what is kept of one user
+    /// Show the stored profile of a user
     Profile(profile::ProfileArgs),
-    /// Show the versions of the model, and choose the one that serves
+    /// Show the model versions, and choose the active one
     Models(models::ModelsArgs),
-    /// List what a feature may be: aggregates with their keys, bounds and bytes, and what expressions are made of
+    /// List the aggregates of features, with their keys, bounds and sizes, and the elements of expressions
     Features,
     /// Print a reference: configuration, features, expressions, metrics, exit codes
     Reference(reference::ReferenceArgs),
 }
 
-/// The configuration.
+/// Where the configuration comes from.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigArgs {
     /// The configuration file
@@ -125,7 +125,7 @@ impl ConfigArgs {
     }
 }
 
-/// Parses the arguments, runs the command, and returns the exit code.
+/// Parses the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     remember_arguments(&std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>());
     let cli = match Cli::try_parse() {
@@ -139,12 +139,12 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    log_panics_without_secrets();
-    let done = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, &logs)));
-    let outcome = done.unwrap_or_else(|panic| {
+    scrub_panics();
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, &logs)));
+    let outcome = result.unwrap_or_else(|panic| {
         let words = words_of_panic(&*panic);
         Err(Exit::Internal
-            .because(format!("this is a bug of Aimpoint, please report it with the lines above: {words}")))
+            .because(format!("this is a bug in Aimpoint, please report it with the lines above: {words}")))
     });
     let outcome = outcome.and_then(|()| Ok(std::io::stdout().flush()?));
     match outcome {
@@ -152,11 +152,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Pipe {
-                // A bare I/O error comes from printing, without context.
+                // A bare I/O error comes from printing the output.
                 let is_bare = error.chain().count() == 1 && error.is::<std::io::Error>();
                 let doing = if is_bare { "print: " } else { "" };
                 let message = format!("{doing}{error:#}");
-                // If standard error is closed, too, there is nothing left to do.
+                // If standard error is closed too, the message is lost.
                 let message = scrub(message.trim_end());
                 writeln!(std::io::stderr(), "aimpoint: {}", printed(&message)).unwrap_or_default();
             }
@@ -165,8 +165,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Removes secrets from the messages of panics.
-fn log_panics_without_secrets() {
+/// Removes secrets from panic messages.
+fn scrub_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if expects_panics() {
             return;
@@ -205,7 +205,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     }
 }
 
-/// Prints the help, or what is wrong with the command line, without secrets that it may quote.
+/// Prints clap's error or help. It may quote an argument, so secrets are removed.
 fn refused(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let scrubbed = scrub(&text);
@@ -222,7 +222,7 @@ fn refused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Hides secrets given by `--set` from all messages, even if the command line is wrong.
+/// Registers secrets given with `--set`, so that no message shows them, even if the command line is invalid.
 fn remember_arguments(arguments: &[String]) {
     for (index, argument) in arguments.iter().enumerate() {
         let set = match argument.strip_prefix("--set=") {
@@ -240,7 +240,7 @@ fn remember_arguments(arguments: &[String]) {
     }
 }
 
-/// A parser for a number within bounds.
+/// Parses a number within bounds.
 fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| match text.parse::<f64>() {
         Ok(number) if bounds.contains(&number) => Ok(number),
@@ -265,12 +265,12 @@ fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     logs.map(Arc::new).map_err(|error| format!("{named} {filter:?}: {error}; {example}"))
 }
 
-/// The filter from the command line or the environment.
+/// The filter from the flag or the environment.
 fn log_filter(cli: &Cli) -> Option<String> {
     cli.log.clone().or_else(|| std::env::var("AIMPOINT_LOG").ok())
 }
 
-/// A parser for a whole number within bounds.
+/// Parses a whole number within bounds.
 fn whole_within(
     bounds: std::ops::RangeInclusive<usize>,
 ) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {

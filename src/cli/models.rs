@@ -1,7 +1,7 @@
-//! `aimpoint models`: the versions of the model folder, and which of them serves.
+//! `aimpoint models`: lists the versions in the model folder, and sets the active one.
 //!
-//! Guarantees: nothing here needs a broker or a running process; running ones see a change within a second, check the version
-//! and swap it between two transactions. What is added has been loaded and scored under this configuration first.
+//! Guarantees: needs neither a broker nor a running process. Running processes notice a change within a second, check the version
+//! and swap it between two transactions. A version is added only after it was loaded and run under this configuration.
 
 use super::{ConfigArgs, Exit};
 use crate::{
@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Show the versions of the model, and choose the one that serves
+/// Show the model versions, and choose the active one
 #[derive(Args, Clone, Debug)]
 pub(super) struct ModelsArgs {
     #[command(subcommand)]
@@ -25,28 +25,28 @@ pub(super) struct ModelsArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Action {
-    /// Show the versions, the one that serves, and how they did at their training
+    /// List the versions, the active one, and their metrics from training
     List {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Have a version serve, and keep it until told otherwise
+    /// Make a version active, and pin it
     Activate {
-        /// The version; the one that was added last, now and whenever one comes, where absent
+        /// The version. Without it, always follow the newest version
         version: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Have the version serve that did before
+    /// Make the previously active version active again
     Rollback {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Put an ONNX file into the folder as a new version
+    /// Add an ONNX file to the folder as a new version
     Add {
-        /// The file; the card of `aimpoint train` is taken from beside it
+        /// The file; the model card of `aimpoint train` is read from the same folder
         file: PathBuf,
-        /// The version; the file's own, then the start of its hash, where absent
+        /// The version [default: from the file's metadata, else the start of its hash]
         #[arg(long, value_parser = version_name)]
         version: Option<String>,
         #[command(flatten)]
@@ -69,21 +69,21 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
                 Some(version) => folder.activate(version)?,
                 None => folder.follow_newest()?,
             }
-            Ok(writeln!(out, "{}", serving(&folder)?)?)
+            Ok(writeln!(out, "{}", describe_active(&folder)?)?)
         }
         Action::Rollback { config } => {
             let (_, folder) = folder(&config.read()?)?;
             folder.rollback()?;
-            Ok(writeln!(out, "{}", serving(&folder)?)?)
+            Ok(writeln!(out, "{}", describe_active(&folder)?)?)
         }
         Action::Add { file, version, config } => add(&config.read()?, file, version.clone(), &mut out),
     }
 }
 
-/// The declared folder. It need not be there yet, but it is no file.
+/// The configured folder. It need not exist yet, but it must not be a file.
 fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
     let spec = setup.config.model.clone().ok_or_else(|| {
-        Exit::Config.because("model.path: no model is declared; set it to the folder of its versions")
+        Exit::Config.because("model.path: no model is configured; set it to the folder of its versions")
     })?;
     if spec.path.is_file() {
         return Err(Exit::Config.because(format!(
@@ -95,21 +95,21 @@ fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
     Ok((spec, folder))
 }
 
-/// Which version serves, and why.
-fn serving(folder: &ModelFolder) -> anyhow::Result<String> {
+/// Says which version is active, and why.
+fn describe_active(folder: &ModelFolder) -> anyhow::Result<String> {
     let active = folder.active()?;
     if !folder.is_pinned()? {
-        return Ok(format!("{active} serves, as the version that was added last"));
+        return Ok(format!("{active} is active, as the newest version"));
     }
     let versions = folder.versions()?;
     let newer: Vec<&str> = versions.iter().rev().take_while(|it| **it != active).map(String::as_str).collect();
     if newer.is_empty() {
-        return Ok(format!("{active} serves, since it was activated by name"));
+        return Ok(format!("{active} is active, pinned by name"));
     }
-    let waiting = newer.into_iter().rev().collect::<Vec<_>>().join(", ");
+    let newer = newer.into_iter().rev().collect::<Vec<_>>().join(", ");
     Ok(format!(
-        "{active} serves, since it was activated by name; newer versions wait: {waiting}\naimpoint models activate has the one \
-         that was added last serve again"
+        "{active} is active, pinned by name; newer versions: {newer}\nto follow the newest version again: aimpoint models \
+         activate"
     ))
 }
 
@@ -117,14 +117,14 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
     let active = folder.active()?;
     let mut unreadable = None;
     for version in folder.versions()? {
-        let mark = if version == active { "serves" } else { "" };
+        let mark = if version == active { "active" } else { "" };
         match folder.manifest(&version) {
             Ok(manifest) => {
                 let metric = |name: &str| manifest.metrics.get(name).and_then(serde_json::Value::as_f64);
                 let metrics = ["auc", "log_loss"].map(|name| metric(name).map(|value| format!("{name} {value:.4}")));
                 let metrics = metrics.into_iter().flatten().collect::<Vec<_>>().join(", ");
                 let sha256 = manifest.sha256.get(..12).unwrap_or(&manifest.sha256);
-                let added = manifest.added_at.as_deref().and_then(|it| it.get(..19)).unwrap_or("before times");
+                let added = manifest.added_at.as_deref().and_then(|it| it.get(..19)).unwrap_or("unknown");
                 writeln!(out, "{version:<20} {mark:<8} {added:<20} {} {sha256} {metrics}", manifest.name)?;
             }
             Err(error) => {
@@ -136,14 +136,13 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
         }
     }
     for (name, why) in folder.misnamed()? {
-        writeln!(out, "{name:<20} no version: {why}")?;
+        writeln!(out, "{name:<20} not a version: {why}")?;
     }
     if let Some(error) = unreadable {
-        let advice =
-            format!("version {active} should serve but cannot be read; repair it, or activate another version");
+        let advice = format!("the active version {active} cannot be read; repair it, or activate another version");
         return Err(anyhow::Error::from(error).context(advice));
     }
-    Ok(writeln!(out, "{}", serving(folder)?)?)
+    Ok(writeln!(out, "{}", describe_active(folder)?)?)
 }
 
 fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write) -> anyhow::Result<()> {
@@ -156,12 +155,12 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
     let path = file.to_path_buf();
     let files = load_within_limit(&spec, move || ModelFiles::read(&path, ModelFiles::BYTES_MAX))?.with_context(add)?;
     let (from, read) = (spec.clone(), files.clone());
-    let vetted = move || {
+    let check = move || {
         let mut model = loader.check(&from, read, &Manifest::default())?;
         let golden = golden(&mut model)?;
         Ok::<_, Refusal>((model.info().clone(), golden))
     };
-    let (info, golden) = load_within_limit(&spec, vetted)?.with_context(add)?;
+    let (info, golden) = load_within_limit(&spec, check)?.with_context(add)?;
     let manifest = Manifest {
         name: info.name.clone(),
         file: PathBuf::from("model.onnx"),
@@ -176,13 +175,13 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
     folder.add(&info.version, &files, &manifest)?;
     let beside: Vec<&str> = files.locations().collect();
     let with = if beside.is_empty() { String::new() } else { format!(" with {}", beside.join(", ")) };
-    Ok(writeln!(out, "added {} of {}{with}; {}", info.version, info.name, serving(&folder)?)?)
+    Ok(writeln!(out, "added {} of {}{with}; {}", info.version, info.name, describe_active(&folder)?)?)
 }
 
-/// The metrics of the last part in the card beside the file: the test rows where there are some.
+/// The metrics of the last part in the model card: the test rows, if there are any.
 fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
     let card = file.with_extension("json");
-    // What is no file, such as a pipe, is no card.
+    // Reading a pipe could block.
     let card = if card.is_file() { fs::read(card).ok() } else { None };
     let card: Option<serde_json::Value> = card.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     // The card of another model tells nothing of this one.

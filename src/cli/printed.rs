@@ -1,7 +1,7 @@
-//! What a terminal is sent: ids, names and messages that came from outside cannot move its cursor, colour it or rename its window.
+//! Escapes control characters, so that external ids, names and messages cannot send commands to the terminal.
 //!
-//! Guarantees: of what is written, control characters other than the end of a line and a tab come out as `\u{1b}` and the like. What
-//! is written as JSON has none in any case.
+//! Guarantees: control characters other than newline and tab are printed as `\u{1b}` and the like. JSON output is already free of
+//! them.
 
 use crate::fault::moves_a_terminal;
 use std::{
@@ -9,12 +9,12 @@ use std::{
     io::{self, StdoutLock, Write},
 };
 
-/// Whether this character is written as its code. Lines may end, and have tabs.
+/// Whether this character is printed as its code.
 fn is_escaped(letter: char) -> bool {
     moves_a_terminal(letter) && !matches!(letter, '\n' | '\t')
 }
 
-/// A text without control characters.
+/// Escapes the control characters of a text.
 pub(super) fn printed(text: &str) -> Cow<'_, str> {
     if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
@@ -26,19 +26,19 @@ pub(super) fn printed(text: &str) -> Cow<'_, str> {
     Cow::Owned(printed)
 }
 
-/// The standard output, for what comes from outside.
+/// Standard output for external text.
 pub(super) fn stdout() -> Printed<StdoutLock<'static>> {
     Printed(io::stdout().lock())
 }
 
-/// Writes texts without their control characters.
+/// A writer that escapes control characters.
 pub(super) struct Printed<W>(W);
 
 impl<W: Write> Write for Printed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match str::from_utf8(bytes) {
             Ok(text) => self.0.write_all(printed(text).as_bytes())?,
-            // A part of a character: whoever writes texts writes them whole.
+            // Part of a character; `write!` passes whole strings.
             Err(_) => self.0.write_all(printed(&String::from_utf8_lossy(bytes)).as_bytes())?,
         }
         Ok(bytes.len())
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
+    fn control_characters_are_escaped() {
         let mut out = Printed(Vec::new());
         let user = "a\u{1b}]0;x\u{7}\0\u{9b}31m\rü\u{202e}";
         writeln!(out, "user {user}\tend").unwrap();

@@ -1,8 +1,8 @@
-//! `aimpoint profile`: what is kept of one user, readably.
+//! `aimpoint profile`: shows the stored profile of one user.
 //!
-//! Guarantees: the values are read off the record by the engine that `run` uses, and nothing of any other user is shown.
-//! Limits: the changelog is lazy, so the record lags the input by up to `checkpoint.interval`; the page says by how much.
-//! All partitions of the changelog are read, since only the producer of the events knows which one a user lies in.
+//! Guarantees: the values are computed from the record by the engine that `run` uses, and nothing of any other user is shown.
+//! Limits: the changelog is written lazily, so the record lags the input by up to `checkpoint.interval`; the report says by how
+//! much. All partitions of the changelog are read, since only the producer of the events knows the user's partition.
 
 use super::{ConfigArgs, Exit, check::described};
 use crate::{
@@ -20,16 +20,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::{collections::BTreeMap, io::Write};
 
-/// Show what is kept of one user
+/// Show the stored profile of a user
 #[derive(Args, Clone, Debug)]
 pub(super) struct ProfileArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The user's id: `user_id`, or `anonymous_id` where the events have none
+    /// The user's id: `user_id`, or `anonymous_id` if the events have no `user_id`
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     user: String,
-    /// What the id stands for, where there are users of several types with it: a `user_id` stands for a person and an
-    /// `anonymous_id` for a device, unless the events say otherwise
+    /// The type of the id, if users of several types share it: a `user_id` is a person and an `anonymous_id` a device, unless
+    /// the events say otherwise
     #[arg(long, value_enum, value_name = "TYPE")]
     key_type: Option<KeyType>,
     /// Print one JSON object
@@ -37,59 +37,59 @@ pub(super) struct ProfileArgs {
     json: bool,
 }
 
-/// A record as the changelog holds it.
-struct Held {
+/// A record of the changelog.
+struct StoredRecord {
     partition: i32,
     offset: i64,
     timestamp_ms: Option<i64>,
     payload: Option<Vec<u8>>,
 }
 
-/// What the changelog says of a user.
-struct Found {
-    /// The newest records of the user, by partition: more than one where the topic was repartitioned.
-    records: BTreeMap<i32, Held>,
-    /// The key that they are kept under.
+/// The changelog records that concern a user.
+struct UserRecords {
+    /// The newest record per partition: several if the topic was repartitioned.
+    records: BTreeMap<i32, StoredRecord>,
+    /// The key of the records.
     key: String,
-    /// The types of other users with the same id.
+    /// Key types of other users with the same id.
     other_types: Vec<KeyType>,
-    /// The layouts, with their partition and key.
+    /// The layouts: partition, key and payload.
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
 }
 
-/// What is shown.
+/// The report on a user.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown<'a> {
+pub(super) struct ProfileReport<'a> {
     user: &'a str,
-    /// What the id stands for.
+    /// The type of the id.
     key_type: &'static str,
-    /// Other users of the same id: what it stands for with them.
+    /// Types of other users with the same id.
     other_types: Vec<&'static str>,
     topic: String,
     partition: i32,
-    /// Other partitions that keep a profile of the same user: an older one, which the events of this one do not reach.
+    /// Other partitions with an older profile of this user, which newer events do not reach.
     also_in: Vec<i32>,
     /// Partitions from which a profile of the same user was removed, by erasure or by `profile.ttl`.
     removed_in: Vec<i32>,
     first_event: String,
     pub(super) newest_event: String,
-    /// Every event before this offset of the input is in it.
+    /// The profile includes every event before this input offset.
     pub(super) as_of: i64,
-    /// What the group has committed.
+    /// The group's committed offset.
     committed: i64,
     written_at: Option<String>,
     age_seconds: Option<f64>,
     bytes: usize,
     layout: String,
-    /// Features of which the record keeps nothing, because it was written by other ones.
+    /// Features without state in the record, because other features wrote it.
     pub(super) begin_empty: Vec<String>,
-    pub(super) features: Vec<Reading>,
+    pub(super) features: Vec<FeatureValue>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Reading {
+pub(super) struct FeatureValue {
     pub(super) name: String,
-    /// None where it is missing.
+    /// `None` if missing.
     pub(super) value: Option<f64>,
     what: String,
 }
@@ -111,18 +111,18 @@ pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
 /// Reads a user's profile from the changelog.
 ///
 /// # Errors
-/// No broker answers, there is no changelog, or it has no profile of the user that these features can read.
+/// No broker responds, there is no changelog, or it has no profile of the user that these features can read.
 pub(super) fn look_up<'a>(
     config: &Config,
     pipeline: &mut Pipeline,
     user: &'a str,
     key_type: Option<KeyType>,
-) -> anyhow::Result<Shown<'a>> {
+) -> anyhow::Result<ProfileReport<'a>> {
     let topic = config.profiles_topic();
     let state = block_on(topics::client(config)?.state(&topic))??;
     let Some(state) = state else {
         return Err(topics::Unfit(vec![format!(
-            "the topic {topic:?} does not exist, so nothing is kept of anybody; is app.name that of the running program?"
+            "the topic {topic:?} does not exist, so no profiles are stored; is app.name the same as that of the running process?"
         )])
         .into());
     };
@@ -135,29 +135,29 @@ pub(super) fn look_up<'a>(
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
-/// A type of keys with its article.
+/// A key type with its indefinite article.
 fn with_article(name: &str) -> String {
     let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {name}")
 }
 
-/// Reads the changelog for what it holds of a user, and for the layouts. Without a type the id is a person's, or else a
-/// device's, or else an app's.
+/// Reads the user's records and the layouts from the changelog. Without a type the id is tried as a person, a device and an app, in
+/// this order.
 fn find(
     brokers: &str,
     client: &[(String, String)],
     topic: &str,
     user: &str,
     key_type: Option<KeyType>,
-) -> anyhow::Result<Found> {
+) -> anyhow::Result<UserRecords> {
     let mut layouts = Vec::new();
     let keys = KeyType::ALL.map(|ty| key_of(ty, user));
-    let mut all: [BTreeMap<i32, Held>; KeyType::ALL.len()] = Default::default();
+    let mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()] = Default::default();
     Reader::read_whole(brokers, client, topic, |_, record, _| {
         let Record { partition, offset, timestamp_ms, key: Some(key), payload, .. } = *record else { return };
         if let Some(of_type) = keys.iter().position(|it| it.as_bytes() == key) {
             let payload = payload.map(<[u8]>::to_vec);
-            all[of_type].insert(partition, Held { partition, offset, timestamp_ms, payload });
+            all[of_type].insert(partition, StoredRecord { partition, offset, timestamp_ms, payload });
         } else if is_layout_key(key) {
             layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
         }
@@ -165,19 +165,19 @@ fn find(
     Ok(choose(user, key_type, all, layouts))
 }
 
-/// The records of the type that is asked for, or of the first one that has a profile, or had one.
+/// Picks the records of the requested type, or of the first type that has a profile, or had one.
 fn choose(
     user: &str,
     key_type: Option<KeyType>,
-    mut all: [BTreeMap<i32, Held>; KeyType::ALL.len()],
+    mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()],
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
-) -> Found {
-    let lives = |records: &BTreeMap<i32, Held>| records.values().any(|held| held.payload.is_some());
+) -> UserRecords {
+    let has_profile = |records: &BTreeMap<i32, StoredRecord>| records.values().any(|held| held.payload.is_some());
     let known = |ty: KeyType| KeyType::ALL.iter().position(|it| *it == ty);
-    let chosen = key_type.and_then(known).or_else(|| all.iter().position(lives));
+    let chosen = key_type.and_then(known).or_else(|| all.iter().position(has_profile));
     let chosen = chosen.or_else(|| all.iter().position(|records| !records.is_empty())).unwrap_or_default();
-    let others = (0..all.len()).filter(|index| *index != chosen && lives(&all[*index]));
-    Found {
+    let others = (0..all.len()).filter(|index| *index != chosen && has_profile(&all[*index]));
+    UserRecords {
         other_types: others.map(|index| KeyType::ALL[index]).collect(),
         key: key_of(KeyType::ALL[chosen], user).into_owned(),
         records: std::mem::take(&mut all[chosen]),
@@ -185,33 +185,33 @@ fn choose(
     }
 }
 
-/// Restores the user as a worker would, and reads the features.
+/// Restores the profile as a worker would, and computes the features.
 fn show<'a>(
     user: &'a str,
     topic: &str,
-    found: &Found,
+    found: &UserRecords,
     positions: &[(i32, i64, String)],
     spec: &PipelineSpec,
     pipeline: &mut Pipeline,
     now_ms: i64,
-) -> anyhow::Result<Shown<'a>> {
+) -> anyhow::Result<ProfileReport<'a>> {
     let key = found.key.as_bytes();
     let newest = found.records.values().max_by_key(|held| (held.payload.is_some(), held.timestamp_ms));
     let Some(held) = newest else {
         return Err(Exit::NoUser.because(format!(
-            "find user {user:?}: {topic:?} has no profile of theirs; a user whose first event came less than \
+            "find user {user:?}: {topic:?} has no profile of this user; a user whose first event came less than \
              checkpoint.interval ago is not in it yet"
         )));
     };
     let Some(payload) = held.payload.as_deref() else {
-        let message = format!("find user {user:?}: their profile was removed, by erasure or by profile.ttl");
+        let message = format!("find user {user:?}: the profile was removed, by erasure or by profile.ttl");
         return Err(Exit::NoUser.because(message));
     };
     let unusable = |why: Unfit| {
         let (at, why) = (format!("{topic}/{}/{}", held.partition, held.offset), why.as_str());
         Exit::Data.because(format!(
-            "read the profile of {user:?}: the record at {at} is of no use: {why}; a run that takes the partition up rebuilds it \
-             from the input"
+            "read the profile of {user:?}: the record at {at} cannot be used: {why}; the next process that is assigned the \
+             partition rebuilds it from the input"
         ))
     };
     let record = decode_profile(key, payload).map_err(unusable)?;
@@ -221,7 +221,7 @@ fn show<'a>(
         && record.history != mark.generation
     {
         return Err(Exit::NoUser.because(format!(
-            "find user {user:?}: the profiles of partition {} are being made anew from the input, and theirs is not yet",
+            "find user {user:?}: the profiles of partition {} are being rebuilt from the input, and this one is not ready yet",
             held.partition
         )));
     }
@@ -243,8 +243,8 @@ fn show<'a>(
     let words = partitions.get(held.partition).and_then(|it| it.store().get(hash_key(key), key)).filter(|_| whole);
     let Some(words) = words else {
         return Err(Exit::Config.because(format!(
-            "read the profile of {user:?}: it was written by other features (layout {}, and those of this configuration \
-             make {}), and the changelog does not say which; use the configuration that it was written with",
+            "read the profile of {user:?}: it was written with other features (layout {}, but this configuration has \
+             {}), which the changelog does not describe; use the configuration that it was written with",
             record.layout,
             layout.id()
         )));
@@ -257,13 +257,13 @@ fn show<'a>(
     let (first, newest) = ProfileEngine::seen(&words);
     let others = found.records.values().filter(|it| it.partition != held.partition);
     let (also_in, removed_in): (Vec<_>, Vec<_>) = others.partition(|it| it.payload.is_some());
-    let numbers = |records: Vec<&Held>| records.into_iter().map(|it| it.partition).collect();
-    let features = pipeline.features().iter().zip(values).map(|(feature, value)| Reading {
+    let numbers = |records: Vec<&StoredRecord>| records.into_iter().map(|it| it.partition).collect();
+    let features = pipeline.features().iter().zip(values).map(|(feature, value)| FeatureValue {
         what: declared(&feature.name, &spec.features).map(described).unwrap_or_default(),
         name: feature.name.clone(),
         value: value.is_finite().then_some(value),
     });
-    Ok(Shown {
+    Ok(ProfileReport {
         user,
         key_type: split_key(&found.key).0.as_str(),
         other_types: found.other_types.iter().map(|ty| ty.as_str()).collect(),
@@ -284,22 +284,22 @@ fn show<'a>(
     })
 }
 
-/// What a feature keeps by itself; nothing where it cannot be without others, as it is derived from them.
+/// The layout of a feature on its own; `None` if the feature is derived from others.
 pub(super) fn alone(feature: &FeatureSpec, spec: &PipelineSpec) -> Option<Layout> {
     let features = vec![feature.clone()];
     let alone = PipelineSpec { features, segments: Vec::new(), label: None, ..spec.clone() };
     Pipeline::compile(&alone, "").ok().map(|alone| alone.layout().clone())
 }
 
-/// The features of which a profile of this layout keeps nothing, or not all.
+/// The features for which a profile of this layout has no state, or only part of it.
 fn missing(layout: &Layout, spec: &PipelineSpec) -> Vec<String> {
     let is_held = |feature: &&FeatureSpec| alone(feature, spec).is_some_and(|alone| layout.holds(&alone));
-    // A derived feature keeps nothing of its own.
+    // A derived feature has no state of its own.
     let kept = spec.features.iter().filter(|feature| feature.expression.is_none());
     kept.filter(|feature| !is_held(feature)).map(|feature| feature.name.clone()).collect()
 }
 
-/// The declaration that a feature's column comes from: some make several, `name_…`.
+/// The declaration of a feature column. Some declarations produce several columns, `name_…`.
 fn declared<'a>(name: &str, features: &'a [FeatureSpec]) -> Option<&'a FeatureSpec> {
     let is_of = |feature: &&FeatureSpec| {
         name.strip_prefix(&feature.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
@@ -312,7 +312,7 @@ fn text(time: EventTime) -> String {
 }
 
 fn print(
-    shown: &Shown<'_>,
+    shown: &ProfileReport<'_>,
     interval: std::time::Duration,
     on_change: OnChange,
     out: &mut impl Write,
@@ -323,17 +323,17 @@ fn print(
     if !shown.other_types.is_empty() {
         let others: Vec<String> = shown.other_types.iter().map(|name| with_article(name)).collect();
         let others = others.join(" and ");
-        writeln!(out, "also kept       of {others} with the same id, another user: see --key-type")?;
+        writeln!(out, "also stored     {others} with the same id, a different user: see --key-type")?;
     }
     if !shown.also_in.is_empty() {
-        let text = "the newest record is shown: were partitions added, or events keyed otherwise?";
-        writeln!(out, "also kept       in partitions {:?}; {text}", shown.also_in)?;
+        let text = "the newest record is shown; were partitions added, or was the key of the events changed?";
+        writeln!(out, "also stored     in partitions {:?}; {text}", shown.also_in)?;
     }
     if !shown.removed_in.is_empty() {
         writeln!(out, "removed         from partitions {:?}, by erasure or by profile.ttl", shown.removed_in)?;
     }
     writeln!(out, "first event     {}", shown.first_event)?;
-    writeln!(out, "newest event    {}; the values are of that time", shown.newest_event)?;
+    writeln!(out, "newest event    {}; values are as of this time", shown.newest_event)?;
     let written = shown.written_at.as_deref().unwrap_or("at an unknown time");
     let age = shown.age_seconds.map(|age| format!(", {age:.1} s ago")).unwrap_or_default();
     let size = ByteSize::b(shown.bytes as u64).display().si();
@@ -342,19 +342,23 @@ fn print(
     if shown.committed > shown.as_of {
         writeln!(
             out,
-            "{:16}the user's events between are not in it: they are written within checkpoint.interval, {interval}",
+            "{:16}events in between are not included: the profile is written within checkpoint.interval, {interval}",
             ""
         )?;
     }
     if !shown.begin_empty.is_empty() {
         let then = match on_change {
-            OnChange::Keep => "a run with this configuration begins them empty, too",
-            OnChange::Replay => "a run with this configuration reads the retained input again for them",
+            OnChange::Keep => "a run with this configuration starts them empty as well",
+            OnChange::Replay => "a run with this configuration rebuilds them from the retained input",
         };
-        writeln!(out, "other features  made the record; it keeps nothing of {}: {then}", shown.begin_empty.join(", "))?;
+        writeln!(
+            out,
+            "other features  wrote the record; it has no state for {}: {then}",
+            shown.begin_empty.join(", ")
+        )?;
     }
     writeln!(out)?;
-    for Reading { name, value, what } in &shown.features {
+    for FeatureValue { name, value, what } in &shown.features {
         let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
         writeln!(out, "{name:<28}{value:>20}  {what}")?;
     }
@@ -376,17 +380,17 @@ mod tests {
         Pipeline::compile(&spec(), "clickstream").unwrap()
     }
 
-    /// What the changelog of a partition holds of the user `u` after so many events.
-    fn changelog(partition: i32, events: i64, found: &mut Found) {
+    /// Adds the changelog of a partition with the user `u` after so many events.
+    fn changelog(partition: i32, events: i64, found: &mut UserRecords) {
         of("user_id", partition, events, &mut found.records, &mut found.layouts);
     }
 
-    /// The same of the user whose id is called so.
+    /// The same, with the id in the field `name`.
     fn of(
         name: &str,
         partition: i32,
         events: i64,
-        records: &mut BTreeMap<i32, Held>,
+        records: &mut BTreeMap<i32, StoredRecord>,
         layouts: &mut Vec<(i32, Vec<u8>, Vec<u8>)>,
     ) {
         let (mut pipeline, mut partitions) = (pipeline(), Partitions::default());
@@ -408,52 +412,56 @@ mod tests {
             if is_layout_key(key) {
                 layouts.push((partition, key.to_vec(), payload));
             } else {
-                let held =
-                    Held { partition, offset: offset as i64, timestamp_ms: Some(events), payload: Some(payload) };
+                let held = StoredRecord {
+                    partition,
+                    offset: offset as i64,
+                    timestamp_ms: Some(events),
+                    payload: Some(payload),
+                };
                 records.insert(partition, held);
             }
         }
     }
 
-    fn shown(found: &Found) -> anyhow::Result<Shown<'static>> {
+    fn shown(found: &UserRecords) -> anyhow::Result<ProfileReport<'static>> {
         show("u", "profiles", found, &[], &spec(), &mut pipeline(), 10)
     }
 
-    fn page(shown: &Shown<'_>) -> String {
+    fn page(shown: &ProfileReport<'_>) -> String {
         let mut page = Vec::new();
         print(shown, std::time::Duration::from_secs(30), OnChange::Keep, &mut page).unwrap();
         String::from_utf8(page).unwrap()
     }
 
-    fn found() -> Found {
-        Found { records: BTreeMap::new(), key: "u".to_owned(), other_types: Vec::new(), layouts: Vec::new() }
+    fn found() -> UserRecords {
+        UserRecords { records: BTreeMap::new(), key: "u".to_owned(), other_types: Vec::new(), layouts: Vec::new() }
     }
 
     #[test]
-    fn users_of_two_types_with_one_id_are_shown_apart() {
+    fn users_of_two_types_with_the_same_id_are_shown_separately() {
         for (asked, seen, other) in [
             (None, ("person", 3.0), "device"),
             (Some(KeyType::Person), ("person", 3.0), "device"),
             (Some(KeyType::Device), ("device", 5.0), "person"),
         ] {
-            let (mut all, mut layouts) = (<[BTreeMap<i32, Held>; 3]>::default(), Vec::new());
+            let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
             of("user_id", 1, 3, &mut all[0], &mut layouts);
             of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
             let found = choose("u", asked, all, layouts);
             let shown = shown(&found).unwrap();
             assert_eq!((shown.key_type, shown.features[0].value), (seen.0, Some(seen.1)), "{asked:?}");
             let page = page(&shown);
-            assert!(page.contains(&format!("also kept       of {} with the same id", with_article(other))), "{page}");
+            assert!(page.contains(&format!("also stored     {} with the same id", with_article(other))), "{page}");
         }
-        // The one of them that there is, is found without a type.
-        let (mut all, mut layouts) = (<[BTreeMap<i32, Held>; 3]>::default(), Vec::new());
+        // If only one type exists, it is found without naming it.
+        let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
         of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
         let found = choose("u", None, all, layouts);
         assert_eq!(shown(&found).unwrap().key_type, "device");
     }
 
     #[test]
-    fn a_user_in_two_partitions_is_shown_from_the_newest_record_and_the_other_one_is_told_of() {
+    fn a_user_in_two_partitions_is_shown_from_the_newest_record_and_the_other_is_mentioned() {
         let mut found = found();
         changelog(1, 5, &mut found);
         changelog(3, 2, &mut found);
@@ -464,18 +472,18 @@ mod tests {
         );
         let page = page(&shown);
         assert!(
-            page.contains("u, in partition 1 of profiles") && page.contains("also kept       in partitions [3]"),
+            page.contains("u, in partition 1 of profiles") && page.contains("also stored     in partitions [3]"),
             "{page}"
         );
     }
 
     #[test]
-    fn a_removed_user_is_told_from_one_who_was_never_there_and_from_one_who_lives_on_elsewhere() {
+    fn a_removed_user_is_distinguished_from_an_unknown_one_and_from_one_in_another_partition() {
         let mut found = found();
-        assert!(shown(&found).unwrap_err().to_string().contains("has no profile of theirs"));
-        let tombstone = Held { partition: 1, offset: 9, timestamp_ms: Some(9), payload: None };
+        assert!(shown(&found).unwrap_err().to_string().contains("has no profile of this user"));
+        let tombstone = StoredRecord { partition: 1, offset: 9, timestamp_ms: Some(9), payload: None };
         found.records.insert(1, tombstone);
-        assert!(shown(&found).unwrap_err().to_string().contains("their profile was removed"));
+        assert!(shown(&found).unwrap_err().to_string().contains("the profile was removed"));
         changelog(3, 2, &mut found);
         let shown = shown(&found).unwrap();
         assert_eq!((shown.partition, shown.also_in.len(), shown.features[0].value), (3, 0, Some(2.0)));

@@ -1,4 +1,4 @@
-//! `aimpoint reference`: what there is to be written and read, printed from the code itself.
+//! `aimpoint reference`: references that are generated from the code.
 
 use super::Exit;
 use crate::{
@@ -13,14 +13,14 @@ use std::io::Write;
 /// Print a reference: configuration, features, expressions, metrics, exit codes
 #[derive(Args, Clone, Debug)]
 pub(super) struct ReferenceArgs {
-    /// Of what
+    /// The subject
     #[arg(value_enum)]
     of: Subject,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Subject {
-    /// Every key of the configuration with its default
+    /// Every configuration key with its default
     Config,
     /// The JSON Schema of a configuration file, for editors
     Schema,
@@ -38,7 +38,7 @@ pub(super) fn run(args: &ReferenceArgs) -> anyhow::Result<()> {
     print(args.of, &mut std::io::stdout().lock())
 }
 
-/// `aimpoint features`: the aggregates with their keys, bounds and bytes, and what expressions are made of.
+/// `aimpoint features`: the aggregates with their keys, bounds and sizes, and the elements of expressions.
 pub(super) fn features() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     print(Subject::Features, &mut out)?;
@@ -55,16 +55,16 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
                 writeln!(out, "{:<16}{}", aggregate.name(), aggregate.meaning())?;
                 let keys: Vec<&str> = aggregate.keys().collect();
                 let keys = if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
-                writeln!(out, "                takes {keys}; {} of a profile", aggregate.bytes())?;
+                writeln!(out, "                takes {keys}; size in a profile: {}", aggregate.bytes())?;
             }
             writeln!(
                 out,
-                "\nEach takes `where` too, but age and those of the calendar. A window is 1s to 540d, or \"forever\"; what takes no\n\
-                 window is over all events. With a window the bytes are those of each tile with an event, and each tile has 4 B\n\
-                 more; a count has 2 or 4 B where a tile holds more than 255 or 65,535, and 8 B without a window. Features of the\n\
-                 same `where`, `value` and tile share them. `aimpoint check` prints the bytes of a profile.\n\
-                 A derived feature is an `expression` over earlier features and the event's fields, and takes nothing.\n\
-                 Without `tile` a window has tiles of the first of these widths that cuts it into at most 60 equal parts:\n\
+                "\nAll but age and the calendar aggregates also take `where`. A window is 1s to 540d, or \"forever\"; an aggregate without\n\
+                 a window covers all events. With a window, sizes are per tile that has an event, plus 4 B per tile; a count takes\n\
+                 2 or 4 B in a tile with more than 255 or 65,535 events, and 8 B without a window. Features with the same `where`,\n\
+                 `value` and tile share their state. `aimpoint check` prints the size of a profile.\n\
+                 A derived feature is an `expression` over earlier features and the event's fields, and stores nothing.\n\
+                 Without `tile` a window uses the first of these tile widths that divides it into at most 60 equal parts:\n\
                  {}. `aimpoint check` prints the tile of each feature.",
                 tile_widths()
             )?;
@@ -78,7 +78,7 @@ fn print(of: Subject, out: &mut impl Write) -> anyhow::Result<()> {
             for function in &FUNCTIONS {
                 writeln!(out, "  {:<38}{}", function.usage, function.meaning)?;
             }
-            writeln!(out, "\nleft out of CEL, and what to write instead")?;
+            writeln!(out, "\nnot supported from CEL, and what to write instead")?;
             for left in LEFT_OUT {
                 writeln!(out, "  {:<52}{}", left.what, left.instead)?;
             }

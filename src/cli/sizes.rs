@@ -1,22 +1,16 @@
-//! What can be written, beside what the topics take.
+//! Compares the largest possible outputs with the message sizes that the topics accept.
 
-use crate::{
-    app::topics::Unfit,
-    config::Config,
-    engine::Pipeline,
-    kafka::message_bytes_max,
-    sink::SizeLimits,
-};
+use crate::{app::topics::Unfit, config::Config, engine::Pipeline, kafka::message_bytes_max, sink::SizeLimits};
 use bytesize::ByteSize;
 use std::io::Write;
 
-/// A dead letter has headers and a key beside its payload: a topic that takes less is of no use for them.
+/// A dead letter has headers and a key besides its payload: a topic that accepts less cannot be used for them.
 const DEAD_LETTER_BYTES_MIN: usize = 16 << 10;
 
-/// The most bytes that a message has beside key, value and headers.
+/// Upper bound on the bytes of a message besides key, value and headers.
 const MESSAGE_OVERHEAD: usize = 512;
 
-/// Shows what can be written and what the topics take, and refuses what does not fit.
+/// Prints the largest outputs and the accepted sizes, and fails if an output does not fit.
 pub(super) fn report(
     out: &mut impl Write,
     config: &Config,
@@ -26,10 +20,12 @@ pub(super) fn report(
     let client = message_bytes_max(&config.kafka.producer_settings());
     let limits = topics.within(client);
     let size = |bytes: usize| ByteSize::b(bytes as u64).display().si().to_string();
-    let takes = |name: &str, of_topic: usize| match of_topic {
-        usize::MAX => format!("{name:?} does not tell what it takes; the client sends {}", size(client)),
-        bytes if bytes > client => format!("{name:?} takes {}, and the client sends {}", size(bytes), size(client)),
-        bytes => format!("{name:?} takes {}", size(bytes)),
+    let accepts = |name: &str, of_topic: usize| match of_topic {
+        usize::MAX => format!("the limit of {name:?} is unknown; the client sends at most {}", size(client)),
+        bytes if bytes > client => {
+            format!("{name:?} accepts {}, but the client sends at most {}", size(bytes), size(client))
+        }
+        bytes => format!("{name:?} accepts {}", size(bytes)),
     };
     let raise = |name: &str, of_topic: usize, bytes: usize| {
         if of_topic > client {
@@ -41,10 +37,10 @@ pub(super) fn report(
     let mut faults = Vec::new();
 
     let (name, decision) = (&config.topics.decisions, pipeline.decision_bytes_max() + MESSAGE_OVERHEAD);
-    writeln!(out, "sizes           decision      at most {:<10} {}", size(decision), takes(name, topics.decisions))?;
+    writeln!(out, "sizes           decision      at most {:<10} {}", size(decision), accepts(name, topics.decisions))?;
     if decision > limits.decisions {
         faults.push(format!(
-            "a decision may have {decision} bytes, and {} are taken: larger ones become dead letters; {}",
+            "a decision may have {decision} bytes, but only {} are accepted: larger ones become dead letters; {}",
             limits.decisions,
             raise(name, topics.decisions, decision)
         ));
@@ -52,13 +48,13 @@ pub(super) fn report(
 
     let profiles = config.profiles_topic();
     let profile = pipeline.profile().profile_bytes().record_max + MESSAGE_OVERHEAD;
-    writeln!(out, "{:16}profile       at most {:<10} {}", "", size(profile), takes(&profiles, topics.profiles))?;
+    writeln!(out, "{:16}profile       at most {:<10} {}", "", size(profile), accepts(&profiles, topics.profiles))?;
     if profile > limits.profiles {
         writeln!(
             out,
-            "{:16}  a user with an event in every tile and every id has more than that. Such a profile is not kept in the changelog: \
-             the partition's\n{:16}  input is read again for it at each start. {}, or lower duplicates.max_ids, \
-             time.allowed_lateness, or use wider tiles",
+            "{:16}  the profile of a user with an event in every tile and every id is larger. It cannot be written to the changelog, so \
+             the partition's\n{:16}  input is reread at each start. {}, lower duplicates.max_ids or time.allowed_lateness, or use \
+             wider tiles",
             "",
             "",
             raise(&profiles, topics.profiles, profile)
@@ -66,10 +62,10 @@ pub(super) fn report(
     }
 
     let name = &config.topics.dead_letter;
-    writeln!(out, "{:16}dead letter   cut to fit         {}", "", takes(name, topics.dead_letters))?;
+    writeln!(out, "{:16}dead letter   truncated         {}", "", accepts(name, topics.dead_letters))?;
     if limits.dead_letters < DEAD_LETTER_BYTES_MIN {
         faults.push(format!(
-            "a dead letter has up to {DEAD_LETTER_BYTES_MIN} bytes beside its payload, and {} are taken; {}",
+            "a dead letter has up to {DEAD_LETTER_BYTES_MIN} bytes besides its payload, but only {} are accepted; {}",
             limits.dead_letters,
             raise(name, topics.dead_letters, DEAD_LETTER_BYTES_MIN)
         ));
@@ -92,11 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_shown_and_what_does_not_is_told_with_the_next_step() {
+    fn sizes_that_fit_are_shown_and_others_are_reported_with_the_next_step() {
         let usual = SizeLimits::default().within(1_048_588);
         let (text, fault) = reported(usual, 64);
         assert_eq!(fault, None);
-        assert!(text.contains("\"decisions\" takes 1.0 MB") && !text.contains("raise"), "{text}");
+        assert!(text.contains("\"decisions\" accepts 1.0 MB") && !text.contains("raise"), "{text}");
         let (text, fault) = reported(usual, 65_535);
         assert_eq!(fault, None);
         assert!(text.contains("raise max.message.bytes of \"aimpoint-profiles\" to 11"), "{text}");
@@ -106,6 +102,6 @@ mod tests {
             assert!(fault.contains(part), "{fault}");
         }
         let (text, _) = reported(SizeLimits::default().within(30 << 20), 64);
-        assert!(text.contains("and the client sends"), "{text}");
+        assert!(text.contains("but the client sends"), "{text}");
     }
 }

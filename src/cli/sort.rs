@@ -1,8 +1,7 @@
-//! Lines in the order of their times, whatever order they come in.
+//! External sort of lines by time.
 //!
-//! Guarantees: lines of one time stay in their order, and a line without a time stays behind the one before it. Limits: so
-//! many bytes of lines are in memory at a time; what is beyond lies in files that have no name when they are read, or are
-//! removed when the process ends.
+//! Guarantees: the sort is stable, and a line without a time stays after the line before it. Limits: at most [`BYTES_MAX`] bytes of
+//! lines are in memory; the rest is in temporary files, which are removed when the process ends.
 
 use crate::partial::PartialFile;
 use std::{
@@ -13,19 +12,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The bytes of lines that are held in memory.
+/// Bytes of lines held in memory.
 const BYTES_MAX: usize = 256 << 20;
 
-/// A line's place: its time, and how many lines came before it.
-type Place = (i64, u64);
+/// The sort key of a line: its time and its number.
+type SortKey = (i64, u64);
 
-/// A line in memory: its place and its span.
-type Held = (Place, usize, usize);
+/// A line in memory: its key, start and end.
+type Held = (SortKey, usize, usize);
 
-/// Takes lines in, and gives them out in the order of their times.
+/// Sorts lines by time.
 #[derive(Debug)]
 pub(super) struct Sorter {
-    /// What the files of sorted lines are called, up to their number.
+    /// Prefix of the names of the temporary files.
     beside: PathBuf,
     bytes_max: usize,
     bytes: Vec<u8>,
@@ -36,7 +35,7 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    /// A sorter that writes beside this file what is too much for memory.
+    /// A sorter that spills to temporary files next to this file.
     pub(super) fn beside(path: &Path) -> Self {
         Self {
             beside: path.to_owned(),
@@ -49,7 +48,7 @@ impl Sorter {
         }
     }
 
-    /// Takes a line.
+    /// Adds a line.
     pub(super) fn push(&mut self, time: Option<i64>, line: &[u8]) -> io::Result<()> {
         self.last = time.unwrap_or(self.last);
         if self.bytes.len() + line.len() > self.bytes_max && !self.held.is_empty() {
@@ -62,7 +61,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Writes what is in memory into a file of its own.
+    /// Sorts the lines in memory and writes them to a temporary file.
     fn spill(&mut self) -> io::Result<()> {
         self.held.sort_unstable();
         let mut name = self.beside.clone().into_os_string();
@@ -79,7 +78,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Gives the lines out, until `visit` says no or fails.
+    /// Visits the lines in order, until `visit` returns false or fails.
     pub(super) fn each<E: From<io::Error>>(mut self, mut visit: impl FnMut(&[u8]) -> Result<bool, E>) -> Result<(), E> {
         if self.runs.is_empty() {
             self.held.sort_unstable();
@@ -96,27 +95,27 @@ impl Sorter {
         let mut next = BinaryHeap::new();
         for file in &self.runs {
             let mut run = Run { from: BufReader::new(file.read_again()?), line: Vec::new() };
-            next.extend(run.next()?.map(|place| Reverse((place, runs.len()))));
+            next.extend(run.next()?.map(|key| Reverse((key, runs.len()))));
             runs.push(run);
         }
         while let Some(Reverse((_, index))) = next.pop() {
             if !visit(&runs[index].line)? {
                 break;
             }
-            next.extend(runs[index].next()?.map(|place| Reverse((place, index))));
+            next.extend(runs[index].next()?.map(|key| Reverse((key, index))));
         }
         Ok(())
     }
 }
 
-/// A file of sorted lines, and the next one of them.
+/// A temporary file of sorted lines, and its next line.
 struct Run {
     from: BufReader<File>,
     line: Vec<u8>,
 }
 
 impl Run {
-    fn next(&mut self) -> io::Result<Option<Place>> {
+    fn next(&mut self) -> io::Result<Option<SortKey>> {
         let mut head = [[0; 8]; 3];
         match self.from.read_exact(head.as_flattened_mut()) {
             Ok(()) => {}
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_out_by_time_and_leave_no_file_whether_they_fit_into_memory_or_not() {
+    fn lines_are_sorted_by_time_in_memory_and_on_disk_and_no_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let times: Vec<Option<i64>> = (0..1_000_i64).map(|line| (line % 7 > 0).then(|| line * 7_919 % 101)).collect();
         let mut expected: Vec<(i64, usize)> = Vec::new();

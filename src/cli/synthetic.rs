@@ -1,7 +1,7 @@
-//! A made-up clickstream, for load and trials: the same seed gives the same events.
+//! A synthetic clickstream for load tests: the same seed gives the same events.
 //!
-//! Users come by a Zipf law with a flattened head, as visitors of a shop do; every event has a time at a steady pace with
-//! some jitter, and a few are late. It is nobody's behaviour: nothing is to be learned from it.
+//! Users follow a Zipf distribution with a flattened head, like visitors of a shop. Event times advance at a steady rate, and a few
+//! events are late. The behaviour is random: there is nothing to learn from it.
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
@@ -10,15 +10,15 @@ use serde::Serialize;
 const HEAD: f64 = 10.0;
 const EXPONENT: f64 = 1.05;
 
-/// Event types with their share of a thousand.
+/// Event types with their shares in thousandths.
 const TYPES: [(&str, u32); 4] = [("page_view", 800), ("click", 120), ("add_to_cart", 60), ("purchase", 20)];
 
-/// One made-up event, in the canonical JSON form.
+/// A synthetic event, in the canonical JSON format.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct SyntheticEvent {
     event_id: String,
     event_type: &'static str,
-    /// Milliseconds.
+    /// In milliseconds.
     occurred_at: i64,
     pub(super) user_id: String,
     items: [Item; 1],
@@ -33,10 +33,10 @@ struct Item {
     category: String,
 }
 
-/// The stream.
+/// The event stream.
 pub(super) struct Synthetic {
     random: SmallRng,
-    /// Cumulated weights of the users' ranks.
+    /// Cumulative weights of the users' ranks.
     ranks: Vec<f64>,
     number: u64,
     start_ms: i64,
@@ -44,7 +44,7 @@ pub(super) struct Synthetic {
 }
 
 impl Synthetic {
-    /// A stream of so many users, from a moment on, with an event each `step_ms` of event time.
+    /// A stream of `users` users that starts at `start_ms`, with one event per `step_ms` of event time.
     pub(super) fn new(seed: u64, users: usize, start_ms: i64, step_ms: f64) -> Self {
         let mut sum = 0.0;
         let ranks = (0..users.max(1)).map(|rank| {

@@ -1,4 +1,4 @@
-//! `aimpoint topics`: what topics there are, whether they fit, and making those that are missing.
+//! `aimpoint topics`: lists the topics, checks that they match, and creates those that are missing.
 
 use super::ConfigArgs;
 use crate::{
@@ -13,7 +13,7 @@ use std::io::Write;
 pub(super) struct TopicsArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Create the topics that are missing, and the partitions that others lack beside the input
+    /// Create missing topics, and add partitions to those that have fewer than the input
     #[arg(long)]
     create: bool,
 }
@@ -33,7 +33,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
                 require_two_in_sync(plan, replicas);
             }
         }
-        // New topics get as many partitions as existing ones, so that a user has the same partition in each.
+        // New topics get as many partitions as the existing ones, so that a user is in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
         for (plan, state) in plans.iter().zip(&states) {
             if state.is_none() {
@@ -49,7 +49,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
         for (index, _) in AS_MANY {
             if states[index].as_ref().is_some_and(|state| state.partitions < input) {
                 block_on(topics.grow(&plans[index].name, input))??;
-                writeln!(out, "{} has {input} partitions now, as many as {}", plans[index].name, plans[0].name)?;
+                writeln!(out, "{} now has {input} partitions, as many as {}", plans[index].name, plans[0].name)?;
             }
         }
         states = block_on(settled(&topics, &plans, DEADLINE))??;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     for (plan, state) in plans.iter().zip(&states) {
         match state {
             Some(state) => writeln!(out, "{:<32}{:>5} partitions", plan.name, state.partitions)?,
-            None => writeln!(out, "{:<32}absent", plan.name)?,
+            None => writeln!(out, "{:<32}missing", plan.name)?,
         }
     }
     fit(&plans, &states)?;

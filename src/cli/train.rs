@@ -1,7 +1,7 @@
-//! `aimpoint train`: from a file of rows with labels to an ONNX file and its card.
+//! `aimpoint train`: turns a file of labelled rows into an ONNX file and its model card.
 //!
-//! Owns the arguments and the table. Guarantees: the model and the card appear under their names whole or not at all,
-//! the card last. What is learned, and how, is [`crate::training`]'s.
+//! Owns the arguments and the printed table; the training itself is in [`crate::training`]. Guarantees: the model and the card
+//! appear under their names whole or not at all, the card last.
 
 use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_within};
 use crate::{
@@ -29,74 +29,74 @@ pub struct TrainArgs {
     /// The column with the outcome: 0 or 1, false or true, no or yes
     #[arg(long, default_value = "label", value_name = "COLUMN")]
     pub label: String,
-    /// Where the model goes; its card goes beside it, as .json
+    /// Output file; the model card is written next to it, as .json
     #[arg(long, default_value = "model.onnx", value_name = "FILE")]
     pub out: PathBuf,
-    /// The model's name; the stem of --out where absent
+    /// The model's name [default: the stem of --out]
     #[arg(long)]
     pub name: Option<String>,
-    /// The model's version; the start of its hash where absent
+    /// The model's version [default: the start of its hash]
     #[arg(long)]
     pub version: Option<String>,
-    /// The column that says when; later rows are then measured on earlier ones
+    /// The time column; the model is then trained on earlier rows and tested on later ones
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
-    /// The column whose equal values stay together in the split, such as a user's
+    /// The column whose equal values stay on the same side of the split, such as the user
     #[arg(long, value_name = "COLUMN")]
     pub group: Option<String>,
-    /// Columns to leave out
+    /// Columns to ignore
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     pub ignore: Vec<String>,
-    /// The columns to learn from, in the order of the model's input; all others where absent
+    /// The feature columns, in the order of the model's input [default: all others]
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     pub features: Option<Vec<String>>,
-    /// Columns of codes or names: each of their texts becomes a feature, also where it is a number
+    /// Columns of codes or names: each distinct value becomes a feature, even if it is a number
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     pub text: Vec<String>,
-    /// Texts that mean a missing value, beside NA, NULL, None, NaN, N/A, ?, -, \N and the like
+    /// Texts that mean a missing value, besides NA, NULL, None, NaN, N/A, ?, -, \N and the like
     #[arg(long, value_delimiter = ',', value_name = "TEXTS", allow_hyphen_values = true)]
     pub missing: Vec<String>,
-    /// How numbers are written: 1,234.5 (dot) or 1.234,5 (comma); found out where absent
+    /// Number format: 1,234.5 (dot) or 1.234,5 (comma) [default: detected]
     #[arg(long, value_enum, value_name = "MARK")]
     pub decimal: Option<Decimal>,
-    /// Networks that are averaged into one: more spread less from seed to seed, and make the model so many times as large
+    /// Number of networks to average: more vary less between seeds, but make the model as many times larger
     #[arg(long, default_value_t = TrainSpec::default().members, value_parser = whole_within(1..=100))]
     pub members: usize,
     /// Units in the hidden layer of each network
     #[arg(long, default_value_t = TrainSpec::default().hidden, value_parser = whole_within(1..=8_192))]
     pub hidden: usize,
-    /// The most epochs
+    /// Maximum number of epochs
     #[arg(long, default_value_t = TrainSpec::default().epochs_max, value_parser = whole_within(1..=1_000_000))]
     pub epochs: usize,
-    /// Epochs without a better validation loss that end the training
+    /// Stop after this many epochs without a better validation loss
     #[arg(long, default_value_t = TrainSpec::default().patience, value_parser = whole_within(1..=1_000_000))]
     pub patience: usize,
-    /// Rows a step
+    /// Rows per step
     #[arg(long, default_value_t = TrainSpec::default().batch, value_parser = whole_within(1..=1_048_576))]
     pub batch: usize,
-    /// The step size
+    /// Learning rate
     #[arg(long, default_value_t = TrainSpec::default().learning_rate, value_parser = number_within(1e-9..=100.0))]
     pub learning_rate: f64,
-    /// The share of a weight that a step of size 1 takes off
+    /// Weight decay: the share of a weight removed by a step of size 1
     #[arg(long, default_value_t = TrainSpec::default().weight_decay, value_parser = number_within(0.0..=1.0))]
     pub weight_decay: f64,
-    /// The seed of the weights, the shuffles and the split
+    /// Seed of the weights, the shuffling and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
-    /// Fit what turns the scores into probabilities, on the validation rows, and write it into the model where it betters
-    /// the log loss of the test rows
+    /// Fit a calibration of the scores on the validation rows, and write it into the model if it improves the log loss of the
+    /// test rows
     #[arg(long, value_enum, value_name = "METHOD")]
     pub calibrate: Option<CalibrationMethod>,
-    /// Write the calibration even where it makes the log loss of the test rows worse
+    /// Write the calibration even if it worsens the log loss of the test rows
     #[arg(long, requires = "calibrate")]
     pub keep_calibration: bool,
-    /// Show no progress and no table, warnings alone
+    /// Print warnings only, no progress and no table
     #[arg(long)]
     pub quiet: bool,
 }
 
 impl TrainArgs {
-    /// Which columns are what.
+    /// The options for reading the rows.
     fn reading(&self) -> ReadSpec {
         ReadSpec {
             label: self.label.clone(),
@@ -110,7 +110,7 @@ impl TrainArgs {
         }
     }
 
-    /// How to train.
+    /// The options for training.
     fn training(&self) -> TrainSpec {
         TrainSpec {
             hidden: self.hidden,
@@ -125,23 +125,23 @@ impl TrainArgs {
     }
 }
 
-/// Trains, writes the model and its card, and prints how it does.
+/// Trains a model, writes it with its card, and prints its metrics.
 ///
 /// # Errors
 /// The rows cannot be read or learned from, or the files cannot be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     files::check(&args.data)?;
-    let beside = args.out.with_extension("json");
-    for out in [&args.out, &beside] {
+    let card_path = args.out.with_extension("json");
+    for out in [&args.out, &card_path] {
         files::check_out(out, std::slice::from_ref(&args.data))?;
     }
     let is_card = |bytes: Vec<u8>| {
         serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|card| card.get("parts").is_some())
     };
-    if fs::read(&beside).is_ok_and(|bytes| !is_card(bytes)) {
+    if fs::read(&card_path).is_ok_and(|bytes| !is_card(bytes)) {
         return Err(Exit::Data.because(format!(
-            "write the model's card to {}: a file that is no card of a model is there; name the model otherwise by --out",
-            beside.display()
+            "write the model card to {}: the file exists and is not a model card; choose another name with --out",
+            card_path.display()
         )));
     }
     clean_up_on_signals()?;
@@ -150,7 +150,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let bar = progress(args.quiet);
     let mut trained = train_with(&data, &spec, |epoch: Epoch| {
         bar.inc(1);
-        let loss = epoch.loss.map_or_else(|| "all but the test rows".to_owned(), |loss| format!("loss {loss:.4}"));
+        let loss = epoch.loss.map_or_else(|| "on all but the test rows".to_owned(), |loss| format!("loss {loss:.4}"));
         bar.set_message(format!("network {} of {}, epoch {}, {loss}", epoch.member, spec.members, epoch.number));
     })
     .with_context(|| format!("learn from {}", args.data.display()))?;
@@ -175,22 +175,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let name = args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let card = trained.card(&identity, sha256, name, hash(&args.data)?);
     write(&args.out, &model)?;
-    write(&beside, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
+    write(&card_path, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     for warning in trained.notes.iter().filter(|note| note.is_warning()) {
         writeln!(io::stderr(), "aimpoint: warning: {warning}").unwrap_or_default();
     }
     if !args.quiet {
         let losses = calibrated.map(|(_, losses)| losses);
-        report(&mut super::printed::stdout(), &data, &trained, losses, &args.out, &beside)
+        report(&mut super::printed::stdout(), &data, &trained, losses, &args.out, &card_path)
             .context("print the table")?;
     }
     Ok(())
 }
 
-/// A bar over the epochs, where somebody watches.
+/// A progress bar over the epochs, shown on a terminal only.
 fn progress(quiet: bool) -> ProgressBar {
-    let is_watched = !quiet && io::stderr().is_terminal();
-    let target = if is_watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let is_shown = !quiet && io::stderr().is_terminal();
+    let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{msg}  {pos} epochs in {elapsed}").expect("the template is well-formed");
     ProgressBar::with_draw_target(None, target).with_style(style)
 }
@@ -203,12 +203,12 @@ fn hash(path: &Path) -> anyhow::Result<String> {
     Ok(format!("{:x}", digest.finalize()))
 }
 
-/// Writes a file, which appears under its name when it is whole.
+/// Writes a file atomically.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     PartialFile::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
-/// Prints what was learned from and how well.
+/// Prints the data used and the metrics.
 fn report(
     to: &mut impl Write,
     data: &Dataset,
@@ -217,13 +217,13 @@ fn report(
     out: &Path,
     card: &Path,
 ) -> io::Result<()> {
-    let how = match trained.split {
+    let split = match trained.split {
         "time" => "split by time",
         "random" => "split at random",
-        _ => "too few to split: the metrics are those of the rows that were learned from",
+        _ => "too few rows to split: the metrics are those of the training rows",
     };
     let (members, hidden) = (trained.spec.members, trained.spec.hidden);
-    writeln!(to, "{} rows, {} features; {how}", data.rows(), data.features.len())?;
+    writeln!(to, "{} rows, {} features; {split}", data.rows(), data.features.len())?;
     for note in trained.notes.iter().filter(|note| !note.is_warning()) {
         writeln!(to, "note: {note}")?;
     }
@@ -231,9 +231,9 @@ fn report(
         1 => format!("a network of {hidden} units"),
         _ => format!("{members} networks of {hidden} units, averaged into one of {}", members * hidden),
     };
-    writeln!(to, "{networks}; at most {} epochs tried, {} taken", trained.epochs, trained.best_epoch)?;
+    writeln!(to, "{networks}; up to {} epochs tried, {} used", trained.epochs, trained.best_epoch)?;
     if trained.split != "none" {
-        writeln!(to, "then trained again for as long on the training and the validation rows together")?;
+        writeln!(to, "then retrained for as many epochs on the training and validation rows together")?;
     }
     writeln!(to)?;
     writeln!(
@@ -252,17 +252,17 @@ fn report(
     if !trained.baselines.is_empty() {
         writeln!(
             to,
-            "train, validation: the networks before they had seen the validation rows; test: the model that is written;\n\
-             base rate, logistic: always the rate of the other rows, and a logistic regression of them, on the test rows.\n\
-             NE: the log loss over that of always saying the part's own rate; below 1 is better than that.\n\
-             pred/obs: how many positives were predicted for each that came."
+            "train, validation: the networks before they were trained on the validation rows; test: the model as written;\n\
+             base rate, logistic: baselines fitted to the other rows (their positive rate, a logistic regression), on the test rows.\n\
+             NE: log loss relative to always predicting the part's own rate; below 1 is better.\n\
+             pred/obs: predicted positives divided by observed ones."
         )?;
     }
     if let Some(spread) = trained.spread.as_ref().filter(|spread| spread.normalised_entropy.len() > 1) {
         let one_by_one: Vec<_> = spread.normalised_entropy.iter().map(|entropy| format!("{entropy:.4}")).collect();
         writeln!(
             to,
-            "spread over seeds: the {members} networks one by one have NE {} to {} on the test rows, {} on average ({})",
+            "spread over seeds: the {members} single networks have NE {} to {} on the test rows, {} on average ({})",
             format_args!("{:.4}", spread.min),
             format_args!("{:.4}", spread.max),
             format_args!("{:.4}", spread.mean),
@@ -271,7 +271,7 @@ fn report(
     }
     if trained.bins.len() > 1 {
         writeln!(to)?;
-        writeln!(to, "calibration on the test rows, from the lowest scores to the highest:")?;
+        writeln!(to, "calibration on the test rows, from lowest to highest score:")?;
         writeln!(to, "{:>8}{:>11}{:>10}", "rows", "predicted", "observed")?;
         for bin in &trained.bins {
             writeln!(to, "{:>8}{:>11.4}{:>10.4}", bin.count, bin.predicted, bin.observed)?;

@@ -1,10 +1,10 @@
-//! A configuration as it was written: values with their places, and the overrides.
+//! The configuration as written: values with their positions, and the overrides.
 //!
-//! Guarantees: a fault is told with its place in the file, or with the variable or flag that set the key; no message shows a
-//! secret, nor a value of which nobody knows what it is, whatever is wrong with the line that it stands on. Values from outside
-//! the file are taken as they are written, by the type of their key: a text is never read as TOML.
+//! Guarantees: an error is reported with its position in the file, or with the variable or flag that set the key. No message shows
+//! a secret, or a value that might be one, whatever is wrong with its line. Values from outside the file are taken literally,
+//! according to the type of their key: a string is never parsed as TOML.
 
-use super::schema::{Place, example};
+use super::schema::{SchemaNode, example};
 use crate::{config::ClientSettings, expression::nearest, fault::Fault, secret};
 use serde::de::DeserializeOwned;
 use std::{ffi::OsStr, fmt::Write, ops::Range};
@@ -16,34 +16,34 @@ use toml::{
 /// The prefix of environment variables that override keys.
 const PREFIX: &str = "AIMPOINT__";
 
-/// Sections whose keys are librdkafka's, with dots where an environment variable has underscores.
+/// Sections with librdkafka's keys, whose dots are underscores in environment variables.
 const CLIENT_SECTIONS: [&str; 3] = ["client", "consumer", "producer"];
 
-/// Sections where a value under a name that nobody knows may be a secret whose key was misspelt.
+/// Sections in which the value of an unknown key may be a secret with a misspelt key.
 const SECRET_SECTIONS: [&str; 4] = ["kafka", "admin", "input", "otlp"];
 
-/// Beyond so many faults nobody reads on.
+/// Maximum number of faults located.
 const FAULTS_PLACED: usize = 500;
 
-/// That many are shown.
+/// Maximum number of faults shown.
 const FAULTS_SHOWN: usize = 50;
 
-/// The letters of a line that are shown around a fault, and those of a message.
-const LINE_LETTERS: usize = 120;
-const MESSAGE_LETTERS: usize = 1_500;
+/// Maximum length of a shown line and of a message, in characters.
+const LINE_CHARS: usize = 120;
+const MESSAGE_CHARS: usize = 1_500;
 
-/// No key has more parts than that, and no value is nested deeper.
+/// Maximum number of parts of a key, and maximum nesting of a value.
 const DEPTH_MAX: usize = 16;
 
-/// A parsed configuration that knows where everything stands.
+/// A parsed configuration with the positions of its values.
 #[derive(Debug)]
 pub struct Document {
     name: String,
     text: String,
-    /// Whether it is TOML. Where it is not, what a line means is a guess.
-    is_sound: bool,
+    /// Whether the text is valid TOML. If not, the meaning of a line is a guess.
+    is_valid: bool,
     overrides: Vec<Override>,
-    /// What is no part of a message about this configuration.
+    /// Secrets, which are removed from every message.
     secrets: secret::Known,
 }
 
@@ -62,42 +62,42 @@ impl std::fmt::Debug for Override {
     }
 }
 
-/// What is known of a value by its key.
+/// Whether the value of a key may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Visibility {
     /// It may be shown.
     Open,
-    /// There is no such key.
+    /// The key does not exist.
     Unknown,
-    /// It is a secret, or may well be one.
+    /// It is or may be a secret.
     Secret,
 }
 
-/// Where a fault is told to be.
+/// The location of a fault.
 enum At {
-    /// Line and column of the file.
+    /// Line and column in the file.
     File(usize, usize),
-    /// The variable or flag, by its number.
+    /// The index of the override.
     Override(usize),
-    /// Nowhere in particular.
+    /// Unknown.
     Nowhere,
 }
 
 impl Document {
-    /// Whether a variable of the environment is one of ours.
+    /// Whether an environment variable belongs to Aimpoint.
     pub(super) fn is_ours(name: &OsStr) -> bool {
         name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
     }
 
-    /// Parses a file's text; `name` is what messages call it.
+    /// Parses a file's text; messages refer to it by `name`.
     ///
     /// # Errors
-    /// The places where it is not TOML, explained.
+    /// Lists the places where it is not valid TOML.
     pub fn parse(name: &str, text: String) -> Result<Self, String> {
         let mut document = Self {
             name: name.to_owned(),
             text,
-            is_sound: true,
+            is_valid: true,
             overrides: Vec::new(),
             secrets: secret::Known::default(),
         };
@@ -109,8 +109,8 @@ impl Document {
             (errors, deepest(&root))
         };
         if !errors.is_empty() {
-            document.is_sound = false;
-            let mut told: Vec<String> = errors
+            document.is_valid = false;
+            let mut messages: Vec<String> = errors
                 .iter()
                 .take(FAULTS_SHOWN)
                 .map(|error| {
@@ -118,28 +118,28 @@ impl Document {
                     document.show(&at, &format!("this is not TOML: {}", error.message().replace('\n', ", ")), None)
                 })
                 .collect();
-            // Each of many open brackets is told of at the end.
-            told.dedup();
-            let mut explained = told.concat();
-            document.say_how_many_more(errors.len(), &mut explained);
+            // Each open bracket is reported at the end of the text.
+            messages.dedup();
+            let mut explained = messages.concat();
+            document.append_omitted(errors.len(), &mut explained);
             return Err(explained);
         }
         if let Some(deep) = deep {
-            let message = format!("tables and lists are nested more than {DEPTH_MAX} deep here, which no key needs");
+            let message =
+                format!("tables and lists are nested more than {DEPTH_MAX} deep here, deeper than any key needs");
             return Err(document.show(&document.place(deep), &message, None));
         }
         Ok(document)
     }
 
-    /// The values with their places, the overrides among them with places behind the text: of the first one at its end, of the
-    /// second one behind that, and so on.
+    /// The values with their spans, overrides included. The span of the n-th override is the n-th byte after the end of the text.
     fn root(&self) -> DeTable<'_> {
         let (root, _) = DeTable::parse_recoverable(&self.text);
         let mut root = root.into_inner();
-        // Librdkafka's settings are texts: a password is not to become another number.
+        // librdkafka's settings are strings: a password must not be normalised as a number.
         if let Some(DeValue::Table(kafka)) = root.get_mut("kafka").map(Spanned::get_mut) {
             for section in CLIENT_SECTIONS {
-                kafka.get_mut(section).into_iter().for_each(|settings| as_written(&self.text, settings));
+                kafka.get_mut(section).into_iter().for_each(|settings| to_literal_text(&self.text, settings));
             }
         }
         for (index, Override { parts, value, .. }) in self.overrides.iter().enumerate() {
@@ -149,14 +149,14 @@ impl Document {
             for section in sections {
                 let fresh = || Spanned::new(place.clone(), DeValue::Table(DeTable::new()));
                 let entry = table.entry(Spanned::new(place.clone(), section.into())).or_insert_with(fresh);
-                // A value in the place of a section gives way: the section's own fault tells of what is missing.
+                // A value in place of a section is replaced; the section reports what is missing.
                 if entry.get_ref().as_table().is_none() {
                     *entry = fresh();
                 }
                 let DeValue::Table(next) = entry.get_mut() else { unreachable!("it was just made one") };
                 table = next;
             }
-            // What does not fit its key was told of when it was set.
+            // A value of the wrong type was reported when it was set.
             let value = typed(parts, value).unwrap_or_else(|_| DeValue::String(value.into()));
             table.remove(last.as_str());
             table.insert(Spanned::new(place.clone(), last.into()), Spanned::new(place, value));
@@ -164,14 +164,14 @@ impl Document {
         root
     }
 
-    /// Applies an environment variable that is ours.
+    /// Applies an environment variable of Aimpoint.
     pub(super) fn set_from_environment(&mut self, name: &OsStr, value: &OsStr, faults: &mut Vec<Fault>) {
         let origin = name.to_string_lossy().into_owned();
         let path = origin.strip_prefix(PREFIX).unwrap_or_default();
         let mut parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         if parts.iter().any(String::is_empty) {
             let hint = "write AIMPOINT__SECTION__KEY, such as AIMPOINT__KAFKA__BROKERS";
-            faults.push(Fault::new("", "the variable's name names no key").hint(hint));
+            faults.push(Fault::new("", "the variable's name is not a key").hint(hint));
             return self.overrides.push(Override { parts: Vec::new(), value: String::new(), origin });
         }
         if parts.len() == 3 && parts[0] == "kafka" && CLIENT_SECTIONS.contains(&parts[1].as_str()) {
@@ -184,11 +184,11 @@ impl Document {
         self.set(parts, text.to_owned(), origin, faults);
     }
 
-    /// Applies a `key=value` of the command line, the one of this number.
+    /// Applies the `key=value` of the flag with this index.
     pub(super) fn set_from_flag(&mut self, index: usize, set: &str, faults: &mut Vec<Fault>) {
         let Some((key, value)) = set.split_once('=') else {
-            // What stands there may be a value, and a secret one.
-            let message = format!("--set takes key=value, and number {} has no \"=\"", index + 1);
+            // The argument may be a secret, so it is not shown.
+            let message = format!("--set takes key=value, but number {} has no \"=\"", index + 1);
             faults.push(Fault::new("--set", message).hint("for instance --set commit.interval=10ms"));
             return;
         };
@@ -202,7 +202,7 @@ impl Document {
             table = below.get_ref().as_table();
         }
         if parts.is_empty() {
-            let message = format!("the key of number {} cannot be read", index + 1);
+            let message = format!("the key of number {} is invalid", index + 1);
             faults.push(Fault::new("--set", message).hint("for instance kafka.client.\"security.protocol\""));
             return;
         }
@@ -210,7 +210,7 @@ impl Document {
     }
 
     fn set(&mut self, mut parts: Vec<String>, value: String, origin: String, faults: &mut Vec<Fault>) {
-        // A setting of the client is one key, with or without quotes around its dots.
+        // A client setting is one key, whether its dotted name is quoted or not.
         if is_client(&parts) {
             let name = parts.split_off(2).join(".");
             parts.push(name);
@@ -222,7 +222,7 @@ impl Document {
         }
         let names: Vec<&str> = parts.iter().map(String::as_str).collect();
         let found = typed(&parts, &value);
-        // The names in a table are no secrets.
+        // The keys of a table are not secrets.
         match &found {
             Ok(table @ (DeValue::Array(_) | DeValue::Table(_))) if deepest_value(table).is_none() => {
                 remember_below(table, &mut names.clone(), &mut self.secrets);
@@ -251,12 +251,12 @@ impl Document {
         Reader { root: self.root(), faults, known: Vec::new() }
     }
 
-    /// How many elements a list at the top was written with.
+    /// The number of elements in a top-level list, as written.
     pub(super) fn count(&self, name: &str) -> usize {
         self.root().get(name).and_then(|it| it.get_ref().as_array()).map_or(0, |list| list.len())
     }
 
-    /// The faults for people: place, line, and what to do next, in the order of the file.
+    /// Renders the faults with position, line and next step, in the order of the file.
     pub fn explain(&self, faults: &[Fault]) -> String {
         let root = self.root();
         // Finding the place of one takes as long as the file is.
@@ -269,25 +269,25 @@ impl Document {
         });
         let mut out = String::new();
         for (at, fault) in placed.iter().take(FAULTS_SHOWN) {
-            // A name that goes on with a value is one whose quotes are wrong.
+            // A key with a `=` in it has broken quotes, and the rest may be a value.
             let key = fault.key.split('=').next().unwrap_or_default().trim_end();
             let message = match key {
                 "" => fault.message.clone(),
-                key => format!("{}: {}", clipped(key, LINE_LETTERS), fault.message),
+                key => format!("{}: {}", clipped(key, LINE_CHARS), fault.message),
             };
             out += &self.show(at, &message, fault.hint.as_deref());
         }
-        self.say_how_many_more(faults.len(), &mut out);
+        self.append_omitted(faults.len(), &mut out);
         out
     }
 
-    fn say_how_many_more(&self, count: usize, out: &mut String) {
+    fn append_omitted(&self, count: usize, out: &mut String) {
         if count > FAULTS_SHOWN {
             writeln!(out, "{}: and {} more", self.name, count - FAULTS_SHOWN).expect("a string takes everything");
         }
     }
 
-    /// Where a fault is.
+    /// Locates a fault.
     fn at(&self, root: &DeTable<'_>, fault: &Fault) -> At {
         let set = |it: &Override| is_at_or_below(&fault.key, &it.parts.join("."));
         if let Some(index) = self.overrides.iter().rposition(set) {
@@ -305,7 +305,7 @@ impl Document {
         }
     }
 
-    /// Line and column of a byte, from 1.
+    /// Line and column of a byte, counted from 1.
     fn place(&self, byte: usize) -> At {
         let mut byte = byte.min(self.text.len());
         while !self.text.is_char_boundary(byte) {
@@ -316,15 +316,15 @@ impl Document {
         At::File(before.matches('\n').count() + 1, column)
     }
 
-    /// The place of a line and column inside a string's value. Escapes before it on its line would shift it; rules are
-    /// written in literal strings, which have none.
+    /// The position of a line and column inside a string value. Escapes before it on its line would shift it, but rules are
+    /// written as literal strings, which have none.
     fn inside(&self, span: &Range<usize>, (line, column): (usize, usize)) -> At {
         let raw = self.text.get(span.clone()).unwrap_or_default();
         let At::File(first_line, first_column) = self.place(span.start) else { return At::Nowhere };
         let quotes = match raw.as_bytes().first() {
             Some(b'\'' | b'"') if raw.starts_with("'''") || raw.starts_with("\"\"\"") => 3,
             Some(b'\'' | b'"') => 1,
-            // The key itself is missing, and this is its section.
+            // The key is missing; this is the span of its section.
             _ => return At::File(first_line, first_column),
         };
         let content = raw.get(quotes..).unwrap_or_default();
@@ -338,7 +338,7 @@ impl Document {
 
     fn show(&self, at: &At, message: &str, hint: Option<&str>) -> String {
         let mut out = String::new();
-        let message = clipped(message, MESSAGE_LETTERS);
+        let message = clipped(message, MESSAGE_CHARS);
         let written = match at {
             At::File(line, column) => {
                 let (text, shown) = excerpt(&self.shown_line(*line, *column));
@@ -347,20 +347,20 @@ impl Document {
             }
             At::Override(index) => {
                 let origin = self.overrides.get(*index).map_or("", |it| it.origin.as_str());
-                writeln!(out, "{}: {message}", clipped(origin, LINE_LETTERS))
+                writeln!(out, "{}: {message}", clipped(origin, LINE_CHARS))
             }
             At::Nowhere if message.starts_with("--set") => writeln!(out, "{message}"),
             At::Nowhere => writeln!(out, "{}: {message}", self.name),
         };
         written.expect("a string takes everything");
         if let Some(hint) = hint {
-            writeln!(out, "      = {}", clipped(hint, MESSAGE_LETTERS)).expect("a string takes everything");
+            writeln!(out, "      = {}", clipped(hint, MESSAGE_CHARS)).expect("a string takes everything");
         }
         self.secrets.scrub(&out).into_owned()
     }
 
-    /// A line as it may be shown, with the column that stands for one of the whole line. What a line means follows from those
-    /// before it. Where the text is no TOML that is a guess, and what cannot be told is hidden.
+    /// A line with secrets masked, and the column mapped into it. The meaning of a line follows from those before it. If the text is
+    /// not valid TOML this is a guess, and anything uncertain is masked.
     fn shown_line(&self, number: usize, column: usize) -> (String, usize) {
         let mut section: Vec<String> = Vec::new();
         let mut quotes = None;
@@ -372,8 +372,8 @@ impl Document {
             let trimmed = line.trim();
             if let Some(end) = quotes {
                 if is_it {
-                    // An end that was forgotten makes texts of all that follows.
-                    let is_text = self.is_sound || !looks_like_a_key(trimmed) && !secret::is_secret_name(trimmed);
+                    // After a missing end quote, everything that follows looks like a string.
+                    let is_text = self.is_valid || !looks_like_a_key(trimmed) && !secret::is_secret_name(trimmed);
                     return if is_open && is_text { as_it_is } else { hidden };
                 }
                 if line.contains(end) {
@@ -381,9 +381,9 @@ impl Document {
                 }
             } else if trimmed.is_empty() || trimmed.starts_with('#') {
                 if is_it {
-                    let is_told =
-                        secret::is_secret_name(trimmed) || !self.is_sound && trimmed.contains(['=', '"', '\'']);
-                    return if is_told { hidden } else { as_it_is };
+                    let is_suspect =
+                        secret::is_secret_name(trimmed) || !self.is_valid && trimmed.contains(['=', '"', '\'']);
+                    return if is_suspect { hidden } else { as_it_is };
                 }
             } else if let Some(header) = header(trimmed) {
                 section = header;
@@ -397,14 +397,14 @@ impl Document {
             } else if let Some((key, value)) = assignment(line) {
                 let parts = key_parts(key);
                 let names: Vec<&str> = section.iter().chain(&parts).map(String::as_str).collect();
-                is_open = standing(&names) == Standing::Open && !secret::is_secret_name(behind(value));
+                is_open = visibility(&names) == Visibility::Open && !secret::is_secret_name(after_value(value));
                 if is_it {
-                    // A name with such letters is one whose quotes are wrong: it may hold the value.
+                    // A key with such characters has broken quotes and may include the value.
                     if parts.iter().any(|part| part.contains(|it: char| it == '=' || it.is_whitespace())) {
                         return hidden;
                     }
-                    // Where the file is no TOML, a value ends where it should, and what follows it may be anything.
-                    let whole = if self.is_sound { value.len() } else { end_of_value(value) };
+                    // In invalid TOML, anything after the value may be a secret.
+                    let whole = if self.is_valid { value.len() } else { end_of_value(value) };
                     if is_open && value[whole..].trim().is_empty() {
                         return as_it_is;
                     }
@@ -416,9 +416,9 @@ impl Document {
                 }
                 quotes = ["\"\"\"", "'''"].into_iter().find(|quotes| value.matches(quotes).count() % 2 == 1);
             } else if is_it {
-                // A key without its sign, or a part of a value of several lines.
+                // A key without `=`, or part of a multi-line value.
                 let is_known =
-                    self.is_sound || !section.first().is_some_and(|it| SECRET_SECTIONS.contains(&it.as_str()));
+                    self.is_valid || !section.first().is_some_and(|it| SECRET_SECTIONS.contains(&it.as_str()));
                 return if is_open && is_known && !secret::is_secret_name(trimmed) { as_it_is } else { hidden };
             }
         }
@@ -426,7 +426,7 @@ impl Document {
     }
 }
 
-/// Whether a key is this one, or one of its members or elements.
+/// Whether `key` is `above`, or one of its members or elements.
 pub(super) fn is_at_or_below(key: &str, above: &str) -> bool {
     key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
 }
@@ -439,7 +439,7 @@ fn header(line: &str) -> Option<Vec<String>> {
     name.chars().all(is_name).then(|| key_parts(name))
 }
 
-/// A line's key and what follows it.
+/// Splits a line at the `=` of its assignment.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let mut quote = None;
     for (at, letter) in line.char_indices() {
@@ -454,7 +454,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The parts of a key as it is written.
+/// Splits a dotted key into its parts.
 fn key_parts(key: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quote = None;
@@ -469,14 +469,14 @@ fn key_parts(key: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).collect()
 }
 
-/// Whether a line of what should be a text is rather a key with its value: a rule compares, and it has no names in brackets.
+/// Whether a line inside a string looks like a key with its value. A rule has comparisons, and no names in brackets.
 fn looks_like_a_key(line: &str) -> bool {
     let compares = ["==", "!=", "<=", ">="].iter().any(|sign| line.contains(sign));
     header(line).is_some() || line.contains('=') && !compares
 }
 
-/// How much of what stands behind a key's sign is surely its value, with a comment or a comma and closing brackets behind it: a
-/// text in quotes, a bare word, or a list of such. A table has keys of its own, which nobody has looked at.
+/// The length of the text after a key's `=` that certainly is its value: a quoted string, a bare word, or a list of those, with
+/// trailing brackets, comma and comment. Tables are excluded, because their keys were not checked.
 fn end_of_value(text: &str) -> usize {
     let rest = text.trim_start();
     let start = text.len() - rest.len();
@@ -492,7 +492,7 @@ fn end_of_value(text: &str) -> usize {
             escaped = letter == '\\' && quote == '"' && !escaped;
             ends
         });
-        // A text whose end was forgotten may go on with another key.
+        // A string without an end quote may continue with another key.
         match end {
             Some(end) => Some(end + 2),
             None => (!text.contains('=')).then_some(text.len()),
@@ -505,7 +505,7 @@ fn end_of_value(text: &str) -> usize {
         is_list |= rest[at..rest.len() - skipped.len()].contains('[');
         let next = rest.len() - skipped.len();
         if skipped.is_empty() || skipped.starts_with('#') {
-            // A comment may hold an older value.
+            // A comment may contain an old value.
             let is_harmless = !secret::is_secret_name(skipped) && !skipped.contains('=');
             return if is_harmless { text.len() } else { start + at };
         }
@@ -524,8 +524,8 @@ fn end_of_value(text: &str) -> usize {
     }
 }
 
-/// What stands behind a value on its line, such as a comment; all of it where the value does not end there.
-fn behind(value: &str) -> &str {
+/// The text after a value on its line, such as a comment; the whole text if the value does not end on this line.
+fn after_value(value: &str) -> &str {
     let value = value.trim();
     let Some(quote) = value.chars().next().filter(|first| matches!(first, '"' | '\'')) else {
         return value.find('#').map_or("", |at| &value[at..]);
@@ -536,23 +536,22 @@ fn behind(value: &str) -> &str {
     }
 }
 
-/// A line of bounded length around a column, without what a terminal would act on.
+/// A line cut to a bounded length around a column, without control characters.
 fn excerpt((line, column): &(String, usize)) -> (String, usize) {
     let clean = |letter: char| if letter.is_control() { ' ' } else { letter };
     let letters: Vec<char> = line.chars().map(clean).collect();
     let column = (*column).clamp(1, letters.len() + 1);
-    if letters.len() <= LINE_LETTERS {
+    if letters.len() <= LINE_CHARS {
         return (letters.into_iter().collect(), column);
     }
-    let start = (column - 1).saturating_sub(LINE_LETTERS / 2).min(letters.len() - LINE_LETTERS);
-    let end = start + LINE_LETTERS;
+    let start = (column - 1).saturating_sub(LINE_CHARS / 2).min(letters.len() - LINE_CHARS);
+    let end = start + LINE_CHARS;
     let (before, after) = (if start > 0 { "…" } else { "" }, if end < letters.len() { "…" } else { "" });
     let part: String = letters[start..end].iter().collect();
     (format!("{before}{part}{after}"), column - start + before.chars().count())
 }
 
-/// A text of bounded length, without what a terminal would act on. What is wrong with a long value stands behind it, so the end
-/// is kept, too.
+/// A text cut to a bounded length, without control characters. The end is kept, because it says what is wrong with a long value.
 fn clipped(text: &str, letters: usize) -> String {
     let clean = |letter: char| if letter.is_control() { ' ' } else { letter };
     let count = text.chars().count();
@@ -564,34 +563,34 @@ fn clipped(text: &str, letters: usize) -> String {
     head.chain(['…']).chain(text.chars().skip(count - end)).map(clean).collect()
 }
 
-/// What is known of the value of a key, lists left out.
-fn standing(names: &[&str]) -> Standing {
+/// Whether the value of a key may be shown; indices of lists are left out of the key.
+fn visibility(names: &[&str]) -> Visibility {
     if let ["kafka", section, name @ ..] = names
         && CLIENT_SECTIONS.contains(section)
     {
         let name = name.join(".");
-        return if ClientSettings::shows(&name) { Standing::Open } else { Standing::Secret };
+        return if ClientSettings::shows(&name) { Visibility::Open } else { Visibility::Secret };
     }
-    let mut place = Place::root();
+    let mut place = SchemaNode::root();
     for name in names {
         let below = place.element().unwrap_or(place).key(name);
         match below {
             Some(below) => place = below,
-            None if names.iter().any(|name| secret::is_secret_name(name)) => return Standing::Secret,
-            None => return Standing::Unknown,
+            None if names.iter().any(|name| secret::is_secret_name(name)) => return Visibility::Secret,
+            None => return Visibility::Unknown,
         }
     }
-    if names == ["kafka"] || place.holds_secret() { Standing::Secret } else { Standing::Open }
+    if names == ["kafka"] || place.holds_secret() { Visibility::Secret } else { Visibility::Open }
 }
 
-/// Has a value taken out of messages, if its key says that it is a secret or may be one.
+/// Registers a value as a secret if its key is or may be that of a secret.
 fn remember_by(names: &[&str], value: &str, secrets: &mut secret::Known) {
-    let is_secret = match standing(names) {
-        Standing::Secret => true,
-        // Short ones are rather a word that is known elsewhere.
-        Standing::Unknown => names.first().is_some_and(|it| SECRET_SECTIONS.contains(it)) && value.len() >= 8,
-        Standing::Open => {
-            // Addresses are refused where they hold a user, a password or a token, and the refusal must not show them.
+    let is_secret = match visibility(names) {
+        Visibility::Secret => true,
+        // Short values are likely to be ordinary words.
+        Visibility::Unknown => names.first().is_some_and(|it| SECRET_SECTIONS.contains(it)) && value.len() >= 8,
+        Visibility::Open => {
+            // Addresses with a user, password or token are refused, and the message must not show these.
             if matches!(names, ["kafka" | "otlp", ..]) {
                 let users = value.split(',').filter_map(|address| address.rsplit_once('@')).map(|(user, _)| user);
                 let users = users.map(|user| user.rsplit("://").next().unwrap_or_default());
@@ -635,7 +634,7 @@ fn remember_below<'a>(value: &'a DeValue<'_>, names: &mut Vec<&'a str>, secrets:
     }
 }
 
-/// Where a table is nested too deep, if one is.
+/// The position of a value that is nested too deep, if any.
 fn deepest(root: &Spanned<DeTable<'_>>) -> Option<usize> {
     root.get_ref().values().find_map(|value| too_deep(value.get_ref(), 1).map(|()| value.span().start))
 }
@@ -655,13 +654,16 @@ fn too_deep(value: &DeValue<'_>, depth: usize) -> Option<()> {
     }
 }
 
-/// Makes numbers, dates and truth values the texts that they are written as.
-fn as_written<'a>(text: &'a str, value: &mut Spanned<DeValue<'a>>) {
+/// Turns numbers, dates and booleans into strings exactly as written.
+fn to_literal_text<'a>(text: &'a str, value: &mut Spanned<DeValue<'a>>) {
     let span = value.span();
     match value.get_mut() {
         DeValue::Table(table) => {
             let names: Vec<String> = table.keys().map(|name| name.get_ref().to_string()).collect();
-            names.iter().filter_map(|name| table.get_mut(name.as_str()).map(|it| as_written(text, it))).for_each(drop);
+            names
+                .iter()
+                .filter_map(|name| table.get_mut(name.as_str()).map(|it| to_literal_text(text, it)))
+                .for_each(drop);
         }
         DeValue::Array(_) | DeValue::String(_) => {}
         scalar => {
@@ -672,22 +674,22 @@ fn as_written<'a>(text: &'a str, value: &mut Spanned<DeValue<'a>>) {
     }
 }
 
-/// Whether this is one of librdkafka's settings.
+/// Whether the key is one of librdkafka's settings.
 fn is_client(parts: &[String]) -> bool {
     matches!(parts, [kafka, section, _, ..] if kafka == "kafka" && CLIENT_SECTIONS.contains(&section.as_str()))
 }
 
-/// A value from outside the file, by the type of its key: a text as it is written; numbers, lists and tables as TOML has them.
+/// A value from outside the file, by the type of its key: strings literally; numbers, lists and tables as TOML.
 fn typed<'a>(parts: &[String], value: &'a str) -> Result<DeValue<'a>, String> {
     let text = || Ok(DeValue::String(value.into()));
     if is_client(parts) {
         return text();
     }
-    let mut place = Place::root();
+    let mut place = SchemaNode::root();
     for part in parts {
         match place.key(part) {
             Some(below) => place = below,
-            // There is no such key, and that is what is told.
+            // The unknown key is reported elsewhere.
             None => return text(),
         }
     }
@@ -697,8 +699,8 @@ fn typed<'a>(parts: &[String], value: &'a str) -> Result<DeValue<'a>, String> {
         return text();
     }
     let parsed = DeValue::parse(value.trim()).map(Spanned::into_inner).ok();
-    // What a secret section is given in its place is not quoted.
-    let found = if standing(&parts.iter().map(String::as_str).collect::<Vec<_>>()) == Standing::Open {
+    // A value that may be a secret is not quoted.
+    let found = if visibility(&parts.iter().map(String::as_str).collect::<Vec<_>>()) == Visibility::Open {
         format!(", found {:?}", clipped(value, 60))
     } else {
         String::new()
@@ -713,18 +715,18 @@ fn typed<'a>(parts: &[String], value: &'a str) -> Result<DeValue<'a>, String> {
         _ if takes.truth => Err(format!("expected true or false{found}")),
         _ if takes.number => Err(format!("expected a number{found}")),
         _ if takes.whole => Err(format!("expected a whole number{found}")),
-        _ if takes.list => Err(format!("expected a list as TOML has it, such as [\"a\", \"b\"]{found}")),
-        _ => Err(format!("expected a table as TOML has it, such as {{ a = 1, b = 2 }}{found}")),
+        _ if takes.list => Err(format!("expected a TOML list, such as [\"a\", \"b\"]{found}")),
+        _ => Err(format!("expected a TOML table, such as {{ a = 1, b = 2 }}{found}")),
     }
 }
 
-/// Where the value of a key stands, or of the nearest key above it that was written.
+/// The span of the value of a key, or of the nearest ancestor that was written.
 fn find(root: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let mut table = root;
     let mut rest = key;
     let mut found = None;
     loop {
-        // Keys may have dots of their own, so the longest that fits is taken.
+        // Keys may contain dots, so take the longest match.
         let fits = |name: &str| {
             rest.strip_prefix(name).filter(|after| after.is_empty() || after.starts_with('.') || after.starts_with('['))
         };
@@ -754,14 +756,14 @@ fn find(root: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     }
 }
 
-/// Takes sections out of a document, one after another, and notes what is wrong with each.
+/// Reads sections from a document one by one, and collects their faults.
 pub(super) struct Reader<'a> {
     root: DeTable<'a>,
     faults: &'a mut Vec<Fault>,
     known: Vec<&'static str>,
 }
 
-/// A way from a value to one inside it.
+/// A step from a value to a value inside it.
 #[derive(Clone, Debug)]
 enum Step {
     Key(String),
@@ -774,11 +776,11 @@ impl Reader<'_> {
         self.optional(name).unwrap_or_default()
     }
 
-    /// A section that may be absent.
+    /// A section that may be missing.
     pub(super) fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         self.known.push(name);
         let value = self.root.get(name)?.clone();
-        self.read(value, name, Place::root().key(name))
+        self.read(value, name, SchemaNode::root().key(name))
     }
 
     /// A list of tables.
@@ -791,25 +793,25 @@ impl Reader<'_> {
             }
             self.faults.push(
                 Fault::new(name, format!("{name} is a list"))
-                    .hint(format!("write [[{name}]] with two brackets for each")),
+                    .hint(format!("write [[{name}]], with double brackets, for each element")),
             );
             return Vec::new();
         };
-        let place = Place::root().key(name).and_then(Place::element);
+        let place = SchemaNode::root().key(name).and_then(SchemaNode::element);
         let elements = elements.into_iter().enumerate();
         elements.filter_map(|(index, element)| self.read(element, &format!("{name}[{index}]"), place)).collect()
     }
 
-    /// Notes everything that is wrong with a section. What is wrong is left out, or something stands in for it, so that it
-    /// hides nothing else.
+    /// Deserializes a section and collects all of its faults. A wrong value is removed or replaced by a placeholder, so that it does
+    /// not hide other faults.
     fn read<T: DeserializeOwned>(
         &mut self,
         mut value: Spanned<DeValue<'_>>,
         key: &str,
-        place: Option<Place>,
+        place: Option<SchemaNode>,
     ) -> Option<T> {
         if let Some(place) = place
-            && !fits(&mut value, key, place, self.faults)
+            && !check_types(&mut value, key, place, self.faults)
         {
             return None;
         }
@@ -823,27 +825,27 @@ impl Reader<'_> {
                 Step::Key(name) => format!("{key}.{name}"),
                 Step::Index(index) => format!("{key}[{index}]"),
             });
-            // What was taken out for its own fault is missing now, which is no news.
+            // A removed value is missing now; do not report that as well.
             let missing = error.message().strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
             let missing = missing.map(|name| format!("{key}.{name}"));
-            let is_told = |fault: &Fault| {
+            let is_known = |fault: &Fault| {
                 is_at_or_below(&key, &fault.key) || missing.as_ref().is_some_and(|missing| fault.key == *missing)
             };
-            if !self.faults.iter().any(is_told) {
+            if !self.faults.iter().any(is_known) {
                 let fault = Fault::new(&key, plain(&error.message().trim().replace('\n', ", ")));
                 self.faults.push(match example(&key) {
                     Some(example) => fault.hint(format!("for instance {example}")),
                     None => fault,
                 });
             }
-            if !give_way(&mut value, &steps, place) {
+            if !remove_or_replace(&mut value, &steps, place) {
                 return None;
             }
         }
         None
     }
 
-    /// Notes the sections that nobody asked for.
+    /// Reports unknown sections.
     pub(super) fn finish(self) {
         for (name, _) in &self.root {
             let name: &str = name.get_ref();
@@ -858,12 +860,12 @@ impl Reader<'_> {
     }
 }
 
-/// What a deserializer says, in the words of who writes a configuration.
+/// Rewrites a deserializer's message in terms of the configuration.
 fn plain(message: &str) -> String {
     if let Some(text) =
         message.strip_prefix("invalid value: string ").and_then(|it| it.strip_suffix(", expected parsable string"))
     {
-        return format!("{text} is no size; write a whole number and its unit");
+        return format!("{text} is not a size; write a whole number and its unit");
     }
     let number = || {
         let rest =
@@ -886,9 +888,8 @@ fn plain(message: &str) -> String {
     number().unwrap_or_else(|| message.to_owned())
 }
 
-/// Notes what is of another type than its key takes, keys that there are not, and keys that are missing; false where the whole
-/// value cannot be used.
-fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut Vec<Fault>) -> bool {
+/// Reports values of the wrong type, unknown keys and missing keys. False if the value as a whole cannot be used.
+fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, faults: &mut Vec<Fault>) -> bool {
     let takes = place.takes();
     let is_of_type = match value.get_ref() {
         DeValue::String(_) => takes.text,
@@ -925,7 +926,7 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
             DeValue::Boolean(truth) => truth.to_string(),
             DeValue::Datetime(time) => format!("the date {time}"),
         };
-        // What came from outside was told of when it was set.
+        // An override was already reported when it was set.
         if !faults.iter().any(|fault| fault.key == key) {
             let fault = Fault::new(key, format!("expected {}, found {found}", wanted.join(" or ")));
             faults.push(match example(key) {
@@ -935,7 +936,7 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
         }
         return false;
     }
-    // Librdkafka's names are asked for by themselves.
+    // librdkafka's names are checked elsewhere.
     if key.strip_prefix("kafka.").is_some_and(|section| CLIENT_SECTIONS.contains(&section)) {
         return true;
     }
@@ -948,7 +949,7 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
                 match place.key(&name) {
                     Some(place) => {
                         let Some(value) = table.get_mut(name.as_str()) else { continue };
-                        if !fits(value, &below, place, faults) {
+                        if !check_types(value, &below, place, faults) {
                             table.remove(name.as_str());
                         }
                     }
@@ -975,16 +976,16 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
                             None => fault,
                         });
                     }
-                    let stand_in = stand_in(place.key(name));
-                    table.insert(Spanned::new(span.clone(), name.into()), Spanned::new(span.clone(), stand_in));
+                    let placeholder = placeholder(place.key(name));
+                    table.insert(Spanned::new(span.clone(), name.into()), Spanned::new(span.clone(), placeholder));
                 }
             }
         }
         DeValue::Array(list) => {
             if let Some(place) = place.element() {
                 for (index, value) in list.iter_mut().enumerate() {
-                    if !fits(value, &format!("{key}[{index}]"), place, faults) {
-                        *value.get_mut() = stand_in(Some(place));
+                    if !check_types(value, &format!("{key}[{index}]"), place, faults) {
+                        *value.get_mut() = placeholder(Some(place));
                     }
                 }
             }
@@ -994,10 +995,10 @@ fn fits(value: &mut Spanned<DeValue<'_>>, key: &str, place: Place, faults: &mut 
     true
 }
 
-/// A value that stands in for one that is missing or wrong, so that what follows can be read.
-fn stand_in(place: Option<Place>) -> DeValue<'static> {
-    let takes = place.map(Place::takes).unwrap_or_default();
-    let choice = place.and_then(Place::choice);
+/// A placeholder for a missing or wrong value, so that the rest can be read.
+fn placeholder(place: Option<SchemaNode>) -> DeValue<'static> {
+    let takes = place.map(SchemaNode::takes).unwrap_or_default();
+    let choice = place.and_then(SchemaNode::choice);
     if takes.list && !takes.text {
         DeValue::Array(DeArray::new())
     } else if takes.table && !takes.text {
@@ -1011,8 +1012,8 @@ fn stand_in(place: Option<Place>) -> DeValue<'static> {
     }
 }
 
-/// Takes a wrong value out, or has another stand in where there has to be one.
-fn give_way(value: &mut Spanned<DeValue<'_>>, steps: &[Step], place: Option<Place>) -> bool {
+/// Removes a wrong value, or replaces it by a placeholder if the key is required.
+fn remove_or_replace(value: &mut Spanned<DeValue<'_>>, steps: &[Step], place: Option<SchemaNode>) -> bool {
     let Some(last) = steps.iter().rposition(|step| matches!(step, Step::Key(_))) else { return false };
     let (mut value, mut place) = (value, place);
     for step in &steps[..last] {
@@ -1022,7 +1023,7 @@ fn give_way(value: &mut Spanned<DeValue<'_>>, steps: &[Step], place: Option<Plac
                 None => return false,
             },
             (Step::Index(index), DeValue::Array(list)) => match list.get_mut(*index) {
-                Some(below) => (value, place) = (below, place.and_then(Place::element)),
+                Some(below) => (value, place) = (below, place.and_then(SchemaNode::element)),
                 None => return false,
             },
             _ => return false,
@@ -1031,8 +1032,8 @@ fn give_way(value: &mut Spanned<DeValue<'_>>, steps: &[Step], place: Option<Plac
     let (Step::Key(name), DeValue::Table(table)) = (&steps[last], value.get_mut()) else { return false };
     let Some((key, old)) = table.remove_entry(name.as_str()) else { return false };
     if let Some(place) = place.filter(|place| place.required().contains(&name.as_str())) {
-        let new = stand_in(place.key(name));
-        // What stands in and is refused, too, would be so for ever.
+        let new = placeholder(place.key(name));
+        // A placeholder that is refused too would be refused forever.
         let is_same = matches!((&new, old.get_ref()), (DeValue::String(new), DeValue::String(old)) if new == old);
         if is_same {
             return false;
@@ -1042,7 +1043,7 @@ fn give_way(value: &mut Spanned<DeValue<'_>>, steps: &[Step], place: Option<Plac
     true
 }
 
-/// The way to what stands at a place.
+/// The steps to the value at a span.
 fn steps_to(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> Option<Vec<Step>> {
     let holds = |span: Range<usize>| !span.is_empty() && span.start <= at.start && at.end <= span.end;
     let below = |step: Step, value: &Spanned<DeValue<'_>>| steps_to(value, at).map(|rest| [vec![step], rest].concat());

@@ -1,10 +1,10 @@
-//! Whatever a configuration says, it is taken or explained: no panic, no overflow of the stack, and in a bounded time.
+//! Any configuration is accepted or rejected with an explanation: without a panic or stack overflow, in bounded time.
 
 use super::*;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
-/// A configuration that says something of every kind, so that changes to it reach every check.
+/// A configuration with every kind of declaration, so that mutations of it reach every check.
 const RICH: &str = r#"
 [app]
 name = "shop"
@@ -97,7 +97,7 @@ where = 'event_type == "purchase"'
 within = "30d"
 "#;
 
-/// What is put into it: what means something somewhere, and numbers at the ends of their types.
+/// Inserted text: tokens that are valid somewhere, and limits of number types.
 const WORDS: [&str; 61] = [
     "[",
     "]",
@@ -167,7 +167,7 @@ enum Change {
     Remove(prop::sample::Index, usize),
     Insert(prop::sample::Index, &'static str, usize),
     Copy(prop::sample::Index, prop::sample::Index, usize),
-    /// A line's value becomes a word.
+    /// Replaces the value on a line by a word.
     Value(prop::sample::Index, &'static str),
 }
 
@@ -216,12 +216,12 @@ fn changed(text: &str, changes: &[Change]) -> String {
     letters.into_iter().collect()
 }
 
-/// Takes a configuration as `check` does, as far as no file is needed, and gives what is told.
-fn told(text: &str, sets: &[String]) -> String {
+/// Checks a configuration as `check` does, without files, and returns its display form or the error text.
+fn checked(text: &str, sets: &[String]) -> String {
     let start = Instant::now();
-    let told = match Config::of_text("a.toml", text.to_owned(), None, &[], sets) {
+    let output = match Config::of_text("a.toml", text.to_owned(), None, &[], sets) {
         Ok((config, document)) => {
-            // What is shown of it can be written, and it fits itself.
+            // It can be printed, and does not differ from itself.
             assert!(config.needs_restart(&config.clone()).is_empty() || format!("{config:?}").contains("NaN"));
             let shown = config.shown().to_string();
             match Pipeline::compile(&config.pipeline, "clicks") {
@@ -232,33 +232,33 @@ fn told(text: &str, sets: &[String]) -> String {
         Err(error) => error.to_string(),
     };
     assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
-    assert!(told.len() < 200_000, "{} bytes are more than anybody reads", told.len());
-    told
+    assert!(output.len() < 200_000, "{} bytes are too many to read", output.len());
+    output
 }
 
 #[test]
-fn the_rich_configuration_is_sound() {
-    let told = told(RICH, &[]);
-    assert!(told.starts_with('{'), "{told}");
+fn the_rich_configuration_is_valid() {
+    let output = checked(RICH, &[]);
+    assert!(output.starts_with('{'), "{output}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn a_configuration_that_was_changed_anyhow_is_taken_or_explained(changes in prop::collection::vec(change(), 1..6)) {
-        told(&changed(RICH, &changes), &[]);
+    fn a_mutated_configuration_is_accepted_or_explained(changes in prop::collection::vec(change(), 1..6)) {
+        checked(&changed(RICH, &changes), &[]);
     }
 
     #[test]
-    fn a_rule_that_was_changed_anyhow_is_taken_or_explained(changes in prop::collection::vec(change(), 1..8)) {
+    fn a_mutated_rule_is_accepted_or_explained(changes in prop::collection::vec(change(), 1..8)) {
         let rule = "views > 3.0 && color in [\"red\", \"green\"] || (score > 0.5 ? color : page.path).matches(\"^r\") && !bot";
         let rule = changed(rule, &changes).replace("'''", "");
-        told(&format!("{RICH}\n[[segment]]\nid = \"x\"\nwhere = '''{rule}'''\n"), &[]);
+        checked(&format!("{RICH}\n[[segment]]\nid = \"x\"\nwhere = '''{rule}'''\n"), &[]);
     }
 
     #[test]
-    fn any_key_takes_or_refuses_any_text_from_outside(
+    fn any_key_accepts_or_rejects_any_override(
         key in prop::sample::select(&[
             "app.name", "kafka.brokers", "kafka.client.\"sasl.password\"", "commit.interval", "engine.workers", "admin.address",
             "model.providers", "model.heads", "model.batch.max_rows", "model.gpu.memory_limit", "experiment.shares.b",
@@ -266,17 +266,17 @@ proptest! {
         ][..]),
         words in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..6),
     ) {
-        told(RICH, &[format!("{key}={}", words.concat())]);
+        checked(RICH, &[format!("{key}={}", words.concat())]);
     }
 }
 
-/// The kinds of file that ended a running process.
+/// Such files once crashed a running process.
 #[test]
-fn what_is_huge_or_deep_is_refused_with_its_place() {
+fn huge_and_deeply_nested_files_are_rejected_with_a_position() {
     let segment = |rule: &str| format!("[[segment]]\nid = 's'\nwhere = '''{rule}'''\n");
     let users: Vec<String> = (0..6_000).map(|user| format!("'user-{user:06}'")).collect();
     for (text, place, part) in [
-        // A fault beyond the widest padding that the standard library writes.
+        // A column beyond the maximum padding of the standard library.
         (
             segment(&format!("user_id in [{}] && nosuch > 1.0", users.join(","))),
             "a.toml:3:84028",
@@ -294,14 +294,14 @@ fn what_is_huge_or_deep_is_refused_with_its_place() {
         (
             (0..5_000).map(|number| format!("[[segment]]\nid='{number}'\nwhere='true'\n")).collect::<Vec<_>>().concat(),
             "a.toml:1:",
-            "4096 is the most",
+            "the maximum is 4096",
         ),
-        (format!("[app]\nname = \"{}\"\n", "é".repeat(200_000)), "a.toml:2:8", "no name that Kafka takes"),
+        (format!("[app]\nname = \"{}\"\n", "é".repeat(200_000)), "a.toml:2:8", "not a valid name in Kafka"),
     ] {
         let start: String = text.chars().take(40).collect();
-        let told = told(&text, &[]);
-        let shown: String = told.chars().take(600).collect();
-        assert!(told.contains(place) && told.contains(part), "{start}: {part:?} at {place} is missing in {shown}");
-        assert!(told.lines().all(|line| line.chars().count() < 2_000), "{shown}");
+        let output = checked(&text, &[]);
+        let shown: String = output.chars().take(600).collect();
+        assert!(output.contains(place) && output.contains(part), "{start}: {part:?} at {place} is missing in {shown}");
+        assert!(output.lines().all(|line| line.chars().count() < 2_000), "{shown}");
     }
 }

@@ -1,9 +1,9 @@
-//! The configuration as it is meant, and where each key of it was written.
+//! The typed configuration, and where each of its keys was set.
 //!
-//! Owns the sections that say how a process behaves, and puts the pipeline's sections beside them. A configuration is a
-//! TOML file, overridden by environment variables (`AIMPOINT__SECTION__KEY`) and then by `--set section.key=value`. Every
-//! fault is found and told at once, with file, line, column and the next step; unknown keys are faults. The defaults are
-//! those of `default.toml`, which explains every key; a test keeps the two alike.
+//! Owns the sections that configure the process, and includes the sections of the pipeline. A configuration is a TOML file,
+//! overridden by environment variables (`AIMPOINT__SECTION__KEY`) and then by `--set section.key=value`. All errors are reported
+//! at once, with file, line, column and the next step; unknown keys are errors. The defaults are those of `default.toml`, which
+//! documents every key; a test keeps the two equal.
 
 mod document;
 mod schema;
@@ -32,23 +32,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Every key with its default and what it means, as TOML.
+/// Every key with its default and its meaning, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// A file has at most so many bytes: more than anybody writes by hand, and checked within seconds.
+/// Maximum size of a file: more than anybody writes by hand, and checked within seconds.
 const FILE_BYTES_MAX: u64 = 2 << 20;
 
-/// TOML's parser takes tables 80 deep, each with keys of 80 parts; dropping one level of it takes some hundred bytes.
+/// The TOML parser accepts tables 80 deep, each with keys of 80 parts; dropping one level takes some hundred bytes of stack.
 const STACK_BYTES: usize = 64 << 20;
 
-/// The most of each that a configuration declares. A feature is a column of each batch, and each segment of a decision.
+/// Maximum number of each. A feature is a column of each batch, and a segment an entry of each decision.
 const FEATURES_MAX: usize = 4_096;
 const SEGMENTS_MAX: usize = 4_096;
 const FIELDS_MAX: usize = 1_024;
 const SHADOWS_MAX: usize = 64;
 const USERS_MAX: usize = 10_000;
 
-/// A name that decisions and metrics carry has at most so many bytes.
+/// Maximum length of a name that appears in decisions and metrics.
 const NAME_BYTES_MAX: usize = 256;
 
 /// The whole configuration.
@@ -83,12 +83,12 @@ pub struct Config {
     /// `[[shadow]]`
     #[serde(rename = "shadow")]
     pub shadows: Vec<ModelSpec>,
-    /// Everything that says what the pipeline means.
+    /// The sections of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineSpec,
 }
 
-/// A configuration that cannot be used, explained.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -99,15 +99,15 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
-    /// It says something that cannot be meant.
+    /// It has errors; the text lists all of them with their places.
     #[error("{0}")]
     Faulty(String),
-    /// Reading it met a bug.
-    #[error("read the configuration {}: this is a bug of Aimpoint, please report it: {words}", path.display())]
+    /// Reading it panicked.
+    #[error("read the configuration {}: this is a bug in Aimpoint, please report it: {words}", path.display())]
     Bug {
-        /// The file, empty where there is none.
+        /// The file; empty if there is none.
         path: PathBuf,
-        /// What the bug says of itself.
+        /// The panic message.
         words: String,
     },
 }
@@ -115,10 +115,10 @@ pub enum ConfigError {
 impl Config {
     /// Reads the file, if there is one, the environment and the flags' `key=value`.
     ///
-    /// It runs on a thread of its own, whose stack is large enough for the deepest file that TOML's parser takes, whoever asks.
+    /// Runs on its own thread, whose stack is large enough for the deepest file that the TOML parser accepts.
     ///
     /// # Errors
-    /// With everything that is wrong, each with its place.
+    /// Lists everything that is wrong, each with its place.
     pub fn load(
         path: Option<&Path>,
         environment: impl Iterator<Item = (OsString, OsString)>,
@@ -126,7 +126,7 @@ impl Config {
     ) -> Result<(Self, Document), ConfigError> {
         let mut variables: Vec<_> = environment.filter(|(name, _)| Document::is_ours(name)).collect();
         variables.sort();
-        apart(path, || Self::load_here(path, &variables, sets))
+        on_large_stack(path, || Self::load_here(path, &variables, sets))
     }
 
     fn load_here(
@@ -163,7 +163,7 @@ impl Config {
         if faults.is_empty() {
             return Ok((config, document));
         }
-        // A fault here is no reason to tell of those in rules and features only the next time.
+        // Report errors in rules and features too, not only at the next attempt.
         let is_whole = |name, count| document.count(name) == count;
         let spec = &config.pipeline;
         if config.too_many().is_empty()
@@ -208,7 +208,7 @@ impl Config {
             },
         };
         reader.finish();
-        // Paths in a file are relative to it, wherever the program is started.
+        // Paths in a file are relative to the file.
         let absolute = |path: &mut PathBuf| {
             if let Some(folder) = folder
                 && path.is_relative()
@@ -233,7 +233,7 @@ impl Config {
         config
     }
 
-    /// The rules that no single key's type can say.
+    /// The rules that a key's type alone cannot express.
     fn check(&self, faults: &mut Vec<Fault>) {
         self.app.check(faults);
         self.kafka.check(faults);
@@ -252,7 +252,7 @@ impl Config {
         faults.extend(self.too_many());
     }
 
-    /// Names that decisions, metrics and rules carry.
+    /// Checks names that appear in decisions, metrics and rules.
     fn check_names(&self, faults: &mut Vec<Fault>) {
         let mut names: Vec<(String, &str)> = Vec::new();
         for (index, segment) in self.pipeline.segments.iter().enumerate() {
@@ -272,7 +272,7 @@ impl Config {
             names.extend(spec.output.as_deref().map(|output| (format!("{section}.output"), output)));
             names.extend(spec.heads.keys().map(|head| (format!("{section}.heads.{head}"), head.as_str())));
             if spec.path.as_os_str().is_empty() {
-                faults.push(Fault::new(format!("{section}.path"), "a model needs a file, and this is no path"));
+                faults.push(Fault::new(format!("{section}.path"), "a model needs a file, but the path is empty"));
             }
         }
         names.extend(self.pipeline.experiment.name.as_deref().map(|name| ("experiment.name".to_owned(), name)));
@@ -283,7 +283,7 @@ impl Config {
         for (key, name) in names {
             if let Some(why) = name_fault_of(name) {
                 faults.push(Fault::new(key, why).hint(format!(
-                    "write 1 to {NAME_BYTES_MAX} bytes without control characters and without spaces at the ends"
+                    "use 1 to {NAME_BYTES_MAX} bytes, without control characters and without spaces at the ends"
                 )));
             }
         }
@@ -302,7 +302,7 @@ impl Config {
         }
     }
 
-    /// Bounds on how much is declared, so that a configuration is checked and taken in a time that nobody notices.
+    /// Bounds on the number of declarations, so that a configuration is checked and applied quickly.
     fn too_many(&self) -> Vec<Fault> {
         let spec = &self.pipeline;
         let counts = [
@@ -316,20 +316,20 @@ impl Config {
         ];
         let too_many = counts.into_iter().filter(|(_, count, max)| count > max);
         too_many
-            .map(|(key, count, max)| Fault::new(key, format!("there are {count} of them, and {max} is the most")))
+            .map(|(key, count, max)| Fault::new(key, format!("there are {count}, but the maximum is {max}")))
             .collect()
     }
 
-    /// A process that was killed has not told the group that it will be back. Members of the older protocol take over from
-    /// themselves then; those that the brokers keep are refused until the former life's session has ended.
+    /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the consumer
+    /// protocol the broker rejects the successor until the old session has ended.
     fn check_membership(&self, faults: &mut Vec<Fault>) {
         if self.app.static_membership && uses_consumer_protocol(&self.kafka.consumer_settings()) {
             faults.push(
                 Fault::new(
                     "app.static_membership",
-                    "with \"group.protocol\" = \"consumer\" a process that was killed could not come back before its session ends",
+                    "with \"group.protocol\" = \"consumer\" a killed process could not rejoin before its session ends",
                 )
-                .hint("leave one of the two out; without the former, partitions that stay are not interrupted by a restart either"),
+                .hint("remove one of the two; with group.protocol alone, a restart does not interrupt the partitions of other members either"),
             );
         }
     }
@@ -347,8 +347,7 @@ impl Config {
             }
             if spec.load_timeout.is_zero() {
                 faults.push(
-                    Fault::new(format!("{section}.load_timeout"), "nothing is loaded in no time")
-                        .hint("for instance \"2m\""),
+                    Fault::new(format!("{section}.load_timeout"), "the timeout is zero").hint("for instance \"2m\""),
                 );
             }
         }
@@ -359,7 +358,7 @@ impl Config {
             faults.push(
                 Fault::new(
                     "variant[0]",
-                    "a variant decides for a share of the users, and no model decides for the others",
+                    "a variant decides for a share of the users, but no model decides for the others",
                 )
                 .hint("declare that model under [model]"),
             );
@@ -375,7 +374,7 @@ impl Config {
                 let message = format!("expected the heads of [model], {expected:?}, found {heads:?}");
                 faults.push(
                     Fault::new(format!("variant[{index}].heads"), message)
-                        .hint("rules may use any of them, for each user; name the output that each is read from"),
+                        .hint("rules may use all of them for every user; name the output of each"),
                 );
             }
         }
@@ -384,21 +383,21 @@ impl Config {
     fn check_shadows(&self, faults: &mut Vec<Fault>) {
         if self.model.is_none() && !self.shadows.is_empty() {
             faults.push(
-                Fault::new("shadow[0]", "a shadow is compared with the model that decides, and there is none")
+                Fault::new("shadow[0]", "a shadow is compared with the model that decides, but there is none")
                     .hint("declare the model that decides under [model]"),
             );
         }
         if self.shadows.is_empty() && self.topics.shadow_scores.is_some() {
             faults.push(
-                Fault::new("topics.shadow_scores", "no shadow is declared, so nothing would be written there")
-                    .hint("declare one under [[shadow]], or leave the topic out"),
+                Fault::new("topics.shadow_scores", "no shadow is configured, so nothing would be written there")
+                    .hint("declare one under [[shadow]], or remove the key"),
             );
         }
         for (index, shadow) in self.shadows.iter().enumerate() {
             let key = format!("shadow[{index}].name");
             match &shadow.name {
                 None => faults.push(
-                    Fault::new(format!("shadow[{index}]"), "a shadow needs a name, which its metrics carry")
+                    Fault::new(format!("shadow[{index}]"), "a shadow needs a name for its metrics")
                         .hint("for instance name = \"challenger\""),
                 ),
                 Some(name) if self.shadows[..index].iter().any(|other| other.name.as_ref() == Some(name)) => {
@@ -409,12 +408,12 @@ impl Config {
         }
     }
 
-    /// The whole of it, to be shown: secrets are stars by their types.
+    /// The whole configuration for display, with secrets masked.
     pub fn shown(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("a configuration has text for its keys")
     }
 
-    /// Whether there are values that are not to be shown.
+    /// Whether there are secrets.
     pub fn holds_secrets(&self) -> bool {
         let KafkaSpec { client, consumer, producer, .. } = &self.kafka;
         self.admin.token.is_some()
@@ -422,8 +421,8 @@ impl Config {
             || [client, consumer, producer].into_iter().any(ClientSettings::holds_secrets)
     }
 
-    /// The sections in which another configuration differs, but for those that a running process takes: the segments
-    /// and what is logged. The values themselves are compared, and not what is shown of them: a new password is a change.
+    /// The sections that differ and need a restart: all but segments and log filter, which a running process can apply. The values
+    /// themselves are compared, not their masked form, so a new password is a change.
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let Self {
             app,
@@ -489,7 +488,7 @@ impl Config {
         &self.app.name
     }
 
-    /// What decision ids begin with.
+    /// The prefix of decision ids.
     pub fn origin(&self) -> Origin<'_> {
         Origin { app: &self.app.name, topic: &self.topics.clickstream }
     }
@@ -500,8 +499,11 @@ impl Config {
     }
 }
 
-/// Reads on a thread with a large stack. A panic there is a fault of the file, as everything else that is wrong with one.
-fn apart<T: Send>(path: Option<&Path>, read: impl FnOnce() -> Result<T, ConfigError> + Send) -> Result<T, ConfigError> {
+/// Reads on a thread with a large stack. A panic there is returned as an error.
+fn on_large_stack<T: Send>(
+    path: Option<&Path>,
+    read: impl FnOnce() -> Result<T, ConfigError> + Send,
+) -> Result<T, ConfigError> {
     let path = || path.unwrap_or(Path::new("")).to_owned();
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
@@ -513,13 +515,13 @@ fn apart<T: Send>(path: Option<&Path>, read: impl FnOnce() -> Result<T, ConfigEr
     })
 }
 
-/// Adds faults that were found later, but for those of keys that are known to be wrong: what is said of these follows from that.
+/// Adds faults that were found later, except those of keys already known to be wrong: they are only consequences.
 fn add_further(faults: &mut Vec<Fault>, mut further: Vec<Fault>) {
     further.retain(|new| !faults.iter().any(|fault| document::is_at_or_below(&new.key, &fault.key)));
     faults.append(&mut further);
 }
 
-/// What is wrong with a name that decisions and metrics carry.
+/// What is wrong with a name that appears in decisions and metrics.
 fn name_fault_of(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("the name is empty".to_owned());
@@ -533,7 +535,7 @@ fn name_fault_of(name: &str) -> Option<String> {
     name.contains(char::is_control).then(|| format!("{name:?} has a control character in it"))
 }
 
-/// The text of a file that is no larger than a configuration may be.
+/// Reads a file that must not be larger than [`FILE_BYTES_MAX`].
 fn text_of(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
@@ -542,8 +544,7 @@ fn text_of(path: &Path) -> io::Result<String> {
     }
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        let message =
-            format!("it has more than {FILE_BYTES_MAX} bytes, which is the most that a configuration may have");
+        let message = format!("it has more than {FILE_BYTES_MAX} bytes, the maximum for a configuration");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -1,8 +1,8 @@
 //! The JSON Schema of a configuration file, for editors.
 //!
-//! Made of the configuration's own types: what they refuse by name or type the schema refuses as well. What a key means is
-//! what `default.toml` says of it, and for keys that stand there without a comment what the type says. Left out: ranges,
-//! rules between keys and expressions, which `aimpoint check` knows.
+//! Generated from the configuration's types: the schema rejects the same names and types as they do. Descriptions come from the
+//! comments in `default.toml`, or from the type if a key has no comment there. Not covered: ranges, rules between keys, and
+//! expressions, which `aimpoint check` verifies.
 
 use super::{Config, DEFAULTS};
 use crate::profile::Aggregate;
@@ -10,11 +10,11 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// The JSON Schema of a configuration, in draft 7, which every editor's TOML plugin reads.
+/// The JSON Schema of a configuration, in draft 7, which all editors' TOML plugins support.
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
-    name_the_options(&mut schema["properties"]["feature"]["items"]);
+    add_aggregate_keys(&mut schema["properties"]["feature"]["items"]);
     for (path, meaning) in meanings() {
         if let Some(place) = property(&mut schema, &path) {
             place["description"] = Value::String(meaning);
@@ -23,9 +23,9 @@ pub fn schema() -> Value {
     schema
 }
 
-/// What a key takes, by the configuration's own types.
+/// The value types that a key accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a key may take several of them")]
+#[expect(clippy::struct_excessive_bools, reason = "a key may accept several of them")]
 pub(super) struct Takes {
     pub(super) text: bool,
     pub(super) whole: bool,
@@ -36,66 +36,65 @@ pub(super) struct Takes {
 }
 
 impl Takes {
-    /// Whether anything is known of it.
+    /// Whether the schema restricts the type.
     pub(super) fn is_known(self) -> bool {
         self != Self::default()
     }
 }
 
-/// A place in the schema: a section, a key, or an element of a list.
+/// A node of the schema: a section, a key, or an element of a list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(&'static Value);
+pub(super) struct SchemaNode(&'static Value);
 
-impl Place {
+impl SchemaNode {
     /// The whole configuration.
     pub(super) fn root() -> Self {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema);
         Self(&SCHEMA)
     }
 
-    /// The forms of which one is taken.
+    /// The node itself and its alternatives.
     fn forms(self) -> Vec<&'static Value> {
         let mut forms = vec![self.0];
         for word in ["anyOf", "oneOf", "allOf"] {
             for form in self.0[word].as_array().into_iter().flatten() {
-                forms.extend(Place(form).forms());
+                forms.extend(SchemaNode(form).forms());
             }
         }
         forms
     }
 
-    /// The place of a key below, if there is one of this name.
+    /// The child node of a key, if it exists.
     pub(super) fn key(self, name: &str) -> Option<Self> {
         let forms = self.forms();
         let named = forms.iter().find_map(|form| form["properties"].get(name));
-        // `name = { ... }` takes names of one's own.
+        // Tables with free names, such as `shares = { ... }`.
         let own = || forms.iter().find_map(|form| form.get("additionalProperties").filter(|it| it.is_object()));
-        named.or_else(own).map(Place)
+        named.or_else(own).map(SchemaNode)
     }
 
-    /// The place of a list's elements.
+    /// The node of a list's elements.
     pub(super) fn element(self) -> Option<Self> {
-        self.forms().into_iter().find_map(|form| form.get("items")).filter(|it| it.is_object()).map(Place)
+        self.forms().into_iter().find_map(|form| form.get("items")).filter(|it| it.is_object()).map(SchemaNode)
     }
 
-    /// The names of the keys below.
+    /// The names of the child keys.
     pub(super) fn names(self) -> Vec<&'static str> {
         let names = |form: &'static Value| form["properties"].as_object().into_iter().flat_map(|it| it.keys());
         self.forms().into_iter().flat_map(names).map(String::as_str).collect()
     }
 
-    /// The names of the keys that have to be there; none where one of several forms is taken.
+    /// The names of required keys; none if there are alternatives.
     pub(super) fn required(self) -> Vec<&'static str> {
         self.0["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Whether other names than these are refused here. A feature's further keys are those of its aggregate, which is known
-    /// when it is compiled.
+    /// Whether unknown keys are rejected here. The keys of a feature depend on its aggregate and are checked when it is compiled.
     pub(super) fn is_closed(self) -> bool {
         self.0["additionalProperties"] == false && self.0["properties"].get("aggregate").is_none()
     }
 
-    /// What may stand here.
+    /// The accepted value types.
     pub(super) fn takes(self) -> Takes {
         let mut takes = Takes::default();
         for form in self.forms() {
@@ -120,12 +119,12 @@ impl Place {
         takes
     }
 
-    /// The first of the words of which one is taken, if it is so.
+    /// The first of the allowed values, if they are enumerated.
     pub(super) fn choice(self) -> Option<&'static str> {
         self.forms().into_iter().find_map(|form| form["const"].as_str().or_else(|| form["enum"][0].as_str()))
     }
 
-    /// Whether a secret stands here or below.
+    /// Whether the node is or contains a secret.
     pub(super) fn holds_secret(self) -> bool {
         fn search(value: &Value) -> bool {
             match value {
@@ -140,7 +139,7 @@ impl Place {
     }
 }
 
-/// How the defaults write a key, for instance `"25ms"`; those that are commented out included.
+/// The line of a key in the defaults, for instance `interval = "25ms"`; commented-out keys included.
 pub(super) fn example(key: &str) -> Option<String> {
     let key: String = without_indices(key);
     let mut section = String::new();
@@ -165,12 +164,12 @@ fn without_indices(key: &str) -> String {
     first + &parts.map(|part| part.split_once(']').map_or("", |(_, rest)| rest)).collect::<String>()
 }
 
-/// Adds the keys that only some aggregates take, which are not members of a feature's type.
-fn name_the_options(feature: &mut Value) {
+/// Adds the aggregates' keys, which are not fields of the feature's type because every aggregate has different ones.
+fn add_aggregate_keys(feature: &mut Value) {
     for key in Aggregate::all().flat_map(Aggregate::keys) {
         if feature["properties"].get(key).is_none() {
-            let takes = Aggregate::all().filter(|aggregate| aggregate.keys().any(|it| it == key)).map(Aggregate::name);
-            let meaning = format!("Taken by {}.", takes.collect::<Vec<_>>().join(", "));
+            let of = Aggregate::all().filter(|aggregate| aggregate.keys().any(|it| it == key)).map(Aggregate::name);
+            let meaning = format!("Used by {}.", of.collect::<Vec<_>>().join(", "));
             feature["properties"][key] = json!({ "description": meaning });
         }
     }
@@ -178,7 +177,7 @@ fn name_the_options(feature: &mut Value) {
     feature["additionalProperties"] = false.into();
 }
 
-/// The schema of a section or key, by its names from the outside.
+/// The schema of a section or key, by its path.
 fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     path.split('.').try_fold(schema, |schema, name| {
         let table = if schema.get("items").is_some() { &mut schema["items"] } else { schema };
@@ -186,7 +185,7 @@ fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     })
 }
 
-/// What `default.toml` says of its sections and keys, those that are commented out included.
+/// The descriptions of sections and keys in `default.toml`, commented-out keys included.
 fn meanings() -> Vec<(String, String)> {
     let mut meanings = Vec::new();
     let (mut section, mut before) = (String::new(), Vec::new());
@@ -224,12 +223,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_the_defaults_explain_is_explained_to_editors() {
+    fn every_description_in_the_defaults_is_in_the_schema() {
         let mut schema = schema();
         let meanings = meanings();
         assert!(meanings.len() > 50, "{meanings:#?}");
         for (path, meaning) in meanings {
-            let place = property(&mut schema, &path).unwrap_or_else(|| panic!("{path} is no key: {meaning}"));
+            let place = property(&mut schema, &path).unwrap_or_else(|| panic!("{path} is not a key: {meaning}"));
             assert_eq!(place["description"], meaning, "{path}");
         }
     }

@@ -1,4 +1,4 @@
-//! The sections that say how a process behaves, as they are written, and the rules they keep.
+//! The sections that configure the process, with their validation rules.
 
 use crate::{
     engine::Delivery,
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-/// Settings that people set most, for the hint at a name that the client does not know.
+/// Common settings, for the hint at an unknown name.
 const USUAL: [&str; 30] = [
     "security.protocol",
     "sasl.mechanism",
@@ -55,16 +55,15 @@ const USUAL: [&str; 30] = [
     "socket.keepalive.enable",
 ];
 
-/// `[app]`: what this application is called.
+/// `[app]`: the identity of this application.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AppSpec {
     /// The consumer group, and the first part of every transactional id.
     pub name: String,
-    /// What tells this process from the group's others, and is the same after a restart; the host's name where absent.
+    /// Identifies this process within the group, stable over restarts; the host name by default.
     pub instance: Option<String>,
-    /// Whether the group knows this process by its instance, so that a restart within the session's timeout takes its
-    /// partitions up again at once, and nobody else does.
+    /// Static membership: a restart within the session timeout gets its partitions back at once, without a rebalance.
     pub static_membership: bool,
 }
 
@@ -75,7 +74,7 @@ impl Default for AppSpec {
 }
 
 impl AppSpec {
-    /// What tells this process from the group's others.
+    /// The configured instance name, or the host name.
     pub fn instance(&self) -> String {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         self.instance
@@ -100,13 +99,13 @@ impl AppSpec {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSpec {
-    /// Host and port of some of the brokers, with commas between.
+    /// Host and port of some of the brokers, separated by commas.
     pub brokers: String,
-    /// Librdkafka's settings for consumers and producers.
+    /// librdkafka's settings for consumers and producers.
     pub client: ClientSettings,
-    /// Librdkafka's settings for consumers alone.
+    /// librdkafka's settings for consumers only.
     pub consumer: ClientSettings,
-    /// Librdkafka's settings for producers alone.
+    /// librdkafka's settings for producers only.
     pub producer: ClientSettings,
 }
 
@@ -121,8 +120,8 @@ impl Default for KafkaSpec {
     }
 }
 
-/// Settings of librdkafka by name. What may be a secret is stars wherever they are shown: what its name says to be one, and what
-/// has a name that the client does not know, since that may be a password's that was misspelt.
+/// Settings of librdkafka by name. Values that may be secrets are masked when shown: those with a secret's name, and those with an
+/// unknown name, which may be a misspelt password.
 #[derive(Clone, Default, PartialEq)]
 pub struct ClientSettings(BTreeMap<String, String>);
 
@@ -132,17 +131,17 @@ impl ClientSettings {
         !secret::is_secret_name(name) && is_setting(name)
     }
 
-    /// Name and value, as the client gets them.
+    /// Names and values as passed to the client.
     pub fn reveal(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Name and value, as people see them.
+    /// Names and values for display.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.reveal().map(|(name, value)| (name, if Self::shows(name) { value } else { secret::STARS }))
     }
 
-    /// Whether some of them are not to be shown.
+    /// Whether any of them is masked.
     pub fn holds_secrets(&self) -> bool {
         self.0.keys().any(|name| !Self::shows(name))
     }
@@ -167,7 +166,7 @@ impl JsonSchema for ClientSettings {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         #[derive(JsonSchema)]
-        #[expect(dead_code, reason = "it stands for its schema")]
+        #[expect(dead_code, reason = "only its schema is used")]
         #[schemars(untagged)]
         enum Value {
             Text(String),
@@ -181,7 +180,7 @@ impl JsonSchema for ClientSettings {
 
 impl<'de> Deserialize<'de> for ClientSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A value, or the settings whose names go on from here: a name with dots is written with or without quotes.
+        /// A value, or a nested table: a dotted name may be written with or without quotes.
         enum Part {
             Value(String),
             Below(BTreeMap<String, Part>),
@@ -199,7 +198,7 @@ impl<'de> Deserialize<'de> for ClientSettings {
             type Value = Part;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number, or true or false")
+                f.write_str("a string, a number, or true or false")
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Part, E> {
@@ -223,7 +222,7 @@ impl<'de> Deserialize<'de> for ClientSettings {
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Part, A::Error> {
-                Err(de::Error::custom("a setting is no list; write a text with commas between"))
+                Err(de::Error::custom("a setting cannot be a list; write a string with commas"))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Part, A::Error> {
@@ -271,21 +270,21 @@ impl KafkaSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
         if self.brokers.trim().is_empty() {
             faults.push(
-                Fault::new("kafka.brokers", "no broker is named")
+                Fault::new("kafka.brokers", "no broker is given")
                     .hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
             );
         }
         if self.brokers.contains('@') {
             faults.push(
-                Fault::new("kafka.brokers", "an address of a broker holds no user and no password")
+                Fault::new("kafka.brokers", "a broker address must not contain a user or password")
                     .hint("set \"sasl.username\" and \"sasl.password\" in [kafka.client]"),
             );
         }
         let wrong = self.brokers.split(',').map(str::trim).find(|broker| !broker.is_empty() && !is_broker(broker));
         if let Some(broker) = wrong.filter(|_| !self.brokers.contains('@')) {
             faults.push(
-                Fault::new("kafka.brokers", format!("{broker:?} is no host with its port"))
-                    .hint("write them with commas between, for instance kafka-1:9092,kafka-2:9092"),
+                Fault::new("kafka.brokers", format!("{broker:?} is not host:port"))
+                    .hint("separate brokers with commas, for instance kafka-1:9092,kafka-2:9092"),
             );
         }
         for (section, settings) in
@@ -293,12 +292,13 @@ impl KafkaSpec {
         {
             for (name, value) in settings.reveal() {
                 let key = format!("kafka.{section}.{name}");
-                // A name that goes on with a value is one whose quotes are wrong.
+                // A name with a `=` in it has broken quotes, and the rest may be a value.
                 let shown =
                     name.split(|letter: char| letter == '=' || letter.is_whitespace()).next().unwrap_or_default();
                 if let Some((_, instead)) = ENFORCED.iter().find(|(enforced, _)| *enforced == name) {
                     faults.push(
-                        Fault::new(key, format!("{name:?} carries the guarantees and cannot be set")).hint(*instead),
+                        Fault::new(key, format!("{name:?} cannot be set, because the guarantees depend on it"))
+                            .hint(*instead),
                     );
                     continue;
                 }
@@ -308,15 +308,17 @@ impl KafkaSpec {
                         let fault = Fault::new(key, format!("librdkafka has no setting {shown:?}"));
                         faults.push(match nearest(name, USUAL.into_iter()) {
                             Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                            None => fault.hint("its CONFIGURATION.md lists the names; those of Java's client differ"),
+                            None => fault.hint(
+                                "see librdkafka's CONFIGURATION.md; its names differ from those of the Java client",
+                            ),
                         });
                     }
-                    // Its words may quote a part of the value.
+                    // The message may quote part of the value.
                     Err(SettingFault::Invalid(_)) if !ClientSettings::shows(name) => {
-                        faults.push(Fault::new(key, "librdkafka does not take this value, or not in this build"));
+                        faults.push(Fault::new(key, "librdkafka does not accept this value, or not in this build"));
                     }
                     Err(SettingFault::Invalid(words)) => {
-                        faults.push(Fault::new(key, format!("librdkafka does not take it: {words}")));
+                        faults.push(Fault::new(key, format!("librdkafka does not accept it: {words}")));
                     }
                 }
             }
@@ -328,7 +330,7 @@ fn settings<const N: usize>(maps: [&ClientSettings; N]) -> Vec<(String, String)>
     maps.into_iter().flat_map(ClientSettings::reveal).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// `[topics]`: the names of the topics, and what they are created with.
+/// `[topics]`: the names of the topics, and how they are created.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicsSpec {
@@ -336,17 +338,17 @@ pub struct TopicsSpec {
     pub clickstream: String,
     /// The decisions.
     pub decisions: String,
-    /// Records set aside.
+    /// The dead letters.
     pub dead_letter: String,
-    /// The changelog of the profiles; `<app.name>-profiles` where absent.
+    /// The changelog of the profiles; `<app.name>-profiles` by default.
     pub profiles: Option<String>,
-    /// Where the scores of shadows go; nowhere where absent.
+    /// The scores of shadows; not written by default.
     pub shadow_scores: Option<String>,
-    /// Whether readers take a user's latest decision: `aimpoint topics --create` has the decisions compacted then.
+    /// Whether consumers need only a user's latest decision: `aimpoint topics --create` then compacts the decisions.
     pub decisions_by_user: bool,
-    /// How many partitions `aimpoint topics --create` gives a topic.
+    /// Number of partitions of topics that `aimpoint topics --create` creates.
     pub partitions: i32,
-    /// How many replicas `aimpoint topics --create` gives a topic; -1 leaves it to the broker.
+    /// Replication factor of topics that `aimpoint topics --create` creates; -1 is the broker's default.
     pub replication: i32,
 }
 
@@ -379,7 +381,9 @@ impl TopicsSpec {
                 faults.push(name_fault(key, name));
             }
             if let Some((other, _)) = names[..index].iter().find(|(_, other)| other == name) {
-                faults.push(Fault::new(*key, format!("{name:?} is {other} already")).hint("give each its own topic"));
+                faults.push(
+                    Fault::new(*key, format!("{name:?} is already {other}")).hint("use a different topic for each"),
+                );
             }
         }
         if !(1..=100_000).contains(&self.partitions) {
@@ -388,19 +392,19 @@ impl TopicsSpec {
         if self.replication != -1 && !(1..=100).contains(&self.replication) {
             faults.push(
                 Fault::new("topics.replication", format!("{} is not between 1 and 100", self.replication))
-                    .hint("-1 leaves it to the broker"),
+                    .hint("-1 is the broker's default"),
             );
         }
     }
 }
 
-/// `[commit]`: what is promised, and how often.
+/// `[commit]`: the delivery guarantee and the commit interval.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommitSpec {
-    /// What is promised about a decision.
+    /// The delivery guarantee of decisions.
     pub delivery: Delivery,
-    /// How long after a batch's first event everything is committed, which with `exactly_once` is when readers see it.
+    /// How long after a batch's first event it is committed, which with `exactly_once` makes its decisions visible.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,
@@ -413,8 +417,8 @@ impl Default for CommitSpec {
 }
 
 impl CommitSpec {
-    /// How long an output waits for others: a twentieth of the time until readers may see it. Each request costs the broker
-    /// as much as a hundred messages do.
+    /// How long the producer collects messages for a request: a twentieth of the time until they become visible. A request costs the
+    /// broker as much as a hundred messages.
     pub fn linger(&self) -> Duration {
         match self.delivery {
             Delivery::ExactlyOnce => (self.interval / 20).clamp(Duration::from_millis(1), Duration::from_millis(5)),
@@ -422,7 +426,7 @@ impl CommitSpec {
         }
     }
 
-    /// How long a worker rests after a small batch, for a larger one.
+    /// How long a worker waits after a small batch, so that the next one is larger.
     pub fn pace(&self) -> Duration {
         match self.delivery {
             Delivery::ExactlyOnce => (self.interval / 10).min(Duration::from_millis(2)),
@@ -435,7 +439,7 @@ impl CommitSpec {
             let interval = humantime::format_duration(self.interval);
             faults.push(
                 Fault::new("commit.interval", format!("{interval} is not between 1ms and 5s"))
-                    .hint("short ones cost broker CPU, long ones latency: 25ms is a good start"),
+                    .hint("short intervals cost broker CPU, long ones latency; 25ms is a good start"),
             );
         }
     }
@@ -449,7 +453,7 @@ pub struct CheckpointSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,
-    /// The folder of the snapshots; without it there are none.
+    /// The folder of the snapshots; by default none are written.
     pub snapshots: Option<PathBuf>,
     /// How often each worker writes the snapshot of one of its partitions.
     #[serde(with = "humantime_serde")]
@@ -469,20 +473,20 @@ impl CheckpointSpec {
             let interval = humantime::format_duration(self.interval);
             faults.push(
                 Fault::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
-                    .hint("the input of so long is read again after a crash: 30s is a good start"),
+                    .hint("after a crash the input of about this long is reread; 30s is a good start"),
             );
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.snapshot_interval) {
             let interval = humantime::format_duration(self.snapshot_interval);
             faults.push(
                 Fault::new("checkpoint.snapshot_interval", format!("{interval} is not between 1s and 24h"))
-                    .hint("a worker stops for as long as it takes to copy a partition's profiles: 5m is a good start"),
+                    .hint("a worker pauses while it copies a partition's profiles; 5m is a good start"),
             );
         }
     }
 }
 
-/// `[engine]`: how this process works.
+/// `[engine]`: threads, batches and deadlines.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSpec {
@@ -494,7 +498,7 @@ pub struct EngineSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub shutdown_deadline: Duration,
-    /// How long there may be records without any progress, or a worker may hang, before the process ends.
+    /// How long records may wait without a commit, or a worker may hang, before the process ends.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub stall_after: Duration,
@@ -512,10 +516,10 @@ impl Default for EngineSpec {
 }
 
 impl EngineSpec {
-    /// How many workers there are to be for an input of so many partitions, where that is known, and why.
+    /// The number of workers for an input of this many partitions, if known, and the reason.
     pub fn workers(&self, partitions: Option<usize>) -> (usize, String) {
-        // On Linux the CPUs that the process may be scheduled on, and no more than the quotas of its cgroup and of those above
-        // give (cpu.max, or cpu.cfs_quota_us before version 2), rounded down.
+        // On Linux this is the CPU affinity, limited by the quotas of the cgroup and its ancestors (cpu.max, or cpu.cfs_quota_us
+        // in version 1), rounded down.
         self.workers_on(std::thread::available_parallelism().map_or(1, std::num::NonZero::get), partitions)
     }
 
@@ -523,32 +527,30 @@ impl EngineSpec {
         match (self.workers, partitions) {
             (0, Some(partitions)) if partitions < cpus => {
                 let why = format!(
-                    "the input has {partitions} partitions, each of which has one worker, and this process may use {cpus} CPUs"
+                    "the input has {partitions} partitions, each handled by one worker, and this process may use {cpus} CPUs"
                 );
                 (partitions.max(1), why)
             }
             (0, Some(partitions)) => {
                 let why = format!(
-                    "this process may use {cpus} CPUs, by its affinity and its cgroup's quota, and the input has {partitions} \
-                     partitions"
+                    "this process may use {cpus} CPUs (affinity and cgroup quota), and the input has {partitions} partitions"
                 );
                 (cpus, why)
             }
             (0, None) => (
                 cpus,
                 format!(
-                    "this process may use {cpus} CPUs, by its affinity and its cgroup's quota; how many partitions the input \
-                     has is not known"
+                    "this process may use {cpus} CPUs (affinity and cgroup quota); the number of input partitions is not known"
                 ),
             ),
             (workers, Some(partitions)) if partitions < workers => (
                 partitions.max(1),
                 format!(
-                    "the input has {partitions} partitions, each of which has one worker: engine.workers = {workers} would leave \
-                     some with nothing to do"
+                    "the input has {partitions} partitions, each handled by one worker: with engine.workers = {workers} some \
+                     would be idle"
                 ),
             ),
-            (workers, _) => (workers, "engine.workers says so".to_owned()),
+            (workers, _) => (workers, "set by engine.workers".to_owned()),
         }
     }
 
@@ -560,13 +562,13 @@ impl EngineSpec {
             let time = humantime::format_duration(self.stall_after);
             faults.push(
                 Fault::new("engine.stall_after", format!("{time} is not between 1m and 24h"))
-                    .hint("calls to a broker that is slow to answer take up to half a minute: 3m is a good start"),
+                    .hint("calls to a slow broker take up to half a minute; 3m is a good start"),
             );
         }
         if !(1..=1_000_000).contains(&self.batch_max_rows) {
             faults.push(
                 Fault::new("engine.batch_max_rows", format!("{} is not between 1 and 1000000", self.batch_max_rows))
-                    .hint("4096 keeps a batch inside the caches"),
+                    .hint("4096 keeps a batch in the CPU caches"),
             );
         }
     }
@@ -576,30 +578,30 @@ impl EngineSpec {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSpec {
-    /// Address and port; where absent, the usual port of this machine alone, or any if that is taken.
+    /// Address and port; by default port 9464 on loopback, or any free port if it is in use.
     #[schemars(with = "String")]
     pub address: Option<SocketAddr>,
-    /// What clients have to show, if anything.
+    /// The bearer token that clients need, if any.
     pub token: Option<Secret>,
 }
 
 impl AdminSpec {
     pub(super) fn check(&self, faults: &mut Vec<Fault>) {
-        let sound = |token: &str| token.len() >= 16 && token.bytes().all(|letter| letter.is_ascii_graphic());
-        if self.token.as_ref().is_some_and(|token| !sound(token.reveal())) {
+        let is_valid = |token: &str| token.len() >= 16 && token.bytes().all(|letter| letter.is_ascii_graphic());
+        if self.token.as_ref().is_some_and(|token| !is_valid(token.reveal())) {
             faults.push(
-                Fault::new("admin.token", "a token has 16 or more letters of ASCII and no spaces")
-                    .hint("for instance what openssl rand -hex 16 prints"),
+                Fault::new("admin.token", "a token needs at least 16 ASCII characters and no spaces")
+                    .hint("for instance the output of openssl rand -hex 16"),
             );
         }
     }
 }
 
-/// `[log]`: what is logged.
+/// `[log]`: the log filter.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSpec {
-    /// A level, or `target=level` with commas between; the flag and the variable win over it.
+    /// A level, or `target=level` pairs separated by commas; the flag and the environment variable take precedence.
     pub filter: Option<String>,
 }
 
@@ -611,17 +613,17 @@ impl LogSpec {
     }
 }
 
-/// `[otlp]`: the OpenTelemetry collector that metrics and traces are sent to.
+/// `[otlp]`: the OpenTelemetry collector for metrics and traces.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpSpec {
-    /// `http://host:port` of the collector; where absent, nothing is sent.
+    /// `http://host:port` of the collector; by default nothing is sent.
     pub endpoint: Option<String>,
     /// How often metrics are sent.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,
-    /// Of so many commits of a worker one is traced; 0 traces none.
+    /// One in this many commits of a worker is traced; 0 traces none.
     pub trace_one_of: u64,
 }
 
@@ -637,15 +639,14 @@ impl OtlpSpec {
             let uri = endpoint.parse::<hyper::Uri>().ok();
             if uri.as_ref().and_then(hyper::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
                 faults.push(
-                    Fault::new(
-                        "otlp.endpoint",
-                        "the address holds a user or a password, which nothing here would send",
-                    )
-                    .hint("write http://host:port; the collector beside this process logs in to the outside"),
+                    Fault::new("otlp.endpoint", "the address contains a user or password, which would not be sent")
+                        .hint(
+                            "write http://host:port; run a collector next to this process that authenticates to others",
+                        ),
                 );
             } else if !uri.is_some_and(|it| it.scheme_str() == Some("http") && it.query().is_none()) {
-                faults.push(Fault::new("otlp.endpoint", format!("{endpoint:?} is no http://host:port")).hint(
-                    "name a collector beside this process, such as http://localhost:4318; it speaks TLS to the outside",
+                faults.push(Fault::new("otlp.endpoint", format!("{endpoint:?} is not http://host:port")).hint(
+                    "use a collector next to this process, such as http://localhost:4318, which forwards with TLS",
                 ));
             }
         }
@@ -656,15 +657,15 @@ impl OtlpSpec {
     }
 }
 
-/// `[inference]`: what runs the models.
+/// `[inference]`: the runtime of the models.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceSpec {
-    /// The ONNX Runtime library; looked for where absent.
+    /// The ONNX Runtime library; searched for by default.
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// Whether this is a broker's address: a host, a port or not, and before it the protocol or not.
+/// Whether this is a broker's address: a host with an optional port and protocol.
 fn is_broker(text: &str) -> bool {
     let address = match text.split_once("://") {
         Some((protocol, address)) => {
@@ -683,7 +684,7 @@ fn is_broker(text: &str) -> bool {
     };
     let is_host = |host: &str| {
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        // A number alone is a port whose host was forgotten.
+        // A bare number is a port without its host.
         let is_name = host.bytes().all(letter) && !host.bytes().all(|byte| byte.is_ascii_digit());
         is_name || is_in_brackets(host)
     };
@@ -693,14 +694,14 @@ fn is_broker(text: &str) -> bool {
     }
 }
 
-/// Whether Kafka takes this as a topic's name; group and transactional ids keep the same letters.
+/// Whether this is a valid topic name in Kafka. Group and transactional ids are limited to the same characters.
 fn is_topic(name: &str) -> bool {
     let letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     (1..=200).contains(&name.len()) && name.chars().all(letter) && name != "." && name != ".."
 }
 
 fn name_fault(key: &str, name: &str) -> Fault {
-    Fault::new(key, format!("{name:?} is no name that Kafka takes"))
+    Fault::new(key, format!("{name:?} is not a valid name in Kafka"))
         .hint("use 1 to 200 letters, digits, '.', '_' and '-'")
 }
 
@@ -709,20 +710,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_as_many_as_cpus_and_no_more_than_partitions_and_the_reason_is_told() {
-        let told = |workers: usize, cpus: usize, partitions: Option<usize>| {
+    fn there_are_as_many_workers_as_cpus_but_no_more_than_partitions_and_the_reason_is_given() {
+        let chosen = |workers: usize, cpus: usize, partitions: Option<usize>| {
             EngineSpec { workers, ..EngineSpec::default() }.workers_on(cpus, partitions)
         };
         for (workers, cpus, partitions, count, part) in [
             (0, 48, Some(4), 4, "the input has 4 partitions"),
-            (0, 2, Some(12), 2, "may use 2 CPUs, by its affinity and its cgroup's quota"),
+            (0, 2, Some(12), 2, "may use 2 CPUs (affinity and cgroup quota)"),
             (0, 4, Some(4), 4, "may use 4 CPUs"),
             (0, 3, None, 3, "is not known"),
             (0, 8, Some(0), 1, "0 partitions"),
-            (8, 2, Some(4), 4, "engine.workers = 8 would leave some with nothing to do"),
-            (3, 48, Some(4), 3, "engine.workers says so"),
+            (8, 2, Some(4), 4, "with engine.workers = 8 some would be idle"),
+            (3, 48, Some(4), 3, "set by engine.workers"),
         ] {
-            let (found, why) = told(workers, cpus, partitions);
+            let (found, why) = chosen(workers, cpus, partitions);
             assert!(found == count && why.contains(part), "{workers} {cpus} {partitions:?}: {found}, {why}");
         }
         assert!(EngineSpec::default().workers(Some(1)).0 == 1);

@@ -1,19 +1,20 @@
-//! The metrics.
+//! Metrics of binary predictions.
 //!
-//! Owns their formulas, each with its source. A probability that is NaN counts as undefined: the metric of a sample
-//! that holds one is `None`. Nothing here allocates but [`auc`] and [`reliability`], which sort a copy.
+//! Owns the formulas, each with its source. If a probability is NaN, the metric of the sample is `None`. Only [`auc`] and
+//! [`reliability`] allocate, because they sort a copy.
 
 use serde::Serialize;
 
-/// How far from 0 and 1 a probability is kept under a logarithm: a certain error costs 34.5 nats and not infinity.
+/// Probabilities are clipped to this distance from 0 and 1 in logarithms: a certain but wrong prediction costs 34.5 nats instead of
+/// infinity.
 const CLIP: f64 = 1e-15;
 
-/// What was predicted, and what happened.
+/// A prediction with its outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     /// The probability of the outcome, 0 to 1.
     pub probability: f64,
-    /// Whether it came.
+    /// Whether it happened.
     pub label: bool,
 }
 
@@ -23,7 +24,7 @@ impl Prediction {
     }
 }
 
-/// The mean over the predictions; `None` where there are none or a term is NaN.
+/// The mean over the predictions; `None` if there are none or a term is NaN.
 fn mean(predictions: &[Prediction], term: impl Fn(&Prediction) -> f64) -> Option<f64> {
     let mean = predictions.iter().map(term).sum::<f64>() / predictions.len() as f64;
     (!mean.is_nan()).then_some(mean)
@@ -43,17 +44,17 @@ pub fn log_loss(predictions: &[Prediction]) -> Option<f64> {
     })
 }
 
-/// The log loss over that of always saying the sample's own rate (He et al. 2014, "Practical Lessons from Predicting
-/// Clicks on Ads at Facebook", section 3): below 1 is better than knowing the rate alone. `None` for one class.
+/// The log loss relative to always predicting the sample's own rate (He et al. 2014, "Practical Lessons from Predicting Clicks on
+/// Ads at Facebook", section 3): below 1 is better than that. `None` with only one class.
 pub fn normalised_entropy(predictions: &[Prediction]) -> Option<f64> {
     let rate = rate(predictions)?;
     let entropy = -(rate * rate.ln() + (1.0 - rate) * (1.0 - rate).ln());
-    // One class has entropy 0 · ln 0, which is NaN.
+    // With one class the entropy is 0 · ln 0, which is NaN.
     (entropy > 0.0).then_some(log_loss(predictions)? / entropy)
 }
 
-/// The probability that a positive ranks above a negative, a tie counting half: the rank sum of Mann and Whitney 1947,
-/// with tied predictions at their mean rank (Hanley and McNeil 1982). `None` for one class.
+/// The probability that a positive ranks above a negative, with ties counting half: the rank sum of Mann and Whitney 1947, with tied
+/// predictions at their mean rank (Hanley and McNeil 1982). `None` with only one class.
 pub fn auc(predictions: &[Prediction]) -> Option<f64> {
     let positives = predictions.iter().filter(|it| it.label).count() as f64;
     let negatives = predictions.len() as f64 - positives;
@@ -63,7 +64,7 @@ pub fn auc(predictions: &[Prediction]) -> Option<f64> {
     let sorted = sorted(predictions);
     let mut rank_sum = 0.0;
     let mut before = 0;
-    // `==` and not `total_cmp`, so that 0 and -0 tie.
+    // `==` instead of `total_cmp`, so that 0 and -0 tie.
     for tied in sorted.chunk_by(|a, b| a.probability == b.probability) {
         let mean_rank = before as f64 + f64::midpoint(1.0, tied.len() as f64);
         rank_sum += mean_rank * tied.iter().filter(|it| it.label).count() as f64;
@@ -78,15 +79,15 @@ fn sorted(predictions: &[Prediction]) -> Vec<Prediction> {
     sorted
 }
 
-/// What was expected over what came, `sum p / sum y` (He et al. 2014, section 3): above 1 promises too much. `None`
-/// without a positive.
+/// Predicted over observed positives, `sum p / sum y` (He et al. 2014, section 3): above 1 is overestimated. `None` without
+/// positives.
 pub fn calibration_ratio(predictions: &[Prediction]) -> Option<f64> {
     let came = predictions.iter().filter(|it| it.label).count() as f64;
     let expected: f64 = predictions.iter().map(|it| it.probability).sum();
     (came > 0.0 && !expected.is_nan()).then_some(expected / came)
 }
 
-/// The share of predictions on the right side of one half; exactly one half counts as positive.
+/// The share of predictions on the right side of 0.5; exactly 0.5 counts as positive.
 pub fn accuracy(predictions: &[Prediction]) -> Option<f64> {
     mean(predictions, |it| {
         if it.probability.is_nan() { f64::NAN } else { f64::from(u8::from((it.probability >= 0.5) == it.label)) }
@@ -98,20 +99,20 @@ pub fn brier(predictions: &[Prediction]) -> Option<f64> {
     mean(predictions, |it| (it.probability - it.truth()).powi(2))
 }
 
-/// Predictions of similar probability, together.
+/// A bin of predictions with similar probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
-    /// How many there are.
+    /// The number of predictions.
     pub count: usize,
     /// Their mean probability.
     pub predicted: f64,
-    /// The share that came.
+    /// The share of positives.
     pub observed: f64,
 }
 
-/// The reliability diagram in bins of equal mass, lowest probability first (Nguyen and O'Connor 2015, "Posterior
-/// calibration and exploratory analysis for natural language processing models"): at most `bins`, whose counts differ
-/// by at most one. Predictions without a number are left out.
+/// The reliability diagram in bins of equal size, lowest probability first (Nguyen and O'Connor 2015, "Posterior calibration and
+/// exploratory analysis for natural language processing models"): at most `bins`, whose counts differ by at most one. NaN
+/// predictions are ignored.
 pub fn reliability(predictions: &[Prediction], bins: usize) -> Vec<Bin> {
     let sorted: Vec<_> = sorted(predictions).into_iter().filter(|it| !it.probability.is_nan()).collect();
     let bins = bins.min(sorted.len());
@@ -129,12 +130,12 @@ pub fn reliability(predictions: &[Prediction], bins: usize) -> Vec<Bin> {
         .collect()
 }
 
-/// All metrics of one sample; `None` where the sample leaves one undefined.
+/// All metrics of a sample; `None` for those that are undefined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// How many predictions.
+    /// The number of predictions.
     pub count: usize,
-    /// How many of them came.
+    /// The number of positives.
     pub positives: usize,
     /// [`log_loss`]
     pub log_loss: Option<f64>,
@@ -151,7 +152,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Takes every metric of the predictions.
+    /// Computes all metrics.
     pub fn of(predictions: &[Prediction]) -> Self {
         Self {
             count: predictions.len(),
@@ -180,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn the_metrics_of_four_predictions_are_those_computed_by_hand() {
+    fn the_metrics_of_four_predictions_match_a_calculation_by_hand() {
         let four = sample(&[(0.9, 1), (0.4, 1), (0.6, 0), (0.1, 0)]);
         // -(ln 0.9 + ln 0.4 + ln 0.4 + ln 0.9) / 4
         close(log_loss(&four), 0.510_825_623_765_990_7);
         // over ln 2
         close(normalised_entropy(&four), 0.736_965_594_166_206_2);
-        // Of the four pairs, 0.4 against 0.6 alone is the wrong way round.
+        // Of the four pairs, only 0.4 against 0.6 is in the wrong order.
         close(auc(&four), 0.75);
         close(calibration_ratio(&four), 1.0);
         close(accuracy(&four), 0.5);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn one_class_leaves_the_ranking_and_the_entropy_undefined() {
+    fn with_one_class_auc_and_entropy_are_undefined() {
         let positives = sample(&[(0.5, 1), (0.5, 1)]);
         assert_eq!((auc(&positives), normalised_entropy(&positives)), (None, None));
         close(log_loss(&positives), std::f64::consts::LN_2);
@@ -216,20 +217,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_nan_are_undefined_throughout() {
+    fn empty_samples_and_nan_are_undefined() {
         assert_eq!(Summary::of(&[]), Summary::default());
         let broken = Summary::of(&sample(&[(f64::NAN, 1), (0.2, 0)]));
         assert_eq!(broken, Summary { count: 2, positives: 1, ..Summary::default() });
     }
 
     #[test]
-    fn a_certain_error_is_dear_and_finite() {
+    fn a_certain_but_wrong_prediction_is_expensive_but_finite() {
         // ln(1e-15)
         close(log_loss(&sample(&[(0.0, 1)])), 34.538_776_394_910_684);
     }
 
     #[test]
-    fn bins_hold_equal_shares_in_order_of_probability() {
+    fn bins_have_equal_sizes_in_order_of_probability() {
         let five = sample(&[(0.9, 1), (0.1, 0), (0.2, 1), (0.8, 1), (0.7, 0)]);
         let bins = reliability(&five, 2);
         assert_eq!(bins.iter().map(|bin| bin.count).collect::<Vec<_>>(), [2, 3]);

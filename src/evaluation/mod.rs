@@ -1,8 +1,8 @@
-//! How good predictions are, once it is known what happened.
+//! Evaluates predictions against outcomes.
 //!
-//! Owns the metrics over pairs of a probability and an outcome. Guarantees: a metric that a sample leaves undefined (no
-//! rows, one class alone) is `None` and never a number that looks like one. Limits: the ranks of AUC are taken in
-//! memory, 16 bytes a prediction. Left out: where predictions and outcomes come from.
+//! Owns the metrics over pairs of a probability and an outcome. Guarantees: an undefined metric (no rows, only one class) is `None`,
+//! never an arbitrary number. Limits: AUC ranks in memory, 16 bytes per prediction. Not covered: the sources of predictions and
+//! outcomes.
 
 mod label;
 mod metrics;

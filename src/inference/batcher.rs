@@ -1,11 +1,10 @@
-//! One model on a thread of its own, which many workers feed: for a GPU, which wants few large runs.
+//! Batches the rows of several workers into shared runs of one model, on its own thread. For GPUs, which need few large runs.
 //!
-//! Guarantees: a worker waits for the scores of its rows before it goes on, so the order of a user's events is kept; each row
-//! gets its own scores, whatever it is joined with; runs have one of a few numbers of rows (powers of two up to
-//! `batch.max_rows`, filled up by rows that nobody gets), all of which were warmed before the first worker came. A run that
-//! fails gives none of its workers scores. A worker waits for as long as runs end, those of others before its own included,
-//! and is late once none has ended for `batch.max_delay` and twice the model's deadline. Limits: one request of a worker at a
-//! time, so the queue is as long as there are workers, and nobody waits for more runs than all of them have asked for.
+//! Guarantees: a worker waits for the scores of its rows before it continues, so the order of a user's events is kept. Each row gets
+//! its own scores, whatever it is batched with. Runs have one of a few sizes (powers of two up to `batch.max_rows`, padded), all of
+//! which are warmed up before the first request. If a run fails, none of its workers gets scores. A worker waits as long as runs keep
+//! ending, including those queued before its own. It gives up when no run has ended for `batch.max_delay` plus twice the model's
+//! deadline. Limits: one request per worker at a time, so the queue is bounded by the number of workers.
 
 use super::{FeatureMatrix, Model, ModelError, ModelInfo};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -21,16 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The fewest rows of a run. Below, a GPU's run takes as long as one of so many.
+/// The smallest run. On a GPU, smaller runs take just as long.
 const ROWS_MIN: usize = 16;
 
-/// `[model.batch]`: how rows of several workers are joined for a GPU.
+/// `[model.batch]`: how rows of several workers are batched for a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSpec {
-    /// The most rows of a run.
+    /// Maximum rows of a run.
     pub max_rows: usize,
-    /// How long the first rows of a run wait for others.
+    /// How long the first rows of a run wait for more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_delay: Duration,
@@ -43,33 +42,33 @@ impl Default for BatchSpec {
 }
 
 impl BatchSpec {
-    /// What is wrong with it: the key, and why.
+    /// The key that is invalid, and why.
     pub fn fault(&self) -> Option<(&'static str, String)> {
         if !(ROWS_MIN..=1 << 20).contains(&self.max_rows) {
             return Some(("max_rows", format!("{} is not between {ROWS_MIN} and {}", self.max_rows, 1 << 20)));
         }
         if self.max_delay > Duration::from_millis(100) {
             let found = humantime::format_duration(self.max_delay);
-            return Some(("max_delay", format!("{found} is more than 100ms, which every decision may have to wait")));
+            return Some(("max_delay", format!("{found} is more than 100ms, which could delay every decision")));
         }
         None
     }
 
-    /// The numbers of rows that runs have: powers of two, and the most at the end.
+    /// The sizes of runs: powers of two, and the maximum at the end.
     fn sizes(&self) -> Vec<usize> {
         let doubled = std::iter::successors(Some(ROWS_MIN), |size| Some(size * 2));
         doubled.take_while(|size| *size < self.max_rows).chain([self.max_rows]).collect()
     }
 }
 
-/// Rows on their way to the thread, and on their way back with their scores.
+/// The rows of a worker on the way to the thread, and their scores on the way back.
 struct Request {
-    /// Tells an answer from that to an earlier request, for which nobody waited any more.
+    /// Distinguishes the answer from that to an earlier, abandoned request.
     number: u64,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
     outcome: Result<(), ModelError>,
-    /// The number of the request that its worker waits for.
+    /// The number of the request that the worker waits for.
     awaited: Arc<AtomicU64>,
     answer: Sender<Request>,
 }
@@ -80,69 +79,69 @@ impl Request {
     }
 }
 
-/// What the thread and its workers know of one another.
-struct Watch {
-    /// How many workers can still send.
+/// State shared by the thread and its workers.
+struct SharedState {
+    /// Workers that can still send.
     ends: AtomicUsize,
-    /// How many runs have ended, by which a worker tells a queue that moves from a model that hangs.
+    /// Finished runs, which distinguish a long queue from a model that hangs.
     runs: AtomicUsize,
 }
 
-/// A worker's end of a model that runs on a thread of its own.
+/// A worker's handle to a model on the batching thread.
 pub struct Batched {
     info: Arc<ModelInfo>,
     spec: BatchSpec,
     /// The model's deadline for one run.
     limit: Duration,
     queue: Sender<Request>,
-    watch: Arc<Watch>,
+    state: Arc<SharedState>,
     awaited: Arc<AtomicU64>,
     answer: Sender<Request>,
     answers: Receiver<Request>,
     number: u64,
-    /// The buffers of the last request.
+    /// The buffers of the last request, for reuse.
     spare: (FeatureMatrix, Vec<f32>),
 }
 
-/// Starts a thread for a model, and gives an end for each of so many workers; `limit` is the model's deadline. The thread ends
-/// with the last of them.
+/// Starts the thread of a model, and returns a handle for each worker. `limit` is the model's deadline. The thread ends with the
+/// last handle.
 ///
 /// # Errors
-/// The model does not run on one of the sizes, or the system gives no thread.
+/// The model fails on one of the sizes, or the thread cannot be started.
 pub fn batch(
     mut model: Box<dyn Model>,
     spec: BatchSpec,
     limit: Duration,
     workers: usize,
 ) -> Result<Vec<Batched>, ModelError> {
-    let mut joined = Joined::new(spec, model.info());
-    joined.warm(model.as_mut())?;
+    let mut run = SharedRun::new(spec, model.info());
+    run.warm(model.as_mut())?;
     let info = Arc::new(model.info().clone());
     let (queue, requests) = bounded(workers.max(1));
-    let watch = Arc::new(Watch { ends: AtomicUsize::new(workers), runs: AtomicUsize::new(0) });
+    let state = Arc::new(SharedState { ends: AtomicUsize::new(workers), runs: AtomicUsize::new(0) });
     let all = (0..workers).map(|_| {
-        // An answer that came too late lies there until the next request; there are no more of them than places to wait in.
+        // A late answer stays in the channel until the next request; there is never more than one.
         let (answer, answers) = bounded(workers + 2);
         let spare = (FeatureMatrix::new(info.features.len()), Vec::new());
-        let (info, queue, watch) = (Arc::clone(&info), queue.clone(), Arc::clone(&watch));
-        Batched { info, spec, limit, queue, watch, awaited: Arc::default(), answer, answers, number: 0, spare }
+        let (info, queue, state) = (Arc::clone(&info), queue.clone(), Arc::clone(&state));
+        Batched { info, spec, limit, queue, state, awaited: Arc::default(), answer, answers, number: 0, spare }
     });
     let all = all.collect();
     let start = move || -> io::Result<()> {
-        let run = move || joined.serve(model.as_mut(), &requests, &watch);
-        thread::Builder::new().name("batcher".to_owned()).spawn(run).map(drop)
+        let serve = move || run.serve(model.as_mut(), &requests, &state);
+        thread::Builder::new().name("batcher".to_owned()).spawn(serve).map(drop)
     };
     start().map_err(|error| ModelError::Run {
         model: info.name.clone(),
         rows: 0,
-        reason: format!("start the thread that joins the rows of the workers: {error}"),
+        reason: format!("start the batching thread: {error}"),
     })?;
     Ok(all)
 }
 
 impl Drop for Batched {
     fn drop(&mut self) {
-        self.watch.ends.fetch_sub(1, Ordering::Relaxed);
+        self.state.ends.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -157,12 +156,12 @@ impl Model for Batched {
         if rows == 0 {
             return Ok(());
         }
-        // Between the ends of two runs lie the wait for others, the copying of rows and a whole run; the second deadline is
-        // for the copying, and for a thread that does not get its core at once.
+        // Between the ends of two runs there is the wait for more rows, copying, and a run. The second deadline covers copying and
+        // scheduling delays.
         let limit = self.limit * 2 + self.spec.max_delay;
         let model = || self.info.name.clone();
         let late = || ModelError::Late { model: model(), rows, limit };
-        // What came after its time had passed.
+        // Drop a late answer to an earlier request.
         while self.answers.try_recv().is_ok() {}
         self.number += 1;
         let (mut copy, buffer) = std::mem::take(&mut self.spare);
@@ -180,18 +179,18 @@ impl Model for Batched {
             answer: self.answer.clone(),
         };
         self.queue.try_send(request).map_err(|error| match error {
-            // Of what the workers gave up waiting for, so the model hangs.
+            // The workers gave up on all of them, so the model hangs.
             TrySendError::Full(_) => late(),
             TrySendError::Disconnected(_) => {
-                let reason = "the thread that joins the rows of the workers has ended: this is a bug".to_owned();
+                let reason = "the batching thread has ended: this is a bug".to_owned();
                 ModelError::Run { model: model(), rows, reason }
             }
         })?;
         loop {
-            let runs = self.watch.runs.load(Ordering::Relaxed);
+            let runs = self.state.runs.load(Ordering::Relaxed);
             let request = match self.answers.recv_timeout(limit) {
                 Ok(request) => request,
-                Err(RecvTimeoutError::Timeout) if self.watch.runs.load(Ordering::Relaxed) != runs => continue,
+                Err(RecvTimeoutError::Timeout) if self.state.runs.load(Ordering::Relaxed) != runs => continue,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     self.awaited.store(0, Ordering::Relaxed);
                     return Err(late());
@@ -208,22 +207,22 @@ impl Model for Batched {
     }
 }
 
-/// The rows of one run, of one or more requests.
-struct Joined {
+/// The rows of a run, from one or more requests.
+struct SharedRun {
     spec: BatchSpec,
     sizes: Vec<usize>,
-    /// How many scores a row gets.
+    /// Scores per row.
     heads: usize,
     waiting: Vec<Request>,
     /// The rows of all requests.
     values: Vec<f32>,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
-    /// By head: the scores of all rows.
+    /// The scores of all rows, head by head.
     by_head: Vec<Vec<f32>>,
 }
 
-impl Joined {
+impl SharedRun {
     fn new(spec: BatchSpec, info: &ModelInfo) -> Self {
         Self {
             spec,
@@ -237,7 +236,7 @@ impl Joined {
         }
     }
 
-    /// Runs every size once: the first run of a shape allocates, and on a GPU chooses its kernels.
+    /// Runs every size once, because the first run of a shape allocates and, on a GPU, selects kernels.
     fn warm(&mut self, model: &mut dyn Model) -> Result<(), ModelError> {
         let row = model.info().baseline.clone().unwrap_or_else(|| vec![0.0; self.matrix.width()]);
         for size in &self.sizes {
@@ -248,20 +247,20 @@ impl Joined {
         Ok(())
     }
 
-    /// Scores what comes, until nobody can send any more.
-    fn serve(&mut self, model: &mut dyn Model, requests: &Receiver<Request>, watch: &Watch) {
+    /// Serves requests until the last worker is gone.
+    fn serve(&mut self, model: &mut dyn Model, requests: &Receiver<Request>, state: &SharedState) {
         while let Ok(first) = requests.recv() {
             let until = Instant::now() + self.spec.max_delay;
             let mut rows = first.matrix.rows();
             self.waiting.push(first);
-            // Nobody else can come once every worker waits.
-            while rows < self.spec.max_rows && self.waiting.len() < watch.ends.load(Ordering::Relaxed) {
+            // Once every worker waits, no more requests can arrive.
+            while rows < self.spec.max_rows && self.waiting.len() < state.ends.load(Ordering::Relaxed) {
                 let Ok(next) = requests.recv_deadline(until) else { break };
                 rows += next.matrix.rows();
                 self.waiting.push(next);
             }
             self.waiting.retain(Request::is_awaited);
-            let outcome = self.score(model, &watch.runs);
+            let outcome = self.score(model, &state.runs);
             self.answer(&outcome, &model.info().name);
         }
     }
@@ -276,7 +275,7 @@ impl Joined {
             let size = self.sizes.iter().copied().find(|size| rows <= *size).unwrap_or(rows);
             let values = self.matrix.reset(size);
             values[..part.len()].copy_from_slice(part);
-            // The last row again: a row like others costs no more than one.
+            // Pad with copies of the last row.
             for more in values[part.len()..].chunks_exact_mut(width.max(1)) {
                 more.copy_from_slice(&part[part.len() - width..]);
             }
@@ -285,7 +284,7 @@ impl Joined {
             outcome?;
             if self.scores.len() != size * self.heads {
                 let reason =
-                    format!("expected {} scores a row, found {} for {size} rows", self.heads, self.scores.len());
+                    format!("expected {} scores per row, found {} for {size} rows", self.heads, self.scores.len());
                 return Err(ModelError::Run { model: model.info().name.clone(), rows, reason });
             }
             for (head, scores) in self.by_head.iter_mut().zip(self.scores.chunks_exact(size)) {
@@ -295,7 +294,7 @@ impl Joined {
         Ok(())
     }
 
-    /// Gives every worker the scores of its rows: the main one of each row, then the first head's, and so on.
+    /// Sends every worker the scores of its rows: the main score of each row, then the first head's, and so on.
     fn answer(&mut self, outcome: &Result<(), ModelError>, name: &str) {
         let mut start = 0;
         for mut request in self.waiting.drain(..) {
@@ -318,7 +317,7 @@ impl Joined {
                 Err(error) => Err(ModelError::Run { model: name.to_owned(), rows, reason: error.to_string() }),
             };
             let answer = request.answer.clone();
-            // Where it is full or closed nobody waits for it.
+            // If the channel is full or closed, nobody waits for the answer.
             answer.try_send(request).unwrap_or_default();
         }
     }
@@ -332,7 +331,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A model with a further head, which notes the sizes of its runs.
+    /// A model with a second head, which records the sizes of its runs.
     struct TwoHeads {
         info: ModelInfo,
         sizes: Arc<Mutex<Vec<usize>>>,
@@ -370,11 +369,11 @@ mod tests {
         let (model, sizes) = two_heads(Duration::from_millis(1));
         let spec = BatchSpec { max_rows: 100, max_delay: Duration::from_millis(20) };
         let ends = batch(model, spec, 30 * SECOND, WORKERS).unwrap();
-        assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [16, 32, 64, 100], "all sizes are warmed");
+        assert_eq!(std::mem::take(&mut *sizes.lock().unwrap()), [16, 32, 64, 100], "all sizes are warmed up");
         let work = |(worker, mut end): (usize, Batched)| {
             let mut scores = Vec::new();
             for turn in 0..50_usize {
-                // From 1 row up to more than one run takes.
+                // From 1 row to more than a run's maximum.
                 let rows = 1 + (worker * 7 + turn * 13) % 130;
                 let mut matrix = FeatureMatrix::new(2);
                 for (at, row) in matrix.reset(rows).chunks_exact_mut(2).enumerate() {
@@ -396,11 +395,11 @@ mod tests {
             (0..WORKERS).flat_map(|worker| (0..50).map(move |turn| 1 + (worker * 7 + turn * 13) % 130)).sum();
         let run: usize = sizes.iter().sum();
         assert!(run >= asked && run < asked * 2, "{run} rows were run for {asked}");
-        assert!(sizes.contains(&100), "rows of several workers were joined: {sizes:?}");
+        assert!(sizes.contains(&100), "rows of several workers were batched: {sizes:?}");
     }
 
     #[test]
-    fn nobody_waits_for_workers_that_cannot_come() {
+    fn a_run_does_not_wait_for_workers_that_cannot_send() {
         let spec = BatchSpec { max_delay: Duration::from_millis(100), ..BatchSpec::default() };
         let mut ends = batch(Box::new(FakeModel::constant(&["a"], 0.5)), spec, 10 * SECOND, 2).unwrap();
         let mut one = ends.remove(0);
@@ -413,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_or_is_late_is_told_to_each_and_the_next_one_works() {
+    fn a_failed_or_late_run_is_reported_to_each_worker_and_the_next_one_works() {
         let model = FakeModel::new(&["a"], |row| row[0]);
         let control = model.control();
         let mut ends = batch(Box::new(model), BatchSpec::default(), SECOND, 2).unwrap();
@@ -434,25 +433,25 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_gives_too_few_scores_is_told_and_ends_nothing() {
+    fn a_model_with_too_few_scores_is_an_error_and_does_not_stop_the_thread() {
         let (mut model, _) = two_heads(Duration::ZERO);
         model.info.heads.push("returned".to_owned());
-        let mut joined = Joined::new(BatchSpec::default(), model.info());
+        let mut run = SharedRun::new(BatchSpec::default(), model.info());
         let (answer, answers) = bounded(1);
         let mut matrix = FeatureMatrix::new(2);
         matrix.reset(3).fill(1.0);
         let awaited = Arc::new(AtomicU64::new(1));
-        joined.waiting.push(Request { number: 1, matrix, scores: Vec::new(), outcome: Ok(()), awaited, answer });
-        let outcome = joined.score(model.as_mut(), &AtomicUsize::new(0));
-        joined.answer(&outcome, "shop");
+        run.waiting.push(Request { number: 1, matrix, scores: Vec::new(), outcome: Ok(()), awaited, answer });
+        let outcome = run.score(model.as_mut(), &AtomicUsize::new(0));
+        run.answer(&outcome, "shop");
         let error = answers.try_recv().unwrap().outcome.unwrap_err().to_string();
-        assert!(error.contains("expected 3 scores a row, found 32 for 16 rows"), "{error}");
+        assert!(error.contains("expected 3 scores per row, found 32 for 16 rows"), "{error}");
     }
 
     #[test]
-    fn an_end_whose_thread_is_gone_fails_and_is_not_late() {
+    fn a_handle_whose_thread_has_ended_fails_instead_of_timing_out() {
         let mut ends = batch(Box::new(FakeModel::constant(&["a"], 0.5)), BatchSpec::default(), SECOND, 1).unwrap();
-        // As after a panic: nobody takes requests any more.
+        // As after a panic of the thread.
         let (queue, requests) = bounded(1);
         drop(requests);
         ends[0].queue = queue;
@@ -463,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_for_small_runs_have_the_time_of_all_these_runs() {
+    fn a_large_request_in_small_runs_gets_the_time_of_all_its_runs() {
         let (model, _) = two_heads(Duration::from_millis(5));
         let spec = BatchSpec { max_rows: 16, max_delay: Duration::ZERO };
         let mut end = batch(model, spec, Duration::from_millis(30), 1).unwrap().remove(0);
@@ -473,10 +472,10 @@ mod tests {
         end.score(&matrix, &mut Vec::new()).unwrap();
     }
 
-    /// As each end once had time for its own runs and one more, those at the end of the queue were told late.
+    /// Each worker once had time for its own runs plus one, so those at the end of the queue timed out.
     #[test]
-    fn nobody_is_late_behind_the_runs_of_others_each_of_which_is_in_time() {
-        // Each fills a whole run, or one of them many: the deadline is 30 ms a run.
+    fn no_worker_times_out_behind_runs_of_others_that_are_in_time() {
+        // Each fills a whole run, or one of them many: the deadline is 30 ms per run.
         for rows in [[16; 4], [160, 1, 1, 1]] {
             let (model, sizes) = two_heads(Duration::from_millis(20));
             let spec = BatchSpec { max_rows: 16, max_delay: Duration::from_millis(1) };
@@ -496,12 +495,12 @@ mod tests {
                 }
             });
             let asked: usize = rows.iter().map(|rows| rows / 16).sum();
-            assert!(sizes.lock().unwrap().len() > 3 * asked, "each had runs to wait for");
+            assert!(sizes.lock().unwrap().len() > 3 * asked, "each had to wait for other runs");
         }
     }
 
     #[test]
-    fn a_model_that_hangs_makes_its_workers_late_and_what_it_says_then_is_nobody_s() {
+    fn a_hanging_model_makes_its_workers_late_and_late_scores_are_dropped() {
         let gate = Arc::new(Mutex::new(()));
         let closed = Arc::clone(&gate);
         let model = FakeModel::new(&["a"], move |row| {
@@ -526,14 +525,14 @@ mod tests {
             while end.score(&matrix, &mut scores).is_err() {
                 assert!(start.elapsed() < 10 * SECOND, "it works again");
             }
-            assert_eq!(scores, [0.75; 2], "not what was asked before");
+            assert_eq!(scores, [0.75; 2], "not the answer to the earlier request");
         }
     }
 
     #[test]
     fn its_thread_ends_with_the_last_worker() {
-        struct Told(FakeModel, #[expect(dead_code, reason = "its end tells that the model is gone")] Sender<()>);
-        impl Model for Told {
+        struct Dropped(FakeModel, #[expect(dead_code, reason = "its drop shows that the model is gone")] Sender<()>);
+        impl Model for Dropped {
             fn info(&self) -> &ModelInfo {
                 self.0.info()
             }
@@ -542,7 +541,7 @@ mod tests {
             }
         }
         let (sender, dropped) = bounded(1);
-        let model = Told(FakeModel::constant(&["a"], 0.5), sender);
+        let model = Dropped(FakeModel::constant(&["a"], 0.5), sender);
         let ends = batch(Box::new(model), BatchSpec::default(), SECOND, 3).unwrap();
         assert_eq!(dropped.recv_timeout(Duration::from_millis(20)), Err(RecvTimeoutError::Timeout));
         drop(ends);
@@ -550,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_a_fault_of_its_key() {
+    fn invalid_values_are_faults_of_their_keys() {
         let spec = BatchSpec::default();
         assert_eq!(spec.fault(), None);
         assert_eq!(BatchSpec { max_rows: 15, ..spec }.fault().unwrap().0, "max_rows");

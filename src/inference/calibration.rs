@@ -1,15 +1,14 @@
-//! Calibration: from what a model says to a probability that can be multiplied by money.
+//! Calibration: maps a model's scores to probabilities.
 //!
-//! Guarantees: a calibration never turns the order of two scores around; fitting looks at the given predictions alone. A
-//! score that is no number stays none.
+//! Guarantees: a calibration never reverses the order of two scores; fitting uses only the given predictions. NaN stays NaN.
 
 use crate::evaluation::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How far from 0 and 1 a score is kept before its log-odds are taken: 1e-7, near the smallest step of a float at 1.
+/// Scores are clipped to this distance from 0 and 1 before their log-odds are taken: about the smallest step of an `f32` at 1.
 const CLIP: f64 = 1e-7;
-/// Newton's method on two parameters converges in a handful of steps; as many as Lin et al. allow.
+/// Newton's method converges in a few steps; this is the limit of Lin et al.
 const STEPS_MAX: usize = 100;
 
 /// A calibration.
@@ -18,20 +17,20 @@ const STEPS_MAX: usize = 100;
 pub enum Calibration {
     /// `sigmoid(slope · logit(score) + offset)` (Platt 1999, on the log-odds of a probability). A slope below 0 is refused.
     Platt {
-        /// What the log-odds are multiplied by.
+        /// The factor of the log-odds.
         slope: f64,
-        /// What is added to them.
+        /// The offset of the log-odds.
         offset: f64,
     },
-    /// A line between points, flat beyond the first and the last one (isotonic regression, Barlow et al. 1972).
+    /// Linear interpolation between points, constant beyond the first and last (isotonic regression, Barlow et al. 1972).
     Isotonic {
-        /// The points: score and probability, both in rising order.
+        /// The points: score and probability, both ascending.
         points: Vec<(f64, f64)>,
     },
 }
 
 impl Calibration {
-    /// The probability that a score stands for. NaN stays NaN. Allocates nothing.
+    /// The probability of a score. NaN stays NaN. Allocates nothing.
     pub fn apply(&self, score: f32) -> f32 {
         let x = f64::from(score);
         if x.is_nan() {
@@ -51,7 +50,7 @@ impl Calibration {
         }
     }
 
-    /// What is wrong with it, if anything.
+    /// Why it is invalid, if it is.
     pub fn fault(&self) -> Option<String> {
         match self {
             Self::Platt { slope, offset } => (!(slope.is_finite() && *slope >= 0.0 && offset.is_finite())).then(|| {
@@ -61,14 +60,14 @@ impl Calibration {
                 let is_inside = |(x, y): &(f64, f64)| x.is_finite() && (0.0..=1.0).contains(y);
                 let is_rising = points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
                 (points.is_empty() || !points.iter().all(is_inside) || !is_rising).then(|| {
-                    "expected points of a score and a probability from 0 to 1, at least one, both rising".to_owned()
+                    "expected at least one point, each a score and a probability from 0 to 1, both ascending".to_owned()
                 })
             }
         }
     }
 
-    /// Fits Platt's two parameters to predictions and their outcomes by Newton's method, with his targets in the place of 0
-    /// and 1 so that few outcomes of one kind do not run off (Lin, Lin and Weng 2007). `None` without both kinds.
+    /// Fits Platt's two parameters by Newton's method, with his targets instead of 0 and 1 so that the fit does not diverge with few
+    /// outcomes of one kind (Lin, Lin and Weng 2007). `None` unless both outcomes occur.
     pub fn platt(predictions: &[Prediction]) -> Option<Self> {
         let positives = predictions.iter().filter(|it| it.label).count() as f64;
         let negatives = predictions.len() as f64 - positives;
@@ -84,7 +83,7 @@ impl Calibration {
         let (mut slope, mut offset) = (0.0, (positives / negatives).ln());
         let mut now = loss(slope, offset);
         for _ in 0..STEPS_MAX {
-            // A small ridge keeps the matrix of second derivatives regular where all scores are alike.
+            // A small ridge keeps the Hessian regular if all scores are equal.
             let (mut g0, mut g1, mut h00, mut h01, mut h11) = (0.0, 0.0, 1e-12, 0.0, 1e-12);
             for (x, t) in &rows {
                 let p = sigmoid(slope * x + offset);
@@ -114,7 +113,7 @@ impl Calibration {
                 break;
             }
         }
-        // Scores that rank the wrong way round are no reason to turn every order: then they say nothing.
+        // If the scores rank in reverse, keep the order and use a constant instead.
         Some(if slope >= 0.0 {
             Self::Platt { slope, offset }
         } else {
@@ -122,9 +121,9 @@ impl Calibration {
         })
     }
 
-    /// Fits the rising step function of least squared error by pooling adjacent violators (Ayer et al. 1955), and keeps the
-    /// ends of each step as points. No probability is 0 or 1, which finite rows cannot show: with n rows the least is
-    /// 1 / (n + 2), the rule of succession's for an outcome that never came. `None` without both kinds of outcome.
+    /// Fits the ascending step function with the least squared error by pooling adjacent violators (Ayer et al. 1955), and keeps
+    /// the ends of each step as points. No probability is 0 or 1, which finite data cannot show: with n rows the smallest is
+    /// 1 / (n + 2), by the rule of succession. `None` unless both outcomes occur.
     pub fn isotonic(predictions: &[Prediction]) -> Option<Self> {
         let positives = predictions.iter().filter(|it| it.label).count();
         if positives == 0 || positives == predictions.len() || predictions.iter().any(|it| it.probability.is_nan()) {
@@ -159,7 +158,7 @@ impl Calibration {
     }
 }
 
-/// Neighbouring scores that get one probability: their ends, their outcomes and their number.
+/// A run of scores with the same probability: its ends, positive outcomes and size.
 struct Pool {
     first: f64,
     last: f64,
@@ -203,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn platt_finds_the_parameters_that_made_the_outcomes() {
+    fn platt_recovers_the_parameters_of_the_outcomes() {
         let sample = predictions(200_000, 1, |p| sigmoid(0.5 * logit(p) - 1.0));
         let Some(Calibration::Platt { slope, offset }) = Calibration::platt(&sample) else { panic!("it fits") };
         assert!((slope - 0.5).abs() < 0.02 && (offset + 1.0).abs() < 0.02, "{slope} {offset}");
     }
 
     #[test]
-    fn isotonic_is_the_best_rising_step_function() {
-        // By hand: the middle three pool to 1/3, and five rows show no less than 1/7.
+    fn isotonic_is_the_best_ascending_step_function() {
+        // By hand: the middle three pool to 1/3, and with five rows the minimum is 1/7.
         let of = |rows: &[(f64, bool)]| -> Vec<_> {
             rows.iter().map(|(probability, label)| Prediction { probability: *probability, label: *label }).collect()
         };
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn both_better_the_loss_of_other_rows_and_keep_the_order() {
+    fn both_improve_the_loss_of_other_rows_and_keep_the_order() {
         let truth = |p: f64| 0.05 + 0.3 * p * p;
         let (fitted, other) = (predictions(20_000, 2, truth), predictions(20_000, 3, truth));
         for it in [Calibration::platt(&fitted).unwrap(), Calibration::isotonic(&fitted).unwrap()] {
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_of_outcome_fits_nothing_and_a_wrong_ranking_is_not_turned_around() {
+    fn a_single_outcome_fits_nothing_and_a_reversed_ranking_is_not_reversed() {
         let one = [Prediction { probability: 0.5, label: true }; 3];
         assert_eq!((Calibration::platt(&one), Calibration::isotonic(&one)), (None, None));
         let wrong = predictions(5_000, 4, |p| 1.0 - p);

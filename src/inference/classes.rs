@@ -1,10 +1,10 @@
-//! Which of a classifier's classes is the positive one.
+//! Identifies the positive class of a classifier by its labels.
 //!
-//! Guarantees: of two classes the positive one is taken by its label alone, and only where the pair leaves no doubt: 0 and 1,
-//! false and true, no and yes, a word and its negation. Everything else is for `model.class` to say: whether `bad` or `good` is
-//! what a model looks for, no label tells.
+//! Guarantees: the positive one of two classes is chosen only if the labels are unambiguous: 0 and 1, false and true, no and yes, a
+//! word and its negation. In all other cases `model.class` is required: labels such as `bad` and `good` do not say which one the
+//! model predicts.
 
-/// Pairs of labels, the negative one first. Compared without case.
+/// Pairs of labels, the negative one first. Case-insensitive.
 const PAIRS: [[&str; 2]; 10] = [
     ["0", "1"],
     ["-1", "1"],
@@ -18,10 +18,10 @@ const PAIRS: [[&str; 2]; 10] = [
     ["-", "+"],
 ];
 
-/// What a label that denies another one begins with.
+/// Prefixes that negate a label.
 const NEGATIONS: [&str; 3] = ["no", "not", "non"];
 
-/// A label in the form that is compared: in lower case, a whole number without its decimals.
+/// Normalizes a label: lower case, whole numbers without decimals.
 fn plain(label: &str) -> String {
     let label = label.trim().to_lowercase();
     match label.parse::<f64>() {
@@ -30,8 +30,8 @@ fn plain(label: &str) -> String {
     }
 }
 
-/// Whether `negative` is `positive` with a negation before it, such as `no_click` of `click`.
-fn denies(negative: &str, positive: &str) -> bool {
+/// Whether `negative` is `positive` with a negation prefix, such as `no_click` and `click`.
+fn negates(negative: &str, positive: &str) -> bool {
     let is_divider = |letter: char| matches!(letter, '_' | '-' | ' ' | '.');
     NEGATIONS.iter().any(|negation| {
         let Some(rest) = negative.strip_prefix(negation) else { return false };
@@ -39,12 +39,12 @@ fn denies(negative: &str, positive: &str) -> bool {
     })
 }
 
-/// The number of the positive class among two labels; none where the labels do not say it.
+/// The index of the positive one of two classes; `None` if the labels are ambiguous.
 pub(super) fn positive_of(labels: &[String]) -> Option<usize> {
     let [first, second] = labels else { return None };
     let pair = [plain(first), plain(second)];
     let is_pair = |negative: &str, positive: &str| {
-        PAIRS.iter().any(|[low, high]| *low == negative && *high == positive) || denies(negative, positive)
+        PAIRS.iter().any(|[low, high]| *low == negative && *high == positive) || negates(negative, positive)
     };
     match (is_pair(&pair[0], &pair[1]), is_pair(&pair[1], &pair[0])) {
         (true, false) => Some(1),
@@ -53,7 +53,7 @@ pub(super) fn positive_of(labels: &[String]) -> Option<usize> {
     }
 }
 
-/// The number of the class with this label.
+/// The index of the class with this label.
 pub(super) fn class_of(labels: &[String], wanted: &str) -> Option<usize> {
     let exact = labels.iter().position(|label| label == wanted);
     exact.or_else(|| labels.iter().position(|label| plain(label) == plain(wanted)))
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pairs_that_leave_no_doubt_have_a_positive_class() {
+    fn only_unambiguous_pairs_have_a_positive_class() {
         for (first, second, expected) in [
             ("0", "1", Some(1)),
             ("1", "0", Some(0)),

@@ -1,34 +1,33 @@
-//! How far the scores of two models lie apart, over the same rows.
+//! Compares the scores of two models on the same rows.
 //!
-//! Guarantees: rows that either model did not score count for nothing; the figures do not depend on how the rows were cut into
-//! batches, but for rounding. Limits: the past fades, all sums are halved at [`ROWS_MAX`] rows, so that a figure tells of the
-//! last rows and not of last month's; memory is the same however many rows there are.
+//! Guarantees: rows that either model did not score are ignored; apart from rounding, the figures do not depend on how rows are
+//! batched. Limits: all sums are halved at [`ROWS_MAX`] rows, so that the figures describe recent rows; memory use is constant.
 
-/// Where the bins of the population stability index end. Advertising scores crowd below a hundredth, so the bins are finer
-/// there; twelve bins keep the index of two samples of the same scores far below 0.1, which is where one begins to look.
+/// Upper bounds of the bins of the population stability index. Advertising scores cluster below 0.01, so the bins are finer there.
+/// With twelve bins the index of two samples of the same scores stays far below 0.1, the usual threshold for attention.
 const BOUNDS: [f32; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9];
 
-/// How many rows there are before the past is halved: enough for some hundred rows a bin, and minutes of a busy stream.
+/// The number of rows at which the sums are halved: enough for some hundred rows per bin, and minutes of a busy stream.
 const ROWS_MAX: f64 = 65_536.0;
 
-/// What an empty bin counts as, as a share: without it one empty bin would make the index infinite.
+/// The minimum share of a bin: an empty bin would make the index infinite.
 const SHARE_MIN: f64 = 1e-4;
 
 /// The running comparison of a model's scores with the champion's.
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
     rows: f64,
-    /// By bin: how many of the champion's scores and of the other's lie in it.
+    /// The counts of the champion's and the other model's scores, by bin.
     bins: [(f64, f64); BOUNDS.len() + 1],
-    /// The champion's mean and the other's.
+    /// The means of the champion and the other model.
     means: (f64, f64),
-    /// The sums of squares about the means, and of products.
+    /// The sums of squared deviations from the means, and of their products.
     squares: (f64, f64),
     products: f64,
 }
 
 impl Drift {
-    /// Takes the scores of one row into account. Says whether there were two.
+    /// Adds the scores of a row. False if one of them is missing.
     pub fn add(&mut self, champion: f32, other: f32) -> bool {
         if !champion.is_finite() || !other.is_finite() {
             return false;
@@ -39,7 +38,7 @@ impl Drift {
         self.rows += 1.0;
         self.bins[bin(champion)].0 += 1.0;
         self.bins[bin(other)].1 += 1.0;
-        // Welford (1962), and its form for a covariance.
+        // Welford (1962), extended to the covariance.
         let before = (f64::from(champion) - self.means.0, f64::from(other) - self.means.1);
         self.means.0 += before.0 / self.rows;
         self.means.1 += before.1 / self.rows;
@@ -56,18 +55,18 @@ impl Drift {
         sums.into_iter().chain(bins).for_each(|sum| *sum /= 2.0);
     }
 
-    /// The rows that count, of which older ones may count in part.
+    /// The number of rows; older ones count fractionally.
     pub fn rows(&self) -> f64 {
         self.rows
     }
 
-    /// The mean of the champion's scores and of the other's; none before the first row.
+    /// The means of the champion and the other model; `None` before the first row.
     pub fn means(&self) -> Option<(f64, f64)> {
         (self.rows > 0.0).then_some(self.means)
     }
 
     /// The population stability index: the sum over the bins of (q − p) ln(q / p), with p and q the shares of the champion's
-    /// and the other's scores. Below 0.1 it is read as alike, above 0.25 as different (Siddiqi, Credit Risk Scorecards, 2006).
+    /// and the other's scores. Below 0.1 means similar, above 0.25 different (Siddiqi, Credit Risk Scorecards, 2006).
     pub fn psi(&self) -> Option<f64> {
         let share = |count: f64| (count / self.rows).max(SHARE_MIN);
         let part = |(champion, other): &(f64, f64)| {
@@ -77,7 +76,7 @@ impl Drift {
         (self.rows > 0.0).then(|| self.bins.iter().map(part).sum())
     }
 
-    /// Pearson's correlation, -1 to 1; none where one of the two says the same of every row.
+    /// Pearson's correlation, -1 to 1; `None` if the scores of either model are constant.
     pub fn correlation(&self) -> Option<f64> {
         let spread = (self.squares.0 * self.squares.1).sqrt();
         (spread > 0.0).then(|| (self.products / spread).clamp(-1.0, 1.0))
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-    /// The figures by definition, from all pairs.
+    /// The figures computed directly from all pairs.
     fn direct(pairs: &[(f32, f32)]) -> (f64, f64, f64, f64) {
         let count = pairs.len() as f64;
         let of = |pick: fn(&(f32, f32)) -> f32| pairs.iter().map(move |it| f64::from(pick(it)));
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_running_figures_are_those_of_their_definitions() {
+    fn the_running_figures_match_their_definitions() {
         let mut random = SmallRng::seed_from_u64(7);
         let mut drift = Drift::default();
         let mut pairs = Vec::new();
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_scores_have_no_drift_and_two_samples_of_them_next_to_none() {
+    fn equal_scores_have_no_drift_and_two_samples_of_them_almost_none() {
         let (mut same, mut samples) = (Drift::default(), Drift::default());
         let mut random = SmallRng::seed_from_u64(11);
         for _ in 0..20_000 {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_of_them_did_not_score_counts_for_nothing_and_constant_scores_correlate_with_none() {
+    fn unscored_rows_are_ignored_and_constant_scores_have_no_correlation() {
         let mut drift = Drift::default();
         assert_eq!((drift.means(), drift.psi(), drift.correlation()), (None, None, None));
         assert!(!drift.add(f32::NAN, 0.5) && !drift.add(0.5, f32::NAN) && !drift.add(f32::INFINITY, 0.5));

@@ -1,11 +1,11 @@
-//! Experiments: which model decides for which user.
+//! Experiments: assigns users to the models that decide for them.
 //!
-//! Guarantees: a user's variant is a function of the user's key, the experiment's name and the shares alone, so it is the same
-//! on every worker, after every restart and in every replay. The hashes are cut into [`BUCKETS`] buckets of one size (to one
-//! hash in 2^64), of which a variant has exactly its share and the control has the rest; how many users of a crowd fall to
-//! one is then as if each had been drawn. The name is the salt: experiments of different names split users independently.
-//! Variants take their buckets in the order of their declaration, so a larger share of the last one moves users from the
-//! control to it and no others. Limits: [`VARIANTS_MAX`] variants; who is known by another key later is another user.
+//! Guarantees: a user's variant depends only on the user's key, the experiment's name and the shares, so it is the same on every
+//! worker, after every restart and in every replay. Hashes are divided into [`BUCKETS`] equal buckets (to one hash in 2^64). A variant
+//! gets exactly its share of the buckets and the control gets the rest; the number of users in each is distributed as if users were
+//! drawn independently. The name is the salt: experiments with different names split users independently. Buckets are assigned in
+//! the order of declaration, so increasing the share of the last variant only moves users from the control to it. Limits:
+//! [`VARIANTS_MAX`] variants; a user with a new key is a new user.
 
 use crate::fault::Fault;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3, rapidhash_v3_seeded};
@@ -13,27 +13,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many parts the users fall into: a share is a whole number of hundredths of a percent.
+/// The number of buckets: a share is a multiple of 0.01 %.
 pub const BUCKETS: u32 = 10_000;
 
-/// The most variants: each costs every worker a session and a smaller batch for each model.
+/// Maximum number of variants: each costs every worker a session and makes batches smaller.
 pub const VARIANTS_MAX: usize = 16;
 
-/// The variant of the users whom `[model]` decides for.
+/// The variant name of users for whom `[model]` decides.
 pub const CONTROL: &str = "control";
 
 /// `[experiment]`: how users are split between the model and its variants.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExperimentSpec {
-    /// Its name, which decisions carry; another name splits the users anew.
+    /// Its name, which appears in decisions; another name splits the users differently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The share of the users that each variant decides for, 0.0001 to 1.
+    /// The share of the users of each variant, 0.0001 to 1.
     pub shares: BTreeMap<String, f64>,
 }
 
-/// What a decision tells of the experiment.
+/// The experiment in a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExperimentReference {
     /// The experiment's name.
@@ -42,22 +42,22 @@ pub struct ExperimentReference {
     pub variant: String,
 }
 
-/// An experiment at work.
+/// A running experiment.
 #[derive(Clone, Debug)]
 pub struct Experiment {
     name: String,
     salt: RapidSecrets,
     /// The names of the arms: the control, then the variants.
     arms: Vec<String>,
-    /// Behind the last bucket of each variant.
+    /// The end of each variant's range of buckets, exclusive.
     ends: Vec<u32>,
 }
 
 impl Experiment {
-    /// Splits the users between these variants, the names of `[[variant]]` in their order; none where there are none.
+    /// Splits the users between the variants, given by their names in the order of `[[variant]]`; `None` without variants.
     ///
     /// # Errors
-    /// Everything that is wrong with the names and the shares.
+    /// Lists everything that is wrong with names and shares.
     pub fn new(spec: &ExperimentSpec, variants: &[Option<&str>]) -> Result<Option<Self>, Vec<Fault>> {
         let mut faults = Vec::new();
         let names = names(variants, &mut faults);
@@ -69,14 +69,14 @@ impl Experiment {
         if name.is_none() && !variants.is_empty() {
             faults.push(
                 Fault::new("experiment.name", "variants need the name of their experiment, by which users are split")
-                    .hint("for instance name = \"propensity-2\"; another name splits the users anew"),
+                    .hint("for instance name = \"propensity-2\"; another name splits the users differently"),
             );
         }
         for variant in spec.shares.keys().filter(|name| !names.contains(&name.as_str())) {
             let fault = Fault::new(format!("experiment.shares.{variant}"), format!("no variant is named {variant:?}"));
             faults.push(match variant.as_str() {
-                CONTROL => fault.hint("the control is [model], and has what the variants leave"),
-                _ => fault.hint("declare it under [[variant]], or leave its share out"),
+                CONTROL => fault.hint("the control is [model], which has the rest of the users"),
+                _ => fault.hint("declare it under [[variant]], or remove its share"),
             });
         }
         let mut ends = Vec::with_capacity(names.len());
@@ -90,7 +90,7 @@ impl Experiment {
                             format!("experiment.shares.{name}"),
                             format!("{share} is not between 0.0001 and 1, or has more than four decimals"),
                         )
-                        .hint("for instance 0.05 for one user in twenty; a variant without users is left out"),
+                        .hint("for instance 0.05 for one user in twenty; remove a variant without users"),
                     ),
                 },
                 None => faults.push(
@@ -113,39 +113,40 @@ impl Experiment {
         Ok(Some(Self { name, salt, arms, ends }))
     }
 
-    /// The number of the arm that a user falls to: 0 for the control, and from 1 on the variants in their order.
+    /// The index of a user's arm: 0 is the control, and the variants follow in their order.
     pub fn arm_of(&self, user: &[u8]) -> usize {
         let bucket = self.bucket_of(user);
         self.ends.iter().position(|end| bucket < *end).map_or(0, |variant| variant + 1)
     }
 
-    /// A user's bucket, below [`BUCKETS`]: the hash as a fraction of all hashes, which takes no remainder and so prefers none.
+    /// A user's bucket, below [`BUCKETS`]: the hash scaled down by multiplication, which has no modulo bias.
     fn bucket_of(&self, user: &[u8]) -> u32 {
         let hash = rapidhash_v3_seeded(user, &self.salt);
         ((u128::from(hash) * u128::from(BUCKETS)) >> 64) as u32
     }
 
-    /// What a decision of this arm tells.
+    /// The experiment in decisions of this arm.
     ///
     /// # Panics
-    /// There is no such arm.
+    /// The arm does not exist.
     pub fn reference(&self, arm: usize) -> ExperimentReference {
         ExperimentReference { name: self.name.clone(), variant: self.arms[arm].clone() }
     }
 }
 
-/// The names of the variants; what is wrong with them is added to `faults`.
+/// Validates the names of the variants; problems are added to `faults`.
 fn names<'a>(variants: &[Option<&'a str>], faults: &mut Vec<Fault>) -> Vec<&'a str> {
     let mut names = Vec::with_capacity(variants.len());
     for (index, variant) in variants.iter().enumerate() {
         let key = format!("variant[{index}].name");
         match *variant {
             None | Some("") => faults.push(
-                Fault::new(format!("variant[{index}]"), "a variant needs a name, which its decisions carry")
+                Fault::new(format!("variant[{index}]"), "a variant needs a name, which appears in its decisions")
                     .hint("for instance name = \"challenger\""),
             ),
             Some(CONTROL) => faults.push(
-                Fault::new(key, format!("{CONTROL:?} is what decisions of [model] carry")).hint("choose another name"),
+                Fault::new(key, format!("{CONTROL:?} is reserved for decisions of [model]"))
+                    .hint("choose another name"),
             ),
             Some(name) if names.contains(&name) => {
                 faults.push(Fault::new(key, format!("{name:?} is the name of another variant")));
@@ -156,10 +157,10 @@ fn names<'a>(variants: &[Option<&'a str>], faults: &mut Vec<Fault>) -> Vec<&'a s
     names
 }
 
-/// How many buckets a share is, if it is a whole number of them.
+/// The number of buckets of a share, if it is a whole number.
 fn buckets(share: f64) -> Option<u32> {
     let buckets = share * f64::from(BUCKETS);
-    // A share that is written with four decimals is off by its rounding alone.
+    // A share with four decimals differs from a whole number only by rounding.
     let is_whole = (buckets - buckets.round()).abs() < 1e-6;
     (is_whole && (1.0..=f64::from(BUCKETS)).contains(&buckets.round())).then(|| buckets.round() as u32)
 }
@@ -174,10 +175,10 @@ mod tests {
             shares: shares.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect(),
         };
         let variants: Vec<_> = shares.iter().map(|(name, _)| Some(*name)).collect();
-        Experiment::new(&spec, &variants).expect("a sound experiment").expect("there are variants")
+        Experiment::new(&spec, &variants).expect("a valid experiment").expect("there are variants")
     }
 
-    /// Keys as shops have them: numbers in sequence, which a weak hash would not spread.
+    /// Sequential keys, which a weak hash would not spread.
     fn users(count: usize) -> impl Iterator<Item = String> {
         (0..count).map(|number| format!("user-{number:07}"))
     }
@@ -185,7 +186,7 @@ mod tests {
     const USERS: usize = 1_000_000;
 
     #[test]
-    fn of_a_million_users_each_variant_gets_its_share_of_equal_buckets() {
+    fn each_variant_gets_its_share_of_a_million_users_in_equal_buckets() {
         let it = experiment("spring", &[("a", 0.1), ("b", 0.25), ("c", 0.0001)]);
         let mut by_bucket = vec![0_u32; BUCKETS as usize];
         let mut by_arm = [0_u32; 4];
@@ -193,17 +194,17 @@ mod tests {
             by_bucket[it.bucket_of(user.as_bytes()) as usize] += 1;
             by_arm[it.arm_of(user.as_bytes())] += 1;
         }
-        // The split is of buckets, without exception: those below 1000 to a, those below 3500 to b, and one to c.
+        // Buckets below 1000 belong to a, those below 3500 to b, and one to c.
         let sum = |range: std::ops::Range<usize>| by_bucket[range].iter().sum::<u32>();
         assert_eq!(by_arm, [sum(3_501..10_000), sum(0..1_000), sum(1_000..3_500), sum(3_500..3_501)]);
         assert_eq!(by_arm.iter().sum::<u32>() as usize, USERS);
-        // How many users a share is, is as if each were drawn: five standard deviations miss once in 1.7 million tries.
+        // The number of users is binomial: five standard deviations fail once in 1.7 million tries.
         for (count, share) in by_arm.iter().zip([0.6499, 0.1, 0.25, 0.0001]) {
             let mean = USERS as f64 * share;
             let deviation = (mean * (1.0 - share)).sqrt();
             assert!((f64::from(*count) - mean).abs() < 5.0 * deviation, "{count} users for a share of {share}");
         }
-        // The buckets are alike: chi-square over 9,999 degrees of freedom, normal for so many, within five deviations.
+        // The buckets are uniform: chi-square with 9,999 degrees of freedom, nearly normal, within five deviations.
         let mean = USERS as f64 / f64::from(BUCKETS);
         let chi_square: f64 = by_bucket.iter().map(|count| (f64::from(*count) - mean).powi(2) / mean).sum();
         let (freedom, deviation) = (9_999.0, 141.4);
@@ -227,9 +228,9 @@ mod tests {
                 chi_square += (f64::from(*count) - expected).powi(2) / expected;
             }
         }
-        // Four degrees of freedom: more than 23.5 comes once in ten thousand tries where there is no connection.
+        // Four degrees of freedom: independent splits exceed 23.5 once in ten thousand tries.
         assert!(chi_square < 23.5, "chi-square {chi_square} of {joint:?}");
-        // The test can fail: an experiment is not independent of itself.
+        // A check of the test: an experiment is not independent of itself.
         assert!(users(100).all(|user| one.arm_of(user.as_bytes()) == one.clone().arm_of(user.as_bytes())));
     }
 
@@ -246,20 +247,20 @@ mod tests {
         assert!((29_000..31_000).contains(&moved), "{moved} of 100000 users moved for a share of 0.3");
     }
 
-    /// Running experiments must not be split anew by a new version of this program or of the hash.
+    /// A new version of this program or of the hash must not change the split of running experiments.
     #[test]
-    fn buckets_are_the_same_for_ever() {
+    fn buckets_never_change() {
         let it = experiment("spring", &[("a", 0.5)]);
         let found = ["", "u1", "ann@example.com", "4aae6dff-9d92-4c83-8001-000000000001"]
             .map(|user| it.bucket_of(user.as_bytes()));
         assert_eq!(found, [7_320, 624, 1_158, 3_277]);
     }
 
-    /// The experiment's name, its shares, the variants' names, and the beginning of a fault.
+    /// The experiment's name, its shares, the variants' names, and the start of the fault.
     type Case<'a> = (Option<&'a str>, &'a [(&'a str, f64)], &'a [Option<&'a str>], &'a str);
 
     #[test]
-    fn what_cannot_be_split_is_told_with_its_key() {
+    fn invalid_experiments_are_reported_with_their_keys() {
         let faults = |name: Option<&str>, shares: &[(&str, f64)], variants: &[Option<&str>]| -> Vec<String> {
             let spec = ExperimentSpec {
                 name: name.map(str::to_owned),
@@ -280,7 +281,7 @@ mod tests {
             (Some("x"), &[("a", 0.6), ("b", 0.5)], &[a, b], "experiment.shares: the shares sum to 1.1"),
             (Some("x"), &[("a", 0.1)], &[a, None], "variant[1]: a variant needs a name"),
             (Some("x"), &[("a", 0.1)], &[a, a], "variant[1].name: \"a\" is the name of another"),
-            (Some("x"), &[("a", 0.1)], &[a, Some("control")], "variant[1].name: \"control\" is what"),
+            (Some("x"), &[("a", 0.1)], &[a, Some("control")], "variant[1].name: \"control\" is reserved"),
         ];
         for (name, shares, variants, expected) in cases {
             let found = faults(name, shares, variants);

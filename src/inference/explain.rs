@@ -1,18 +1,18 @@
-//! Explanations: what each feature adds to a score, by Shapley's value.
+//! Explains scores: the contribution of each feature, as Shapley values.
 //!
-//! A coalition of features takes the user's values and the others take the baseline's, which is the mean of the training
-//! rows; a feature's part is what it adds to the model's score on average over all orders in which features may join
-//! (Shapley 1953; Lundberg and Lee 2017 for models).
+//! In a coalition, the features in it have the user's values and the others have those of the baseline, the mean of the training
+//! rows. A feature's part is its average effect on the score over all orders in which features can join the coalition (Shapley
+//! 1953; Lundberg and Lee 2017 for models).
 //!
-//! Guarantees: the parts sum to the score minus the baseline's score, but for the rounding of a float; with at most
-//! [`EXACT_GROUPS_MAX`] groups they are exact, from one run over 2^groups rows; beyond, they come from pairs of opposite orders
-//! that a seed draws, so the same seed gives the same parts, unless all coalitions are no more rows than these orders. A group
-//! that the model ignores gets 0, and in the exact form equal twins get equal parts.
+//! Guarantees: the parts sum to the score minus the baseline's score, up to rounding. With at most [`EXACT_GROUPS_MAX`] groups they
+//! are exact, from one run over 2^groups rows. With more, they are estimated from pairs of opposite permutations drawn from a seed,
+//! so the same seed gives the same parts; if evaluating all coalitions takes no more rows, they are exact as well. A group that the
+//! model ignores gets 0. In the exact form, equal features get equal parts.
 //!
-//! Rows are what costs, so none is run twice where that is cheap to see: a group whose values are the baseline's bit for bit
-//! changes no row and is left out, with 0 for its part; the baseline is one row for all that is explained together; and the
-//! orders of a row share its coalitions of one group, of all but one, and of all. Limits: 4,096 rows a run. Nothing here knows
-//! users or draws at random.
+//! The cost is the number of rows, so duplicates are avoided where that is cheap. Groups whose values equal the baseline bit for
+//! bit are left out, with 0 as their part. The baseline is one row for all explanations of a call. The permutations of a row share
+//! its coalitions of one group, of all but one, and of all. Limits: 4,096 rows per run. Knows no users and uses no random source but
+//! the seed.
 
 use super::{FeatureMatrix, Model, ModelError};
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
@@ -20,16 +20,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most groups that are explained exactly: 2^12 rows are one large batch.
+/// Maximum number of groups for exact explanations: 2^12 rows are one large batch.
 pub const EXACT_GROUPS_MAX: usize = 12;
 
-/// The most rows of one run.
+/// Maximum rows of a run.
 const ROWS_MAX: usize = 1 << EXACT_GROUPS_MAX;
 
-/// So many coalitions are remembered at once, unless one explanation has more: some ten megabytes.
+/// Maximum number of coalitions in memory, unless a single explanation has more: about ten megabytes.
 const COALITIONS_MAX: usize = 1 << 20;
 
-/// `[explain]`: which decisions say why.
+/// `[explain]`: which decisions are explained.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExplainSpec {
@@ -37,9 +37,9 @@ pub struct ExplainSpec {
     pub share: f64,
     /// Users whose decisions are all explained.
     pub users: Vec<String>,
-    /// Features that are explained together, by the name of their group; each other feature is a group of its own.
+    /// Features that are explained together, by group name; every other feature is its own group.
     pub groups: BTreeMap<String, Vec<String>>,
-    /// How many pairs of orders are drawn where there are more than 12 groups.
+    /// How many pairs of permutations are drawn if there are more than 12 groups.
     pub samples: usize,
 }
 
@@ -59,13 +59,13 @@ impl ExplainSpec {
 /// Features that are explained together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its name: the declared one, or its one feature's.
+    /// Its name: as configured, or that of its only feature.
     pub name: String,
     /// Its columns of the matrix.
     pub columns: Vec<usize>,
 }
 
-/// What each group adds to a score.
+/// The contribution of each group to a score.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
     /// The score of the baseline.
@@ -74,30 +74,30 @@ pub struct Explanation {
     pub parts: Vec<f64>,
 }
 
-/// Explains scores of one model.
+/// Explains the scores of one model.
 #[derive(Debug)]
 pub struct Explainer {
     groups: Vec<Group>,
     baseline: Vec<f32>,
     samples: usize,
     coalitions: Coalitions,
-    /// The coalition that is being laid out.
+    /// The row of the current coalition.
     current: Vec<f32>,
 }
 
 /// The rows of all coalitions of one call, and their scores.
 #[derive(Debug)]
 struct Coalitions {
-    /// Those that have no score yet.
+    /// Rows without scores yet.
     matrix: FeatureMatrix,
-    /// The scores of those before.
+    /// The scores of the rows before them.
     scores: Vec<f32>,
-    /// What the last run gave: the main scores, then those of other heads.
+    /// The output of the last run: the main scores, then those of other heads.
     run: Vec<f32>,
 }
 
 impl Coalitions {
-    /// Takes a row, and gives the place of its score. Runs the rows before it where they fill a run.
+    /// Adds a row and returns the index of its score. Runs the model if the rows before it fill a run.
     fn push(&mut self, model: &mut dyn Model, row: &[f32]) -> Result<usize, ModelError> {
         if self.matrix.rows() == ROWS_MAX {
             self.run(model)?;
@@ -119,37 +119,37 @@ impl Coalitions {
     }
 }
 
-/// The baseline's place: it comes first.
+/// The index of the baseline, which comes first.
 const BASE: usize = 0;
 
-/// Where the scores of one explanation stand.
-struct Plan {
-    /// The groups whose values are not the baseline's.
+/// The indices of the scores of one explanation.
+struct ScoreIndices {
+    /// The groups whose values differ from the baseline.
     differing: Vec<usize>,
-    coalitions: Layout,
+    coalitions: CoalitionIndices,
 }
 
-enum Layout {
-    /// All coalitions but the empty one, from this place on: each differs from the one before by one group, as in Gray's code.
+enum CoalitionIndices {
+    /// All coalitions but the empty one, from this index on, in the order of Gray's code: each differs from the last by one group.
     All(usize),
-    /// By pair of orders: the one that was drawn, and the places of the coalitions on its way and on its reverse's.
+    /// For each pair of permutations: the one drawn, and the indices of the coalitions along it and along its reverse.
     Walks { orders: Vec<usize>, steps: Vec<usize> },
 }
 
-/// The coalitions that many orders come by, once they have a place.
-struct Shared {
-    /// By its only group.
+/// The indices of coalitions shared by many permutations.
+struct SharedCoalitions {
+    /// Those of one group.
     of_one: Vec<Option<usize>>,
-    /// By the only group that is not in it.
+    /// Those of all groups but one.
     without_one: Vec<Option<usize>>,
     of_all: Option<usize>,
 }
 
 impl Explainer {
-    /// Lays out the groups over a model's features, and takes their baseline.
+    /// Maps the groups to the model's features, with their baseline.
     ///
     /// # Errors
-    /// A group names a feature that the model does not have, or that another group has. The key of the group comes first.
+    /// A group names an unknown feature, or one of another group. Returns the key of the group and the reason.
     pub fn new(spec: &ExplainSpec, features: &[String], baseline: Vec<f32>) -> Result<Self, (String, String)> {
         let mut groups: Vec<Group> = Vec::new();
         let mut is_taken = vec![false; features.len()];
@@ -162,7 +162,7 @@ impl Explainer {
                     return Err((key, format!("the model has no feature {member:?}")));
                 };
                 if std::mem::replace(&mut is_taken[column], true) {
-                    return Err((key, format!("{member:?} is in another group already")));
+                    return Err((key, format!("{member:?} is already in another group")));
                 }
                 columns.push(column);
             }
@@ -179,7 +179,7 @@ impl Explainer {
         &self.groups
     }
 
-    /// Whether the parts are always exact. Those of a row that has few values other than the baseline's are so anyway.
+    /// Whether the parts are always exact. For a row with few values that differ from the baseline they are exact anyway.
     pub fn is_exact(&self) -> bool {
         self.groups.len() <= EXACT_GROUPS_MAX
     }
@@ -187,7 +187,7 @@ impl Explainer {
     /// Explains the main score of one row.
     ///
     /// # Errors
-    /// A run failed, or gave a score that is no number.
+    /// A run failed, or returned NaN.
     pub fn explain(&mut self, model: &mut dyn Model, row: &[f32], seed: u64) -> Result<Explanation, ModelError> {
         let explanation = self.explain_all(model, &[(row, seed)])?.swap_remove(0);
         explanation.ok_or_else(|| {
@@ -196,8 +196,8 @@ impl Explainer {
         })
     }
 
-    /// Explains the main scores of several rows, each with its seed, in as few runs as they fit into. A row has no explanation
-    /// where a score on its way is no number.
+    /// Explains the main scores of several rows, each with its seed, in as few runs as possible. A row has no explanation if one of
+    /// its scores is NaN.
     ///
     /// # Errors
     /// A run failed.
@@ -225,14 +225,14 @@ impl Explainer {
         self.coalitions.push(model, &self.baseline)?;
         let mut plans = Vec::with_capacity(rows.len());
         for (row, seed) in rows {
-            plans.push(self.lay_out(model, row, *seed)?);
+            plans.push(self.push_coalitions(model, row, *seed)?);
         }
         self.coalitions.run(model)?;
         let base = self.coalitions.score(BASE);
         Ok(plans.iter().map(|plan| explanation(base, self.parts(plan))).collect())
     }
 
-    fn lay_out(&mut self, model: &mut dyn Model, row: &[f32], seed: u64) -> Result<Plan, ModelError> {
+    fn push_coalitions(&mut self, model: &mut dyn Model, row: &[f32], seed: u64) -> Result<ScoreIndices, ModelError> {
         let is_other = |column: &usize| row[*column].to_bits() != self.baseline[*column].to_bits();
         let groups = self.groups.iter().enumerate().filter(|(_, group)| group.columns.iter().any(is_other));
         let differing: Vec<usize> = groups.map(|(number, _)| number).collect();
@@ -243,10 +243,10 @@ impl Explainer {
         } else {
             self.walks(model, row, &differing, seed)?
         };
-        Ok(Plan { differing, coalitions })
+        Ok(ScoreIndices { differing, coalitions })
     }
 
-    fn all(&mut self, model: &mut dyn Model, row: &[f32], differing: &[usize]) -> Result<Layout, ModelError> {
+    fn all(&mut self, model: &mut dyn Model, row: &[f32], differing: &[usize]) -> Result<CoalitionIndices, ModelError> {
         let Self { groups, baseline, coalitions, current, .. } = self;
         current.copy_from_slice(baseline);
         let mut start = None;
@@ -257,22 +257,22 @@ impl Explainer {
             let place = coalitions.push(model, current)?;
             start.get_or_insert(place);
         }
-        Ok(Layout::All(start.unwrap_or(BASE)))
+        Ok(CoalitionIndices::All(start.unwrap_or(BASE)))
     }
 
-    /// Each pair of orders, one drawn and its reverse, walks from the baseline to the row: what a group changes on its way in
-    /// is its part in that order, so each order's parts sum to the whole.
+    /// Each permutation walks from the baseline to the row. The change of the score when a group joins is its part in that
+    /// permutation, so the parts sum to the whole. Permutations come in pairs, one drawn and its reverse.
     fn walks(
         &mut self,
         model: &mut dyn Model,
         row: &[f32],
         differing: &[usize],
         seed: u64,
-    ) -> Result<Layout, ModelError> {
+    ) -> Result<CoalitionIndices, ModelError> {
         let count = differing.len();
         let mut random = SmallRng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..count).collect();
-        let mut shared = Shared { of_one: vec![None; count], without_one: vec![None; count], of_all: None };
+        let mut shared = SharedCoalitions { of_one: vec![None; count], without_one: vec![None; count], of_all: None };
         let mut orders = Vec::with_capacity(self.samples * count);
         let mut steps = Vec::with_capacity(2 * self.samples * (count + 1));
         for _ in 0..self.samples {
@@ -282,7 +282,7 @@ impl Explainer {
             order.reverse();
             self.walk(model, row, differing, &order, &mut shared, &mut steps)?;
         }
-        Ok(Layout::Walks { orders, steps })
+        Ok(CoalitionIndices::Walks { orders, steps })
     }
 
     fn walk(
@@ -291,7 +291,7 @@ impl Explainer {
         row: &[f32],
         differing: &[usize],
         order: &[usize],
-        shared: &mut Shared,
+        shared: &mut SharedCoalitions,
         steps: &mut Vec<usize>,
     ) -> Result<(), ModelError> {
         let Self { groups, baseline, coalitions, current, .. } = self;
@@ -318,13 +318,13 @@ impl Explainer {
         Ok(())
     }
 
-    /// The part of each group, once all scores are there.
-    fn parts(&self, plan: &Plan) -> Vec<f64> {
+    /// The part of each group, once all scores are known.
+    fn parts(&self, plan: &ScoreIndices) -> Vec<f64> {
         let score = |place: usize| self.coalitions.score(place);
         let count = plan.differing.len();
         let mut parts = vec![0.0; self.groups.len()];
         match &plan.coalitions {
-            Layout::All(start) => {
+            CoalitionIndices::All(start) => {
                 let mut scores = vec![score(BASE); 1 << count];
                 (1..scores.len()).for_each(|number| scores[gray(number)] = score(start + number - 1));
                 let weights = weights(count);
@@ -337,7 +337,7 @@ impl Explainer {
                     }
                 }
             }
-            Layout::Walks { orders, steps } => {
+            CoalitionIndices::Walks { orders, steps } => {
                 for (order, steps) in orders.chunks_exact(count).zip(steps.chunks_exact(2 * (count + 1))) {
                     let (there, reverse) = steps.split_at(count + 1);
                     let gains = order.iter().zip(there.windows(2));
@@ -355,12 +355,12 @@ impl Explainer {
     }
 }
 
-/// The coalition that comes at this place in Gray's code, as bits.
+/// The coalition at this position of Gray's code, as bits.
 fn gray(number: usize) -> usize {
     number ^ number >> 1
 }
 
-/// By the size of a coalition, the weight of what joins it: |S|! (M - |S| - 1)! / M!, by one multiplication a step.
+/// The weight of joining a coalition S, by its size: |S|! (M - |S| - 1)! / M!, computed incrementally.
 fn weights(count: usize) -> Vec<f64> {
     let mut weights = vec![1.0 / count.max(1) as f64; count];
     for size in 1..count {
@@ -369,7 +369,7 @@ fn weights(count: usize) -> Vec<f64> {
     weights
 }
 
-/// An explanation, if it is all numbers: one score that is none makes a part of it none, too.
+/// The explanation, unless a part is NaN because of a score that was.
 fn explanation(base: f64, parts: Vec<f64>) -> Option<Explanation> {
     (base.is_finite() && parts.iter().all(|part| part.is_finite())).then_some(Explanation { base, parts })
 }
@@ -384,10 +384,10 @@ mod tests {
 
     fn explainer(features: usize, spec: &ExplainSpec, baseline: &[f32]) -> Explainer {
         let names: Vec<String> = NAMES[..features].iter().map(|&name| name.to_owned()).collect();
-        Explainer::new(spec, &names, baseline.to_vec()).expect("the groups fit")
+        Explainer::new(spec, &names, baseline.to_vec()).expect("the groups are valid")
     }
 
-    /// Products, a threshold and a sigmoid: no feature's part is its own alone.
+    /// Products, a threshold and a sigmoid: every feature interacts with others.
     fn tangled(row: &[f32]) -> f32 {
         let z = row[0] * row[1] - row[2] + if row[0] > 0.5 { row[3] } else { 0.0 };
         1.0 / (1.0 + (-z).exp())
@@ -401,7 +401,7 @@ mod tests {
         f64::from(scores[0])
     }
 
-    /// By definition: the mean over all orders of what a feature changes when it joins.
+    /// By definition: the mean change over all permutations when a feature joins.
     fn by_definition(model: &mut FakeModel, row: &[f32], baseline: &[f32]) -> Vec<f64> {
         fn orders(left: &[usize]) -> Vec<Vec<usize>> {
             if left.is_empty() {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_parts_are_those_of_the_definition_and_sum_to_the_score() {
+    fn exact_parts_match_the_definition_and_sum_to_the_score() {
         let mut random = SmallRng::seed_from_u64(1);
         let mut model = FakeModel::new(&NAMES[..5], tangled);
         for _ in 0..20 {
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linear_model_s_parts_are_its_weights_times_the_distance_exact_or_sampled() {
+    fn parts_of_a_linear_model_are_weight_times_distance_exact_or_sampled() {
         for features in [3, 12, 13, 16] {
             let weight = |feature: usize| feature as f32 - 4.0;
             let linear =
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_explained_together_get_what_each_gets_alone_in_fewer_runs() {
+    fn rows_explained_together_get_the_same_parts_in_fewer_runs() {
         for (features, runs) in [(4, 1), (12, 20), (13, 3)] {
             let mut model = FakeModel::new(&NAMES[..features], tangled);
             let spec = ExplainSpec { samples: 25, ..ExplainSpec::default() };
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_twins_get_equal_parts() {
+    fn equal_features_get_equal_parts() {
         let mut model = FakeModel::new(&NAMES[..4], |row| (row[1] + row[2]).tanh() * row[0]);
         let mut it = explainer(4, &ExplainSpec::default(), &[0.1, 0.2, 0.2, 0.0]);
         let parts = it.explain(&mut model, &[1.0, 0.7, 0.7, 3.0], 0).unwrap().parts;
@@ -498,9 +498,9 @@ mod tests {
     }
 
     #[test]
-    fn sampled_parts_come_near_the_exact_ones_and_sum_to_the_score() {
+    fn sampled_parts_are_near_the_exact_ones_and_sum_to_the_score() {
         let mut model = FakeModel::new(&NAMES[..14], tangled);
-        // The model ignores ten of them, whose values are others than the baseline's, though.
+        // The model ignores ten of them, although their values differ from the baseline.
         let (mut row, baseline) = ([1.0; 14], [0.0; 14]);
         row[..4].copy_from_slice(&[0.9, 1.5, 0.4, 0.8]);
         let groups = BTreeMap::from([("rest".to_owned(), NAMES[4..14].iter().map(|&it| it.to_owned()).collect())]);
@@ -518,8 +518,7 @@ mod tests {
         assert!((sum - score_of(&mut model, &row)).abs() < 1e-5);
     }
 
-    /// How far the worst part of a row lies from its exact one, as a share of the row's largest part: the mean over some random
-    /// networks, and the most.
+    /// The largest error of a row's parts relative to its largest part: the mean over some random networks, and the maximum.
     fn errors(samples: usize) -> [f64; 2] {
         const FEATURES: usize = 13;
         const CASES: u64 = 20;
@@ -544,7 +543,7 @@ mod tests {
             let differing: Vec<usize> = (0..FEATURES).collect();
             let coalitions = it.all(&mut model, &row, &differing).expect("the fake model scores");
             it.coalitions.run(&mut model).expect("the fake model scores");
-            let exact = it.parts(&Plan { differing, coalitions });
+            let exact = it.parts(&ScoreIndices { differing, coalitions });
             let off = exact.iter().zip(&sampled).map(|(exact, found)| (exact - found).abs()).fold(0.0, f64::max);
             let off = off / exact.iter().copied().map(f64::abs).fold(0.0, f64::max);
             sum += off / CASES as f64;
@@ -554,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_orders_as_by_default_come_near_the_exact_parts_and_fewer_do_not() {
+    fn the_default_number_of_permutations_is_near_the_exact_parts_and_fewer_are_not() {
         let by_default = errors(ExplainSpec::default().samples);
         assert!(by_default[0] < 0.07 && by_default[1] < 0.2, "{by_default:?}");
         let few = errors(4);
@@ -562,8 +561,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_baseline_s_bit_for_bit_costs_no_rows_and_gets_0() {
-        // Exact anyway, and exact because few values differ.
+    fn values_equal_to_the_baseline_cost_no_rows_and_get_0() {
+        // Exact because of few groups, and exact because few values differ.
         for features in [5, 14] {
             let mut model = FakeModel::new(&NAMES[..features], tangled);
             let control = model.control();
@@ -587,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_share_the_rows_that_they_all_come_by_and_nothing_is_run_for_nobody() {
+    fn permutations_share_their_common_rows_and_no_row_is_run_in_vain() {
         const FEATURES: usize = 16;
         let mut model = FakeModel::new(&NAMES[..FEATURES], tangled);
         let control = model.control();
@@ -596,13 +595,13 @@ mod tests {
         assert_eq!(control.runs(), 0);
         let row = [0.7; FEATURES];
         it.explain_all(&mut model, &[(&row, 1), (&row, 2), (&row, 3)]).unwrap();
-        // Of the 17 steps of each of 64 walks, 13 are its own; the baseline is one for all three rows.
+        // 13 of the 17 steps of each of 64 walks are not shared; the baseline is shared by all three rows.
         let most = 3 * (64 * 13 + 2 * FEATURES as u64 + 1) + 1;
         assert!(control.rows() <= most && control.rows() > 3 * 64 * 13, "{} of {most}", control.rows());
     }
 
     #[test]
-    fn wrong_groups_are_told_of() {
+    fn wrong_groups_are_rejected() {
         let names = ["a".to_owned(), "b".to_owned()];
         let spec = |groups: &[(&str, &[&str])]| ExplainSpec {
             groups: groups
@@ -620,11 +619,11 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_fails_or_says_nan_explains_nothing() {
+    fn a_model_that_fails_or_returns_nan_explains_nothing() {
         let mut model = FakeModel::new(&NAMES[..2], |_| f32::NAN);
         let mut it = explainer(2, &ExplainSpec::default(), &[0.0, 0.0]);
         assert!(it.explain(&mut model, &[1.0, 1.0], 0).is_err());
-        // Of rows that are explained together it is that row alone.
+        // If rows are explained together, only that row is affected.
         let mut model = FakeModel::new(&NAMES[..2], |row| if row[1] > 1.0 { f32::NAN } else { row[0] });
         let told = it.explain_all(&mut model, &[(&[1.0, 0.5], 0), (&[1.0, 2.0], 0), (&[0.5, 0.5], 0)]).unwrap();
         assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);

@@ -1,41 +1,40 @@
-//! What stands in for a score that the model did not give.
+//! Replacements for missing scores.
 //!
-//! Guarantees: every reason is one of four, and ends in the decision and in a metric. Limits: a worker remembers the last
-//! score of [`LAST_SCORES`] users at most, in memory alone: after a restart or a hand-over a user has none until the model
-//! scores again, and the prior stands in, where there is one.
+//! Guarantees: there are four reasons for a fallback, and each appears in the decision and in a metric. Limits: a worker remembers
+//! the last scores of at most [`LAST_SCORES`] users, in memory only. After a restart or rebalance a user has none until the model
+//! scores again; until then the prior is used, if configured.
 
 use super::ModelError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How many last scores a worker keeps: 2^18 entries of 16 bytes are 4 MiB. Of two users whose hashes meet in one entry
-/// the later one is kept.
+/// How many last scores a worker keeps: 2^18 entries of 16 bytes are 4 MiB. If two users share an entry, the later one is kept.
 const LAST_SCORES: usize = 1 << 18;
 
-/// `[scoring]`: what a decision does without a score.
+/// `[scoring]`: what replaces a missing score.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScoringSpec {
-    /// What stands in for a score that the model did not give.
+    /// The replacement for a missing score.
     pub fallback: Fallback,
-    /// The score of `fallback = "prior"`, and of `last_score` for users who have none.
+    /// The score of `fallback = "prior"`, and of `last_score` for users without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prior: Option<f32>,
-    /// The names of the further scores, which `[model]` declares.
+    /// The names of the further scores declared in `[model]`.
     #[serde(skip)]
     pub heads: Vec<String>,
 }
 
-/// What stands in for a score.
+/// The replacement for a missing score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// Nothing: rules over the score do not hold.
+    /// None: rules on the score do not match.
     #[default]
     None,
     /// The user's last score by this worker.
     LastScore,
-    /// A declared score, the same for all.
+    /// A configured score, the same for all users.
     Prior,
 }
 
@@ -44,11 +43,11 @@ pub enum Fallback {
 pub enum FallbackReason {
     /// The run failed.
     Failed,
-    /// The run was over its deadline.
+    /// The run exceeded its deadline.
     Late,
-    /// The score is no number.
+    /// The score is NaN.
     NotANumber,
-    /// The score is none that can be meant: it is outside of `model.range`.
+    /// The score is outside `model.range`.
     OutOfRange,
 }
 
@@ -61,7 +60,7 @@ impl FallbackReason {
         if matches!(error, ModelError::Late { .. }) { Self::Late } else { Self::Failed }
     }
 
-    /// The reason in a decision and in a metric's label.
+    /// The reason as it appears in decisions and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "model_failed",
@@ -79,17 +78,17 @@ pub struct LastScores {
 }
 
 impl LastScores {
-    /// Makes room for all entries.
+    /// Allocates all entries.
     pub fn new() -> Self {
         Self { entries: vec![(0, f32::NAN); LAST_SCORES] }
     }
 
-    /// Keeps a user's score.
+    /// Stores a user's score.
     pub fn put(&mut self, user: u64, score: f32) {
         self.entries[user as usize % LAST_SCORES] = (user, score);
     }
 
-    /// The user's last score, if it is kept.
+    /// The user's last score, if stored.
     pub fn get(&self, user: u64) -> Option<f32> {
         let (known, score) = self.entries[user as usize % LAST_SCORES];
         (known == user && !score.is_nan()).then_some(score)
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_users_in_one_entry_the_later_one_is_kept() {
+    fn the_later_of_two_users_in_one_entry_is_kept() {
         let mut scores = LastScores::new();
         assert_eq!((scores.get(0), scores.get(7)), (None, None));
         scores.put(7, 0.5);

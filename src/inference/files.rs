@@ -1,8 +1,7 @@
-//! The bytes of a model: its ONNX file, and the files beside it that hold weights.
+//! The bytes of a model: its ONNX file, and its external weight files.
 //!
-//! Guarantees: nothing but a regular file is opened, so that a pipe or a device stops nobody; no more is read than
-//! 2 GiB of a model; a file of weights lies in the model's own folder or below it, links followed, or the model is
-//! refused. The hash covers all of these files.
+//! Guarantees: only regular files are opened, so a pipe or device cannot block the reader; at most 2 GiB are read per model; a weight
+//! file must be inside the model's folder after following links. The hash covers all of these files.
 
 use super::{
     ModelError,
@@ -19,12 +18,12 @@ use std::{
     sync::Arc,
 };
 
-/// What a name in a model may be long. It stands in decisions, logs and metrics.
+/// Maximum length of a model's name or version, which appear in decisions, logs and metrics.
 pub(super) const NAME_BYTES_MAX: usize = 256;
-/// How much of a text from outside a message shows.
+/// How much of an external text a message shows.
 const SHOWN_CHARS: usize = 1_000;
 
-/// A text from outside as a message shows it: control characters escaped, and not for ever.
+/// An external text for a message: control characters escaped, and cut to a maximum length.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars().take(SHOWN_CHARS) {
@@ -36,7 +35,7 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// What is wrong with a name that decisions, logs and metrics carry.
+/// Why a name cannot be used in decisions, logs and metrics.
 pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("it is empty");
@@ -44,10 +43,10 @@ pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return Some("it is longer than 256 bytes");
     }
-    name.contains(char::is_control).then_some("it has a control character in it")
+    name.contains(char::is_control).then_some("it contains a control character")
 }
 
-/// Reads a regular file of at most so many bytes.
+/// Reads a regular file of at most `bytes_max` bytes.
 pub(super) fn read_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let about = fs::metadata(path)?;
     if !about.is_file() {
@@ -84,7 +83,7 @@ fn kind_of(about: &fs::Metadata) -> &'static str {
 #[derive(Clone, Debug, Default)]
 pub struct ModelFiles {
     pub(super) bytes: Bytes,
-    /// By the location that the ONNX file names.
+    /// External weights, by their location in the ONNX file.
     pub(super) data: BTreeMap<String, Arc<[u8]>>,
 }
 
@@ -95,13 +94,13 @@ impl From<Vec<u8>> for ModelFiles {
 }
 
 impl ModelFiles {
-    /// What a model and its weights may be long: the most that Protobuf, and so one ONNX file, can hold.
+    /// Maximum size of a model with its weights: the limit of Protobuf, and so of an ONNX file.
     pub const BYTES_MAX: u64 = 2 << 30;
 
-    /// Reads an ONNX file and what it names beside it, of so many bytes at most together.
+    /// Reads an ONNX file and its external weights, at most `bytes_max` bytes in total.
     ///
     /// # Errors
-    /// A file cannot be read, is too long, or lies outside of the model's folder.
+    /// A file cannot be read, is too large, or is outside of the model's folder.
     pub fn read(path: &Path, bytes_max: u64) -> Result<Self, ModelError> {
         let failed = |source| ModelError::Read { path: path.to_path_buf(), source };
         let bytes: Bytes = read_file(path, bytes_max).map_err(failed)?.into();
@@ -114,7 +113,7 @@ impl ModelFiles {
             }
             let wrong = |reason| wrong(path, external, reason);
             let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let file = beside(folder, &external.location).map_err(wrong)?;
+            let file = resolve(folder, &external.location).map_err(wrong)?;
             let content = read_file(&file, left).map_err(|error| wrong(error.to_string()))?;
             left -= content.len() as u64;
             data.insert(external.location.clone(), content.into());
@@ -122,8 +121,8 @@ impl ModelFiles {
         Ok(Self { bytes, data })
     }
 
-    /// The SHA-256 in lower-case hexadecimal: of the ONNX file; where weights lie beside it, of it followed by the name and the
-    /// SHA-256 of each of their files.
+    /// The SHA-256 in lower-case hexadecimal: of the ONNX file or, with external weights, of the file followed by the name and the
+    /// SHA-256 of each weight file.
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(&self.bytes);
@@ -133,21 +132,21 @@ impl ModelFiles {
         format!("{:x}", digest.finalize())
     }
 
-    /// The files of weights, as the ONNX file names them.
+    /// The external weight files, as named in the ONNX file.
     pub fn locations(&self) -> impl Iterator<Item = &str> {
         self.data.keys().map(String::as_str)
     }
 
-    /// Whether each tensor that lies elsewhere lies within a file that is here.
+    /// Checks that each external tensor is within a weight file that was read.
     pub(super) fn check(&self, path: &Path, graph: &Graph) -> Result<(), ModelError> {
         for external in graph.external() {
             let wrong = |reason| wrong(path, external, reason);
             let Some(content) = self.data.get(&external.location) else {
-                return Err(wrong("the file is not there".to_owned()));
+                return Err(wrong("the file does not exist".to_owned()));
             };
             let number = |text: &Option<String>, absent: usize| match text {
                 None => Ok(absent),
-                Some(text) => text.parse::<usize>().map_err(|_| wrong(format!("{text:?} is no place in a file"))),
+                Some(text) => text.parse::<usize>().map_err(|_| wrong(format!("{text:?} is not an offset"))),
             };
             let start = number(&external.offset, 0)?;
             let length = number(&external.length, content.len().saturating_sub(start))?;
@@ -161,7 +160,7 @@ impl ModelFiles {
     }
 }
 
-/// What is said of weights that cannot be had.
+/// The error for unusable weights.
 fn wrong(path: &Path, external: &External, reason: String) -> ModelError {
     ModelError::External {
         path: path.to_path_buf(),
@@ -171,23 +170,23 @@ fn wrong(path: &Path, external: &External, reason: String) -> ModelError {
     }
 }
 
-/// The file at a location that a model names, which lies in its folder.
-fn beside(folder: &Path, location: &str) -> Result<PathBuf, String> {
+/// Resolves a location named by a model, which must be in the model's folder.
+fn resolve(folder: &Path, location: &str) -> Result<PathBuf, String> {
     let parts = || Path::new(location).components();
-    // ONNX Runtime takes a location with stars for an address in memory.
+    // ONNX Runtime interprets a location with asterisks as a memory address.
     let is_plain = !location.contains(['*', '\\']) && !location.contains(char::is_control);
     if parts().next().is_none() || !is_plain || parts().any(|part| !matches!(part, Component::Normal(_))) {
-        return Err("expected the name of a file in the model's own folder".to_owned());
+        return Err("expected the name of a file in the model's folder".to_owned());
     }
     let resolve = |path: &Path| {
         fs::canonicalize(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no {}; copy it there with the model", path.display()),
+            io::ErrorKind::NotFound => format!("{} does not exist; copy it along with the model", path.display()),
             _ => format!("{}: {error}", path.display()),
         })
     };
     let file = resolve(&folder.join(location))?;
     if !file.starts_with(resolve(folder)?) {
-        return Err("it is a link out of the model's own folder; copy the file there".to_owned());
+        return Err("it is a link out of the model's folder; copy the file there".to_owned());
     }
     Ok(file)
 }
@@ -197,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_lie_in_the_model_s_folder_and_nowhere_else() {
+    fn weights_must_be_in_the_model_s_folder() {
         let dir = tempfile::tempdir().unwrap();
         let (models, other) = (dir.path().join("models"), dir.path().join("other"));
         fs::create_dir_all(models.join("sub")).unwrap();
@@ -209,7 +208,7 @@ mod tests {
         std::os::unix::fs::symlink("../other/c", models.join("outside")).unwrap();
         std::os::unix::fs::symlink("../other", models.join("folder")).unwrap();
         for location in ["a", "sub/b", "inside"] {
-            assert!(beside(&models, location).is_ok(), "{location}");
+            assert!(resolve(&models, location).is_ok(), "{location}");
         }
         let absolute = other.join("c").display().to_string();
         for location in [
@@ -225,14 +224,14 @@ mod tests {
             "..\\other\\c",
             "../models-x",
         ] {
-            assert!(beside(&models, location).is_err(), "{location}");
+            assert!(resolve(&models, location).is_err(), "{location}");
         }
-        let missing = beside(&models, "gone").unwrap_err();
-        assert!(missing.contains("there is no") && missing.contains("models/gone"), "{missing}");
+        let missing = resolve(&models, "gone").unwrap_err();
+        assert!(missing.contains("does not exist") && missing.contains("models/gone"), "{missing}");
     }
 
     #[test]
-    fn only_files_of_a_bounded_length_are_read() {
+    fn only_regular_files_up_to_a_maximum_size_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, b"12345").unwrap();
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_control_characters_and_an_end() {
+    fn shown_text_is_escaped_and_cut() {
         assert_eq!(shown("a\u{1b}[31m\0b\u{9b}"), "a\\u{1b}[31m\\u{0}b\\u{9b}");
         assert_eq!(shown(&"x".repeat(2_000)).chars().count(), SHOWN_CHARS + 1);
     }

@@ -1,13 +1,13 @@
-//! The folder of a model's versions: `<folder>/<version>/manifest.json` beside the ONNX file, and `<folder>/active`.
+//! The folder of a model's versions: `<folder>/<version>/` with `manifest.json` and the ONNX file, and `<folder>/active`.
 //!
-//! Guarantees: a version is there once its manifest is; [`ModelFolder::add`] prepares it beside the others and renames it into
-//! place, and writes nothing outside of the folder. What the manifest says of the files is checked against their bytes. Versions
-//! are ordered by the time at which they were added, which the manifest keeps, so that a copy of the folder has the same order.
-//! `active` names the version that serves; without it the one that was added last does. `served` remembers which did before, so
-//! that going back is one step. Limits: 10 versions of history; a manifest of 16 MiB.
+//! Guarantees: a version exists once its manifest does. [`ModelFolder::add`] writes it to a temporary folder and renames it into
+//! place, and writes nothing outside of the model folder. The files are checked against the hash in the manifest. Versions are
+//! ordered by the time they were added, which the manifest records, so a copy of the folder has the same order. `active` names the
+//! active version; without it the newest one is active. `served` lists the previously active versions, for rollback. Limits: 10
+//! versions of history; a manifest of 16 MiB.
 //!
-//! Manifests from before the time was kept have the one at which their file was written; of those written within one second, the
-//! smaller number is the older one, as people count: 9 comes before 10. The next `add` writes these times down.
+//! Older manifests without a time use the modification time of their file. Those written in the same second are ordered by natural
+//! order of their names: 9 before 10. The next `add` records these times.
 
 use super::{
     Calibration, ModelError, ModelFiles, ModelSpec,
@@ -24,20 +24,20 @@ use std::{
     time::SystemTime,
 };
 
-/// The manifest's name.
+/// Name of the manifest.
 const MANIFEST: &str = "manifest.json";
-/// The name of the file that says which version serves.
+/// Name of the file with the active version.
 const ACTIVE: &str = "active";
-/// The name of the file that says which versions served before, the last one first.
+/// Name of the file with the previously active versions, the latest first.
 const SERVED: &str = "served";
-/// How many versions `served` remembers.
+/// Maximum number of versions in `served`.
 const HISTORY: usize = 10;
-/// What a manifest may be long: golden rows of thousands of features.
+/// Maximum size of a manifest: golden rows with thousands of features.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
-/// What `active` and `served` may be long: 10 versions with names of the most bytes, and room.
+/// Maximum size of `active` and `served`: 10 versions with the longest names, and some room.
 const LIST_BYTES_MAX: u64 = 64 << 10;
 
-/// What is known of a version.
+/// The manifest of a version.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -45,29 +45,29 @@ pub struct Manifest {
     pub name: String,
     /// The ONNX file, in the version's folder.
     pub file: PathBuf,
-    /// The SHA-256 of the file, and of the files of weights beside it, as [`ModelFiles::sha256`] has it.
+    /// The SHA-256 of the file and its external weights, see [`ModelFiles::sha256`].
     pub sha256: String,
-    /// When it was added, in UTC. The version that was added last serves. The time of this file where absent.
+    /// When it was added, in UTC; by default the modification time of the manifest. The newest version is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_at: Option<String>,
-    /// The features in the order of its input; from the file's metadata where absent.
+    /// The features in the order of its input; by default from the file's metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
     /// The fingerprint of the features that it was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// What turns its scores into probabilities; from the file's metadata where absent.
+    /// The calibration of its scores; by default from the file's metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
-    /// How it did at its training, for people.
+    /// Its metrics from training, for display.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub metrics: serde_json::Value,
-    /// Rows and their scores, which the version must give again before it serves.
+    /// Rows and scores that the version must reproduce before it becomes active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
 }
 
-/// Rows and what they score.
+/// Rows with their expected scores.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
@@ -77,10 +77,10 @@ pub struct Golden {
     pub scores: Vec<f32>,
 }
 
-/// The lengths and the times of a version's files.
+/// The sizes and modification times of a version's files.
 pub(super) type Stamp = Vec<(u64, Option<std::time::SystemTime>)>;
 
-/// Why a version cannot be had.
+/// Why a version cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// A file cannot be read or written.
@@ -93,7 +93,7 @@ pub enum FolderError {
         /// What the system says.
         error: io::Error,
     },
-    /// The manifest is not as it should be.
+    /// The manifest is invalid.
     #[error("read {}: {reason}", path.display())]
     Manifest {
         /// The file.
@@ -101,25 +101,25 @@ pub enum FolderError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The model's file is not the one that the manifest speaks of.
+    /// The files do not match the manifest.
     #[error(
-        "read {}: expected the SHA-256 {expected}, found {found}; copy the file again, and the manifest after it",
+        "read {}: expected the SHA-256 {expected}, found {found}; copy the file again, and then the manifest",
         path.display()
     )]
     Hash {
         /// The file.
         path: PathBuf,
-        /// What the manifest says.
+        /// The hash in the manifest.
         expected: String,
-        /// What the file's bytes give.
+        /// The hash of the files.
         found: String,
     },
     /// The model's files cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A version cannot have this name.
+    /// Invalid version name.
     #[error(
-        "{}: the version {version:?} cannot be the name of a folder in it: {reason}; name it with --version",
+        "{}: the version {version:?} cannot be used as a folder name: {reason}; choose a name with --version",
         path.display()
     )]
     Name {
@@ -130,14 +130,14 @@ pub enum FolderError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// There is no such version.
+    /// The version does not exist.
     #[error("{}: expected {what}, found {found}", path.display())]
     Version {
         /// The folder.
         path: PathBuf,
-        /// What was looked for.
+        /// What was expected.
         what: String,
-        /// What there is.
+        /// What exists.
         found: String,
     },
 }
@@ -146,15 +146,15 @@ pub enum FolderError {
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,
-    /// The times of the versions, by the state of their manifests, which need not be read again then.
+    /// Cache of the versions' times, by the state of their manifests.
     times: Arc<Mutex<HashMap<State, i64>>>,
 }
 
-/// A version, and the length and the time of its manifest.
+/// A version, and the size and modification time of its manifest.
 type State = (String, u64, Option<SystemTime>);
 
 impl ModelFolder {
-    /// The folder at this path, which need not be there yet.
+    /// The folder at this path, which need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), times: Arc::default() }
     }
@@ -167,7 +167,7 @@ impl ModelFolder {
         Ok(self.timed()?.into_iter().map(|(_, version)| version).collect())
     }
 
-    /// The folders with a manifest whose names no version can have: what is wrong with each.
+    /// Folders with a manifest but an invalid version name, with the reason.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -177,7 +177,7 @@ impl ModelFolder {
         Ok(misnamed.into_iter().filter_map(|(name, _)| version_fault(&name).map(|why| (name, why))).collect())
     }
 
-    /// The names that have a manifest, and what the system says of it.
+    /// Names with a manifest, and the metadata of the manifest.
     fn entries(&self) -> Result<Vec<(String, fs::Metadata)>, FolderError> {
         let failed = |error| FolderError::File { doing: "read the model folder", path: self.path.clone(), error };
         let mut found = Vec::new();
@@ -220,20 +220,20 @@ impl ModelFolder {
         added.map_or_else(written, Timestamp::as_microsecond)
     }
 
-    /// The version that serves: the one that was activated last, or the one that was added last.
+    /// The active version: the one activated by name, or the newest.
     ///
     /// # Errors
-    /// The folder cannot be read, holds no version, or names one that there is not.
+    /// The folder cannot be read, has no version, or `active` names a missing one.
     pub fn active(&self) -> Result<String, FolderError> {
         let versions = self.versions()?;
         match self.pinned()? {
             Some(pinned) if versions.contains(&pinned) => Ok(pinned),
-            Some(pinned) => Err(self.lacks(&format!("version {pinned:?}, which {ACTIVE} names"), &versions)),
-            None => versions.last().cloned().ok_or_else(|| self.lacks("a version with a manifest", &versions)),
+            Some(pinned) => Err(self.not_found(&format!("version {pinned:?}, named in {ACTIVE}"), &versions)),
+            None => versions.last().cloned().ok_or_else(|| self.not_found("a version with a manifest", &versions)),
         }
     }
 
-    /// Whether a version was activated by name, so that newer ones wait.
+    /// Whether a version was activated by name, so that newer ones are not used.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -241,14 +241,14 @@ impl ModelFolder {
         Ok(self.pinned()?.is_some())
     }
 
-    /// Has this version serve, once its files are found to be whole.
+    /// Makes a version active after verifying its files.
     ///
     /// # Errors
-    /// There is no such version, its files are not those of its manifest, or the folder cannot be written.
+    /// The version does not exist, its files do not match the manifest, or the folder cannot be written.
     pub fn activate(&self, version: &str) -> Result<(), FolderError> {
         let versions = self.versions()?;
         if !versions.iter().any(|known| known == version) {
-            return Err(self.lacks(&format!("version {version:?}"), &versions));
+            return Err(self.not_found(&format!("version {version:?}"), &versions));
         }
         self.files(version)?;
         let served = self.served_with_active(&versions)?;
@@ -256,10 +256,10 @@ impl ModelFolder {
         self.remember(ACTIVE, &[version.to_owned()])
     }
 
-    /// Has the version serve that did before, and says which: the last one that did, or else the one added before.
+    /// Makes the previously active version active, or else the one added before, and returns it.
     ///
     /// # Errors
-    /// There is none, its files are not those of its manifest, or the folder cannot be written.
+    /// There is none, its files do not match the manifest, or the folder cannot be written.
     pub fn rollback(&self) -> Result<String, FolderError> {
         let versions = self.versions()?;
         let active = self.active()?;
@@ -269,14 +269,14 @@ impl ModelFolder {
             Some(at) => served.drain(..=at).next_back(),
             None => versions.iter().take_while(|it| **it != active).last().cloned(),
         };
-        let version = version.ok_or_else(|| self.lacks(&format!("a version before {active}"), &versions))?;
+        let version = version.ok_or_else(|| self.not_found(&format!("a version before {active}"), &versions))?;
         self.files(&version)?;
         self.remember(SERVED, &served)?;
         self.remember(ACTIVE, std::slice::from_ref(&version))?;
         Ok(version)
     }
 
-    /// Has the version serve that was added last, now and whenever one comes.
+    /// Makes the newest version active, now and in future.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -290,7 +290,7 @@ impl ModelFolder {
         }
     }
 
-    /// What is known of a version.
+    /// Reads the manifest of a version.
     ///
     /// # Errors
     /// The manifest cannot be read.
@@ -302,7 +302,7 @@ impl ModelFolder {
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         if manifest.file.components().count() != 1 || manifest.file.file_name().is_none() {
             return Err(wrong(format!(
-                "expected file to name a file beside it, found {:?}",
+                "expected file to name a file in its folder, found {:?}",
                 manifest.file.to_string_lossy()
             )));
         }
@@ -314,17 +314,17 @@ impl ModelFolder {
         Ok(manifest)
     }
 
-    /// A version's files, which are those that its manifest speaks of, and the model's section with what the manifest says.
+    /// Reads a version's files, verified against the manifest, and the model's section completed from the manifest.
     ///
     /// # Errors
-    /// The manifest or a file cannot be read, or they are not of one version.
+    /// The manifest or a file cannot be read, or they do not match.
     pub fn read(&self, version: &str, spec: &ModelSpec) -> Result<(ModelSpec, ModelFiles, Manifest), FolderError> {
         let (path, files, manifest) = self.files(version)?;
         let mut spec = spec.clone();
         spec.path = path;
         spec.name = spec.name.or_else(|| Some(manifest.name.clone()));
         spec.version = Some(version.to_owned());
-        // Features of the manifest vouch for the model only together with the fingerprint, which the file carries itself.
+        // Features in the manifest override the check only together with the fingerprint, which is in the file.
         spec.features = spec.features.or_else(|| manifest.features.clone());
         spec.calibration = spec.calibration.or_else(|| manifest.calibration.clone());
         Ok((spec, files, manifest))
@@ -341,24 +341,26 @@ impl ModelFolder {
         Ok((path, files, manifest))
     }
 
-    /// Puts a version into the folder as the one that was added last: all of it beside the others, and then under its name.
+    /// Adds a version as the newest one: written to a temporary folder first, then renamed.
     ///
     /// # Errors
-    /// The version is there already or can have no such name, or the folder cannot be written.
+    /// The version exists already, its name is invalid, or the folder cannot be written.
     pub fn add(&self, version: &str, files: &ModelFiles, manifest: &Manifest) -> Result<(), FolderError> {
         self.check_name(version)?;
         let failed = |doing, path: &Path| {
             let path = path.to_path_buf();
             move |error| FolderError::File { doing, path, error }
         };
-        fs::create_dir_all(&self.path).map_err(failed("make", &self.path))?;
+        fs::create_dir_all(&self.path).map_err(failed("create", &self.path))?;
         let folder = self.path.join(version);
         if fs::symlink_metadata(&folder).is_ok() {
             let versions = self.versions()?;
             if versions.iter().any(|known| known == version) {
-                return Err(self.lacks(&format!("no version {version:?} yet, since versions do not change"), &versions));
+                return Err(
+                    self.not_found(&format!("no version {version:?} yet, because versions do not change"), &versions)
+                );
             }
-            let source = io::Error::other("it is there, without a manifest; remove it, or name another version");
+            let source = io::Error::other("it exists without a manifest; remove it, or choose another version");
             return Err(failed("add", &folder)(source));
         }
         self.write_times()?;
@@ -366,7 +368,7 @@ impl ModelFolder {
         let newest = self.timed()?.last().map_or(i64::MIN, |(time, _)| time.saturating_add(1));
         let added = Timestamp::from_microsecond(Timestamp::now().as_microsecond().max(newest));
         let manifest = Manifest { added_at: Some(added.unwrap_or(Timestamp::MAX).to_string()), ..manifest.clone() };
-        // Beginning with a dot, it is no version yet.
+        // A name with a leading dot is not a version.
         let staged = self.path.join(format!(".{version}.{}.partial", std::process::id()));
         let outcome = stage(&staged, files, &manifest)
             .and_then(|()| fs::rename(&staged, &folder).map_err(failed("add", &folder)));
@@ -381,12 +383,12 @@ impl ModelFolder {
         self.remember(SERVED, &served)
     }
 
-    /// Writes the time of each version into its manifest where it is not there yet.
+    /// Writes missing times into the manifests.
     fn write_times(&self) -> Result<(), FolderError> {
         let mut last = i64::MIN;
         for (time, version) in self.timed()? {
             last = time.max(last.saturating_add(1));
-            // What is wrong with a manifest is told where the version is used.
+            // A broken manifest is reported when the version is used.
             let Ok(manifest) = self.manifest(&version) else { continue };
             if manifest.added_at.is_none()
                 && let Ok(time) = Timestamp::from_microsecond(last)
@@ -407,7 +409,7 @@ impl ModelFolder {
         }
     }
 
-    /// What tells a version's files from other ones of the same name: their lengths and times.
+    /// The sizes and times of a version's files, to detect changes.
     pub(super) fn stamp(&self, version: &str) -> Stamp {
         let entries = fs::read_dir(self.path.join(version)).into_iter().flatten().flatten();
         let mut stamp: Vec<_> =
@@ -416,19 +418,19 @@ impl ModelFolder {
         stamp
     }
 
-    /// The version that `active` names.
+    /// The version named in `active`.
     fn pinned(&self) -> Result<Option<String>, FolderError> {
         Ok(self.list(ACTIVE)?.into_iter().next())
     }
 
-    /// The versions that served before, the last one first.
+    /// The previously active versions, the latest first.
     fn served(&self) -> Result<Vec<String>, FolderError> {
         let served = self.list(SERVED)?;
-        // Before there was a file for them, they stood below the one that serves.
+        // Older folders list them in `active`, after the active version.
         if served.is_empty() { Ok(self.list(ACTIVE)?.into_iter().skip(1).collect()) } else { Ok(served) }
     }
 
-    /// The versions that will have served before once another one serves.
+    /// The history including the currently active version.
     fn served_with_active(&self, versions: &[String]) -> Result<Vec<String>, FolderError> {
         let pinned = self.pinned()?;
         self.served_before(pinned.as_ref().or(versions.last()))
@@ -445,11 +447,11 @@ impl ModelFolder {
         Ok(served)
     }
 
-    /// The lines of a file of this folder; none where it is absent.
+    /// The lines of a file in this folder; none if it is missing.
     fn list(&self, name: &str) -> Result<Vec<String>, FolderError> {
         let path = self.path.join(name);
         let failed = |error| FolderError::File { doing: "read", path: path.clone(), error };
-        // A link to another file of the folder is none of a stranger's.
+        // Links are allowed only within the folder.
         let file = match fs::canonicalize(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
                 return Err(failed(io::Error::other(
@@ -471,7 +473,7 @@ impl ModelFolder {
         write(&self.path.join(name), format!("{}\n", versions.join("\n")).as_bytes())
     }
 
-    fn lacks(&self, what: &str, versions: &[String]) -> FolderError {
+    fn not_found(&self, what: &str, versions: &[String]) -> FolderError {
         let found = match versions {
             [] => "no version".to_owned(),
             [version] => format!("version {version}"),
@@ -481,7 +483,7 @@ impl ModelFolder {
     }
 }
 
-/// What is wrong with the name of a version, which is that of a folder and stands in decisions, logs and metrics.
+/// Why a version name is invalid. It is the name of a folder, and appears in decisions, logs and metrics.
 pub fn version_fault(version: &str) -> Option<&'static str> {
     let is_letter = |letter: char| letter.is_alphanumeric() || " ._-+@:=~,()".contains(letter);
     if version.is_empty() || version.len() > NAME_BYTES_MAX - ".partial".len() - 16 {
@@ -504,20 +506,20 @@ fn json(manifest: &Manifest) -> Vec<u8> {
     format!("{text}\n").into_bytes()
 }
 
-/// Writes a version into a folder of its own, the manifest last.
+/// Writes a version to a new folder, the manifest last.
 fn stage(folder: &Path, files: &ModelFiles, manifest: &Manifest) -> Result<(), FolderError> {
     let make = |path: &Path| {
-        let failed = |error| FolderError::File { doing: "make", path: path.to_path_buf(), error };
+        let failed = |error| FolderError::File { doing: "create", path: path.to_path_buf(), error };
         fs::create_dir_all(path).map_err(failed)
     };
-    // What a process of the same number has left.
+    // Remove leftovers of a process with the same id.
     fs::remove_dir_all(folder).unwrap_or_default();
     make(folder)?;
     let own = [manifest.file.as_path(), Path::new(MANIFEST)];
     if let Some(taken) =
         files.data.keys().find(|location| own.iter().any(|it| Path::new(location.as_str()).starts_with(it)))
     {
-        let error = io::Error::other("weights cannot have the name of the version's own files; name them otherwise");
+        let error = io::Error::other("a weight file has the name of another file of the version; rename it");
         return Err(FolderError::File { doing: "write", path: PathBuf::from(taken), error });
     }
     write(&folder.join(&manifest.file), &files.bytes)?;
@@ -533,7 +535,7 @@ fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
     read_file(path, bytes_max).map_err(|error| FolderError::File { doing: "read", path: path.to_path_buf(), error })
 }
 
-/// Writes a file, which appears under its name when it is whole.
+/// Writes a file atomically.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     PartialFile::write(path, bytes).map_err(|error| FolderError::File {
         doing: "write",
@@ -542,7 +544,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     })
 }
 
-/// Orders versions as people count: runs of digits by their value, the rest by its letters.
+/// Natural order: runs of digits by value, the rest by characters.
 fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     fn parts(text: &str) -> Vec<(u64, &str)> {
         let is_digit = |letter: char| letter.is_ascii_digit();
@@ -551,7 +553,7 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
         while let Some(first) = rest.chars().next() {
             let end = rest.find(|letter| is_digit(letter) != is_digit(first)).unwrap_or(rest.len());
             let (part, after) = rest.split_at(end);
-            // A run that no u64 holds is a hash or a date in some form: by its letters.
+            // A run too long for a u64 is a hash or a date: compare it by characters.
             parts.push((part.parse().unwrap_or(u64::MAX), part));
             rest = after;
         }
@@ -587,7 +589,7 @@ mod tests {
         folder.add(version, &files, &manifest)
     }
 
-    /// A version as it was before manifests kept the time, written at this second.
+    /// A version with an old manifest without a time, written at this second.
     fn put_old(dir: &Path, version: &str, second: u64) {
         fs::create_dir(dir.join(version)).unwrap();
         fs::write(dir.join(version).join("model.onnx"), version).unwrap();
@@ -599,14 +601,14 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_counted_as_people_do() {
+    fn versions_are_in_natural_order() {
         let mut versions = ["10", "9", "v2", "1.10", "1.9", "v10", "2026-01-02", "2026-01-10"];
         versions.sort_by(|a, b| natural(a, b));
         assert_eq!(versions, ["1.9", "1.10", "9", "10", "2026-01-02", "2026-01-10", "v2", "v10"]);
     }
 
     #[test]
-    fn the_newest_serves_until_one_is_activated_and_rollback_goes_back_step_by_step() {
+    fn the_newest_is_active_until_one_is_activated_and_rollback_goes_back_step_by_step() {
         let (_dir, folder) = folder();
         assert!(folder.active().unwrap_err().to_string().contains("found no version"));
         for version in ["1", "2", "9", "10"] {
@@ -618,7 +620,7 @@ mod tests {
         assert_eq!((folder.rollback().unwrap(), folder.active().unwrap()), ("2".to_owned(), "2".to_owned()));
         folder.activate("10").unwrap();
         folder.activate("1").unwrap();
-        assert_eq!(folder.rollback().unwrap(), "10", "the one that served before");
+        assert_eq!(folder.rollback().unwrap(), "10", "the one active before");
         assert_eq!(folder.rollback().unwrap(), "2");
         let error = folder.activate("7").unwrap_err().to_string();
         assert!(error.contains("expected version \"7\", found the versions 1, 2, 9, 10"), "{error}");
@@ -628,10 +630,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_half_written_is_no_version_or_told_by_its_hash() {
+    fn a_partially_written_version_does_not_exist_or_has_a_wrong_hash() {
         let (dir, folder) = folder();
         add(&folder, "1", b"one");
-        // The file is there and its manifest is not yet.
+        // The file exists, but its manifest does not yet.
         fs::create_dir(dir.path().join("2")).unwrap();
         fs::write(dir.path().join("2/model.onnx"), b"tw").unwrap();
         assert_eq!(folder.versions().unwrap(), ["1"]);
@@ -644,16 +646,16 @@ mod tests {
         fs::write(dir.path().join("1/manifest.json"), b"{\"name\":").unwrap();
         assert!(matches!(folder.read("1", &spec), Err(FolderError::Manifest { .. })));
         fs::write(dir.path().join("1/manifest.json"), br#"{"name":"m","file":"../x","sha256":""}"#).unwrap();
-        assert!(folder.read("1", &spec).unwrap_err().to_string().contains("beside it"));
+        assert!(folder.read("1", &spec).unwrap_err().to_string().contains("in its folder"));
         let again = try_add(&folder, "1", b"other").unwrap_err().to_string();
         assert!(again.contains("versions do not change"), "{again}");
         let half = try_add(&folder, "2", b"two").unwrap_err().to_string();
         assert!(half.contains("without a manifest; remove it"), "{half}");
     }
 
-    /// Two of four versions never served when their order was that of their names, which are hashes.
+    /// Two of four versions never became active when versions were ordered by name, which may be a hash.
     #[test]
-    fn the_version_that_was_added_last_serves_whatever_its_name() {
+    fn the_version_added_last_is_active_whatever_its_name() {
         let (dir, folder) = folder();
         let versions = ["f3c1", "0a77", "c001", "12", "2", "b7"];
         for version in versions {
@@ -665,7 +667,7 @@ mod tests {
             assert_eq!(folder.rollback().unwrap(), *version);
         }
         assert!(folder.rollback().unwrap_err().to_string().contains("a version before f3c1"));
-        // A copy has the same order, whatever the order in which its files are written.
+        // A copy has the same order, in whatever order its files are written.
         let copy = tempfile::tempdir().unwrap();
         for version in ["b7", "2", "f3c1", "12", "c001", "0a77"] {
             fs::create_dir(copy.path().join(version)).unwrap();
@@ -677,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn rollback_takes_what_served_before_and_not_what_waited() {
+    fn rollback_activates_the_previously_active_version_and_not_an_unused_one() {
         let (_dir, folder) = folder();
         add(&folder, "1", b"one");
         add(&folder, "2", b"two");
@@ -687,22 +689,22 @@ mod tests {
         assert_eq!(folder.active().unwrap(), "1");
         folder.follow_newest().unwrap();
         assert_eq!((folder.active().unwrap(), folder.rollback().unwrap()), ("4".to_owned(), "1".to_owned()));
-        assert_eq!(folder.rollback().unwrap(), "2", "which served before 1 was activated");
+        assert_eq!(folder.rollback().unwrap(), "2", "which was active before 1");
     }
 
     #[test]
-    fn versions_from_before_the_time_was_kept_go_by_the_time_of_their_files() {
+    fn versions_without_a_time_are_ordered_by_the_time_of_their_files() {
         let (dir, folder) = folder();
         for (version, second) in [("9", 1_700_000_000), ("10", 1_700_000_000), ("ab", 1_600_000_000)] {
             put_old(dir.path(), version, second);
         }
         assert_eq!(folder.versions().unwrap(), ["ab", "9", "10"]);
-        // As they had it: the version that serves, and those before it below.
+        // The old format: the active version, followed by the earlier ones.
         fs::write(dir.path().join(ACTIVE), "9\nab\n").unwrap();
         assert_eq!(folder.active().unwrap(), "9");
         add(&folder, "00", b"new");
         assert_eq!(folder.versions().unwrap(), ["ab", "9", "10", "00"]);
-        // Now their manifests keep it.
+        // Now their manifests have a time.
         for version in ["ab", "9", "10"] {
             let manifest = dir.path().join(version).join(MANIFEST);
             fs::File::open(manifest).unwrap().set_modified(SystemTime::now()).unwrap();
@@ -713,7 +715,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_no_path_and_nothing_is_written_or_read_outside_of_the_folder() {
+    fn a_version_is_not_a_path_and_nothing_outside_of_the_folder_is_written_or_read() {
         let outer = tempfile::tempdir().unwrap();
         let folder = ModelFolder::at(outer.path().join("models"));
         add(&folder, "1", b"one");
@@ -738,7 +740,7 @@ mod tests {
             assert!(matches!(error, FolderError::Name { .. }), "{version:?}: {error}");
             assert!(!error.to_string().contains(char::is_control), "{error}");
         }
-        // A link in the place of a version is none, and what it leads to stays as it is.
+        // A link in place of a version is rejected, and its target is not changed.
         let target = outer.path().join("target");
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, outer.path().join("models/link")).unwrap();
@@ -749,14 +751,14 @@ mod tests {
         entries.sort_unstable();
         assert_eq!(entries, ["models", "target"]);
 
-        // What `active` names is one of the versions.
+        // `active` must name one of the versions.
         let stray = outer.path().join("stray");
         put_old(outer.path(), "stray", 1);
         assert!(stray.join(MANIFEST).exists());
         for forged in ["../stray", "/etc", "2", ".."] {
             fs::write(outer.path().join("models/active"), forged).unwrap();
             let error = folder.active().unwrap_err().to_string();
-            assert!(error.contains("which active names, found version 1"), "{error}");
+            assert!(error.contains("named in active, found version 1"), "{error}");
             assert!(folder.read(forged, &ModelSpec::at("models")).is_err(), "{forged}");
         }
         fs::remove_file(outer.path().join("models/active")).unwrap();
@@ -768,7 +770,7 @@ mod tests {
         fs::remove_file(outer.path().join("models/active")).unwrap();
         folder.activate("1").unwrap();
         assert_eq!(fs::read_to_string(outer.path().join("secret")).unwrap(), "1\n");
-        // A pipe stops nobody.
+        // A pipe does not block.
         fs::remove_file(outer.path().join("models/active")).unwrap();
         let pipe = outer.path().join("models/active");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -776,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_beside_the_model_are_of_its_version() {
+    fn external_weights_are_part_of_the_version() {
         let (dir, folder) = folder();
         let mut files = ModelFiles::from(b"graph".to_vec());
         files.data.insert("weights/one.bin".to_owned(), b"12345678".to_vec().into());
@@ -789,7 +791,7 @@ mod tests {
         assert_eq!(
             other.sha256(),
             format!("{:x}", sha2::Sha256::digest(b"graph")),
-            "and is the file's own without any"
+            "and without weights it is that of the file"
         );
     }
 }

@@ -1,10 +1,8 @@
-//! What an ONNX file says of itself, beyond what ONNX Runtime tells of it: the classes that its outputs stand for, and the
-//! files beside it that hold weights.
+//! Reads from an ONNX file what ONNX Runtime does not expose: the class labels of its outputs, and its external weight files.
 //!
-//! Owns the few messages of ONNX's schema that this needs, under the official field numbers (onnx.proto). Guarantees: weights
-//! are not copied. A `ZipMap` at an output is left out, and the output is the tensor that went into it: the same numbers, without
-//! a map for each row. Limits: the classes are those of a classifier operator, of a `ZipMap`, or of the labels that an
-//! `ArgMax` chooses among; what a graph computes otherwise has no names here.
+//! Owns the required subset of ONNX's schema, with the official field numbers (onnx.proto). Guarantees: weights are not copied. A
+//! `ZipMap` at an output is removed and replaced by its input tensor: the same numbers, without a map per row. Limits: labels are
+//! found only at a classifier operator, a `ZipMap`, or the labels that an `ArgMax` selects from.
 
 use prost::{
     Message,
@@ -13,20 +11,20 @@ use prost::{
 };
 use std::collections::BTreeMap;
 
-/// ONNX's numbers for the element types that are read here.
+/// ONNX's numbers of the element types used here.
 const FLOAT: i32 = 1;
 const INT32: i32 = 6;
 const INT64: i32 = 7;
 const STRING: i32 = 8;
 /// `TensorProto.DataLocation.EXTERNAL`
 const EXTERNAL: i32 = 1;
-/// The field of the graph in `ModelProto`, and those of its nodes and outputs in `GraphProto`.
+/// The field number of the graph in `ModelProto`, and those of nodes and outputs in `GraphProto`.
 const GRAPH: u32 = 7;
 const NODE: u32 = 1;
 const OUTPUT: u32 = 12;
-/// The operators that know classes by their labels.
+/// The operators with class labels.
 const CLASSIFIERS: [&str; 3] = ["LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"];
-/// How many operators lie between a classifier and its output at most: a cast, a normalizer, an identity or two.
+/// Maximum number of operators between a classifier and its output: a cast, a normalizer, an identity or two.
 const STEPS_MAX: usize = 16;
 
 /// `ModelProto`
@@ -142,7 +140,7 @@ struct ValueInfo {
     kind: Option<TypeProto>,
 }
 
-/// `TypeProto`, of which a tensor is the first choice
+/// `TypeProto`, of which only the tensor is used
 #[derive(Clone, PartialEq, Message)]
 struct TypeProto {
     #[prost(message, optional, tag = "1")]
@@ -156,14 +154,14 @@ struct TensorType {
     elem_type: i32,
 }
 
-/// A tensor whose values lie in a file beside the model's.
+/// A tensor whose values are in an external file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct External {
     /// The tensor's name.
     pub(super) tensor: String,
     /// The file, as the model names it.
     pub(super) location: String,
-    /// Where its values begin and how many bytes they are; as the file says it.
+    /// The offset and length of its values in bytes, as written in the model.
     pub(super) offset: Option<String>,
     pub(super) length: Option<String>,
 }
@@ -171,22 +169,22 @@ pub(super) struct External {
 /// A `ZipMap` at an output.
 #[derive(Clone, Debug)]
 struct Zipped {
-    /// The tensor that goes into it.
+    /// Its input tensor.
     input: String,
     labels: Vec<String>,
 }
 
-/// What a file says of its graph.
+/// The structure of a graph.
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
     proto: GraphProto,
     external: Vec<External>,
-    /// By the name of the output.
+    /// The removed `ZipMap`s, by output.
     zipped: BTreeMap<String, Zipped>,
 }
 
 impl Graph {
-    /// Reads the structure of a file; none where it is no ONNX file.
+    /// Reads the structure of a file; `None` if it is not an ONNX file.
     pub(super) fn read(bytes: &Bytes) -> Option<Self> {
         let model = ModelProto::decode(bytes.clone()).ok()?;
         let graph = model.graph?;
@@ -205,12 +203,12 @@ impl Graph {
         Some(Self { proto: graph, external, zipped })
     }
 
-    /// The tensors whose values lie in other files.
+    /// The tensors in external files.
     pub(super) fn external(&self) -> &[External] {
         &self.external
     }
 
-    /// The file without the `ZipMap`s at its outputs; none where it has none.
+    /// The file without the `ZipMap`s at its outputs; `None` if there are none.
     pub(super) fn without_zipmaps(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.zipped.is_empty() {
             return None;
@@ -227,7 +225,7 @@ impl Graph {
 
     fn unzipped(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut graph = Vec::with_capacity(bytes.len());
-        // The tensor may be an output already.
+        // The tensor may already be an output.
         let mut outputs: Vec<&str> = self.proto.output.iter().map(|it| it.name.as_str()).collect();
         for field in Fields(bytes) {
             let field = field?;
@@ -243,7 +241,7 @@ impl Graph {
                 (OUTPUT, Some(content)) => match self.zipped.get(&ValueInfo::decode(content).ok()?.name) {
                     Some(zipped) if outputs.contains(&zipped.input.as_str()) => {}
                     Some(zipped) => {
-                        // By ONNX's schema this is what a ZipMap takes.
+                        // The input type of a ZipMap in ONNX's schema.
                         let kind = TypeProto { tensor: Some(TensorType { elem_type: FLOAT }) };
                         let output = ValueInfo { name: zipped.input.clone(), kind: Some(kind) };
                         write(OUTPUT, &output.encode_to_vec(), &mut graph);
@@ -257,17 +255,17 @@ impl Graph {
         Some(graph)
     }
 
-    /// The tensor that an output is read from: that of its `ZipMap`, or itself.
+    /// The tensor that an output is read from: the input of its `ZipMap`, or the output itself.
     pub(super) fn tensor_of<'a>(&'a self, output: &'a str) -> &'a str {
         self.zipped.get(output).map_or(output, |zipped| &zipped.input)
     }
 
-    /// The output by the name that the file gives it, from the tensor that it is read from.
+    /// The output's name in the file, from the tensor that it is read from.
     pub(super) fn name_of<'a>(&'a self, tensor: &'a str) -> &'a str {
         self.zipped.iter().find(|(_, zipped)| zipped.input == tensor).map_or(tensor, |(name, _)| name)
     }
 
-    /// The labels of a tensor's columns, in their order, where the graph says them.
+    /// The labels of a tensor's columns in order, if the graph has them.
     pub(super) fn labels_of(&self, tensor: &str) -> Option<Vec<String>> {
         let zipped = self.zipped.values().find(|zipped| zipped.input == tensor && !zipped.labels.is_empty());
         if let Some(zipped) = zipped {
@@ -280,7 +278,7 @@ impl Graph {
                 kind if CLASSIFIERS.contains(&kind) => {
                     return if node.output.get(1).is_some_and(|it| it == name) { labels(node) } else { None };
                 }
-                // What leaves columns where they are.
+                // Operators that keep the order of columns.
                 "Identity" | "Cast" | "Normalizer" | "Softmax" | "Sigmoid" | "Clip" | "Mul" | "Div" => {
                     name = node.input.first()?;
                 }
@@ -290,7 +288,7 @@ impl Graph {
         self.chosen_among()
     }
 
-    /// The labels of the graph's one classifier, where it has one.
+    /// The labels of the graph's only classifier, if it has one.
     pub(super) fn labels(&self) -> Option<Vec<String>> {
         let is_classifier = |node: &&NodeProto| CLASSIFIERS.contains(&node.op_type.as_str());
         let mut all = self.proto.node.iter().filter(is_classifier).filter_map(labels);
@@ -298,12 +296,12 @@ impl Graph {
         if all.any(|other| first.as_ref() != Some(&other)) { None } else { first.or_else(|| self.chosen_among()) }
     }
 
-    /// Whether an output is the number of a column: what an `ArgMax` says.
+    /// Whether an output is the index of a column, computed by an `ArgMax`.
     pub(super) fn is_number_of_column(&self, output: &str) -> bool {
         self.origin(output).is_some_and(|node| node.op_type == "ArgMax")
     }
 
-    /// The operator that computes a tensor, beyond those that leave its values as they are.
+    /// The operator that computes a tensor, skipping those that keep its values.
     fn origin(&self, tensor: &str) -> Option<&NodeProto> {
         let mut name = tensor;
         for _ in 0..STEPS_MAX {
@@ -316,7 +314,7 @@ impl Graph {
         None
     }
 
-    /// The labels that the graph chooses among: the one list out of which an output, or an `ArgMax`, takes them.
+    /// The labels that the graph selects from: the only list that an output or an `ArgMax` takes them from.
     fn chosen_among(&self) -> Option<Vec<String>> {
         let chooses = |node: &&NodeProto| {
             let is_output = |name: &String| {
@@ -372,7 +370,7 @@ fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Collects the tensors of a graph, and of the graphs within it, whose values lie elsewhere.
+/// Collects the external tensors of a graph and of its nested graphs.
 fn collect(graph: &GraphProto, to: &mut Vec<External>) {
     graph.initializer.iter().for_each(|tensor| collect_tensor(tensor, to));
     graph.sparse_initializer.iter().for_each(|tensor| collect_sparse(tensor, to));
@@ -407,13 +405,13 @@ fn collect_tensor(tensor: &TensorProto, to: &mut Vec<External>) {
 /// One field of a message.
 struct Field<'a> {
     tag: u32,
-    /// Of a field with a length.
+    /// The content of a length-delimited field.
     content: Option<&'a [u8]>,
-    /// All of it, with its key.
+    /// The whole field with its key.
     whole: &'a [u8],
 }
 
-/// The fields of a message, in order; none where the bytes are no message.
+/// The fields of a message in order; `None` for invalid bytes.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -449,7 +447,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Appends a field with a length.
+/// Appends a length-delimited field.
 fn write(tag: u32, content: &[u8], to: &mut Vec<u8>) {
     encode_key(tag, WireType::LengthDelimited, to);
     encode_varint(content.len() as u64, to);

@@ -1,4 +1,4 @@
-//! What a model is given.
+//! The input of a model.
 
 /// The rows a model scores: `rows` × `width` floats, row by row, missing values NaN.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +36,13 @@ impl FeatureMatrix {
     /// Adds a row.
     ///
     /// # Panics
-    /// It is of another width.
+    /// The row has another width.
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.width, "a row has a value for each feature");
         self.values.extend_from_slice(row);
     }
 
-    /// Makes room for `rows` rows of NaN, keeping the memory, and gives it to be filled.
+    /// Resizes to `rows` rows of NaN, reusing the memory, and returns the values to be filled.
     pub fn reset(&mut self, rows: usize) -> &mut [f32] {
         self.values.clear();
         self.values.resize(rows * self.width, f32::NAN);

@@ -1,12 +1,10 @@
 //! Models and their scores.
 //!
-//! Owns: the matrix that a model is given ([`FeatureMatrix`]), what a model is to the rest of the program ([`Model`],
-//! [`ModelInfo`]), and ONNX Runtime behind it ([`Runtime`], [`OnnxModel`]). Guarantees: a model that loads fits its
-//! features — inputs as wide as there are features for them, an output with a score a row for each score, and the
-//! fingerprint that it was trained on, unless the configuration names the features itself; the execution provider that was
-//! asked for is the one that runs. Limits: a model's file is held in memory, so that each worker's copy comes from the same
-//! bytes.
-//! Left out: what a feature means, and what a score does to a user.
+//! Owns the input of a model ([`FeatureMatrix`]), the interface to models ([`Model`], [`ModelInfo`]), and its implementation with
+//! ONNX Runtime ([`Runtime`], [`OnnxModel`]). Guarantees: a loaded model matches its features, that is, the width of its inputs, one
+//! output value per row and score, and the fingerprint of its training features, unless the configuration names the features
+//! itself. The requested execution provider is the one that runs. Limits: the model's file is kept in memory, so that all workers
+//! load the same bytes. Not covered: the meaning of features and the use of scores.
 
 mod batcher;
 mod calibration;
@@ -38,6 +36,8 @@ pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
 pub use repeats::Repeats;
-pub use shadow::{ScorePublisher, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
+pub use shadow::{ScoreSink, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
 pub use spec::{GpuSpec, ModelSpec, Precision, ScoreRange};
-pub use watch::{Exactness, Handed, Look, Refusal, Unfinished, Watch, golden, vet, warm, within};
+pub use watch::{
+    CheckOutcome, Exactness, ModelMailbox, ModelWatcher, Refusal, Unfinished, golden, validate, warm, within,
+};

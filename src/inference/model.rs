@@ -1,12 +1,12 @@
-//! What a model is to the rest of the program.
+//! The interface to models.
 //!
-//! Owns the trait, what is told of a model in every decision, and the ways in which one can be refused. It knows no
-//! runtime: `onnx` and the test kit's fake both stand behind it.
+//! Owns the trait, the description of a model in decisions, and the errors. Independent of the runtime: it is implemented by `onnx`
+//! and by the test kit's fake.
 
 use super::{Calibration, FeatureMatrix, ScoreRange};
 use std::{path::PathBuf, time::Duration};
 
-/// The keys of a model file's metadata, as `aimpoint train` writes them and loading reads them.
+/// The metadata keys of a model file, written by `aimpoint train` and read when loading.
 pub mod metadata {
     /// The model's name.
     pub const NAME: &str = "aimpoint.name";
@@ -16,13 +16,13 @@ pub mod metadata {
     pub const FEATURES: &str = "aimpoint.features";
     /// The fingerprint of the feature declarations whose values the model was trained on.
     pub const FINGERPRINT: &str = "aimpoint.fingerprint";
-    /// What turns the scores into probabilities: a calibration in JSON.
+    /// The calibration of the scores, as JSON.
     pub const CALIBRATION: &str = "aimpoint.calibration";
-    /// The row that explanations start from, the mean of the training rows: a JSON array of numbers, null where missing.
+    /// The baseline of explanations, the mean of the training rows: a JSON array of numbers, null if missing.
     pub const BASELINE: &str = "aimpoint.baseline";
 }
 
-/// What a decision tells of the model that scored it.
+/// The description of a model in decisions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// Its name.
@@ -31,42 +31,42 @@ pub struct ModelInfo {
     pub version: String,
     /// The SHA-256 of its file, in lower-case hexadecimal.
     pub sha256: String,
-    /// What runs it, such as `onnxruntime 1.22.1`.
+    /// Its runtime, such as `onnxruntime 1.22.1`.
     pub runtime: String,
-    /// Where it runs, such as `cpu`.
+    /// Its execution provider, such as `cpu`.
     pub provider: String,
     /// The features in the order of its input.
     pub features: Vec<String>,
-    /// The fingerprint that its file carries.
+    /// The fingerprint in its file.
     pub fingerprint: Option<String>,
-    /// The names of its further scores, in the order in which they follow the main one.
+    /// The names of its further scores, in the order of the scores.
     pub heads: Vec<String>,
-    /// The output that the main score is read from, and the class, where it stands for one.
+    /// The output of the main score, with the class if there is one.
     pub output: String,
-    /// The ranges that its scores have to lie in, the main one's first; none has to where absent.
+    /// The valid ranges of its scores, the main one first; empty if unrestricted.
     pub ranges: Vec<ScoreRange>,
-    /// What turns the main score into a probability; none where it is one already.
+    /// The calibration of the main score; `None` if it already is a probability.
     pub calibration: Option<Calibration>,
-    /// The row that explanations start from.
+    /// The baseline of explanations.
     pub baseline: Option<Vec<f32>>,
 }
 
 impl ModelInfo {
-    /// How many scores a row gets: the main one and those of the heads.
+    /// Scores per row: the main one and those of the heads.
     pub fn scores(&self) -> usize {
         1 + self.heads.len()
     }
 
-    /// The range that a score has to lie in and lies out of: 0 is the main score, and then come the heads. What is no number lies in
-    /// none and is told apart from this.
+    /// The range that a score violates, if it does: 0 is the main score, followed by the heads. NaN violates no range; it is checked
+    /// separately.
     pub fn range_left(&self, head: usize, score: f32) -> Option<ScoreRange> {
         self.ranges.get(head).copied().filter(|range| !score.is_nan() && !range.contains(score))
     }
 }
 
-/// Something that scores rows. A worker owns its model, so scoring takes `&mut self` and needs no lock.
+/// A model that scores rows. A worker owns its model, so scoring takes `&mut self` and needs no lock.
 pub trait Model: Send {
-    /// What decisions tell of it.
+    /// Its description in decisions.
     fn info(&self) -> &ModelInfo;
 
     /// Scores every row of `matrix`, whose width is the number of [`ModelInfo::features`]: replaces the content of
@@ -78,13 +78,13 @@ pub trait Model: Send {
     fn score(&mut self, matrix: &FeatureMatrix, scores: &mut Vec<f32>) -> Result<(), ModelError>;
 }
 
-/// Where a pipeline gets a newer model from. It is asked between two transactions.
+/// The source of newer models for a pipeline, polled between two transactions.
 pub trait ModelFeed: Send {
-    /// The newest model that is ready and that was not taken yet. Does not wait.
+    /// Takes the newest model, if there is one. Does not block.
     fn take(&mut self) -> Option<Box<dyn Model>>;
 }
 
-/// What to do about a model's file that cannot be read, where that is clear.
+/// The next step if a model file cannot be read.
 fn next_step(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::NotFound => {
@@ -95,7 +95,7 @@ fn next_step(source: &std::io::Error) -> &'static str {
     }
 }
 
-/// Why a model was refused, or could not score.
+/// Why a model could not be loaded, or could not score.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file cannot be read.
@@ -103,18 +103,18 @@ pub enum ModelError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The runtime does not take the file.
+    /// The runtime rejects the file.
     #[error("load model {}: expected an ONNX model that ONNX Runtime can run, found: {reason}", path.display())]
     Load {
         /// The file.
         path: PathBuf,
-        /// The runtime's words.
+        /// The runtime's message.
         reason: String,
     },
-    /// An input is no matrix of numbers.
+    /// An input is not a numeric matrix.
     #[error(
         "load model {}: expected a float32, float64, int64 or int32 input of shape [rows, {width}], found {found}; encode \
          texts as numbers before the model, or inside the expressions of its features",
@@ -125,10 +125,10 @@ pub enum ModelError {
         path: PathBuf,
         /// How many features there are.
         width: usize,
-        /// The inputs that the model has.
+        /// The model's inputs.
         found: String,
     },
-    /// An input takes so many rows and no other number.
+    /// An input has a fixed number of rows.
     #[error(
         "load model {}: expected input {input:?} to take any number of rows, found a batch of {batch}; export it with a \
          dynamic first dimension: dynamic_axes={{\"{input}\": {{0: \"rows\"}}}} in PyTorch, [None, …] as the input's shape in \
@@ -140,12 +140,12 @@ pub enum ModelError {
         path: PathBuf,
         /// The input.
         input: String,
-        /// The rows that it takes.
+        /// The fixed number of rows.
         batch: i64,
     },
-    /// There are several inputs, and nothing says which feature goes where.
+    /// There are several inputs, and features are not assigned to them.
     #[error(
-        "load model {}: it has {count} inputs ({found}), and nothing says which features go into which; name them, for \
+        "load model {}: it has {count} inputs ({found}), but the features are not assigned to them; assign them, for \
          instance inputs = {{ numeric = [\"views_5m\"], category = [\"plan\"] }} under [model]",
         path.display()
     )]
@@ -157,21 +157,21 @@ pub enum ModelError {
         /// The inputs.
         found: String,
     },
-    /// The inputs are not those that features are named for.
-    #[error("load model {}: expected the inputs {named}, which are named by {by}, found {found}", path.display())]
+    /// The inputs differ from those that features are assigned to.
+    #[error("load model {}: expected the inputs {named}, as named by {by}, found {found}", path.display())]
     InputNames {
         /// The file.
         path: PathBuf,
-        /// The inputs that are named.
+        /// The named inputs.
         named: String,
-        /// Who names them.
+        /// Where they are named.
         by: &'static str,
-        /// The inputs that there are.
+        /// The existing inputs.
         found: String,
     },
-    /// The input is wider or narrower than the features are many.
+    /// The width of the input differs from the number of features.
     #[error(
-        "load model {}: its input has {width} features, and {named} are named by {by}; name the model's features in \
+        "load model {}: its input has {width} features, but {named} are named by {by}; list the model's features in \
          order under model.features",
         path.display()
     )]
@@ -182,10 +182,10 @@ pub enum ModelError {
         width: i64,
         /// How many features are named.
         named: usize,
-        /// Who names them.
+        /// Where they are named.
         by: &'static str,
     },
-    /// There is no output with a score a row.
+    /// There is no output with a score per row.
     #[error(
         "load model {}: expected a float32 or float64 output{wanted} of shape [rows] or [rows, classes], found \
          {found}; name another under model.output",
@@ -194,9 +194,9 @@ pub enum ModelError {
     Output {
         /// The file.
         path: PathBuf,
-        /// The output that was asked for, in quotes after a space; empty for the first float one.
+        /// The requested output, in quotes after a space; empty for the first float one.
         wanted: String,
-        /// The outputs that the model has.
+        /// The model's outputs.
         found: String,
     },
     /// Several outputs may hold the score.
@@ -207,7 +207,7 @@ pub enum ModelError {
     Outputs {
         /// The file.
         path: PathBuf,
-        /// The outputs that may be it.
+        /// The candidates.
         found: String,
         /// The settings that name one.
         choices: String,
@@ -235,7 +235,7 @@ pub enum ModelError {
         /// The output.
         output: String,
     },
-    /// An output has a column for each class, and which one is the score is not said or there is none such.
+    /// An output has one column per class, and the positive class is ambiguous or missing.
     #[error(
         "load model {}: output {output:?} has the classes {classes}, and {why}; name the one whose probability is the score \
          under [model]: {choices}",
@@ -246,14 +246,14 @@ pub enum ModelError {
         path: PathBuf,
         /// The output.
         output: String,
-        /// The classes that there are.
+        /// The existing classes.
         classes: String,
-        /// What is unclear.
+        /// What is ambiguous.
         why: String,
         /// The settings that name one.
         choices: String,
     },
-    /// A file of weights beside the model cannot be used.
+    /// An external weight file cannot be used.
     #[error("load model {}: weights of {tensor:?} in {location:?}: {reason}", path.display())]
     External {
         /// The ONNX file.
@@ -265,23 +265,23 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A name that decisions carry cannot be one.
+    /// The name or version is invalid.
     #[error(
-        "load model {}: its {what} cannot stand in decisions: {reason}; set another {what} under [model]",
+        "load model {}: its {what} cannot be used in decisions: {reason}; set another {what} under [model]",
         path.display()
     )]
     Identity {
         /// The file.
         path: PathBuf,
-        /// The name or the version.
+        /// `name` or `version`.
         what: &'static str,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The scores come as a sequence of maps.
+    /// The output is a sequence of maps.
     #[error(
         "load model {}: expected output {output:?} to be a tensor, found a sequence of maps (ZipMap), which costs an \
-         allocation a row; export the classifier without it: options={{\"zipmap\": False}} in skl2onnx, zipmap=False in \
+         allocation per row; export the classifier without it: options={{\"zipmap\": False}} in skl2onnx, zipmap=False in \
          onnxmltools",
         path.display()
     )]
@@ -291,19 +291,19 @@ pub enum ModelError {
         /// The output.
         output: String,
     },
-    /// The metadata is not as [`metadata`] says.
+    /// The metadata is not as described in [`metadata`].
     #[error("load model {}: expected metadata {key:?} to be {expected}, found {found:?}", path.display())]
     Metadata {
         /// The file.
         path: PathBuf,
         /// The key.
         key: &'static str,
-        /// What it should hold.
+        /// The expected value.
         expected: &'static str,
-        /// What it holds.
+        /// The actual value.
         found: String,
     },
-    /// The calibration can mean nothing.
+    /// The calibration is invalid.
     #[error("load model {}: calibration: {reason}", path.display())]
     Calibration {
         /// The file.
@@ -311,10 +311,10 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The model was trained on other features than are declared.
+    /// The model was trained on different features.
     #[error(
-        "load model {}: it was trained on features with fingerprint {model}, and the declared features have {declared}; \
-         train it again on their values, or vouch for it by naming its features under model.features",
+        "load model {}: it was trained on features with fingerprint {model}, but the declared features have {declared}; \
+         retrain it on these features, or override the check by listing its features under model.features",
         path.display()
     )]
     Fingerprint {
@@ -325,12 +325,12 @@ pub enum ModelError {
         /// The fingerprint of the declared features.
         declared: String,
     },
-    /// No execution provider that was asked for is there.
+    /// None of the requested execution providers is available.
     #[error("model.providers: {reason}; this ONNX Runtime was built with: {available}")]
     Provider {
-        /// What was asked for, and why it is not used.
+        /// The requested providers, and why they are not used.
         reason: String,
-        /// What there is.
+        /// The available providers.
         available: String,
     },
     /// A run took too long.
@@ -341,9 +341,9 @@ pub enum ModelError {
     Late {
         /// The model's name.
         model: String,
-        /// How many rows were to be scored.
+        /// The number of rows.
         rows: usize,
-        /// The time it had.
+        /// The deadline.
         limit: Duration,
     },
     /// A run failed.
@@ -351,24 +351,24 @@ pub enum ModelError {
     Run {
         /// The model's name.
         model: String,
-        /// How many rows were to be scored.
+        /// The number of rows.
         rows: usize,
-        /// The runtime's words.
+        /// The runtime's message.
         reason: String,
     },
-    /// A run answered in another shape than one score a row.
+    /// The output of a run does not have one score per row.
     #[error(
-        "score {rows} rows with model {model}: expected [{rows}] or [{rows}, {columns}], found {found}; where each column is a \
+        "score {rows} rows with model {model}: expected [{rows}] or [{rows}, {columns}], found {found}; if each column is a \
          class, name one: class = \"1\" under [model]"
     )]
     Scores {
         /// The model's name.
         model: String,
-        /// How many rows were scored.
+        /// The number of rows.
         rows: usize,
-        /// How many columns were expected.
+        /// The expected number of columns.
         columns: String,
-        /// The shape of the answer.
+        /// The shape of the output.
         found: String,
     },
 }

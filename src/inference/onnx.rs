@@ -1,10 +1,9 @@
-//! ONNX Runtime: loading a model with it, running the model.
+//! Loads and runs models with ONNX Runtime.
 //!
-//! Owns the sessions, and with the files below it is the only place that names `ort`. Guarantees: a model is checked against
-//! its features by its declared shapes and by a run on three rows before it is handed out, so that a wrong one is refused at
-//! start and not by its first batch; the copies of a model share its weights. Limits: ONNX Runtime 1.21 or newer; one library
-//! a process; one thread a session, since the workers are the threads. ONNX Runtime's telemetry is off, and its log goes to
-//! `tracing` under the target `onnxruntime`.
+//! Owns the sessions; together with its submodules it is the only code that uses `ort`. Guarantees: a model is checked against its
+//! features, by its declared shapes and by a run on three rows, when it is loaded and not at its first batch; copies of a model share
+//! its weights. Limits: ONNX Runtime 1.21 or newer; one library per process; one thread per session, since the workers are the
+//! threads. ONNX Runtime's telemetry is disabled, and it logs to `tracing` under the target `onnxruntime`.
 
 mod contract;
 mod deadline;
@@ -29,19 +28,19 @@ use ort::{
 use provider::Provider;
 use std::{path::Path, sync::Arc};
 
-/// What the copies of a model have in common.
+/// State shared by the copies of a model.
 struct Shared {
     runtime: Runtime,
     spec: ModelSpec,
     files: ModelFiles,
     provider: Provider,
-    /// The weights in the layout that the CPU's kernels want, once for all sessions.
+    /// The weights, packed for the CPU's kernels, shared by all sessions.
     weights: PrepackedWeights,
-    /// The outputs that the scores are read from, the main one first.
+    /// The outputs of the scores, the main one first.
     outputs: Vec<Pick>,
 }
 
-/// An ONNX model in a session of its own.
+/// An ONNX model with its own session.
 pub struct OnnxModel {
     shared: Arc<Shared>,
     info: ModelInfo,
@@ -60,11 +59,11 @@ impl std::fmt::Debug for OnnxModel {
 }
 
 impl OnnxModel {
-    /// Loads a model and checks that it fits. Its features are those that `spec` names, else those of the file's
-    /// metadata, else `declared`; `fingerprint` is the declared features'.
+    /// Loads and checks a model. Its features are those in `spec`, else those in the file's metadata, else `declared`; `fingerprint`
+    /// is that of the declared features.
     ///
     /// # Errors
-    /// The file cannot be read or run, or does not fit the features.
+    /// The file cannot be read or run, or does not match the features.
     pub fn load(
         runtime: &Runtime,
         spec: &ModelSpec,
@@ -75,10 +74,10 @@ impl OnnxModel {
         Self::from_bytes(runtime, spec, files, declared, fingerprint)
     }
 
-    /// As [`OnnxModel::load`], from the content of the file and of those beside it, which have been read already.
+    /// As [`OnnxModel::load`], from files that have already been read.
     ///
     /// # Errors
-    /// The content cannot be run, or does not fit the features.
+    /// The model cannot be run, or does not match the features.
     pub fn from_bytes(
         runtime: &Runtime,
         spec: &ModelSpec,
@@ -119,12 +118,12 @@ impl OnnxModel {
             let (model, declared) = (shown(model), fingerprint.to_owned());
             return Err(ModelError::Fingerprint { path: path.to_path_buf(), model, declared });
         }
-        // The fingerprint is the same for the same features in any order, and a model needs them in its own.
+        // The fingerprint does not depend on the order of the features, but the model does.
         if !is_vouched_for && !names_features && custom.fingerprint.is_some() {
             return Err(ModelError::Metadata {
                 path: path.to_path_buf(),
                 key: metadata::FEATURES,
-                expected: "the names of its features in their order, beside a fingerprint, which does not tell it",
+                expected: "the names of its features in order, since the fingerprint does not give the order",
                 found: "nothing".to_owned(),
             });
         }
@@ -168,11 +167,10 @@ impl OnnxModel {
         Ok(model)
     }
 
-    /// The same model in another session, for another worker: from the same bytes, whatever the file holds by now, and
-    /// with the same weights in memory.
+    /// A copy with its own session, for another worker: from the same bytes, even if the file has changed, and with shared weights.
     ///
     /// # Errors
-    /// The runtime has no room for another session.
+    /// The runtime cannot create another session.
     pub fn twin(&self) -> Result<Self, ModelError> {
         let Shared { runtime, spec, files, provider, weights, .. } = &*self.shared;
         let session = open(runtime, spec, *provider, files, weights).map_err(|error| refuse(&spec.path, &error))?;
@@ -180,10 +178,10 @@ impl OnnxModel {
         Self::assemble(Arc::clone(&self.shared), self.info.clone(), session, inputs)
     }
 
-    /// The same model for so many workers: on the CPU in a session for each, and with a GPU in one that joins their rows.
+    /// Copies for all workers: on the CPU with a session each, on a GPU with one shared session that batches their rows.
     ///
     /// # Errors
-    /// As [`OnnxModel::twin`], or a number of rows that the GPU has no room for.
+    /// As [`OnnxModel::twin`], or a batch does not fit into the GPU's memory.
     pub fn copies(&self, workers: usize) -> Result<Vec<Box<dyn Model>>, ModelError> {
         if self.shared.provider == Provider::Cpu {
             return (0..workers).map(|_| Ok(Box::new(self.twin()?) as Box<dyn Model>)).collect();
@@ -203,8 +201,8 @@ impl OnnxModel {
         Ok(Self { shared, info, session, inputs, deadline })
     }
 
-    /// Runs three rows, which tells what shapes the file leaves open and grows the session's buffers. Three, so that a
-    /// pair of class columns cannot be taken for rows.
+    /// Runs three rows, to check shapes that the file leaves dynamic and to allocate the session's buffers. Three, so that two class
+    /// columns cannot be mistaken for rows.
     fn probe(&mut self) -> Result<(), ModelError> {
         let mut matrix = FeatureMatrix::new(self.info.features.len());
         matrix.reset(3).fill(0.0);
@@ -267,7 +265,7 @@ fn append(
     Ok(())
 }
 
-/// Where the first score stands, and how far it is to the next one.
+/// The index of the first score, and the distance to the next one.
 fn stride(model: &str, shape: &[i64], column: Column, rows: usize) -> Result<(usize, usize), ModelError> {
     let columns = match *shape {
         [n] if n == rows as i64 => Some(1),
@@ -281,7 +279,7 @@ fn stride(model: &str, shape: &[i64], column: Column, rows: usize) -> Result<(us
     })
 }
 
-/// The file's own account of itself.
+/// The model file's metadata.
 struct Custom {
     name: Option<String>,
     version: Option<String>,
@@ -326,8 +324,8 @@ fn refuse(path: &Path, error: &ort::Error) -> ModelError {
     ModelError::Load { path: path.to_path_buf(), reason: shown(&error.to_string()) }
 }
 
-/// A session with the first of the wanted providers that works. What is wrong with the file itself is not taken for a
-/// fault of the provider: the last one's failure tells.
+/// Opens a session with the first requested provider that works. An error in the file itself is not blamed on a provider: it is the
+/// error of the last one.
 fn first_that_works(
     runtime: &Runtime,
     spec: &ModelSpec,
@@ -339,7 +337,7 @@ fn first_that_works(
         let reason = if provider.is_built_in() {
             match open(runtime, spec, provider, files, weights) {
                 Ok(session) => {
-                    tracing::info!(provider = provider.name(), path = %spec.path.display(), "a session for the model");
+                    tracing::info!(provider = provider.name(), path = %spec.path.display(), "opened a session for the model");
                     return Ok((session, provider));
                 }
                 Err(error) if provider == Provider::Cpu => return Err(refuse(&spec.path, &error)),
@@ -347,13 +345,15 @@ fn first_that_works(
             }
         } else {
             let library = runtime.library().display();
-            format!(
-                "{:?} is not in the library {library}; set ORT_DYLIB_PATH to one that was built with it",
-                provider.name()
-            )
+            format!("{:?} is not in the library {library}; set ORT_DYLIB_PATH to a build with it", provider.name())
         };
         match wanted.peek() {
-            Some(next) => tracing::warn!(provider = provider.name(), next = next.name(), reason, "falling back"),
+            Some(next) => tracing::warn!(
+                provider = provider.name(),
+                next = next.name(),
+                reason,
+                "falling back to the next execution provider"
+            ),
             None => return Err(ModelError::Provider { reason, available: provider::available() }),
         }
     }
@@ -373,7 +373,7 @@ fn open(
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_prepacked_weights(weights)?
-        // Every batch has another number of rows, and a pattern for each would only cost memory.
+        // Batch sizes vary, so memory patterns would only cost memory.
         .with_memory_pattern(false)?
         .with_log_level(LogLevel::Warning)?;
     for (location, content) in &files.data {

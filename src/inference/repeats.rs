@@ -1,12 +1,12 @@
-//! What is told when the same thing happens again and again.
+//! Rate limit for repeated log messages.
 //!
-//! Guarantees: the first time is told at once, and then the 2nd, the 4th, the 8th and so on: a model that fails at each of a million
-//! batches leaves 20 lines. After [`QUIET`] turns without it, it is told as new. No clock is read.
+//! Guarantees: the 1st, 2nd, 4th, 8th occurrence and so on are logged, so a model that fails in each of a million batches logs 20
+//! lines. After [`QUIET`] turns without an occurrence the count restarts. Reads no clock.
 
-/// So many turns without it make the next time the first one: at the most, some ten seconds of batches.
+/// The number of turns after which the count restarts: about ten seconds of batches at most.
 const QUIET: u32 = 1_000;
 
-/// How often something has happened.
+/// Counts the occurrences of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Repeats {
     count: u64,
@@ -14,14 +14,14 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// It has happened. Gives how often by now, where that is to be told.
+    /// Counts an occurrence. Returns the count if it should be logged.
     pub fn again(&mut self) -> Option<u64> {
         self.quiet = 0;
         self.count += 1;
         self.count.is_power_of_two().then_some(self.count)
     }
 
-    /// It has not happened this time.
+    /// Records a turn without an occurrence.
     pub fn not(&mut self) {
         self.quiet = self.quiet.saturating_add(1);
         if self.quiet >= QUIET {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_repeats_is_told_more_and_more_seldom_and_as_new_after_a_pause() {
+    fn repeated_events_are_logged_less_and_less_and_again_after_a_pause() {
         let mut repeats = Repeats::default();
         let told: Vec<u64> = (0..1_000_000).filter_map(|_| repeats.again()).collect();
         assert_eq!((told.len(), &told[..4]), (20, &[1, 2, 4, 8][..]));

@@ -1,10 +1,10 @@
-//! Shadow models: they score live rows and decide nothing.
+//! Shadow models: they score live rows without affecting decisions.
 //!
-//! Guarantees: no worker waits for a shadow. Rows reach it through a fixed number of buffers, and while all of them are
-//! under way further rows pass it by and are counted. A shadow that fails, is late or says no number is counted, and no
-//! decision knows of it. Limits: [`BUFFERS`] batches for each shadow, however many workers there are; one thread for each
-//! shadow, which takes its processor time beside the workers'. Which batches are passed by depends on the load, so its figures
-//! are no function of the input; the decisions remain one. Publishing all scores ([`Shadow::publishing`]) delays only the shadow's thread.
+//! Guarantees: no worker waits for a shadow. Rows reach it through a fixed number of buffers; while all of them are in use, further
+//! rows are skipped and counted. Failures, timeouts and NaNs of a shadow are counted and have no effect on decisions. Limits:
+//! [`BUFFERS`] batches per shadow, for all workers together; one thread per shadow, which competes with the workers for CPU time.
+//! Skipping depends on the load, so a shadow's figures are not a function of the input, unlike decisions. Only the shadow's thread
+//! waits for the receiver of its scores ([`Shadow::with_score_sink`]).
 
 use super::{Drift, FeatureMatrix, Model, ModelInfo, Repeats};
 use crate::{
@@ -22,38 +22,38 @@ use std::{
     thread,
 };
 
-/// How many batches may be on their way to a shadow: one that is scored, one that waits, and two for the workers to fill.
+/// Buffers per shadow: one being scored, one waiting, and two being filled by workers.
 const BUFFERS: usize = 4;
 
-/// Rows for a shadow, and what the champion made of them.
+/// Rows for a shadow, with the champion's scores.
 #[derive(Debug, Default)]
 pub struct ShadowRows {
-    /// The shadow's features.
+    /// The rows of the shadow's features.
     pub matrix: FeatureMatrix,
-    /// The champion's calibrated scores; NaN where it gave none.
+    /// The champion's calibrated scores; NaN if missing.
     pub champion: Vec<f32>,
-    /// The rows whose scores are logged, each with the partition and the offset of its event, which make the decision's id.
+    /// Rows whose scores are logged, with the partition and offset of their events, which identify the decision.
     pub logged: Vec<(usize, i32, i64)>,
-    /// What each row is about, if the shadow publishes all scores.
+    /// The subject of each row, if there is a score sink.
     pub subjects: Subjects,
 }
 
-/// The user and the decision that each row is about.
+/// The user and decision of each row.
 #[derive(Debug, Default)]
 pub struct Subjects {
     text: Vec<u8>,
-    /// Behind the user's key, and behind the decision's id.
+    /// For each row, the end of the user's key and the end of the decision's id in `text`.
     ends: Vec<[usize; 2]>,
 }
 
 impl Subjects {
-    /// Forgets all rows and keeps the memory.
+    /// Removes all rows but keeps the memory.
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
     }
 
-    /// Appends a row: its user's key, and what appends the decision's id.
+    /// Appends a row: its user's key, and a function that appends the decision's id.
     pub fn push(&mut self, user: &[u8], decision: impl FnOnce(&mut Vec<u8>)) {
         self.text.extend_from_slice(user);
         let end = self.text.len();
@@ -68,36 +68,36 @@ impl Subjects {
     }
 }
 
-/// A record of the topic of shadow scores.
+/// The record for the score sink.
 #[derive(Serialize)]
 struct ShadowScore<'a> {
     decision_id: &'a str,
     user_key: &'a str,
     shadow: &'a str,
     version: &'a str,
-    /// Calibrated; none where it said no number.
+    /// Calibrated; `None` if it was NaN.
     score: Option<f32>,
-    /// What decided.
+    /// The champion's score.
     champion: Option<f32>,
 }
 
-/// Publishes a score: takes the user's key, and JSON with the decision's id, the shadow with its version, and both scores.
-pub type ScorePublisher = Box<dyn FnMut(&[u8], &[u8]) + Send>;
+/// Receives the user's key, and JSON with the decision id, the shadow with its version, and both scores.
+pub type ScoreSink = Box<dyn FnMut(&[u8], &[u8]) + Send>;
 
-/// What became of the rows of a shadow.
+/// Counts of a shadow's rows by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShadowCounts {
-    /// Rows that it and the champion scored.
+    /// Rows scored by both the shadow and the champion.
     pub scored: u64,
-    /// Rows that passed it by because it was busy.
+    /// Rows skipped because the shadow was busy.
     pub skipped: u64,
-    /// Rows of runs that failed or were late.
+    /// Rows of runs that failed or timed out.
     pub failed: u64,
-    /// Rows of which it or the champion said no number.
+    /// Rows for which the shadow or the champion returned NaN.
     pub unscored: u64,
 }
 
-/// A shadow model at work.
+/// A running shadow model.
 pub struct Shadow {
     model: Box<dyn Model>,
     tap: ShadowTap,
@@ -107,11 +107,11 @@ pub struct Shadow {
     drift: Drift,
     counts: ShadowCounts,
     failures: Repeats,
-    publisher: Option<ScorePublisher>,
+    sink: Option<ScoreSink>,
     record: Vec<u8>,
 }
 
-/// A worker's end of a shadow. Its clones lead to the same shadow.
+/// A worker's handle to a shadow. Clones refer to the same shadow.
 #[derive(Clone, Debug)]
 pub struct ShadowTap {
     info: Arc<ModelInfo>,
@@ -123,7 +123,7 @@ pub struct ShadowTap {
 }
 
 impl Shadow {
-    /// Puts a model into the shadow.
+    /// Creates a shadow of this model.
     pub fn new(model: Box<dyn Model>) -> Self {
         metrics::shadow_starts(&model.info().name);
         let (full, filled) = bounded(BUFFERS);
@@ -149,30 +149,30 @@ impl Shadow {
             drift: Drift::default(),
             counts: ShadowCounts::default(),
             failures: Repeats::default(),
-            publisher: None,
+            sink: None,
             record: Vec::new(),
         }
     }
 
-    /// Publishes all scores of the shadow. Call it before [`Shadow::tap`].
+    /// Sends the scores of all rows to a sink. Call this before [`Shadow::tap`].
     #[must_use]
-    pub fn publishing(mut self, publisher: ScorePublisher) -> Self {
-        self.publisher = Some(publisher);
+    pub fn with_score_sink(mut self, sink: ScoreSink) -> Self {
+        self.sink = Some(sink);
         self.tap.wants_subjects = true;
         self
     }
 
-    /// An end for a worker.
+    /// A handle for a worker.
     pub fn tap(&self) -> ShadowTap {
         self.tap.clone()
     }
 
-    /// Scores on a thread of its own, until the last worker has dropped its end.
+    /// Starts the shadow's thread, which runs until the last worker drops its handle.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The thread cannot be started.
     pub fn start(mut self) -> io::Result<()> {
-        // Its own end would keep it alive for ever.
+        // Its own handle would keep it alive forever.
         let (closed, _) = bounded(0);
         self.tap.full = closed;
         thread::Builder::new().name("shadow".to_owned()).spawn(move || {
@@ -183,7 +183,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Scores what waits, on this thread.
+    /// Scores the waiting rows on this thread.
     pub fn score_waiting(&mut self) {
         loop {
             match self.filled.try_recv() {
@@ -193,12 +193,12 @@ impl Shadow {
         }
     }
 
-    /// What became of its rows.
+    /// Its rows by outcome.
     pub fn counts(&self) -> ShadowCounts {
         ShadowCounts { skipped: self.tap.skipped.load(Ordering::Relaxed), ..self.counts }
     }
 
-    /// How far its scores lie from the champion's.
+    /// The comparison with the champion's scores.
     pub fn drift(&self) -> &Drift {
         &self.drift
     }
@@ -212,7 +212,7 @@ impl Shadow {
             }
             Err(error) => {
                 if let Some(runs) = self.failures.again() {
-                    tracing::warn!(%error, runs, "score a batch in the shadow: it is passed by, as those of so many runs");
+                    tracing::warn!(%error, runs, "score a batch with the shadow model: the batch is skipped");
                 }
                 self.counts.failed += rows.champion.len() as u64;
             }
@@ -229,7 +229,7 @@ impl Shadow {
             let correlation = self.drift.correlation().unwrap_or(f64::NAN);
             metrics::shadow_drift(name, ShadowDrift { psi, champion, shadow, correlation });
         }
-        // Where no worker is left nobody wants the buffer.
+        // Without workers the buffer is not needed any more.
         self.emptied.try_send(rows).unwrap_or_default();
     }
 
@@ -237,7 +237,7 @@ impl Shadow {
         let info = self.model.info();
         let calibrate = |raw: f32| info.calibration.as_ref().map_or(raw, |it| it.apply(raw));
         for (champion, score) in rows.champion.iter().zip(&mut self.scores) {
-            // What it cannot mean is no number of its.
+            // A score outside its range counts as NaN.
             *score = if info.range_left(0, *score).is_some() { f32::NAN } else { calibrate(*score) };
             if self.drift.add(*champion, *score) {
                 self.counts.scored += 1;
@@ -248,9 +248,9 @@ impl Shadow {
         for (row, partition, offset) in &rows.logged {
             let (shadow, version) = (info.name.as_str(), info.version.as_str());
             let (score, champion) = (self.scores[*row], rows.champion[*row]);
-            tracing::info!(shadow, version, partition, offset, score, champion, "a shadow's score");
+            tracing::info!(shadow, version, partition, offset, score, champion, "shadow score");
         }
-        let Some(publish) = &mut self.publisher else { return };
+        let Some(sink) = &mut self.sink else { return };
         let number = |score: &f32| Some(*score).filter(|score| score.is_finite());
         let scores = rows.champion.iter().zip(&self.scores);
         for ((user, decision), (champion, score)) in rows.subjects.iter().zip(scores) {
@@ -265,18 +265,18 @@ impl Shadow {
             };
             self.record.clear();
             serde_json::to_writer(&mut self.record, &record).expect("texts and numbers are written as JSON");
-            publish(user, &self.record);
+            sink(user, &self.record);
         }
     }
 }
 
 impl ShadowTap {
-    /// What is known of the shadow.
+    /// The description of the shadow.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// Whether it needs the user and the decision of each row.
+    /// Whether the shadow needs the subject of each row.
     pub fn wants_subjects(&self) -> bool {
         self.wants_subjects
     }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn it_scores_what_it_is_offered_and_counts_what_it_cannot() {
+    fn offered_rows_are_scored_and_failures_are_counted() {
         let model = FakeModel::new(&["a"], |row| row[0] / 2.0);
         let control = model.control();
         let mut shadow = Shadow::new(Box::new(model));
@@ -344,7 +344,7 @@ mod tests {
             shadow.score_waiting();
             assert_eq!(shadow.counts(), counts, "{mood:?}");
         }
-        // It works again when the model does, with the same buffers.
+        // It recovers with the model, using the same buffers.
         control.set(Mood::Score);
         for _ in 0..10 {
             assert!(offer(&tap, &[0.5]));
@@ -354,17 +354,17 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_the_scores_is_told_of_each_row_with_its_decision() {
+    fn the_score_sink_gets_each_row_with_its_decision() {
         let told: Arc<std::sync::Mutex<Vec<(String, serde_json::Value)>>> = Arc::default();
         let kept = Arc::clone(&told);
-        let publisher = move |user: &[u8], record: &[u8]| {
+        let sink = move |user: &[u8], record: &[u8]| {
             let record = serde_json::from_slice(record).expect("JSON");
             kept.lock().expect("nobody fails with it").push((String::from_utf8_lossy(user).into_owned(), record));
         };
         let model = FakeModel::new(&["a"], |row| row[0] / 2.0).version("2");
-        let mut shadow = Shadow::new(Box::new(model)).publishing(Box::new(publisher));
+        let mut shadow = Shadow::new(Box::new(model)).with_score_sink(Box::new(sink));
         let tap = shadow.tap();
-        // Twice, so that a buffer's second use shows.
+        // Twice, to test the reuse of a buffer.
         for _ in 0..2 * BUFFERS {
             let mut rows = tap.buffer().unwrap();
             rows.matrix.reset(3).copy_from_slice(&[0.5, f32::NAN, 1.0]);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_shadow_is_passed_by() {
+    fn a_busy_shadow_is_skipped() {
         let mut shadow = Shadow::new(Box::new(FakeModel::constant(&["a"], 0.5)));
         let tap = shadow.tap();
         let taken = (0..10).filter(|_| offer(&tap, &[0.1, 0.2])).count();
@@ -420,7 +420,7 @@ mod tests {
         assert!(until(&|| control.rows() == 1));
         let ShadowTap { empty, full, .. } = tap;
         drop(full);
-        // It drops its end of the empty buffers when it ends.
+        // When it ends, it drops its side of the channel of empty buffers.
         assert!(until(&|| loop {
             match empty.try_recv() {
                 Ok(_) => {}

@@ -1,9 +1,9 @@
-//! From what stands in a column to the features that are made of it.
+//! Turns the values of a column into features.
 //!
-//! Owns the decision, after one look at every value, whether a column holds numbers or texts, how its numbers are written,
-//! and whether a 32-bit float keeps them apart. Guarantees: a column of numbers with a few other texts in it is never taken
-//! for one of texts without a word; numbers that could be read in two ways are refused unless the other columns or the
-//! caller tell which it is. Limits: a column of texts has at most 256; of odd texts as many are remembered.
+//! Decides, after one pass over all values, whether a column is numeric or categorical, how its numbers are written, and whether
+//! 32-bit floats can distinguish them. Guarantees: a numeric column with a few other texts is never silently treated as categorical;
+//! ambiguous numbers are rejected unless other columns or the caller settle the format. Limits: a categorical column has at most 256
+//! values; as many unusual texts are remembered.
 
 use super::{
     Note, TrainError,
@@ -13,26 +13,26 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A text column with more texts than this is a column of names or ids, from which nothing is learned.
+/// A text column with more distinct values than this holds names or ids, from which nothing can be learned.
 const LEVELS_MAX: usize = 256;
 
-/// How many examples a message shows.
+/// Number of examples in a message.
 const SHOWN: usize = 5;
 
-/// Rounding of more than this share of a column's deviation leaves too little of it: a tenth is a noise of 1 % of the variance.
+/// Maximum rounding error relative to a column's standard deviation: a tenth adds 1 % to the variance.
 const ROUNDING_MAX: f64 = 0.1;
 
-/// So many values of a column are looked at for how many of them a float keeps apart.
+/// Number of values sampled to find out how many a float can distinguish.
 const SAMPLE: usize = 4_096;
 
-/// Where a text was first seen.
+/// The first occurrence of a text.
 #[derive(Clone, Debug, PartialEq)]
-struct Place {
+struct FirstSeen {
     line: u64,
     text: String,
 }
 
-/// Texts with the line of the first and their count.
+/// Texts with the line of their first occurrence and their count.
 #[derive(Clone, Debug, Default)]
 struct Texts {
     by_text: BTreeMap<String, (u64, u64)>,
@@ -49,7 +49,7 @@ impl Texts {
         }
     }
 
-    /// The most frequent ones, for a message.
+    /// The most frequent ones, for messages.
     fn shown(&self, unit: &str) -> String {
         let mut texts: Vec<_> = self.by_text.iter().collect();
         texts.sort_by_key(|(_, (line, count))| (std::cmp::Reverse(*count), *line));
@@ -63,35 +63,35 @@ impl Texts {
     }
 }
 
-/// Whether a text begins with a digit, or with one behind a sign.
+/// Whether a text begins with a digit, after an optional sign.
 fn begins_with_number(text: &str) -> bool {
     text.trim_start_matches(['-', '+', '<', '>', '~']).trim_start().starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// A text for a message: with its quotes, its control characters escaped, and cut where it is long.
+/// A text for a message: quoted, escaped, and cut if long.
 fn quoted(text: &str) -> String {
     let start: String = text.chars().take(40).collect();
     let dots = if start.len() < text.len() { "…" } else { "" };
     format!("{:?}", format!("{start}{dots}"))
 }
 
-/// What the numbers of a column come to when they are read in one way.
+/// Statistics of a column's numbers under one decimal format.
 #[derive(Clone, Debug, Default)]
-struct Reading {
-    /// Texts that are no numbers.
+struct NumberStats {
+    /// Texts that are not numbers.
     odd: Texts,
     numbers: u64,
-    /// Of the finite numbers: their count, mean, sum of squared differences from it, and sum of squared roundings.
+    /// Of the finite numbers: count, mean, sum of squared deviations, and sum of squared rounding errors.
     count: f64,
     mean: f64,
     squares: f64,
     rounding: f64,
-    /// Numbers that no 32-bit float holds, the infinite ones among them.
+    /// Numbers too large for a 32-bit float, including infinite ones.
     beyond: u64,
     sample: BTreeSet<u64>,
 }
 
-impl Reading {
+impl NumberStats {
     fn add(&mut self, value: f64) {
         self.numbers += 1;
         let float = value as f32;
@@ -99,7 +99,7 @@ impl Reading {
             self.beyond += 1;
             return;
         }
-        // Welford 1962: no large sums, so that numbers of 1e15 keep their differences.
+        // Welford 1962: without large sums, so that numbers around 1e15 keep their precision.
         self.count += 1.0;
         let before = value - self.mean;
         self.mean += before / self.count;
@@ -110,39 +110,39 @@ impl Reading {
         }
     }
 
-    /// Whether 32-bit floats lose what tells the rows apart.
+    /// Whether rounding to 32-bit floats loses the differences between rows.
     fn is_lost(&self) -> bool {
         self.squares > 0.0 && self.rounding.sqrt() > ROUNDING_MAX * self.squares.sqrt()
     }
 
-    /// How many of the looked-at values differ, and how many of them do as 32-bit floats.
+    /// The number of distinct sampled values, and of distinct ones as 32-bit floats.
     fn kept_apart(&self) -> (usize, usize) {
         let floats: BTreeSet<u32> = self.sample.iter().map(|bits| (f64::from_bits(*bits) as f32).to_bits()).collect();
         (self.sample.len(), floats.len())
     }
 }
 
-/// What has been seen of a column.
+/// Statistics of a column.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct ColumnStats {
     missing: BTreeMap<String, u64>,
     empty: u64,
     booleans: u64,
-    /// By [`Decimal`].
-    readings: [Reading; 2],
-    /// The first text that is two numbers.
-    unclear: Option<Place>,
-    /// The first text in a form that programs do not write, and how many there are.
-    formatted: Option<Place>,
+    /// By [`Decimal`] format.
+    readings: [NumberStats; 2],
+    /// The first ambiguous number.
+    unclear: Option<FirstSeen>,
+    /// The first number in a form that programs do not write, and how many there are.
+    formatted: Option<FirstSeen>,
     formatted_count: u64,
-    currencies: BTreeMap<&'static str, Place>,
-    percent: Option<Place>,
-    no_percent: Option<Place>,
+    currencies: BTreeMap<&'static str, FirstSeen>,
+    percent: Option<FirstSeen>,
+    no_percent: Option<FirstSeen>,
     levels: BTreeSet<String>,
 }
 
-impl Seen {
-    /// Takes a value in.
+impl ColumnStats {
+    /// Adds a value.
     pub(super) fn add(&mut self, line: u64, value: Value<'_>, spec: &ReadSpec) {
         if self.levels.len() <= LEVELS_MAX {
             match value {
@@ -162,7 +162,7 @@ impl Seen {
     }
 
     fn text(&mut self, line: u64, text: &str) {
-        let place = || Place { line, text: text.to_owned() };
+        let place = || FirstSeen { line, text: text.to_owned() };
         let numbers = Decimal::ALL.map(|decimal| number::parse(text, decimal));
         for (reading, number) in self.readings.iter_mut().zip(numbers) {
             match number {
@@ -191,13 +191,13 @@ impl Seen {
         }
     }
 
-    /// How many values are there and not missing.
+    /// The number of values that are not missing.
     fn present(&self, decimal: Decimal) -> u64 {
         let reading = &self.readings[decimal as usize];
         self.booleans + reading.numbers + reading.odd.count
     }
 
-    /// What the column says of how the file writes its numbers; `None` where it fits both ways or none.
+    /// The decimal format that the column requires; `None` if both or neither match.
     pub(super) fn evidence(&self) -> Option<Decimal> {
         let fits = |decimal: Decimal| self.readings[decimal as usize].odd.count == 0;
         match Decimal::ALL.map(fits) {
@@ -208,7 +208,7 @@ impl Seen {
     }
 }
 
-/// Whether a value means that there is none, in a column of numbers.
+/// Whether a value means missing, in a numeric column.
 fn is_missing(value: Value<'_>, spec: &ReadSpec) -> bool {
     match value {
         Value::Missing => true,
@@ -220,14 +220,14 @@ fn is_missing(value: Value<'_>, spec: &ReadSpec) -> bool {
     }
 }
 
-/// TRUE and FALSE.
+/// Parses TRUE and FALSE.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     [("true", true), ("false", false)]
         .into_iter()
         .find_map(|(it, value)| text.eq_ignore_ascii_case(it).then_some(value))
 }
 
-/// One column that is a feature, or several.
+/// A column that becomes one or more features.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) index: usize,
@@ -241,16 +241,16 @@ enum ColumnKind {
         decimal: Decimal,
         scale: f64,
     },
-    /// The texts in order, each a feature of its own.
+    /// The distinct texts in order, each of which is a feature.
     Texts(Vec<String>),
 }
 
 impl Column {
-    /// Decides what becomes of a column; `None` where it is left out. `evidence` is what all columns say.
+    /// Decides how a column is used; `None` if it is left out. `evidence` is the decimal format required by other columns.
     pub(super) fn decide(
         table: &Table,
         index: usize,
-        seen: Seen,
+        seen: ColumnStats,
         spec: &ReadSpec,
         evidence: &BTreeSet<Decimal>,
         notes: &mut Vec<Note>,
@@ -261,7 +261,7 @@ impl Column {
         let is_asked_for = spec.text.contains(&name);
         let is_text = is_asked_for || reading.odd.count > 0;
         if is_text {
-            // Half of them and more: a column of numbers that something went wrong in.
+            // At least half: a numeric column with errors.
             if !is_asked_for && reading.numbers > 0 && reading.numbers * 2 >= seen.present(decimal) {
                 return Err(TrainError::Odd {
                     path: table.path.clone(),
@@ -300,7 +300,7 @@ impl Column {
                 empty: seen.empty,
             });
         }
-        if let Some(Place { line, text }) = &seen.formatted {
+        if let Some(FirstSeen { line, text }) = &seen.formatted {
             let value = number::parse(text, decimal).map_or(f64::NAN, |number| number.value * scale);
             notes.push(Note::Formatted {
                 column: name.clone(),
@@ -359,11 +359,11 @@ impl Column {
     }
 }
 
-/// How the numbers of a column are written.
+/// The decimal format of a column.
 fn decimal(
     table: &Table,
     index: usize,
-    seen: &Seen,
+    seen: &ColumnStats,
     spec: &ReadSpec,
     evidence: &BTreeSet<Decimal>,
 ) -> Result<Decimal, TrainError> {
@@ -376,7 +376,7 @@ fn decimal(
     };
     let is_plain = seen.formatted.is_none();
     match (evidence.contains(&Decimal::Dot), evidence.contains(&Decimal::Comma)) {
-        // What programs write is taken as they mean it, unless the file writes other numbers in another way.
+        // A number as written by programs is unambiguous, unless the file uses another format elsewhere.
         (_, false) if is_plain => Ok(Decimal::Dot),
         (true, false) => Ok(Decimal::Dot),
         (false, true) if !is_plain => Ok(Decimal::Comma),
@@ -392,9 +392,9 @@ fn decimal(
     }
 }
 
-/// What the numbers of a column are multiplied by: a hundredth where all are percent.
-fn scale(table: &Table, column: &str, seen: &Seen) -> Result<f64, TrainError> {
-    let unlike = |what, first: &Place, other: &Place| TrainError::Unlike {
+/// The factor for a column's numbers: 0.01 if all are percentages.
+fn scale(table: &Table, column: &str, seen: &ColumnStats) -> Result<f64, TrainError> {
+    let unlike = |what, first: &FirstSeen, other: &FirstSeen| TrainError::Unlike {
         path: table.path.clone(),
         unit: table.unit,
         column: column.to_owned(),
@@ -406,7 +406,7 @@ fn scale(table: &Table, column: &str, seen: &Seen) -> Result<f64, TrainError> {
         return Err(unlike("one currency", first, other));
     }
     match (&seen.percent, &seen.no_percent) {
-        (Some(percent), Some(other)) => Err(unlike("a percent sign behind all numbers or none", percent, other)),
+        (Some(percent), Some(other)) => Err(unlike("a percent sign after all numbers or none", percent, other)),
         (Some(_), None) => Ok(0.01),
         _ => Ok(1.0),
     }

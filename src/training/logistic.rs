@@ -1,26 +1,25 @@
-//! A logistic regression, to compare the network with.
+//! Logistic regression, as a baseline for the network.
 //!
-//! Guarantees: it reads the same scaled values as the network, and its weights minimise the loss with a ridge of 1, which is
-//! what most libraries take (scikit-learn's `C = 1`). Limits: the sums are those of 32-bit floats, so a loss is right to
-//! about five digits. It is not written anywhere: what is served is the network.
+//! Guarantees: it uses the same scaled values as the network, and minimises the loss with a ridge of 1, the default of most libraries
+//! (scikit-learn's `C = 1`). Limits: sums are 32-bit floats, so a loss has about five correct digits. It is never written to a file.
 
 use super::{TrainError, network::Scaled};
 use candle_core::{Device, Tensor};
 
-/// Half of this times the squares of the weights is added to the sum of the losses.
+/// The penalty: half of this times the sum of squared weights is added to the sum of losses.
 const RIDGE: f64 = 1.0;
-/// Newton's method takes a handful of steps; rows that a plane divides take more.
+/// Newton's method takes a few steps; linearly separable rows take more.
 const STEPS_MAX: usize = 50;
-/// Conjugate gradients a step: the equations are as many as the features, and the ridge keeps them well-behaved.
+/// Conjugate gradient iterations per step: one equation per feature, well conditioned by the ridge.
 const INNER_MAX: usize = 60;
 
-/// The weights by feature, the constant last.
+/// The weights by feature, the intercept last.
 pub(super) struct Logistic {
     weights: Vec<f64>,
 }
 
 impl Logistic {
-    /// The probability of a positive, row by row.
+    /// The probability of a positive for each row.
     pub(super) fn score(&self, rows: &Scaled) -> Result<Vec<f64>, TrainError> {
         let log_odds = multiply(&matrix(rows)?, &self.weights)?;
         Ok(log_odds.into_iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect())
@@ -52,7 +51,7 @@ pub(super) fn fit(rows: &Scaled) -> Result<Logistic, TrainError> {
             let along = multiply(&matrix, direction)?;
             let weighted: Vec<f64> = along.iter().zip(&chances).map(|(along, p)| along * p * (1.0 - p)).collect();
             let mut product = multiply(&transposed, &weighted)?;
-            // A little on the constant, too, where every chance is 0 or 1.
+            // A small penalty on the intercept too, in case every probability is 0 or 1.
             (0..width).for_each(|at| product[at] += ridge(direction, at) + 1e-6 * direction[at]);
             Ok(product)
         };
@@ -108,7 +107,7 @@ fn solve(product: impl Fn(&[f64]) -> Result<Vec<f64>, TrainError>, target: &[f64
     Ok(found)
 }
 
-/// The scaled values with a column of ones behind them.
+/// The scaled values with a final column of ones.
 fn matrix(rows: &Scaled) -> Result<Tensor, TrainError> {
     let count = rows.labels.len();
     let mut values = Vec::with_capacity(count * (rows.width + 1));
@@ -131,13 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_weights_are_those_at_which_the_loss_with_its_ridge_has_no_slope() {
+    fn the_gradient_of_the_penalised_loss_is_zero_at_the_weights() {
         // One feature; at x = -1 one of four rows is positive, at x = 1 three of four.
         let values: Vec<f32> = [-1.0, 1.0].into_iter().flat_map(|x| [x; 400]).collect();
         let labels: Vec<bool> = (0..800).map(|row| if row < 400 { row % 4 == 0 } else { row % 4 != 0 }).collect();
         let rows = Scaled { values, labels, width: 1, mean: vec![0.0], deviation: vec![1.0], constant: vec![false] };
         let fitted = fit(&rows).unwrap();
-        // The slope of the loss is 800 (sigmoid(w) - 3/4) + w, which is 0 at a w a little below ln 3.
+        // The gradient is 800 (sigmoid(w) - 3/4) + w, which is 0 slightly below ln 3.
         let [weight, constant] = fitted.weights[..] else { panic!("{:?}", fitted.weights) };
         let slope = 800.0 * (1.0 / (1.0 + (-weight).exp()) - 0.75) + weight;
         assert!(slope.abs() < 0.05 && (weight - 1.09).abs() < 0.01 && constant.abs() < 1e-3, "{weight} {constant}");
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_a_plane_divides_end_all_the_same() {
+    fn linearly_separable_rows_converge_too() {
         let values: Vec<f32> = (0..200).map(|row| row as f32 / 100.0 - 1.0).collect();
         let labels = (0..200).map(|row| row >= 100).collect();
         let rows = Scaled { values, labels, width: 1, mean: vec![0.0], deviation: vec![1.0], constant: vec![false] };

@@ -1,13 +1,14 @@
-//! How a model is made: from rows with labels to an ONNX file that the program scores with.
+//! Training: from labelled rows to an ONNX model.
 //!
-//! Owns: the files of rows ([`read`] takes them in, [`RowFile`] writes what `aimpoint export` collects), the split into
-//! training, validation and test rows, the reference network — one hidden layer of ReLU under a sigmoid — and its ONNX
-//! file with the card beside it. Several such networks are trained from different starts and averaged into one of the same
-//! form ([`Network::average`]). The validation rows say how long to train; then the networks are trained once more, on the
-//! training and the validation rows, for so many epochs. Guarantees: the same rows, spec and build give the same weights on
-//! the same machine; no statistic of a test row enters the model; the ONNX file cleans and scales its input itself, so that
-//! it is fed raw feature values. Limits: rows are held in memory as floats, up to three times 4 bytes a value; labels are 0 or 1. Left
-//! out: other networks, which are trained elsewhere and come as ONNX files.
+//! Owns the files of rows ([`read`] reads them, [`RowFile`] writes those of `aimpoint export`), the split into training, validation
+//! and test rows, the reference network (one hidden ReLU layer and a sigmoid output), and its ONNX file with the model card. Several
+//! networks are trained from different initial weights and averaged into one of the same form ([`Network::average`]). The validation
+//! rows determine the number of epochs; then the networks are retrained on the training and validation rows for that many epochs.
+//!
+//! Guarantees: the same rows, spec and build give the same weights on the same machine; no statistic of a test row enters the model;
+//! the ONNX file cleans and scales its input, so it takes raw feature values. Limits: rows are held in memory as floats, up to three
+//! copies of 4 bytes per value; labels are 0 or 1. Not covered: other architectures, which are trained elsewhere and exported to
+//! ONNX.
 
 mod column;
 mod label;
@@ -38,40 +39,38 @@ use network::{Ending, Scaled};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
-/// Fewer rows than this are not split: a seventh of them would say nothing.
+/// Fewer rows than this are not split: a seventh of them would be meaningless.
 pub const SPLIT_ROWS_MIN: usize = 20;
 
-/// Fewer rows of one label than this, where they are less than a tenth, are hardly a label: a rate measured on 30 rows is off
-/// by a fifth of itself.
+/// A label with fewer rows than this, and less than a tenth of all, is too rare: a rate measured on 30 rows is off by a fifth.
 const RARE: usize = 30;
 
-/// Into so many parts of equal size the test rows are cut to compare what was predicted with what came.
+/// Number of equal-sized bins of test rows for the comparison of predicted and observed rates.
 const BINS: usize = 10;
-/// Rows that each of these parts should have at least.
+/// Minimum rows per bin.
 const BIN_ROWS: usize = 20;
 
-/// By this factor the share of positives has moved between the rows that were learned from and later ones.
+/// The ratio between the positive rates of training and test rows from which a shift is reported.
 const MOVED: f64 = 1.25;
 
-/// How to train.
+/// The training options.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainSpec {
-    /// Units in the hidden layer. More fit finer shapes and need more rows.
+    /// Units in the hidden layer. More can fit more complex functions and need more rows.
     pub hidden: usize,
-    /// How many networks are averaged. More spread less from seed to seed; the model is so many times as large, and the
-    /// training so many times as long.
+    /// How many networks are averaged. More vary less between seeds, but the model and the training time grow in proportion.
     pub members: usize,
-    /// The most epochs, should the loss go on falling.
+    /// Maximum number of epochs.
     pub epochs_max: usize,
-    /// How many epochs without a better validation loss end the training.
+    /// Training stops after this many epochs without a better validation loss.
     pub patience: usize,
-    /// Rows a step. More are faster an epoch and slower to learn.
+    /// Rows per step. More make epochs faster but learning slower.
     pub batch: usize,
-    /// Adam's step size.
+    /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Of the weights, the shuffles and the split.
+    /// Seed of the weights, shuffling and split.
     pub seed: u64,
-    /// The share of a weight that a step of size 1 takes off (Loshchilov and Hutter 2019, decoupled from the loss).
+    /// The share of a weight removed by a step of size 1 (decoupled weight decay, Loshchilov and Hutter 2019).
     pub weight_decay: f64,
 }
 
@@ -90,7 +89,7 @@ impl Default for TrainSpec {
     }
 }
 
-/// Why there is no model.
+/// Why training failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A file cannot be opened, read or written.
@@ -100,10 +99,10 @@ pub enum TrainError {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file is not of the kind that its name says.
+    /// A file does not have the format of its extension.
     #[error("{doing} {}: {reason}", path.display())]
     Format {
         /// What was being done.
@@ -113,35 +112,35 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file's name does not say its kind.
+    /// Unknown file extension.
     #[error("open {}: expected a name that ends in .csv, .csv.gz or .parquet; give the file such a name", path.display())]
     Extension {
         /// The file.
         path: PathBuf,
     },
-    /// A column that is to be a feature has another part.
-    #[error("read {}: column {column:?} cannot be a feature, since it is {part} already; remove it from --features", path.display())]
+    /// A requested feature column has another role.
+    #[error("read {}: column {column:?} cannot be a feature, because it is already {part}; remove it from --features", path.display())]
     Part {
         /// The file.
         path: PathBuf,
         /// The column.
         column: String,
-        /// What it is.
+        /// Its role.
         part: &'static str,
     },
-    /// A column that was asked for is not there.
+    /// A requested column is missing.
     #[error("read {}: expected {role} {column:?} to be a column, found the columns {found}; name it with --{role}", path.display())]
     Column {
         /// The file.
         path: PathBuf,
-        /// What the column was to be.
+        /// The role of the column.
         role: &'static str,
         /// Its name.
         column: String,
-        /// The columns that are there.
+        /// The existing columns.
         found: String,
     },
-    /// A value is not what its column holds.
+    /// A value is invalid for its column.
     #[error("read {}, {unit} {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
     Cell {
         /// The file.
@@ -152,30 +151,30 @@ pub enum TrainError {
         line: u64,
         /// The column.
         column: String,
-        /// What it should hold.
+        /// The expected value.
         expected: &'static str,
-        /// What it holds.
+        /// The actual value.
         found: String,
     },
     /// A row is shorter or longer than the header.
     #[error(
-        "read {}, line {line}: expected {expected} fields as in the header, found {found}; a text that holds the character \
-         between fields needs quotation marks, and a quotation mark that is never closed takes in all that follows",
+        "read {}, line {line}: expected {expected} fields as in the header, found {found}; a text that contains the \
+         delimiter needs quotes, and an unclosed quote swallows everything after it",
         path.display()
     )]
     Fields {
         /// The file.
         path: PathBuf,
-        /// Where the row begins.
+        /// The first line of the row.
         line: u64,
-        /// The header's fields.
+        /// The number of fields in the header.
         expected: usize,
-        /// The row's.
+        /// The number of fields in the row.
         found: usize,
     },
     /// Two columns have the same name.
     #[error(
-        "read {}: expected every column once, found {column:?} as columns {} and {}; rename one of them, or leave both out \
+        "read {}: expected every column once, found {column:?} as columns {} and {}; rename one of them, or exclude both \
          with --ignore",
         path.display(), places[0], places[1]
     )]
@@ -187,10 +186,10 @@ pub enum TrainError {
         /// Which columns, from 1.
         places: [usize; 2],
     },
-    /// A text column has too many values for a feature each.
+    /// A text column has too many distinct values.
     #[error(
-        "read {}, column {column:?}: expected at most {limit} different texts, found more, such as {texts}; leave the \
-         column out with --ignore",
+        "read {}, column {column:?}: expected at most {limit} different texts, found more, such as {texts}; exclude the \
+         column with --ignore",
         path.display()
     )]
     Levels {
@@ -198,16 +197,16 @@ pub enum TrainError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
         /// Some of them.
         texts: String,
     },
-    /// Texts stand among the numbers of a column.
+    /// A numeric column contains other texts.
     #[error(
-        "read {}, column {column:?}: {numbers} values are numbers and {odd} are other texts: {texts}; where they mean a \
-         missing value, name them with --missing; where the column holds codes or names, name it with --text; otherwise \
-         mend the file, or leave the column out with --ignore",
+        "read {}, column {column:?}: {numbers} values are numbers and {odd} are other texts: {texts}; if they mean a \
+         missing value, list them with --missing; if the column holds codes or names, list it with --text; otherwise \
+         fix the file, or exclude the column with --ignore",
         path.display()
     )]
     Odd {
@@ -215,16 +214,16 @@ pub enum TrainError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// How many numbers there are.
+        /// The number of numbers.
         numbers: u64,
-        /// How many other texts.
+        /// The number of other texts.
         odd: u64,
-        /// The texts, each with its count and the line of the first.
+        /// The texts, each with its count and first line.
         texts: String,
     },
-    /// A text could be two numbers.
+    /// An ambiguous number.
     #[error(
-        "read {}, {unit} {line}, column {column:?}: {text:?} could be {} or {}, and no other value tells which; say it with \
+        "read {}, {unit} {line}, column {column:?}: {text:?} could be {} or {}, and no other value settles it; use \
          --decimal dot or --decimal comma",
         path.display(), meanings[0], meanings[1]
     )]
@@ -233,19 +232,19 @@ pub enum TrainError {
         path: PathBuf,
         /// What `line` counts.
         unit: &'static str,
-        /// Where the first one stands.
+        /// The first one's line.
         line: u64,
         /// The column.
         column: String,
         /// The text.
         text: String,
-        /// What it could be.
+        /// The possible values.
         meanings: [f64; 2],
     },
-    /// Numbers of a column are in different units.
+    /// The numbers of a column have different units.
     #[error(
-        "read {}, column {column:?}: expected {what}, found {:?} at {unit} {} and {:?} at {unit} {}; write all in one unit, or \
-         leave the column out with --ignore",
+        "read {}, column {column:?}: expected {what}, found {:?} at {unit} {} and {:?} at {unit} {}; use one unit, or \
+         exclude the column with --ignore",
         path.display(), found[0].1, found[0].0, found[1].1, found[1].0
     )]
     Unlike {
@@ -255,12 +254,12 @@ pub enum TrainError {
         unit: &'static str,
         /// The column.
         column: String,
-        /// What all should have.
+        /// What was expected.
         what: &'static str,
-        /// The line and the text of one of each.
+        /// The line and text of one of each.
         found: Box<[(u64, String); 2]>,
     },
-    /// A feature that was asked for by name is lost in 32-bit floats.
+    /// A requested feature cannot be represented in 32-bit floats.
     #[error(
         "read {}, column {column:?}: {}",
         path.display(), note::Crowded { mean: *mean, deviation: *deviation, rounding: *rounding }
@@ -274,26 +273,26 @@ pub enum TrainError {
         mean: f64,
         /// Their standard deviation.
         deviation: f64,
-        /// What rounding adds to it.
+        /// The rounding error.
         rounding: f64,
     },
-    /// All rows that could be learned from have one label.
+    /// All rows have the same label.
     #[error(
         "train: expected rows of both labels to learn from, found {rows} {part}rows whose label is {}; check that --label names \
          the outcome{advice}",
         u8::from(*label)
     )]
     OneClass {
-        /// Which rows, with a blank behind it; empty for all.
+        /// Which rows, followed by a space; empty for all.
         part: &'static str,
         /// How many.
         rows: usize,
         /// Their label.
         label: bool,
-        /// What else may help.
+        /// Further advice.
         advice: &'static str,
     },
-    /// There is nothing to learn from.
+    /// There are no rows or no features.
     #[error("read {}: expected at least one row and one feature, found {rows} rows and {features} features", path.display())]
     Empty {
         /// The file.
@@ -303,7 +302,7 @@ pub enum TrainError {
         /// Its features.
         features: usize,
     },
-    /// Two columns of a file of rows would have the same name.
+    /// Two columns of an exported file would have the same name.
     #[error("write {}: expected every column once, found {column:?} twice; rename the feature", path.display())]
     Twice {
         /// The file.
@@ -311,7 +310,7 @@ pub enum TrainError {
         /// The name.
         column: String,
     },
-    /// A key of the spec is out of its range.
+    /// A training option is out of range.
     #[error("train: expected {key} to be {expected}, found {found}")]
     Spec {
         /// The key.
@@ -321,7 +320,7 @@ pub enum TrainError {
         /// Its value.
         found: String,
     },
-    /// The loss is no number any more.
+    /// The loss became NaN.
     #[error("train: the loss of epoch {epoch} is not a number; lower the learning rate, which is {learning_rate}")]
     Diverged {
         /// The epoch.
@@ -332,12 +331,12 @@ pub enum TrainError {
     /// The tensor library failed.
     #[error("train: {reason}")]
     Compute {
-        /// Its words.
+        /// Its message.
         reason: String,
     },
 }
 
-/// What a file of rows is, by its name.
+/// The format of a file, by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Csv,
@@ -364,17 +363,17 @@ impl From<candle_core::Error> for TrainError {
     }
 }
 
-/// How the network does on one part of the rows.
+/// The network's metrics on one part of the rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// `train`, `validation`, `test`, or `all` where the rows were not split.
+    /// `train`, `validation`, `test`, or `all` if the rows were not split.
     pub name: &'static str,
     /// Its metrics.
     #[serde(flatten)]
     pub summary: Summary,
 }
 
-/// What the averaged networks come to one by one, on the test rows.
+/// The spread of the single networks on the test rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The normalised entropy of each.
@@ -399,40 +398,40 @@ impl Spread {
     }
 }
 
-/// A trained network, and how it came about.
+/// A trained network, with its history.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The network.
     pub network: Network,
     /// The features in the order of its input.
     pub features: Vec<String>,
-    /// The fingerprint that the rows carried.
+    /// The fingerprint of the rows.
     pub fingerprint: Option<String>,
-    /// How the rows were split: `time`, `random`, or `none` where they were too few.
+    /// How the rows were split: `time`, `random`, or `none` if there were too few.
     pub split: &'static str,
-    /// The metrics by part. Those of the training and validation rows are of the networks that had not learned from the
-    /// validation rows yet, those of the test rows of the model that is written.
+    /// The metrics by part. On training and validation rows they are those of the networks before they were trained on validation
+    /// rows, on test rows those of the final model.
     pub parts: Vec<Part>,
-    /// What a model must beat on the test rows: the rate of the other rows, and a logistic regression fitted to them. Empty
-    /// without test rows.
+    /// The baselines on the test rows: the positive rate of the other rows, and a logistic regression fitted to them. Empty without
+    /// test rows.
     pub baselines: Vec<Part>,
-    /// What was predicted and what came, by parts of the test rows of equal size.
+    /// Predicted and observed rates in equal-sized bins of the test rows.
     pub bins: Vec<Bin>,
-    /// How far the networks lie apart on the test rows; absent without test rows of both labels.
+    /// The spread of the networks on the test rows; `None` without test rows of both labels.
     pub spread: Option<Spread>,
-    /// The most epochs that one of the networks was run for to find its best one.
+    /// The most epochs that a network was trained for to find the best one.
     pub epochs: usize,
-    /// How many epochs the networks of the model were trained for: the median of the best ones.
+    /// How many epochs the final networks were trained for: the median of the best ones.
     pub best_epoch: usize,
-    /// What a person should know of the rows and the outcome.
+    /// Notes on the rows and the result.
     pub notes: Vec<Note>,
-    /// How it was trained.
+    /// The training options.
     pub spec: TrainSpec,
-    /// The average of the networks that have not seen the validation rows.
+    /// The average of the networks before training on validation rows.
     stopped: Network,
 }
 
-/// What is written beside a model: how it was made and what to expect of it.
+/// The model card: how a model was trained, and its metrics.
 #[derive(Clone, Debug, Serialize)]
 pub struct Card {
     /// The model's name, version and fingerprint.
@@ -444,25 +443,25 @@ pub struct Card {
     pub data: String,
     /// The SHA-256 of the file of rows.
     pub data_sha256: String,
-    /// How many rows it has.
+    /// The number of rows.
     pub rows: usize,
     /// How they were split.
     pub split: &'static str,
-    /// The metrics by part, as [`Trained::parts`] has them.
+    /// The metrics by part, see [`Trained::parts`].
     pub parts: Vec<Part>,
-    /// What a model must beat, on the test rows.
+    /// The baselines on the test rows.
     pub baselines: Vec<Part>,
-    /// What was predicted and what came, by parts of the test rows of equal size.
+    /// Predicted and observed rates in equal-sized bins of the test rows.
     pub bins: Vec<Bin>,
-    /// How far the networks lie apart on the test rows.
+    /// The spread of the networks on the test rows.
     pub spread: Option<Spread>,
-    /// The most epochs that one of the networks was run for to find its best one.
+    /// The most epochs that a network was trained for to find the best one.
     pub epochs: usize,
-    /// How many epochs the networks of the model were trained for.
+    /// How many epochs the final networks were trained for.
     pub best_epoch: usize,
-    /// How it was trained.
+    /// The training options.
     pub training: TrainSpec,
-    /// What a person should know of the rows and the outcome.
+    /// Notes on the rows and the result.
     #[serde(serialize_with = "as_text")]
     pub notes: Vec<Note>,
     /// The features in the order of its input.
@@ -473,21 +472,21 @@ fn as_text<S: Serializer>(notes: &[Note], serializer: S) -> Result<S::Ok, S::Err
     serializer.collect_seq(notes.iter().map(ToString::to_string))
 }
 
-/// How scores are turned into probabilities.
+/// The calibration method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CalibrationMethod {
-    /// By two parameters on the log-odds; for few rows.
+    /// Two parameters on the log-odds; for few rows.
     Platt,
-    /// By a rising line through as many points as the rows bear; for thousands of rows.
+    /// An ascending piecewise linear function; for thousands of rows.
     Isotonic,
 }
 
 impl Trained {
-    /// Fits a calibration to the validation rows, as the networks that have not learned from them score them, and gives it
-    /// with the log losses of the test rows before and after it. `data` is what the network was trained on.
+    /// Fits a calibration to the validation rows, scored by the networks before they were trained on them. Returns it with the log
+    /// losses of the test rows before and after. `data` is the training data.
     ///
     /// # Errors
-    /// There are no validation rows, or their labels are all alike.
+    /// There are no validation rows, or they all have the same label.
     pub fn calibrate(
         &self,
         data: &Dataset,
@@ -514,7 +513,7 @@ impl Trained {
         Ok((calibration, losses))
     }
 
-    /// The card of this model, whose ONNX file and file of rows have these hashes.
+    /// The card of this model, with the hashes of its ONNX file and of the file of rows.
     pub fn card(&self, identity: &Identity, sha256: String, data: String, data_sha256: String) -> Card {
         Card {
             identity: identity.clone(),
@@ -539,29 +538,29 @@ impl Trained {
 /// Trains the reference network.
 ///
 /// # Errors
-/// The spec is out of range, the rows that are learned from have one label, or the loss is no number.
+/// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
     train_with(data, spec, |_| {})
 }
 
-/// Trains the reference network, and tells of every epoch.
+/// Trains the reference network, and reports every epoch.
 ///
 /// # Errors
-/// The spec is out of range, the rows that are learned from have one label, or the loss is no number.
+/// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
     check(spec)?;
     let split = Split::of(data, spec.seed);
     let mut notes = data.notes.clone();
     check_labels(data, &split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
-    let validation = train.alike(data, &split.validation);
+    let validation = train.scale_like(data, &split.validation);
     let watched = if split.validation.is_empty() { &train } else { &validation };
     let fits = network::fit(&train, spec, &Ending::Best { of: watched }, &mut progress)?;
     let mut best_epochs: Vec<_> = fits.iter().map(|fit| fit.best_epoch).collect();
     best_epochs.sort_unstable();
     let best_epoch = best_epochs[best_epochs.len() / 2];
     let stopped: Vec<_> = fits.iter().map(|fit| fit.network.clone()).collect();
-    // All rows but the test rows, now that it is known how long to train.
+    // Retrain on all rows but the test rows, with the known number of epochs.
     let (networks, known, learned) = if split.validation.is_empty() {
         (stopped.clone(), train, split.train.clone())
     } else {
@@ -604,8 +603,8 @@ pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epo
 }
 
 impl Trained {
-    /// Compares the model with what it must beat, on the test rows. `networks` are those that it is the average of, `known`
-    /// the rows that they learned from, whose indices are `learned`.
+    /// Compares the model with the baselines on the test rows. `networks` are the averaged networks, `known` their training rows and
+    /// `learned` the indices of these rows.
     fn measure(
         &mut self,
         data: &Dataset,
@@ -623,7 +622,7 @@ impl Trained {
         let rate = learned.iter().filter(|&&row| data.labels[row]).count() as f64 / learned.len() as f64;
         let labels = || split.test.iter().map(|&row| data.labels[row]);
         let by_rate: Vec<_> = labels().map(|label| Prediction { probability: rate, label }).collect();
-        let scores = logistic::fit(known)?.score(&known.alike(data, &split.test))?;
+        let scores = logistic::fit(known)?.score(&known.scale_like(data, &split.test))?;
         let by_logistic: Vec<_> =
             labels().zip(scores).map(|(label, probability)| Prediction { probability, label }).collect();
         let baseline = |name, predictions: &[Prediction]| Part { name, summary: Summary::of(predictions) };
@@ -654,7 +653,7 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
     (differences.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / count / count).sqrt()
 }
 
-/// What a network says of some rows, and what came.
+/// A network's predictions for some rows, with the outcomes.
 fn predict(network: &Network, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
     let scores = network.score(&data.matrix(rows))?;
     let predictions = rows.iter().zip(scores);
@@ -662,7 +661,7 @@ fn predict(network: &Network, data: &Dataset, rows: &[usize]) -> Result<Vec<Pred
     Ok(predictions.map(prediction).collect())
 }
 
-/// Refuses rows of one label, and tells where one of the labels is rare.
+/// Rejects rows with only one label, and notes a rare label.
 fn check_labels(data: &Dataset, split: &Split, notes: &mut Vec<Note>) -> Result<(), TrainError> {
     let one_of = |rows: &[usize]| {
         let first = data.labels[*rows.first()?];
@@ -670,7 +669,7 @@ fn check_labels(data: &Dataset, split: &Split, notes: &mut Vec<Note>) -> Result<
     };
     let rows = data.rows();
     if let Some(label) = one_of(&(0..rows).collect::<Vec<_>>()) {
-        let advice = if label { "" } else { ", and that the rows are old enough for it to have come" };
+        let advice = if label { "" } else { ", and that the rows are old enough for the outcome to have happened" };
         return Err(TrainError::OneClass { part: "", rows, label, advice });
     }
     if let Some(label) = one_of(&split.train) {

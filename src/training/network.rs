@@ -1,10 +1,9 @@
-//! The reference network: cleaning and scaling, one hidden layer of ReLU, a sigmoid.
+//! The reference network: cleaning and scaling, one hidden ReLU layer, a sigmoid output.
 //!
-//! Owns the training (Adam with decoupled weight decay on binary cross-entropy) and the weights that come out of it.
-//! Guarantees: initial weights, shuffles and so the outcome follow from the seed on one machine, however many threads it
-//! has; means and deviations are those of the finite values of the rows that are learned from; NaN and both infinities score
-//! as the mean; a feature that has one value in all those rows has no weight. Limits: floats throughout, on the CPU. The
-//! weights are plain vectors, so that `onnx` writes them without candle.
+//! Owns the training (Adam with decoupled weight decay on binary cross-entropy) and the weights. Guarantees: on one machine the
+//! result depends only on the seed, however many threads there are; means and deviations are those of the finite values of the
+//! training rows; NaN and infinities score as the mean; a feature that is constant in the training rows has no weight. Limits: 32-bit
+//! floats, on the CPU. The weights are plain vectors, so that `onnx` does not need candle.
 
 use super::{Dataset, TrainError, TrainSpec};
 use crate::{
@@ -19,22 +18,22 @@ use std::{
     thread,
 };
 
-/// Below this loss there is nothing left to learn, in nats a row.
+/// Training stops below this loss, in nats per row.
 const LEARNED: f64 = 1e-3;
 
-/// A deviation below this share of the mean is less than two steps of a float with 24 bits: the column is constant.
+/// A deviation below this share of the mean is less than two ulps of an `f32`: the column is constant.
 const ROUNDING: f64 = 1e-7;
 
-/// Scaled values beyond this many deviations count as this many, so that no single value, however far out, decides a score.
-/// On heavy-tailed sums and durations the loss of later rows was lowest at 5 of 0, 5 and 10.
+/// Scaled values are clipped to this many deviations, so that a single outlier does not determine a score. On heavy-tailed sums and
+/// durations, the loss of later rows was lowest with 5, compared with 0 and 10.
 pub(super) const LIMIT: f32 = 5.0;
 
-/// The weights, and how an input is cleaned and scaled before them. Matrices are row by row.
+/// The weights, and the cleaning and scaling of the input. Matrices are in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    /// By feature: its mean, which also stands for a missing value.
+    /// The mean of each feature, which also replaces missing values.
     pub mean: Vec<f32>,
-    /// By feature: its standard deviation; 1 for a constant one.
+    /// The standard deviation of each feature; 1 if constant.
     pub deviation: Vec<f32>,
     /// The hidden layer's weights: features × hidden.
     pub hidden_weight: Vec<f32>,
@@ -46,36 +45,35 @@ pub struct Network {
     pub output_bias: f32,
 }
 
-/// What one epoch came to.
+/// The result of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Epoch {
-    /// Which network was trained, from 1.
+    /// The number of the network, from 1.
     pub member: usize,
     /// The epoch's number, from 1.
     pub number: usize,
-    /// The loss that decides, of the validation rows or of all where there are none; absent where the number of epochs was
-    /// found before.
+    /// The loss of the validation rows, or of all rows without any; `None` if the number of epochs is fixed.
     pub loss: Option<f64>,
 }
 
-/// What training comes to.
+/// The result of training.
 pub(super) struct Fit {
     pub(super) network: Network,
     pub(super) epochs: usize,
     pub(super) best_epoch: usize,
 }
 
-/// When training ends.
+/// The stop criterion.
 pub(super) enum Ending<'a> {
-    /// Once the loss of these rows stops falling, with the weights of its best epoch.
+    /// When the loss of these rows stops falling, with the weights of the best epoch.
     Best { of: &'a Scaled },
-    /// After so many epochs.
+    /// After a fixed number of epochs.
     After { epochs: usize },
 }
 
 impl Network {
-    /// The untrained network: He's uniform initialisation under the ReLU and Glorot's under the sigmoid (He et al. 2015,
-    /// Glorot and Bengio 2010), and the share of positives as its first answer.
+    /// The untrained network: He's uniform initialisation for the ReLU layer and Glorot's for the output (He et al. 2015, Glorot and
+    /// Bengio 2010), with the positive rate as the initial output.
     fn untrained(rows: &Scaled, hidden: usize, random: &mut StdRng) -> Self {
         let width = rows.width;
         let mut draw =
@@ -84,7 +82,7 @@ impl Network {
         // Half a row of each class keeps the logarithm finite.
         let odds = (positives + 0.5) / (rows.labels.len() as f32 - positives + 0.5);
         let mut hidden_weight = draw(width * hidden, (6.0 / width as f32).sqrt());
-        // A constant feature moves no weight, and the ones drawn would decide the score of whatever else it is later.
+        // The weights of a constant feature are not trained; random ones would distort scores if it varies later.
         for (weights, _) in hidden_weight.chunks_mut(hidden).zip(&rows.constant).filter(|(_, constant)| **constant) {
             weights.fill(0.0);
         }
@@ -98,16 +96,16 @@ impl Network {
         }
     }
 
-    /// The network whose log-odds are the mean of those of these networks: their hidden layers side by side, under output
-    /// weights that are divided by their number. All must scale their input alike.
+    /// The network whose log-odds are the mean of those of the given networks: their hidden layers concatenated, with output weights
+    /// divided by their number. All must have the same scaling.
     ///
     /// # Panics
-    /// There is no network, or two of them scale differently.
+    /// There is no network, or they have different scalings.
     pub fn average(networks: &[Self]) -> Self {
         let first = networks.first().expect("there is a network to average");
         assert!(
             networks.iter().all(|it| it.mean == first.mean && it.deviation == first.deviation),
-            "one scale for all"
+            "all networks have the same scaling"
         );
         let share = networks.len() as f32;
         let of_feature = |network: &Self, feature: usize| {
@@ -125,17 +123,17 @@ impl Network {
         }
     }
 
-    /// How many features it reads.
+    /// The number of features.
     pub fn width(&self) -> usize {
         self.mean.len()
     }
 
-    /// How many units its hidden layer has.
+    /// The number of hidden units.
     pub fn hidden(&self) -> usize {
         self.hidden_bias.len()
     }
 
-    /// The value that a feature enters the hidden layer with.
+    /// The cleaned and scaled value of a feature.
     fn scale(&self, column: usize, value: f32) -> f32 {
         let value = if value.is_finite() { value } else { self.mean[column] };
         ((value - self.mean[column]) / self.deviation[column]).clamp(-LIMIT, LIMIT)
@@ -147,7 +145,7 @@ impl Network {
         matrix.values().iter().enumerate().map(|(at, &value)| self.scale(at % width, value)).collect()
     }
 
-    /// The probability of a positive, row by row, as ONNX Runtime would compute it from this network's file.
+    /// The probability of a positive for each row, as ONNX Runtime computes it from this network's file.
     ///
     /// # Errors
     /// The tensor library failed; the matrix has another width.
@@ -157,20 +155,20 @@ impl Network {
     }
 }
 
-/// Rows as they enter the hidden layer.
+/// Cleaned and scaled rows.
 pub(super) struct Scaled {
-    /// Row by row.
+    /// In row-major order.
     pub(super) values: Vec<f32>,
     pub(super) labels: Vec<bool>,
     pub(super) width: usize,
-    /// By feature: what was subtracted, what it was divided by, and whether it has one value alone.
+    /// The mean and deviation of each feature, and whether it is constant.
     pub(super) mean: Vec<f32>,
     pub(super) deviation: Vec<f32>,
     pub(super) constant: Vec<bool>,
 }
 
 impl Scaled {
-    /// Rows that are scaled by their own means and deviations.
+    /// Scales rows by their own means and deviations.
     pub(super) fn new(data: &Dataset, rows: &[usize]) -> Self {
         let (mean, deviation, constant) = statistics(data, rows);
         let mut scaled =
@@ -179,8 +177,8 @@ impl Scaled {
         scaled
     }
 
-    /// Other rows, scaled like these.
-    pub(super) fn alike(&self, data: &Dataset, rows: &[usize]) -> Self {
+    /// Scales other rows in the same way.
+    pub(super) fn scale_like(&self, data: &Dataset, rows: &[usize]) -> Self {
         let (mean, deviation, constant) = (self.mean.clone(), self.deviation.clone(), self.constant.clone());
         let mut scaled = Self { values: Vec::new(), labels: Vec::new(), width: self.width, mean, deviation, constant };
         scaled.fill(data, rows);
@@ -200,7 +198,7 @@ impl Scaled {
         self.labels = rows.iter().map(|&row| data.labels[row]).collect();
     }
 
-    /// These rows of them, as tensors.
+    /// The given rows, as tensors.
     fn batch(&self, rows: &[usize]) -> Result<(Tensor, Tensor), TrainError> {
         let values = rows.iter().flat_map(|&row| &self.values[row * self.width..(row + 1) * self.width]).copied();
         let labels = rows.iter().map(|&row| f32::from(u8::from(self.labels[row])));
@@ -210,7 +208,7 @@ impl Scaled {
         ))
     }
 
-    /// The loss of all of them; NaN where a score is.
+    /// The loss of all rows; NaN if a score is.
     fn loss(&self, layers: &Layers) -> Result<f64, TrainError> {
         let input = Tensor::from_slice(&self.values, (self.labels.len(), self.width), &Device::Cpu)?;
         let scores: Vec<f32> = candle_nn::ops::sigmoid(&layers.logits(&input)?)?.to_vec1()?;
@@ -239,7 +237,7 @@ fn statistics(data: &Dataset, rows: &[usize]) -> (Vec<f32>, Vec<f32>, Vec<bool>)
     (means, deviations, constant)
 }
 
-/// The weights as candle has them.
+/// The weights as candle tensors.
 struct Layers {
     hidden_weight: Tensor,
     hidden_bias: Tensor,
@@ -258,7 +256,7 @@ impl Layers {
         })
     }
 
-    /// These weights as variables, and the layers that see what becomes of them.
+    /// These weights as variables, and layers that use them.
     fn trainable(&self) -> Result<(Vec<Var>, Self), TrainError> {
         let variables = self.each().map(Var::from_tensor).into_iter().collect::<Result<Vec<_>, _>>()?;
         let [hidden_weight, hidden_bias, output_weight, output_bias] =
@@ -270,7 +268,7 @@ impl Layers {
         [&self.hidden_weight, &self.hidden_bias, &self.output_weight, &self.output_bias]
     }
 
-    /// Moves these weights towards others, by this share of the way.
+    /// Moves these weights towards others by this share of the difference.
     fn follow(&mut self, other: &Self, share: f64) -> Result<(), TrainError> {
         for (own, other) in [
             (&mut self.hidden_weight, &other.hidden_weight),
@@ -289,7 +287,7 @@ impl Layers {
         Ok(hidden.matmul(&self.output_weight)?.broadcast_add(&self.output_bias)?.squeeze(1)?)
     }
 
-    /// Takes the weights over into a network.
+    /// Copies the weights into a network.
     fn store(&self, network: &mut Network) -> Result<(), TrainError> {
         network.hidden_weight = self.hidden_weight.flatten_all()?.to_vec1()?;
         network.hidden_bias = self.hidden_bias.to_vec1()?;
@@ -299,7 +297,7 @@ impl Layers {
     }
 }
 
-/// The mean binary cross-entropy of log-odds z: `max(z, 0) - z y + ln(1 + e^-|z|)`, which no z overflows.
+/// The mean binary cross-entropy of log-odds z: `max(z, 0) - z y + ln(1 + e^-|z|)`, which never overflows.
 fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TrainError> {
     let (positive, negative) = (logits.relu()?, logits.neg()?.relu()?);
     let distance = (&positive + &negative)?;
@@ -307,7 +305,7 @@ fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TrainError>
     Ok((softplus - (logits * labels)?)?.mean_all()?)
 }
 
-/// Trains `spec.members` networks from different starts, as many at once as there are cores.
+/// Trains `spec.members` networks from different initial weights, in parallel on all cores.
 pub(super) fn fit(
     rows: &Scaled,
     spec: &TrainSpec,
@@ -355,8 +353,8 @@ fn fit_one(
     let (variables, layers) = averaged.trainable()?;
     let rate = ParamsAdamW { lr: spec.learning_rate, weight_decay: spec.weight_decay, ..ParamsAdamW::default() };
     let mut optimizer = AdamW::new(variables, rate)?;
-    // The weights that count are the mean of those of about the last epoch (Polyak and Juditsky 1992): those of any one
-    // step lean towards its few rows. In the first steps the mean is of fewer, so that it does not lean on the start.
+    // The result is the mean of the weights over about the last epoch (Polyak and Juditsky 1992), because single steps are noisy.
+    // In the first steps the mean covers fewer steps, so that it does not lag behind.
     let share = 1.0 / rows.labels.len().div_ceil(spec.batch) as f64;
     let mut steps = 0.0;
     let mut order: Vec<usize> = (0..rows.labels.len()).collect();
@@ -386,7 +384,7 @@ fn fit_one(
             }
             watched = Some(loss);
         }
-        // Nobody listens any more only where the training is given up.
+        // The receiver is gone only if training was given up.
         tell.send(Epoch { member, number: epochs, loss: watched }).unwrap_or_default();
     }
     if let Ending::After { .. } = ending {
@@ -404,7 +402,7 @@ mod tests {
     use super::*;
     use crate::training::train;
 
-    /// Two features of which the sum decides, the second one now and then missing.
+    /// Two features whose sum determines the label, the second sometimes missing.
     fn sums(rows: usize) -> Dataset {
         let mut random = StdRng::seed_from_u64(7);
         let mut data = Dataset { features: vec!["a".to_owned(), "b".to_owned()], ..Dataset::default() };
@@ -429,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_constant_while_learning_has_no_weight_in_any_score() {
+    fn a_feature_that_is_constant_in_training_has_no_weight() {
         let mut data = sums(200);
         data.features.push("always 7".to_owned());
         data.values = data.values.chunks(2).flat_map(|row| [row[0], row[1], 7.0]).collect();
@@ -464,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_far_out_counts_as_much_as_five_deviations() {
+    fn outliers_count_as_five_deviations() {
         let network = train(&sums(200), &TrainSpec { epochs_max: 3, ..TrainSpec::default() }).unwrap().network;
         let mut matrix = FeatureMatrix::new(2);
         let (a, b) = (0.25, network.mean[1] + LIMIT * network.deviation[1]);
@@ -482,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_learned_is_learned_and_stopped_in_time() {
+    fn training_learns_the_pattern_and_stops_early() {
         let trained = train(&sums(600), &TrainSpec::default()).unwrap();
         let test = trained.parts.iter().find(|part| part.name == "test").unwrap();
         assert!(test.summary.auc.unwrap() > 0.97, "{test:?}");

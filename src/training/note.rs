@@ -1,56 +1,56 @@
-//! What a person should know of how a table was read and a network was trained.
+//! Notes for the user on how a table was read and a network was trained.
 //!
-//! Guarantees: a note says what, where, how many and what to do, in one sentence; those that may make the model worse than
-//! it need be are warnings.
+//! Guarantees: a note states what, where, how many and what to do, in one sentence; those that may hurt the model's quality are
+//! warnings.
 
 use std::fmt;
 
-/// One thing to know.
+/// A note.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// Texts of a column of numbers count as missing.
+    /// Texts in a numeric column count as missing.
     Missing {
         /// The column.
         column: String,
-        /// The texts and how often each occurs.
+        /// The texts with their counts.
         texts: Vec<(String, u64)>,
-        /// How many values are empty.
+        /// The number of empty values.
         empty: u64,
     },
-    /// Numbers have thousands apart, a decimal comma, a currency or a percent sign.
+    /// Numbers have thousands separators, a decimal comma, a currency or a percent sign.
     Formatted {
         /// The column.
         column: String,
-        /// How many do.
+        /// How many.
         count: u64,
-        /// Where the first one stands.
+        /// The position of the first one.
         place: String,
         /// The first one.
         text: String,
-        /// The number that it was read as.
+        /// Its value.
         value: f64,
     },
-    /// A column of texts holds numbers as well.
+    /// A text column also contains numbers.
     Mixed {
         /// The column.
         column: String,
-        /// How many values are numbers.
+        /// The number of numbers.
         numbers: u64,
-        /// How many different texts there are.
+        /// The number of distinct texts.
         texts: usize,
     },
-    /// A column of texts.
+    /// A text column.
     Texts {
         /// The column.
         column: String,
-        /// How many different texts there are.
+        /// The number of distinct texts.
         texts: usize,
     },
-    /// A column of texts that look like numbers with something behind them.
+    /// A text column whose texts begin with numbers.
     LikeNumbers {
         /// The column.
         column: String,
-        /// How many different texts there are.
+        /// The number of distinct texts.
         texts: usize,
         /// Some of them, with their lines.
         shown: String,
@@ -62,7 +62,7 @@ pub enum Note {
         /// How many.
         count: u64,
     },
-    /// A column was left out, because its numbers lie closer together than 32-bit floats of their size.
+    /// A column was excluded, because 32-bit floats cannot distinguish its numbers.
     Rounded {
         /// The column.
         column: String,
@@ -70,53 +70,53 @@ pub enum Note {
         mean: f64,
         /// Their standard deviation.
         deviation: f64,
-        /// What rounding adds to it.
+        /// The rounding error.
         rounding: f64,
     },
-    /// Many different numbers of a column become the same 32-bit float.
+    /// Many distinct numbers of a column become the same 32-bit float.
     Merged {
         /// The column.
         column: String,
-        /// How many values of those looked at differ.
+        /// The number of distinct sampled values.
         values: usize,
-        /// How many of them do as floats.
+        /// The number of distinct ones as floats.
         floats: usize,
     },
-    /// A column without a name was left out.
+    /// A column without a name was excluded.
     Unnamed {
-        /// Its place, from 1.
+        /// Its index, from 1.
         place: usize,
     },
-    /// Features have one value in all rows that were learned from.
+    /// Features are constant in the training rows.
     Constant {
         /// The features.
         features: Vec<String>,
     },
-    /// Of one label there are hardly any rows.
+    /// One label is very rare.
     Rare {
-        /// How many rows have the rarer label.
+        /// The number of rows with the rarer label.
         count: usize,
         /// The rarer label.
         label: bool,
-        /// How many rows there are.
+        /// The number of rows.
         rows: usize,
     },
-    /// The rows of one part have one label.
+    /// All rows of a part have the same label.
     OneLabel {
         /// The part.
         part: &'static str,
-        /// How many rows it has.
+        /// The number of its rows.
         rows: usize,
         /// Their label.
         label: bool,
     },
-    /// On the test rows the model is not better than their rate.
+    /// On the test rows the model is no better than the base rate.
     NoBetterThanRate {
         /// Its normalised entropy.
         entropy: f64,
-        /// How well it ranks.
+        /// Its AUC.
         auc: Option<f64>,
-        /// The share of positives in the rows that were learned from and in the test rows, where time moved it.
+        /// The positive rates in the training and test rows, if it has shifted over time.
         moved: Option<[f64; 2]>,
     },
     /// On the test rows the model is worse than a logistic regression.
@@ -134,13 +134,13 @@ pub enum Note {
         before: f64,
         /// The log loss with it.
         after: f64,
-        /// Whether it was left out.
+        /// Whether it was omitted.
         is_left_out: bool,
     },
 }
 
 impl Note {
-    /// Whether the model may be worse for it.
+    /// Whether it may hurt the model's quality.
     pub fn is_warning(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::Formatted { .. } | Self::Texts { .. } | Self::Constant { .. } => false,
@@ -153,13 +153,13 @@ impl Note {
     }
 }
 
-/// From this area under the curve on a model ranks better than a coin by far.
+/// From this AUC on, a model ranks clearly better than chance.
 const RANKS: f64 = 0.6;
 
-/// At most this many names stand in one sentence.
+/// Maximum number of names in a sentence.
 const NAMES: usize = 8;
 
-/// A number with some digits, in the form that fits its size.
+/// Formats a number with a few digits.
 fn short(value: f64) -> String {
     if value == 0.0 || (1e-3..1e7).contains(&value.abs()) { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
@@ -169,27 +169,27 @@ impl fmt::Display for Note {
         match self {
             Self::Missing { column, texts, empty } => {
                 let texts: Vec<_> = texts.iter().map(|(text, count)| format!("{count} {text:?}")).collect();
-                let beside = if *empty > 0 { format!(", like {empty} that are empty") } else { String::new() };
-                write!(f, "column {column:?}: {} count as missing{beside}", texts.join(", "))
+                let empties = if *empty > 0 { format!(", and so do {empty} empty ones") } else { String::new() };
+                write!(f, "column {column:?}: {} count as missing{empties}", texts.join(", "))
             }
             Self::Formatted { column, count, place, text, value } => write!(
                 f,
-                "column {column:?}: {count} numbers have thousands apart, a decimal comma, a currency or a percent sign; \
-                 the first, {text:?} at {place}, is read as {value}"
+                "column {column:?}: {count} numbers have thousands separators, a decimal comma, a currency or a percent \
+                 sign; the first, {text:?} at {place}, is read as {value}"
             ),
             Self::Mixed { column, numbers, texts } => write!(
                 f,
-                "column {column:?}: {numbers} numbers stand among texts, so each of its {texts} texts is a feature of its \
-                 own; where texts mean a missing value, name them with --missing"
+                "column {column:?}: {numbers} numbers are mixed with texts, so each of its {texts} texts becomes a \
+                 feature; if some texts mean a missing value, list them with --missing"
             ),
             Self::Texts { column, texts } => {
-                write!(f, "column {column:?}: each of its {texts} texts is a feature of its own")
+                write!(f, "column {column:?}: each of its {texts} texts becomes a feature")
             }
             Self::LikeNumbers { column, texts, shown } => write!(
                 f,
-                "column {column:?}: texts that begin with numbers ({shown}); each of the {texts} is a feature of its own. \
-                 Where they are quantities, write them as numbers of one unit; where they are times, name the column with \
-                 --time or leave it out with --ignore; where they are names, say so with --text"
+                "column {column:?}: texts that begin with numbers ({shown}); each of the {texts} becomes a feature. If \
+                 they are quantities, write them as numbers in one unit; if they are times, use --time or exclude the \
+                 column with --ignore; if they are names, list the column with --text"
             ),
             Self::Beyond { column, count } => write!(
                 f,
@@ -197,54 +197,50 @@ impl fmt::Display for Note {
             ),
             Self::Rounded { column, mean, deviation, rounding } => write!(
                 f,
-                "column {column:?} is left out: {}",
+                "column {column:?} is excluded: {}",
                 Crowded { mean: *mean, deviation: *deviation, rounding: *rounding }
             ),
             Self::Merged { column, values, floats } => write!(
                 f,
-                "column {column:?}: of {values} different numbers 32-bit floats keep {floats} apart; where the others matter, \
-                 subtract a fixed number from the column, both here and where it is served"
+                "column {column:?}: of {values} distinct numbers 32-bit floats distinguish {floats}; if the others matter, \
+                 subtract a constant from the column, both here and when serving"
             ),
             Self::Unnamed { place } => write!(
                 f,
-                "column {place} has no name, as the row numbers that pandas writes, and is left out; give it one to learn \
-                 from it"
+                "column {place} has no name, like the row numbers that pandas writes, and is excluded; name it to use it as a \
+                 feature"
             ),
             Self::Constant { features } => {
                 let names: Vec<_> = features.iter().take(NAMES).map(|name| format!("{name:?}")).collect();
                 let more = features.len().saturating_sub(NAMES);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                write!(
-                    f,
-                    "{}{more}: one value in all rows that were learned from, so the model ignores it",
-                    names.join(", ")
-                )
+                write!(f, "{}{more}: constant in all training rows, so the model ignores it", names.join(", "))
             }
             Self::Rare { count, label, rows } => write!(
                 f,
-                "only {count} of the {rows} rows have the label {}: too few to trust what is learned or measured; take more \
-                 rows, or a wider outcome",
+                "only {count} of the {rows} rows have the label {}: too few for a reliable model or metrics; use more rows, or a \
+                 more frequent outcome",
                 u8::from(*label)
             ),
             Self::OneLabel { part, rows, label } => write!(
                 f,
-                "the {rows} {part} rows all have the label {}, so they tell nothing of how well the model ranks; take more rows",
+                "the {rows} {part} rows all have the label {}, so they cannot show how well the model ranks; use more rows",
                 u8::from(*label)
             ),
             Self::NoBetterThanRate { entropy, auc, moved } => {
                 write!(
                     f,
                     "the model is no better than the base rate: its normalised entropy on the test rows is {entropy:.4}, and \
-                     1 is what always saying their share of positives comes to; do not serve it. "
+                     always predicting their positive rate gives 1; do not use it. "
                 )?;
                 if let Some([before, after]) = moved.map(|rates| rates.map(|rate| rate * 100.0)) {
                     write!(
                         f,
-                        "The share of positives went from {before:.2} % in the rows that were learned from to {after:.2} % in \
-                         the later test rows. What to try: newer rows, "
+                        "The positive rate shifted from {before:.2} % in the training rows to {after:.2} % in the later test \
+                         rows. Try newer rows, "
                     )?;
                 } else {
-                    write!(f, "What to try: ")?;
+                    write!(f, "Try ")?;
                 }
                 match auc {
                     Some(auc) if *auc >= RANKS => write!(
@@ -252,24 +248,24 @@ impl fmt::Display for Note {
                         "--calibrate platt, since it ranks the rows (AUC {auc:.4}) and only its probabilities are off; \
                          --weight-decay 1; more rows"
                     ),
-                    _ => write!(f, "features that say more about the outcome, more rows, --weight-decay 1"),
+                    _ => write!(f, "features that are more related to the outcome, more rows, --weight-decay 1"),
                 }
             }
             Self::WorseThanLogistic { entropy, logistic, error } => {
                 let difference = entropy - logistic;
-                let weight = if difference > 2.0 * error { "more than chance" } else { "within chance" };
+                let weight = if difference > 2.0 * error { "significant" } else { "not significant" };
                 write!(
                     f,
                     "the model is worse than a logistic regression: its normalised entropy on the test rows is {entropy:.4}, \
                      the regression's {logistic:.4} (the difference of {difference:.4} has a standard error of {error:.4}: \
-                     {weight}). What to try: --weight-decay 1, --hidden 4, --learning-rate 0.003, more rows"
+                     {weight}). Try --weight-decay 1, --hidden 4, --learning-rate 0.003, more rows"
                 )
             }
             Self::Calibration { before, after, is_left_out } => {
                 let what = if *is_left_out {
-                    "is left out; --keep-calibration writes it all the same"
+                    "is omitted; --keep-calibration writes it anyway"
                 } else {
-                    "is written all the same, as --keep-calibration asks"
+                    "is written because of --keep-calibration"
                 };
                 write!(
                     f,
@@ -280,7 +276,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// What 32-bit floats do to numbers that lie close together far from 0, and what to do about it.
+/// Why 32-bit floats cannot represent numbers that are close together but far from 0, and what to do.
 pub(super) struct Crowded {
     pub(super) mean: f64,
     pub(super) deviation: f64,
@@ -292,9 +288,9 @@ impl fmt::Display for Crowded {
         let [mean, deviation, rounding] = [self.mean, self.deviation, self.rounding].map(short);
         write!(
             f,
-            "its numbers lie about {deviation} around {mean}, and a model reads 32-bit floats, whose rounding there is about \
-             {rounding}; learn from the difference to a fixed number (the time since a start, for instance), and serve the \
-             same difference, or leave ids out"
+            "its numbers vary by about {deviation} around {mean}, but models take 32-bit floats, which round there by about \
+             {rounding}; use the difference to a constant (such as the time since a start), in training and in serving, or \
+             exclude ids"
         )
     }
 }

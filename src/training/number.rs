@@ -1,25 +1,25 @@
-//! What a text of a table says as a number.
+//! Parses the texts of a table as numbers.
 //!
-//! Owns the forms that spreadsheets, shops and statistics programs write: a decimal point or comma, thousands apart, a
-//! currency, a percent sign, and the texts that mean a missing value. Guarantees: a text that could be two numbers gives
-//! both, one for each [`Decimal`], and nothing here guesses. Left out: grouping in other steps than three digits.
+//! Supports the formats of spreadsheets, shops and statistics programs: decimal point or comma, thousands separators, currencies,
+//! percent signs, and texts for missing values. Guarantees: an ambiguous text can be parsed with either [`Decimal`]; nothing is
+//! guessed. Not supported: groups of other than three digits.
 
 use serde::Serialize;
 
-/// The texts that mean a missing value: the first nineteen are those that pandas takes for one (`na_values` of `read_csv`),
-/// the others are what R, UCI's archives, MySQL and SAS write.
+/// Texts that mean a missing value: the first nineteen are those of pandas (`na_values` of `read_csv`), the others are written by R,
+/// UCI's archives, MySQL and SAS.
 const MISSING: [&str; 23] = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null", "?", "-", "\\N", ".",
 ];
 
-/// Currencies before or behind a number, the longer ones first where one begins with another.
+/// Currencies before or after a number, longer ones before their prefixes.
 const CURRENCIES: [&str; 33] = [
     "US$", "R$", "$", "€", "£", "¥", "₹", "₽", "₩", "₺", "₴", "₪", "₫", "₱", "USD", "EUR", "GBP", "JPY", "CHF", "CNY",
     "INR", "BRL", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK", "MXN", "kr", "zł",
 ];
 
-/// What stands between the whole part of a number and the rest.
+/// The decimal separator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Decimal {
@@ -30,36 +30,36 @@ pub enum Decimal {
 }
 
 impl Decimal {
-    /// Both.
+    /// All formats.
     pub(super) const ALL: [Self; 2] = [Self::Dot, Self::Comma];
 }
 
-/// A number, and what stood around it.
+/// A number with its decorations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Number {
-    /// The number; a percent sign is not yet counted in.
+    /// The number; a percent sign is not applied yet.
     pub(super) value: f64,
     /// The currency.
     pub(super) currency: Option<&'static str>,
-    /// Whether a percent sign stood behind it.
+    /// Whether it has a percent sign.
     pub(super) is_percent: bool,
-    /// Whether it has the form that programs write: digits, a point, an exponent.
+    /// Whether it is written as by programs: digits, a point, an exponent.
     pub(super) is_plain: bool,
 }
 
-/// Whether a text means that there is no value.
+/// Whether a text means a missing value.
 pub(super) fn is_missing(text: &str) -> bool {
     MISSING.contains(&text)
 }
 
-/// Reads a text as a number; `None` where it is none.
+/// Parses a text as a number; `None` if it is not one.
 pub(super) fn parse(text: &str, decimal: Decimal) -> Option<Number> {
     if (decimal == Decimal::Dot || !text.contains('.'))
         && let Ok(value) = text.parse()
     {
         return Some(Number { value, currency: None, is_percent: false, is_plain: true });
     }
-    // Every other form has a digit in it, and texts without one are most.
+    // All other forms have a digit, and most texts have none.
     if !text.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -82,14 +82,14 @@ pub(super) fn parse(text: &str, decimal: Decimal) -> Option<Number> {
     Some(Number { value, currency, is_percent, is_plain: false })
 }
 
-/// Takes the sign from the front.
+/// Splits off the sign.
 fn sign(text: &str) -> (&str, Option<f64>) {
     let signs = [('-', -1.0), ('\u{2212}', -1.0), ('+', 1.0)];
     let found = signs.into_iter().find_map(|(sign, value)| Some((text.strip_prefix(sign)?.trim_start(), Some(value))));
     found.unwrap_or((text, None))
 }
 
-/// Takes the currency from one end.
+/// Splits off the currency at one end.
 fn currency<'a>(
     text: &'a str,
     strip: impl Fn(&'a str, &'static str) -> Option<&'a str>,
@@ -98,7 +98,7 @@ fn currency<'a>(
     found.unwrap_or((text, None))
 }
 
-/// Digits, thousands apart or not, a fraction or not, an exponent or not.
+/// Parses digits with optional thousands separators, fraction and exponent.
 fn unsigned(text: &str, decimal: Decimal) -> Option<f64> {
     let (text, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_the_number_that_it_means() {
+    fn every_format_is_parsed() {
         for (text, dot, comma) in [
             ("1.5", Some(1.5), None),
             ("1,5", None, Some(1.5)),
@@ -150,10 +150,10 @@ mod tests {
             ("1.234,5", None, Some(1234.5)),
             ("1,234,567", Some(1_234_567.0), None),
             ("1.234.567", None, Some(1_234_567.0)),
-            // These could be both.
+            // Ambiguous.
             ("1,234", Some(1234.0), Some(1.234)),
             ("1.234", Some(1.234), Some(1234.0)),
-            // A group does not begin with 0 and has three digits.
+            // A group has three digits, and the first one does not begin with 0.
             ("0,234", None, Some(0.234)),
             ("1234,567", None, Some(1234.567)),
             ("1,23,456", None, None),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_a_number_is_told() {
+    fn decorations_of_a_number_are_returned() {
         let number = parse("12,5 %", Decimal::Comma).unwrap();
         assert!(number.is_percent && !number.is_plain && number.currency.is_none(), "{number:?}");
         assert_eq!(parse("US$ 3", Decimal::Dot).unwrap().currency, Some("US$"));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_is_what_pandas_and_the_other_tools_write_and_nothing_else() {
+    fn only_the_missing_values_of_pandas_and_other_tools_are_missing() {
         for text in ["", "NA", "N/A", "NULL", "None", "nan", "-nan", "#N/A N/A", "1.#QNAN", "?", "-", "\\N", "."] {
             assert!(is_missing(text), "{text}");
         }

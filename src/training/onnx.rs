@@ -1,34 +1,33 @@
-//! The ONNX file of a network.
+//! Writes the ONNX file of a network.
 //!
-//! Owns the few messages of ONNX's schema that the file needs, under the official field numbers (onnx.proto, IR version
-//! 8), and the graph. Guarantees: the file takes raw feature values, missing and infinite ones included, and computes
-//! what [`Network::score`] does; the same network and identity give the same bytes. Limits: operators of set 13, which
-//! runtimes since 2020 have.
+//! Owns the required subset of ONNX's schema, with the official field numbers (onnx.proto, IR version 8), and the graph. Guarantees:
+//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Network::score`]; the same
+//! network and identity give the same bytes. Limits: operator set 13, which runtimes have supported since 2020.
 
 use super::{Network, network::LIMIT};
 use crate::inference::{Calibration, metadata};
 use prost::Message;
 use serde::Serialize;
 
-/// ONNX's number for the element type float32.
+/// ONNX's number of the element type float32.
 const FLOAT: i32 = 1;
-/// IR version 8, which came with ONNX 1.10 of 2021.
+/// IR version 8, from ONNX 1.10 (2021).
 const IR_VERSION: i64 = 8;
-/// The first set in which every operator of the graph has the form that is used here.
+/// The first operator set that has all operators of the graph in the form used here.
 const OPERATOR_SET: i64 = 13;
 
-/// What a model file says of itself.
+/// The metadata of a model file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Identity {
     /// The model's name.
     pub name: String,
-    /// Its version; a reader takes the start of the file's hash where absent.
+    /// Its version; readers default to the start of the file's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The fingerprint of the feature declarations that it was trained on.
+    /// The fingerprint of its training features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// What turns its scores into probabilities.
+    /// The calibration of its scores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
 }
@@ -118,7 +117,7 @@ struct ValueInfo {
     kind: Option<Type>,
 }
 
-/// `TypeProto`, of which a tensor is the first choice
+/// `TypeProto`, of which only the tensor is used
 #[derive(Clone, PartialEq, Message)]
 struct Type {
     #[prost(message, optional, tag = "1")]
@@ -148,7 +147,7 @@ struct Dimension {
     extent: Option<Extent>,
 }
 
-/// A known or a named dimension.
+/// A fixed or named dimension.
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum Extent {
     #[prost(int64, tag = "1")]

@@ -1,13 +1,12 @@
-//! Rows with labels, out of a CSV or Parquet file.
+//! Reads labelled rows from a CSV or Parquet file.
 //!
-//! Owns which column plays which part, and what the labels, times and groups mean. Guarantees: the features come in the order
-//! of the columns, and a text column's in the order of its texts; an error names the line and the column; what was not taken
-//! as it stands is told by a [`Note`]. Limits: the file is read twice, once to learn what each column holds and once for its
-//! values.
+//! Owns the roles of the columns, and the interpretation of labels, times and groups. Guarantees: features are in the order of the
+//! columns, and those of a text column in the order of its texts; errors name the line and column; anything that was not taken
+//! literally is reported as a [`Note`]. Limits: the file is read twice, once to determine the column types and once for the values.
 
 use super::{
     Note, TrainError,
-    column::{Column, Seen},
+    column::{Column, ColumnStats},
     number::Decimal,
     rows::{KEY_TYPE, POSITION},
     table::{Table, Value},
@@ -15,53 +14,53 @@ use super::{
 use crate::inference::FeatureMatrix;
 use std::path::Path;
 
-/// Which columns are what.
+/// The roles of the columns, and the parsing options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSpec {
-    /// The column with 0 and 1.
+    /// The label column.
     pub label: String,
-    /// Columns that are no features.
+    /// Ignored columns.
     pub ignore: Vec<String>,
-    /// The columns that are features, in their order; all that have no other part to play where absent.
+    /// The feature columns in order; by default all columns without another role.
     pub features: Option<Vec<String>>,
-    /// The column that says when: a number, or a time as in RFC 3339. The export's own where absent.
+    /// The time column: a number, or a time as in RFC 3339. By default the export's own.
     pub time: Option<String>,
-    /// The column whose equal values stay together in a split, such as a user's.
+    /// The group column: rows with equal values stay together in a split, such as those of a user.
     pub group: Option<String>,
-    /// Columns of names or codes: a feature for each text, also where they are numbers.
+    /// Categorical columns: a feature per text, even if the texts are numbers.
     pub text: Vec<String>,
-    /// Texts that mean a missing value, beside the usual ones.
+    /// Texts that mean a missing value, besides the usual ones.
     pub missing: Vec<String>,
-    /// How numbers are written; found out where absent.
+    /// The decimal format; by default detected.
     pub decimal: Option<Decimal>,
 }
 
-/// Rows with labels.
+/// Labelled rows.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     /// The names of the features.
     pub features: Vec<String>,
-    /// The values, row by row; missing ones NaN.
+    /// The values in row-major order; NaN if missing.
     pub values: Vec<f32>,
-    /// What happened, by row.
+    /// The label of each row.
     pub labels: Vec<bool>,
-    /// When, by row, in whatever unit the file has.
+    /// The time of each row, in the unit of the file.
     pub times: Option<Vec<f64>>,
-    /// What belongs together, by row.
+    /// The group of each row.
     pub groups: Option<Vec<String>>,
-    /// The fingerprint of the feature declarations that the file carries.
+    /// The fingerprint in the file.
     pub fingerprint: Option<String>,
-    /// What was not taken as it stands.
+    /// What was not taken literally.
     pub notes: Vec<Note>,
 }
 
 impl Dataset {
-    /// How many rows there are.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.labels.len()
     }
 
-    /// The values of some rows.
+    /// The values of the given rows.
     pub fn matrix(&self, rows: &[usize]) -> FeatureMatrix {
         let width = self.features.len();
         let mut matrix = FeatureMatrix::new(width);
@@ -75,17 +74,17 @@ impl Dataset {
 /// Reads a `.csv`, `.csv.gz` or `.parquet` file.
 ///
 /// # Errors
-/// The file cannot be read or lacks a column, a row is too short or too long, a label or a time is none, or a column holds
-/// what could be understood in more than one way.
+/// The file cannot be read, a column is missing, a row is too short or too long, a label or time is invalid, or a column is
+/// ambiguous.
 pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
     let table = Table::open(path, &spec.label)?;
-    let plan = Plan::new(&table, spec)?;
-    let mut notes = plan.notes.clone();
-    let columns = plan.columns(&table, spec, &mut notes)?;
+    let roles = ColumnRoles::new(&table, spec)?;
+    let mut notes = roles.notes.clone();
+    let columns = roles.columns(&table, spec, &mut notes)?;
     let mut data = Dataset {
         features: columns.iter().flat_map(Column::names).collect(),
-        times: plan.time.map(|_| Vec::new()),
-        groups: plan.group.map(|_| Vec::new()),
+        times: roles.time.map(|_| Vec::new()),
+        groups: roles.group.map(|_| Vec::new()),
         fingerprint: table.fingerprint.clone(),
         notes,
         ..Dataset::default()
@@ -99,13 +98,13 @@ pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
             expected,
             found: values[column].text(),
         };
-        let label = label(values[plan.label]);
-        data.labels.push(label.ok_or_else(|| wrong(plan.label, "a label of 0 or 1, false or true, no or yes"))?);
-        if let (Some(column), Some(times)) = (plan.time, &mut data.times) {
+        let label = label(values[roles.label]);
+        data.labels.push(label.ok_or_else(|| wrong(roles.label, "a label of 0 or 1, false or true, no or yes"))?);
+        if let (Some(column), Some(times)) = (roles.time, &mut data.times) {
             let time = time(values[column]);
             times.push(time.ok_or_else(|| wrong(column, "a number or a time such as 2026-01-31T12:00:00Z"))?);
         }
-        if let (Some(column), Some(groups)) = (plan.group, &mut data.groups) {
+        if let (Some(column), Some(groups)) = (roles.group, &mut data.groups) {
             groups.push(values[column].text());
         }
         for column in &columns {
@@ -114,7 +113,7 @@ pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
         Ok(())
     })?;
     if data.rows() == 0 || data.features.is_empty() {
-        // Where the only column was left out, the reason says more than that there is none.
+        // If the only column was excluded, report the reason instead.
         let lost = data.notes.into_iter().find_map(|note| match note {
             Note::Rounded { column, mean, deviation, rounding } => Some((column, mean, deviation, rounding)),
             _ => None,
@@ -128,7 +127,7 @@ pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
     Ok(data)
 }
 
-/// Whether the outcome came; `None` where the value does not say.
+/// Parses a label; `None` if it is invalid.
 fn label(value: Value<'_>) -> Option<bool> {
     let number = match value {
         Value::Missing => return None,
@@ -146,7 +145,7 @@ fn label(value: Value<'_>) -> Option<bool> {
     }
 }
 
-/// A time as a number: itself, or the seconds since 1970 of a text as in RFC 3339, UTC where it has no offset.
+/// Parses a time: a number, or RFC 3339 as seconds since 1970, in UTC by default.
 fn time(value: Value<'_>) -> Option<f64> {
     let text = match value {
         Value::Missing => return None,
@@ -163,7 +162,7 @@ fn time(value: Value<'_>) -> Option<f64> {
     Some(timestamp.as_microsecond() as f64 / 1e6)
 }
 
-/// A text of at most so many letters, for a message.
+/// Cuts a text for a message.
 fn clipped(text: &str) -> String {
     match text.char_indices().nth(COLUMNS_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -171,11 +170,11 @@ fn clipped(text: &str) -> String {
     }
 }
 
-/// So many letters of the columns' names are shown.
+/// Maximum length of the columns' names in a message, in characters.
 const COLUMNS_SHOWN: usize = 1_000;
 
-/// Which column plays which part, by index.
-struct Plan {
+/// The roles of the columns, by index.
+struct ColumnRoles {
     label: usize,
     time: Option<usize>,
     group: Option<usize>,
@@ -183,7 +182,7 @@ struct Plan {
     notes: Vec<Note>,
 }
 
-impl Plan {
+impl ColumnRoles {
     fn new(table: &Table, spec: &ReadSpec) -> Result<Self, TrainError> {
         let absent = |role: &'static str, column: &str| TrainError::Column {
             path: table.path.clone(),
@@ -239,7 +238,7 @@ impl Plan {
                     {
                         continue;
                     }
-                    // pandas writes row numbers under no name, and reads them back as "Unnamed: 0".
+                    // pandas writes row numbers without a name, and reads them back as "Unnamed: 0".
                     if name.is_empty() || name.starts_with("Unnamed: ") {
                         notes.push(Note::Unnamed { place: index + 1 });
                         continue;
@@ -252,16 +251,16 @@ impl Plan {
         Ok(Self { label, time, group, features, notes })
     }
 
-    /// Finds out what the feature columns hold.
+    /// Determines the types of the feature columns.
     fn columns(&self, table: &Table, spec: &ReadSpec, notes: &mut Vec<Note>) -> Result<Vec<Column>, TrainError> {
-        let mut seen = vec![Seen::default(); self.features.len()];
+        let mut seen = vec![ColumnStats::default(); self.features.len()];
         table.scan(|line, values| {
             for (seen, &index) in seen.iter_mut().zip(&self.features) {
                 seen.add(line, values[index], spec);
             }
             Ok(())
         })?;
-        let evidence = seen.iter().filter_map(Seen::evidence).collect();
+        let evidence = seen.iter().filter_map(ColumnStats::evidence).collect();
         let decided = self
             .features
             .iter()
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_unpacks_to_more_than_any_has_is_refused() {
+    fn a_row_that_unpacks_to_more_than_the_maximum_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv.gz");
         for row in ["x", "\"\n"] {
@@ -325,15 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn a_number_among_texts_is_a_text_and_told() {
+    fn a_number_among_texts_is_a_text_and_noted() {
         let data = csv("code,y\n7,1\nother,0\nnone,0\n", &label("y")).unwrap();
         assert_eq!(data.features, ["code=7", "code=none", "code=other"]);
         assert_eq!(data.values[..6], [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
-        assert!(notes(&data).contains("column \"code\": 1 numbers stand among texts"), "{}", notes(&data));
+        assert!(notes(&data).contains("column \"code\": 1 numbers are mixed with texts"), "{}", notes(&data));
     }
 
     #[test]
-    fn what_means_a_missing_value_is_missing_among_numbers_and_told_once() {
+    fn texts_for_missing_values_are_missing_among_numbers_and_noted_once() {
         let texts = [
             "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
             "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "?", "-", "\\N", ".", "NAN",
@@ -355,14 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn in_a_column_of_texts_they_are_texts() {
+    fn in_a_text_column_they_are_texts() {
         let data = csv("a,y\nred,1\nNone,0\n,0\n", &label("y")).unwrap();
         assert_eq!(data.features, ["a=None", "a=red"]);
         assert_eq!(data.values, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
-    fn other_texts_among_numbers_are_refused_with_their_place_unless_the_column_is_said_to_hold_texts() {
+    fn other_texts_among_numbers_are_rejected_with_their_lines_unless_the_column_is_declared_as_text() {
         let text = "a,y\n1,1\n2,0\nn.a.,1\n3,0\noops,1\nn.a.,0\n7,1\n";
         let error = csv(text, &label("y")).unwrap_err().to_string();
         let told =
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_they_are_meant_or_refused() {
+    fn numbers_are_parsed_unambiguously_or_rejected() {
         for (text, values) in [
             ("a,y\n\"1,234.5\",1\n7,0\n", [1234.5, 7.0]),
             ("a;y\n1,5;1\n2;0\n", [1.5, 2.0]),
@@ -383,7 +382,7 @@ mod tests {
             ("a\ty\n1,5\t1\n2\t0\n", [1.5, 2.0]),
             ("a,y\n$3.50,1\n\"$1,000\",0\n", [3.5, 1000.0]),
             ("a,y\n12.5%,1\n7%,0\n", [0.125, 0.07]),
-            // Without anything else around, a point is a point.
+            // Without other evidence, a point is a decimal point.
             ("a,y\n1.234,1\n5.678,0\n", [1.234, 5.678]),
         ] {
             let data = csv(text, &label("y")).unwrap();
@@ -391,7 +390,7 @@ mod tests {
         }
         let data = csv("a;y\n1,5;1\n2;0\n", &label("y")).unwrap();
         assert!(notes(&data).contains("the first, \"1,5\" at line 2, is read as 1.5"), "{}", notes(&data));
-        // Another column tells how the file writes its numbers.
+        // Another column shows the file's decimal format.
         let data = csv("a,b,y\n\"1,234\",0.5,1\n7,2,0\n", &label("y")).unwrap();
         assert_eq!(data.values, [1234.0, 0.5, 7.0, 2.0]);
         let data = csv("a;b;y\n1,234;0,5;1\n7;2;0\n", &label("y")).unwrap();
@@ -401,7 +400,7 @@ mod tests {
             ("a;b;y\n1.234;0,5;1\n7;2;0\n", "line 2, column \"a\": \"1.234\" could be 1.234 or 1234"),
             (
                 "a,y\n5%,1\n7,0\n",
-                "expected a percent sign behind all numbers or none, found \"5%\" at line 2 and \"7\" at line 3",
+                "expected a percent sign after all numbers or none, found \"5%\" at line 2 and \"7\" at line 3",
             ),
             ("a,y\n$5,1\n7 €,0\n", "expected one currency, found \"$5\" at line 2 and \"7 €\" at line 3"),
         ] {
@@ -414,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_float_cannot_keep_apart_is_left_out_with_words() {
+    fn numbers_that_floats_cannot_distinguish_are_excluded_with_a_note() {
         let rows = |column: &dyn Fn(u64) -> String| {
             let lines: Vec<_> = (0..200).map(|row| format!("{},{row},{}", column(row), row % 2)).collect();
             csv(&format!("a,b,y\n{}\n", lines.join("\n")), &label("y")).unwrap()
@@ -424,38 +423,38 @@ mod tests {
             let data = rows(&|row| (start + row * 1_000).to_string());
             assert_eq!(data.features, ["b"], "{}", notes(&data));
             assert!(
-                data.notes[0].is_warning() && notes(&data).contains("column \"a\" is left out"),
+                data.notes[0].is_warning() && notes(&data).contains("column \"a\" is excluded"),
                 "{}",
                 notes(&data)
             );
         }
         assert_eq!(rows(&|row| format!("{}.25", 1_000_000_000 + row)).features, ["b"]);
-        // A year in nanoseconds is told apart well enough, and so are ids from 0 on.
+        // A year in nanoseconds is precise enough, and so are ids from 0 on.
         assert_eq!(
             rows(&|row| (1_700_000_000_000_000_000 + row * 157_680_000_000_000).to_string()).features,
             ["a", "b"]
         );
         assert_eq!(rows(&|row| (row * 10_000_000_000_000).to_string()).features, ["a", "b"]);
-        // Most rows are told apart no more, although the column is.
+        // Most values become equal, although the column is kept.
         let data = rows(&|row| if row == 0 { 0 } else { 1_000_000_000_000_000 + row }.to_string());
-        assert!(notes(&data).contains("of 200 different numbers 32-bit floats keep 2 apart"), "{}", notes(&data));
+        assert!(notes(&data).contains("of 200 distinct numbers 32-bit floats distinguish 2"), "{}", notes(&data));
         let data = rows(&|row| if row == 0 { "1e39".to_owned() } else { row.to_string() });
         assert!(notes(&data).contains("1 numbers are infinite or beyond 3.4e38"), "{}", notes(&data));
         let text = "a,y\n1000000000000001,1\n1000000000000002,0\n";
         assert!(matches!(csv(text, &label("y")), Err(TrainError::Rounded { .. })), "it is the only column");
         let named = ReadSpec { features: Some(vec!["a".to_owned()]), ..label("y") };
         let error = csv(text, &named).unwrap_err().to_string();
-        assert!(error.contains("column \"a\"") && error.contains("the difference to a fixed number"), "{error}");
+        assert!(error.contains("column \"a\"") && error.contains("the difference to a constant"), "{error}");
     }
 
     #[test]
-    fn texts_that_begin_with_numbers_are_told_and_how_many_features_they_make() {
+    fn texts_that_begin_with_numbers_are_noted_with_the_number_of_features() {
         let text = "a,b,y\n12 kg,red,1\n13 kg,blue,0\n7 kg,red,0\n";
         let data = csv(text, &label("y")).unwrap();
         assert_eq!(data.features.len(), 5);
         let told = "column \"a\": texts that begin with numbers (\"12 kg\" (1, first at line 2), \"13 kg\" (1, first at line 3)";
         assert!(notes(&data).contains(told) && data.notes[0].is_warning(), "{}", notes(&data));
-        assert!(notes(&data).contains("column \"b\": each of its 2 texts is a feature"), "{}", notes(&data));
+        assert!(notes(&data).contains("column \"b\": each of its 2 texts becomes a feature"), "{}", notes(&data));
         let data = csv(text, &ReadSpec { text: vec!["a".to_owned()], ..label("y") }).unwrap();
         assert!(!notes(&data).contains("begin with numbers"), "{}", notes(&data));
     }
@@ -467,13 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn what_windows_and_spreadsheets_write_around_values_is_no_part_of_them() {
+    fn byte_order_marks_line_ends_and_blanks_of_spreadsheets_are_not_part_of_values() {
         let data = csv("\u{feff}a;y\r\n\"1\";1\r\n\r\n 2 ;0\r\n", &label("y")).unwrap();
         assert_eq!((data.features, data.values), (vec!["a".to_owned()], vec![1.0, 2.0]));
         let data = csv("a,b,y\n1,\"two\nlines\",1\n2,one,0\n3,one,maybe\n", &label("y"));
-        // The line counts those inside quotes.
+        // Line numbers include line breaks inside quotes.
         assert!(data.unwrap_err().to_string().contains("line 5, column \"y\""));
-        // What pandas writes first has no name.
+        // The first column that pandas writes has no name.
         let data = csv(",a,y\n0,1,1\n1,2,0\n", &label("y")).unwrap();
         assert_eq!(data.features, ["a"]);
         assert!(notes(&data).contains("column 1 has no name"), "{}", notes(&data));
@@ -481,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_play_the_parts_that_they_are_given() {
+    fn columns_have_the_configured_roles() {
         let text = "a,b,when,who,y\n1,2,2026-01-01T00:00:00Z,ann,1\n3,4,2026-01-01 00:00:01,bob,0\n";
         let spec = ReadSpec {
             time: Some("when".to_owned()),
@@ -539,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_reads_as_what_it_holds() {
+    fn gzip_files_are_unpacked() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv.gz");
         let mut gzip = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());

@@ -1,9 +1,8 @@
-//! The files that `aimpoint export` writes: features and labels, with the place in the log that they come from.
+//! The files of `aimpoint export`: features and labels, with the positions of their events.
 //!
-//! Owns the columns: six that say which event a row belongs to, then the features, then `label`. Guarantees: a file
-//! appears under its name only when it is finished, and nothing is left of one that is not. A Parquet file carries
-//! the fingerprint of the feature declarations, a CSV file has no place for one. Limits: a Parquet row group has 65,536
-//! rows, which are held until it is full.
+//! Owns the columns: six that identify the event of a row, then the features, then `label`. Guarantees: a file appears under its name
+//! only when it is complete, and nothing is left of an incomplete one. A Parquet file contains the fingerprint of the features; a CSV
+//! file cannot. Limits: a Parquet row group of 65,536 rows is held in memory.
 
 use super::{Kind, TrainError};
 use crate::{inference::metadata, partial::PartialFile};
@@ -25,40 +24,40 @@ use std::{
     sync::Arc,
 };
 
-/// What the user's id stands for. It comes behind [`POSITION`], and files of before it have no such column.
+/// The column with the type of the user's id. It follows [`POSITION`]; older files do not have it.
 pub(super) const KEY_TYPE: &str = "key_type";
 
-/// The columns that say which event a row belongs to, in their order. Reading knows a file of rows by them.
+/// The columns that identify the event of a row, in order. The reader recognises an exported file by them.
 pub(super) const POSITION: [&str; 5] = ["user_key", "event_id", "partition", "offset", "occurred_at_us"];
 
-/// Rows a row group: some tens of MiB at a hundred features, small enough to hold and large enough to compress.
+/// Rows per row group: tens of MiB with a hundred features, small enough for memory and large enough to compress.
 const GROUP_ROWS: usize = 65_536;
 
-/// What a file of rows calls the outcome.
+/// The label column.
 const LABEL: &str = "label";
 
-/// One scored event and what became of it.
+/// The features of an event, with its label.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row<'a> {
-    /// The user's id, as the decision carries it.
+    /// The user's id, as in the decision.
     pub user_key: &'a str,
-    /// What the id stands for: an id of two types is two users.
+    /// The type of the id: an id with two types is two users.
     pub key_type: &'a str,
     /// The event's id.
     pub event_id: &'a str,
-    /// The partition that the event was read from.
+    /// The event's partition.
     pub partition: i32,
-    /// Its offset there.
+    /// The event's offset.
     pub offset: i64,
     /// Its event time in microseconds since 1970.
     pub occurred_at_us: i64,
     /// The values of the features, in the order of their names.
     pub features: &'a [f32],
-    /// What happened: 0 or 1; absent in a file without labels.
+    /// The label, 0 or 1; `None` in a file without labels.
     pub label: Option<f32>,
 }
 
-/// A file of rows, being written.
+/// A writer of a file of rows.
 pub struct RowFile {
     path: PathBuf,
     width: usize,
@@ -80,11 +79,10 @@ impl std::fmt::Debug for RowFile {
 }
 
 impl RowFile {
-    /// Starts a `.csv`, `.csv.gz` or `.parquet` file, whose rows have labels or not. `extra` is further metadata, which CSV has no
-    /// place for.
+    /// Creates a `.csv`, `.csv.gz` or `.parquet` file, with or without labels. `extra` is additional metadata, for Parquet only.
     ///
     /// # Errors
-    /// The name says no kind, two columns have the same name, or the file cannot be made.
+    /// The extension is unknown, two columns have the same name, or the file cannot be created.
     pub fn create(
         path: &Path,
         features: &[String],
@@ -130,7 +128,7 @@ impl RowFile {
     /// The file cannot be written.
     ///
     /// # Panics
-    /// The row has another number of features than the file, or a label where the file has none, or the other way round.
+    /// The row's number of features differs from the file's, or only one of them has a label.
     pub fn write(&mut self, row: &Row<'_>) -> Result<(), TrainError> {
         assert_eq!(row.features.len(), self.width, "a row has a value for each feature");
         assert_eq!(row.label.is_some(), self.has_labels, "all rows have labels, or none");
@@ -142,12 +140,12 @@ impl RowFile {
         }
     }
 
-    /// How many rows it has so far.
+    /// The number of rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Ends the file, gives it its name, and tells how many rows it has.
+    /// Completes and renames the file, and returns the number of rows.
     ///
     /// # Errors
     /// The file cannot be written or renamed.
@@ -177,7 +175,7 @@ fn broken(path: &Path, error: &(dyn std::error::Error + 'static)) -> TrainError 
     TrainError::Format { doing: "write", path: path.to_path_buf(), reason: error.to_string() }
 }
 
-/// Writes one record: numbers in their shortest form that reads back the same, missing ones empty.
+/// Writes a record: numbers in the shortest form that round-trips, missing ones empty.
 fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<()> {
     let mut integer = itoa::Buffer::new();
     let mut float = ryu::Buffer::new();
@@ -193,7 +191,7 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
     writer.write_record(None::<&[u8]>)
 }
 
-/// The open row group, by column.
+/// The columns of the open row group.
 struct ParquetRows {
     writer: SerializedFileWriter<BufWriter<PartialFile>>,
     user_keys: Vec<ByteArray>,
@@ -203,7 +201,7 @@ struct ParquetRows {
     times: Vec<i64>,
     key_types: Vec<ByteArray>,
     features: Vec<Vec<f32>>,
-    /// None where the rows have no labels.
+    /// `None` without labels.
     labels: Option<Vec<f32>>,
 }
 
@@ -280,7 +278,7 @@ impl ParquetRows {
     }
 }
 
-/// Writes the next column of a row group, and empties its values.
+/// Writes the next column of a row group, and clears its values.
 fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, BufWriter<PartialFile>>,
     values: &mut Vec<T::T>,
@@ -318,7 +316,7 @@ mod tests {
     use crate::training::{ReadSpec, read};
 
     #[test]
-    fn every_kind_of_file_reads_back_as_it_was_written() {
+    fn every_format_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let features = ["a".to_owned(), "b".to_owned()];
         let values = [[0.1, f32::NAN], [f32::INFINITY, -3.5], [1e-30, f32::NEG_INFINITY]];
@@ -351,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_file_that_is_not_finished() {
+    fn nothing_is_left_of_an_incomplete_file() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["rows.csv", "rows.csv.gz", "rows.parquet"] {
             let path = folder.path().join(name);
@@ -376,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_labels_have_no_column_for_them() {
+    fn rows_without_labels_have_no_label_column() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["rows.csv", "rows.parquet"] {
             let path = folder.path().join(name);
@@ -405,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn several_row_groups_are_one_file() {
+    fn a_file_can_have_several_row_groups() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.parquet");
         let mut file = RowFile::create(&path, &["a".to_owned()], "f", &[], true).unwrap();
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_says_no_kind_and_a_name_twice_are_refused() {
+    fn an_unknown_extension_and_a_duplicate_column_are_rejected() {
         let path = Path::new("rows.json");
         assert!(matches!(RowFile::create(path, &[], "", &[], true), Err(TrainError::Extension { .. })));
         let features = ["offset".to_owned()];

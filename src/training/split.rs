@@ -1,8 +1,8 @@
-//! Which rows are learned from, which end the learning, and which tell how well it went.
+//! Splits rows into 70 % training, 15 % validation and 15 % test rows.
 //!
-//! Owns the split: 70 % training, 15 % validation, 15 % test. Guarantees: where rows have times, no validation row is
-//! older than a training row and no test row older than a validation row; rows of one group stay together, at the time
-//! of the group's oldest row; otherwise the seed decides. Limits: a group is not cut, so shares are met to a group.
+//! Guarantees: if rows have times, no validation row is older than a training row and no test row older than a validation row; rows of
+//! a group stay together, at the time of the group's oldest row; otherwise the split is random by seed. Limits: groups are not
+//! divided, so the shares are exact only up to a group.
 
 use super::{Dataset, SPLIT_ROWS_MIN};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -11,13 +11,13 @@ use std::collections::HashMap;
 /// The rows of each part, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// `time`, `random`, or `none` where all rows are trained on.
+    /// `time`, `random`, or `none` if all rows are used for training.
     pub how: &'static str,
-    /// Rows that are learned from.
+    /// Training rows.
     pub train: Vec<usize>,
-    /// Rows whose loss ends the learning; none where there were too few.
+    /// Rows whose loss stops the training; empty if there are too few.
     pub validation: Vec<usize>,
-    /// Rows that are only measured; none where there were too few.
+    /// Rows for the final metrics only; empty if there are too few.
     pub test: Vec<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Split {
         split
     }
 
-    /// The parts that have rows, by name.
+    /// The non-empty parts, by name.
     pub fn parts(&self) -> Vec<(&'static str, &[usize])> {
         let train = if self.how == "none" { "all" } else { "train" };
         let parts = [(train, &self.train), ("validation", &self.validation), ("test", &self.test)];
@@ -58,7 +58,7 @@ impl Split {
     }
 }
 
-/// The rows that stay together, in the order of their first row.
+/// The groups of rows that stay together, in the order of their first row.
 fn units(data: &Dataset) -> Vec<Vec<usize>> {
     let Some(groups) = &data.groups else { return (0..data.rows()).map(|row| vec![row]).collect() };
     let mut index = HashMap::new();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_where_nothing_else_does() {
+    fn without_times_the_split_is_random_by_seed() {
         let split = Split::of(&data(100), 1);
         assert_eq!((sizes(&split), split.how), ([70, 15, 15], "random"));
         assert_eq!(split, Split::of(&data(100), 1));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn later_rows_are_measured_on_earlier_ones() {
+    fn with_times_the_test_rows_are_the_latest() {
         let times = Some((0..100).map(|row| f64::from(100 - row)).collect());
         let split = Split::of(&Dataset { times, ..data(100) }, 1);
         assert_eq!((sizes(&split), split.how), ([70, 15, 15], "time"));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_not_cut() {
+    fn groups_are_not_divided() {
         let groups = (0..100).map(|row| format!("user {}", row % 10)).collect();
         let split = Split::of(&Dataset { groups: Some(groups), ..data(100) }, 1);
         assert_eq!(sizes(&split), [70, 20, 10]);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_of_rows_is_not_split() {
+    fn too_few_rows_are_not_split() {
         let split = Split::of(&data(4), 1);
         assert_eq!((sizes(&split), split.how, split.parts()[0].0), ([4, 0, 0], "none", "all"));
     }

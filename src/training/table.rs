@@ -1,8 +1,8 @@
-//! A table in a file: its columns, and its rows one after another.
+//! Reads a table from a file, row by row.
 //!
-//! Owns the formats: CSV, plain or gzip, and Parquet. Guarantees: every row has as many values as there are columns, and a
-//! row that has not is an error that names its line; a byte order mark, Windows' line ends and quoted line ends are no part
-//! of a value. Limits: a table is scanned as often as need be, and so it is a file and no pipe; texts are UTF-8.
+//! Owns the formats: CSV, plain or gzip, and Parquet. Guarantees: every row has a value for each column, otherwise the error names
+//! the line; byte order marks and Windows line ends are not part of a value. Limits: a table is scanned repeatedly, so it has to be a
+//! file and not a pipe; texts are UTF-8.
 
 use super::{Kind, TrainError};
 use crate::{
@@ -23,16 +23,16 @@ use std::{
     rc::Rc,
 };
 
-/// The longest row of a CSV file: some million columns. A row is held in memory, and a small file may unpack to one of gigabytes.
+/// Maximum size of a CSV row: some million columns. A row is held in memory, and a small file could unpack to a row of gigabytes.
 pub(super) const ROW_BYTES_MAX: u64 = 64 << 20;
 
-/// So many beginnings of lines are remembered at most: a row with more lines in it is followed by one of unknown line.
+/// Maximum number of remembered line starts: after a row with more lines, the line number is unknown.
 const STARTS_MAX: usize = 1 << 20;
 
-/// What may stand between the values of a CSV file.
+/// Supported delimiters of a CSV file.
 const DELIMITERS: [u8; 4] = *b",;\t|";
 
-/// One value of a table.
+/// A value of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
     Missing,
@@ -50,20 +50,20 @@ impl Value<'_> {
     }
 }
 
-/// A file, which is scanned as often as need be.
+/// A file that can be scanned repeatedly.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) path: PathBuf,
     pub(super) columns: Vec<String>,
     pub(super) fingerprint: Option<String>,
-    /// What its rows are counted in.
+    /// The unit of row numbers: line or row.
     pub(super) unit: &'static str,
     kind: Kind,
     delimiter: u8,
 }
 
 impl Table {
-    /// Opens a file. Of the characters that may stand between values it takes the first that makes `column` one.
+    /// Opens a file. The delimiter is the first with which `column` exists.
     pub(super) fn open(path: &Path, column: &str) -> Result<Self, TrainError> {
         let kind = Kind::of(path)?;
         let unit = if kind == Kind::Parquet { "row" } else { "line" };
@@ -87,7 +87,7 @@ impl Table {
             headers.push((delimiter, header.iter().map(str::to_owned).collect::<Vec<_>>()));
         }
         let has_column = |(_, columns): &&(u8, Vec<String>)| columns.iter().any(|it| it == column);
-        // Without that column the widest header shows best what there is.
+        // Without that column the widest header is the most likely one.
         let widest = || headers.iter().rev().max_by_key(|(_, columns)| columns.len());
         if let Some((delimiter, columns)) = headers.iter().find(has_column).or_else(widest) {
             table.delimiter = *delimiter;
@@ -96,7 +96,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Gives every row with its number.
+    /// Visits every row with its number.
     pub(super) fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
         if self.kind != Kind::Parquet {
             return self.scan_csv(row);
@@ -111,7 +111,7 @@ impl Table {
         File::open(&self.path).map_err(|source| TrainError::File { doing: "open", path: self.path.clone(), source })
     }
 
-    /// A reader of the file, and where the lines begin in what it has read so far.
+    /// A reader of the file, with the line starts of what it has read so far.
     fn csv(&self, delimiter: u8) -> Result<(csv::Reader<Box<dyn Read>>, LineStarts), TrainError> {
         let file = self.file()?;
         let starts = LineStarts::default();
@@ -120,7 +120,7 @@ impl Table {
         } else {
             Box::new(Lines::new(file, starts.clone()))
         };
-        // A row of another length gets a message of our own.
+        // Rows of another length are reported with our own message.
         let reader =
             csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).flexible(true).from_reader(bytes);
         Ok((reader, starts))
@@ -134,14 +134,14 @@ impl Table {
         TrainError::Format { doing: "read", path: self.path.clone(), reason }
     }
 
-    /// What the CSV reader says, with a next step where bytes are no text.
+    /// Converts the CSV reader's error, with a next step for invalid UTF-8.
     fn unreadable(&self, error: &csv::Error, line: Option<u64>) -> TrainError {
         self.broken(match error.kind() {
             csv::ErrorKind::Utf8 { err, .. } => {
                 let (line, field) = (line.unwrap_or(1), err.field() + 1);
                 format!(
                     "line {line}, field {field}: expected text in UTF-8, found other bytes; convert the file, for \
-                     instance with iconv -f latin1 -t UTF-8, or -f UTF-16 where a spreadsheet wrote it as Unicode"
+                     instance with iconv -f latin1 -t UTF-8, or -f UTF-16 if a spreadsheet wrote it as Unicode"
                 )
             }
             _ => error.to_string(),
@@ -191,20 +191,20 @@ impl Table {
     }
 }
 
-/// Where lines that are not empty begin, by offset and number, as far as the file was read and no record took them yet. The
-/// CSV reader's own count is that of the line behind the record before, which may be empty or end in `\r\n`.
+/// The starts of non-empty lines, by offset and number, that were read but are not yet part of a record. The CSV reader's own line
+/// number is that after the previous record, which may be empty or end in `\r\n`.
 #[derive(Clone, Debug, Default)]
 struct LineStarts(Rc<RefCell<Starts>>);
 
 #[derive(Debug, Default)]
 struct Starts {
     lines: VecDeque<(u64, u64)>,
-    /// Up to this offset records were taken.
+    /// The end of the last record.
     taken: u64,
 }
 
 impl LineStarts {
-    /// Takes all before this offset for done.
+    /// Drops all starts before this offset.
     fn take(&self, offset: u64) {
         let mut starts = self.0.borrow_mut();
         starts.taken = offset;
@@ -213,13 +213,13 @@ impl LineStarts {
         }
     }
 
-    /// The number of the first line that is not empty and not done.
+    /// The number of the first remaining line.
     fn line(&self) -> u64 {
         self.0.borrow().lines.front().map_or(0, |(_, line)| *line)
     }
 }
 
-/// Passes bytes on, and notes where lines begin.
+/// A reader that records line starts.
 struct Lines<R> {
     from: R,
     starts: LineStarts,
@@ -243,7 +243,7 @@ impl<R: Read> Read for Lines<R> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         for &byte in &buffer[..count] {
-            // A line ends in \n, in \r\n, or in a \r alone.
+            // A line ends in \n, \r\n or a single \r.
             let is_end = matches!(byte, b'\r' | b'\n');
             self.line += u64::from(byte == b'\n') + u64::from(self.before == b'\r' && byte != b'\n');
             if !is_end && matches!(self.before, b'\r' | b'\n') && starts.lines.len() < STARTS_MAX {
@@ -256,7 +256,7 @@ impl<R: Read> Read for Lines<R> {
     }
 }
 
-/// A Parquet value; `None` where it is of a kind that no feature is made of.
+/// Converts a Parquet value; `None` for unsupported types.
 fn value(field: &Field) -> Option<Value<'_>> {
     Some(match field {
         Field::Null => Value::Missing,
@@ -275,7 +275,7 @@ fn value(field: &Field) -> Option<Value<'_>> {
         Field::Float16(value) => Value::Number((*value).into()),
         Field::Float(value) => Value::Number((*value).into()),
         Field::Double(value) => Value::Number(*value),
-        // It is written as digits with a point.
+        // A decimal is formatted as digits with a point.
         Field::Decimal(_) => Value::Number(field.to_string().parse().ok()?),
         Field::Str(text) if text.is_empty() => Value::Missing,
         Field::Str(text) => Value::Text(text),

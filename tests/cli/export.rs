@@ -1,4 +1,4 @@
-//! `aimpoint export`: odd files, odd clocks, odd orders, and what is told of them.
+//! `aimpoint export` with unusual files, clocks and orders of events.
 
 use super::{aimpoint, folder_with, path, process::Running};
 use aimpoint::{
@@ -15,7 +15,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Two aggregates, so that their columns lie side by side.
+/// Two aggregates, so that there are two feature columns.
 const FEATURES: &str = r#"
 [[feature]]
 name = "n"
@@ -39,12 +39,12 @@ fn event(id: &str, user: &str, time: i64) -> String {
     )
 }
 
-/// Exports a file with these arguments: the code, the output or the error, and the values of each row by the event's id.
+/// Exports a file with these arguments: exit code, output or error, and the values of each row by event id.
 fn export(folder: &TempDir, file: &str, arguments: &[&str]) -> (i32, String, BTreeMap<String, String>) {
     let [config, file, out] = ["a.toml", file, "rows.csv"].map(|name| path(folder, name));
     let one: &[&str] = if arguments.contains(&"--partitions") { &[] } else { &["--partitions", "1"] };
     let arguments = [&["export", "--config", &config, &file, "--out", &out][..], one, arguments].concat();
-    let (code, told, error) = aimpoint(&arguments, &[]);
+    let (code, output, error) = aimpoint(&arguments, &[]);
     let rows = std::fs::read_to_string(&out).unwrap_or_default();
     let rows = rows.lines().skip(1).map(|line| {
         let cells: Vec<&str> = line.split(',').collect();
@@ -55,11 +55,11 @@ fn export(folder: &TempDir, file: &str, arguments: &[&str]) -> (i32, String, BTr
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_str().unwrap().contains("partial")), "{left:?}");
     assert!(code == 0 || code == 2 || error.starts_with("aimpoint: "), "{error}");
-    (code, if code == 0 { told } else { error }, rows)
+    (code, if code == 0 { output } else { error }, rows)
 }
 
 #[test]
-fn a_batch_without_events_is_no_fault_and_files_without_any_are() {
+fn a_batch_without_events_is_not_an_error_but_files_without_events_are() {
     let good: String = (0..4_096).map(|number| event(&format!("e{number}"), "u", START + number)).collect();
     let bad = "broken\n".repeat(4_096);
     let folder = folder_with(&[
@@ -70,20 +70,23 @@ fn a_batch_without_events_is_no_fault_and_files_without_any_are() {
         ("bad-then-good.jsonl", &format!("{bad}{good}")),
     ]);
     for (file, part) in [("empty.jsonl", "there is no event"), ("bad.jsonl", "4096 refused: malformed")] {
-        let (code, told, rows) = export(&folder, file, &[]);
-        assert_eq!((code, rows.len()), (65, 0), "{told}");
-        assert!(told.contains("0 rows") && told.contains(part), "{told}");
+        let (code, output, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (65, 0), "{output}");
+        assert!(output.contains("0 rows") && output.contains(part), "{output}");
     }
     for file in ["full.jsonl", "bad-then-good.jsonl"] {
-        let (code, told, rows) = export(&folder, file, &[]);
-        assert_eq!((code, rows.len()), (0, 4_096), "{told}");
-        assert_eq!(rows["e4095"], "4096.0,4096.0", "without [label] a row has its features alone");
-        assert!(told.contains("in 1 partition: 4096 rows without labels, for no [label] is declared"), "{told}");
+        let (code, output, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (0, 4_096), "{output}");
+        assert_eq!(rows["e4095"], "4096.0,4096.0", "without [label] a row has only features");
+        assert!(
+            output.contains("in 1 partition: 4096 rows without labels, because no [label] is configured"),
+            "{output}"
+        );
     }
 }
 
 #[test]
-fn a_line_that_unpacks_to_more_than_a_record_may_have_is_left_out_and_told() {
+fn a_line_that_unpacks_to_more_than_the_maximum_is_skipped_and_reported() {
     let folder = folder_with(&[("a.toml", FEATURES)]);
     let bomb = vec![b' '; 100_000_000];
     let text = [event("e1", "u", START).as_bytes(), &bomb, b"\n", event("e2", "u", START + 1).as_bytes()].concat();
@@ -93,9 +96,9 @@ fn a_line_that_unpacks_to_more_than_a_record_may_have_is_left_out_and_told() {
     std::fs::write(folder.path().join("bomb.jsonl.zst"), zstd::encode_all(&text[..], 1).unwrap()).unwrap();
     let part = "1 of more than input.max_bytes = 1048576 bytes; the first is line 2 of ";
     for file in ["bomb.jsonl.gz", "bomb.jsonl.zst"] {
-        let (code, told, rows) = export(&folder, file, &[]);
-        assert_eq!((code, rows.len()), (0, 2), "{told}");
-        assert!(told.contains(part) && told.contains("the longest has 100000001 bytes"), "{told}");
+        let (code, output, rows) = export(&folder, file, &[]);
+        assert_eq!((code, rows.len()), (0, 2), "{output}");
+        assert!(output.contains(part) && output.contains("the longest has 100000001 bytes"), "{output}");
     }
     let broker = EmbeddedBroker::start(&super::process::TOPICS.map(|name| (name, 1))).unwrap();
     let brokers = format!("kafka.brokers={}", broker.brokers());
@@ -105,19 +108,19 @@ fn a_line_that_unpacks_to_more_than_a_record_may_have_is_left_out_and_told() {
 }
 
 #[test]
-fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
+fn a_failed_or_interrupted_export_leaves_no_files() {
     let folder = folder_with(&[("a.toml", FEATURES)]);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(event("e1", "u", START).repeat(1_000).as_bytes()).unwrap();
     let whole = gzip.finish().unwrap();
     std::fs::write(folder.path().join("cut.jsonl.gz"), &whole[..whole.len() - 9]).unwrap();
-    let (code, told, _) = export(&folder, "cut.jsonl.gz", &[]);
-    assert_eq!(code, 65, "{told}");
+    let (code, output, _) = export(&folder, "cut.jsonl.gz", &[]);
+    assert_eq!(code, 65, "{output}");
     let twice = path(&folder, "rows.csv");
-    let (code, told, _) = export(&folder, "cut.jsonl.gz", &["--out", &twice]);
-    assert!(code != 0 && told.contains("name each file once"), "{told}");
+    let (code, output, _) = export(&folder, "cut.jsonl.gz", &["--out", &twice]);
+    assert!(code != 0 && output.contains("name each file once"), "{output}");
 
-    // A pipe that nobody closes: the export waits for more.
+    // A pipe that stays open: the export waits for more.
     let pipe = path(&folder, "pipe.jsonl");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (signal, is_ignored) in [("INT", false), ("TERM", false), ("HUP", false), ("QUIT", false), ("HUP", true)] {
@@ -137,7 +140,7 @@ fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
         while !partial.exists() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert!(partial.exists(), "it has not begun");
+        assert!(partial.exists(), "the export has not started");
         let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         if is_ignored {
@@ -155,7 +158,7 @@ fn nothing_is_left_of_an_export_that_fails_or_is_interrupted() {
 }
 
 #[test]
-fn an_event_of_the_future_is_refused_and_costs_nobody_a_row() {
+fn an_event_in_the_future_is_rejected_and_does_not_affect_other_rows() {
     let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
     let events: String = [
         ("f1", "2026-03-01T10:00:00Z"),
@@ -169,17 +172,17 @@ fn an_event_of_the_future_is_refused_and_costs_nobody_a_row() {
     .concat();
     let labelled = format!("{LABEL}{FEATURES}");
     let folder = folder_with(&[("a.toml", FEATURES), ("events.jsonl", &events)]);
-    let (code, told, rows) = export(&folder, "events.jsonl", &[]);
-    assert_eq!(code, 0, "{told}");
-    assert_eq!(rows.keys().collect::<Vec<_>>(), ["f1", "f3", "f4", "f6"], "{told}");
+    let (code, output, rows) = export(&folder, "events.jsonl", &[]);
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(rows.keys().collect::<Vec<_>>(), ["f1", "f3", "f4", "f6"], "{output}");
     assert_eq!(rows["f6"], "4.0,4.0");
-    assert!(told.contains("left out: 2 refused: future_time"), "{told}");
+    assert!(output.contains("left out: 2 refused: future_time"), "{output}");
     std::fs::write(folder.path().join("a.toml"), labelled).unwrap();
-    let (code, told, rows) = export(&folder, "events.jsonl", &["--until", "2026-03-11T00:00:00Z"]);
-    assert_eq!((code, rows.len()), (0, 4), "{told}");
+    let (code, output, rows) = export(&folder, "events.jsonl", &["--until", "2026-03-11T00:00:00Z"]);
+    assert_eq!((code, rows.len()), (0, 4), "{output}");
 }
 
-/// Events of users of whom every other one's clock is three weeks behind, in the order of their arrival.
+/// Events in the order of arrival; the clocks of every other user are three weeks behind.
 fn clocks_apart() -> Vec<(String, String)> {
     let late = |user: i64| if user % 2 == 0 { 0 } else { 21 * 86_400 };
     (0..2_000_i64)
@@ -192,7 +195,7 @@ fn clocks_apart() -> Vec<(String, String)> {
 }
 
 #[test]
-fn profiles_end_by_the_time_of_their_partition_for_any_number_of_partitions() {
+fn profiles_expire_by_the_time_of_their_partition_for_any_number_of_partitions() {
     let config = format!("[profile]\nttl = \"7days\"\n{FEATURES}");
     let events = clocks_apart();
     let folder = folder_with(&[("a.toml", &config)]);
@@ -201,28 +204,28 @@ fn profiles_end_by_the_time_of_their_partition_for_any_number_of_partitions() {
         std::fs::write(folder.path().join("events.jsonl"), lines).unwrap();
     };
     write(&|_| true);
-    let (code, told, of_three) = export(&folder, "events.jsonl", &["--partitions", "3"]);
-    assert_eq!((code, of_three.len()), (0, 2_000), "{told}");
-    assert!(told.contains("2000 events in 3 partitions: 2000 rows"), "{told}");
+    let (code, output, of_three) = export(&folder, "events.jsonl", &["--partitions", "3"]);
+    assert_eq!((code, of_three.len()), (0, 2_000), "{output}");
+    assert!(output.contains("2000 events in 3 partitions: 2000 rows"), "{output}");
     let three = ["--set", "topics.partitions=3"];
     let [config, file, out] = ["a.toml", "events.jsonl", "usual.csv"].map(|name| path(&folder, name));
-    let (code, told, error) =
+    let (code, output, error) =
         aimpoint(&[&["export", "--config", &config, &file, "--out", &out][..], &three].concat(), &[]);
-    assert_eq!((code, told.contains("in 3 partitions, by topics.partitions:")), (0, true), "{told}{error}");
+    assert_eq!((code, output.contains("in 3 partitions (topics.partitions):")), (0, true), "{output}{error}");
     let mut one_by_one = BTreeMap::new();
     for partition in 0..3 {
         write(&|user| partition_of(user.as_bytes(), 3) == partition);
-        let (code, told, rows) = export(&folder, "events.jsonl", &[]);
-        assert_eq!(code, 0, "{told}");
+        let (code, output, rows) = export(&folder, "events.jsonl", &[]);
+        assert_eq!(code, 0, "{output}");
         one_by_one.extend(rows);
     }
-    assert!(of_three == one_by_one, "each partition by itself gives the same rows");
+    assert!(of_three == one_by_one, "each partition on its own gives the same rows");
     let counts: BTreeSet<&String> = of_three.values().collect();
-    assert!(counts.len() > 10, "profiles live: {counts:?}");
+    assert!(counts.len() > 10, "profiles are kept: {counts:?}");
 }
 
 #[test]
-fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
+fn files_in_an_impossible_order_of_arrival_are_rejected_or_sorted() {
     // A month of 50 users.
     let mut events: Vec<(i64, i64, String)> = Vec::new();
     for number in 0..3_000_i64 {
@@ -243,9 +246,9 @@ fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
         ("first.jsonl", &first),
         ("second.jsonl", &second),
     ]);
-    let (code, told, expected) = export(&folder, "in-order.jsonl", &[]);
-    assert_eq!(code, 0, "{told}");
-    assert!(expected.len() > 2_000, "{told}");
+    let (code, output, expected) = export(&folder, "in-order.jsonl", &[]);
+    assert_eq!(code, 0, "{output}");
+    assert!(expected.len() > 2_000, "{output}");
     for (file, more, part) in [
         ("by-user.jsonl", None, "the files are sorted by user"),
         ("newest-first.jsonl", None, "not in the order of their times"),
@@ -253,14 +256,14 @@ fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
     ] {
         let more = more.map(|name| path(&folder, name));
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
-        let (code, told, rows) = export(&folder, file, &more);
-        assert_eq!((code, rows.len()), (65, 0), "{file}: {told}");
-        assert!(told.contains(part) && told.contains("--order time"), "{file}: {told}");
-        let (code, told, rows) = export(&folder, file, &[&more[..], &["--order", "time"]].concat());
-        assert_eq!(code, 0, "{file}: {told}");
-        assert!(rows == expected, "{file}: sorted it gives what the sorted file gives: {told}");
-        let (code, told, _) = export(&folder, file, &[&more[..], &["--order", "file"]].concat());
-        assert_eq!(code, 0, "{file}: {told}");
+        let (code, output, rows) = export(&folder, file, &more);
+        assert_eq!((code, rows.len()), (65, 0), "{file}: {output}");
+        assert!(output.contains(part) && output.contains("--order time"), "{file}: {output}");
+        let (code, output, rows) = export(&folder, file, &[&more[..], &["--order", "time"]].concat());
+        assert_eq!(code, 0, "{file}: {output}");
+        assert!(rows == expected, "{file}: --order time gives the same rows as the ordered file: {output}");
+        let (code, output, _) = export(&folder, file, &[&more[..], &["--order", "file"]].concat());
+        assert_eq!(code, 0, "{file}: {output}");
     }
     // Two files, each sorted by user.
     let halves = [&events[..1_500], &events[1_500..]].map(|half| {
@@ -270,35 +273,35 @@ fn files_in_an_order_in_which_no_events_arrive_are_refused_or_sorted() {
     });
     std::fs::write(folder.path().join("first.jsonl"), &halves[0]).unwrap();
     std::fs::write(folder.path().join("second.jsonl"), &halves[1]).unwrap();
-    let (code, told, _) = export(&folder, "first.jsonl", &[&path(&folder, "second.jsonl")]);
-    assert_eq!((code, told.contains("sorted by user")), (65, true), "{told}");
-    // Clocks that lie apart are no disorder.
+    let (code, output, _) = export(&folder, "first.jsonl", &[&path(&folder, "second.jsonl")]);
+    assert_eq!((code, output.contains("sorted by user")), (65, true), "{output}");
+    // Clocks that differ are not disorder.
     let apart: String = clocks_apart().into_iter().map(|(_, line)| line).collect();
     std::fs::write(folder.path().join("apart.jsonl"), apart).unwrap();
-    let (code, told, _) = export(&folder, "apart.jsonl", &[]);
-    assert_eq!(code, 0, "{told}");
+    let (code, output, _) = export(&folder, "apart.jsonl", &[]);
+    assert_eq!(code, 0, "{output}");
 }
 
 #[test]
-fn what_a_row_waits_for_is_told_and_no_rows_are_no_success() {
+fn the_message_says_what_rows_wait_for_and_no_rows_is_an_error() {
     let mut events = String::new();
     for number in 0..200 {
         write!(events, "{}", event(&format!("e{number}"), &format!("u{}", number % 20), START + number * 864)).unwrap();
     }
     let folder =
         folder_with(&[("a.toml", &format!("{}{FEATURES}", LABEL.replace("1h", "1us"))), ("two-days.jsonl", &events)]);
-    let (code, told, _) = export(&folder, "two-days.jsonl", &[]);
-    assert_eq!(code, 65, "{told}");
+    let (code, output, _) = export(&folder, "two-days.jsonl", &[]);
+    assert_eq!(code, 65, "{output}");
     for part in ["0 rows of 200 events", "label.within = 1us", "time.allowed_lateness = 7days", "--until"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(output.contains(part), "{part}: {output}");
     }
-    let (code, told, rows) = export(&folder, "two-days.jsonl", &["--until", "2026-01-02T00:00:00Z"]);
-    assert_eq!((code, rows.len()), (0, 100), "{told}");
-    assert!(told.contains("left out: 100 from --until on"), "{told}");
+    let (code, output, rows) = export(&folder, "two-days.jsonl", &["--until", "2026-01-02T00:00:00Z"]);
+    assert_eq!((code, rows.len()), (0, 100), "{output}");
+    assert!(output.contains("left out: 100 from --until on"), "{output}");
 }
 
-/// A process whose decisions tell the feature `n`: there is a segment for each number that it can pass.
-fn telling() -> String {
+/// A configuration whose decisions reveal the feature `n`, with a segment for each threshold.
+fn revealing() -> String {
     let segments = (1..=30).map(|number| format!("[[segment]]\nid = \"over-{number}\"\nwhere = \"n >= {number}.0\"\n"));
     let fields = "event = \"trigger_event_id\", segments = \"segments\"";
     format!(
@@ -308,12 +311,12 @@ fn telling() -> String {
 }
 
 #[test]
-fn a_row_is_what_the_running_process_made_of_the_event_also_where_clocks_are_wrong() {
-    let config = telling();
+fn rows_match_the_running_process_even_with_wrong_clocks() {
+    let config = revealing();
     let mut it = Running::start(&config);
     it.wait_until_ready();
     let mut lines: Vec<String> = clocks_apart().into_iter().map(|(_, line)| line).collect();
-    // One event in a hundred is of another century.
+    // One event in a hundred is in another century.
     for (number, line) in lines.iter_mut().enumerate().skip(50).step_by(100) {
         *line = event(&format!("wrong{number}"), &format!("user-{}", number % 40), START + 3_155_760_000);
     }
@@ -330,9 +333,9 @@ fn a_row_is_what_the_running_process_made_of_the_event_also_where_clocks_are_wro
         decided.insert(decision["event"].as_str().unwrap().to_owned(), count);
     })
     .unwrap();
-    let (code, told, rows) = export(&folder, "events.jsonl", &["--partitions", "2"]);
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("left out: 20 refused: future_time"), "{told}");
+    let (code, output, rows) = export(&folder, "events.jsonl", &["--partitions", "2"]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("left out: 20 refused: future_time"), "{output}");
     let exported: BTreeMap<String, usize> = rows
         .into_iter()
         .map(|(id, features)| (id, features.split(',').next().unwrap().parse::<f64>().unwrap().min(30.0) as usize))
@@ -340,9 +343,9 @@ fn a_row_is_what_the_running_process_made_of_the_event_also_where_clocks_are_wro
     assert_eq!(exported.len(), 1_980);
     let differ = exported.iter().filter(|(id, count)| decided.get(*id) != Some(count)).count();
     assert_eq!((decided.len(), differ), (1_980, 0));
-    // Profiles of users whose clocks are behind are ended by the time of the others.
+    // Profiles of users whose clocks are behind expire by the time of the others.
     let first = exported.values().filter(|count| **count == 1).count();
-    assert!((500..1_500).contains(&first), "{first} rows are of new profiles");
+    assert!((500..1_500).contains(&first), "{first} rows belong to new profiles");
     it.signal("-TERM");
     assert_eq!(it.end(), Some(0), "{}", it.log());
 }
@@ -370,7 +373,7 @@ fn an_until_beyond_the_files_waits_for_no_later_label_than_they_have() {
 }
 
 #[test]
-fn a_file_that_is_read_is_not_written_over() {
+fn an_input_file_is_not_overwritten() {
     let folder =
         folder_with(&[("a.toml", FEATURES), ("x.csv", &event("e1", "u", START)), ("rows.csv", "a,label\n1,0\n2,1\n")]);
     std::fs::hard_link(folder.path().join("x.csv"), folder.path().join("y.csv")).unwrap();
@@ -396,7 +399,7 @@ fn a_file_that_is_read_is_not_written_over() {
 }
 
 #[test]
-fn refused_lines_are_told_with_their_places_and_reasons() {
+fn rejected_lines_are_reported_with_positions_and_reasons() {
     let good: String = (0..30).map(|number| event(&format!("e{number}"), "u", START + number)).collect();
     let bad = "{\"user_id\":\"u\"}\nbroken\n\nbroken,\nbroken\nbroken\n";
     let folder = folder_with(&[("a.toml", FEATURES), ("bad.jsonl", &format!("{good}{bad}"))]);
@@ -408,10 +411,10 @@ fn refused_lines_are_told_with_their_places_and_reasons() {
         "bad.jsonl: not JSON from line 1, column 1 on",
     ];
     for order in ["file", "time"] {
-        let (code, told, rows) = export(&folder, "bad.jsonl", &["--order", order]);
-        assert_eq!((code, rows.len()), (0, 30), "{told}");
-        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
-        assert!(!told.contains("line 36"), "three of a reason are enough: {told}");
+        let (code, output, rows) = export(&folder, "bad.jsonl", &["--order", order]);
+        assert_eq!((code, rows.len()), (0, 30), "{output}");
+        assert!(parts.iter().all(|part| output.contains(part)), "{output}");
+        assert!(!output.contains("line 36"), "at most three lines per reason: {output}");
     }
     let broker = EmbeddedBroker::start(&super::process::TOPICS.map(|name| (name, 1))).unwrap();
     let brokers = format!("kafka.brokers={}", broker.brokers());
@@ -419,7 +422,7 @@ fn refused_lines_are_told_with_their_places_and_reasons() {
     assert_eq!(code, 0, "{error}");
     for part in [
         "published 35 events",
-        "5 of them are no events",
+        "5 of them are not valid events",
         "  4 without a key: malformed\n",
         "    line 32 of ",
         "  1 without a key: missing_type\n",
@@ -429,7 +432,7 @@ fn refused_lines_are_told_with_their_places_and_reasons() {
 }
 
 #[test]
-fn users_of_two_types_with_one_id_are_told_apart_in_the_rows() {
+fn users_of_different_types_with_the_same_id_are_distinct_in_the_rows() {
     let mut events = String::new();
     for (id, time) in
         [r#""user_id":"5""#, r#""anonymous_id":"5""#, r#""user_id":"5","key_type":"app""#].iter().zip(START..)

@@ -1,4 +1,4 @@
-//! Each failure ends with a code and words of its own: wrong arguments, absent files, closed pipes, full disks.
+//! Every failure has its own exit code and message: wrong arguments, missing files, closed pipes, full disks.
 
 use super::{aimpoint, folder_with, path, process::Running, repository};
 use aimpoint::sink::EmbeddedBroker;
@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn numbers_that_mean_nothing_are_refused_by_the_command_line() {
+fn invalid_numbers_are_rejected_by_the_command_line() {
     for arguments in [
         &["load", "--synthetic", "10", "--rate", "0"][..],
         &["load", "--synthetic", "10", "--rate", "-1"],
@@ -72,13 +72,13 @@ fn nothing_of_the_command_line_moves_the_terminal() {
 }
 
 #[test]
-fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
+fn missing_files_and_wrong_kinds_are_named_and_have_the_code_66() {
     let folder = folder_with(&[("file", ""), ("a.toml", "[label]\nwhere = \"true\"\nwithin = \"1h\"\n")]);
     std::fs::create_dir(folder.path().join("folder.csv")).unwrap();
     let [file, absent, rows, config] = ["file", "absent.csv", "folder.csv", "a.toml"].map(|name| path(&folder, name));
-    // Another file would take the folder's place.
-    std::fs::write(folder.path().join("sound.csv"), "a,label\n1,0\n2,1\n3,0\n4,1\n").unwrap();
-    let sound = path(&folder, "sound.csv");
+    // Renaming would replace the folder.
+    std::fs::write(folder.path().join("valid.csv"), "a,label\n1,0\n2,1\n3,0\n4,1\n").unwrap();
+    let valid = path(&folder, "valid.csv");
     let [below, out] = ["file/below", "out.csv"].map(|name| path(&folder, name));
     for arguments in [
         &["train", &absent][..],
@@ -88,7 +88,7 @@ fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
         &["export", "--config", &config, &absent, "--out", &out],
         &["export", "--config", &config, &rows, "--out", &out],
         &["man", "--out", &below],
-        &["train", &sound, "--quiet", "--out", &rows],
+        &["train", &valid, "--quiet", "--out", &rows],
         &["demo", "--data", &file],
         &["demo", "--data", &absent],
         &["check", "--config", &absent],
@@ -103,27 +103,27 @@ fn what_is_absent_or_of_another_kind_ends_with_66_and_is_named() {
 }
 
 #[test]
-fn what_a_command_needs_of_the_configuration_ends_with_78() {
+fn configuration_missing_for_a_command_has_the_code_78() {
     let folder = folder_with(&[("file", ""), ("events.jsonl", "")]);
     let model = format!("model.path={}", path(&folder, "file"));
     let [events, out] = ["events.jsonl", "rows.csv"].map(|name| path(&folder, name));
     for (arguments, part) in [
         (&["models", "list", "--set", &model][..], "expected the folder of the model's versions"),
-        (&["models", "list"], "no model is declared"),
-        (&["explain", "--user", "ann"], "no model is declared"),
-        (&["check", "--offline", "--set", "nonsense"], "--set takes key=value, and number 1 has no \"=\""),
-        (&["check", "--offline", "--set", "a b=1"], "--set: the key of number 1 cannot be read"),
+        (&["models", "list"], "no model is configured"),
+        (&["explain", "--user", "ann"], "no model is configured"),
+        (&["check", "--offline", "--set", "nonsense"], "--set takes key=value, but number 1 has no \"=\""),
+        (&["check", "--offline", "--set", "a b=1"], "--set: the key of number 1 is invalid"),
         (&["check", "--offline", "--set", "commit.interval=5"], "--set commit.interval: commit.interval: "),
     ] {
         let (code, _, error) = aimpoint(arguments, &[]);
         assert_eq!((code, error.contains(part)), (78, true), "{arguments:?}: {error}");
     }
     let (code, _, error) = aimpoint(&["export", &events, "--out", &out], &[]);
-    assert_eq!((code, error.contains("there is no event")), (65, true), "no label is asked for: {error}");
+    assert_eq!((code, error.contains("there is no event")), (65, true), "a label is not required: {error}");
 }
 
 #[test]
-fn a_user_of_whom_nothing_is_known_ends_with_67() {
+fn an_unknown_user_has_the_code_67() {
     let it = Running::start("");
     let brokers = format!("kafka.brokers={}", it.brokers());
     let (code, _, error) = aimpoint(&["profile", "--user", "nobody", "--set", &brokers], &[]);
@@ -132,7 +132,7 @@ fn a_user_of_whom_nothing_is_known_ends_with_67() {
 }
 
 #[test]
-fn an_address_that_is_taken_ends_with_71() {
+fn an_address_in_use_has_the_code_71() {
     let topics = ["clickstream", "decisions", "dead-letter", "aimpoint-profiles"];
     let broker = EmbeddedBroker::start(&topics.map(|name| (name, 1))).unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +143,7 @@ fn an_address_that_is_taken_ends_with_71() {
     assert!(error.contains(&address), "{error}");
 }
 
-/// Runs a command that prints into this, and gives its code and what it says.
+/// Runs a command with this standard output, and returns its code and standard error.
 fn printing_into(arguments: &[&str], out: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
         .args(arguments)
@@ -166,7 +166,7 @@ const PRINTING: [&[&str]; 6] = [
 ];
 
 #[test]
-fn a_reader_that_goes_is_no_fault_and_the_command_ends_as_by_sigpipe() {
+fn a_closed_pipe_is_not_an_error_and_the_code_is_that_of_sigpipe() {
     for arguments in PRINTING {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -175,7 +175,7 @@ fn a_reader_that_goes_is_no_fault_and_the_command_ends_as_by_sigpipe() {
 }
 
 #[test]
-fn a_full_disk_under_the_output_ends_with_74() {
+fn a_full_disk_has_the_code_74() {
     for arguments in PRINTING {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let (code, error) = printing_into(arguments, full);
@@ -187,7 +187,7 @@ fn a_full_disk_under_the_output_ends_with_74() {
 }
 
 #[test]
-fn a_file_of_rows_that_is_none_ends_with_65() {
+fn an_invalid_file_of_rows_has_the_code_65() {
     let folder = folder_with(&[("rows.csv", "a,b\n1,2\n"), ("rows.parquet", "no parquet"), ("rows.txt", "")]);
     for name in ["rows.csv", "rows.parquet", "rows.txt"] {
         let (code, _, error) = aimpoint(&["train", &path(&folder, name)], &[]);

@@ -1,4 +1,4 @@
-//! The program as a person meets it: messages, exit codes, help. No broker is needed.
+//! The command line: messages, exit codes, help. Needs no broker.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
@@ -42,7 +42,7 @@ fn repository(name: &str) -> String {
 }
 
 #[test]
-fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
+fn all_errors_of_a_configuration_are_reported_and_the_code_is_78() {
     let folder = folder_with(&[(
         "a.toml",
         "[commit]\ninterval = \"9s\"\n\n[[feature]]\nname = \"n\"\naggregate = \"count\"\nwhere = 'event_typ == \"view\"'\nwindow = \"1h\"\n",
@@ -73,7 +73,7 @@ fn a_wrong_configuration_is_explained_whole_and_ends_with_78() {
 }
 
 #[test]
-fn an_absent_broker_is_told_by_its_address_and_ends_with_69() {
+fn an_unreachable_broker_is_named_and_the_code_is_69() {
     for command in [&["run"][..], &["profile", "--user", "u1"]] {
         let (code, _, error) = aimpoint(&[command, &["--set", "kafka.brokers=127.0.0.1:1"]].concat(), &[]);
         assert_eq!(code, 69, "{error}");
@@ -82,7 +82,7 @@ fn an_absent_broker_is_told_by_its_address_and_ends_with_69() {
 }
 
 #[test]
-fn an_absent_library_ends_with_79_and_a_model_that_does_not_fit_with_80() {
+fn a_missing_library_has_the_code_79_and_a_model_that_does_not_match_80() {
     let demo = repository("deploy/demo/aimpoint.toml");
     let (code, _, error) = aimpoint(&["demo"], &[("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")]);
     assert_eq!(code, 79, "{error}");
@@ -90,7 +90,7 @@ fn an_absent_library_ends_with_79_and_a_model_that_does_not_fit_with_80() {
 
     let (code, _, error) =
         aimpoint(&["check", "--offline", "--config", &demo, "--set", "time.allowed_lateness=2h"], &[]);
-    assert_eq!(code, 80, "other features, another fingerprint: {error}");
+    assert_eq!(code, 80, "different features have a different fingerprint: {error}");
     let folder = folder_with(&[("model.onnx", "this is no model")]);
     let set = format!("model.path={}", path(&folder, "model.onnx"));
     let (code, _, error) = aimpoint(&["check", "--offline", "--config", &demo, "--set", &set], &[]);
@@ -99,17 +99,17 @@ fn an_absent_library_ends_with_79_and_a_model_that_does_not_fit_with_80() {
 }
 
 #[test]
-fn the_demo_s_configuration_and_model_are_sound() {
+fn the_demo_s_configuration_and_model_are_valid() {
     let (code, out, error) =
         aimpoint(&["check", "--offline", "--config", &repository("deploy/demo/aimpoint.toml")], &[]);
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("model           cdnow-repurchase 1, 14 features"), "{out}");
-    assert!(out.contains("B at rest for a user with one event"), "{out}");
-    assert!(out.contains("a user beside the key, if every user had an event in every tile"), "{out}");
+    assert!(out.contains("B packed for a user with one event"), "{out}");
+    assert!(out.contains("per user plus the key, if every user has an event in every tile"), "{out}");
 }
 
 #[test]
-fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
+fn check_rejects_an_unknown_client_setting() {
     let set = "kafka.client.\"securty.protocol\"=SSL";
     let (code, _, error) = aimpoint(&["check", "--offline", "--set", set], &[]);
     assert_eq!(code, 78, "{error}");
@@ -117,7 +117,7 @@ fn a_setting_that_the_client_does_not_know_is_refused_by_check() {
 }
 
 #[test]
-fn a_check_against_another_configuration_tells_what_has_become_of_each_feature() {
+fn check_against_another_configuration_shows_what_happens_to_each_feature() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let count = |name: &str, window: &str| {
@@ -136,21 +136,21 @@ fn a_check_against_another_configuration_tells_what_has_become_of_each_feature()
     let out = check(&old);
     for line in [
         "kept same",
-        // Its usual tiles are wider than those that were kept.
-        "altered changed: begins empty",
-        "added new, and has its past: what it needs was kept for others",
-        "filtered new: begins empty",
-        "left gone",
+        // Its default tiles are wider than the stored ones.
+        "altered changed: starts empty",
+        "added new, with its full past: other features kept the state it needs",
+        "filtered new: starts empty",
+        "left removed",
     ] {
         assert!(out.iter().any(|it| it == line), "{line} is missing in {out:?}");
     }
-    assert!(out.iter().any(|it| it.contains("goes on with what the profiles have of it")), "{out:?}");
+    assert!(out.iter().any(|it| it.contains("continues from what the profiles hold of it")), "{out:?}");
     let out = check(&new);
-    assert!(out.iter().any(|it| it.contains("profiles go on as they are")), "{out:?}");
+    assert!(out.iter().any(|it| it.contains("profiles are kept unchanged")), "{out:?}");
 }
 
 #[test]
-fn the_command_line_is_helped_and_refused_with_2() {
+fn help_succeeds_and_an_unknown_command_has_the_code_2() {
     let (code, out, _) = aimpoint(&["--help"], &[]);
     assert_eq!(code, 0);
     for command in [
@@ -197,7 +197,7 @@ fn every_reference_prints() {
 fn completions_and_the_manual_name_every_command() {
     let (_, help, _) = aimpoint(&["--help"], &[]);
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // What a command is for goes on in lines that are further in.
+    // Descriptions of commands continue on indented lines.
     let commands: Vec<&str> = listed
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
         .filter_map(|line| line.split_whitespace().next())
@@ -219,7 +219,7 @@ fn completions_and_the_manual_name_every_command() {
 }
 
 #[test]
-fn the_doctor_says_what_to_do_about_an_absent_broker_and_ends_with_69() {
+fn the_doctor_says_what_to_do_about_an_unreachable_broker_and_the_code_is_69() {
     let (code, out, error) = aimpoint(&["doctor", "--set", "kafka.brokers=127.0.0.1:1"], &[]);
     assert_eq!(code, 69, "{out}{error}");
     for part in
@@ -229,13 +229,13 @@ fn the_doctor_says_what_to_do_about_an_absent_broker_and_ends_with_69() {
     }
 }
 
-/// Whoever copies it has no model yet, and learns how to come by one.
+/// A new user has no model yet and needs to know how to make one.
 #[test]
-fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() {
+fn the_readme_s_configuration_works_except_for_the_missing_model_and_the_error_says_how_to_make_one() {
     let readme = std::fs::read_to_string(repository("README.md")).unwrap();
     let (_, sample) = readme.split_once("```toml\n[app]").unwrap();
     let sample = format!("[app]{}", sample.split_once("```").unwrap().0);
-    // The tests' program speaks no TLS.
+    // The test build has no TLS.
     let sample = sample.lines().filter(|line| !line.contains("security.protocol")).collect::<Vec<_>>().join("\n");
     let events: Vec<String> = (0..400)
         .map(|number| {
@@ -251,7 +251,7 @@ fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() 
     for part in ["model.onnx", "aimpoint export and aimpoint train", "without the section [model]"] {
         assert!(error.contains(part), "{part:?} is missing in:\n{error}");
     }
-    // The next step is one: neither of them needs the model.
+    // The next steps work: neither of them needs the model.
     let (code, _, error) = aimpoint(&["export", "--config", &config, &events, "--out", &rows], &[]);
     assert_eq!(code, 0, "{error}");
     let (head, tail) = sample.split_once("[model]").unwrap();
@@ -263,7 +263,7 @@ fn the_readme_s_configuration_works_up_to_its_model_and_says_how_to_make_that() 
 }
 
 #[test]
-fn the_shipped_model_is_what_the_shipped_data_makes() {
+fn the_shipped_model_can_be_rebuilt_from_the_shipped_data() {
     use aimpoint::inference::{FeatureMatrix, Model, ModelSpec, OnnxModel, Runtime};
     let folder = tempfile::tempdir().unwrap();
     let rows = path(&folder, "rows.parquet");
@@ -305,14 +305,14 @@ fn the_shipped_model_is_what_the_shipped_data_makes() {
         model.score(&matrix, &mut scores).unwrap();
         scores
     });
-    // Another processor may add in another order, and early stopping may then take another epoch.
+    // Processors may add in a different order, and early stopping may then choose another epoch.
     for (shipped, rebuilt) in scores[0].iter().zip(&scores[1]) {
         assert!((shipped - rebuilt).abs() < 0.02, "{shipped} and {rebuilt}");
     }
 }
 
 #[test]
-fn the_configuration_of_the_comparison_with_peers_fits_both_networks() {
+fn the_configuration_of_the_peer_comparison_matches_both_networks() {
     let config = repository("benches/peers/aimpoint.toml");
     for model in ["a", "b"] {
         let set = format!("model.path={}", repository(&format!("benches/peers/models/{model}.onnx")));

@@ -1,4 +1,4 @@
-//! A running process that sends metrics and traces to a collector, and hands on the trace of a record's sender.
+//! A running process sends metrics and traces to a collector, and propagates the trace of a record's producer.
 
 use crate::process::{Running, TOPICS};
 use aimpoint::source::Reader;
@@ -25,12 +25,12 @@ const SENDER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// The first line of a request, and its body.
 type Request = (String, Vec<u8>);
 
-/// A collector that keeps what it is sent.
+/// A collector that keeps all requests.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Request>>>);
 
 impl Collector {
-    /// Listens, and says where.
+    /// Starts listening, and returns the address.
     fn start() -> (Self, String) {
         let it = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -40,7 +40,7 @@ impl Collector {
         (it, format!("http://{address}"))
     }
 
-    /// Takes one request; the client then opens another connection.
+    /// Handles one request; the client then opens another connection.
     fn take(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let (mut first, mut length, mut line) = (String::new(), 0, String::new());
@@ -69,7 +69,7 @@ impl Collector {
         scopes.flat_map(|it| it.spans).collect()
     }
 
-    /// The newest value of a counter without labels or with all of them added up, and the newest count of a histogram.
+    /// The newest value of a counter, summed over its labels, or the newest count of a histogram.
     fn metric(&self, name: &str) -> Option<f64> {
         let body = self.bodies("POST /v1/metrics HTTP/1.1").pop()?;
         let request = ExportMetricsServiceRequest::decode(body.as_slice()).unwrap();
@@ -91,7 +91,7 @@ impl Collector {
 }
 
 #[test]
-fn a_collector_gets_metrics_and_traces_and_readers_the_sender_s_trace() {
+fn the_collector_gets_metrics_and_traces_and_consumers_get_the_producer_s_trace() {
     let (collector, endpoint) = Collector::start();
     let config =
         format!("[otlp]\nendpoint = {endpoint:?}\ninterval = \"1s\"\ntrace_one_of = 1\n[engine]\nworkers = 1\n");
@@ -115,7 +115,7 @@ fn a_collector_gets_metrics_and_traces_and_readers_the_sender_s_trace() {
     assert!(span.end_time_unix_nano > span.start_time_unix_nano, "{span:?}");
     assert!(collector.spans().iter().any(|it| it.name == "commit" && it.parent_span_id == span.span_id));
     it.wait_for("the figures", |_| (collector.metric("aimpoint_events_total") == Some(20.0)).then_some(()));
-    // One histogram for the time since the event and one for that since the append.
+    // Two histograms: since the event and since the append.
     it.wait_for("the latencies", |_| {
         (collector.metric("aimpoint_decision_latency_seconds") == Some(40.0)).then_some(())
     });
@@ -133,7 +133,7 @@ fn a_collector_gets_metrics_and_traces_and_readers_the_sender_s_trace() {
     });
     assert!(parents.iter().all(|it| it == SENDER.as_bytes()), "{parents:?}");
 
-    // What happened since the last look is sent before the end.
+    // Metrics since the last export are sent before the process ends.
     let before = collector.bodies("POST /v1/metrics HTTP/1.1").len();
     it.signal("-TERM");
     assert_eq!(it.end(), Some(0));
@@ -141,7 +141,7 @@ fn a_collector_gets_metrics_and_traces_and_readers_the_sender_s_trace() {
 }
 
 #[test]
-fn a_collector_that_is_gone_is_told_of_once_and_holds_nothing_up() {
+fn an_unreachable_collector_is_logged_once_and_delays_nothing() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut it =
         Running::start(&format!("[otlp]\nendpoint = \"http://{gone}\"\ninterval = \"1s\"\n[engine]\nworkers = 1\n"));

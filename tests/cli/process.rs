@@ -1,4 +1,4 @@
-//! `aimpoint run` on the embedded broker, for every test that looks at a running process.
+//! Runs `aimpoint run` on the embedded broker, for tests of a running process.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The topics of an application that is called as it usually is.
+/// The topics of an application with the default name.
 pub(crate) const TOPICS: [&str; 4] = ["clickstream", "decisions", "dead-letter", "aimpoint-profiles"];
 
 /// `aimpoint run`, stopped when dropped.
@@ -93,7 +93,7 @@ impl Running {
         assert!(Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap().success());
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` returns 200.
     pub(crate) fn wait_until_ready(&self) {
         self.wait_for("readiness", |it| (it.ask("GET", "/readyz", "").0 == 200).then_some(()));
     }
@@ -110,7 +110,7 @@ impl Running {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for its end and gives its exit code.
+    /// Waits for the process to end and returns its exit code.
     pub(crate) fn end(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
@@ -122,7 +122,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, which the test then says.
+        // The process may already have ended.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }

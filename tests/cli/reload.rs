@@ -1,17 +1,17 @@
-//! A reload takes all or nothing, and whatever the file says the process goes on.
+//! A reload applies everything or nothing, and the process keeps running whatever the file contains.
 
 use super::process::Running;
 
 const CONFIG: &str = "[engine]\nworkers = 2\n\n[[segment]]\nid = \"first\"\nwhere = 'event_type == \"view\"'\n";
 
 #[test]
-fn no_file_ends_a_running_process() {
+fn no_file_can_stop_a_running_process() {
     let it = Running::start(CONFIG);
     it.wait_until_ready();
     let users: Vec<String> = (0..6_000).map(|user| format!("'user-{user:06}'")).collect();
     let rule = |rule: &str| format!("{CONFIG}\n[[segment]]\nid = 's'\nwhere = '''{rule}'''\n");
     let faulty = [
-        // A fault beyond column 65,535.
+        // An error after column 65,535.
         rule(&format!("user_id in [{}] && nosuch > 1.0", users.join(","))),
         rule(&format!("value{} > 1.0", "+value".repeat(30_000))),
         rule(&format!("event_type{} == 'a'", ".lowerAscii()".repeat(10_000))),
@@ -25,7 +25,7 @@ fn no_file_ends_a_running_process() {
         "\u{0}".repeat(1_000),
         format!("{CONFIG}\n[time]\npast_limit = \"1990\"\n"),
         String::new() + "[log]\nfilter = \"a=nolevel\"\n" + CONFIG,
-        // Sound segments beside what needs a restart: neither is taken.
+        // Valid segments together with a change that needs a restart: neither is applied.
         CONFIG.replace("first", "second").replace("workers = 2", "workers = 1"),
     ];
     let count = faulty.len();
@@ -36,7 +36,7 @@ fn no_file_ends_a_running_process() {
         let config = it.ask("GET", "/config", "").1;
         assert!(config.contains("\"first\"") && !config.contains("\"second\""), "{config}");
     }
-    // The file is gone, and a folder is in its place.
+    // The file is missing, then a folder is in its place.
     std::fs::remove_file(&it.config).unwrap();
     it.signal("-HUP");
     it.wait_for("a refusal", |it| (it.log().matches("reload refused").count() > count).then_some(()));
@@ -50,9 +50,9 @@ fn no_file_ends_a_running_process() {
     assert_eq!(it.ask("GET", "/healthz", "").0, 200);
 }
 
-/// Where there is no shell to send a signal from.
+/// For containers without a shell to send a signal from.
 #[test]
-fn a_request_with_the_token_has_the_configuration_read_again_all_of_it_or_nothing() {
+fn a_request_with_the_token_reloads_the_whole_configuration_or_nothing() {
     const TOKEN: &str = "0123456789abcdef";
     let config = format!("{CONFIG}\n[admin]\ntoken = \"{TOKEN}\"\n");
     let it = Running::start(&config);
@@ -64,7 +64,7 @@ fn a_request_with_the_token_has_the_configuration_read_again_all_of_it_or_nothin
     let (status, said) = reload(TOKEN);
     assert!(status == 200 && said.contains("1 segments"), "{status} {said}");
 
-    // Two faults, of which each is told with its place, beside a secret, of which nothing is.
+    // Two errors, each reported with its position, and a secret that must not appear.
     let faulty = config.replace("event_type", "event_typ")
         + "[kafka.client]\n\"sasl.password\" = \"hunter2hunter2\"\n[commit]\ninterval = \"9s\"\n";
     std::fs::write(&it.config, &faulty).unwrap();
@@ -75,12 +75,12 @@ fn a_request_with_the_token_has_the_configuration_read_again_all_of_it_or_nothin
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("hunter2") && !said.contains(TOKEN), "{said}");
-    assert!(segments().contains("\"first\""), "the old ones stay");
+    assert!(segments().contains("\"first\""), "the old segments stay");
 
     std::fs::write(&it.config, config.replace("workers = 2", "workers = 1").replace("first", "second")).unwrap();
     let (status, said) = reload(TOKEN);
     assert!(status == 422 && said.contains("restart for what has changed in engine"), "{status} {said}");
-    assert!(segments().contains("\"first\""), "the old ones stay");
+    assert!(segments().contains("\"first\""), "the old segments stay");
 
     std::fs::write(&it.config, config.replace("first", "second")).unwrap();
     assert_eq!(reload(TOKEN).0, 200);
@@ -92,7 +92,7 @@ fn a_request_with_the_token_has_the_configuration_read_again_all_of_it_or_nothin
 }
 
 #[test]
-fn a_request_without_a_token_to_show_is_refused_with_what_to_set() {
+fn a_reload_request_without_a_configured_token_is_refused_with_the_next_step() {
     let it = Running::start(CONFIG);
     it.wait_until_ready();
     let (status, said) = it.ask("POST", "/reload", "");

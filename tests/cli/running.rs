@@ -1,4 +1,4 @@
-//! A running process on the embedded broker: what it serves, and what it takes while it runs.
+//! A running process on the embedded broker: its endpoints, and changes applied while it runs.
 
 use crate::process::Running;
 
@@ -12,7 +12,7 @@ where = 'event_type == "view"'
 "#;
 
 #[test]
-fn a_running_process_shows_itself_and_takes_segments_and_log_levels() {
+fn a_running_process_serves_its_state_and_applies_segments_and_log_levels() {
     let mut it = Running::start(CONFIG);
     it.wait_until_ready();
 
@@ -46,12 +46,12 @@ fn a_running_process_shows_itself_and_takes_segments_and_log_levels() {
         assert!(metrics.lines().any(|other| other == line), "{line:?} is missing in:\n{metrics}");
     }
     assert!(metrics.contains("aimpoint_commit_seconds_bucket{le="), "a histogram with buckets:\n{metrics}");
-    // The page's last minute has them, whoever opens it.
+    // They are in the last minute of the page.
     it.wait_for("the last minute", |it| {
         let minute = it.snapshot()["recent"]["minute"].clone();
         (minute["decisions"] == 100 && minute["seconds"].as_f64() < Some(60.5)).then_some(())
     });
-    it.wait_for("the number of workers and its reason", |it| it.says("engine.workers says so"));
+    it.wait_for("the number of workers and its reason", |it| it.says("set by engine.workers"));
     it.wait_for("the lag", |it| {
         let metrics = it.ask("GET", "/metrics", "").1;
         metrics.lines().any(|line| line == "aimpoint_lag_records{partition=\"0\"} 0").then_some(())

@@ -1,4 +1,4 @@
-//! The JSON Schema and the program say the same of a configuration: the shipped ones are taken, odd ones refused by both.
+//! The JSON Schema and the program agree: both accept the shipped configurations and reject wrong ones.
 
 use crate::{aimpoint, folder_with, path, repository};
 use jsonschema::Validator;
@@ -12,14 +12,14 @@ fn schema() -> Validator {
     jsonschema::validator_for(&schema).unwrap()
 }
 
-/// What the schema has against a TOML text.
+/// The schema's errors for a TOML text.
 fn faults(schema: &Validator, text: &str) -> Vec<String> {
     let value = serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
     schema.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 #[test]
-fn the_schema_takes_every_configuration_that_is_shipped() {
+fn the_schema_accepts_every_shipped_configuration() {
     let schema = schema();
     let read = |name: &str| std::fs::read_to_string(repository(name)).unwrap();
     let values: Value = serde_saphyr::from_str(&read("deploy/helm/aimpoint/values.yaml")).unwrap();
@@ -34,7 +34,7 @@ fn the_schema_takes_every_configuration_that_is_shipped() {
 }
 
 #[test]
-fn the_schema_and_the_program_refuse_the_same_names_and_types() {
+fn the_schema_and_the_program_reject_the_same_names_and_types() {
     let schema = schema();
     for (text, key) in [
         ("[enigne]\nworkers = 2\n", "enigne"),
@@ -53,16 +53,16 @@ fn the_schema_and_the_program_refuse_the_same_names_and_types() {
         ("[segment]\nid = \"a\"\n", "segment"),
         ("[label]\nwhere = \"true\"\n", "within"),
     ] {
-        let told = faults(&schema, text);
-        assert!(told.iter().any(|fault| fault.contains(key)), "the schema takes\n{text}{told:?}");
+        let errors = faults(&schema, text);
+        assert!(errors.iter().any(|fault| fault.contains(key)), "the schema accepts\n{text}{errors:?}");
         let folder = folder_with(&[("a.toml", text)]);
         let (code, _, error) = aimpoint(&["check", "--offline", "--config", &path(&folder, "a.toml")], &[]);
-        assert!(code == 78 && error.contains(key), "the program takes\n{text}{error}");
+        assert!(code == 78 && error.contains(key), "the program accepts\n{text}{error}");
     }
 }
 
 #[test]
-fn what_the_program_takes_in_two_forms_the_schema_takes_in_both() {
+fn values_with_two_forms_are_accepted_in_both() {
     let schema = schema();
     for text in [
         "[input]\nmax_bytes = 1048576\n",

@@ -1,9 +1,9 @@
-//! Secrets are planted wherever one may stand, rightly and wrongly written, and looked for in everything that comes out.
+//! Puts secrets everywhere, with correct and wrong syntax, and searches all output for them.
 
 use super::{aimpoint, folder_with, path, process::Running};
 use std::{io::Read, io::Write, net::TcpStream, time::Duration};
 
-/// What must not come out, in whole or in its beginning.
+/// Must not appear in any output, not even its beginning.
 const CANARY: &str = "c4nary5ecretOfTheHouse";
 
 fn assert_silent(out: &str, what: &str) {
@@ -11,7 +11,7 @@ fn assert_silent(out: &str, what: &str) {
 }
 
 #[test]
-fn no_fault_of_a_file_shows_a_secret() {
+fn no_error_in_a_file_shows_a_secret() {
     let lines = [
         "[admin]\ntoken = \"CANARY\nx = 1",
         "[admin]\ntoken = CANARY",
@@ -108,7 +108,7 @@ fn no_fault_of_a_file_shows_a_secret() {
 }
 
 #[test]
-fn no_fault_of_the_environment_or_the_command_line_shows_a_secret() {
+fn no_error_in_the_environment_or_command_line_shows_a_secret() {
     for (name, value) in [
         ("AIMPOINT__ADMIN__TOKEN", "c4nary5 "),
         ("AIMPOINT__ADMIN__TOKN", CANARY),
@@ -148,7 +148,7 @@ fn no_fault_of_the_environment_or_the_command_line_shows_a_secret() {
 }
 
 #[test]
-fn an_all_digit_password_is_taken_and_shown_by_nothing() {
+fn an_all_digit_password_is_accepted_and_never_shown() {
     let environment = [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "73519264")];
     let (code, out, error) = aimpoint(&["check", "--offline"], &environment);
     assert_eq!(code, 0, "{error}");
@@ -160,7 +160,7 @@ fn an_all_digit_password_is_taken_and_shown_by_nothing() {
     assert!(!(out + &error).contains("73519264"));
 }
 
-/// What a running process serves at a path, to somebody with the token.
+/// The response of a running process at a path, with the token.
 fn served(it: &Running, path: &str) -> String {
     let mut stream = TcpStream::connect(&it.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -176,7 +176,7 @@ fn served(it: &Running, path: &str) -> String {
 }
 
 #[test]
-fn a_running_process_shows_no_secret_by_its_pages_its_logs_or_a_reload() {
+fn a_running_process_shows_no_secret_in_its_endpoints_logs_or_reloads() {
     let text = |more: &str| {
         format!(
             "[log]\nfilter = \"debug\"\n[admin]\ntoken = \"{CANARY}\"\n[input]\nformat = \"access_log\"\nsecret = \"{CANARY}\"\n\
@@ -193,7 +193,7 @@ fn a_running_process_shows_no_secret_by_its_pages_its_logs_or_a_reload() {
         format!("\"sasl.pasword\" = \"{CANARY}\"\n"),
         format!("\"ssl.key.pem\" = \"{CANARY}\n"),
         format!("sasl.kerberos.kinit.cmd = \"kinit {CANARY}\"\n[commit]\ninterval = 5\n"),
-        // Sound, but a restart is needed for it.
+        // Valid, but it needs a restart.
         "[engine]\nworkers = 1\n".to_owned(),
     ]
     .iter()

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, process::Command};
 
 const CHART: &str = "deploy/helm/aimpoint";
-/// A name, and the values that go with it.
+/// The name of a case and its values.
 const CASES: [(&str, &[&str]); 3] = [
     ("default", &[]),
     ("secure", &["--values", "deploy/helm/values-secure.yaml"]),
     ("cuda", &["--values", "deploy/helm/values-cuda.yaml"]),
 ];
-/// The Kubernetes whose schemas lie in `schemas/`.
+/// The Kubernetes version of the schemas in `schemas/`.
 const KUBERNETES: &str = "1.34.0";
 
 fn helm_template(arguments: &[&str]) -> Command {
@@ -34,7 +34,7 @@ fn object(rendered: &str, kind: &str) -> Value {
         .unwrap_or_else(|| panic!("no {kind} in:\n{rendered}"))
 }
 
-/// The environment of the container, without what comes from secrets and from the pod.
+/// The environment of the container, without values from secrets and the pod.
 fn environment(stateful_set: &Value) -> BTreeMap<String, Option<String>> {
     let variables = stateful_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
     let value = |variable: &Value| variable["value"].as_str().map(str::to_owned);
@@ -42,7 +42,7 @@ fn environment(stateful_set: &Value) -> BTreeMap<String, Option<String>> {
 }
 
 #[test]
-fn helm_finds_nothing_to_say_against_the_chart() {
+fn helm_lint_has_no_findings() {
     for (name, arguments) in CASES {
         let said = output(tool("helm").args(["lint", "--strict", "--kube-version", KUBERNETES, CHART]).args(arguments));
         assert!(said.contains("1 chart(s) linted, 0 chart(s) failed"), "{name}: {said}");
@@ -50,7 +50,7 @@ fn helm_finds_nothing_to_say_against_the_chart() {
 }
 
 #[test]
-fn the_chart_renders_as_it_did_and_kubernetes_would_take_it() {
+fn the_chart_renders_as_before_and_is_valid_for_kubernetes() {
     for (name, arguments) in CASES {
         let rendered = output(&mut helm_template(arguments));
         let golden = format!("tests/deploy/golden/{name}.yaml");
@@ -70,19 +70,19 @@ fn the_chart_renders_as_it_did_and_kubernetes_would_take_it() {
 }
 
 #[test]
-fn strimzi_would_take_the_topics_and_users() {
+fn topics_and_users_are_valid_for_strimzi() {
     let said = kubeconform("deploy/strimzi");
     assert!(said.contains("7 resources found in 2 files - Valid: 7, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
 }
 
 #[test]
-fn a_manifest_that_kubernetes_would_refuse_is_refused_here() {
+fn an_invalid_manifest_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.yaml");
-    let sound = text("tests/deploy/golden/default.yaml");
+    let valid = text("tests/deploy/golden/default.yaml");
     for (from, to) in [("podManagementPolicy:", "podManagmentPolicy:"), ("replicas: 2", "replicas: two")] {
-        assert!(sound.contains(from), "{from}");
-        std::fs::write(&broken, sound.replace(from, to)).unwrap();
+        assert!(valid.contains(from), "{from}");
+        std::fs::write(&broken, valid.replace(from, to)).unwrap();
         let schemas = "tests/deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json";
         let said = tool("kubeconform").args(["-strict", "-schema-location", schemas]).arg(&broken).output().unwrap();
         assert!(!said.status.success(), "{to} was taken");
@@ -90,7 +90,7 @@ fn a_manifest_that_kubernetes_would_refuse_is_refused_here() {
 }
 
 #[test]
-fn values_that_cannot_be_meant_are_refused_with_their_place() {
+fn invalid_values_are_rejected_with_their_path() {
     for (set, place) in [
         ("replicas=3", "additional properties 'replicas' not allowed"),
         ("kafka.brokers=kafka", "/kafka/brokers"),
@@ -108,7 +108,7 @@ fn values_that_cannot_be_meant_are_refused_with_their_place() {
 }
 
 #[test]
-fn secrets_reach_the_client_from_secrets_alone() {
+fn secrets_reach_the_client_only_from_secrets() {
     let secure = object(&text("tests/deploy/golden/secure.yaml"), "StatefulSet");
     let variables = environment(&secure);
     for name in ["AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", "AIMPOINT__KAFKA__CLIENT__SSL_CA_PEM"] {
@@ -120,7 +120,7 @@ fn secrets_reach_the_client_from_secrets_alone() {
     assert_eq!(cuda.get("AIMPOINT__KAFKA__CLIENT__SSL_KEY_PEM"), Some(&None));
 }
 
-/// The variables of the container, with where those come from that Kubernetes fills in.
+/// The variables of the container, with the sources of those that Kubernetes fills in.
 fn sources(rendered: &str) -> BTreeMap<String, Value> {
     let stateful_set = object(rendered, "StatefulSet");
     let variables = stateful_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
@@ -129,7 +129,7 @@ fn sources(rendered: &str) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn prometheus_shows_the_token_that_the_process_asks_for() {
+fn prometheus_uses_the_token_of_the_process() {
     let monitored = ["--set", "metrics.serviceMonitor.enabled=true"];
     let open = output(&mut helm_template(&monitored));
     assert!(object(&open, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"].is_null());
@@ -142,7 +142,7 @@ fn prometheus_shows_the_token_that_the_process_asks_for() {
     assert_eq!(*authorization, json!({"type": "Bearer", "credentials": secret}));
     assert_eq!(sources(&closed)["AIMPOINT__ADMIN__TOKEN"], json!({"secretKeyRef": secret}));
 
-    // A token that Prometheus cannot know.
+    // A token unknown to Prometheus.
     for set in [
         "config=[admin]\ntoken = \"0123456789abcdef\"",
         "env[0].name=AIMPOINT__ADMIN__TOKEN,env[0].value=0123456789abcdef",
@@ -155,7 +155,7 @@ fn prometheus_shows_the_token_that_the_process_asks_for() {
 }
 
 #[test]
-fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
+fn scaling_and_monitoring_follow_the_application_s_name_and_topic() {
     let folder = tempfile::tempdir().unwrap();
     let values = folder.path().join("values.yaml");
     let trigger = |config: &str, sets: &[&str]| {
@@ -180,7 +180,7 @@ fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
             "a-b",
             "c.1",
         ),
-        // Names that are others'.
+        // Names of other applications.
         ("[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n", "aimpoint", "clickstream"),
         ("[app]\n[model]\nname = \"m\"\npath = \"m.onnx\"\n", "aimpoint", "clickstream"),
     ] {
@@ -192,7 +192,7 @@ fn what_scales_and_watches_follows_the_application_s_name_and_topic() {
 }
 
 #[test]
-fn the_workers_are_as_many_as_the_pod_asks_for_where_the_configuration_says_nothing() {
+fn by_default_there_are_as_many_workers_as_requested_cpus() {
     let with = |set: &str| {
         let rendered = output(&mut helm_template(&["--set-string", set]));
         sources(&rendered).remove("AIMPOINT__ENGINE__WORKERS")
@@ -204,7 +204,7 @@ fn the_workers_are_as_many_as_the_pod_asks_for_where_the_configuration_says_noth
 }
 
 #[test]
-fn a_change_of_the_configuration_restarts_the_pods_unless_they_are_to_read_it_again() {
+fn a_changed_configuration_restarts_the_pods_unless_they_reload_it() {
     let annotation = |set: &str| {
         let stateful_set = object(&output(&mut helm_template(&["--set", set])), "StatefulSet");
         stateful_set["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone()
@@ -214,14 +214,13 @@ fn a_change_of_the_configuration_restarts_the_pods_unless_they_are_to_read_it_ag
     assert!(annotation("restartOnConfig=false").is_null());
 }
 
-/// The program takes what the chart gives it: the file and the variables, and the arguments, with which it comes as far as
-/// the broker.
+/// The program accepts the file, variables and arguments of the chart, and gets as far as the broker.
 #[test]
-fn the_program_takes_the_chart_s_configuration_and_arguments() {
+fn the_program_accepts_the_chart_s_configuration_and_arguments() {
     for (name, code, part) in [
         ("default", 69, "reach a broker at 127.0.0.1:1"),
         ("secure", 0, "browsing"),
-        // There is no such volume here; everything before it was taken.
+        // This volume does not exist here; everything before it was accepted.
         ("cuda", 66, "/model/model.onnx"),
     ] {
         let rendered = text(&format!("tests/deploy/golden/{name}.yaml"));
@@ -244,12 +243,12 @@ fn the_program_takes_the_chart_s_configuration_and_arguments() {
             aimpoint.args(["check", "--offline", "--config"]).arg(&config);
         }
         if name == "cuda" {
-            // The tests' program has no such provider, and says so before it looks for the model.
+            // The test build does not have this provider, and reports it before loading the model.
             aimpoint.args(["--set", "model.providers=[\"cpu\"]"]);
         }
-        // What an encrypted connection asks for is known to a client that was built with TLS, which the image's is.
+        // TLS settings are known only to a client built with TLS, as in the image.
         let plain = environment(&stateful_set).into_iter().filter(|(name, _)| !name.contains("__CLIENT__"));
-        // What Kubernetes fills in.
+        // Filled in by Kubernetes.
         let filled = |name: &str| match name {
             "AIMPOINT__ENGINE__WORKERS" => "2",
             "AIMPOINT__ADMIN__TOKEN" => "0123456789abcdef",
@@ -266,9 +265,9 @@ fn the_program_takes_the_chart_s_configuration_and_arguments() {
     }
 }
 
-/// A user of Strimzi's has what a transaction needs; each of these is an error of the broker's where it is missing.
+/// The Strimzi user has the permissions for transactions; each missing one is an error of the broker.
 #[test]
-fn the_user_may_do_what_exactly_once_needs() {
+fn the_user_has_the_permissions_for_exactly_once() {
     let user = documents(&text("deploy/strimzi/user.yaml")).remove(0);
     let allowed: Vec<(String, Vec<String>)> = user["spec"]["authorization"]["acls"]
         .as_array()

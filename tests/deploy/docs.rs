@@ -8,7 +8,7 @@ use aimpoint::{
     cli::Exit,
     config,
     kafka::is_setting,
-    metrics::{ALL, Kind},
+    metrics::{FAMILIES, Kind},
 };
 use regex::Regex;
 use serde_json::Value;
@@ -299,8 +299,8 @@ fn unknown_targets(page: &Page) -> Vec<String> {
 fn unknown_metrics(page: &Page) -> Vec<String> {
     let metric = Regex::new(r"\baimpoint_[a-z0-9_]+\*?").unwrap();
     let is_known = |name: &str| match name.strip_suffix('*') {
-        Some(start) => ALL.iter().any(|metric| metric.name.starts_with(start)),
-        None => ALL.iter().any(|metric| {
+        Some(start) => FAMILIES.iter().any(|metric| metric.name.starts_with(start)),
+        None => FAMILIES.iter().any(|metric| {
             let ends: &[&str] =
                 if matches!(metric.kind, Kind::Histogram) { &["", "_bucket", "_sum", "_count"] } else { &[""] };
             ends.iter().any(|end| name.strip_suffix(end) == Some(metric.name))

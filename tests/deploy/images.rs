@@ -1,6 +1,6 @@
-//! The Dockerfiles, the root file system and the example of everything together.
+//! The Dockerfiles, the root file system and the Compose example.
 //!
-//! Docker itself is not needed: what its build would do is done by `deploy/docker/rootfs`, and that is run here.
+//! Docker is not needed: the root file system is built by `deploy/docker/rootfs`, which is run here.
 
 use crate::{output, repository, text, tool, yaml};
 use std::{fs, path::Path, process::Command};
@@ -16,7 +16,7 @@ fn last_stage(dockerfile: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_image_runs_as_nobody_without_a_shell_and_from_fixed_releases() {
+fn an_image_runs_unprivileged_without_a_shell_from_pinned_releases() {
     for dockerfile in DOCKERFILES {
         let stage = last_stage(dockerfile);
         assert!(stage.iter().any(|line| line == "USER 65532:65532"), "{dockerfile}");
@@ -32,7 +32,7 @@ fn an_image_runs_as_nobody_without_a_shell_and_from_fixed_releases() {
         assert!(whole.contains("--locked"), "{dockerfile}: other crates than those of Cargo.lock could be built");
         assert!(whole.contains("rdkafka/ssl-vendored"), "{dockerfile}: no TLS to the brokers");
     }
-    // The compiler of the images is one that the sources allow.
+    // The compiler of the images is supported by the sources.
     let manifest = text("Cargo.toml");
     let (_, version) = manifest.split_once("rust-version = \"").unwrap();
     let version = version.split('"').next().unwrap();
@@ -41,9 +41,9 @@ fn an_image_runs_as_nobody_without_a_shell_and_from_fixed_releases() {
     }
 }
 
-/// The image's file system is made as its build makes it, and the program runs with the libraries in it alone.
+/// Builds the image's file system, and runs the program with only the libraries in it.
 #[test]
-fn the_root_file_system_holds_the_program_and_all_that_it_opens() {
+fn the_root_file_system_has_the_program_and_all_files_it_opens() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     let program = env!("CARGO_BIN_EXE_aimpoint");
@@ -63,11 +63,11 @@ fn the_root_file_system_holds_the_program_and_all_that_it_opens() {
     assert!(root.join("etc/ssl/certs/ca-certificates.crt").is_file());
     assert!(root.join("usr/share/doc/onnxruntime/LICENSE").is_file());
 
-    // Everything but the program, which a debug build makes large.
+    // Everything but the program, which is large in a debug build.
     let rest = bytes(&root) - fs::metadata(program).unwrap().len();
     assert!(rest < 40_000_000, "{rest} bytes beside the program: an image has to stay below 150 MB");
 
-    // The loader of the image, its libraries and no other.
+    // With the image's loader and only its libraries.
     let machine = std::env::consts::ARCH;
     let loader = fs::read_dir(root.join("usr/lib64"))
         .or_else(|_| fs::read_dir(root.join("usr/lib")))
@@ -89,7 +89,7 @@ fn the_root_file_system_holds_the_program_and_all_that_it_opens() {
     assert!(said.contains("cdnow-repurchase"), "the model is read by the image's ONNX Runtime: {said}");
 }
 
-/// The bytes of all files below a folder.
+/// The total size of the files in a folder.
 fn bytes(folder: &Path) -> u64 {
     fs::read_dir(folder)
         .unwrap()
@@ -102,7 +102,7 @@ fn bytes(folder: &Path) -> u64 {
 }
 
 #[test]
-fn the_example_of_everything_together_is_sound() {
+fn the_compose_example_is_valid() {
     const COMPOSE: &str = "deploy/compose/compose.yaml";
     output(tool("compose").args(["-format", "json", COMPOSE]));
     let compose = yaml(COMPOSE);
@@ -123,7 +123,7 @@ fn the_example_of_everything_together_is_sound() {
             }
         }
     }
-    // Prometheus looks where the programs are.
+    // Prometheus scrapes the programs' addresses.
     let prometheus = text("deploy/prometheus/prometheus.yml");
     for target in ["aimpoint:9464", "kafka-exporter:9308"] {
         assert!(prometheus.contains(target) && services.contains_key(target.split(':').next().unwrap()), "{target}");

@@ -1,7 +1,7 @@
-//! What `deploy/` ships, checked by the tools that will read it: helm, kubeconform, promtool, prometheus, compose-go.
+//! Checks `deploy/` with the tools that read it: helm, kubeconform, promtool, prometheus, compose-go.
 //!
-//! The tools lie in `.tools/`, where `tests/deploy/tools` builds them; a test whose tool is absent fails and says so.
-//! Whether the rendered charts are what they were is told by `golden/`: `UPDATE_GOLDEN=1` writes it anew.
+//! The tools are built into `.tools/` by `tests/deploy/tools`; a test fails with a message if its tool is missing. Rendered charts are
+//! compared with `golden/`; `UPDATE_GOLDEN=1` rewrites it.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be read")]
 
@@ -35,12 +35,12 @@ fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\nin:\n{text}"))
 }
 
-/// The one document of a YAML file of the repository.
+/// The only document of a YAML file of the repository.
 fn yaml(name: &str) -> Value {
     documents(&text(name)).pop().unwrap_or_else(|| panic!("{name} is empty"))
 }
 
-/// A tool of `.tools/`, started at the repository's root.
+/// A tool of `.tools/`, run in the repository's root.
 fn tool(name: &str) -> Command {
     let path = repository(".tools").join(name);
     assert!(path.is_file(), "{} is absent: run make tools, which builds it with Go", path.display());
@@ -49,7 +49,7 @@ fn tool(name: &str) -> Command {
     command
 }
 
-/// What a command writes, where it ends well.
+/// The output of a successful command.
 fn output(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -57,7 +57,7 @@ fn output(command: &mut Command) -> String {
     stdout
 }
 
-/// The strings below a value, with the member that holds each.
+/// All strings within a value, with their member names.
 fn strings<'a>(value: &'a Value, member: &'a str, found: &mut Vec<(&'a str, &'a str)>) {
     match value {
         Value::String(text) => found.push((member, text)),

@@ -1,4 +1,4 @@
-//! Alerts, dashboard and the metrics that they name.
+//! Alerts, the dashboard, and the metrics they use.
 
 use crate::{output, repository, strings, text, tool, yaml};
 use aimpoint::metrics::{FAMILIES, Kind};
@@ -10,7 +10,7 @@ pub(super) const RULES: &str = "deploy/prometheus/rules.yml";
 const RULE_TESTS: &str = "deploy/prometheus/rules_test.yml";
 pub(super) const DASHBOARD: &str = "deploy/grafana/aimpoint.json";
 
-/// What is read of Kafka's exporter, and Prometheus's own.
+/// Metrics of the Kafka exporter and of Prometheus.
 const FOREIGN: [(&str, &[&str]); 5] = [
     ("kafka_consumergroup_lag", &["consumergroup", "topic", "partition"]),
     ("kafka_consumergroup_current_offset", &["consumergroup", "topic", "partition"]),
@@ -18,7 +18,7 @@ const FOREIGN: [(&str, &[&str]); 5] = [
     ("up", &[]),
     ("ALERTS", &["alertname", "alertstate"]),
 ];
-/// The labels that Prometheus gives everything it scrapes.
+/// Labels added by Prometheus when scraping.
 const TARGET: [&str; 3] = ["namespace", "job", "instance"];
 
 fn dashboard() -> Value {
@@ -30,7 +30,7 @@ pub(super) fn alerts() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-/// Every query: where it stands, and what it says.
+/// All queries with their places.
 pub(super) fn queries() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for alert in alerts() {
@@ -48,12 +48,12 @@ pub(super) fn queries() -> Vec<(String, String)> {
     found
 }
 
-/// A query as Prometheus gets it from Grafana.
+/// A query as sent by Grafana to Prometheus.
 pub(super) fn filled_in(query: &str) -> String {
     query.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$job", ".*").replace("$group", ".*")
 }
 
-/// What is wrong with the metric and the labels that a query names.
+/// Errors in the metrics and labels of a query.
 fn unknown(query: &str) -> Vec<String> {
     let selector = Regex::new(r"([a-zA-Z_][a-zA-Z0-9_]*)\{([^}]*)\}|\b((?:aimpoint|kafka)_[a-z0-9_]+)").unwrap();
     let label = Regex::new(r#"([a-zA-Z_]+)\s*(?:=~|!~|!=|=)\s*""#).unwrap();
@@ -85,7 +85,7 @@ fn unknown(query: &str) -> Vec<String> {
     wrong
 }
 
-/// The labels of a time series, if there is one of this name.
+/// The labels of a time series, if it exists.
 fn labels_of(series: &str) -> Option<&'static [&'static str]> {
     let own = FAMILIES.iter().find(|metric| match metric.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"].iter().any(|end| series == format!("{}{end}", metric.name)),
@@ -112,7 +112,7 @@ fn every_metric_and_label_of_a_query_exists() {
     }
 }
 
-/// A metric that nobody looks at need not be there, or the dashboard lacks a panel.
+/// A metric that is not on the dashboard is superfluous, or a panel is missing.
 #[test]
 fn every_metric_is_on_the_dashboard() {
     let all: String = queries().into_iter().filter(|(place, _)| place == DASHBOARD).map(|(_, query)| query).collect();
@@ -122,7 +122,7 @@ fn every_metric_is_on_the_dashboard() {
 }
 
 #[test]
-fn promtool_takes_the_rules_and_the_configuration() {
+fn promtool_accepts_rules_and_configuration() {
     output(tool("promtool").args(["check", "rules", "--lint=all", "--lint-fatal", RULES]));
     output(tool("promtool").args([
         "check",
@@ -134,9 +134,9 @@ fn promtool_takes_the_rules_and_the_configuration() {
 }
 
 #[test]
-fn each_alert_fires_where_it_must_and_stays_silent_where_it_must_not() {
+fn each_alert_fires_only_when_it_should() {
     output(tool("promtool").args(["test", "rules", RULE_TESTS]));
-    // Each has at least one case in which it fires.
+    // Each alert has at least one test in which it fires.
     let tests = yaml(RULE_TESTS);
     let cases: Vec<Value> = tests["tests"]
         .as_array()
@@ -152,14 +152,14 @@ fn each_alert_fires_where_it_must_and_stays_silent_where_it_must_not() {
     assert_eq!(fired, named);
 }
 
-/// An application is called as it likes, and so is its job.
+/// Applications and jobs can have any name.
 #[test]
-fn no_rule_and_no_panel_knows_an_application_by_its_name() {
+fn no_rule_or_panel_contains_an_application_s_name() {
     let named = Regex::new(r#"(?:job|consumergroup|app|instance)\s*=~?\s*\\?"[^"$]*aimpoint"#).unwrap();
     for file in [RULES, DASHBOARD] {
         assert!(!named.is_match(&text(file)), "{file}: {:?}", named.find(&text(file)));
     }
-    // What the chart replaces, and the operator, is in every selector of a rule.
+    // The label replaced by the chart or the operator is in every selector of a rule.
     let selector = Regex::new(r"\b(aimpoint_[a-z0-9_]+)(\{[^}]*\})?").unwrap();
     for alert in alerts() {
         for found in selector.captures_iter(alert["expr"].as_str().unwrap()) {
@@ -175,7 +175,7 @@ fn no_rule_and_no_panel_knows_an_application_by_its_name() {
     }
 }
 
-/// The chart's rules of a release, with their tests beside them.
+/// The chart's rules for a release, with their tests.
 fn rules_of(release: &str, folder: &std::path::Path) -> std::path::PathBuf {
     let rendered =
         output(tool("helm").args(["template", release, "deploy/helm/aimpoint", "--namespace", "streaming"]).args([
@@ -192,18 +192,18 @@ fn rules_of(release: &str, folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_chart_s_rules_fire_for_their_release_and_for_no_other() {
+fn the_chart_s_rules_fire_for_their_own_release_only() {
     let folder = tempfile::tempdir().unwrap();
     let file = rules_of("shop", folder.path());
     output(
         tool("promtool").args(["check", "rules", "--lint=all", "--lint-fatal"]).arg(folder.path().join("rules.yml")),
     );
-    // What a rule of no release says of nobody, the rule of a release says of it.
+    // Alerts about missing processes name the release.
     let tests = text(RULE_TESTS).replace("No process of Aimpoint answers", "No process of shop-aimpoint answers");
     std::fs::write(&file, &tests).unwrap();
     output(tool("promtool").args(["test", "rules"]).arg(&file));
 
-    // The same, and another release watches: nothing fires but that nobody of its own is there.
+    // The rules of another release only report that its own processes are missing.
     let file = rules_of("news", folder.path());
     let mut tests: Value = crate::documents(&tests.replace("news-aimpoint", "else-aimpoint")).pop().unwrap();
     for test in tests["tests"].as_array_mut().unwrap() {
@@ -219,9 +219,9 @@ fn the_chart_s_rules_fire_for_their_release_and_for_no_other() {
     output(tool("promtool").args(["test", "rules"]).arg(&file));
 }
 
-/// Prometheus's own parser reads each panel's query, as rules that record it.
+/// Prometheus parses each panel's query, as a recording rule.
 #[test]
-fn prometheus_can_read_every_panel_s_query() {
+fn prometheus_can_parse_every_panel_s_query() {
     let check = |queries: &[String]| -> Command {
         let rules: Vec<Value> = queries
             .iter()
@@ -238,11 +238,14 @@ fn prometheus_can_read_every_panel_s_query() {
     let queries: Vec<String> = queries().iter().map(|(_, query)| filled_in(query)).collect();
     assert!(queries.iter().all(|query| !query.contains('$')), "{queries:?}");
     output(&mut check(&queries));
-    assert!(!check(&["sum(rate(up[1m])".to_owned()]).output().unwrap().status.success(), "a wrong query was taken");
+    assert!(
+        !check(&["sum(rate(up[1m])".to_owned()]).output().unwrap().status.success(),
+        "an invalid query was accepted"
+    );
 }
 
 #[test]
-fn the_dashboard_is_one_that_grafana_loads() {
+fn the_dashboard_is_valid_for_grafana() {
     let dashboard = dashboard();
     for member in ["uid", "title", "schemaVersion", "panels", "templating", "time"] {
         assert!(!dashboard[member].is_null(), "{member}");
@@ -275,7 +278,7 @@ fn the_dashboard_is_one_that_grafana_loads() {
         assert!(!targets.is_empty(), "{title} asks for nothing");
         for target in targets {
             assert!(target["legendFormat"].is_string(), "{title}");
-            // A variable that is not declared stands in a query as it is, and finds nothing.
+            // An undeclared variable is not replaced, so the query finds nothing.
             for name in named.captures_iter(target["expr"].as_str().unwrap()).map(|it| it[1].to_owned()) {
                 assert!(name.starts_with("__") || variables.contains(name.as_str()), "{title}: ${name}");
             }
@@ -283,7 +286,7 @@ fn the_dashboard_is_one_that_grafana_loads() {
     }
 }
 
-/// The chart carries the very files, not copies that may fall behind.
+/// The chart includes the same files, not outdated copies.
 #[test]
 fn the_chart_s_rules_and_dashboard_are_these() {
     for (inside, outside) in [("rules.yml", RULES), ("aimpoint.json", DASHBOARD)] {

@@ -1,4 +1,4 @@
-//! Every query of the dashboard and of the alerts, asked of a real Prometheus that scrapes a running Aimpoint.
+//! Runs every query of the dashboard and the alerts on a real Prometheus that scrapes a running Aimpoint.
 
 use crate::{
     monitoring::{DASHBOARD, RULES, alerts, filled_in, queries},
@@ -17,18 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What gives no series here, and why.
+/// Queries without series here, with the reason.
 const EMPTY: [(&str, &str); 2] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("ALERTS{", "no alert fires where nothing is wrong"),
 ];
 
-/// A process that ends with the test.
+/// A process that is killed at the end of the test.
 struct Started(Child);
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended by itself, which the test then says.
+        // The process may already have ended.
         self.0.kill().unwrap_or_default();
         self.0.wait().map(drop).unwrap_or_default();
     }
@@ -55,7 +55,7 @@ fn wait_for<T>(what: &str, log: &Path, mut holds: impl FnMut() -> Result<T, Stri
     }
 }
 
-/// What the demo declares, with its model, which also is its own shadow.
+/// The demo's configuration, with its model also as a shadow.
 fn config() -> String {
     let model = format!("path = \"{}\"\n", repository("deploy/demo/model.onnx").display());
     text("deploy/demo/aimpoint.toml")
@@ -72,7 +72,7 @@ fn prometheus(folder: &Path, log: &Path, target: &str) -> (Started, String) {
         repository(RULES).display()
     );
     std::fs::write(folder.join("prometheus.yml"), config).unwrap();
-    // A port that was free a moment ago: Prometheus does not tell which one it took.
+    // A recently free port, because Prometheus does not report the port it uses.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut command = tool("prometheus");
     command
@@ -92,7 +92,7 @@ fn ask(address: &str, path: &str) -> Result<Value, String> {
     serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))
 }
 
-/// What a query gives: its values, or why Prometheus refuses it.
+/// The values of a query, or Prometheus's error.
 fn query(address: &str, query: &str) -> Result<Vec<String>, String> {
     let mut encoded = String::new();
     for byte in query.bytes() {
@@ -105,7 +105,7 @@ fn query(address: &str, query: &str) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn every_query_finds_what_a_running_process_tells() {
+fn every_query_has_results_for_a_running_process() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("prometheus.log");
     let running = Running::start(&config());
@@ -128,10 +128,10 @@ fn every_query_finds_what_a_running_process_tells() {
         let found = query(&address, "up{job=\"shop\"} == 1")?;
         if found.is_empty() { Err("it is not up".to_owned()) } else { Ok(()) }
     });
-    // Read again while it is watched.
+    // Reload while it is scraped.
     running.signal("-HUP");
 
-    // An alert that is silent gives nothing: what it compares must be there.
+    // An alert that does not fire has no result, so check the expressions it compares.
     let threshold = Regex::new(r"\s*(?:>|==)\s*[0-9.]+\s*$").unwrap();
     let asked: Vec<String> = queries()
         .into_iter()
@@ -153,7 +153,7 @@ fn every_query_finds_what_a_running_process_tells() {
         }
         if lacking.is_empty() { Ok(()) } else { Err(format!("nothing is found by\n{}", lacking.join("\n"))) }
     });
-    // What is left out gives no error, either, and still nothing; and each reason to leave something out leaves something out.
+    // Excluded queries must be valid but empty, and each exclusion must be needed.
     for (part, why) in EMPTY {
         let asked: Vec<String> =
             queries().iter().map(|(_, query)| filled_in(query)).filter(|it| it.contains(part)).collect();

@@ -1,14 +1,13 @@
-//! The guarantees on a real Kafka, with the real program as several processes, under faults: kill -9 at random, a process
-//! that sleeps past its session, brokers that die, members that come and go, a disk that is full under the snapshots; and under
-//! what a team does to a cluster on purpose, with how long each partition stood still meanwhile.
+//! Verifies the guarantees with several processes on a real Kafka under faults: random kill -9, a process suspended past its
+//! session, dying brokers, members that join and leave, a full disk for snapshots; and under planned operations on a cluster, with
+//! the pause of each partition.
 //!
-//! After each: every record of the input has exactly one decision or one dead letter, in the order of its partition; every
-//! feature equals a recount of all events by its definition; and no transaction is open. The features are read off the
-//! segments of a decision: each binary digit of a feature has one.
+//! After each run, every input record has exactly one decision or dead letter, in the order of its partition; every feature equals a
+//! recount of all events; and no transaction is open. Features are encoded in the segments of a decision, one per binary digit.
 //!
-//! `FAULTS_EVENTS`, `FAULTS_KILLS`, `FAULTS_STORM_S` and `FAULTS_RESTARTS` (of brokers) say how long the runs are, `FAULTS_RATE`
-//! how many events a second come while processes, models and rules change, `FAULTS_SEED` replays a run. A run that fails keeps
-//! its folder with what the processes logged, and what the brokers did.
+//! `FAULTS_EVENTS`, `FAULTS_KILLS`, `FAULTS_STORM_S` and `FAULTS_RESTARTS` (of brokers) set the length of the runs, `FAULTS_RATE` the
+//! events per second while processes, models and rules change, and `FAULTS_SEED` replays a run. A failed run keeps its folder with the
+//! logs of processes and brokers.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 #![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
@@ -41,21 +40,21 @@ use std::{
 use watch::Watch;
 
 const PARTITIONS: i32 = 4;
-/// A broker grants no shorter one.
+/// The shortest that a broker allows.
 const SESSION: Duration = Duration::from_secs(6);
-/// What may pass without any news before a run is taken for stuck; no measure of speed, for the machine may be busy.
+/// A run without progress for this long is considered stuck. It is generous, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 struct World {
     program: Program,
     seed: u64,
     test: &'static str,
-    /// Whether outputs may come twice.
+    /// Whether outputs may be repeated.
     may_repeat: bool,
 }
 
 impl World {
-    fn start(test: &'static str, nodes: usize, group: &reference::Group) -> Self {
+    fn start(test: &'static str, nodes: usize, group: &reference::GroupSetup) -> Self {
         let seed = number("FAULTS_SEED", now_ms() as u64);
         let config = reference::config(group);
         let may_repeat = config.contains("at_least_once");
@@ -69,13 +68,13 @@ impl World {
         self.program.spawn(instance)
     }
 
-    /// Publishes the events from `first` on at a steady pace, from a thread of its own; one in a hundred is no event.
+    /// Publishes the events from `first` on at a steady rate, on another thread; one in a hundred is invalid.
     fn publish(&self, first: usize, count: usize, over: Duration) -> JoinHandle<usize> {
         let due = move |number| (number < count).then(|| over.mul_f64(number as f64 / count as f64));
         self.publish_while(first, count / 8, due)
     }
 
-    /// Publishes events of so many users for as long as it is said when the next one is due, and says how many there were.
+    /// Publishes events of this many users while `due` returns the time of the next one, and returns the number of events.
     fn publish_while(
         &self,
         first: usize,
@@ -88,7 +87,7 @@ impl World {
             let (start, first_ms) = (Instant::now(), now_ms() - 3_000_000);
             let mut count = 0;
             while let Some(due) = due(count) {
-                // Thousands a second come a millisecond's worth at a time: to sleep for each would take a processor.
+                // Batch the events of a millisecond: sleeping for each of thousands per second would use up a core.
                 let early = due.saturating_sub(start.elapsed());
                 if early >= Duration::from_millis(1) {
                     publisher.serve();
@@ -117,7 +116,7 @@ impl World {
         self.program.read(topics, at_least, PATIENCE)
     }
 
-    /// Waits until something has become of every event, ends the processes, and checks all that is promised.
+    /// Waits for the outcomes of all events, stops the processes, and checks the guarantees.
     fn settle(&self, events: usize, processes: &mut [Child]) {
         self.say(&format!("waiting for what becomes of {events} events"));
         if self.may_repeat {
@@ -140,12 +139,12 @@ impl World {
         reference::check(&input, &decisions, &dead);
         for log in self.logs() {
             for amiss in ["records of the changelog are of no use", "does not hold the profiles", "panicked"] {
-                assert!(!log.contains(amiss), "a process tells: {amiss}");
+                assert!(!log.contains(amiss), "found in a process's log: {amiss}");
             }
         }
     }
 
-    /// Waits until so many decisions and dead letters have come, not counting repetitions. A broker may be away meanwhile.
+    /// Waits for this many decisions and dead letters, not counting repeats. A broker may be down meanwhile.
     fn wait_for_first(&self, events: usize) {
         let (mut known, mut last) = (BTreeSet::new(), Instant::now());
         let mut reader = None;
@@ -173,8 +172,7 @@ impl World {
         }
     }
 
-    /// The last stable offset, which is what a client that reads committed records alone takes for the end, has to reach
-    /// the high watermark.
+    /// The last stable offset, the end for read-committed consumers, has to reach the high watermark.
     fn no_transaction_is_open(&self) {
         let client = |isolation| -> BaseConsumer {
             let mut config = ClientConfig::new();
@@ -192,7 +190,7 @@ impl World {
         }
     }
 
-    /// Makes a version of a model that knows the features, where the configuration looks for it.
+    /// Adds a version of a model over the features to the configured folder.
     fn train(&self, version: &str) {
         let (folder, file) = (self.program.folder.path(), format!("{version}.onnx"));
         let rows = (0..200).map(|row| {
@@ -216,7 +214,7 @@ impl World {
         std::fs::write(self.program.config(), text + lines).unwrap();
     }
 
-    /// What the processes have logged.
+    /// The logs of the processes.
     fn logs(&self) -> [String; 3] {
         ["a", "b", "c"].map(|it| std::fs::read_to_string(self.program.folder.path().join(it)).unwrap_or_default())
     }
@@ -239,23 +237,23 @@ impl Drop for World {
     }
 }
 
-/// Processes that do not outlive a test that fails.
+/// Processes that are killed if a test fails.
 struct Processes(Vec<Child>);
 
 impl Drop for Processes {
     fn drop(&mut self) {
         for process in &mut self.0 {
-            // One that has ended already cannot be killed, which is what is wanted.
+            // It may have ended already.
             drop((process.kill(), process.wait()));
         }
     }
 }
 
-/// Asks a process to end.
+/// Stops a process with SIGTERM.
 fn end(process: &mut Child) {
-    // 75: a call to a broker that was gone had not come back within the deadline. Nothing is lost by it.
+    // 75: a call to an unreachable broker did not return within the deadline. Nothing is lost.
     let code = terminate(process, PATIENCE);
-    assert!([0, 75].contains(&code), "how a process ends when it is asked to: {code}");
+    assert!([0, 75].contains(&code), "the exit code after SIGTERM: {code}");
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -272,7 +270,7 @@ fn kill_at_random(world: &World, kills: u64, events: usize) {
         let index = random.random_range(0..2);
         processes.0[index].kill().unwrap();
         processes.0[index].wait().unwrap();
-        // Now and then the other one has to take over first.
+        // Sometimes the other process has to take over first.
         if kill % 5 == 0 {
             std::thread::sleep(SESSION + Duration::from_secs(1));
         }
@@ -284,14 +282,14 @@ fn kill_at_random(world: &World, kills: u64, events: usize) {
 }
 
 #[test]
-fn two_processes_that_show_decisions_at_once_are_killed_at_random() {
+fn two_at_least_once_processes_are_killed_at_random() {
     let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
     let test = "two_processes_that_show_decisions_at_once_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::AT_LEAST_ONCE), kills, events);
 }
 
 #[test]
-fn the_delivery_is_changed_at_each_start() {
+fn the_delivery_guarantee_is_changed_at_each_start() {
     let (kills, events) = (number("FAULTS_KILLS", 20) / 5, number("FAULTS_EVENTS", 20_000) as usize / 5);
     let world = World::start("the_delivery_is_changed_at_each_start", 1, &reference::AT_LEAST_ONCE);
     let publishing = world.publish(0, events, Duration::from_millis(kills * 3_000));
@@ -323,21 +321,21 @@ fn two_processes_are_killed_at_random() {
 }
 
 #[test]
-fn members_that_the_broker_keeps_are_killed_at_random() {
+fn consumer_protocol_members_are_killed_at_random() {
     let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
     let test = "members_that_the_broker_keeps_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::BROKER), kills, events);
 }
 
 #[test]
-fn members_known_by_their_instance_are_killed_at_random() {
+fn static_members_are_killed_at_random() {
     let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
     let test = "members_known_by_their_instance_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::STATIC), kills, events);
 }
 
 #[test]
-fn a_process_sleeps_past_its_session_and_wakes() {
+fn a_process_is_suspended_past_its_session_and_resumes() {
     let world = World::start("a_process_sleeps_past_its_session_and_wakes", 1, &reference::USUAL);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
     let publishing = world.publish(0, 5_000, Duration::from_secs(10));
@@ -345,16 +343,16 @@ fn a_process_sleeps_past_its_session_and_wakes() {
     signal(&processes.0[0], "-STOP");
     publishing.join().unwrap();
     let seen = world.read(&["decisions", "dead-letter"], 5_000).len();
-    assert_eq!(seen, 5_000, "the other process takes over while this one sleeps");
+    assert_eq!(seen, 5_000, "the other process takes over while this one is suspended");
     let publishing = world.publish(5_000, 5_000, Duration::from_secs(8));
     signal(&processes.0[0], "-CONT");
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
 }
 
-/// A process that wakes goes on where it was: with outputs on their way, and profiles that are not written.
+/// A resumed process continues where it was: with outputs in flight, and unwritten profiles.
 #[test]
-fn processes_that_show_decisions_at_once_sleep_past_their_session_under_load() {
+fn at_least_once_processes_are_suspended_past_their_session_under_load() {
     let pauses = number("FAULTS_KILLS", 20) / 10;
     let test = "processes_that_show_decisions_at_once_sleep_past_their_session_under_load";
     let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
@@ -375,9 +373,9 @@ fn processes_that_show_decisions_at_once_sleep_past_their_session_under_load() {
     world.settle(events, &mut processes.0);
 }
 
-/// Deliveries fail, are late, or have no answer while the only broker is away.
+/// Deliveries fail, are late, or get no response while the only broker is down.
 #[test]
-fn the_broker_is_killed_under_decisions_that_are_shown_at_once() {
+fn the_broker_is_killed_during_at_least_once_delivery() {
     let kills = number("FAULTS_RESTARTS", 1) + 1;
     let test = "the_broker_is_killed_under_decisions_that_are_shown_at_once";
     let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
@@ -394,9 +392,9 @@ fn the_broker_is_killed_under_decisions_that_are_shown_at_once() {
     world.settle(events, &mut processes.0);
 }
 
-/// What a producer of the input aborts is never decided, and what it has open is not decided yet.
+/// Aborted input is never decided, and input of an open transaction not yet.
 #[test]
-fn the_input_comes_in_transactions_some_of_which_are_aborted() {
+fn the_input_is_transactional_and_some_transactions_are_aborted() {
     let world = World::start("the_input_comes_in_transactions_some_of_which_are_aborted", 1, &reference::USUAL);
     let events = number("FAULTS_EVENTS", 20_000) as usize / 10;
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
@@ -422,7 +420,7 @@ fn the_input_comes_in_transactions_some_of_which_are_aborted() {
             upstream.send(BaseRecord::to("clickstream").key(&user).payload(&line)).map_err(|(error, _)| error).unwrap();
         }
         upstream.flush(PATIENCE).unwrap();
-        // Long enough for a reader that would not wait for its end.
+        // Long enough to catch a reader that does not wait for the end of the transaction.
         std::thread::sleep(Duration::from_millis(random.random_range(0..200)));
         if is_aborted {
             upstream.abort_transaction(PATIENCE).unwrap();
@@ -443,7 +441,7 @@ fn the_input_comes_in_transactions_some_of_which_are_aborted() {
 }
 
 #[test]
-fn a_third_member_joins_and_leaves_without_end() {
+fn a_third_member_joins_and_leaves_repeatedly() {
     let seconds = number("FAULTS_STORM_S", 15);
     let world = World::start("a_third_member_joins_and_leaves_without_end", 1, &reference::USUAL);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
@@ -458,18 +456,18 @@ fn a_third_member_joins_and_leaves_without_end() {
     world.settle(10_000, &mut processes.0);
 }
 
-/// What is done to a cluster while it works, with how long each partition stood still.
+/// Operations on a cluster under load, with the pauses of its partitions.
 struct Changes<'a> {
     world: &'a World,
     watch: Watch,
     stop: Arc<AtomicBool>,
     publishing: JoinHandle<usize>,
-    /// What was done, when it began and was over, and which partitions went from one worker to another.
+    /// Each operation with its start and end, and the partitions that moved between workers.
     done: Vec<(String, Instant, Instant, BTreeSet<i32>)>,
 }
 
 impl<'a> Changes<'a> {
-    /// Begins to publish so many events a second, and waits for the first decision.
+    /// Starts publishing at this rate, and waits for the first decision.
     fn start(world: &'a World, rate: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
@@ -482,7 +480,7 @@ impl<'a> Changes<'a> {
         Self { world, watch, stop, publishing, done: Vec::new() }
     }
 
-    /// Does it, and waits for as long as its consequences may take.
+    /// Performs an operation, and waits until its effects are over.
     fn make(&mut self, what: &str, act: impl FnOnce()) {
         self.world.say(what);
         let before = self.world.logs().map(|log| log.len());
@@ -493,8 +491,8 @@ impl<'a> Changes<'a> {
         self.done.push((what.to_owned(), start, Instant::now(), moved));
     }
 
-    /// Ends all, checks what came out, and prints a table of the pauses, in milliseconds between two decisions of a
-    /// partition as a reader of committed records sees them.
+    /// Stops everything, checks the output, and prints a table of the pauses: milliseconds between two decisions of a partition, as
+    /// seen by a read-committed consumer.
     fn finish(self, processes: &mut [Child]) {
         self.stop.store(true, Ordering::Relaxed);
         self.world.settle(self.publishing.join().unwrap(), processes);
@@ -512,14 +510,14 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The partitions of which a log says that they were taken up.
+/// The partitions that were assigned according to a log.
 fn moved(log: &str) -> Vec<i32> {
     let lists = log.split(" assigned partitions=[").skip(1).filter_map(|rest| rest.split_once(']'));
     lists.flat_map(|(list, _)| list.split(", ").filter_map(|it| it.parse().ok())).collect()
 }
 
 #[test]
-fn a_cluster_is_changed_under_load() {
+fn planned_operations_on_a_cluster_under_load() {
     let world = World::start("a_cluster_is_changed_under_load", 1, &reference::USUAL);
     world.train("1");
     world.append("\n[model]\npath = \"models\"\n");
@@ -553,11 +551,11 @@ fn a_cluster_is_changed_under_load() {
     let [first, second] = [r#""version":"1""#, r#""version":"2""#].map(holds);
     assert_eq!(first + second, decisions.len(), "each decision names one version of the model");
     assert!(first > 0 && second > 0, "{first} decisions of the first version, {second} of the second");
-    assert!(holds(r#""added""#) > 0, "the segment was taken up");
+    assert!(holds(r#""added""#) > 0, "the segment was applied");
 }
 
-/// Three brokers with all their copies want more of a small machine than one does, so there are fewer events and commits, also
-/// where `FAULTS_RATE` asks for more: at 20,000 a second on two cores nothing is delivered in time, and a process gives up.
+/// Three brokers with replication need more of a small machine than one, so there are fewer events and commits, even if `FAULTS_RATE`
+/// is higher: at 20,000 events per second on two cores, deliveries time out and a process gives up.
 #[test]
 fn each_of_three_brokers_is_killed_and_restarts_under_load() {
     let world = World::start("each_of_three_brokers_is_killed_and_restarts_under_load", 3, &reference::USUAL);
@@ -581,7 +579,7 @@ fn each_of_three_brokers_is_killed_and_restarts_under_load() {
 }
 
 /// Each of two processes restarts.
-fn restart_under_load(test: &'static str, group: &reference::Group) {
+fn restart_under_load(test: &'static str, group: &reference::GroupSetup) {
     let world = World::start(test, 1, group);
     let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
     let mut changes = Changes::start(&world, number("FAULTS_RATE", 500));
@@ -595,25 +593,25 @@ fn restart_under_load(test: &'static str, group: &reference::Group) {
 }
 
 #[test]
-fn members_known_by_their_instance_restart_under_load() {
+fn static_members_restart_under_load() {
     restart_under_load("members_known_by_their_instance_restart_under_load", &reference::STATIC);
 }
 
 #[test]
-fn members_that_the_broker_keeps_restart_under_load() {
+fn consumer_protocol_members_restart_under_load() {
     restart_under_load("members_that_the_broker_keeps_restart_under_load", &reference::BROKER);
 }
 
 #[test]
-fn the_disk_is_full_under_the_snapshots() {
+fn the_disk_for_snapshots_is_full() {
     let world = World::start("the_disk_is_full_under_the_snapshots", 1, &reference::USUAL);
     let folder = world.program.folder.path().join("snapshots");
     let settings = format!("[checkpoint]\ninterval = \"1s\"\nsnapshot_interval = \"1s\"\nsnapshots = {folder:?}\n");
     let config = reference::config(&reference::USUAL).replace("[checkpoint]\ninterval = \"1s\"\n", &settings);
-    assert!(config.contains("snapshots ="), "the configuration has a place for it");
+    assert!(config.contains("snapshots ="), "the configuration enables snapshots");
     std::fs::write(world.program.config(), config).unwrap();
     std::fs::create_dir(&folder).unwrap();
-    // Every write to this device fails for want of space, and where a snapshot is written it stands in the way.
+    // Writes to this device fail with a full disk; links to it replace the files of snapshots.
     let fill = || {
         for partition in 0..PARTITIONS {
             let place = folder.join(format!("{partition}.new"));

@@ -1,5 +1,4 @@
-//! What has to come out, recounted from all events of the input by the definitions alone: no tiles, no buffers, nothing of
-//! the program's own.
+//! The expected output, computed from all input events by the definitions alone, without tiles, buffers or code of the program.
 
 use super::program::Found;
 use serde_json::Value;
@@ -8,30 +7,28 @@ use std::{
     fmt::Write,
 };
 
-/// The features. Each binary digit of a feature has a segment, so that decisions stay small; a run in which one needs more
-/// digits would prove less, and fails.
+/// The features. Each binary digit of a feature has a segment, which keeps decisions small; a run that needs more digits fails.
 const FEATURES: [&str; 3] = ["seen", "views", "spent"];
 const DIGITS: u32 = 8;
 const TILE_MS: i64 = 60_000;
 const TILES: i64 = 10;
 
-/// How a group keeps its members, and what is promised about its decisions: lines of `[app]`, of `[kafka.consumer]` and of
-/// `[commit]`.
-pub(crate) struct Group(&'static str, &'static str, &'static str);
+/// The group membership and the delivery guarantee: lines of `[app]`, `[kafka.consumer]` and `[commit]`.
+pub(crate) struct GroupSetup(&'static str, &'static str, &'static str);
 
 const SHORT_SESSION: &str = "\"session.timeout.ms\" = 6000";
 
-/// By what the members themselves say.
-pub(crate) const USUAL: Group = Group("", SHORT_SESSION, "");
-/// By the names of their instances.
-pub(crate) const STATIC: Group = Group("static_membership = true", SHORT_SESSION, "");
-/// By the broker alone (KIP-848).
-pub(crate) const BROKER: Group = Group("", "\"group.protocol\" = \"consumer\"", "");
-/// The usual one, with decisions shown at once.
-pub(crate) const AT_LEAST_ONCE: Group = Group("", SHORT_SESSION, "delivery = \"at_least_once\"");
+/// The classic protocol with dynamic members.
+pub(crate) const USUAL: GroupSetup = GroupSetup("", SHORT_SESSION, "");
+/// Static membership.
+pub(crate) const STATIC: GroupSetup = GroupSetup("static_membership = true", SHORT_SESSION, "");
+/// The consumer protocol (KIP-848).
+pub(crate) const BROKER: GroupSetup = GroupSetup("", "\"group.protocol\" = \"consumer\"", "");
+/// Dynamic members with at-least-once delivery.
+pub(crate) const AT_LEAST_ONCE: GroupSetup = GroupSetup("", SHORT_SESSION, "delivery = \"at_least_once\"");
 
 /// The configuration of a run.
-pub(crate) fn config(Group(app, consumer, commit): &Group) -> String {
+pub(crate) fn config(GroupSetup(app, consumer, commit): &GroupSetup) -> String {
     let mut config = format!("[app]\nname = \"faults\"\n{app}\n\n[kafka.consumer]\n{consumer}\n");
     if !commit.is_empty() {
         write!(config, "\n[commit]\n{commit}\n").expect("a string takes everything");
@@ -84,7 +81,7 @@ struct Event {
     value: i64,
 }
 
-/// The features of the newest of a user's events, in the order in which they arrived.
+/// The features at the newest of a user's events, in the order of arrival.
 fn recount(events: &[Event]) -> [i64; 3] {
     let now = events.last().expect("there is one").at_ms.div_euclid(TILE_MS);
     let covered = |event: &&Event| {
@@ -95,11 +92,11 @@ fn recount(events: &[Event]) -> [i64; 3] {
     [events.len() as i64, views as i64, events.iter().filter(covered).map(|event| event.value).sum()]
 }
 
-/// The features that a decision tells by its segments.
+/// The features encoded in the segments of a decision.
 fn told(decision: &Value) -> [i64; 3] {
     let mut features = [0; 3];
     for segment in decision["segments"].as_array().unwrap() {
-        // One without a digit was added while the run went on.
+        // A segment without a digit was added during the run.
         let Some((name, digit)) = segment["id"].as_str().unwrap().rsplit_once('-') else { continue };
         assert_ne!(digit, "more", "{name} has more than {DIGITS} digits");
         let feature = FEATURES.iter().position(|it| *it == name).unwrap_or_else(|| panic!("no feature is {name}"));
@@ -108,7 +105,7 @@ fn told(decision: &Value) -> [i64; 3] {
     features
 }
 
-/// What a decision says but for the moment at which it was made.
+/// A decision without the time it was made.
 fn content(decision: &Value) -> Value {
     let mut content = decision.clone();
     for name in ["decided_at", "expires_at"] {
@@ -117,7 +114,7 @@ fn content(decision: &Value) -> Value {
     content
 }
 
-/// What a decision or a dead letter is known by.
+/// The identity of a decision or dead letter.
 pub(crate) fn id(payload: &[u8], header: impl Fn(&str) -> Option<String>) -> String {
     match (header("partition"), header("offset")) {
         (Some(partition), Some(offset)) => format!("{partition}/{offset}"),
@@ -128,7 +125,7 @@ pub(crate) fn id(payload: &[u8], header: impl Fn(&str) -> Option<String>) -> Str
     }
 }
 
-/// The first appearances among these, where things may come twice; what comes again has to be the same.
+/// The first occurrences, if repeats are allowed; repeats have to be identical.
 pub(crate) fn first(found: Vec<Found>) -> Vec<Found> {
     let mut known = BTreeMap::<String, Value>::new();
     let is_first = |it: &Found| {
@@ -149,7 +146,7 @@ pub(crate) fn first(found: Vec<Found>) -> Vec<Found> {
     found.into_iter().filter(is_first).collect()
 }
 
-/// Compares what came out with the input, and names the first difference.
+/// Compares the output with the input, and reports the first difference.
 pub(crate) fn check(input: &[Found], decisions: &[Found], dead: &[Found]) {
     let mut users = BTreeMap::<(i32, String), Vec<Event>>::new();
     let mut owed = BTreeMap::<i32, Vec<(i64, String, [i64; 3])>>::new();
@@ -183,12 +180,12 @@ pub(crate) fn check(input: &[Found], decisions: &[Found], dead: &[Found]) {
         for (index, (came, owed)) in came.iter().zip(owed).enumerate() {
             assert_eq!(came, owed, "decision {index} of partition {partition}: offset, user, [seen, views, spent]");
         }
-        assert_eq!(came.len(), owed.len(), "how many decisions partition {partition} has");
+        assert_eq!(came.len(), owed.len(), "the number of decisions of partition {partition}");
     }
-    assert_eq!(decisions.len() + bad.len(), input.len(), "decisions and dead letters, for what came in");
+    assert_eq!(decisions.len() + bad.len(), input.len(), "one decision or dead letter per input record");
 
     let place = |it: &Found| (it.headers["partition"].parse().unwrap(), it.headers["offset"].parse().unwrap());
     let places: BTreeSet<(i32, i64)> = dead.iter().map(place).collect();
-    assert_eq!(places, bad, "the places of the dead letters");
-    assert_eq!(dead.len(), bad.len(), "a dead letter came twice");
+    assert_eq!(places, bad, "the positions of the dead letters");
+    assert_eq!(dead.len(), bad.len(), "a dead letter is duplicated");
 }

@@ -1,4 +1,4 @@
-//! A reader of committed decisions that notes when they came, and so how long each partition stood still.
+//! A read-committed consumer of decisions that records their arrival times, to measure the pauses of partitions.
 
 use aimpoint::source::Reader;
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Reads on until it is asked for what it saw.
+/// Reads decisions on another thread until stopped.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     seen: Arc<AtomicBool>,
@@ -18,7 +18,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to read the decisions of so many partitions.
+    /// Starts reading the decisions of this many partitions.
     pub(crate) fn start(brokers: &str, partitions: i32) -> Self {
         let reader = Reader::open(brokers, &[], &["decisions"]).unwrap();
         let [stop, seen] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -32,7 +32,7 @@ impl Watch {
                         came.push(now);
                     }
                 });
-                // A broker that is away comes back, and the client finds it.
+                // The client reconnects when a broker comes back.
                 if taken.is_ok_and(|count| count > 0) {
                     saw.store(true, Ordering::Relaxed);
                 }
@@ -42,23 +42,23 @@ impl Watch {
         Self { stop, seen, thread }
     }
 
-    /// Whether a decision has come.
+    /// Whether a decision has arrived.
     pub(crate) fn has_seen_one(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// When decisions came, for each partition.
+    /// The arrival times of decisions, by partition.
     pub(crate) fn finish(self) -> Came {
         self.stop.store(true, Ordering::Relaxed);
         Came(self.thread.join().unwrap())
     }
 }
 
-/// When decisions came, for each partition, to a millisecond.
+/// The arrival times of decisions by partition, in milliseconds.
 pub(crate) struct Came(Vec<Vec<Instant>>);
 
 impl Came {
-    /// The longest time between two decisions of a partition of which a part lies between these moments.
+    /// The longest gap between two decisions of a partition that overlaps this period.
     pub(crate) fn longest_pause(&self, partition: i32, from: Instant, to: Instant) -> Duration {
         let pauses = self.0[partition as usize].windows(2).filter(|pair| pair[1] > from && pair[0] < to);
         pauses.map(|pair| pair[1] - pair[0]).max().unwrap_or(to - from)

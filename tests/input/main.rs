@@ -1,5 +1,5 @@
-//! The input of others, from the bytes of a record to the account: real events of other producers, records of several
-//! events, bots, and odd times. The cases are extracts of public data; `data/README.md` says of which.
+//! Input of other producers, from the bytes of a record to the counts: real events, records with several events, bots, and unusual
+//! times. The data are extracts of public data sets, listed in `data/README.md`.
 
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
@@ -13,7 +13,7 @@ const SNOWPLOW: &str = include_str!("data/snowplow.csv");
 const ACCESS_LOG: &str = include_str!("data/access.log");
 const OTTO: &str = include_str!("data/otto.jsonl");
 
-/// A decision of which only the id, the user and the time are of interest.
+/// A decision with only id, user and time.
 const DECISION: &str = r#"
     [decision]
     format = "flat"
@@ -24,7 +24,7 @@ const DECISION: &str = r#"
     status = "status"
 "#;
 
-/// A segment by which it is seen who is a bot.
+/// A segment of bots.
 const SEGMENT: &str = r#"
     [[segment]]
     id = "bots"
@@ -68,7 +68,7 @@ impl Rig {
         self.offset += 1;
     }
 
-    /// Ends the batch, and checks the account.
+    /// Ends the batch, and checks the counts.
     fn run(&mut self) {
         self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
         let counts = &self.counts;
@@ -92,7 +92,7 @@ impl Rig {
             .collect()
     }
 
-    /// The headers, the key and the payload of the dead letters.
+    /// Headers, keys and payloads of the dead letters.
     fn dead_letters(&self) -> Vec<(HashMap<&'static str, String>, String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         (0..self.outbox.len())
@@ -116,7 +116,7 @@ fn snowplow() -> Vec<BTreeMap<String, String>> {
     rows
 }
 
-/// The row as the JSON that an enricher writes: what is not given is not there.
+/// A row as the JSON of an enricher, without missing values.
 fn json(row: &BTreeMap<String, String>) -> Vec<u8> {
     let given: BTreeMap<_, _> = row.iter().filter(|(_, value)| !value.is_empty()).collect();
     serde_json::to_vec(&given).expect("text becomes JSON")
@@ -128,9 +128,9 @@ fn time(text: &str) -> i64 {
 }
 
 #[test]
-fn snowplows_edge_cases_are_counted_as_their_description_says() {
+fn edge_cases_of_snowplow_are_counted_as_documented() {
     let rows = snowplow();
-    // What the description of the data says of it.
+    // As documented for the data.
     assert_eq!(rows.iter().map(|row| &row["event_id"]).collect::<HashSet<_>>().len(), 157);
     let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
     for row in &rows {
@@ -141,23 +141,23 @@ fn snowplows_edge_cases_are_counted_as_their_description_says() {
     let days = |row: &BTreeMap<String, String>| time(&row["dvce_sent_tstamp"]) - time(&row["dvce_created_tstamp"]);
     assert_eq!(rows.iter().filter(|row| days(row) > 3 * 86_400_000_000).count(), 3, "sent long after they happened");
 
-    // As they arrived, nobody's events are late.
+    // In the order of arrival no event is late.
     let mut rows = rows;
     rows.sort_by(|a, b| a["collector_tstamp"].cmp(&b["collector_tstamp"]));
     let mut rig = Rig::new("[input]\npreset = \"snowplow\"\n[duplicates]\nhorizon = \"1day\"");
     let payloads: Vec<_> = rows.iter().map(json).collect();
     rig.all(payloads.iter().map(Vec::as_slice));
     assert_eq!((rig.counts.events, rig.counts.decisions, rig.counts.duplicates), (160, 157, 3));
-    // One row has no domain_userid and goes by its network's; one has no session, which no event needs.
+    // One row has no domain_userid and uses the network's; one has no session, which is optional.
     assert_eq!(rig.partitions.users(), 43);
     assert_eq!(rows.iter().filter(|row| row["domain_userid"].is_empty()).count(), 1);
     assert_eq!(rows.iter().filter(|row| row["domain_sessionid"].is_empty()).count(), 1);
 
-    // Without a zone the times are UTC.
+    // Times without a zone are UTC.
     let times: BTreeSet<String> = rig.decisions().iter().map(|it| it["at"].to_string()).collect();
     assert!(times.contains(&time("2021-03-03 21:27:32.695").to_string()), "{times:?}");
 
-    // A row that names neither user is set aside.
+    // A row without a user is a dead letter.
     let mut nobody = rows[0].clone();
     nobody.insert("domain_userid".to_owned(), String::new());
     nobody.insert("network_userid".to_owned(), String::new());
@@ -166,8 +166,8 @@ fn snowplows_edge_cases_are_counted_as_their_description_says() {
 }
 
 #[test]
-fn late_events_are_those_that_a_recount_finds_late() {
-    // In the order of the file users jump back and forth; backwards nearly everything is behind.
+fn late_events_match_a_recount() {
+    // In the order of the file users jump back and forth; in reverse order almost everything is late.
     for (backwards, lateness, seconds) in
         [(false, "1h", 3_600), (false, "1day", 86_400), (true, "1h", 3_600), (true, "1day", 86_400)]
     {
@@ -199,12 +199,12 @@ fn late_events_are_those_that_a_recount_finds_late() {
                 assert_eq!(rig.counts.suppressed, [(SuppressReason::TooLate, late)]);
             }
         }
-        assert!(!backwards || late > 10, "the case would show nothing: {late}");
+        assert!(!backwards || late > 10, "too few late events: {late}");
     }
 }
 
 #[test]
-fn a_session_of_several_events_gives_each_its_own_decision() {
+fn each_event_of_a_session_record_gets_its_own_decision() {
     const INPUT: &str = r#"
         [input]
         unpack = "events"
@@ -222,13 +222,13 @@ fn a_session_of_several_events_gives_each_its_own_decision() {
     assert_eq!((rig.counts.events, rig.counts.decisions), (48, 48));
     let decisions = rig.decisions();
     let ids: BTreeSet<_> = decisions.iter().map(|it| it["id"].to_string()).collect();
-    assert_eq!(ids.len(), 48, "no id comes twice");
+    assert_eq!(ids.len(), 48, "ids are unique");
     let first: Vec<_> = decisions.iter().take(3).map(|it| it["id"].as_str().unwrap_or_default().to_owned()).collect();
     assert_eq!(first, ["clicks-3-0", "clicks-3-0-1", "clicks-3-0-2"]);
-    assert!(decisions.iter().take(19).all(|it| it["user"] == "4"), "the user stands outside of the events");
+    assert!(decisions.iter().take(19).all(|it| it["user"] == "4"), "the user is outside of the events");
     assert_eq!(rig.partitions.users(), 5);
 
-    // The same sessions once more are duplicates, event by event.
+    // Repeated sessions are duplicates, event by event.
     let mut rig = Rig::new(&format!("{INPUT}\n[duplicates]\nhorizon = \"60days\"\nmax_ids = 300"));
     rig.all(OTTO.lines().chain(OTTO.lines()).map(str::as_bytes));
     assert_eq!(rig.counts.events, 96);
@@ -237,7 +237,7 @@ fn a_session_of_several_events_gives_each_its_own_decision() {
 }
 
 #[test]
-fn of_a_record_of_several_events_the_late_one_alone_is_set_aside_and_named() {
+fn only_the_late_event_of_a_record_becomes_a_dead_letter() {
     let mut rig = Rig::new("[input]\nunpack = \"batch\"\n[time]\nallowed_lateness = \"1h\"");
     let payload =
         br#"{"batch":[{"event_type":"a","occurred_at":1767225600},{"event_type":"b","occurred_at":1767139200},
@@ -250,11 +250,11 @@ fn of_a_record_of_several_events_the_late_one_alone_is_set_aside_and_named() {
     assert_eq!(letters[0].2.as_bytes(), payload);
     let decisions = rig.decisions();
     assert_eq!(decisions.iter().map(|it| it["user"].as_str().unwrap_or_default()).collect::<Vec<_>>(), ["u", "v"]);
-    assert_eq!(decisions[1]["id"], "clicks-3-0-2", "the index is the place in the record");
+    assert_eq!(decisions[1]["id"], "clicks-3-0-2", "the index is the position in the record");
 }
 
 #[test]
-fn a_record_with_one_bad_event_is_refused_as_a_whole() {
+fn a_record_with_one_invalid_event_is_rejected_as_a_whole() {
     let mut rig = Rig::new("[input]\nunpack = \"batch\"");
     let too_many =
         format!(r#"{{"user_id":"u","event_type":"a","occurred_at":1767225600,"batch":[{}{{}}]}}"#, "{},".repeat(4_096));
@@ -268,7 +268,7 @@ fn a_record_with_one_bad_event_is_refused_as_a_whole() {
         too_many.as_bytes(),
         br#"{"user_id":"u","batch":[]}"#,
     ]);
-    assert_eq!((rig.counts.decisions, rig.counts.events), (0, 6), "no event at all is none");
+    assert_eq!((rig.counts.decisions, rig.counts.events), (0, 6), "an empty array has no events");
     let expected = [
         (RejectReason::MissingTime, 1),
         (RejectReason::WrongType, 3),
@@ -280,7 +280,7 @@ fn a_record_with_one_bad_event_is_refused_as_a_whole() {
     assert_eq!(rig.counts.decisions, 4_096);
 }
 
-/// The lines of the extract: those of agents that the list knows, of machines that it does not, of browsers.
+/// The lines of the extract: of listed bots, of unlisted machines, and of browsers.
 fn lines() -> [Vec<&'static str>; 3] {
     let all: Vec<&str> = ACCESS_LOG.lines().collect();
     assert_eq!(all.len(), 116);
@@ -290,7 +290,7 @@ fn lines() -> [Vec<&'static str>; 3] {
 const LOG: &str = "[input]\nformat = \"access_log\"\nsecret = \"a key for tests alone\"\n";
 
 #[test]
-fn bots_of_an_access_log_are_marked_and_no_browser_is_taken_for_one() {
+fn bots_of_an_access_log_are_marked_and_browsers_are_not() {
     let [bots, missed, people] = lines();
     for (lines, marked) in [(&bots, 49), (&missed, 0), (&people, 0)] {
         let mut rig = Rig::new(LOG);
@@ -298,7 +298,7 @@ fn bots_of_an_access_log_are_marked_and_no_browser_is_taken_for_one() {
         assert_eq!(rig.counts.decisions, lines.len() as u64);
         let are_bots = rig.decisions().iter().filter(|it| it["status"] == "STATUS_TARGETED").count();
         assert_eq!(are_bots, marked);
-        assert_eq!(rig.partitions.users(), lines.len() as u64, "agents differ, so users do");
+        assert_eq!(rig.partitions.users(), lines.len() as u64, "different agents are different users");
     }
     let mut rig = Rig::new(&format!("{LOG}bots = \"keep\""));
     rig.all(bots.iter().map(|line| line.as_bytes()));
@@ -310,14 +310,14 @@ fn bots_of_an_access_log_are_marked_and_no_browser_is_taken_for_one() {
 fn excluded_bots_are_suppressed_and_enter_no_profile() {
     let [bots, missed, people] = lines();
     let mut rig = Rig::new(&format!("{LOG}bots = \"exclude\""));
-    // Mixed, so that rows are taken back between others.
+    // Mixed, so that rows between others are dropped.
     let mixed = people.iter().zip(&bots).flat_map(|(person, bot)| [*person, *bot]);
     rig.all(mixed.chain(missed.iter().copied()).map(str::as_bytes));
     assert_eq!(rig.counts.suppressed, [(SuppressReason::Bot, 49)]);
     assert_eq!((rig.counts.events, rig.counts.decisions), (49 + 49 + 17, 49 + 17));
     assert_eq!(rig.partitions.users(), 49 + 17);
 
-    // An event's own word counts, in a record of several as well.
+    // The field of the event takes precedence, in records with several events too.
     let mut rig = Rig::new("[input]\nunpack = \"batch\"\nbots = \"exclude\"");
     rig.all([br#"{"user_id":"u","occurred_at":1767225600,"event_type":"a","device":{"ua":"Twitterbot/1.0"},
         "batch":[{"bot":false},{},{"bot":true},{"device":{"ua":"Mozilla"}},{"user_id":"v","bot":"false"}]}"#
@@ -356,13 +356,13 @@ fn an_address_never_leaves() {
     assert!(user.len() == 32 && user.bytes().all(|byte| byte.is_ascii_hexdigit()), "{user}");
     let mut other = Rig::new("[input]\nformat = \"access_log\"\nsecret = \"another key for tests\"\n");
     other.all([line.as_bytes()]);
-    assert_ne!(other.decisions()[0]["user"], user.as_str(), "the key decides");
+    assert_ne!(other.decisions()[0]["user"], user.as_str(), "users depend on the key");
 }
 
 #[test]
-fn odd_times_are_counted_by_what_is_odd() {
+fn unusual_times_are_counted_by_reason() {
     let mut rig = Rig::new("[time]\nallowed_lateness = \"1h\"\ntoo_late = \"drop\"\nfuture_tolerance = \"1h\"");
-    // The record's own time is 2026-01-01T00:00Z.
+    // The record's timestamp is 2026-01-01T00:00Z.
     let base = 1_767_225_600_i64;
     for (time, _) in [
         (format!("{base}"), "now"),
@@ -392,7 +392,7 @@ fn odd_times_are_counted_by_what_is_odd() {
     assert_eq!(found, expected);
 }
 
-/// The feature rows of events, and how many named an unknown zone.
+/// The feature rows of events, and the number of unknown zones.
 fn rows(sections: &str, events: &[&str]) -> (Vec<Vec<f32>>, u64) {
     let mut rig = Rig::new(sections);
     for event in events {
@@ -405,7 +405,7 @@ fn rows(sections: &str, events: &[&str]) -> (Vec<Vec<f32>>, u64) {
 }
 
 #[test]
-fn keys_of_two_types_are_never_joined() {
+fn keys_of_two_types_are_distinct() {
     let count = "[[feature]]\nname = \"n\"\naggregate = \"count\"\nwindow = \"forever\"\n";
     let events = [
         r#"{"user_id":"5","event_type":"a","occurred_at":1767225600}"#,
@@ -435,7 +435,7 @@ fn keys_of_two_types_are_never_joined() {
 }
 
 #[test]
-fn ids_beyond_a_float_are_told_apart_in_keys_and_in_features() {
+fn large_integer_ids_are_distinct_in_keys_and_features() {
     let features = r#"
         [[field]]
         name = "item"
@@ -477,11 +477,11 @@ fn ids_beyond_a_float_are_told_apart_in_keys_and_in_features() {
         counted,
         [(1.0, 1.0), (1.0, 1.0), (2.0, 2.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 1.0)]
     );
-    assert_eq!(rows[7][2], 21.0, "a sum is of the numbers themselves");
+    assert_eq!(rows[7][2], 21.0, "a sum uses the exact numbers");
 }
 
 #[test]
-fn a_good_zone_stays_where_an_event_names_none_or_one_that_there_is_not() {
+fn the_last_known_zone_is_kept_if_an_event_has_none_or_an_unknown_one() {
     let features = r#"
         [[feature]]
         name = "local"
@@ -506,16 +506,16 @@ fn a_good_zone_stays_where_an_event_names_none_or_one_that_there_is_not() {
         ["null", "\"Nowhere/Land\"", "\"Europe/Berlin\"", "null", "\"Nowhere/Land\"", "\"asia/tokyo\""].map(of).into();
     let (rows, unknown) = rows(features, &events.iter().map(String::as_str).collect::<Vec<_>>());
     let local: Vec<f32> = rows.iter().map(|row| row[0]).collect();
-    assert!(local[0].is_nan() && local[1].is_nan(), "no zone is known yet, and UTC would be made up: {local:?}");
+    assert!(local[0].is_nan() && local[1].is_nan(), "without a known zone the value is missing: {local:?}");
     assert_eq!(local[2..], [11.0, 11.0, 11.0, 19.0]);
     assert!(rows.iter().all(|row| row[1] == 10.0));
     assert_eq!(unknown, 2);
-    // What else remembers the same text remembers it as it is.
+    // Other features of the same text keep it unchanged.
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>()[1..5], [0.0, 1.0, 1.0, 0.0]);
 }
 
 #[test]
-fn what_lies_exactly_a_window_back_is_outside_of_it_in_every_aggregate() {
+fn an_event_exactly_one_window_old_is_outside_of_it_in_every_aggregate() {
     let features = r#"
         [[feature]]
         name = "since"
@@ -534,16 +534,16 @@ fn what_lies_exactly_a_window_back_is_outside_of_it_in_every_aggregate() {
     let events: Vec<String> = [0, 3_599, 7_199, 100].map(at).into();
     let (rows, _) = rows(features, &events.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(rows[0][0].is_nan());
-    assert_eq!((rows[1][0], rows[1][1]), (3_599.0, 2.0), "a second less than a window");
-    assert!(rows[2][0].is_nan() && rows[2][1] == 1.0, "exactly a window: {:?}", rows[2]);
-    // Of a late event the age counts from the first arrival, which is before it here.
+    assert_eq!((rows[1][0], rows[1][1]), (3_599.0, 2.0), "one second less than a window");
+    assert!(rows[2][0].is_nan() && rows[2][1] == 1.0, "exactly one window: {:?}", rows[2]);
+    // The age of a late event counts from the first arrival, which is before it here.
     assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), [0.0, 3_599.0, 7_199.0, 100.0]);
     let late: Vec<String> = [0, -60].map(at).into();
     let (rows, _) = crate::rows(features, &late.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(rows[1][2].is_nan(), "an event from before the first one has no age: {:?}", rows[1]);
+    assert!(rows[1][2].is_nan(), "an event before the first one has no age: {:?}", rows[1]);
 }
 
-/// The users whose decisions there are, and the reasons and details of the dead letters.
+/// The users with decisions, and the reasons and details of the dead letters.
 fn told(rig: &Rig) -> (Vec<String>, Vec<(String, String)>) {
     let (mut users, mut letters) = (Vec::new(), Vec::new());
     for output in rig.outbox.all() {
@@ -560,8 +560,8 @@ fn told(rig: &Rig) -> (Vec<String>, Vec<(String, String)>) {
 }
 
 #[test]
-fn one_wrong_clock_ends_nobody_s_profile_and_its_users_later_events_count() {
-    // One event of the year 9999 was the partition's time, and every profile was past its time to live.
+fn a_wrong_clock_expires_no_profiles_and_its_user_s_later_events_count() {
+    // Once an event of the year 9999 advanced the partition time and expired every profile.
     const NOW: i64 = 1_767_225_600_000;
     const WRONG: [i64; 3] = [4_923_500_000_000, 32_472_144_000_000, 99_999_999_999_999];
     let sections = r#"
@@ -578,11 +578,11 @@ fn one_wrong_clock_ends_nobody_s_profile_and_its_users_later_events_count() {
     let event = |user: &str, at: i64| format!(r#"{{"event_type":"view","user_id":"{user}","occurred_at":{at}}}"#);
     for (appended, ahead_of) in [
         (None, "the present"),
-        // Before Kafka was.
+        // Before Kafka existed.
         (Some(0), "the present"),
         (Some(-7), "the present"),
         (Some(NOW), "the record's timestamp"),
-        // As wrong as the event itself.
+        // As wrong as the event.
         (Some(WRONG[0]), "the present"),
         (Some(WRONG[2]), "the present"),
     ] {
@@ -608,14 +608,14 @@ fn one_wrong_clock_ends_nobody_s_profile_and_its_users_later_events_count() {
         }
         let store = rig.partitions.get(3).expect("it is held").store();
         assert_eq!((store.len(), store.clock().time()), (20, Some((NOW + 1_015) * 1_000)), "{appended:?}");
-        // Each is in its second event.
+        // Each user is at the second event.
         let (_, profile) = store.iter().next().expect("it has users");
         assert_eq!(profile[0] as i64 / 1_000_000, NOW / 1_000 + 1, "{appended:?}");
     }
 }
 
 #[test]
-fn a_right_event_is_taken_whatever_its_record_s_timestamp_and_a_clock_that_is_behind_refuses_little() {
+fn a_valid_event_is_accepted_with_any_timestamp_and_a_slow_clock_rejects_little() {
     const NOW: i64 = 1_767_225_600_000;
     const HOUR: i64 = 3_600_000;
     let event = |at: i64| format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{at}}}"#);
@@ -626,7 +626,7 @@ fn a_right_event_is_taken_whatever_its_record_s_timestamp_and_a_clock_that_is_be
         (NOW, None, NOW + HOUR, true),
         (NOW, None, NOW + 2 * HOUR, false),
         (NOW, Some(NOW - 2 * HOUR), NOW, false),
-        // The clock of the process is 20 hours behind that of the broker, or was never set.
+        // The process's clock is 20 hours behind the broker's, or was never set.
         (NOW - 20 * HOUR, Some(NOW), NOW, true),
         (NOW - 30 * HOUR, Some(NOW), NOW, false),
         (0, Some(NOW), NOW, true),

@@ -1,4 +1,4 @@
-//! A real Kafka for one test, started and stopped by the script beside this file.
+//! A real Kafka for a test, started and stopped by the script `broker/kafka`.
 
 use std::{
     path::PathBuf,
@@ -7,7 +7,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// One broker at a time: each takes half a gigabyte and a core.
+/// Only one cluster at a time: a broker takes half a gigabyte and a core.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Kafka {
@@ -17,12 +17,12 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
-    /// Starts a cluster of so many brokers. Where Java or Maven is absent the script says so, and the test fails with its words.
+    /// Starts a cluster of this many brokers. If Java or Maven is missing, the test fails with the script's message.
     pub(crate) fn start(nodes: usize) -> Self {
         Self::start_with(nodes, "")
     }
 
-    /// The same with further settings of the brokers, one a line.
+    /// The same with additional broker settings, one per line.
     pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -39,7 +39,7 @@ impl Kafka {
         Self { folder, brokers, _turn: turn }
     }
 
-    /// Does something to one broker of the cluster: `kill` or `up`.
+    /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {
         let mut command = Command::new(script());

@@ -1,4 +1,4 @@
-//! `aimpoint doctor` on a real Kafka that asks who may do what.
+//! `aimpoint doctor` on a real Kafka with an authorizer.
 
 use crate::{broker::Kafka, program::Program};
 use std::{
@@ -6,21 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everybody may do everything that no rule is about.
+/// Allow everything without an ACL.
 const RIGHTS: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true";
 
-/// How long it may take until the doctor says what it has to.
+/// How long the expected report may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn the_doctor_passes_where_all_is_well_and_says_what_to_do_where_it_is_not() {
+fn the_doctor_succeeds_with_all_permissions_and_names_missing_ones() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/demo");
     let config = std::fs::read_to_string(demo.join("aimpoint.toml")).unwrap();
     let model = format!("path = \"{}\"", demo.join("model.onnx").display());
     assert!(config.contains("path = \"model.onnx\""), "{config}");
     let program = Program::on(Kafka::start_with(1, RIGHTS), &config.replace("path = \"model.onnx\"", &model));
-    // A rule is in force a moment after it is made.
+    // An ACL takes effect with a delay.
     let amiss = |what: &str, arguments: &[&str], expected: i32, parts: &[&str]| {
         let start = Instant::now();
         loop {
@@ -44,7 +44,7 @@ fn the_doctor_passes_where_all_is_well_and_says_what_to_do_where_it_is_not() {
     );
     let (code, out, error) = program.run(&["topics", "--create"]);
     assert_eq!(code, 0, "{out}{error}");
-    // A record in each partition: the doctor waits for the newest of all.
+    // A record in each partition: the doctor reads the newest of all.
     let publisher = program.publisher(PATIENCE);
     for user in 0..100 {
         publisher.publish(Some(format!("u{user}").as_bytes()), Some(b"{}")).unwrap();
@@ -75,7 +75,7 @@ fn the_doctor_passes_where_all_is_well_and_says_what_to_do_where_it_is_not() {
         ("--group", "aimpoint-demo", "Group authorization failed", "-> allow Read on the group"),
         ("--topic", "clickstream", "fail  input", "-> allow Read on the input topic"),
     ] {
-        // A topic that may not even be described is an absent one to whoever asks.
+        // Without the Describe permission a topic appears to be missing.
         let operation = if kind == "--topic" { "Read" } else { "All" };
         let rule = ["--deny-principal", "User:ANONYMOUS", "--operation", operation, kind, name];
         let pattern: &[&str] =

@@ -1,5 +1,5 @@
-//! What the cluster does to a running process: neighbours, aborted records, retention, new partitions, fencing, an outage, and a
-//! changelog that is deleted. One broker and one story, since each start of a broker takes seconds.
+//! Events in the cluster that affect a running process: other applications, aborted records, retention, new partitions, fencing, an
+//! outage, and a deleted changelog. A single test with one broker, because starting a broker takes seconds.
 
 use super::{CONFIG, event};
 use crate::{
@@ -23,7 +23,7 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A process with a log of its own.
+/// A process with its own log.
 struct Running {
     child: Child,
     log: std::path::PathBuf,
@@ -31,7 +31,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After a failure it must not go on.
+        // Do not outlive a failed test.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }
@@ -53,7 +53,7 @@ impl Running {
         wait_for(&format!("{what:?} in the log:\n{}", self.log()), PATIENCE, || self.log().contains(what));
     }
 
-    /// What the admin port answers.
+    /// The response of the admin port.
     fn get(&self, path: &str) -> String {
         let log = self.log();
         let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
@@ -72,12 +72,12 @@ impl Running {
         let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let values: Vec<f64> =
             lines.lines().filter(of).map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-        assert!(!values.is_empty(), "there is no {name} in {lines}");
+        assert!(!values.is_empty(), "{name} is missing in {lines}");
         values.iter().sum()
     }
 }
 
-/// Publishes events of many users, with numbers from `first` on.
+/// Publishes events of many users, numbered from `first`.
 fn publish(program: &Program, first: usize, count: usize) {
     let publisher = program.publisher(PATIENCE);
     for number in first..first + count {
@@ -88,7 +88,7 @@ fn publish(program: &Program, first: usize, count: usize) {
     publisher.finish().unwrap();
 }
 
-/// The numbers of the events that were decided; none of them twice.
+/// The numbers of the decided events, without duplicates.
 fn decided(program: &Program, at_least: usize) -> BTreeSet<usize> {
     let found: Vec<Found> = program.read(&["decisions"], at_least, Duration::from_secs(30));
     let number = |it: &Found| -> usize {
@@ -101,7 +101,7 @@ fn decided(program: &Program, at_least: usize) -> BTreeSet<usize> {
 }
 
 #[test]
-fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
+fn a_running_process_handles_events_in_the_cluster_and_says_what_to_do() {
     let config = CONFIG.replace("timeout.ms\" = 6000", "timeout.ms\" = 30000").replace("workers = 2", "workers = 1");
     let kafka = Kafka::start_with(1, "auto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0");
     let program = Program::on(kafka, &config);
@@ -110,7 +110,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     assert_eq!(code, 0, "{error}");
     assert!(out.contains("created it-profiles with 2 partitions, cleanup.policy = compact, min.cleanable"), "{out}");
 
-    // Two processes of one application on one machine, with one name: both decide, and neither shuts the other out.
+    // Two processes of one application on one machine: both decide, and neither fences the other.
     let same = format!("app.instance=same-{}", std::process::id());
     let mut first = Running::start(&program, "a", &["--set", &same]);
     first.waits_to_log("assigned partitions=[");
@@ -118,14 +118,14 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     second.waits_to_log("assigned partitions=[");
     publish(&program, 0, 2_000);
     assert_eq!(decided(&program, 2_000).len(), 2_000, "{}", program.logs());
-    // A busy broker may let a transaction fail; who is shut out is told so in these words.
+    // On a busy broker a transaction may fail; only these messages mean fencing.
     for log in [first.log(), second.log()] {
         assert!(["Fenced", "fenced by", "InvalidProducerEpoch"].iter().all(|words| !log.contains(words)), "{log}");
     }
     assert!(second.log().contains(".p1\""), "{}", second.log());
     assert_eq!(terminate(&mut second.child, PATIENCE), 0, "{}", program.logs());
 
-    // Records of a transaction that was aborted are no lag.
+    // Aborted records are not counted as lag.
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &program.kafka.brokers)
         .set("transactional.id", "upstream")
@@ -144,7 +144,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     wait_for("no lag", PATIENCE, || first.metric("aimpoint_lag_records") == 0.0);
     assert_eq!(first.metric("aimpoint_lag_seconds"), 0.0);
 
-    // Another application with the default topics is told of this one.
+    // Another application with the default topics gets a warning about this one.
     let (code, _, error) = program.run(&["topics", "--create", "--set", "app.name=other"]);
     assert_eq!(code, 0, "{error}");
     let (code, out, error) = program.run(&["check", "--set", "app.name=other"]);
@@ -152,9 +152,9 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     assert!(out.contains("the application \"it\" writes to \"decisions\", too"), "{out}");
     assert!(out.contains("Set another topics.decisions for \"other\""), "{out}");
     let (_, out, _) = program.run(&["check"]);
-    assert!(!out.contains("writes to"), "nobody is their own neighbour: {out}");
+    assert!(!out.contains("writes to"), "an application is not reported to itself: {out}");
 
-    // The retention overtakes it: it goes on with what is left, and tells what is lost.
+    // Retention deletes unread records: the process continues and reports the loss.
     signal(&first.child, "-STOP");
     publish(&program, 2_000, 1_000);
     let file = program.folder.path().join("delete.json");
@@ -168,10 +168,10 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     assert!((3_000..3_100).all(|number| numbers.contains(&number)), "{}", program.logs());
     let lost = (2_000..3_000).filter(|number| !numbers.contains(number)).count();
     let skipped = first.metric("aimpoint_skipped_by_retention_total") as usize;
-    // The aborted records and the markers before them are deleted as well.
+    // Aborted records and markers are deleted as well.
     assert!(lost > 0 && (lost..=lost + 8).contains(&skipped), "{lost} lost, {skipped} skipped");
 
-    // Partitions are added to the input alone, and then to the others.
+    // Add partitions to the input first, and then to the other topics.
     let topics = Topics::new(&program.kafka.brokers, &[], PATIENCE).unwrap();
     block_on(topics.grow("clickstream", 4)).unwrap();
     first.waits_to_log("the changelog has fewer partitions than the input");
@@ -188,7 +188,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     wait_for("the process to be ready", PATIENCE, || first.get("/readyz").contains(" 200 "));
     assert_eq!(terminate(&mut first.child, PATIENCE), 0, "{}", program.logs());
 
-    // Somebody else has its instance id for a while.
+    // Another member temporarily uses its instance id.
     let fixed = ["--set", "app.instance=fixed", "--set", "app.static_membership=true"];
     let mut member = Running::start(&program, "c", &fixed);
     member.waits_to_log("assigned partitions=[0, 1, 2, 3]");
@@ -209,7 +209,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     publish(&program, 5_000, 200);
     assert_eq!(decided(&program, before + 400).len(), before + 400, "{}", program.logs());
 
-    // A broker that is away is told in a few lines.
+    // An unreachable broker is logged in a few lines.
     let lines = member.log().lines().count();
     program.kafka.node("kill", 0);
     std::thread::sleep(Duration::from_secs(12));
@@ -219,7 +219,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
     publish(&program, 6_000, 200);
     assert_eq!(decided(&program, before + 600).len(), before + 600, "{}", program.logs());
 
-    // The changelog is deleted while it runs.
+    // Delete the changelog while the process runs.
     program.kafka.tool("org.apache.kafka.tools.TopicCommand", &["--delete", "--topic", "it-profiles"]);
     wait_for("the process to say so", PATIENCE, || member.get("/readyz").contains("it-profiles"));
     let mut code = None;
@@ -228,7 +228,7 @@ fn a_running_process_copes_with_what_the_cluster_does_and_says_what_to_do() {
         code.is_some()
     });
     assert_eq!(code.unwrap().code(), Some(72), "{}", member.log());
-    assert!(member.log().contains("the topic \"it-profiles\" was deleted or made anew"), "{}", member.log());
+    assert!(member.log().contains("the topic \"it-profiles\" was deleted or recreated"), "{}", member.log());
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
     let mut member = Running::start(&program, "d", &fixed);
     publish(&program, 7_000, 200);

@@ -1,5 +1,4 @@
-//! The program on a real Kafka: what comes out for what goes in, how it ends, and how its processes take over from each
-//! other. What survives a kill is told by tests/faults.
+//! The program on a real Kafka: output, shutdown, and handover between processes. Kills are tested in tests/faults.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 
@@ -85,7 +84,7 @@ fn event(number: usize, user: usize, kind: &str, at_ms: i64) -> String {
     )
 }
 
-/// The sections of the configuration that the core reads.
+/// The sections of the configuration for the pipeline.
 fn spec() -> PipelineSpec {
     let whole: toml::Table = toml::from_str(CONFIG).unwrap();
     let mut spec = toml::Table::new();
@@ -95,8 +94,8 @@ fn spec() -> PipelineSpec {
     spec.try_into().unwrap()
 }
 
-/// What the core makes of an input, read from the log in order, without any fault: by partition, the decisions without
-/// the moment at which they were made.
+/// The expected decisions of an input, computed by the pipeline in order and without faults: by partition, without the time they
+/// were made.
 fn expected(input: &[Found]) -> (BTreeMap<i32, Vec<Value>>, Counts) {
     let mut pipeline = Pipeline::compile(&spec(), ("it", "clickstream")).unwrap();
     let mut partitions = Partitions::default();
@@ -130,7 +129,7 @@ fn expected(input: &[Found]) -> (BTreeMap<i32, Vec<Value>>, Counts) {
     (decisions, counts)
 }
 
-/// A decision without the moment at which it was made.
+/// A decision without the time it was made.
 fn decision(payload: &[u8]) -> Value {
     let mut value: Value = serde_json::from_slice(payload).unwrap();
     value["decided_at"] = Value::Null;
@@ -145,7 +144,7 @@ fn by_partition(found: &[Found]) -> BTreeMap<i32, Vec<Value>> {
     decisions
 }
 
-/// Compares what came out with what was owed, and names the first difference.
+/// Compares actual and expected decisions, and reports the first difference.
 fn compare(found: &BTreeMap<i32, Vec<Value>>, expected: &BTreeMap<i32, Vec<Value>>, context: &str) {
     for (partition, expected) in expected {
         let found = found.get(partition).map(Vec::as_slice).unwrap_or_default();
@@ -162,7 +161,10 @@ fn every_event_becomes_one_decision_and_bad_input_a_dead_letter_with_its_reason(
     program.create("clickstream", 3, &[("max.message.bytes", "20000000")]);
     let (code, out, error) = program.run(&["topics", "--create"]);
     assert_eq!(code, 0, "{error}");
-    assert!(out.contains("created decisions with 3 partitions"), "new topics join the old ones' count: {out}");
+    assert!(
+        out.contains("created decisions with 3 partitions"),
+        "new topics get as many partitions as existing ones: {out}"
+    );
 
     let now = now_ms();
     let mut lines = Vec::new();
@@ -227,7 +229,7 @@ fn every_event_becomes_one_decision_and_bad_input_a_dead_letter_with_its_reason(
             Some(bytes) => {
                 assert_eq!(bytes.parse(), Ok(10 << 20), "{:?}", it.headers);
                 let (cut, whole) = (it.payload.as_deref().unwrap(), source.payload.as_deref().unwrap());
-                assert!(cut.len() >= 64 << 10 && whole.starts_with(cut), "the beginning is kept");
+                assert!(cut.len() >= 64 << 10 && whole.starts_with(cut), "it is a prefix");
             }
         }
         assert_eq!(it.headers["topic"], "clickstream");
@@ -235,7 +237,7 @@ fn every_event_becomes_one_decision_and_bad_input_a_dead_letter_with_its_reason(
 }
 
 #[test]
-fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
+fn a_user_s_profile_is_shown_from_the_changelog() {
     let program = Program::start(1, CONFIG);
     let (code, _, error) = program.run(&["profile", "--user", "u5"]);
     assert_eq!((code, error.contains("\"it-profiles\" does not exist")), (72, true), "{error}");
@@ -292,25 +294,25 @@ fn a_user_s_profile_is_shown_from_the_changelog_as_the_last_event_saw_it() {
 
     let (code, out, error) = program.run(&["profile", "--user", "u5"]);
     assert_eq!(code, 0, "{error}");
-    for part in ["user            u5, in partition", "the values are of that time", "views_5m", "count where"] {
+    for part in ["user            u5, in partition", "values are as of this time", "views_5m", "count where"] {
         assert!(out.contains(part), "{part:?} is missing in:\n{out}");
     }
-    assert!(!out.contains("u6"), "nobody else is shown: {out}");
+    assert!(!out.contains("u6"), "no other user is shown: {out}");
     let (code, out, error) = program.run(&["profile", "--user", "nobody"]);
     assert_eq!((code, out.as_str()), (67, ""), "{error}");
-    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
+    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of this user"), "{error}");
 
     explain_from_the_changelog(&program, &theirs, &row);
 
     std::fs::write(program.config(), CONFIG.replace("where = 'event_type == \"view\"'", "")).unwrap();
     let after = shown(&program);
     assert_eq!(after["begin_empty"], serde_json::json!(["views_5m"]));
-    assert_eq!((value(&after, 0), value(&after, 1)), (Some(0.0), Some(row[1])), "what is declared as before goes on");
+    assert_eq!((value(&after, 0), value(&after, 1)), (Some(0.0), Some(row[1])), "unchanged features keep their state");
     let (_, out, error) = program.run(&["profile", "--user", "u5"]);
-    assert!(out.contains("it keeps nothing of views_5m"), "{out}{error}");
+    assert!(out.contains("it has no state for views_5m"), "{out}{error}");
 }
 
-/// A model over two of the features, which decides and is its own shadow.
+/// A model over two of the features, which is also its own shadow.
 fn put_model(program: &Program) {
     let names = ["views_5m", "spent_1d"].map(str::to_owned);
     let random = |at: usize| (at * 37 % 101) as f32;
@@ -328,7 +330,7 @@ fn put_model(program: &Program) {
     std::fs::write(program.config(), format!("{CONFIG}{more}")).unwrap();
 }
 
-/// Each record of a shadow names a decision, its user and the score that decided; rows that passed the shadow by have none.
+/// Each record of a shadow names a decision, its user and the champion's score; skipped rows have no record.
 fn shadow_scores_beside(decisions: &[Found], scores: &[Found], program: &Program) {
     let json = |found: &Found| serde_json::from_slice::<Value>(found.payload.as_deref().unwrap()).unwrap();
     let decided: BTreeMap<String, Value> =
@@ -342,12 +344,12 @@ fn shadow_scores_beside(decisions: &[Found], scores: &[Found], program: &Program
         assert_eq!((&told["user_key"], &told["shadow"]), (&decision["user_key"], &"twin".into()));
         assert_eq!(told["champion"], decision["score"]["calibrated"], "{told} {decision}");
         let [score, champion] = ["score", "champion"].map(|name| told[name].as_f64().unwrap());
-        assert!((score - champion).abs() < 1e-6, "the same model says the same: {told}");
+        assert!((score - champion).abs() < 1e-6, "the same model gives the same score: {told}");
     }
 }
 
-/// The bars of a profile in the changelog are those of a replay of the user's events, up to the one feature that a profile no
-/// longer knows: the time since the event before the newest one.
+/// An explanation from the changelog equals one from a replay of the user's events, except for the time since the event before the
+/// newest one, which a profile does not keep.
 fn explain_from_the_changelog(program: &Program, theirs: &[&Found], row: &[f32]) {
     let events = program.folder.path().join("theirs.jsonl");
     let lines: Vec<&[u8]> = theirs.iter().filter_map(|it| it.payload.as_deref()).collect();
@@ -364,14 +366,14 @@ fn explain_from_the_changelog(program: &Program, theirs: &[&Found], row: &[f32])
     assert!(bars.contains('█') && bars.contains(&format!("{:.4}", row[1])), "{bars}\na row: {row:?}");
     let (replayed, same) = explained(&["explain", "--event", events.to_str().unwrap()]);
     assert!(replayed.starts_with("user u5, event "), "{replayed}");
-    assert_eq!(bars, same, "the changelog's bars and a replay's");
+    assert_eq!(bars, same, "contributions from the changelog and from a replay");
     let (code, _, error) = program.run(&["explain", "--user", "nobody"]);
     assert_eq!(code, 67, "{error}");
-    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of theirs"), "{error}");
+    assert!(error.contains("find user \"nobody\": \"it-profiles\" has no profile of this user"), "{error}");
 }
 
 #[test]
-fn absent_topics_and_differing_partition_counts_are_told_with_their_own_code() {
+fn missing_topics_and_different_partition_counts_have_their_own_code() {
     let program = Program::start(1, CONFIG);
     let (code, _, error) = program.run(&["run"]);
     assert_eq!(code, 72, "{error}");
@@ -385,7 +387,7 @@ fn absent_topics_and_differing_partition_counts_are_told_with_their_own_code() {
     assert!(error.contains("\"clickstream\" is compacted"), "{error}");
 }
 
-/// Publishes events at a steady pace from a thread of its own.
+/// Publishes events at a steady rate on another thread.
 fn publish_slowly(program: &Program, events: usize, seed: u64, over: Duration) -> std::thread::JoinHandle<()> {
     let publisher = program.publisher(Duration::from_secs(20));
     std::thread::spawn(move || {
@@ -409,7 +411,7 @@ fn publish_slowly(program: &Program, events: usize, seed: u64, over: Duration) -
 }
 
 #[test]
-fn a_second_process_takes_partitions_over_and_gives_them_back_in_order() {
+fn a_second_process_takes_partitions_over_and_returns_them_cleanly() {
     let program = Program::start(1, CONFIG);
     program.create("clickstream", 4, &[]);
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
@@ -428,9 +430,9 @@ fn a_second_process_takes_partitions_over_and_gives_them_back_in_order() {
     assert!(Path::new(&program.folder.path().join("b")).exists());
 }
 
-/// A close alone does not make librdkafka leave the group where it has no partitions to give up.
+/// Closing alone does not make librdkafka leave the group if it has no partitions.
 #[test]
-fn a_process_without_partitions_leaves_the_group_when_it_ends() {
+fn a_process_without_partitions_leaves_the_group_at_shutdown() {
     const PATIENCE: Duration = Duration::from_secs(20);
     let config = CONFIG.replace("timeout.ms\" = 6000", "timeout.ms\" = 60000").replace("workers = 2", "workers = 1");
     assert!(config.contains("= 60000") && config.contains("workers = 1"));
@@ -444,7 +446,7 @@ fn a_process_without_partitions_leaves_the_group_when_it_ends() {
     wait_for("the other one to be a member", PATIENCE, || log("b").contains("assigned partitions=[]"));
     assert_eq!(terminate(&mut idle, Duration::from_secs(25)), 0, "{}", program.logs());
     assert_eq!(terminate(&mut holding, Duration::from_secs(25)), 0, "{}", program.logs());
-    // Whoever were still a member would be waited for until its session times out.
+    // The group would wait for a remaining member until its session times out.
     let publisher = program.publisher(Duration::from_secs(20));
     publisher.publish(Some(b"u1"), Some(event(0, 1, "view", now_ms()).as_bytes())).unwrap();
     publisher.finish().unwrap();

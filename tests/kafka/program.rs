@@ -1,4 +1,4 @@
-//! The program as processes on a real Kafka, and what its topics hold: for every test that starts them.
+//! Starts processes on a real Kafka, and reads their topics.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
@@ -16,10 +16,10 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long a topic may take to be made.
+/// How long creating a topic may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A record of some topic.
+/// A record of a topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) partition: i32,
@@ -30,7 +30,7 @@ pub(crate) struct Found {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-/// A Kafka, and a folder with the program's configuration and its logs.
+/// A Kafka, and a folder with configuration and logs.
 pub(crate) struct Program {
     pub(crate) kafka: Kafka,
     pub(crate) folder: TempDir,
@@ -63,14 +63,14 @@ impl Program {
         command
     }
 
-    /// Runs a command to its end: exit code, standard output, standard error.
+    /// Runs a command: exit code, standard output, standard error.
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// Starts a process, which logs to a file of its instance's name.
+    /// Starts a process that logs to a file named after its instance.
     pub(crate) fn spawn(&self, instance: &str) -> Child {
         let log = File::options().create(true).append(true).open(self.folder.path().join(instance)).unwrap();
         let mut command = self.command(&["run", "--log-format", "text", "--set", &format!("app.instance={instance}")]);
@@ -93,8 +93,8 @@ impl Program {
         Publisher::new(&self.kafka.brokers, &[], "clickstream", patience).unwrap()
     }
 
-    /// Everything in topics that committed-only readers see: until there are so many records and then a second without more,
-    /// so nothing may be publishing meanwhile.
+    /// All records of topics visible to read-committed consumers: waits for this many records and then for a second without more, so
+    /// nothing may be published meanwhile.
     pub(crate) fn read(&self, topics: &[&str], at_least: usize, patience: Duration) -> Vec<Found> {
         let large = [("fetch.message.max.bytes".to_owned(), "20000000".to_owned())];
         let reader = Reader::open(&self.kafka.brokers, &large, topics).unwrap();
@@ -114,7 +114,7 @@ impl Program {
             match taken {
                 Ok(0) => {}
                 Ok(_) => last = Instant::now(),
-                // The client connects again by itself, and a broker under load drops connections.
+                // A broker under load drops connections; the client reconnects.
                 Err(SourceError::Unreachable { .. }) => std::thread::sleep(Duration::from_millis(100)),
                 Err(error) => panic!("read {topics:?}: {error}"),
             }
@@ -122,7 +122,7 @@ impl Program {
         found
     }
 
-    /// What the processes logged, for the message of a failure.
+    /// The logs of the processes, for failure messages.
     pub(crate) fn logs(&self) -> String {
         let mut logs = String::new();
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
@@ -154,7 +154,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap().success());
 }
 
-/// Asks a process to end, and gives its exit code.
+/// Stops a process with SIGTERM, and returns its exit code.
 pub(crate) fn terminate(child: &mut Child, deadline: Duration) -> i32 {
     signal(child, "-TERM");
     let mut code = None;

@@ -1,4 +1,4 @@
-//! Small records that once stopped a partition for ever, because what is made of them is larger than a topic takes.
+//! Small records whose outputs are larger than a topic accepts, which once blocked a partition forever.
 
 use crate::program::{Program, now_ms, terminate, wait_for};
 use aimpoint::{event::RejectReason, proto::v1};
@@ -40,14 +40,14 @@ where = "seen >= 3.0"
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How many ids make a profile of more than the changelog of the test takes.
+/// The number of ids that makes a profile too large for the changelog of the test.
 const IDS: usize = 8_000;
 
 fn event(id: &str, user: &str, at_ms: i64) -> String {
     format!(r#"{{"event_id":"{id}","event_type":"view","user_id":"{user}","occurred_at":{at_ms}}}"#)
 }
 
-/// Publishes with a header, compressed.
+/// Publishes a record with a header, compressed.
 fn publish_with_header(program: &Program, payload: &str, header: &str) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &program.kafka.brokers)
@@ -61,7 +61,7 @@ fn publish_with_header(program: &Program, payload: &str, header: &str) {
 }
 
 #[test]
-fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_at_once() {
+fn a_refused_decision_keeps_its_place_with_at_least_once_delivery() {
     let program = Program::start(1, &format!("{CONFIG}\n[commit]\ndelivery = \"at_least_once\"\n"));
     program.create("clickstream", 1, &[]);
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
@@ -70,7 +70,7 @@ fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_a
     publisher.publish(Some(b"u"), Some(event("first", "u", now).as_bytes())).unwrap();
     publisher.finish().unwrap();
     program.read(&["decisions"], 1, PATIENCE);
-    // Nobody tells the process, which learns it of a delivery that fails.
+    // The process finds out from a failed delivery.
     let limit =
         ["--alter", "--entity-type", "topics", "--entity-name", "decisions", "--add-config", "max.message.bytes=1200"];
     program.kafka.tool("kafka.admin.ConfigCommand", &limit);
@@ -100,7 +100,7 @@ fn a_decision_that_its_topic_refuses_keeps_its_place_where_decisions_are_shown_a
 }
 
 #[test]
-fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
+fn no_size_of_an_event_header_or_profile_blocks_a_partition() {
     let program = Program::start(1, CONFIG);
     program.create("clickstream", 1, &[]);
     program.create("it-profiles", 1, &[("cleanup.policy", "compact"), ("max.message.bytes", "100000")]);
@@ -117,13 +117,13 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     let publisher = program.publisher(Duration::from_secs(20));
     let now = now_ms();
 
-    // An event within input.max_bytes whose decision would be over the broker's limit.
+    // An event within input.max_bytes whose decision exceeds the broker's limit.
     let without_id = event("", "u", now).len();
     let huge = event(&"x".repeat(1_048_477 - without_id), "u", now);
     assert_eq!(huge.len(), 1_048_477);
     publisher.publish(Some(b"u"), Some(huge.as_bytes())).unwrap();
     publisher.finish().unwrap();
-    // A small event with a header of 3 MB that is none.
+    // A small event with an invalid header of 3 MB.
     publish_with_header(&program, &event("e0", "u", now), &"0".repeat(3_000_000));
     let sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     publish_with_header(&program, &event("e1", "u", now), sampled);
@@ -134,7 +134,7 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     assert_eq!((dead.len(), dead[0].headers["reason"].as_str()), (1, "too_large"));
     assert!(dead[0].headers["detail"].contains("event_id"), "{:?}", dead[0].headers);
 
-    // A profile that the changelog does not take.
+    // A profile too large for the changelog.
     let publisher = program.publisher(Duration::from_secs(20));
     for number in 0..IDS {
         publisher.publish(Some(b"u"), Some(event(&format!("n{number}"), "u", now).as_bytes())).unwrap();
@@ -147,10 +147,10 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     let profiles = program.read(&["it-profiles"], 1, PATIENCE);
     let newest = profiles.iter().rev().find(|it| it.key.as_deref() == Some(b"u")).unwrap();
     let record = v1::Profile::decode(newest.payload.as_deref().unwrap()).unwrap();
-    assert_eq!((record.as_of, record.state.len()), (3 + IDS as i64, 0), "it is without its state");
+    assert_eq!((record.as_of, record.state.len()), (3 + IDS as i64, 0), "the record has no state");
     assert!(program.logs().contains("outputs are larger than their topic takes"), "{}", program.logs());
 
-    // The next start has it of the input: the user's next decision knows of all events, and of the ids.
+    // The next start rebuilds it from the input: the user's next decision includes all events and ids.
     let mut process = program.spawn("b");
     let publisher = program.publisher(Duration::from_secs(20));
     publisher.publish(Some(b"u"), Some(event("n7", "u", now).as_bytes())).unwrap();
@@ -166,7 +166,7 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
         program.logs()
     );
 
-    // A topic that takes less from now on, which nobody tells the process.
+    // A topic's limit is lowered without the process knowing.
     let limit = |topic: &str, bytes: u32| {
         let limit = format!("max.message.bytes={bytes}");
         let arguments = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", &limit];
@@ -187,7 +187,7 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     assert_eq!(place, ("clickstream", "0", Some(5 + IDS as i64)));
     wait_for("the process to name the topic", PATIENCE, || program.logs().contains("topic=\"decisions\""));
 
-    // Less than any decision has, and less than a dead letter's headers.
+    // Less than any decision, and less than the headers of a dead letter.
     limit("decisions", 250);
     limit("dead-letter", 150);
     let publisher = program.publisher(Duration::from_secs(20));
@@ -196,12 +196,12 @@ fn no_size_of_an_event_a_header_or_a_profile_stops_a_partition() {
     publisher.finish().unwrap();
     let dead = program.read(&["dead-letter"], 4, PATIENCE);
     let mut reasons: Vec<&str> = dead.iter().map(|it| it.headers["reason"].as_str()).collect();
-    // What cannot be read is set aside before the other events of its batch are decided.
+    // Unreadable records become dead letters before the other events of the batch are decided.
     reasons.sort_unstable();
     let too_large = RejectReason::OutputTooLarge.as_str();
     assert_eq!(reasons, ["malformed", too_large, too_large, "too_large"], "{}", program.logs());
     assert_eq!(terminate(&mut process, Duration::from_secs(20)), 0, "{}", program.logs());
-    // What became of the second process's events: n7 came before; new and small were decided.
+    // The events of the second process: n7 is a duplicate; new and small were decided.
     let counts = "events=6 decisions=2 fallbacks=0 duplicates=1 suppressed=0 dead_letters=3";
     assert!(program.logs().contains(counts), "{}", program.logs());
 }

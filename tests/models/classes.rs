@@ -1,9 +1,9 @@
-//! Classifiers as their libraries export them: which class is the score is said by names, maps, labels and shapes, or asked for.
+//! Classifiers as exported by their libraries: the positive class is found by names, maps, labels and shapes, or has to be configured.
 
 use super::{check, expected, load, matrix, runtime};
 use aimpoint::inference::{FeatureMatrix, Model, ModelSpec, OnnxModel};
 
-/// `zipmap="columns"` gave the probability of class 0, and the default export was refused though the README says that it runs.
+/// Once `zipmap="columns"` gave the probability of class 0, and the default export was refused.
 #[test]
 fn the_positive_class_is_found_by_the_labels_of_every_export() {
     for name in [
@@ -13,7 +13,7 @@ fn the_positive_class_is_found_by_the_labels_of_every_export() {
         "sklearn_columns_text",
         // The positive class comes first.
         "sklearn_first",
-        // The labels are among the weights alone.
+        // The labels are only in the weights.
         "sklearn_network",
         "lightgbm_zipmap",
     ] {
@@ -27,11 +27,12 @@ fn the_positive_class_is_found_by_the_labels_of_every_export() {
 }
 
 #[test]
-fn an_unclear_class_is_refused_with_the_choices_and_taken_when_it_is_named() {
+fn an_ambiguous_class_is_refused_with_the_choices_and_accepted_when_named() {
     for (name, classes) in [("sklearn_words", "\"churn\", \"stay\""), ("sklearn_three", "\"0\", \"1\", \"2\"")] {
         let error = load(name, |_| {}).unwrap_err().to_string();
-        let expected =
-            format!("output \"output_probability\" has the classes {classes}, and which of them is the positive one");
+        let expected = format!(
+            "output \"output_probability\" has the classes {classes}, and it is unclear which of them is the positive one"
+        );
         assert!(error.contains(&expected) && error.contains("class = "), "{error}");
     }
     check("sklearn_words", |spec| spec.class = Some("churn".to_owned()));
@@ -49,7 +50,7 @@ fn an_unclear_class_is_refused_with_the_choices_and_taken_when_it_is_named() {
 }
 
 #[test]
-fn the_other_class_and_the_other_column_are_taken_when_they_are_named() {
+fn another_class_or_column_is_used_when_named() {
     for (name, change) in [
         ("sklearn_zipmap", (|spec| spec.class = Some("0".to_owned())) as fn(&mut ModelSpec)),
         ("sklearn_columns", |spec| spec.class = Some("0".to_owned())),
@@ -68,7 +69,7 @@ fn the_other_class_and_the_other_column_are_taken_when_they_are_named() {
     }
 }
 
-/// Two outputs of which nobody says which is the score.
+/// Two outputs that could be the score.
 #[test]
 fn several_outputs_are_refused_unless_all_but_one_are_heads() {
     let error = load("two_heads", |_| {}).unwrap_err().to_string();
@@ -83,7 +84,7 @@ fn several_outputs_are_refused_unless_all_but_one_are_heads() {
 }
 
 #[test]
-fn a_class_is_written_as_text_number_or_truth_value() {
+fn a_class_can_be_a_string_number_or_boolean() {
     for (text, class) in [("\"yes\"", "yes"), ("1", "1"), ("-1", "-1"), ("true", "true")] {
         let spec: ModelSpec = toml::from_str(&format!("path = \"m.onnx\"\nclass = {text}")).unwrap();
         assert_eq!(spec.class.as_deref(), Some(class));
@@ -92,7 +93,7 @@ fn a_class_is_written_as_text_number_or_truth_value() {
 
 /// As `torch.onnx.export` writes models by default since PyTorch 2.9.
 #[test]
-fn weights_beside_the_model_are_read_from_its_own_folder() {
+fn external_weights_are_read_from_the_model_s_folder() {
     let external = super::path("external/model");
     let features = super::features(0..4);
     let mut model = OnnxModel::load(&runtime(), &ModelSpec::at(&external), &features, "").unwrap();
@@ -107,13 +108,13 @@ fn weights_beside_the_model_are_read_from_its_own_folder() {
         assert!(scores.iter().zip(&expected["score"]).all(|(it, owed)| (f64::from(*it) - owed).abs() < 1e-5));
     }
 
-    // Its weights are missing, or too short for what is said of them.
+    // The weights are missing or too short.
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("model.onnx");
     std::fs::copy(&external, &copy).unwrap();
     let refusal = || OnnxModel::load(&runtime(), &ModelSpec::at(&copy), &features, "").unwrap_err().to_string();
     let error = refusal();
-    assert!(error.contains("in \"model.onnx.data\"") && error.contains("there is no"), "{error}");
+    assert!(error.contains("in \"model.onnx.data\"") && error.contains("does not exist"), "{error}");
     std::fs::write(dir.path().join("model.onnx.data"), [0; 7]).unwrap();
     let error = refusal();
     assert!(error.contains("found a file of 7 bytes"), "{error}");

@@ -1,4 +1,4 @@
-//! `aimpoint models` and `aimpoint explain`, on the program itself.
+//! `aimpoint models` and `aimpoint explain`, run as a program.
 
 use super::path;
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub(super) fn aimpoint(folder: &Path, arguments: &[&str]) -> (i32, String, Strin
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
-pub(super) fn sound(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let (code, out, error) = aimpoint(folder, arguments);
     assert_eq!(code, 0, "{arguments:?}: {error}");
     out
@@ -68,41 +68,36 @@ fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
     let at = dir.path();
     let [linear, double, nan, narrow, words] = ["linear", "double", "always_nan", "columns", "sklearn_words"]
         .map(|name| path(name).to_str().unwrap().to_owned());
-    let out = sound(at, &["models", "add", &linear, "--version", "1"]);
-    assert!(out.contains("added 1 of linear; 1 serves, as the version that was added last"), "{out}");
-    sound(at, &["models", "add", &double, "--version", "2"]);
-    let list = sound(at, &["models", "list"]);
+    let out = succeeds(at, &["models", "add", &linear, "--version", "1"]);
+    assert!(out.contains("added 1 of linear; 1 is active, as the newest version"), "{out}");
+    succeeds(at, &["models", "add", &double, "--version", "2"]);
+    let list = succeeds(at, &["models", "list"]);
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((lines[0][0], lines[1][0], lines[1][1], lines.len()), ("1", "2", "serves", 3), "{list}");
-    assert!(sound(at, &["models", "rollback"]).contains("1 serves"));
-    assert!(
-        sound(at, &["models", "list"]).contains("1 serves, since it was activated by name; newer versions wait: 2")
-    );
-    assert!(sound(at, &["check", "--offline"]).contains("model           linear 1, 4 features"));
+    assert_eq!((lines[0][0], lines[1][0], lines[1][1], lines.len()), ("1", "2", "active", 3), "{list}");
+    assert!(succeeds(at, &["models", "rollback"]).contains("1 is active"));
+    assert!(succeeds(at, &["models", "list"]).contains("1 is active, pinned by name; newer versions: 2"));
+    assert!(succeeds(at, &["check", "--offline"]).contains("model           linear 1, 4 features"));
     assert!(refused(at, &["models", "rollback"]).contains("expected a version before 1, found the versions 1, 2"));
-    assert!(sound(at, &["models", "activate"]).contains("2 serves"));
-    assert!(sound(at, &["check", "--offline"]).contains("model           double 2, 4 features"));
+    assert!(succeeds(at, &["models", "activate"]).contains("2 is active"));
+    assert!(succeeds(at, &["check", "--offline"]).contains("model           double 2, 4 features"));
     assert!(refused(at, &["models", "activate", "3"]).contains("expected version \"3\""));
 
-    // What would not serve does not come in.
-    assert!(
-        refused(at, &["models", "add", &nan])
-            .contains("expected a number for any of the rows that were tried, found NaN")
-    );
-    assert!(refused(at, &["models", "add", &narrow]).contains("nothing says which features go into which"));
+    // A version that could not become active is not added.
+    assert!(refused(at, &["models", "add", &nan]).contains("expected a number for any of the probe rows, found NaN"));
+    assert!(refused(at, &["models", "add", &narrow]).contains("the features are not assigned to them"));
     assert!(refused(at, &["models", "add", &words]).contains("has the classes \"churn\", \"stay\""));
     assert!(refused(at, &["models", "add", &linear, "--version", "1"]).contains("versions do not change"));
 
-    // What was damaged afterwards does not start, and tells which file it is.
+    // A version damaged afterwards fails at the start, and the error names the file.
     fs::write(at.join("models/2/model.onnx"), b"half").unwrap();
     let error = refused(at, &["check", "--offline"]);
     assert!(error.contains("load version 2 of") && error.contains("expected the SHA-256"), "{error}");
-    // Golden scores that it does not give.
+    // Wrong golden scores.
     let manifest = at.join("models/1/manifest.json");
     let mut golden: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
     golden["golden"]["scores"][0] = 99.0.into();
     fs::write(&manifest, golden.to_string()).unwrap();
-    sound(at, &["models", "activate", "1"]);
+    succeeds(at, &["models", "activate", "1"]);
     assert!(refused(at, &["check", "--offline"]).contains("golden row 0: expected the score 99"));
     // A model that was trained on other features.
     golden["golden"] = Value::Null;
@@ -111,7 +106,7 @@ fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
     assert!(refused(at, &["check", "--offline"]).contains("trained on features with fingerprint beef"));
 }
 
-/// The weights of `linear`, read from what it gives for unit rows.
+/// The weights of `linear`, derived from its scores of unit rows.
 fn weights() -> [f64; 4] {
     let mut model = super::load("linear", |_| {}).unwrap();
     let mut matrix = aimpoint::inference::FeatureMatrix::new(4);
@@ -124,10 +119,10 @@ fn weights() -> [f64; 4] {
 }
 
 #[test]
-fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
+fn explain_shows_the_contribution_of_each_feature_to_the_score_of_a_user_or_event() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    // The model with a baseline in its metadata: a field that any ONNX writer can add, here by its wire form.
+    // Append a baseline to the model's metadata, in the wire format of ONNX.
     let mut bytes = fs::read(path("linear")).unwrap();
     let (key, value) = ("aimpoint.baseline", "[1.0, 0.0, 0.0, 2.0]");
     let mut property = vec![0x0a, key.len() as u8];
@@ -162,7 +157,7 @@ fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
         (&["explain", "--user", "ann", "events.jsonl"][..], "user ann, event e2", [8.0, 2.0, 5.0, 4.0]),
         (&["explain", "--event", "events.jsonl"], "user bob, event e3", [7.0, 1.0, 7.0, 7.0]),
     ] {
-        let out = sound(at, arguments);
+        let out = succeeds(at, arguments);
         assert!(out.contains(user) && out.contains('█') && out.contains("exact"), "{out}");
         let parts = parts(&out);
         for (feature, (name, part)) in parts.iter().enumerate() {
@@ -170,22 +165,22 @@ fn explain_draws_what_each_feature_adds_to_the_score_of_a_user_or_an_event() {
             assert!(*name == format!("f{feature}") && (part - expected).abs() < 2e-4, "{expected}: {out}");
         }
     }
-    // With an experiment it is the model of the user's variant that is explained.
+    // In an experiment, the model of the user's variant is explained.
     let config = fs::read_to_string(at.join("aimpoint.toml")).unwrap();
     let variant = "[[variant]]\nname = \"other\"\npath = \"linear.onnx\"\nversion = \"9\"\nrange = [-100, 100]\n";
     for (share, names_it) in [("0.0001", false), ("1.0", true)] {
         let experiment = format!("[experiment]\nname = \"spring\"\nshares = {{ other = {share} }}\n");
         fs::write(at.join("split.toml"), format!("{config}{variant}{experiment}")).unwrap();
-        let out = sound(at, &["explain", "--event", "events.jsonl", "--config", "split.toml"]);
-        assert_eq!(out.contains("model other 9 of the variant other"), names_it, "{out}");
-        assert_eq!(out.contains("of the variant control"), !names_it, "{out}");
-        let out = sound(at, &["check", "--offline", "--config", "split.toml"]);
+        let out = succeeds(at, &["explain", "--event", "events.jsonl", "--config", "split.toml"]);
+        assert_eq!(out.contains("model other 9, variant other"), names_it, "{out}");
+        assert_eq!(out.contains("variant control"), !names_it, "{out}");
+        let out = succeeds(at, &["check", "--offline", "--config", "split.toml"]);
         let share = share.trim_end_matches(".0");
         assert!(out.contains(&format!("variant         other 9, 4 features, {share} of the users")), "{out}");
     }
     let (_, _, error) = aimpoint(at, &["explain", "--user", "carl", "events.jsonl"]);
     assert!(error.contains("find user \"carl\""), "{error}");
-    // Without files it is the changelog's, which tests/kafka has.
+    // Without files the profile comes from the changelog; see tests/kafka.
     let (code, _, error) = aimpoint(at, &["explain", "--user", "ann", "--set", "kafka.brokers=127.0.0.1:1"]);
     assert!(code == 69 && error.contains("127.0.0.1:1"), "{error}");
     let (code, _, error) = aimpoint(at, &["explain", "events.jsonl"]);

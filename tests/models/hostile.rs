@@ -1,7 +1,7 @@
-//! Models that mean harm, or do it, on the program itself: what they are refused with, and what they cannot reach.
+//! Hostile and broken models, run with the program: how they are refused, and what they cannot access.
 
 use super::{
-    commands::{aimpoint, refused, sound},
+    commands::{aimpoint, refused, succeeds},
     path,
 };
 use std::{
@@ -32,25 +32,25 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-/// A configuration of this file in the place of the folder.
+/// A configuration with this file instead of the folder.
 fn with_file(at: &Path, file: &str) {
     fs::write(at.join("file.toml"), CONFIG.replace("\"models\"", &format!("{file:?}"))).unwrap();
 }
 
 #[test]
-fn a_version_out_of_a_model_s_metadata_is_no_path() {
+fn a_version_in_a_model_s_metadata_is_not_used_as_a_path() {
     let dir = folder();
     let at = dir.path();
-    sound(at, &["models", "add", &hostile("half"), "--version", "1"]);
+    succeeds(at, &["models", "add", &hostile("half"), "--version", "1"]);
     for name in ["traversal", "absolute"] {
         let error = refused(at, &["models", "add", &hostile(name)]);
-        assert!(error.contains("cannot be the name of a folder") && error.contains("--version"), "{error}");
+        assert!(error.contains("cannot be used as a folder name") && error.contains("--version"), "{error}");
     }
     assert!(!Path::new("/tmp/aimpoint-escaped").exists());
     let error = refused(at, &["models", "add", &hostile("half"), "--version", "../2"]);
-    assert!(error.contains("\"../2\" cannot be the name"), "{error}");
-    // Under a name of its own it is a model like others.
-    sound(at, &["models", "add", &hostile("traversal"), "--version", "2"]);
+    assert!(error.contains("\"../2\" cannot be used"), "{error}");
+    // With an explicit version it is accepted.
+    succeeds(at, &["models", "add", &hostile("traversal"), "--version", "2"]);
     let mut entries: Vec<_> =
         fs::read_dir(at).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     entries.sort_unstable();
@@ -58,7 +58,7 @@ fn a_version_out_of_a_model_s_metadata_is_no_path() {
 }
 
 #[test]
-fn scores_that_cannot_be_meant_are_refused_by_add_and_at_the_start() {
+fn invalid_scores_are_refused_when_adding_and_at_the_start() {
     let dir = folder();
     let at = dir.path();
     for (name, part) in [
@@ -73,7 +73,7 @@ fn scores_that_cannot_be_meant_are_refused_by_add_and_at_the_start() {
         assert!(error.contains("expected a") && (error.contains(part) || error.contains("found inf")), "{error}");
     }
     with_file(at, &hostile("big"));
-    let out = sound(at, &["check", "--offline", "--config", "file.toml", "--set", "model.range=[0.0, 20000.0]"]);
+    let out = succeeds(at, &["check", "--offline", "--config", "file.toml", "--set", "model.range=[0.0, 20000.0]"]);
     assert!(out.contains("score is output \"score\", from 0 to 20000"), "{out}");
     let (code, _, error) =
         aimpoint(at, &["check", "--offline", "--config", "file.toml", "--set", "model.range=[1.0, 0.0]"]);
@@ -81,7 +81,7 @@ fn scores_that_cannot_be_meant_are_refused_by_add_and_at_the_start() {
 }
 
 #[test]
-fn loading_that_does_not_end_ends_with_a_message() {
+fn a_hung_load_ends_with_a_message() {
     let dir = folder();
     let at = dir.path();
     let start = Instant::now();
@@ -98,27 +98,27 @@ fn loading_that_does_not_end_ends_with_a_message() {
 }
 
 #[test]
-fn names_out_of_metadata_neither_move_a_cursor_nor_fill_a_topic() {
+fn names_in_metadata_cannot_contain_control_characters_or_be_too_long() {
     let dir = folder();
     let at = dir.path();
-    for (name, reason) in [("escapes", "has a control character in it"), ("long_name", "is longer than 256 bytes")] {
+    for (name, reason) in [("escapes", "contains a control character"), ("long_name", "is longer than 256 bytes")] {
         let error = refused(at, &["models", "add", &hostile(name)]);
         assert!(error.contains(reason) && !error.trim_end().contains(|it: char| it.is_control()), "{error:?}");
-        sound(at, &["models", "add", &hostile(name), "--version", name, "--set", "model.name=shop"]);
+        succeeds(at, &["models", "add", &hostile(name), "--version", name, "--set", "model.name=shop"]);
     }
     // A manifest that somebody has forged.
     let manifest = at.join("models/escapes/manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("\"shop\"", "\"a\\u001b[2J\"")).unwrap();
-    let out = sound(at, &["models", "list"]);
+    let out = succeeds(at, &["models", "list"]);
     assert!(out.contains("a\\u{1b}[2J") && !out.contains('\u{1b}'), "{out:?}");
-    sound(at, &["models", "activate", "escapes"]);
+    succeeds(at, &["models", "activate", "escapes"]);
     let error = refused(at, &["check", "--offline"]);
-    assert!(error.contains("has a control character in it"), "{error}");
+    assert!(error.contains("contains a control character"), "{error}");
 }
 
 #[test]
-fn weights_in_files_that_are_not_the_model_s_are_not_read() {
+fn external_weights_outside_of_the_model_s_folder_are_not_read() {
     let dir = folder();
     let at = dir.path();
     fs::write(at.join("model.onnx.data"), [0; 8]).unwrap();
@@ -127,26 +127,26 @@ fn weights_in_files_that_are_not_the_model_s_are_not_read() {
         let file = at.join("inner").join(format!("{name}.onnx"));
         fs::copy(path(&format!("hostile/{name}")), &file).unwrap();
         let error = refused(at, &["models", "add", file.to_str().unwrap(), "--version", "1"]);
-        let part = if name == "missing" { "there is no" } else { "in the model's own folder" };
+        let part = if name == "missing" { "does not exist" } else { "in the model's folder" };
         assert!(error.contains("weights of \"w\" in") && error.contains(part), "{name}: {error}");
     }
     fs::write(at.join("gone"), [0; 4]).unwrap();
     std::os::unix::fs::symlink("../gone", at.join("inner/gone.data")).unwrap();
     let error = refused(at, &["models", "add", "inner/missing.onnx", "--version", "1"]);
-    assert!(error.contains("a link out of the model's own folder"), "{error}");
+    assert!(error.contains("a link out of the model's folder"), "{error}");
 }
 
 #[test]
-fn weights_beside_a_model_are_copied_with_it_and_belong_to_its_hash() {
+fn external_weights_are_copied_with_the_model_and_included_in_its_hash() {
     let dir = folder();
     let at = dir.path();
     let feature =
         |name: &str| format!("\n[[feature]]\nname = \"{name}\"\naggregate = \"count\"\nwindow = \"forever\"\n");
     fs::write(at.join("aimpoint.toml"), CONFIG.to_owned() + &feature("a") + &feature("b") + &feature("c")).unwrap();
     let external = path("external/model");
-    let out = sound(at, &["models", "add", external.to_str().unwrap(), "--version", "1"]);
-    assert!(out.contains("added 1 of model with model.onnx.data; 1 serves"), "{out}");
-    let before = sound(at, &["check", "--offline"]);
+    let out = succeeds(at, &["models", "add", external.to_str().unwrap(), "--version", "1"]);
+    assert!(out.contains("added 1 of model with model.onnx.data; 1 is active"), "{out}");
+    let before = succeeds(at, &["check", "--offline"]);
     let data = at.join("models/1/model.onnx.data");
     assert_eq!(fs::read(&data).unwrap(), fs::read(external.with_extension("onnx.data")).unwrap());
     let mut bytes = fs::read(&data).unwrap();
@@ -156,12 +156,12 @@ fn weights_beside_a_model_are_copied_with_it_and_belong_to_its_hash() {
     assert!(error.contains("expected the SHA-256"), "{error}");
     fs::remove_file(&data).unwrap();
     let error = refused(at, &["check", "--offline"]);
-    assert!(error.contains("\"model.onnx.data\"") && error.contains("there is no"), "{error}");
-    // From another working directory it is the same model.
+    assert!(error.contains("\"model.onnx.data\"") && error.contains("does not exist"), "{error}");
+    // The working directory does not matter.
     fs::copy(external.with_extension("onnx.data"), &data).unwrap();
     let config = at.join("aimpoint.toml");
     let other = tempfile::tempdir().unwrap();
-    let after = sound(other.path(), &["check", "--offline", "--config", config.to_str().unwrap()]);
+    let after = succeeds(other.path(), &["check", "--offline", "--config", config.to_str().unwrap()]);
     let sha256 = |out: &str| out.lines().find(|line| line.contains("sha256")).unwrap().to_owned();
     assert_eq!(sha256(&before), sha256(&after));
 }

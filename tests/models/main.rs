@@ -1,9 +1,7 @@
-//! Models that other libraries have made: whether they load, score as their own library says, and are refused with a way out
-//! where they do not fit.
+//! Models of other libraries: they load and give the same scores as in their own library, or are refused with the next step.
 //!
-//! `fixtures/make-fixtures` makes the models, their inputs and what their own library predicts for them; it names the
-//! versions. Needs ONNX Runtime, which `deploy/onnxruntime/fetch` puts in place; without it every test here fails and says
-//! so.
+//! `fixtures/make-fixtures` generates the models, their inputs and the predictions of their own library; it pins the versions. Needs
+//! ONNX Runtime (see `deploy/onnxruntime/fetch`); without it all tests here fail with a message.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own fixture cannot be read")]
 
@@ -27,7 +25,7 @@ mod serving;
 mod swapping;
 mod variants;
 
-/// How far a score may lie from what the model's own library says.
+/// Maximum difference to the score of the model's own library.
 const TOLERANCE: f64 = 1e-5;
 
 /// A fixture's inputs, by name, row by row, and the expected scores by output.
@@ -45,7 +43,7 @@ fn expected(name: &str) -> Expected {
     serde_json::from_str(&fs::read_to_string(path(name).with_extension("json")).unwrap()).unwrap()
 }
 
-/// How the worker of a test paces itself: in small batches and short transactions, so that many things happen between them.
+/// Worker settings for tests: small batches and short transactions, so that much happens between them.
 fn worker_settings() -> WorkerSettings {
     WorkerSettings {
         number: 0,
@@ -66,7 +64,7 @@ fn features(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|column| format!("f{column}")).collect()
 }
 
-/// Loads a fixture: with one input its features are the declared ones, with several `model.inputs` names them.
+/// Loads a fixture: with one input it uses the declared features, with several `model.inputs`.
 fn load(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Result<OnnxModel, ModelError> {
     let Expected { inputs, .. } = expected(name);
     let width = |input: &str| inputs[input][0].len();
@@ -90,7 +88,7 @@ fn matrix(name: &str, model: &OnnxModel) -> FeatureMatrix {
     let mut matrix = FeatureMatrix::new(model.info().features.len());
     let mut values = Vec::new();
     for row in 0..rows {
-        // The columns by feature: f0, f1, … run over the inputs in the order of their names.
+        // Features f0, f1, … number the columns of all inputs, in the order of the inputs' names.
         let all: Vec<f32> =
             inputs.values().flat_map(|input| input[row].iter().map(|value| value.unwrap_or(f32::NAN))).collect();
         values.extend(model.info().features.iter().map(|name| all[name[1..].parse::<usize>().unwrap()]));
@@ -107,12 +105,12 @@ fn check(name: &str, change: impl FnOnce(&mut ModelSpec)) {
     model.score(&matrix, &mut scores).unwrap_or_else(|error| panic!("{name}: {error}"));
     let expected: Vec<f64> = expected.into_values().flatten().collect();
     assert_eq!(scores.len(), expected.len(), "{name}");
-    assert!(expected.iter().any(|it| (it - expected[0]).abs() > 0.05), "{name}: the rows are all alike");
+    assert!(expected.iter().any(|it| (it - expected[0]).abs() > 0.05), "{name}: all scores are equal");
     for (row, (score, expected)) in scores.iter().zip(&expected).enumerate() {
         let difference = (f64::from(*score) - expected).abs();
         assert!(difference <= TOLERANCE, "{name}, row {row}: {score} is not {expected}");
     }
-    // One row at a time gives the same as all at once.
+    // Single rows give the same scores as the whole batch.
     for (row, together) in scores.iter().enumerate().take(matrix.rows()) {
         let mut one = FeatureMatrix::new(matrix.width());
         one.reset(1).copy_from_slice(matrix.row(row));
@@ -123,7 +121,7 @@ fn check(name: &str, change: impl FnOnce(&mut ModelSpec)) {
 }
 
 #[test]
-fn models_of_other_libraries_score_as_their_own_library_does() {
+fn models_of_other_libraries_score_as_in_their_own_library() {
     for name in [
         "sklearn_logistic",
         "sklearn_pipeline",
@@ -153,13 +151,13 @@ fn a_model_with_two_heads_gives_both_scores_of_every_row() {
 }
 
 #[test]
-fn inputs_of_one_column_are_found_by_the_name_of_their_feature() {
+fn inputs_of_one_column_are_matched_to_features_by_name() {
     check("columns", |spec| spec.inputs.clear());
     let model = load("columns", |spec| spec.inputs.clear()).unwrap();
     assert_eq!(model.info().features, ["f1", "f0"], "in the order of the inputs");
 }
 
-/// A missing or unknown category is -1, which a one-hot encoder takes for none of its own.
+/// A missing or unknown category is -1, which a one-hot encoder does not know.
 #[test]
 fn a_missing_category_is_minus_one() {
     let mut model = load("sklearn_mixed", |_| {}).unwrap();
@@ -179,7 +177,7 @@ fn a_missing_category_is_minus_one() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_what_was_expected_what_was_found_and_what_to_do() {
+fn models_that_do_not_match_are_refused_with_expected_found_and_next_step() {
     type Change = fn(&mut ModelSpec);
     let same: Change = |_| {};
     let cases: [(&str, Change, &[&str]); 9] = [
@@ -231,7 +229,7 @@ fn what_does_not_fit_is_refused_with_what_was_expected_what_was_found_and_what_t
 }
 
 #[test]
-fn a_provider_that_was_asked_for_and_is_not_there_is_an_error_that_says_why() {
+fn a_missing_requested_provider_is_an_error_with_the_reason() {
     for provider in ["cuda", "tensorrt"] {
         let asked = |providers: &[&str]| {
             let providers = providers.iter().map(|&name| name.to_owned()).collect();

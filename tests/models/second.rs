@@ -1,4 +1,4 @@
-//! A second engine's opinion: tract, which shares no code with ONNX Runtime, gives the scores that our own path gives.
+//! Cross-check with a second engine: tract, which shares no code with ONNX Runtime, gives the same scores.
 
 use super::{TOLERANCE, expected, features, load, matrix, path, runtime};
 use aimpoint::{
@@ -16,12 +16,12 @@ struct Command {
     train: aimpoint::cli::train::TrainArgs,
 }
 
-/// What tract makes of a model: of each output that is named, the last column by row.
+/// Runs a model with tract: for each named output, the last column of each row.
 fn by_tract(model: &[u8], inputs: &[(String, Tensor)], outputs: &[String]) -> TractResult<Vec<Vec<f32>>> {
     let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(model))?;
     let names: Vec<String> = model.input_outlets()?.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
     let mut values = TVec::new();
-    // By this name of the number of rows, since a graph may say it of its inner values as well.
+    // The symbolic number of rows, which graphs may also use for inner values.
     let batch = model.symbols.sym("batch");
     for (index, name) in names.iter().enumerate() {
         let (_, tensor) = inputs.iter().find(|(input, _)| input == name).unwrap();
@@ -39,7 +39,7 @@ fn by_tract(model: &[u8], inputs: &[(String, Tensor)], outputs: &[String]) -> Tr
     found.iter().map(column).collect()
 }
 
-/// The inputs of a fixture as tract takes them: categories are whole numbers.
+/// The inputs of a fixture for tract: categories are integers.
 fn tensors(name: &str) -> Vec<(String, Tensor)> {
     let inputs = expected(name).inputs.into_iter();
     let tensor = |(input, rows): (String, Vec<Vec<Option<f32>>>)| {
@@ -85,7 +85,7 @@ fn compare(name: &str, ours: &[Vec<f32>], theirs: &[Vec<f32>]) {
     }
 }
 
-/// What both engines run.
+/// Fixtures that both engines run.
 const COMPARED: [&str; 10] = [
     "linear",
     "double",
@@ -99,8 +99,8 @@ const COMPARED: [&str; 10] = [
     "lightgbm",
 ];
 
-/// What tract can not run, and what its message names: two operators that it lacks, and base values of trees by class. When it
-/// learns it, the test says so.
+/// Fixtures that tract cannot run, with part of its error: two missing operators, and base values of trees by class. The test
+/// fails when tract supports them.
 const LACKS: [(&str, &str); 6] = [
     ("sklearn_zipmap", "ZipMap"),
     ("lightgbm_zipmap", "ZipMap"),
@@ -110,7 +110,7 @@ const LACKS: [(&str, &str); 6] = [
     ("xgboost", "base_values"),
 ];
 
-/// What has no score of ours to compare, and why.
+/// Fixtures without scores to compare, with the reason.
 const NO_SCORES: [(&str, &str); 4] = [
     ("fixed_batch", "refused: it takes one row and no more"),
     ("text_input", "refused: its input is text"),
@@ -118,8 +118,8 @@ const NO_SCORES: [(&str, &str); 4] = [
     ("always_nan", "its scores are no numbers, and no number is near them"),
 ];
 
-/// What stands for classes with texts as labels, which tract does not read, or for several of them, of which it takes the last one:
-/// `classes.rs` has them.
+/// Fixtures with string labels, which tract does not support, or with several classes, of which it would use the last one; they are
+/// tested in `classes.rs`.
 const CLASSES: [&str; 6] =
     ["sklearn_columns_text", "sklearn_text", "sklearn_first", "sklearn_words", "sklearn_network", "sklearn_three"];
 
@@ -129,7 +129,7 @@ fn by_tract_of(name: &str) -> TractResult<Vec<Vec<f32>>> {
 }
 
 #[test]
-fn tract_gives_the_scores_that_onnx_runtime_gives() {
+fn tract_gives_the_same_scores_as_onnx_runtime() {
     for name in COMPARED {
         compare(name, &ours(name), &by_tract_of(name).unwrap_or_else(|error| panic!("{name}: {error:#}")));
     }
@@ -142,7 +142,7 @@ fn tract_gives_the_scores_that_onnx_runtime_gives() {
 }
 
 #[test]
-fn every_fixture_is_compared_or_listed_with_the_reason_why_not() {
+fn every_fixture_is_compared_or_listed_with_a_reason() {
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         let path = entry.unwrap().path();
         let is_model = path.extension().is_some_and(|extension| extension == "onnx");
@@ -166,10 +166,10 @@ fn every_fixture_is_compared_or_listed_with_the_reason_why_not() {
     }
 }
 
-/// The file that `aimpoint train` itself leaves, after a run with missing values, a constant column and a calibration, which
-/// is no part of the graph.
+/// A file written by `aimpoint train`, from rows with missing values and a constant column, and with a calibration, which is not
+/// part of the graph.
 #[test]
-fn tract_gives_the_scores_of_a_model_out_of_a_training_run() {
+fn tract_gives_the_same_scores_for_a_model_from_a_training_run() {
     let folder = tempfile::tempdir().unwrap();
     let [rows, out] = ["rows.csv", "bought.onnx"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let mut random = SmallRng::seed_from_u64(11);
@@ -191,13 +191,13 @@ fn tract_gives_the_scores_of_a_model_out_of_a_training_run() {
     let mut matrix = FeatureMatrix::new(width);
     let values = matrix.reset(200);
     values.fill_with(|| random.random_range(-50.0..1_000.0));
-    // Of each column some are missing, and some are as they are in the rows.
+    // Some values of each column are missing, others are as in the rows.
     values.iter_mut().step_by(7).for_each(|value| *value = f32::NAN);
     values.iter_mut().skip(400).for_each(|value| *value /= 40.0);
     let mut scores = Vec::new();
     model.score(&matrix, &mut scores).unwrap();
     let [least, most] = [f32::min, f32::max].map(|pick| scores.iter().copied().reduce(pick).unwrap());
-    assert!(most - least > 0.5, "the rows are all alike: {least} to {most}");
+    assert!(most - least > 0.5, "all scores are nearly equal: {least} to {most}");
     let input = Tensor::from_shape(&[matrix.rows(), width], matrix.values()).unwrap();
     let theirs =
         by_tract(&std::fs::read(&out).unwrap(), &[("input".to_owned(), input)], &["score".to_owned()]).unwrap();
@@ -205,7 +205,7 @@ fn tract_gives_the_scores_of_a_model_out_of_a_training_run() {
 }
 
 #[test]
-fn tract_gives_the_scores_of_a_network_that_has_every_kind_of_value() {
+fn tract_gives_the_same_scores_for_a_network_with_every_kind_of_value() {
     let names = features(0..3);
     let network = Network {
         mean: vec![0.5, -1.0, 3.0],

@@ -1,5 +1,5 @@
-//! The pipeline around a model that fails, is late or says no number, and around a model that changes while it serves. The
-//! model is the test kit's: no runtime is needed here.
+//! The pipeline with a model that fails, times out or returns NaN, and with a model that is replaced while in use. Uses the test kit's
+//! model, so no runtime is needed.
 
 use super::worker_settings;
 use aimpoint::{
@@ -46,7 +46,7 @@ pub(super) fn event(number: usize, user: usize, value: f64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A pipeline with one partition, and what it has put out.
+/// A pipeline with one partition, and its outputs.
 pub(super) struct Rig {
     pub(super) pipeline: Pipeline,
     partitions: Partitions,
@@ -64,7 +64,7 @@ impl Rig {
         Self { pipeline, partitions, counts: Counts::default(), number: 0 }
     }
 
-    /// One batch of an event for each of these users and values.
+    /// Runs a batch with an event for each user and value.
     pub(super) fn run(&mut self, events: &[(usize, f64)]) -> Vec<Value> {
         let mut outbox = Outbox::default();
         for (user, value) in events {
@@ -94,7 +94,7 @@ fn segments(decision: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_model_that_gives_no_score_falls_back_as_declared_and_the_reason_is_told() {
+fn without_a_score_decisions_fall_back_as_configured_with_the_reason() {
     let declared = [
         ("", [Value::Null, Value::Null]),
         ("scoring = { fallback = \"prior\", prior = 0.125 }", [0.125.into(), 0.125.into()]),
@@ -111,16 +111,16 @@ fn a_model_that_gives_no_score_falls_back_as_declared_and_the_reason_is_told() {
         let moods = [(Mood::Fail, "model_failed"), (Mood::Late, "model_late"), (Mood::Nan, "score_not_a_number")];
         for (mood, reason) in moods {
             control.set(mood);
-            // User 1 has a score from before, user 9 has none.
+            // User 1 has a last score, user 9 has none.
             let decisions = rig.run(&[(1, 0.0), (9, 0.0)]);
             for (decision, stands_in) in decisions.iter().zip([&known, &unknown]) {
                 assert_eq!(decision["status"], "STATUS_FALLBACK", "{more} {mood:?}");
                 assert_eq!(decision["status_reason"], reason, "{more}");
-                assert_eq!(decision["score"]["raw"], Value::Null, "{more}: the model said nothing");
+                assert_eq!(decision["score"]["raw"], Value::Null, "{more}: there is no raw score");
                 assert_eq!(&decision["score"]["calibrated"], stands_in, "{more}");
                 let owed: &[&str] = if *stands_in == 0.75 { &["likely"] } else { &[] };
-                assert_eq!(segments(decision), owed, "{more}: rules go by what stands in");
-                assert_eq!(decision["model"]["name"], "fake", "it names the model that failed");
+                assert_eq!(segments(decision), owed, "{more}: rules use the replacement");
+                assert_eq!(decision["model"]["name"], "fake", "the decision names the failed model");
             }
         }
         control.set(Mood::Score);
@@ -140,7 +140,7 @@ fn one_row_without_a_number_falls_back_alone() {
     assert_eq!(rig.counts.fallback_reasons, [0, 0, 1, 0]);
 }
 
-/// A score of 12345 put everybody into every segment.
+/// Once a score of 12345 put every user into every segment.
 #[test]
 fn a_score_out_of_range_falls_back_and_targets_nobody() {
     let model = FakeModel::new(&["spent"], |row| row[0]).range(0.0, 1.0);
@@ -189,7 +189,7 @@ fn a_share_of_the_decisions_and_all_of_named_users_are_explained() {
     let explained: Vec<bool> = rig.run(&events).iter().map(|decision| sums(decision).is_some()).collect();
     let count = explained.iter().filter(|it| **it).count();
     assert!((140..=260).contains(&count), "{count} of 2000 at a share of 0.1");
-    // The choice is the event's, not the batch's.
+    // The choice depends on the event, not on the batch.
     let mut again = Rig::new("explain = { share = 0.1, users = [\"u7\"] }", model());
     let one_by_one: Vec<bool> = events.iter().map(|event| sums(&again.run(&[*event])[0]).is_some()).collect();
     assert_eq!(explained, one_by_one);
@@ -198,7 +198,7 @@ fn a_share_of_the_decisions_and_all_of_named_users_are_explained() {
     assert_eq!(decisions.iter().map(|it| sums(it).is_some()).collect::<Vec<_>>(), [false, true, true]);
 }
 
-/// Hands over models as a test puts them there.
+/// A feed of models controlled by a test.
 #[derive(Clone, Default)]
 pub(super) struct Feed(pub(super) Arc<Mutex<Option<FakeModel>>>);
 
@@ -225,7 +225,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
         broker.produce(0, EVENTS);
         let (source, sink) = broker.join(0);
         let spec: PipelineSpec = toml::from_str(SPEC).unwrap();
-        // Version n scores 1/n, so that a score tells which version made it.
+        // Version n scores 1/n, so the score identifies the version.
         let version = |n: u32| FakeModel::constant(&["spent", "count"], 1.0 / n as f32).version(&n.to_string());
         let feed = Feed::default();
         let pipeline = Pipeline::compile(&spec, "clicks").unwrap();
@@ -263,7 +263,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
 }
 
 #[test]
-fn a_new_version_that_does_not_fit_leaves_the_old_one_serving() {
+fn a_new_version_that_does_not_match_leaves_the_old_one_active() {
     let feed = Feed::default();
     let mut rig = Rig::new("", FakeModel::constant(&["spent"], 0.25));
     rig.pipeline = rig.pipeline.with_feed(0, Box::new(feed.clone()));
@@ -277,7 +277,7 @@ fn a_new_version_that_does_not_fit_leaves_the_old_one_serving() {
 }
 
 #[test]
-fn sections_that_do_not_fit_each_other_are_faults() {
+fn inconsistent_sections_are_faults() {
     for (more, key, part) in [
         ("scoring = { fallback = \"prior\" }", "scoring.prior", "needs the prior"),
         ("scoring = { prior = 1.5 }", "scoring.prior", "between 0 and 1"),
@@ -303,7 +303,7 @@ fn a_shadow_sees_the_rows_that_are_scored_and_changes_no_decision() {
     let mut alone = Rig::new("", champion());
     let owed: Vec<Vec<Value>> = batches.iter().map(|batch| alone.run(batch)).collect();
 
-    // A shadow that keeps up, with its features in another order than the champion's; and one that never does any work.
+    // A shadow that keeps up, with features in another order than the champion's, and one that never runs.
     let mut shadow = Shadow::new(Box::new(FakeModel::new(&["count", "spent"], |row| row[1] / 2.0)));
     let broken = FakeModel::constant(&["spent"], 0.5);
     broken.control().set(Mood::Fail);
@@ -321,7 +321,7 @@ fn a_shadow_sees_the_rows_that_are_scored_and_changes_no_decision() {
     let none = ShadowCounts::default();
     assert_eq!(shadow.counts(), ShadowCounts { scored: 1_000, ..none });
     assert_eq!(failing.counts(), ShadowCounts { failed: 1_000, ..none });
-    assert_eq!(stuck.counts(), ShadowCounts { skipped: 900, ..none }, "four batches wait, and the others pass by");
+    assert_eq!(stuck.counts(), ShadowCounts { skipped: 900, ..none }, "four batches wait, and the others are skipped");
     let (of_champion, of_shadow) = shadow.drift().means().unwrap();
     assert!((of_champion - 2.0 * of_shadow).abs() < 1e-6 && of_shadow > 0.0, "{of_champion} {of_shadow}");
     assert!(shadow.drift().correlation().unwrap() > 0.999_999, "{:?}", shadow.drift());
@@ -329,7 +329,7 @@ fn a_shadow_sees_the_rows_that_are_scored_and_changes_no_decision() {
 }
 
 #[test]
-fn what_stands_in_for_a_score_is_not_compared_with_a_shadow_s() {
+fn a_replaced_score_is_not_compared_with_a_shadow_s() {
     let model = FakeModel::constant(&["spent"], 0.5);
     let control = model.control();
     let mut shadow = Shadow::new(Box::new(FakeModel::constant(&["spent"], 0.5)));
@@ -342,7 +342,7 @@ fn what_stands_in_for_a_score_is_not_compared_with_a_shadow_s() {
 }
 
 #[test]
-fn a_shadow_over_a_feature_that_is_not_declared_is_a_fault() {
+fn a_shadow_with_an_undeclared_feature_is_a_fault() {
     let rig = Rig::new("", FakeModel::constant(&["spent"], 0.5));
     let shadow = Shadow::new(Box::new(FakeModel::constant(&["unheard_of"], 0.5)));
     let faults = rig.pipeline.with_shadow(shadow.tap()).err().unwrap();

@@ -1,4 +1,4 @@
-//! A real model in a folder that changes while a worker decides, and a real one that is too slow for its deadline.
+//! A real model in a folder that changes while a worker runs, and a real model that exceeds its deadline.
 
 use super::{
     runtime,
@@ -9,8 +9,8 @@ use aimpoint::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec, Worker},
     event::{EventTime, Record},
     inference::{
-        Exactness, FallbackReason, Look, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, Refusal,
-        Watch, batch, vet,
+        CheckOutcome, Exactness, FallbackReason, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, ModelWatcher,
+        OnnxModel, Refusal, batch, validate,
     },
     metrics,
     sink::{Outbox, Target},
@@ -24,7 +24,7 @@ use std::{fs, time::Duration};
 const FEATURES: [&str; 2] = ["spent", "count"];
 const EVENTS: usize = 2_000;
 
-/// A network with so many hidden units over the two features; the output's bias tells one from another.
+/// A network over the two features with this many hidden units; the bias distinguishes the networks.
 fn network(hidden: usize, bias: f32) -> Vec<u8> {
     let weights = |count: usize, scale: f32| (0..count).map(|at| ((at * 37 % 11) as f32 - 5.0) * scale).collect();
     let network = Network {
@@ -58,7 +58,7 @@ fn compile() -> Pipeline {
     Pipeline::compile(&spec, "clicks").unwrap()
 }
 
-/// What a version alone says of every event.
+/// The scores of a version for all events.
 fn scores_of(bytes: Vec<u8>) -> Vec<f64> {
     let model = load(&ModelSpec::at("model.onnx"), bytes).unwrap();
     let decisions = decide(&mut compile().with_model(Box::new(model)).unwrap(), &mut held(), 0..EVENTS);
@@ -71,7 +71,7 @@ fn held() -> Partitions {
     partitions
 }
 
-/// Takes events through a pipeline in one batch.
+/// Runs events through a pipeline in one batch.
 fn decide(pipeline: &mut Pipeline, partitions: &mut Partitions, numbers: std::ops::Range<usize>) -> Vec<Value> {
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
     for number in numbers {
@@ -86,7 +86,7 @@ fn decide(pipeline: &mut Pipeline, partitions: &mut Partitions, numbers: std::op
 }
 
 #[test]
-fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
+fn new_versions_are_swapped_in_while_a_worker_runs_and_bad_ones_are_refused() {
     metrics::start("app", "group");
     let recorded = |name: &str, label: &str| {
         let all = metrics::recorded();
@@ -94,7 +94,7 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
         family.numbers().find(|(labels, _)| *labels == [label]).map(|(_, number)| number)
     };
     let versions = |outcome: &str| recorded("aimpoint_model_versions_total", outcome);
-    // What an alert watches is there from the start, so that its first increase shows.
+    // Metrics used in alerts exist from the start, so that their first increase is visible.
     for reason in FallbackReason::ALL {
         assert!(recorded("aimpoint_fallbacks_total", reason.as_str()).is_some(), "{reason:?}");
     }
@@ -112,14 +112,15 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
     let (first, bytes, _) = folder.read("1", &spec).unwrap();
     let first = load(&first, bytes).unwrap();
     let from = (folder.clone(), spec);
-    let (mut watch, handed) = Watch::new(folder.clone(), "1", 1, Duration::from_mins(1), move |version, copies| {
-        let (spec, bytes, manifest) =
-            from.0.read(version, &from.1).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        let mut model = load(&spec, bytes)?;
-        let limit = if version == "5" { Duration::from_millis(1) } else { spec.deadline };
-        vet(&mut model, manifest.golden.as_ref(), Exactness::Full, 256, limit)?;
-        Ok(model.copies(copies).unwrap())
-    });
+    let (mut watcher, mailboxes) =
+        ModelWatcher::new(folder.clone(), "1", 1, Duration::from_mins(1), move |version, copies| {
+            let (spec, bytes, manifest) =
+                from.0.read(version, &from.1).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+            let mut model = load(&spec, bytes)?;
+            let limit = if version == "5" { Duration::from_millis(1) } else { spec.deadline };
+            validate(&mut model, manifest.golden.as_ref(), Exactness::Full, 256, limit)?;
+            Ok(model.copies(copies).unwrap())
+        });
     let input = |number| InputRecord {
         payload: Some(payload(number)),
         timestamp_ms: 1_700_000_000_000,
@@ -130,9 +131,9 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
     broker.produce(0, EVENTS);
     let (source, sink) = broker.join(0);
     let pipeline = compile().with_model(Box::new(first)).unwrap();
-    let pipeline = handed.into_iter().fold(pipeline, |pipeline, feed| pipeline.with_feed(0, Box::new(feed)));
+    let pipeline = mailboxes.into_iter().fold(pipeline, |pipeline, feed| pipeline.with_feed(0, Box::new(feed)));
     let mut worker = Worker::new(worker_settings(), source, sink, FakeClock::default(), pipeline, Progress::default());
-    // What is put into the folder, by the committed decisions before it, and what a look says then.
+    // The versions added while decisions are committed, with the expected outcome.
     let half = network(10, 2.0);
     let mut steps = [
         ("2", two.clone(), "handed_over"),
@@ -158,19 +159,19 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
             if version == "3" {
                 fs::write(dir.path().join("3/model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
             }
-            match watch.look() {
-                Look::HandedOver(it) => assert_eq!((it.as_str(), outcome), (version, "handed_over")),
-                Look::Refused(it, refusal) => {
+            match watcher.check() {
+                CheckOutcome::HandedOver(it) => assert_eq!((it.as_str(), outcome), (version, "handed_over")),
+                CheckOutcome::Refused(it, refusal) => {
                     assert_eq!((it.as_str(), refusal.label()), (version, outcome), "{refusal}");
                 }
-                Look::Same => panic!("version {version} was not seen"),
+                CheckOutcome::Same => panic!("version {version} was not seen"),
             }
             assert_eq!(versions(outcome), before.map(|count| count + 1.0), "{outcome}");
         }
         broker.tick(1_000_000, 1_000_000);
         worker.turn().unwrap();
     }
-    assert!(steps.next().is_none(), "all versions came while the worker decided");
+    assert!(steps.next().is_none(), "all versions were added while the worker ran");
     let owed = [("1", scores_of(one)), ("2", scores_of(two)), ("6", scores_of(six))];
     let mut served = Vec::new();
     let decisions = broker.all_committed(Place::Decisions(0));
@@ -190,8 +191,8 @@ fn new_versions_are_swapped_in_while_a_worker_decides_and_bad_ones_are_not() {
 }
 
 #[test]
-fn a_model_that_is_over_its_deadline_falls_back_and_decides_again_when_it_is_not() {
-    // Three rows at its loading take a millisecond or two, and 768 several times the deadline.
+fn decisions_fall_back_while_a_model_exceeds_its_deadline() {
+    // The three rows at loading take a millisecond or two, but 768 take several deadlines.
     let spec = ModelSpec { deadline: Duration::from_millis(40), ..ModelSpec::at("slow.onnx") };
     let model = load(&spec, network(100_000, 0.5)).unwrap();
     let (mut pipeline, mut partitions) = (compile().with_model(Box::new(model)).unwrap(), held());
@@ -208,7 +209,7 @@ fn a_model_that_is_over_its_deadline_falls_back_and_decides_again_when_it_is_not
     }
 }
 
-/// What joins the rows of several workers for a GPU, around a real model on the CPU.
+/// The batcher for GPUs, with a real model on the CPU.
 #[test]
 fn workers_that_share_a_real_model_get_the_scores_of_their_own_rows() {
     let mut alone = super::load("lightgbm", |_| {}).unwrap();

@@ -1,4 +1,4 @@
-//! Users that are split between several models: who is scored by which one, and what decisions tell of it.
+//! Experiments: users are split between several models, and decisions name the variant.
 
 use super::serving::{Feed, Rig};
 use aimpoint::{
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 const EXPERIMENT: &str = "experiment = { name = \"spring\", shares = { half = 0.25, tenth = 0.25 } }";
 
-/// A model over the rig's features that adds so much to the value: a score tells who made it.
+/// A model that adds a constant to the value, so the score identifies the model.
 fn adding(name: &str, more: f32) -> FakeModel {
     FakeModel::new(&["spent", "count"], move |row| row[0] + more).version(name).baseline(&[0.25, 1.0])
 }
@@ -33,7 +33,7 @@ fn rig(more: &str) -> (Rig, [FakeControl; 3]) {
     (rig, controls)
 }
 
-/// The arm of a user, computed beside the pipeline.
+/// The arm of a user, computed independently of the pipeline.
 fn arm(user: usize) -> usize {
     let shares = BTreeMap::from([("half".to_owned(), 0.25), ("tenth".to_owned(), 0.25)]);
     let spec = ExperimentSpec { name: Some("spring".to_owned()), shares };
@@ -42,13 +42,13 @@ fn arm(user: usize) -> usize {
 
 const ARMS: [(&str, &str, f64); 3] = [("control", "c", 0.0), ("half", "h", 10.0), ("tenth", "t", 20.0)];
 
-/// Events of many users, several of each, in no order of their variants.
+/// Several events for each of many users, with variants mixed.
 fn events() -> Vec<(usize, f64)> {
     (0..600).map(|number| (number * 7 % 200, 0.5)).collect()
 }
 
 #[test]
-fn each_user_is_decided_by_the_model_of_the_variant_and_every_decision_says_so() {
+fn each_user_is_scored_by_the_model_of_the_variant_named_in_the_decision() {
     let (mut whole, controls) = rig("");
     // The rig asserts that decisions come in the order of the events.
     let decisions = whole.run(&events());
@@ -61,12 +61,12 @@ fn each_user_is_decided_by_the_model_of_the_variant_and_every_decision_says_so()
         assert_eq!(decision["model"]["version"], version, "u{user}");
         assert_eq!(decision["score"]["raw"], *spent + more, "u{user}");
     }
-    assert_eq!(controls.each_ref().map(FakeControl::runs), [1, 1, 1], "one run of each model for the batch");
+    assert_eq!(controls.each_ref().map(FakeControl::runs), [1, 1, 1], "one run of each model per batch");
     assert_eq!(controls.iter().map(FakeControl::rows).sum::<u64>(), 600);
     let rows = controls.each_ref().map(FakeControl::rows);
     assert!(rows.iter().all(|rows| *rows > 90), "{rows:?}");
 
-    // Batches begin and end elsewhere, and nothing changes.
+    // The batch size does not matter.
     for size in [1, 7, 250] {
         let (mut parts, _) = rig("");
         let again: Vec<Value> = events().chunks(size).flat_map(|part| parts.run(part)).collect();
@@ -75,7 +75,7 @@ fn each_user_is_decided_by_the_model_of_the_variant_and_every_decision_says_so()
 }
 
 #[test]
-fn without_variants_no_experiment_is_told_and_one_run_scores_all() {
+fn without_variants_decisions_name_no_experiment_and_one_run_scores_all() {
     let model = adding("c", 0.0);
     let control = model.control();
     let mut rig = Rig::new("", model);
@@ -99,13 +99,13 @@ fn a_variant_that_fails_falls_back_alone() {
         };
         assert_eq!((&decision["status"], &decision["status_reason"]), (&status.into(), &reason), "u{user}");
         if let Some(last) = last {
-            assert_eq!(decision["score"]["calibrated"], last, "u{user}: what the variant said last");
+            assert_eq!(decision["score"]["calibrated"], last, "u{user}: the variant's last score");
         }
     }
 }
 
 #[test]
-fn explanations_are_of_the_model_that_decided() {
+fn the_model_that_decided_is_explained() {
     let (mut rig, _) = rig("explain = { share = 0.5 }");
     let mut explained = [0; 3];
     for ((user, _), decision) in events().iter().zip(rig.run(&events())) {
@@ -121,13 +121,13 @@ fn explanations_are_of_the_model_that_decided() {
 }
 
 #[test]
-fn a_new_version_of_one_variant_leaves_the_others_as_they_are() {
+fn a_new_version_of_one_variant_does_not_affect_the_others() {
     let (mut rig, _) = rig("");
     let feed = Feed::default();
     rig.pipeline = rig.pipeline.with_feed(2, Box::new(feed.clone()));
     assert!(rig.pipeline.renew().is_none());
     *feed.0.lock().unwrap() = Some(FakeModel::constant(&["unheard_of"], 0.0).version("u"));
-    assert!(rig.pipeline.renew().is_none(), "what does not fit is refused");
+    assert!(rig.pipeline.renew().is_none(), "a version that does not match is refused");
     *feed.0.lock().unwrap() = Some(adding("t2", 30.0));
     let (before, now) = rig.pipeline.renew().unwrap();
     assert_eq!((before.version.as_str(), now.version.as_str()), ("t", "t2"));
@@ -141,7 +141,7 @@ fn a_new_version_of_one_variant_leaves_the_others_as_they_are() {
 }
 
 #[test]
-fn a_shadow_is_compared_with_the_model_that_has_no_variant() {
+fn a_shadow_is_compared_with_the_control() {
     let (mut rig, controls) = rig("");
     let mut shadow = Shadow::new(Box::new(adding("s", 0.0)));
     rig.pipeline = rig.pipeline.with_shadow(shadow.tap()).unwrap();
@@ -152,7 +152,7 @@ fn a_shadow_is_compared_with_the_model_that_has_no_variant() {
 }
 
 #[test]
-fn variants_that_do_not_fit_are_faults_with_their_key() {
+fn inconsistent_variants_are_faults_with_their_keys() {
     let fault = |more: &str, models| with_variants(&mut Rig::new(more, adding("c", 0.0)), models).unwrap_err();
     let both = || vec![("half", adding("h", 0.0)), ("tenth", adding("t", 0.0))];
     let told =

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by its own protocol over a pair of pipes.
+//! A headless Chromium, driven by the DevTools protocol over a pair of pipes.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-/// How long the browser may take for an answer.
+/// How long the browser may take to respond.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a browser may lie.
+/// Possible names of the browser.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
 /// A browser with one page.
@@ -23,7 +23,7 @@ pub(crate) struct Browser {
     messages: Receiver<Value>,
     session: Option<String>,
     number: u64,
-    /// What the page wrote to its console, what it threw, and what the browser refused it.
+    /// Console messages, exceptions and browser errors.
     pub(crate) complaints: Vec<String>,
     _profile: tempfile::TempDir,
 }
@@ -31,21 +31,20 @@ pub(crate) struct Browser {
 fn find() -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::env::split_paths(&folders).flat_map(|folder| NAMES.map(|name| folder.join(name)));
-    paths
-        .into_iter()
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("no browser is found ({}); on Debian: apt-get install -y chromium", NAMES.join(", ")))
+    paths.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("no browser was found ({}); on Debian: apt-get install -y chromium", NAMES.join(", "))
+    })
 }
 
 impl Browser {
     pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        // The protocol's pipes are 3 and 4, which a shell can give to a process.
+        // The protocol uses file descriptors 3 and 4, which a shell can set up.
         let mut command = Command::new("sh");
         command
             .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"])
             .arg(find())
-            // No sandbox: as root, as in a container, there is none. No network beside the page's own: nothing is fetched.
+            // No sandbox, because it does not work as root in a container. No network access beyond the page.
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--disable-dev-shm-usage", "--remote-debugging-pipe"])
@@ -74,7 +73,7 @@ impl Browser {
         it
     }
 
-    /// Asks the browser for something and gives its answer.
+    /// Sends a request to the browser and returns the result.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.number += 1;
         let mut request = json!({ "id": self.number, "method": method, "params": parameters });
@@ -98,7 +97,7 @@ impl Browser {
         }
     }
 
-    /// What an expression gives on the page.
+    /// Evaluates an expression on the page.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }));
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
@@ -124,7 +123,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It may have ended by itself, which the test then says.
+        // The browser may already have ended.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }

@@ -1,7 +1,7 @@
-//! The live page in a real browser: filled, in order on a screen and on a phone, light and dark, and without a complaint.
+//! The live page in a real browser: complete, usable on a screen and on a phone, light and dark, and without console errors.
 //!
-//! Needs ONNX Runtime (deploy/onnxruntime/fetch) and a Chromium or Chrome on the path; where there is none the tests fail and
-//! say how to get one. `PICTURES=folder` keeps what the page looked like.
+//! Needs ONNX Runtime (deploy/onnxruntime/fetch) and Chromium or Chrome on the path; without them the tests fail with instructions.
+//! `PICTURES=folder` saves screenshots.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own browser cannot be started")]
 
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Each part of the page, and what has to be in it: a selector that finds so many elements at least.
+/// The parts of the page: selectors with the minimum number of elements.
 const PARTS: [(&str, usize); 16] = [
     ("#throughput polyline.line", 1),
     ("#latency .track", 1),
@@ -37,7 +37,7 @@ const PARTS: [(&str, usize); 16] = [
     ("footer a", 3),
 ];
 
-/// The demo's declarations with its model, which is its own challenger.
+/// The demo's configuration with its model, also as a shadow.
 fn config() -> String {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/demo");
     let model = format!("path = \"{}\"\n", demo.join("model.onnx").display());
@@ -48,7 +48,7 @@ fn config() -> String {
         + &format!("\n[[shadow]]\nname = \"challenger\"\n{model}\n[engine]\nworkers = 2\n")
 }
 
-/// Publishes purchases of now, and a record that cannot be read.
+/// Publishes purchases with the current time, and an unreadable record.
 fn publish(running: &Running, from: u64, count: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let publisher = running.publisher();
@@ -64,19 +64,19 @@ fn publish(running: &Running, from: u64, count: u64) {
     publisher.finish().unwrap();
 }
 
-fn wait_for(what: &str, mut lacks: impl FnMut() -> Vec<String>) {
+fn wait_for(what: &str, mut missing: impl FnMut() -> Vec<String>) {
     let start = Instant::now();
     loop {
-        let lacking = lacks();
-        if lacking.is_empty() {
+        let missing = missing();
+        if missing.is_empty() {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(40), "waited for {what}: {lacking:?}");
+        assert!(start.elapsed() < Duration::from_secs(40), "waited for {what}: {missing:?}");
         std::thread::sleep(Duration::from_millis(250));
     }
 }
 
-/// The contrast of two colours as `rgb(…)`, as WCAG 2 has it: 1 to 21.
+/// The contrast ratio of two `rgb(…)` colours by WCAG 2: 1 to 21.
 fn contrast(one: &str, other: &str) -> f64 {
     let luminance = |colour: &str| -> f64 {
         let parts = colour.trim_start_matches("rgb(").trim_end_matches(')').split(',');
@@ -102,11 +102,11 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
         wait_for(&place, || {
             publish(&running, published, 200);
             published += 200;
-            let mut lacking = Vec::new();
+            let mut missing = Vec::new();
             for (selector, least) in PARTS {
                 let found = browser.evaluate(&format!("document.querySelectorAll({selector:?}).length"));
                 if found.as_u64().unwrap_or_default() < least as u64 {
-                    lacking.push(format!("{selector}: {found} of {least}"));
+                    missing.push(format!("{selector}: {found} of {least}"));
                 }
             }
             for id in [
@@ -123,14 +123,14 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
             ] {
                 let text = browser.evaluate(&format!("document.getElementById({id:?}).textContent"));
                 if matches!(text.as_str(), None | Some("" | "–" | "0")) && id != "lag" {
-                    lacking.push(format!("#{id}: {text}"));
+                    missing.push(format!("#{id}: {text}"));
                 }
             }
-            lacking
+            missing
         });
         assert_eq!(browser.evaluate("document.getElementById('state').textContent"), "ready", "{place}");
 
-        // Nothing reaches over the edge but what can be scrolled by itself, and no text is cut without a way to read it.
+        // Nothing overflows the page except elements with their own scroll bar.
         let over = "[...document.querySelectorAll('body *')].filter((it) => !it.closest('.scroll') && \
                     it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.id || it.className || it.tagName)";
         assert_eq!(browser.evaluate(over), Value::Array(Vec::new()), "{place}");
@@ -158,7 +158,7 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
         }
         backgrounds.push(colour("body", "backgroundColor"));
 
-        // It goes on by itself.
+        // It updates by itself.
         let shown = |browser: &mut Browser| browser.evaluate("document.getElementById('events').textContent");
         let before = shown(&mut browser);
         publish(&running, published, 200);
@@ -176,9 +176,9 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
-/// Whoever opens the page late sees the same minute as whoever has had it open.
+/// A page opened late shows the same minute as one that was already open.
 #[test]
-fn the_first_look_shows_what_the_process_has_counted_and_not_what_the_page_has_seen() {
+fn the_page_shows_the_counts_of_the_process_as_soon_as_it_is_opened() {
     let running = Running::start(&config());
     running.wait_until_ready();
     publish(&running, 0, 500);
@@ -200,8 +200,8 @@ fn the_first_look_shows_what_the_process_has_counted_and_not_what_the_page_has_s
     assert!((all - 100.0).abs() < 1.0, "each decision is in one range: {all} in {latency}");
     let names = "[...document.querySelectorAll('#latency .name')].map((it) => it.textContent).join('|')";
     let names = text(&mut browser, names);
-    assert!(!names.contains('≤') && names.split('|').all(|name| name.contains(' ')), "a range with its unit: {names}");
-    // One full bar is 100 % in each card of shares.
+    assert!(!names.contains('≤') && names.split('|').all(|name| name.contains(' ')), "ranges have units: {names}");
+    // A full bar is 100 % in every card of shares.
     for card in ["latency", "segments", "stages"] {
         let off = format!(
             "[...document.querySelectorAll('#{card} .track')].filter((it) => Math.abs(it.querySelector('rect').getAttribute('width') \
@@ -219,7 +219,7 @@ fn the_first_look_shows_what_the_process_has_counted_and_not_what_the_page_has_s
 }
 
 #[test]
-fn a_page_that_asks_for_a_token_shows_the_way_to_enter_it_and_opens_with_it() {
+fn a_page_that_needs_a_token_asks_for_it_and_opens_with_it() {
     let running = Running::start("[admin]\ntoken = \"0123456789abcdef\"\n[engine]\nworkers = 1\n");
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", running.address), 400, "light");
@@ -253,8 +253,8 @@ fn a_page_that_asks_for_a_token_shows_the_way_to_enter_it_and_opens_with_it() {
     browser.evaluate(&enter("0123456789abcdef"));
     becomes(&mut browser, "ready");
     assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board")], [false, true]);
-    assert_eq!(browser.evaluate("document.getElementById('token').value"), "", "it does not stay in the field");
-    // The links have no token to show: what they lead to comes into the page.
+    assert_eq!(browser.evaluate("document.getElementById('token').value"), "", "the field is cleared");
+    // The links' targets are shown in the page, because links cannot carry the token.
     browser.evaluate("document.querySelector('a[href=metrics]').click()");
     wait_for("the metrics", || {
         let shown = browser.evaluate("document.getElementById('text').textContent.includes('aimpoint_events_total')");

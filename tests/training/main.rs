@@ -1,7 +1,6 @@
-//! From rows to scores: train, write ONNX, load it in ONNX Runtime, score.
+//! From rows to scores: train, write ONNX, load with ONNX Runtime, score. Models that do not match are refused.
 //!
-//! Needs ONNX Runtime, which `deploy/onnxruntime/fetch` puts in place; without it every test here fails and says so.
-//! The question is whether what was trained is what scores, and whether a model that does not fit is turned away.
+//! Needs ONNX Runtime (see `deploy/onnxruntime/fetch`); without it all tests here fail with a message.
 
 use aimpoint::{
     cli::train::{TrainArgs, run},
@@ -81,7 +80,7 @@ fn xnor_is_learned_exactly_from_four_rows_whatever_the_seed() {
 }
 
 #[test]
-fn onnx_runtime_scores_as_the_network_does_even_what_is_not_a_number() {
+fn onnx_runtime_gives_the_network_s_scores_for_nan_and_infinity_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut data = Dataset { features: names(&["a", "b", "c"]), ..Dataset::default() };
     for row in 0..400u32 {
@@ -111,7 +110,7 @@ fn onnx_runtime_scores_as_the_network_does_even_what_is_not_a_number() {
 }
 
 #[test]
-fn a_model_tells_what_its_file_says_and_a_twin_scores_the_same() {
+fn a_model_has_its_file_s_metadata_and_a_copy_scores_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let data = xnor(&folder);
     let trained = train(&data, &TrainSpec::default()).unwrap();
@@ -124,7 +123,7 @@ fn a_model_tells_what_its_file_says_and_a_twin_scores_the_same() {
     assert_eq!(info.runtime, format!("onnxruntime {}", runtime().version()));
     assert_eq!((info.sha256.len(), info.provider.as_str()), (64, "cpu"));
     assert!(runtime().version().starts_with("1."), "{}", runtime().version());
-    // The twin comes from the bytes that were checked, not from what the file holds by now.
+    // The copy is made from the checked bytes, not from the file.
     fs::remove_file(&path).unwrap();
     let mut twin = model.twin().unwrap();
     assert_eq!(score(&mut twin, 4, &data.values), score(&mut model, 4, &data.values));
@@ -135,7 +134,7 @@ fn a_model_tells_what_its_file_says_and_a_twin_scores_the_same() {
 }
 
 #[test]
-fn the_configuration_overrides_what_the_file_says() {
+fn the_configuration_overrides_the_file_s_metadata() {
     let folder = tempfile::tempdir().unwrap();
     let trained = train(&xnor(&folder), &TrainSpec::default()).unwrap();
     let path = write(&folder, &trained, &trained.features, Some("f00d"));
@@ -145,14 +144,14 @@ fn the_configuration_overrides_what_the_file_says() {
         features: Some(names(&["x", "y"])),
         ..spec(&path)
     };
-    // Naming the features vouches for them: the fingerprint is not asked for.
+    // Naming the features overrides the fingerprint check.
     let model = OnnxModel::load(&runtime(), &spec, &[], "beef").unwrap();
     let info = model.info();
     assert_eq!((info.name.as_str(), info.version.as_str(), &info.features), ("other", "8", &names(&["x", "y"])));
 }
 
 #[test]
-fn a_model_that_does_not_fit_is_refused_and_told_why() {
+fn a_model_that_does_not_match_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let trained = train(&xnor(&folder), &TrainSpec { epochs_max: 1, ..TrainSpec::default() }).unwrap();
     let load = |spec: &ModelSpec| OnnxModel::load(&runtime(), spec, &names(&["a", "b"]), "beef").map(|_| ());
@@ -160,9 +159,9 @@ fn a_model_that_does_not_fit_is_refused_and_told_why() {
     let path = write(&folder, &trained, &trained.features, Some("f00d"));
     let error = load(&spec(&path)).unwrap_err();
     assert!(matches!(&error, ModelError::Fingerprint { model, declared, .. } if model == "f00d" && declared == "beef"));
-    assert!(error.to_string().contains("fingerprint f00d, and the declared features have beef"), "{error}");
+    assert!(error.to_string().contains("fingerprint f00d, but the declared features have beef"), "{error}");
 
-    // The fingerprint fits, and nothing says in which order the features stand.
+    // The fingerprint matches, but the order of the features is unknown.
     let path = write(&folder, &trained, &trained.features, Some("beef"));
     let bytes = fs::read(&path).unwrap();
     let at = bytes.windows(17).position(|part| part == b"aimpoint.features").expect("the file names its features");
@@ -218,14 +217,14 @@ fn the_command_writes_a_model_and_a_card_that_belong_together() {
     assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.99, "{card}");
     assert_eq!(info.calibration, None);
     let baseline = info.baseline.clone().unwrap();
-    // The mean of the training rows: n runs over 0 to 9 evenly.
+    // The mean of the training rows: n is uniform from 0 to 9.
     assert!(baseline.len() == 3 && (baseline[0] - 4.5).abs() < 0.1, "{baseline:?}");
     let scores = score(&mut model, 2, &[9.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
     assert!(scores[0] > 0.9 && scores[1] < 0.1, "{scores:?}");
 }
 
 #[test]
-fn a_calibration_is_fitted_to_rows_that_were_not_learned_from_and_travels_in_the_file() {
+fn a_calibration_is_fitted_to_validation_rows_and_stored_in_the_file() {
     use aimpoint::{inference::Calibration, training::CalibrationMethod};
     let folder = tempfile::tempdir().unwrap();
     let mut data = Dataset { features: names(&["a"]), ..Dataset::default() };
@@ -249,7 +248,7 @@ fn a_calibration_is_fitted_to_rows_that_were_not_learned_from_and_travels_in_the
         let given = Calibration::Platt { slope: 2.0, offset: 0.5 };
         let spec = ModelSpec { calibration: Some(given.clone()), ..spec(&path) };
         let model = OnnxModel::load(&runtime(), &spec, &data.features, "").unwrap();
-        assert_eq!(model.info().calibration, Some(given), "the configuration's wins");
+        assert_eq!(model.info().calibration, Some(given), "the configuration takes precedence");
     }
     let few =
         Dataset { features: names(&["a"]), values: vec![1.0, 2.0], labels: vec![true, false], ..Dataset::default() };
@@ -270,7 +269,7 @@ fn card_of(folder: &TempDir, name: &str, text: &str, more: &[&str]) -> anyhow::R
 }
 
 #[test]
-fn a_column_of_numbers_with_na_in_it_teaches_as_much_as_one_with_gaps() {
+fn missing_values_written_as_na_are_equivalent_to_empty_ones() {
     let folder = tempfile::tempdir().unwrap();
     let table = |missing: &str| {
         let mut text = "a,b,label\n".to_owned();
@@ -292,7 +291,7 @@ fn a_column_of_numbers_with_na_in_it_teaches_as_much_as_one_with_gaps() {
 }
 
 #[test]
-fn labels_of_one_class_are_refused_and_a_rare_one_is_told() {
+fn labels_of_one_class_are_refused_and_a_rare_one_is_noted() {
     let folder = tempfile::tempdir().unwrap();
     let table = |positives: usize| {
         let rows: Vec<_> = (0..300).map(|row| format!("{row},{}", u8::from(row % 60 < positives))).collect();
@@ -304,7 +303,7 @@ fn labels_of_one_class_are_refused_and_a_rare_one_is_told() {
     assert!(card_of(&folder, "rows.csv", &table(60), &[]).is_err());
     let card = card_of(&folder, "rows.csv", &table(1), &["--members", "1", "--epochs", "1"]).unwrap();
     assert!(card["notes"].to_string().contains("only 5 of the 300 rows have the label 1"), "{card}");
-    // By time, the rows that are learned from may have one label alone.
+    // Split by time, the training rows may have only one label.
     let rows: Vec<_> = (0..100).map(|row| format!("{row},{row},{}", u8::from(row > 90))).collect();
     let late = format!("when,a,label\n{}\n", rows.join("\n"));
     let error = format!("{:#}", card_of(&folder, "rows.csv", &late, &["--time", "when"]).unwrap_err());
@@ -312,9 +311,9 @@ fn labels_of_one_class_are_refused_and_a_rare_one_is_told() {
 }
 
 #[test]
-fn the_card_tells_what_the_model_must_beat_and_warns_where_it_does_not() {
+fn the_card_has_the_baselines_and_warns_if_the_model_does_not_beat_them() {
     let folder = tempfile::tempdir().unwrap();
-    // A straight line, which a logistic regression knows to be one, and labels that follow nothing.
+    // A linear rule, which a logistic regression can learn, and random labels.
     let table = |rule: &dyn Fn(u32) -> bool| {
         let rows: Vec<_> =
             (0..600u32).map(|row| format!("{},{},{}", row * 37 % 101, row * 53 % 89, u8::from(rule(row)))).collect();
@@ -344,17 +343,17 @@ fn the_card_tells_what_the_model_must_beat_and_warns_where_it_does_not() {
     let card = card_of(&folder, "rows.csv", &table(&noise), &wild).unwrap();
     assert!(card["parts"][2]["normalised_entropy"].as_f64().unwrap() > 1.0, "{card}");
     let notes = card["notes"].to_string();
-    assert!(notes.contains("no better than the base rate") && notes.contains("What to try"), "{notes}");
-    // One step of next to no length.
+    assert!(notes.contains("no better than the base rate") && notes.contains("Try "), "{notes}");
+    // A single tiny step.
     let idle = ["--members", "1", "--hidden", "1", "--learning-rate", "1e-6", "--epochs", "1"];
     let notes = card_of(&folder, "rows.csv", &table(&line), &idle).unwrap()["notes"].to_string();
-    assert!(notes.contains("worse than a logistic regression") && notes.contains("more than chance"), "{notes}");
+    assert!(notes.contains("worse than a logistic regression") && notes.contains("significant"), "{notes}");
 }
 
 #[test]
-fn a_calibration_that_makes_the_test_rows_worse_is_left_out_unless_asked_for() {
+fn a_calibration_that_worsens_the_test_rows_is_omitted_unless_requested() {
     let folder = tempfile::tempdir().unwrap();
-    // The validation rows, which lie in the middle, follow another rule than the others.
+    // The validation rows in the middle follow another rule.
     let rows: Vec<_> = (0..1_000u32)
         .map(|row| {
             let a = row * 37 % 101;
@@ -365,14 +364,14 @@ fn a_calibration_that_makes_the_test_rows_worse_is_left_out_unless_asked_for() {
     let table = format!("when,a,label\n{}\n", rows.join("\n"));
     let fixed = ["--time", "when", "--members", "1", "--epochs", "20", "--calibrate", "platt"];
     let card = card_of(&folder, "rows.csv", &table, &fixed).unwrap();
-    assert!(card["calibration"].is_null() && card["notes"].to_string().contains("is left out"), "{card}");
+    assert!(card["calibration"].is_null() && card["notes"].to_string().contains("is omitted"), "{card}");
     let card = card_of(&folder, "rows.csv", &table, &[&fixed[..], &["--keep-calibration"]].concat()).unwrap();
     assert_eq!(card["calibration"]["method"], "platt", "{card}");
-    assert!(card["notes"].to_string().contains("is written all the same"), "{card}");
+    assert!(card["notes"].to_string().contains("is written because of --keep-calibration"), "{card}");
 }
 
 #[test]
-fn what_is_averaged_is_one_network_of_the_same_form() {
+fn averaged_networks_are_one_network_of_the_same_form() {
     let folder = tempfile::tempdir().unwrap();
     let data = xnor(&folder);
     let trained = train(&data, &TrainSpec { members: 3, hidden: 6, ..TrainSpec::default() }).unwrap();

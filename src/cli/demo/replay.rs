@@ -1,17 +1,17 @@
-//! The shop goes on: its purchases again, as the lives of ever new customers.
+//! An endless stream of purchases, made from the demo's data.
 //!
-//! Customers of whom the same purchases came again and again would be the best that there ever were. So the data is replayed from its
-//! beginning under new customers' names, [`LIVES`] of them side by side, each some time further on than the next. Guarantees: times
-//! only grow, from the day after the data's last one; no purchase is that of another one; a customer's purchases are as far apart
-//! as they were. So the scores stay those of real customers, however long it goes on.
+//! Repeating the same customers' purchases would push their scores to the top. So the data is replayed under new customer names,
+//! [`OVERLAP`] replays at a time, each offset in time from the next. Guarantees: times never decrease and begin on the day after
+//! the data ends; every purchase has a new id; a customer's purchases keep their distance in time. The scores therefore stay
+//! realistic however long the demo runs.
 
 use super::Line;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::VecDeque;
 
-/// How many replays go on side by side, once all have begun: enough that there are new and old customers at each moment.
-const LIVES: i64 = 6;
+/// How many replays overlap: enough that there are new and old customers at each moment.
+const OVERLAP: i64 = 6;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -22,24 +22,24 @@ pub(super) struct Purchase {
 }
 
 /// One replay of the data.
-struct Life {
+struct Replayed {
     number: i64,
     next: usize,
 }
 
-/// Makes further purchases without end.
+/// Generates purchases without end.
 pub(super) struct Replay {
-    /// In the order of their times, with these in microseconds since the first one.
+    /// Sorted by time, in microseconds since the first event.
     events: Vec<(i64, Value)>,
-    /// When the first replay begins, and how long after it the second one does.
+    /// When the first replay starts, and how much later each next one does.
     start: i64,
     step: i64,
     begun: i64,
-    lives: VecDeque<Life>,
+    running: VecDeque<Replayed>,
 }
 
 impl Replay {
-    /// Over the data's events; none where no event has a time.
+    /// Replays these events; `None` if no event has a time.
     pub(super) fn new(lines: &[Line]) -> Option<Self> {
         let mut events: Vec<(i64, Value)> = lines
             .iter()
@@ -54,12 +54,12 @@ impl Replay {
         for (at, _) in &mut events {
             *at -= first;
         }
-        let step = (last - first + DAY_US) / LIVES;
-        Some(Self { events, start: last + DAY_US, step, begun: 0, lives: VecDeque::new() })
+        let step = (last - first + DAY_US) / OVERLAP;
+        Some(Self { events, start: last + DAY_US, step, begun: 0, running: VecDeque::new() })
     }
 
-    fn time(&self, life: &Life) -> i64 {
-        self.start + life.number * self.step + self.events[life.next].0
+    fn time(&self, replayed: &Replayed) -> i64 {
+        self.start + replayed.number * self.step + self.events[replayed.next].0
     }
 }
 
@@ -68,27 +68,27 @@ impl Iterator for Replay {
 
     fn next(&mut self) -> Option<Purchase> {
         let earliest = |it: &Self| {
-            let times = it.lives.iter().enumerate().map(|(index, life)| (it.time(life), index));
+            let times = it.running.iter().enumerate().map(|(index, replayed)| (it.time(replayed), index));
             times.min()
         };
         let begins = self.start + self.begun * self.step;
         if earliest(self).is_none_or(|(time, _)| time >= begins) {
-            self.lives.push_back(Life { number: self.begun, next: 0 });
+            self.running.push_back(Replayed { number: self.begun, next: 0 });
             self.begun += 1;
         }
         let (time, index) = earliest(self)?;
-        let life = &mut self.lives[index];
-        let mut event = self.events[life.next].1.clone();
+        let replayed = &mut self.running[index];
+        let mut event = self.events[replayed.next].1.clone();
         for member in ["event_id", "user_id"] {
             if let Some(text) = event[member].as_str() {
-                event[member] = format!("{text}-{}", life.number + 1).into();
+                event[member] = format!("{text}-{}", replayed.number + 1).into();
             }
         }
         let at = Timestamp::from_microsecond(time).ok()?;
         event["occurred_at"] = at.to_string().into();
-        life.next += 1;
-        if life.next == self.events.len() {
-            self.lives.remove(index);
+        replayed.next += 1;
+        if replayed.next == self.events.len() {
+            self.running.remove(index);
         }
         Some(Purchase { at, payload: event.to_string().into_bytes() })
     }
@@ -116,7 +116,7 @@ mod tests {
             assert!(purchase.at >= last, "{} comes after {last}", purchase.at);
             last = purchase.at;
             assert_eq!(event["occurred_at"], last.to_string());
-            assert!(ids.insert(event["event_id"].to_string()), "{event} is a purchase of before");
+            assert!(ids.insert(event["event_id"].to_string()), "{event} repeats an id");
             bought.entry(event["user_id"].as_str().expect("a user").to_owned()).or_default().push(last);
         }
         assert!(last > "2005-01-01T00:00:00Z".parse().expect("a time"), "it goes on: {last}");

@@ -1,19 +1,19 @@
-//! What the demo prints: figures and drawings in plain text.
+//! The demo's report: figures and charts in plain text.
 
 use super::Outcome;
 use crate::evaluation::{Prediction, Summary, reliability};
 use std::io::{self, Write};
 
-/// The columns of a full bar.
+/// Width of a full bar, in columns.
 const BAR: usize = 48;
 
-/// The score histogram's bins.
+/// Bins of the score histogram.
 const BINS: usize = 20;
 
 /// Events, speed, latency, scores, segments, and three decisions in full.
 pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let Outcome { counts, bulk_events, bulk_time, latency, decisions } = outcome;
-    title(to, "What happened")?;
+    title(to, "Results")?;
     for (name, count) in [
         ("events", counts.events),
         ("decisions", counts.decisions),
@@ -28,7 +28,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     writeln!(
         to,
         "  {:<26}{:>10}   {} events from the first decision to the last",
-        "events a second",
+        "events per second",
         grouped(rate as u64),
         grouped(*bulk_events as u64)
     )?;
@@ -44,7 +44,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     )?;
     writeln!(
         to,
-        "  {:26}{:>10}   the embedded broker shows a decision before its commit; a real one adds that wait",
+        "  {:26}{:>10}   the embedded broker shows a decision before its commit; a real broker adds that wait",
         "", ""
     )?;
 
@@ -59,7 +59,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         writeln!(to, "  {from:.2}-{until:.2}  {:>7}  {}", grouped(*count as u64), bar(*count as f64 / most as f64))?;
     }
 
-    title(to, "Segments: how many decisions put their user into each")?;
+    title(to, "Segments: decisions that placed their user in each")?;
     let mut sizes: Vec<(&str, usize)> = Vec::new();
     for segment in decisions.iter().flat_map(|decision| &decision.segments) {
         match sizes.iter_mut().find(|(id, _)| *id == segment.id) {
@@ -73,7 +73,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(*size as u64), share * 100.0, bar(share))?;
     }
 
-    title(to, "Three decisions in full: the highest score, the middle and the lowest")?;
+    title(to, "Three decisions in full: the highest, the median and the lowest score")?;
     let mut scored: Vec<_> = decisions.iter().filter(|decision| decision.score.raw.is_some()).collect();
     scored.sort_by(|a, b| b.score.raw.unwrap_or_default().total_cmp(&a.score.raw.unwrap_or_default()));
     for index in [0, scored.len() / 2, scored.len().saturating_sub(1)] {
@@ -84,27 +84,31 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     Ok(())
 }
 
-/// How the scores compare with what the users then did.
+/// Compares the scores with what the users did afterwards.
 pub(super) fn effect(to: &mut impl Write, predictions: &[Prediction], unripe: usize) -> io::Result<()> {
-    title(to, "And then? The scores from 1998 on, which no training has seen, beside what the users did")?;
+    title(to, "Scores against outcomes, from 1998 on (not used in training)")?;
     let summary = Summary::of(predictions);
     let or_dash = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     writeln!(
         to,
-        "  {} decisions, {} followed by a purchase within 30 days; of {} it cannot be known yet",
+        "  {} decisions, {} followed by a purchase within 30 days; the outcome of {} is still open",
         grouped(summary.count as u64),
         grouped(summary.positives as u64),
         grouped(unripe as u64)
     )?;
     for (name, value, meaning) in [
-        ("AUC", summary.auc, "how well it ranks: 0.5 is a coin, 1 is perfect"),
-        ("log loss", summary.log_loss, "how far off its probabilities are: lower is better"),
-        ("normalised entropy", summary.normalised_entropy, "the same over that of the base rate: below 1 beats it"),
-        ("calibration ratio", summary.calibration_ratio, "purchases predicted over purchases seen: 1 is right"),
+        ("AUC", summary.auc, "how well it ranks: 0.5 is random, 1 is perfect"),
+        ("log loss", summary.log_loss, "error of its probabilities: lower is better"),
+        (
+            "normalised entropy",
+            summary.normalised_entropy,
+            "log loss relative to always predicting the base rate: below 1 is better",
+        ),
+        ("calibration ratio", summary.calibration_ratio, "predicted purchases divided by observed ones: 1 is exact"),
     ] {
         writeln!(to, "  {name:<20}{:>8}   {meaning}", or_dash(value))?;
     }
-    writeln!(to, "\n  predicted and observed, in ten groups of equal size by score")?;
+    writeln!(to, "\n  predicted and observed rates, in ten equal-sized groups by score")?;
     for bin in reliability(predictions, 10) {
         writeln!(to, "  {:>6}  predicted {:.3}  {}", grouped(bin.count as u64), bin.predicted, bar(bin.predicted))?;
         writeln!(to, "  {:>6}  observed  {:.3}  {}", "", bin.observed, bar(bin.observed))?;
@@ -117,8 +121,8 @@ pub(super) fn next(to: &mut impl Write) -> io::Result<()> {
     title(to, "Next")?;
     for (command, what) in [
         ("aimpoint check --offline --config deploy/demo/aimpoint.toml", "what the demo computes, feature by feature"),
-        ("make model", "make the model anew: export the rows, train, write ONNX"),
-        ("aimpoint reference config", "every key, for a configuration and a Kafka of your own: then aimpoint run"),
+        ("make model", "rebuild the model: export rows, train, write ONNX"),
+        ("aimpoint reference config", "every key, to write your own configuration; then aimpoint run"),
     ] {
         writeln!(to, "  {command:<62}{what}")?;
     }
@@ -129,14 +133,14 @@ fn title(to: &mut impl Write, title: &str) -> io::Result<()> {
     writeln!(to, "\n{title}\n")
 }
 
-/// A bar of eighths of a column, for a share of 0 to 1.
+/// A bar for a share from 0 to 1, drawn to an eighth of a column.
 fn bar(share: f64) -> String {
     let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
     let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
     "█".repeat(eighths / 8) + part
 }
 
-/// A number with its thousands set apart.
+/// A number with spaces between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 2);

@@ -5,9 +5,9 @@ use super::{
     protocol::{Failure, InFlight, PROFILES_PER_COMMIT},
 };
 use crate::{
-    metrics,
     canary::{self, Canary},
     engine::Clock,
+    metrics,
     sink::{Sink, SinkError},
     source::Source,
     status::{Stage, Trace},

@@ -26,12 +26,13 @@ mod snapshotting;
 pub use settings::{Delivery, EngineError, Stop, WorkerSettings};
 
 use super::{
-    Clock, Partitions, Pipeline, SnapshotStore, log_failures, run_batch,
+    Clock, Partitions, Pipeline, SnapshotStore, log_failures,
     pipeline::{BATCH_BYTES_MAX, BATCH_ROWS_MAX},
+    run_batch,
 };
 use crate::{
-    metrics,
     canary::{self, Canary},
+    metrics,
     sink::Sink,
     source::{Source, SourceError},
     status::{ClientReport, Progress, Stage},

@@ -6,9 +6,9 @@ use super::{
     restoring::beyond_end,
 };
 use crate::{
-    metrics,
     canary::{self, Canary},
     engine::Clock,
+    metrics,
     sink::Sink,
     source::{Change, Source, SourceError},
 };

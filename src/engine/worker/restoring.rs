@@ -5,9 +5,9 @@ use super::{
     protocol::{Finding, PositionBeyondEnd, RestoreVerdict, StartPlan},
 };
 use crate::{
-    metrics,
     engine::{Clock, Partition, Recovered},
     event::Record,
+    metrics,
     profile::OnChange,
     sink::Sink,
     source::{Restored, Source, SourceError},

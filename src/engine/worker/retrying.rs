@@ -5,10 +5,9 @@ use super::{
     protocol::{Failure, RecoveryAction, Retry},
 };
 use crate::{
-    logging,
-    metrics,
     canary::{self, Canary},
     engine::Clock,
+    logging, metrics,
     sink::{Sink, SinkError},
     source::{Committed, Source, SourceError},
 };

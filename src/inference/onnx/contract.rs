@@ -1,9 +1,9 @@
-//! What a model must look like: its inputs against the features, its outputs against the scores.
+//! Checks a model's inputs against the features, and its outputs against the scores.
 //!
-//! Guarantees: every input and every score's output is checked by name, type, rank, width and batch axis before a row is
-//! scored, and a refusal says what was expected, what was found and what to change. Limits: float32, float64, int64 and
-//! int32 inputs of shape [rows, width] or [rows]; float32 or float64 outputs of shape [rows] or [rows, classes]. Which class is the
-//! score, the labels of the graph and the configuration say; nothing is guessed among several.
+//! Guarantees: every input and every score's output is checked by name, type, rank, width and batch axis before a row is scored.
+//! Errors state what was expected, what was found and what to change. Limits: float32, float64, int64 and int32 inputs of shape
+//! [rows, width] or [rows]; float32 or float64 outputs of shape [rows] or [rows, classes]. The class of the score comes from the
+//! graph's labels or the configuration; an ambiguous one is never guessed.
 
 use crate::inference::{
     FeatureMatrix, ModelSpec,
@@ -29,10 +29,10 @@ use std::{
     path::Path,
 };
 
-/// The features as a file or a configuration names them: in one order, or by the input that they go into.
+/// The features as named in a file or configuration: as one list, or by input.
 #[derive(Clone, Debug)]
 pub(super) enum Named {
-    /// For a model with one input, or with an input of its own for each feature.
+    /// For a model with one input, or with one input per feature.
     InOrder(Vec<String>),
     /// For a model with several inputs.
     ByInput(BTreeMap<String, Vec<String>>),
@@ -62,10 +62,10 @@ impl<'de> serde::Deserialize<'de> for Named {
     }
 }
 
-/// The values of an input that is not the whole matrix, by its type.
+/// The values of an input, by type.
 #[derive(Debug)]
 enum Buffer {
-    /// The matrix itself, which needs no copy.
+    /// The whole matrix, without a copy.
     Whole,
     Float(Vec<f32>),
     Double(Vec<f64>),
@@ -73,18 +73,18 @@ enum Buffer {
     Int(Vec<i32>),
 }
 
-/// One input of the model: the columns of the matrix that go into it, and what they become there.
+/// An input of the model: its columns of the matrix, and the buffer for their converted values.
 #[derive(Debug)]
 pub(super) struct Input {
     start: usize,
     width: usize,
-    /// Whether its shape is [rows], without a second dimension.
+    /// Whether its shape is [rows].
     is_flat: bool,
     buffer: Buffer,
 }
 
 impl Input {
-    /// The same input without its values, for another session.
+    /// A copy without values, for another session.
     pub(super) fn twin(&self) -> Self {
         let buffer = match self.buffer {
             Buffer::Whole => Buffer::Whole,
@@ -96,7 +96,7 @@ impl Input {
         Self { buffer, ..*self }
     }
 
-    /// Takes its columns out of the matrix.
+    /// Copies its columns from the matrix.
     pub(super) fn fill(&mut self, matrix: &FeatureMatrix) {
         let columns = self.start..self.start + self.width;
         let values = (0..matrix.rows()).flat_map(|row| &matrix.row(row)[columns.clone()]);
@@ -109,7 +109,7 @@ impl Input {
         }
     }
 
-    /// The tensor of its columns, which [`Input::fill`] has taken.
+    /// The tensor of the columns copied by [`Input::fill`].
     pub(super) fn tensor<'a>(&'a self, matrix: &'a FeatureMatrix) -> ort::Result<SessionInputValue<'a>> {
         let (rows, width) = (matrix.rows() as i64, self.width as i64);
         let shape = if self.is_flat { Extents::new([rows]) } else { Extents::new([rows, width]) };
@@ -128,16 +128,16 @@ fn refill<T>(buffer: &mut Vec<T>, values: impl Iterator<Item = T>) {
     buffer.extend(values);
 }
 
-/// A category's number: the nearest integer, and -1 where the value is missing, as LightGBM and XGBoost have it.
+/// The number of a category: the nearest integer, or -1 if missing, as in LightGBM and XGBoost.
 fn category(value: f32) -> i64 {
     if value.is_nan() { -1 } else { value.round() as i64 }
 }
 
-/// So many settings are offered in a message.
+/// Maximum number of settings offered in a message.
 const CHOICES_MAX: usize = 4;
 
-/// Lays the features out over the inputs: gives the inputs in the session's order, and the features in the matrix's.
-/// `by` says who named the features, for a refusal.
+/// Assigns the features to the inputs. Returns the inputs in the session's order, and the features in the matrix's order. `by` says
+/// where the features were named, for error messages.
 pub(super) fn lay_out(
     path: &Path,
     inputs: &[Outlet],
@@ -147,7 +147,7 @@ pub(super) fn lay_out(
     let shapes = inputs.iter().map(|input| Shape::of(path, input, named, inputs)).collect::<Result<Vec<_>, _>>()?;
     let parts: Vec<Vec<String>> = match named {
         Named::InOrder(features) if inputs.len() == 1 => vec![features.clone()],
-        // One input of width 1 a feature, as exporters of data frames write them.
+        // One input of width 1 per feature, as exporters for data frames write them.
         Named::InOrder(features)
             if inputs.len() == features.len()
                 && inputs.iter().all(|it| features.iter().any(|name| name == it.name())) =>
@@ -175,7 +175,7 @@ pub(super) fn lay_out(
     let mut start = 0;
     let mut laid_out = Vec::with_capacity(inputs.len());
     for (Shape { kind, width, is_flat }, features) in shapes.into_iter().zip(&parts) {
-        // Where the width is open, the probe tells.
+        // A dynamic width is checked by the probe.
         if width.is_some_and(|width| width != features.len() as i64) {
             let (path, width) = (path.to_path_buf(), width.unwrap_or_default());
             return Err(ModelError::Width { path, width, named: features.len(), by });
@@ -193,10 +193,10 @@ pub(super) fn lay_out(
     Ok((laid_out, parts.concat()))
 }
 
-/// What an input's declaration says.
+/// The declared shape of an input.
 struct Shape {
     kind: TensorElementType,
-    /// None where the file leaves it open.
+    /// `None` if dynamic.
     width: Option<i64>,
     is_flat: bool,
 }
@@ -231,29 +231,29 @@ impl Shape {
     }
 }
 
-/// Where a score is read from.
+/// The output and column of a score.
 #[derive(Clone, Debug)]
 pub(super) struct Pick {
     /// The output of the session.
     pub(super) output: String,
     pub(super) column: Column,
-    /// The output as the file names it, and the class.
+    /// The output's name in the file, and the class.
     pub(super) described: String,
 }
 
-/// Which column of an output is the score.
+/// The column of an output with the score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
-    /// The only one; of two that nobody has named, the second one, which every classifier has for the positive class.
+    /// The only one; of two without names the second, which is the positive class in every exporter.
     Usual,
-    /// This one of so many.
+    /// This index of a known number of columns.
     Of(usize, usize),
-    /// This one of as many as there are.
+    /// This index.
     Number(usize),
 }
 
 impl Column {
-    /// The number of the column among so many, if it can be told.
+    /// The index of the column, if it is unambiguous for this number of columns.
     pub(super) fn among(self, columns: usize) -> Option<usize> {
         match self {
             Self::Usual => (1..=2).contains(&columns).then(|| columns - 1),
@@ -262,7 +262,7 @@ impl Column {
         }
     }
 
-    /// How many columns there may be, in words.
+    /// The expected number of columns, as text.
     pub(super) fn expected(self) -> String {
         match self {
             Self::Usual => "1 or 2".to_owned(),
@@ -272,7 +272,7 @@ impl Column {
     }
 }
 
-/// The outputs that hold the scores: the main one, then those of the further heads in their order.
+/// Chooses the outputs of the scores: the main one, then those of the heads in order.
 pub(super) fn choose_outputs(
     path: &Path,
     outputs: &[Outlet],
@@ -280,7 +280,7 @@ pub(super) fn choose_outputs(
     spec: &ModelSpec,
 ) -> Result<Vec<Pick>, ModelError> {
     let choice = Choice { path, outputs, graph };
-    // The heads first: what one of them is read from is not the main score.
+    // The heads first: an output used by a head is not the main score.
     let heads: Vec<Pick> =
         spec.heads.values().map(|output| choice.pick(choice.named(output)?, None)).collect::<Result<_, _>>()?;
     let mut picks = vec![choice.main(spec)?];
@@ -288,11 +288,11 @@ pub(super) fn choose_outputs(
     Ok(picks)
 }
 
-/// What the choice of an output goes by.
+/// The information for choosing an output.
 struct Choice<'a> {
     path: &'a Path,
     outputs: &'a [Outlet],
-    /// None where the file is no ONNX file that can be read, though ONNX Runtime takes it.
+    /// `None` if the file cannot be parsed, although ONNX Runtime accepts it.
     graph: Option<&'a Graph>,
 }
 
@@ -317,8 +317,8 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// The output that stands for the positive class, where each class has one of its own: `zipmap="columns"` of skl2onnx names
-    /// them by the label, after an i for a number and an s for a text.
+    /// The output of the positive class, if each class has its own output: with `zipmap="columns"` skl2onnx names them by label,
+    /// prefixed with i for a number and s for a string.
     fn by_class(&self, all: &[&'a Outlet], wanted: Option<&str>) -> Result<Pick, ModelError> {
         let unclear = || ModelError::Outputs {
             path: self.path.to_path_buf(),
@@ -335,7 +335,7 @@ impl<'a> Choice<'a> {
         let of_labels =
             labels.filter(|labels| labels.len() == all.len() && labels.iter().all(|it| of_label(it).is_some()));
         let names: Vec<&str> = all.iter().map(|it| self.name_of(it.name())).collect();
-        // Where the graph says none, by the classes in the names.
+        // Without labels in the graph, use the classes in the names.
         let by_names = if is_labelled { None } else { classes_in(&names) };
         let is_by_names = by_names.is_some();
         let Some(labels) = of_labels.or(by_names) else { return Err(unclear()) };
@@ -348,7 +348,7 @@ impl<'a> Choice<'a> {
         Ok(Pick { output: output.name().to_owned(), column: Column::Usual, described })
     }
 
-    /// The column of an output that is the score.
+    /// The column of an output with the score.
     fn pick(&self, output: &Outlet, wanted: Option<&str>) -> Result<Pick, ModelError> {
         let name = self.name_of(output.name());
         let columns = match output.dtype() {
@@ -360,7 +360,7 @@ impl<'a> Choice<'a> {
             _ => None,
         };
         let labels = self.graph.and_then(|graph| graph.labels_of(output.name()));
-        // Labels of something else are none of this output.
+        // Labels of something else do not apply to this output.
         let labels = labels.filter(|labels| columns.is_none_or(|columns| columns == labels.len()));
         let (column, class) = match (labels, wanted) {
             (Some(labels), _) => {
@@ -371,13 +371,13 @@ impl<'a> Choice<'a> {
             (None, Some(_)) if columns == Some(1) => {
                 return Err(ModelError::NoClasses { path: self.path.to_path_buf(), output: name.to_owned() });
             }
-            // Numbers stand in rising order in every exporter, so the second column is the larger one's.
+            // Every exporter sorts numeric labels, so the second column is the larger one.
             (None, None) if columns.is_none_or(|columns| columns == 2) && !self.has_unknown_labels() => {
                 (Column::Usual, None)
             }
             (None, None) if columns.is_none() => (Column::Of(0, 1), None),
             (None, _) => {
-                // An output without names for its columns: they go by their numbers.
+                // Columns without labels are identified by number.
                 let numbers: Vec<String> = (0..columns.unwrap_or(2)).map(|it| it.to_string()).collect();
                 match wanted {
                     Some(wanted) if columns.is_none() => match wanted.parse() {
@@ -389,7 +389,7 @@ impl<'a> Choice<'a> {
                         (Column::Of(class, numbers.len()), Some(wanted.to_owned()))
                     }
                     None => {
-                        let why = "which of them is the positive one is not said".to_owned();
+                        let why = "it is unclear which of them is the positive one".to_owned();
                         return Err(self.unclear(name, &numbers, why));
                     }
                 }
@@ -399,7 +399,7 @@ impl<'a> Choice<'a> {
         Ok(Pick { output: output.name().to_owned(), column, described: format!("{name:?}{class}") })
     }
 
-    /// The number of the class that is the score.
+    /// The index of the class whose probability is the score.
     fn class(&self, output: &str, labels: &[String], wanted: Option<&str>) -> Result<usize, ModelError> {
         if let Some(twice) = labels.iter().enumerate().find(|(index, it)| labels[..*index].contains(it)) {
             return Err(self.unclear(output, labels, format!("two of them have the label {:?}", shown(twice.1))));
@@ -412,7 +412,7 @@ impl<'a> Choice<'a> {
         found.ok_or_else(|| {
             let why = match wanted {
                 Some(wanted) => format!("none is {wanted:?}"),
-                None => "which of them is the positive one is not said".to_owned(),
+                None => "it is unclear which of them is the positive one".to_owned(),
             };
             self.unclear(output, labels, why)
         })
@@ -433,7 +433,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// The output of this name, which may be scores.
+    /// The output with this name, if it can be a score.
     fn named(&self, name: &str) -> Result<&'a Outlet, ModelError> {
         let tensor = self.tensor_of(name);
         let found = self.outputs.iter().find(|output| output.name() == tensor);
@@ -467,7 +467,7 @@ impl<'a> Choice<'a> {
         self.graph.map_or(tensor, |graph| graph.name_of(tensor))
     }
 
-    /// Whether the file has an output of labels whose order the graph does not say. What cannot be read may have one.
+    /// Whether there is an output of labels whose order the graph does not give. True for a file that cannot be parsed.
     fn has_unknown_labels(&self) -> bool {
         let is_label = |it: &&Outlet| {
             matches!(it.dtype(), ValueType::Tensor { ty, .. }
@@ -478,25 +478,25 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// The settings that answer a question, for a message.
+/// The possible settings, for a message.
 fn choices<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<String> = names.map(|name| format!("{key} = {:?}", shown(name))).collect();
     let more = if all.len() > CHOICES_MAX { ", and so on" } else { "" };
     format!("{}{more}", all[..all.len().min(CHOICES_MAX)].join(" or "))
 }
 
-/// Whether an output may be a score a row, or one for each class.
+/// Whether an output can be a score per row, or one per class.
 fn may_be_scores(output: &Outlet) -> bool {
     match output.dtype() {
         ValueType::Tensor { ty: TensorElementType::Float32 | TensorElementType::Float64, shape, .. } => {
-            // A file may leave the rank open as well, which reads as no dimensions: the probe tells.
+            // A dynamic rank reads as no dimensions; the probe checks it.
             matches!(**shape, [] | [-1] | [-1, _])
         }
         _ => false,
     }
 }
 
-/// The features as the file's metadata names them.
+/// The features named in the file's metadata.
 pub(super) fn named_by(text: &str, path: &Path) -> Result<Named, ModelError> {
     serde_json::from_str(text).map_err(|_| ModelError::Metadata {
         path: path.to_path_buf(),
@@ -506,7 +506,7 @@ pub(super) fn named_by(text: &str, path: &Path) -> Result<Named, ModelError> {
     })
 }
 
-/// The names, types and shapes of inputs or outputs.
+/// Describes inputs or outputs by name, type and shape.
 pub(super) fn describe<'a>(outlets: impl IntoIterator<Item = &'a Outlet>) -> String {
     let mut text = String::new();
     for outlet in outlets {

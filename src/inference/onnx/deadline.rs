@@ -1,8 +1,8 @@
-//! The deadline of a model run: a thread that ends a run which takes too long.
+//! The deadline of a model run: a thread terminates runs that take too long.
 //!
-//! Guarantees: a run ends at the first node that begins after the deadline, at most a quarter of the limit late; a run that
-//! was in time is never ended. Limits: one node that never returns cannot be ended, since ONNX Runtime looks between nodes.
-//! A worker pays two uncontended locks a run; the thread wakes four times in a limit and is never woken.
+//! Guarantees: a run is terminated before the first node that starts after the deadline, at most a quarter of the limit late; a run
+//! that is in time is never terminated. Limits: a node that never returns cannot be terminated, because ONNX Runtime checks only
+//! between nodes. A run costs the worker two uncontended locks; the thread polls four times per limit.
 
 use ort::session::RunOptions;
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The watch over the runs of one session.
+/// Enforces the deadline of a session's runs.
 pub(super) struct Deadline {
     limit: Duration,
     shared: Arc<Shared>,
@@ -18,20 +18,21 @@ pub(super) struct Deadline {
 
 struct Shared {
     options: RunOptions,
-    /// When the run that is under way has to be over.
+    /// When the current run has to be done.
     due: Mutex<Option<Instant>>,
 }
 
 impl Deadline {
-    /// Watches runs under these options.
+    /// Starts the thread that enforces this limit.
     pub(super) fn new(limit: Duration) -> ort::Result<Self> {
         let shared = Arc::new(Shared { options: RunOptions::new()?, due: Mutex::new(None) });
         let watched = Arc::downgrade(&shared);
         let tick = (limit / 4).max(Duration::from_millis(1));
-        // Without a thread the runs are not ended early; what they give too late is still refused.
-        if let Err(error) = std::thread::Builder::new().name("deadline".to_owned()).spawn(move || watch(&watched, tick))
+        // Without the thread, runs are not terminated early, but late scores are still dropped.
+        if let Err(error) =
+            std::thread::Builder::new().name("deadline".to_owned()).spawn(move || enforce(&watched, tick))
         {
-            tracing::warn!(%error, "start the thread that ends late model runs");
+            tracing::warn!(%error, "start the thread that terminates late model runs");
         }
         Ok(Self { limit, shared })
     }
@@ -40,7 +41,7 @@ impl Deadline {
         self.limit
     }
 
-    /// Runs `run`, and says whether it was over in time.
+    /// Calls `run`, and returns whether it finished in time.
     pub(super) fn guard<T>(&self, run: impl FnOnce(&RunOptions) -> T) -> (T, bool) {
         let due = Instant::now() + self.limit;
         *self.shared.due.lock().unwrap_or_else(PoisonError::into_inner) = Some(due);
@@ -50,14 +51,14 @@ impl Deadline {
         if held.take().is_none()
             && let Err(error) = self.shared.options.unterminate()
         {
-            tracing::error!(%error, "let the model run again after a run was ended");
+            tracing::error!(%error, "reset the run options after a terminated model run");
         }
         (outcome, is_in_time)
     }
 }
 
-/// Ends runs that are over their time, until the session is gone.
-fn watch(watched: &Weak<Shared>, tick: Duration) {
+/// Terminates late runs until the session is dropped.
+fn enforce(watched: &Weak<Shared>, tick: Duration) {
     loop {
         std::thread::sleep(tick);
         let Some(shared) = watched.upgrade() else { return };
@@ -65,7 +66,7 @@ fn watch(watched: &Weak<Shared>, tick: Duration) {
         if due.is_some_and(|due| Instant::now() > due) {
             *due = None;
             if let Err(error) = shared.options.terminate() {
-                tracing::error!(%error, "end a model run that is over its deadline");
+                tracing::error!(%error, "terminate a model run after its deadline");
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Execution providers: from the names in `model.providers` to a session that really uses one.
+//! Execution providers: selects one from `model.providers`.
 //!
-//! Guarantees: a provider that was asked for is used, or the next one of the list is and a warning says why, or loading
-//! fails and says why: the library was not built with it, or it would not start (no driver, no device, a library of its own
-//! is absent). ONNX Runtime would fall back in silence in each of these cases; nothing here lets it, since registering is
-//! told to fail and, with a GPU, so is any node that would have to run on the CPU.
+//! Guarantees: the requested provider is used; or the next one in the list, with a warning that says why; or loading fails with the
+//! reason: the library was built without it, or it does not start (no driver, no device, a missing library). ONNX Runtime would fall
+//! back silently in all of these cases. This is prevented by making registration fail and, with a GPU, any node that would run on the
+//! CPU.
 
 use crate::inference::{ModelSpec, Precision, model::ModelError};
 use ort::{
@@ -11,7 +11,7 @@ use ort::{
     session::builder::SessionBuilder,
 };
 
-/// An execution provider that the program knows.
+/// A supported execution provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provider {
     Cpu,
@@ -31,7 +31,7 @@ impl Provider {
         }
     }
 
-    /// Whether the loaded library was built with it. It may yet lack a driver or a device.
+    /// Whether the loaded library was built with it. A driver or device may still be missing.
     pub(super) fn is_built_in(self) -> bool {
         match self {
             Self::Cpu => true,
@@ -40,7 +40,7 @@ impl Provider {
         }
     }
 
-    /// The providers of the list, in its order.
+    /// Parses the list of providers.
     pub(super) fn parse(wanted: &[String]) -> Result<Vec<Self>, ModelError> {
         let unknown = |reason: String| ModelError::Provider { reason, available: available() };
         if wanted.is_empty() {
@@ -53,12 +53,12 @@ impl Provider {
             .collect()
     }
 
-    /// Registers it with a session, so that the session uses it or does not come to be.
+    /// Registers it with a session, so that the session uses it or fails.
     pub(super) fn register(self, builder: SessionBuilder, spec: &ModelSpec) -> ort::Result<SessionBuilder> {
         let device = spec.gpu.device;
         let memory = spec.gpu.memory_limit.map(|limit| limit.as_u64() as usize);
         let cuda = |tf32: bool| -> ExecutionProviderDispatch {
-            // The arena grows by what is needed and not by doubling, so that the limit means what it says.
+            // Grow the arena as needed instead of by doubling, so that the limit is exact.
             let mut cuda = ep::CUDA::default()
                 .with_device_id(device)
                 .with_tf32(tf32)
@@ -73,7 +73,7 @@ impl Provider {
         let providers = match self {
             Self::Cpu => return Ok(builder),
             Self::Cuda => vec![cuda(precision != Precision::Full)],
-            // What TensorRT has no kernel for runs on CUDA, which it needs in any case.
+            // Nodes without a TensorRT kernel run on CUDA, which is required anyway.
             Self::TensorRt => {
                 let mut tensorrt =
                     ep::TensorRT::default().with_device_id(device).with_fp16(precision == Precision::Half);

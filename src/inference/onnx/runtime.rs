@@ -1,4 +1,4 @@
-//! ONNX Runtime's library: where it is looked for, and the one environment of the process.
+//! Finds and loads the ONNX Runtime library, and owns the process-wide environment.
 
 use ort::{LoadDynamicError, environment::Environment, logging::LogLevel};
 use std::{
@@ -7,12 +7,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The variable that names the library, as ONNX Runtime's bindings have it.
+/// The environment variable with the library's path, as in ONNX Runtime's bindings.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The folder that `deploy/onnxruntime/fetch` fills.
 const FOLDER: &str = ".onnxruntime";
 
-/// The environment of this process. ONNX Runtime allows one, and the library stays loaded once it is.
+/// The environment of this process. ONNX Runtime allows only one, and the library is never unloaded.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// ONNX Runtime, loaded. Clones share the process's one environment.
@@ -23,21 +23,21 @@ pub struct Runtime {
     library: PathBuf,
 }
 
-/// Why ONNX Runtime is not there.
+/// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// It lies in none of the places.
+    /// The library was not found.
     #[error(
         "find ONNX Runtime: expected the library at one of: {}; run make onnxruntime or set ORT_DYLIB_PATH ({reason})",
         list(places)
     )]
     NotFound {
-        /// Where it was looked for.
+        /// The places searched.
         places: Vec<PathBuf>,
-        /// What the system's loader says.
+        /// The error of the system's loader.
         reason: String,
     },
-    /// A file is there, and is not ONNX Runtime for this machine.
+    /// The file is not ONNX Runtime for this machine.
     #[error(
         "load ONNX Runtime from {}: expected its library for this machine, found: {reason}; run make onnxruntime or set \
          ORT_DYLIB_PATH",
@@ -60,27 +60,27 @@ pub enum RuntimeError {
         path: PathBuf,
         /// Its version.
         version: String,
-        /// The oldest minor version that will do.
+        /// The oldest supported minor version.
         least: u32,
     },
-    /// Another library is loaded already, and a process holds one.
+    /// Another library is already loaded; a process can load only one.
     #[error(
-        "load ONNX Runtime from {}: this process has loaded {} already; start another process",
+        "load ONNX Runtime from {}: this process has already loaded {}; start another process",
         path.display(),
         loaded.display()
     )]
     Another {
-        /// The file that was asked for.
+        /// The requested file.
         path: PathBuf,
-        /// The file that is loaded.
+        /// The loaded file.
         loaded: PathBuf,
     },
-    /// The library is loaded and does not start.
+    /// The library does not start.
     #[error("start ONNX Runtime from {}: {reason}", path.display())]
     Start {
         /// The file.
         path: PathBuf,
-        /// Its words.
+        /// Its message.
         reason: String,
     },
 }
@@ -90,11 +90,11 @@ fn list(places: &[PathBuf]) -> String {
 }
 
 impl Runtime {
-    /// Loads ONNX Runtime, or returns what this process has loaded before: from `path` where given, else from
-    /// `ORT_DYLIB_PATH`, else from the first of the other [`Runtime::places`] where it lies.
+    /// Loads ONNX Runtime, or returns the one already loaded: from `path` if given, else from `ORT_DYLIB_PATH`, else from the first of
+    /// the other [`Runtime::places`] that has it.
     ///
     /// # Errors
-    /// No library is there, or none that this program can use.
+    /// The library was not found, or cannot be used.
     pub fn load(path: Option<&Path>) -> Result<Self, RuntimeError> {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*loaded {
@@ -124,14 +124,13 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Where the library is looked for when no path is given, in this order; the last one is left to the system's
-    /// loader.
+    /// The places that are searched if no path is given, in order; the last one is the system's loader.
     pub fn places() -> Vec<PathBuf> {
         let folders = folders(env::current_dir().ok(), env::current_exe().ok());
         named().into_iter().chain(folders).chain([PathBuf::from(file_name())]).collect()
     }
 
-    /// The process's one environment, for whoever makes sessions beside the models': a bench.
+    /// The process-wide environment, for other sessions than the models', such as in a bench.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -160,7 +159,7 @@ impl Runtime {
                 RuntimeError::TooOld { path, version: version_str, least: ort::MINOR_VERSION }
             }
             LoadDynamicError::Dlopen { error, path } => {
-                // The loader's own words stand in the source; the error itself says no more than `dlopen failed`.
+                // The loader's message is in the source; the error itself only says `dlopen failed`.
                 let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
                 RuntimeError::Unloadable { path, reason }
             }
@@ -181,7 +180,7 @@ impl Runtime {
     }
 }
 
-/// ONNX Runtime's errors come back to the caller, who reports them: what it logs besides is detail.
+/// Logs a message of ONNX Runtime. Errors are also returned to the caller, so they are logged as details.
 fn log(level: LogLevel, category: &str, message: &str) {
     match level {
         LogLevel::Fatal => tracing::error!(target: "onnxruntime", category, "{message}"),
@@ -200,7 +199,7 @@ fn named() -> Option<PathBuf> {
     env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// `.onnxruntime` beside the working directory and up its parents, then beside the executable's ancestors.
+/// `.onnxruntime` in the working directory and its parents, then in the executable's ancestors.
 fn folders(directory: Option<PathBuf>, executable: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
     let executable = executable.and_then(|file| file.parent().map(Path::to_path_buf));
     let mut places: Vec<PathBuf> = Vec::new();
@@ -215,13 +214,13 @@ fn folders(directory: Option<PathBuf>, executable: Option<PathBuf>) -> impl Iter
     places.into_iter()
 }
 
-/// The library that a path means: itself, or the one in that folder; absolute and without links where it exists.
+/// The library at a path: the file itself, or the one in that folder; canonical if it exists.
 fn library_of(path: &Path) -> PathBuf {
     let path = if path.is_dir() { path.join(file_name()) } else { path.to_path_buf() };
     fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
 
-/// The library that the system's loader chose: the file of that name among this process's mappings (Linux alone).
+/// The library chosen by the system's loader, from this process's memory mappings (Linux only).
 fn mapped() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let path =
@@ -229,8 +228,8 @@ fn mapped() -> Option<PathBuf> {
     Some(library_of(Path::new(path)))
 }
 
-/// The library's version. Its API tells it through a C pointer alone, so it is read from the name of its symbols'
-/// version (`VERS_1.22.1`), then from the file's name.
+/// The library's version. Its API returns it only as a C pointer, so it is read from the version of its symbols (`VERS_1.22.1`), or
+/// else from the file name.
 fn version_of(library: &Path) -> Option<String> {
     const TAG: &[u8] = b"VERS_";
     let number = |text: &[u8]| {
@@ -251,25 +250,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_looked_for_from_the_inside_out_and_each_once() {
+    fn folders_are_searched_from_the_inside_out_and_each_once() {
         let places: Vec<_> = folders(Some("/a/b".into()), Some("/a/target/aimpoint".into())).collect();
         let expected = ["/a/b", "/a", "/", "/a/target"].map(|folder| Path::new(folder).join(FOLDER).join(file_name()));
         assert_eq!(places, expected);
     }
 
     #[test]
-    fn a_file_that_is_no_library_is_refused_and_named() {
+    fn a_file_that_is_not_a_library_is_rejected_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("libonnxruntime.so");
         fs::write(&path, b"not a library").unwrap();
         let error = Runtime::open(&path).unwrap_err();
         assert!(matches!(&error, RuntimeError::Unloadable { path: found, .. } if *found == path), "{error}");
         assert!(error.to_string().contains("run make onnxruntime or set ORT_DYLIB_PATH"), "{error}");
-        assert!(error.to_string().contains("found: /"), "the loader's words name the file: {error}");
+        assert!(error.to_string().contains("found: /"), "the loader's message names the file: {error}");
     }
 
     #[test]
-    fn the_version_is_read_from_the_symbols_and_then_from_the_name() {
+    fn the_version_is_read_from_the_symbols_or_else_from_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("libonnxruntime.so.1.9.0");
         fs::write(&path, b"..VERS_x..VERS_1.22.1\0..").unwrap();

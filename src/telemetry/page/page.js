@@ -1,8 +1,8 @@
-// Asks for a snapshot each second and shows it. Every text goes in by textContent, so nothing in it can be code.
+// Polls the snapshot once a second and shows it. All text is set through textContent, so it can never run as code.
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  // What the throughput shows, in seconds.
+  // Seconds shown in the throughput chart.
   const SHOWN = 120;
   const by = (id) => document.getElementById(id);
   const make = (name, text, kind) => {
@@ -45,17 +45,17 @@
   const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
   const day = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 
-  // What the last minute is called: it is shorter where the process is young, and longer where it was stopped.
+  // The label of "last minute": shorter if the process has just started, longer if it was suspended.
   const minuteName = (seconds) =>
     seconds < 55 ? `the first ${Math.round(seconds)} s` : seconds < 90 ? "last minute" : `last ${time(seconds)}`;
-  // A bucket of times, with its unit: "10–15 ms".
+  // A latency bucket with its unit: "10–15 ms".
   const range = (from, until) => {
     if (until === undefined) return "over " + time(from);
     const [unit, size] = until < 1 ? ["ms", 1e-3] : until <= 60 ? ["s", 1] : until <= 3600 ? ["min", 60] : ["h", 3600];
     const of = (value) => String(+(value / size).toPrecision(3));
     return from > 0 ? `${of(from)}–${of(until)} ${unit}` : `under ${of(until)} ${unit}`;
   };
-  // The next number above that people count in: 1, 2 or 5 with zeros.
+  // The next round number above: 1, 2, 5 or 10 times a power of ten.
   const round = (value) => {
     const size = 10 ** Math.floor(Math.log10(value));
     return size * [1, 2, 5, 10].find((step) => step * size >= value * 0.9999);
@@ -76,7 +76,7 @@
     return bounds[bounds.length - 1];
   };
 
-  // Bars of shares have one scale on the whole page: a full one is 100 %. Those of counts are as long as the largest one allows.
+  // Bars of shares use one scale on the whole page: full length is 100 %. Bars of counts are scaled to the largest.
   const bars = (id, rows, none) => {
     const box = by(id);
     box.replaceChildren();
@@ -100,7 +100,7 @@
     }
   };
 
-  // How high a chart is, with its ticks.
+  // The top value of a chart; sets its tick labels.
   const height = (id, most, text) => {
     const top = round(most);
     set(id + "-top", text(top));
@@ -108,7 +108,7 @@
     return top;
   };
 
-  // Lines at the ticks.
+  // Grid lines at the ticks.
   const grid = (box, width, tall) => {
     for (const y of [0.5, tall / 2]) box.append(draw("line", { class: "grid", x1: 0, x2: width, y1: y, y2: y }));
   };
@@ -182,7 +182,7 @@
     set("reasons", it.reasons.join("\n"));
 
     set("rate", short(rate));
-    set("events", `${whole(it.counts.events)} in all`);
+    set("events", `${whole(it.counts.events)} in total`);
     const { latency, latency_bounds: bounds } = minute;
     const at = (q) => { const value = quantile(bounds, latency, q); return value === null ? "–" : time(value); };
     set("p50", at(0.5));
@@ -190,7 +190,7 @@
     const known = it.partitions.filter((one) => one.lag !== null);
     set("lag", known.length ? short(known.reduce((sum, one) => sum + one.lag, 0)) : "–");
     const behind = Math.max(0, ...known.map((one) => one.lag_seconds || 0));
-    set("behind", known.length ? (behind > 0 ? `newest event ${time(behind)} old` : "nothing waits") : "not yet known");
+    set("behind", known.length ? (behind > 0 ? `newest event is ${time(behind)} old` : "no records waiting") : "not known yet");
     set("profiles", short(it.partitions.reduce((sum, one) => sum + one.profiles, 0)));
     set("bytes", bytes(it.partitions.reduce((sum, one) => sum + one.profile_bytes, 0)) + " in memory");
     set("fallbacks", share(it.counts.fallbacks, it.counts.decisions));
@@ -203,20 +203,20 @@
     }));
     const first = slots.findIndex((one) => one.share > 0);
     const final = slots.findLastIndex((one) => one.share > 0);
-    bars("latency", first < 0 ? [] : slots.slice(first, final + 1), "No decision became visible in this time.");
+    bars("latency", first < 0 ? [] : slots.slice(first, final + 1), "No decisions in this period.");
     histogram("scores", it.scores ? it.scores.counts.slice(0, 20) : new Array(20).fill(0));
     bars("segments", [...it.segments].sort((a, b) => b.count - a.count).map((one) => ({
       name: one.id, share: it.counts.decisions ? one.count / it.counts.decisions : 0,
-    })), "No segments are declared.");
+    })), "No segments are configured.");
     rows("partitions", [...it.partitions].sort((a, b) => a.number - b.number), (one) => [
       make("td", one.number),
       cell(tag(one.phase, PHASES[one.phase])),
-      number(one.phase === "replaying" ? `${whole(one.left)} again` : one.lag === null ? "–" : whole(one.lag)),
+      number(one.phase === "replaying" ? `${whole(one.left)} to replay` : one.lag === null ? "–" : whole(one.lag)),
       number(one.lag_seconds === null ? "–" : one.lag_seconds > 0 ? time(one.lag_seconds) : "0"),
       number(whole(one.profiles)),
       number(one.worker),
-    ], "No partition is held.");
-    // 1 is all the time of all workers.
+    ], "No partitions are assigned.");
+    // A share of 1 is all the time of all workers.
     const part = (seconds) => (minute.seconds > 0 ? seconds / (minute.seconds * Math.max(it.workers, 1)) : 0);
     const stages = ["decode", "profile", "score", "target", "encode", "send"].map((name) => ({
       name, share: part(minute.computed[name]),
@@ -225,18 +225,18 @@
     bars("stages", [...stages, { name: "not computing", share: Math.max(0, 1 - busy), kind: "wait" }], "");
     const commit = minute.stages.commit;
     set("commits", minute.commits
-      ? `Commits wait for the brokers, beside the rest: ${(minute.commits / minute.seconds).toFixed(1)} a second, ${time(commit / minute.commits)} each.`
-      : "No commit in this time.");
+      ? `Commits wait for the brokers, in parallel: ${(minute.commits / minute.seconds).toFixed(1)} a second, ${time(commit / minute.commits)} each.`
+      : "No commits in this period.");
     bars("dead", Object.entries(it.dead_letters).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
       name: name.replaceAll("_", " "), count,
-    })), "None: every record could be read.");
+    })), "None: every record was readable.");
     rows("seen", it.seen.slice(0, 12), (one) => [
       make("td", clock(one.at_ms)),
       make("td", one.user, "mono"),
       number(one.score === null ? "–" : one.score.toFixed(3)),
       cell(...(one.segments.length ? one.segments.map((id) => tag(id)) : [make("span", one.status === "STATUS_FALLBACK" ? "fallback" : "none", "quiet")])),
       make("td", day(one.occurred_ms)),
-    ], "No decision yet.");
+    ], "No decisions yet.");
     const list = by("happenings");
     list.replaceChildren();
     if (!it.happenings.length) list.append(make("li", "Nothing yet.", "quiet"));
@@ -252,20 +252,20 @@
       number(one.features),
       number(one.workers),
       make("td", one.sha256.slice(0, 16), "mono"),
-    ], "None: decisions have no score.");
+    ], "No model: decisions have no score.");
     bars("versions", Object.entries(it.versions).sort((a, b) => b[1] - a[1]).filter(([, count]) => count > 0).map(([name, count]) => ({
       name: name.replaceAll("_", " "), count,
-    })), "None has come since the start.");
+    })), "None since the start.");
     rows("shadows", it.shadows, (one) => {
       const figure = (value) => number(value === null ? "–" : value.toFixed(3));
-      const passed = (one.rows.skipped || 0) + (one.rows.failed || 0) + (one.rows.unscored || 0);
-      const verdict = one.psi === null ? tag("too few rows") : one.psi < 0.1 ? tag("alike", "good")
+      const unscored = (one.rows.skipped || 0) + (one.rows.failed || 0) + (one.rows.unscored || 0);
+      const verdict = one.psi === null ? tag("too few rows") : one.psi < 0.1 ? tag("similar", "good")
         : one.psi <= 0.25 ? tag("drifting", "warn") : tag("different", "bad");
       return [
-        make("td", one.name), number(whole(one.rows.scored || 0)), number(whole(passed)), figure(one.mean),
+        make("td", one.name), number(whole(one.rows.scored || 0)), number(whole(unscored)), figure(one.mean),
         figure(one.champion_mean), figure(one.correlation), figure(one.psi), cell(verdict),
       ];
-    }, "No shadow is declared, or none has scored yet.");
+    }, "No shadows are configured, or none has scored yet.");
     set("about", `Aimpoint ${it.version}, ${it.workers} workers, up ${time(it.uptime_seconds)}`);
   };
 
@@ -277,7 +277,7 @@
     return fetch(path, { signal: AbortSignal.timeout(5_000), headers });
   };
 
-  // Without the token there is nothing to be seen but the way to enter it.
+  // Without the token only the form to enter it is shown.
   const lock = (locked) => {
     by("locked").hidden = by("ask").hidden = !locked;
     by("board").hidden = locked;
@@ -299,9 +299,9 @@
       if (answer.ok) show(await answer.json());
       else if (answer.status !== 401) state(`refused: ${answer.status}`, "bad");
     } catch {
-      // What is shown is what was so.
+      // The page keeps showing the last snapshot.
       document.body.classList.add("stale");
-      state("not reached", "bad");
+      state("unreachable", "bad");
     }
     clearTimeout(next);
     next = setTimeout(ask, document.hidden ? 5_000 : 1_000);
@@ -315,7 +315,7 @@
     ask();
   });
 
-  // A link carries no token: what it leads to is shown here instead.
+  // A plain link cannot carry the token, so its target is fetched and shown here.
   for (const link of document.querySelectorAll("[data-raw]")) {
     link.addEventListener("click", async (event) => {
       if (!sessionStorage.getItem(key)) return;
