@@ -33,11 +33,8 @@ check:
 	SIMULATION_SEEDS=300 $(CARGO) test --all-features --quiet --lib --test tidy --test simulation -- --skip each_known_bug_is_found
 
 ## test: format, lints, docs, and every test, the real-Kafka ones included
-test: onnxruntime jars tools
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
-	$(CARGO) test --all-features --quiet --no-fail-fast
+test: onnxruntime
+	tests/run
 
 ## bench: every bench, one summary line each: name, figure, unit
 bench: onnxruntime
@@ -63,7 +60,7 @@ properties:
 
 ## faults: the long run on a real Kafka: kills, pauses, restarts, and what a cluster goes through at 20,000 events a second
 faults: onnxruntime jars
-	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
+	KAFKA_JAVA=-server FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
 ## docs: the library's pages
 docs:
