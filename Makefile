@@ -6,26 +6,35 @@ SEEDS ?= 10000
 CASES ?= 200000
 FIRST ?= 0
 PEERS ?=
+# For a release: where its images go, whether they are pushed there, and the tag that it is made of.
+REGISTRY ?= localhost
+PUSH ?=
+TAG ?=
+DIST := target/dist
 
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test bench cuda peers simulate properties faults docs fmt lint onnxruntime jars tools model
+.PHONY: help demo check test bench cuda peers simulate properties faults docs fmt lint deny licences onnxruntime jars tools model \
+	release-check release-archive release-images release-sbom release-sign
 
 ## help: list the targets
 help:
-	@sed -n 's/^## \([a-z-]*\): /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^## \([a-z-]*\): /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 ## demo: run the whole pipeline on real data, without a Kafka
 demo: onnxruntime
 	$(CARGO) run --release --quiet -- demo
 
-## test: check format, lints and docs, and run every test, including those on a real Kafka
-test: onnxruntime jars tools
+## check: format, lints, unit tests and a small simulation, to run while you work
+check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --all-features --quiet -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --quiet
-	$(CARGO) test --all-features --quiet --no-fail-fast
+	SIMULATION_SEEDS=300 $(CARGO) test --all-features --quiet --lib --test tidy --test simulation -- --skip each_known_bug_is_found
+
+## test: check format, lints and docs, and run every test, including those on a real Kafka
+test: onnxruntime
+	tests/run
 
 ## bench: run every benchmark; each prints a summary line with name, figure and unit
 bench: onnxruntime
@@ -51,7 +60,7 @@ properties:
 
 ## faults: run the long test on a real Kafka: kills, pauses, restarts and cluster changes at 20,000 events per second
 faults: onnxruntime jars
-	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
+	KAFKA_JAVA=-server FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
 ## docs: build the library pages
 docs:
@@ -61,9 +70,17 @@ docs:
 fmt:
 	$(CARGO) fmt
 
-## lint: run the lints only
-lint:
+## lint: run the lints, and check the crates against deny.toml
+lint: deny
 	$(CARGO) clippy --all-targets --all-features -- --deny warnings
+
+## deny: check licences, bans and sources of the crates, and advisories where they can be fetched
+deny:
+	@deploy/release/deny
+
+## licences: regenerate the list of third-party software (deploy/licences)
+licences:
+	deploy/licences/third-party
 
 ## model: rebuild the demo's model from its data
 model: onnxruntime
@@ -84,3 +101,27 @@ jars:
 ## tools: build the pinned helm, kubeconform, promtool, prometheus and compose-go into .tools/, for the tests
 tools:
 	@tests/deploy/tools
+
+## release-check: whether everything agrees on the version, TAG=v1.2.3
+release-check:
+	@deploy/release/version $(TAG)
+
+## release-archive: the program, ONNX Runtime and all licences as an archive in target/dist/
+release-archive: onnxruntime
+	$(CARGO) build --release --locked --features rdkafka/ssl-vendored
+	deploy/release/archive target/release/aimpoint $(DIST)
+
+## release-images: both images, REGISTRY=ghcr.io/owner, PUSH=1
+release-images:
+	deploy/release/images $(REGISTRY) $(DIST) $(if $(PUSH),--push)
+
+## release-sbom: what the program is made of, as CycloneDX in target/dist/
+release-sbom:
+	@deploy/release/tools cargo-cyclonedx
+	mkdir -p $(DIST)
+	.tools/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --features rdkafka/ssl-vendored --override-filename aimpoint.cdx
+	mv aimpoint.cdx.json $(DIST)/
+
+## release-sign: sign what is in target/dist/, and the images that were pushed (cosign)
+release-sign:
+	deploy/release/sign $(DIST)

@@ -47,7 +47,8 @@ fn the_root_file_system_has_the_program_and_all_files_it_opens() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     let program = env!("CARGO_BIN_EXE_aimpoint");
-    output(Command::new(repository("deploy/docker/rootfs")).arg(program).arg(repository(".onnxruntime")).arg(&root));
+    let mut rootfs = Command::new(repository("deploy/docker/rootfs"));
+    output(rootfs.arg(program).arg(repository(".onnxruntime")).arg(&root).env("CARGO", env!("CARGO")));
 
     let names = |path: &str| -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(root.join(path))
@@ -62,6 +63,7 @@ fn the_root_file_system_has_the_program_and_all_files_it_opens() {
     assert!(fs::read_to_string(root.join("etc/passwd")).unwrap().starts_with("nonroot:x:65532:"));
     assert!(root.join("etc/ssl/certs/ca-certificates.crt").is_file());
     assert!(root.join("usr/share/doc/onnxruntime/LICENSE").is_file());
+    assert!(fs::read_to_string(root.join("usr/share/doc/aimpoint/THIRD-PARTY.txt")).unwrap().contains("librdkafka"));
 
     // Everything but the program, which is large in a debug build.
     let rest = bytes(&root) - fs::metadata(program).unwrap().len();

@@ -8,10 +8,12 @@
 mod chart;
 mod docs;
 mod images;
+mod licences;
 mod monitoring;
 #[path = "../cli/process.rs"]
 mod process;
 mod prometheus;
+mod workflows;
 
 use serde_json::Value;
 use std::{

@@ -1,19 +1,46 @@
 //! A real Kafka for a test, started and stopped by the script `broker/kafka`.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
 };
 use tempfile::TempDir;
 
-/// Only one cluster at a time: a broker takes half a gigabyte and a core.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// How many nodes run at a time. Each takes half a gigabyte, and a core while it starts; after that, tests mostly wait for
+/// sessions to time out. A larger cluster runs alone.
+const NODES_AT_A_TIME: usize = 2;
+
+/// JVM options of the nodes, unless KAFKA_JAVA is set. Tests are too short for the optimizing compiler and parallel collectors,
+/// which would take most of the processor time.
+const JAVA: &str = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
+
+static FREE: Mutex<usize> = Mutex::new(NODES_AT_A_TIME);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+/// The right to run so many nodes.
+struct Turn(usize);
+
+impl Turn {
+    fn take(nodes: usize) -> Self {
+        let nodes = nodes.min(NODES_AT_A_TIME);
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        *GIVEN_BACK.wait_while(free, |free| *free < nodes).unwrap_or_else(PoisonError::into_inner) -= nodes;
+        Self(nodes)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        GIVEN_BACK.notify_all();
+    }
+}
 
 pub(crate) struct Kafka {
     folder: TempDir,
     pub(crate) brokers: String,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Kafka {
@@ -24,9 +51,9 @@ impl Kafka {
 
     /// The same with additional broker settings, one per line.
     pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take(nodes);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut start = Command::new(script());
+        let mut start = script();
         start
             .arg("start")
             .arg("-d")
@@ -42,8 +69,7 @@ impl Kafka {
     /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {
-        let mut command = Command::new(script());
-        let output = command.arg(what).arg("-d").arg(self.folder.path()).arg(node.to_string()).output();
+        let output = script().arg(what).arg("-d").arg(self.folder.path()).arg(node.to_string()).output();
         let output = output.expect("the script runs");
         assert!(output.status.success(), "{what} node {node}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -51,7 +77,7 @@ impl Kafka {
     /// Runs one of Kafka's own tools on the cluster.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn tool(&self, class: &str, arguments: &[&str]) {
-        let mut command = Command::new(script());
+        let mut command = script();
         command.args(["tool", class, "--bootstrap-server", &self.brokers]).args(arguments);
         let output = command.output().expect("the script runs");
         assert!(output.status.success(), "{class}: {}", String::from_utf8_lossy(&output.stderr));
@@ -60,7 +86,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        let stopped = Command::new(script()).arg("stop").arg("-d").arg(self.folder.path()).output();
+        let stopped = script().arg("stop").arg("-d").arg(self.folder.path()).output();
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
             #[allow(clippy::print_stderr, reason = "whoever looks into a failure has to find them")]
@@ -71,6 +97,10 @@ impl Drop for Kafka {
     }
 }
 
-fn script() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka")
+fn script() -> Command {
+    let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka"));
+    if std::env::var_os("KAFKA_JAVA").is_none() {
+        script.env("KAFKA_JAVA", JAVA);
+    }
+    script
 }

@@ -1,0 +1,99 @@
+//! The workflows of GitHub and the scripts of a release.
+
+use crate::{output, repository, text, yaml};
+use std::{fs, process::Command};
+
+fn workflows() -> Vec<String> {
+    let entries = fs::read_dir(repository(".github/workflows")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| format!(".github/workflows/{}", entry.unwrap().file_name().into_string().unwrap()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_action_is_pinned_by_its_commit_and_every_job_has_an_end_and_few_rights() {
+    let names = workflows();
+    assert!(names.len() >= 3, "{names:?}");
+    for name in names {
+        for line in text(&name).lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: ")) {
+            let (_, pin) = line.split_once('@').unwrap_or_else(|| panic!("{name}: {line}"));
+            let (commit, version) = pin.split_once(" # v").unwrap_or_else(|| panic!("{name}: {line}: which version?"));
+            assert!(commit.len() == 40 && commit.chars().all(|it| it.is_ascii_hexdigit()), "{name}: {line}");
+            assert!(!version.is_empty(), "{name}: {line}");
+        }
+        let workflow = yaml(&name);
+        assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}), "{name}");
+        for (job, it) in workflow["jobs"].as_object().unwrap() {
+            assert!(it["timeout-minutes"].is_u64(), "{name}: {job} may run for hours");
+        }
+    }
+}
+
+#[test]
+fn what_the_workflows_and_pages_call_is_a_target_of_the_makefile() {
+    let makefile = text("Makefile");
+    let is_target = |name: &str| makefile.lines().any(|line| line.starts_with(&format!("{name}:")));
+    let pages = ["README.md", "deploy/README.md", ".github/CONTRIBUTING.md"].map(str::to_owned);
+    let mut count = 0;
+    for name in workflows().into_iter().chain(pages) {
+        for line in text(&name).lines() {
+            let calls = line.match_indices("make ").filter(|(at, _)| {
+                let before = &line[..*at];
+                before.ends_with('`') || before.ends_with("run: ") || before.trim().is_empty()
+            });
+            for (at, call) in calls {
+                let target =
+                    line[at + call.len()..].split(|it: char| !it.is_ascii_lowercase() && it != '-').next().unwrap();
+                assert!(target.is_empty() || is_target(target), "{name}: make {target} is no target: {line}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "{count}");
+    // `make help` has a line for each.
+    let phony = makefile.replace("\\\n", " ");
+    let phony = phony.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
+    for target in phony.split_whitespace() {
+        assert!(is_target(target), "{target} is no target");
+        assert!(makefile.contains(&format!("\n## {target}: ")), "make help does not tell of {target}");
+    }
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    let version = output(&mut Command::new(repository("deploy/release/version")));
+    assert_eq!(version.trim(), env!("CARGO_PKG_VERSION"));
+    let tag = Command::new(repository("deploy/release/version")).arg("v99.0.0").output().unwrap();
+    assert!(!tag.status.success() && String::from_utf8_lossy(&tag.stderr).contains("the tag is v99.0.0"));
+}
+
+/// An archive is packed, unpacked, and its program run where nothing else of the project is.
+#[test]
+fn a_release_archive_holds_a_program_that_runs_and_every_licence() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without the debug build's names, which would take a minute to pack.
+    let program = folder.path().join("program");
+    output(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_aimpoint")));
+    let mut pack = Command::new(repository("deploy/release/archive"));
+    let said = output(pack.arg(&program).arg(folder.path()).env("CARGO", env!("CARGO")));
+    let archive = said.trim();
+    output(Command::new("tar").args(["-xzf", archive, "-C"]).arg(folder.path()));
+    output(Command::new("sha256sum").arg("-c").arg(format!("{archive}.sha256")).current_dir(folder.path()));
+    let root = std::path::PathBuf::from(archive.strip_suffix(".tar.gz").unwrap());
+    let licences = fs::read_to_string(root.join("THIRD-PARTY.txt")).unwrap();
+    for part in
+        ["librdkafka - Apache Kafka C driver library", "jemalloc", "rdkafka-sys", "Permission is hereby granted"]
+    {
+        assert!(licences.contains(part), "{part}");
+    }
+    let said = output(
+        Command::new(root.join("aimpoint"))
+            .args(["check", "--offline", "--config"])
+            .arg(repository("deploy/demo/aimpoint.toml"))
+            .env_remove("ORT_DYLIB_PATH")
+            .current_dir(folder.path()),
+    );
+    assert!(said.contains("cdnow-repurchase"), "the model is read by the archive's ONNX Runtime: {said}");
+}
