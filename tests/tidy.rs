@@ -7,10 +7,12 @@ use std::{
 };
 
 /// The modules of `src` from the ground up, each with those that it may import. Every import points up in this list.
-const MODULES: [(&str, &[&str]); 27] = [
+const MODULES: [(&str, &[&str]); 29] = [
     // The ground.
     ("fault", &[]),
     ("secret", &[]),
+    ("hex", &[]),
+    ("random", &[]),
     ("gzip", &[]),
     ("partial", &[]),
     ("canary", &[]),
@@ -55,9 +57,9 @@ const MODULES: [(&str, &[&str]); 27] = [
         ],
     ),
     // Roles beside the engine.
-    ("training", &["evaluation", "gzip", "inference", "partial", "state"]),
+    ("training", &["evaluation", "fault", "gzip", "inference", "partial", "state"]),
     // The outside.
-    ("config", &["decision", "engine", "expression", "fault", "inference", "logging", "profile", "secret", "source"]),
+    ("config", &["decision", "engine", "expression", "fault", "inference", "kafka", "logging", "profile", "secret"]),
     ("telemetry", &["event", "inference", "logging", "metrics", "status"]),
     (
         "app",
@@ -355,17 +357,17 @@ fn a_forbidden_import_is_found() {
 #[test]
 fn each_rule_finds_what_breaks_it_and_nothing_else() {
     for (path, line, breaks) in [
-        ("engine/worker.rs", "use rdkafka::message::Message;", true),
+        ("engine/worker/mod.rs", "use rdkafka::message::Message;", true),
         ("cli/run.rs", "    let it: rdkafka::ClientConfig = x;", true),
         ("source/kafka.rs", "use rdkafka::message::Message;", false),
         ("sink/kafka.rs", "use rdkafka::message::Message;", false),
         ("kafka/mod.rs", "use rdkafka::message::Message;", false),
-        ("engine/worker.rs", "/// What librdkafka or rdkafka says.", false),
-        ("engine/worker.rs", "let x = 1; // rdkafka", false),
-        ("engine/worker.rs", "let x = \"rdkafka\";", false),
-        ("engine/worker.rs", "let x = \"a \\\" b\"; rdkafka::y();", true),
-        ("engine/worker.rs", "let x = '\"'; rdkafka::y();", true),
-        ("engine/worker.rs", "let x = \"http://a\"; rdkafka::y();", true),
+        ("engine/worker/mod.rs", "/// What librdkafka or rdkafka says.", false),
+        ("engine/worker/mod.rs", "let x = 1; // rdkafka", false),
+        ("engine/worker/mod.rs", "let x = \"rdkafka\";", false),
+        ("engine/worker/mod.rs", "let x = \"a \\\" b\"; rdkafka::y();", true),
+        ("engine/worker/mod.rs", "let x = '\"'; rdkafka::y();", true),
+        ("engine/worker/mod.rs", "let x = \"http://a\"; rdkafka::y();", true),
         ("inference/mod.rs", "use ort::Session;", true),
         ("training/mod.rs", "ort::init();", true),
         ("inference/onnx.rs", "use ort::Session;", false),
@@ -374,8 +376,8 @@ fn each_rule_finds_what_breaks_it_and_nothing_else() {
         ("inference/mod.rs", "use crate::report::sort::x;", false),
         ("event/decode.rs", "use std::time::Instant;", true),
         ("columns/mod.rs", "SystemTime::now()", true),
-        ("engine/pipeline.rs", "let now = std::time::Instant::now();", true),
-        ("engine/pipeline.rs", "tokio::spawn(x);", true),
+        ("engine/pipeline/mod.rs", "let now = std::time::Instant::now();", true),
+        ("engine/pipeline/mod.rs", "tokio::spawn(x);", true),
         ("evaluation/mod.rs", "use std::time::{Duration, SystemTime};", true),
         ("state/mod.rs", "let instantly = InstantLike;", false),
         ("profile/mod.rs", "use std::time::Duration;", false),

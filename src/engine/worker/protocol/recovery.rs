@@ -219,7 +219,7 @@ mod tests {
 
     const LAYOUT: &str = "ours";
 
-    fn committed(offset: i64, mark: Option<Mark>) -> Committed {
+    fn committed(offset: i64, mark: Option<&Mark>) -> Committed {
         let metadata = mark.map(|mark| mark.metadata(LAYOUT)).unwrap_or_default();
         Committed { offset: Some(offset), metadata }
     }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_partition_starts_where_its_commit_and_its_log_allow() {
         let mark = Mark { replay_from: 40, lacking_from: 40, records: 3, ..Mark::default() };
-        let with_mark = committed(50, Some(mark));
+        let with_mark = committed(50, Some(&mark));
         let unknown = Committed { offset: Some(50), metadata: "anything".to_owned() };
         let none = Committed { offset: None, metadata: String::new() };
         // What is committed, the first offset of the log, the layout in use: whether the changelog is read, the first offset that
@@ -282,7 +282,7 @@ mod tests {
     fn profiles_that_are_begun_anew_get_a_generation_that_no_record_has() {
         let mark = Mark { replay_from: 40, lacking_from: 40, generation: 6, ..Mark::default() };
         let plan_of = |committed: &Committed| plan(committed, 0, 100, "other").unwrap().partition.store().generation();
-        assert_eq!(plan_of(&committed(50, Some(mark))), 7);
+        assert_eq!(plan_of(&committed(50, Some(&mark))), 7);
         assert_eq!(plan_of(&committed(50, None)), 50);
         assert_eq!(plan_of(&Committed { offset: None, metadata: String::new() }), 0);
     }
