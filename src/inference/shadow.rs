@@ -418,8 +418,8 @@ mod tests {
             done()
         };
         assert!(until(&|| control.rows() == 1));
-        let ShadowTap { empty, full, .. } = tap;
-        drop(full);
+        let ShadowTap { empty, emptied, full, .. } = tap;
+        drop((emptied, full));
         // When it ends, it drops its side of the channel of empty buffers.
         assert!(until(&|| loop {
             match empty.try_recv() {

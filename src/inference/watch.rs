@@ -664,7 +664,7 @@ mod tests {
         assert_eq!(validated(Some((-10.0, f32::INFINITY)), |_| 12_345.0), Ok(()));
         for score in [(|_| f32::NAN) as fn(&[f32]) -> f32, |_| f32::INFINITY, |_| f32::NEG_INFINITY] {
             let error = validated(None, score).unwrap_err();
-            assert!(error.contains("expected a number for any of the rows"), "{error}");
+            assert!(error.contains("expected a number for any of the probe rows"), "{error}");
         }
         // 0 / 0 is NaN for one probe row only.
         assert_eq!(validated(probability, |row| if row[0] == 0.0 { f32::NAN } else { 0.5 }), Ok(()));

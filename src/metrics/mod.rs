@@ -12,63 +12,65 @@ mod recorder;
 
 pub use distribution::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
 pub use families::{FAMILIES, Family, Kind, Unit};
-pub use recorder::{Recording, Sample, Samples, Value, recorded, recording};
+pub(crate) use recorder::add;
+pub use recorder::{Sample, Samples, Value, recorded};
 
 use families::{
     APP, BATCH_ROWS, BUILD, COLLECTOR, COMMIT_SECONDS, COMMITS, MODEL_VERSIONS, REBALANCES, RELOADS, RESTORED, RETRIES,
     SHADOW_CORRELATION, SHADOW_MEAN, SHADOW_PSI, SHADOW_ROWS, SKIPPED, TOO_LARGE, TOPICS_UNFIT, UNFIT,
 };
+use recorder::{histogram, set};
 use std::time::Duration;
 
 /// Starts the counters at 0, so that their first increase shows, and sets what the whole process has in common.
 pub fn start(app: &str, group: &str) {
-    let mut recording = recording();
     for family in FAMILIES.iter().filter(|family| family.kind == Kind::Counter) {
         if family.labels.is_empty() {
-            recording.add(family, &[], 0);
+            add(family, &[], 0);
         }
         for value in family.values {
-            recording.add(family, &[value], 0);
+            add(family, &[value], 0);
         }
     }
-    recording.set(&TOPICS_UNFIT, &[], 0.0);
-    recording.set(&BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
-    recording.set(&APP, &[app, group], 1.0);
+    // Alerts watch their rates.
+    [&COMMIT_SECONDS, &BATCH_ROWS].into_iter().for_each(|family| drop(histogram(family)));
+    set(&TOPICS_UNFIT, &[], 0.0);
+    set(&BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
+    set(&APP, &[app, group], 1.0);
 }
 
 /// Counts a commit that took effect.
 pub fn committed(took: Duration) {
-    let mut recording = recording();
-    recording.add(&COMMITS, &[], 1);
-    recording.observe(&COMMIT_SECONDS, took.as_secs_f64());
+    add(&COMMITS, &[], 1);
+    histogram(&COMMIT_SECONDS).record(took.as_secs_f64());
 }
 
 /// Counts a transaction that failed, by cause.
 pub fn retried(cause: &'static str) {
-    recording().add(&RETRIES, &[cause], 1);
+    add(&RETRIES, &[cause], 1);
 }
 
 /// Records the size of a batch.
 pub fn batch(rows: usize) {
-    recording().observe(&BATCH_ROWS, rows as f64);
+    histogram(&BATCH_ROWS).record(rows as f64);
 }
 
 /// Counts a new version of the model, by outcome.
 pub fn model_version(outcome: &'static str) {
-    recording().add(&MODEL_VERSIONS, &[outcome], 1);
+    add(&MODEL_VERSIONS, &[outcome], 1);
 }
 
 /// Counts rows of a shadow, by outcome.
 pub fn shadow_rows(shadow: &str, outcome: &'static str, rows: u64) {
     if rows > 0 {
-        recording().add(&SHADOW_ROWS, &[shadow, outcome], rows);
+        add(&SHADOW_ROWS, &[shadow, outcome], rows);
     }
 }
 
 /// Starts the counters of a shadow at 0.
 pub fn shadow_starts(shadow: &str) {
     for outcome in ["scored", "skipped", "failed", "unscored"] {
-        recording().add(&SHADOW_ROWS, &[shadow, outcome], 0);
+        add(&SHADOW_ROWS, &[shadow, outcome], 0);
     }
 }
 
@@ -87,51 +89,50 @@ pub struct ShadowDrift {
 
 /// Records how far a shadow's scores lie from the champion's.
 pub fn shadow_drift(shadow: &str, drift: ShadowDrift) {
-    let mut recording = recording();
-    recording.set(&SHADOW_PSI, &[shadow], drift.psi);
-    recording.set(&SHADOW_MEAN, &[shadow, "champion"], drift.champion);
-    recording.set(&SHADOW_MEAN, &[shadow, "shadow"], drift.shadow);
-    recording.set(&SHADOW_CORRELATION, &[shadow], drift.correlation);
+    set(&SHADOW_PSI, &[shadow], drift.psi);
+    set(&SHADOW_MEAN, &[shadow, "champion"], drift.champion);
+    set(&SHADOW_MEAN, &[shadow, "shadow"], drift.shadow);
+    set(&SHADOW_CORRELATION, &[shadow], drift.correlation);
 }
 
 /// Counts a change of the assignment.
 pub fn rebalanced(change: &'static str) {
-    recording().add(&REBALANCES, &[change], 1);
+    add(&REBALANCES, &[change], 1);
 }
 
 /// Counts changelog records that a restore has read.
 pub fn restored(records: u64) {
-    recording().add(&RESTORED, &[], records);
+    add(&RESTORED, &[], records);
 }
 
 /// Counts restored records that were damaged or did not fit.
 pub fn unfit(records: u64) {
-    recording().add(&UNFIT, &[], records);
+    add(&UNFIT, &[], records);
 }
 
 /// Counts input records that were deleted before they were read.
 pub fn skipped(records: u64) {
-    recording().add(&SKIPPED, &[], records);
+    add(&SKIPPED, &[], records);
 }
 
 /// Sets how many topics are absent or have too few partitions.
 pub fn topics_unfit(topics: usize) {
-    recording().set(&TOPICS_UNFIT, &[], topics as f64);
+    set(&TOPICS_UNFIT, &[], topics as f64);
 }
 
 /// Counts an output that was too large for its topic, by kind.
 pub fn output_too_large(output: &'static str) {
-    recording().add(&TOO_LARGE, &[output], 1);
+    add(&TOO_LARGE, &[output], 1);
 }
 
 /// Counts a reload of the configuration.
 pub fn reloaded(is_taken: bool) {
-    recording().add(&RELOADS, &[if is_taken { "taken" } else { "refused" }], 1);
+    add(&RELOADS, &[if is_taken { "taken" } else { "refused" }], 1);
 }
 
 /// Counts a request to the collector.
 pub fn sent_to_collector(is_taken: bool) {
-    recording().add(&COLLECTOR, &[if is_taken { "taken" } else { "failed" }], 1);
+    add(&COLLECTOR, &[if is_taken { "taken" } else { "failed" }], 1);
 }
 
 #[cfg(test)]

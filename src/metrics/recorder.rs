@@ -1,9 +1,16 @@
 //! The samples that the process has recorded.
 
 use super::{Distribution, Family, Kind};
+use ::metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Label, Level, Metadata, Recorder,
+    SharedString,
+};
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, Once, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The value of a sample.
@@ -50,64 +57,166 @@ impl Samples {
     }
 }
 
-/// By the family's name.
-type Recorded = BTreeMap<&'static str, Samples>;
+/// A time series that is recorded: a counter or a gauge as the bits of its number, or a histogram.
+#[derive(Debug)]
+enum Cell {
+    Counter(AtomicU64),
+    Gauge(AtomicU64),
+    Histogram(Mutex<Distribution>),
+}
 
-static RECORDED: Mutex<Recorded> = Mutex::new(BTreeMap::new());
+impl Cell {
+    fn new(family: &Family) -> Self {
+        match family.kind {
+            Kind::Counter => Self::Counter(AtomicU64::new(0)),
+            Kind::Gauge => Self::Gauge(AtomicU64::new(0.0_f64.to_bits())),
+            Kind::Histogram => Self::Histogram(Mutex::new(Distribution::new(family.buckets))),
+        }
+    }
 
-/// The right to record. Others wait meanwhile.
-pub struct Recording(MutexGuard<'static, Recorded>);
+    fn value(&self) -> Value {
+        match self {
+            Self::Counter(count) => Value::Number(count.load(Ordering::Relaxed) as f64),
+            Self::Gauge(bits) => Value::Number(f64::from_bits(bits.load(Ordering::Relaxed))),
+            Self::Histogram(values) => {
+                Value::Distribution(values.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            }
+        }
+    }
 
-/// Starts to record.
-pub fn recording() -> Recording {
-    Recording(RECORDED.lock().unwrap_or_else(PoisonError::into_inner))
+    fn update(&self, change: impl Fn(f64) -> f64) {
+        if let Self::Gauge(bits) = self {
+            let changed = |bits| Some(change(f64::from_bits(bits)).to_bits());
+            // The closure always gives a value, so this cannot fail.
+            bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed).unwrap_or_default();
+        }
+    }
+}
+
+impl CounterFn for Cell {
+    fn increment(&self, count: u64) {
+        if let Self::Counter(sum) = self {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn absolute(&self, count: u64) {
+        if let Self::Counter(sum) = self {
+            sum.fetch_max(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl GaugeFn for Cell {
+    fn increment(&self, number: f64) {
+        self.update(|gauge| gauge + number);
+    }
+
+    fn decrement(&self, number: f64) {
+        self.update(|gauge| gauge - number);
+    }
+
+    fn set(&self, number: f64) {
+        self.update(|_| number);
+    }
+}
+
+impl HistogramFn for Cell {
+    fn record(&self, number: f64) {
+        if let Self::Histogram(values) = self {
+            values.lock().unwrap_or_else(PoisonError::into_inner).record(number);
+        }
+    }
+}
+
+/// A time series by the values of its labels.
+type Series = (Vec<String>, Arc<Cell>);
+
+static RECORDED: Mutex<BTreeMap<&'static str, (&'static Family, Vec<Series>)>> = Mutex::new(BTreeMap::new());
+
+/// The recorder behind the `metrics` facade: it knows the families that were used.
+struct Families;
+
+impl Families {
+    /// The time series of a key. The first use of a label allocates, later ones do not.
+    fn cell(key: &Key) -> Option<Arc<Cell>> {
+        let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (family, series) = recorded.get_mut(key.name())?;
+        let is_it = |(labels, _): &&Series| key.labels().map(Label::value).eq(labels.iter().map(String::as_str));
+        if let Some((_, cell)) = series.iter().find(is_it) {
+            return Some(Arc::clone(cell));
+        }
+        let cell = Arc::new(Cell::new(family));
+        series.push((key.labels().map(|label| label.value().to_owned()).collect(), Arc::clone(&cell)));
+        Some(cell)
+    }
+}
+
+impl Recorder for Families {
+    // The families declare kind, unit and help.
+    fn describe_counter(&self, _: KeyName, _: Option<::metrics::Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<::metrics::Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<::metrics::Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Self::cell(key).map_or_else(Counter::noop, Counter::from_arc)
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Self::cell(key).map_or_else(Gauge::noop, Gauge::from_arc)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Self::cell(key).map_or_else(Histogram::noop, Histogram::from_arc)
+    }
+}
+
+static INSTALLED: Once = Once::new();
+
+/// The key of a time series. Makes the family known to the recorder, which is installed by the first one.
+fn key(family: &'static Family, labels: &[&str]) -> Key {
+    debug_assert_eq!(family.labels.len(), labels.len());
+    INSTALLED.call_once(|| {
+        // Another recorder, of a program that uses this library, gets the values then.
+        ::metrics::set_global_recorder(Families).unwrap_or_default();
+    });
+    RECORDED.lock().unwrap_or_else(PoisonError::into_inner).entry(family.name).or_insert_with(|| (family, Vec::new()));
+    if labels.is_empty() {
+        return Key::from_static_name(family.name);
+    }
+    let labels = family.labels.iter().zip(labels).map(|(name, value)| Label::new(*name, (*value).to_owned()));
+    Key::from_parts(family.name, labels.collect::<Vec<_>>())
+}
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Adds to a counter.
+pub(crate) fn add(family: &'static Family, labels: &[&str], count: u64) {
+    let key = key(family, labels);
+    ::metrics::with_recorder(|recorder| recorder.register_counter(&key, &METADATA)).increment(count);
+}
+
+/// Sets a gauge.
+pub(crate) fn set(family: &'static Family, labels: &[&str], number: f64) {
+    let key = key(family, labels);
+    ::metrics::with_recorder(|recorder| recorder.register_gauge(&key, &METADATA)).set(number);
+}
+
+/// The time series of a histogram without labels, which begins without values.
+pub(crate) fn histogram(family: &'static Family) -> Histogram {
+    let key = key(family, &[]);
+    ::metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
 }
 
 /// A copy of what has been recorded so far.
 pub fn recorded() -> Vec<Samples> {
-    RECORDED.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-}
-
-impl Recording {
-    /// Adds to a counter.
-    pub fn add(&mut self, family: &'static Family, labels: &[&str], count: u64) {
-        debug_assert_eq!(family.kind, Kind::Counter);
-        if let Value::Number(sum) = self.value(family, labels) {
-            *sum += count as f64;
-        }
-    }
-
-    /// Sets a gauge.
-    pub fn set(&mut self, family: &'static Family, labels: &[&str], number: f64) {
-        debug_assert_eq!(family.kind, Kind::Gauge);
-        if let Value::Number(gauge) = self.value(family, labels) {
-            *gauge = number;
-        }
-    }
-
-    /// Counts a value in a histogram without labels.
-    pub fn observe(&mut self, family: &'static Family, number: f64) {
-        debug_assert_eq!(family.kind, Kind::Histogram);
-        if let Value::Distribution(distribution) = self.value(family, &[]) {
-            distribution.record(number);
-        }
-    }
-
-    /// The value under these labels. The first use of a label allocates, all others do not.
-    fn value(&mut self, family: &'static Family, labels: &[&str]) -> &mut Value {
-        debug_assert_eq!(family.labels.len(), labels.len());
-        let Samples { samples, .. } =
-            self.0.entry(family.name).or_insert_with(|| Samples { family, samples: Vec::new() });
-        let index = samples.iter().position(|sample| sample.labels == labels).unwrap_or_else(|| {
-            let value = match family.kind {
-                Kind::Counter | Kind::Gauge => Value::Number(0.0),
-                Kind::Histogram => Value::Distribution(Distribution::new(family.buckets)),
-            };
-            samples.push(Sample { labels: labels.iter().map(|label| (*label).to_owned()).collect(), value });
-            samples.len() - 1
-        });
-        &mut samples[index].value
-    }
+    let recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    let sample = |(labels, cell): &Series| Sample { labels: labels.clone(), value: cell.value() };
+    recorded
+        .values()
+        .filter(|(_, series)| !series.is_empty())
+        .map(|(family, series)| Samples { family, samples: series.iter().map(sample).collect() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -130,10 +239,10 @@ mod tests {
     #[test]
     fn each_set_of_labels_has_its_own_value() {
         for (labels, count) in [(["a", "b"], 2), (["b", "a"], 3), (["a", "b"], 5)] {
-            recording().add(&COUNTER, &labels, count);
+            add(&COUNTER, &labels, count);
         }
         for number in [0.5, 1.5, 9.0] {
-            recording().observe(&HISTOGRAM, number);
+            histogram(&HISTOGRAM).record(number);
         }
         let all = recorded();
         let of = |name: &str| all.iter().find(|it| it.family.name == name).expect("it was recorded");

@@ -77,7 +77,8 @@ impl ClientContext for Context {
         let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
         let partitions = || partitions.into_iter().flat_map(|it| it.values()).filter(|it| it.partition >= 0);
         let report = ClientReport {
-            ends: partitions().filter(|it| it.ls_offset >= 0).map(|it| (it.partition, it.ls_offset)).collect(),
+            // Beyond the last stable offset: what waits behind an open transaction of another producer waits as well.
+            ends: partitions().filter(|it| it.hi_offset >= 0).map(|it| (it.partition, it.hi_offset)).collect(),
             fetched: partitions().map(|it| it.fetchq_cnt.max(0) as u64).sum(),
             round_trip: brokers()
                 .filter_map(|it| it.rtt.as_ref())
@@ -217,9 +218,7 @@ fn is_fatal(error: &KafkaError) -> bool {
         error,
         KafkaError::MessageConsumptionFatal(_)
             | KafkaError::MessageConsumption(
-                RDKafkaErrorCode::UnknownTopicOrPartition
-                    | RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed
             )
     )
 }

@@ -5,8 +5,8 @@ use crate::{
     event::RejectReason,
     inference::FallbackReason,
     metrics::{
+        self,
         families::{DEAD_LETTERS, EVENTS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
-        recording,
     },
 };
 
@@ -130,7 +130,12 @@ impl Counts {
 
     /// Adds these counts to the metrics of the process.
     pub fn record(&self) {
-        let mut recording = recording();
+        // All of these begin at 0, so what did not happen needs no lookup.
+        let add = |family, label: &[&str], count| {
+            if count > 0 {
+                metrics::add(family, label, count);
+            }
+        };
         for (outcome, count) in [
             ("decision", self.decisions - self.fallbacks),
             ("fallback", self.fallbacks),
@@ -138,18 +143,18 @@ impl Counts {
             ("suppressed", self.suppressed_total()),
             ("replayed", self.replayed),
         ] {
-            recording.add(&EVENTS, &[outcome], count);
+            add(&EVENTS, &[outcome], count);
         }
         for (reason, count) in FallbackReason::ALL.iter().zip(self.fallback_reasons) {
-            recording.add(&FALLBACKS, &[reason.as_str()], count);
+            add(&FALLBACKS, &[reason.as_str()], count);
         }
         for (reason, count) in &self.dead_letters {
-            recording.add(&DEAD_LETTERS, &[reason.as_str()], *count);
+            add(&DEAD_LETTERS, &[reason.as_str()], *count);
         }
         for (reason, count) in &self.suppressed {
-            recording.add(&SUPPRESSED, &[reason.as_str()], *count);
+            add(&SUPPRESSED, &[reason.as_str()], *count);
         }
-        recording.add(&UNKNOWN_ZONES, &[], self.unknown_zones);
+        add(&UNKNOWN_ZONES, &[], self.unknown_zones);
     }
 
     /// Resets all counts and keeps the memory.

@@ -513,7 +513,7 @@ mod tests {
             ("a,y\n1,NA\n", "line 2, column \"y\": expected a label"),
             ("a,b,a,y\n1,2,3,0\n", "expected every column once, found \"a\" as columns 1 and 3"),
             ("a,y\n1,0\n2,0,3\n", "line 3: expected 2 fields as in the header, found 3"),
-            ("a,y\n1,0\n\"2,0\n3,0\n", "line 3: expected 2 fields as in the header, found 1; a text that holds"),
+            ("a,y\n1,0\n\"2,0\n3,0\n", "line 3: expected 2 fields as in the header, found 1; a text that contains"),
             ("a,z\n1,0\n", "expected label \"y\" to be a column, found the columns a, z"),
             ("a,y\n1\n", "line 2: expected 2 fields as in the header, found 1"),
             ("a,y\n", "expected at least one row and one feature, found 0 rows and 1 features"),

@@ -177,8 +177,11 @@ fn an_event_in_the_future_is_rejected_and_does_not_affect_other_rows() {
     assert_eq!(rows.keys().collect::<Vec<_>>(), ["f1", "f3", "f4", "f6"], "{output}");
     assert_eq!(rows["f6"], "4.0,4.0");
     assert!(output.contains("left out: 2 refused: future_time"), "{output}");
+    // Past the period of the last label.
+    let later = events + &event("f7", "u", time("2026-03-10T11:30:00Z"));
+    std::fs::write(folder.path().join("events.jsonl"), later).unwrap();
     std::fs::write(folder.path().join("a.toml"), labelled).unwrap();
-    let (code, output, rows) = export(&folder, "events.jsonl", &["--until", "2026-03-11T00:00:00Z"]);
+    let (code, output, rows) = export(&folder, "events.jsonl", &["--until", "2026-03-10T11:20:00Z"]);
     assert_eq!((code, rows.len()), (0, 4), "{output}");
 }
 
