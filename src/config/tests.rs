@@ -184,7 +184,7 @@ fn an_override_is_taken_literally_by_the_type_of_its_key() {
         ("AIMPOINT__APP__STATIC_MEMBERSHIP", "yes", "app.static_membership: expected true or false, found \"yes\""),
         ("AIMPOINT__EXPLAIN__SHARE", "half", "explain.share: expected a number"),
         ("AIMPOINT__MODEL__PROVIDERS", "cuda,cpu", "model.providers: expected a TOML list"),
-        ("AIMPOINT__EXPERIMENT__SHARES", "b=0.1", "experiment.shares: expected a table"),
+        ("AIMPOINT__EXPERIMENT__SHARES", "b=0.1", "experiment.shares: expected a TOML table"),
         ("AIMPOINT__COMMIT__INTERVAL", "10", "commit.interval: "),
         ("AIMPOINT__COMMIT__INTERVALL", "10ms", "commit.intervall: unknown field `intervall`"),
         ("AIMPOINT__KAFKA", "a:9092", "kafka: expected a table"),

@@ -33,7 +33,9 @@ pub fn start(app: &str, group: &str) {
         }
     }
     // Alerts watch their rates.
-    [&COMMIT_SECONDS, &BATCH_ROWS].into_iter().for_each(|family| drop(histogram(family)));
+    for family in [&COMMIT_SECONDS, &BATCH_ROWS] {
+        drop(histogram(family));
+    }
     set(&TOPICS_UNFIT, &[], 0.0);
     set(&BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
     set(&APP, &[app, group], 1.0);
