@@ -187,7 +187,7 @@ fn an_override_is_taken_literally_by_the_type_of_its_key() {
         ("AIMPOINT__EXPERIMENT__SHARES", "b=0.1", "experiment.shares: expected a TOML table"),
         ("AIMPOINT__COMMIT__INTERVAL", "10", "commit.interval: "),
         ("AIMPOINT__COMMIT__INTERVALL", "10ms", "commit.intervall: unknown field `intervall`"),
-        ("AIMPOINT__KAFKA", "a:9092", "kafka: expected a table"),
+        ("AIMPOINT__KAFKA", "a:9092", "kafka: expected a TOML table"),
         ("AIMPOINT__ENIGNE__WORKERS", "3", "enigne: there is no such section"),
         ("AIMPOINT__", "3", "is not a key"),
         ("AIMPOINT__A__B__C__D__E__F__G__H__I__J__K__L__M__N__O__P__Q", "3", "no key has more than 16 parts"),
