@@ -138,7 +138,7 @@ impl World {
         }
         reference::check(&input, &decisions, &dead);
         for log in self.logs() {
-            for amiss in ["records of the changelog are of no use", "does not hold the profiles", "panicked"] {
+            for amiss in ["records of the changelog cannot be used", "does not hold the profiles", "panicked"] {
                 assert!(!log.contains(amiss), "found in a process's log: {amiss}");
             }
         }
@@ -632,6 +632,6 @@ fn the_disk_for_snapshots_is_full() {
     publishing.join().unwrap();
     world.settle(10_000, &mut processes.0);
     let log = |name: &str| std::fs::read_to_string(world.program.folder.path().join(name)).unwrap();
-    let left_out = (log("a") + &log("b")).matches("the snapshot is left out").count();
+    let left_out = (log("a") + &log("b")).matches("the snapshot could not be written").count();
     assert!(left_out > 10, "{left_out} snapshots met a full disk");
 }

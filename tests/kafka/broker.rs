@@ -7,9 +7,9 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How many nodes run at a time. Each takes half a gigabyte, and a core while it starts; after that, tests mostly wait for
-/// sessions to time out. A larger cluster runs alone.
-const NODES_AT_A_TIME: usize = 2;
+/// How many nodes run at a time; a larger cluster runs alone. Each takes half a gigabyte, and a core while it starts. With two, a
+/// machine of two cores is too slow for the loads of the fault tests.
+const NODES_AT_A_TIME: usize = 1;
 
 /// JVM options of the nodes, unless KAFKA_JAVA is set. Tests are too short for the optimizing compiler and parallel collectors,
 /// which would take most of the processor time.

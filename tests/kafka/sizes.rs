@@ -160,11 +160,7 @@ fn no_size_of_an_event_header_or_profile_blocks_a_partition() {
     assert_eq!(decisions.len(), 3 + IDS, "n7 came before; {}", program.logs());
     let last: serde_json::Value = serde_json::from_slice(decisions[2 + IDS].payload.as_deref().unwrap()).unwrap();
     assert_eq!((&last["trigger_event_id"], &last["segments"][0]["id"]), (&"new".into(), &"eager".into()));
-    assert!(
-        program.logs().contains("to rebuild the profiles of the users whose records do not fit"),
-        "{}",
-        program.logs()
-    );
+    assert!(program.logs().contains("to rebuild the profiles of users whose records cannot be"), "{}", program.logs());
 
     // A topic's limit is lowered without the process knowing.
     let limit = |topic: &str, bytes: u32| {
