@@ -60,7 +60,7 @@ properties:
 
 ## faults: run the long test on a real Kafka: kills, pauses, restarts and cluster changes at 20,000 events per second
 faults: onnxruntime jars
-	KAFKA_JAVA=-server FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
+	FAULTS_KILLS=200 FAULTS_EVENTS=1000000 FAULTS_STORM_S=60 FAULTS_RESTARTS=3 FAULTS_RATE=20000 $(CARGO) test --release --features kafka-tests --test faults -- --nocapture
 
 ## docs: build the library pages
 docs:

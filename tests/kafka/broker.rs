@@ -11,10 +11,6 @@ use tempfile::TempDir;
 /// machine of two cores is too slow for the loads of the fault tests.
 const NODES_AT_A_TIME: usize = 1;
 
-/// JVM options of the nodes, unless KAFKA_JAVA is set. Tests are too short for the optimizing compiler and parallel collectors,
-/// which would take most of the processor time.
-const JAVA: &str = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
-
 static FREE: Mutex<usize> = Mutex::new(NODES_AT_A_TIME);
 static GIVEN_BACK: Condvar = Condvar::new();
 
@@ -98,9 +94,5 @@ impl Drop for Kafka {
 }
 
 fn script() -> Command {
-    let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka"));
-    if std::env::var_os("KAFKA_JAVA").is_none() {
-        script.env("KAFKA_JAVA", JAVA);
-    }
-    script
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka"))
 }

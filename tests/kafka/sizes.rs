@@ -109,7 +109,7 @@ fn no_size_of_an_event_header_or_profile_blocks_a_partition() {
     let (code, out, error) = program.run(&["check"]);
     assert_eq!(code, 0, "{error}");
     for part in
-        ["\"decisions\" takes 1.0 MB", "\"it-profiles\" takes 100", "raise max.message.bytes of \"it-profiles\""]
+        ["\"decisions\" accepts 1.0 MB", "\"it-profiles\" accepts 100", "raise max.message.bytes of \"it-profiles\""]
     {
         assert!(out.contains(part), "{part:?} is missing in {out}");
     }

@@ -49,14 +49,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 && self.sink.is_idle()
     }
 
-    /// Sends new outputs, in a transaction that the first ones begin. Where the sink shows outputs at once, those for readers
-    /// wait for no transaction: one is begun when profiles or positions are committed.
+    /// Sends new outputs, in a transaction that the first ones begin.
     pub(super) fn send_outputs(&mut self) -> Result<(), SinkError> {
         if self.protocol.transaction.unsent() == 0 {
             return Ok(());
-        }
-        if self.sink.shows_at_once() && self.protocol.transaction.is_unsent_for_readers() {
-            return self.send_unsent();
         }
         // What one producer sends could overtake what the other one still has on its way.
         if self.protocol.transaction.is_committing()

@@ -10,7 +10,7 @@ use crate::{
     metrics,
     profile::OnChange,
     sink::Sink,
-    source::{Committed, Restored, Source, SourceError},
+    source::{Restored, Source, SourceError},
     state::SnapshotReader,
 };
 use std::time::Duration;
@@ -177,11 +177,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for partition in unfit {
             self.read_whole_changelog(partition, "the changelog does not reach back to it, or is another one")?;
         }
-        if !done.is_empty() {
-            let overtaken = self.overtaken(&done)?;
-            for partition in done {
-                self.finish_restore(partition, overtaken.contains(&partition))?;
-            }
+        for partition in done {
+            self.finish_restore(partition)?;
         }
         if has_read {
             self.note_progress(now);
@@ -233,8 +230,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         None
     }
 
-    /// Resumes the input of a partition whose changelog is read, or takes it up again if it was overtaken.
-    fn finish_restore(&mut self, partition: i32, is_overtaken: bool) -> Result<(), EngineError> {
+    /// Resumes the input of a partition whose changelog is read.
+    fn finish_restore(&mut self, partition: i32) -> Result<(), EngineError> {
         self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition, self.pipeline.profile()) else { return Ok(()) };
         if let Some((offset, why)) = recovered.first_unfit {
@@ -247,7 +244,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 "records of the changelog cannot be used; if they are not too large: does another program write to the topic?"
             );
         }
-        match RestoreVerdict::of(&recovered, is_overtaken) {
+        match RestoreVerdict::of(&recovered, || self.is_overtaken(partition))? {
             RestoreVerdict::TakeUpAgain => {
                 for (number, start) in self.take_up(&[partition])? {
                     self.ask(|source| source.resume(number, start))?;
@@ -303,13 +300,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Those of these partitions for which something else is committed than what they were taken up from.
-    fn overtaken(&mut self, partitions: &[i32]) -> Result<Vec<i32>, EngineError> {
-        let committed = self.ask(|source| source.committed(partitions))?;
-        let is_other = |(partition, it): &(i32, Committed)| {
-            it.offset.map(|offset| (offset, it.metadata.as_str())) != self.partitions.committed(*partition)
-        };
-        Ok(committed.iter().filter(|it| is_other(it)).map(|(partition, _)| *partition).collect())
+    /// Whether something else is committed for a partition than what it was taken up from.
+    fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
+        let committed = self.ask(|source| source.committed(&[partition]))?;
+        let known = self.partitions.committed(partition);
+        Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
 
     /// Publishes how far the restores are, and logs it now and then.

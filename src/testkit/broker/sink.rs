@@ -159,10 +159,6 @@ impl MemorySink {
         }
         let is_over = outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps);
         let mut cluster = self.broker.0.borrow_mut();
-        if outlet.deliveries.has_failed() {
-            // However many outputs are sent again, they get through before the worker gives up.
-            cluster.faults.refuse = cluster.faults.refuse * 9 / 10;
-        }
         let mut places: Vec<Place> = outlet.queue.iter().map(|(_, place, _)| *place).collect();
         places.sort();
         places.dedup();

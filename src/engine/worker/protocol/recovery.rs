@@ -125,16 +125,19 @@ pub(crate) enum RestoreVerdict {
 }
 
 impl RestoreVerdict {
-    /// Judges what was restored. If somebody else has committed since, compaction may have replaced records while they were
-    /// read, so that old profiles are among those that were found, even if their number is right.
-    pub(crate) fn of(recovered: &Recovered, is_overtaken: bool) -> Self {
-        match recovered {
-            _ if is_overtaken => Self::TakeUpAgain,
+    /// Judges what was restored. `is_overtaken` tells whether somebody else has committed since; it is asked only where the
+    /// restore is not whole, because compaction may have removed records of before.
+    ///
+    /// # Errors
+    /// What `is_overtaken` fails with.
+    pub(crate) fn of<E>(recovered: &Recovered, is_overtaken: impl FnOnce() -> Result<bool, E>) -> Result<Self, E> {
+        Ok(match recovered {
             it if it.is_whole() => Self::Whole,
+            _ if is_overtaken()? => Self::TakeUpAgain,
             it if it.is_cached => Self::ReadWholeChangelog,
             it if it.is_partly_whole() => Self::RebuildSome,
             _ => Self::RebuildAll,
-        }
+        })
     }
 }
 
@@ -322,15 +325,15 @@ mod tests {
         let unfit = Recovered { found: 2, unfit: 1, unfit_records: 1, first_unfit: Some((7, Unfit::Words)), ..whole };
         let cached = Recovered { is_cached: true, ..short };
         for (recovered, is_overtaken, verdict) in [
-            (whole, false, RestoreVerdict::Whole),
-            (whole, true, RestoreVerdict::TakeUpAgain),
+            (whole, true, RestoreVerdict::Whole),
             (short, true, RestoreVerdict::TakeUpAgain),
             (cached, true, RestoreVerdict::TakeUpAgain),
             (cached, false, RestoreVerdict::ReadWholeChangelog),
             (unfit, false, RestoreVerdict::RebuildSome),
             (short, false, RestoreVerdict::RebuildAll),
         ] {
-            assert_eq!(RestoreVerdict::of(&recovered, is_overtaken), verdict, "{recovered:?}");
+            let found = RestoreVerdict::of(&recovered, || Ok::<_, ()>(is_overtaken));
+            assert_eq!(found, Ok(verdict), "{recovered:?}");
         }
         assert_eq!(RestoreVerdict::of(&short, || Err("no answer")), Err("no answer"));
     }

@@ -7,7 +7,7 @@
 
 use crate::{
     canary::{self, Canary},
-    sink::{Outbox, SinkError, Target},
+    sink::{Outbox, SinkError},
     source::Committed,
     status::Counts,
 };
@@ -229,11 +229,6 @@ impl Transaction {
     /// How many outputs the sink has not been given.
     pub(crate) fn unsent(&self) -> usize {
         self.filling.outbox.len() - self.filling.sent
-    }
-
-    /// Whether the unsent outputs may be sent without a transaction, where the sink shows those for readers at once.
-    pub(crate) fn is_unsent_for_readers(&self) -> bool {
-        self.filling.outbox.targets(self.filling.sent).all(Target::is_for_readers)
     }
 
     /// Whether the sink has begun the transaction that fills.

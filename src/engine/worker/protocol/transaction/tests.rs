@@ -1,4 +1,5 @@
 use super::*;
+use crate::sink::Target;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 const SECOND: Duration = Duration::from_secs(1);
