@@ -36,7 +36,7 @@ pub(crate) use admin::serve_admin;
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};
-pub(crate) use workers::WorkerSet;
+pub(crate) use workers::{WorkerSet, sink_settings};
 
 use crate::{
     config::{Config, ConfigError, Document},

@@ -2,6 +2,7 @@
 
 use super::{Instance, Models, Setup, topics};
 use crate::{
+    config::Config,
     engine::{Delivery, Pipeline, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
@@ -11,6 +12,25 @@ use anyhow::Context;
 
 /// A worker on Kafka.
 pub(crate) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
+
+/// The settings of a sink on the topics of this configuration.
+pub(crate) fn sink_settings(
+    config: &Config,
+    transactional_id: String,
+    client: Vec<(String, String)>,
+) -> KafkaSinkSettings {
+    KafkaSinkSettings {
+        brokers: config.kafka.brokers.clone(),
+        transactional_id,
+        shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
+        input: config.topics.clickstream.clone(),
+        decisions: config.topics.decisions.clone(),
+        dead_letters: config.topics.dead_letter.clone(),
+        profiles: config.profiles_topic(),
+        linger: config.commit.linger(),
+        client,
+    }
+}
 
 /// The workers of a process, before they start.
 pub(crate) struct WorkerSet {
@@ -82,17 +102,11 @@ impl Setup {
                 instance: config.app.static_membership.then(|| id.clone()),
                 client: client(config.kafka.consumer_settings()),
             })?;
-            let sink = KafkaSink::new(KafkaSinkSettings {
-                brokers: config.kafka.brokers.clone(),
-                transactional_id: instance.transactional(config, number),
-                shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
-                input: config.topics.clickstream.clone(),
-                decisions: config.topics.decisions.clone(),
-                dead_letters: config.topics.dead_letter.clone(),
-                profiles: config.profiles_topic(),
-                linger: config.commit.linger(),
-                client: client(config.kafka.producer_settings()),
-            })?
+            let sink = KafkaSink::new(sink_settings(
+                config,
+                instance.transactional(config, number),
+                client(config.kafka.producer_settings()),
+            ))?
             .with_limits(limits);
             let settings = WorkerSettings {
                 number,

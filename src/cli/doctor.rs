@@ -7,14 +7,13 @@
 use super::{ConfigArgs, printed::printed};
 use crate::{
     app::{
-        Setup, neighbours,
+        Setup, neighbours, sink_settings,
         topics::{self, block_on},
     },
     config::Config,
-    engine::Delivery,
     inference::{Model, Runtime},
     secret::scrub,
-    sink::{KafkaSink, KafkaSinkSettings, Sink, TopicPlan, TopicState},
+    sink::{KafkaSink, Sink, TopicPlan, TopicState},
     source::Probe,
 };
 use clap::Args;
@@ -332,17 +331,7 @@ fn clock(newest: Option<i64>, now: i64, report: &mut Report) {
 /// Opens a transaction under its own transactional id, so that no worker is fenced.
 fn transactions(config: &Config, report: &mut Report) {
     let id = format!("{}-@{}-doctor", config.app.name, config.app.instance());
-    let sink = KafkaSink::new(KafkaSinkSettings {
-        brokers: config.kafka.brokers.clone(),
-        transactional_id: id.clone(),
-        shows_at_once: config.commit.delivery == Delivery::AtLeastOnce,
-        input: config.topics.clickstream.clone(),
-        decisions: config.topics.decisions.clone(),
-        dead_letters: config.topics.dead_letter.clone(),
-        profiles: config.profiles_topic(),
-        linger: config.commit.linger(),
-        client: config.kafka.producer_settings(),
-    });
+    let sink = KafkaSink::new(sink_settings(config, id.clone(), config.kafka.producer_settings()));
     match sink.and_then(|mut sink| sink.fence()) {
         Ok(()) => report.ok("transactions", format!("allowed, as {id}")),
         Err(error) => report.fail(

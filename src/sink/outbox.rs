@@ -168,11 +168,6 @@ impl Outbox {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// Where the outputs from number `from` on go.
-    pub fn targets(&self, from: usize) -> impl Iterator<Item = Target> {
-        self.entries[from..].iter().map(|entry| entry.target)
-    }
-
     /// One output.
     pub fn get(&self, index: usize) -> Output<'_> {
         let entry = &self.entries[index];

@@ -70,9 +70,7 @@ impl Table {
         let mut table =
             Self { path: path.to_path_buf(), columns: Vec::new(), fingerprint: None, kind, unit, delimiter: b',' };
         if kind == Kind::Parquet {
-            let reader = expecting_panics(|| table.parquet()).unwrap_or_else(|panic| {
-                Err(table.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))
-            })?;
+            let reader = table.decode(|| table.parquet())?;
             let found = reader.metadata().file_metadata();
             table.columns = found.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
             let pairs = found.key_value_metadata().into_iter().flatten();
@@ -101,8 +99,12 @@ impl Table {
         if self.kind != Kind::Parquet {
             return self.scan_csv(row);
         }
-        // The decoder trusts lengths in the file, and panics where they are wrong.
-        expecting_panics(|| self.scan_parquet(row)).unwrap_or_else(|panic| {
+        self.decode(|| self.scan_parquet(row))
+    }
+
+    /// Calls the decoder of Parquet, which trusts lengths in the file and panics where they are wrong.
+    fn decode<T>(&self, call: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
+        expecting_panics(call).unwrap_or_else(|panic| {
             Err(self.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))
         })
     }

@@ -3,40 +3,17 @@
 use std::{
     path::Path,
     process::Command,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tempfile::TempDir;
 
-/// How many nodes run at a time; a larger cluster runs alone. Each takes half a gigabyte, and a core while it starts. With two, a
-/// machine of two cores is too slow for the loads of the fault tests.
-const NODES_AT_A_TIME: usize = 1;
-
-static FREE: Mutex<usize> = Mutex::new(NODES_AT_A_TIME);
-static GIVEN_BACK: Condvar = Condvar::new();
-
-/// The right to run so many nodes.
-struct Turn(usize);
-
-impl Turn {
-    fn take(nodes: usize) -> Self {
-        let nodes = nodes.min(NODES_AT_A_TIME);
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        *GIVEN_BACK.wait_while(free, |free| *free < nodes).unwrap_or_else(PoisonError::into_inner) -= nodes;
-        Self(nodes)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
-        GIVEN_BACK.notify_all();
-    }
-}
+/// Only one cluster at a time: with two, a machine of two cores is too slow for the loads of the fault tests.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Kafka {
     folder: TempDir,
     pub(crate) brokers: String,
-    _turn: Turn,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Kafka {
@@ -47,7 +24,7 @@ impl Kafka {
 
     /// The same with additional broker settings, one per line.
     pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
-        let turn = Turn::take(nodes);
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut start = script();
         start

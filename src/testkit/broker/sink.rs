@@ -363,9 +363,7 @@ impl Sink for MemorySink {
         if self.fuse.is_dead() {
             return Err(dead());
         }
-        let is_beside = self.outlet.is_some() && outbox.targets(from).all(Target::is_for_readers);
-        let can_send = self.state == State::Open || (is_beside && self.state == State::Ready);
-        assert!(can_send, "outputs are sent in an open transaction, or beside it");
+        assert_eq!(self.state, State::Open, "outputs are sent in an open transaction");
         self.check(self.turn, "send")?;
         for index in from..outbox.len() {
             let output = outbox.get(index);
