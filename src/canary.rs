@@ -70,12 +70,32 @@ pub enum Canary {
     OldRecordsTrusted,
     /// A commit that proves the membership counts as done although its first attempt failed.
     ConfirmationUsedUp,
+    /// Memberships are not scheduled to end after a restore.
+    TimersNotRestored,
+    /// Memberships are not restored.
+    MembershipsNotRestored,
+    /// Memberships that end in a replay are told again.
+    ExpiryReplayedAloud,
+    /// A membership that ends without an event does not make its profile dirty.
+    ExpiryNotDirty,
+    /// Memberships end at the end of a batch.
+    ExpiryAtBatchEnd,
+    /// The ticks are not part of the mark.
+    TickNotCommitted,
+    /// A replay passes the ticks by.
+    TickNotReplayed,
+    /// An exit rule that holds at a late event ends nothing.
+    ExitIgnoredWhenLate,
+    /// A late event at which the entry rule holds shortens a membership.
+    LateEventShortens,
+    /// A segment that excludes another one does not end memberships in it.
+    ExclusionIgnored,
 }
 
 impl Canary {
     /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it needs a failure at
     /// the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 41] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -107,6 +127,16 @@ impl Canary {
         Self::TombstoneAfterProfile,
         Self::LostChangelogTrusted,
         Self::OldRecordsTrusted,
+        Self::TimersNotRestored,
+        Self::MembershipsNotRestored,
+        Self::ExpiryReplayedAloud,
+        Self::ExpiryNotDirty,
+        Self::ExpiryAtBatchEnd,
+        Self::TickNotCommitted,
+        Self::TickNotReplayed,
+        Self::ExitIgnoredWhenLate,
+        Self::LateEventShortens,
+        Self::ExclusionIgnored,
     ];
 }
 

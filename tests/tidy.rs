@@ -27,8 +27,8 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("profile", &["columns", "event", "expression", "fault", "hex", "proto", "random", "state"]),
     ("evaluation", &[]),
     ("inference", &["evaluation", "event", "fault", "metrics", "partial"]),
-    ("targeting", &["columns", "expression", "fault"]),
-    ("decision", &["event", "fault", "inference", "proto", "targeting"]),
+    ("targeting", &["canary", "columns", "event", "expression", "fault", "profile"]),
+    ("decision", &["event", "fault", "hex", "inference", "profile", "proto", "targeting"]),
     ("status", &["decision", "event", "hex", "inference", "metrics"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),

@@ -3,8 +3,14 @@
 //! As proto3 JSON has it, 64-bit integers are strings, and what is not there is `null`, which its readers take for the
 //! field's default. The names are those of `aimpoint.v1.Decision`, unchanged.
 
-use super::{Constants, Decision, DecisionSpec, write_id, write_int};
-use crate::{event::EventTime, fault::Fault, inference::ExperimentReference, targeting::Segment};
+use super::{Cause, Constants, Decision, DecisionSpec, write_id_of, write_int};
+use crate::{
+    event::EventTime,
+    fault::Fault,
+    inference::ExperimentReference,
+    profile::Membership,
+    targeting::{InSegment, LeftSegment, Segment},
+};
 
 /// What differs from decision to decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,8 @@ enum Member {
     UserKey,
     KeyType,
     TriggerEventId,
+    /// The whole place of the event in the input.
+    Input,
     Partition,
     Offset,
     OccurredAt,
@@ -27,10 +35,11 @@ enum Member {
     Explanation,
     Segments,
     FirstSegmentId,
+    Left,
 }
 
 /// The members that `decision.fields` may choose and that differ from decision to decision.
-const CHOICES: [(&str, Member); 17] = [
+const CHOICES: [(&str, Member); 18] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
     ("key_type", Member::KeyType),
@@ -48,6 +57,7 @@ const CHOICES: [(&str, Member); 17] = [
     ("explanation", Member::Explanation),
     ("segments", Member::Segments),
     ("segments[0].id", Member::FirstSegmentId),
+    ("left", Member::Left),
 ];
 
 #[derive(Clone, Debug)]
@@ -61,8 +71,10 @@ enum Piece {
 pub(super) struct Template {
     id_prefix: String,
     pieces: Vec<Piece>,
-    /// The object of each segment, and its id alone.
+    /// The object of each segment without its end, and its id alone.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The topic of the input, in quotes.
+    topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
     text_integers: bool,
 }
@@ -87,11 +99,13 @@ impl Template {
             builder.literal(&format!(",\"{name}\":"));
             builder.member(member);
         }
-        builder.literal(&format!(",\"input\":{{\"topic\":{},\"partition\":", text(&constants.topic)));
-        builder.member(Member::Partition);
-        builder.literal(",\"offset\":");
-        builder.member(Member::Offset);
-        builder.literal("}");
+        // Where no segment lasts, none is left.
+        if segments.iter().any(Segment::is_lasting) {
+            builder.literal(",\"left\":");
+            builder.member(Member::Left);
+        }
+        builder.literal(",\"input\":");
+        builder.member(Member::Input);
         if let Some(model) = &constants.model {
             builder.literal(",\"score\":{\"raw\":");
             builder.member(Member::Raw);
@@ -182,13 +196,12 @@ impl Template {
         &self,
         decision: &Decision<'_>,
         expires_at: EventTime,
-        segments: impl Iterator<Item = usize> + Clone,
         to: &mut Vec<u8>,
     ) {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(bytes) => to.extend_from_slice(bytes),
-                Piece::Member(member) => self.write_member(*member, decision, expires_at, segments.clone(), to),
+                Piece::Member(member) => self.write_member(*member, decision, expires_at, to),
             }
         }
     }
@@ -198,14 +211,13 @@ impl Template {
         member: Member,
         decision: &Decision<'_>,
         expires_at: EventTime,
-        mut segments: impl Iterator<Item = usize>,
         to: &mut Vec<u8>,
     ) {
         match member {
             Member::DecisionId => {
                 // Names of applications and topics have letters, digits, '.', '_' and '-' alone: nothing to escape.
                 to.push(b'"');
-                write_id(&self.id_prefix, decision.position, to);
+                write_id_of(&self.id_prefix, decision.cause, to);
                 to.push(b'"');
             }
             Member::UserKey => write_text(decision.user, to),
@@ -215,8 +227,12 @@ impl Template {
                 to.push(b'"');
             }
             Member::TriggerEventId => write_text(decision.event_id, to),
-            Member::Partition => write_int(decision.position.partition.into(), to),
-            Member::Offset => self.write_long(decision.position.offset, to),
+            Member::Input => self.write_input(decision.cause, to),
+            Member::Partition | Member::Offset => match decision.cause.position() {
+                Some(position) if member == Member::Offset => self.write_long(position.offset, to),
+                Some(position) => write_int(position.partition.into(), to),
+                None => to.extend_from_slice(b"null"),
+            },
             Member::OccurredAt => self.write_long(decision.occurred_at.0, to),
             Member::OccurredAtMillis => write_int(decision.occurred_at.millis(), to),
             Member::DecidedAt => self.write_long(decision.decided_at.0, to),
@@ -226,10 +242,10 @@ impl Template {
                 to.extend_from_slice(decision.status.name().as_bytes());
                 to.push(b'"');
             }
-            Member::Reason => match decision.reason {
+            Member::Reason => match decision.status_reason() {
                 Some(reason) => {
                     to.push(b'"');
-                    to.extend_from_slice(reason.as_str().as_bytes());
+                    to.extend_from_slice(reason.as_bytes());
                     to.push(b'"');
                 }
                 None => to.extend_from_slice(b"null"),
@@ -240,20 +256,59 @@ impl Template {
             Member::Explanation => write_explanation(decision, to),
             Member::Segments => {
                 to.push(b'[');
-                let mut first = true;
-                for segment in segments {
-                    if !std::mem::take(&mut first) {
+                for (index, InSegment { number, stay }) in decision.segments.iter().enumerate() {
+                    if index > 0 {
                         to.push(b',');
                     }
-                    to.extend_from_slice(&self.segments[segment].0);
+                    to.extend_from_slice(&self.segments[*number].0);
+                    if let Some((membership, is_new)) = stay {
+                        self.write_times(membership, to);
+                        to.extend_from_slice(if *is_new { b",\"is_new\":true" } else { b",\"is_new\":false" });
+                    }
+                    to.push(b'}');
                 }
                 to.push(b']');
             }
-            Member::FirstSegmentId => match segments.next() {
-                Some(segment) => to.extend_from_slice(&self.segments[segment].1),
+            Member::FirstSegmentId => match decision.segments.first() {
+                Some(segment) => to.extend_from_slice(&self.segments[segment.number].1),
                 None => to.extend_from_slice(b"null"),
             },
+            Member::Left => {
+                to.push(b'[');
+                for (index, LeftSegment { number, was, reason }) in decision.left.iter().enumerate() {
+                    if index > 0 {
+                        to.push(b',');
+                    }
+                    to.extend_from_slice(&self.segments[*number].0);
+                    self.write_times(was, to);
+                    to.extend_from_slice(b",\"reason\":\"");
+                    to.extend_from_slice(reason.name().as_bytes());
+                    to.extend_from_slice(b"\"}");
+                }
+                to.push(b']');
+            }
         }
+    }
+
+    fn write_input(&self, cause: Cause, to: &mut Vec<u8>) {
+        let Some(position) = cause.position() else {
+            to.extend_from_slice(b"null");
+            return;
+        };
+        to.extend_from_slice(b"{\"topic\":");
+        to.extend_from_slice(&self.topic);
+        to.extend_from_slice(b",\"partition\":");
+        write_int(position.partition.into(), to);
+        to.extend_from_slice(b",\"offset\":");
+        self.write_long(position.offset, to);
+        to.push(b'}');
+    }
+
+    fn write_times(&self, membership: &Membership, to: &mut Vec<u8>) {
+        to.extend_from_slice(b",\"entered_at\":");
+        self.write_long(membership.entered_at.0, to);
+        to.extend_from_slice(b",\"expires_at\":");
+        self.write_long(membership.expires_at.0, to);
     }
 
     fn write_long(&self, value: i64, to: &mut Vec<u8>) {
@@ -292,13 +347,14 @@ impl Builder {
                 0 => String::new(),
                 number => format!(",\"segtax\":{number}"),
             };
-            let object = format!("{{\"id\":{id},\"name\":{name}{taxonomy}}}");
+            let object = format!("{{\"id\":{id},\"name\":{name}{taxonomy}");
             (object.into_bytes(), id.into_bytes())
         };
         Template {
             id_prefix: constants.id_prefix(),
             pieces: self.pieces,
             segments: segments.iter().map(object).collect(),
+            topic: text(&constants.topic).into_bytes(),
             text_integers,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     event::{EventTime, KeyType, Position},
     fault::Fault,
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
-    targeting::Segment,
+    targeting::{InSegment, LeftSegment, Segment},
 };
 
 /// The version of the decision's meaning.
@@ -32,6 +32,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// The status of a user who is in these segments.
+    pub fn of(segments: &[InSegment]) -> Self {
+        if segments.is_empty() { Self::NoTarget } else { Self::Targeted }
+    }
+
     /// The name in `aimpoint.v1`, which is also the JSON form.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +47,33 @@ impl Status {
     }
 }
 
+/// What gives rise to a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An event, which lies there.
+    Event(Position),
+    /// Memberships of the user with this hash that end at this moment, without an event.
+    Expiry {
+        /// The hash of the user's key.
+        user_hash: u64,
+        /// When they end.
+        deadline: EventTime,
+    },
+}
+
+impl Cause {
+    /// The event's place in the input.
+    fn position(self) -> Option<Position> {
+        match self {
+            Self::Event(position) => Some(position),
+            Self::Expiry { .. } => None,
+        }
+    }
+}
+
+/// The status reason of a decision that a membership's end gives rise to.
+const MEMBERSHIP_EXPIRED: &str = "membership_expired";
+
 /// One decision, borrowed from the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
@@ -51,9 +83,9 @@ pub struct Decision<'a> {
     pub key_type: KeyType,
     /// The id of the event that triggered it, empty where it had none.
     pub event_id: &'a str,
-    /// Where the event came from.
-    pub position: Position,
-    /// When the event happened.
+    /// What gives rise to it.
+    pub cause: Cause,
+    /// When that happened.
     pub occurred_at: EventTime,
     /// When the decision was made, by this machine's clock.
     pub decided_at: EventTime,
@@ -69,6 +101,20 @@ pub struct Decision<'a> {
     pub heads: &'a [f32],
     /// What each group of features adds to the score, if that was asked for.
     pub explanation: Option<(&'a Explainer, &'a Explanation)>,
+    /// The segments that the user is in.
+    pub segments: &'a [InSegment],
+    /// The segments that the user has just left.
+    pub left: &'a [LeftSegment],
+}
+
+impl Decision<'_> {
+    /// Why its status is what it is, where there is more to say.
+    fn status_reason(&self) -> Option<&'static str> {
+        match self.cause {
+            Cause::Event(_) => self.reason.map(FallbackReason::as_str),
+            Cause::Expiry { .. } => Some(MEMBERSHIP_EXPIRED),
+        }
+    }
 }
 
 /// Whose decisions they are and of which input: every decision's id begins with it.
@@ -156,12 +202,12 @@ impl Encoder {
         Self { expires_after_micros: spec.expires_after.as_micros() as i64, form }
     }
 
-    /// Appends one decision; `segments` are the numbers of the segments that the user is in.
-    pub fn encode(&self, decision: &Decision<'_>, segments: impl Iterator<Item = usize> + Clone, to: &mut Vec<u8>) {
+    /// Appends one decision.
+    pub fn encode(&self, decision: &Decision<'_>, to: &mut Vec<u8>) {
         let expires_at = EventTime(decision.occurred_at.0.saturating_add(self.expires_after_micros));
         match &self.form {
-            Form::Json(template) => template.write(decision, expires_at, segments, to),
-            Form::Protobuf(template) => template.write(decision, expires_at, segments, to),
+            Form::Json(template) => template.write(decision, expires_at, to),
+            Form::Protobuf(template) => template.write(decision, expires_at, to),
         }
     }
 }
@@ -173,19 +219,49 @@ impl Constants {
     }
 }
 
+/// What stands between the origin and the user's hash in the id of a decision about an expiry.
+const EXPIRED: &str = "-expired-";
+
+/// Whether this can be the name of an application or a topic.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-'))
+}
+
 /// The application that a decision's id names. Neither an application's nor a topic's name has a colon in it.
 pub(crate) fn app_of_id(id: &str) -> Option<&str> {
     let (app, position) = id.split_once(':')?;
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-'))
-    };
+    if let Some((topic, expiry)) = position.rsplit_once(EXPIRED) {
+        let is_expiry = expiry.split_once('-').is_some_and(|(hash, deadline)| {
+            hash.len() == 16
+                && hash.bytes().all(|it| it.is_ascii_hexdigit())
+                && !deadline.is_empty()
+                && deadline.bytes().all(|it| it.is_ascii_digit())
+        });
+        if is_expiry && is_name(app) && is_name(topic) {
+            return Some(app);
+        }
+    }
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
     let numbers = position.rsplit('-').take_while(|part| is_number(part)).count();
     (is_name(app) && is_name(position) && numbers >= 2).then_some(app)
 }
 
 /// Appends the decision's id: the application's name, so that two of them may share a topic, and the position of its event,
-/// so that a second try gives the same.
+/// so that a second try gives the same. Where there is no event, the user and the moment stand for it.
+fn write_id_of(prefix: &str, cause: Cause, to: &mut Vec<u8>) {
+    match cause {
+        Cause::Event(position) => write_id(prefix, position, to),
+        Cause::Expiry { user_hash, deadline } => {
+            to.extend_from_slice(prefix.as_bytes());
+            to.extend_from_slice(EXPIRED.as_bytes());
+            to.extend(user_hash.to_be_bytes().into_iter().flat_map(crate::hex::digits));
+            to.push(b'-');
+            write_int(deadline.0, to);
+        }
+    }
+}
+
+/// Appends the id of the decision about the event at this position.
 pub(crate) fn write_id(prefix: &str, position: Position, to: &mut Vec<u8>) {
     to.extend_from_slice(prefix.as_bytes());
     to.push(b'-');

@@ -3,8 +3,14 @@
 //! Written field by field from borrowed values: prost's own message would have to own every string of every decision.
 //! The field numbers are those of `decision.proto`, and a test reads the bytes back with prost.
 
-use super::{Constants, Decision, Status, write_id};
-use crate::{event::EventTime, inference::Group, proto::v1, targeting::Segment};
+use super::{Constants, Decision, Status, write_id_of};
+use crate::{
+    event::EventTime,
+    inference::Group,
+    profile::Membership,
+    proto::v1,
+    targeting::{LeaveReason, Segment},
+};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
@@ -17,7 +23,7 @@ pub(super) struct Template {
     topic: String,
     /// The fields that never change: schema version, model, fingerprint and experiment.
     constant: Vec<u8>,
-    /// The segments as they stand in a decision, key and length included.
+    /// By segment: its id, name and taxonomy, as they stand in its message and in that of one that was left.
     segments: Vec<Vec<u8>>,
     scores: bool,
     /// The name of each further score as it stands in its message, key and length included.
@@ -43,8 +49,8 @@ impl Template {
             ..v1::Decision::default()
         };
         let alone = |segment: &Segment| {
-            let segment = v1::Segment { id: segment.id.clone(), name: segment.name.clone(), segtax: segment.segtax };
-            v1::Decision { segments: vec![segment], ..v1::Decision::default() }.encode_to_vec()
+            let (id, name) = (segment.id.clone(), segment.name.clone());
+            v1::Segment { id, name, segtax: segment.segtax, ..v1::Segment::default() }.encode_to_vec()
         };
         Self {
             id_prefix: constants.id_prefix(),
@@ -64,7 +70,6 @@ impl Template {
         &self,
         decision: &Decision<'_>,
         expires_at: EventTime,
-        segments: impl Iterator<Item = usize>,
         to: &mut Vec<u8>,
     ) {
         to.extend_from_slice(&self.constant);
@@ -73,7 +78,7 @@ impl Template {
         encode_key(2, WireType::LengthDelimited, to);
         let length_at = to.len();
         to.extend_from_slice(&[0x80, 0]);
-        write_id(&self.id_prefix, decision.position, to);
+        write_id_of(&self.id_prefix, decision.cause, to);
         let length = to.len() - length_at - 2;
         to[length_at] |= (length & 0x7f) as u8;
         to[length_at + 1] = (length >> 7) as u8;
@@ -89,28 +94,41 @@ impl Template {
             Status::Fallback => v1::Status::Fallback,
         };
         long(8, status as i64, to);
-        for segment in segments {
-            to.extend_from_slice(&self.segments[segment]);
+        for segment in decision.segments {
+            let of = &self.segments[segment.number];
+            match &segment.stay {
+                None => bytes(9, of, to),
+                Some((membership, is_new)) => self::segment(9, of, membership, (6, i64::from(*is_new)), to),
+            }
         }
-        let position = decision.position;
-        let partition = position.partition as u64;
-        let offset = position.offset as u64;
-        let inner = 1
-            + encoded_len_varint(self.topic.len() as u64)
-            + self.topic.len()
-            + 1
-            + encoded_len_varint(partition)
-            + 1
-            + encoded_len_varint(offset);
-        encode_key(10, WireType::LengthDelimited, to);
-        encode_varint(inner as u64, to);
-        bytes(1, self.topic.as_bytes(), to);
-        encode_key(2, WireType::Varint, to);
-        encode_varint(partition, to);
-        encode_key(3, WireType::Varint, to);
-        encode_varint(offset, to);
-        if let Some(reason) = decision.reason {
-            bytes(14, reason.as_str().as_bytes(), to);
+        for left in decision.left {
+            let reason = match left.reason {
+                LeaveReason::Expired => v1::LeaveReason::Expired,
+                LeaveReason::ExitRule => v1::LeaveReason::ExitRule,
+                LeaveReason::Excluded => v1::LeaveReason::Excluded,
+            };
+            segment(18, &self.segments[left.number], &left.was, (6, reason as i64), to);
+        }
+        if let Some(position) = decision.cause.position() {
+            let partition = position.partition as u64;
+            let offset = position.offset as u64;
+            let inner = 1
+                + encoded_len_varint(self.topic.len() as u64)
+                + self.topic.len()
+                + 1
+                + encoded_len_varint(partition)
+                + 1
+                + encoded_len_varint(offset);
+            encode_key(10, WireType::LengthDelimited, to);
+            encode_varint(inner as u64, to);
+            bytes(1, self.topic.as_bytes(), to);
+            encode_key(2, WireType::Varint, to);
+            encode_varint(partition, to);
+            encode_key(3, WireType::Varint, to);
+            encode_varint(offset, to);
+        }
+        if let Some(reason) = decision.status_reason() {
+            bytes(14, reason.as_bytes(), to);
         }
         if self.scores {
             self.write_scores(decision, to);
@@ -156,6 +174,21 @@ impl Template {
                 float(2, *score, to);
             }
         }
+    }
+}
+
+/// Appends a message of a segment: what it always has, the times of a membership, and one more number where it is not 0. The fields
+/// of `Segment` and of `Left` have the same numbers.
+fn segment(field: u32, of: &[u8], membership: &Membership, (last, number): (u32, i64), to: &mut Vec<u8>) {
+    let [entered_at, expires_at] = [membership.entered_at.0, membership.expires_at.0];
+    let fields = [(4, entered_at), (5, expires_at), (last, number)];
+    let fields = fields.into_iter().filter(|(_, value)| *value != 0);
+    let inner = of.len() + fields.clone().map(|(_, value)| 1 + encoded_len_varint(value as u64)).sum::<usize>();
+    encode_key(field, WireType::LengthDelimited, to);
+    encode_varint(inner as u64, to);
+    to.extend_from_slice(of);
+    for (field, value) in fields {
+        long(field, value, to);
     }
 }
 

@@ -1,11 +1,12 @@
-use super::{Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
+use super::{Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
 use crate::{
     event::{EventTime, KeyType, Position},
     expression::Scope,
     fault::Fault,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     proto::v1,
-    targeting::{Segment, SegmentSpec, Segments},
+    profile::Membership,
+    targeting::{InSegment, LeaveReason, LeftSegment, Segment, SegmentSpec, Segments, TargetingSpec},
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -21,10 +22,13 @@ fn segments() -> Vec<Segment> {
         // None is told of the second.
         segtax: [4, 0, 502][index],
         filter: "true".to_owned(),
+        // The last one has members.
+        duration: (index == 2).then_some(Duration::from_hours(1)),
+        ..SegmentSpec::default()
     };
     let specs: Vec<_> = NAMES.iter().enumerate().map(spec).collect();
     let mut faults = Vec::new();
-    let segments = Segments::compile(&specs, &mut Scope::default(), &mut faults);
+    let segments = Segments::compile(&specs, &TargetingSpec::default(), &mut Scope::default(), &mut faults);
     assert_eq!(faults, []);
     segments.all().to_vec()
 }
@@ -59,9 +63,17 @@ fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Dec
     assert_eq!(faults, []);
     // What stands in the buffer before is not touched.
     let mut bytes = b"before".to_vec();
-    encoder.encode(it, of.iter().copied(), &mut bytes);
+    let segments: Vec<InSegment> = of.iter().map(|number| in_segment(*number)).collect();
+    encoder.encode(&Decision { segments: if of.is_empty() { it.segments } else { &segments }, ..*it }, &mut bytes);
     assert!(bytes.starts_with(b"before"));
     bytes.split_off(6)
+}
+
+const STAY: Membership =
+    Membership { entered_at: EventTime(1_767_225_600_000_001), expires_at: EventTime(1_767_229_200_000_001) };
+
+fn in_segment(number: usize) -> InSegment {
+    InSegment { number, stay: (number == 2).then_some((STAY, true)) }
 }
 
 fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
@@ -69,7 +81,7 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         user,
         key_type: KeyType::Person,
         event_id,
-        position: Position { partition: 2, offset: 91, index: 0 },
+        cause: Cause::Event(Position { partition: 2, offset: 91, index: 0 }),
         occurred_at: EventTime(1_767_225_600_097_123),
         decided_at: EventTime(1_767_225_601_000_000),
         status: Status::Targeted,
@@ -78,16 +90,36 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         score: 0.75,
         heads: &[],
         explanation: None,
+        segments: &[],
+        left: &[],
     }
 }
 
 /// The message as proto3 JSON has it, under the names of the .proto file.
 fn proto_json(it: &v1::Decision) -> Value {
-    let segment = |it: &v1::Segment| match it.segtax {
-        0 => json!({"id": it.id, "name": it.name}),
-        number => json!({"id": it.id, "name": it.name, "segtax": number}),
+    let named = |id: &str, name: &str, segtax: u32| match segtax {
+        0 => json!({"id": id, "name": name}),
+        number => json!({"id": id, "name": name, "segtax": number}),
     };
-    let input = it.input.as_ref().unwrap();
+    let segment = |it: &v1::Segment| {
+        let mut value = named(&it.id, &it.name, it.segtax);
+        if it.expires_at != 0 {
+            value["entered_at"] = it.entered_at.to_string().into();
+            value["expires_at"] = it.expires_at.to_string().into();
+            value["is_new"] = it.is_new.into();
+        }
+        value
+    };
+    let left = |it: &v1::Left| {
+        let mut value = named(&it.id, &it.name, it.segtax);
+        value["entered_at"] = it.entered_at.to_string().into();
+        value["expires_at"] = it.expires_at.to_string().into();
+        value["reason"] = it.reason().as_str_name().into();
+        value
+    };
+    let input = it.input.as_ref().map(
+        |input| json!({"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()}),
+    );
     let mut value = json!({
         "schema_version": it.schema_version,
         "decision_id": it.decision_id,
@@ -99,7 +131,8 @@ fn proto_json(it: &v1::Decision) -> Value {
         "expires_at": it.expires_at.to_string(),
         "status": it.status().as_str_name(),
         "segments": it.segments.iter().map(segment).collect::<Vec<_>>(),
-        "input": {"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()},
+        "left": it.left.iter().map(left).collect::<Vec<_>>(),
+        "input": input,
         "feature_set_version": it.feature_set_version,
     });
     let text = |score: Option<f32>| score.map(|score| score.to_string());
@@ -169,16 +202,27 @@ proptest! {
         reason in prop::option::of(prop::sample::select(FallbackReason::ALL.to_vec())),
         parts in prop::option::of(prop::collection::vec(-1.0e3_f64..1.0e3, 2)),
         of in prop::sample::subsequence(vec![0_usize, 1, 2], 0..=3),
+        (entered_at, expires_at, is_new) in (any::<i64>(), 1_i64.., any::<bool>()),
+        left in prop::option::of(prop::sample::select(vec![LeaveReason::Expired, LeaveReason::ExitRule, LeaveReason::Excluded])),
+        user_hash in prop::option::weighted(0.2, any::<u64>()),
         model in any::<bool>(),
     ) {
         let names = ["n \"1\"".to_owned(), "n2".to_owned()];
         let explainer = Explainer::new(&ExplainSpec::default(), &names, vec![0.0; 2]).unwrap();
         let explanation = parts.map(|parts| Explanation { base: 0.5, parts });
+        let membership = Membership { entered_at: EventTime(entered_at), expires_at: EventTime(expires_at) };
+        let segments: Vec<InSegment> =
+            of.iter().map(|number| InSegment { number: *number, stay: (*number == 2).then_some((membership, is_new)) }).collect();
+        let left: Vec<LeftSegment> = left.into_iter().map(|reason| LeftSegment { number: 2, was: membership, reason }).collect();
+        let position = Position { partition, offset, index };
+        let deadline = EventTime(occurred_at);
         let it = Decision {
             user: &user,
             key_type,
             event_id: &event_id,
-            position: Position { partition, offset, index },
+            cause: user_hash.map_or(Cause::Event(position), |user_hash| Cause::Expiry { user_hash, deadline }),
+            segments: &segments,
+            left: &left,
             occurred_at: EventTime(occurred_at),
             decided_at: EventTime(decided_at),
             status,
@@ -188,14 +232,19 @@ proptest! {
             heads: if model { &heads } else { &[] },
             explanation: explanation.as_ref().filter(|_| model).map(|explanation| (&explainer, explanation)),
         };
-        let message = v1::Decision::decode(&*encode(DecisionFormat::Protobuf, &[], model, &it, &of)).unwrap();
-        let text = encode(DecisionFormat::Json, &[], model, &it, &of);
+        let message = v1::Decision::decode(&*encode(DecisionFormat::Protobuf, &[], model, &it, &[])).unwrap();
+        let text = encode(DecisionFormat::Json, &[], model, &it, &[]);
         let value: Value = serde_json::from_slice(&text).unwrap();
         prop_assert_eq!(&with_score_as_text(value), &proto_json(&message));
 
         let tail = if index > 0 { format!("-{index}") } else { String::new() };
-        prop_assert_eq!(&message.decision_id, &format!("shop.eu:clicks.v1_eu-west-{partition}-{offset}{tail}"));
-        let app = (partition >= 0 && offset >= 0).then_some("shop.eu");
+        let tail = match user_hash {
+            Some(hash) => format!("expired-{hash:016x}-{occurred_at}"),
+            None => format!("{partition}-{offset}{tail}"),
+        };
+        prop_assert_eq!(&message.decision_id, &format!("shop.eu:clicks.v1_eu-west-{tail}"));
+        let app = (user_hash.is_some() && occurred_at >= 0 || user_hash.is_none() && partition >= 0 && offset >= 0)
+            .then_some("shop.eu");
         prop_assert_eq!(super::app_of_id(&message.decision_id), app);
         prop_assert_eq!((&message.user_key, &message.trigger_event_id), (&user, &event_id));
         prop_assert_eq!(message.key_type().as_str_name(), key_type.proto_name());
@@ -208,7 +257,9 @@ proptest! {
         let found = message.score.clone().unwrap_or_default();
         prop_assert_eq!(found.raw.map(f32::to_bits), bits(raw));
         prop_assert_eq!(found.calibrated.map(f32::to_bits), bits(score));
-        prop_assert_eq!(message.status_reason.as_str(), reason.map_or("", FallbackReason::as_str));
+        let reason = reason.map_or("", FallbackReason::as_str);
+        prop_assert_eq!(message.status_reason.as_str(), if user_hash.is_some() { "membership_expired" } else { reason });
+        prop_assert_eq!(message.left.len(), left.len());
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
     }
@@ -276,7 +327,8 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "j2": null,
         "u": null,
         "l": [{"id": format!("s1-{}", NAMES[1]), "name": NAMES[1]},
-              {"id": format!("s2-{}", NAMES[2]), "name": NAMES[2], "segtax": 502}],
+              {"id": format!("s2-{}", NAMES[2]), "name": NAMES[2], "segtax": 502, "entered_at": 1_767_225_600_000_001_i64,
+               "expires_at": 1_767_229_200_000_001_i64, "is_new": true}],
         "m": format!("s1-{}", NAMES[1]),
         "n": "clicks.v1_eu-west",
         "o": "00ff",
@@ -326,7 +378,7 @@ fn an_id_is_app_topic_partition_offset_and_the_index_of_any_further_event() {
         (12, "shop.eu:clicks.v1_eu-west-2-91-12"),
     ] {
         let position = Position { partition: 2, offset: 91, index };
-        let bytes = encode(DecisionFormat::Protobuf, &[], false, &Decision { position, ..decision("u", "") }, &[]);
+        let bytes = encode(DecisionFormat::Protobuf, &[], false, &Decision { cause: Cause::Event(position), ..decision("u", "") }, &[]);
         assert_eq!(v1::Decision::decode(&*bytes).unwrap().decision_id, id);
     }
 }
@@ -337,6 +389,9 @@ fn the_application_is_read_from_an_id_and_from_nothing_else() {
         ("shop:clicks-0-1", Some("shop")),
         ("shop:clicks-0-1-2", Some("shop")),
         ("shop:a-b.c_d-10-20", Some("shop")),
+        ("shop:a-expired-00112233445566ff-1700000000000000", Some("shop")),
+        ("shop:a-expired-00112233445566f-1", None),
+        ("shop:a-expired-00112233445566ff-x", None),
         ("clicks-0-1", None),
         (":clicks-0-1", None),
         ("shop:clicks-1", None),

@@ -207,6 +207,8 @@ pub struct TimeSpec {
     pub past_limit: EventTime,
     /// What stands in for a time that is absent.
     pub missing: MissingTime,
+    /// Whether the machine's clock ends memberships on a partition where nothing arrives; not for events of the past that are replayed.
+    pub tick: bool,
 }
 
 /// 1990-01-01: no clickstream is older than the web, and all that is written in a wrong unit lies in 1970.
@@ -248,6 +250,7 @@ impl Default for TimeSpec {
             future_tolerance: Duration::from_hours(1),
             past_limit: PAST_LIMIT,
             missing: MissingTime::Reject,
+            tick: true,
         }
     }
 }

@@ -129,6 +129,11 @@ pub(crate) static UNKNOWN_ZONES: Family = Family::counter(
     &[],
     "events that name an unknown time zone; the user's last known zone is used instead",
 );
+pub(crate) static EXPIRED_MEMBERSHIPS: Family = Family::counter(
+    "aimpoint_expired_memberships_total",
+    &[],
+    "decisions about memberships in segments that ended by time, without an event",
+);
 pub(crate) static BATCH_ROWS: Family = Family::histogram(
     "aimpoint_batch_rows",
     &[],
@@ -318,12 +323,13 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 43] = [
+pub static FAMILIES: [&Family; 44] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
     &SUPPRESSED,
     &UNKNOWN_ZONES,
+    &EXPIRED_MEMBERSHIPS,
     &BATCH_ROWS,
     &LATENCY,
     &STAGES,

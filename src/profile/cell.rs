@@ -6,6 +6,7 @@
 
 use super::{
     distinct::{self, insert},
+    membership::{Membership, MembershipName},
     top::{self, count},
 };
 use crate::random::mix;
@@ -85,6 +86,8 @@ pub(super) enum CellKind {
         /// The idle time that ends a session, in microseconds.
         gap: i64,
     },
+    /// The membership in a segment: see [`Membership`]. Segments change it, not events.
+    Membership(MembershipName),
 }
 
 /// One cell: what it holds, of which events, of which value.
@@ -156,6 +159,7 @@ impl CellKind {
             Self::Top { capacity, text } => format!("Top {{ capacity: {capacity}, text: {text} }}"),
             Self::Decayed { half_life, sum } => format!("Decayed {{ half_life: {half_life}, sum: {sum} }}"),
             Self::Session { gap } => format!("Session {{ gap: {gap} }}"),
+            Self::Membership(name) => format!("Membership {{ of: {} }}", name.text()),
         }
     }
 
@@ -185,6 +189,7 @@ impl CellKind {
                     && is_count(words[3])
                     && (is_none || is_past(words[0]) && is_past(words[1]) && oldest <= newest)
             }
+            Self::Membership(_) => Membership::fits(words, newest),
         }
     }
 
@@ -220,6 +225,7 @@ impl CellKind {
             Self::Top { capacity, .. } => to.extend(std::iter::repeat_n(0, 1 + 2 * usize::from(capacity))),
             Self::Decayed { .. } => to.extend([NEVER as u64, zero]),
             Self::Session { .. } => to.extend([NOT_YET as u64, NEVER as u64, zero, zero]),
+            Self::Membership(_) => to.extend([0; Membership::WORDS]),
         }
     }
 
@@ -313,6 +319,7 @@ impl CellKind {
                     words[2] = (float(words[2]) + 1.0).to_bits();
                 }
             }
+            Self::Membership(_) => {}
         }
     }
 
@@ -348,7 +355,9 @@ impl CellKind {
                 let length = 1 + 2 * usize::from(capacity);
                 top::merge(&mut into[..length], &tile[..length]);
             }
-            Self::Decayed { .. } | Self::Session { .. } => unreachable!("only kept over all events"),
+            Self::Decayed { .. } | Self::Session { .. } | Self::Membership(_) => {
+                unreachable!("only kept over all events")
+            }
         }
     }
 }
@@ -405,6 +414,7 @@ mod tests {
             (CellKind::Top { capacity: 16, text: false }, "Top { capacity: 16, text: false }"),
             (CellKind::Decayed { half_life: 60_000_000, sum: true }, "Decayed { half_life: 60000000, sum: true }"),
             (CellKind::Session { gap: 1_800_000_000 }, "Session { gap: 1800000000 }"),
+            (CellKind::Membership(MembershipName::of(4, "687")), "Membership { of: 085bcbea287755a8 }"),
         ] {
             assert_eq!(kind.declared(), text);
         }
@@ -428,6 +438,7 @@ mod tests {
             CellKind::Top { capacity: 3, text: false },
             CellKind::Decayed { half_life: 60, sum: true },
             CellKind::Session { gap: 5 },
+            CellKind::Membership(MembershipName::of(0, "a")),
         ];
         for kind in all {
             let mut words = empty(kind);
@@ -456,6 +467,10 @@ mod tests {
             (CellKind::Top { capacity: 2, text: true }, vec![9.0_f64.to_bits(), 7, 1, 7, 1]),
             (CellKind::Decayed { half_life: 60, sum: true }, vec![late, 0]),
             (CellKind::Session { gap: 5 }, vec![9, 8, 0, 0]),
+            (CellKind::Membership(MembershipName::of(0, "a")), vec![late, late + 1]),
+            (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 9]),
+            (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 0]),
+            (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 91 + Membership::LONGEST as u64]),
         ] {
             assert!(!kind.fits(&words, 90), "{kind:?}: {words:?}");
         }

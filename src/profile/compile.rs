@@ -4,9 +4,10 @@ use super::{
     FeatureSpec,
     aggregate::Aggregate,
     builder::{Columns, build, given},
-    cell::NO_TEXT,
+    cell::{Cell, CellKind, NO_TEXT},
     finalize::Finalizer,
     layout::Cells,
+    membership::{Membership, MembershipName},
     tiles::TileGroup,
     window::Micros,
 };
@@ -15,6 +16,7 @@ use crate::{
     expression::{Program, Scope},
     fault::Fault,
 };
+use std::ops::Range;
 
 /// One number about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub(super) struct CompiledFeatures {
     /// The numbers of the reads after an event is applied that need no tiles.
     pub(super) reads_forever: Vec<usize>,
     pub(super) features: Vec<Feature>,
+    /// Where the words of the memberships are among those over all events: side by side, in the order of their names.
+    pub(super) memberships: Range<usize>,
 }
 
 /// The hash of a string in a cell. Features depend on it (`buckets`), so it must never change.
@@ -107,8 +111,13 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features. Faults are added under `feature[i]`.
-    pub(super) fn compile(specs: &[FeatureSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    /// Compiles all features, and cells for memberships of these names. Faults are added under `feature[i]`.
+    pub(super) fn compile(
+        specs: &[FeatureSpec],
+        memberships: &[MembershipName],
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
         let mut compiled = Self::default();
         // Aggregates are compiled before any feature has a name, so their expressions see only the fields of the event.
         let columns: Vec<Option<Columns>> = specs
@@ -149,7 +158,13 @@ impl CompiledFeatures {
             compiled.declare(index, spec, columns, scope, faults);
         }
         compiled.tell_zones_apart();
+        // They neither count nor add, so as the last cells they stay the last.
+        for name in memberships {
+            compiled.forever.need(Cell { kind: CellKind::Membership(*name), condition: None, value: None });
+        }
         compiled.order();
+        let end = compiled.forever.words();
+        compiled.memberships = end - memberships.len() * Membership::WORDS..end;
         compiled
     }
 

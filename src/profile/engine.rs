@@ -11,6 +11,7 @@ use super::{
     compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
+    membership::{Membership, MembershipName},
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
@@ -22,6 +23,7 @@ use crate::{
     fault::Fault,
     state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
+use std::ops::Range;
 
 const SECOND: f64 = 1e6;
 
@@ -73,7 +75,11 @@ pub struct ProfileEngine {
     on_change: OnChange,
     /// The words of a user who has no event yet.
     fresh: Vec<u64>,
+    /// Where the words of the memberships are.
+    memberships: Range<usize>,
     applied: Vec<Applied>,
+    /// By row, where memberships are kept: the partition's time with it.
+    times: Vec<Option<i64>>,
     zones: Zones,
     buffers: Buffers,
 }
@@ -91,6 +97,8 @@ struct Buffers {
     merged: Vec<u64>,
     /// By group: which tile events are in, and which one is the oldest that an event may still come for.
     clocks: Vec<[TileClock; 2]>,
+    /// The memberships of a profile that begins anew.
+    memberships: Vec<u64>,
 }
 
 impl ProfileEngine {
@@ -103,7 +111,20 @@ impl ProfileEngine {
         scope: &mut Scope,
         faults: &mut Vec<Fault>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, scope, faults);
+        Self::compile_with(profile, time, duplicates, features, &[], scope, faults)
+    }
+
+    /// The same with room for memberships of these names, which are all different.
+    pub fn compile_with(
+        profile: &ProfileSpec,
+        time: &TimeSpec,
+        duplicates: &DuplicateSpec,
+        features: &[FeatureSpec],
+        memberships: &[MembershipName],
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let compiled = CompiledFeatures::compile(features, memberships, scope, faults);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
@@ -143,6 +164,8 @@ impl ProfileEngine {
         fresh[NEWEST] = NEVER as u64;
         fresh[FIRST] = NEVER as u64;
         fresh.extend_from_slice(compiled.forever.empty());
+        let forever = HEADER + 1 + compiled.groups.len();
+        let memberships = forever + compiled.memberships.start..forever + compiled.memberships.end;
         let has_zones = compiled.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
@@ -155,7 +178,9 @@ impl ProfileEngine {
             horizon: micros(duplicates.horizon),
             ids_max: duplicates.max_ids.into(),
             fresh,
+            memberships,
             applied: Vec::new(),
+            times: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
             buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); compiled.groups.len()], ..Buffers::default() },
             compiled,
@@ -203,6 +228,10 @@ impl ProfileEngine {
         let values: Vec<u64> = self.compiled.values.iter().map(|_| value).collect();
         let forever = HEADER + 1 + self.compiled.groups.len();
         self.compiled.forever.apply(0, &mut words[forever..], &|_| true, &values, TIME);
+        let membership = Membership { entered_at: EventTime(TIME), expires_at: EventTime(TIME + Membership::LONGEST) };
+        for words in words[self.memberships.clone()].chunks_exact_mut(Membership::WORDS) {
+            Membership::write(Some(membership), words);
+        }
         words.extend((0..ids(1)).map(|_| TIME as u64));
         let without_tiles = self.fresh.len() + ids(self.ids_max);
         let (mut full, mut widest) = (without_tiles, without_tiles);
@@ -263,6 +292,39 @@ impl ProfileEngine {
         &self.applied
     }
 
+    /// By row of the last batch: the partition's time with it; nothing where no memberships are kept.
+    pub fn partition_times(&self) -> &[Option<i64>] {
+        &self.times
+    }
+
+    /// Where the words of the memberships are in a profile: [`Membership::WORDS`] each, in the order of their names.
+    pub fn memberships(&self) -> Range<usize> {
+        self.memberships.clone()
+    }
+
+    /// When the first membership in a profile ends.
+    pub fn first_expiry(&self, words: &[u64]) -> Option<i64> {
+        Membership::earliest(&words[self.memberships()]).map(|time| time.0)
+    }
+
+    /// Has no membership outlast its profile, and says whether one did: the TTL may have been longer when the user entered.
+    pub fn bound_memberships(&self, words: &mut [u64]) -> bool {
+        let last = EventTime((words[NEWEST] as i64).saturating_add(self.ttl));
+        let mut has_changed = false;
+        for words in words[self.memberships()].chunks_exact_mut(Membership::WORDS) {
+            if let Some(membership) = Membership::read(words).filter(|it| it.expires_at > last) {
+                Membership::write(Some(Membership { expires_at: last, ..membership }), words);
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+
+    /// Drops idle profiles if that is due. [`Self::process`] does so itself unless memberships are kept: they are changed behind it.
+    pub fn sweep(&self, store: &mut Store) {
+        store.sweep(self.ttl, |first, time| self.is_gone(first, time));
+    }
+
     /// Whether a profile of this first word, its user's newest event time, counts as gone at that time of its partition, swept
     /// or not.
     pub fn is_gone(&self, first: u64, time: i64) -> bool {
@@ -273,9 +335,11 @@ impl ProfileEngine {
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
         self.applied.clear();
+        self.times.clear();
         if rows == 0 {
             return;
         }
+        let keeps_memberships = !self.memberships.is_empty();
         self.compiled.before.run(&mut batch.columns, rows);
         self.gather(batch, rows);
         let width = self.compiled.reads.len();
@@ -286,15 +350,23 @@ impl ProfileEngine {
             let partition = batch.positions[at].partition;
             let end = at + batch.positions[at..].iter().take_while(|position| position.partition == partition).count();
             let store = stores.store(partition);
+            if keeps_memberships {
+                store.begin_batch();
+            }
             for first in (at..end).step_by(ROWS_WARMED) {
                 let rows = first..end.min(first + ROWS_WARMED);
                 store.warm(&batch.user_hashes[rows.clone()]);
                 for row in rows {
                     let applied = self.apply(batch, row, store);
                     self.applied.push(applied);
+                    if keeps_memberships {
+                        self.times.push(store.clock().time());
+                    }
                 }
             }
-            store.sweep(self.ttl, |first, time| self.is_gone(first, time));
+            if !keeps_memberships {
+                self.sweep(store);
+            }
             at = end;
         }
         for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
@@ -416,7 +488,7 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { compiled, buffers, zones, fresh, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
+        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);
@@ -428,8 +500,12 @@ impl ProfileEngine {
         // A user's own event ends the profile, too, where the one before is so long ago.
         let now = partition_time.map_or(time, |it| it.max(time));
         if newest != NEVER && newest < now.saturating_sub(*ttl) {
+            // Memberships have ended by then, which is told when the segments are decided.
+            buffers.memberships.clear();
+            buffers.memberships.extend_from_slice(&words[memberships.clone()]);
             words.clear();
             words.extend_from_slice(fresh);
+            words[memberships.clone()].copy_from_slice(&buffers.memberships);
         }
         let ids_at = fresh.len();
         let newest = words[NEWEST] as i64;

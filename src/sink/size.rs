@@ -326,7 +326,7 @@ mod tests {
         store.entry(1, b"ann", &vec![u64::MAX; 9_000], 4, 0);
         let mut outbox = Outbox::default();
         store.write_due(9, 9, 1, |key, profile| {
-            let record = ProfileRecord { as_of: 9, layout: "l", generation: 2 };
+            let record = ProfileRecord { as_of: 9, layout: "l", generation: 2, dirty_from: None };
             outbox.push(
                 Target::Profiles(1),
                 Some(key),

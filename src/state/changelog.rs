@@ -3,7 +3,7 @@
 //! Guarantees: encoding is canonical, so that equal profiles are equal records; what does not decode is told apart and
 //! never taken for a profile.
 
-use super::{Ceilings, PackedProfile, PartitionClock, packed};
+use super::{Ceilings, PackedProfile, PartitionClock, Ticks, packed};
 use crate::{proto::v1, random::mix};
 use prost::Message;
 
@@ -49,17 +49,24 @@ pub struct Mark {
     pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of another generation do not count.
     pub generation: u64,
+    /// The ticks from there on.
+    pub ticks: Ticks,
 }
 
 impl Mark {
     /// The metadata string of a committed offset:
-    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>`, at most a kilobyte; brokers
-    /// take four. Earlier releases neither write nor read the digest.
+    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>;<ticks>`, at most 1.5 kB; brokers
+    /// take four. Earlier releases neither write nor read the digest and the ticks; where there are no ticks, their field is absent.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation } = self;
+        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
-        let digest = digest.map(|digest| format!(";{digest:x}")).unwrap_or_default();
-        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{digest}")
+        let digest = digest.map(|digest| format!("{digest:x}"));
+        let more = match (digest, ticks.is_empty()) {
+            (None, true) => String::new(),
+            (Some(digest), true) => format!(";{digest}"),
+            (digest, false) => format!(";{};{}", digest.unwrap_or_default(), ticks.encode()),
+        };
+        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{more}")
     }
 
     /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it. In `v3` the partition's time
@@ -71,13 +78,17 @@ impl Mark {
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
         let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let ceilings = Ceilings::default();
-        let mut mark = Self { replay_from, lacking_from: replay_from, clock, ceilings, records, digest: None, generation };
+        let mut mark =
+            Self { replay_from, lacking_from: replay_from, clock, records, generation, ..Self::default() };
         match version {
             "v4" => {
                 mark.ceilings = Ceilings::decode(parts.next()?)?;
                 mark.lacking_from = parts.next()?.parse().ok()?;
-                mark.digest = parts.next().map(|it| u64::from_str_radix(it, 16)).transpose().ok()?;
+                let (digest, ticks) = (parts.next(), parts.next());
+                let is_empty = |digest: &&str| digest.is_empty() && ticks.is_some();
+                let digest = digest.filter(|it| !is_empty(it)).map(|it| u64::from_str_radix(it, 16));
+                mark.digest = digest.transpose().ok()?;
+                mark.ticks = ticks.map_or(Some(Ticks::default()), Ticks::decode)?;
             }
             // Such a time may be one wrong clock's.
             "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
@@ -92,6 +103,7 @@ impl Mark {
         (0..=committed).contains(&self.replay_from)
             && (self.replay_from..=committed).contains(&self.lacking_from)
             && self.clock.all(is_event_time)
+            && self.ticks.all().iter().all(|(offset, time)| (0..=committed).contains(offset) && is_event_time(*time))
             && self.generation < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
@@ -167,6 +179,8 @@ pub struct ProfileRecord<'a> {
     pub layout: &'a str,
     /// The generation of profiles that it belongs to.
     pub generation: u64,
+    /// In a snapshot: from which offset on the changelog does not have the state, where something but events has changed it.
+    pub dirty_from: Option<i64>,
 }
 
 impl ProfileRecord<'_> {
@@ -176,9 +190,10 @@ impl ProfileRecord<'_> {
     }
 
     fn write(&self, key: &[u8], state: &[u8], to: &mut Vec<u8>) {
-        let Self { as_of, layout, generation } = *self;
+        let Self { as_of, layout, generation, dirty_from } = *self;
         let (layout, state) = (layout.to_owned(), state.to_vec());
-        let record = v1::Profile { schema_version: VERSION, as_of, layout, state, history: generation, checksum: 0 };
+        let record =
+            v1::Profile { schema_version: VERSION, as_of, layout, state, history: generation, dirty_from, checksum: 0 };
         let start = to.len();
         record.encode(to).expect("a vector takes everything");
         let checksum = checksum(key, &to[start..]);
@@ -221,7 +236,8 @@ pub fn decode_profile(key: &[u8], bytes: &[u8]) -> Result<v1::Profile, Unfit> {
 pub fn without_state(key: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
     let record = decode_profile(key, bytes).ok()?;
     let mut stub = Vec::new();
-    let of = ProfileRecord { as_of: record.as_of, layout: &record.layout, generation: record.history };
+    let of =
+        ProfileRecord { as_of: record.as_of, layout: &record.layout, generation: record.history, dirty_from: None };
     of.write(key, &[], &mut stub);
     Some(stub)
 }
@@ -242,7 +258,7 @@ mod tests {
         ) {
             let (mut record, mut state) = (Vec::new(), Vec::new());
             packed::pack(&words, &mut state);
-            ProfileRecord { as_of, layout: "f", generation: 3 }.encode(b"ann", PackedProfile(&state), &mut record);
+            ProfileRecord { as_of, layout: "f", generation: 3, dirty_from: None }.encode(b"ann", PackedProfile(&state), &mut record);
             let mut unpacked = Vec::new();
             prop_assert!(packed::unpack(&state, &mut unpacked));
             prop_assert_eq!(&unpacked, &words);
@@ -270,7 +286,7 @@ mod tests {
         // Other bytes here mean that no earlier record is found again.
         let state = crate::state::pack(&[1_700_000_000_000_000, 0, 0, 7 << 40, 2.5_f64.to_bits()]);
         let mut record = Vec::new();
-        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", generation: 3 }.encode(
+        ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", generation: 3, dirty_from: None }.encode(
             b"ann",
             PackedProfile(&state),
             &mut record,
@@ -288,18 +304,41 @@ mod tests {
         let mut ceilings = Ceilings::default();
         (0..7).for_each(|user| clock.note(u64::MAX - user, user as i64 - 5));
         (70..75).for_each(|offset| ceilings.follow(offset, offset * 1_000_000_000_000));
+        let mut ticks = Ticks::default();
+        assert!(ticks.add(77, 1_700_000_000_000_000) && ticks.add(78, 1_700_000_001_000_000));
         for mark in [
             Mark::default(),
-            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, digest: Some(u64::MAX), generation: 9 },
+            Mark {
+                replay_from: 77,
+                lacking_from: 80,
+                clock,
+                ceilings,
+                records: 3,
+                digest: Some(u64::MAX),
+                generation: 9,
+                ticks,
+            },
+            Mark { digest: Some(5), ..Mark::default() },
+            Mark { ticks, ..Mark::default() },
             Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
         }
         for text in
-            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1", "v4;ab;1;;1;1;;1;x"]
+            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1", "v4;ab;1;;1;1;;1;x", "v4;ab;1;;1;1;;1;;x", "v4;ab;1;;1;1;;1;;5:2,4:3"]
         {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn without_ticks_the_metadata_is_as_it_was_before_there_were_any() {
+        // Other bytes here mean that an update commits every position once more.
+        let mark = Mark { replay_from: 7, lacking_from: 8, records: 3, digest: Some(255), generation: 2, ..Mark::default() };
+        assert_eq!(mark.metadata("ab"), "v4;ab;7;;3;2;;8;ff");
+        let mut ticks = Ticks::default();
+        assert!(ticks.add(9, 1_700_000_000_000_000));
+        assert_eq!(Mark { ticks, ..mark }.metadata("ab"), "v4;ab;7;;3;2;;8;ff;9:1700000000000000");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod clock;
 mod packed;
 mod slots;
 mod snapshot;
+mod timers;
 
 pub(crate) use changelog::is_event_time;
 pub use changelog::{
@@ -25,13 +26,15 @@ pub use changelog::{
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use packed::PackedWords;
+pub use timers::{TICKS_MAX, Ticks};
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
 use hashbrown::HashTable;
 use changelog::record_digest;
-use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting, Use};
+use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting};
 use std::{borrow::Cow, collections::VecDeque};
+use timers::Deadlines;
 
 /// The hash of a user's key in the table of profiles. It's part of the mark, so it must not change between versions.
 pub fn hash_key(key: &[u8]) -> u64 {
@@ -139,6 +142,15 @@ pub struct Store {
     dirty: VecDeque<Dirty>,
     /// Oldest first: one at or before the oldest dirty event, and all after it.
     points: VecDeque<Point>,
+    /// The points of the batch that is being applied, where something may change a profile behind the events.
+    batch_points: Option<Vec<Point>>,
+    /// When something is to happen to a user without an event.
+    deadlines: Deadlines,
+    ticks: Ticks,
+    /// How many of the ticks are applied; the others lie ahead in a replay.
+    ticks_applied: usize,
+    /// The time of the last tick that is applied.
+    ticked: Option<i64>,
     /// The swept profiles whose records are still in the changelog.
     swept: Vec<Swept>,
     /// The number of held profiles that have a record in the changelog.
@@ -214,7 +226,12 @@ impl Store {
         time: i64,
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
-        let Self { table, open, dirty, points, clock, .. } = self;
+        let Self { table, open, dirty, points, clock, batch_points, .. } = self;
+        if let Some(batch_points) = batch_points
+            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
+        {
+            batch_points.push(Point { offset, clock: *clock });
+        }
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -242,17 +259,17 @@ impl Store {
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
-        let slot = match &entry.place {
-            Place::Open(slot) => *slot,
-            Place::Rests(resting) => {
-                let slot = open.take(hash, resting.key(), account);
-                packed::unpack(resting.packed(), &mut open.slots[slot as usize].words);
-                entry.place = Place::Open(slot);
-                slot
-            }
-        };
-        open.uses[slot as usize] = Use::Touched;
+        let slot = open.open(hash, &mut entry.place);
         Some((&mut open.slots[slot as usize].words, clock.time()))
+    }
+
+    /// The words of a user who has a profile, to be changed further by an event that [`Self::entry`] was told of. Allocates for a packed
+    /// profile.
+    pub fn words(&mut self, hash: u64, key: &[u8]) -> Option<&mut Vec<u64>> {
+        let Self { table, open, .. } = self;
+        let entry = table.find_mut(hash, |entry| open.key(&entry.place) == key)?;
+        let slot = open.open(hash, &mut entry.place);
+        Some(&mut open.slots[slot as usize].words)
     }
 
     /// Loads what the events of these users will read into the cache. Loads that are made together wait together.
@@ -300,6 +317,121 @@ impl Store {
     /// The partition's time.
     pub fn clock(&self) -> &PartitionClock {
         &self.clock
+    }
+
+    /// A batch begins after whose events profiles may change once more: [`Self::expire`] needs to know from where each of its offsets
+    /// can be read again.
+    pub fn begin_batch(&mut self) {
+        self.batch_points.get_or_insert_default().clear();
+    }
+
+    /// Has the user be looked at by [`Self::expire`] once it is that late, or before.
+    pub fn schedule(&mut self, hash: u64, deadline: i64) {
+        self.deadlines.schedule(hash, deadline);
+    }
+
+    /// The first deadline of a user, or a time before it.
+    pub fn first_deadline(&self) -> Option<i64> {
+        self.deadlines.first()
+    }
+
+    /// How many users have a deadline.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// The time by which deadlines are judged where the partition's own is this one: a tick may be ahead of it.
+    pub fn timer_time(&self, partition_time: Option<i64>) -> Option<i64> {
+        partition_time.max(self.ticked)
+    }
+
+    /// Goes through the deadlines up to this time, which is passed behind the event at `offset` or by a tick there. `end` is given a
+    /// user's hash, key, words and deadline; it changes the words, and says whether it did and which deadline is the user's next.
+    pub fn expire(
+        &mut self,
+        time: i64,
+        offset: i64,
+        mut end: impl FnMut(u64, &[u8], &mut [u64], i64) -> (bool, Option<i64>),
+    ) {
+        while let Some((deadline, hash)) = self.deadlines.take_due(time) {
+            let Self { table, open, deadlines, .. } = &mut *self;
+            let mut became_dirty = 0;
+            for entry in table.iter_hash_mut(hash).filter(|entry| entry.hash == hash) {
+                let mut next = None;
+                let has_changed = open.change(&mut entry.place, |key, words| {
+                    let has_changed;
+                    (has_changed, next) = end(hash, key, words, deadline);
+                    has_changed
+                });
+                if let Some(next) = next {
+                    deadlines.schedule(hash, next);
+                }
+                let account = open.account(&entry.place);
+                // An event behind this one may have made it dirty in the same batch.
+                if has_changed && offset < account.first_dirty {
+                    open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
+                    became_dirty += 1;
+                }
+            }
+            for _ in 0..became_dirty {
+                self.insert_dirty(offset, hash);
+            }
+        }
+    }
+
+    /// Notes a dirty profile in its place among the others.
+    fn insert_dirty(&mut self, offset: i64, hash: u64) {
+        let Self { dirty, points, batch_points, clock, .. } = self;
+        dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
+        let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset);
+        let point = of_batch.copied().unwrap_or(Point { offset, clock: *clock });
+        let at = points.partition_point(|point| point.offset <= offset);
+        let is_near = |known: &Point| offset - known.offset < POINT_OFFSETS || known.offset >= point.offset;
+        if at == 0 || !points.get(at - 1).is_some_and(is_near) {
+            points.insert(at, point);
+        }
+    }
+
+    /// The ticks that are known.
+    pub fn ticks(&self) -> &Ticks {
+        &self.ticks
+    }
+
+    /// Takes the next tick at or before this offset that lies ahead in a replay: its offset and its time.
+    pub fn take_tick(&mut self, offset: i64) -> Option<(i64, i64)> {
+        let (at, time) = *self.ticks.all().get(self.ticks_applied).filter(|(at, _)| *at <= offset)?;
+        self.ticks_applied += 1;
+        self.ticked = self.ticked.max(Some(time));
+        Some((at, time))
+    }
+
+    /// Has a clock's tick move the time by which deadlines are judged, before the record at `next`. It is told with every mark until the
+    /// one at `committed`, at least. Says whether there was room for it.
+    pub fn tick(&mut self, next: i64, time: i64, committed: i64) -> bool {
+        let Mark { replay_from, clock, .. } = self.mark(next);
+        self.ticks.forget_before(replay_from.min(committed), clock.time());
+        let is_told = self.ticks.add(next, time);
+        self.ticks_applied = self.ticks.all().len();
+        if is_told {
+            self.ticked = self.ticked.max(Some(time));
+        }
+        is_told
+    }
+
+    /// Schedules every user whose words have a deadline, after a restore. `find` gives it, and may change the words.
+    pub fn schedule_all(&mut self, mut find: impl FnMut(&mut [u64]) -> (bool, Option<i64>)) {
+        let Self { table, open, deadlines, .. } = self;
+        for entry in table.iter_mut() {
+            let mut deadline = None;
+            open.change(&mut entry.place, |_, words| {
+                let has_changed;
+                (has_changed, deadline) = find(words);
+                has_changed
+            });
+            if let Some(deadline) = deadline {
+                deadlines.schedule(entry.hash, deadline);
+            }
+        }
     }
 
     /// The latest time that the event at this offset may have. `latest` is what the process would allow now: it counts if the
@@ -364,7 +496,7 @@ impl Store {
                 let place = &mut entry.into_mut().place;
                 let before = open.account(place);
                 *digest = digest.wrapping_sub(record_digest(hash, before.covered)).wrapping_add(record_digest(hash, covered));
-                let account = Account { covered, applied, ..before };
+                let account = Account { covered, applied, ..Account::NEW };
                 open.give_back(&std::mem::replace(place, Place::Rests(Resting::new(account, key, packed))));
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
@@ -373,6 +505,32 @@ impl Store {
                 let account = Account { covered, applied, ..Account::NEW };
                 entry.insert(Entry { hash, place: Place::Rests(Resting::new(account, key, packed)) });
             }
+        }
+    }
+
+    /// Notes that a profile that was restored from a snapshot has been dirty since this offset, whatever the events behind it do.
+    pub fn restore_dirty(&mut self, hash: u64, key: &[u8], offset: i64) {
+        let Self { table, open, dirty, .. } = self;
+        if let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) {
+            let account = open.account(&entry.place);
+            if (account.covered..account.applied).contains(&offset) {
+                open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
+                dirty.push_back(Dirty { offset, hash });
+            }
+        }
+    }
+
+    /// Ends a restore, behind which the input is read on from `next`: puts what is dirty in its order, but for what the changelog has
+    /// replaced.
+    pub fn end_restore(&mut self, next: i64) {
+        let Self { table, open, dirty, points, clock, .. } = self;
+        dirty.retain(|Dirty { offset, hash }| {
+            let is_it = |entry: &Entry| entry.hash == *hash && open.account(&entry.place).first_dirty == *offset;
+            table.find(*hash, is_it).is_some()
+        });
+        dirty.make_contiguous().sort_unstable_by_key(|dirty| dirty.offset);
+        if !dirty.is_empty() {
+            points.push_front(Point { offset: next, clock: *clock });
         }
     }
 
@@ -402,8 +560,9 @@ impl Store {
     }
 
     /// Goes back to the partition's time at a mark, before the input is read again from there.
-    pub fn rewind(&mut self, clock: PartitionClock, ceilings: Ceilings) {
+    pub fn rewind(&mut self, clock: PartitionClock, ceilings: Ceilings, ticks: Ticks) {
         (self.clock, self.ceilings, self.swept_at) = (clock, ceilings, clock.time());
+        (self.ticks, self.ticks_applied, self.ticked) = (ticks, 0, None);
         self.points.clear();
     }
 
@@ -486,17 +645,17 @@ impl Store {
         (written, has_room)
     }
 
-    /// Visits the users whose profiles have a record in the changelog, with their words and the offset up to which the record is
-    /// complete. Returns false and visits none while tombstones are still to be written.
-    pub fn recorded(&mut self, mut visit: impl FnMut(&[u8], PackedProfile<'_>, i64)) -> bool {
+    /// Visits the users whose profiles have a record in the changelog, with their words, the offset up to which the record is
+    /// complete, and the first one that it lacks something of. Returns false and visits none while tombstones are still to be written.
+    pub fn recorded(&mut self, mut visit: impl FnMut(&[u8], PackedProfile<'_>, i64, Option<i64>)) -> bool {
         if !self.swept.is_empty() {
             return false;
         }
         for entry in &self.table {
-            let covered = self.open.account(&entry.place).covered;
+            let Account { covered, first_dirty, .. } = self.open.account(&entry.place);
             if covered > i64::MIN {
                 let (key, profile) = self.open.pack(&entry.place);
-                visit(key, profile, covered);
+                visit(key, profile, covered, Some(first_dirty).filter(|offset| *offset != CLEAN));
             }
         }
         true
@@ -514,6 +673,11 @@ impl Store {
 
     /// From where the input has to be read again after a restart at `next`.
     pub fn mark(&self, next: i64) -> Mark {
+        self.mark_since(next, i64::MAX)
+    }
+
+    /// The same, with the ticks since the position `committed`, whether a replay needs them or not: so each tick is told at least once.
+    pub fn mark_since(&self, next: i64, committed: i64) -> Mark {
         let records = (self.recorded + self.swept.len()) as u64;
         let is_dirty = !self.dirty.is_empty() && !canary::is_in(Canary::MarkAhead);
         let Point { offset: replay_from, clock } = match self.points.front() {
@@ -524,7 +688,12 @@ impl Store {
         ceilings.forget_before(replay_from);
         let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
         let digest = Some(self.digest);
-        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation: self.generation }
+        let mut ticks = self.ticks;
+        ticks.forget_before(replay_from.min(committed), clock.time());
+        if canary::is_in(Canary::TickNotCommitted) {
+            ticks = Ticks::default();
+        }
+        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation: self.generation, ticks }
     }
 }
 
@@ -625,7 +794,7 @@ mod tests {
         store.restore(1, b"a", Some(&packed_words(&[3])), 8, 8);
         store.restore(2, b"b", Some(&packed_words(&[1])), 6, 6);
         store.restore(2, b"b", None, 7, 7);
-        store.rewind(PartitionClock::at(Some(40)), Ceilings::default());
+        store.rewind(PartitionClock::at(Some(40)), Ceilings::default(), Ticks::default());
         assert!(store.entry(1, b"a", &[0], 7, 0).is_none());
         assert_eq!(store.entry(1, b"a", &[0], 8, 0), Some((&mut vec![3], Some(40))));
         assert_eq!(store.entry(2, b"b", &[0], 6, 0), Some((&mut vec![0], Some(40))), "its tombstone came last");

@@ -118,6 +118,7 @@ pub(super) struct OpenSlots {
     pub(super) free: Vec<u32>,
     hand: usize,
     packing: Vec<u8>,
+    unpacking: Vec<u64>,
 }
 
 impl OpenSlots {
@@ -189,6 +190,43 @@ impl OpenSlots {
         (open.account, open.hash) = (account, hash);
         self.uses[slot as usize] = Use::Touched;
         slot
+    }
+
+    /// Opens a packed profile, and gives the slot that it is in.
+    pub(super) fn open(&mut self, hash: u64, place: &mut Place) -> u32 {
+        let slot = match place {
+            Place::Open(slot) => *slot,
+            Place::Rests(resting) => {
+                let slot = self.take(hash, resting.key(), resting.account());
+                packed::unpack(resting.packed(), &mut self.slots[slot as usize].words);
+                *place = Place::Open(slot);
+                slot
+            }
+        };
+        self.uses[slot as usize] = Use::Touched;
+        slot
+    }
+
+    /// Hands the key and the words of a profile to `change`, which says whether it has changed them, and says so itself. A packed profile
+    /// stays packed.
+    pub(super) fn change(&mut self, place: &mut Place, change: impl FnOnce(&[u8], &mut [u64]) -> bool) -> bool {
+        match place {
+            Place::Open(slot) => {
+                let Open { key, words, .. } = &mut self.slots[*slot as usize];
+                change(key, words)
+            }
+            Place::Rests(resting) => {
+                self.unpacking.clear();
+                packed::unpack(resting.packed(), &mut self.unpacking);
+                let has_changed = change(resting.key(), &mut self.unpacking);
+                if has_changed {
+                    self.packing.clear();
+                    packed::pack(&self.unpacking, &mut self.packing);
+                    *resting = Resting::new(resting.account(), resting.key(), &self.packing);
+                }
+                has_changed
+            }
+        }
     }
 
     /// Frees a slot, and its memory if that has grown far beyond what most need.

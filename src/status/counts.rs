@@ -6,7 +6,7 @@ use crate::{
     inference::FallbackReason,
     metrics::{
         self,
-        families::{DEAD_LETTERS, EVENTS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        families::{DEAD_LETTERS, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
     },
 };
 
@@ -53,6 +53,8 @@ pub struct Counts {
     pub replayed: u64,
     /// Events that named an unknown time zone.
     pub unknown_zones: u64,
+    /// Decisions about memberships that ended without an event; no other count has them.
+    pub expired: u64,
     /// Timings and scores of the batch. [`Progress`] does not add them up.
     pub detail: Detail,
 }
@@ -89,6 +91,12 @@ impl Counts {
         self.dead_letter(RejectReason::OutputTooLarge);
     }
 
+    /// Turns a decision about memberships that ended without an event into a dead letter in the same way.
+    pub fn set_aside_expiry(&mut self) {
+        self.expired -= 1;
+        self.dead_letter(RejectReason::OutputTooLarge);
+    }
+
     /// All dead letters.
     pub fn dead_letters_total(&self) -> u64 {
         self.dead_letters.iter().map(|(_, count)| count).sum()
@@ -120,6 +128,7 @@ impl Counts {
         self.duplicates += other.duplicates;
         self.replayed += other.replayed;
         self.unknown_zones += other.unknown_zones;
+        self.expired += other.expired;
         for (reason, count) in &other.suppressed {
             add(&mut self.suppressed, *reason, *count);
         }
@@ -155,6 +164,7 @@ impl Counts {
             add(&SUPPRESSED, &[reason.as_str()], *count);
         }
         add(&UNKNOWN_ZONES, &[], self.unknown_zones);
+        add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
     }
 
     /// Resets all counts and keeps the memory.

@@ -1,17 +1,36 @@
 //! What a score means for a user: the segments the user is in.
 //!
-//! Owns rules over features and scores. Leaves alone users' state, the model and the encoding of a decision. A rule that
-//! rests on a missing value does not hold.
+//! Owns rules over features and scores, and what they make of a user's memberships. Leaves alone where memberships are kept, the
+//! model and the encoding of a decision. A rule that rests on a missing value does not hold.
+//!
+//! - **Momentary.** A segment with neither `exit` nor `duration` holds at the events at which its rule does. It costs nothing in a
+//!   profile.
+//! - **Lasting.** A segment with either has members: see [`membership`].
+//! - **Excluded.** A user in one of the segments that `unless` names is not in this one. Segments are decided after those that they
+//!   name, so an event that puts the user into the one takes the user out of the other.
+//! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
+//!   `targeting.segments_max` of them.
 
+pub mod membership;
 mod spec;
 
-pub use spec::SegmentSpec;
+pub use membership::{Found, InSegment, LeaveReason, LeftSegment};
+pub use spec::{SegmentSpec, TargetingSpec};
 
 use crate::{
     columns::{Columns, Slot, Type},
-    expression::{Program, Scope},
+    expression::{Program, Scope, nearest},
     fault::Fault,
+    profile::{Membership, MembershipName},
 };
+use membership::{Exit, Lasting};
+use std::time::Duration;
+
+/// The shortest membership.
+const DURATION_MIN: Duration = Duration::from_secs(1);
+
+/// The longest membership.
+pub const DURATION_MAX: Duration = Duration::from_micros(Membership::LONGEST.unsigned_abs());
 
 /// An audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +41,18 @@ pub struct Segment {
     pub name: String,
     /// The taxonomy of the id, in AdCOM's numbers.
     pub segtax: u32,
+    /// The column of the entry rule.
     slot: Slot,
+    lasting: Option<Lasting>,
+    /// The numbers of the segments that exclude it.
+    unless: Vec<usize>,
+}
+
+impl Segment {
+    /// Whether a membership outlives its event.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting.is_some()
+    }
 }
 
 /// The declared segments, compiled over the fields, the features and `score`.
@@ -30,29 +60,83 @@ pub struct Segment {
 pub struct Segments {
     program: Program,
     segments: Vec<Segment>,
+    /// The numbers of all segments, each behind those that exclude it.
+    decided: Vec<usize>,
+    /// The numbers of all segments by priority.
+    ranked: Vec<usize>,
+    /// The most segments of a decision.
+    max: usize,
+    /// Whether each holds at its event alone, whatever the others do.
+    is_plain: bool,
 }
 
 impl Segments {
-    /// Compiles the rules. Each fault is added to `faults` under `segment[i]`.
-    pub fn compile(specs: &[SegmentSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    /// The names under which profiles keep the memberships in lasting segments, in the order of their declaration.
+    pub fn memberships(specs: &[SegmentSpec]) -> Vec<MembershipName> {
+        let mut names = Vec::new();
+        for spec in specs.iter().filter(|spec| spec.is_lasting()) {
+            let name = MembershipName::of(spec.segtax, &spec.id);
+            // A segment that is declared twice is a fault, which is reported with the rules.
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Compiles the rules. Each fault is added to `faults` under `segment[i]` or `targeting`.
+    pub fn compile(
+        specs: &[SegmentSpec],
+        targeting: &TargetingSpec,
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
         let mut segments = Self::default();
+        let names = Self::memberships(specs);
         for (index, spec) in specs.iter().enumerate() {
-            if segments.segments.iter().any(|other| other.id == spec.id && other.segtax == spec.segtax) {
+            if specs[..index].iter().any(|other| other.id == spec.id && other.segtax == spec.segtax) {
                 faults.push(Fault::new(
                     format!("segment[{index}].id"),
                     format!("segment {:?} is declared twice", spec.id),
                 ));
             }
-            match segments.program.add(scope, &spec.filter, Some(Type::Bool)) {
-                Ok(slot) => segments.segments.push(Segment {
-                    id: spec.id.clone(),
-                    name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
-                    segtax: spec.segtax,
-                    slot,
-                }),
-                Err(error) => faults.push(error.fault(format!("segment[{index}].where"))),
-            }
+            check_duration(index, spec, faults);
+            let mut rule = |key: &str, rule: &str| match segments.program.add(scope, rule, Some(Type::Bool)) {
+                Ok(slot) => Some(slot),
+                Err(error) => {
+                    faults.push(error.fault(format!("segment[{index}].{key}")));
+                    None
+                }
+            };
+            let slot = rule("where", &spec.filter);
+            let exit = spec.exit.as_deref().map(|exit| rule("exit", exit));
+            let name = MembershipName::of(spec.segtax, &spec.id);
+            let lasting = names.iter().position(|it| *it == name).map(|cell| Lasting {
+                cell,
+                exit: exit.flatten().map_or(Exit::EntryFails, Exit::Rule),
+                duration: spec.duration.map_or(Membership::LONGEST, |it| it.as_micros() as i64),
+            });
+            segments.segments.push(Segment {
+                id: spec.id.clone(),
+                name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
+                segtax: spec.segtax,
+                // A rule that does not compile is a fault, so its column is never read.
+                slot: slot.unwrap_or_else(|| scope.reserve(Type::Bool)),
+                lasting,
+                unless: excluding(specs, index, faults),
+            });
         }
+        segments.decided = in_order(&segments.segments, faults);
+        segments.ranked = (0..specs.len()).collect();
+        segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));
+        segments.max = targeting.segments_max.map_or(usize::MAX, |max| max as usize);
+        if segments.max == 0 {
+            faults.push(
+                Fault::new("targeting.segments_max", "0 leaves every decision without a segment")
+                    .hint("set at least 1, or leave it out"),
+            );
+        }
+        segments.is_plain = segments.segments.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
         segments
     }
 
@@ -70,10 +154,73 @@ impl Segments {
     pub fn run(&self, columns: &mut Columns, rows: usize) {
         self.program.run(columns, rows);
     }
+}
 
-    /// The numbers of the segments that a row is in, after [`Segments::run`].
-    pub fn of<'a>(&'a self, columns: &'a Columns, row: usize) -> impl Iterator<Item = usize> + Clone + 'a {
-        let holds = move |segment: &Segment| columns.get(segment.slot).bools()[row].holds();
-        self.segments.iter().enumerate().filter(move |(_, segment)| holds(segment)).map(|(index, _)| index)
+/// Checks how long memberships last.
+fn check_duration(index: usize, spec: &SegmentSpec, faults: &mut Vec<Fault>) {
+    if let Some(duration) = spec.duration
+        && !(DURATION_MIN..=DURATION_MAX).contains(&duration)
+    {
+        let message = format!("a membership lasts 1s to 540d, not {}", humantime::format_duration(duration));
+        faults.push(Fault::new(format!("segment[{index}].duration"), message));
     }
 }
+
+/// The numbers of the segments that `unless` names.
+fn excluding(specs: &[SegmentSpec], index: usize, faults: &mut Vec<Fault>) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    for (place, id) in specs[index].unless.iter().enumerate() {
+        let before = numbers.len();
+        numbers.extend(specs.iter().enumerate().filter(|(_, other)| other.id == *id).map(|(number, _)| number));
+        if numbers.len() == before {
+            let fault =
+                Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
+            faults.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
+                Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                None => fault,
+            });
+        }
+    }
+    numbers
+}
+
+/// The numbers of all segments, each behind those that exclude it. A circle is a fault of the segments in it.
+fn in_order(segments: &[Segment], faults: &mut Vec<Fault>) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::with_capacity(segments.len());
+    let mut is_placed = vec![false; segments.len()];
+    loop {
+        let before = order.len();
+        for (number, segment) in segments.iter().enumerate() {
+            if !is_placed[number] && segment.unless.iter().all(|other| is_placed[*other]) {
+                is_placed[number] = true;
+                order.push(number);
+            }
+        }
+        if order.len() == before {
+            break;
+        }
+    }
+    let is_left = |number: &usize| !is_placed[*number];
+    // What is left is in a circle, or is excluded by one that is: a circle is found by going on from any.
+    if let Some(first) = (0..segments.len()).find(is_left) {
+        let next = |number: usize| segments[number].unless.iter().copied().find(is_left);
+        let mut path = vec![first];
+        while let Some(other) = path.last().and_then(|last| next(*last)) {
+            if let Some(start) = path.iter().position(|known| *known == other) {
+                path.push(other);
+                let names: Vec<&str> = path[start..].iter().map(|number| segments[*number].id.as_str()).collect();
+                let circle = format!("segments exclude each other in a circle: {}", names.join(" unless "));
+                faults.push(
+                    Fault::new(format!("segment[{}].unless", path[start]), circle)
+                        .hint("leave out one of them: which segment holds would depend on itself"),
+                );
+                break;
+            }
+            path.push(other);
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests;

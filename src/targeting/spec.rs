@@ -1,10 +1,11 @@
-//! The section `[[segment]]`, as it is written.
+//! The sections `[[segment]]` and `[targeting]`, as they are written.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-/// `[[segment]]`: an audience and the rule that puts a user into it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// `[[segment]]`: an audience and the rules that put a user into it and take the user out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentSpec {
     /// Its id on the wire.
@@ -16,7 +17,36 @@ pub struct SegmentSpec {
     /// 0, which is none: the id is one's own.
     #[serde(default)]
     pub segtax: u32,
-    /// The rule: an expression over the event's fields, the features and `score`.
+    /// The entry rule: an expression over the event's fields, the features and `score`.
     #[serde(rename = "where")]
     pub filter: String,
+    /// The exit rule. Where absent, a user leaves at the first event at which the entry rule does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<String>,
+    /// How long a membership lasts behind the last event at which the entry rule held: 1 s to 540 days.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub duration: Option<Duration>,
+    /// The ids of segments that exclude this one: a user in any of them does not enter, and leaves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unless: Vec<String>,
+    /// Higher ones come first in a decision; equal ones in the order of their declaration.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+impl SegmentSpec {
+    /// Whether a membership outlives its event, so that it is part of the profile.
+    pub fn is_lasting(&self) -> bool {
+        self.duration.is_some() || self.exit.is_some()
+    }
+}
+
+/// `[targeting]`: what holds for all segments.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetingSpec {
+    /// The most segments of a decision, those of the highest priority; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments_max: Option<u32>,
 }

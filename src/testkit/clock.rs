@@ -1,19 +1,31 @@
-//! A clock for the tests: it goes on by a millisecond whenever it is read, and always tells the same time of day.
+//! A clock for the tests: it goes on by a millisecond whenever it is read, and tells the time of day that it was set to.
 
 use crate::{engine::Clock, event::EventTime};
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 /// Time in milliseconds, as often as it was asked for, and a time of day.
 #[derive(Debug, Default)]
 pub struct FakeClock {
     elapsed: Cell<u64>,
-    now: EventTime,
+    now: Arc<AtomicI64>,
 }
 
 impl FakeClock {
     /// A clock that tells this time of day; by itself it tells that it was never set.
     pub fn showing(now: EventTime) -> Self {
-        Self { now, ..Self::default() }
+        Self { now: Arc::new(AtomicI64::new(now.0)), ..Self::default() }
+    }
+
+    /// The handle by which its time of day is set, in microseconds since 1970.
+    pub fn hands(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.now)
     }
 }
 
@@ -24,7 +36,7 @@ impl Clock for FakeClock {
     }
 
     fn now(&self) -> EventTime {
-        self.now
+        EventTime(self.now.load(Ordering::Relaxed))
     }
 
     fn computed(&self) -> Duration {

@@ -94,6 +94,12 @@ impl Partitions {
         self.get(number).is_some_and(|partition| partition.is_restoring || partition.next < partition.replay_until)
     }
 
+    /// When the first membership of a partition ends, at the earliest; nothing while it is restored or replayed.
+    pub fn first_deadline(&self, number: i32) -> Option<EventTime> {
+        let partition = self.get(number).filter(|_| !self.is_recovering(number))?;
+        partition.store.first_deadline().map(EventTime)
+    }
+
     /// Whether no replay is left to do.
     pub fn is_caught_up(&self) -> bool {
         self.each().all(|(_, partition)| partition.next >= partition.replay_until)
@@ -159,6 +165,9 @@ impl Partitions {
         match found {
             Ok(Some(found)) if found.history == store.generation() => {
                 store.restore(hash, key, Some(&found.state), found.as_of, applied.max(found.as_of));
+                if let Some(offset) = found.dirty_from {
+                    store.restore_dirty(hash, key, offset);
+                }
                 if found.layout != profile.layout().id() {
                     layouts.foreign.insert(key.into(), found.layout);
                 }
@@ -196,6 +205,8 @@ impl Partitions {
             is_cached: std::mem::take(&mut partition.is_cached),
         };
         if recovered.is_whole() {
+            partition.store.end_restore(partition.next);
+            partition.schedule_memberships(profile);
             return Some(recovered);
         }
         if recovered.is_cached {
@@ -205,7 +216,10 @@ impl Partitions {
         if recovered.is_partly_whole() {
             // The tombstones are right until the users' next events, which are applied before any other profile of theirs is written.
             partition.store.bury(unfit.users);
-            partition.store.rewind(PartitionClock::default(), partition.store.ceilings());
+            partition.schedule_memberships(profile);
+            let (ceilings, ticks) = (partition.store.ceilings(), *partition.store.ticks());
+            partition.store.rewind(PartitionClock::default(), ceilings, ticks);
+            partition.store.end_restore(partition.log_start);
         } else {
             partition.empty(partition.store.generation() + 1);
         }
@@ -227,13 +241,14 @@ impl Partitions {
             partition.is_cached = false;
             partition.empty(partition.store.generation());
             let mark = partition.mark.unwrap_or_default();
-            partition.store.rewind(mark.clock, mark.ceilings);
+            partition.store.rewind(mark.clock, mark.ceilings, mark.ticks);
         }
     }
 
     /// The snapshot of a partition, which replaces the changelog before this offset. None unless everything that was processed is
     /// committed.
-    pub fn snapshot(&mut self, number: i32, changelog: i64, layout: &str) -> Option<Vec<u8>> {
+    pub fn snapshot(&mut self, number: i32, changelog: i64, profile: &ProfileEngine) -> Option<Vec<u8>> {
+        let (layout, keeps_memberships) = (profile.layout().id(), !profile.memberships().is_empty());
         let partition = self.get(number)?;
         let (committed, _) = partition.committed.as_ref()?;
         let is_open = *committed != partition.next && !canary::is_in(Canary::SnapshotOfOpen);
@@ -246,9 +261,11 @@ impl Partitions {
         let mut record = Vec::new();
         let store = &mut self.get_mut(number)?.store;
         let generation = store.generation();
-        let is_whole = store.recorded(|key, profile, as_of| {
+        let is_whole = store.recorded(|key, profile, as_of, dirty_from| {
             record.clear();
-            ProfileRecord { as_of, layout, generation }.encode(key, profile, &mut record);
+            // What events have changed is found again when they are replayed; what has ended without one is not.
+            let dirty_from = dirty_from.filter(|_| keeps_memberships);
+            ProfileRecord { as_of, layout, generation, dirty_from }.encode(key, profile, &mut record);
             writer.push(key, &record);
         });
         is_whole.then(|| writer.finish())
@@ -292,7 +309,12 @@ impl Partitions {
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due_below };
         let record =
-            ProfileRecord { as_of: partition.next, layout: layout.id(), generation: partition.store.generation() };
+            ProfileRecord {
+                as_of: partition.next,
+                layout: layout.id(),
+                generation: partition.store.generation(),
+                dirty_from: None,
+            };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);

@@ -5,7 +5,7 @@ use crate::{
     event::Record,
     profile::{Carry, Layout, ProfileEngine},
     proto::v1,
-    state::{Ceilings, Mark, PartitionClock, Store, Unfit, decode_profile, hash_key, layout_id},
+    state::{Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, layout_id},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -94,10 +94,10 @@ impl Partition {
         self
     }
 
-    /// The same partition, where it is known which events were refused as too far in the future.
+    /// The same partition, where it is known which events were refused as too far in the future, and which ticks there were.
     #[must_use]
-    pub fn under(mut self, ceilings: Ceilings) -> Self {
-        self.store.rewind(PartitionClock::default(), ceilings);
+    pub fn under(mut self, ceilings: Ceilings, ticks: Ticks) -> Self {
+        self.store.rewind(PartitionClock::default(), ceilings, ticks);
         self
     }
 
@@ -109,7 +109,7 @@ impl Partition {
         self.mark = Some(mark);
         self.log_start = log_start;
         self.store = Store::of_generation(mark.generation);
-        self.store.rewind(mark.clock, mark.ceilings);
+        self.store.rewind(mark.clock, mark.ceilings, mark.ticks);
         self
     }
 
@@ -130,9 +130,9 @@ impl Partition {
 
     /// Drops all profiles and starts a generation.
     pub(super) fn empty(&mut self, generation: u64) {
-        let ceilings = self.store.ceilings();
+        let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
         self.store = Store::of_generation(generation);
-        self.store.rewind(PartitionClock::default(), ceilings);
+        self.store.rewind(PartitionClock::default(), ceilings, ticks);
         self.layouts = Layouts::default();
         self.unfit = UnfitRecords::default();
     }
@@ -153,6 +153,21 @@ impl Partition {
                 self.unfit.users.insert(key);
             }
         }
+    }
+
+    /// Schedules the end of the restored memberships.
+    pub(super) fn schedule_memberships(&mut self, profile: &ProfileEngine) {
+        if profile.memberships().is_empty() || canary::is_in(Canary::TimersNotRestored) {
+            return;
+        }
+        self.store.schedule_all(|words| {
+            if canary::is_in(Canary::MembershipsNotRestored) {
+                words[profile.memberships()].fill(0);
+                return (true, None);
+            }
+            let has_changed = profile.bound_memberships(words);
+            (has_changed, profile.first_expiry(words))
+        });
     }
 
     /// Restores the record of a layout; other keys that are not a user's are ignored.
@@ -203,6 +218,21 @@ impl Partition {
     }
 
     pub(super) fn metadata(&self, layout: &str) -> String {
-        self.store.mark(self.next).metadata(layout)
+        self.store.mark_since(self.next, self.committed_offset()).metadata(layout)
+    }
+
+    /// The committed offset, or one before all others.
+    fn committed_offset(&self) -> i64 {
+        self.committed.as_ref().map_or(i64::MIN, |(offset, _)| *offset)
+    }
+
+    /// Has a clock's tick end memberships up to this time. Says whether there was room for it in the mark. Before there is none any
+    /// more, the profiles for whose sake the earlier ticks are kept become due.
+    pub(in crate::engine) fn tick(&mut self, time: i64) -> bool {
+        let is_told = self.store.tick(self.next, time, self.committed_offset());
+        if let Some((offset, _)) = self.store.ticks().all().get(TICKS_MAX / 2) {
+            self.due_below = self.due_below.max(*offset);
+        }
+        is_told
     }
 }

@@ -3,14 +3,14 @@
 use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
 use crate::{
     columns::{Slot, Type},
-    decision::{Constants, Decision, Encoder, ModelReference, Origin, Status},
+    decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status},
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     fault::Fault,
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
-    profile::ProfileEngine,
-    targeting::Segments,
+    profile::{Membership, ProfileEngine},
+    targeting::{Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, DURATION_MAX},
 };
 
 /// The longest key of a user or an event; the decoder rejects longer ones.
@@ -39,11 +39,12 @@ impl Pipeline {
             );
         }
         let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
-        let profile = ProfileEngine::compile(
+        let profile = ProfileEngine::compile_with(
             &spec.profile,
             &spec.time,
             &spec.duplicates,
             &spec.features,
+            &Segments::memberships(&spec.segments),
             &mut scope,
             &mut faults,
         );
@@ -69,7 +70,8 @@ impl Pipeline {
                 }
             });
         let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
-        let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
+        let segments = Segments::compile(&spec.segments, &spec.targeting, &mut scope, &mut faults);
+        check_ttl(spec, &mut faults);
         let constants = Constants {
             app: origin.app.to_owned(),
             topic: origin.topic.to_owned(),
@@ -78,6 +80,7 @@ impl Pipeline {
             ..Constants::default()
         };
         let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
+        let expiries = encoder.clone();
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if scope.width() > COLUMNS_MAX {
@@ -93,9 +96,10 @@ impl Pipeline {
             decoder,
             profile,
             segments,
+            found: Found::default(),
             scores,
             model: None,
-            encoding: Encoding { constants, encoders: vec![encoder], heads: Vec::new() },
+            encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new() },
             export: Export::new(label, outcome),
             batch: OpenBatch::new(EventBatch::new(scope.columns())),
             present: None,
@@ -208,11 +212,24 @@ impl Pipeline {
     pub fn decision_bytes_max(&self) -> usize {
         let longest = "\u{1}".repeat(KEY_BYTES_MAX);
         let heads = vec![f32::MIN_POSITIVE; self.encoding.constants.heads.len()];
+        let was = Membership { entered_at: EventTime(i64::MIN), expires_at: EventTime(i64::MIN) };
+        let all = || self.segments.all().iter().enumerate();
+        let lasting = || all().filter(|(_, segment)| segment.is_lasting());
+        let in_one = |number| InSegment { number, stay: None };
+        let segments: Vec<InSegment> = all()
+            .map(|(number, segment)| match segment.is_lasting() {
+                true => InSegment { stay: Some((was, false)), ..in_one(number) },
+                false => in_one(number),
+            })
+            .take(self.spec.targeting.segments_max.map_or(usize::MAX, |max| max as usize))
+            .collect();
+        let left: Vec<LeftSegment> =
+            lasting().map(|(number, _)| LeftSegment { number, was, reason: LeaveReason::ExitRule }).collect();
         let decision = Decision {
             user: &longest,
             key_type: KeyType::Person,
             event_id: &longest,
-            position: Position { partition: i32::MAX, offset: i64::MAX, index: u32::MAX },
+            cause: Cause::Event(Position { partition: i32::MAX, offset: i64::MAX, index: u32::MAX }),
             occurred_at: EventTime(i64::MIN),
             decided_at: EventTime(i64::MIN),
             status: Status::NoTarget,
@@ -221,10 +238,12 @@ impl Pipeline {
             score: f32::MIN_POSITIVE,
             heads: &heads,
             explanation: None,
+            segments: &segments,
+            left: &left,
         };
         let one = |encoder: &Encoder| {
             let mut bytes = Vec::new();
-            encoder.encode(&decision, 0..self.segments.all().len(), &mut bytes);
+            encoder.encode(&decision, &mut bytes);
             bytes.len()
         };
         // An explanation has, for each feature or group, its name, of which each letter may be escaped, a number, and field
@@ -233,5 +252,24 @@ impl Pipeline {
         let explained: usize = names.map(|name| 6 * name.len() + 80).sum();
         let explained = if self.spec.explain.is_on() { explained + 80 } else { 0 };
         self.encoding.encoders.iter().map(one).max().unwrap_or_default() + explained
+    }
+}
+
+/// A profile is kept for as long as its user can be in a segment.
+fn check_ttl(spec: &PipelineSpec, faults: &mut Vec<Fault>) {
+    let longest = |it: &&SegmentSpec| it.duration.unwrap_or(DURATION_MAX);
+    let lasting = spec.segments.iter().filter(|it| it.is_lasting());
+    let Some(segment) = lasting.max_by_key(longest) else { return };
+    let duration = longest(&segment);
+    if spec.profile.ttl < duration {
+        let written = humantime::format_duration;
+        let message = format!(
+            "{} is shorter than a membership in segment {:?} may last: {}",
+            written(spec.profile.ttl),
+            segment.id,
+            written(duration)
+        );
+        let hint = format!("set at least {:?}, or give the segment a shorter duration", written(duration).to_string());
+        faults.push(Fault::new("profile.ttl", message).hint(hint));
     }
 }

@@ -9,6 +9,7 @@ mod compile;
 mod dead_letter;
 mod emit;
 mod export;
+mod memberships;
 mod open_batch;
 mod spec;
 
@@ -27,7 +28,7 @@ use crate::{
     profile::{Feature, Layout, ProfileEngine},
     sink::Outbox,
     status::{Counts, Stage, SuppressReason, TraceParent},
-    targeting::Segments,
+    targeting::{Found, Segments},
 };
 use dead_letter::dead_letter;
 use export::Export;
@@ -70,6 +71,8 @@ struct Encoding {
     constants: Constants,
     /// By arm of the experiment; one where there is none.
     encoders: Vec<Encoder>,
+    /// For decisions about memberships that have ended, which no model has a part in.
+    expiries: Encoder,
     /// A buffer for the further scores of a row.
     heads: Vec<f32>,
 }
@@ -80,6 +83,8 @@ pub struct Pipeline {
     decoder: Decoder,
     profile: ProfileEngine,
     segments: Segments,
+    /// The segments of the row that is being decided.
+    found: Found,
     scores: ScoreSlots,
     model: Option<Scoring>,
     encoding: Encoding,
@@ -242,6 +247,7 @@ impl Pipeline {
     /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
     pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
         if self.batch.events.is_empty() {
+            self.catch_up(partitions);
             return self.batch.clear();
         }
         let stopwatch = self.timing.stopwatch.take();

@@ -6,7 +6,7 @@ use crate::{
     event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
     profile::{FeatureSpec, ProfileSpec},
-    targeting::SegmentSpec,
+    targeting::{SegmentSpec, TargetingSpec},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct PipelineSpec {
     /// `[[segment]]`
     #[serde(rename = "segment")]
     pub segments: Vec<SegmentSpec>,
+    /// `[targeting]`
+    pub targeting: TargetingSpec,
     /// `[scoring]`
     pub scoring: ScoringSpec,
     /// `[experiment]`

@@ -22,6 +22,7 @@ mod restoring;
 mod retrying;
 mod settings;
 mod snapshotting;
+mod ticking;
 
 pub use settings::{Delivery, EngineError, Stop, WorkerSettings};
 
@@ -38,7 +39,7 @@ use crate::{
     status::{ClientReport, Progress, Stage},
 };
 use crossbeam_channel::Receiver;
-use protocol::{Assignment, ProfileWrites, Recovery, StallAction, StallWatch, Transaction};
+use protocol::{Assignment, ProfileWrites, Recovery, StallAction, StallWatch, TickSchedule, Transaction};
 use snapshotting::Snapshots;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ struct Protocol {
     assignment: Assignment,
     recovery: Recovery,
     stall: StallWatch,
+    ticks: TickSchedule,
 }
 
 /// What the live page and the metrics are shown now and then.
@@ -113,6 +115,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 assignment: Assignment::default(),
                 recovery: Recovery::default(),
                 stall: StallWatch::new(settings.stall_after),
+                ticks: TickSchedule::new(settings.checkpoint_interval),
             },
             snapshots: None,
             progress,
@@ -208,6 +211,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if !self.partitions.is_caught_up() {
             self.end_replays();
         }
+        self.tick_if_due(now);
         self.publish(now);
         self.partitions.note(now, self.settings.checkpoint_interval);
         self.commit_if_due(now)?;
@@ -301,6 +305,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 && self.source.is_at_end(number, partition.replay_until)
             {
                 self.partitions.end_replay(number);
+                self.pipeline.catch_up(&mut self.partitions);
             }
         }
     }

@@ -136,6 +136,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             } else if next < ends.low {
                 self.report_skipped(number, next, ends.low);
                 self.partitions.skip_to(number, ends.low);
+                self.pipeline.catch_up(&mut self.partitions);
                 // The position moves even if no more records come.
                 self.protocol.transaction.open(self.clock.elapsed());
             }

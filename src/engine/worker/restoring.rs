@@ -257,6 +257,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             }
             verdict => self.report_restored(partition, verdict, &recovered),
         }
+        self.pipeline.catch_up(&mut self.partitions);
         self.note_progress(self.clock.elapsed());
         self.ask(|source| source.resume(partition, recovered.next))
     }

@@ -67,7 +67,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         };
         let Some(snapshots) = self.snapshots.as_mut().filter(|_| is_proved) else { return Ok(()) };
         for (number, end) in ends {
-            if let Some(bytes) = self.partitions.snapshot(number, end, self.pipeline.layout().id()) {
+            if let Some(bytes) = self.partitions.snapshot(number, end, self.pipeline.profile()) {
                 snapshots.store.put(number, bytes);
             }
         }

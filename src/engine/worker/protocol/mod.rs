@@ -9,6 +9,7 @@ mod recovery;
 mod retry;
 mod snapshot_schedule;
 mod stall;
+mod tick_schedule;
 mod transaction;
 
 pub(crate) use assignment::{Assignment, FencedAction};
@@ -17,4 +18,5 @@ pub(crate) use recovery::{Finding, PositionBeyondEnd, Recovery, RestoreVerdict, 
 pub(crate) use retry::Retry;
 pub(crate) use snapshot_schedule::SnapshotSchedule;
 pub(crate) use stall::{StallAction, StallWatch};
+pub(crate) use tick_schedule::{GRACE, TickSchedule};
 pub(crate) use transaction::{Failure, InFlight, RecoveryAction, Transaction};

@@ -103,8 +103,9 @@ impl StartPlan {
             Some((mark, _)) => mark.generation + 1,
             None => committed.offset.unwrap_or_default().max(0) as u64,
         };
-        let ceilings = mark.map(|(mark, _)| mark.ceilings).unwrap_or_default();
-        let partition = Partition::new(log.low, replay_until, position).of_generation(generation).under(ceilings);
+        let Mark { ceilings, ticks, .. } = mark.map(|(mark, _)| mark).unwrap_or_default();
+        let partition =
+            Partition::new(log.low, replay_until, position).of_generation(generation).under(ceilings, ticks);
         Ok(Self { partition, start: log.low, findings })
     }
 }

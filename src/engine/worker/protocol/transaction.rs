@@ -293,7 +293,11 @@ impl Transaction {
         }
         let mut committed = self.commit.take()?;
         for index in committed.set_aside.drain(..) {
-            committed.counts.set_aside(committed.outbox.get(index).fallback);
+            let decision = committed.outbox.get(index);
+            match decision.origin {
+                Some(_) => committed.counts.set_aside(decision.fallback),
+                None => committed.counts.set_aside_expiry(),
+            }
         }
         self.stale = 0;
         self.is_confirmed |= committed.must_confirm && !committed.positions.is_empty();

@@ -1,0 +1,180 @@
+//! When something is to happen to a user without an event, and the ticks of a clock that bring that about where no event does.
+//!
+//! Owns which users have a deadline, in the order of time, and which ticks there were. What a deadline means is read from the
+//! user's words when its time has come: a deadline here is at or before the real one, so that one that moves ahead with each
+//! event costs nothing. Limits: one deadline for each user that has any, about 60 bytes; as many ticks as [`TICKS_MAX`].
+
+use hashbrown::{HashMap, hash_map::Entry};
+use std::{collections::BTreeSet, hash::BuildHasherDefault};
+
+/// The hash of a user is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl std::hash::Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.is_empty(), "only hashes are hashed");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// The users' deadlines: of each user, by the hash of the key, at most one.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    due: BTreeSet<(i64, u64)>,
+    of_user: HashMap<u64, i64, BuildHasherDefault<AsItIs>>,
+}
+
+impl Deadlines {
+    /// Has the user be looked at by this time.
+    pub(super) fn schedule(&mut self, hash: u64, deadline: i64) {
+        match self.of_user.entry(hash) {
+            Entry::Occupied(entry) if *entry.get() <= deadline => return,
+            Entry::Occupied(mut entry) => {
+                self.due.remove(&(*entry.get(), hash));
+                entry.insert(deadline);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(deadline);
+            }
+        }
+        self.due.insert((deadline, hash));
+    }
+
+    /// The first deadline.
+    pub(super) fn first(&self) -> Option<i64> {
+        self.due.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes the first deadline at or before this time, and whose it is.
+    pub(super) fn take_due(&mut self, time: i64) -> Option<(i64, u64)> {
+        let (deadline, hash) = *self.due.first().filter(|(deadline, _)| *deadline <= time)?;
+        self.due.pop_first();
+        self.of_user.remove(&hash);
+        Some((deadline, hash))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+}
+
+/// The most ticks that are kept. A worker has profiles written before there are so many, so that the earlier ones are not needed.
+pub const TICKS_MAX: usize = 16;
+
+/// At which offsets a clock's tick moved the time of a partition, to what. A tick lies before the record at its offset. Nobody who
+/// reads the partition again can know them: they are part of the mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticks {
+    /// Offsets in their order, each with its time; times grow as well.
+    all: [(i64, i64); TICKS_MAX],
+    count: usize,
+}
+
+impl Ticks {
+    /// The offsets with their times.
+    pub fn all(&self) -> &[(i64, i64)] {
+        &self.all[..self.count]
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a tick at this offset, of which the latest counts. Says whether there was room.
+    pub fn add(&mut self, offset: i64, time: i64) -> bool {
+        match self.all().last() {
+            Some((_, last)) if *last >= time => return true,
+            Some((last, _)) if *last == offset => self.all[self.count - 1].1 = time,
+            _ if self.count == TICKS_MAX => return false,
+            _ => {
+                self.all[self.count] = (offset, time);
+                self.count += 1;
+            }
+        }
+        true
+    }
+
+    /// Forgets those that whoever reads from this offset on, where the partition's time is `time`, has no need of: of those before
+    /// it the last one counts, unless the partition's time has passed it.
+    pub fn forget_before(&mut self, offset: i64, time: Option<i64>) {
+        let before = self.all().iter().take_while(|(at, _)| *at < offset).count();
+        let is_passed = |at: usize| time.is_some_and(|time| self.all[at].1 <= time);
+        let needed = if before > 0 && !is_passed(before - 1) { before - 1 } else { before };
+        self.all.copy_within(needed..self.count, 0);
+        self.count -= needed;
+        self.all[self.count..].fill((0, 0));
+    }
+
+    /// `<offset>:<time>` of each, separated by commas.
+    pub(super) fn encode(&self) -> String {
+        self.all().iter().map(|(offset, time)| format!("{offset}:{time}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Reads what [`Ticks::encode`] writes.
+    pub(super) fn decode(text: &str) -> Option<Self> {
+        let mut ticks = Self::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (offset, time) = part.split_once(':')?;
+            let tick = (offset.parse().ok()?, time.parse().ok()?);
+            if ticks.all().last().is_some_and(|(offset, time)| *offset >= tick.0 || *time >= tick.1) {
+                return None;
+            }
+            *ticks.all.get_mut(ticks.count)? = tick;
+            ticks.count += 1;
+        }
+        Some(ticks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_their_order_and_each_user_has_one() {
+        let mut deadlines = Deadlines::default();
+        for (hash, deadline) in [(1, 50), (2, 30), (1, 70), (1, 40), (3, 30)] {
+            deadlines.schedule(hash, deadline);
+        }
+        assert_eq!((deadlines.len(), deadlines.first()), (3, Some(30)));
+        let due: Vec<_> = std::iter::from_fn(|| deadlines.take_due(40)).collect();
+        assert_eq!(due, [(30, 2), (30, 3), (40, 1)]);
+        deadlines.schedule(1, 90);
+        assert_eq!((deadlines.take_due(89), deadlines.take_due(90), deadlines.len()), (None, Some((90, 1)), 0));
+    }
+
+    #[test]
+    fn of_the_ticks_at_one_offset_the_latest_counts_and_what_is_passed_is_forgotten() {
+        let mut ticks = Ticks::default();
+        assert!(ticks.add(5, 100) && ticks.add(5, 120) && ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200));
+        assert_eq!(ticks.all(), [(5, 120), (9, 130), (12, 200)]);
+        assert_eq!(Ticks::decode(&ticks.encode()), Some(ticks));
+        let after = |offset, time| {
+            let mut ticks = ticks;
+            ticks.forget_before(offset, time);
+            ticks.all().to_vec()
+        };
+        assert_eq!(after(9, None), [(5, 120), (9, 130), (12, 200)], "the last one before still holds");
+        assert_eq!(after(9, Some(120)), [(9, 130), (12, 200)]);
+        assert_eq!(after(9, Some(500)), [(9, 130), (12, 200)], "what lies ahead is told even so");
+        assert_eq!(after(13, Some(199)), [(12, 200)]);
+        assert_eq!(after(13, Some(200)), []);
+        for offset in 13..13 + 13 {
+            assert!(ticks.add(offset, 200 + offset));
+        }
+        assert!(!ticks.add(90, 900) && ticks.add(25, 900), "there is room for no further offset");
+        for text in ["x", "1", "2:1,1:2", "1:2,2:2", "1:x"] {
+            assert_eq!(Ticks::decode(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What an event, and time, make of a user's memberships.
+//!
+//! At an event, by its own time t and in this order: a membership that ends at or before t has expired; one whose exit rule holds
+//! ends; one that is excluded ends; then the entry rule lets the user in, or moves the end of a membership to t plus its duration
+//! where that is later. So a late event never shortens a membership. An event at which the exit rule holds lets nobody in.
+//!
+//! Without an `exit`, the exit rule is that the entry rule does not hold. So `duration` alone bounds how long a user who falls silent
+//! stays in. A membership that outlives events at which its entry rule does not hold has `exit = "false"`, or a rule of its own:
+//! "bought in the last 30 days" is `where = 'event_type == "purchase"'`, `exit = "false"`, `duration = "30d"`.
+//!
+//! Between events, [`Segments::expire`] ends what is over by a time that the caller knows. No rule is looked at then: what an ended
+//! membership excluded stays out until the user's next event.
+//!
+//! Guarantees: what becomes of a membership depends on the rules at the user's events, in the order of the partition, and on these
+//! times alone. Nothing is allocated once the buffers have grown.
+
+use super::{Segment, Segments};
+use crate::{
+    canary::{self, Canary},
+    columns::{Columns, Slot},
+    event::EventTime,
+    profile::Membership,
+};
+
+/// A segment whose members stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lasting {
+    /// The number of its cell in a profile.
+    pub(super) cell: usize,
+    pub(super) exit: Exit,
+    /// How long a membership lasts behind the last event at which the entry rule held, in microseconds.
+    pub(super) duration: i64,
+}
+
+/// When an event ends a membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// The entry rule does not hold.
+    EntryFails,
+    /// The rule with this column holds.
+    Rule(Slot),
+}
+
+/// A segment that a user is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InSegment {
+    /// The segment's number.
+    pub number: usize,
+    /// Since when and until when, and whether the user entered just now; nothing for a segment that holds at its event alone.
+    pub stay: Option<(Membership, bool)>,
+}
+
+/// Why a membership has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaveReason {
+    /// Its time is over.
+    Expired,
+    /// The exit rule held, or where there is none, the entry rule did not.
+    ExitRule,
+    /// The user is in a segment that excludes it.
+    Excluded,
+}
+
+impl LeaveReason {
+    /// The name in `aimpoint.v1`, which is also the JSON form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "LEAVE_REASON_EXPIRED",
+            Self::ExitRule => "LEAVE_REASON_EXIT_RULE",
+            Self::Excluded => "LEAVE_REASON_EXCLUDED",
+        }
+    }
+}
+
+/// A segment that a user has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftSegment {
+    /// The segment's number.
+    pub number: usize,
+    /// The membership that has ended.
+    pub was: Membership,
+    /// Why.
+    pub reason: LeaveReason,
+}
+
+/// What was found for one user: reused from row to row.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The segments that the user is in, as the decision has them.
+    pub now: Vec<InSegment>,
+    /// The segments that the user has just left.
+    pub left: Vec<LeftSegment>,
+    /// Whether a membership has begun.
+    pub has_entered: bool,
+    /// By segment: whether the user is in it, and how.
+    places: Vec<Option<InSegment>>,
+}
+
+impl Segments {
+    /// Decides which segments the user of a row is in, after [`Segments::run`]. `memberships` are the words of the user's
+    /// memberships, which are changed; empty where no segment lasts.
+    pub fn decide(&self, columns: &Columns, row: usize, time: EventTime, memberships: &mut [u64], found: &mut Found) {
+        let holds = |slot: Slot| columns.get(slot).bools()[row].holds();
+        found.now.clear();
+        found.left.clear();
+        found.has_entered = false;
+        if self.is_plain {
+            let now = self.ranked.iter().filter(|number| holds(self.segments[**number].slot));
+            found.now.extend(now.take(self.max).map(|number| InSegment { number: *number, stay: None }));
+            return;
+        }
+        found.places.clear();
+        found.places.resize(self.segments.len(), None);
+        for number in self.decided.iter().copied() {
+            let Segment { slot, lasting, unless, .. } = &self.segments[number];
+            let enters = holds(*slot);
+            let is_excluded = unless.iter().any(|other| found.places[*other].is_some());
+            let Some(Lasting { cell, exit, duration }) = lasting else {
+                found.places[number] = (enters && !is_excluded).then_some(InSegment { number, stay: None });
+                continue;
+            };
+            let words = &mut memberships[cell * Membership::WORDS..][..Membership::WORDS];
+            let exits = match exit {
+                Exit::EntryFails => !enters,
+                Exit::Rule(slot) => holds(*slot),
+            };
+            let before = Membership::read(words);
+            let is_late = |was: Membership| time < was.entered_at && canary::is_in(Canary::ExitIgnoredWhenLate);
+            let reason = match before {
+                Some(was) if was.expires_at <= time => Some(LeaveReason::Expired),
+                Some(was) if exits && !is_late(was) => Some(LeaveReason::ExitRule),
+                Some(_) if is_excluded && !canary::is_in(Canary::ExclusionIgnored) => Some(LeaveReason::Excluded),
+                _ => None,
+            };
+            if let (Some(was), Some(reason)) = (before, reason) {
+                found.left.push(LeftSegment { number, was, reason });
+            }
+            let kept = before.filter(|_| reason.is_none());
+            let now = if enters && !exits && !is_excluded {
+                let expires_at = EventTime(time.0.saturating_add(*duration));
+                Some(match kept {
+                    Some(kept) if canary::is_in(Canary::LateEventShortens) => Membership { expires_at, ..kept },
+                    Some(kept) => Membership { expires_at: kept.expires_at.max(expires_at), ..kept },
+                    None => Membership { entered_at: time, expires_at },
+                })
+            } else {
+                kept
+            };
+            let is_new = kept.is_none() && now.is_some();
+            found.has_entered |= is_new;
+            if now != before {
+                Membership::write(now, words);
+            }
+            found.places[number] = now.map(|now| InSegment { number, stay: Some((now, is_new)) });
+        }
+        let now = self.ranked.iter().filter_map(|number| found.places[*number]);
+        found.now.extend(now.take(self.max));
+    }
+
+    /// Ends the memberships that are over at this time, and finds what is left of them. Says whether there were any.
+    pub fn expire(&self, time: EventTime, memberships: &mut [u64], found: &mut Found) -> bool {
+        found.now.clear();
+        found.left.clear();
+        found.has_entered = false;
+        for number in self.ranked.iter().copied() {
+            let Some(Lasting { cell, .. }) = self.segments[number].lasting else { continue };
+            let words = &mut memberships[cell * Membership::WORDS..][..Membership::WORDS];
+            match Membership::read(words) {
+                Some(was) if was.expires_at <= time => {
+                    Membership::write(None, words);
+                    found.left.push(LeftSegment { number, was, reason: LeaveReason::Expired });
+                }
+                Some(kept) if found.now.len() < self.max => {
+                    found.now.push(InSegment { number, stay: Some((kept, false)) });
+                }
+                _ => {}
+            }
+        }
+        !found.left.is_empty()
+    }
+}
