@@ -43,6 +43,7 @@ struct Entry {
     target: Target,
     origin: Option<Position>,
     fallback: Option<FallbackReason>,
+    is_expiry: bool,
     key: Option<Range<usize>>,
     payload: Option<Range<usize>>,
     headers: Range<usize>,
@@ -61,6 +62,8 @@ pub struct Output<'a> {
     pub origin: Option<Position>,
     /// Why it is a decision without a score, where it is one.
     pub fallback: Option<FallbackReason>,
+    /// Whether it is about memberships that ended without an event.
+    pub is_expiry: bool,
     headers: &'a [(&'static str, Range<usize>)],
     bytes: &'a [u8],
 }
@@ -127,6 +130,7 @@ impl Outbox {
             target,
             origin: None,
             fallback: None,
+            is_expiry: false,
             key,
             payload,
             headers: first..self.headers.len(),
@@ -141,6 +145,13 @@ impl Outbox {
         }
     }
 
+    /// Notes that the output that was pushed last is about memberships that ended without an event.
+    pub fn of_expiry(&mut self) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.is_expiry = true;
+        }
+    }
+
     /// Appends all outputs of another outbox.
     pub fn append(&mut self, other: &Self) {
         let (bytes, headers) = (self.bytes.len(), self.headers.len());
@@ -151,6 +162,7 @@ impl Outbox {
             target: entry.target,
             origin: entry.origin,
             fallback: entry.fallback,
+            is_expiry: entry.is_expiry,
             key: entry.key.as_ref().map(moved),
             payload: entry.payload.as_ref().map(moved),
             headers: entry.headers.start + headers..entry.headers.end + headers,
@@ -176,6 +188,7 @@ impl Outbox {
             target: entry.target,
             origin: entry.origin,
             fallback: entry.fallback,
+            is_expiry: entry.is_expiry,
             key: entry.key.as_ref().map(span),
             payload: entry.payload.as_ref().map(span),
             headers: &self.headers[entry.headers.start..entry.headers.end],

@@ -383,13 +383,21 @@ impl Store {
     fn insert_dirty(&mut self, offset: i64, hash: u64) {
         let Self { dirty, points, batch_points, clock, .. } = self;
         dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
-        let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset);
-        let point = of_batch.copied().unwrap_or(Point { offset, clock: *clock });
+        // Behind the last batch the partition's time is still that of before the event at the offset.
+        let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset).copied();
+        let point = of_batch.unwrap_or(Point { offset, clock: *clock });
         let at = points.partition_point(|point| point.offset <= offset);
-        let is_near = |known: &Point| offset - known.offset < POINT_OFFSETS || known.offset >= point.offset;
+        let is_near = |known: &Point| {
+            known.offset >= point.offset || of_batch.is_some() && offset - known.offset < POINT_OFFSETS
+        };
         if at == 0 || !points.get(at - 1).is_some_and(is_near) {
             points.insert(at, point);
         }
+    }
+
+    /// The batch is over: see [`Self::begin_batch`].
+    pub fn end_batch(&mut self) {
+        self.batch_points.get_or_insert_default().clear();
     }
 
     /// The ticks that are known.
@@ -568,7 +576,8 @@ impl Store {
 
     /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, with every event before
     /// `next` in them, and with `None` the keys of swept profiles. `write` says whether it takes more. Returns how many there
-    /// were.
+    /// were. A profile that only a tick at `next` has changed waits until there are further records: whoever reads on from there applies
+    /// the tick, and no two records of a user are of one offset.
     pub fn write_due(
         &mut self,
         below: i64,
@@ -584,7 +593,7 @@ impl Store {
         while written < max
             && has_room
             && let Some(Dirty { offset, hash, .. }) = self.dirty.front().copied()
-            && offset < below
+            && offset < below.min(next)
         {
             self.dirty.pop_front();
             // A profile that was swept or written since is not found.

@@ -90,10 +90,10 @@ impl Ticks {
         self.count == 0
     }
 
-    /// Adds a tick at this offset, of which the latest counts. Says whether there was room.
+    /// Adds a tick at this offset, of which the latest counts. Says whether it is one: it is later than the last one, and there was room.
     pub fn add(&mut self, offset: i64, time: i64) -> bool {
         match self.all().last() {
-            Some((_, last)) if *last >= time => return true,
+            Some((_, last)) if *last >= time => return false,
             Some((last, _)) if *last == offset => self.all[self.count - 1].1 = time,
             _ if self.count == TICKS_MAX => return false,
             _ => {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn of_the_ticks_at_one_offset_the_latest_counts_and_what_is_passed_is_forgotten() {
         let mut ticks = Ticks::default();
-        assert!(ticks.add(5, 100) && ticks.add(5, 120) && ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200));
+        assert!(ticks.add(5, 100) && ticks.add(5, 120) && !ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200));
         assert_eq!(ticks.all(), [(5, 120), (9, 130), (12, 200)]);
         assert_eq!(Ticks::decode(&ticks.encode()), Some(ticks));
         let after = |offset, time| {

@@ -2,7 +2,8 @@
 //!
 //! At an event, by its own time t and in this order: a membership that ends at or before t has expired; one whose exit rule holds
 //! ends; one that is excluded ends; then the entry rule lets the user in, or moves the end of a membership to t plus its duration
-//! where that is later. So a late event never shortens a membership. An event at which the exit rule holds lets nobody in.
+//! where that is later. So a late event never shortens a membership. An event at which the exit rule holds lets nobody in, and
+//! neither does one so late that the membership would be over by the time of its partition: so no user has a deadline twice.
 //!
 //! Without an `exit`, the exit rule is that the entry rule does not hold. So `duration` alone bounds how long a user who falls silent
 //! stays in. A membership that outlives events at which its entry rule does not hold has `exit = "false"`, or a rule of its own:
@@ -97,9 +98,16 @@ pub struct Found {
 }
 
 impl Segments {
-    /// Decides which segments the user of a row is in, after [`Segments::run`]. `memberships` are the words of the user's
-    /// memberships, which are changed; empty where no segment lasts.
-    pub fn decide(&self, columns: &Columns, row: usize, time: EventTime, memberships: &mut [u64], found: &mut Found) {
+    /// Decides which segments the user of a row is in, after [`Segments::run`], at an event of this time, where everything up to
+    /// `passed` is over. `memberships` are the words of the user's memberships, which are changed; empty where no segment lasts.
+    pub fn decide(
+        &self,
+        columns: &Columns,
+        row: usize,
+        (time, passed): (EventTime, Option<EventTime>),
+        memberships: &mut [u64],
+        found: &mut Found,
+    ) {
         let holds = |slot: Slot| columns.get(slot).bools()[row].holds();
         found.now.clear();
         found.left.clear();
@@ -138,11 +146,11 @@ impl Segments {
             let kept = before.filter(|_| reason.is_none());
             let now = if enters && !exits && !is_excluded {
                 let expires_at = EventTime(time.0.saturating_add(*duration));
-                Some(match kept {
-                    Some(kept) if canary::is_in(Canary::LateEventShortens) => Membership { expires_at, ..kept },
-                    Some(kept) => Membership { expires_at: kept.expires_at.max(expires_at), ..kept },
-                    None => Membership { entered_at: time, expires_at },
-                })
+                match kept {
+                    Some(kept) if canary::is_in(Canary::LateEventShortens) => Some(Membership { expires_at, ..kept }),
+                    Some(kept) => Some(Membership { expires_at: kept.expires_at.max(expires_at), ..kept }),
+                    None => Some(Membership { entered_at: time, expires_at }).filter(|it| Some(it.expires_at) > passed),
+                }
             } else {
                 kept
             };

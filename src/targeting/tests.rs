@@ -1,5 +1,8 @@
 use super::*;
-use crate::{columns::Truth, event::EventTime};
+use crate::{
+    columns::{Column, Truth},
+    event::EventTime,
+};
 
 fn specs(text: &str) -> (Vec<SegmentSpec>, TargetingSpec) {
     #[derive(serde::Deserialize)]
@@ -30,6 +33,8 @@ struct User {
     slots: Vec<Slot>,
     words: Vec<u64>,
     found: Found,
+    /// The time of the partition.
+    passed: Option<i64>,
 }
 
 impl User {
@@ -38,7 +43,7 @@ impl User {
         assert_eq!(faults, []);
         let slots = ["a", "b", "c"].map(|name| scope.get(name).unwrap().0).to_vec();
         let words = vec![0; Segments::memberships(&specs(text).0).len() * Membership::WORDS];
-        Self { segments, columns: scope.columns(), slots, words, found: Found::default() }
+        Self { segments, columns: scope.columns(), slots, words, found: Found::default(), passed: None }
     }
 
     /// An event at this time with these fields, as letters; `-` for a missing `a`.
@@ -47,10 +52,18 @@ impl User {
         for (slot, letter) in self.slots.iter().zip(['a', 'b', 'c']) {
             let missing = letter == 'a' && holds.contains('-');
             let truth = if missing { Truth::Missing } else { holds.contains(letter).into() };
-            self.columns.get_mut(*slot).bools_mut().push(truth);
+            let Column::Bool(column) = self.columns.get_mut(*slot) else { panic!("it is declared as one") };
+            column.clear();
+            column.push(truth);
         }
         self.segments.run(&mut self.columns, 1);
-        self.segments.decide(&self.columns, 0, EventTime(time), &mut self.words, &mut self.found);
+        self.segments.decide(
+            &self.columns,
+            0,
+            (EventTime(time), self.passed.map(EventTime)),
+            &mut self.words,
+            &mut self.found,
+        );
         self.told()
     }
 
@@ -95,6 +108,9 @@ fn a_membership_lasts_as_long_as_declared_and_no_late_event_shortens_it() {
     assert_eq!(user.expire(28 * SECOND), told("", "x Expired"));
     assert_eq!(user.expire(90 * SECOND), told("", ""));
     assert_eq!(user.words, [0, 0]);
+    user.passed = Some(28 * SECOND);
+    assert_eq!(user.event(18 * SECOND, "a"), told("", ""), "it would be over already");
+    assert_eq!(user.event(18 * SECOND + 1, "a"), told("+x 18000001-28000001", ""));
 }
 
 #[test]
@@ -187,7 +203,7 @@ unless = ["s"]
     assert_eq!(
         told,
         [
-            ("segment[0].duration", "a membership lasts 1s to 540d, not 1year 5months 23days 12h 19m 12s"),
+            ("segment[0].duration", "a membership lasts 1s to 540d, not 1year 5months 23days 13h 12m"),
             ("segment[0].unless[0]", "there is no segment \"yy\""),
             ("segment[1].duration", "a membership lasts 1s to 540d, not 10ms"),
             ("segment[2].exit", "nothing here is named \"nothing\""),

@@ -17,24 +17,27 @@
 //! - **I10** who leaves in order has committed all and leaves nothing to be read again.
 //! - **I11** once the faults are over, everything is committed within a bounded time.
 //!
+//! A membership that ends without an event gives a decision, which is owed once like that about a record; which of them are owed
+//! follows from the ticks that are committed with positions.
+//!
 //! I8 is a matter of the core alone; the input here has late, future and missing times, and I2 judges them.
 
-use super::world::{Owed, USERS, is_output, record};
+use super::world::{Debt, Owed, USERS, is_output, record};
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
     profile::Layout,
     sink::Outbox,
-    state::{Mark, is_layout_key},
+    state::{Mark, Ticks, is_layout_key},
     status::Counts,
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What the checks know so far.
 pub(crate) struct Checks<'a> {
     pub(crate) broker: &'a MemoryBroker,
-    pub(crate) owed: &'a Owed,
+    pub(crate) owed: Owed,
     input: &'a [Vec<InputRecord>],
     /// Whether workers have different features: what they have in common is compared.
     has_changes: bool,
@@ -46,6 +49,10 @@ pub(crate) struct Checks<'a> {
     lost: BTreeMap<i32, u64>,
     /// By partition and offset: whether its output is committed.
     seen: Vec<Vec<bool>>,
+    /// By partition: the positions that were committed, with their metadata and how many ticks were committed by then.
+    history: Vec<Vec<(i64, String, usize)>>,
+    /// The decisions that are visible about memberships that ended without an event.
+    expired: HashSet<Visible>,
     /// By partition and offset: the output that came first.
     first: BTreeMap<(i32, i64), Visible>,
     /// How many outputs came again.
@@ -61,7 +68,7 @@ pub(crate) struct Checks<'a> {
 impl<'a> Checks<'a> {
     pub(crate) fn new(
         broker: &'a MemoryBroker,
-        owed: &'a Owed,
+        owed: Owed,
         input: &'a [Vec<InputRecord>],
         (has_changes, is_at_least_once, has_moods): (bool, bool, bool),
     ) -> Self {
@@ -73,6 +80,8 @@ impl<'a> Checks<'a> {
             is_at_least_once,
             has_moods,
             lost: BTreeMap::new(),
+            history: vec![Vec::new(); input.len()],
+            expired: HashSet::new(),
             first: BTreeMap::new(),
             repeated: 0,
             seen: input.iter().map(|records| vec![false; records.len()]).collect(),
@@ -93,11 +102,43 @@ impl<'a> Checks<'a> {
     }
 
     /// Judges what took effect since the last step.
-    pub(crate) fn step(&mut self) -> Result<(), String> {
+    pub(crate) fn step(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
         for effect in self.broker.effects() {
+            for (number, next, metadata) in &effect.positions {
+                let mark = Mark::parse(metadata).map(|(mark, _)| mark).unwrap_or_default();
+                let records = &self.input[*number as usize];
+                self.owed.advance(*number, *next, mark.ticks.all(), records, core)?;
+                let ticks = self.owed.ticks(*number).len();
+                self.history[*number as usize].push((*next, metadata.clone(), ticks));
+            }
             self.effect(&effect)?;
         }
         Ok(())
+    }
+
+    /// What is owed for all of the input, where no tick can change that.
+    pub(crate) fn foresee(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
+        for (number, records) in self.input.iter().enumerate() {
+            self.owed.advance(number as i32, records.len() as i64, &[], records, core)?;
+        }
+        Ok(())
+    }
+
+    /// How many decisions there were about memberships that ended without an event, and how many ticks.
+    pub(crate) fn expired(&self) -> (u64, u64) {
+        let ticks = (0..self.input.len()).map(|number| self.owed.ticks(number as i32).len() as u64);
+        (self.expired.len() as u64, ticks.sum())
+    }
+
+    /// The ticks that a worker has applied that has this as the committed position, and these ticks of its own since.
+    fn ticks(&self, number: i32, committed: Option<(i64, &str)>, own: &Ticks) -> Vec<(i64, i64)> {
+        let history = &self.history[number as usize];
+        let is_it = |it: &&(i64, String, usize)| committed == Some((it.0, it.1.as_str()));
+        let known = history.iter().rev().find(is_it).map_or(0, |(.., ticks)| *ticks);
+        let mut ticks = self.owed.ticks(number)[..known].to_vec();
+        let last = ticks.last().map_or(i64::MIN, |(_, time)| *time);
+        ticks.extend(own.all().iter().filter(|(_, time)| *time > last));
+        ticks
     }
 
     fn effect(&mut self, effect: &Effect) -> Result<(), String> {
@@ -117,9 +158,21 @@ impl<'a> Checks<'a> {
                 }
                 continue;
             }
-            let Some((partition, at)) = self.owed.position(&output) else {
+            let Some(Debt { partition, record, .. }) = self.owed.debt(&output) else {
                 let text = String::from_utf8_lossy(output.payload.as_deref().unwrap_or_default()).into_owned();
                 return Err(format!("I2, I9: an output that nothing owes: {text}"));
+            };
+            if !self.is_at_least_once {
+                touched.insert(partition);
+            }
+            let Some(at) = record else {
+                if !self.expired.insert(output) {
+                    if !self.is_at_least_once {
+                        return Err(format!("I1: partition {partition}: a membership's end came twice"));
+                    }
+                    self.repeated += 1;
+                }
+                continue;
             };
             if std::mem::replace(&mut self.seen[partition as usize][at as usize], true) {
                 if !self.is_at_least_once {
@@ -131,9 +184,6 @@ impl<'a> Checks<'a> {
                 }
             } else if self.is_at_least_once {
                 self.first.insert((partition, at), output);
-            }
-            if !self.is_at_least_once {
-                touched.insert(partition);
             }
         }
         for (partition, next, _) in &effect.positions {
@@ -151,6 +201,15 @@ impl<'a> Checks<'a> {
             if let Some(ahead) = ahead.filter(|_| !self.is_at_least_once) {
                 let at = *next as usize + ahead;
                 return Err(format!("I4: partition {partition} is committed up to {next}, and {at} is visible"));
+            }
+            for (due, output) in &self.owed.expiries[number] {
+                let is_seen = self.expired.contains(output);
+                if *due <= *next && !is_seen {
+                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is not told"));
+                }
+                if *due > *next && is_seen && !self.is_at_least_once {
+                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is ahead"));
+                }
             }
             self.committed[number] = *next;
         }
@@ -197,6 +256,7 @@ impl<'a> Checks<'a> {
             ));
         }
         let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+        core.catch_up(&mut partitions);
         for offset in mark.replay_from..committed {
             let it = &self.input[number as usize][offset as usize];
             if !it.counts() {
@@ -208,13 +268,19 @@ impl<'a> Checks<'a> {
         if !outbox.is_empty() {
             return Err(format!("I1: a replay of partition {number} writes"));
         }
+        partitions.end_replay(number);
+        core.catch_up(&mut partitions);
         let partition = partitions.get(number).ok_or("it was put in")?;
-        let layout = self.has_changes.then(|| core.profile().layout());
-        self.owed.compare(core, number, partition, layout).map_err(|why| format!("I3: rebuilt, {why}"))
+        let layout = self.has_changes.then(|| core.profile().layout().clone());
+        let ticks = self.ticks(number, partitions.committed(number), &Ticks::default());
+        let records = &self.input[number as usize];
+        self.owed
+            .compare(core, (number, &ticks), partition, records, layout.as_ref())
+            .map_err(|why| format!("I3: rebuilt, {why}"))
     }
 
     /// Compares what a worker has in memory with the reference (I2, I7).
-    pub(crate) fn memory(&self, partitions: &Partitions, core: &Pipeline, layout: &Layout) -> Result<(), String> {
+    pub(crate) fn memory(&self, partitions: &Partitions, core: &mut Pipeline, layout: &Layout) -> Result<(), String> {
         for number in partitions.held() {
             let Some(partition) = partitions.get(number) else { continue };
             if partition.store().len() > USERS {
@@ -222,7 +288,11 @@ impl<'a> Checks<'a> {
             }
             if !partitions.is_recovering(number) {
                 let layout = self.has_changes.then_some(layout);
-                self.owed.compare(core, number, partition, layout).map_err(|why| format!("I2: in memory, {why}"))?;
+                let ticks = self.ticks(number, partitions.committed(number), partition.store().ticks());
+                let records = &self.input[number as usize];
+                self.owed
+                    .compare(core, (number, &ticks), partition, records, layout)
+                    .map_err(|why| format!("I2: in memory, {why}"))?;
             }
         }
         Ok(())
@@ -244,13 +314,13 @@ impl<'a> Checks<'a> {
             }
             let (mut last, mut known) = (BTreeMap::new(), BTreeSet::new());
             for output in self.broker.all_committed(place) {
-                let Some((partition, at)) = self.owed.position(&output) else { continue };
-                if !known.insert((partition, at)) {
+                let Some(Debt { partition, order, .. }) = self.owed.debt(&output) else { continue };
+                if !known.insert((partition, order)) {
                     continue;
                 }
                 let user = (partition, output.key.clone());
-                if last.insert(user, at).is_some_and(|before| before >= at) {
-                    return Err(format!("I1: partition {partition} offset {at} is out of its user's order"));
+                if last.insert(user, order).is_some_and(|before| before >= order) {
+                    return Err(format!("I1: partition {partition} output {order} is out of its user's order"));
                 }
             }
         }

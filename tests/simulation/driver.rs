@@ -6,6 +6,7 @@ use super::{
 };
 use aimpoint::{
     engine::{Pipeline, PipelineSpec, Worker, WorkerSettings},
+    event::EventTime,
     profile::{Layout, OnChange},
     state::Mark,
     status::Progress,
@@ -15,7 +16,13 @@ use aimpoint::{
     },
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 /// After so many steps of silence the group puts a member out.
 const SESSION: u64 = 25;
@@ -30,6 +37,12 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What every run needs and is the same for all.
 pub(crate) struct Core {
+    /// Without and with segments that have members.
+    kits: [Kit; 2],
+}
+
+/// Configurations with the same outputs.
+struct Kit {
     /// That of the reference, then those with other features besides.
     specs: Vec<PipelineSpec>,
     layouts: Vec<Layout>,
@@ -39,6 +52,13 @@ pub(crate) struct Core {
 impl Default for Core {
     fn default() -> Self {
         let specs = [vec![world::spec()], world::changed_specs().to_vec()].concat();
+        let lasting = specs.iter().cloned().map(world::lasting).collect();
+        Self { kits: [specs, lasting].map(Kit::new) }
+    }
+}
+
+impl Kit {
+    fn new(specs: Vec<PipelineSpec>) -> Self {
         let layouts = specs.iter().map(|spec| world::pipeline(spec).0.profile().layout().clone()).collect();
         Self { reference: world::pipeline(&specs[0]), specs, layouts }
     }
@@ -66,6 +86,8 @@ pub(crate) struct Happened {
     shown_at_once: u64,
     repeated: u64,
     lost: u64,
+    expired: u64,
+    ticks: u64,
 }
 
 impl Happened {
@@ -89,6 +111,8 @@ impl Happened {
         self.shown_at_once += other.shown_at_once;
         self.repeated += other.repeated;
         self.lost += other.lost;
+        self.expired += other.expired;
+        self.ticks += other.ticks;
     }
 
     /// A simulation in which nothing goes wrong shows nothing.
@@ -96,9 +120,9 @@ impl Happened {
         let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
-        let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, .. } = self;
+        let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, .. } = self;
         let others = [compactions, trims, retries, failing_models, snapshots];
-        let more = [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost];
+        let more = [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks];
         let all = [&workers[..], &others, &more].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
@@ -112,6 +136,8 @@ struct Running {
     control: FakeControl,
     progress: Progress,
     hangs: bool,
+    /// What sets its clock's time of day, and how far it is ahead of the others.
+    hands: (Arc<AtomicI64>, i64),
     /// The number of its features.
     variant: usize,
 }
@@ -148,6 +174,10 @@ struct Run<'a> {
     on_change: OnChange,
     mode: Mode,
     checkpoint_interval: Duration,
+    /// Whether clocks end memberships.
+    ticks: bool,
+    /// The time of day, in microseconds, where clocks do.
+    day: i64,
     random: SmallRng,
     slots: Vec<Option<Running>>,
     /// One folder of snapshots for all, as on one machine.
@@ -176,7 +206,6 @@ impl Run<'_> {
         self.happened.changes += u64::from(variant > 0);
         let mut spec = self.specs[variant].clone();
         spec.profile.on_change = self.on_change;
-        let (pipeline, control) = world::pipeline(&spec);
         let settings = WorkerSettings {
             number: slot,
             commit_interval: Duration::from_millis(10),
@@ -187,14 +216,34 @@ impl Run<'_> {
         };
         let (member, fuse, progress) = (source.member(), source.fuse(), Progress::default());
         // No two machines show the same time.
-        let clock = FakeClock::showing(world::present(self.random.random_range(0..800)));
+        let days = self.random.random_range(0..800);
+        spec.time.tick = self.ticks;
+        let (pipeline, control) = world::pipeline(&spec);
+        let ahead = days as i64 * 2_500 - 1_000_000;
+        let clock = if self.ticks {
+            FakeClock::showing(EventTime(self.day + ahead))
+        } else {
+            FakeClock::showing(world::present(days))
+        };
+        let hands = (clock.hands(), ahead);
         let mut worker = Worker::new(settings, source, sink, clock, pipeline, progress.clone());
         if let Some(snapshots) = &self.snapshots {
             worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
         }
-        let running = Running { worker, member, fuse, control, progress, hangs: false, variant };
+        let running = Running { worker, member, fuse, control, progress, hangs: false, hands, variant };
         if let Some(before) = self.slots[slot].replace(running) {
             self.zombies.push(before);
+        }
+    }
+
+    /// Time goes on, most often by little, and it's no earlier than what has happened.
+    fn pass_time(&mut self, newest: i64, moments: &mut SmallRng) {
+        self.day = newest.max(self.day + moments.random_range(0..5_000_000));
+        if moments.random_range(0..30) == 0 {
+            self.day += moments.random_range(0..36_000_000_000);
+        }
+        for Running { hands: (hands, ahead), .. } in self.slots.iter().flatten().chain(&self.zombies) {
+            hands.store(self.day + ahead, Ordering::Relaxed);
         }
     }
 
@@ -348,6 +397,11 @@ fn replay_from(metadata: &str) -> Option<i64> {
 
 /// Runs a seed: what has happened, or which guarantee was broken.
 pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
+    // Numbers of its own, so that each seed goes on as it did before there were memberships.
+    let mut moments = SmallRng::seed_from_u64(seed ^ 0x6d65_6d62_6572);
+    let is_lasting = moments.random_bool(0.4);
+    let ticks = is_lasting && moments.random_bool(0.6);
+    let core = &mut core.kits[usize::from(is_lasting)];
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
     let records = random.random_range(10..140);
@@ -374,20 +428,27 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         trim,
         mood: rate(40),
         // Where input was trimmed, profiles cannot be made of it again.
-        lose: if trim == 0 { rate(10) } else { 0 },
+        // Nor can they where ticks are forgotten that were committed before the mark.
+        lose: if trim == 0 && !ticks { rate(10) } else { 0 },
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
     let workers = random.random_range(1..4);
     let has_changes = random.random_bool(0.5);
     // Where input was trimmed, a replay cannot bring back what was made of it.
-    let on_change = if rates.trim == 0 && random.random_bool(0.5) { OnChange::Replay } else { OnChange::Keep };
+    let on_change =
+        if rates.trim == 0 && random.random_bool(0.5) && !ticks { OnChange::Replay } else { OnChange::Keep };
     let mode = match random.random_range(0..8) {
         0..4 => Mode::ExactlyOnce,
         4..7 => Mode::AtLeastOnce,
         _ => Mode::Changing,
     };
+    // What was seen at once and not committed rests on ticks that nobody knows.
+    let mode = if ticks { Mode::ExactlyOnce } else { mode };
     let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
-    let mut checks = Checks::new(&broker, &owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
+    let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
+    if is_lasting && !ticks {
+        checks.foresee(&mut core.reference)?;
+    }
     let slots = (0..workers).map(|_| None).collect();
     let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };
     let snapshots = random.random_bool(0.5).then(|| MemorySnapshots::new(seed, damage));
@@ -398,6 +459,8 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         on_change,
         mode,
         checkpoint_interval,
+        ticks,
+        day: world::newest(&input, &vec![0; partitions]),
         random,
         slots,
         snapshots,
@@ -428,13 +491,16 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
                 broker.produce(partition, run.random.random_range(1..8));
             }
         }
+        if ticks {
+            run.pass_time(world::newest(&input, &broker.produced()), &mut moments);
+        }
         let looks = run.random.random_range(0..8) == 0;
         if let Some(running) = run.turn()?
             && looks
         {
-            checks.memory(running.worker.partitions(), &core.reference.0, &core.layouts[running.variant])?;
+            checks.memory(running.worker.partitions(), &mut core.reference.0, &core.layouts[running.variant])?;
         }
-        checks.step()?;
+        checks.step(&mut core.reference)?;
         if run.random.random_range(0..40) == 0 {
             let partition = run.random.random_range(0..partitions);
             checks.rebuild(partition as i32, &mut core.reference)?;
@@ -445,14 +511,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     for _ in 0..2 * TRANSACTION {
         broker.tick(SESSION, TRANSACTION);
         run.turn()?;
-        checks.step()?;
+        checks.step(&mut core.reference)?;
     }
     if broker.oldest_open() > TRANSACTION / 2 {
         return Err(format!("I6: a transaction has been open for {} steps", broker.oldest_open()));
     }
     for slot in 0..run.slots.len() {
         run.leave(slot)?;
-        checks.step()?;
+        checks.step(&mut core.reference)?;
         // Its partitions go to those that stay.
         for turn in 0..PATIENCE {
             if turn >= 40 && !run.is_recovering() {
@@ -460,7 +526,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
             }
             broker.tick(SESSION, TRANSACTION);
             run.turn()?;
-            checks.step()?;
+            checks.step(&mut core.reference)?;
         }
     }
     for partition in 0..partitions {
@@ -476,6 +542,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     run.happened.commits = checks.effects;
     run.happened.rebuilt = checks.rebuilt;
     run.happened.repeated = checks.repeated;
+    (run.happened.expired, run.happened.ticks) = checks.expired();
     Ok(run.happened)
 }
 

@@ -10,6 +10,7 @@
 mod cases;
 mod checks;
 mod driver;
+mod naive;
 mod world;
 
 use aimpoint::canary::{self, Canary};

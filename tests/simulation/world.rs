@@ -1,5 +1,6 @@
 //! What goes in, and what is owed for it: computed by the core alone, record by record, without a broker or a fault.
 
+use super::naive::{Event, Naive, Told};
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
@@ -56,6 +57,35 @@ format = "flat"
 fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", partition = "input.partition", offset = "input.offset", segments = "segments", score = "score.raw", status = "status", version = "model.version" }
 "#;
 
+/// Segments with members: some stay for longer than the jumps in time, some for less; they have exit rules, and one excludes another.
+/// [`super::naive`] has them by hand.
+const LASTING: &str = r#"
+[[segment]]
+id = "viewing"
+where = 'event_type == "view"'
+duration = "10m"
+
+[[segment]]
+id = "looker"
+where = 'event_type == "view"'
+exit = 'event_type == "click"'
+duration = "20m"
+unless = ["rich"]
+
+[[segment]]
+id = "buyer"
+where = 'event_type == "purchase"'
+exit = "false"
+duration = "8h"
+priority = 2
+
+[[segment]]
+id = "rich"
+where = "value > 75.0"
+exit = "value < 25.0"
+duration = "2h"
+"#;
+
 const FEATURES: [&str; 3] = ["views_5m", "spent_1h", "since_last"];
 
 /// How many users there are.
@@ -77,6 +107,14 @@ pub(crate) fn pipeline(spec: &PipelineSpec) -> (Pipeline, FakeControl) {
 
 pub(crate) fn spec() -> PipelineSpec {
     toml::from_str(SPEC).expect("the specification is well formed")
+}
+
+/// The same with segments that have members.
+pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
+    let more: PipelineSpec = toml::from_str(LASTING).expect("the specification is well formed");
+    let mut spec = PipelineSpec { segments: [spec.segments, more.segments].concat(), ..spec };
+    spec.decision.fields.insert("left".to_owned(), "left".to_owned());
+    spec
 }
 
 /// The same features among others, in other orders: what is written is the same.
@@ -194,10 +232,97 @@ fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<Inpu
 /// A user's words from an offset on.
 type History = Vec<(i64, Vec<u64>)>;
 
+/// What an output is owed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Debt {
+    pub(crate) partition: i32,
+    /// The record that it is about; nothing for a membership that ends without an event.
+    pub(crate) record: Option<i64>,
+    /// A position that is committed has it where it is at or behind this one.
+    pub(crate) due: i64,
+    /// Its place among those of its partition.
+    pub(crate) order: i64,
+}
+
+/// A partition on its way through the core alone, record by record.
+pub(crate) struct Course {
+    number: i32,
+    pub(crate) partitions: Partitions,
+    /// Everything before this offset is in.
+    at: i64,
+    /// How many outputs there were.
+    outputs: i64,
+}
+
+impl Course {
+    pub(crate) fn new(number: i32, core: &mut Pipeline) -> Self {
+        core.set_present(present(0));
+        let mut partitions = Partitions::default();
+        partitions.insert(number, Partition::new(0, 0, None));
+        Self { number, partitions, at: 0, outputs: 0 }
+    }
+
+    /// Goes on to `next` with these ticks, and hands over what comes out.
+    pub(crate) fn go(
+        &mut self,
+        records: &[InputRecord],
+        next: i64,
+        ticks: &[(i64, i64)],
+        core: &mut Pipeline,
+        mut each: impl FnMut(Debt, Visible),
+    ) {
+        let (number, none) = (self.number, EventTime(0));
+        for offset in self.at..=next {
+            let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+            for (_, time) in ticks.iter().filter(|(at, _)| *at == offset) {
+                let time = EventTime(*time);
+                let is_taken = core.tick(number, time, &mut self.partitions, none, &mut outbox, &mut counts);
+                assert!(is_taken, "there is room for every tick");
+            }
+            for index in 0..outbox.len() {
+                self.outputs += 1;
+                let debt = Debt { partition: number, record: None, due: offset, order: self.outputs };
+                each(debt, visible(&outbox, index));
+            }
+            if offset < next && records[offset as usize].counts() {
+                outbox.clear();
+                let it = record(number, offset, &records[offset as usize]);
+                core.take(&it, &mut self.partitions, &mut outbox, &mut counts);
+                core.run(&mut self.partitions, none, &mut outbox, &mut counts);
+                for index in 0..outbox.len() {
+                    let output = outbox.get(index);
+                    self.outputs += 1;
+                    let record = (!output.is_expiry).then_some(offset);
+                    let debt = Debt { partition: number, record, due: offset + 1, order: self.outputs };
+                    each(debt, visible(&outbox, index));
+                }
+            }
+            // As if every profile had been written, so that there is room for further ticks.
+            let reached = self.partitions.get(number).expect("it was put in").next();
+            let most = (usize::MAX, usize::MAX);
+            self.partitions.write_profiles(number, true, most, core.layout(), &mut Outbox::default());
+            self.partitions.settle(vec![(number, reached, String::new())]);
+        }
+        self.at = next;
+    }
+}
+
+/// What is owed where memberships end with ticks that nobody knows before they are committed.
+struct Lasting {
+    /// By partition: its course where the model scores, and where it fails.
+    courses: Vec<[Course; 2]>,
+    /// By partition: the ticks that are committed.
+    ticks: Vec<Vec<(i64, i64)>>,
+    naive: Vec<Naive>,
+}
+
 /// What is owed.
 pub(crate) struct Owed {
-    /// By output: for which record. A record of which the model scored and one for which it failed have their own.
-    outputs: HashMap<Visible, (i32, i64)>,
+    /// By output: for what. A record of which the model scored and one for which it failed have their own.
+    outputs: HashMap<Visible, Debt>,
+    lasting: Option<Lasting>,
+    /// By partition: from which position on each membership that ended without an event has to be told.
+    pub(crate) expiries: Vec<Vec<(i64, Visible)>>,
     /// By partition and offset: whether there is an output.
     pub(crate) has_output: Vec<Vec<bool>>,
     /// By partition and offset: the partition's time before it, by its definition alone.
@@ -223,15 +348,24 @@ pub(crate) fn present(days: i64) -> EventTime {
     EventTime((START + (100 + days) * 86_400_000) * 1_000)
 }
 
-/// The user and the time of a sound event.
-fn event(record: &InputRecord) -> Option<(String, i64)> {
+/// A sound event.
+pub(crate) fn event(record: &InputRecord) -> Option<Event> {
     #[derive(serde::Deserialize)]
-    struct Event {
+    struct Payload {
         user_id: String,
         occurred_at: i64,
+        event_type: String,
+        value: f64,
     }
-    let event: Event = serde_json::from_slice(record.payload.as_deref()?).ok()?;
-    (event.occurred_at < WRONG).then_some((event.user_id, event.occurred_at * 1_000))
+    let it: Payload = serde_json::from_slice(record.payload.as_deref()?).ok()?;
+    let event = Event { user: it.user_id, time: it.occurred_at * 1_000, kind: it.event_type, value: it.value };
+    (it.occurred_at < WRONG).then_some(event)
+}
+
+/// The time of the newest sound event among the first `produced` records of each partition.
+pub(crate) fn newest(input: &[Vec<InputRecord>], produced: &[i64]) -> i64 {
+    let records = input.iter().zip(produced).flat_map(|(records, produced)| &records[..*produced as usize]);
+    records.filter_map(event).map(|event| event.time).max().unwrap_or(START * 1_000)
 }
 
 /// An output as it lies in a log.
@@ -248,11 +382,105 @@ fn visible(outbox: &Outbox, index: usize) -> Visible {
 impl Owed {
     /// Computes what is owed for this input.
     pub(crate) fn of(input: &[Vec<InputRecord>], core: &mut (Pipeline, FakeControl)) -> Self {
-        let mut owed = Self { outputs: HashMap::new(), has_output: Vec::new(), newest: Vec::new(), states: Vec::new() };
+        let (has_output, newest, states) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owed =
+            Self { outputs: HashMap::new(), lasting: None, expiries: Vec::new(), has_output, newest, states };
         for (number, records) in input.iter().enumerate() {
+            owed.expiries.push(Vec::new());
             owed.partition(number as i32, records, core);
         }
+        if core.0.keeps_memberships() {
+            let both = |number| [0, 1].map(|_| Course::new(number as i32, &mut core.0));
+            let courses = (0..input.len()).map(both).collect();
+            owed.outputs.clear();
+            let ticks = vec![Vec::new(); input.len()];
+            owed.lasting = Some(Lasting { courses, ticks, naive: vec![Naive::default(); input.len()] });
+        }
         owed
+    }
+
+    /// The ticks of a partition that are committed.
+    pub(crate) fn ticks(&self, number: i32) -> &[(i64, i64)] {
+        self.lasting.as_ref().map_or(&[], |lasting| &lasting.ticks[number as usize])
+    }
+
+    /// Goes on to a position that is committed with these ticks: what is owed up to there is known then. Compares what becomes of
+    /// memberships with their definition.
+    pub(crate) fn advance(
+        &mut self,
+        number: i32,
+        next: i64,
+        ticks: &[(i64, i64)],
+        records: &[InputRecord],
+        (core, control): &mut (Pipeline, FakeControl),
+    ) -> Result<(), String> {
+        let Some(Lasting { courses, ticks: known, naive }) = &mut self.lasting else { return Ok(()) };
+        let (index, newest) = (number as usize, &self.newest[number as usize]);
+        let from = courses[index][0].at;
+        if next < from {
+            return Ok(());
+        }
+        let before: i64 = known[index].iter().map(|(_, time)| *time).max().unwrap_or(i64::MIN);
+        let new: Vec<(i64, i64)> = ticks.iter().copied().filter(|(_, time)| *time > before).collect();
+        if let Some((at, _)) = new.iter().find(|(at, _)| *at < from) {
+            return Err(format!("I4: partition {number} has a tick at {at} that was not told with {from}"));
+        }
+        known[index].extend(&new);
+        let mut told = Vec::new();
+        for (mood, course) in [Mood::Score, Mood::Fail].into_iter().zip(&mut courses[index]) {
+            control.set(mood);
+            course.go(records, next, &new, core, |debt, output| {
+                if mood == Mood::Score {
+                    if debt.record.is_none() {
+                        self.expiries[index].push((debt.due, output.clone()));
+                    }
+                    told.push((debt, output.clone()));
+                }
+                self.outputs.insert(output, debt);
+            });
+        }
+        control.set(Mood::Score);
+        // The same by the definition.
+        let mut told = told.into_iter().filter(|(_, output)| output.target == Target::Decisions).peekable();
+        let mut ticked = before;
+        for offset in from..=next {
+            let mut ended = Vec::new();
+            for (_, time) in new.iter().filter(|(at, _)| *at == offset) {
+                ticked = *time;
+                ended.extend(naive[index].pass(ticked));
+            }
+            compare_ended(number, offset, ended, &mut told)?;
+            if offset == next {
+                break;
+            }
+            let passed = newest[offset as usize + 1].max(ticked);
+            if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
+                let event = event(&records[offset as usize]).ok_or("an event that is decided is sound")?;
+                let (owed, found) = (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
+                if owed != found {
+                    return Err(format!("I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}", debt.partition));
+                }
+            }
+            let ended = naive[index].pass(passed);
+            compare_ended(number, offset, ended, &mut told)?;
+        }
+        match told.next() {
+            Some((debt, _)) => Err(format!("I2: partition {number}: {debt:?} is not owed")),
+            None => Ok(()),
+        }
+    }
+
+    /// The core with everything before `next` and these ticks in it.
+    pub(crate) fn course(
+        number: i32,
+        next: i64,
+        ticks: &[(i64, i64)],
+        records: &[InputRecord],
+        core: &mut Pipeline,
+    ) -> Course {
+        let mut course = Course::new(number, core);
+        course.go(records, next, ticks, core, |_, _| {});
+        course
     }
 
     fn partition(&mut self, number: i32, records: &[InputRecord], (core, control): &mut (Pipeline, FakeControl)) {
@@ -276,13 +504,16 @@ impl Owed {
                 let mut counts = Counts::default();
                 core.take(&record(number, offset as i64, it), &mut partitions, &mut outbox, &mut counts);
                 core.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
-                assert!(outbox.len() <= 1, "a record has one output at most");
-                if !outbox.is_empty() {
+                // The others are about memberships that have ended.
+                let count = outbox.all().filter(|output| !output.is_expiry).count();
+                assert!(count <= 1, "a record has one output at most");
+                if count > 0 {
                     has_output[offset] = true;
-                    self.outputs.insert(visible(&outbox, 0), (number, offset as i64));
+                    let (record, due, order) = (Some(offset as i64), offset as i64 + 1, offset as i64);
+                    self.outputs.insert(visible(&outbox, 0), Debt { partition: number, record, due, order });
                 }
                 let store = partitions.get(number).expect("it was put in").store();
-                if let Some((user, time)) = event(it) {
+                if let Some(Event { user, time, .. }) = event(it) {
                     let of_user = users.entry(user).or_insert(time);
                     *of_user = time.max(*of_user);
                 }
@@ -303,20 +534,23 @@ impl Owed {
         self.states.push(states);
     }
 
-    /// For which record this output is owed.
-    pub(crate) fn position(&self, output: &Visible) -> Option<(i32, i64)> {
+    /// What this output is owed for.
+    pub(crate) fn debt(&self, output: &Visible) -> Option<Debt> {
         self.outputs.get(output).copied()
     }
 
     /// Compares the profiles of a partition that has everything before `next` in it with those of the reference: byte for
-    /// byte, or where they are of a layout, what they have in common.
+    /// byte, or where they are of a layout, what they have in common. `ticks` are those that it has in it, where segments have members.
     pub(crate) fn compare(
         &self,
-        core: &Pipeline,
-        number: i32,
+        core: &mut Pipeline,
+        (number, ticks): (i32, &[(i64, i64)]),
         partition: &Partition,
+        records: &[InputRecord],
         layout: Option<&Layout>,
     ) -> Result<(), String> {
+        let course = self.lasting.as_ref().map(|_| Self::course(number, partition.next(), ticks, records, core));
+        let course = course.as_ref().and_then(|course| course.partitions.get(number));
         let profile = core.profile();
         let carry = |from: Option<&Layout>| from.map(|from| profile.carry(from));
         let carries = [carry(layout), carry(layout.map(|_| profile.layout()))];
@@ -335,6 +569,8 @@ impl Owed {
             partition.store().iter().filter(|(_, words)| alive(words)).collect();
         for (key, history) in &self.states[number as usize] {
             let owed = history.iter().rev().find(|(from, _)| *from <= next).map_or(&[][..], |(_, words)| words);
+            let of_course = course.map(|course| course.store().get(hash_key(key), key).unwrap_or_default());
+            let owed = of_course.as_deref().unwrap_or(owed);
             let user = String::from_utf8_lossy(key);
             match (found.remove(key.as_slice()), alive(owed)) {
                 (None, false) => {}
@@ -347,6 +583,40 @@ impl Owed {
         }
         if found.is_empty() { Ok(()) } else { Err(format!("partition {number} at {next}: users that never were")) }
     }
+}
+
+/// Compares the outputs about memberships that have ended with what is owed.
+fn compare_ended(
+    number: i32,
+    offset: i64,
+    ended: Vec<(i64, String, Told)>,
+    told: &mut std::iter::Peekable<impl Iterator<Item = (Debt, Visible)>>,
+) -> Result<(), String> {
+    let mut owed: Vec<(i64, String, Told)> = ended;
+    let mut found = Vec::new();
+    for _ in 0..owed.len() {
+        let Some((_, output)) = told.next_if(|(debt, _)| debt.record.is_none()) else { break };
+        let payload = output.payload.unwrap_or_default();
+        let decision: serde_json::Value = serde_json::from_slice(&payload).map_err(|error| error.to_string())?;
+        let id = decision["id"].as_str().unwrap_or_default();
+        let deadline = id.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let user = decision["user"].as_str().unwrap_or_default().to_owned();
+        if decision["status"] == "STATUS_FALLBACK" || !id.contains("-expired-") {
+            return Err(format!("I2: no decision about memberships that have ended: {decision}"));
+        }
+        found.push((deadline, user, Told::of(&payload)));
+    }
+    // Of one moment, the order of users is that of their hashes.
+    if !found.is_sorted_by_key(|(deadline, ..)| *deadline) {
+        return Err(format!("I2: partition {number} at {offset}: out of order: {found:?}"));
+    }
+    let key = |it: &(i64, String, Told)| (it.0, it.1.clone());
+    owed.sort_by_key(key);
+    found.sort_by_key(key);
+    if owed == found {
+        return Ok(());
+    }
+    Err(format!("I2: partition {number} at {offset}: what ends is {found:?}, and should be {owed:?}"))
 }
 
 /// Whether an output is the business of readers.

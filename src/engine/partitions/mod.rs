@@ -106,7 +106,7 @@ impl Partitions {
     }
 
     /// Ends the replay of a partition: there are no more records before the committed position.
-    pub(super) fn end_replay(&mut self, number: i32) {
+    pub fn end_replay(&mut self, number: i32) {
         if let Some(partition) = self.get_mut(number) {
             partition.next = partition.next.max(partition.replay_until);
         }

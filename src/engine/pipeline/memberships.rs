@@ -35,13 +35,14 @@ impl Pipeline {
         let (columns, time) = (&self.batch.events.columns, self.batch.events.times[row]);
         let places = self.profile.memberships();
         if places.is_empty() {
-            self.segments.decide(columns, row, time, &mut [], &mut self.found);
+            self.segments.decide(columns, row, (time, None), &mut [], &mut self.found);
             return;
         }
         let (hash, key) = (self.batch.events.user_hashes[row], columns.texts.bytes(self.batch.events.users[row]));
         let store = partitions.store(self.batch.events.positions[row].partition);
+        let passed = store.timer_time(self.profile.partition_times()[row]).map(EventTime);
         let words = store.words(hash, key).expect("a row that counts is in its user's profile");
-        self.segments.decide(columns, row, time, &mut words[places], &mut self.found);
+        self.segments.decide(columns, row, (time, passed), &mut words[places], &mut self.found);
         // Where an event only moves the end of a membership, the earlier deadline stands, and is looked at in vain.
         if self.found.has_entered
             && let Some(deadline) = self.profile.first_expiry(words)
@@ -147,6 +148,7 @@ impl Pipeline {
                 };
                 let write = |to: &mut Vec<u8>| expiries.encode(&decision, to);
                 outbox.push(Target::Decisions, Some(key), &[], Some(write));
+                outbox.of_expiry();
                 counts.expired += 1;
             }
             (has_ended && !canary::is_in(Canary::ExpiryNotDirty), profile.first_expiry(words))
@@ -163,7 +165,9 @@ impl Pipeline {
         for row in 0..self.batch.events.len() {
             let number = self.batch.events.positions[row].partition;
             if last.replace(number) != Some(number) {
-                self.profile.sweep(partitions.store(number));
+                let store = partitions.store(number);
+                self.profile.sweep(store);
+                store.end_batch();
             }
         }
         self.catch_up(partitions);

@@ -294,9 +294,10 @@ impl Transaction {
         let mut committed = self.commit.take()?;
         for index in committed.set_aside.drain(..) {
             let decision = committed.outbox.get(index);
-            match decision.origin {
-                Some(_) => committed.counts.set_aside(decision.fallback),
-                None => committed.counts.set_aside_expiry(),
+            if decision.is_expiry {
+                committed.counts.set_aside_expiry();
+            } else {
+                committed.counts.set_aside(decision.fallback);
             }
         }
         self.stale = 0;
