@@ -405,7 +405,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
     let records = random.random_range(10..140);
-    let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records);
+    let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records, !ticks);
     let owed = Owed::of(&input, &mut core.reference);
     let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
     let faults = Faults {
