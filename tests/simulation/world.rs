@@ -303,6 +303,9 @@ impl Course {
                     each(debt, visible(&outbox, index));
                 }
             }
+            if offset % 8 != 0 {
+                continue;
+            }
             // As if every profile had been written, so that there is room for further ticks.
             let reached = self.partitions.get(number).expect("it was put in").next();
             let most = (usize::MAX, usize::MAX);
@@ -368,10 +371,17 @@ pub(crate) fn event(record: &InputRecord) -> Option<Event> {
     (it.occurred_at < WRONG).then_some(event)
 }
 
-/// The time of the newest sound event among the first `produced` records of each partition.
-pub(crate) fn newest(input: &[Vec<InputRecord>], produced: &[i64]) -> i64 {
-    let records = input.iter().zip(produced).flat_map(|(records, produced)| &records[..*produced as usize]);
-    records.filter_map(event).map(|event| event.time).max().unwrap_or(START * 1_000)
+/// By partition and number of records: the time of the newest sound event among these.
+pub(crate) fn newest(input: &[Vec<InputRecord>]) -> Vec<Vec<i64>> {
+    let of = |records: &Vec<InputRecord>| {
+        let mut newest = vec![START * 1_000];
+        for record in records {
+            let last = newest[newest.len() - 1];
+            newest.push(event(record).map_or(last, |event| event.time.max(last)));
+        }
+        newest
+    };
+    input.iter().map(of).collect()
 }
 
 /// An output as it lies in a log.
