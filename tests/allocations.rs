@@ -133,6 +133,16 @@ where = 'views_5m >= 3.0 && page.category.startsWith("sh")'
 [[segment]]
 id = "likely"
 where = "score > 0.5 || spent_1d > 100.0"
+[[segment]]
+id = "member"
+where = 'event_type == "purchase"'
+exit = "spent_1h > 300.0"
+duration = "3m"
+[[segment]]
+id = "other"
+where = "views_5m >= 2.0"
+duration = "1h"
+unless = ["member"]
 
 [decision]
 format = "flat"
@@ -169,7 +179,7 @@ struct Rig {
 impl Rig {
     fn new(model: bool) -> Self {
         let spec: PipelineSpec = toml::from_str(SPEC).expect("the specification is well formed");
-        assert_eq!((spec.features.len(), spec.segments.len()), (16, 2));
+        assert_eq!((spec.features.len(), spec.segments.len()), (16, 4));
         let mut pipeline = Pipeline::compile(&spec, "clicks").expect("the specification compiles");
         if model {
             let features = pipeline.model_features();

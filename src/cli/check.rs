@@ -6,10 +6,11 @@ use crate::{
     config::{Config, ConfigError},
     engine::Pipeline,
     inference::{Model, ModelInfo},
-    profile::{Aggregate, Change, FeatureSpec, Kept, OnChange, ProfileBytes, changes, tile_of},
+    profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
     sink::{Publisher, Topics},
     source::KafkaSource,
-    state::{OPEN_SHARE, TABLE_BYTES_MAX},
+    state::{DEADLINE_BYTES, OPEN_SHARE, TABLE_BYTES_MAX},
+    targeting::{DURATION_MAX, SegmentSpec},
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -60,6 +61,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     )?;
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
+
+    report_memberships(&mut out, &config.pipeline.segments)?;
 
     let models = setup.models(&pipeline)?;
     let pipeline = match models.0.first() {
@@ -123,6 +126,28 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             }
             Err(error) => writeln!(out, "neighbour       not checked: {error}")?,
         }
+    }
+    Ok(())
+}
+
+/// Prints which segments have members, and what these cost.
+fn report_memberships(out: &mut impl Write, segments: &[SegmentSpec]) -> anyhow::Result<()> {
+    let lasting: Vec<&SegmentSpec> = segments.iter().filter(|spec| spec.is_lasting()).collect();
+    if lasting.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "memberships     {}, {} B of each profile in use (at rest, all that a user is not in take 1 B); a user who is in any has a\n{:16}\
+         deadline of about {DEADLINE_BYTES} B in memory",
+        lasting.len(),
+        lasting.len() * Membership::WORDS * size_of::<u64>(),
+        ""
+    )?;
+    for spec in lasting {
+        let duration = humantime::format_duration(spec.duration.unwrap_or(DURATION_MAX));
+        let exit = spec.exit.as_deref().map_or_else(|| "its rule does not hold".to_owned(), |exit| exit.to_owned());
+        writeln!(out, "{:16}{:<24} {duration} after its rule last held, or until {exit}", "", spec.id)?;
     }
     Ok(())
 }

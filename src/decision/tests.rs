@@ -20,7 +20,7 @@ fn segments() -> Vec<Segment> {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
         // None is told of the second.
-        segtax: [4, 0, 502][index],
+        segtax: [7, 0, 502][index],
         filter: "true".to_owned(),
         // The last one has members.
         duration: (index == 2).then_some(Duration::from_hours(1)),

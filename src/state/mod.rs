@@ -26,7 +26,7 @@ pub use changelog::{
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use packed::PackedWords;
-pub use timers::{TICKS_MAX, Ticks};
+pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};

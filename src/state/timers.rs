@@ -2,10 +2,13 @@
 //!
 //! Owns which users have a deadline, in the order of time, and which ticks there were. What a deadline means is read from the
 //! user's words when its time has come: a deadline here is at or before the real one, so that one that moves ahead with each
-//! event costs nothing. Limits: one deadline for each user that has any, about 60 bytes; as many ticks as [`TICKS_MAX`].
+//! event costs nothing. Limits: one deadline for each user that has any, of [`DEADLINE_BYTES`]; as many ticks as [`TICKS_MAX`].
 
 use hashbrown::{HashMap, hash_map::Entry};
 use std::{collections::BTreeSet, hash::BuildHasherDefault};
+
+/// About the bytes of a deadline: in the order of time, in nodes that are two thirds full, and in the table of users.
+pub const DEADLINE_BYTES: usize = 60;
 
 /// The hash of a user is a hash already.
 #[derive(Clone, Copy, Debug, Default)]

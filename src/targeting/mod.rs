@@ -8,11 +8,13 @@
 //! - **Lasting.** A segment with either has members: see [`membership`].
 //! - **Excluded.** A user in one of the segments that `unless` names is not in this one. Segments are decided after those that they
 //!   name, so an event that puts the user into the one takes the user out of the other.
+//! - **Ids** of the IAB's Audience Taxonomy 1.1 are checked against its table: see [`taxonomy`].
 //! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
 //!   `targeting.segments_max` of them.
 
 pub mod membership;
 mod spec;
+mod taxonomy;
 
 pub use membership::{Found, InSegment, LeaveReason, LeftSegment};
 pub use spec::{SegmentSpec, TargetingSpec};
@@ -126,6 +128,7 @@ impl Segments {
                 unless: excluding(specs, index, faults),
             });
         }
+        taxonomy::check(specs, targeting, faults);
         segments.decided = in_order(&segments.segments, faults);
         segments.ranked = (0..specs.len()).collect();
         segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));

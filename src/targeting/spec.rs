@@ -49,4 +49,7 @@ pub struct TargetingSpec {
     /// The most segments of a decision, those of the highest priority; all where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments_max: Option<u32>,
+    /// The sensitive ids of registered taxonomies that segments may have, as `segtax:id`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_sensitive: Vec<String>,
 }
