@@ -19,6 +19,7 @@ use crate::{
 /// One number about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
+    /// The name.
     pub name: String,
     /// Its column, of type double.
     pub slot: Slot,

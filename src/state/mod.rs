@@ -154,6 +154,7 @@ impl Store {
         self.table.len()
     }
 
+    /// Whether no profile is held.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -285,6 +286,7 @@ impl Store {
         }
     }
 
+    /// The partition time and the users that define it.
     pub fn clock(&self) -> &PartitionClock {
         &self.clock
     }

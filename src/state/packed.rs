@@ -95,6 +95,7 @@ pub struct PackedWords<'a> {
 }
 
 impl<'a> PackedWords<'a> {
+    /// Starts at the first of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, zeros: 0 }
     }
