@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx import TensorProto, checker, helper
 
 FEATURES = 16
-# What a feature is divided by on its way in: about its largest usual value.
+# The divisors of the features: about their largest usual values.
 SCALE = [4, 8, 64, 2, 4, 16, 2, 4, 8, 2, 2, 4, 400, 15_000, 18, 24]
 NETWORKS = {"a": [FEATURES, 10, 1], "b": [FEATURES, 256, 128, 1]}
 MASK = (1 << 64) - 1
