@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes a.onnx and b.onnx, the two networks of the comparison. Needs onnx==1.19.1 and nothing else.
+"""Writes a.onnx and b.onnx, the two networks of the comparison. Needs only onnx==1.19.1.
 
-The weights are no result of a training: weight i of layer l is a hash of (l, i), so that the checker, which has its own
-code for them, needs no file. What matters here is the size of the networks, and that their scores spread around 0.5.
+The weights are not trained: weight i of layer l is a hash of (l, i), so that the checker can compute them with code of its
+own, without a file. Only the size of the networks matters, and that their scores spread around 0.5.
 """
 import math
 import struct
