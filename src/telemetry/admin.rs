@@ -114,10 +114,10 @@ impl AdminState {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
-    /// Keeps the workers' present counts, for the last minute on the page.
+    /// Stores the workers' current counts, for the last minute on the page.
     fn sample(&self) {
         let (workers, progress) = self.status();
-        // A sample without workers would make the first minute wrong.
+        // A sample without workers would distort the first minute.
         if !workers.is_empty() {
             let sample = Sample::of(Instant::now(), &workers, &progress);
             self.window.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
@@ -129,7 +129,7 @@ impl AdminState {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Sets what is wrong with the topics. The process is not ready while anything is.
+    /// Sets the problems with the topics. The process is not ready while there are any.
     pub fn set_topic_faults(&self, faults: Vec<String>) {
         *self.topic_faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
@@ -206,8 +206,8 @@ fn now() -> EventTime {
     EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
 }
 
-/// Serves the state on a thread of its own until the process ends, and returns the address. Without an address it is
-/// [`DEFAULT_ADDRESS`] or, if that is taken, most likely by another Aimpoint, any free port of this machine.
+/// Serves the state on a thread of its own until the process ends, and returns the address. Without an address, it uses
+/// [`DEFAULT_ADDRESS`] or, if that is taken (most likely by another Aimpoint), any free port of this machine.
 ///
 /// # Errors
 /// The address is not available.
