@@ -82,7 +82,7 @@ public final class StreamsPeer {
         StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest",
         StreamsConfig.consumerPrefix(ConsumerConfig.CHECK_CRCS_CONFIG), false,
         StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 2 << 20,
-        // Commits, and the end of a crash, happen only between two polls.
+        // Commits, and the abort after a crash, happen only between two polls.
         StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), 1000,
         StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 256 << 10,
         StreamsConfig.producerPrefix(ProducerConfig.BUFFER_MEMORY_CONFIG), 128L << 20,
