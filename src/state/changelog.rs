@@ -4,7 +4,7 @@
 //! never taken for a profile.
 
 use super::{Ceilings, PackedProfile, PartitionClock, packed};
-use crate::proto::v1;
+use crate::{proto::v1, random::mix};
 use prost::Message;
 
 /// The version of a record's encoding.
@@ -42,19 +42,24 @@ pub struct Mark {
     pub clock: PartitionClock,
     /// The latest times of the events from there on.
     pub ceilings: Ceilings,
-    /// How many profiles the changelog holds as of this commit: another number read back tells that it is not whole.
+    /// How many profiles the changelog holds as of this commit. A restore that finds another number is not complete.
     pub records: u64,
+    /// The digest of these profiles' keys and offsets ([`record_digest`]). A restore that finds another one has an old record
+    /// among them. Earlier releases wrote none.
+    pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of another generation do not count.
     pub generation: u64,
 }
 
 impl Mark {
-    /// The metadata string of a committed offset: `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>`,
-    /// at most a kilobyte; brokers take four.
+    /// The metadata string of a committed offset:
+    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>`, at most a kilobyte; brokers
+    /// take four. Earlier releases neither write nor read the digest.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, lacking_from, clock, ceilings, records, generation } = self;
+        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
-        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}")
+        let digest = digest.map(|digest| format!(";{digest:x}")).unwrap_or_default();
+        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{digest}")
     }
 
     /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it. In `v3` the partition's time
@@ -66,12 +71,14 @@ impl Mark {
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
         let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let ceilings = Ceilings::default();
         let mut mark =
-            Self { replay_from, lacking_from: replay_from, clock, ceilings: Ceilings::default(), records, generation };
+            Self { replay_from, lacking_from: replay_from, clock, ceilings, records, digest: None, generation };
         match version {
             "v4" => {
                 mark.ceilings = Ceilings::decode(parts.next()?)?;
                 mark.lacking_from = parts.next()?.parse().ok()?;
+                mark.digest = parts.next().map(|it| u64::from_str_radix(it, 16)).transpose().ok()?;
             }
             // Such a time may be one wrong clock's.
             "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
@@ -89,6 +96,13 @@ impl Mark {
             && self.generation < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
+}
+
+/// What the record of the user with this hash adds to the digest of a changelog, if it is complete up to the offset `as_of`.
+/// The digest is the wrapping sum over all users, so it follows each record that is written and depends on no order. The hash is
+/// [`super::hash_key`]'s.
+pub(super) fn record_digest(hash: u64, as_of: i64) -> u64 {
+    mix(hash ^ mix(as_of as u64))
 }
 
 /// The key of a layout's record.
@@ -277,14 +291,29 @@ mod tests {
         (70..75).for_each(|offset| ceilings.follow(offset, offset * 1_000_000_000_000));
         for mark in [
             Mark::default(),
-            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, generation: 9 },
+            Mark {
+                replay_from: 77,
+                lacking_from: 80,
+                clock,
+                ceilings,
+                records: 3,
+                digest: Some(u64::MAX),
+                generation: 9,
+            },
             Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
         }
-        for text in
-            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1"]
-        {
+        for text in [
+            "",
+            "v4;ab",
+            "v2;ab;1;;1;1;;1",
+            "v4;ab;1;;1;1;",
+            "v4;ab;x;;1;1;;1",
+            "v4;ab;1;x;1;1;;1",
+            "v4;ab;1;;x;1;;1",
+            "v4;ab;1;;1;1;;1;x",
+        ] {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
     }

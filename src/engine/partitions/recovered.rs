@@ -14,6 +14,9 @@ pub struct Recovered {
     pub found: u64,
     /// How many profiles were committed to it.
     pub owed: u64,
+    /// Whether all of them are the records that were committed last. Compaction can remove a newer record of a user behind an older
+    /// one that was read already, if somebody else writes to the changelog.
+    pub is_latest: bool,
     /// How many of them cannot be used. The others are kept, and the input is replayed for these users alone.
     pub unfit: u64,
     /// How many records cannot be used, including those that newer records replace.
@@ -29,7 +32,8 @@ pub struct Recovered {
 impl Recovered {
     /// Whether the changelog was complete.
     pub fn is_whole(&self) -> bool {
-        (self.found == self.owed || canary::is_in(Canary::LostChangelogTrusted)) && self.unfit == 0
+        let is_complete = self.found == self.owed && (self.is_latest || canary::is_in(Canary::OldRecordsTrusted));
+        (is_complete || canary::is_in(Canary::LostChangelogTrusted)) && self.unfit == 0
     }
 
     /// Whether only the profiles of users are missing whose records cannot be used. They are not owed any more if an earlier
