@@ -66,6 +66,8 @@ pub enum Canary {
     TombstoneAfterProfile,
     /// A changelog that has lost profiles is considered complete.
     LostChangelogTrusted,
+    /// A restore that finds the right number of records counts as complete even if some are old.
+    OldRecordsTrusted,
     /// A commit that proves the membership counts as done although its first attempt failed.
     ConfirmationUsedUp,
 }
@@ -73,7 +75,7 @@ pub enum Canary {
 impl Canary {
     /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it needs a failure at
     /// the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -104,6 +106,7 @@ impl Canary {
         Self::SeekIgnored,
         Self::TombstoneAfterProfile,
         Self::LostChangelogTrusted,
+        Self::OldRecordsTrusted,
     ];
 }
 

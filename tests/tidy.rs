@@ -22,7 +22,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("columns", &[]),
     ("expression", &["columns", "fault"]),
     // The pure core.
-    ("state", &["canary", "proto"]),
+    ("state", &["canary", "proto", "random"]),
     ("event", &["columns", "expression", "fault", "hex", "proto", "secret", "state"]),
     ("profile", &["columns", "event", "expression", "fault", "hex", "proto", "random", "state"]),
     ("evaluation", &[]),

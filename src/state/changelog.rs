@@ -5,7 +5,7 @@
 //! never taken for a profile.
 
 use super::{Ceilings, PackedProfile, PartitionClock, packed};
-use crate::proto::v1;
+use crate::{proto::v1, random::mix};
 use prost::Message;
 
 /// The version of the record encoding.
@@ -46,18 +46,22 @@ pub struct Mark {
     /// The number of profiles in the changelog as of this commit. If a restore reads another number, the changelog is
     /// incomplete.
     pub records: u64,
+    /// The digest of these profiles' keys and offsets ([`record_digest`]). If a restore computes another one, it read
+    /// an old record. Earlier releases wrote none.
+    pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of other generations are ignored.
     pub generation: u64,
 }
 
 impl Mark {
     /// The metadata of a committed offset:
-    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>`. At most 1 KiB; brokers
-    /// accept 4 KiB by default.
+    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>`. At most 1 KiB;
+    /// brokers accept 4 KiB by default. Earlier releases neither write nor read the digest.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, lacking_from, clock, ceilings, records, generation } = self;
+        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
-        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}")
+        let digest = digest.map(|digest| format!(";{digest:x}")).unwrap_or_default();
+        format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{digest}")
     }
 
     /// Parses metadata into the mark and the layout id of its writer. In `v3`, the partition time was the newest
@@ -69,12 +73,14 @@ impl Mark {
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
         let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let ceilings = Ceilings::default();
         let mut mark =
-            Self { replay_from, lacking_from: replay_from, clock, ceilings: Ceilings::default(), records, generation };
+            Self { replay_from, lacking_from: replay_from, clock, ceilings, records, digest: None, generation };
         match version {
             "v4" => {
                 mark.ceilings = Ceilings::decode(parts.next()?)?;
                 mark.lacking_from = parts.next()?.parse().ok()?;
+                mark.digest = parts.next().map(|it| u64::from_str_radix(it, 16)).transpose().ok()?;
             }
             // Such a time may come from a single wrong clock.
             "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
@@ -93,6 +99,13 @@ impl Mark {
             && self.generation < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
+}
+
+/// What the record of the user with this hash, complete up to the offset `as_of`, adds to the digest of a changelog.
+/// The digest is the wrapping sum over all users, so each write updates it and the order does not matter. The hash is
+/// [`super::hash_key`]'s.
+pub(super) fn record_digest(hash: u64, as_of: i64) -> u64 {
+    mix(hash ^ mix(as_of as u64))
 }
 
 /// The key of a layout record.
@@ -282,14 +295,29 @@ mod tests {
         (70..75).for_each(|offset| ceilings.follow(offset, offset * 1_000_000_000_000));
         for mark in [
             Mark::default(),
-            Mark { replay_from: 77, lacking_from: 80, clock, ceilings, records: 3, generation: 9 },
+            Mark {
+                replay_from: 77,
+                lacking_from: 80,
+                clock,
+                ceilings,
+                records: 3,
+                digest: Some(u64::MAX),
+                generation: 9,
+            },
             Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
         }
-        for text in
-            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1"]
-        {
+        for text in [
+            "",
+            "v4;ab",
+            "v2;ab;1;;1;1;;1",
+            "v4;ab;1;;1;1;",
+            "v4;ab;x;;1;1;;1",
+            "v4;ab;1;x;1;1;;1",
+            "v4;ab;1;;x;1;;1",
+            "v4;ab;1;;1;1;;1;x",
+        ] {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
     }

@@ -28,11 +28,12 @@ pub use packed::PackedWords;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
+use changelog::record_digest;
 use hashbrown::HashTable;
 use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting, Use};
 use std::{borrow::Cow, collections::VecDeque};
 
-/// The hash of a user's key in the profile table. It appears in no output and may change between versions.
+/// The hash of a user's key in the profile table. It is part of the mark, so it must not change between versions.
 pub fn hash_key(key: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(key)
 }
@@ -117,6 +118,14 @@ struct Point {
     clock: PartitionClock,
 }
 
+/// A profile that was swept, until its tombstone is written.
+#[derive(Debug)]
+struct Swept {
+    key: Box<[u8]>,
+    /// What its record adds to the digest of the changelog; 0 for an unusable record.
+    digest: u64,
+}
+
 /// The profiles of one partition.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -130,10 +139,12 @@ pub struct Store {
     dirty: VecDeque<Dirty>,
     /// Oldest first: one point at or before the oldest dirty event, and all later ones.
     points: VecDeque<Point>,
-    /// The keys of swept profiles whose records are still in the changelog.
-    swept: Vec<Box<[u8]>>,
+    /// The swept profiles whose records are still in the changelog.
+    swept: Vec<Swept>,
     /// The number of held profiles that have a record in the changelog.
     recorded: usize,
+    /// The sum of [`record_digest`] over the held and the swept profiles that have a record in the changelog.
+    digest: u64,
     /// How often the profiles were rebuilt from the input.
     generation: u64,
 }
@@ -323,9 +334,11 @@ impl Store {
             table.retain(|entry| {
                 let gone = is_gone(open.first(&entry.place), time);
                 if gone {
-                    if open.account(&entry.place).covered > i64::MIN {
+                    let covered = open.account(&entry.place).covered;
+                    if covered > i64::MIN {
                         *recorded -= 1;
-                        swept.push(open.key(&entry.place).into());
+                        let digest = record_digest(entry.hash, covered);
+                        swept.push(Swept { key: open.key(&entry.place).into(), digest });
                     }
                     open.give_back(&entry.place);
                 }
@@ -338,21 +351,27 @@ impl Store {
     /// Restores a profile whose record covers all events before `covered`, and whose state includes all events before
     /// `applied`; `None` is a tombstone. Must not be called after the first event.
     pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<&[u8]>, covered: i64, applied: i64) {
-        let Self { table, open, recorded, .. } = self;
+        let Self { table, open, recorded, digest, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
         match (table.entry(hash, same, |entry| entry.hash), packed) {
             (hashbrown::hash_table::Entry::Occupied(entry), None) => {
-                open.give_back(&entry.remove().0.place);
+                let place = entry.remove().0.place;
+                *digest = digest.wrapping_sub(record_digest(hash, open.account(&place).covered));
+                open.give_back(&place);
                 *recorded -= 1;
             }
             (hashbrown::hash_table::Entry::Vacant(_), None) => {}
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
                 let place = &mut entry.into_mut().place;
-                let account = Account { covered, applied, ..open.account(place) };
+                let before = open.account(place);
+                *digest =
+                    digest.wrapping_sub(record_digest(hash, before.covered)).wrapping_add(record_digest(hash, covered));
+                let account = Account { covered, applied, ..before };
                 open.give_back(&std::mem::replace(place, Place::Rests(Resting::new(account, key, packed))));
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
                 *recorded += 1;
+                *digest = digest.wrapping_add(record_digest(hash, covered));
                 let account = Account { covered, applied, ..Account::NEW };
                 entry.insert(Entry { hash, place: Place::Rests(Resting::new(account, key, packed)) });
             }
@@ -381,7 +400,7 @@ impl Store {
 
     /// Schedules tombstones for users that the store does not hold and whose records are unusable.
     pub fn bury(&mut self, keys: impl IntoIterator<Item = Box<[u8]>>) {
-        self.swept.extend(keys);
+        self.swept.extend(keys.into_iter().map(|key| Swept { key, digest: 0 }));
     }
 
     /// Goes back to the partition time and ceilings of a mark, before a replay from there.
@@ -412,13 +431,18 @@ impl Store {
         {
             self.dirty.pop_front();
             // A profile that was swept or written since is not found.
-            let Self { table, open, recorded, .. } = &mut *self;
+            let Self { table, open, recorded, digest, .. } = &mut *self;
             let is_due = |entry: &Entry| entry.hash == hash && open.account(&entry.place).first_dirty == offset;
             if let Some(entry) = table.find_mut(hash, is_due) {
                 let (key, profile) = open.pack(&entry.place);
                 has_room = write(key, Some(profile));
                 let account = open.account(&entry.place);
-                *recorded += usize::from(account.covered == i64::MIN);
+                if account.covered == i64::MIN {
+                    *recorded += 1;
+                } else {
+                    *digest = digest.wrapping_sub(record_digest(hash, account.covered));
+                }
+                *digest = digest.wrapping_add(record_digest(hash, next));
                 open.set_account(&mut entry.place, Account { covered: next, first_dirty: CLEAN, ..account });
                 written += 1;
             }
@@ -451,8 +475,9 @@ impl Store {
         let (mut written, mut has_room) = (0, true);
         while written < max
             && has_room
-            && let Some(key) = self.swept.pop()
+            && let Some(Swept { key, digest }) = self.swept.pop()
         {
+            self.digest = self.digest.wrapping_sub(digest);
             // If the user comes back, the profile is dirty from that event, and the tombstone is correct until then. It
             // needs no `as_of`: a replay of earlier events may recreate the profile, but reaching the same partition
             // time expires it again before the replay ends.
@@ -480,6 +505,11 @@ impl Store {
         true
     }
 
+    /// The digest of the records in the changelog: see [`Mark::digest`].
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// An upper bound on the number of dirty profiles.
     pub fn dirty(&self) -> usize {
         self.dirty.len() + self.swept.len()
@@ -496,7 +526,8 @@ impl Store {
         let mut ceilings = self.ceilings;
         ceilings.forget_before(replay_from);
         let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
-        Mark { replay_from, lacking_from, clock, ceilings, records, generation: self.generation }
+        let digest = Some(self.digest);
+        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation: self.generation }
     }
 }
 

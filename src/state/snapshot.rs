@@ -246,16 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_written_as_folders_have_them() {
+    fn snapshots_are_written_and_read_as_folders_have_them() {
         // If these bytes changed, no snapshot of an earlier release could be read.
+        const GOLDEN: &str = "41494d534e4150311d000000a8d4fd0d9a5cdf940300000046000000000000000900000000000000010000000000000066\
+            11000000c59f4f4e11e0625b03000000616e6e060000007265636f7264";
         let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
         writer.push(b"ann", b"record");
-        assert_eq!(
-            crate::hex::encode(&writer.finish()),
-            "41494d534e4150311d000000a8d4fd0d9a5cdf9403000000460000000000000009000000000000000100000000000000661100000\
-             0c59f4f4e11e0625b03000000616e6e060000007265636f7264"
-        );
+        let bytes = writer.finish();
+        assert_eq!(crate::hex::encode(&bytes), GOLDEN);
+        let mut reader = SnapshotReader::open(Box::new(std::io::Cursor::new(bytes)), 3, "f", 70).unwrap();
+        assert_eq!((reader.of().changelog, reader.of().profiles), (9, 1));
+        let mut found = Vec::new();
+        while reader.next(|key, record| found.push((key.to_vec(), record.to_vec()))).unwrap() {}
+        assert_eq!(found, [(b"ann".to_vec(), b"record".to_vec())]);
     }
 
     #[test]

@@ -643,6 +643,8 @@ fn a_forged_mark_has_the_input_read_again_and_nothing_else() {
         format!("v4;{id};4;;3;0;;{max}"),
         format!("v4;{id};4;ann:{max};3;0;;4"),
         format!("v4;{id};4;;3;0;4:{max}:5;4"),
+        format!("v4;{id};4;;3;0;;4;{max:x}"),
+        format!("v4;{id};4;;3;0;;4;x"),
         "anything".to_owned(),
     ] {
         broker.forge_position(0, 4, &metadata);

@@ -172,10 +172,10 @@ impl Partitions {
         }
     }
 
-    /// Ends the restore of a partition: carries over profiles of other layouts, and gives the offset at which its input
-    /// goes on. If single records cannot be used, the other profiles stay, and the whole input is replayed for these users. A
-    /// changelog with fewer profiles than were committed to it was cut, created anew or damaged: none of it is used
-    /// then, and the whole input is replayed for all users.
+    /// Ends the restore of a partition: carries over profiles of other layouts, and returns the offset at which its
+    /// input continues. If single records are unusable, the other profiles stay and the whole input is replayed for
+    /// these users. If the changelog does not hold the profiles that were committed to it, it was truncated, recreated
+    /// or damaged: none of it is used, and the whole input is replayed for all users.
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
@@ -188,6 +188,10 @@ impl Partitions {
             next: partition.next,
             found,
             owed: partition.mark.map_or(found, |mark| mark.records),
+            is_latest: partition
+                .mark
+                .and_then(|mark| mark.digest)
+                .is_none_or(|digest| digest == partition.store.digest()),
             unfit: unfit.users.len() as u64,
             unfit_records: unfit.count,
             first_unfit: unfit.first,

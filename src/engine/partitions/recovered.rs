@@ -14,6 +14,9 @@ pub struct Recovered {
     pub found: u64,
     /// How many profiles the changelog should contain.
     pub owed: u64,
+    /// Whether all of them are the records that were committed last. If someone else writes to the changelog,
+    /// compaction can remove a user's newer record after an older one was read.
+    pub is_latest: bool,
     /// How many of them are unusable. The others are kept, and the input is replayed only for these users.
     pub unfit: u64,
     /// How many records are unusable, including those replaced by newer ones.
@@ -30,7 +33,8 @@ pub struct Recovered {
 impl Recovered {
     /// Whether the changelog was complete.
     pub fn is_whole(&self) -> bool {
-        (self.found == self.owed || canary::is_in(Canary::LostChangelogTrusted)) && self.unfit == 0
+        let is_complete = self.found == self.owed && (self.is_latest || canary::is_in(Canary::OldRecordsTrusted));
+        (is_complete || canary::is_in(Canary::LostChangelogTrusted)) && self.unfit == 0
     }
 
     /// Whether the only missing profiles are those with unusable records. They no longer count as owed if an earlier

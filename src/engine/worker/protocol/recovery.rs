@@ -315,6 +315,7 @@ mod tests {
             next: 5,
             found: 3,
             owed: 3,
+            is_latest: true,
             unfit: 0,
             unfit_records: 0,
             first_unfit: None,
@@ -324,9 +325,12 @@ mod tests {
         let short = Recovered { found: 2, ..whole };
         let unfit = Recovered { found: 2, unfit: 1, unfit_records: 1, first_unfit: Some((7, Unfit::Words)), ..whole };
         let cached = Recovered { is_cached: true, ..short };
+        let old = Recovered { is_latest: false, ..whole };
         for (recovered, is_overtaken, verdict) in [
             (whole, true, RestoreVerdict::Whole),
             (short, true, RestoreVerdict::TakeUpAgain),
+            (old, true, RestoreVerdict::TakeUpAgain),
+            (old, false, RestoreVerdict::RebuildAll),
             (cached, true, RestoreVerdict::TakeUpAgain),
             (cached, false, RestoreVerdict::ReadWholeChangelog),
             (unfit, false, RestoreVerdict::RebuildSome),
