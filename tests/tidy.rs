@@ -57,7 +57,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "targeting",
         ],
     ),
-    // Roles beside the engine.
+    // Roles next to the engine.
     ("training", &["evaluation", "fault", "gzip", "inference", "partial", "state"]),
     // The outside.
     ("config", &["decision", "engine", "expression", "fault", "inference", "kafka", "logging", "profile", "secret"]),

@@ -3,7 +3,6 @@
 //! Owns the decision's deterministic id and its three encodings: Protobuf, its proto3 JSON form, and a flat JSON object
 //! of selected members. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
 //! decision only appends bytes and allocates nothing. How the decision came about is not known here.
-//! decision appends bytes and allocates nothing. Leaves alone how the decision came about.
 
 mod json;
 mod protobuf;

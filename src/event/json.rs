@@ -11,7 +11,6 @@
 //! two spellings of a name, `user_id` and `userId`, the one with underscores. Members that no path leads to do no harm
 //! as long as they are JSON: if the fast parser rejects a record because of them, for example for a number that no
 //! float can hold, the record is read again by a slower one.
-//! again by a slower one.
 
 mod pairs;
 mod paths;

@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 
-/// What a key stands for, after OpenRTB's agent types.
+/// What a key identifies, after OpenRTB's agent types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum KeyType {
-    /// A person, who may have several devices: what `user_id` stands for where nothing else is said.
+    /// A person, who may have several devices. The default for `user_id`.
     #[default]
     Person,
-    /// A browser, a device or an installation: what `anonymous_id` stands for where nothing else is said.
+    /// A browser, a device or an installation. The default for `anonymous_id`.
     Device,
     /// An app.
     App,

@@ -11,11 +11,12 @@
 //! | `GET /log`, `PUT /log` | the log filter; the body of a `PUT` is the new one |
 //! | `POST /reload` | reloads the configuration, all of it or nothing, and answers with the outcome; needs the token |
 //!
-//! Guarantees: the server runs on a thread of its own and only reads the workers' status, so it delays no worker; slow clients
-//! delay no probe (see `server`). With a token, everything but the page's own files and the two probes needs it
-//! (`Authorization: Bearer …`). Without one, a client on this machine has to call the server by an address or `localhost`, so that
-//! no web site can reach it under a name of its own; `PUT` is for clients on this machine only, and `POST /reload` is refused. No
-//! user's key is shown: a keyed hash stands for it, whose key lives as long as the process.
+//! Guarantees: the server runs on its own thread and only reads the workers' status, so it delays no worker; slow
+//! clients delay no probe (see `server`). With a token, everything except the page's own files and the two probes
+//! requires it (`Authorization: Bearer …`). Without one, a client on this machine must address the server by IP address
+//! or as `localhost`, so that no web site can reach it under its own name; `PUT` is only for clients on this machine,
+//! and `POST /reload` is refused. User keys are never shown, only keyed hashes of them, and the hash key lives as long
+//! as the process.
 
 mod page;
 mod routes;

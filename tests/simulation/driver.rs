@@ -138,7 +138,7 @@ struct Rates {
 enum Mode {
     ExactlyOnce,
     AtLeastOnce,
-    /// Chosen anew at each start.
+    /// Chosen at random at each start.
     Changing,
 }
 

@@ -137,8 +137,8 @@ impl Partitions {
         self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
     }
 
-    /// Restores the profile in a record of the changelog. A profile of an earlier generation is ignored: the mark of the committed
-    /// offset lies before all events of such a user. A record that cannot be used is counted, and ignored as well.
+    /// Restores the profile in a changelog record. A profile of an earlier generation is ignored, because the mark of
+    /// the committed offset is before all events of its user. An unusable record is counted and ignored.
     pub fn restore(&mut self, record: &Record<'_>, profile: &ProfileEngine) {
         self.restore_applied(record, profile, i64::MIN);
     }

@@ -488,7 +488,7 @@ impl Cluster {
 pub struct MemoryBroker(Rc<RefCell<Cluster>>);
 
 impl MemoryBroker {
-    /// A broker with this input, none of which is visible yet: see [`MemoryBroker::produce`].
+    /// A broker with this input, still invisible: see [`MemoryBroker::produce`].
     pub fn new(input: Vec<Vec<InputRecord>>, is_cooperative: bool, faults: Faults, seed: u64) -> Self {
         let partitions = input.len() as i32;
         Self(Rc::new(RefCell::new(Cluster {

@@ -1,5 +1,5 @@
-//! The model broker's producers: two with ids of one slot, one of which fills while the other commits; and the outlet
-//! for outputs visible at once, which keeps the order of each partition and is never fenced.
+//! The model broker's producers: two with the transactional ids of one slot, so that one fills while the other commits;
+//! and the outlet for outputs visible at once, which keeps the order of each partition and is never fenced.
 
 use super::{Fuse, Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
 use crate::{
