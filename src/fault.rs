@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! A problem with a configuration, and its position.
 
 use std::{
     any::Any,
@@ -11,7 +11,7 @@ thread_local! {
     static EXPECTS_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls a library that panics on odd input; what it says then is given back and not printed.
+/// Calls a library that panics on unusual input. The panic message is returned rather than printed.
 pub(crate) fn expecting_panics<T>(call: impl FnOnce() -> T) -> std::thread::Result<T> {
     EXPECTS_PANICS.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(call));
@@ -19,43 +19,43 @@ pub(crate) fn expecting_panics<T>(call: impl FnOnce() -> T) -> std::thread::Resu
     outcome
 }
 
-/// Whether a panic of this thread is expected, and handled by whoever made the call.
+/// Whether a panic on this thread is expected, and handled by the caller.
 pub(crate) fn expects_panics() -> bool {
     EXPECTS_PANICS.get()
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn words_of_panic(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".to_owned())
 }
 
-/// Whether a terminal does something with this character other than to show it: control characters, and those that turn the
-/// direction of a line around.
+/// Whether a terminal acts on this character instead of displaying it: control characters, and those that change the
+/// direction of text.
 pub(crate) fn moves_a_terminal(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// One thing wrong with a configuration. Compiling collects them all, so that a person mends them in one go.
+/// One problem with a configuration. Compiling collects all of them, so that a person can fix them in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The key that is wrong, such as `feature[2].where`; `config` turns it into a file's line.
+    /// The affected key, such as `feature[2].where`; `config` maps it to a line of the file.
     pub key: String,
-    /// Line and column inside the key's value, from 1, where the value is an expression.
+    /// If the key's value is an expression: line and column within it, from 1.
     pub at: Option<(usize, usize)>,
     /// What is wrong: lower case, no full stop.
     pub message: String,
-    /// What to do next.
+    /// The next step.
     pub hint: Option<String>,
 }
 
 impl Fault {
-    /// A fault of a whole value.
+    /// A fault that concerns a whole value.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), at: None, message: message.into(), hint: None }
     }
 
-    /// Adds what to do next.
+    /// Adds the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

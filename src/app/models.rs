@@ -12,12 +12,12 @@ use crate::{
 };
 use anyhow::Context;
 
-/// The models that decide: the declared one, if any, then the variants in their order.
+/// The models that decide: the declared one, if any, then the variants in order.
 #[derive(Default)]
 pub(crate) struct Models(pub(crate) Vec<OnnxModel>);
 
 impl Models {
-    /// For each worker a copy of each model.
+    /// A copy of each model for each worker.
     pub(crate) fn copies(&self, workers: usize) -> Result<Vec<Vec<Box<dyn Model>>>, ModelError> {
         let mut copies: Vec<Vec<Box<dyn Model>>> = (0..workers).map(|_| Vec::new()).collect();
         for model in &self.0 {
@@ -28,7 +28,7 @@ impl Models {
 }
 
 impl Setup {
-    /// Loads the declared model and checks it against the pipeline. Of a folder it loads the active version.
+    /// Loads the declared model and checks it against the pipeline. From a folder, loads the active version.
     pub(crate) fn model(&self, pipeline: &Pipeline) -> anyhow::Result<Option<OnnxModel>> {
         let explain = &self.config.pipeline.explain;
         self.config.model.as_ref().map(|spec| self.load(spec, explain, pipeline)).transpose()
@@ -92,7 +92,7 @@ impl Setup {
         }
     }
 
-    /// Watches the folders of models. Returns for each worker the receiving ends of the watches, by arm.
+    /// Watches the model folders. Returns for each worker the receiving ends of the watches, by arm.
     pub(super) fn watch_models(
         &self,
         pipeline: &Pipeline,
@@ -185,7 +185,7 @@ impl VersionLoader {
     fn copies(&self, version: &str, copies: usize) -> Result<Vec<Box<dyn Model>>, Refusal> {
         let model = self.load(version)?;
         let mut copies = model.copies(copies).map_err(|error| Refusal::Unfit(error.to_string()))?;
-        // A batching copy waits for rows of the other workers, which cannot come yet.
+        // A batching copy waits for rows of the other workers, which do not exist yet.
         let limit = self.spec.deadline + self.spec.batch.max_delay;
         for copy in &mut copies {
             warm(copy.as_mut(), self.rows, limit)?;

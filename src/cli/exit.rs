@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{io, process::ExitCode};
 
-/// How a process ends. Codes from 64 on follow `sysexits.h` where it has a matching one.
+/// The exit codes of a process. From 64 on they follow `sysexits.h` where it has a matching code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -130,7 +130,7 @@ impl Exit {
         if error.is::<RuntimeError>() {
             return Some(Self::Library);
         }
-        // A file that the system does not give says nothing of the model in it.
+        // An error of the operating system says nothing about the model in the file.
         let unread = match (error.downcast_ref(), error.downcast_ref()) {
             (Some(ModelError::Read { source: error, .. }), _) => Some(error),
             (_, Some(FolderError::File { error, .. })) => Some(error),

@@ -88,7 +88,7 @@ pub struct Config {
     pub pipeline: PipelineSpec,
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -99,7 +99,7 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
-    /// It has errors; the text lists all of them with their places.
+    /// It has errors; the text lists all of them with their positions.
     #[error("{0}")]
     Faulty(String),
     /// Reading it panicked.
@@ -118,7 +118,7 @@ impl Config {
     /// Runs on its own thread, whose stack is large enough for the deepest file that the TOML parser accepts.
     ///
     /// # Errors
-    /// Lists everything that is wrong, each with its place.
+    /// Lists everything that is wrong, with positions.
     pub fn load(
         path: Option<&Path>,
         environment: impl Iterator<Item = (OsString, OsString)>,

@@ -148,7 +148,7 @@ fn an_override_is_taken_literally_by_the_type_of_its_key() {
     let token = load("", &[("AIMPOINT__ADMIN__TOKEN", "1234567890123456")], &[]).unwrap().admin.token.unwrap();
     assert_eq!(token.reveal(), "1234567890123456");
 
-    // Numbers, truths, durations, sizes, addresses, lists and tables.
+    // Numbers, booleans, durations, sizes, addresses, lists and tables.
     let config = load(
         "[model]\npath = \"m.onnx\"\n",
         &[

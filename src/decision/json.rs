@@ -1,12 +1,12 @@
-//! The JSON forms: literal pieces that were encoded once, and between them what differs from decision to decision.
+//! The JSON encodings: literal pieces that are encoded once, with the values of a decision between them.
 //!
-//! As proto3 JSON has it, 64-bit integers are strings, and what is not there is `null`, which its readers take for the
-//! field's default. The names are those of `aimpoint.v1.Decision`, unchanged.
+//! As in proto3 JSON, 64-bit integers are strings. A missing value is `null`, which proto3 readers treat as the field's
+//! default. Names are those of `aimpoint.v1.Decision`, unchanged.
 
 use super::{Constants, Decision, DecisionSpec, write_id, write_int};
 use crate::{event::EventTime, fault::Fault, inference::ExperimentReference, targeting::Segment};
 
-/// What differs from decision to decision.
+/// A value that differs between decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Member {
     DecisionId,
@@ -29,7 +29,7 @@ enum Member {
     FirstSegmentId,
 }
 
-/// The members that `decision.fields` may choose and that differ from decision to decision.
+/// The members that `decision.fields` can select and that differ between decisions.
 const CHOICES: [(&str, Member); 17] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
@@ -61,14 +61,14 @@ enum Piece {
 pub(super) struct Template {
     id_prefix: String,
     pieces: Vec<Piece>,
-    /// The object of each segment, and its id alone.
+    /// The object of each segment, and only its id.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
     text_integers: bool,
 }
 
 impl Template {
-    /// The proto3 JSON form.
+    /// The canonical proto3 JSON form.
     pub(super) fn canonical(constants: &Constants, segments: &[Segment]) -> Self {
         let mut builder = Builder::default();
         builder.literal(&format!("{{\"schema_version\":{},\"decision_id\":", super::SCHEMA_VERSION));
@@ -122,7 +122,7 @@ impl Template {
         builder.finish(constants, segments, true)
     }
 
-    /// A flat object of the members that `decision.fields` chooses.
+    /// A flat object with the members that `decision.fields` selects.
     pub(super) fn flat(
         spec: &DecisionSpec,
         constants: &Constants,
@@ -203,7 +203,8 @@ impl Template {
     ) {
         match member {
             Member::DecisionId => {
-                // Names of applications and topics have letters, digits, '.', '_' and '-' alone: nothing to escape.
+                // Names of applications and topics contain only letters, digits, '.', '_' and '-', so nothing needs
+                // escaping.
                 to.push(b'"');
                 write_id(&self.id_prefix, decision.position, to);
                 to.push(b'"');
@@ -304,7 +305,7 @@ impl Builder {
     }
 }
 
-/// Appends a number, or `null` for what JSON has no number for.
+/// Appends a number, or `null` if it is not finite.
 fn write_float(value: f32, to: &mut Vec<u8>) {
     if value.is_finite() {
         to.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
@@ -313,7 +314,7 @@ fn write_float(value: f32, to: &mut Vec<u8>) {
     }
 }
 
-/// Appends what each group of features adds to the raw score. Few decisions have it.
+/// Appends what each group of features adds to the raw score. Few decisions have this.
 fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
     let Some((explainer, explanation)) = decision.explanation else {
         to.extend_from_slice(b"null");
@@ -333,12 +334,12 @@ fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
     to.extend_from_slice(b"]}");
 }
 
-/// A string as JSON has it.
+/// A string in JSON syntax.
 fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
-/// Appends a string as JSON has it. Nearly none needs an escape, so the whole is copied where that is so.
+/// Appends a string in JSON syntax. Hardly any needs escaping, so the common case copies the bytes.
 fn write_text(value: &str, to: &mut Vec<u8>) {
     if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         to.push(b'"');

@@ -18,7 +18,7 @@ fn segments() -> Vec<Segment> {
     let spec = |(index, name): (usize, &&str)| SegmentSpec {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
-        // None is told of the second.
+        // The second segment has no taxonomy.
         segtax: [4, 0, 502][index],
         filter: "true".to_owned(),
     };
@@ -57,7 +57,7 @@ fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Enc
 fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Decision<'_>, of: &[usize]) -> Vec<u8> {
     let (encoder, faults) = compile(format, fields, model);
     assert_eq!(faults, []);
-    // What stands in the buffer before is not touched.
+    // Earlier contents of the buffer must not change.
     let mut bytes = b"before".to_vec();
     encoder.encode(it, of.iter().copied(), &mut bytes);
     assert!(bytes.starts_with(b"before"));
@@ -81,7 +81,7 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
     }
 }
 
-/// The message as proto3 JSON has it, under the names of the .proto file.
+/// The message in proto3 JSON, with the names of the .proto file.
 fn proto_json(it: &v1::Decision) -> Value {
     let segment = |it: &v1::Segment| match it.segtax {
         0 => json!({"id": it.id, "name": it.name}),
@@ -127,7 +127,7 @@ fn proto_json(it: &v1::Decision) -> Value {
     value
 }
 
-/// Fractions as text of a 32-bit float, so that both forms can be compared without a loss.
+/// Writes fractions as 32-bit float texts, so that both encodings can be compared exactly.
 fn with_score_as_text(mut value: Value) -> Value {
     fn turn(value: &mut Value) {
         match value {

@@ -1,4 +1,4 @@
-//! The canonical fields and where producers keep them.
+//! The canonical fields, and where producers keep them.
 
 use super::{
     FieldPath, FieldSpec, InputFormat, InputSpec, Preset, TimeUnit, access_log, json::steps, log_format::LogFormat,
@@ -9,8 +9,8 @@ use crate::{
     fault::Fault,
 };
 
-/// The canonical fields: the name in expressions and in `[input.fields]`, its type, and where it stands in the JSON form
-/// of `aimpoint.v1.Event`. Of several paths the first that is given counts. `item.*` is the first item.
+/// The canonical fields: the name in expressions and in `[input.fields]`, the type, and the paths in the JSON form of
+/// `aimpoint.v1.Event`. The first path with a value counts. `item.*` is the first item.
 pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("event_id", Type::String, &["event_id"]),
     ("event_type", Type::String, &["event_type"]),
@@ -57,7 +57,7 @@ pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("bot", Type::Bool, &["bot"]),
 ];
 
-/// Where another producer keeps a canonical field: field, paths by preference, unit of a time.
+/// Where another producer keeps a canonical field: field, paths in order of preference, unit of a time.
 type Table = &'static [(&'static str, &'static [&'static str], TimeUnit)];
 
 const SNOWPLOW: Table = &[
@@ -93,7 +93,7 @@ const SNOWPLOW: Table = &[
     (
         "bot",
         &[
-            // Snake case in the warehouses, camel case in the stream; each path is read in both.
+            // Snake case in the warehouses, camel case in the stream; each path is read in both spellings.
             "contexts_com_iab_snowplow_spiders_and_robots_1.spider_or_robot",
             "contexts_com_iab_snowplow_spiders_and_robots_1_0_0.spider_or_robot",
         ],
@@ -147,7 +147,7 @@ const GA4: Table = &[
     ("value", &["ecommerce.purchase_revenue", "event_params[value]", "event_value_in_usd"], TimeUnit::Auto),
     ("currency", &["event_params[currency]"], TimeUnit::Auto),
     ("dwell_ms", &["event_params[engagement_time_msec]"], TimeUnit::Auto),
-    // `traffic_source` is where the user once came from; what was collected with the event says more.
+    // `traffic_source` is how the user was first acquired; what was collected with the event is more specific.
     ("campaign.source", &["collected_traffic_source.manual_source", "traffic_source.source"], TimeUnit::Auto),
     ("campaign.medium", &["collected_traffic_source.manual_medium", "traffic_source.medium"], TimeUnit::Auto),
     ("campaign.name", &["collected_traffic_source.manual_campaign_name", "traffic_source.name"], TimeUnit::Auto),
@@ -182,7 +182,7 @@ const AMPLITUDE: Table = &[
     ("geo.region", &["region"], TimeUnit::Auto),
 ];
 
-/// What a web server knows of a request.
+/// What a web server knows about a request.
 const ACCESS_LOG: Table = &[
     ("event_type", &["type"], TimeUnit::Auto),
     ("occurred_at", &["time"], TimeUnit::Micros),
@@ -193,21 +193,21 @@ const ACCESS_LOG: Table = &[
     ("device.ua", &["user_agent"], TimeUnit::Auto),
 ];
 
-/// The fewest bytes of the key that hides addresses: as many as its hash keeps.
+/// The minimum length of the key that hides addresses: that of its hash.
 const SECRET_BYTES_MIN: usize = 16;
 
-/// One field: what it is called, its column, and where it stands.
+/// One field: its name, column, and paths.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) ty: Type,
     pub(super) slot: Slot,
-    /// Dotted paths by preference.
+    /// Dotted paths in order of preference.
     pub(super) paths: Vec<String>,
     pub(super) unit: TimeUnit,
 }
 
-/// All fields that expressions may name.
+/// All fields that expressions can use.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(pub(super) Vec<Field>);
 
@@ -244,7 +244,7 @@ impl Fields {
                     None => (Vec::new(), TimeUnit::Auto),
                 },
                 (None, None) => {
-                    // A Protobuf time is in microseconds by its definition; in JSON people write anything.
+                    // Protobuf times are microseconds by definition; JSON producers use any unit.
                     let json = input.format == InputFormat::Json;
                     let unit = if json { TimeUnit::Auto } else { TimeUnit::Micros };
                     (own.iter().map(|path| (*path).to_owned()).collect(), unit)
@@ -299,7 +299,7 @@ impl Fields {
     }
 }
 
-/// What the section says that does not go together.
+/// Reports settings of the section that do not fit together.
 fn check_input(input: &InputSpec, faults: &mut Vec<Fault>) {
     let is_mapped = input.preset != Preset::Canonical || !input.fields.is_empty();
     match input.format {

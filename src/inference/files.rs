@@ -137,7 +137,7 @@ impl ModelFiles {
         self.data.keys().map(String::as_str)
     }
 
-    /// Checks that each external tensor is within a weight file that was read.
+    /// Checks that each external tensor lies within a weight file that was read.
     pub(super) fn check(&self, path: &Path, graph: &Graph) -> Result<(), ModelError> {
         for external in graph.external() {
             let wrong = |reason| wrong(path, external, reason);

@@ -1,7 +1,7 @@
 //! Checks a model before it serves: golden scores, scores in range, rows that do not depend on each other, and its speed.
 //!
-//! Guarantees: a model that passes scored every probe with a number in its range, each row the same whatever stands beside it, and
-//! as many rows as a batch has within the deadline.
+//! Guarantees: a model that passes scored every probe with a number in its range, gave each row the same score whatever
+//! rows are in its batch, and scored a full batch within the deadline.
 
 use super::{FeatureMatrix, Golden, Model, ModelInfo};
 use std::time::{Duration, Instant};
@@ -139,7 +139,7 @@ fn probes(info: &ModelInfo) -> Vec<Vec<f32>> {
     std::iter::once(baseline.clone()).chain(moved).chain(zeros).collect()
 }
 
-/// Relative tolerance between the scores of a row alone and in a batch: half precision has three digits.
+/// Relative tolerance between the scores of a row on its own and in a batch: half precision has three digits.
 const TOLERANCE_TOGETHER: f32 = 5e-3;
 
 /// A row with its scores.
@@ -161,7 +161,7 @@ fn probed(model: &mut dyn Model) -> Result<Vec<Probe>, Refusal> {
     Ok(probed)
 }
 
-/// Whether a row's score is the same alone and among others: batches begin and end anywhere.
+/// Whether a row has the same score on its own and in a batch, because batches may begin and end anywhere.
 fn check_rows_apart(model: &mut dyn Model, probed: &[Probe]) -> Result<(), Refusal> {
     let mut matrix = FeatureMatrix::new(model.info().features.len());
     let values: Vec<f32> = probed.iter().rev().flat_map(|(row, _)| row.iter().copied()).collect();

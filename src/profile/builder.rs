@@ -1,4 +1,5 @@
-//! Compiles one declared feature: checks its keys, adds the cells that its aggregate keeps, and says how its columns are read.
+//! Compiles one declared feature: checks its keys, adds the cells its aggregate needs, and defines how its columns are
+//! read.
 
 use super::{
     FeatureSpec,
@@ -15,13 +16,13 @@ use crate::{
     fault::Fault,
 };
 
-/// The columns of one declared feature: what is appended to its name, and how each is read.
+/// The columns of one declared feature: a suffix for its name, and how the column is read.
 pub(super) type Columns = Vec<(String, Read)>;
 
-/// The most categories of a feature: each is a column.
+/// The most categories a feature can have; each is a column.
 const CATEGORIES_MAX: usize = 64;
 
-/// One declared feature while it is compiled.
+/// One declared feature while it is being compiled.
 pub(super) struct Builder<'a> {
     index: usize,
     spec: &'a FeatureSpec,
@@ -30,16 +31,16 @@ pub(super) struct Builder<'a> {
     scope: &'a mut Scope,
     faults: &'a mut Vec<Fault>,
     filter: Option<String>,
-    /// The number of the filter among the conditions.
+    /// The index of the filter among the conditions.
     condition: Option<usize>,
-    /// The number of the value.
+    /// The index of the value among the values.
     value: Option<usize>,
     window: Option<Window>,
-    /// The group of the window's tiles, and how many of them it covers.
+    /// The tile group of the window, and how many of its tiles the window covers.
     group: Option<(usize, i64)>,
 }
 
-/// Compiles the aggregate of a feature. Faults are added under `feature[index]`; with any there are no columns.
+/// Compiles the aggregate of a feature. Faults are added under `feature[index]`; if there are any, returns no columns.
 pub(super) fn build(
     compiled: &mut CompiledFeatures,
     index: usize,
@@ -87,21 +88,21 @@ pub(super) fn build(
     (faults.len() == before).then_some(columns)
 }
 
-/// What the rows of the table of aggregates are made of.
+/// The building blocks for the rows of the aggregate table.
 impl Builder<'_> {
-    /// The number of the cell of this kind over the events and values of this feature.
+    /// The index of the cell of this kind over this feature's events and values.
     pub(super) fn cell(&mut self, kind: CellKind) -> usize {
         let (condition, value) = (self.condition, self.value);
         self.cells().need(Cell { kind, condition, value })
     }
 
-    /// One column that is computed from one cell.
+    /// One column computed from one cell.
     pub(super) fn of_cell(&mut self, kind: CellKind, finalizer: fn(usize) -> Finalizer) -> Columns {
         let at = self.cell(kind);
         self.column(finalizer(at))
     }
 
-    /// One column of the feature's own name.
+    /// One column with the feature's own name.
     pub(super) fn column(&self, finalizer: Finalizer) -> Columns {
         vec![(String::new(), self.read(finalizer))]
     }
@@ -111,7 +112,8 @@ impl Builder<'_> {
         self.value.and_then(|value| self.compiled.values.get(value)).is_some_and(|it| it.ty == Type::String)
     }
 
-    /// The columns of a remembered value: itself, or what `categories` or `buckets` make of a string.
+    /// The columns of a remembered value: the value itself, or for a string the columns given by `categories` or
+    /// `buckets`.
     pub(super) fn remembered(&mut self, kind: fn(bool) -> CellKind) -> Columns {
         let at = self.cell(kind(self.value_is_text()));
         if let Some(categories) = self.categories_option() {
@@ -195,7 +197,7 @@ impl Builder<'_> {
         self.column(Finalizer::Ratio { of, to, alpha, beta })
     }
 
-    /// The time of the newest event is kept over all events, and compared with the window when it is read.
+    /// Keeps the time of the newest event over all events, and compares it with the window when it is read.
     pub(super) fn recency(&mut self) -> Columns {
         let within = match self.window {
             Some(Window::Tiled { length, .. }) => Some(length),
@@ -226,7 +228,7 @@ impl Builder<'_> {
     }
 }
 
-/// The cells, and how they are read.
+/// Cells, and how they are read.
 impl Builder<'_> {
     fn cells(&mut self) -> &mut Cells {
         match self.group {
@@ -235,7 +237,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The cell that counts the events of a condition.
+    /// The cell that counts the events matching a condition.
     fn count_of(&mut self, condition: Option<usize>) -> usize {
         self.cells().need(Cell { kind: CellKind::Count, condition, value: None })
     }
@@ -247,7 +249,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Compiles a rule; its number among the conditions.
+    /// Compiles a rule and returns its index among the conditions.
     fn add_condition(&mut self, key: &str, rule: &str) -> Option<usize> {
         match self.compiled.before.add(self.scope, rule, Some(Type::Bool)) {
             Ok(slot) => {
@@ -261,7 +263,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Compiles a rule that only counts events that the feature's filter lets pass.
+    /// Compiles a rule that counts only events that also pass the feature's filter.
     fn add_filtered(&mut self, key: &str, rule: &str) -> Option<usize> {
         let rule = match &self.filter {
             Some(filter) => format!("({filter}) && ({rule})"),
@@ -306,7 +308,7 @@ impl Builder<'_> {
             let message = format!("categories and buckets need a string, and this is a {ty}");
             self.fault("value", message, Some("convert it with string(…)"));
         }
-        // Ids that are only compared need every digit of a whole number.
+        // Ids are only compared, so they must keep every digit.
         let are_ids = ty == Type::Int && kind == ValueKind::Any;
         let kind = if are_ids { InputKind::Ids } else { InputKind::Values };
         Some(number_of(&mut self.compiled.values, Input { slot, ty, text: normal_form(source), kind }))
@@ -332,7 +334,7 @@ impl Builder<'_> {
     }
 }
 
-/// The keys as they are written.
+/// The keys as written in the configuration.
 impl Builder<'_> {
     fn key(&self, name: &str) -> String {
         format!("feature[{}].{name}", self.index)
@@ -346,7 +348,7 @@ impl Builder<'_> {
         });
     }
 
-    /// Refuses the keys that the aggregate does not take.
+    /// Rejects keys that the aggregate does not take.
     fn check_keys(&mut self) {
         let filter = self.aggregate.has_filter().then_some("where");
         let taken: Vec<&str> = filter.into_iter().chain(self.aggregate.keys()).collect();
@@ -378,7 +380,7 @@ impl Builder<'_> {
         })
     }
 
-    /// A whole number among the options.
+    /// An integer option.
     fn whole(&mut self, name: &str, default: i64, allowed: impl Fn(i64) -> bool, range: &str) -> i64 {
         match self.spec.options.get(name) {
             None => default,
@@ -390,7 +392,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A number among the options that is not negative; 0 by default.
+    /// A non-negative number option; 0 by default.
     fn amount(&mut self, name: &str) -> f64 {
         let value = match self.spec.options.get(name) {
             None => return 0.0,
@@ -405,7 +407,7 @@ impl Builder<'_> {
         0.0
     }
 
-    /// A required duration among the options.
+    /// A required duration option.
     fn span(&mut self, name: &'static str, example: &'static str) -> Micros {
         let found = match self.spec.options.get(name) {
             Some(toml::Value::String(text)) => duration(name, text),
@@ -438,25 +440,25 @@ impl Builder<'_> {
     }
 }
 
-/// A string as an expression has it.
+/// A string as a literal of the expression language.
 fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What a category appends to a feature's name.
+/// The suffix that a category adds to the feature's name.
 fn suffix(category: &str) -> String {
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
     format!("_{}", category.chars().map(letter).collect::<String>())
 }
 
-/// The keys that a feature sets, but for those that every feature has.
+/// The keys that a feature sets, except those common to all features.
 pub(super) fn given(spec: &FeatureSpec) -> Vec<String> {
     let optional = [("where", &spec.filter), ("value", &spec.value), ("window", &spec.window), ("tile", &spec.tile)];
     let named = optional.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.to_owned());
     named.chain(spec.options.keys().cloned()).collect()
 }
 
-/// The number of an input, which is added if no other is written like it.
+/// The index of an input. It is added unless one with the same text and kind exists.
 fn number_of(inputs: &mut Vec<Input>, input: Input) -> usize {
     inputs.iter().position(|it| it.text == input.text && it.kind == input.kind).unwrap_or_else(|| {
         inputs.push(input);

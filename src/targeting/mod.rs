@@ -1,7 +1,7 @@
-//! What a score means for a user: the segments the user is in.
+//! What a score means for a user: the segments that the user is in.
 //!
-//! Owns rules over features and scores. Leaves alone users' state, the model and the encoding of a decision. A rule that
-//! rests on a missing value does not hold.
+//! Owns rules over features and scores. It does not know users' state, the model or the encoding of a decision. A rule
+//! that depends on a missing value does not hold.
 
 mod spec;
 
@@ -33,7 +33,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Compiles the rules. Each fault is added to `faults` under `segment[i]`.
+    /// Compiles the rules. Faults are added under `segment[i]`.
     pub fn compile(specs: &[SegmentSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
         let mut segments = Self::default();
         for (index, spec) in specs.iter().enumerate() {
@@ -61,17 +61,17 @@ impl Segments {
         self.program.reads()
     }
 
-    /// The segments in the order of their declaration.
+    /// The segments in declaration order.
     pub fn all(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Applies the rules to all rows.
+    /// Evaluates the rules for all rows.
     pub fn run(&self, columns: &mut Columns, rows: usize) {
         self.program.run(columns, rows);
     }
 
-    /// The numbers of the segments that a row is in, after [`Segments::run`].
+    /// The indexes of the segments that a row is in, after [`Segments::run`].
     pub fn of<'a>(&'a self, columns: &'a Columns, row: usize) -> impl Iterator<Item = usize> + Clone + 'a {
         let holds = move |segment: &Segment| columns.get(segment.slot).bools()[row].holds();
         self.segments.iter().enumerate().filter(move |(_, segment)| holds(segment)).map(|(index, _)| index)

@@ -1,9 +1,9 @@
-//! A clock for the tests: it goes on by a millisecond whenever it is read, and always tells the same time of day.
+//! A clock for tests: it advances by a millisecond whenever it is read, and its time of day is fixed.
 
 use crate::{engine::Clock, event::EventTime};
 use std::{cell::Cell, time::Duration};
 
-/// Time in milliseconds, as often as it was asked for, and a time of day.
+/// Elapsed time that grows by one millisecond per call, and a fixed time of day.
 #[derive(Debug, Default)]
 pub struct FakeClock {
     elapsed: Cell<u64>,
@@ -11,7 +11,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// A clock that tells this time of day; by itself it tells that it was never set.
+    /// A clock with this time of day. By default the time of day looks like a clock that was never set.
     pub fn showing(now: EventTime) -> Self {
         Self { now, ..Self::default() }
     }

@@ -165,7 +165,7 @@ impl RowFile {
 }
 
 fn broken(path: &Path, error: &(dyn std::error::Error + 'static)) -> TrainError {
-    // What the system says has an exit code of its own.
+    // An error of the operating system has its own exit code.
     let code = std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
     if let Some(code) = code {

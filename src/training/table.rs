@@ -102,7 +102,7 @@ impl Table {
         self.decode(|| self.scan_parquet(row))
     }
 
-    /// Calls the decoder of Parquet, which trusts lengths in the file and panics where they are wrong.
+    /// Calls the Parquet decoder, which trusts lengths in the file and panics if they are wrong.
     fn decode<T>(&self, call: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
         expecting_panics(call).unwrap_or_else(|panic| {
             Err(self.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))

@@ -1,4 +1,4 @@
-//! One run: which worker goes next and what happens to whom, drawn from a seed.
+//! One run: which worker takes the next turn, and which faults occur, drawn from a seed.
 
 use super::{
     checks::Checks,
@@ -17,20 +17,20 @@ use aimpoint::{
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::time::Duration;
 
-/// After so many steps of silence the group puts a member out.
+/// The group removes a member after this many steps of silence.
 const SESSION: u64 = 25;
 
-/// After so many steps the broker aborts an open transaction.
+/// The broker aborts a transaction that has been open for this many steps.
 const TRANSACTION: u64 = 120;
 
-/// Within so many steps after the last fault everything has to be committed.
+/// Everything must be committed within this many steps after the last fault.
 const PATIENCE: u64 = 4_000;
 
 type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
-/// What every run needs and is the same for all.
+/// What all runs share.
 pub(crate) struct Core {
-    /// That of the reference, then those with other features besides.
+    /// The reference specification, followed by those with other features.
     specs: Vec<PipelineSpec>,
     layouts: Vec<Layout>,
     reference: (Pipeline, FakeControl),
@@ -44,7 +44,7 @@ impl Default for Core {
     }
 }
 
-/// How often what happened.
+/// How often each thing happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Happened {
     steps: u64,
@@ -91,7 +91,7 @@ impl Happened {
         self.lost += other.lost;
     }
 
-    /// A simulation in which nothing goes wrong shows nothing.
+    /// A simulation without faults would prove nothing.
     pub(crate) fn has_everything(&self) {
         let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
@@ -112,15 +112,15 @@ struct Running {
     control: FakeControl,
     progress: Progress,
     hangs: bool,
-    /// The number of its features.
+    /// The index of its specification.
     variant: usize,
 }
 
-/// How often what is done to the workers, in thousandths of the steps.
+/// How often each fault is inflicted, in thousandths of the steps.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     crash: u32,
-    /// A crash, or a pause longer than the session, within a turn.
+    /// A crash, or a pause longer than the session, in the middle of a turn.
     kill: u32,
     pause: u32,
     hang: u32,
@@ -133,12 +133,12 @@ struct Rates {
     lose: u32,
 }
 
-/// How workers deliver.
+/// The delivery guarantee of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     ExactlyOnce,
     AtLeastOnce,
-    /// Each start has its own.
+    /// Chosen at random at each start.
     Changing,
 }
 
@@ -150,10 +150,10 @@ struct Run<'a> {
     checkpoint_interval: Duration,
     random: SmallRng,
     slots: Vec<Option<Running>>,
-    /// One folder of snapshots for all, as on one machine.
+    /// One snapshot folder for all workers, as on one machine.
     snapshots: Option<MemorySnapshots>,
-    /// Whether a worker may find something not whole: a snapshot that is damaged, or older than a tombstone that compaction
-    /// has removed since. It is passed by then.
+    /// Whether a worker may find unusable data: a snapshot that is damaged, or older than a tombstone that compaction
+    /// has since removed. It then ignores the data.
     may_doubt: bool,
     /// Workers that hang while another one has taken their slot and its transactional ids.
     zombies: Vec<Running>,
@@ -282,7 +282,7 @@ impl Run<'_> {
         }
     }
 
-    /// A worker ends in order.
+    /// A worker leaves cleanly.
     fn leave(&mut self, slot: usize) -> Result<(), String> {
         let Some(mut gone) = self.slots[slot].take() else { return Ok(()) };
         match gone.worker.leave() {
@@ -298,7 +298,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a partition is being restored or read again.
+    /// Whether any partition is being restored or replayed.
     fn is_recovering(&self) -> bool {
         self.slots.iter().flatten().any(|running| {
             let partitions = running.worker.partitions();
@@ -341,12 +341,12 @@ impl Run<'_> {
     }
 }
 
-/// The first offset that a recovery would read.
+/// The first offset that a recovery would replay.
 fn replay_from(metadata: &str) -> Option<i64> {
     Mark::parse(metadata).map(|(mark, _)| mark.replay_from)
 }
 
-/// Runs a seed: what has happened, or which guarantee was broken.
+/// Runs a seed; returns what happened, or which guarantee was violated.
 pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
@@ -373,13 +373,13 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         compact: rate(40),
         trim,
         mood: rate(40),
-        // Where input was trimmed, profiles cannot be made of it again.
+        // Profiles cannot be rebuilt from trimmed input.
         lose: if trim == 0 { rate(10) } else { 0 },
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
     let workers = random.random_range(1..4);
     let has_changes = random.random_bool(0.5);
-    // Where input was trimmed, a replay cannot bring back what was made of it.
+    // With trimmed input, a replay cannot recover profiles built from it.
     let on_change = if rates.trim == 0 && random.random_bool(0.5) { OnChange::Replay } else { OnChange::Keep };
     let mode = match random.random_range(0..8) {
         0..4 => Mode::ExactlyOnce,
@@ -407,7 +407,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     };
     run.start(0);
 
-    // In some runs what a dead worker left open stays so for long, with others' records behind it.
+    // In some runs, transactions of dead workers stay open for long, with other records after them.
     let transaction = if run.random.random_bool(0.3) { 4 * TRANSACTION } else { TRANSACTION };
     let disturbed = 60 + 3 * records as u64;
     for step in 0.. {
@@ -441,7 +441,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         }
     }
 
-    // An idle worker leaves no transaction open, and one that goes in order nothing to be read again.
+    // An idle worker leaves no transaction open, and one that leaves cleanly leaves nothing to replay.
     for _ in 0..2 * TRANSACTION {
         broker.tick(SESSION, TRANSACTION);
         run.turn()?;
@@ -453,7 +453,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     for slot in 0..run.slots.len() {
         run.leave(slot)?;
         checks.step()?;
-        // Its partitions go to those that stay.
+        // Its partitions go to the remaining workers.
         for turn in 0..PATIENCE {
             if turn >= 40 && !run.is_recovering() {
                 break;
@@ -479,14 +479,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     Ok(run.happened)
 }
 
-/// Ends all faults and lets everybody who is left get on.
+/// Ends all faults, and lets the remaining workers finish.
 fn calm(run: &mut Run<'_>, input: &[Vec<InputRecord>]) {
     run.broker.without_faults();
     for (partition, records) in input.iter().enumerate() {
         run.broker.produce(partition, records.len());
     }
     for slot in 0..run.slots.len() {
-        // A worker may have died in a call whose failure it passes by, and would find out in its next turn.
+        // A worker may have died in a call whose failure it ignores, and would notice only in its next turn.
         if let Some(dead) = run.slots[slot].take_if(|running| running.fuse.is_dead()) {
             run.broker.cut_off(dead.member);
         }

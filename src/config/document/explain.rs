@@ -32,7 +32,7 @@ impl Document {
     /// Renders the faults with position, line and next step, in the order of the file.
     pub fn explain(&self, faults: &[Fault]) -> String {
         let root = self.root();
-        // Finding the place of one takes as long as the file is.
+        // Locating one fault takes time proportional to the file.
         let mut placed: Vec<(At, &Fault)> =
             faults.iter().take(FAULTS_PLACED).map(|fault| (self.at(&root, fault), fault)).collect();
         placed.sort_by_key(|(at, _)| match at {

@@ -1,4 +1,4 @@
-//! Compiles a pipeline from the configuration, and gives it its models.
+//! Compiles a pipeline from the configuration and attaches its models.
 
 use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 /// The longest key of a user or an event; the decoder rejects longer ones.
 const KEY_BYTES_MAX: usize = 1_024;
 
-/// The largest `input.max_bytes`: a batch may exceed its bytes by one record, and 32 bits count the bytes of its texts.
+/// The largest `input.max_bytes`. A batch may exceed its size by one record, and text spans have 32 bits.
 const INPUT_BYTES_MAX: bytesize::ByteSize = bytesize::ByteSize::mib(256);
 
 impl Pipeline {
@@ -58,7 +58,7 @@ impl Pipeline {
                 });
             }
         }
-        // Before the scores, which an outcome cannot depend on: none is computed for an export.
+        // Compiled before the scores exist, because an outcome cannot depend on them: an export computes none.
         let mut label = Program::default();
         let outcome =
             spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
@@ -106,7 +106,7 @@ impl Pipeline {
     /// Gives the pipeline its model.
     ///
     /// # Errors
-    /// When the model uses a feature that is not declared, or does not fit the sections otherwise.
+    /// If the model uses an undeclared feature, or otherwise does not fit the sections.
     pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
         let scoring = Scoring::new(model, self.profile.features(), &self.spec.scoring, &self.spec.explain)?;
         let faults = self.refer_to(&scoring);
@@ -114,11 +114,11 @@ impl Pipeline {
         if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
-    /// Adds the models of the variants of `[experiment]`, by name; each scores its share of the users. Without a model for the
-    /// other users there is no experiment.
+    /// Adds the models of the variants of `[experiment]`, by name; each scores its share of the users. Without a model
+    /// for the other users there is no experiment.
     ///
     /// # Errors
-    /// When names or shares do not match, or a model does not fit the sections.
+    /// If names or shares do not match, or a model does not fit the sections.
     pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<Fault>> {
         let (names, models): (Vec<String>, Vec<_>) = variants.into_iter().unzip();
         let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
@@ -134,8 +134,8 @@ impl Pipeline {
         Ok(self)
     }
 
-    /// Takes newer models of an arm from this feed whenever [`Pipeline::renew`] is called. Arm 0 is the model, the variants follow
-    /// from 1 on. Without a model, the feed is ignored.
+    /// Attaches a feed of newer models for an arm. They are taken whenever [`Pipeline::renew`] is called. Arm 0 is the
+    /// model; variants follow from 1 on. Ignored without a model.
     #[must_use]
     pub fn with_feed(mut self, arm: usize, feed: Box<dyn ModelFeed>) -> Self {
         if let Some(scoring) = &mut self.model {
@@ -144,10 +144,10 @@ impl Pipeline {
         self
     }
 
-    /// Copies the rows that the model scores to a shadow as well, but not those of a variant.
+    /// Copies the rows scored by the model to a shadow as well, but not those of a variant.
     ///
     /// # Errors
-    /// When the shadow uses a feature that is not declared.
+    /// If the shadow uses an undeclared feature.
     pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
         if let Some(scoring) = &mut self.model {
             scoring.shadow(tap, self.profile.features(), self.encoding.constants.id_prefix())?;
@@ -155,7 +155,7 @@ impl Pipeline {
         Ok(self)
     }
 
-    /// Is replaced by another pipeline of the same features, but keeps its model, whichever version that is by now.
+    /// Replaces this pipeline by another one with the same features, but keeps the current model version.
     pub fn replace(&mut self, other: Self) {
         let model = std::mem::replace(self, other).model;
         if let Some(scoring) = model {
@@ -165,8 +165,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes the newest model that is ready, if any, and gives the descriptions of the old and the new one. Call it between two
-    /// transactions: decisions from here on name the new one.
+    /// Takes the newest model that is ready, if any, and returns the descriptions of the old and the new one. Must be
+    /// called between two transactions: decisions from here on name the new model.
     pub fn renew(&mut self) -> Option<(ModelInfo, ModelInfo)> {
         let mut scoring = self.model.take()?;
         let renewed = scoring.renew(self.profile.features(), &self.spec.explain);
@@ -178,7 +178,7 @@ impl Pipeline {
         renewed
     }
 
-    /// Has decisions name the model that scores and its variant.
+    /// Makes decisions name the model and its variant.
     fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.encoding.encoders.clear();
@@ -191,7 +191,7 @@ impl Pipeline {
                 provider: info.provider.clone(),
             };
             let constants = Constants { model: Some(model), experiment, ..self.encoding.constants.clone() };
-            // Each arm's encoder has the same faults.
+            // The encoders of all arms have the same faults.
             faults.clear();
             self.encoding.encoders.push(Encoder::compile(
                 &self.spec.decision,
@@ -203,8 +203,8 @@ impl Pipeline {
         faults
     }
 
-    /// The most bytes of a decision's payload: the user and the event have the longest keys with every letter escaped, the user
-    /// is in every segment, and every feature is explained.
+    /// The most bytes of a decision's payload: the user and event keys have the maximum length with every character
+    /// escaped, the user is in every segment, and every feature is explained.
     pub fn decision_bytes_max(&self) -> usize {
         let longest = "\u{1}".repeat(KEY_BYTES_MAX);
         let heads = vec![f32::MIN_POSITIVE; self.encoding.constants.heads.len()];
@@ -227,8 +227,8 @@ impl Pipeline {
             encoder.encode(&decision, 0..self.segments.all().len(), &mut bytes);
             bytes.len()
         };
-        // An explanation has, for each feature or group, its name, of which each letter may be escaped, a number, and field
-        // names.
+        // An explanation contains, for each feature or group, its name (every character may be escaped), a number, and
+        // field names.
         let names = self.features().iter().map(|feature| &feature.name).chain(self.spec.explain.groups.keys());
         let explained: usize = names.map(|name| 6 * name.len() + 80).sum();
         let explained = if self.spec.explain.is_on() { explained + 80 } else { 0 };

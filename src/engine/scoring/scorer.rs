@@ -1,4 +1,4 @@
-//! One model, the rows that it scores, and the fallback where it gives no score.
+//! One model, the rows it scores, and the fallback for missing scores.
 
 use super::{
     failure::ScoringFailure,
@@ -25,7 +25,7 @@ pub(super) struct Explaining {
     users: HashSet<String>,
 }
 
-/// The score where a model gives none.
+/// The score used when a model gives none.
 pub(super) struct FallbackScore {
     pub(super) fallback: Fallback,
     pub(super) prior: Option<f32>,
@@ -33,7 +33,7 @@ pub(super) struct FallbackScore {
 }
 
 impl FallbackScore {
-    /// Keeps a user's score.
+    /// Remembers a user's score.
     fn keep(&mut self, user: u64, score: f32) {
         if self.fallback == Fallback::LastScore {
             self.last.put(user, score);
@@ -56,11 +56,11 @@ pub(super) struct Scorer {
     section: String,
     inputs: Vec<Slot>,
     pub(super) explaining: Option<Explaining>,
-    /// The rows of the batch that it scores.
+    /// The rows of the batch that this model scores.
     pub(super) rows: Vec<u32>,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
-    /// Runs that failed, batches with scores out of range, and batches that could not be explained.
+    /// Failed runs, batches with scores out of range, and batches that could not be explained.
     failed: Repeats,
     strayed: Repeats,
     unexplained: Repeats,
@@ -100,7 +100,7 @@ impl Scorer {
         })
     }
 
-    /// Takes the newest model that is ready, and gives the descriptions of the old and the new one.
+    /// Takes the newest model that is ready, and returns the descriptions of the old and the new one.
     pub(super) fn renew(
         &mut self,
         features: &[Feature],
@@ -197,7 +197,7 @@ impl Scorer {
         }
     }
 
-    /// Explains the rows that are sampled, or whose users are named.
+    /// Explains the rows that are sampled or whose users are listed.
     fn explain(
         &mut self,
         batch: &EventBatch,
@@ -229,7 +229,7 @@ impl Scorer {
     }
 }
 
-/// The columns of a model's features; one that is not declared is a fault of `key`.
+/// The columns of a model's features; an undeclared one is reported as a fault of `key`.
 pub(super) fn inputs(info: &ModelInfo, features: &[Feature], key: &str, faults: &mut Vec<Fault>) -> Vec<Slot> {
     let mut inputs = Vec::with_capacity(info.features.len());
     for name in &info.features {
@@ -256,7 +256,7 @@ fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> 
     match Explainer::new(spec, &info.features, baseline) {
         Ok(explainer) => Some(Explaining {
             explainer,
-            // 1.0 becomes the largest number: only a hash equal to it is missed.
+            // 1.0 maps to the largest number, so only a hash equal to it is missed.
             share: (spec.share * u64::MAX as f64) as u64,
             users: spec.users.iter().cloned().collect(),
         }),
