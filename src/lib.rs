@@ -52,8 +52,14 @@
 
 // ---- The ground ----
 
-// Fault: what is wrong with a configuration, and where.
-pub mod fault;
+// Config error: what is wrong with a configuration, and where.
+pub mod config_error;
+
+// Panics: calls into libraries that panic on unusual input.
+pub mod panics;
+
+// Terminal: characters that a terminal acts on.
+mod terminal;
 
 // Secret: texts that must not be shown.
 pub mod secret;

@@ -7,9 +7,11 @@ use std::{
 };
 
 /// The modules of `src` from the ground up, each with its allowed imports. Every import points up in this list.
-const MODULES: [(&str, &[&str]); 29] = [
+const MODULES: [(&str, &[&str]); 31] = [
     // The ground.
-    ("fault", &[]),
+    ("config_error", &[]),
+    ("panics", &[]),
+    ("terminal", &[]),
     ("secret", &[]),
     ("hex", &[]),
     ("random", &[]),
@@ -20,15 +22,15 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("metrics", &[]),
     ("logging", &["secret"]),
     ("columns", &[]),
-    ("expression", &["columns", "fault"]),
+    ("expression", &["columns", "config_error"]),
     // The pure core.
     ("state", &["canary", "proto", "random"]),
-    ("event", &["columns", "expression", "fault", "hex", "proto", "secret", "state"]),
-    ("profile", &["columns", "event", "expression", "fault", "hex", "proto", "random", "state"]),
-    ("evaluation", &[]),
-    ("inference", &["evaluation", "event", "fault", "metrics", "partial"]),
-    ("targeting", &["columns", "expression", "fault"]),
-    ("decision", &["event", "fault", "inference", "proto", "targeting"]),
+    ("event", &["columns", "expression", "config_error", "hex", "proto", "secret", "state"]),
+    ("profile", &["columns", "event", "expression", "config_error", "hex", "proto", "random", "state"]),
+    ("evaluation", &["random"]),
+    ("inference", &["evaluation", "event", "config_error", "metrics", "partial"]),
+    ("targeting", &["columns", "config_error", "expression", "random", "terminal"]),
+    ("decision", &["event", "config_error", "inference", "proto", "targeting"]),
     ("status", &["decision", "event", "hex", "inference", "metrics"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),
@@ -43,7 +45,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "evaluation",
             "event",
             "expression",
-            "fault",
+            "config_error",
             "inference",
             "logging",
             "metrics",
@@ -58,9 +60,12 @@ const MODULES: [(&str, &[&str]); 29] = [
         ],
     ),
     // Roles next to the engine.
-    ("training", &["evaluation", "fault", "gzip", "inference", "partial", "state"]),
+    ("training", &["evaluation", "config_error", "gzip", "inference", "partial", "state"]),
     // The outside.
-    ("config", &["decision", "engine", "expression", "fault", "inference", "kafka", "logging", "profile", "secret"]),
+    (
+        "config",
+        &["decision", "engine", "expression", "config_error", "inference", "kafka", "logging", "profile", "secret"],
+    ),
     ("telemetry", &["event", "inference", "logging", "metrics", "status"]),
     (
         "app",
@@ -68,7 +73,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "config",
             "decision",
             "engine",
-            "fault",
+            "config_error",
             "inference",
             "logging",
             "metrics",
@@ -90,7 +95,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "evaluation",
             "event",
             "expression",
-            "fault",
+            "config_error",
             "gzip",
             "inference",
             "kafka",

@@ -6,7 +6,7 @@
 //! as the process. Limits: containers do not see each other's sockets and are distinguished by their host names; on
 //! systems other than Linux all processes have the same name.
 
-use crate::{config::Config, fault::Fault};
+use crate::{config::Config, config_error::ConfigError};
 use sha2::{Digest, Sha256};
 
 /// The most processes of one application on one machine.
@@ -82,8 +82,8 @@ fn numbered(instance: &str, number: usize) -> String {
     if number == 0 { instance.to_owned() } else { format!("{instance}.p{number}") }
 }
 
-/// A fault if other machines are likely to have the same name. Brokers on this machine have no clients elsewhere.
-pub(crate) fn check_name(config: &Config) -> Option<Fault> {
+/// An error if other machines are likely to have the same name. Brokers on this machine have no clients elsewhere.
+pub(crate) fn check_name(config: &Config) -> Option<ConfigError> {
     let is_local = |broker: &str| {
         let host = broker.trim().rsplit_once(':').map_or(broker, |(host, _)| host);
         let host = host.rsplit_once("://").map_or(host, |(_, host)| host).trim_matches(['[', ']']);
@@ -92,7 +92,7 @@ pub(crate) fn check_name(config: &Config) -> Option<Fault> {
     let instance = config.app.instance();
     let is_common = config.app.instance.is_none() && COMMON_HOSTS.contains(&instance.as_str());
     (is_common && !config.kafka.brokers.split(',').all(is_local)).then(|| {
-        Fault::new("app.instance", format!("this machine is called {instance:?}, as many others are"))
+        ConfigError::new("app.instance", format!("this machine is called {instance:?}, as many others are"))
             .hint("processes with the same name fence each other: set app.instance to a unique name")
     })
 }

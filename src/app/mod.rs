@@ -39,12 +39,12 @@ pub(crate) use run::{heeded, run};
 pub(crate) use workers::{WorkerSet, sink_settings};
 
 use crate::{
-    config::{Config, ConfigError, Document},
+    config::{Config, ConfigLoadError, Document},
     engine::{Pipeline, SystemClock},
 };
 use std::path::Path;
 
-/// A configuration, with its document for faults that are found later.
+/// A configuration, with its document for errors that are found later.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) document: Document,
@@ -53,7 +53,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// Reads the configuration file at `path` (by default `aimpoint.toml`, if it exists), then the environment and
     /// `sets`.
-    pub(crate) fn read(path: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: Option<&Path>, sets: &[String]) -> Result<Self, ConfigLoadError> {
         let default = Path::new("aimpoint.toml");
         let path = path.or_else(|| default.exists().then_some(default));
         let (config, document) = Config::load(path, std::env::vars_os(), sets)?;
@@ -61,13 +61,13 @@ impl Setup {
     }
 
     /// Compiles the pipeline, without a model.
-    pub(crate) fn pipeline(&self, with_label: bool) -> Result<Pipeline, ConfigError> {
+    pub(crate) fn pipeline(&self, with_label: bool) -> Result<Pipeline, ConfigLoadError> {
         let mut spec = self.config.pipeline.clone();
         if !with_label {
             spec.label = None;
         }
         Pipeline::compile(&spec, self.config.origin())
-            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
+            .map_err(|errors| ConfigLoadError::Invalid(self.document.explain(&errors)))
     }
 
     /// Compiles a pipeline that times its stages, without a model.

@@ -2,9 +2,9 @@
 
 use super::Setup;
 use crate::{
-    config::ConfigError,
+    config::ConfigLoadError,
+    config_error::ConfigError,
     engine::{Pipeline, PipelineSpec},
-    fault::Fault,
     inference::{
         Exactness, Experiment, ExplainSpec, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelMailbox,
         ModelSpec, ModelWatcher, OnnxModel, Refusal, Runtime, Unfinished, validate, warm, within,
@@ -71,7 +71,7 @@ impl Setup {
     pub(crate) fn deciding(&self, models: Models, user: &str) -> anyhow::Result<(Option<String>, OnnxModel)> {
         let names: Vec<Option<&str>> = self.config.variants.iter().map(|variant| variant.name.as_deref()).collect();
         let experiment = Experiment::new(&self.config.pipeline.experiment, &names)
-            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?;
+            .map_err(|errors| ConfigLoadError::Invalid(self.document.explain(&errors)))?;
         let arm = experiment.as_ref().map_or(0, |experiment| experiment.arm_of(user.as_bytes()));
         let model = models.0.into_iter().nth(arm).context("no model decides for this user")?;
         Ok((experiment.map(|experiment| experiment.reference(arm).variant), model))
@@ -114,8 +114,12 @@ impl Setup {
     }
 
     /// Gives a pipeline its models.
-    pub(crate) fn with_models(&self, pipeline: Pipeline, copies: Vec<Box<dyn Model>>) -> Result<Pipeline, ConfigError> {
-        let explained = |faults: Vec<Fault>| ConfigError::Faulty(self.document.explain(&faults));
+    pub(crate) fn with_models(
+        &self,
+        pipeline: Pipeline,
+        copies: Vec<Box<dyn Model>>,
+    ) -> Result<Pipeline, ConfigLoadError> {
+        let explained = |errors: Vec<ConfigError>| ConfigLoadError::Invalid(self.document.explain(&errors));
         let mut copies = copies.into_iter();
         let Some(model) = copies.next() else { return Ok(pipeline) };
         let pipeline = pipeline.with_model(model).map_err(explained)?;
@@ -172,10 +176,10 @@ impl VersionLoader {
         let mut model = OnnxModel::from_bytes(&self.runtime, spec, files, &self.declared, &self.fingerprint)
             .map_err(|error| unfit(&error))?;
         let twin = model.twin().map_err(|error| unfit(&error))?;
-        let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
+        let list = |errors: Vec<ConfigError>| errors.iter().map(ConfigError::to_string).collect::<Vec<_>>().join("; ");
         Pipeline::compile(&self.sections, (self.app.as_str(), self.topic.as_str()))
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
-            .map_err(|faults| Refusal::Unfit(list(faults)))?;
+            .map_err(|errors| Refusal::Unfit(list(errors)))?;
         let exactness = Exactness::from(self.spec.gpu.precision);
         validate(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
         Ok(model)

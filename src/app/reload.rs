@@ -4,7 +4,7 @@
 //! only one reload runs at a time.
 
 use super::{Setup, run::filter, workers::PipelineUpdates};
-use crate::{fault::words_of_panic, logging::Logs, metrics, secret::scrub, telemetry::admin::AdminState};
+use crate::{logging::Logs, metrics, panics::words_of_panic, secret::scrub, telemetry::admin::AdminState};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,

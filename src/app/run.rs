@@ -9,7 +9,7 @@ use super::{
     topics_watch::TopicsWatch,
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigLoadError},
     engine::{Fleet, Stop},
     logging::Logs,
     status::Counts,
@@ -39,8 +39,8 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     if let Some(default) = &default_filter {
         logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;
     }
-    if let Some(fault) = check_name(&setup.config) {
-        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    if let Some(error) = check_name(&setup.config) {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&[error])).into());
     }
     let stop_requested = stop_flag()?;
     topics::check(&setup.config)?;

@@ -107,13 +107,13 @@ pub(crate) async fn settled(
 
 /// Checks that the topics exist and match.
 pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (plan, state) in plans.iter().zip(states) {
         if state.is_none() {
-            faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
+            errors.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
         }
     }
-    let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
+    let Some(Some(input)) = states.first() else { return Err(Unfit(errors)) };
     let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
     for (index, why) in AS_MANY {
         if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
@@ -122,7 +122,7 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
             } else {
                 format!("add partitions to {:?}, or use another topic", plans[0].name)
             };
-            faults.push(format!(
+            errors.push(format!(
                 "{:?} has {} partitions and {:?} has {}; they need the same number, so that {why} lie in partitions of the \
                  same number: {next}",
                 plans[0].name, input.partitions, plans[index].name, other.partitions
@@ -130,7 +130,7 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
         }
     }
     if policy(input).contains("compact") {
-        faults.push(format!(
+        errors.push(format!(
             "{:?} is compacted, but profiles need all of its records; set its cleanup.policy to delete",
             plans[0].name
         ));
@@ -138,13 +138,13 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
     if let Some(profiles) = &states[3] {
         let policy = policy(profiles);
         if !policy.is_empty() && policy != "compact" {
-            faults.push(format!(
+            errors.push(format!(
                 "{:?} has the cleanup.policy {policy:?}, which would delete the profiles of inactive users; set it to compact",
                 plans[3].name
             ));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors)) }
 }
 
 /// The largest messages that the topics accept, as far as is known.

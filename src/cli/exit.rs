@@ -1,7 +1,7 @@
 //! The exit codes, and the mapping from errors to them.
 
 use crate::{
-    config::ConfigError,
+    config::ConfigLoadError,
     engine::{EngineError, FleetError},
     inference::{FolderError, ModelError, Refusal, RuntimeError},
     sink::{EmbeddedError, PublishError, SinkError, TopicsError},
@@ -117,14 +117,14 @@ impl Exit {
     }
 
     fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        if let Some(error) = error.downcast_ref::<ConfigError>() {
+        if let Some(error) = error.downcast_ref::<ConfigLoadError>() {
             return Some(match error {
-                ConfigError::Unreadable { error, .. } => match error.kind() {
+                ConfigLoadError::Unreadable { error, .. } => match error.kind() {
                     io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Self::Config,
                     _ => Self::of_io(error),
                 },
-                ConfigError::Faulty(_) => Self::Config,
-                ConfigError::Bug { .. } => Self::Internal,
+                ConfigLoadError::Invalid(_) => Self::Config,
+                ConfigLoadError::Bug { .. } => Self::Internal,
             });
         }
         if error.is::<RuntimeError>() {
@@ -236,10 +236,10 @@ mod tests {
             (io::ErrorKind::InvalidData, Exit::Config),
             (io::ErrorKind::FileTooLarge, Exit::Config),
         ] {
-            let error = ConfigError::Unreadable { path: "a.toml".into(), error: kind.into() };
+            let error = ConfigLoadError::Unreadable { path: "a.toml".into(), error: kind.into() };
             assert_eq!(Exit::of(&error.into()), exit, "{kind}");
         }
-        let bug = ConfigError::Bug { path: "a.toml".into(), words: "index out of bounds".to_owned() };
+        let bug = ConfigLoadError::Bug { path: "a.toml".into(), words: "index out of bounds".to_owned() };
         assert_eq!(Exit::of(&bug.into()), Exit::Internal);
     }
 

@@ -4,7 +4,7 @@
 //! default. Names are those of `aimpoint.v1.Decision`, unchanged.
 
 use super::{Constants, Decision, DecisionSpec, write_id, write_int};
-use crate::{event::EventTime, fault::Fault, inference::ExperimentReference, targeting::Segment};
+use crate::{config_error::ConfigError, event::EventTime, inference::ExperimentReference, targeting::Segment};
 
 /// A value that differs between decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,11 +127,11 @@ impl Template {
         spec: &DecisionSpec,
         constants: &Constants,
         segments: &[Segment],
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
         if spec.fields.is_empty() {
-            faults.push(
-                Fault::new("decision.fields", "a flat decision needs its members")
+            errors.push(
+                ConfigError::new("decision.fields", "a flat decision needs its members")
                     .hint("for instance decision.fields = { id = \"decision_id\", score = \"score.raw\" }"),
             );
         }
@@ -165,7 +165,7 @@ impl Template {
                 builder.member(*member);
             } else {
                 let known: Vec<&str> = CHOICES.iter().map(|(choice, _)| *choice).collect();
-                faults.push(Fault::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(
+                errors.push(ConfigError::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(
                     format!(
                         "choose one of {}, input.topic, feature_set_version, model.name, model.version, model.sha256, \
                          model.runtime, model.provider, experiment.name, experiment.variant",

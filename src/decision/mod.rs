@@ -11,8 +11,8 @@ mod spec;
 pub use spec::{DecisionFormat, DecisionSpec};
 
 use crate::{
+    config_error::ConfigError,
     event::{EventTime, KeyType, Position},
-    fault::Fault,
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
     targeting::Segment,
 };
@@ -140,16 +140,21 @@ enum Form {
 }
 
 impl Encoder {
-    /// Compiles the declared format. Faults are added under `decision`.
-    pub fn compile(spec: &DecisionSpec, constants: &Constants, segments: &[Segment], faults: &mut Vec<Fault>) -> Self {
+    /// Compiles the declared format. Errors are added under `decision`.
+    pub fn compile(
+        spec: &DecisionSpec,
+        constants: &Constants,
+        segments: &[Segment],
+        errors: &mut Vec<ConfigError>,
+    ) -> Self {
         let form = match spec.format {
             DecisionFormat::Json => Form::Json(json::Template::canonical(constants, segments)),
             DecisionFormat::Protobuf => Form::Protobuf(Box::new(protobuf::Template::new(constants, segments))),
-            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, segments, faults)),
+            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, segments, errors)),
         };
         if spec.format != DecisionFormat::Flat && !spec.fields.is_empty() {
-            faults.push(
-                Fault::new("decision.fields", "only a flat decision has chosen members")
+            errors.push(
+                ConfigError::new("decision.fields", "only a flat decision has chosen members")
                     .hint("set decision.format = \"flat\", or remove decision.fields"),
             );
         }

@@ -1,8 +1,8 @@
 use super::{Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
 use crate::{
+    config_error::ConfigError,
     event::{EventTime, KeyType, Position},
     expression::Scope,
-    fault::Fault,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     proto::v1,
     targeting::{Segment, SegmentSpec, Segments},
@@ -23,9 +23,9 @@ fn segments() -> Vec<Segment> {
         filter: "true".to_owned(),
     };
     let specs: Vec<_> = NAMES.iter().enumerate().map(spec).collect();
-    let mut faults = Vec::new();
-    let segments = Segments::compile(&specs, &mut Scope::default(), &mut faults);
-    assert_eq!(faults, []);
+    let mut errors = Vec::new();
+    let segments = Segments::compile(&specs, &mut Scope::default(), &mut errors);
+    assert_eq!(errors, []);
     segments.all().to_vec()
 }
 
@@ -46,17 +46,17 @@ fn constants(model: bool) -> Constants {
     }
 }
 
-fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<Fault>) {
-    let mut faults = Vec::new();
+fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<ConfigError>) {
+    let mut errors = Vec::new();
     let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
     let spec = DecisionSpec { format, fields, expires_after: Duration::from_mins(1) };
-    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut faults);
-    (encoder, faults)
+    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut errors);
+    (encoder, errors)
 }
 
 fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Decision<'_>, of: &[usize]) -> Vec<u8> {
-    let (encoder, faults) = compile(format, fields, model);
-    assert_eq!(faults, []);
+    let (encoder, errors) = compile(format, fields, model);
+    assert_eq!(errors, []);
     // Earlier contents of the buffer must not change.
     let mut bytes = b"before".to_vec();
     encoder.encode(it, of.iter().copied(), &mut bytes);
@@ -310,11 +310,11 @@ fn wrong_members_are_faults_that_name_what_there_is() {
         (DecisionFormat::Json, &[("x", "user_key")], "decision.fields", "only a flat", "format = \"flat\""),
         (DecisionFormat::Protobuf, &[("x", "user_key")], "decision.fields", "only a flat", "decision.fields"),
     ] {
-        let (_, faults) = compile(format, fields, true);
-        assert_eq!(faults.len(), 1, "{fields:?}: {faults:?}");
-        assert_eq!(faults[0].key, key);
-        assert!(faults[0].message.contains(message), "{faults:?}");
-        assert!(faults[0].hint.as_deref().unwrap_or_default().contains(hint), "{faults:?}");
+        let (_, errors) = compile(format, fields, true);
+        assert_eq!(errors.len(), 1, "{fields:?}: {errors:?}");
+        assert_eq!(errors[0].key, key);
+        assert!(errors[0].message.contains(message), "{errors:?}");
+        assert!(errors[0].hint.as_deref().unwrap_or_default().contains(hint), "{errors:?}");
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) struct Rows<'a> {
     marks: &'a mut [Mark],
     /// The marks for the part of a record outside its events.
     outside: &'a mut [Mark],
-    /// Whether any mark might have a fault.
+    /// Whether any mark might have an error.
     may_be_wrong: bool,
     /// Used to build strings.
     buffer: &'a mut String,

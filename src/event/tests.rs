@@ -1,8 +1,8 @@
 use super::{CANONICAL, Decoder, EventBatch, FieldSpec, Fields, InputSpec, Record, RejectReason, Rejection, TimeSpec};
 use crate::{
     columns::{Column, MISSING_INT, Slot, Truth},
+    config_error::ConfigError,
     expression::Scope,
-    fault::Fault,
     proto::v1,
 };
 use prost::Message;
@@ -28,12 +28,12 @@ struct Rig {
 }
 
 impl Rig {
-    fn compile(sections: &str) -> Result<Self, Vec<Fault>> {
+    fn compile(sections: &str) -> Result<Self, Vec<ConfigError>> {
         let Sections { input, field, time } = toml::from_str(sections).unwrap();
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
-        let fields = Fields::declare(&input, &field, &mut scope, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
+        let fields = Fields::declare(&input, &field, &mut scope, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let slots: Vec<Slot> = scope.names().filter_map(|name| scope.get(name)).map(|(slot, _)| slot).collect();
         let decoder = Decoder::new(fields, &slots, &input, &time);
@@ -584,13 +584,13 @@ fn a_wrong_mapping_is_a_fault_with_the_next_step() {
             "properties.color",
         ),
     ] {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        let found = faults.iter().any(|fault| {
-            fault.key == key
-                && fault.message.contains(message)
-                && fault.hint.as_deref().unwrap_or_default().contains(hint)
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        let found = errors.iter().any(|error| {
+            error.key == key
+                && error.message.contains(message)
+                && error.hint.as_deref().unwrap_or_default().contains(hint)
         });
-        assert!(found, "{sections}: {faults:?}");
+        assert!(found, "{sections}: {errors:?}");
     }
 }
 
@@ -786,8 +786,8 @@ fn arrays_of_keys_and_values_are_read_by_key_also_as_an_object() {
     assert_eq!(rejection.to_string(), "wrong_type: level: expected an object around it, and there is another value");
     for path in ["a[", "a[]", "a[b", "a[b]c", "a[b].c", "a..b", ".a", "a.", ""] {
         let sections = format!("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"{path}\"");
-        let faults = Rig::compile(&sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.message.contains("no path")), "{path}: {faults:?}");
+        let errors = Rig::compile(&sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.message.contains("no path")), "{path}: {errors:?}");
     }
 }
 
@@ -879,8 +879,8 @@ fn sections_of_the_input_that_do_not_go_together_are_faults() {
         (&format!("{LOG}[input.fields]\nsession_id = \"address\""), "input.fields.session_id"),
         (&format!("{LOG}[[field]]\nname = \"x\"\ntype = \"string\"\npath = \"address\""), "field[0].path"),
     ] {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.key == key && fault.hint.is_some()), "{sections}: {faults:?}");
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.key == key && error.hint.is_some()), "{sections}: {errors:?}");
     }
     let Sections { input, .. } = toml::from_str(LOG).unwrap();
     assert!(!format!("{input:?}").contains("0123"), "a secret is not shown");

@@ -26,7 +26,7 @@ pub use program::Program;
 pub(crate) use scope::COLUMNS_MAX;
 pub use scope::Scope;
 
-use crate::fault::Fault;
+use crate::config_error::ConfigError;
 
 /// Why an expression was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +43,9 @@ pub struct ExpressionError {
 }
 
 impl ExpressionError {
-    /// The error as a fault of a configuration's key.
-    pub fn fault(self, key: impl Into<String>) -> Fault {
-        Fault { key: key.into(), at: Some((self.line, self.column)), message: self.message, hint: self.hint }
+    /// The error as an error of a configuration's key.
+    pub fn config_error(self, key: impl Into<String>) -> ConfigError {
+        ConfigError { key: key.into(), at: Some((self.line, self.column)), message: self.message, hint: self.hint }
     }
 }
 

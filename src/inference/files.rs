@@ -7,7 +7,7 @@ use super::{
     ModelError,
     graph::{External, Graph},
 };
-use crate::fault::moves_a_terminal;
+use crate::terminal::moves_a_terminal;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{

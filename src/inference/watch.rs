@@ -271,12 +271,8 @@ impl ModelWatcher {
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
     use super::*;
-    use crate::testkit::{FakeModel, Mood};
+    use crate::testkit::FakeModel;
     use std::time::Instant;
-
-    fn first(row: &[f32]) -> f32 {
-        if row[0].is_nan() { 0.0 } else { row[0] }
-    }
 
     fn put(folder: &ModelFolder, version: &str) {
         let files = super::super::ModelFiles::from(Vec::new());

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     columns::Type,
+    config_error::ConfigError,
     expression::{Scope, nearest, normal_form},
-    fault::Fault,
 };
 
 /// The columns of one declared feature: a suffix for its name, and how the column is read.
@@ -29,7 +29,7 @@ pub(super) struct Builder<'a> {
     aggregate: Aggregate,
     compiled: &'a mut CompiledFeatures,
     scope: &'a mut Scope,
-    faults: &'a mut Vec<Fault>,
+    errors: &'a mut Vec<ConfigError>,
     filter: Option<String>,
     /// The index of the filter among the conditions.
     condition: Option<usize>,
@@ -40,14 +40,14 @@ pub(super) struct Builder<'a> {
     group: Option<(usize, i64)>,
 }
 
-/// Compiles the aggregate of a feature. Faults are added under `feature[index]`; if there are any, returns no columns.
+/// Compiles the aggregate of a feature. Errors are added under `feature[index]`; if there are any, returns no columns.
 pub(super) fn build(
     compiled: &mut CompiledFeatures,
     index: usize,
     name: &str,
     spec: &FeatureSpec,
     scope: &mut Scope,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Columns> {
     let Some(aggregate) = Aggregate::named(name) else {
         let names = Aggregate::all().map(Aggregate::name);
@@ -55,12 +55,13 @@ pub(super) fn build(
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("the aggregates are {}", names.collect::<Vec<_>>().join(", ")),
         };
-        faults.push(
-            Fault::new(format!("feature[{index}].aggregate"), format!("there is no aggregate {name:?}")).hint(hint),
+        errors.push(
+            ConfigError::new(format!("feature[{index}].aggregate"), format!("there is no aggregate {name:?}"))
+                .hint(hint),
         );
         return None;
     };
-    let before = faults.len();
+    let before = errors.len();
     let filter = spec.filter.clone().or(aggregate.default_filter().map(str::to_owned));
     let mut it = Builder {
         index,
@@ -68,7 +69,7 @@ pub(super) fn build(
         aggregate,
         compiled,
         scope,
-        faults,
+        errors,
         filter,
         condition: None,
         value: None,
@@ -85,7 +86,7 @@ pub(super) fn build(
         it.group = Some((it.compiled.group(tile, length / tile), length / tile));
     }
     let columns = aggregate.columns(&mut it);
-    (faults.len() == before).then_some(columns)
+    (errors.len() == before).then_some(columns)
 }
 
 /// The building blocks for the rows of the aggregate table.
@@ -118,7 +119,7 @@ impl Builder<'_> {
         let at = self.cell(kind(self.value_is_text()));
         if let Some(categories) = self.categories_option() {
             if self.spec.options.contains_key("buckets") {
-                self.fault("buckets", "categories and buckets exclude each other", Some("remove one of them"));
+                self.report("buckets", "categories and buckets exclude each other", Some("remove one of them"));
             }
             let hashes: Vec<u64> = categories.iter().map(|category| text_hash(category.as_bytes())).collect();
             let each = categories.iter().zip(&hashes);
@@ -163,7 +164,7 @@ impl Builder<'_> {
     pub(super) fn categories(&mut self) -> Columns {
         let Some(categories) = self.categories_option() else {
             if !self.spec.options.contains_key("categories") {
-                self.fault("categories", "the aggregate \"categories\" needs a list of them", None);
+                self.report("categories", "the aggregate \"categories\" needs a list of them", None);
             }
             return Columns::new();
         };
@@ -187,7 +188,7 @@ impl Builder<'_> {
         let [numerator, denominator] = ["numerator", "denominator"].map(|name| {
             let Some(rule) = self.spec.options.get(name).and_then(toml::Value::as_str) else {
                 let hint = "a rule, such as event_type == \"click\"";
-                self.fault(name, format!("the aggregate \"ratio\" needs a {name}"), Some(hint));
+                self.report(name, format!("the aggregate \"ratio\" needs a {name}"), Some(hint));
                 return None;
             };
             self.add_filtered(name, rule)
@@ -257,7 +258,7 @@ impl Builder<'_> {
                 Some(number_of(&mut self.compiled.conditions, input))
             }
             Err(error) => {
-                self.faults.push(error.fault(self.key(key)));
+                self.errors.push(error.config_error(self.key(key)));
                 None
             }
         }
@@ -279,13 +280,13 @@ impl Builder<'_> {
         }
         let Some(source) = &self.spec.value else {
             let hint = "name a field or write an expression, such as value = \"dwell_ms\"";
-            self.fault("value", format!("the aggregate {name:?} needs a value"), Some(hint));
+            self.report("value", format!("the aggregate {name:?} needs a value"), Some(hint));
             return None;
         };
         let slot = match self.compiled.before.add(self.scope, source, None) {
             Ok(slot) => slot,
             Err(error) => {
-                self.faults.push(error.fault(self.key("value")));
+                self.errors.push(error.config_error(self.key("value")));
                 return None;
             }
         };
@@ -301,12 +302,12 @@ impl Builder<'_> {
             _ => None,
         };
         if refusal.is_some() {
-            self.fault("value", format!("the aggregate {name:?} takes numbers, and this is a string"), refusal);
+            self.report("value", format!("the aggregate {name:?} takes numbers, and this is a string"), refusal);
         }
         let takes_strings = kind == ValueKind::Categories || kind == ValueKind::NumbersOrCategories && is_coded;
         if takes_strings && ty != Type::String {
             let message = format!("categories and buckets need a string, and this is a {ty}");
-            self.fault("value", message, Some("convert it with string(…)"));
+            self.report("value", message, Some("convert it with string(…)"));
         }
         // Ids are only compared, so they must keep every digit.
         let are_ids = ty == Type::Int && kind == ValueKind::Any;
@@ -318,7 +319,7 @@ impl Builder<'_> {
     fn add_zone(&mut self) -> Option<usize> {
         let given = self.spec.options.get("zone")?;
         let Some(source) = given.as_str() else {
-            self.fault("zone", format!("{given} is not an expression"), None);
+            self.report("zone", format!("{given} is not an expression"), None);
             return None;
         };
         match self.compiled.before.add(self.scope, source, Some(Type::String)) {
@@ -327,7 +328,7 @@ impl Builder<'_> {
                 Some(number_of(&mut self.compiled.values, input))
             }
             Err(error) => {
-                self.faults.push(error.fault(self.key("zone")));
+                self.errors.push(error.config_error(self.key("zone")));
                 None
             }
         }
@@ -340,11 +341,11 @@ impl Builder<'_> {
         format!("feature[{}].{name}", self.index)
     }
 
-    fn fault(&mut self, name: &str, message: impl Into<String>, hint: Option<&str>) {
-        let fault = Fault::new(self.key(name), message);
-        self.faults.push(match hint {
-            Some(hint) => fault.hint(hint),
-            None => fault,
+    fn report(&mut self, name: &str, message: impl Into<String>, hint: Option<&str>) {
+        let error = ConfigError::new(self.key(name), message);
+        self.errors.push(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
         });
     }
 
@@ -355,7 +356,7 @@ impl Builder<'_> {
         let takes = if taken.is_empty() { "no key of its own".to_owned() } else { taken.join(", ") };
         for name in given(self.spec).into_iter().filter(|name| !taken.contains(&name.as_str())) {
             let message = format!("the aggregate {:?} has no such key", self.aggregate.name());
-            self.fault(&name, message, Some(&format!("it takes {takes}")));
+            self.report(&name, message, Some(&format!("it takes {takes}")));
         }
     }
 
@@ -375,7 +376,7 @@ impl Builder<'_> {
             }
         };
         parsed.unwrap_or_else(|(name, message, hint)| {
-            self.fault(name, message, hint);
+            self.report(name, message, hint);
             None
         })
     }
@@ -386,7 +387,7 @@ impl Builder<'_> {
             None => default,
             Some(toml::Value::Integer(value)) if allowed(*value) => *value,
             Some(other) => {
-                self.fault(name, format!("{other} is not {range}"), None);
+                self.report(name, format!("{other} is not {range}"), None);
                 default
             }
         }
@@ -403,7 +404,7 @@ impl Builder<'_> {
         if value.is_finite() && value >= 0.0 {
             return value;
         }
-        self.fault(name, format!("{} is not a number of at least 0", self.spec.options[name]), None);
+        self.report(name, format!("{} is not a number of at least 0", self.spec.options[name]), None);
         0.0
     }
 
@@ -419,7 +420,7 @@ impl Builder<'_> {
             span => Ok(span),
         });
         found.unwrap_or_else(|(name, message, hint)| {
-            self.fault(name, message, hint);
+            self.report(name, message, hint);
             1
         })
     }
@@ -434,7 +435,7 @@ impl Builder<'_> {
         let texts = texts.filter(|texts| !texts.is_empty() && texts.len() <= CATEGORIES_MAX);
         if texts.is_none() {
             let hint = "for example categories = [\"books\", \"music\"]";
-            self.fault("categories", format!("expected a list of 1 to {CATEGORIES_MAX} strings"), Some(hint));
+            self.report("categories", format!("expected a list of 1 to {CATEGORIES_MAX} strings"), Some(hint));
         }
         texts
     }

@@ -308,11 +308,11 @@ mod tests {
             feature: Vec<FeatureSpec>,
         }
         let spec: Spec = toml::from_str(features).unwrap();
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
         let (time, ids) = (TimeSpec::default(), DuplicateSpec::default());
         let engine =
-            ProfileEngine::compile(&ProfileSpec::default(), &time, &ids, &spec.feature, &mut scope, &mut faults);
-        assert_eq!(faults, []);
+            ProfileEngine::compile(&ProfileSpec::default(), &time, &ids, &spec.feature, &mut scope, &mut errors);
+        assert_eq!(errors, []);
         engine
     }
 

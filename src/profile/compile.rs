@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     expression::{Program, Scope},
-    fault::Fault,
 };
 
 /// One number about a user.
@@ -107,26 +107,26 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features. Faults are added under `feature[i]`.
-    pub(super) fn compile(specs: &[FeatureSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    /// Compiles all features. Errors are added under `feature[i]`.
+    pub(super) fn compile(specs: &[FeatureSpec], scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Self {
         let mut compiled = Self::default();
         // Aggregates are compiled before any feature is named, so their expressions can use only fields of the event.
         let columns: Vec<Option<Columns>> = specs
             .iter()
             .enumerate()
             .map(|(index, spec)| match (&spec.aggregate, &spec.expression) {
-                (Some(aggregate), None) => build(&mut compiled, index, aggregate, spec, scope, faults),
+                (Some(aggregate), None) => build(&mut compiled, index, aggregate, spec, scope, errors),
                 (None, Some(_)) => {
                     for name in given(spec) {
-                        faults.push(
-                            Fault::new(format!("feature[{index}].{name}"), "a derived feature has no such key")
+                        errors.push(
+                            ConfigError::new(format!("feature[{index}].{name}"), "a derived feature has no such key")
                                 .hint("it has a name, an expression, and model"),
                         );
                     }
                     None
                 }
                 (Some(_), Some(_)) => {
-                    faults.push(Fault::new(
+                    errors.push(ConfigError::new(
                         format!("feature[{index}].expression"),
                         "a feature has an aggregate or an expression, not both",
                     ));
@@ -134,8 +134,8 @@ impl CompiledFeatures {
                 }
                 (None, None) => {
                     let names: Vec<&str> = Aggregate::all().map(Aggregate::name).collect();
-                    faults.push(
-                        Fault::new(
+                    errors.push(
+                        ConfigError::new(
                             format!("feature[{index}].aggregate"),
                             format!("feature {:?} has neither an aggregate nor an expression", spec.name),
                         )
@@ -146,7 +146,7 @@ impl CompiledFeatures {
             })
             .collect();
         for (index, (spec, columns)) in specs.iter().zip(columns).enumerate() {
-            compiled.declare(index, spec, columns, scope, faults);
+            compiled.declare(index, spec, columns, scope, errors);
         }
         compiled.tell_zones_apart();
         compiled.order();
@@ -171,7 +171,7 @@ impl CompiledFeatures {
         spec: &FeatureSpec,
         columns: Option<Columns>,
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) {
         let declared: Vec<(String, Slot)> = match (columns, &spec.expression) {
             (Some(columns), _) => columns
@@ -185,22 +185,22 @@ impl CompiledFeatures {
             (None, Some(expression)) => match self.after.add(scope, expression, Some(Type::Double)) {
                 Ok(slot) => vec![(spec.name.clone(), slot)],
                 Err(error) => {
-                    faults.push(error.fault(format!("feature[{index}].expression")));
+                    errors.push(error.config_error(format!("feature[{index}].expression")));
                     Vec::new()
                 }
             },
-            // Its fault is already reported. Declaring the name avoids follow-up errors in expressions that read it.
+            // It is already reported. Declaring the name avoids follow-up errors in expressions that read it.
             (None, None) => vec![(spec.name.clone(), scope.reserve(Type::Double))],
         };
         for (name, slot) in declared {
             let key = format!("feature[{index}].name");
             if !is_name(&name) {
-                faults.push(
-                    Fault::new(key, format!("{name:?} cannot be used in expressions"))
+                errors.push(
+                    ConfigError::new(key, format!("{name:?} cannot be used in expressions"))
                         .hint("use letters, digits and _, not beginning with a digit"),
                 );
             } else if scope.alias(&name, slot).is_none() {
-                faults.push(Fault::new(key, format!("{name:?} is declared already")));
+                errors.push(ConfigError::new(key, format!("{name:?} is declared already")));
             } else {
                 self.features.push(Feature { name, slot, model: spec.model });
             }

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     columns::{Column, Columns, Slot, Text, Type},
+    config_error::ConfigError,
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
-    fault::Fault,
     state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
 
@@ -95,21 +95,21 @@ struct Buffers {
 }
 
 impl ProfileEngine {
-    /// Compiles the declared features. Faults are added under `profile`, `duplicates` and `feature[i]`.
+    /// Compiles the declared features. Errors are added under `profile`, `duplicates` and `feature[i]`.
     pub fn compile(
         profile: &ProfileSpec,
         time: &TimeSpec,
         duplicates: &DuplicateSpec,
         features: &[FeatureSpec],
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, scope, faults);
+        let compiled = CompiledFeatures::compile(features, scope, errors);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "profile.ttl",
                     format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)),
                 )
@@ -120,16 +120,16 @@ impl ProfileEngine {
             );
         }
         if !duplicates.horizon.is_zero() && duplicates.max_ids == 0 {
-            faults.push(
-                Fault::new("duplicates.max_ids", "0 remembers nothing")
+            errors.push(
+                ConfigError::new("duplicates.max_ids", "0 remembers nothing")
                     .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
             );
         }
         let narrowest = compiled.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
         let apart_max = narrowest.saturating_mul(TILES_APART_MAX);
         if lateness.saturating_add(longest) >= apart_max {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "time.allowed_lateness",
                     format!(
                         "{} is too long for tiles of {} s",

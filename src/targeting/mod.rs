@@ -3,14 +3,18 @@
 //! Owns rules over features and scores. It does not know users' state, the model or the encoding of a decision. A rule
 //! that depends on a missing value does not hold.
 
+pub mod creative;
+pub mod money;
+pub mod pacing;
+pub mod shading;
 mod spec;
 
 pub use spec::SegmentSpec;
 
 use crate::{
     columns::{Columns, Slot, Type},
+    config_error::ConfigError,
     expression::{Program, Scope},
-    fault::Fault,
 };
 
 /// An audience.
@@ -33,12 +37,12 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Compiles the rules. Faults are added under `segment[i]`.
-    pub fn compile(specs: &[SegmentSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    /// Compiles the rules. Errors are added under `segment[i]`.
+    pub fn compile(specs: &[SegmentSpec], scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Self {
         let mut segments = Self::default();
         for (index, spec) in specs.iter().enumerate() {
             if segments.segments.iter().any(|other| other.id == spec.id && other.segtax == spec.segtax) {
-                faults.push(Fault::new(
+                errors.push(ConfigError::new(
                     format!("segment[{index}].id"),
                     format!("segment {:?} is declared twice", spec.id),
                 ));
@@ -50,7 +54,7 @@ impl Segments {
                     segtax: spec.segtax,
                     slot,
                 }),
-                Err(error) => faults.push(error.fault(format!("segment[{index}].where"))),
+                Err(error) => errors.push(error.config_error(format!("segment[{index}].where"))),
             }
         }
         segments

@@ -6,9 +6,9 @@
 
 use super::{TrainError, format::FileFormat};
 use crate::{
-    fault::{expecting_panics, words_of_panic},
     gzip::Gzip,
     inference::metadata,
+    panics::{expecting_panics, words_of_panic},
 };
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},

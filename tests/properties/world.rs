@@ -447,17 +447,17 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(spec: &Spec) -> Self {
         let spec: PipelineSpec = toml::from_str(&spec.toml()).expect("the specification is well formed");
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
-        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut errors);
         let profile = ProfileEngine::compile(
             &spec.profile,
             &spec.time,
             &spec.duplicates,
             &spec.features,
             &mut scope,
-            &mut faults,
+            &mut errors,
         );
-        assert!(faults.is_empty(), "{faults:?}");
+        assert!(errors.is_empty(), "{errors:?}");
         let used: Vec<Slot> = profile.reads().collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         Self { decoder, profile, batch: EventBatch::new(scope.columns()), stores: Held::default() }

@@ -8,17 +8,17 @@ use super::{
     overrides::Override,
     secrets::{Visibility, visibility},
 };
-use crate::{fault::Fault, secret};
+use crate::{config_error::ConfigError, secret};
 use std::{fmt::Write, ops::Range};
 use toml::de::DeTable;
 
-/// Maximum number of faults located.
+/// Maximum number of errors located.
 const FAULTS_PLACED: usize = 500;
 
 /// Maximum length of a message, in characters.
 const MESSAGE_CHARS: usize = 1_500;
 
-/// The location of a fault.
+/// The location of an error.
 pub(super) enum At {
     /// Line and column in the file.
     File(usize, usize),
@@ -29,28 +29,28 @@ pub(super) enum At {
 }
 
 impl Document {
-    /// Renders the faults with position, line and next step, in the order of the file.
-    pub fn explain(&self, faults: &[Fault]) -> String {
+    /// Renders the errors with position, line and next step, in the order of the file.
+    pub fn explain(&self, errors: &[ConfigError]) -> String {
         let root = self.root();
-        // Locating one fault takes time proportional to the file.
-        let mut placed: Vec<(At, &Fault)> =
-            faults.iter().take(FAULTS_PLACED).map(|fault| (self.at(&root, fault), fault)).collect();
+        // Locating one error takes time proportional to the file.
+        let mut placed: Vec<(At, &ConfigError)> =
+            errors.iter().take(FAULTS_PLACED).map(|error| (self.at(&root, error), error)).collect();
         placed.sort_by_key(|(at, _)| match at {
             At::Override(index) => (0, *index, 0),
             At::File(line, column) => (1, *line, *column),
             At::Nowhere => (2, 0, 0),
         });
         let mut out = String::new();
-        for (at, fault) in placed.iter().take(FAULTS_SHOWN) {
+        for (at, error) in placed.iter().take(FAULTS_SHOWN) {
             // A key with a `=` in it has broken quotes, and the rest may be a value.
-            let key = fault.key.split('=').next().unwrap_or_default().trim_end();
+            let key = error.key.split('=').next().unwrap_or_default().trim_end();
             let message = match key {
-                "" => fault.message.clone(),
-                key => format!("{}: {}", clipped(key, LINE_CHARS), fault.message),
+                "" => error.message.clone(),
+                key => format!("{}: {}", clipped(key, LINE_CHARS), error.message),
             };
-            out += &self.show(at, &message, fault.hint.as_deref());
+            out += &self.show(at, &message, error.hint.as_deref());
         }
-        self.append_omitted(faults.len(), &mut out);
+        self.append_omitted(errors.len(), &mut out);
         out
     }
 
@@ -60,17 +60,17 @@ impl Document {
         }
     }
 
-    /// Locates a fault.
-    fn at(&self, root: &DeTable<'_>, fault: &Fault) -> At {
-        let set = |it: &Override| is_at_or_below(&fault.key, &it.parts.join("."));
+    /// Locates an error.
+    fn at(&self, root: &DeTable<'_>, error: &ConfigError) -> At {
+        let set = |it: &Override| is_at_or_below(&error.key, &it.parts.join("."));
         if let Some(index) = self.overrides.iter().rposition(set) {
             return At::Override(index);
         }
-        match find(root, &fault.key) {
+        match find(root, &error.key) {
             Some(span) if span.start >= self.text.len() && !self.overrides.is_empty() => {
                 At::Override((span.start - self.text.len()).min(self.overrides.len() - 1))
             }
-            Some(span) => match fault.at {
+            Some(span) => match error.at {
                 Some(inside) => self.inside(&span, inside),
                 None => self.place(span.start),
             },

@@ -10,7 +10,7 @@ mod overrides;
 mod reader;
 mod secrets;
 
-use crate::{fault::Fault, secret};
+use crate::{config_error::ConfigError, secret};
 use explain::At;
 use overrides::{Override, typed};
 pub(super) use reader::Reader;
@@ -26,7 +26,7 @@ const CLIENT_SECTIONS: [&str; 3] = ["client", "consumer", "producer"];
 /// Sections in which the value of an unknown key may be a secret with a misspelt key.
 const SECRET_SECTIONS: [&str; 4] = ["kafka", "admin", "input", "otlp"];
 
-/// Maximum number of faults shown.
+/// Maximum number of errors shown.
 const FAULTS_SHOWN: usize = 50;
 
 /// Maximum length of a shown line, in characters.
@@ -124,8 +124,8 @@ impl Document {
     }
 
     /// Reads sections out of the document.
-    pub(in crate::config) fn reader<'a>(&'a self, faults: &'a mut Vec<Fault>) -> Reader<'a> {
-        Reader { root: self.root(), faults, known: Vec::new() }
+    pub(in crate::config) fn reader<'a>(&'a self, errors: &'a mut Vec<ConfigError>) -> Reader<'a> {
+        Reader { root: self.root(), errors, known: Vec::new() }
     }
 
     /// The number of elements in a top-level list, as written.

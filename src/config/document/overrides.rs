@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::schema::{SchemaNode, example},
-    fault::Fault,
+    config_error::ConfigError,
 };
 use std::ffi::OsStr;
 use toml::{
@@ -42,31 +42,36 @@ impl Document {
     }
 
     /// Applies an environment variable of Aimpoint.
-    pub(in crate::config) fn set_from_environment(&mut self, name: &OsStr, value: &OsStr, faults: &mut Vec<Fault>) {
+    pub(in crate::config) fn set_from_environment(
+        &mut self,
+        name: &OsStr,
+        value: &OsStr,
+        errors: &mut Vec<ConfigError>,
+    ) {
         let origin = name.to_string_lossy().into_owned();
         let path = origin.strip_prefix(PREFIX).unwrap_or_default();
         let mut parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         if parts.iter().any(String::is_empty) {
             let hint = "write AIMPOINT__SECTION__KEY, such as AIMPOINT__KAFKA__BROKERS";
-            faults.push(Fault::new("", "the variable's name is not a key").hint(hint));
+            errors.push(ConfigError::new("", "the variable's name is not a key").hint(hint));
             return self.overrides.push(Override { parts: Vec::new(), value: String::new(), origin });
         }
         if parts.len() == 3 && parts[0] == "kafka" && CLIENT_SECTIONS.contains(&parts[1].as_str()) {
             parts[2] = parts[2].replace('_', ".");
         }
         let Some(text) = value.to_str() else {
-            faults.push(Fault::new(parts.join("."), "the value is not UTF-8"));
+            errors.push(ConfigError::new(parts.join("."), "the value is not UTF-8"));
             return self.overrides.push(Override { parts, value: String::new(), origin });
         };
-        self.set(parts, text.to_owned(), origin, faults);
+        self.set(parts, text.to_owned(), origin, errors);
     }
 
     /// Applies the `key=value` of the flag with this index.
-    pub(in crate::config) fn set_from_flag(&mut self, index: usize, set: &str, faults: &mut Vec<Fault>) {
+    pub(in crate::config) fn set_from_flag(&mut self, index: usize, set: &str, errors: &mut Vec<ConfigError>) {
         let Some((key, value)) = set.split_once('=') else {
             // The argument may be a secret, so it is not shown.
             let message = format!("--set takes key=value, but number {} has no \"=\"", index + 1);
-            faults.push(Fault::new("--set", message).hint("for instance --set commit.interval=10ms"));
+            errors.push(ConfigError::new("--set", message).hint("for instance --set commit.interval=10ms"));
             return;
         };
         let key = key.trim();
@@ -80,13 +85,13 @@ impl Document {
         }
         if parts.is_empty() {
             let message = format!("the key of number {} is invalid", index + 1);
-            faults.push(Fault::new("--set", message).hint("for instance kafka.client.\"security.protocol\""));
+            errors.push(ConfigError::new("--set", message).hint("for instance kafka.client.\"security.protocol\""));
             return;
         }
-        self.set(parts, value.to_owned(), format!("--set {key}"), faults);
+        self.set(parts, value.to_owned(), format!("--set {key}"), errors);
     }
 
-    fn set(&mut self, mut parts: Vec<String>, value: String, origin: String, faults: &mut Vec<Fault>) {
+    fn set(&mut self, mut parts: Vec<String>, value: String, origin: String, errors: &mut Vec<ConfigError>) {
         // A client setting is one key, whether its dotted name is quoted or not.
         if is_client(&parts) {
             let name = parts.split_off(2).join(".");
@@ -94,7 +99,7 @@ impl Document {
         }
         let key = parts.join(".");
         if parts.len() > DEPTH_MAX {
-            faults.push(Fault::new(key, format!("no key has more than {DEPTH_MAX} parts")));
+            errors.push(ConfigError::new(key, format!("no key has more than {DEPTH_MAX} parts")));
             return self.overrides.push(Override { parts: vec![parts[0].clone()], value: String::new(), origin });
         }
         let names: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -109,14 +114,14 @@ impl Document {
         match found {
             Ok(value) => {
                 if deepest_value(&value).is_some() {
-                    faults.push(Fault::new(key, format!("the value is nested more than {DEPTH_MAX} deep")));
+                    errors.push(ConfigError::new(key, format!("the value is nested more than {DEPTH_MAX} deep")));
                 }
             }
             Err(why) => {
-                let fault = Fault::new(&key, why);
-                faults.push(match example(&key) {
-                    Some(example) => fault.hint(format!("for instance {example}")),
-                    None => fault,
+                let error = ConfigError::new(&key, why);
+                errors.push(match example(&key) {
+                    Some(example) => error.hint(format!("for instance {example}")),
+                    None => error,
                 });
             }
         }

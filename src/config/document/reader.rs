@@ -1,10 +1,10 @@
-//! Reads sections out of a document, and reports all faults of a section at once.
+//! Reads sections out of a document, and reports all errors of a section at once.
 
 use super::{CLIENT_SECTIONS, FAULTS_SHOWN, is_at_or_below, lines::clipped};
 use crate::{
     config::schema::{SchemaNode, example},
+    config_error::ConfigError,
     expression::nearest,
-    fault::Fault,
 };
 use serde::de::DeserializeOwned;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use toml::{
     de::{DeArray, DeTable, DeValue, ValueDeserializer},
 };
 
-/// Reads sections from a document one by one, and collects their faults.
+/// Reads sections from a document one by one, and collects their errors.
 pub(in crate::config) struct Reader<'a> {
     pub(super) root: DeTable<'a>,
-    pub(super) faults: &'a mut Vec<Fault>,
+    pub(super) errors: &'a mut Vec<ConfigError>,
     pub(super) known: Vec<&'static str>,
 }
 
@@ -45,11 +45,11 @@ impl Reader<'_> {
         self.known.push(name);
         let Some(value) = self.root.get(name).cloned() else { return Vec::new() };
         let DeValue::Array(elements) = value.into_inner() else {
-            if self.faults.iter().any(|fault| fault.key == name) {
+            if self.errors.iter().any(|error| error.key == name) {
                 return Vec::new();
             }
-            self.faults.push(
-                Fault::new(name, format!("{name} is a list"))
+            self.errors.push(
+                ConfigError::new(name, format!("{name} is a list"))
                     .hint(format!("write [[{name}]], with double brackets, for each element")),
             );
             return Vec::new();
@@ -59,8 +59,8 @@ impl Reader<'_> {
         elements.filter_map(|(index, element)| self.read(element, &format!("{name}[{index}]"), place)).collect()
     }
 
-    /// Deserializes a section and collects all of its faults. A wrong value is removed or replaced by a placeholder, so that it does
-    /// not hide other faults.
+    /// Deserializes a section and collects all of its errors. A wrong value is removed or replaced by a placeholder, so that it does
+    /// not hide other errors.
     fn read<T: DeserializeOwned>(
         &mut self,
         mut value: Spanned<DeValue<'_>>,
@@ -68,7 +68,7 @@ impl Reader<'_> {
         place: Option<SchemaNode>,
     ) -> Option<T> {
         if let Some(place) = place
-            && !check_types(&mut value, key, place, self.faults)
+            && !check_types(&mut value, key, place, self.errors)
         {
             return None;
         }
@@ -85,14 +85,14 @@ impl Reader<'_> {
             // A removed value is missing now; do not report that as well.
             let missing = error.message().strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
             let missing = missing.map(|name| format!("{key}.{name}"));
-            let is_known = |fault: &Fault| {
-                is_at_or_below(&key, &fault.key) || missing.as_ref().is_some_and(|missing| fault.key == *missing)
+            let is_known = |error: &ConfigError| {
+                is_at_or_below(&key, &error.key) || missing.as_ref().is_some_and(|missing| error.key == *missing)
             };
-            if !self.faults.iter().any(is_known) {
-                let fault = Fault::new(&key, plain(&error.message().trim().replace('\n', ", ")));
-                self.faults.push(match example(&key) {
-                    Some(example) => fault.hint(format!("for instance {example}")),
-                    None => fault,
+            if !self.errors.iter().any(is_known) {
+                let error = ConfigError::new(&key, plain(&error.message().trim().replace('\n', ", ")));
+                self.errors.push(match example(&key) {
+                    Some(example) => error.hint(format!("for instance {example}")),
+                    None => error,
                 });
             }
             if !remove_or_replace(&mut value, &steps, place) {
@@ -107,10 +107,10 @@ impl Reader<'_> {
         for (name, _) in &self.root {
             let name: &str = name.get_ref();
             if !self.known.contains(&name) {
-                let fault = Fault::new(name, "there is no such section");
-                self.faults.push(match nearest(name, self.known.iter().copied()) {
-                    Some(near) => fault.hint(format!("did you mean [{near}]?")),
-                    None => fault.hint(format!("there are {}", self.known.join(", "))),
+                let error = ConfigError::new(name, "there is no such section");
+                self.errors.push(match nearest(name, self.known.iter().copied()) {
+                    Some(near) => error.hint(format!("did you mean [{near}]?")),
+                    None => error.hint(format!("there are {}", self.known.join(", "))),
                 });
             }
         }
@@ -146,7 +146,7 @@ fn plain(message: &str) -> String {
 }
 
 /// Reports values of the wrong type, unknown keys and missing keys. False if the value as a whole cannot be used.
-fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, faults: &mut Vec<Fault>) -> bool {
+fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, errors: &mut Vec<ConfigError>) -> bool {
     let takes = place.takes();
     let is_of_type = match value.get_ref() {
         DeValue::String(_) => takes.text,
@@ -184,11 +184,11 @@ fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, f
             DeValue::Datetime(time) => format!("the date {time}"),
         };
         // An override was already reported when it was set.
-        if !faults.iter().any(|fault| fault.key == key) {
-            let fault = Fault::new(key, format!("expected {}, found {found}", wanted.join(" or ")));
-            faults.push(match example(key) {
-                Some(example) => fault.hint(format!("for instance {example}")),
-                None => fault,
+        if !errors.iter().any(|error| error.key == key) {
+            let error = ConfigError::new(key, format!("expected {}, found {found}", wanted.join(" or ")));
+            errors.push(match example(key) {
+                Some(example) => error.hint(format!("for instance {example}")),
+                None => error,
             });
         }
         return false;
@@ -206,17 +206,17 @@ fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, f
                 match place.key(&name) {
                     Some(place) => {
                         let Some(value) = table.get_mut(name.as_str()) else { continue };
-                        if !check_types(value, &below, place, faults) {
+                        if !check_types(value, &below, place, errors) {
                             table.remove(name.as_str());
                         }
                     }
                     None if place.is_closed() => {
                         let shown = clipped(name.split('=').next().unwrap_or_default().trim(), 60);
                         let known = place.names();
-                        let fault = Fault::new(below, format!("unknown field `{shown}`"));
-                        faults.push(match nearest(&name, known.iter().copied()) {
-                            Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                            None => fault.hint(format!("there are {}", known.join(", "))),
+                        let error = ConfigError::new(below, format!("unknown field `{shown}`"));
+                        errors.push(match nearest(&name, known.iter().copied()) {
+                            Some(near) => error.hint(format!("did you mean {near:?}?")),
+                            None => error.hint(format!("there are {}", known.join(", "))),
                         });
                         table.remove(name.as_str());
                     }
@@ -226,11 +226,11 @@ fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, f
             for name in place.required() {
                 if !table.contains_key(name) {
                     let below = format!("{key}.{name}");
-                    if !faults.iter().any(|fault| fault.key == below) {
-                        let fault = Fault::new(&below, format!("missing field `{name}`"));
-                        faults.push(match example(&below) {
-                            Some(example) => fault.hint(format!("for instance {example}")),
-                            None => fault,
+                    if !errors.iter().any(|error| error.key == below) {
+                        let error = ConfigError::new(&below, format!("missing field `{name}`"));
+                        errors.push(match example(&below) {
+                            Some(example) => error.hint(format!("for instance {example}")),
+                            None => error,
                         });
                     }
                     let placeholder = placeholder(place.key(name));
@@ -241,7 +241,7 @@ fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, f
         DeValue::Array(list) => {
             if let Some(place) = place.element() {
                 for (index, value) in list.iter_mut().enumerate() {
-                    if !check_types(value, &format!("{key}[{index}]"), place, faults) {
+                    if !check_types(value, &format!("{key}[{index}]"), place, errors) {
                         *value.get_mut() = placeholder(Some(place));
                     }
                 }

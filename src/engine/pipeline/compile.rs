@@ -3,11 +3,11 @@
 use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     decision::{Constants, Decision, Encoder, ModelReference, Origin, Status},
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
-    fault::Fault,
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     profile::ProfileEngine,
     targeting::Segments,
@@ -24,37 +24,38 @@ impl Pipeline {
     /// pipeline has no model yet.
     ///
     /// # Errors
-    /// All faults of the configuration.
-    pub fn compile<'a>(spec: &PipelineSpec, origin: impl Into<Origin<'a>>) -> Result<Self, Vec<Fault>> {
+    /// All errors of the configuration.
+    pub fn compile<'a>(spec: &PipelineSpec, origin: impl Into<Origin<'a>>) -> Result<Self, Vec<ConfigError>> {
         Self::compile_of(spec, origin.into())
     }
 
-    fn compile_of(spec: &PipelineSpec, origin: Origin<'_>) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
+    fn compile_of(spec: &PipelineSpec, origin: Origin<'_>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let mut scope = Scope::default();
         if spec.input.max_bytes > INPUT_BYTES_MAX {
-            faults.push(
-                Fault::new("input.max_bytes", format!("{} is more than {INPUT_BYTES_MAX}", spec.input.max_bytes))
+            errors.push(
+                ConfigError::new("input.max_bytes", format!("{} is more than {INPUT_BYTES_MAX}", spec.input.max_bytes))
                     .hint("no single event is so large; larger records become dead letters"),
             );
         }
-        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut errors);
         let profile = ProfileEngine::compile(
             &spec.profile,
             &spec.time,
             &spec.duplicates,
             &spec.features,
             &mut scope,
-            &mut faults,
+            &mut errors,
         );
-        scoring::check(&spec.scoring, &spec.explain, &mut faults);
+        scoring::check(&spec.scoring, &spec.explain, &mut errors);
         let names = || profile.features().iter().map(|feature| feature.name.as_str());
         for (group, members) in &spec.explain.groups {
             for member in members.iter().filter(|member| names().all(|name| name != *member)) {
-                let fault = Fault::new(format!("explain.groups.{group}"), format!("there is no feature {member:?}"));
-                faults.push(match nearest(member, names()) {
-                    Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                    None => fault,
+                let error =
+                    ConfigError::new(format!("explain.groups.{group}"), format!("there is no feature {member:?}"));
+                errors.push(match nearest(member, names()) {
+                    Some(near) => error.hint(format!("did you mean {near:?}?")),
+                    None => error,
                 });
             }
         }
@@ -64,12 +65,12 @@ impl Pipeline {
             spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
                 Ok(slot) => Some(slot),
                 Err(error) => {
-                    faults.push(error.fault("label.where"));
+                    errors.push(error.config_error("label.where"));
                     None
                 }
             });
-        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
-        let segments = Segments::compile(&spec.segments, &mut scope, &mut faults);
+        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut errors);
+        let segments = Segments::compile(&spec.segments, &mut scope, &mut errors);
         let constants = Constants {
             app: origin.app.to_owned(),
             topic: origin.topic.to_owned(),
@@ -77,16 +78,18 @@ impl Pipeline {
             heads: spec.scoring.heads.clone(),
             ..Constants::default()
         };
-        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
+        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut errors);
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if scope.width() > COLUMNS_MAX {
             let message =
                 format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
-            faults.push(Fault::new("feature", message).hint("declare fewer features and segments, or shorter rules"));
+            errors.push(
+                ConfigError::new("feature", message).hint("declare fewer features and segments, or shorter rules"),
+            );
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             spec: spec.clone(),
@@ -107,11 +110,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the model uses an undeclared feature, or otherwise does not fit the sections.
-    pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
+    pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<ConfigError>> {
         let scoring = Scoring::new(model, self.profile.features(), &self.spec.scoring, &self.spec.explain)?;
-        let faults = self.refer_to(&scoring);
+        let errors = self.refer_to(&scoring);
         self.model = Some(scoring);
-        if faults.is_empty() { Ok(self) } else { Err(faults) }
+        if errors.is_empty() { Ok(self) } else { Err(errors) }
     }
 
     /// Adds the models of the variants of `[experiment]`, by name; each scores its share of the users. Without a model
@@ -119,16 +122,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// If names or shares do not match, or a model does not fit the sections.
-    pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<Fault>> {
+    pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<ConfigError>> {
         let (names, models): (Vec<String>, Vec<_>) = variants.into_iter().unzip();
         let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
         let Some(experiment) = Experiment::new(&self.spec.experiment, &named)? else { return Ok(self) };
         if let Some(mut scoring) = self.model.take() {
             scoring.experiment(experiment, models, self.profile.features(), &self.spec.explain)?;
-            let faults = self.refer_to(&scoring);
+            let errors = self.refer_to(&scoring);
             self.model = Some(scoring);
-            if !faults.is_empty() {
-                return Err(faults);
+            if !errors.is_empty() {
+                return Err(errors);
             }
         }
         Ok(self)
@@ -148,7 +151,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the shadow uses an undeclared feature.
-    pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
+    pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<ConfigError>> {
         if let Some(scoring) = &mut self.model {
             scoring.shadow(tap, self.profile.features(), self.encoding.constants.id_prefix())?;
         }
@@ -159,8 +162,8 @@ impl Pipeline {
     pub fn replace(&mut self, other: Self) {
         let model = std::mem::replace(self, other).model;
         if let Some(scoring) = model {
-            let faults = self.refer_to(&scoring);
-            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+            let errors = self.refer_to(&scoring);
+            debug_assert!(errors.is_empty(), "the same sections compiled before: {errors:?}");
             self.model = Some(scoring);
         }
     }
@@ -171,16 +174,16 @@ impl Pipeline {
         let mut scoring = self.model.take()?;
         let renewed = scoring.renew(self.profile.features(), &self.spec.explain);
         if renewed.is_some() {
-            let faults = self.refer_to(&scoring);
-            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+            let errors = self.refer_to(&scoring);
+            debug_assert!(errors.is_empty(), "the same sections compiled before: {errors:?}");
         }
         self.model = Some(scoring);
         renewed
     }
 
     /// Makes decisions name the model and its variant.
-    fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
-        let mut faults = Vec::new();
+    fn refer_to(&mut self, scoring: &Scoring) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
         self.encoding.encoders.clear();
         for (experiment, info) in scoring.all() {
             let model = ModelReference {
@@ -191,16 +194,16 @@ impl Pipeline {
                 provider: info.provider.clone(),
             };
             let constants = Constants { model: Some(model), experiment, ..self.encoding.constants.clone() };
-            // The encoders of all arms have the same faults.
-            faults.clear();
+            // The encoders of all arms have the same errors.
+            errors.clear();
             self.encoding.encoders.push(Encoder::compile(
                 &self.spec.decision,
                 &constants,
                 self.segments.all(),
-                &mut faults,
+                &mut errors,
             ));
         }
-        faults
+        errors
     }
 
     /// The most bytes of a decision's payload: the user and event keys have the maximum length with every character

@@ -15,9 +15,9 @@ pub(super) use slots::{ScoreSlots, fill};
 
 use super::Partitions;
 use crate::{
+    config_error::ConfigError,
     decision::write_id,
     event::{EventBatch, split_key},
-    fault::Fault,
     inference::{
         Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, LastScores,
         Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
@@ -27,23 +27,23 @@ use crate::{
 use scorer::{FallbackScore, Scorer, draw, inputs};
 
 /// Checks the sections on their own.
-pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, faults: &mut Vec<Fault>) {
+pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, errors: &mut Vec<ConfigError>) {
     match scoring.prior {
         Some(prior) if !(0.0..=1.0).contains(&prior) => {
-            faults.push(Fault::new("scoring.prior", format!("{prior} is not between 0 and 1")));
+            errors.push(ConfigError::new("scoring.prior", format!("{prior} is not between 0 and 1")));
         }
-        None if scoring.fallback == Fallback::Prior => faults.push(
-            Fault::new("scoring.prior", "fallback = \"prior\" needs the prior")
+        None if scoring.fallback == Fallback::Prior => errors.push(
+            ConfigError::new("scoring.prior", "fallback = \"prior\" needs the prior")
                 .hint("for instance the share of positives in the training rows: prior = 0.02"),
         ),
         _ => {}
     }
     if !(0.0..=1.0).contains(&explain.share) {
-        faults.push(Fault::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
+        errors.push(ConfigError::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
     }
     if !(1..=10_000).contains(&explain.samples) {
-        faults.push(
-            Fault::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
+        errors.push(
+            ConfigError::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
                 .hint("32 pairs of orders are a good start; more cost model runs and are more exact"),
         );
     }
@@ -81,7 +81,7 @@ impl Scoring {
         features: &[Feature],
         scoring: &ScoringSpec,
         explain: &ExplainSpec,
-    ) -> Result<Self, Vec<Fault>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let scorer = Scorer::new(model, "model".to_owned(), features, &scoring.heads, explain)?;
         let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
         Ok(Self {
@@ -107,16 +107,16 @@ impl Scoring {
         models: Vec<Box<dyn Model>>,
         features: &[Feature],
         explain: &ExplainSpec,
-    ) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
+    ) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
         for (index, model) in models.into_iter().enumerate() {
             match Scorer::new(model, format!("variant[{index}]"), features, &self.heads, explain) {
                 Ok(scorer) => self.scorers.push(scorer),
-                Err(more) => faults.extend(more),
+                Err(more) => errors.extend(more),
             }
         }
         self.experiment = Some(experiment);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// The model of `[model]`.
@@ -141,12 +141,17 @@ impl Scoring {
     ///
     /// # Errors
     /// If the shadow uses an undeclared feature.
-    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], id_prefix: String) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
+    pub(super) fn shadow(
+        &mut self,
+        tap: ShadowTap,
+        features: &[Feature],
+        id_prefix: String,
+    ) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let key = format!("shadow[{}].features", self.shadows.len());
-        let inputs = inputs(tap.info(), features, &key, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let inputs = inputs(tap.info(), features, &key, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         self.shadows.push(ShadowSlot { tap, inputs, id_prefix, buffer: None, rows: 0 });
         Ok(())

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     columns::Slot,
+    config_error::ConfigError,
     event::{EventBatch, Position, split_key},
-    fault::Fault,
     inference::{
         ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix, LastScores, Model, ModelFeed,
         ModelInfo, Repeats,
@@ -73,17 +73,17 @@ impl Scorer {
         features: &[Feature],
         heads: &[String],
         explain: &ExplainSpec,
-    ) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let info = model.info();
-        let inputs = inputs(info, features, &format!("{section}.features"), &mut faults);
+        let inputs = inputs(info, features, &format!("{section}.features"), &mut errors);
         if info.heads != heads {
             let message = format!("expected the heads {heads:?}, found {:?}", info.heads);
-            faults.push(Fault::new(format!("{section}.heads"), message));
+            errors.push(ConfigError::new(format!("{section}.heads"), message));
         }
-        let explaining = explaining(explain, info, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let explaining = explaining(explain, info, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             matrix: FeatureMatrix::new(inputs.len()),
@@ -115,8 +115,8 @@ impl Scorer {
                 let before = std::mem::replace(self, fresh).model.info().clone();
                 Some((before, self.model.info()))
             }
-            Err(faults) => {
-                let fault = faults.first().map(Fault::to_string);
+            Err(errors) => {
+                let fault = errors.first().map(ConfigError::to_string);
                 failures.push(ScoringFailure::Unfit { fault, version });
                 None
             }
@@ -229,25 +229,25 @@ impl Scorer {
     }
 }
 
-/// The columns of a model's features; an undeclared one is reported as a fault of `key`.
-pub(super) fn inputs(info: &ModelInfo, features: &[Feature], key: &str, faults: &mut Vec<Fault>) -> Vec<Slot> {
+/// The columns of a model's features; an undeclared one is reported as an error of `key`.
+pub(super) fn inputs(info: &ModelInfo, features: &[Feature], key: &str, errors: &mut Vec<ConfigError>) -> Vec<Slot> {
     let mut inputs = Vec::with_capacity(info.features.len());
     for name in &info.features {
         match features.iter().find(|feature| feature.name == *name) {
             Some(feature) => inputs.push(feature.slot),
-            None => faults.push(Fault::new(key, format!("no feature is named {name:?}"))),
+            None => errors.push(ConfigError::new(key, format!("no feature is named {name:?}"))),
         }
     }
     inputs
 }
 
-fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> Option<Explaining> {
+fn explaining(spec: &ExplainSpec, info: &ModelInfo, errors: &mut Vec<ConfigError>) -> Option<Explaining> {
     if !spec.is_on() {
         return None;
     }
     let Some(baseline) = info.baseline.clone() else {
-        faults.push(
-            Fault::new("explain", format!("the model {} says no baseline to explain its scores from", info.name)).hint(
+        errors.push(
+            ConfigError::new("explain", format!("the model {} says no baseline to explain its scores from", info.name)).hint(
                 "write the mean of the training rows into its metadata as aimpoint.baseline, a JSON array, as aimpoint train does",
             ),
         );
@@ -261,7 +261,7 @@ fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> 
             users: spec.users.iter().cloned().collect(),
         }),
         Err((key, message)) => {
-            faults.push(Fault::new(key, message));
+            errors.push(ConfigError::new(key, message));
             None
         }
     }

@@ -2,9 +2,9 @@
 
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     event::EventBatch,
     expression::Scope,
-    fault::Fault,
     inference::{FeatureMatrix, ScoringSpec},
 };
 
@@ -21,10 +21,11 @@ pub(crate) struct ScoreSlots {
 
 impl ScoreSlots {
     /// Declares `score`, `score.raw`, `score.calibrated` and a name for each head.
-    pub(crate) fn declare(spec: &ScoringSpec, scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    pub(crate) fn declare(spec: &ScoringSpec, scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Self {
         let mut declare = |name: &str| {
             scope.declare(name, Type::Double).unwrap_or_else(|| {
-                faults.push(Fault::new("feature", format!("{name:?} is what the model says; choose another name")));
+                errors
+                    .push(ConfigError::new("feature", format!("{name:?} is what the model says; choose another name")));
                 Slot(0)
             })
         };
@@ -34,7 +35,10 @@ impl ScoreSlots {
             heads: spec.heads.iter().map(|name| declare(&format!("score.{name}"))).collect(),
         };
         if scope.alias("score.calibrated", slots.score).is_none() {
-            faults.push(Fault::new("model.heads", "\"calibrated\" is what the calibration says; choose another name"));
+            errors.push(ConfigError::new(
+                "model.heads",
+                "\"calibrated\" is what the calibration says; choose another name",
+            ));
         }
         slots
     }

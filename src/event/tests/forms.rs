@@ -311,8 +311,8 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
         let mut rig = match LogFault::of(format) {
             None => rig(Some(format)),
             // `%U%q` has no text between its variables.
-            Some(fault) => {
-                assert!(format.contains("%U%q") && fault.contains("side by side"), "{format}: {fault}");
+            Some(error) => {
+                assert!(format.contains("%U%q") && error.contains("side by side"), "{format}: {error}");
                 continue;
             }
         };
@@ -337,13 +337,13 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
     }
 }
 
-/// The fault in a format.
+/// The error in a format.
 struct LogFault;
 
 impl LogFault {
     fn of(format: &str) -> Option<String> {
         let sections = format!("{LOG}log_format = {}", toml::Value::from(format));
-        Rig::compile(&sections).err().map(|faults| faults[0].message.clone())
+        Rig::compile(&sections).err().map(|errors| errors[0].message.clone())
     }
 }
 
@@ -378,7 +378,7 @@ fn a_format_that_cannot_be_read_is_a_fault_with_the_next_step() {
     }
     for sections in ["[input]\nlog_format = \"combined\"", "[input]\nformat = \"protobuf\"\nlog_format = \"combined\""]
     {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.key == "input.log_format" && fault.hint.is_some()), "{faults:?}");
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.key == "input.log_format" && error.hint.is_some()), "{errors:?}");
     }
 }

@@ -383,7 +383,7 @@ fn what_is_no_json_is_told_with_its_place_and_its_reason() {
         assert!(rejection.detail.starts_with("not JSON from line"), "{payload}: {rejection}");
         assert!(rejection.detail.contains(detail), "{payload}: {rejection}");
     }
-    // An unpaired surrogate is a fault only in a member that is read.
+    // An unpaired surrogate is an error only in a member that is read.
     assert_eq!(rig.decode(event(r#""unread":"\ud800""#).as_bytes()), Ok(1));
     assert!(rig.decode(event(r#""session_id":"a\udc00""#).as_bytes()).unwrap_err().detail.contains("surrogate"));
     assert_eq!(rig.decode(event(r#""session_id":"\u0000\u001b""#).as_bytes()), Ok(1), "escaped they are text");
