@@ -64,7 +64,7 @@ fn a_worker_that_is_overtaken_while_it_restores_restores_again() {
 
 #[test]
 fn whatever_fails_each_event_has_its_one_decision_and_each_profile_its_state() {
-    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 6_000));
+    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 3_000));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicU64::new(first);
     let sum = Mutex::new(Happened::default());
