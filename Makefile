@@ -1,4 +1,4 @@
-# Everything you do with the project. Each target does its own set-up.
+# All tasks of the project. Each target sets up what it needs.
 
 CARGO ?= cargo
 DEMO := deploy/demo
@@ -6,7 +6,7 @@ SEEDS ?= 10000
 CASES ?= 200000
 FIRST ?= 0
 PEERS ?=
-# For a release: where its images go, whether they are pushed there, and the tag that it is made of.
+# For a release: the image registry, whether to push the images, and the tag.
 REGISTRY ?= localhost
 PUSH ?=
 TAG ?=

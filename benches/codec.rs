@@ -1,9 +1,10 @@
-//! What does it cost to decode an event, by the form in which it comes?
+//! What does it cost to decode an event in each input format?
 //!
-//! A good answer is well below a microsecond, and for a canonical event under other names at most a tenth more than under
-//! its own. Six fields are read beside user, type, time and id, as features would. Each producer's events have the shape
-//! and the size that the producer gives them, so the bytes stand beside the time. The events are a hundred thousand, each
-//! other than the one before it; the best of several rounds counts. Under `cargo test` it is a small run, to keep it alive.
+//! A good answer is well below a microsecond, and for a canonical event with mapped names at most a tenth more than
+//! with its own. Six fields are read in addition to user, type, time and id, as features would. Events of each producer
+//! have that producer's usual shape and size, so the table shows bytes next to times. There are 100,000 events, each
+//! different from the previous one; the best of several rounds counts. `cargo test` runs a small version to keep the
+//! bench working.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
@@ -33,7 +34,7 @@ struct Sections {
     field: Vec<FieldSpec>,
 }
 
-/// What every form of an event says.
+/// The content of an event, independent of its format.
 struct Facts {
     number: usize,
     user: u32,
@@ -45,7 +46,7 @@ struct Facts {
     agent: &'static str,
 }
 
-/// One form: its name, its configuration, and how it is written.
+/// A format: its name, its configuration, and its writer.
 type Form = (&'static str, &'static str, fn(&Facts) -> Vec<u8>);
 
 const FORMS: &[Form] = &[
@@ -65,7 +66,7 @@ const FORMS: &[Form] = &[
     ("several events a record", "[input]\nunpack = \"events\"", several),
 ];
 
-/// How many events a record of several has.
+/// How many events a multi-event record contains.
 const SEVERAL: usize = 10;
 
 const MAPPED: &str = r#"
@@ -187,7 +188,7 @@ fn facts(count: usize) -> Vec<Facts> {
         .collect()
 }
 
-/// The events of one form, one behind the other, as a client's fetch has them.
+/// The events of one format in one buffer, as in a client's fetch.
 struct Payloads {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -209,14 +210,14 @@ impl Payloads {
     }
 }
 
-/// What decodes a form, and what it took at best.
+/// A decoder for a format, with its best result.
 struct Turn {
     decoder: Decoder,
     batch: EventBatch,
     payloads: Payloads,
-    /// Nanoseconds for an event.
+    /// Nanoseconds per event.
     best: f64,
-    /// How many events there were in a round.
+    /// How many events a round contains.
     rows: usize,
 }
 

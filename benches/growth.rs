@@ -1,10 +1,11 @@
-//! How does the cost of an event grow with users, features, segments, the size of a record, and its format?
+//! How does the cost of an event grow with users, features, segments, record size and format?
 //!
-//! A good answer is that it hardly grows with users (below 1.5 times from 10,000 to 5 million, when the profiles no longer
-//! fit any cache), in proportion with features and bytes, and that Protobuf is no dearer than JSON. In memory, on one core, without a
-//! model: what a broker adds does not depend on these. One dimension moves at a time, from 200,000 users, 16 features, 2 segments and
-//! some 200 bytes of JSON. A row a point is printed, and a plot is written to target/growth.svg. Partitions and workers need a broker:
-//! benches/peers/run has them. Under `cargo test` it is a small run, to keep it alive.
+//! A good answer: it hardly grows with users (below 1.5 times from 10,000 to 5 million, when the profiles no longer fit
+//! into any cache), it grows in proportion with features and bytes, and Protobuf is no more expensive than JSON.
+//! Measured in memory, on one core, without a model, because the broker's share does not depend on these. One dimension
+//! varies at a time, starting from 200,000 users, 16 features, 2 segments and about 200 bytes of JSON. Prints a row per
+//! point, and writes a plot to target/growth.svg. Partitions and workers need a broker: benches/peers/run measures
+//! them. `cargo test` runs a small version to keep the bench working.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -26,13 +27,13 @@ const BATCH: usize = 512;
 const TYPES: [&str; 4] = ["page_view", "click", "add_to_cart", "purchase"];
 const START_MS: i64 = 1_767_225_600_000;
 
-/// One point: everything that may move.
+/// One point: all dimensions that can vary.
 #[derive(Clone, Copy)]
 struct Point {
     users: usize,
     features: usize,
     segments: usize,
-    /// Bytes of a property that nothing reads.
+    /// The size of a property that nothing reads.
     padding: usize,
     protobuf: bool,
 }
@@ -46,7 +47,7 @@ fn pipeline(point: Point) -> Pipeline {
     for number in 0..point.features {
         let kind = TYPES[number % 4];
         let (window, tile) = [("5m", "10s"), ("1h", "1m"), ("24h", "30m")][number / 4 % 3];
-        // From the second dozen on, sums: more counts of the same would be the same cell again.
+        // From the thirteenth on, sums: further equal counts would share a cell.
         let what = if number < 12 { "count\"".to_owned() } else { format!("sum\"\nvalue = \"value + {number}.0\"") };
         write!(
             text,
@@ -67,7 +68,7 @@ fn pipeline(point: Point) -> Pipeline {
     Pipeline::compile(&spec, "clickstream").expect("the specification compiles")
 }
 
-/// An event of this user, in the point's format.
+/// An event of this user in the point's format.
 fn payload(point: Point, user: usize, ms: i64, number: usize, random: &mut SmallRng) -> Vec<u8> {
     let (event_id, user_id) = (format!("4aae6dff-9d92-4c83-8001-{number:012}"), format!("u{user:07}"));
     let kind = TYPES[[0, 0, 0, 0, 0, 0, 0, 1, 2, 3][random.random_range(0..10)]];
@@ -92,7 +93,7 @@ fn payload(point: Point, user: usize, ms: i64, number: usize, random: &mut Small
     .into_bytes()
 }
 
-/// Nanoseconds an event, bytes of a payload and bytes of state a user.
+/// Nanoseconds per event, bytes per payload, and bytes of state per user.
 fn measure(point: Point, count: usize) -> [f64; 3] {
     let mut random = SmallRng::seed_from_u64(42);
     let mut sum = 0.0;
@@ -107,7 +108,7 @@ fn measure(point: Point, count: usize) -> [f64; 3] {
     partitions.insert(0, Partition::new(0, 0, None));
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
     let (mut spent, mut bytes, mut batch) = (Duration::ZERO, 0, Vec::with_capacity(BATCH));
-    // First an event of every user, so that all profiles are there; then those that count.
+    // First an event for every user, so that all profiles exist; then the timed events.
     for first in (0..point.users + count).step_by(BATCH) {
         batch.clear();
         for number in first..(first + BATCH).min(point.users + count) {
@@ -138,7 +139,7 @@ fn measure(point: Point, count: usize) -> [f64; 3] {
     [spent.as_nanos() as f64 / timed, bytes as f64 / timed, state as f64 / point.users as f64]
 }
 
-/// Each dimension's curve, of the cost at a point over the cost at its first.
+/// A curve per dimension: the cost at each point relative to the first.
 fn plot(curves: &[(&str, Vec<(String, f64)>)]) -> String {
     let mut svg = String::new();
     for (row, (name, points)) in curves.iter().enumerate() {

@@ -1,14 +1,15 @@
-//! How many rows a second does a model score, by batch size, from the matrix to the scores? How much of ONNX Runtime's own
+//! How many rows per second does a model score, by batch size, from matrix to scores? How much of ONNX Runtime's raw
 //! speed is that? And what do explanations cost?
 //!
-//! A good answer is 85 % of ONNX Runtime alone at batches of 256, whose session has the same settings and is given the same
-//! values; and less than a twentieth of a pipeline's throughput where one decision in a hundred is explained. The networks have
-//! 16 features and 10 hidden units, and 64 and 256; the boosted trees are those of tests/models, 12 trees of 7 leaves over 4
-//! features. Both sides take turns on one core, and the best of several rounds counts, so that another process on the machine
-//! slows neither alone. Under `cargo test` it is a small run, to keep it alive.
+//! A good answer is 85 % of plain ONNX Runtime at batches of 256, with the same session settings and values; and less
+//! than 5 % of a pipeline's throughput if one decision in a hundred is explained. The networks have 16 features and 10
+//! hidden units, and 64 and 256; the boosted trees are those of tests/models, with 12 trees of 7 leaves over 4
+//! features. Both sides take turns on one core, and the best of several rounds counts, so that other processes affect
+//! both alike. `cargo test` runs a small version to keep the bench working.
 //!
-//! With `-- --provider cuda` (or `tensorrt`) it asks instead: does that provider give the CPU's scores, and how many rows a
-//! second? It needs a GPU and an ONNX Runtime that was built for it (ORT_DYLIB_PATH), and says what is missing otherwise.
+//! With `-- --provider cuda` (or `tensorrt`) the question is instead: does that provider give the CPU's scores, and at
+//! how many rows per second? That needs a GPU and an ONNX Runtime built for it (ORT_DYLIB_PATH); otherwise it says what
+//! is missing.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
@@ -36,12 +37,12 @@ use workload::{BATCH, events, spec};
 
 const ROWS: [usize; 5] = [1, 16, 64, 256, 1_024];
 
-/// How far a score on another provider may lie from the CPU's: their kernels round differently.
+/// How far a score on another provider may differ from the CPU's, because kernels round differently.
 const TOLERANCE: f32 = 1e-4;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// How long a bench may be, and how long its small form.
+/// The length of the bench, and of its small version.
 #[derive(Clone, Copy)]
 struct Effort {
     rounds: usize,
@@ -53,7 +54,7 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("f{number}")).collect()
 }
 
-/// A network of this size with random weights: only its size matters here.
+/// A network of this size with random weights; only its size matters.
 fn network(features: &[String], hidden: usize) -> Vec<u8> {
     let mut random = SmallRng::seed_from_u64(7);
     let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-0.5..0.5)).collect() };
@@ -74,9 +75,9 @@ fn load(runtime: &Runtime, bytes: &[u8], features: &[String], provider: &str) ->
     OnnxModel::from_bytes(runtime, &spec, bytes.to_vec(), features, "")
 }
 
-/// The seconds that a run takes on each side, which take turns; the best of the rounds.
+/// Seconds per run on each side, the best of all rounds. The sides take turns.
 fn compare(mut sides: [&mut dyn FnMut(); 2], effort: Effort) -> [f64; 2] {
-    // The first runs grow buffers, and the next one tells how many fill a round.
+    // The first runs grow buffers; the next one determines how many runs make a round.
     let mut runs = [0_u32; 2];
     for (side, runs) in sides.iter_mut().zip(&mut runs) {
         (0..3).for_each(|_| side());
@@ -127,7 +128,7 @@ fn rates(runtime: &Runtime, name: &str, bytes: &[u8], features: usize, effort: E
     Ok(())
 }
 
-/// The same scores on another provider, and how fast.
+/// Compares scores and speed on another provider with the CPU.
 fn beside_the_cpu(
     runtime: &Runtime,
     name: &str,
@@ -159,7 +160,7 @@ fn beside_the_cpu(
     Ok(())
 }
 
-/// Rows a second that workers get who share one model, each with batches of 256.
+/// Rows per second of workers that share one model, each with batches of 256.
 fn joined(runtime: &Runtime, bytes: &[u8], features: usize, provider: &str, effort: Effort) -> Outcome {
     for workers in [1, 4, 16] {
         let model = load(runtime, bytes, &names(features), provider)?;
@@ -185,10 +186,10 @@ fn joined(runtime: &Runtime, bytes: &[u8], features: usize, provider: &str, effo
     Ok(())
 }
 
-/// How many explanations a batch of the pipeline has at a share of 0.01.
+/// How many explanations a pipeline batch contains at a share of 0.01.
 const TOGETHER: usize = BATCH.div_ceil(100);
 
-/// Seconds for an explanation, without the pipeline around it: what the share's cost is made of, free of its noise.
+/// Seconds per explanation without the pipeline around it: the cost behind the share, without its noise.
 fn alone(runtime: &Runtime, explain: &str, features: &[String], effort: Effort) -> Result<f64, Box<dyn Error>> {
     let mut model = load(runtime, &network(features, 10), features, "cpu")?;
     let baseline = model.info().baseline.clone().ok_or("the network has no baseline")?;
@@ -205,7 +206,7 @@ fn alone(runtime: &Runtime, explain: &str, features: &[String], effort: Effort) 
     Ok(best)
 }
 
-/// Seconds for an event through the whole pipeline, the best of several rounds over the same events, by share.
+/// Seconds per event through the whole pipeline by share, the best of several rounds over the same events.
 fn explained(runtime: &Runtime, name: &str, explain: &str, events: &[Vec<u8>], effort: Effort) -> Outcome {
     let mut best = [f64::INFINITY; 2];
     let features = Pipeline::compile(&spec(), "clickstream").expect("the specification compiles").model_features();

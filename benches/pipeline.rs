@@ -1,8 +1,10 @@
-//! How many events a second does one core take from JSON to an encoded decision, in memory? And where does the time go?
+//! How many events per second does one core process from JSON to an encoded decision, in memory? And where does the
+//! time go?
 //!
-//! A good answer is several times what one core gets out of a broker, so that the broker is the limit. Sixteen features
-//! over three window lengths, 200,000 users by a flattened Zipf law, batches of 512, a flat JSON decision; with the demo-sized
-//! network where ONNX Runtime is at hand. Under `cargo test` it is a small run, to keep it alive.
+//! A good answer is several times what one core gets from a broker, so that the broker is the limit. Sixteen features
+//! over three window lengths, 200,000 users by a flattened Zipf law, batches of 512, a flat JSON decision; with a
+//! network of the demo's size if ONNX Runtime is available. `cargo test` runs a small version to keep the bench
+//! working.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
@@ -20,7 +22,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::time::{Duration, Instant};
 use workload::{BATCH, events, spec};
 
-/// A network of ten hidden units for these features, trained on noise: only its size matters here.
+/// A network with ten hidden units for these features, trained on noise; only its size matters.
 fn model(pipeline: &Pipeline) -> OnnxModel {
     let features = pipeline.model_features();
     let mut random = SmallRng::seed_from_u64(7);

@@ -1,4 +1,4 @@
-//! Compiles the messages with `protox`, so that no `protoc` has to be installed.
+//! Compiles the messages with `protox`, so that `protoc` does not have to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["event", "outcome", "decision", "profile"].map(|name| format!("proto/aimpoint/v1/{name}.proto"));

@@ -6,7 +6,7 @@
 /// A known bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// Positions are committed before the records up to them were processed.
+    /// Positions are committed before the records up to them have been processed.
     CommitBeforeState,
     /// A replay applies events that are already in the restored profile.
     ReplayDoubleCounts,
@@ -14,7 +14,7 @@ pub enum Canary {
     RestoreToStable,
     /// A producer is used again after an unknown outcome.
     ProducerReused,
-    /// The committed offset is that of the last record, not of the next one.
+    /// The committed offset is that of the last record instead of the next one.
     OffsetsOneLow,
     /// The committed offset is read before the producer is fenced.
     FenceAfterRead,
@@ -30,7 +30,7 @@ pub enum Canary {
     MarkAhead,
     /// Outputs of the next transaction are sent while those of the last one are in flight.
     SendsOvertake,
-    /// A commit counts as done when it begins.
+    /// A commit counts as done when it starts.
     OutcomeAssumed,
     /// After an unknown outcome the transaction is assumed to be committed.
     EffectAssumed,

@@ -12,7 +12,7 @@ pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| digits(*byte)).map(char::from).collect()
 }
 
-/// `N` bytes from text; nothing where it is anything else.
+/// Decodes `N` bytes; `None` for any other text.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |letter: u8| DIGITS.iter().position(|digit| *digit == letter).map(|value| value as u8);
     let mut bytes = [0; N];

@@ -8,9 +8,9 @@
 //!               positions ◄──────────────────── one transaction ◄─────────────────────┘
 //! ```
 //!
-//! Each arrow hands over a batch in columns ([`columns`]), never a single event. Between `source` and `sink` lies a pure core,
-//! [`engine::Pipeline`]: it knows no Kafka, no clock, no I/O and no randomness. [`engine::Worker`] drives it between the traits
-//! [`source::Source`] and [`sink::Sink`]; the tests replace both by a model broker with faults.
+//! Each arrow hands over a batch in columns ([`columns`]), never a single event. Between `source` and `sink` is a pure
+//! core, [`engine::Pipeline`], without Kafka, clocks, I/O or randomness. [`engine::Worker`] drives it between the
+//! traits [`source::Source`] and [`sink::Sink`]. The tests replace both with a model broker with faults.
 //!
 //! # One worker
 //!
@@ -23,35 +23,43 @@
 //!
 //! # Modules
 //!
-//! The list below runs from the ground up, and imports point up in it only; `tests/tidy.rs` holds the table. The ground imports
-//! nothing of the core. The core is pure: `tests/tidy.rs` also forbids it clocks, threads, files, the environment, logs and global
-//! metrics; what it has to report, it returns. Kafka is spoken to by [`source`] and [`sink`] alone. [`status`] is what a worker knows
-//! of itself, written by the engine and read by [`telemetry`]. `app` builds a running process from a configuration, and [`cli`]
-//! parses arguments, calls it and prints.
+//! The list below starts at the ground, and imports only point up in it; `tests/tidy.rs` has the table. The ground
+//! imports nothing from the core. The core is pure: `tests/tidy.rs` also forbids clocks, threads, files, the
+//! environment, logs and global metrics there, so the core returns what it has to report. Only [`source`], [`sink`] and
+//! [`kafka`] use Kafka. [`status`] is the state of a worker, written by the engine and read by [`telemetry`]. `app`
+//! builds a running process from a configuration, and [`cli`] parses arguments, calls it and prints.
 //!
 //! # Words
 //!
-//! - **Event time**: when something happened. Processing time is when we handle it, and changes no profile. A record's
-//!   Kafka timestamp is a third thing, and at most a fallback.
+//! - **Event time**: when something happened. Processing time is when we handle it; it affects no profile. A record's
+//!   Kafka timestamp is a third time, used at most as a fallback.
 //! - **Late, too late**: older than the user's newest event; older by more than the allowed lateness.
-//! - **Partition time**: the fifth newest of the newest event times of its users. Profiles expire by it, and no single user moves it.
+//! - **Partition time**: the fifth newest of the newest event times of its users. Profiles expire by it, and no single
+//!   user can move it.
 //! - **Tile, window**: a fixed span of event time; the whole tiles that a feature covers.
-//! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declaration.
-//! - **Score, decision**: what the model returns; what is made of it and written.
+//! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declarations.
+//! - **Score, decision**: the model's output; what is derived from it and written.
 //! - **Experiment, variant, control**: users split between models; the users of one of them; the users of `[model]`.
 //! - **Shadow**: a model that scores but decides nothing.
 //! - **Segment**: an audience, defined by a rule over fields, features and score.
-//! - **Dead letter**: a record set aside with reason, position and payload.
-//! - **Position, committed offset, lag**: the next record to read; where a restart begins; how many records are waiting.
-//! - **Fencing**: shutting out an earlier owner of the transactional id.
-//! - **Changelog, checkpoint, mark**: the compacted topic of profiles; how often a profile is written to it; the offset from which
-//!   the input has to be replayed.
-//! - **Replay**: reading input again to complete restored profiles, without output.
+//! - **Dead letter**: a rejected record, written to its own topic with reason, position and payload.
+//! - **Position, committed offset, lag**: the next record to read; where a restart begins; how many records are
+//!   waiting.
+//! - **Fencing**: shutting out an earlier owner of a transactional id.
+//! - **Changelog, checkpoint, mark**: the compacted topic of profiles; how often a profile is written to it; the offset
+//!   from which the input has to be replayed.
+//! - **Replay**: reading input again without output, to complete restored profiles.
 
 // ---- The ground ----
 
-// Fault: what is wrong with a configuration, and where.
-pub mod fault;
+// Config error: what is wrong with a configuration, and where.
+pub mod config_error;
+
+// Panics: calls into libraries that panic on unusual input.
+pub mod panics;
+
+// Terminal: characters that a terminal acts on.
+mod terminal;
 
 // Secret: texts that must not be shown.
 pub mod secret;
@@ -65,7 +73,7 @@ mod random;
 // Gzip: reading compressed files of several members.
 mod gzip;
 
-// Partial: files that get their names once they are complete.
+// Partial: files that appear under their name once complete.
 mod partial;
 
 // Canary: known bugs that tests switch on, to test the tests.
@@ -80,7 +88,7 @@ pub mod metrics;
 // Logging: to standard error, with a filter and rate limits.
 pub mod logging;
 
-// Columns: a batch, the unit that stages hand over.
+// Columns: a batch, the unit passed between stages.
 pub mod columns;
 
 // Expression: the one language of rules.
@@ -109,7 +117,7 @@ pub mod targeting;
 // Decision: what is written out.
 pub mod decision;
 
-// Status: what a worker knows of itself.
+// Status: the state of a worker.
 pub mod status;
 
 // ---- The edges, and the engine between them ----
@@ -128,12 +136,12 @@ pub mod engine;
 
 // ---- Beside the engine ----
 
-// Training: how a model is made.
+// Training: from labelled rows to a model.
 pub mod training;
 
 // ---- The outside ----
 
-// Config: as written, as meant, and where each key was written.
+// Config: as written and as typed, with the position of each key.
 pub mod config;
 
 // Telemetry: Prometheus text, OTLP, the admin port and the live page.

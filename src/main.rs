@@ -1,6 +1,6 @@
 //! The program: see `aimpoint --help`, or the library's first page.
 
-/// Messages come and go by the million, made by one thread and freed by another.
+/// Messages are allocated by one thread and freed by another, millions of times.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

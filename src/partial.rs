@@ -1,4 +1,4 @@
-//! Writes a file atomically: it appears under its name when it is complete, and nothing is left of it otherwise.
+//! Writes a file atomically: it appears under its name once it is complete; otherwise nothing is left of it.
 //!
 //! Guarantees: until [`PartialFile::finish`] the bytes are in a file with the suffix `.partial`, which is removed when the value is
 //! dropped, and by [`remove_all`] before a process ends on a signal. Limits: a process that is killed leaves that file; the next one
@@ -95,13 +95,13 @@ impl PartialFile {
     }
 }
 
-/// A folder of this process alone, in the system's folder for temporary files. It is removed with everything in it, also by
+/// A folder only for this process, in the system's folder for temporary files. It is removed with its contents, also by
 /// [`remove_all`].
 #[derive(Debug)]
 pub(crate) struct TemporaryFolder(tempfile::TempDir);
 
 impl TemporaryFolder {
-    /// Makes one whose name begins so, and that nobody else may look into.
+    /// Creates a folder with this prefix that no other user can read.
     pub(crate) fn create(prefix: &str) -> io::Result<Self> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("make a folder in {}: {error}", std::env::temp_dir().display()))

@@ -1,4 +1,4 @@
-//! Once the buffers have grown, an event of a known user allocates nothing: counted by the allocator itself.
+//! Once the buffers have grown, an event of a known user allocates nothing; the allocator itself counts.
 
 #![allow(unsafe_code, reason = "an allocator is written in no other way")]
 
@@ -16,13 +16,13 @@ use std::{
 };
 
 thread_local! {
-    /// How often this thread has asked for memory, also to have some grown.
+    /// How often this thread has requested memory, including reallocations.
     static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: everything is handed on to the system's allocator as it came; the count is beside it and allocates nothing.
+// SAFETY: all calls are forwarded unchanged to the system's allocator; the counter is separate and does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.set(ASKED.get() + 1);
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Sixteen features over several windows and widths of tiles, two segments, a flat decision.
+/// Sixteen features over several windows and tile widths, two segments, a flat decision.
 const SPEC: &str = r#"
 [time]
 allowed_lateness = "10m"
@@ -192,7 +192,7 @@ impl Rig {
         Self { pipeline, partitions, outbox, counts, payload: String::new(), number: 0 }
     }
 
-    /// Takes and runs so many events. A user has one a minute, so that windows of every length roll.
+    /// Takes and runs this many events. Each user has one per minute, so that windows of every length advance.
     fn run(&mut self, events: usize) {
         let end = self.number + events;
         while self.number < end {
@@ -203,7 +203,7 @@ impl Rig {
                 let user = number % USERS;
                 let at = 1_700_000_000_000_i64 + number as i64 * (60_000 / USERS as i64) - (number % 7) as i64 * 10_000;
                 let kind = ["view", "view", "click", "purchase"][number % 4];
-                // A few of the events come twice.
+                // Some events are duplicates.
                 let id = if number % 50 == 49 && number > USERS { number - USERS } else { number };
                 self.payload.clear();
                 write!(
@@ -236,7 +236,7 @@ fn an_event_of_a_known_user_allocates_nothing() {
     const EVENTS: usize = 100_000;
     for model in [false, true] {
         let mut rig = Rig::new(model);
-        // More than the longest window, so that as many tiles go as come.
+        // Longer than the longest window, so that as many tiles are dropped as added.
         rig.run((USERS * 24 * 60 * 11 / 10).next_multiple_of(BATCH));
         let before = ASKED.get();
         assert!(before > 100, "growing the buffers is counted: {before}");

@@ -1,4 +1,4 @@
-//! Which module may import or name what: the rules that keep imports pointing down, the middle pure and the edges thin.
+//! Which module may import or name what: imports point down, the core stays pure, and the edges stay thin.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The modules of `src` from the ground up, each with those that it may import. Every import points up in this list.
-const MODULES: [(&str, &[&str]); 29] = [
+/// The modules of `src` from the ground up, each with its allowed imports. Every import points up in this list.
+const MODULES: [(&str, &[&str]); 31] = [
     // The ground.
-    ("fault", &[]),
+    ("config_error", &[]),
+    ("panics", &[]),
+    ("terminal", &[]),
     ("secret", &[]),
     ("hex", &[]),
     ("random", &[]),
@@ -20,7 +22,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("metrics", &[]),
     ("logging", &["secret"]),
     ("columns", &[]),
-    ("expression", &["columns", "fault"]),
+    ("expression", &["columns", "config_error"]),
     // The pure core.
     ("state", &["canary", "proto", "random"]),
     ("event", &["columns", "expression", "fault", "hex", "proto", "secret", "state"]),
@@ -43,7 +45,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "evaluation",
             "event",
             "expression",
-            "fault",
+            "config_error",
             "inference",
             "logging",
             "metrics",
@@ -57,10 +59,13 @@ const MODULES: [(&str, &[&str]); 29] = [
             "targeting",
         ],
     ),
-    // Roles beside the engine.
-    ("training", &["evaluation", "fault", "gzip", "inference", "partial", "state"]),
+    // Roles next to the engine.
+    ("training", &["evaluation", "config_error", "gzip", "inference", "partial", "state"]),
     // The outside.
-    ("config", &["decision", "engine", "expression", "fault", "inference", "kafka", "logging", "profile", "secret"]),
+    (
+        "config",
+        &["decision", "engine", "expression", "config_error", "inference", "kafka", "logging", "profile", "secret"],
+    ),
     ("telemetry", &["event", "inference", "logging", "metrics", "status"]),
     (
         "app",
@@ -68,7 +73,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "config",
             "decision",
             "engine",
-            "fault",
+            "config_error",
             "inference",
             "logging",
             "metrics",
@@ -90,7 +95,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "evaluation",
             "event",
             "expression",
-            "fault",
+            "config_error",
             "gzip",
             "inference",
             "kafka",
@@ -109,9 +114,9 @@ const MODULES: [(&str, &[&str]); 29] = [
     ),
 ];
 
-/// One rule: who may name what.
+/// A rule about what may be named where.
 struct Rule {
-    /// What is named.
+    /// The forbidden names.
     names: &'static [&'static str],
     /// Whether the rule applies to the file at this path below `src`.
     applies: fn(&str) -> bool,
@@ -148,7 +153,7 @@ const RULES: [Rule; 5] = [
     },
     Rule {
         names: &["ort::", "use ort;", "extern crate ort"],
-        // The parts of `onnx` lie below it: the contract, the providers, the deadline and the library.
+        // The parts of `onnx` are below it: the contract, the providers, the deadline and the library.
         applies: |path| path != "inference/onnx.rs" && !path.starts_with("inference/onnx/"),
         why: "only inference/onnx.rs and its parts speak to ONNX Runtime",
     },
@@ -164,13 +169,13 @@ const RULES: [Rule; 5] = [
     },
     Rule {
         names: &["metrics"],
-        // The metrics of `evaluation` are figures about predictions.
+        // The metrics of `evaluation` are quality figures of predictions.
         applies: |path| is_pure(path) && module(path) != "evaluation",
         why: "a pure module records no metric",
     },
 ];
 
-/// A line without its comment and without the text in its strings.
+/// A line without comments and string contents.
 fn code(line: &str) -> String {
     let mut code = String::with_capacity(line.len());
     let (mut in_text, mut escaped) = (false, false);
@@ -179,7 +184,7 @@ fn code(line: &str) -> String {
         match letter {
             _ if escaped => escaped = false,
             '\\' if in_text => escaped = true,
-            // '"' is a letter, not the beginning of a text.
+            // '"' is a character literal, not the start of a string.
             '"' if !in_text && code.ends_with('\'') && rest.peek() == Some(&'\'') => {}
             '"' => in_text = !in_text,
             '/' if !in_text && rest.peek() == Some(&'/') => break,
@@ -195,7 +200,7 @@ fn without_tests(text: &str) -> impl Iterator<Item = &str> {
     text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test"))
 }
 
-/// Whether the code has this name as a whole, not as a part of a longer one.
+/// Whether the code contains this name as a whole word.
 fn has_name(code: &str, name: &str) -> bool {
     let part_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     code.match_indices(name).any(|(at, _)| {
@@ -205,7 +210,7 @@ fn has_name(code: &str, name: &str) -> bool {
     })
 }
 
-/// What a file breaks, as `path:line: why`.
+/// The violations in a file, as `path:line: why`.
 fn broken(path: &str, text: &str) -> Vec<String> {
     let mut broken = Vec::new();
     for (number, line) in without_tests(text).enumerate() {
@@ -219,7 +224,7 @@ fn broken(path: &str, text: &str) -> Vec<String> {
     broken
 }
 
-/// The modules that a text names behind `crate::`, alone or in a list in braces.
+/// The modules that a text names after `crate::`, singly or in a braced list.
 fn imports(text: &str) -> BTreeSet<String> {
     let code: String = without_tests(text).map(|line| code(line) + "\n").collect();
     let mut found = BTreeSet::new();
@@ -240,7 +245,7 @@ fn imports(text: &str) -> BTreeSet<String> {
                 ";" => break,
                 _ => {}
             }
-            // Without braces there is one name.
+            // Without braces there is only one name.
             if depth == 0 && !is_start {
                 break;
             }
@@ -249,7 +254,7 @@ fn imports(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The module of a file.
+/// The module that a file belongs to.
 fn module(path: &str) -> &str {
     path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
 }
@@ -266,7 +271,7 @@ fn forbidden(path: &str, text: &str) -> Vec<String> {
     wrong.map(|name| format!("{path}: {module} may not import {name}")).collect()
 }
 
-/// The imports of a table that do not point to an earlier module, so that a circle is possible.
+/// The imports in a table that do not point to an earlier module and could therefore form a cycle.
 fn upward<'a>(table: &[(&'a str, &[&'a str])]) -> Vec<(&'a str, &'a str)> {
     let mut below = Vec::new();
     let mut wrong = Vec::new();
@@ -288,7 +293,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The sources by their paths below `src`, without files of tests.
+/// All sources by path below `src`, without test files.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
@@ -320,7 +325,7 @@ fn modules_import_only_what_the_list_allows() {
     let sources: Vec<_> = sources.iter().filter(|(path, _)| inside(path)).collect();
     let all: Vec<String> = sources.iter().flat_map(|(path, text)| forbidden(path, text)).collect();
     assert!(all.is_empty(), "\n{}", all.join("\n"));
-    // The list allows no more than what is there.
+    // The list must not allow more than is used.
     for (name, allowed) in MODULES {
         let of_module = sources.iter().filter(|(path, _)| module(path) == name);
         let used: BTreeSet<String> = of_module.flat_map(|(_, text)| imports(text)).collect();

@@ -1,9 +1,9 @@
-//! ONNX Runtime alone, with the settings that a model's session has: the limit of what runs a model.
+//! Plain ONNX Runtime with the session settings of a model: the upper bound for anything that runs a model.
 
 use aimpoint::inference::Runtime;
 use ort::{session::Session, value::TensorRef};
 
-/// A session of a model.
+/// A session for a model.
 pub(crate) fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
     Session::builder(runtime.environment())?
         .with_intra_threads(1)?
@@ -14,7 +14,7 @@ pub(crate) fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
         .commit_from_memory(bytes)
 }
 
-/// Runs it on rows of this width, and has the values of its last output read, as somebody would who wants the scores.
+/// Runs it on rows of this width and reads the values of its last output, as a user of the scores would.
 pub(crate) fn run(
     session: &mut Session,
     values: &[f32],

@@ -1,10 +1,10 @@
-//! The workload of the benches: a shop's clickstream.
+//! The workload of the benches: the clickstream of a shop.
 
 use aimpoint::engine::PipelineSpec;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::fmt::Write;
 
-/// The rows of a batch.
+/// The number of rows in a batch.
 pub(crate) const BATCH: usize = 512;
 const TYPES: [(&str, u32); 4] = [("page_view", 80), ("click", 92), ("add_to_cart", 98), ("purchase", 100)];
 
@@ -28,7 +28,7 @@ pub(crate) fn spec() -> PipelineSpec {
     toml::from_str(&text).expect("the specification is well formed")
 }
 
-/// Lines of events, with a user by a flattened Zipf law.
+/// Event lines, with users by a flattened Zipf law.
 pub(crate) fn events(count: usize, users: usize) -> Vec<Vec<u8>> {
     let mut random = SmallRng::seed_from_u64(42);
     let mut sum = 0.0;

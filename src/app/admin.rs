@@ -1,4 +1,4 @@
-//! What a process shows: the admin server, and the export to a collector.
+//! The external interfaces of a process: the admin server, and the export to a collector.
 
 use super::{Instance, Setup};
 use crate::{
@@ -16,7 +16,7 @@ use anyhow::Context;
 use std::{net::SocketAddr, sync::Arc};
 
 impl Setup {
-    /// Starts to send metrics and traces to the collector, if one is configured.
+    /// Starts sending metrics and traces to the collector, if one is configured.
     pub(super) fn start_otlp(
         &self,
         instance: &Instance,

@@ -1,21 +1,21 @@
-//! The name of a process among those of its application: its transactional ids are made of it.
+//! The name of a process within its application, which its transactional ids contain.
 //!
-//! Guarantees: no two processes of an application on one machine have the same name at a time, so they do not fence each other; a
-//! process gives its name up when it ends, however it ends, and the next one to start claims the first free name: so a restarted
-//! process has the same ids as before. An abstract Unix socket, which lives as long as the process, holds the name. Limits:
-//! containers do not see each other's sockets and are told apart by their host names; on systems other than Linux all processes
-//! have the same name.
+//! Guarantees: no two processes of an application on one machine have the same name at a time, so they do not fence
+//! each other. A process releases its name when it ends, however it ends, and a new process claims the first free name.
+//! So a restarted process has the same ids as before. The name is held by an abstract Unix socket, which lives as long
+//! as the process. Limits: containers do not see each other's sockets and are distinguished by their host names; on
+//! systems other than Linux all processes have the same name.
 
-use crate::{config::Config, fault::Fault};
+use crate::{config::Config, config_error::ConfigError};
 use sha2::{Digest, Sha256};
 
 /// The most processes of one application on one machine.
 const PROCESSES_MAX: usize = 1_024;
 
-/// Host names that many machines have.
+/// Host names that many machines share.
 const COMMON_HOSTS: [&str; 6] = ["", "0", "localhost", "localhost.localdomain", "localhost4", "(none)"];
 
-/// The name of this process. It is free again when this is dropped.
+/// The name of this process. Dropping it releases the name.
 #[derive(Debug)]
 pub(crate) struct Instance {
     /// Unique among the processes of the application.
@@ -51,7 +51,7 @@ impl Instance {
     #[cfg(target_os = "linux")]
     fn named(app: &str, name: &str) -> std::io::Result<Option<Self>> {
         use std::os::{linux::net::SocketAddrExt, unix::net};
-        // The name of a socket has at most 107 bytes.
+        // A socket name has at most 107 bytes.
         let digest = format!("{:x}", Sha256::digest(format!("{app}\n{name}")));
         let address = net::SocketAddr::from_abstract_name(format!("aimpoint/{}", &digest[..32]))?;
         match net::UnixListener::bind_addr(&address) {
@@ -82,8 +82,8 @@ fn numbered(instance: &str, number: usize) -> String {
     if number == 0 { instance.to_owned() } else { format!("{instance}.p{number}") }
 }
 
-/// A fault if other machines are likely to have this name, too. Brokers on this machine have no clients elsewhere.
-pub(crate) fn check_name(config: &Config) -> Option<Fault> {
+/// An error if other machines are likely to have the same name. Brokers on this machine have no clients elsewhere.
+pub(crate) fn check_name(config: &Config) -> Option<ConfigError> {
     let is_local = |broker: &str| {
         let host = broker.trim().rsplit_once(':').map_or(broker, |(host, _)| host);
         let host = host.rsplit_once("://").map_or(host, |(_, host)| host).trim_matches(['[', ']']);
@@ -92,7 +92,7 @@ pub(crate) fn check_name(config: &Config) -> Option<Fault> {
     let instance = config.app.instance();
     let is_common = config.app.instance.is_none() && COMMON_HOSTS.contains(&instance.as_str());
     (is_common && !config.kafka.brokers.split(',').all(is_local)).then(|| {
-        Fault::new("app.instance", format!("this machine is called {instance:?}, as many others are"))
+        ConfigError::new("app.instance", format!("this machine is called {instance:?}, as many others are"))
             .hint("processes with the same name fence each other: set app.instance to a unique name")
     })
 }

@@ -1,11 +1,11 @@
 //! From a configuration to a running process: models, sources, sinks, workers, admin server, reloads.
 //!
-//! Owns the wiring, and nothing of what it wires. The commands of `cli` parse arguments, call it, and print.
+//! Owns only the wiring. The commands of `cli` parse arguments, call it, and print.
 
 // Models: loading and checking them.
 mod models;
 
-// Shadows: models that score and decide nothing.
+// Shadows: models that score but decide nothing.
 mod shadows;
 
 // Workers: on Kafka, from a configuration.
@@ -17,7 +17,7 @@ mod instance;
 // Topics: what they should be, and what they are.
 pub(crate) mod topics;
 
-// Topics watch: looks after the topics while the process runs.
+// Topics watch: checks the topics while the process runs.
 mod topics_watch;
 
 // Neighbours: other applications that write to the same topics.
@@ -26,7 +26,7 @@ pub(crate) mod neighbours;
 // Admin: metrics, traces and the live page of this process.
 mod admin;
 
-// Reload: the configuration read again.
+// Reload: applies a changed configuration.
 mod reload;
 
 // Run: the life of a process.
@@ -39,20 +39,21 @@ pub(crate) use run::{heeded, run};
 pub(crate) use workers::{WorkerSet, sink_settings};
 
 use crate::{
-    config::{Config, ConfigError, Document},
+    config::{Config, ConfigLoadError, Document},
     engine::{Pipeline, SystemClock},
 };
 use std::path::Path;
 
-/// A configuration, and its document for faults that are found later.
+/// A configuration, with its document for errors that are found later.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) document: Document,
 }
 
 impl Setup {
-    /// Reads the configuration file at `path`, or `aimpoint.toml` if it exists and none is given, then the environment and `sets`.
-    pub(crate) fn read(path: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+    /// Reads the configuration file at `path` (by default `aimpoint.toml`, if it exists), then the environment and
+    /// `sets`.
+    pub(crate) fn read(path: Option<&Path>, sets: &[String]) -> Result<Self, ConfigLoadError> {
         let default = Path::new("aimpoint.toml");
         let path = path.or_else(|| default.exists().then_some(default));
         let (config, document) = Config::load(path, std::env::vars_os(), sets)?;
@@ -60,13 +61,13 @@ impl Setup {
     }
 
     /// Compiles the pipeline, without a model.
-    pub(crate) fn pipeline(&self, with_label: bool) -> Result<Pipeline, ConfigError> {
+    pub(crate) fn pipeline(&self, with_label: bool) -> Result<Pipeline, ConfigLoadError> {
         let mut spec = self.config.pipeline.clone();
         if !with_label {
             spec.label = None;
         }
         Pipeline::compile(&spec, self.config.origin())
-            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))
+            .map_err(|errors| ConfigLoadError::Invalid(self.document.explain(&errors)))
     }
 
     /// Compiles a pipeline that times its stages, without a model.

@@ -2,9 +2,9 @@
 
 use super::Setup;
 use crate::{
-    config::ConfigError,
+    config::ConfigLoadError,
+    config_error::ConfigError,
     engine::{Pipeline, PipelineSpec},
-    fault::Fault,
     inference::{
         Exactness, Experiment, ExplainSpec, Manifest, Model, ModelError, ModelFiles, ModelFolder, ModelMailbox,
         ModelSpec, ModelWatcher, OnnxModel, Refusal, Runtime, Unfinished, validate, warm, within,
@@ -12,12 +12,12 @@ use crate::{
 };
 use anyhow::Context;
 
-/// The models that decide: the declared one, if any, then the variants in their order.
+/// The models that decide: the declared one, if any, then the variants in order.
 #[derive(Default)]
 pub(crate) struct Models(pub(crate) Vec<OnnxModel>);
 
 impl Models {
-    /// For each worker a copy of each model.
+    /// A copy of each model for each worker.
     pub(crate) fn copies(&self, workers: usize) -> Result<Vec<Vec<Box<dyn Model>>>, ModelError> {
         let mut copies: Vec<Vec<Box<dyn Model>>> = (0..workers).map(|_| Vec::new()).collect();
         for model in &self.0 {
@@ -28,7 +28,7 @@ impl Models {
 }
 
 impl Setup {
-    /// Loads the declared model and checks it against the pipeline. Of a folder it loads the active version.
+    /// Loads the declared model and checks it against the pipeline. From a folder, loads the active version.
     pub(crate) fn model(&self, pipeline: &Pipeline) -> anyhow::Result<Option<OnnxModel>> {
         let explain = &self.config.pipeline.explain;
         self.config.model.as_ref().map(|spec| self.load(spec, explain, pipeline)).transpose()
@@ -71,7 +71,7 @@ impl Setup {
     pub(crate) fn deciding(&self, models: Models, user: &str) -> anyhow::Result<(Option<String>, OnnxModel)> {
         let names: Vec<Option<&str>> = self.config.variants.iter().map(|variant| variant.name.as_deref()).collect();
         let experiment = Experiment::new(&self.config.pipeline.experiment, &names)
-            .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?;
+            .map_err(|errors| ConfigLoadError::Invalid(self.document.explain(&errors)))?;
         let arm = experiment.as_ref().map_or(0, |experiment| experiment.arm_of(user.as_bytes()));
         let model = models.0.into_iter().nth(arm).context("no model decides for this user")?;
         Ok((experiment.map(|experiment| experiment.reference(arm).variant), model))
@@ -92,7 +92,7 @@ impl Setup {
         }
     }
 
-    /// Watches the folders of models. Returns for each worker the receiving ends of the watches, by arm.
+    /// Watches the model folders. Returns for each worker the receiving ends of the watches, by arm.
     pub(super) fn watch_models(
         &self,
         pipeline: &Pipeline,
@@ -114,8 +114,12 @@ impl Setup {
     }
 
     /// Gives a pipeline its models.
-    pub(crate) fn with_models(&self, pipeline: Pipeline, copies: Vec<Box<dyn Model>>) -> Result<Pipeline, ConfigError> {
-        let explained = |faults: Vec<Fault>| ConfigError::Faulty(self.document.explain(&faults));
+    pub(crate) fn with_models(
+        &self,
+        pipeline: Pipeline,
+        copies: Vec<Box<dyn Model>>,
+    ) -> Result<Pipeline, ConfigLoadError> {
+        let explained = |errors: Vec<ConfigError>| ConfigLoadError::Invalid(self.document.explain(&errors));
         let mut copies = copies.into_iter();
         let Some(model) = copies.next() else { return Ok(pipeline) };
         let pipeline = pipeline.with_model(model).map_err(explained)?;
@@ -172,10 +176,10 @@ impl VersionLoader {
         let mut model = OnnxModel::from_bytes(&self.runtime, spec, files, &self.declared, &self.fingerprint)
             .map_err(|error| unfit(&error))?;
         let twin = model.twin().map_err(|error| unfit(&error))?;
-        let list = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
+        let list = |errors: Vec<ConfigError>| errors.iter().map(ConfigError::to_string).collect::<Vec<_>>().join("; ");
         Pipeline::compile(&self.sections, (self.app.as_str(), self.topic.as_str()))
             .and_then(|pipeline| pipeline.with_model(Box::new(twin)))
-            .map_err(|faults| Refusal::Unfit(list(faults)))?;
+            .map_err(|errors| Refusal::Unfit(list(errors)))?;
         let exactness = Exactness::from(self.spec.gpu.precision);
         validate(&mut model, manifest.golden.as_ref(), exactness, self.rows, self.spec.deadline)?;
         Ok(model)
@@ -185,7 +189,7 @@ impl VersionLoader {
     fn copies(&self, version: &str, copies: usize) -> Result<Vec<Box<dyn Model>>, Refusal> {
         let model = self.load(version)?;
         let mut copies = model.copies(copies).map_err(|error| Refusal::Unfit(error.to_string()))?;
-        // A batching copy waits for rows of the other workers, which cannot come yet.
+        // A batching copy waits for rows of the other workers, which do not exist yet.
         let limit = self.spec.deadline + self.spec.batch.max_delay;
         for copy in &mut copies {
             warm(copy.as_mut(), self.rows, limit)?;

@@ -1,4 +1,4 @@
-//! Detects other applications that write to the same output topics, as two applications with the default names do.
+//! Detects other applications that write to the same output topics, such as a second one with the default names.
 //!
 //! Decisions of several applications do not clash, because an id names its application. But consumers of the topic get both for
 //! each event. Limits: only the last [`RECORDS`] records of each partition are read, for at most [`DEADLINE`]; flat decisions

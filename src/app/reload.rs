@@ -1,9 +1,10 @@
 //! Reloading the configuration of a running process.
 //!
-//! Guarantees: all of it is applied or nothing; whatever the file says, the process goes on; one reload runs at a time.
+//! Guarantees: a configuration is applied completely or not at all; whatever the file contains, the process continues;
+//! only one reload runs at a time.
 
 use super::{Setup, run::filter, workers::PipelineUpdates};
-use crate::{fault::words_of_panic, logging::Logs, metrics, secret::scrub, telemetry::admin::AdminState};
+use crate::{logging::Logs, metrics, panics::words_of_panic, secret::scrub, telemetry::admin::AdminState};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -14,19 +15,19 @@ use std::{
 pub(super) struct Reloader {
     pub(super) path: Option<PathBuf>,
     pub(super) sets: Vec<String>,
-    /// The present configuration, and the channels to the workers.
+    /// The current configuration, and the channels to the workers.
     pub(super) running: Mutex<(Setup, PipelineUpdates)>,
     pub(super) state: Arc<AdminState>,
     pub(super) logs: Arc<Logs>,
-    /// The log filter if the configuration has none; none if the command line or the environment sets it.
+    /// The log filter if the configuration has none; `None` if the command line or the environment sets it.
     pub(super) default_filter: Option<String>,
 }
 
 impl Reloader {
-    /// Applies the configuration as it is now; returns the number of its segments. The outcome is logged and counted.
+    /// Applies the current configuration; returns the number of its segments. The outcome is logged and counted.
     ///
     /// # Errors
-    /// Everything that is wrong with it, as a message for people without secrets. Nothing has changed then.
+    /// Everything that is wrong with it, as a message without secrets. Nothing has changed then.
     pub(super) fn reload(&self) -> Result<usize, String> {
         // A panic while the file is read must not end the process.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.apply())).unwrap_or_else(|panic| {
@@ -57,7 +58,7 @@ impl Reloader {
         let new = Setup::read(self.path.as_deref(), &self.sets)?;
         let changed = old.config.needs_restart(&new.config);
         anyhow::ensure!(changed.is_empty(), "restart for what has changed in {}", changed.join(", "));
-        // The filter has been checked with the configuration, so the pipelines are what can fail: they come first.
+        // Only the pipelines can fail now, because the filter was already checked; so they come first.
         updates.send(&new)?;
         if let Some(default) = &self.default_filter
             && let Err(error) = self.logs.set_if_changed(filter(&new, default))

@@ -1,4 +1,4 @@
-//! The life of a process: starts the workers, watches them, and stops them when a signal asks for it.
+//! The life of a process: starts the workers, watches them, and stops them on a signal.
 //!
 //! Guarantees: SIGHUP, or `POST /reload` with the token, reloads the configuration: segments and the log filter are applied between
 //! transactions, all of them or nothing. SIGTERM and SIGINT make every worker commit what it has open and leave the group, within
@@ -9,7 +9,7 @@ use super::{
     topics_watch::TopicsWatch,
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigLoadError},
     engine::{Fleet, Stop},
     logging::Logs,
     status::Counts,
@@ -39,8 +39,8 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     if let Some(default) = &default_filter {
         logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;
     }
-    if let Some(fault) = check_name(&setup.config) {
-        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    if let Some(error) = check_name(&setup.config) {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&[error])).into());
     }
     let stop_requested = stop_flag()?;
     topics::check(&setup.config)?;
@@ -135,7 +135,8 @@ pub(super) fn filter<'a>(setup: &'a Setup, default: &'a str) -> &'a str {
     setup.config.log.filter.as_deref().unwrap_or(default)
 }
 
-/// Those of these signals that this process was not started to ignore, as `nohup` and background jobs of a shell are.
+/// The given signals, except those that the process was started to ignore, as with `nohup` or background jobs of a
+/// shell.
 pub(crate) fn heeded<const N: usize>(signals: [i32; N]) -> impl Iterator<Item = i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -2,7 +2,7 @@
 
 use super::Setup;
 use crate::{
-    config::ConfigError,
+    config::ConfigLoadError,
     engine::Pipeline,
     inference::{ExplainSpec, ModelSpec, Repeats, ScoreSink, Shadow},
     sink::Publisher,
@@ -57,7 +57,7 @@ impl Setup {
         for shadow in shadows {
             pipeline = pipeline
                 .with_shadow(shadow.tap())
-                .map_err(|faults| ConfigError::Faulty(self.document.explain(&faults)))?;
+                .map_err(|errors| ConfigLoadError::Invalid(self.document.explain(&errors)))?;
         }
         Ok(pipeline)
     }

@@ -1,4 +1,4 @@
-//! The topics of an application: what they should be, what they are, and whether they fit together.
+//! The topics of an application: what they should be, what they are, and whether they match.
 
 use crate::{
     config::Config,
@@ -6,22 +6,23 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How long the cluster may take to answer.
+/// How long the cluster may take to respond.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long to wait for absent topics: a broker may not know yet of a topic that was just created.
+/// How long to wait for missing topics, because a broker may not know a new topic yet.
 const ABSENT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The topics that need as many partitions as the input, by their index in the plans, and what would be separated otherwise.
+/// The topics that need as many partitions as the input, by their index in the plans, and what would be separated
+/// otherwise.
 pub(crate) const AS_MANY: [(usize, &str); 2] =
     [(1, "a user's events and decisions"), (3, "a user's events and profile")];
 
-/// Topics that are absent or do not fit.
+/// Topics that are missing or do not match.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub(crate) struct Unfit(pub(crate) Vec<String>);
 
-/// Checks that all topics exist and fit together.
+/// Checks that all topics exist and match.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     let topics = client(config)?;
     let plans = plans(config);
@@ -29,7 +30,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     Ok(fit(&plans, &states)?)
 }
 
-/// A client for questions about topics.
+/// A client for requests about topics.
 pub(crate) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
 }
@@ -70,15 +71,15 @@ pub(crate) fn plans(config: &Config) -> Vec<TopicPlan> {
     plans
 }
 
-/// Requires two replicas in sync if there are three or more, so that the loss of a broker loses nothing. Two of two would stop
-/// with the first unavailable broker.
+/// With three or more replicas, requires two in sync, so that losing a broker loses no data. Requiring both of two
+/// would stop everything when one broker is unavailable.
 pub(crate) fn require_two_in_sync(plan: &mut TopicPlan, replicas: i32) {
     if replicas >= 3 {
         plan.settings.push(("min.insync.replicas", "2".to_owned()));
     }
 }
 
-/// The state of each topic, in the order of the plans; none if it is absent.
+/// The state of each topic, in the order of the plans; `None` if it is missing.
 pub(crate) async fn states(topics: &Topics, plans: &[TopicPlan]) -> anyhow::Result<Vec<Option<TopicState>>> {
     let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
     Ok(topics.states(&names).await?)
@@ -104,15 +105,15 @@ pub(crate) async fn settled(
     }
 }
 
-/// Checks that the topics exist and fit together.
+/// Checks that the topics exist and match.
 pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (plan, state) in plans.iter().zip(states) {
         if state.is_none() {
-            faults.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
+            errors.push(format!("the topic {:?} does not exist; create it with: aimpoint topics --create", plan.name));
         }
     }
-    let Some(Some(input)) = states.first() else { return Err(Unfit(faults)) };
+    let Some(Some(input)) = states.first() else { return Err(Unfit(errors)) };
     let policy = |state: &TopicState| state.setting("cleanup.policy").unwrap_or_default().to_owned();
     for (index, why) in AS_MANY {
         if let Some(other) = states[index].as_ref().filter(|other| other.partitions != input.partitions) {
@@ -121,7 +122,7 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
             } else {
                 format!("add partitions to {:?}, or use another topic", plans[0].name)
             };
-            faults.push(format!(
+            errors.push(format!(
                 "{:?} has {} partitions and {:?} has {}; they need the same number, so that {why} lie in partitions of the \
                  same number: {next}",
                 plans[0].name, input.partitions, plans[index].name, other.partitions
@@ -129,7 +130,7 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
         }
     }
     if policy(input).contains("compact") {
-        faults.push(format!(
+        errors.push(format!(
             "{:?} is compacted, but profiles need all of its records; set its cleanup.policy to delete",
             plans[0].name
         ));
@@ -137,13 +138,13 @@ pub(crate) fn fit(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<
     if let Some(profiles) = &states[3] {
         let policy = policy(profiles);
         if !policy.is_empty() && policy != "compact" {
-            faults.push(format!(
+            errors.push(format!(
                 "{:?} has the cleanup.policy {policy:?}, which would delete the profiles of inactive users; set it to compact",
                 plans[3].name
             ));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults)) }
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors)) }
 }
 
 /// The largest messages that the topics accept, as far as is known.
@@ -156,7 +157,7 @@ pub(crate) fn size_limits(states: &[Option<TopicState>]) -> SizeLimits {
     SizeLimits { decisions: limit(1), dead_letters: limit(2), profiles: limit(3) }
 }
 
-/// The state of each topic, in the order of the plans; nothing if the cluster does not answer.
+/// The state of each topic, in the order of the plans; empty if the cluster does not respond.
 pub(crate) fn states_or_none(config: &Config) -> Vec<Option<TopicState>> {
     let plans = plans(config);
     let found = client(config).and_then(|client| block_on(states(&client, &plans))?);
@@ -166,7 +167,7 @@ pub(crate) fn states_or_none(config: &Config) -> Vec<Option<TopicState>> {
     })
 }
 
-/// Waits for an answer from the cluster.
+/// Waits for a response from the cluster.
 pub(crate) fn block_on<T>(question: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question))
 }

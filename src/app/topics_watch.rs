@@ -1,9 +1,10 @@
 //! Watches the topics while the process runs: added partitions, deleted topics.
 //!
-//! Guarantees: a fault makes the process not ready and is logged with the next step; a topic that stays deleted, or recreated with
-//! fewer partitions, for [`GONE_CHECKS`] checks ends the process: nothing can be committed without it, and the next start reports
-//! what to do or rebuilds the profiles. An unavailable broker does not count. Limits: one check per [`INTERVAL`]; a topic that is
-//! deleted and recreated with as many partitions in between goes unnoticed until the next start.
+//! Guarantees: a fault makes the process not ready and is logged with the next step. If a topic stays deleted, or
+//! recreated with fewer partitions, for [`GONE_CHECKS`] checks, the process ends: nothing can be committed without it,
+//! and the next start reports what to do or rebuilds the profiles. An unavailable broker does not count. Limits: one
+//! check per [`INTERVAL`]; if a topic is deleted and recreated with as many partitions between two checks, that goes
+//! unnoticed until the next start.
 
 use super::topics::{self, AS_MANY, Unfit};
 use crate::{config::Config, metrics, source::TopicLook, telemetry::admin::AdminState};
@@ -16,10 +17,10 @@ use std::{
 /// How often the topics are checked.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// For how many checks in a row a topic has to be gone before the process ends.
+/// For how many consecutive checks a topic must be gone before the process ends.
 const GONE_CHECKS: u32 = 4;
 
-/// How many of the plans are needed to commit; the first ones are.
+/// How many of the plans are needed to commit; they come first.
 const NEEDED: usize = 4;
 
 /// After how many checks an unchanged fault is logged again.
@@ -29,7 +30,7 @@ const LOG_CHECKS: u32 = 12;
 pub(super) struct TopicsWatch(Arc<Mutex<Option<Vec<String>>>>);
 
 impl TopicsWatch {
-    /// Starts to watch.
+    /// Starts watching.
     pub(super) fn start(config: &Config, state: &Arc<AdminState>) -> anyhow::Result<Self> {
         let topics = TopicLook::new(&config.kafka.brokers, &config.kafka.client_settings())?;
         let names: Vec<String> = topics::plans(config).into_iter().map(|plan| plan.name).collect();
@@ -61,7 +62,7 @@ impl TopicsWatch {
         Ok(Self(fatal))
     }
 
-    /// Why the process cannot go on, if it cannot.
+    /// Why the process cannot continue, if it cannot.
     pub(super) fn fatal(&self) -> Option<Unfit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Unfit)
     }
@@ -70,18 +71,18 @@ impl TopicsWatch {
 #[derive(Debug)]
 struct Topic {
     name: String,
-    /// The most partitions that it had.
+    /// The most partitions it has had.
     partitions: usize,
-    /// For how many checks in a row it has been gone.
+    /// For how many consecutive checks it has been gone.
     gone: u32,
 }
 
-/// What is known of the topics.
+/// The known state of the topics.
 #[derive(Debug)]
 struct Watched {
     /// In the order of the plans.
     topics: Vec<Topic>,
-    /// How many checks ago faults were logged, and which.
+    /// How many checks ago faults were last logged, and which.
     logged: (u32, Vec<String>),
 }
 
@@ -91,7 +92,7 @@ impl Watched {
         Self { topics: names.into_iter().map(topic).collect(), logged: (0, Vec::new()) }
     }
 
-    /// Compares the present number of partitions of each topic with what is known; returns the faults.
+    /// Compares the current number of partitions of each topic with the known one; returns the faults.
     fn check(&mut self, found: &[Option<usize>]) -> Vec<String> {
         let mut faults = Vec::new();
         for (index, (topic, found)) in self.topics.iter_mut().zip(found).enumerate() {
@@ -143,7 +144,7 @@ impl Watched {
 
     /// The topics that have been gone for too long, as messages.
     fn gone(&self) -> Option<Vec<String>> {
-        // The process can do without the topic of shadow scores.
+        // The process can continue without the topic of shadow scores.
         let gone = self.topics.iter().take(NEEDED).filter(|topic| topic.gone >= GONE_CHECKS);
         let messages = gone.map(|topic| {
             format!(

@@ -13,7 +13,7 @@ use anyhow::Context;
 /// A worker on Kafka.
 pub(crate) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
 
-/// The settings of a sink on the topics of this configuration.
+/// The settings for a sink that writes to the configured topics.
 pub(crate) fn sink_settings(
     config: &Config,
     transactional_id: String,
@@ -48,10 +48,10 @@ pub(crate) struct PipelineUpdates {
 }
 
 impl PipelineUpdates {
-    /// Switches every worker to the segments of another configuration, from its next transaction on. Nothing changes unless
-    /// all of it is usable.
+    /// Switches every worker to the segments of another configuration, from its next transaction on. If any part of it
+    /// is unusable, nothing changes.
     pub(super) fn send(&self, to: &Setup) -> anyhow::Result<()> {
-        // The workers keep their models, whichever versions these are by now. Check that the new pipeline fits one.
+        // The workers keep their current model versions. Check that the new pipeline accepts one.
         to.with_models(to.pipeline(false)?, self.models.copies(1)?.remove(0))?;
         let pipelines: Vec<Pipeline> = self.pipelines.iter().map(|_| to.timed()).collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(
@@ -71,7 +71,7 @@ impl PipelineUpdates {
 }
 
 impl Setup {
-    /// Makes the workers of the process. They join the group at once, under the names that the instance gives them.
+    /// Creates the workers of the process. They join the group at once, with names derived from the instance.
     pub(crate) fn workers(&self, instance: &Instance) -> anyhow::Result<WorkerSet> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
@@ -118,7 +118,7 @@ impl Setup {
             };
             let progress = Progress::default();
             progress_of_all.push(progress.clone());
-            // Two pipelines may wait for the worker; a third is refused.
+            // Two pipelines may wait for the worker; a third one is rejected.
             let (sender, receiver) = crossbeam_channel::bounded(2);
             pipelines.push(sender);
             let mut worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);

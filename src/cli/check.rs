@@ -3,7 +3,7 @@
 use super::{ConfigArgs, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
-    config::{Config, ConfigError},
+    config::{Config, ConfigLoadError},
     engine::Pipeline,
     inference::{Model, ModelInfo},
     profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
@@ -99,8 +99,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     };
 
     check_clients(config)?;
-    if let Some(fault) = check_name(config) {
-        return Err(ConfigError::Faulty(setup.document.explain(&[fault])).into());
+    if let Some(error) = check_name(config) {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&[error])).into());
     }
     let kafka = &config.kafka;
     for (section, settings) in [("client", &kafka.client), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]

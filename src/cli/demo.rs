@@ -41,7 +41,7 @@ const PARTITIONS: i32 = 12;
 const PACED_EVENTS: usize = 2_000;
 const PACED_RATE: f64 = 500.0;
 
-/// The shipped model was trained on the data before this moment and has seen nothing after it.
+/// The shipped model was trained only on data from before this moment.
 const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
 
 /// Events per second while the page stays open, and the number after which the demo ends: the embedded broker keeps only its
@@ -102,7 +102,7 @@ struct Outcome {
     decisions: Vec<Decision>,
 }
 
-/// An event as it was published.
+/// A published event.
 struct Line {
     key: Option<Vec<u8>>,
     payload: Vec<u8>,

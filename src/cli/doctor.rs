@@ -33,7 +33,7 @@ const RETENTION_PER_CHECKPOINT: u32 = 10;
 /// A record this far ahead of this machine's clock means that a clock is wrong.
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
-/// How long the collector may take to answer.
+/// How long the collector may take to respond.
 const COLLECTOR_DEADLINE: Duration = Duration::from_secs(3);
 
 /// With a lower limit a busy cluster's connections may run out of file descriptors.
@@ -271,7 +271,7 @@ fn cluster(config: &Config, report: &mut Report) {
         Err(error) => report.fail("input", error.into(), "allow Read on the input topic"),
     }
     transactions(config, report);
-    // Without the right to read the outputs there is nothing to report.
+    // Without read permission on the outputs there is nothing to report.
     for it in neighbours::find(config).unwrap_or_default() {
         report.warn("neighbours", it.message(config), "");
     }

@@ -1,7 +1,7 @@
 //! The exit codes, and the mapping from errors to them.
 
 use crate::{
-    config::ConfigError,
+    config::ConfigLoadError,
     engine::{EngineError, FleetError},
     inference::{FolderError, ModelError, Refusal, RuntimeError},
     sink::{EmbeddedError, PublishError, SinkError, TopicsError},
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{io, process::ExitCode};
 
-/// How a process ends. Codes from 64 on follow `sysexits.h` where it has a matching one.
+/// The exit codes of a process. From 64 on they follow `sysexits.h` where it has a matching code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -117,20 +117,20 @@ impl Exit {
     }
 
     fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        if let Some(error) = error.downcast_ref::<ConfigError>() {
+        if let Some(error) = error.downcast_ref::<ConfigLoadError>() {
             return Some(match error {
-                ConfigError::Unreadable { error, .. } => match error.kind() {
+                ConfigLoadError::Unreadable { error, .. } => match error.kind() {
                     io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Self::Config,
                     _ => Self::of_io(error),
                 },
-                ConfigError::Faulty(_) => Self::Config,
-                ConfigError::Bug { .. } => Self::Internal,
+                ConfigLoadError::Invalid(_) => Self::Config,
+                ConfigLoadError::Bug { .. } => Self::Internal,
             });
         }
         if error.is::<RuntimeError>() {
             return Some(Self::Library);
         }
-        // A file that the system does not give says nothing of the model in it.
+        // An error of the operating system says nothing about the model in the file.
         let unread = match (error.downcast_ref(), error.downcast_ref()) {
             (Some(ModelError::Read { source: error, .. }), _) => Some(error),
             (_, Some(FolderError::File { error, .. })) => Some(error),
@@ -236,10 +236,10 @@ mod tests {
             (io::ErrorKind::InvalidData, Exit::Config),
             (io::ErrorKind::FileTooLarge, Exit::Config),
         ] {
-            let error = ConfigError::Unreadable { path: "a.toml".into(), error: kind.into() };
+            let error = ConfigLoadError::Unreadable { path: "a.toml".into(), error: kind.into() };
             assert_eq!(Exit::of(&error.into()), exit, "{kind}");
         }
-        let bug = ConfigError::Bug { path: "a.toml".into(), words: "index out of bounds".to_owned() };
+        let bug = ConfigLoadError::Bug { path: "a.toml".into(), words: "index out of bounds".to_owned() };
         assert_eq!(Exit::of(&bug.into()), Exit::Internal);
     }
 

@@ -38,14 +38,14 @@ const BATCH: u64 = 4_096;
 /// More partitions than any real topic has.
 const PARTITIONS_MAX: i64 = 100_000;
 
-/// With fewer events than this, the order of a file is not judged.
+/// Files with fewer events than this are not checked for order.
 const ORDER_EVENTS_MIN: u64 = 20;
 
-/// In a file sorted by user, more than one event in this many is far behind the others. Users whose clocks differ may cause as
-/// many, but then users alternate.
+/// In a file sorted by user, more than one in this many events is far behind the others. Users with different clocks
+/// can cause as many, but then users alternate.
 const BEHIND_SHARE: u64 = 10;
 
-/// No real stream has more than one event too late for this many that count.
+/// In a real stream, no more than one event is too late for every this many that count.
 const TOO_LATE_SHARE: u64 = 2;
 
 /// Replay files of events and write feature rows, with labels where [label] is declared
@@ -103,7 +103,7 @@ struct PendingRow {
     features: Box<[f32]>,
 }
 
-/// A duration as it is written in the configuration.
+/// A duration as written in the configuration.
 fn span(duration: Duration) -> impl fmt::Display {
     humantime::format_duration(duration)
 }
@@ -413,7 +413,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     }
     let end = export.labeller.as_ref().and_then(Labeller::end);
     let end = match export.until {
-        // What happened between the end of the files and then, they do not say.
+        // The files do not say what happened between their end and that moment.
         Some(until) if export.after == 0 => end.map(|end| end.min(until)),
         Some(until) => Some(until),
         None => end.map(|end| end.saturating_sub(export.lateness)),

@@ -1,7 +1,7 @@
-//! Files of events: lines, plain or compressed with gzip or zstd, which the first bytes tell.
+//! Files of events: lines, plain or compressed with gzip or zstd, which is detected from the first bytes.
 //!
-//! Limits: a line is held in memory up to the bound that the caller gives, which is `input.max_bytes`; longer lines are skipped,
-//! whatever a compressed file expands to.
+//! Limits: a line is held in memory up to the bound given by the caller, which is `input.max_bytes`. Longer lines are
+//! skipped, whatever a compressed file expands to.
 
 use crate::{
     gzip::Gzip,
@@ -15,11 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Byte order marks, which Windows tools write: of UTF-8, and of UTF-16.
+/// Byte order marks written by Windows tools: UTF-8 and UTF-16.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// The first bytes of other kinds of files.
+/// The first bytes of other file types.
 const OTHERS: [(&[u8], &str); 6] = [
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
@@ -50,21 +50,21 @@ impl FileError {
     }
 }
 
-/// Refuses a file that is absent or cannot be read, before work on earlier files begins.
+/// Rejects a file that is missing or unreadable, before work on earlier files starts.
 pub(super) fn check(path: &Path) -> Result<(), FileError> {
     let failed = |error| FileError { path: path.to_owned(), error };
     let found = path.metadata().map_err(failed)?;
     if found.is_dir() {
         return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name the files in it")));
     }
-    // Do not open a pipe: its writer would take this for its reader, which then goes away.
+    // Do not open a pipe: its writer would take this process for its reader, which then disappears.
     if found.is_file() { File::open(path).map(drop).map_err(failed) } else { Ok(()) }
 }
 
-/// Refuses to overwrite one of the input files, under whatever name.
+/// Refuses to overwrite one of the input files, even under another name.
 pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
     let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    // While it is written, the file has another name, and what has that name is replaced as well.
+    // While it is written, the output has a temporary name, and a file with that name would be replaced, too.
     let mut taken = [out.to_owned(), beside(out)].into_iter().filter_map(|path| Some((id(&path)?, path)));
     let found = taken.find_map(|(found, path)| Some((path, read.iter().find(|path| id(path) == Some(found))?)));
     let Some((taken, file)) = found else { return Ok(()) };
@@ -76,9 +76,9 @@ pub(super) fn check_out(out: &Path, read: &[PathBuf]) -> Result<(), FileError> {
 /// A line of a file of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// The number of the line, from 1, and its bytes without the line ending.
+    /// The line's number, from 1, and its bytes without the line ending.
     Whole(u64, &'a [u8]),
-    /// It exceeds the bound: the number of the line, from 1, and how many bytes it has.
+    /// The line exceeds the bound: its number, from 1, and its size.
     TooLong { number: u64, bytes: u64 },
 }
 
@@ -87,7 +87,7 @@ pub(super) enum Line<'a> {
 pub(super) struct TooLong {
     pub(super) count: u64,
     longest: u64,
-    /// The file and the number of the first one.
+    /// The file and the line number of the first one.
     first: Option<(PathBuf, u64)>,
 }
 
@@ -115,7 +115,7 @@ impl TooLong {
 pub(super) struct Refused(Vec<(String, u64, Vec<String>)>);
 
 impl Refused {
-    /// Notes a line if it became a dead letter, which is in the outbox then.
+    /// Records a line if it became a dead letter, which is then in the outbox.
     pub(super) fn note(&mut self, path: &Path, number: u64, outbox: &Outbox) {
         let Some(letter) = outbox.all().find(|output| output.target == Target::DeadLetters) else { return };
         let header = |wanted: &str| {
@@ -134,14 +134,14 @@ impl Refused {
         }
     }
 
-    /// For each reason the count, and a message for each of the first lines.
+    /// For each reason the count, and messages for the first lines.
     pub(super) fn by_reason(&self) -> Vec<(String, u64, &[String])> {
         self.0.iter().map(|(reason, count, shown)| (reason.clone(), *count, &shown[..])).collect()
     }
 }
 
-/// Calls `visit` with each line that is not empty, without its line ending; `visit` returns whether to go on. At most `bytes_max`
-/// bytes of a line are in memory; of a longer line only its number and its length are known.
+/// Calls `visit` with each non-empty line, without its line ending; `visit` returns whether to continue. At most
+/// `bytes_max` bytes of a line are in memory; longer lines are reported only with number and length.
 pub(super) fn each_line<E: From<FileError>>(
     path: &Path,
     bytes_max: usize,
@@ -180,7 +180,7 @@ pub(super) fn each_line<E: From<FileError>>(
     Ok(())
 }
 
-/// A decoder's error with a next step.
+/// A decoder's error, with a next step.
 fn plainly(error: io::Error) -> io::Error {
     let text = error.to_string();
     let message = match text.as_str() {
@@ -194,7 +194,7 @@ fn plainly(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-/// What is wrong with a file whose first line cannot be an event although the file contains some.
+/// The problem with a file whose first line cannot be an event, although the file contains some.
 fn other_form(line: &[u8], has_end: bool) -> Option<&'static str> {
     match line {
         b"[" | [b'[', b'{', ..] | [b'[', b' ', b'{', ..] => {
@@ -226,8 +226,8 @@ fn skip_byte_order_mark(reader: &mut dyn BufRead) -> io::Result<()> {
 fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::new(File::open(path)?);
     let is = |kind: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
-    // The first bytes decide, because names get lost. The name decides only for a file that is not compressed as it says: then the
-    // decoder reports it.
+    // The first bytes decide, because names are often lost. The name matters only for a file that should be compressed
+    // but is not: the decoder then reports it.
     let start = file.fill_buf()?;
     let (is_gzip, is_zstd) = (start.starts_with(b"\x1f\x8b"), start.starts_with(b"\x28\xb5\x2f\xfd"));
     if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
@@ -310,7 +310,7 @@ mod tests {
             let error = lines("a", bytes).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         }
-        // An access log may begin with an address in brackets.
+        // An access log may start with an address in brackets.
         assert_eq!(lines("a", b"[2001:db8::1] - -\n").unwrap(), ["[2001:db8::1] - -"]);
         assert_eq!(lines("a", b"{\"a\":1}\r").unwrap(), ["{\"a\":1}"]);
     }
@@ -344,7 +344,7 @@ mod tests {
             let file = [one.as_slice(), &two, &vec![0; padding]].concat();
             assert_eq!(lines("a.gz", &file).unwrap(), ["1", "2", "3"], "{padding} zeros");
         }
-        // Padding between members, as tape blocks have it.
+        // Padding between members, as in tape blocks.
         assert_eq!(lines("a.gz", &[one.as_slice(), &[0; 100], &two].concat()).unwrap(), ["1", "2", "3"]);
         for (what, file) in [
             ("no gzip", [one.as_slice(), b"rest"].concat()),

@@ -32,9 +32,9 @@ use printed::printed;
 
 use crate::{
     app::Setup,
-    config::ConfigError,
-    fault::{expects_panics, words_of_panic},
+    config::ConfigLoadError,
     logging::{Format, Logs},
+    panics::{expects_panics, words_of_panic},
     secret::{is_secret_name, remember, scrub},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -120,7 +120,7 @@ pub(crate) struct ConfigArgs {
 
 impl ConfigArgs {
     /// Reads the configuration.
-    fn read(&self) -> Result<Setup, ConfigError> {
+    fn read(&self) -> Result<Setup, ConfigLoadError> {
         Setup::read(self.config.as_deref(), &self.sets)
     }
 }

@@ -184,7 +184,7 @@ fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
     // Reading a pipe could block.
     let card = if card.is_file() { fs::read(card).ok() } else { None };
     let card: Option<serde_json::Value> = card.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    // The card of another model tells nothing of this one.
+    // The card of another model says nothing about this one.
     let card = card.filter(|card| card.get("sha256").is_none_or(|it| it == sha256));
     let parts = card.as_ref().and_then(|card| card.get("parts")?.as_array()?.last().cloned());
     parts.unwrap_or_default()

@@ -3,7 +3,7 @@
 //! Guarantees: control characters other than newline and tab are printed as `\u{1b}` and the like. JSON output is already free of
 //! them.
 
-use crate::fault::moves_a_terminal;
+use crate::terminal::moves_a_terminal;
 use std::{
     borrow::Cow,
     io::{self, StdoutLock, Write},

@@ -380,7 +380,7 @@ mod tests {
         Pipeline::compile(&spec(), "clickstream").unwrap()
     }
 
-    /// Adds the changelog of a partition with the user `u` after so many events.
+    /// Adds the changelog of a partition where the user `u` has had this many events.
     fn changelog(partition: i32, events: i64, found: &mut UserRecords) {
         of("user_id", partition, events, &mut found.records, &mut found.layouts);
     }

@@ -34,12 +34,12 @@ pub(super) fn report(
             format!("raise max.message.bytes of {name:?} to {bytes} or more")
         }
     };
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
 
     let (name, decision) = (&config.topics.decisions, pipeline.decision_bytes_max() + MESSAGE_OVERHEAD);
     writeln!(out, "sizes           decision      at most {:<10} {}", size(decision), accepts(name, topics.decisions))?;
     if decision > limits.decisions {
-        faults.push(format!(
+        errors.push(format!(
             "a decision may have {decision} bytes, but only {} are accepted: larger ones become dead letters; {}",
             limits.decisions,
             raise(name, topics.decisions, decision)
@@ -64,13 +64,13 @@ pub(super) fn report(
     let name = &config.topics.dead_letter;
     writeln!(out, "{:16}dead letter   truncated         {}", "", accepts(name, topics.dead_letters))?;
     if limits.dead_letters < DEAD_LETTER_BYTES_MIN {
-        faults.push(format!(
+        errors.push(format!(
             "a dead letter has up to {DEAD_LETTER_BYTES_MIN} bytes besides its payload, but only {} are accepted; {}",
             limits.dead_letters,
             raise(name, topics.dead_letters, DEAD_LETTER_BYTES_MIN)
         ));
     }
-    if faults.is_empty() { Ok(()) } else { Err(Unfit(faults).into()) }
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors).into()) }
 }
 
 #[cfg(test)]
@@ -83,23 +83,23 @@ mod tests {
         config.pipeline.duplicates.horizon = std::time::Duration::from_hours(1);
         let pipeline = Pipeline::compile(&config.pipeline, "clickstream").unwrap();
         let mut out = Vec::new();
-        let fault = report(&mut out, &config, &pipeline, limits).err().map(|error| error.to_string());
-        (String::from_utf8(out).unwrap(), fault)
+        let error = report(&mut out, &config, &pipeline, limits).err().map(|error| error.to_string());
+        (String::from_utf8(out).unwrap(), error)
     }
 
     #[test]
     fn sizes_that_fit_are_shown_and_others_are_reported_with_the_next_step() {
         let usual = SizeLimits::default().within(1_048_588);
-        let (text, fault) = reported(usual, 64);
-        assert_eq!(fault, None);
+        let (text, error) = reported(usual, 64);
+        assert_eq!(error, None);
         assert!(text.contains("\"decisions\" accepts 1.0 MB") && !text.contains("raise"), "{text}");
-        let (text, fault) = reported(usual, 65_535);
-        assert_eq!(fault, None);
+        let (text, error) = reported(usual, 65_535);
+        assert_eq!(error, None);
         assert!(text.contains("raise max.message.bytes of \"aimpoint-profiles\" to 11"), "{text}");
-        let (_, fault) = reported(SizeLimits { decisions: 2_000, dead_letters: 900, ..usual }, 64);
-        let fault = fault.unwrap();
+        let (_, error) = reported(SizeLimits { decisions: 2_000, dead_letters: 900, ..usual }, 64);
+        let error = error.unwrap();
         for part in ["a decision may have 1", "raise max.message.bytes of \"dead-letter\" to 16384 or more"] {
-            assert!(fault.contains(part), "{fault}");
+            assert!(error.contains(part), "{error}");
         }
         let (text, _) = reported(SizeLimits::default().within(30 << 20), 64);
         assert!(text.contains("but the client sends"), "{text}");

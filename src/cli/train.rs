@@ -1,7 +1,7 @@
 //! `aimpoint train`: turns a file of labelled rows into an ONNX file and its model card.
 //!
-//! Owns the arguments and the printed table; the training itself is in [`crate::training`]. Guarantees: the model and the card
-//! appear under their names whole or not at all, the card last.
+//! Owns the arguments and the printed table; the training itself is in [`crate::training`]. Guarantees: the model and
+//! the card each appear completely or not at all, the card last.
 
 use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_within};
 use crate::{

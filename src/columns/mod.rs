@@ -1,7 +1,7 @@
-//! What travels between the stages: a batch in columns.
+//! The unit that travels between stages: a batch in columns.
 //!
-//! Owns the representation of values and of "missing", and nothing of what a column means. Every string of a batch lies
-//! in one buffer, so a batch that is cleared and filled again allocates nothing once it has grown to its usual size.
+//! Owns the representation of values and of "missing", but not what a column means. All strings of a batch share one
+//! buffer, so a batch that is cleared and refilled allocates nothing once it has grown to its usual size.
 //!
 //! | type | stored as | missing is |
 //! |---|---|---|
@@ -14,10 +14,10 @@
 
 use std::fmt;
 
-/// The `int`, `timestamp` and `duration` that says "no value".
+/// The `int`, `timestamp` or `duration` that means "no value".
 pub const MISSING_INT: i64 = i64::MIN;
 
-/// The type of a column and of an expression; the names are CEL's.
+/// The type of a column or an expression, named as in CEL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
@@ -29,9 +29,9 @@ pub enum Type {
     Double,
     /// UTF-8 text.
     String,
-    /// A moment: microseconds since 1970-01-01T00:00Z.
+    /// A point in time: microseconds since 1970-01-01T00:00Z.
     Timestamp,
-    /// A span of time in microseconds.
+    /// A duration in microseconds.
     Duration,
 }
 
@@ -48,20 +48,20 @@ impl fmt::Display for Type {
     }
 }
 
-/// A truth value of three: CEL's `bool`, or an error for a value that is not there.
+/// A three-valued truth value: CEL's `bool`, or an error because a value is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Truth {
     /// No.
     False,
     /// Yes.
     True,
-    /// Not known, because a value it rests on is missing.
+    /// Unknown, because a value it depends on is missing.
     #[default]
     Missing,
 }
 
 impl Truth {
-    /// Whether a rule holds: a missing value is not a yes.
+    /// Whether a rule holds; a missing value does not.
     pub fn holds(self) -> bool {
         self == Self::True
     }
@@ -73,7 +73,7 @@ impl From<bool> for Truth {
     }
 }
 
-/// A string of a batch: a span of its text buffer.
+/// A string of a batch, as a span of its text buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
     start: u32,
@@ -84,21 +84,21 @@ impl Text {
     /// No string, as opposed to an empty one.
     pub const MISSING: Self = Self { start: 0, length: u32::MAX };
 
-    /// How many bytes it has.
+    /// The length in bytes.
     ///
     /// # Panics
-    /// Only where debug assertions are on, and it is missing.
+    /// In debug builds, if the string is missing.
     pub fn len(self) -> usize {
         debug_assert!(!self.is_missing());
         self.length as usize
     }
 
-    /// Whether it has none; a missing one is not empty.
+    /// Whether the string is empty. A missing one is not.
     pub fn is_empty(self) -> bool {
         self.length == 0
     }
 
-    /// Whether there is no string here.
+    /// Whether the string is missing.
     pub fn is_missing(self) -> bool {
         self.length == u32::MAX
     }
@@ -110,7 +110,7 @@ impl Default for Text {
     }
 }
 
-/// The first eight bytes, with zeros behind a shorter string.
+/// The first eight bytes, padded with zeros.
 pub fn prefix(bytes: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = bytes.len().min(8);
@@ -118,7 +118,7 @@ pub fn prefix(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// The most bytes of one buffer: spans have 32 bits, and the length of all ones says that there is no string.
+/// The most bytes in a buffer: spans have 32 bits, and an all-ones length marks a missing string.
 const TEXT_BYTES_MAX: usize = u32::MAX as usize - 1;
 
 /// The bytes of all strings of a batch.
@@ -126,7 +126,7 @@ const TEXT_BYTES_MAX: usize = u32::MAX as usize - 1;
 pub struct Texts {
     bytes: Vec<u8>,
     bytes_max: usize,
-    /// Whether a string found no room.
+    /// Whether a string did not fit.
     is_full: bool,
 }
 
@@ -137,13 +137,13 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// A buffer that takes at most so many bytes.
+    /// A buffer for at most this many bytes.
     pub fn bounded(bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), bytes_max: bytes_max.min(TEXT_BYTES_MAX), is_full: false }
     }
 
-    /// Appends a string and returns its span: a missing one where the buffer has no room, which [`Texts::is_full`] tells from
-    /// then on.
+    /// Appends a string and returns its span. If the buffer has no room, returns a missing string, and
+    /// [`Texts::is_full`] returns true from then on.
     pub fn push(&mut self, text: &str) -> Text {
         let start = self.bytes.len();
         if text.len() > self.bytes_max - start {
@@ -151,22 +151,23 @@ impl Texts {
             return Text::MISSING;
         }
         self.bytes.extend_from_slice(text.as_bytes());
-        // The bound is below what 32 bits count.
+        // The bound keeps both values within 32 bits.
         Text { start: start as u32, length: text.len() as u32 }
     }
 
-    /// Whether a string found no room since the buffer was last cut.
+    /// Whether a string did not fit since the buffer was last truncated.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// The string of a span, empty where it is missing.
+    /// The string of a span; empty if missing.
     pub fn get(&self, text: Text) -> &str {
-        // Only whole strings go in, so the bytes are UTF-8; the check costs a few nanoseconds and `unsafe` is not worth it.
+        // Only whole strings are pushed, so the bytes are UTF-8. The check costs a few nanoseconds, which does not
+        // justify `unsafe`.
         std::str::from_utf8(self.bytes(text)).unwrap_or_default()
     }
 
-    /// The bytes of a span, empty where it is missing.
+    /// The bytes of a span; empty if missing.
     pub fn bytes(&self, text: Text) -> &[u8] {
         if text.is_missing() {
             return &[];
@@ -174,37 +175,37 @@ impl Texts {
         &self.bytes[text.start as usize..text.start as usize + text.length as usize]
     }
 
-    /// The first eight bytes of a string, with zeros behind a shorter one and for a missing one.
+    /// The first eight bytes of a string, padded with zeros; all zeros if missing.
     pub fn prefix(&self, text: Text) -> u64 {
         if text.is_missing() || text.length == 0 {
             return 0;
         }
         let unused = 64 - 8 * text.length.min(8);
-        // Not at the end of the buffer the eight bytes may be read at once, and what is too many is shifted out.
+        // Before the end of the buffer, eight bytes can be read at once; surplus bytes are shifted out.
         match self.bytes[text.start as usize..].first_chunk() {
             Some(bytes) => u64::from_le_bytes(*bytes) << unused >> unused,
             None => prefix(self.bytes(text)),
         }
     }
 
-    /// How many bytes are held.
+    /// How many bytes are stored.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether no string was pushed.
+    /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Forgets what was pushed after `len` was read, to take back a row that turned out bad.
+    /// Truncates to an earlier length, to remove the strings of a rejected row.
     pub fn truncate(&mut self, len: usize) {
         self.bytes.truncate(len);
         self.is_full = false;
     }
 }
 
-/// One column of a batch, a value for each row.
+/// One column of a batch, with a value for each row.
 #[derive(Clone, Debug)]
 pub enum Column {
     /// Truth values.
@@ -218,7 +219,7 @@ pub enum Column {
 }
 
 impl Column {
-    /// An empty column for values of a type.
+    /// An empty column for values of this type.
     pub fn of(ty: Type) -> Self {
         match ty {
             Type::Bool => Self::Bool(Vec::new()),
@@ -228,7 +229,7 @@ impl Column {
         }
     }
 
-    /// Makes the column `rows` long: cut, or filled up with "missing".
+    /// Truncates the column to `rows` values, or extends it with missing ones.
     pub fn resize(&mut self, rows: usize) {
         match self {
             Self::Bool(values) => values.resize(rows, Truth::Missing),
@@ -238,10 +239,10 @@ impl Column {
         }
     }
 
-    /// Appends a row's value once more.
+    /// Appends a copy of a row's value.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row does not exist.
     pub fn repeat(&mut self, row: usize) {
         match self {
             Self::Bool(values) => values.push(values[row]),
@@ -251,7 +252,7 @@ impl Column {
         }
     }
 
-    /// Exchanges the values of two rows.
+    /// Swaps the values of two rows.
     ///
     /// # Panics
     /// If one of them does not exist.
@@ -264,7 +265,7 @@ impl Column {
         }
     }
 
-    /// How many values it holds.
+    /// How many values the column has.
     pub fn len(&self) -> usize {
         match self {
             Self::Bool(values) => values.len(),
@@ -274,7 +275,7 @@ impl Column {
         }
     }
 
-    /// Whether it holds none.
+    /// Whether the column has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -282,7 +283,7 @@ impl Column {
     /// The truth values.
     ///
     /// # Panics
-    /// If the column is of another type: slots are typed when expressions are compiled, so this is a bug.
+    /// If the column has another type. Slots are typed when expressions are compiled, so this would be a bug.
     pub fn bools(&self) -> &[Truth] {
         let Self::Bool(values) = self else { panic!("not a bool column") };
         values
@@ -291,7 +292,7 @@ impl Column {
     /// The integers, timestamps or durations.
     ///
     /// # Panics
-    /// As [`Column::bools`].
+    /// Like [`Column::bools`].
     pub fn ints(&self) -> &[i64] {
         let Self::Int(values) = self else { panic!("not an int column") };
         values
@@ -300,16 +301,16 @@ impl Column {
     /// The floats.
     ///
     /// # Panics
-    /// As [`Column::bools`].
+    /// Like [`Column::bools`].
     pub fn doubles(&self) -> &[f64] {
         let Self::Double(values) = self else { panic!("not a double column") };
         values
     }
 
-    /// The floats, to be written.
+    /// The floats, for writing.
     ///
     /// # Panics
-    /// As [`Column::bools`].
+    /// Like [`Column::bools`].
     pub fn doubles_mut(&mut self) -> &mut Vec<f64> {
         let Self::Double(values) = self else { panic!("not a double column") };
         values
@@ -318,14 +319,14 @@ impl Column {
     /// The strings.
     ///
     /// # Panics
-    /// As [`Column::bools`].
+    /// Like [`Column::bools`].
     pub fn strings(&self) -> &[Text] {
         let Self::String(values) = self else { panic!("not a string column") };
         values
     }
 }
 
-/// The place of a column in its batch, fixed when the configuration is compiled.
+/// The index of a column in its batch, fixed when the configuration is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
@@ -345,7 +346,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Columns of these types, slot by slot, without rows.
+    /// Columns of these types by slot, without rows.
     pub fn new(types: &[Type]) -> Self {
         Self { texts: Texts::default(), columns: types.iter().map(|ty| Column::of(*ty)).collect() }
     }
@@ -355,22 +356,22 @@ impl Columns {
         &self.columns[slot.index()]
     }
 
-    /// One column, to be written.
+    /// One column, for writing.
     pub fn get_mut(&mut self, slot: Slot) -> &mut Column {
         &mut self.columns[slot.index()]
     }
 
-    /// Takes a column out, to be filled while others are read, and to be put back with [`Columns::put`].
+    /// Takes a column out, so that it can be filled while others are read. Put it back with [`Columns::put`].
     pub fn take(&mut self, slot: Slot) -> Column {
         std::mem::replace(&mut self.columns[slot.index()], Column::Bool(Vec::new()))
     }
 
-    /// Puts a column in its place.
+    /// Puts a column back.
     pub fn put(&mut self, slot: Slot, column: Column) {
         self.columns[slot.index()] = column;
     }
 
-    /// Empties every column and keeps the memory.
+    /// Empties every column but keeps the memory.
     pub fn clear(&mut self) {
         self.texts.truncate(0);
         self.columns.iter_mut().for_each(|column| column.resize(0));

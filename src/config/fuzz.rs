@@ -226,7 +226,7 @@ fn checked(text: &str, sets: &[String]) -> String {
             let shown = config.shown().to_string();
             match Pipeline::compile(&config.pipeline, "clicks") {
                 Ok(_) => shown,
-                Err(faults) => document.explain(&faults),
+                Err(errors) => document.explain(&errors),
             }
         }
         Err(error) => error.to_string(),

@@ -17,11 +17,12 @@ pub use sections::{
 };
 
 use crate::{
+    config_error::ConfigError,
     decision::Origin,
     engine::{Pipeline, PipelineSpec},
-    fault::{Fault, words_of_panic},
     inference::{Experiment, ModelSpec},
     kafka::uses_consumer_protocol,
+    panics::words_of_panic,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -88,9 +89,9 @@ pub struct Config {
     pub pipeline: PipelineSpec,
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is unusable.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum ConfigLoadError {
     /// The file cannot be read.
     #[error("read the configuration {}: {error}", path.display())]
     Unreadable {
@@ -99,9 +100,9 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
-    /// It has errors; the text lists all of them with their places.
+    /// It has errors; the text lists all of them with their positions.
     #[error("{0}")]
-    Faulty(String),
+    Invalid(String),
     /// Reading it panicked.
     #[error("read the configuration {}: this is a bug in Aimpoint, please report it: {words}", path.display())]
     Bug {
@@ -118,12 +119,12 @@ impl Config {
     /// Runs on its own thread, whose stack is large enough for the deepest file that the TOML parser accepts.
     ///
     /// # Errors
-    /// Lists everything that is wrong, each with its place.
+    /// Lists everything that is wrong, with positions.
     pub fn load(
         path: Option<&Path>,
         environment: impl Iterator<Item = (OsString, OsString)>,
         sets: &[String],
-    ) -> Result<(Self, Document), ConfigError> {
+    ) -> Result<(Self, Document), ConfigLoadError> {
         let mut variables: Vec<_> = environment.filter(|(name, _)| Document::is_ours(name)).collect();
         variables.sort();
         on_large_stack(path, || Self::load_here(path, &variables, sets))
@@ -133,10 +134,11 @@ impl Config {
         path: Option<&Path>,
         variables: &[(OsString, OsString)],
         sets: &[String],
-    ) -> Result<(Self, Document), ConfigError> {
+    ) -> Result<(Self, Document), ConfigLoadError> {
         let (name, text) = match path {
             Some(path) => {
-                let text = text_of(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+                let text =
+                    text_of(path).map_err(|error| ConfigLoadError::Unreadable { path: path.to_owned(), error })?;
                 (path.display().to_string(), text)
             }
             None => ("(no file)".to_owned(), String::new()),
@@ -150,17 +152,17 @@ impl Config {
         folder: Option<&Path>,
         variables: &[(OsString, OsString)],
         sets: &[String],
-    ) -> Result<(Self, Document), ConfigError> {
-        let mut document = Document::parse(name, text).map_err(ConfigError::Faulty)?;
-        let mut faults = Vec::new();
+    ) -> Result<(Self, Document), ConfigLoadError> {
+        let mut document = Document::parse(name, text).map_err(ConfigLoadError::Invalid)?;
+        let mut errors = Vec::new();
         for (name, value) in variables {
-            document.set_from_environment(name, value, &mut faults);
+            document.set_from_environment(name, value, &mut errors);
         }
         for (index, set) in sets.iter().enumerate() {
-            document.set_from_flag(index, set, &mut faults);
+            document.set_from_flag(index, set, &mut errors);
         }
-        let config = Self::read(&document, folder, &mut faults);
-        if faults.is_empty() {
+        let config = Self::read(&document, folder, &mut errors);
+        if errors.is_empty() {
             return Ok((config, document));
         }
         // Report errors in rules and features too, not only at the next attempt.
@@ -171,13 +173,13 @@ impl Config {
             && is_whole("field", spec.fields.len())
         {
             let further = Pipeline::compile(&config.pipeline, config.origin()).err().unwrap_or_default();
-            add_further(&mut faults, further);
+            add_further(&mut errors, further);
         }
-        Err(ConfigError::Faulty(document.explain(&faults)))
+        Err(ConfigLoadError::Invalid(document.explain(&errors)))
     }
 
-    fn read(document: &Document, folder: Option<&Path>, faults: &mut Vec<Fault>) -> Self {
-        let mut reader = document.reader(faults);
+    fn read(document: &Document, folder: Option<&Path>, errors: &mut Vec<ConfigError>) -> Self {
+        let mut reader = document.reader(errors);
         let mut config = Self {
             app: reader.section("app"),
             kafka: reader.section("kafka"),
@@ -230,31 +232,31 @@ impl Config {
         }
         let mut further = Vec::new();
         config.check(&mut further);
-        add_further(faults, further);
+        add_further(errors, further);
         config
     }
 
     /// The rules that a key's type alone cannot express.
-    fn check(&self, faults: &mut Vec<Fault>) {
-        self.app.check(faults);
-        self.kafka.check(faults);
-        self.topics.check(faults);
-        self.commit.check(faults);
-        self.checkpoint.check(faults);
-        self.engine.check(faults);
-        self.admin.check(faults);
-        self.log.check(faults);
-        self.check_models(faults);
-        self.check_variants(faults);
-        self.otlp.check(faults);
-        self.check_shadows(faults);
-        self.check_membership(faults);
-        self.check_names(faults);
-        faults.extend(self.too_many());
+    fn check(&self, errors: &mut Vec<ConfigError>) {
+        self.app.check(errors);
+        self.kafka.check(errors);
+        self.topics.check(errors);
+        self.commit.check(errors);
+        self.checkpoint.check(errors);
+        self.engine.check(errors);
+        self.admin.check(errors);
+        self.log.check(errors);
+        self.check_models(errors);
+        self.check_variants(errors);
+        self.otlp.check(errors);
+        self.check_shadows(errors);
+        self.check_membership(errors);
+        self.check_names(errors);
+        errors.extend(self.too_many());
     }
 
     /// Checks names that appear in decisions, metrics and rules.
-    fn check_names(&self, faults: &mut Vec<Fault>) {
+    fn check_names(&self, errors: &mut Vec<ConfigError>) {
         let mut names: Vec<(String, &str)> = Vec::new();
         for (index, segment) in self.pipeline.segments.iter().enumerate() {
             names.push((format!("segment[{index}].id"), &segment.id));
@@ -273,7 +275,7 @@ impl Config {
             names.extend(spec.output.as_deref().map(|output| (format!("{section}.output"), output)));
             names.extend(spec.heads.keys().map(|head| (format!("{section}.heads.{head}"), head.as_str())));
             if spec.path.as_os_str().is_empty() {
-                faults.push(Fault::new(format!("{section}.path"), "a model needs a file, but the path is empty"));
+                errors.push(ConfigError::new(format!("{section}.path"), "a model needs a file, but the path is empty"));
             }
         }
         names.extend(self.pipeline.experiment.name.as_deref().map(|name| ("experiment.name".to_owned(), name)));
@@ -283,7 +285,7 @@ impl Config {
         );
         for (key, name) in names {
             if let Some(why) = name_fault_of(name) {
-                faults.push(Fault::new(key, why).hint(format!(
+                errors.push(ConfigError::new(key, why).hint(format!(
                     "use 1 to {NAME_BYTES_MAX} bytes, without control characters and without spaces at the ends"
                 )));
             }
@@ -295,8 +297,8 @@ impl Config {
             };
             if name_fault_of(&field.name).is_none() && !field.name.split('.').all(is_part) {
                 let message = format!("{:?} cannot be used in expressions", field.name);
-                faults.push(
-                    Fault::new(format!("field[{index}].name"), message)
+                errors.push(
+                    ConfigError::new(format!("field[{index}].name"), message)
                         .hint("use letters, digits and _, not beginning with a digit, with dots between members"),
                 );
             }
@@ -304,7 +306,7 @@ impl Config {
     }
 
     /// Bounds on the number of declarations, so that a configuration is checked and applied quickly.
-    fn too_many(&self) -> Vec<Fault> {
+    fn too_many(&self) -> Vec<ConfigError> {
         let spec = &self.pipeline;
         let counts = [
             ("feature", spec.features.len(), FEATURES_MAX),
@@ -317,16 +319,16 @@ impl Config {
         ];
         let too_many = counts.into_iter().filter(|(_, count, max)| count > max);
         too_many
-            .map(|(key, count, max)| Fault::new(key, format!("there are {count}, but the maximum is {max}")))
+            .map(|(key, count, max)| ConfigError::new(key, format!("there are {count}, but the maximum is {max}")))
             .collect()
     }
 
     /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the consumer
     /// protocol the broker rejects the successor until the old session has ended.
-    fn check_membership(&self, faults: &mut Vec<Fault>) {
+    fn check_membership(&self, errors: &mut Vec<ConfigError>) {
         if self.app.static_membership && uses_consumer_protocol(&self.kafka.consumer_settings()) {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "app.static_membership",
                     "with \"group.protocol\" = \"consumer\" a killed process could not rejoin before its session ends",
                 )
@@ -335,29 +337,30 @@ impl Config {
         }
     }
 
-    fn check_models(&self, faults: &mut Vec<Fault>) {
+    fn check_models(&self, errors: &mut Vec<ConfigError>) {
         let model = self.model.iter().map(|spec| ("model".to_owned(), spec));
         let variants = self.variants.iter().enumerate().map(|(index, spec)| (format!("variant[{index}]"), spec));
         let shadows = self.shadows.iter().enumerate().map(|(index, spec)| (format!("shadow[{index}]"), spec));
         for (section, spec) in model.chain(variants).chain(shadows) {
-            if let Some((key, why)) = spec.batch.fault() {
-                faults.push(Fault::new(format!("{section}.batch.{key}"), why));
+            if let Some((key, why)) = spec.batch.error() {
+                errors.push(ConfigError::new(format!("{section}.batch.{key}"), why));
             }
             if let Some((key, why)) = spec.range_fault() {
-                faults.push(Fault::new(format!("{section}.{key}"), why).hint("for instance range = [0.0, 1.0]"));
+                errors.push(ConfigError::new(format!("{section}.{key}"), why).hint("for instance range = [0.0, 1.0]"));
             }
             if spec.load_timeout.is_zero() {
-                faults.push(
-                    Fault::new(format!("{section}.load_timeout"), "the timeout is zero").hint("for instance \"2m\""),
+                errors.push(
+                    ConfigError::new(format!("{section}.load_timeout"), "the timeout is zero")
+                        .hint("for instance \"2m\""),
                 );
             }
         }
     }
 
-    fn check_variants(&self, faults: &mut Vec<Fault>) {
+    fn check_variants(&self, errors: &mut Vec<ConfigError>) {
         if self.model.is_none() && !self.variants.is_empty() {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "variant[0]",
                     "a variant decides for a share of the users, but no model decides for the others",
                 )
@@ -366,43 +369,43 @@ impl Config {
         }
         let names: Vec<Option<&str>> = self.variants.iter().map(|variant| variant.name.as_deref()).collect();
         if let Err(found) = Experiment::new(&self.pipeline.experiment, &names) {
-            faults.extend(found);
+            errors.extend(found);
         }
         for (index, variant) in self.variants.iter().enumerate() {
             let heads: Vec<&String> = variant.heads.keys().collect();
             let expected = &self.pipeline.scoring.heads;
             if self.model.is_some() && !heads.iter().copied().eq(expected) {
                 let message = format!("expected the heads of [model], {expected:?}, found {heads:?}");
-                faults.push(
-                    Fault::new(format!("variant[{index}].heads"), message)
+                errors.push(
+                    ConfigError::new(format!("variant[{index}].heads"), message)
                         .hint("rules may use all of them for every user; name the output of each"),
                 );
             }
         }
     }
 
-    fn check_shadows(&self, faults: &mut Vec<Fault>) {
+    fn check_shadows(&self, errors: &mut Vec<ConfigError>) {
         if self.model.is_none() && !self.shadows.is_empty() {
-            faults.push(
-                Fault::new("shadow[0]", "a shadow is compared with the model that decides, but there is none")
+            errors.push(
+                ConfigError::new("shadow[0]", "a shadow is compared with the model that decides, but there is none")
                     .hint("declare the model that decides under [model]"),
             );
         }
         if self.shadows.is_empty() && self.topics.shadow_scores.is_some() {
-            faults.push(
-                Fault::new("topics.shadow_scores", "no shadow is configured, so nothing would be written there")
+            errors.push(
+                ConfigError::new("topics.shadow_scores", "no shadow is configured, so nothing would be written there")
                     .hint("declare one under [[shadow]], or remove the key"),
             );
         }
         for (index, shadow) in self.shadows.iter().enumerate() {
             let key = format!("shadow[{index}].name");
             match &shadow.name {
-                None => faults.push(
-                    Fault::new(format!("shadow[{index}]"), "a shadow needs a name for its metrics")
+                None => errors.push(
+                    ConfigError::new(format!("shadow[{index}]"), "a shadow needs a name for its metrics")
                         .hint("for instance name = \"challenger\""),
                 ),
                 Some(name) if self.shadows[..index].iter().any(|other| other.name.as_ref() == Some(name)) => {
-                    faults.push(Fault::new(key, format!("{name:?} is the name of another shadow")));
+                    errors.push(ConfigError::new(key, format!("{name:?} is the name of another shadow")));
                 }
                 Some(_) => {}
             }
@@ -504,23 +507,25 @@ impl Config {
 /// Reads on a thread with a large stack. A panic there is returned as an error.
 fn on_large_stack<T: Send>(
     path: Option<&Path>,
-    read: impl FnOnce() -> Result<T, ConfigError> + Send,
-) -> Result<T, ConfigError> {
+    read: impl FnOnce() -> Result<T, ConfigLoadError> + Send,
+) -> Result<T, ConfigLoadError> {
     let path = || path.unwrap_or(Path::new("")).to_owned();
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
             .name("config".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, read)
-            .map_err(|error| ConfigError::Unreadable { path: path(), error })?;
-        reading.join().unwrap_or_else(|panic| Err(ConfigError::Bug { path: path(), words: words_of_panic(&*panic) }))
+            .map_err(|error| ConfigLoadError::Unreadable { path: path(), error })?;
+        reading
+            .join()
+            .unwrap_or_else(|panic| Err(ConfigLoadError::Bug { path: path(), words: words_of_panic(&*panic) }))
     })
 }
 
-/// Adds faults that were found later, except those of keys already known to be wrong: they are only consequences.
-fn add_further(faults: &mut Vec<Fault>, mut further: Vec<Fault>) {
-    further.retain(|new| !faults.iter().any(|fault| document::is_at_or_below(&new.key, &fault.key)));
-    faults.append(&mut further);
+/// Adds errors that were found later, except those of keys already known to be wrong: they are only consequences.
+fn add_further(errors: &mut Vec<ConfigError>, mut further: Vec<ConfigError>) {
+    further.retain(|new| !errors.iter().any(|error| document::is_at_or_below(&new.key, &error.key)));
+    errors.append(&mut further);
 }
 
 /// What is wrong with a name that appears in decisions and metrics.

@@ -1,9 +1,9 @@
 //! The sections that configure the process, with their validation rules.
 
 use crate::{
+    config_error::ConfigError,
     engine::Delivery,
     expression::nearest,
-    fault::Fault,
     kafka::{ENFORCED, SettingFault, check_setting, is_setting},
     logging,
     secret::{self, Secret},
@@ -85,12 +85,12 @@ impl AppSpec {
             .unwrap_or_else(|| "0".to_owned())
     }
 
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !is_topic(&self.name) {
-            faults.push(name_fault("app.name", &self.name));
+            errors.push(name_fault("app.name", &self.name));
         }
         if self.instance.as_deref().is_some_and(|name| !is_topic(name)) {
-            faults.push(name_fault("app.instance", self.instance.as_deref().unwrap_or_default()));
+            errors.push(name_fault("app.instance", self.instance.as_deref().unwrap_or_default()));
         }
     }
 }
@@ -267,23 +267,23 @@ impl KafkaSpec {
         settings([&self.client])
     }
 
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if self.brokers.trim().is_empty() {
-            faults.push(
-                Fault::new("kafka.brokers", "no broker is given")
+            errors.push(
+                ConfigError::new("kafka.brokers", "no broker is given")
                     .hint("for instance brokers = \"kafka-1:9092,kafka-2:9092\""),
             );
         }
         if self.brokers.contains('@') {
-            faults.push(
-                Fault::new("kafka.brokers", "a broker address must not contain a user or password")
+            errors.push(
+                ConfigError::new("kafka.brokers", "a broker address must not contain a user or password")
                     .hint("set \"sasl.username\" and \"sasl.password\" in [kafka.client]"),
             );
         }
         let wrong = self.brokers.split(',').map(str::trim).find(|broker| !broker.is_empty() && !is_broker(broker));
         if let Some(broker) = wrong.filter(|_| !self.brokers.contains('@')) {
-            faults.push(
-                Fault::new("kafka.brokers", format!("{broker:?} is not host:port"))
+            errors.push(
+                ConfigError::new("kafka.brokers", format!("{broker:?} is not host:port"))
                     .hint("separate brokers with commas, for instance kafka-1:9092,kafka-2:9092"),
             );
         }
@@ -296,8 +296,8 @@ impl KafkaSpec {
                 let shown =
                     name.split(|letter: char| letter == '=' || letter.is_whitespace()).next().unwrap_or_default();
                 if let Some((_, instead)) = ENFORCED.iter().find(|(enforced, _)| *enforced == name) {
-                    faults.push(
-                        Fault::new(key, format!("{name:?} cannot be set, because the guarantees depend on it"))
+                    errors.push(
+                        ConfigError::new(key, format!("{name:?} cannot be set, because the guarantees depend on it"))
                             .hint(*instead),
                     );
                     continue;
@@ -305,20 +305,21 @@ impl KafkaSpec {
                 match check_setting(name, value) {
                     Ok(()) => {}
                     Err(SettingFault::Unknown) => {
-                        let fault = Fault::new(key, format!("librdkafka has no setting {shown:?}"));
-                        faults.push(match nearest(name, USUAL.into_iter()) {
-                            Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                            None => fault.hint(
+                        let error = ConfigError::new(key, format!("librdkafka has no setting {shown:?}"));
+                        errors.push(match nearest(name, USUAL.into_iter()) {
+                            Some(near) => error.hint(format!("did you mean {near:?}?")),
+                            None => error.hint(
                                 "see librdkafka's CONFIGURATION.md; its names differ from those of the Java client",
                             ),
                         });
                     }
                     // The message may quote part of the value.
                     Err(SettingFault::Invalid(_)) if !ClientSettings::shows(name) => {
-                        faults.push(Fault::new(key, "librdkafka does not accept this value, or not in this build"));
+                        errors
+                            .push(ConfigError::new(key, "librdkafka does not accept this value, or not in this build"));
                     }
                     Err(SettingFault::Invalid(words)) => {
-                        faults.push(Fault::new(key, format!("librdkafka does not accept it: {words}")));
+                        errors.push(ConfigError::new(key, format!("librdkafka does not accept it: {words}")));
                     }
                 }
             }
@@ -368,7 +369,7 @@ impl Default for TopicsSpec {
 }
 
 impl TopicsSpec {
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         let mut names = vec![
             ("topics.clickstream", self.clickstream.as_str()),
             ("topics.decisions", self.decisions.as_str()),
@@ -378,20 +379,24 @@ impl TopicsSpec {
         names.extend(self.shadow_scores.as_deref().map(|name| ("topics.shadow_scores", name)));
         for (index, (key, name)) in names.iter().enumerate() {
             if !is_topic(name) {
-                faults.push(name_fault(key, name));
+                errors.push(name_fault(key, name));
             }
             if let Some((other, _)) = names[..index].iter().find(|(_, other)| other == name) {
-                faults.push(
-                    Fault::new(*key, format!("{name:?} is already {other}")).hint("use a different topic for each"),
+                errors.push(
+                    ConfigError::new(*key, format!("{name:?} is already {other}"))
+                        .hint("use a different topic for each"),
                 );
             }
         }
         if !(1..=100_000).contains(&self.partitions) {
-            faults.push(Fault::new("topics.partitions", format!("{} is not between 1 and 100000", self.partitions)));
+            errors.push(ConfigError::new(
+                "topics.partitions",
+                format!("{} is not between 1 and 100000", self.partitions),
+            ));
         }
         if self.replication != -1 && !(1..=100).contains(&self.replication) {
-            faults.push(
-                Fault::new("topics.replication", format!("{} is not between 1 and 100", self.replication))
+            errors.push(
+                ConfigError::new("topics.replication", format!("{} is not between 1 and 100", self.replication))
                     .hint("-1 is the broker's default"),
             );
         }
@@ -434,11 +439,11 @@ impl CommitSpec {
         }
     }
 
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !(Duration::from_millis(1)..=Duration::from_secs(5)).contains(&self.interval) {
             let interval = humantime::format_duration(self.interval);
-            faults.push(
-                Fault::new("commit.interval", format!("{interval} is not between 1ms and 5s"))
+            errors.push(
+                ConfigError::new("commit.interval", format!("{interval} is not between 1ms and 5s"))
                     .hint("short intervals cost broker CPU, long ones latency; 25ms is a good start"),
             );
         }
@@ -468,18 +473,18 @@ impl Default for CheckpointSpec {
 }
 
 impl CheckpointSpec {
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !(Duration::from_millis(100)..=Duration::from_hours(24)).contains(&self.interval) {
             let interval = humantime::format_duration(self.interval);
-            faults.push(
-                Fault::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
+            errors.push(
+                ConfigError::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
                     .hint("after a crash the input of about this long is reread; 30s is a good start"),
             );
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.snapshot_interval) {
             let interval = humantime::format_duration(self.snapshot_interval);
-            faults.push(
-                Fault::new("checkpoint.snapshot_interval", format!("{interval} is not between 1s and 24h"))
+            errors.push(
+                ConfigError::new("checkpoint.snapshot_interval", format!("{interval} is not between 1s and 24h"))
                     .hint("a worker pauses while it copies a partition's profiles; 5m is a good start"),
             );
         }
@@ -554,21 +559,24 @@ impl EngineSpec {
         }
     }
 
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if self.workers > 1_024 {
-            faults.push(Fault::new("engine.workers", format!("{} is more than 1024", self.workers)));
+            errors.push(ConfigError::new("engine.workers", format!("{} is more than 1024", self.workers)));
         }
         if !(Duration::from_mins(1)..=Duration::from_hours(24)).contains(&self.stall_after) {
             let time = humantime::format_duration(self.stall_after);
-            faults.push(
-                Fault::new("engine.stall_after", format!("{time} is not between 1m and 24h"))
+            errors.push(
+                ConfigError::new("engine.stall_after", format!("{time} is not between 1m and 24h"))
                     .hint("calls to a slow broker take up to half a minute; 3m is a good start"),
             );
         }
         if !(1..=1_000_000).contains(&self.batch_max_rows) {
-            faults.push(
-                Fault::new("engine.batch_max_rows", format!("{} is not between 1 and 1000000", self.batch_max_rows))
-                    .hint("4096 keeps a batch in the CPU caches"),
+            errors.push(
+                ConfigError::new(
+                    "engine.batch_max_rows",
+                    format!("{} is not between 1 and 1000000", self.batch_max_rows),
+                )
+                .hint("4096 keeps a batch in the CPU caches"),
             );
         }
     }
@@ -586,11 +594,11 @@ pub struct AdminSpec {
 }
 
 impl AdminSpec {
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         let is_valid = |token: &str| token.len() >= 16 && token.bytes().all(|letter| letter.is_ascii_graphic());
         if self.token.as_ref().is_some_and(|token| !is_valid(token.reveal())) {
-            faults.push(
-                Fault::new("admin.token", "a token needs at least 16 ASCII characters and no spaces")
+            errors.push(
+                ConfigError::new("admin.token", "a token needs at least 16 ASCII characters and no spaces")
                     .hint("for instance the output of openssl rand -hex 16"),
             );
         }
@@ -606,9 +614,9 @@ pub struct LogSpec {
 }
 
 impl LogSpec {
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if let Some(Err(error)) = self.filter.as_deref().map(logging::check_filter) {
-            faults.push(Fault::new("log.filter", error).hint("for instance \"info,librdkafka=error\""));
+            errors.push(ConfigError::new("log.filter", error).hint("for instance \"info,librdkafka=error\""));
         }
     }
 }
@@ -634,25 +642,26 @@ impl Default for OtlpSpec {
 }
 
 impl OtlpSpec {
-    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if let Some(endpoint) = &self.endpoint {
             let uri = endpoint.parse::<hyper::Uri>().ok();
             if uri.as_ref().and_then(hyper::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
-                faults.push(
-                    Fault::new("otlp.endpoint", "the address contains a user or password, which would not be sent")
-                        .hint(
-                            "write http://host:port; run a collector next to this process that authenticates to others",
-                        ),
+                errors.push(
+                    ConfigError::new(
+                        "otlp.endpoint",
+                        "the address contains a user or password, which would not be sent",
+                    )
+                    .hint("write http://host:port; run a collector next to this process that authenticates to others"),
                 );
             } else if !uri.is_some_and(|it| it.scheme_str() == Some("http") && it.query().is_none()) {
-                faults.push(Fault::new("otlp.endpoint", format!("{endpoint:?} is not http://host:port")).hint(
+                errors.push(ConfigError::new("otlp.endpoint", format!("{endpoint:?} is not http://host:port")).hint(
                     "use a collector next to this process, such as http://localhost:4318, which forwards with TLS",
                 ));
             }
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.interval) {
             let interval = humantime::format_duration(self.interval);
-            faults.push(Fault::new("otlp.interval", format!("{interval} is not between 1s and 1h")));
+            errors.push(ConfigError::new("otlp.interval", format!("{interval} is not between 1s and 1h")));
         }
     }
 }
@@ -700,8 +709,8 @@ fn is_topic(name: &str) -> bool {
     (1..=200).contains(&name.len()) && name.chars().all(letter) && name != "." && name != ".."
 }
 
-fn name_fault(key: &str, name: &str) -> Fault {
-    Fault::new(key, format!("{name:?} is not a valid name in Kafka"))
+fn name_fault(key: &str, name: &str) -> ConfigError {
+    ConfigError::new(key, format!("{name:?} is not a valid name in Kafka"))
         .hint("use 1 to 200 letters, digits, '.', '_' and '-'")
 }
 

@@ -8,7 +8,7 @@ fn load(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Confi
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     match Config::load(Some(&path), environment, &sets) {
         Ok((config, _)) => Ok(config),
-        Err(ConfigError::Faulty(text)) => Err(text.replace(&path.display().to_string(), "aimpoint.toml")),
+        Err(ConfigLoadError::Invalid(text)) => Err(text.replace(&path.display().to_string(), "aimpoint.toml")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -148,7 +148,7 @@ fn an_override_is_taken_literally_by_the_type_of_its_key() {
     let token = load("", &[("AIMPOINT__ADMIN__TOKEN", "1234567890123456")], &[]).unwrap().admin.token.unwrap();
     assert_eq!(token.reveal(), "1234567890123456");
 
-    // Numbers, truths, durations, sizes, addresses, lists and tables.
+    // Numbers, booleans, durations, sizes, addresses, lists and tables.
     let config = load(
         "[model]\npath = \"m.onnx\"\n",
         &[
@@ -349,9 +349,9 @@ fn a_variable_that_is_not_utf8_is_reported_by_name_and_unrelated_ones_are_ignore
 fn a_fault_inside_a_rule_points_into_the_rule() {
     let text = "[[segment]]\nid = \"a\"\nwhere = '''\nvalue > 1.0\n  && scor > 0.5'''\n".to_owned();
     let document = Document::parse("aimpoint.toml", text).unwrap();
-    let mut fault = Fault::new("segment[0].where", "nothing here is named \"scor\"");
-    fault.at = Some((2, 6));
-    let message = document.explain(&[fault]);
+    let mut error = ConfigError::new("segment[0].where", "nothing here is named \"scor\"");
+    error.at = Some((2, 6));
+    let message = document.explain(&[error]);
     assert!(message.starts_with("aimpoint.toml:5:6: segment[0].where: "), "{message}");
     assert!(message.contains("    5 |   && scor > 0.5'''\n      |      ^\n"), "{message}");
 }
@@ -366,7 +366,7 @@ fn a_panic_while_reading_a_configuration_is_an_error() {
         "read the configuration a.toml: this is a bug in Aimpoint, please report it: index 4 out of bounds"
     );
     let message = on_large_stack::<()>(None, || panic!("nothing")).unwrap_err();
-    assert!(matches!(message, ConfigError::Bug { words, .. } if words == "nothing"));
+    assert!(matches!(message, ConfigLoadError::Bug { words, .. } if words == "nothing"));
 }
 
 #[test]
@@ -509,22 +509,22 @@ fn invalid_toml_is_reported_with_its_position() {
 
 #[test]
 fn a_shadow_needs_a_unique_name_and_a_model_to_compare_with() {
-    let faults = |text: &str| {
+    let errors = |text: &str| {
         let document = Document::parse("aimpoint.toml", text.to_owned()).unwrap();
-        let mut faults = Vec::new();
-        let config = Config::read(&document, None, &mut faults);
-        (config, faults.into_iter().map(|fault| format!("{}: {}", fault.key, fault.message)).collect::<Vec<_>>())
+        let mut errors = Vec::new();
+        let config = Config::read(&document, None, &mut errors);
+        (config, errors.into_iter().map(|error| format!("{}: {}", error.key, error.message)).collect::<Vec<_>>())
     };
     let model = "[model]\npath = \"m.onnx\"\n";
     let shadow = |more: &str| format!("[[shadow]]\npath = \"s.onnx\"\n{more}\n");
-    let (config, found) = faults(&format!("{model}{}", shadow("name = \"b\"")));
+    let (config, found) = errors(&format!("{model}{}", shadow("name = \"b\"")));
     assert_eq!((found, config.shadows.len()), (Vec::new(), 1));
-    let (_, found) = faults(&shadow("name = \"b\""));
+    let (_, found) = errors(&shadow("name = \"b\""));
     assert!(found.len() == 1 && found[0].contains("the model that decides, but there is none"), "{found:?}");
-    let (_, found) = faults(&format!("{model}{}{}{}", shadow("name = \"b\""), shadow(""), shadow("name = \"b\"")));
+    let (_, found) = errors(&format!("{model}{}{}{}", shadow("name = \"b\""), shadow(""), shadow("name = \"b\"")));
     assert!(found.len() == 2, "{found:?}");
     assert!(found[0].starts_with("shadow[1]: a shadow needs a name"), "{found:?}");
-    let (_, message) = faults(&format!("[topics]\nshadow_scores = \"s\"\n{model}"));
+    let (_, message) = errors(&format!("[topics]\nshadow_scores = \"s\"\n{model}"));
     assert!(
         message.len() == 1 && message[0].starts_with("topics.shadow_scores: no shadow is configured"),
         "{message:?}"

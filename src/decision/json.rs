@@ -1,7 +1,7 @@
-//! The JSON forms: literal pieces that were encoded once, and between them what differs from decision to decision.
+//! The JSON encodings: literal pieces that are encoded once, with the values of a decision between them.
 //!
-//! As proto3 JSON has it, 64-bit integers are strings, and what is not there is `null`, which its readers take for the
-//! field's default. The names are those of `aimpoint.v1.Decision`, unchanged.
+//! As in proto3 JSON, 64-bit integers are strings. A missing value is `null`, which proto3 readers treat as the field's
+//! default. Names are those of `aimpoint.v1.Decision`, unchanged.
 
 use super::{Cause, Constants, Decision, DecisionSpec, write_id_of, write_int};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     targeting::{InSegment, LeftSegment, Segment},
 };
 
-/// What differs from decision to decision.
+/// A value that differs between decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Member {
     DecisionId,
@@ -80,7 +80,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The proto3 JSON form.
+    /// The canonical proto3 JSON form.
     pub(super) fn canonical(constants: &Constants, segments: &[Segment]) -> Self {
         let mut builder = Builder::default();
         builder.literal(&format!("{{\"schema_version\":{},\"decision_id\":", super::SCHEMA_VERSION));
@@ -136,16 +136,16 @@ impl Template {
         builder.finish(constants, segments, true)
     }
 
-    /// A flat object of the members that `decision.fields` chooses.
+    /// A flat object with the members that `decision.fields` selects.
     pub(super) fn flat(
         spec: &DecisionSpec,
         constants: &Constants,
         segments: &[Segment],
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
         if spec.fields.is_empty() {
-            faults.push(
-                Fault::new("decision.fields", "a flat decision needs its members")
+            errors.push(
+                ConfigError::new("decision.fields", "a flat decision needs its members")
                     .hint("for instance decision.fields = { id = \"decision_id\", score = \"score.raw\" }"),
             );
         }
@@ -179,7 +179,7 @@ impl Template {
                 builder.member(*member);
             } else {
                 let known: Vec<&str> = CHOICES.iter().map(|(choice, _)| *choice).collect();
-                faults.push(Fault::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(
+                errors.push(ConfigError::new(format!("decision.fields.{name}"), format!("a decision has no {path:?}")).hint(
                     format!(
                         "choose one of {}, input.topic, feature_set_version, model.name, model.version, model.sha256, \
                          model.runtime, model.provider, experiment.name, experiment.variant",
@@ -215,7 +215,8 @@ impl Template {
     ) {
         match member {
             Member::DecisionId => {
-                // Names of applications and topics have letters, digits, '.', '_' and '-' alone: nothing to escape.
+                // Names of applications and topics contain only letters, digits, '.', '_' and '-', so nothing needs
+                // escaping.
                 to.push(b'"');
                 write_id_of(&self.id_prefix, decision.cause, to);
                 to.push(b'"');
@@ -360,7 +361,7 @@ impl Builder {
     }
 }
 
-/// Appends a number, or `null` for what JSON has no number for.
+/// Appends a number, or `null` if it is not finite.
 fn write_float(value: f32, to: &mut Vec<u8>) {
     if value.is_finite() {
         to.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
@@ -369,7 +370,7 @@ fn write_float(value: f32, to: &mut Vec<u8>) {
     }
 }
 
-/// Appends what each group of features adds to the raw score. Few decisions have it.
+/// Appends what each group of features adds to the raw score. Few decisions have this.
 fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
     let Some((explainer, explanation)) = decision.explanation else {
         to.extend_from_slice(b"null");
@@ -389,12 +390,12 @@ fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
     to.extend_from_slice(b"]}");
 }
 
-/// A string as JSON has it.
+/// A string in JSON syntax.
 fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
-/// Appends a string as JSON has it. Nearly none needs an escape, so the whole is copied where that is so.
+/// Appends a string in JSON syntax. Hardly any needs escaping, so the common case copies the bytes.
 fn write_text(value: &str, to: &mut Vec<u8>) {
     if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         to.push(b'"');

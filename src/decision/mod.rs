@@ -1,8 +1,8 @@
-//! The decision and its encoding.
+//! The decision and its encodings.
 //!
 //! Owns the decision's deterministic id and its three encodings: Protobuf, its proto3 JSON form, and a flat JSON object
-//! of chosen members. What is the same for every decision (model, fingerprint, topic) is encoded once; writing one
-//! decision appends bytes and allocates nothing. Leaves alone how the decision came about.
+//! of selected members. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
+//! decision only appends bytes and allocates nothing. How the decision came about is not known here.
 
 mod json;
 mod protobuf;
@@ -11,16 +11,16 @@ mod spec;
 pub use spec::{DecisionFormat, DecisionSpec};
 
 use crate::{
+    config_error::ConfigError,
     event::{EventTime, KeyType, Position},
-    fault::Fault,
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
     targeting::{InSegment, LeftSegment, Segment},
 };
 
-/// The version of the decision's meaning.
+/// The version of the decision schema.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// The user is in at least one segment.
@@ -77,11 +77,11 @@ const MEMBERSHIP_EXPIRED: &str = "membership_expired";
 /// One decision, borrowed from the batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
-    /// The user's id, as the event has it.
+    /// The user's id as in the event.
     pub user: &'a str,
-    /// What the id stands for: ids of two types are two users.
+    /// The type of the id; ids of different types are different users.
     pub key_type: KeyType,
-    /// The id of the event that triggered it, empty where it had none.
+    /// The id of the event that triggered the decision; empty if it had none.
     pub event_id: &'a str,
     /// What gives rise to it.
     pub cause: Cause,
@@ -89,17 +89,17 @@ pub struct Decision<'a> {
     pub occurred_at: EventTime,
     /// When the decision was made, by this machine's clock.
     pub decided_at: EventTime,
-    /// What became of the event.
+    /// The outcome of the event.
     pub status: Status,
-    /// Why the model gave no usable score, where it did not.
+    /// Why the model gave no usable score, if so.
     pub reason: Option<FallbackReason>,
-    /// What the model said; NaN where it said nothing usable.
+    /// The model's output; NaN if it is unusable.
     pub raw: f32,
-    /// The score that rules went by: calibrated, or what stands in where the model gave none; NaN where there is none.
+    /// The score used in rules: the calibrated output, or the fallback if the model gave none; NaN if there is neither.
     pub score: f32,
-    /// The further scores, in the order of [`Constants::heads`]; NaN where there is none.
+    /// The additional scores, in the order of [`Constants::heads`]; NaN if missing.
     pub heads: &'a [f32],
-    /// What each group of features adds to the score, if that was asked for.
+    /// What each group of features adds to the score, if requested.
     pub explanation: Option<(&'a Explainer, &'a Explanation)>,
     /// The segments that the user is in.
     pub segments: &'a [InSegment],
@@ -117,47 +117,47 @@ impl Decision<'_> {
     }
 }
 
-/// Whose decisions they are and of which input: every decision's id begins with it.
+/// The application and input of decisions. The id of every decision starts with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The application's name; empty where there is none, and ids begin with the topic then.
+    /// The application's name; if empty, ids start with the topic.
     pub app: &'a str,
     /// The input topic.
     pub topic: &'a str,
 }
 
 impl<'a> From<(&'a str, &'a str)> for Origin<'a> {
-    /// Of an application's name and its input topic.
+    /// From an application's name and its input topic.
     fn from((app, topic): (&'a str, &'a str)) -> Self {
         Self { app, topic }
     }
 }
 
 impl<'a> From<&'a str> for Origin<'a> {
-    /// Of an input topic alone.
+    /// From an input topic without an application name.
     fn from(topic: &'a str) -> Self {
         Self { app: "", topic }
     }
 }
 
-/// What every decision of a process says alike, or of a variant where there is an experiment.
+/// The values that all decisions of a process share; with an experiment, those of a variant.
 #[derive(Clone, Debug, Default)]
 pub struct Constants {
-    /// The application's name, or nothing.
+    /// The application's name, or empty.
     pub app: String,
     /// The input topic.
     pub topic: String,
     /// The fingerprint of the features.
     pub fingerprint: String,
-    /// The model, if one scores.
+    /// The model, if there is one.
     pub model: Option<ModelReference>,
-    /// The names of its further scores.
+    /// The names of its additional scores.
     pub heads: Vec<String>,
     /// The experiment and the user's variant, if there is one.
     pub experiment: Option<ExperimentReference>,
 }
 
-/// Which model scored.
+/// The model that computed the score.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelReference {
     /// Its name.
@@ -166,13 +166,13 @@ pub struct ModelReference {
     pub version: String,
     /// The SHA-256 of its file, in hex.
     pub sha256: String,
-    /// What runs it, with the version.
+    /// The runtime and its version.
     pub runtime: String,
-    /// The execution provider that is really used.
+    /// The execution provider that is actually used.
     pub provider: String,
 }
 
-/// Writes decisions in the declared encoding.
+/// Encodes decisions in the declared format.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     expires_after_micros: i64,
@@ -186,16 +186,21 @@ enum Form {
 }
 
 impl Encoder {
-    /// Compiles the declared encoding. Faults are added under `decision`.
-    pub fn compile(spec: &DecisionSpec, constants: &Constants, segments: &[Segment], faults: &mut Vec<Fault>) -> Self {
+    /// Compiles the declared format. Errors are added under `decision`.
+    pub fn compile(
+        spec: &DecisionSpec,
+        constants: &Constants,
+        segments: &[Segment],
+        errors: &mut Vec<ConfigError>,
+    ) -> Self {
         let form = match spec.format {
             DecisionFormat::Json => Form::Json(json::Template::canonical(constants, segments)),
             DecisionFormat::Protobuf => Form::Protobuf(Box::new(protobuf::Template::new(constants, segments))),
-            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, segments, faults)),
+            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, segments, errors)),
         };
         if spec.format != DecisionFormat::Flat && !spec.fields.is_empty() {
-            faults.push(
-                Fault::new("decision.fields", "only a flat decision has chosen members")
+            errors.push(
+                ConfigError::new("decision.fields", "only a flat decision has chosen members")
                     .hint("set decision.format = \"flat\", or remove decision.fields"),
             );
         }
@@ -213,7 +218,7 @@ impl Encoder {
 }
 
 impl Constants {
-    /// What every decision's id begins with.
+    /// The prefix of every decision's id.
     pub(crate) fn id_prefix(&self) -> String {
         if self.app.is_empty() { self.topic.clone() } else { format!("{}:{}", self.app, self.topic) }
     }
@@ -274,7 +279,7 @@ pub(crate) fn write_id(prefix: &str, position: Position, to: &mut Vec<u8>) {
     }
 }
 
-/// Appends a number in decimal.
+/// Appends an integer in decimal.
 fn write_int(value: i64, to: &mut Vec<u8>) {
     to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }

@@ -1,7 +1,7 @@
-//! The Protobuf form, `aimpoint.v1.Decision`.
+//! The Protobuf encoding, `aimpoint.v1.Decision`.
 //!
-//! Written field by field from borrowed values: prost's own message would have to own every string of every decision.
-//! The field numbers are those of `decision.proto`, and a test reads the bytes back with prost.
+//! Written field by field from borrowed values, because prost's message type would have to own every string of every
+//! decision. The field numbers are those of `decision.proto`; a test decodes the bytes with prost.
 
 use super::{Constants, Decision, Status, write_id_of};
 use crate::{
@@ -21,12 +21,12 @@ use prost::{
 pub(super) struct Template {
     id_prefix: String,
     topic: String,
-    /// The fields that never change: schema version, model, fingerprint and experiment.
+    /// The constant fields: schema version, model, fingerprint and experiment.
     constant: Vec<u8>,
     /// By segment: its id, name and taxonomy, as they stand in its message and in that of one that was left.
     segments: Vec<Vec<u8>>,
     scores: bool,
-    /// The name of each further score as it stands in its message, key and length included.
+    /// The encoded name of each additional score, including key and length.
     heads: Vec<Vec<u8>>,
 }
 
@@ -73,8 +73,8 @@ impl Template {
         to: &mut Vec<u8>,
     ) {
         to.extend_from_slice(&self.constant);
-        // An application's and a topic's name have at most 249 bytes each, so the id's length fits two bytes of a varint, which may
-        // be padded.
+        // Names of applications and topics have at most 249 bytes each, so the length of the id fits into a two-byte
+        // varint, which may be padded.
         encode_key(2, WireType::LengthDelimited, to);
         let length_at = to.len();
         to.extend_from_slice(&[0x80, 0]);
@@ -147,13 +147,13 @@ impl Template {
         }
     }
 
-    /// NaN and ±inf are no score, as in JSON.
+    /// NaN and ±inf are written as missing scores, as in JSON.
     fn write_scores(&self, decision: &Decision<'_>, to: &mut Vec<u8>) {
         encode_key(11, WireType::LengthDelimited, to);
         let scores = [(1, decision.raw), (2, decision.score)];
         let scores = scores.iter().filter(|(_, score)| score.is_finite());
         let heads = self.heads.iter().zip(decision.heads);
-        // A head is its name, written once, and its score: a key and four bytes, where there is one.
+        // A head is its encoded name and, if it has a score, a key and four bytes.
         let head_bytes = |name: &[u8], score: f32| name.len() + if score.is_finite() { 5 } else { 0 };
         let heads_bytes: usize = heads
             .clone()

@@ -1,4 +1,4 @@
-//! The section `[decision]`, as it is written.
+//! The section `[decision]` as written in the configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,12 @@ use std::{collections::BTreeMap, time::Duration};
 pub struct DecisionSpec {
     /// The encoding.
     pub format: DecisionFormat,
-    /// How long after its event a decision may be used.
+    /// How long after its event a decision can be used.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub expires_after: Duration,
-    /// For `format = "flat"`: the member's name in the object → what stands in it, a path into the decision such as
-    /// `score.raw` or `segments[0].id`.
+    /// For `format = "flat"`: member name in the object → path into the decision, such as `score.raw` or
+    /// `segments[0].id`.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -33,6 +33,6 @@ pub enum DecisionFormat {
     Json,
     /// `aimpoint.v1.Decision`.
     Protobuf,
-    /// A flat JSON object of chosen members.
+    /// A flat JSON object of selected members.
     Flat,
 }

@@ -1,8 +1,8 @@
 use super::{Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
 use crate::{
+    config_error::ConfigError,
     event::{EventTime, KeyType, Position},
     expression::Scope,
-    fault::Fault,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     proto::v1,
     profile::Membership,
@@ -50,18 +50,18 @@ fn constants(model: bool) -> Constants {
     }
 }
 
-fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<Fault>) {
-    let mut faults = Vec::new();
+fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<ConfigError>) {
+    let mut errors = Vec::new();
     let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
     let spec = DecisionSpec { format, fields, expires_after: Duration::from_mins(1) };
-    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut faults);
-    (encoder, faults)
+    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut errors);
+    (encoder, errors)
 }
 
 fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Decision<'_>, of: &[usize]) -> Vec<u8> {
-    let (encoder, faults) = compile(format, fields, model);
-    assert_eq!(faults, []);
-    // What stands in the buffer before is not touched.
+    let (encoder, errors) = compile(format, fields, model);
+    assert_eq!(errors, []);
+    // Earlier contents of the buffer must not change.
     let mut bytes = b"before".to_vec();
     let segments: Vec<InSegment> = of.iter().map(|number| in_segment(*number)).collect();
     encoder.encode(&Decision { segments: if of.is_empty() { it.segments } else { &segments }, ..*it }, &mut bytes);
@@ -95,7 +95,7 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
     }
 }
 
-/// The message as proto3 JSON has it, under the names of the .proto file.
+/// The message in proto3 JSON, with the names of the .proto file.
 fn proto_json(it: &v1::Decision) -> Value {
     let named = |id: &str, name: &str, segtax: u32| match segtax {
         0 => json!({"id": id, "name": name}),
@@ -160,7 +160,7 @@ fn proto_json(it: &v1::Decision) -> Value {
     value
 }
 
-/// Fractions as text of a 32-bit float, so that both forms can be compared without a loss.
+/// Writes fractions as 32-bit float texts, so that both encodings can be compared exactly.
 fn with_score_as_text(mut value: Value) -> Value {
     fn turn(value: &mut Value) {
         match value {
@@ -362,11 +362,11 @@ fn wrong_members_are_faults_that_name_what_there_is() {
         (DecisionFormat::Json, &[("x", "user_key")], "decision.fields", "only a flat", "format = \"flat\""),
         (DecisionFormat::Protobuf, &[("x", "user_key")], "decision.fields", "only a flat", "decision.fields"),
     ] {
-        let (_, faults) = compile(format, fields, true);
-        assert_eq!(faults.len(), 1, "{fields:?}: {faults:?}");
-        assert_eq!(faults[0].key, key);
-        assert!(faults[0].message.contains(message), "{faults:?}");
-        assert!(faults[0].hint.as_deref().unwrap_or_default().contains(hint), "{faults:?}");
+        let (_, errors) = compile(format, fields, true);
+        assert_eq!(errors.len(), 1, "{fields:?}: {errors:?}");
+        assert_eq!(errors[0].key, key);
+        assert!(errors[0].message.contains(message), "{errors:?}");
+        assert!(errors[0].hint.as_deref().unwrap_or_default().contains(hint), "{errors:?}");
     }
 }
 

@@ -1,20 +1,20 @@
-//! The clocks that the loop reads: one for waiting, one for the times in decisions. Neither affects a profile.
+//! The clocks that the loop reads: one for waiting, and one for the times in decisions. Neither affects a profile.
 
 use crate::event::EventTime;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of processing time.
 pub trait Clock {
-    /// The time since some fixed moment; never runs backwards.
+    /// The time since a fixed moment; monotonic.
     fn elapsed(&self) -> Duration;
 
     /// The time of day.
     fn now(&self) -> EventTime;
 
-    /// The CPU time of the current thread.
+    /// The CPU time used by the current thread.
     fn computed(&self) -> Duration;
 
-    /// Waits.
+    /// Sleeps.
     fn pause(&self, time: Duration);
 }
 

@@ -1,8 +1,8 @@
-//! The workers of a process: their threads, their end, and the sum of their counts.
+//! The workers of a process: their threads, their shutdown, and the sum of their counts.
 //!
-//! Guarantees: when one worker fails, all are asked to end, and [`Fleet::join`] gives the first failure. A worker that does
-//! not end within the deadline, or is blocked, is reported and left behind: the thread that waits for the fleet is the
-//! watchdog, and is not a worker's. Limits: one thread per worker.
+//! Guarantees: if one worker fails, all are asked to stop, and [`Fleet::join`] returns the first failure. A worker that
+//! is blocked, or does not stop within the deadline, is reported and abandoned. The thread that waits for the fleet
+//! acts as the watchdog; it is not a worker's. Limits: one thread per worker.
 
 use super::{Clock, EngineError, Stop, Worker};
 use crate::{
@@ -17,33 +17,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a worker that has handed over waits for the others to do so. Then they leave the group together; otherwise the
-/// group would be rebalanced once for each, and partitions would move to a worker that ends next.
+/// How long a worker that has handed over waits for the others to do so. They then leave the group together. Otherwise
+/// the group would rebalance once for each, and partitions would move to a worker that stops next.
 const LEAVE_TOGETHER: Duration = Duration::from_secs(1);
 
-/// Why a fleet did not end in order.
+/// Why a fleet did not shut down cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// A worker failed.
     #[error("worker {worker}: {error}")]
     Worker {
-        /// Its number.
+        /// Its index.
         worker: usize,
-        /// Why.
+        /// The error.
         error: EngineError,
     },
     /// A worker's loop is blocked.
     #[error("worker {worker} has been blocked for {}", humantime::format_duration(*time))]
     Hung {
-        /// Its number.
+        /// Its index.
         worker: usize,
         /// For how long.
         time: Duration,
     },
-    /// A worker panicked: a bug.
+    /// A worker panicked, which is a bug.
     #[error("worker {0} panicked: this is a bug, and the lines above say where")]
     Broken(usize),
-    /// Workers did not end in time.
+    /// Workers did not stop in time.
     #[error("{count} workers did not end within {}: the broker aborts what they had open, and the next owner does it again", humantime::format_duration(*deadline))]
     Deadline {
         /// How many.
@@ -63,12 +63,12 @@ pub struct Fleet {
     silence_max: Duration,
 }
 
-/// Reports that its worker's thread has ended, even by a panic.
+/// Reports that its worker's thread has ended, even if by a panic.
 struct Ended(usize, crossbeam_channel::Sender<usize>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // The fleet may be gone already.
+        // The fleet may already be gone.
         self.1.send(self.0).unwrap_or_default();
     }
 }
@@ -77,7 +77,7 @@ impl Fleet {
     /// Starts one thread for each worker.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start<S, K, C>(
         workers: Vec<Worker<S, K, C>>,
         progress: Vec<Progress>,
@@ -90,7 +90,7 @@ impl Fleet {
         C: Clock + Send + 'static,
     {
         let (sender, ended) = crossbeam_channel::unbounded();
-        // Nothing is ever sent: it closes when all have handed over.
+        // Nothing is ever sent; the channel closes when all workers have handed over.
         let (handing_over, all_handed_over) = crossbeam_channel::bounded::<Infallible>(0);
         let mut threads = Vec::with_capacity(workers.len());
         for (number, mut worker) in workers.into_iter().enumerate() {
@@ -105,7 +105,7 @@ impl Fleet {
                 {
                     tracing::info!(worker = number, "this worker leaves the group before others have handed over");
                 }
-                // Leaving the group is still within the deadline for this thread.
+                // Leaving the group must still happen within this thread's deadline.
                 drop(worker);
                 outcome
             };
@@ -124,10 +124,10 @@ impl Fleet {
         &self.progress
     }
 
-    /// Waits until a worker has ended or `timeout` is over; says whether one has.
+    /// Waits until a worker has ended or the timeout has passed; returns whether one has.
     ///
     /// # Errors
-    /// Why it ended, if not in order; or that one is blocked.
+    /// If a worker failed or is blocked.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, FleetError> {
         let running = self.threads.iter().zip(&self.progress).enumerate();
         for (worker, (_, progress)) in running.filter(|(_, (thread, _))| thread.is_some()) {
@@ -143,7 +143,7 @@ impl Fleet {
         }
     }
 
-    /// Asks all workers to end and waits for them.
+    /// Asks all workers to stop, and waits for them.
     ///
     /// # Errors
     /// The first failure, or [`FleetError::Deadline`].

@@ -1,8 +1,8 @@
 //! The worker's loop: what happens to a batch, in which order, and when it is committed.
 //!
-//! [`Pipeline`] is the pure core: records in, encoded outputs out, the same in `run`, `export`, the tests and the
-//! benches. [`Worker`] drives it between a [`crate::source::Source`] and a [`crate::sink::Sink`], one commit after
-//! another, and answers rebalances. What it does next is decided by parts without I/O, in `worker/protocol`.
+//! [`Pipeline`] is the pure core: records in, encoded outputs out. `run`, `export`, the tests and the benches all use
+//! it. [`Worker`] drives it between a [`crate::source::Source`] and a [`crate::sink::Sink`], one commit after another,
+//! and handles rebalances. Components without I/O in `worker/protocol` decide what it does next.
 
 mod clock;
 mod fleet;

@@ -1,9 +1,9 @@
-//! Runs a batch through the pure core and acts on what it returns beside its outputs: rows for shadows, and failures.
+//! Runs a batch through the pure core and handles what it returns besides its outputs: rows for shadows, and failures.
 
 use super::{Partitions, Pipeline, ScoringFailure};
 use crate::{event::EventTime, sink::Outbox, status::Counts};
 
-/// Runs the open batch of the pipeline, hands its rows to the shadows that have room, and logs failures of models.
+/// Runs the open batch of the pipeline, passes its rows to the shadows that have room, and logs model failures.
 pub fn run_batch(
     pipeline: &mut Pipeline,
     partitions: &mut Partitions,
@@ -26,7 +26,7 @@ pub fn run_batch(
     log_failures(pipeline);
 }
 
-/// Logs and forgets the failures of models.
+/// Logs and clears the model failures.
 pub fn log_failures(pipeline: &mut Pipeline) {
     for failure in pipeline.take_failures() {
         match failure {

@@ -1,8 +1,8 @@
-//! Where snapshots are kept: a folder, which may be deleted at any time.
+//! Where snapshots are stored: a folder that may be deleted at any time.
 //!
-//! Guarantees: a file is written under another name, synced, and renamed. Another thread writes, so that a disk that is
-//! full, slow or gone costs the snapshot and nothing else. Limits: one snapshot waits to be written; further ones are
-//! skipped meanwhile.
+//! Guarantees: a file is written under a temporary name, synced, and renamed. A separate thread writes, so that a full,
+//! slow or missing disk costs only the snapshot. Limits: one snapshot can wait to be written; further ones are skipped
+//! meanwhile.
 
 use crossbeam_channel::{Sender, TrySendError};
 use std::{
@@ -12,12 +12,12 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Keeps one snapshot for each partition.
+/// Stores one snapshot per partition.
 pub trait SnapshotStore: Send {
     /// The snapshot of a partition, if there is one.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it exists but cannot be read.
     fn open(&self, partition: i32) -> std::io::Result<Option<Box<dyn Read + Send>>>;
 
     /// Writes a snapshot, now or later. It may be skipped.
@@ -33,7 +33,7 @@ pub struct SnapshotFolder {
     writer: Option<Writer>,
 }
 
-/// The thread that writes, and the channel of paths and bytes to it.
+/// The writing thread, and the channel of paths and bytes to it.
 struct Writer {
     work: Sender<(PathBuf, Vec<u8>)>,
     thread: JoinHandle<()>,
@@ -43,7 +43,7 @@ impl SnapshotFolder {
     /// The snapshots in this folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be created, or no thread can be started.
+    /// If it cannot be created, or no thread can be started.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (work, taken) = crossbeam_channel::bounded::<(PathBuf, Vec<u8>)>(1);
@@ -62,7 +62,7 @@ impl SnapshotFolder {
     }
 }
 
-/// Replaces the content of a file as a whole, or not at all.
+/// Replaces the content of a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let written = File::create(&beside).and_then(|mut file| {
@@ -71,7 +71,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     });
     let done = written.and_then(|()| std::fs::rename(&beside, path));
     if done.is_err() {
-        // On a full disk half a file is in the way.
+        // On a full disk, a partial file would take up space.
         std::fs::remove_file(&beside).unwrap_or_default();
     }
     done
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_the_snapshot_and_leaves_the_last_one() {
-        // Every write to this device fails for want of space.
+        // Every write to this device fails because no space is left.
         if let Ok(mut full) = File::create("/dev/full") {
             let error = full.write_all(b"x").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::StorageFull);

@@ -6,6 +6,7 @@
 
 mod label;
 mod metrics;
+pub mod off_policy;
 
 pub use label::LabelSpec;
 pub use metrics::{

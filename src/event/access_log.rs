@@ -1,29 +1,29 @@
-//! Lines of a web server's log: the usual forms of nginx and Apache, or a declared one.
+//! Lines of a web server's access log: the usual formats of nginx and Apache, or a declared one.
 //!
 //! ```text
 //! address identd user [day/month/year:hour:minute:second zone] "method target protocol" status bytes "referrer" "agent"
 //! ```
 //!
-//! Without `input.log_format` these are read: NCSA's common form, the combined one, which adds referrer and user agent, and both
-//! with the host's name and port before them (Debian's vhost_combined). A list from X-Forwarded-For may replace the address, and
-//! the header of a syslog message may come first (RFC 3164, RFC 5424, or as rsyslog writes files). The client of a list is its
-//! first public address, or its first address if none is public.
+//! Without `input.log_format`, these formats are recognised: NCSA common, combined (which adds referrer and user
+//! agent), and both with the server's host name and port in front (Debian's vhost_combined). A list from
+//! X-Forwarded-For may replace the address, and a syslog header may come first (RFC 3164, RFC 5424, or as rsyslog
+//! writes files). The client in a list is its first public address, or its first address if none is public.
 //!
-//! A quoted list may follow the agent, as in nginx's own format `main`. Then the client is the list's first public address if
-//! the line begins with a proxy's private address, and the address at the front if the list has no public one or the same.
-//! Anything else is refused: nobody can tell whether a public address at the front is a proxy's. Other values behind the agent
-//! are ignored, unless they hold an address; a private address with a port is a server's. A further quoted string is refused if
-//! the second and the third one could be referrer and agent as well. Only the referrer and the agent may follow the size, both
-//! in quotes.
+//! A quoted list may follow the agent, as in nginx's own `main` format. The client is then the list's first public
+//! address if the line starts with a proxy's private address. It is the address at the front if the list has no public
+//! address or only repeats that one. Anything else is rejected, because a public address at the front may or may not be
+//! a proxy's. Other values after the agent are ignored unless they contain an address; a private address with a port is
+//! an upstream server's. A further quoted string is rejected if the second and third strings could also be referrer and
+//! agent. Only the referrer and the agent may follow the size, both in quotes.
 //!
-//! The shape of each part is checked, and an ambiguous line is refused, because if one line is misread each second, there are as
-//! many users as there are seconds. Other forms are declared with `input.log_format`, in nginx's or in Apache's words
-//! ([`super::log_format`]).
+//! The shape of each part is checked, and an ambiguous line is rejected: misreading a changing value as the client
+//! would create a new user each second. Other formats are declared with `input.log_format` in nginx's or Apache's
+//! syntax ([`super::log_format`]).
 //!
-//! The grammar is one line, and the crates for it allocate for every field, so it is read here. `-` is a missing value; what a
-//! server has escaped inside quotes stays escaped. The client's address is personal data and not a member: a client is known by
-//! the keyed hash of its address and user agent (HMAC-SHA-256, the first 16 bytes as hex), and addresses are blotted out of
-//! refused lines.
+//! The grammar is one line and existing crates allocate for every field, so the parser is written here. `-` is a
+//! missing value. Escapes inside quotes are kept as they are. The client's address is personal data and not a member: a
+//! client is identified by a keyed hash of address and user agent (HMAC-SHA-256, the first 16 bytes as hex), and
+//! addresses are redacted from rejected lines.
 
 mod address;
 mod syslog;
@@ -43,10 +43,10 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::net::IpAddr;
 
-/// The bytes of the hash of a client: 128 bits, so that no two of 2^40 clients have the same.
+/// The length of a client's hash: 128 bits, so that 2^40 clients have no collisions.
 const CLIENT_BYTES: usize = 16;
 
-/// The endings of what pages are made of, and of what robots and feed readers ask for: such requests are not page views.
+/// File extensions of page assets and of what robots and feed readers request. Such requests are not page views.
 const ASSETS: &[&str] = &[
     "atom", "bmp", "css", "eot", "gif", "gz", "ico", "jpeg", "jpg", "js", "json", "map", "mp3", "mp4", "otf", "png",
     "rss", "svg", "ttf", "txt", "webm", "webp", "woff", "woff2", "xml", "zip",
@@ -69,7 +69,7 @@ enum Member {
     Agent,
 }
 
-/// The members by the names that paths give them.
+/// The members by the names used in paths.
 const MEMBERS: [(&str, Member); 12] = [
     ("user", Member::User),
     ("client", Member::Client),
@@ -90,31 +90,31 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     MEMBERS.iter().map(|(name, _)| *name)
 }
 
-/// Reads lines.
+/// Parses lines.
 #[derive(Debug)]
 pub(super) struct AccessLog {
     /// Which member goes to which leaf, with the rank of its path.
     members: Vec<(Member, usize, u32)>,
     hash: Hmac<Sha256>,
-    /// The declared form of lines.
+    /// The declared format of lines.
     format: Option<LogFormat>,
 }
 
 impl AccessLog {
-    /// A reader with this key for clients. Faults of the format are reported where it is declared.
+    /// A parser with this key for client hashes. Faults of the format are reported where it is declared.
     pub(super) fn new(secret: &str, format: Option<&str>) -> Self {
         let hash = Hmac::new_from_slice(secret.as_bytes()).expect("a key of any length will do");
         Self { members: Vec::new(), hash, format: format.and_then(|format| LogFormat::parse(format).ok()) }
     }
 
-    /// Adds a member by its name. Faults are reported where fields are declared.
+    /// Adds a member by its name. An unknown name is reported where fields are declared.
     pub(super) fn insert(&mut self, name: &str, leaf: usize, rank: u32) {
         if let Some((_, member)) = MEMBERS.iter().find(|(known, _)| *known == name) {
             self.members.push((*member, leaf, rank));
         }
     }
 
-    /// Reads a line into the open row.
+    /// Parses a line into the open row.
     pub(super) fn read(&self, payload: &[u8], rows: &mut Rows<'_>) -> Result<(), Rejection> {
         let text = payload::text(payload)?;
         let line = match &self.format {
@@ -163,7 +163,7 @@ impl AccessLog {
     }
 }
 
-/// The microseconds of a time as servers write it: `31/Jan/2026:12:00:00 +0000`, ISO 8601, or seconds since 1970.
+/// Converts a time as servers write it to microseconds: `31/Jan/2026:12:00:00 +0000`, ISO 8601, or seconds since 1970.
 fn time_of(text: &str) -> Option<i64> {
     let seconds = || {
         let (micros, _) = time::from_number(text, super::TimeUnit::Seconds)?;
@@ -192,10 +192,10 @@ pub(super) struct Line<'a> {
     pub(super) agent: &'a str,
 }
 
-/// What to do about a line of another form.
+/// The next step when a line has another format.
 const DECLARE: &str = "if the log has another form, declare it as input.log_format";
 
-/// Why a line is refused.
+/// Why a line is rejected.
 pub(super) type Reason = std::borrow::Cow<'static, str>;
 
 impl<'a> Line<'a> {
@@ -210,7 +210,7 @@ impl<'a> Line<'a> {
         }
         let missing = |part: &str| Reason::from(format!("{part} is not where it should be; {DECLARE}"));
         let text = without_syslog(text);
-        // Some names have a space, none has a bracket.
+        // User names can contain spaces, but not brackets.
         let (who, rest) = before_time(text).ok_or_else(|| {
             let part =
                 if text.is_empty() { "the client's address" } else { "the user, or the time in brackets behind it," };
@@ -234,7 +234,7 @@ impl<'a> Line<'a> {
         if !is_status(line.status) || !is_size(line.bytes) {
             return Err(missing("the status and the size"));
         }
-        // The common form ends here.
+        // The common format ends here.
         if rest.is_empty() {
             return Ok(line);
         }
@@ -244,7 +244,7 @@ impl<'a> Line<'a> {
         let mut text = |part| {
             let (text, after) = quoted(rest).ok_or_else(|| missing(part))?;
             rest = after.trim_start();
-            // Without a space between, the rest belongs to another line or to another form.
+            // Without a space in between, the rest belongs to another line or another format.
             if rest.is_empty() || rest.len() < after.len() { Ok(text) } else { Err(missing(part)) }
         };
         line.referrer = text("the end of the referrer (was the line cut off?)")?;
@@ -253,14 +253,15 @@ impl<'a> Line<'a> {
         Ok(line)
     }
 
-    /// Parses a request line. What is not HTTP, such as "-" or the bytes of a handshake, has no method and no target.
+    /// Parses a request line. Anything other than HTTP, such as "-" or the bytes of a handshake, has no method and no
+    /// target.
     pub(super) fn set_request(&mut self, request: &'a str) {
         let Some((method, rest)) = request.split_once(' ') else { return };
         let is_method = method.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
         if method.is_empty() || !is_method {
             return;
         }
-        // Targets with spaces are against the rules, and occur.
+        // Targets with spaces are invalid but do occur.
         let (target, protocol) = match rest.rsplit_once(' ') {
             Some((target, protocol)) if protocol.starts_with("HTTP/") => (target, protocol),
             _ => (rest, ""),
@@ -269,14 +270,13 @@ impl<'a> Line<'a> {
         self.set_target(target);
     }
 
-    /// Parses a target.
     pub(super) fn set_target(&mut self, target: &'a str) {
         (self.path, self.query) = target.split_once('?').unwrap_or((target, ""));
     }
 
-    /// The type of the event: a page that was shown, or another request.
+    /// The event type: a page that was shown, or any other request.
     fn kind(&self) -> &'static str {
-        // A part of a file (206) is not a page, and 204 and 205 have none.
+        // 206 (partial content) is not a page, and 204 and 205 have no content.
         let is_shown = self.method == "GET" && matches!(self.status, "200" | "203" | "304");
         let file = self.path.rsplit('/').next().unwrap_or_default();
         let is_page = match file.rsplit_once('.') {
@@ -287,7 +287,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The parts before the time in brackets and after its bracket. An address may be in brackets, too.
+/// The parts before and after the opening bracket of the time. An address can also be in brackets.
 fn before_time(text: &str) -> Option<(&str, &str)> {
     let mut starts = text.match_indices(" [").map(|(at, _)| (&text[..at], &text[at + 2..]));
     starts.find(|(_, rest)| rest.split_once(']').is_none_or(|(inner, _)| inner.parse::<IpAddr>().is_err()))
@@ -307,7 +307,8 @@ fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     } else if words >= 3 && host(second).is_some() && is_host_and_port(first) {
         rest.split_once(' ').ok_or_else(|| unclear("the client's identity is not there"))?
     } else if words >= 3 && host(second).is_some_and(|host| host.parse::<IpAddr>().is_ok()) {
-        // Either a host's name and the client, or a proxy's client and the proxy: a first address may be either.
+        // Either a host name followed by the client, or a proxy's client followed by the proxy. If the first one is an
+        // address, it could be either.
         if !is_name(first) {
             return Err(unclear("there are two addresses, and which of them is the client's cannot be told"));
         }
@@ -317,38 +318,38 @@ fn who_of(who: &str) -> Result<(&str, &str), Reason> {
     };
     let address = host(client).ok_or_else(|| unclear("what stands in the place of the client's address is none"))?;
     let (identity, user) = rest.split_once(' ').ok_or_else(|| unclear("the user is not there"))?;
-    // This is how Apache and others write an empty name.
+    // Apache and others write an empty user name like this.
     let user = if matches!(user, "\"\"" | "(null)") { "-" } else { user };
     let mut parts = user.split(' ');
     let odd = |word: &str| !is_user(word) || word.contains('"') || word.ends_with(':');
     let is_odd = odd(identity) || parts.clone().any(odd) || user.is_empty();
-    // A name may have a space, but not look like more fields.
+    // A user name may contain a space, but must not look like more fields.
     if is_odd || (parts.clone().count() > 1 && (identity != "-" || parts.any(|word| word == "-"))) {
         return Err(unclear("there is more than an address, an identity and a user before the time"));
     }
     Ok((address, user))
 }
 
-/// The client of a list at the front, and the rest.
+/// The client of a list at the front, and the rest of the text.
 fn list_of(text: &str) -> Option<(&str, &str)> {
     let (address, rest) = forwarded(text)?;
     Some((address?, rest))
 }
 
-/// The client of a line, by the address at its front and by what follows its agent.
+/// The client of a line, from the address at the front and the values after the agent.
 fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
     const AGENT: &str = "which of the values in quotes is the user agent cannot be told";
     let unclear = |what: &str| Err(format!("{what}; declare the log's form as input.log_format").into());
     let front = line.address;
     let mut client = front;
-    // There may be a host's name or the like before the referrer.
+    // Some formats have a host name or the like before the referrer.
     if !is_referrer(line.referrer) && matches!(line.agent, "" | "-") {
         return unclear(AGENT);
     }
     let mut rest = rest.trim();
     let mut is_first = true;
     while !rest.is_empty() {
-        // A quoted value, alone or of `name="value"`, or a word.
+        // A quoted value, alone or as `name="value"`, or a word.
         let start = rest.find(['"', ' ']).filter(|at| rest.as_bytes()[*at] == b'"');
         let in_quotes = start.and_then(|at| quoted(&rest[at..]));
         if start.is_some() && in_quotes.is_none() {
@@ -356,7 +357,7 @@ fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
         }
         let (value, after) = match in_quotes {
             Some(found) => found,
-            // Lists of servers have spaces after their commas.
+            // Lists of servers have a space after each comma.
             None => {
                 let end = rest.match_indices(' ').map(|(at, _)| at).find(|at| !rest[..*at].ends_with(','));
                 let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
@@ -378,7 +379,7 @@ fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
             }
             continue;
         }
-        // An upstream server, as nginx names it.
+        // An upstream server as nginx writes it.
         let is_server = |(part, address): (&str, IpAddr)| !is_public(address) && part.parse::<IpAddr>().is_err();
         if !is_main {
             let is_known = |address: IpAddr| [front, client].iter().any(|it| it.parse() == Ok(address));
@@ -411,7 +412,7 @@ fn client_of<'a>(line: &Line<'a>, rest: &'a str) -> Result<&'a str, Reason> {
     Ok(client)
 }
 
-/// Whether a text has the shape of a referrer.
+/// Whether a text looks like a referrer.
 fn is_referrer(text: &str) -> bool {
     matches!(text, "" | "-") || text.contains("://") || text.starts_with('/')
 }

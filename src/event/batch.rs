@@ -1,21 +1,21 @@
-//! The batch of decoded events, and what is known of a record before and after decoding.
+//! The batch of decoded events, and the records that they are decoded from.
 
 use crate::columns::{Columns, Text};
 
-/// A record as it came: borrowed from the client for the time of decoding.
+/// A record as received. It borrows from the client while it is decoded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// The input partition.
     pub partition: i32,
     /// The record's offset in it.
     pub offset: i64,
-    /// Kafka's own timestamp of the record, in milliseconds; part of the log, so the same at every replay.
+    /// The record's Kafka timestamp in milliseconds. It is part of the log, so it is the same at every replay.
     pub timestamp_ms: Option<i64>,
     /// The record's key.
     pub key: Option<&'a [u8]>,
     /// The record's value; absent in a tombstone.
     pub payload: Option<&'a [u8]>,
-    /// The W3C trace context that came in the headers.
+    /// The W3C trace context from the headers.
     pub traceparent: Option<&'a str>,
 }
 
@@ -29,7 +29,7 @@ impl EventTime {
         self.0.div_euclid(1_000)
     }
 
-    /// The time as people write it: a date alone where it is midnight.
+    /// The time as people write it; only the date if it is midnight.
     pub fn date(self) -> String {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(time) if self.0.rem_euclid(86_400_000_000) == 0 => time.strftime("%Y-%m-%d").to_string(),
@@ -39,33 +39,33 @@ impl EventTime {
     }
 }
 
-/// Where a row of a batch came from. One record may hold several events, which then share its offset.
+/// The origin of a row. A record may hold several events, which share its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The input partition.
     pub partition: i32,
     /// The offset of the record.
     pub offset: i64,
-    /// Which event of the record, from 0.
+    /// The index of the event within the record, from 0.
     pub index: u32,
 }
 
 /// Decoded events in columns: what every event has, and the declared fields that something reads.
 #[derive(Clone, Debug, Default)]
 pub struct EventBatch {
-    /// Where each row came from.
+    /// The origin of each row.
     pub positions: Vec<Position>,
-    /// The user's key, of `user_id` or of `anonymous_id` where the event has none: see [`super::key_of`].
+    /// The user's key, from `user_id` or, if the event has none, from `anonymous_id`: see [`super::key_of`].
     pub users: Vec<Text>,
-    /// The hash of the user's key, taken once and used by the store.
+    /// The hash of the user's key, computed once and used by the store.
     pub user_hashes: Vec<u64>,
-    /// The event's own id, missing where it came without.
+    /// The event's own id, if it has one.
     pub event_ids: Vec<Text>,
     /// When it happened.
     pub times: Vec<EventTime>,
-    /// The W3C trace context, missing where there is none.
+    /// The W3C trace context, if there is one.
     pub traceparents: Vec<Text>,
-    /// The declared fields, and room for all that is computed from them.
+    /// The declared fields, and space for everything computed from them.
     pub columns: Columns,
 }
 
@@ -80,12 +80,12 @@ impl EventBatch {
         self.positions.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
-    /// Cuts off the rows from `rows` on, in all that every event has; the columns are the decoder's to cut.
+    /// Removes all rows from `rows` on, except in `columns`, which the decoder truncates.
     pub(super) fn truncate(&mut self, rows: usize) {
         self.positions.truncate(rows);
         self.users.truncate(rows);
@@ -95,7 +95,7 @@ impl EventBatch {
         self.traceparents.truncate(rows);
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch but keeps its memory.
     pub fn clear(&mut self) {
         self.positions.clear();
         self.users.clear();

@@ -1,23 +1,24 @@
-//! Whether a user agent is a machine's.
+//! Detects bots by their user agent.
 //!
-//! Owns the list and the memory of answers. The list is crawler-user-agents 1.60.0 (MIT, its licence beside it), one pattern
-//! a line, made from the `pattern` members of its `crawler-user-agents.json` and renewed the same way. It names crawlers one by
-//! one, so it hardly ever takes a person for a machine and misses machines that nobody has reported: leaving out a buyer costs more
-//! than serving a crawler. Limits: the first [`AGENT_BYTES_MAX`] bytes of an agent are looked at; [`ANSWERS_MAX`] answers
-//! are remembered. An answer depends on the text alone, never on what was remembered.
+//! Owns the list of bots and a cache of answers. The list is crawler-user-agents 1.60.0 (MIT; its licence is next to
+//! it), one pattern per line, extracted from the `pattern` members of its `crawler-user-agents.json`; update it the
+//! same way. It lists crawlers one by one, so it hardly ever mistakes a person for a bot, but misses bots that nobody
+//! has reported. That is intended: leaving out a buyer costs more than serving a crawler. Limits: only the first
+//! [`AGENT_BYTES_MAX`] bytes of an agent are matched, and [`ANSWERS_MAX`] answers are cached. The answer depends only
+//! on the text, never on the cache.
 
 use regex::{Regex, RegexBuilder};
 use std::sync::LazyLock;
 
 const PATTERNS: &str = include_str!("bots/crawler-user-agents.txt");
 
-/// The longest known agents have some 400 bytes; what comes behind this would only cost time.
+/// The longest known agents have about 400 bytes; matching more would only cost time.
 const AGENT_BYTES_MAX: usize = 1024;
 
-/// A site sees some thousands of agents in a day, most of them seldom. So many slots take at most 4 MiB.
+/// A site sees a few thousand agents a day, most of them rarely. This many slots take at most 4 MiB.
 const ANSWERS_MAX: usize = 4096;
 
-/// The compiled list takes about this much; the default bound is below it.
+/// The compiled list takes about this much, which exceeds the default limit.
 const COMPILED_BYTES_MAX: usize = 64 << 20;
 
 static LIST: LazyLock<Regex> = LazyLock::new(|| {
@@ -29,30 +30,30 @@ static LIST: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a test compiles the list")
 });
 
-/// An answer that was given.
+/// A cached answer.
 #[derive(Clone, Debug, Default)]
 struct Answer {
     agent: String,
     is_bot: bool,
 }
 
-/// Knows bots by their user agents, and remembers its answers.
+/// Classifies user agents and caches the answers.
 #[derive(Debug)]
 pub(super) struct Bots {
-    /// By the hash of the agent; the newer of two that meet in a slot stays.
+    /// By the hash of the agent; in a shared slot, the newer agent replaces the older.
     answers: Vec<Answer>,
 }
 
 impl Default for Bots {
     fn default() -> Self {
-        // The list is compiled now, not in the first event.
+        // Compile the list now rather than during the first event.
         LazyLock::force(&LIST);
         Self { answers: vec![Answer::default(); ANSWERS_MAX] }
     }
 }
 
 impl Bots {
-    /// Whether an agent is a bot's. Allocates only where an agent is longer than every one before it in its slot.
+    /// Whether an agent is a bot's. Allocates only if the agent is longer than all earlier ones in its slot.
     pub(super) fn is_bot(&mut self, agent: &str) -> bool {
         let agent = &agent[..agent.floor_char_boundary(AGENT_BYTES_MAX)];
         let slot = rapidhash::v3::rapidhash_v3(agent.as_bytes()) as usize % ANSWERS_MAX;

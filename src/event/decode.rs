@@ -1,8 +1,8 @@
-//! The decoder: one record in, its rows in the batch, or the reason why not.
+//! The decoder: one record in; its rows in the batch, or the reason for its rejection.
 //!
-//! Guarantees: a refused record leaves the batch as it was; a decoded row has a user, a type and a time; a record is taken as a
-//! whole or refused as a whole. Limits: see [`super::rows`]; nothing is allocated for a JSON event or a log line once the batch
-//! has grown.
+//! Guarantees: a rejected record leaves the batch unchanged; a decoded row has a user, a type and a time; a record is
+//! accepted or rejected as a whole. Limits: see [`super::rows`]. Nothing is allocated for a JSON event or a log line
+//! once the batch has grown.
 
 use super::{
     BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, KeyTypes, MissingTime, Record, RejectReason,
@@ -17,11 +17,11 @@ use super::{
 use crate::columns::{Slot, Type};
 use std::time::Duration;
 
-/// The furthest that a record's timestamp may be ahead of the present, even if late events count for much longer: a process whose
-/// clock is less than a day behind refuses nothing.
+/// The furthest that a record's timestamp may be ahead of the present, even if late events count for much longer. A
+/// process whose clock is less than a day behind therefore rejects nothing.
 const STAMP_SLACK_MAX: Duration = Duration::from_hours(24);
 
-/// What a field means to the decoder itself.
+/// The role of a field in decoding itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     User,
@@ -35,20 +35,20 @@ pub(super) enum Role {
     Other,
 }
 
-/// A field that is read.
+/// A field to read.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
     pub(super) name: String,
     pub(super) path: String,
     pub(super) role: Role,
-    /// The column, if an expression reads it.
+    /// Its column, if an expression reads it.
     pub(super) slot: Option<Slot>,
     pub(super) ty: Type,
     pub(super) unit: TimeUnit,
 }
 
 impl Leaf {
-    /// What a value has to be.
+    /// What a value has to be, for messages.
     pub(super) fn expected(&self) -> &'static str {
         match self.ty {
             Type::String => "text",
@@ -60,12 +60,12 @@ impl Leaf {
     }
 }
 
-/// What was read of a record.
+/// How many events a record contained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// The number of events added to the batch.
     pub rows: usize,
-    /// The number of events left out because they are those of bots.
+    /// The number of events skipped because they came from bots.
     pub bots: usize,
 }
 
@@ -75,7 +75,7 @@ impl Decoded {
     }
 }
 
-/// The rules for all records.
+/// The rules that apply to all records.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) leaves: Vec<Leaf>,
@@ -85,12 +85,12 @@ pub(super) struct Rules {
     pub(super) past_limit: EventTime,
     pub(super) missing_time: MissingTime,
     pub(super) excludes_bots: bool,
-    /// Whether keys of all types are the same users.
+    /// Whether keys of different types with the same text are one user.
     pub(super) joins_types: bool,
 }
 
 impl Rules {
-    /// The columns that are filled.
+    /// The columns that the decoder fills.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.leaves.iter().filter_map(|leaf| leaf.slot)
     }
@@ -127,7 +127,7 @@ impl Format {
 }
 
 impl Decoder {
-    /// A decoder that fills the columns `used`, and what every row has.
+    /// A decoder that fills the columns `used` and what every row has.
     pub fn new(fields: Fields, used: &[Slot], input: &InputSpec, time: &TimeSpec) -> Self {
         let mut leaves = Vec::new();
         let mut json = Json::new(input.unpack.as_deref());
@@ -190,12 +190,13 @@ impl Decoder {
     /// Adds the events of a record to the batch.
     ///
     /// # Errors
-    /// Why the record is refused; the batch is as it was before.
+    /// Why the record is rejected; the batch is unchanged.
     pub fn decode(&mut self, record: &Record<'_>, batch: &mut EventBatch) -> Result<Decoded, Rejection> {
         self.decode_until(record, None, batch)
     }
 
-    /// The same for a record none of whose events can be later than the ceiling, whatever its own timestamp says.
+    /// Like [`Decoder::decode`], but also rejects events later than the ceiling, whatever the record's own timestamp
+    /// says.
     ///
     /// # Errors
     /// As [`Decoder::decode`].
@@ -241,7 +242,7 @@ impl Decoder {
         if batch.len() == before {
             batch.columns.texts.truncate(text_bytes);
         }
-        // The last row of the columns is not part of the batch, unless a record without an array became one.
+        // The last row of the columns is not part of the batch, unless a record without an array became that row.
         if batch.len() == before || self.format.unpacks() {
             let rows = batch.len();
             for slot in self.rules.slots() {
@@ -251,12 +252,12 @@ impl Decoder {
         answer
     }
 
-    /// The latest that an event may be now.
+    /// The latest event time that may be accepted now.
     pub fn latest(&self, present: EventTime) -> i64 {
         present.0.saturating_add(self.rules.future_tolerance_micros)
     }
 
-    /// The payload or key of a refused record as it may be shown; nothing if it may be shown as it came.
+    /// A redacted copy of a rejected record's payload or key; `None` if it can be shown unchanged.
     pub fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         matches!(self.format, Format::AccessLog(_)).then(|| access_log::without_addresses(bytes))
     }

@@ -1,16 +1,16 @@
-//! The canonical fields and where producers keep them.
+//! The canonical fields, and where producers keep them.
 
 use super::{
     FieldPath, FieldSpec, InputFormat, InputSpec, Preset, TimeUnit, access_log, json::steps, log_format::LogFormat,
 };
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     expression::{Scope, nearest},
-    fault::Fault,
 };
 
-/// The canonical fields: the name in expressions and in `[input.fields]`, its type, and where it stands in the JSON form
-/// of `aimpoint.v1.Event`. Of several paths the first that is given counts. `item.*` is the first item.
+/// The canonical fields: the name in expressions and in `[input.fields]`, the type, and the paths in the JSON form of
+/// `aimpoint.v1.Event`. The first path with a value counts. `item.*` is the first item.
 pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("event_id", Type::String, &["event_id"]),
     ("event_type", Type::String, &["event_type"]),
@@ -57,7 +57,7 @@ pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("bot", Type::Bool, &["bot"]),
 ];
 
-/// Where another producer keeps a canonical field: field, paths by preference, unit of a time.
+/// Where another producer keeps a canonical field: field, paths in order of preference, unit of a time.
 type Table = &'static [(&'static str, &'static [&'static str], TimeUnit)];
 
 const SNOWPLOW: Table = &[
@@ -93,7 +93,7 @@ const SNOWPLOW: Table = &[
     (
         "bot",
         &[
-            // Snake case in the warehouses, camel case in the stream; each path is read in both.
+            // Snake case in the warehouses, camel case in the stream; each path is read in both spellings.
             "contexts_com_iab_snowplow_spiders_and_robots_1.spider_or_robot",
             "contexts_com_iab_snowplow_spiders_and_robots_1_0_0.spider_or_robot",
         ],
@@ -147,7 +147,7 @@ const GA4: Table = &[
     ("value", &["ecommerce.purchase_revenue", "event_params[value]", "event_value_in_usd"], TimeUnit::Auto),
     ("currency", &["event_params[currency]"], TimeUnit::Auto),
     ("dwell_ms", &["event_params[engagement_time_msec]"], TimeUnit::Auto),
-    // `traffic_source` is where the user once came from; what was collected with the event says more.
+    // `traffic_source` is how the user was first acquired; what was collected with the event is more specific.
     ("campaign.source", &["collected_traffic_source.manual_source", "traffic_source.source"], TimeUnit::Auto),
     ("campaign.medium", &["collected_traffic_source.manual_medium", "traffic_source.medium"], TimeUnit::Auto),
     ("campaign.name", &["collected_traffic_source.manual_campaign_name", "traffic_source.name"], TimeUnit::Auto),
@@ -182,7 +182,7 @@ const AMPLITUDE: Table = &[
     ("geo.region", &["region"], TimeUnit::Auto),
 ];
 
-/// What a web server knows of a request.
+/// What a web server knows about a request.
 const ACCESS_LOG: Table = &[
     ("event_type", &["type"], TimeUnit::Auto),
     ("occurred_at", &["time"], TimeUnit::Micros),
@@ -193,27 +193,27 @@ const ACCESS_LOG: Table = &[
     ("device.ua", &["user_agent"], TimeUnit::Auto),
 ];
 
-/// The fewest bytes of the key that hides addresses: as many as its hash keeps.
+/// The minimum length of the key that hides addresses: that of its hash.
 const SECRET_BYTES_MIN: usize = 16;
 
-/// One field: what it is called, its column, and where it stands.
+/// One field: its name, column, and paths.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) ty: Type,
     pub(super) slot: Slot,
-    /// Dotted paths by preference.
+    /// Dotted paths in order of preference.
     pub(super) paths: Vec<String>,
     pub(super) unit: TimeUnit,
 }
 
-/// All fields that expressions may name.
+/// All fields that expressions can use.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(pub(super) Vec<Field>);
 
 impl Fields {
     /// Declares the canonical fields and those of the configuration.
-    pub fn declare(input: &InputSpec, extra: &[FieldSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    pub fn declare(input: &InputSpec, extra: &[FieldSpec], scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Self {
         let preset: Option<Table> = match (input.format, input.preset) {
             (InputFormat::AccessLog, _) => Some(ACCESS_LOG),
             (_, Preset::Canonical) => None,
@@ -222,14 +222,14 @@ impl Fields {
             (_, Preset::Ga4) => Some(GA4),
             (_, Preset::Amplitude) => Some(AMPLITUDE),
         };
-        check_input(input, faults);
+        check_input(input, errors);
         for name in input.fields.keys() {
             if !CANONICAL.iter().any(|(known, ..)| known == name) {
-                let fault = Fault::new(format!("input.fields.{name}"), format!("an event has no field {name:?}"));
+                let error = ConfigError::new(format!("input.fields.{name}"), format!("an event has no field {name:?}"));
                 let near = nearest(name, CANONICAL.iter().map(|(known, ..)| *known));
-                faults.push(match near {
-                    Some(near) => fault.hint(format!("did you mean {near:?}? A field of your own is a [[field]]")),
-                    None => fault.hint("a field of your own is declared as a [[field]]"),
+                errors.push(match near {
+                    Some(near) => error.hint(format!("did you mean {near:?}? A field of your own is a [[field]]")),
+                    None => error.hint("a field of your own is declared as a [[field]]"),
                 });
             }
         }
@@ -244,7 +244,7 @@ impl Fields {
                     None => (Vec::new(), TimeUnit::Auto),
                 },
                 (None, None) => {
-                    // A Protobuf time is in microseconds by its definition; in JSON people write anything.
+                    // Protobuf times are microseconds by definition; JSON producers use any unit.
                     let json = input.format == InputFormat::Json;
                     let unit = if json { TimeUnit::Auto } else { TimeUnit::Micros };
                     (own.iter().map(|path| (*path).to_owned()).collect(), unit)
@@ -254,8 +254,8 @@ impl Fields {
         }
         for (index, spec) in extra.iter().enumerate() {
             if input.format == InputFormat::Protobuf && !spec.path.starts_with("properties.") {
-                faults.push(
-                    Fault::new(
+                errors.push(
+                    ConfigError::new(
                         format!("field[{index}].path"),
                         format!("a Protobuf event has no {:?} of one's own", spec.path),
                     )
@@ -270,8 +270,8 @@ impl Fields {
                     paths: vec![spec.path.clone()],
                     unit: TimeUnit::Auto,
                 }),
-                None => faults.push(
-                    Fault::new(format!("field[{index}].name"), format!("{:?} is declared already", spec.name))
+                None => errors.push(
+                    ConfigError::new(format!("field[{index}].name"), format!("{:?} is declared already", spec.name))
                         .hint("to say where a canonical field stands, use [input.fields]"),
                 ),
             }
@@ -285,13 +285,13 @@ impl Fields {
                 if input.format == InputFormat::AccessLog {
                     if !access_log::names().any(|name| name == path) {
                         let known = access_log::names().collect::<Vec<_>>().join(", ");
-                        faults.push(
-                            Fault::new(key(), format!("a line of an access log has no {path:?}"))
+                        errors.push(
+                            ConfigError::new(key(), format!("a line of an access log has no {path:?}"))
                                 .hint(format!("it has {known}")),
                         );
                     }
                 } else if steps(path).is_none() {
-                    faults.push(no_path(key(), path));
+                    errors.push(no_path(key(), path));
                 }
             }
         }
@@ -299,56 +299,56 @@ impl Fields {
     }
 }
 
-/// What the section says that does not go together.
-fn check_input(input: &InputSpec, faults: &mut Vec<Fault>) {
+/// Reports settings of the section that do not fit together.
+fn check_input(input: &InputSpec, errors: &mut Vec<ConfigError>) {
     let is_mapped = input.preset != Preset::Canonical || !input.fields.is_empty();
     match input.format {
-        InputFormat::Protobuf if is_mapped => faults.push(
-            Fault::new("input.format", "a Protobuf event has its fields where aimpoint.v1.Event has them")
+        InputFormat::Protobuf if is_mapped => errors.push(
+            ConfigError::new("input.format", "a Protobuf event has its fields where aimpoint.v1.Event has them")
                 .hint("remove input.preset and input.fields, or set input.format = \"json\""),
         ),
-        InputFormat::AccessLog if input.preset != Preset::Canonical => faults.push(
-            Fault::new("input.preset", "a line of an access log is no event of such a producer")
+        InputFormat::AccessLog if input.preset != Preset::Canonical => errors.push(
+            ConfigError::new("input.preset", "a line of an access log is no event of such a producer")
                 .hint("remove input.preset, or set input.format = \"json\""),
         ),
         _ => {}
     }
     let secret_bytes = input.secret.as_ref().map_or(0, |secret| secret.reveal().len());
     match (input.format, &input.secret) {
-        (InputFormat::AccessLog, _) if secret_bytes < SECRET_BYTES_MIN => faults.push(
-            Fault::new("input.secret", format!("hiding the addresses needs a key of at least {SECRET_BYTES_MIN} bytes"))
+        (InputFormat::AccessLog, _) if secret_bytes < SECRET_BYTES_MIN => errors.push(
+            ConfigError::new("input.secret", format!("hiding the addresses needs a key of at least {SECRET_BYTES_MIN} bytes"))
                 .hint("an address behind a hash without one is found by trying them all; set AIMPOINT__INPUT__SECRET, the same for every process"),
         ),
-        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => faults.push(
-            Fault::new("input.secret", "nothing is hidden with it").hint("remove it; it is for input.format = \"access_log\""),
+        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => errors.push(
+            ConfigError::new("input.secret", "nothing is hidden with it").hint("remove it; it is for input.format = \"access_log\""),
         ),
         _ => {}
     }
     match (input.format, &input.log_format) {
         (InputFormat::AccessLog, Some(text)) => {
             if let Err((message, hint)) = LogFormat::parse(text) {
-                faults.push(Fault::new("input.log_format", message).hint(hint));
+                errors.push(ConfigError::new("input.log_format", message).hint(hint));
             }
         }
-        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => faults.push(
-            Fault::new("input.log_format", "nothing is read by it")
+        (InputFormat::Json | InputFormat::Protobuf, Some(_)) => errors.push(
+            ConfigError::new("input.log_format", "nothing is read by it")
                 .hint("remove it; it is for input.format = \"access_log\""),
         ),
         (_, None) => {}
     }
     match &input.unpack {
-        Some(_) if input.format != InputFormat::Json => faults.push(
-            Fault::new("input.unpack", "only a JSON record holds several events")
+        Some(_) if input.format != InputFormat::Json => errors.push(
+            ConfigError::new("input.unpack", "only a JSON record holds several events")
                 .hint("remove it, or set input.format = \"json\""),
         ),
         Some(path) if steps(path).is_none() || path.contains('[') => {
-            faults.push(no_path("input.unpack".to_owned(), path));
+            errors.push(no_path("input.unpack".to_owned(), path));
         }
         _ => {}
     }
 }
 
-fn no_path(key: String, path: &str) -> Fault {
-    Fault::new(key, format!("{path:?} is no path"))
+fn no_path(key: String, path: &str) -> ConfigError {
+    ConfigError::new(key, format!("{path:?} is no path"))
         .hint("write the members from outside in, with dots between, such as context.page.url")
 }

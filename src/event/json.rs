@@ -1,15 +1,16 @@
 //! JSON payloads, read in one pass along the declared paths.
 //!
-//! A path is the names of members from outside in, with dots between. `name[key]` goes through an array of objects such as
-//! GA4's `event_params`: to the element with this `key`, and in it to `value`, or, if that is an object
-//! (`{"string_value": …}`), to the member that is set, the first of [`pairs::VALUES`] if there are several. If there is an object
-//! instead of the array, its member of that name counts. An array is read in this way or by its first element, not both. Where
-//! an object is expected, a string that holds one as JSON is accepted, as in a cell of a table.
+//! A path is a sequence of member names from the outside in, separated by dots. `name[key]` reads an array of objects
+//! such as GA4's `event_params`: it selects the element with this `key` and, in it, `value`. If that is an object
+//! (`{"string_value": …}`), it selects the member that is set, or the first of [`pairs::VALUES`] if several are. If
+//! there is an object instead of the array, its member with that name counts. An array is read either this way or by
+//! its first element, not both. Where an object is expected, a string that contains one as JSON is accepted, as in a
+//! table cell.
 //!
-//! The order of members does not matter: of several paths of a field the preferred one counts wherever it is, and of the two
-//! spellings of a name, `user_id` and `userId`, the one with underscores. What no path leads to does no harm, as long as it is
-//! JSON: if the fast parser refuses a record because of it, for example for a number that no float holds, the record is read
-//! again by a slower one.
+//! The order of members does not matter. Of several paths of a field, the preferred one counts wherever it is; of the
+//! two spellings of a name, `user_id` and `userId`, the one with underscores. Members that no path leads to do no harm
+//! as long as they are JSON: if the fast parser rejects a record because of them, for example for a number that no
+//! float can hold, the record is read again by a slower one.
 
 mod pairs;
 mod paths;
@@ -34,7 +35,7 @@ pub(super) struct Json {
 }
 
 impl Json {
-    /// No path but that of the array of events.
+    /// Without any path except that of the array of events.
     pub(super) fn new(unpack: Option<&str>) -> Self {
         let mut record = Trie::default();
         if let Some(steps) = unpack.and_then(steps) {
@@ -44,8 +45,8 @@ impl Json {
         Self { record, event: unpack.map(|_| Trie::default()) }
     }
 
-    /// Adds a path, whose faults are reported where fields are declared. Proto3 JSON writes a name in snake case or in lower camel
-    /// case, so both are read.
+    /// Adds a path. Invalid paths are reported where fields are declared. Proto3 JSON writes a name in snake case or
+    /// lower camel case, so both are read.
     pub(super) fn insert(&mut self, path: &str, leaf: usize, rank: u32) {
         let steps = steps(path).unwrap_or_default();
         for trie in [Some(&mut self.record), self.event.as_mut()].into_iter().flatten() {
@@ -53,7 +54,7 @@ impl Json {
         }
     }
 
-    /// Makes the paths ready for lookups.
+    /// Prepares the paths for lookups.
     pub(super) fn finish(mut self) -> Self {
         self.record.sort();
         self.event.iter_mut().for_each(Trie::sort);
@@ -65,13 +66,13 @@ impl Json {
         self.event.is_some()
     }
 
-    /// Reads a payload's rows.
+    /// Reads the rows of a payload.
     pub(super) fn read(&self, payload: &[u8], rows: &mut Rows<'_>) -> Result<(), Rejection> {
         let text = payload::text(payload)?;
         if nests_too_deep(text.as_bytes()) {
             return Err(malformed(format!("nested more than {NESTING_MAX} levels deep")));
         }
-        // An array at the top would count as its first event, and the others would be lost.
+        // An array at the top would be read as its first element, and the other events would be lost.
         if text.trim_ascii_start().starts_with(|first| first != '{') {
             return Err(if sonic_rs::from_str::<IgnoredAny>(text).is_ok() {
                 malformed("JSON, but not an object".to_owned())
@@ -101,7 +102,7 @@ impl Json {
         let Some(event) = &self.event else { return Ok(rows.close()?) };
         let missing =
             || Rejection::new(RejectReason::WrongType, "input.unpack: expected an array of events at this path");
-        // The array is a part of the text, so its offset is the difference of two addresses.
+        // The array is a slice of the text, so its offset is the difference of the two addresses.
         let (address, length) = found.array.ok_or_else(missing)?;
         let start = address.wrapping_sub(text.as_ptr().addr());
         let array =
@@ -113,7 +114,7 @@ impl Json {
     }
 }
 
-/// Why a text was not read.
+/// Why a text could not be read.
 enum Unread {
     Refused(Rejection),
     NotJson(sonic_rs::Error),
@@ -133,7 +134,7 @@ fn answer(read: sonic_rs::Result<()>, refused: Option<Rejection>) -> Result<(), 
     }
 }
 
-/// A parser of a text. A lenient one takes names with half of a surrogate pair, which no declared name has.
+/// A parser for a text. A lenient one accepts names with an unpaired surrogate, which no declared name has.
 fn parser(text: &str, is_lenient: bool) -> sonic_rs::Deserializer<sonic_rs::Read<'_>> {
     let parser = sonic_rs::Deserializer::from_str(text);
     if is_lenient { parser.utf8_lossy() } else { parser }

@@ -1,19 +1,19 @@
-//! The key of a user: an id and what it stands for.
+//! The key of a user: an id and its type.
 //!
-//! Two ids of the same text are two users where they are of different types, so the type is part of the key by which
-//! profiles, changelog records and decisions go. A person's key is the id itself; a device's is `device:` and the id, an
-//! app's `app:` and the id. An id of a person that begins like one of these has `person:` before it, so that no two users
-//! have one key.
+//! Two ids with the same text but of different types are two users, so the type is part of the key of profiles,
+//! changelog records and decisions. A person's key is the id itself. A device's is `device:` plus the id, an app's is
+//! `app:` plus the id. A person's id that starts with one of these prefixes gets the prefix `person:`, so that no two
+//! users share a key.
 
 use std::borrow::Cow;
 
-/// What a key stands for, after OpenRTB's agent types.
+/// What a key identifies, after OpenRTB's agent types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum KeyType {
-    /// A person, who may have several devices: what `user_id` stands for where nothing else is said.
+    /// A person, who may have several devices. The default for `user_id`.
     #[default]
     Person,
-    /// A browser, a device or an installation: what `anonymous_id` stands for where nothing else is said.
+    /// A browser, a device or an installation. The default for `anonymous_id`.
     Device,
     /// An app.
     App,
@@ -23,7 +23,7 @@ impl KeyType {
     /// All types.
     pub const ALL: [Self; 3] = [Self::Person, Self::Device, Self::App];
 
-    /// The name in expressions and in what people read.
+    /// The name in expressions and in text for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Person => "person",
@@ -41,7 +41,7 @@ impl KeyType {
         }
     }
 
-    /// What stands before the id in a key.
+    /// The prefix of this type in keys.
     fn prefix(self) -> &'static str {
         match self {
             Self::Person => "person:",
@@ -59,18 +59,18 @@ impl KeyType {
         }
     }
 
-    /// The type of that number.
+    /// The type with this number.
     pub(super) fn of_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|ty| i64::from(ty.number()) == number)
     }
 
-    /// The type of a name: `person`, or `KEY_TYPE_PERSON` as Protobuf's JSON has it.
+    /// The type with this name: `person`, or `KEY_TYPE_PERSON` as in Protobuf's JSON.
     pub fn named(name: &str) -> Option<Self> {
         let name = name.strip_prefix("KEY_TYPE_").unwrap_or(name);
         Self::ALL.into_iter().find(|ty| ty.as_str().eq_ignore_ascii_case(name))
     }
 
-    /// What the key of an id begins with, where it is not the id itself.
+    /// The prefix needed for this id; `None` if the key is the id itself.
     pub(super) fn before(self, id: &str) -> Option<&'static str> {
         let is_plain = self == Self::Person && !Self::ALL.iter().any(|ty| id.starts_with(ty.prefix()));
         (!is_plain).then(|| self.prefix())
@@ -85,7 +85,7 @@ pub fn key_of(ty: KeyType, id: &str) -> Cow<'_, str> {
     }
 }
 
-/// The id that a key is of, and its type.
+/// Splits a key into its type and id.
 pub fn split_key(key: &str) -> (KeyType, &str) {
     let found = KeyType::ALL.into_iter().find_map(|ty| Some((ty, key.strip_prefix(ty.prefix())?)));
     found.unwrap_or((KeyType::Person, key))

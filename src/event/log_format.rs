@@ -1,21 +1,21 @@
-//! A declared form of an access log's lines, in nginx's words or in Apache's.
+//! A declared format of access log lines, in nginx's or Apache's syntax.
 //!
 //! ```text
 //! $remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"
 //! %v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i"
 //! ```
 //!
-//! A line is taken apart by what stands between the variables. A value ends where the text after it begins for the first
-//! time; one between quotes ends at the first quote that no backslash is before. Each known value's shape is checked;
-//! variables of no use here are passed over. Where the format names both an address and X-Forwarded-For, the first public
-//! address of the list is the client (the first one where none is public), or the address where the list names none.
+//! A line is split by the text between the variables. A value ends at the first occurrence of the text that follows it;
+//! a quoted value ends at the first quote without a backslash before it. The shape of each known value is checked, and
+//! other variables are skipped. If the format has both an address and X-Forwarded-For, the client is the first public
+//! address of the list (its first one if none is public), or the address if the list has none.
 //!
-//! A format may be pasted from a server's configuration, directive and all.
+//! A format can be pasted from a server's configuration, including the directive.
 
 use super::access_log::{Line, Reason, forwarded, host, is_size, is_status, is_user, quoted, without_syslog};
 use std::borrow::Cow;
 
-/// Formats that have a name.
+/// Predefined formats.
 const NAMED: [(&str, &str); 6] = [
     ("common", r#"%h %l %u %t "%r" %>s %b"#),
     ("combined", r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#),
@@ -72,7 +72,7 @@ impl Part {
         }
     }
 
-    /// By Apache's letter and what stands in braces before it.
+    /// By Apache's letter and the argument in braces before it.
     fn of_apache(letter: &str, argument: &str) -> Option<Self> {
         let is = |name: &str| argument.eq_ignore_ascii_case(name);
         Some(match letter {
@@ -94,7 +94,7 @@ impl Part {
         })
     }
 
-    /// For people.
+    /// The name in messages.
     fn name(self) -> &'static str {
         match self {
             Self::Address => "the client's address",
@@ -116,24 +116,24 @@ impl Part {
     }
 }
 
-/// A variable, and what stands behind it; the first one stands behind an empty variable.
+/// A variable and the text that follows it. The first step has no variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     part: Option<Part>,
     after: String,
 }
 
-/// A declared form of lines.
+/// A declared format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogFormat(Vec<Step>);
 
-/// What is wrong with a format, and what to do.
+/// What is wrong with a format, and the next step.
 type FormatFault = (String, &'static str);
 
 const EXAMPLE: &str = r#"for instance '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent', '%h %l %u %t "%r" %>s %b', combined or vhost_combined"#;
 
 impl LogFormat {
-    /// Reads a format.
+    /// Parses a format.
     pub(super) fn parse(text: &str) -> Result<Self, FormatFault> {
         let text = without_directive(text.trim())?;
         let named = NAMED.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
@@ -143,7 +143,7 @@ impl LogFormat {
             let message = format!("no format is known as {text:?}; there are {}", names.join(", "));
             return Err((message, "write the format itself, as it stands in the server's configuration"));
         }
-        // As it stands in a server's configuration, where quotes are escaped.
+        // Quotes are escaped in a server's configuration.
         let text = text.replace("\\\"", "\"");
         let mut steps = vec![Step { part: None, after: String::new() }];
         let mut rest = text.as_str();
@@ -154,7 +154,7 @@ impl LogFormat {
             rest = after;
             match part {
                 None => add(&mut steps, "%"),
-                // Apache's time comes with its brackets.
+                // Apache's time includes its brackets.
                 Some(Part::Time) if variable.starts_with("%t") => {
                     add(&mut steps, "[");
                     steps.push(Step { part: Some(Part::Time), after: "]".to_owned() });
@@ -178,7 +178,7 @@ impl LogFormat {
         Ok(Self(steps))
     }
 
-    /// Takes a line apart; before it the header of a syslog message may stand.
+    /// Splits a line, which may start with a syslog header.
     pub(super) fn read<'a>(&self, text: &'a str) -> Result<Line<'a>, Reason> {
         let text = text.trim_end_matches(['\r', '\n']);
         self.take(text).or_else(|reason| {
@@ -199,7 +199,7 @@ impl LogFormat {
             let part = step.part.unwrap_or(Part::Other);
             let is_quoted = before.after.ends_with('"') && step.after.starts_with('"');
             let end = if is_quoted {
-                // With its opening quote, which is the byte before.
+                // Include the opening quote, which is the byte before.
                 let start = text.len() - rest.len() - 1;
                 quoted(&text[start..]).map(|(inner, _)| inner.len())
             } else if step.after.is_empty() {
@@ -213,7 +213,7 @@ impl LogFormat {
             rest = rest[value.len()..].strip_prefix(step.after.as_str()).ok_or_else(|| misfit(part))?;
             let is_given = !matches!(value, "" | "-");
             let fits = match part {
-                // Behind a proxy on the same machine it may be none, and the list tells.
+                // Behind a proxy on the same machine there may be no address; the list then has the client.
                 Part::Address => {
                     let found = if is_given { host(value) } else { None };
                     is_address_wrong |= is_given && found.is_none();
@@ -264,8 +264,8 @@ impl LogFormat {
     }
 }
 
-/// What a directive of a server's configuration declares, `log_format name 'one part' 'another';` or `LogFormat "…" name`; the
-/// text itself where it is none.
+/// The format inside a directive of a server's configuration, `log_format name 'one part' 'another';` or `LogFormat "…"
+/// name`; the text itself if it is not a directive.
 fn without_directive(text: &str) -> Result<Cow<'_, str>, FormatFault> {
     const NEXT: &str = "write what stands in quotes there, without the directive and the name";
     let broken = || ("the directive cannot be read".to_owned(), NEXT);
@@ -288,14 +288,14 @@ fn without_directive(text: &str) -> Result<Cow<'_, str>, FormatFault> {
         let message = format!("{directive} says where a log goes, and how its lines are made only by a name");
         return Err((message, "write the format that LogFormat or log_format declares under that name"));
     }
-    // The quotes of nginx's parts, without the directive.
+    // nginx's quoted parts without the directive.
     if text.starts_with('\'') && text.trim_end_matches(';').trim_end().ends_with('\'') {
         return parts_of_nginx(text).ok_or_else(broken);
     }
     Ok(text.into())
 }
 
-/// The parts of one of nginx's formats, joined: in quotes of either kind, or without any up to the semicolon.
+/// The joined parts of an nginx format: quoted either way, or unquoted up to the semicolon.
 fn parts_of_nginx(text: &str) -> Option<Cow<'_, str>> {
     if !text.starts_with(['\'', '"']) {
         return Some(text.trim_end_matches(';').trim_end().into());
@@ -315,19 +315,19 @@ fn parts_of_nginx(text: &str) -> Option<Cow<'_, str>> {
     matches!(rest.trim(), "" | ";").then_some(joined.into())
 }
 
-/// Adds to the text behind the last variable.
+/// Appends to the text after the last variable.
 fn add(steps: &mut [Step], text: &str) {
     if let Some(step) = steps.last_mut() {
         step.after.push_str(text);
     }
 }
 
-/// Where a list of addresses ends: at the text behind it, but for spaces after commas.
+/// Where a list of addresses ends: at the text that follows it, ignoring spaces after commas.
 fn end_of_list(text: &str, after: &str) -> Option<usize> {
     text.match_indices(after).map(|(at, _)| at).find(|at| !text[..*at].ends_with(','))
 }
 
-/// A variable of nginx, `$name` or `${name}`, and what follows it.
+/// A variable of nginx, `$name` or `${name}`, and the rest of the text.
 fn nginx(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
     let name = &text[1..];
     if let Some(inner) = name.strip_prefix('{') {
@@ -341,7 +341,7 @@ fn nginx(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
     Ok((Some(Part::of_nginx(&name[..end])), &name[end..]))
 }
 
-/// A directive of Apache, `%…` with conditions and an argument in braces, and what follows it; none for `%%`.
+/// A directive of Apache, `%…` with conditions and an argument in braces, and the rest of the text; `None` for `%%`.
 fn apache(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
     let rest = &text[1..];
     if let Some(rest) = rest.strip_prefix('%') {
@@ -353,7 +353,7 @@ fn apache(text: &str) -> Result<(Option<Part>, &str), FormatFault> {
         Some(inner) => inner.split_once('}').ok_or_else(|| ("a %{ without its }".to_owned(), EXAMPLE))?,
         None => ("", rest),
     };
-    // Two letters behind a ^: trailers.
+    // Two letters after ^: trailers.
     let length = if rest.starts_with('^') { 3 } else { 1 };
     let letter = rest.get(..length).filter(|letter| letter.ends_with(|letter: char| letter.is_ascii_alphabetic()));
     let letter = letter.ok_or_else(|| ("a % without a letter".to_owned(), EXAMPLE))?;

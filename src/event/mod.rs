@@ -1,21 +1,21 @@
 //! The meaning of one record: decoding, cleaning, event time.
 //!
-//! Owns the canonical fields of an event, where other producers keep them, and the rules by which a record is refused.
-//! A payload is read once from front to back, and only the fields that something uses are kept; a bad record is an
-//! answer ([`Rejection`]), never a panic. Nothing here reads a clock: what is "in the future" is decided against the
-//! record's own Kafka timestamp, which is part of the log and so the same at every replay.
+//! Owns the canonical fields of an event, where other producers keep them, and the rules for rejecting a record. A
+//! payload is read once from front to back, and only fields that something uses are kept. A bad record is a return
+//! value ([`Rejection`]), never a panic. Nothing here reads a clock: an event is "in the future" relative to the
+//! record's own Kafka timestamp, which is part of the log and therefore the same at every replay.
 //!
 //! - A record needs a user (`user_id`, else `anonymous_id`), an `event_type` and a time.
 //! - Keys of two types are two users: `user_id` "5" and `anonymous_id` "5" share nothing.
-//! - Where a number is wanted, a number in text will do; where text is wanted, a number will do, with all its digits. Anything
-//!   else is `wrong_type`. `null` and an empty text are "not given". ±inf and NaN are missing values.
-//! - The order of members means nothing. Of several paths of a field the first one that is given counts, and what stands at
-//!   the others neither helps nor harms. Of one member given twice the last one counts.
-//! - An array stands for its first element, but where `input.unpack` says that its elements are the events. Then what
-//!   stands outside of the array is visible in each of them, an event's own member comes before it, and the record is
-//!   taken or refused as a whole. An empty array holds no event.
-//! - A time without a zone is UTC. A time before `time.past_limit` is refused: it is mostly a number in another unit.
-//! - Unknown members are passed over. A JSON payload is one object and nests at most 64 levels deep.
+//! - A number in text is accepted as a number, and a number is accepted as text, with all its digits. Anything else is
+//!   `wrong_type`. `null` and an empty text mean "not given". ±inf and NaN are missing values.
+//! - The order of members does not matter. Of several paths of a field, the first with a value counts, and the values
+//!   at the others are ignored. If a member occurs twice, the last one counts.
+//! - An array stands for its first element, unless `input.unpack` says that its elements are the events. Then members
+//!   outside the array apply to each event, an event's own member takes precedence, and the record is accepted or
+//!   rejected as a whole. An empty array holds no event.
+//! - A time without a zone is UTC. A time before `time.past_limit` is rejected: it is usually a number in another unit.
+//! - Unknown members are skipped. A JSON payload is one object and nests at most 64 levels deep.
 
 mod access_log;
 mod batch;

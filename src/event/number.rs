@@ -1,31 +1,32 @@
-//! Numbers as they are written: taken apart by their digits, so that none is lost on the way through a float.
+//! Numbers as written, handled as decimal digits, so that none is lost in a float.
 //!
 //! An id may be a number of any length. Its text is exact: `18446744073709551617` stays itself, and so does
-//! `1234567890.1234567890`. What is a whole number has one text however it is written: 12345, 12345.0 and 1.2345e4 are all
-//! `12345`, and -0 is `0`.
+//! `1234567890.1234567890`. An integer has one text however it is written: 12345, 12345.0 and 1.2345e4 are all `12345`,
+//! and -0 is `0`.
 
 use std::fmt::Write;
 
-/// A number with an exponent is written out up to so many digits; a longer one keeps an exponent.
+/// A number with an exponent is written out up to this many digits; a longer one keeps its exponent.
 const DIGITS_MAX: usize = 128;
 
-/// An exponent is cut to this size: far beyond every number that has a meaning, and far from where sums of two would overflow.
+/// Exponents are clamped to this: far beyond every meaningful number, and small enough that sums of two do not
+/// overflow.
 const EXPONENT_MAX: i64 = 1_000_000_000;
 
 /// A number in decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decimal<'a> {
     negative: bool,
-    /// The digits before the point.
+    /// The digits before the decimal point.
     whole: &'a str,
-    /// The digits behind it.
+    /// The digits after the decimal point.
     fraction: &'a str,
-    /// The power of ten that it is multiplied by, where one is given.
+    /// The power of ten, if one is given.
     exponent: Option<i64>,
 }
 
 impl<'a> Decimal<'a> {
-    /// Takes a number apart; nothing where it is none.
+    /// Splits a number into its parts; `None` if the text is not a number.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (negative, text) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
@@ -42,12 +43,12 @@ impl<'a> Decimal<'a> {
         is_number.then_some(Self { negative, whole, fraction, exponent })
     }
 
-    /// Whether it is written without an exponent and without a fraction, but for zeros.
+    /// Whether it is written without an exponent and without a non-zero fraction.
     pub(super) fn is_whole(&self) -> bool {
         self.exponent.is_none() && self.fraction.bytes().all(|digit| digit == b'0')
     }
 
-    /// The number times a power of ten, rounded half away from zero; the largest or smallest `i64` where it does not fit.
+    /// The number times a power of ten, rounded half away from zero; saturates at the bounds of `i64`.
     pub(super) fn scaled(&self, power: i64) -> i64 {
         let mut left = self.exponent.unwrap_or_default().saturating_add(power).saturating_add(self.whole.len() as i64);
         let mut sum = 0_i128;
@@ -76,7 +77,7 @@ impl<'a> Decimal<'a> {
         }
     }
 
-    /// Writes the text that stands for the number in ids.
+    /// Writes the text of the number as used in ids.
     fn write(&self, to: &mut String) {
         let Self { negative, whole, fraction, exponent } = *self;
         to.clear();
@@ -96,7 +97,7 @@ impl<'a> Decimal<'a> {
             }
             return;
         };
-        // All digits, where the point stands among them, and the digits that count.
+        // All digits, the position of the decimal point, and the significant digits.
         let all: String = [whole, fraction].concat();
         let zeros = all.len() - all.trim_start_matches('0').len();
         let point = exponent.saturating_add(whole.len() as i64).saturating_sub(zeros as i64);
@@ -127,7 +128,7 @@ impl<'a> Decimal<'a> {
     }
 }
 
-/// An exponent; one that no `i64` holds is as good as the largest.
+/// Parses an exponent; one that overflows `i64` is clamped.
 fn power(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -137,14 +138,14 @@ fn power(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// The text that stands for a number in ids, in `buffer` where it is not the number's own.
+/// The text of a number as used in ids. Uses `buffer` if it differs from the number's own text.
 pub(super) fn id<'a>(number: &'a str, buffer: &'a mut String) -> &'a str {
     let digits = number.strip_prefix('-').unwrap_or(number);
     if digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0') {
         return number;
     }
     match Decimal::parse(number) {
-        // Cut to a size, two exponents would be one.
+        // Two exponents that were clamped would give the same id.
         Some(decimal) if decimal.exponent.is_none_or(|exponent| exponent.abs() < EXPONENT_MAX) => {
             decimal.write(buffer);
             buffer
@@ -153,7 +154,7 @@ pub(super) fn id<'a>(number: &'a str, buffer: &'a mut String) -> &'a str {
     }
 }
 
-/// The whole number that this is, if it is one and an `i64` holds it.
+/// The integer that the text stands for, if there is one and it fits `i64`.
 pub(super) fn whole(number: &str, buffer: &mut String) -> Option<i64> {
     match number.parse() {
         Ok(value) => Some(value),

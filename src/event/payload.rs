@@ -2,7 +2,7 @@
 
 use super::{RejectReason, Rejection};
 
-/// What Windows tools write before UTF-8.
+/// Written before UTF-8 by Windows tools.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The text of a payload.
@@ -16,7 +16,7 @@ pub(super) fn text(payload: &[u8]) -> Result<&str, Rejection> {
     })
 }
 
-/// What a payload is, where its first bytes are those of something else.
+/// The encoding or format that the first bytes identify, if it is not UTF-8 text.
 fn other_encoding(payload: &[u8]) -> Option<&'static str> {
     match payload {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {

@@ -20,8 +20,8 @@ pub(super) fn read(payload: &[u8], leaves: &[Leaf], rows: &mut Rows<'_>) -> Resu
     Ok(())
 }
 
-/// The message behind the wire header: a zero byte, four bytes of schema id, and the indexes of the message type, counted
-/// first. No Protobuf message begins with a zero byte, so the header cannot be taken for one.
+/// The message after the wire header: a zero byte, four bytes of schema id, and the indexes of the message type,
+/// preceded by their count. No Protobuf message starts with a zero byte, so the header is unambiguous.
 fn without_header(payload: &[u8]) -> Option<&[u8]> {
     if payload.first() != Some(&0) {
         return Some(payload);
@@ -59,7 +59,7 @@ fn member<'a>(event: &'a Event, name: &str, path: &str) -> Option<Scalar<'a>> {
         "received_at" => time(event.received_at),
         "user_id" => text(&event.user_id),
         "anonymous_id" => text(&event.anonymous_id),
-        // Open enums keep numbers that this version does not know; those are refused like any other wrong value.
+        // Open enums keep numbers unknown to this version; those are rejected like any other wrong value.
         "key_type" => Some(Scalar::Int(event.key_type.into())),
         "session_id" => text(&event.session_id),
         "source.app_id" => text(&event.source.as_ref()?.app_id),

@@ -1,23 +1,24 @@
-//! Why a record is set aside.
+//! Why a record is rejected.
 
 use std::fmt;
 
-/// Why a record is a dead letter: the closed set that metrics and headers use.
+/// Why a record is a dead letter: the closed set used in metrics and headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectReason {
     /// The record has no payload.
     NullPayload,
-    /// The payload is larger than `input.max_bytes`, or a part of it than what has a bound: its number of events, an event's id.
+    /// The payload exceeds `input.max_bytes`, or a bounded part of it is too large: the number of events, or an event's
+    /// id.
     TooLarge,
     /// The payload is not what `input.format` says.
     Malformed,
-    /// A field holds something that is not of its type.
+    /// A field holds a value of another type.
     WrongType,
     /// Neither a user id nor an anonymous id.
     MissingUser,
     /// No event type.
     MissingType,
-    /// No time, where `time.missing` is `reject`.
+    /// No time, and `time.missing` is `reject`.
     MissingTime,
     /// A time before 1970 or after 9999.
     TimeRange,
@@ -25,7 +26,7 @@ pub enum RejectReason {
     FutureTime,
     /// Further behind its user's newest event than `time.allowed_lateness`.
     TooLate,
-    /// The decision is larger than its topic takes. Found when it is sent, not when the record is read.
+    /// The decision is larger than its topic accepts. Detected when it is sent, not when the record is read.
     OutputTooLarge,
 }
 
@@ -45,7 +46,7 @@ impl RejectReason {
         Self::OutputTooLarge,
     ];
 
-    /// The reason as headers and metric labels have it.
+    /// The reason as used in headers and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NullPayload => "null_payload",
@@ -69,13 +70,13 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// A refused record.
+/// A rejected record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Rejection {
-    /// Why.
+    /// The kind of fault.
     pub reason: RejectReason,
-    /// The same for people: which field, what was expected. It never quotes a value.
+    /// Details for people: which field, what was expected. It never quotes a value.
     pub detail: String,
 }
 

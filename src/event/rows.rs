@@ -1,4 +1,4 @@
-//! Rows of the batch while they are read from a record: which value counts, of what type, and what every event needs.
+//! Rows of the batch while a record is read into them: which value counts, its type, and the fields every event needs.
 //!
 //! Limits: a user's key has at most [`USER_BYTES_MAX`] bytes, an event's id [`EVENT_ID_BYTES_MAX`], and a record at most
 //! [`UNPACKED_MAX`] events.
@@ -16,17 +16,17 @@ use crate::{
     state::hash_key,
 };
 
-/// The longest user key. Profiles and decisions carry it.
+/// The longest user key. Profiles and decisions contain it.
 const USER_BYTES_MAX: usize = 1024;
 
-/// The longest event id, for the same reason. Cut, two ids could become one, so a longer one is refused.
+/// The longest event id, for the same reason. Longer ones are rejected: truncated, two ids could become equal.
 const EVENT_ID_BYTES_MAX: usize = 1024;
 
-/// The most events in one record. The longest sessions in one record have some hundreds; a megabyte of `{}` would be a third of a
-/// million rows, each with everything outside of the array.
+/// The most events in one record. The longest real sessions in one record have a few hundred. A megabyte of `{}` would
+/// be a third of a million rows, each with everything outside of the array.
 const UNPACKED_MAX: usize = 4096;
 
-/// A value of a payload.
+/// A value in a payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scalar<'a> {
     Bool(bool),
@@ -37,12 +37,12 @@ pub(super) enum Scalar<'a> {
     Text(&'a str),
 }
 
-/// What was read for a leaf.
+/// What has been read for a leaf.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    /// The rank of the path of its value, or `u32::MAX`; lower ranks are preferred.
+    /// The rank of the path that gave the value, or `u32::MAX`; lower ranks are preferred.
     rank: u32,
-    /// What the value should have been, if it is not of the field's type.
+    /// What the value should have been, if it has the wrong type.
     fault: Option<&'static str>,
 }
 
@@ -52,17 +52,17 @@ impl Default for Mark {
     }
 }
 
-/// Expected of a number that no float holds.
+/// Expected instead of a number that no float can hold.
 const IN_RANGE: &str = "a number up to 1.8e308: the number is out of range";
 
-/// Expected of a string that is not Unicode.
+/// Expected instead of a string that is not Unicode.
 const NOT_UNICODE: &str =
     "text without half of a surrogate pair (an escape from \\ud800 to \\udfff without its other half)";
 
-/// Expected of a member whose own members are read.
+/// Expected instead of a member whose own members are read.
 const NOT_AN_OBJECT: &str = "an object around it, and there is another value";
 
-/// The row that is being read, beside its columns.
+/// The row being read, except its columns.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     user: Text,
@@ -78,20 +78,20 @@ struct Row {
     unit: TimeUnit,
 }
 
-/// The rows of a record that is being read. The row being read is the last one of the columns.
+/// The rows of the record being read. The current row is the last one of the columns.
 pub(super) struct Rows<'a> {
     rules: &'a Rules,
-    /// The latest time of an event, by what is known beside the record.
+    /// The latest allowed event time, from what is known apart from the record.
     ceiling: Option<i64>,
     record: &'a Record<'a>,
     batch: &'a mut EventBatch,
     /// By leaf.
     marks: &'a mut [Mark],
-    /// The marks of what is outside of a record's events.
+    /// The marks for the part of a record outside its events.
     outside: &'a mut [Mark],
-    /// Whether one of the marks may be a fault.
+    /// Whether any mark might have an error.
     may_be_wrong: bool,
-    /// For building strings.
+    /// Used to build strings.
     buffer: &'a mut String,
     bots: Option<&'a mut Bots>,
     row: Row,
@@ -100,7 +100,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Begins to read a record. The buffers of marks have one for each leaf.
+    /// Starts reading a record. The mark buffers have one entry per leaf.
     pub(super) fn new(
         rules: &'a Rules,
         record: &'a Record<'a>,
@@ -127,8 +127,8 @@ impl<'a> Rows<'a> {
         self.taken
     }
 
-    /// Takes a value for a leaf, from the path of this rank; lower ranks are preferred. Only [`Rows::close`] reports a value of
-    /// the wrong type, because a preferred path may follow.
+    /// Takes a value for a leaf from the path of this rank; lower ranks are preferred. A value of the wrong type is
+    /// reported only by [`Rows::close`], because a preferred path may follow.
     pub(super) fn set(&mut self, leaf: usize, rank: u32, value: Scalar<'_>) {
         if self.marks[leaf].rank < rank || matches!(value, Scalar::Text("")) {
             return;
@@ -136,7 +136,7 @@ impl<'a> Rows<'a> {
         let rules = self.rules;
         let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
         let is_id = matches!(role, Role::User | Role::Anonymous | Role::EventId);
-        // An id of blanks or a bool would be shared by many users.
+        // An id of blanks, or a bool, would be shared by many users.
         if is_id && matches!(value, Scalar::Text(text) if text.trim().is_empty()) {
             return;
         }
@@ -175,21 +175,21 @@ impl<'a> Rows<'a> {
         self.may_be_wrong |= fault.is_some();
     }
 
-    /// Notes that the path of this rank leads to an object or the like instead of a value.
+    /// Records that the path of this rank leads to an object or the like instead of a value.
     pub(super) fn refuse(&mut self, leaf: usize, rank: u32) {
         if rank <= self.marks[leaf].rank {
             self.mark(leaf, rank, Some(self.rules.leaves[leaf].expected()));
         }
     }
 
-    /// Notes that the path of this rank leads to a string that is not Unicode.
+    /// Records that the path of this rank leads to a string that is not Unicode.
     pub(super) fn refuse_text(&mut self, leaf: usize, rank: u32) {
         if rank <= self.marks[leaf].rank {
             self.mark(leaf, rank, Some(NOT_UNICODE));
         }
     }
 
-    /// Notes that the path of this rank leads through something that is not an object.
+    /// Records that the path of this rank leads through something that is not an object.
     pub(super) fn refuse_parent(&mut self, leaf: usize, rank: u32) {
         if rank <= self.marks[leaf].rank {
             self.mark(leaf, rank, Some(NOT_AN_OBJECT));
@@ -227,7 +227,7 @@ impl<'a> Rows<'a> {
             Scalar::Number(text) | Scalar::Text(text) => {
                 let text = text.trim();
                 let value: f64 = text.parse().map_err(|_| "a number")?;
-                // Digits beyond all floats, unlike the word "inf".
+                // Digits beyond the float range, as opposed to the word "inf".
                 if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
                     return Err(IN_RANGE);
                 }
@@ -249,14 +249,14 @@ impl<'a> Rows<'a> {
         const EXPECTED: &str = "a whole number";
         let value = match value {
             Scalar::Int(value) => Some(value),
-            // Beyond 2^53 floats are not exact integers.
+            // Floats beyond 2^53 are not exact integers.
             Scalar::Float(value) => {
                 (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
             }
             Scalar::Number(text) | Scalar::Text(text) => {
                 let text = text.trim();
                 match number::whole(text, self.buffer) {
-                    // A missing value, as in a double.
+                    // A missing value, as for a double.
                     None if is_no_number(text) => return Ok(false),
                     value => value,
                 }
@@ -264,7 +264,7 @@ impl<'a> Rows<'a> {
             Scalar::Bool(_) => None,
         };
         let value = value.ok_or(EXPECTED)?;
-        // The smallest number stands for a missing one, here as in the columns and files of others.
+        // The smallest integer stands for a missing value, in columns here and in files of other systems.
         if value == MISSING_INT {
             return Ok(false);
         }
@@ -316,7 +316,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Makes room for a row.
+    /// Appends an empty row.
     fn open(&mut self) {
         let rows = self.batch.len() + 1;
         for slot in self.rules.slots() {
@@ -326,7 +326,7 @@ impl<'a> Rows<'a> {
         self.row = Row::default();
     }
 
-    /// Begins again with the record.
+    /// Restarts the record from its first row.
     pub(super) fn again(&mut self) {
         let before = self.batch.len() - self.taken.rows;
         self.batch.truncate(before);
@@ -338,7 +338,7 @@ impl<'a> Rows<'a> {
         self.open();
     }
 
-    /// Refuses the record if a field has a value of the wrong type: the first one, in the order of their declaration.
+    /// Rejects the record if a field has a value of the wrong type; reports the first one in declaration order.
     fn check_types(&self) -> Result<(), Rejection> {
         let wrong = || self.marks.iter().position(|mark| mark.fault.is_some());
         match self.may_be_wrong.then(wrong).flatten() {
@@ -351,7 +351,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Ends the row: derives fields, and checks what every event needs.
+    /// Finishes the row: derives fields, and checks what every event needs.
     pub(super) fn close(&mut self) -> Result<(), Rejection> {
         self.check_types()?;
         let Row { user, anonymous, event_id, has_type, key_type, .. } = self.row;
@@ -395,7 +395,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// The key of an id.
+    /// The key for an id.
     fn key(&mut self, ty: KeyType, id: Text) -> Text {
         let index = self.batch.len();
         if let Some(slot) = self.rules.slot_of(Role::KeyType) {
@@ -434,7 +434,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Ends the part outside of the record's events.
+    /// Finishes the part outside of the record's events.
     pub(super) fn begin_elements(&mut self) {
         for (outside, mark) in self.outside.iter_mut().zip(&*self.marks) {
             // An event's own member is preferred, whatever its path.
@@ -442,8 +442,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Begins an event inside the record, in the last row of the columns. It has the fields from outside, unless it has its own.
-    /// The result is for [`Rows::end_element`].
+    /// Starts an event inside the record, in the last row of the columns. It inherits the outside fields that it does
+    /// not set itself. Pass the result to [`Rows::end_element`].
     pub(super) fn begin_element(&mut self) -> Outside {
         let row = self.batch.len();
         for slot in self.rules.slots() {
@@ -453,7 +453,7 @@ impl<'a> Rows<'a> {
         Outside(self.row)
     }
 
-    /// Ends an event inside the record. The fields from outside are the last row again.
+    /// Finishes an event inside the record. The outside fields become the last row again.
     pub(super) fn end_element(&mut self, outside: Outside) -> Result<(), Rejection> {
         if self.taken.total() == UNPACKED_MAX {
             return Err(Rejection::new(
@@ -480,7 +480,7 @@ fn is_no_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(|value| !value.is_finite()) && !text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// The type of a key by its name or its number; none if that is "unspecified".
+/// The type of a key by name or number; `None` for "unspecified".
 fn key_type(value: Scalar<'_>) -> Result<Option<KeyType>, &'static str> {
     const EXPECTED: &str = "person, device or app, or a name of aimpoint.v1.KeyType";
     let number = match value {

@@ -1,4 +1,4 @@
-//! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]`, as they are written.
+//! The sections `[input]`, `[[field]]`, `[time]` and `[duplicates]` as written in the configuration.
 
 use super::{EventTime, time};
 use crate::columns::Type;
@@ -16,22 +16,22 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 pub struct InputSpec {
     /// The encoding of the payload.
     pub format: InputFormat,
-    /// Where others' events keep the canonical fields, to be refined by `fields`.
+    /// The producer whose field locations to start from; `fields` refines them.
     pub preset: Preset,
-    /// The path of the array whose elements are the events, where a record holds several.
+    /// The path of the array whose elements are the events, if a record holds several.
     pub unpack: Option<String>,
-    /// What is made of the user agents of machines.
+    /// What to do with user agents of bots.
     pub bots: BotRule,
-    /// The key of the hash that stands for an access log's client.
+    /// The key of the hash that stands for a client of an access log.
     pub secret: Option<Secret>,
-    /// How a line of an access log is made, as nginx or Apache have it; by itself the usual forms are told apart.
+    /// The format of access log lines, in nginx's or Apache's syntax; if absent, the usual formats are recognised.
     pub log_format: Option<String>,
-    /// Whether keys of two types are two users where their texts are equal.
+    /// Whether keys of different types with the same text are different users.
     pub key_types: KeyTypes,
     /// The largest payload that is decoded, in bytes, up to 256 MiB; larger ones are dead letters.
     #[schemars(with = "String", extend("type" = ["string", "integer"]))]
     pub max_bytes: bytesize::ByteSize,
-    /// Canonical field → where it stands in the payload.
+    /// Canonical field → its location in the payload.
     pub fields: BTreeMap<String, FieldPath>,
 }
 
@@ -55,7 +55,7 @@ impl Default for InputSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InputFormat {
-    /// One JSON object a record.
+    /// One JSON object per record.
     Json,
     /// `aimpoint.v1.Event`, with or without the Confluent wire header.
     Protobuf,
@@ -63,25 +63,25 @@ pub enum InputFormat {
     AccessLog,
 }
 
-/// Whether a user id and an anonymous id of the same text are one user.
+/// Whether a user id and an anonymous id with the same text are one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyTypes {
-    /// They are two.
+    /// They are two users.
     Separate,
-    /// They are one, as up to version 0.1: the type is not looked at.
+    /// They are one user, as in versions up to 0.1; types are ignored.
     Joined,
 }
 
-/// What is made of an event whose user agent is known to be a bot's. Where an event says itself whether it is one, its word counts.
+/// What to do with events whose user agent is a known bot. If an event itself says whether it is a bot's, that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BotRule {
-    /// Nothing: user agents are not looked at.
+    /// Nothing: user agents are ignored.
     Keep,
     /// `bot` is set.
     Mark,
-    /// `bot` is set, and what is a bot's is suppressed: it enters no profile and gives no decision.
+    /// `bot` is set, and the event is suppressed: it enters no profile and produces no decision.
     Exclude,
 }
 
@@ -101,13 +101,13 @@ pub enum Preset {
     Amplitude,
 }
 
-/// Where a field stands in the payload: a path, or a path with its unit.
+/// The location of a field in the payload: a path, or a path with its unit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldPath {
     /// A dotted path such as `context.page.url` or `event_params[page_location]`.
     Path(String),
-    /// A path with more to say.
+    /// A path with further settings.
     Detailed {
         /// The dotted path.
         path: String,
@@ -119,7 +119,7 @@ pub enum FieldPath {
 
 impl<'de> Deserialize<'de> for FieldPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The detailed form by itself, whose faults name the member that is wrong.
+        /// Parsed separately, so that errors name the wrong member.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Detailed {
@@ -151,7 +151,7 @@ impl<'de> Deserialize<'de> for FieldPath {
     }
 }
 
-/// The unit of a time that is written as a number, or as a number in text.
+/// The unit of a time written as a number, or as a number in text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum TimeUnit {
     /// Seconds since 1970.
@@ -166,14 +166,14 @@ pub enum TimeUnit {
     /// Nanoseconds since 1970.
     #[serde(rename = "ns")]
     Nanos,
-    /// By its size: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds; a number of 8,
-    /// 12 or 14 digits that is a date, such as 20260131, is that date.
+    /// By size: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds. A number of
+    /// 8, 12 or 14 digits that is a date, such as 20260131, is that date.
     #[default]
     #[serde(rename = "auto")]
     Auto,
 }
 
-/// `[[field]]`: a further field that expressions may use.
+/// `[[field]]`: an additional field for expressions.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
@@ -182,11 +182,11 @@ pub struct FieldSpec {
     /// Its type.
     #[serde(rename = "type")]
     pub ty: Type,
-    /// Where it stands in the payload, for instance `properties.color`.
+    /// Its path in the payload, for instance `properties.color`.
     pub path: String,
 }
 
-/// `[time]`: what odd times mean.
+/// `[time]`: how unusual times are handled.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeSpec {
@@ -194,32 +194,32 @@ pub struct TimeSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub allowed_lateness: Duration,
-    /// What becomes of an event that is later than that.
+    /// What happens to an event that is later than that.
     pub too_late: TooLate,
-    /// How far ahead of its record's Kafka timestamp an event may be, and of the present where that timestamp is absent or cannot
-    /// be right; beyond, it is a dead letter.
+    /// How far ahead of its record's Kafka timestamp an event may be, or ahead of the present if that timestamp is
+    /// absent or implausible; events further ahead are dead letters.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub future_tolerance: Duration,
-    /// What no event is older than, as a date; before it, it is a dead letter.
+    /// The earliest event time, as a date; earlier events are dead letters.
     #[serde(with = "moment")]
     #[schemars(with = "String")]
     pub past_limit: EventTime,
-    /// What stands in for a time that is absent.
+    /// What replaces an absent time.
     pub missing: MissingTime,
     /// Whether the machine's clock ends memberships on a partition where nothing arrives; not for events of the past that are replayed.
     pub tick: bool,
 }
 
-/// 1990-01-01: no clickstream is older than the web, and all that is written in a wrong unit lies in 1970.
+/// 1990-01-01: no clickstream is older than the web, and any time in a wrong unit falls into 1970.
 const PAST_LIMIT: EventTime = EventTime(631_152_000_000_000);
 
-/// A moment as it is written: a date, or a date and a time.
+/// A moment as written: a date, or a date and a time.
 mod moment {
     use super::{EventTime, time};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// In quotes, or as TOML's own dates are, which flags and people write without.
+    /// In quotes, or as an unquoted TOML date, which people and flags use.
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a date such as \"1990-01-01\"")]
     enum Written {
@@ -255,35 +255,35 @@ impl Default for TimeSpec {
     }
 }
 
-/// What becomes of an event beyond the allowed lateness.
+/// What happens to an event beyond the allowed lateness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLate {
-    /// It is counted and gives a suppressed decision's place in the account, nothing more.
+    /// It is counted as suppressed; nothing else happens.
     Drop,
     /// It goes to the dead-letter topic.
     DeadLetter,
 }
 
-/// What stands in for a time that is absent.
+/// What replaces an absent time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingTime {
-    /// Nothing: the record is a dead letter.
+    /// Nothing; the record is a dead letter.
     Reject,
     /// The record's Kafka timestamp.
     Record,
 }
 
-/// `[duplicates]`: when an event is one that came before.
+/// `[duplicates]`: when an event is a duplicate.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DuplicateSpec {
-    /// How much event time back an `event_id` is remembered for its user; 0 remembers none.
+    /// How long in event time a user's `event_id` is remembered; 0 remembers none.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub horizon: Duration,
-    /// How many ids are remembered for a user at most, the newest ones.
+    /// The most ids remembered per user; the newest are kept.
     pub max_ids: u16,
 }
 

@@ -1,8 +1,8 @@
 use super::{CANONICAL, Decoder, EventBatch, FieldSpec, Fields, InputSpec, Record, RejectReason, Rejection, TimeSpec};
 use crate::{
     columns::{Column, MISSING_INT, Slot, Truth},
+    config_error::ConfigError,
     expression::Scope,
-    fault::Fault,
     proto::v1,
 };
 use prost::Message;
@@ -19,7 +19,7 @@ struct Sections {
     time: TimeSpec,
 }
 
-/// A decoder of which every field is read, and a batch.
+/// A decoder that reads every field, and a batch.
 struct Rig {
     scope: Scope,
     slots: Vec<Slot>,
@@ -28,12 +28,12 @@ struct Rig {
 }
 
 impl Rig {
-    fn compile(sections: &str) -> Result<Self, Vec<Fault>> {
+    fn compile(sections: &str) -> Result<Self, Vec<ConfigError>> {
         let Sections { input, field, time } = toml::from_str(sections).unwrap();
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
-        let fields = Fields::declare(&input, &field, &mut scope, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
+        let fields = Fields::declare(&input, &field, &mut scope, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let slots: Vec<Slot> = scope.names().filter_map(|name| scope.get(name)).map(|(slot, _)| slot).collect();
         let decoder = Decoder::new(fields, &slots, &input, &time);
@@ -73,7 +73,7 @@ impl Rig {
         }
     }
 
-    /// A field of the last row as text, `-` where it is missing.
+    /// A field of the last row as text; `-` if missing.
     fn show(&self, name: &str) -> String {
         let row = self.batch.len() - 1;
         let columns = &self.batch.columns;
@@ -105,10 +105,10 @@ impl Rig {
     }
 }
 
-/// Fields by name, and what they are to be.
+/// Fields by name, with their expected text.
 type Expected<'a> = &'a [(&'a str, &'a str)];
 
-/// A whole event with more members.
+/// A complete event with additional members.
 fn event(more: &str) -> String {
     let comma = if more.is_empty() { "" } else { "," };
     format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{MICROS}{comma}{more}}}"#)
@@ -346,7 +346,7 @@ fn a_bad_record_is_refused_with_its_reason_and_leaves_the_batch_as_it_was() {
         assert_eq!(rejection.reason, reason);
         assert_eq!(format!("{:?}", rig.batch), before);
     }
-    // The latest time that is not in the future, and a key of the greatest length, pass.
+    // The latest allowed time, and a key of the maximum length, are accepted.
     let latest = format!(r#"{{"event_type":"view","user_id":"u","occurred_at":{}}}"#, MICROS + 3_600_000_000);
     let record = Record { payload: Some(latest.as_bytes()), timestamp_ms: Some(MICROS / 1_000), ..Record::default() };
     assert_eq!(rig.take(&record), Ok(1));
@@ -371,7 +371,7 @@ fn a_member_may_nest_64_levels_deep_and_no_depth_overflows_the_stack() {
             }
         }
     }
-    // Brackets in texts, and beside one another, are not nested.
+    // Brackets in texts, and brackets next to each other, do not nest.
     let many =
         event(&format!(r#""x":"\"{}","y":[{}[]],"z":"{}\\""#, "[".repeat(999), "[],".repeat(999), "{".repeat(999)));
     assert_eq!(rig.decode(many.as_bytes()), Ok(1));
@@ -379,7 +379,7 @@ fn a_member_may_nest_64_levels_deep_and_no_depth_overflows_the_stack() {
         let value = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert_eq!(rig.decode(event(&format!(r#""items":{value}"#)).as_bytes()).is_ok(), levels == 63);
     }
-    // Unfinished, as an attacker would have it.
+    // Unterminated, as an attacker would send them.
     for open in ["[", r#"{"a":"#, r#"{"items":["#, r#"["a","#] {
         assert_eq!(rig.decode(open.repeat(100_000).as_bytes()).unwrap_err().reason, RejectReason::Malformed);
     }
@@ -584,13 +584,13 @@ fn a_wrong_mapping_is_a_fault_with_the_next_step() {
             "properties.color",
         ),
     ] {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        let found = faults.iter().any(|fault| {
-            fault.key == key
-                && fault.message.contains(message)
-                && fault.hint.as_deref().unwrap_or_default().contains(hint)
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        let found = errors.iter().any(|error| {
+            error.key == key
+                && error.message.contains(message)
+                && error.hint.as_deref().unwrap_or_default().contains(hint)
         });
-        assert!(found, "{sections}: {faults:?}");
+        assert!(found, "{sections}: {errors:?}");
     }
 }
 
@@ -739,18 +739,18 @@ fn the_unit_traps_of_every_producer_give_the_same_microseconds() {
     let seconds = "[input.fields]\noccurred_at = { path = \"event_time\", unit = \"s\" }";
     let by_size = "[input.fields]\noccurred_at = \"event_time\"";
     for (sections, time) in [
-        // Snowplow's have no zone and are UTC.
+        // Snowplow's times have no zone and are UTC.
         ("[input]\npreset = \"snowplow\"", r#""event":"a","derived_tstamp":"2026-01-01 00:00:00.097""#),
         ("[input]\npreset = \"snowplow\"", r#""event":"a","collector_tstamp":"2026-01-01T00:00:00.097Z""#),
         ("[input]\npreset = \"segment\"", r#""type":"page","timestamp":"2026-01-01T02:00:00.097+02:00""#),
         ("[input]\npreset = \"segment\"", r#""type":"page","originalTimestamp":"2026-01-01T00:00:00.097Z""#),
-        // GA4's are microseconds, as a number or in text.
+        // GA4's times are microseconds, as a number or in text.
         ("[input]\npreset = \"ga4\"", r#""event_name":"a","event_timestamp":1767225600097000"#),
         ("[input]\npreset = \"ga4\"", r#""event_name":"a","event_timestamp":"1767225600097000""#),
-        // Amplitude's are milliseconds when they are sent, and text when they are exported.
+        // Amplitude's times are milliseconds when sent, and text when exported.
         ("[input]\npreset = \"amplitude\"", r#""event_type":"a","time":1767225600097"#),
         ("[input]\npreset = \"amplitude\"", r#""event_type":"a","event_time":"2026-01-01 00:00:00.097000""#),
-        // Seconds with a fraction, in text too; and the commonest error, thirteen digits for ten.
+        // Seconds with a fraction, also in text; and the most common error, 13 digits instead of 10.
         (seconds, r#""event_type":"a","event_time":1767225600.097"#),
         (seconds, r#""event_type":"a","event_time":"1767225600.097""#),
         (by_size, r#""event_type":"a","event_time":"1767225600097""#),
@@ -786,8 +786,8 @@ fn arrays_of_keys_and_values_are_read_by_key_also_as_an_object() {
     assert_eq!(rejection.to_string(), "wrong_type: level: expected an object around it, and there is another value");
     for path in ["a[", "a[]", "a[b", "a[b]c", "a[b].c", "a..b", ".a", "a.", ""] {
         let sections = format!("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"{path}\"");
-        let faults = Rig::compile(&sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.message.contains("no path")), "{path}: {faults:?}");
+        let errors = Rig::compile(&sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.message.contains("no path")), "{path}: {errors:?}");
     }
 }
 
@@ -828,7 +828,7 @@ fn a_line_of_an_access_log_is_an_event() {
                 ("device.ua", r#"M \"q\" 5"#),
             ],
         ),
-        // The common form, without a zone, a page from the cache.
+        // The common format without a zone; a page served from the cache.
         (
             "192.0.2.1 - - [01/Jan/2026:00:00:00] \"GET / HTTP/1.0\" 304 -\n",
             &[("the time", "1767225600000000"), ("event_type", "page_view"), ("bytes", "-"), ("device.ua", "-")],
@@ -879,15 +879,15 @@ fn sections_of_the_input_that_do_not_go_together_are_faults() {
         (&format!("{LOG}[input.fields]\nsession_id = \"address\""), "input.fields.session_id"),
         (&format!("{LOG}[[field]]\nname = \"x\"\ntype = \"string\"\npath = \"address\""), "field[0].path"),
     ] {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.key == key && fault.hint.is_some()), "{sections}: {faults:?}");
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.key == key && error.hint.is_some()), "{sections}: {errors:?}");
     }
     let Sections { input, .. } = toml::from_str(LOG).unwrap();
     assert!(!format!("{input:?}").contains("0123"), "a secret is not shown");
 }
 
 mod any_bytes {
-    //! Whatever comes, the decoder answers, and the batch stays whole: [`Rig::decode`] checks its columns.
+    //! The decoder handles any bytes, and the batch stays consistent: [`Rig::decode`] checks its columns.
 
     use super::*;
     use proptest::prelude::*;

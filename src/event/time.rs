@@ -1,10 +1,10 @@
-//! Times as they come: a number in some unit, such a number in text, or a date and a time in text.
+//! Parses times: a number in some unit, such a number in text, or a date with or without a time of day in text.
 //!
-//! - A number without a declared unit is read by its size. Numbers of 8, 12 or 14 digits that are dates, such as 20260301,
-//!   are dates: as seconds or milliseconds they would lie in the seventies or centuries ahead.
-//! - A text without a zone is UTC. A zone is an offset (`+01:00`, `+0100`, `+01`), `Z`, `UTC`, `GMT`, or an IANA name in brackets
-//!   or behind a space. Where there are an offset and a name, the offset says the moment.
-//! - A leap second is the second before it.
+//! - A number without a declared unit is interpreted by its size. Numbers of 8, 12 or 14 digits that are dates, such as
+//!   20260301, are read as dates: as seconds or milliseconds they would fall into the 1970s or centuries ahead.
+//! - A text without a zone is UTC. A zone is an offset (`+01:00`, `+0100`, `+01`), `Z`, `UTC`, `GMT`, or an IANA name
+//!   in brackets or after a space. If there are both an offset and a name, the offset decides.
+//! - A leap second is read as the second before it.
 
 use super::{TimeUnit, number::Decimal};
 use jiff::{
@@ -16,22 +16,22 @@ use jiff::{
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// Below this a bare number is in seconds (the year 5138), under [`TimeUnit::Auto`].
+/// With [`TimeUnit::Auto`], a bare number below this is in seconds (up to the year 5138).
 const SECONDS_BELOW: u64 = 100_000_000_000;
 
-/// Below this it is in milliseconds.
+/// A number below this is in milliseconds.
 const MILLIS_BELOW: u64 = 100_000_000_000_000;
 
-/// Below this it is in microseconds.
+/// A number below this is in microseconds.
 const MICROS_BELOW: u64 = 100_000_000_000_000_000;
 
-/// Below this it is in nanoseconds (the year 2261); the largest number that programs have stands for "no time".
+/// A number below this is in nanoseconds (up to the year 2261). Programs use the largest integer for "no time".
 const NANOS_BELOW: u64 = 9_200_000_000_000_000_000;
 
-/// The years of dates that are written as a number. Others would be plausible numbers of seconds or milliseconds.
+/// The years accepted in dates written as a number. Other years could be plausible seconds or milliseconds.
 const COMPACT_YEARS: std::ops::Range<i64> = 1970..2200;
 
-/// What a text that is no time should have been.
+/// The expected form, for texts that are not a time.
 pub(super) const EXPECTED: &str = "a time: a number, or text such as 2026-01-31T12:00:00Z";
 const WEEK: &str = "a time such as 2026-01-31T12:00:00Z; week dates (2026-W05-6) are not read";
 const ORDINAL: &str = "a time such as 2026-01-31T12:00:00Z; days of the year (2026-031) are not read";
@@ -47,13 +47,12 @@ fn unit_of(size: u64) -> TimeUnit {
         _ if size < MILLIS_BELOW => TimeUnit::Millis,
         _ if size < MICROS_BELOW => TimeUnit::Micros,
         _ if size < NANOS_BELOW => TimeUnit::Nanos,
-        // Out of range in each of them.
+        // Out of range in every unit.
         _ => TimeUnit::Micros,
     }
 }
 
-/// The microseconds of an integer in this unit. What does not fit is the largest or smallest time, which is refused as
-/// out of range further on.
+/// Converts an integer in this unit to microseconds. Saturates; such times are rejected as out of range later.
 pub(super) fn from_int(value: i64, unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Seconds => value.saturating_mul(SECOND),
@@ -64,7 +63,7 @@ pub(super) fn from_int(value: i64, unit: TimeUnit) -> i64 {
     }
 }
 
-/// The microseconds of a number as it is written, and the number itself where it is whole.
+/// The microseconds of a number in text, and the number itself if it is an integer.
 pub(super) fn from_number(text: &str, unit: TimeUnit) -> Option<(i64, Option<i64>)> {
     if let Ok(value) = text.parse::<i64>() {
         return Some((from_int(value, unit), Some(value)));
@@ -84,7 +83,7 @@ pub(super) fn from_number(text: &str, unit: TimeUnit) -> Option<(i64, Option<i64
     Some((number.scaled(power), Some(whole)))
 }
 
-/// The microseconds of a time in text, and the number that it is where it is one; or what it should be.
+/// Parses a time in text. Returns its microseconds, and its number if it is an integer; otherwise what was expected.
 pub(super) fn from_text(text: &str, unit: TimeUnit) -> Result<(i64, Option<i64>), &'static str> {
     let text = text.trim();
     if let Some(micros) = common(text.as_bytes()) {
@@ -97,19 +96,19 @@ pub(super) fn from_text(text: &str, unit: TimeUnit) -> Result<(i64, Option<i64>)
     dated(text).or_else(|fault| of_others(text).unwrap_or(Err(fault))).map(|micros| (micros, None))
 }
 
-/// The microseconds of a date and a time of day; numbers are no times.
+/// Parses a date with an optional time of day to microseconds. Plain numbers are rejected.
 pub(super) fn dated(text: &str) -> Result<i64, &'static str> {
     let mut rest = Rest(text.as_bytes());
     let Some((day, form)) = rest.date() else { return Err(no_date(text)) };
     let day = day.ok_or(DATE)?;
     let time = rest.time(form)?;
     let civil = day * DAY + time;
-    // What is left is ASCII or the end of a text that was UTF-8.
+    // The rest is ASCII, or the valid end of a UTF-8 text.
     let zone = std::str::from_utf8(rest.0).unwrap_or("?");
     offset(zone.trim(), civil)
 }
 
-/// The ways of others: a web server's, and that of e-mail and HTTP; nothing where it is none of them.
+/// Parses formats other than ISO 8601: that of web servers and that of e-mail and HTTP. `None` if it is neither.
 fn of_others(text: &str) -> Option<Result<i64, &'static str>> {
     clf(text).map(Ok).or_else(|| {
         let time = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
@@ -117,14 +116,14 @@ fn of_others(text: &str) -> Option<Result<i64, &'static str>> {
     })
 }
 
-/// Whether the zone of an e-mail's date is an offset or one of the names that RFC 2822 explains. Its parsers read all other names,
-/// CEST among them, as UTC.
+/// Whether the zone of an e-mail date is an offset or one of the names defined in RFC 2822. Parsers of that format read
+/// all other names, including CEST, as UTC.
 fn has_known_zone(text: &str) -> bool {
     const NAMES: [&str; 12] = ["UT", "UTC", "GMT", "Z", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT"];
     let mut depth = 0_usize;
     let mut zone = "";
     let mut start = None;
-    // A comment in brackets says nothing.
+    // Ignore comments in parentheses.
     for (at, letter) in text.char_indices().chain([(text.len(), ' ')]) {
         let is_part = depth == 0 && !letter.is_whitespace() && letter != '(';
         match (start, is_part) {
@@ -141,7 +140,7 @@ fn has_known_zone(text: &str) -> bool {
     zone.starts_with(['+', '-']) || NAMES.iter().any(|known| zone.eq_ignore_ascii_case(known))
 }
 
-/// Why a text does not begin with a date.
+/// Why a text does not start with a date.
 fn no_date(text: &str) -> &'static str {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let year = |text: &str| text.len() == 4 && digits(text);
@@ -161,18 +160,18 @@ fn no_date(text: &str) -> &'static str {
     }
 }
 
-/// Whether the parts of a date or a time have signs between them.
+/// Whether the parts of a date or time are separated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Extended,
     Basic,
 }
 
-/// What is left of a text to be read.
+/// The unparsed rest of a text.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
-    /// Takes so many digits.
+    /// Takes exactly `count` digits.
     fn digits(&mut self, count: usize) -> Option<i64> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         let number = digits
@@ -195,7 +194,7 @@ impl Rest<'_> {
         self.0.first().is_some_and(u8::is_ascii_digit)
     }
 
-    /// Takes a date: the days since 1970, if there is such a day.
+    /// Takes a date. The days since 1970 are `None` if there is no such day.
     fn date(&mut self) -> Option<(Option<i64>, Form)> {
         let year = self.digits(4)?;
         if let Some(sign) = self.take(|sign| matches!(sign, b'-' | b'/')) {
@@ -208,13 +207,13 @@ impl Rest<'_> {
         Some((days(year, month, day), Form::Basic))
     }
 
-    /// Takes a time of day, midnight where there is none.
+    /// Takes a time of day; midnight if there is none.
     fn time(&mut self, form: Form) -> Result<i64, &'static str> {
         let before = self.0;
         let separated = self.take(|sign| matches!(sign, b'T' | b't' | b' ')).is_some();
         while separated && self.take(|sign| sign == b' ').is_some() {}
         if !self.next_is_digit() {
-            // A zone may stand behind a date; a T without a time may not.
+            // A zone may follow a date; a T without a time may not.
             self.0 = before;
             let ends = self.0.first().is_none_or(|next| !matches!(next, b'T' | b't') && !next.is_ascii_digit());
             return if ends { Ok(0) } else { Err(EXPECTED) };
@@ -255,7 +254,7 @@ impl Rest<'_> {
     }
 }
 
-/// The moment of a civil time whose zone is written like this.
+/// Applies a zone to a local time.
 fn offset(zone: &str, civil: i64) -> Result<i64, &'static str> {
     let (zone, mut notes) = match zone.find('[') {
         Some(at) => (zone[..at].trim_end(), &zone[at..]),
@@ -264,7 +263,7 @@ fn offset(zone: &str, civil: i64) -> Result<i64, &'static str> {
     let mut name = None;
     while let Some((note, rest)) = notes.strip_prefix('[').and_then(|notes| notes.split_once(']')) {
         let note = note.trim_start_matches('!');
-        // [u-ca=gregory] tells of a calendar.
+        // [u-ca=gregory] names a calendar.
         if name.is_none() && !note.contains('=') {
             name = Some(note);
         }
@@ -290,7 +289,7 @@ fn offset(zone: &str, civil: i64) -> Result<i64, &'static str> {
     });
     match signed(bare.unwrap_or(zone)) {
         Some(offset) => Ok(civil - offset),
-        // Written alone, CET is one hour ahead of UTC all the year; the database's zone of this name has summer time.
+        // On its own, CET is one hour ahead of UTC all year; the database's zone with that name has summer time.
         None if name.is_none() && !["CET", "MET", "EET", "WET"].contains(&zone) => named(zone, civil),
         None => Err(ZONE),
     }
@@ -310,19 +309,20 @@ fn signed(text: &str) -> Option<i64> {
         *part = rest.digits(2)?;
     }
     let [minutes, seconds] = parts;
-    // The widest offsets in use are 14 hours; those of old maps reach 16.
+    // Offsets in use go up to 14 hours; historical ones up to 16.
     let is_offset = rest.0.is_empty() && hours <= 18 && minutes <= 59 && seconds <= 59;
     is_offset.then_some(sign * ((hours * 60 + minutes) * 60 + seconds) * SECOND)
 }
 
-/// The moment of a civil time in a zone of the database. In a gap or where hours come twice it goes by the offset before.
+/// Applies a zone of the database to a local time. In a gap or an overlap, the offset from before the transition is
+/// used.
 fn named(zone: &str, civil: i64) -> Result<i64, &'static str> {
     let zone = TimeZoneDatabase::bundled().get(zone).map_err(|_| ZONE)?;
     let local = TimeZone::UTC.to_datetime(Timestamp::from_microsecond(civil).map_err(|_| DATE)?);
     zone.to_timestamp(local).map(Timestamp::as_microsecond).map_err(|_| DATE)
 }
 
-/// The microseconds of a web server's time, `31/Jan/2026:12:00:00 +0100`; one without a zone is UTC.
+/// Parses a web server's time, `31/Jan/2026:12:00:00 +0100`, to microseconds; without a zone it is UTC.
 pub(super) fn clf(text: &str) -> Option<i64> {
     let mut rest = Rest(text.as_bytes());
     let day = rest.digits(2)?;
@@ -339,7 +339,7 @@ pub(super) fn clf(text: &str) -> Option<i64> {
     if zone.is_empty() { Some(civil) } else { signed(zone).map(|offset| civil - offset) }
 }
 
-/// The microseconds of a number that is a date, or a date and a time of day: 20260131, 202601311200, 20260131120000.
+/// The microseconds of a number that is a date with or without a time of day: 20260131, 202601311200, 20260131120000.
 fn compact(value: i64) -> Option<i64> {
     let (date, time) = match value {
         10_000_000..=99_999_999 => (value, 0),
@@ -355,15 +355,15 @@ fn compact(value: i64) -> Option<i64> {
     Some(days(year, month, day)? * DAY + ((hour * 60 + minute) * 60 + second) * SECOND)
 }
 
-/// Whether a number may be a date with its hour, such as Google Analytics' 2026030110. In seconds it would lie between 2032 and
-/// 2039, so nobody can tell by the number alone.
+/// Whether a number may be a date with its hour, such as Google Analytics' 2026030110. In seconds it would fall between
+/// 2032 and 2039, so the number by itself is ambiguous.
 pub(super) fn is_date_with_hour(value: i64) -> bool {
     let (date, hour) = (value / 100, value % 100);
     let (year, month, day) = (date / 10_000, date / 100 % 100, date % 100);
     COMPACT_YEARS.contains(&year) && hour <= 23 && days(year, month, day).is_some()
 }
 
-/// What a number was meant as, where the time that it gave is none that can be right.
+/// A hint on what a number was probably meant to be, if the time it gives is implausible.
 pub(super) fn meant(number: i64, is_plausible: impl Fn(i64) -> bool) -> Option<&'static str> {
     let units = [
         (TimeUnit::Seconds, "In seconds it would be plausible: is unit = \"s\" meant?"),
@@ -377,8 +377,8 @@ pub(super) fn meant(number: i64, is_plausible: impl Fn(i64) -> bool) -> Option<&
     units.into_iter().find(|(unit, _)| is_plausible(from_int(number, *unit))).map(|(_, hint)| hint)
 }
 
-/// The days since 1970 of a date, if there is such a day: by Howard Hinnant's days_from_civil, where years begin in March,
-/// so that the leap day is the last.
+/// The days since 1970 of a date, if it exists. Uses Howard Hinnant's days_from_civil: years start in March, so that
+/// the leap day comes last.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -397,8 +397,8 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
-/// The microseconds of `2026-01-31T12:00:00`, with a space for the T, up to nine digits of a fraction and a Z or not: how
-/// nearly every text is written, for a tenth of what the whole grammar costs. Anything else is left to the grammar.
+/// Fast path for `2026-01-31T12:00:00`, optionally with a space for the T, up to nine fractional digits and a Z. Nearly
+/// all texts look like this, and it costs a tenth of the full parser. Returns `None` for anything else.
 fn common(text: &[u8]) -> Option<i64> {
     let (date, rest) = text.split_first_chunk::<19>()?;
     let number = |from: usize, to: usize| {
@@ -516,7 +516,7 @@ mod tests {
         for (text, expected) in [
             ("2026-07-01T12:00:00[Europe/Berlin]", "2026-07-01T10:00:00Z"),
             ("2026-01-01T12:00:00[Europe/Berlin]", "2026-01-01T11:00:00Z"),
-            // No such hour, and one that comes twice.
+            // An hour that does not exist, and one that occurs twice.
             ("2026-03-29T02:30:00[Europe/Berlin]", "2026-03-29T01:30:00Z"),
             ("2026-10-25T02:30:00[Europe/Berlin]", "2026-10-25T00:30:00Z"),
             ("2026-10-25T02:30:00+01:00[Europe/Berlin]", "2026-10-25T01:30:00Z"),
@@ -589,7 +589,7 @@ mod tests {
             ),
         ) {
             let text = parts.concat();
-            // What one of them reads, the others do not contradict.
+            // The parsers must not contradict each other.
             let (found, date) = (read(&text, TimeUnit::Auto), dated(&text));
             let is_number = from_number(text.trim(), TimeUnit::Auto).is_some();
             proptest::prop_assert!(is_number || date.is_err() || found == date, "{text:?}: {found:?}, {date:?}");
@@ -618,7 +618,7 @@ mod tests {
 
     #[test]
     fn the_common_way_gives_what_the_grammar_gives() {
-        // Every day from 1890 to 2110, and the first and last years.
+        // Every day from 1890 to 2110, plus the first and last years.
         let days = (-29_220..51_134).chain([-719_528, -719_163, 2_932_894]);
         for day in days {
             let micros = day * 86_400_000_000_i64 + (day.rem_euclid(86_400)) * 1_000_000 + day.rem_euclid(1_000_000);

@@ -1,23 +1,23 @@
-//! Bounds that an expression has to keep, checked before it is parsed.
+//! Size limits of an expression, checked before it is parsed.
 //!
-//! The parser, the checker and the dropping of a tree call themselves once for each level of it, so a deep tree would end the
-//! process. Its depth is bounded from above by what the text shows: brackets that are open, and operators, members and calls
-//! that follow each other in one chain. `&&` and `||` are joined in a balanced tree, and the elements of a list lie side by
-//! side, so these may be many.
+//! The parser, the checker and dropping a tree recurse once per level, so a deep tree would overflow the stack and
+//! crash the process. The text gives an upper bound for the depth: open brackets, and operators, members and calls in
+//! one chain. `&&` and `||` are joined in a balanced tree, and the elements of a list are siblings, so there may be
+//! many of these.
 
 use super::{ExpressionError, string_length};
 
-/// The longest expression: a list of some ten thousand users, which is parsed within a second.
+/// The longest expression: a list of about ten thousand users, which is parsed within a second.
 pub(super) const BYTES_MAX: usize = 256 << 10;
 
-/// The deepest tree: more than anybody writes, and parsed, checked and dropped on a thread's usual stack of 2 MiB, without
-/// optimization, too.
+/// The deepest tree: more than anybody writes, but safe to parse, check and drop on a thread's default stack of 2 MiB,
+/// even without optimisation.
 pub(super) const DEPTH_MAX: usize = 160;
 
-/// The most brackets that are open at once: each takes the parser through all of its rules.
+/// The most brackets open at once. Each takes the parser through all of its rules.
 pub(super) const BRACKETS_MAX: usize = 48;
 
-/// The operators, members and calls of one chain, between two brackets.
+/// The lengths of one chain of operators, members and calls between two brackets.
 #[derive(Clone, Copy, Default)]
 struct Chain {
     /// Since the last `&&`, `||` or comma.
@@ -26,7 +26,7 @@ struct Chain {
     choices: usize,
 }
 
-/// Refuses what is too long or too deep.
+/// Rejects expressions that are too long or too deep.
 pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
     if source.len() > BYTES_MAX {
         let message = format!("an expression of {} bytes is too long, {BYTES_MAX} is the most", source.len());
@@ -105,7 +105,7 @@ mod tests {
         Program::default().add(&mut scope, source, None).map(drop)
     }
 
-    /// Every way to make a tree deep, as often as asked for.
+    /// Every way to make a tree deep, with this many levels.
     fn deep(levels: usize) -> Vec<String> {
         let nested = |before: &str, inside: &str, after: &str| before.repeat(levels) + inside + &after.repeat(levels);
         vec![
@@ -139,7 +139,7 @@ mod tests {
                     if levels >= 1_000 {
                         let error = outcome.expect_err("nobody means this");
                         let start: String = source.chars().take(20).collect();
-                        // A run of one operator is one node of the tree, which the parser's own bounds may refuse.
+                        // A run of one operator is a single node of the tree, so the parser's own limits may reject it.
                         let is_placed = error.column > 1 && error.message.contains("more than");
                         assert!(is_placed || error.message.contains("too long"), "{start}: {error}");
                     }

@@ -1,7 +1,7 @@
-//! From text to steps: parses an expression, checks its types against the scope, and compiles it into steps.
+//! Parses an expression, checks its types against the scope, and compiles it into steps.
 //!
-//! The grammar is CEL's own, by the parser of the `cel` crate. Its interpreter, which works row by row, is only used by the
-//! tests, to check this one.
+//! The grammar is CEL's own, parsed by the `cel` crate. Its interpreter works row by row and is used only by the tests,
+//! to verify this one.
 
 use super::{
     ExpressionError, Program, Scope, bounds,
@@ -16,10 +16,10 @@ use cel::{
     parser::Parser,
 };
 
-/// The bytes that a compiled pattern may take, tried from the smallest, so that small patterns do not count as large ones.
+/// The size limits to try when compiling a pattern, smallest first, so that small patterns do not count as large ones.
 const PATTERN_BYTES: [usize; 3] = [32 << 10, 256 << 10, 1 << 20];
 
-/// A typed value on the way to a step.
+/// A typed value that becomes an operand of a step.
 #[derive(Clone, Debug)]
 pub(super) struct Value {
     operand: Operand,
@@ -79,7 +79,7 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
     })
 }
 
-/// The parser's message, without the list of all tokens that its grammar would take.
+/// The parser's message without its list of all possible tokens.
 fn plain(message: &str) -> String {
     let (found, _) = message.split_once(" expecting ").unwrap_or((message, ""));
     let found = found.strip_prefix("Syntax error: ").unwrap_or(found);
@@ -108,7 +108,7 @@ impl Checker<'_> {
         ExpressionError { hint: Some(hint.into()), ..self.error(id, message) }
     }
 
-    /// The error for a part of CEL that [`LEFT_OUT`] lists, by the beginning of its name.
+    /// The error for a part of CEL listed in [`LEFT_OUT`], found by the start of its name.
     fn left_out(&self, id: u64, what: &str) -> ExpressionError {
         let LeftOut { what, instead, .. } =
             LEFT_OUT.into_iter().find(|it| it.what.starts_with(what)).expect("only what is listed is asked for");
@@ -119,7 +119,7 @@ impl Checker<'_> {
         Value { operand: Operand::Column(self.program.step(self.scope, step, ty)), ty }
     }
 
-    /// Converts an int where a double is expected.
+    /// Converts an int to a double where one is expected.
     fn widen(&mut self, value: Value, to: Type) -> Option<Value> {
         match (value.ty, to, value.operand) {
             (from, to, operand) if from == to => Some(Value { operand, ty: to }),
@@ -230,7 +230,7 @@ impl Checker<'_> {
         Ok(self.result(Step::Choose(condition, a, b), ty))
     }
 
-    /// Two values of one type; an int beside a double becomes a double.
+    /// Two values of one type; if only one is an int, it becomes a double.
     fn same(&mut self, id: u64, a: Value, b: Value) -> Checked<(Operand, Operand, Type)> {
         let (from, to) = (a.ty, b.ty);
         if from == to {
@@ -306,7 +306,7 @@ impl Checker<'_> {
 
     fn negate(&mut self, id: u64, value: Value) -> Checked<Value> {
         Ok(match (value.ty, value.operand) {
-            // The lowest int stands for a missing one and has no negative: it stays missing.
+            // The lowest int stands for a missing value and has no negative, so it stays missing.
             (Type::Int, Operand::Int(value)) => Value { operand: Operand::Int(value.wrapping_neg()), ty: Type::Int },
             (Type::Double, Operand::Double(value)) => Value { operand: Operand::Double(-value), ty: Type::Double },
             (ty @ (Type::Int | Type::Duration), operand) => self.result(Step::NegateInt(operand), ty),
@@ -339,7 +339,7 @@ impl Checker<'_> {
     }
 
     fn function(&mut self, id: u64, call: &CallExpr) -> Checked<Value> {
-        // `math.sqrt(x)` is parsed as a method of `math`, which is a name space, not a value.
+        // The parser reads `math.sqrt(x)` as a method of `math`, which is a namespace rather than a value.
         let space = call.target.as_deref().filter(|target| matches!(&target.expr, Expr::Ident(name) if name == "math"));
         let (name, receiver) = match (space, call.target.as_deref()) {
             (Some(_), _) => (format!("math.{}", call.func_name), None),
@@ -361,7 +361,7 @@ impl Checker<'_> {
         Err(self.unknown_function(id, &name, &types))
     }
 
-    /// The value of a call, if the overload takes these arguments.
+    /// The value of a call, if the overload accepts these arguments.
     fn evaluate(&mut self, id: u64, overload: &Overload, types: &[Type], values: &[Value]) -> Checked<Option<Value>> {
         let (ty, mut operands) = match (overload.parameters, values) {
             (Parameters::Types(parameters), [first, ..]) if parameters == types => {
@@ -391,7 +391,7 @@ impl Checker<'_> {
         }))
     }
 
-    /// Compiles a pattern, within the bounds of one and of all together.
+    /// Compiles a pattern within the limits for one and for all together.
     fn pattern(&mut self, id: u64, pattern: &str) -> Checked<regex::Regex> {
         for bytes in PATTERN_BYTES {
             if bytes > self.scope.pattern_bytes_left() {
@@ -404,7 +404,7 @@ impl Checker<'_> {
                     return Ok(compiled);
                 }
                 Err(regex::Error::CompiledTooBig(_)) => {}
-                // Its message shows the pattern over several lines; the last one says what is wrong.
+                // The message shows the pattern over several lines; only the last one says what is wrong.
                 Err(error) => {
                     let error = error.to_string();
                     let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
@@ -460,7 +460,7 @@ pub(super) fn duration(checker: &mut Checker<'_>, id: u64, _: Operand, text: &st
     }
 }
 
-/// The id of a dotted name's first part. The parser gives the whole the position of its last dot.
+/// The id of a dotted name's first part, because the parser positions the whole name at its last dot.
 fn first(tree: &IdedExpr) -> u64 {
     match &tree.expr {
         Expr::Select(select) => first(&select.operand),
@@ -468,7 +468,7 @@ fn first(tree: &IdedExpr) -> u64 {
     }
 }
 
-/// `page.category` as one name, if the tree is only a name with members.
+/// `page.category` as one name, if the tree consists only of a name with members.
 fn dotted(tree: &Expr) -> Option<String> {
     match tree {
         Expr::Ident(name) => Some(name.clone()),

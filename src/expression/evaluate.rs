@@ -1,4 +1,4 @@
-//! Evaluates steps: for each step a loop over all rows of a batch.
+//! Evaluates steps: each is a loop over all rows of a batch.
 
 use super::program::{Arithmetic, Case, Operand, Order, Step, TextTest, TimePart};
 use crate::columns::{Column, Columns, MISSING_INT, Text, Truth, Type, prefix};
@@ -86,7 +86,7 @@ fn clean(value: f64) -> f64 {
     if value.is_finite() { value } else { f64::NAN }
 }
 
-/// `a op b` in doubles, with a loop of its own for the common case of a column and a constant.
+/// `a op b` for doubles, with a separate loop for the common case of a column and a constant.
 fn compare_doubles(order: Order, a: Values<'_, f64>, b: Values<'_, f64>, rows: usize, to: &mut Vec<Truth>) {
     let one = |a: f64, b: f64| if a.is_nan() || b.is_nan() { Truth::Missing } else { order.of(&a, &b) };
     match (a, b) {
@@ -280,7 +280,7 @@ fn run_int(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<i64>) {
                 .unwrap_or(MISSING_INT)
             });
         }
-        // The lowest int has no negative; it stands for a missing one.
+        // The lowest int stands for a missing value and has no negative.
         Step::NegateInt(a) => {
             let a = ints(a, columns);
             fill(to, rows, |row| a.at(row).wrapping_neg());
@@ -303,7 +303,7 @@ fn run_int(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<i64>) {
         }
         Step::DoubleToInt(a) => {
             let a = doubles(a, columns);
-            // CEL rounds towards zero and has an error beyond the range; 2^63 is the first double outside.
+            // CEL rounds towards zero and reports an error beyond the range; 2^63 is the first double outside.
             let bound = 9_223_372_036_854_775_808.0;
             fill(to, rows, |row| match a.at(row) {
                 value if value > -bound && value < bound => value as i64,
@@ -329,7 +329,7 @@ fn run_int(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<i64>) {
     }
 }
 
-/// The part of a moment in UTC, counted as CEL does: months, days of the month, week and year from 0, Sunday first.
+/// The part of a moment in UTC, numbered as in CEL: months, days of the month, week and year from 0; Sunday first.
 fn part_of(part: TimePart, micros: i64) -> i64 {
     let seconds = micros.div_euclid(SECOND);
     let days = seconds.div_euclid(86_400);
@@ -371,7 +371,7 @@ fn run_double(step: &Step, columns: &Columns, rows: usize, to: &mut Vec<f64>) {
                     Arithmetic::Divide => a / b,
                     Arithmetic::Modulo => a % b,
                     Arithmetic::Power => a.powf(b),
-                    // `min` and `max` of floats ignore NaN; here it means that a value is missing.
+                    // `min` and `max` of floats ignore NaN, which here means a missing value.
                     Arithmetic::Least | Arithmetic::Greatest if a.is_nan() || b.is_nan() => f64::NAN,
                     Arithmetic::Least => a.min(b),
                     Arithmetic::Greatest => a.max(b),
@@ -453,7 +453,7 @@ fn run_string(step: &Step, columns: &mut Columns, rows: usize, to: &mut Vec<Text
     }
 }
 
-/// The string of a column, or of a constant, which is appended to the batch.
+/// The string of a column, or of a constant, which is then appended to the batch.
 fn own(operand: &Operand, columns: &mut Columns, row: usize) -> Text {
     match operand {
         Operand::Column(slot) => columns.get(*slot).strings()[row],

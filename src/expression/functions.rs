@@ -1,6 +1,6 @@
-//! The functions of the language: one table with the name, the types, the evaluation and the documentation of each.
+//! The functions of the language: one table with the name, types, evaluation and documentation of each.
 //!
-//! The checker resolves calls by it, messages about wrong calls are made of it, and `aimpoint features` prints it.
+//! The checker resolves calls with it, messages about wrong calls are built from it, and `aimpoint features` prints it.
 
 use super::{
     check::{self, Checked, Checker, Value},
@@ -12,45 +12,45 @@ use crate::columns::Type;
 #[derive(Debug)]
 pub struct Function {
     pub(super) name: &'static str,
-    /// An example of a call.
+    /// An example call.
     pub usage: &'static str,
     /// What it returns.
     pub meaning: &'static str,
-    /// Whether it is called on a value only, as in `x.hasValue()`. Others are called either way.
+    /// Whether it can only be called on a value, as in `x.hasValue()`. Other functions can be called either way.
     pub(super) is_method: bool,
     pub(super) overloads: &'static [Overload],
 }
 
-/// One combination of types that a function takes.
+/// One combination of argument types.
 #[derive(Debug)]
 pub(super) struct Overload {
     pub(super) parameters: Parameters,
-    /// The type of the result; without one, that of the parameters.
+    /// The type of the result; `None` for the type of the parameters.
     pub(super) result: Option<Type>,
     pub(super) evaluation: Evaluation,
 }
 
-/// What an overload takes.
+/// The arguments that an overload accepts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Parameters {
     /// Exactly these types.
     Types(&'static [Type]),
     /// One value of any type.
     Any,
-    /// Two values of one type, one of these; an int beside a double becomes a double.
+    /// Two values of one of these types; if only one is an int, it becomes a double.
     Pair(&'static [Type]),
 }
 
 /// How a call is evaluated.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Evaluation {
-    /// By a step over its one argument, of this type.
+    /// By a step over the single argument, of this type.
     Unary(fn(Type, Operand) -> Step),
-    /// By a step over its two arguments, of this type.
+    /// By a step over both arguments, of this type.
     Binary(fn(Type, Operand, Operand) -> Step),
-    /// It is its argument.
+    /// The result is the argument.
     Identity,
-    /// When it is compiled: its last argument, a string, has to be a literal.
+    /// At compile time; the last argument must be a string literal.
     Literal(fn(&mut Checker<'_>, u64, Operand, &str) -> Checked<Value>),
 }
 
@@ -78,7 +78,7 @@ const fn pair(types: &'static [Type], step: fn(Type, Operand, Operand) -> Step) 
     Overload { parameters: Parameters::Pair(types), result: None, evaluation: Evaluation::Binary(step) }
 }
 
-/// A test of one string by another.
+/// A test of one string against another.
 const fn test(step: fn(Type, Operand, Operand) -> Step) -> Overload {
     Overload {
         parameters: Parameters::Types(&[Type::String, Type::String]),
@@ -97,7 +97,7 @@ const fn double(step: fn(Type, Operand) -> Step) -> Overload {
     unary(&[Type::Double], Type::Double, step)
 }
 
-/// A function that is called either way.
+/// A function that can be called either way.
 const fn function(
     name: &'static str,
     usage: &'static str,
@@ -107,7 +107,7 @@ const fn function(
     Function { name, usage, meaning, is_method: false, overloads }
 }
 
-/// A function that is called on a value only.
+/// A function that can only be called on a value.
 const fn method(
     name: &'static str,
     usage: &'static str,
@@ -125,7 +125,7 @@ fn arithmetic(operation: Arithmetic, ty: Type, a: Operand, b: Operand) -> Step {
     if ty == Type::Double { Step::Doubles(operation, a, b) } else { Step::Ints(operation, a, b) }
 }
 
-/// The functions that expressions may call, in the order of the reference.
+/// The functions available in expressions, in the order of the reference.
 pub static FUNCTIONS: [Function; 34] = [
     method(
         "hasValue",
@@ -296,7 +296,7 @@ pub static FUNCTIONS: [Function; 34] = [
     ),
 ];
 
-/// The function of a name.
+/// Looks up a function by name.
 pub(super) fn named(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }

@@ -1,13 +1,13 @@
-//! What this language leaves out of CEL, and what to write instead.
+//! The parts of CEL that this language leaves out, and the alternatives.
 
-/// A part of CEL that this language leaves out on purpose.
+/// A part of CEL that is left out on purpose.
 #[derive(Clone, Copy, Debug)]
 pub struct LeftOut {
     /// Its name in the error.
     pub what: &'static str,
     /// An example.
     pub example: &'static str,
-    /// What to write instead.
+    /// The alternative.
     pub instead: &'static str,
 }
 
@@ -15,7 +15,8 @@ const fn left_out(what: &'static str, example: &'static str, instead: &'static s
     LeftOut { what, example, instead }
 }
 
-/// What CEL has and this language has not, because values are columns of one plain type, and a missing value is no error.
+/// Parts of CEL that do not exist here, because values are columns of one plain type, and a missing value is not an
+/// error.
 pub const LEFT_OUT: [LeftOut; 10] = [
     left_out("unsigned integers", "dwell_ms > 10u", "remove the `u`"),
     left_out("bytes", "b'abc' == b'abd'", "compare strings"),
@@ -37,5 +38,5 @@ pub const LEFT_OUT: [LeftOut; 10] = [
     ),
 ];
 
-/// The functions that the last of these names.
+/// The functions meant by the last entry.
 pub(super) const FUNCTIONS_LEFT_OUT: [&str; 5] = ["type", "dyn", "bool", "bytes", "uint"];

@@ -1,16 +1,15 @@
-//! The one expression language: `where`, `value`, derived features, segments.
+//! The expression language for `where`, `value`, derived features and segments.
 //!
 //! It has CEL's syntax and types, checked when the configuration is compiled, and is evaluated over columns: a
-//! [`Program`] is a list of steps, each a loop over all rows of a batch. Expressions of one program share what they have
-//! in common.
+//! [`Program`] is a list of steps, each a loop over all rows of a batch. Expressions of one program share common parts.
 //!
-//! - **Types.** `int` and `double` do not mix in arithmetic, as in CEL (`value * 2.0`, not `value * 2`); they do compare.
-//!   Where a double is wanted, an int is widened.
-//! - **Missing.** The result is missing where CEL has an error: if a value that it depends on is missing. `false && x` is
-//!   false and `true || x` is true all the same. `x.hasValue()` tests for a value, `x.orValue(d)` gives a default, as for
-//!   CEL's optional values. An integer division by zero or overflow is missing; in doubles NaN is missing, and ±inf becomes
-//!   NaN.
-//! - **Left out** of CEL is what [`LEFT_OUT`] lists; each is refused by its name, with what to write instead.
+//! - **Types.** `int` and `double` do not mix in arithmetic, as in CEL (`value * 2.0`, not `value * 2`), but they can
+//!   be compared. An int is widened where a double is expected.
+//! - **Missing.** The result is missing where CEL has an error: if a value that it depends on is missing. Still, `false
+//!   && x` is false and `true || x` is true. `x.hasValue()` tests for a value, and `x.orValue(d)` gives a default, as
+//!   for CEL's optional values. Integer division by zero and overflow are missing. For doubles, NaN is missing and ±inf
+//!   becomes NaN.
+//! - **Left out** of CEL is what [`LEFT_OUT`] lists; each part is rejected by name, with an alternative.
 //! - **Functions** are the rows of [`FUNCTIONS`].
 
 mod bounds;
@@ -27,9 +26,9 @@ pub use program::Program;
 pub(crate) use scope::COLUMNS_MAX;
 pub use scope::Scope;
 
-use crate::fault::Fault;
+use crate::config_error::ConfigError;
 
-/// Why an expression was refused.
+/// Why an expression was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {message}")]
 pub struct ExpressionError {
@@ -39,18 +38,18 @@ pub struct ExpressionError {
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What to do next.
+    /// The next step.
     pub hint: Option<String>,
 }
 
 impl ExpressionError {
-    /// The error as a fault of a configuration's key.
-    pub fn fault(self, key: impl Into<String>) -> Fault {
-        Fault { key: key.into(), at: Some((self.line, self.column)), message: self.message, hint: self.hint }
+    /// The error as an error of a configuration's key.
+    pub fn config_error(self, key: impl Into<String>) -> ConfigError {
+        ConfigError { key: key.into(), at: Some((self.line, self.column)), message: self.message, hint: self.hint }
     }
 }
 
-/// Longer names are not compared: that takes time and memory by their length.
+/// Longer names are not compared, because time and memory grow with their length.
 const NEAR_BYTES_MAX: usize = 128;
 
 /// The known name that is most similar to an unknown one, for "did you mean".
@@ -63,8 +62,8 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, other)| other)
 }
 
-/// The text of an expression with runs of spaces outside of strings as one space. Fingerprints and the ids of layouts depend
-/// on it, so it must never change.
+/// The text of an expression in which each run of spaces outside strings is one space. Fingerprints and layout ids
+/// depend on it, so it must never change.
 pub fn normal_form(source: &str) -> String {
     let mut normal = String::with_capacity(source.len());
     let mut rest = source.trim();
@@ -83,7 +82,7 @@ pub fn normal_form(source: &str) -> String {
     normal
 }
 
-/// The length of the string literal at the beginning of a text, if there is one; all of the text if it does not end.
+/// The length of the string literal at the start of a text, if there is one; the whole text if it is not terminated.
 fn string_length(text: &str, is_raw: bool) -> Option<usize> {
     let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| text.starts_with(quote))?;
     let mut at = quote.len();

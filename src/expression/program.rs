@@ -1,8 +1,8 @@
 //! The compiled form of expressions: steps over columns.
 //!
-//! Guarantees: every result column has a value for each row after [`Program::run`]. Each step reads columns and constants and
-//! fills one column, so its loop is over plain slices; nothing is allocated once the columns have grown, but for strings that
-//! steps make ([`Step::Concat`], [`Step::Change`], [`Step::ToText`]).
+//! Guarantees: after [`Program::run`], every result column has a value for each row. Each step reads columns and
+//! constants and fills one column, so its loop runs over plain slices. Nothing is allocated once the columns have
+//! grown, except for strings that steps create ([`Step::Concat`], [`Step::Change`], [`Step::ToText`]).
 
 use super::{ExpressionError, Scope, check, evaluate};
 use crate::columns::{Columns, Slot, Truth, Type};
@@ -83,7 +83,7 @@ pub(super) enum TimePart {
     EpochSeconds,
 }
 
-/// One step, without the column of its result.
+/// A step, without the column of its result.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Fill(Operand),
@@ -91,9 +91,9 @@ pub(super) enum Step {
     And(Operand, Operand),
     Or(Operand, Operand),
     Compare(Order, Type, Operand, Operand),
-    /// The first eight bytes of each string, which tell most strings apart.
+    /// The first eight bytes of each string, which distinguish most strings.
     Prefix(Operand),
-    /// Whether strings, of which the second operand has the prefixes, are this one.
+    /// Whether strings equal this one; the second operand has their prefixes.
     IsText(Operand, Operand, String),
     In(Type, Operand, Vec<Operand>),
     Ints(Arithmetic, Operand, Operand),
@@ -129,7 +129,7 @@ impl Program {
     /// Compiles an expression and returns the column of its results.
     ///
     /// # Errors
-    /// If the expression is wrong: why, and where.
+    /// What is wrong with the expression, and where.
     pub fn add(&mut self, scope: &mut Scope, source: &str, expected: Option<Type>) -> Result<Slot, ExpressionError> {
         check::compile(self, scope, source, expected)
     }
@@ -154,7 +154,7 @@ impl Program {
         }
     }
 
-    /// Adds a step, unless the program has the same one already.
+    /// Adds a step, unless the program already has the same one.
     pub(super) fn step(&mut self, scope: &mut Scope, step: Step, ty: Type) -> Slot {
         let key = format!("{ty} {step:?}");
         if let Some(slot) = self.known.get(&key) {

@@ -1,34 +1,34 @@
-//! The names that an expression may use, and the slots that they and all results stand in.
+//! The names available to an expression, and the slots of names and results.
 
 use crate::columns::{Columns, Slot, Type};
 use std::collections::HashMap;
 
-/// Declared names with their types, and the layout of the batch that carries them.
+/// Declared names with their types, and the layout of the batch that contains them.
 ///
-/// Names are added as they become available on the data's way: the fields of an event, then its features, then the
-/// scores. An expression that is compiled earlier cannot see what comes later.
+/// Names are added in data order: the fields of an event, then its features, then the scores. An expression compiled
+/// earlier cannot see later names.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     names: HashMap<String, (Slot, Type)>,
     order: Vec<String>,
     types: Vec<Type>,
-    /// What the compiled patterns take together.
+    /// The total size of compiled patterns.
     pattern_bytes: usize,
-    /// What the expressions take as text, those that are made of others included.
+    /// The total size of expression texts, including expressions that are built from others.
     text_bytes: usize,
 }
 
-/// What all expressions of a configuration may take as text. Categories repeat the rule of their feature.
+/// The most expression text in a configuration. Categories repeat the rule of their feature.
 const TEXT_BYTES_MAX: usize = 8 << 20;
 
-/// What the compiled patterns of a configuration may take together. Each worker has its own.
+/// The most memory for all compiled patterns of a configuration. Each worker has its own copy.
 const PATTERN_BYTES_MAX: usize = 16 << 20;
 
-/// The most columns of a batch: of 4,096 rows they take up to 1 GiB.
+/// The most columns in a batch; with 4,096 rows they take up to 1 GiB.
 pub(crate) const COLUMNS_MAX: usize = 32_768;
 
 impl Scope {
-    /// Declares a name and gives it a column. A name is declared once: `None` says that it was there already.
+    /// Declares a name and gives it a column; `None` if the name already exists.
     pub fn declare(&mut self, name: &str, ty: Type) -> Option<Slot> {
         if self.names.contains_key(name) {
             return None;
@@ -39,7 +39,7 @@ impl Scope {
         Some(slot)
     }
 
-    /// Declares a name for a column that exists already, such as the result of an expression.
+    /// Declares a name for an existing column, such as the result of an expression; `None` if the name already exists.
     pub fn alias(&mut self, name: &str, slot: Slot) -> Option<Slot> {
         if self.names.contains_key(name) {
             return None;
@@ -49,7 +49,7 @@ impl Scope {
         Some(slot)
     }
 
-    /// Reserves a column without a name, for a result.
+    /// Reserves an unnamed column for a result.
     pub fn reserve(&mut self, ty: Type) -> Slot {
         let slot = Slot(u32::try_from(self.types.len()).expect("a configuration declares far fewer columns"));
         self.types.push(ty);
@@ -61,18 +61,18 @@ impl Scope {
         self.types.len()
     }
 
-    /// Counts the text of an expression; false where all of them together are too long.
+    /// Counts the text of an expression; false if all texts together are too long.
     pub(super) fn take_text(&mut self, bytes: usize) -> bool {
         self.text_bytes = self.text_bytes.saturating_add(bytes);
         self.text_bytes <= TEXT_BYTES_MAX
     }
 
-    /// What further patterns may take.
+    /// The remaining memory for patterns.
     pub(super) fn pattern_bytes_left(&self) -> usize {
         PATTERN_BYTES_MAX - self.pattern_bytes
     }
 
-    /// Counts a pattern, which takes no more than is left.
+    /// Counts a pattern, which must not take more than is left.
     pub(super) fn take_pattern_bytes(&mut self, bytes: usize) {
         self.pattern_bytes += bytes;
     }
@@ -87,7 +87,7 @@ impl Scope {
         self.types[slot.index()]
     }
 
-    /// The declared names, in the order of their declaration.
+    /// The declared names, in declaration order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }

@@ -39,7 +39,7 @@ fn fixture() -> (Scope, Columns) {
     (scope, columns)
 }
 
-/// Both rows' results as text.
+/// The results for both rows as text.
 fn evaluate(source: &str) -> (String, String) {
     let (mut scope, mut columns) = fixture();
     let mut program = Program::default();
@@ -155,7 +155,7 @@ fn a_wrong_expression_is_refused_with_its_place_and_the_next_step() {
         assert!(error.message.contains(message), "{source}: {error}");
         assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{source}: {:?}", error.hint);
         assert_eq!(error.line, place.0, "{source}: {error}");
-        // A column of 0 stands where the parser's own choice of place is taken as it is.
+        // A column of 0 accepts whatever position the parser chose.
         assert!(place.1 == 0 || error.column == place.1, "{source}: {error}");
     }
 }
@@ -225,7 +225,7 @@ fn every_function_of_the_reference_compiles() {
 }
 
 mod oracle {
-    //! The same expression by the `cel` crate's own interpreter, row by row, over random trees and values.
+    //! Compares with the `cel` crate's interpreter, row by row, over random trees and values.
 
     use super::*;
     use proptest::prelude::*;
@@ -259,7 +259,7 @@ mod oracle {
         })
     }
 
-    /// Whole numbers up to their bounds, and what is converted to them: the parts of an expression, the whole one last.
+    /// Integers up to their limits, and conversions to them: the parts of an expression, the whole one last.
     fn int() -> impl Strategy<Value = Vec<String>> {
         let leaf = prop_oneof![
             Just("i".to_owned()),
@@ -293,7 +293,7 @@ mod oracle {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
-        /// What is an error there is a missing value here: overflow, a division by zero, a text that is no number.
+        /// An error in CEL is a missing value here: overflow, division by zero, a text that is not a number.
         #[test]
         fn whole_numbers_and_errors_agree(
             parts in int(),
@@ -329,7 +329,7 @@ mod oracle {
                 Ok(other) => panic!("{source} gives {other:?}"),
                 Err(_) => None,
             };
-            // The smallest number stands for a missing one here, also within an expression.
+            // The smallest integer stands for a missing value here, even within an expression.
             prop_assume!(parts.iter().all(|part| value(part) != Some(MISSING_INT)));
             let expected = value(source).unwrap_or(MISSING_INT);
             prop_assert_eq!(found[0], expected, "{} with i {} j {} x {} s {:?}", source, i, j, x, s);
@@ -370,7 +370,7 @@ mod oracle {
 
 #[test]
 fn the_normal_form_leaves_strings_as_they_are() {
-    // Two rules that ask for different texts had one fingerprint.
+    // Two rules comparing with different texts used to have the same fingerprint.
     let cases = [
         ("  a  ==\n b ", "a == b"),
         (r#"a == "x  y""#, r#"a == "x  y""#),

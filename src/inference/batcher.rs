@@ -43,7 +43,7 @@ impl Default for BatchSpec {
 
 impl BatchSpec {
     /// The key that is invalid, and why.
-    pub fn fault(&self) -> Option<(&'static str, String)> {
+    pub fn error(&self) -> Option<(&'static str, String)> {
         if !(ROWS_MIN..=1 << 20).contains(&self.max_rows) {
             return Some(("max_rows", format!("{} is not between {ROWS_MIN} and {}", self.max_rows, 1 << 20)));
         }
@@ -475,11 +475,11 @@ mod tests {
     /// Each worker once had time for its own runs plus one, so those at the end of the queue timed out.
     #[test]
     fn no_worker_times_out_behind_runs_of_others_that_are_in_time() {
-        // Each fills a whole run, or one of them many: the deadline is 30 ms per run.
+        // Each fills a whole run, or one of them many: the deadline is 120 ms per run.
         for rows in [[16; 4], [160, 1, 1, 1]] {
-            let (model, sizes) = two_heads(Duration::from_millis(20));
+            let (model, sizes) = two_heads(Duration::from_millis(80));
             let spec = BatchSpec { max_rows: 16, max_delay: Duration::from_millis(1) };
-            let ends = batch(model, spec, Duration::from_millis(30), rows.len()).unwrap();
+            let ends = batch(model, spec, Duration::from_millis(120), rows.len()).unwrap();
             let together = Barrier::new(rows.len());
             thread::scope(|scope| {
                 for (mut end, rows) in ends.into_iter().zip(rows) {
@@ -551,9 +551,9 @@ mod tests {
     #[test]
     fn invalid_values_are_faults_of_their_keys() {
         let spec = BatchSpec::default();
-        assert_eq!(spec.fault(), None);
-        assert_eq!(BatchSpec { max_rows: 15, ..spec }.fault().unwrap().0, "max_rows");
-        assert_eq!(BatchSpec { max_delay: SECOND, ..spec }.fault().unwrap().0, "max_delay");
+        assert_eq!(spec.error(), None);
+        assert_eq!(BatchSpec { max_rows: 15, ..spec }.error().unwrap().0, "max_rows");
+        assert_eq!(BatchSpec { max_delay: SECOND, ..spec }.error().unwrap().0, "max_delay");
         assert_eq!(BatchSpec { max_rows: 16, ..spec }.sizes(), [16]);
         assert_eq!(BatchSpec { max_rows: 4_096, ..spec }.sizes().len(), 9);
     }

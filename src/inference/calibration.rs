@@ -51,7 +51,7 @@ impl Calibration {
     }
 
     /// Why it is invalid, if it is.
-    pub fn fault(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         match self {
             Self::Platt { slope, offset } => (!(slope.is_finite() && *slope >= 0.0 && offset.is_finite())).then(|| {
                 format!("expected a slope of 0 or more and a number for the offset, found {slope} and {offset}")
@@ -231,7 +231,7 @@ mod tests {
         let truth = |p: f64| 0.05 + 0.3 * p * p;
         let (fitted, other) = (predictions(20_000, 2, truth), predictions(20_000, 3, truth));
         for it in [Calibration::platt(&fitted).unwrap(), Calibration::isotonic(&fitted).unwrap()] {
-            assert_eq!(it.fault(), None);
+            assert_eq!(it.error(), None);
             let after = calibrated(&it, &other);
             assert!(log_loss(&after).unwrap() < log_loss(&other).unwrap() - 0.1, "{it:?}");
             let mean = |of: &[Prediction]| of.iter().map(|it| it.probability).sum::<f64>() / of.len() as f64;
@@ -261,7 +261,7 @@ mod tests {
             r#"{"method":"isotonic","points":[[0.1,1.5]]}"#,
         ] {
             let calibration: Calibration = serde_json::from_str(text).unwrap();
-            assert!(calibration.fault().is_some(), "{text}");
+            assert!(calibration.error().is_some(), "{text}");
         }
     }
 }

@@ -59,16 +59,16 @@ pub(super) fn class_of(labels: &[String], wanted: &str) -> Option<usize> {
     exact.or_else(|| labels.iter().position(|label| plain(label) == plain(wanted)))
 }
 
-/// Whether a label alone is that of a negative class.
+/// Whether a label on its own denotes a negative class.
 pub(super) fn is_negative_label(label: &str) -> bool {
     PAIRS.iter().any(|[low, _]| *low == plain(label))
 }
 
-/// Words that stand beside the number of a class in an output's name.
+/// Words that accompany the number of a class in an output's name.
 const CLASS_WORDS: [&str; 10] =
     ["p", "prob", "probs", "proba", "probability", "probabilities", "class", "cls", "label", "i"];
 
-/// Words that say that an output is of the negative class.
+/// Words that mark an output as that of the negative class.
 const NEGATIVE_WORDS: [&str; 6] = ["negative", "neg", "no", "not", "non", "false"];
 
 /// The words of a name, in lower case: `probNo`, `prob_no` and `p0` have two.
@@ -103,7 +103,7 @@ pub(super) fn is_negative_name(name: &str) -> bool {
         || matches!(&words[..], [number, class, ..] if number == "0" && is_class_word(Some(class)))
 }
 
-/// How many bytes the names have in common at their start: whole words and numbers alone, and the `s` of skl2onnx.
+/// The length in bytes of the names' common prefix: only whole words and numbers, plus the `s` of skl2onnx.
 fn common_start(names: &[&str]) -> usize {
     let first = names[0];
     let same = |end: usize| names.iter().all(|name| name.get(..end) == first.get(..end));
@@ -127,7 +127,7 @@ fn common_start(names: &[&str]) -> usize {
     ends.into_iter().find(|end| ends_word(*end)).unwrap_or(0)
 }
 
-/// The class of each output whose names differ by a class alone, such as `prob_no` and `prob_yes`, or `p0` and `p1`.
+/// The class of each output, if the names differ only by a class, such as `prob_no` and `prob_yes`, or `p0` and `p1`.
 pub(super) fn classes_in(names: &[&str]) -> Option<Vec<String>> {
     let owned = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
     if names.len() < 2 {
@@ -138,7 +138,7 @@ pub(super) fn classes_in(names: &[&str]) -> Option<Vec<String>> {
     }
     let start = common_start(names);
     let rests: Vec<&str> = names.iter().map(|name| &name[start..]).collect();
-    // What follows a divider and is the same in all.
+    // A common suffix after a divider.
     let tail = rests[0].find(['_', '-', ' ']).map_or("", |at| &rests[0][at..]);
     let tail = if rests.iter().all(|rest| rest.ends_with(tail)) { tail } else { "" };
     let classes: Vec<&str> = rests.iter().map(|rest| &rest[..rest.len() - tail.len()]).collect();
@@ -204,7 +204,7 @@ mod tests {
             (["s0.0", "s1.0"], Some(["0", "1"])),
             (["sno", "syes"], Some(["no", "yes"])),
             (["click", "no_click"], Some(["click", "no_click"])),
-            // Heads and members have numbers, too.
+            // Heads and members are numbered as well.
             (["output_0", "output_1"], None),
             (["score_0", "score_1"], None),
             (["0", "1"], None),

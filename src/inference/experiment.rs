@@ -7,7 +7,7 @@
 //! the order of declaration, so increasing the share of the last variant only moves users from the control to it. Limits:
 //! [`VARIANTS_MAX`] variants; a user with a new key is a new user.
 
-use crate::fault::Fault;
+use crate::config_error::ConfigError;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3, rapidhash_v3_seeded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,25 +58,29 @@ impl Experiment {
     ///
     /// # Errors
     /// Lists everything that is wrong with names and shares.
-    pub fn new(spec: &ExperimentSpec, variants: &[Option<&str>]) -> Result<Option<Self>, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let names = names(variants, &mut faults);
+    pub fn new(spec: &ExperimentSpec, variants: &[Option<&str>]) -> Result<Option<Self>, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let names = names(variants, &mut errors);
         if variants.len() > VARIANTS_MAX {
             let message = format!("expected at most {VARIANTS_MAX} variants, found {}", variants.len());
-            faults.push(Fault::new("variant", message));
+            errors.push(ConfigError::new("variant", message));
         }
         let name = spec.name.clone().filter(|name| !name.is_empty());
         if name.is_none() && !variants.is_empty() {
-            faults.push(
-                Fault::new("experiment.name", "variants need the name of their experiment, by which users are split")
-                    .hint("for instance name = \"propensity-2\"; another name splits the users differently"),
+            errors.push(
+                ConfigError::new(
+                    "experiment.name",
+                    "variants need the name of their experiment, by which users are split",
+                )
+                .hint("for instance name = \"propensity-2\"; another name splits the users differently"),
             );
         }
         for variant in spec.shares.keys().filter(|name| !names.contains(&name.as_str())) {
-            let fault = Fault::new(format!("experiment.shares.{variant}"), format!("no variant is named {variant:?}"));
-            faults.push(match variant.as_str() {
-                CONTROL => fault.hint("the control is [model], which has the rest of the users"),
-                _ => fault.hint("declare it under [[variant]], or remove its share"),
+            let error =
+                ConfigError::new(format!("experiment.shares.{variant}"), format!("no variant is named {variant:?}"));
+            errors.push(match variant.as_str() {
+                CONTROL => error.hint("the control is [model], which has the rest of the users"),
+                _ => error.hint("declare it under [[variant]], or remove its share"),
             });
         }
         let mut ends = Vec::with_capacity(names.len());
@@ -85,16 +89,16 @@ impl Experiment {
             match spec.shares.get(*name) {
                 Some(share) => match buckets(*share) {
                     Some(buckets) => end += buckets,
-                    None => faults.push(
-                        Fault::new(
+                    None => errors.push(
+                        ConfigError::new(
                             format!("experiment.shares.{name}"),
                             format!("{share} is not between 0.0001 and 1, or has more than four decimals"),
                         )
                         .hint("for instance 0.05 for one user in twenty; remove a variant without users"),
                     ),
                 },
-                None => faults.push(
-                    Fault::new("experiment.shares", format!("the variant {name:?} has no share of the users"))
+                None => errors.push(
+                    ConfigError::new("experiment.shares", format!("the variant {name:?} has no share of the users"))
                         .hint(format!("for instance shares = {{ {name} = 0.1 }}")),
                 ),
             }
@@ -102,10 +106,11 @@ impl Experiment {
         }
         if end > BUCKETS {
             let sum = f64::from(end) / f64::from(BUCKETS);
-            faults.push(Fault::new("experiment.shares", format!("the shares sum to {sum}, which is more than 1")));
+            errors
+                .push(ConfigError::new("experiment.shares", format!("the shares sum to {sum}, which is more than 1")));
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let Some(name) = name.filter(|_| !variants.is_empty()) else { return Ok(None) };
         let salt = RapidSecrets::seed(rapidhash_v3(name.as_bytes()));
@@ -134,22 +139,22 @@ impl Experiment {
     }
 }
 
-/// Validates the names of the variants; problems are added to `faults`.
-fn names<'a>(variants: &[Option<&'a str>], faults: &mut Vec<Fault>) -> Vec<&'a str> {
+/// Validates the names of the variants; problems are added to `errors`.
+fn names<'a>(variants: &[Option<&'a str>], errors: &mut Vec<ConfigError>) -> Vec<&'a str> {
     let mut names = Vec::with_capacity(variants.len());
     for (index, variant) in variants.iter().enumerate() {
         let key = format!("variant[{index}].name");
         match *variant {
-            None | Some("") => faults.push(
-                Fault::new(format!("variant[{index}]"), "a variant needs a name, which appears in its decisions")
+            None | Some("") => errors.push(
+                ConfigError::new(format!("variant[{index}]"), "a variant needs a name, which appears in its decisions")
                     .hint("for instance name = \"challenger\""),
             ),
-            Some(CONTROL) => faults.push(
-                Fault::new(key, format!("{CONTROL:?} is reserved for decisions of [model]"))
+            Some(CONTROL) => errors.push(
+                ConfigError::new(key, format!("{CONTROL:?} is reserved for decisions of [model]"))
                     .hint("choose another name"),
             ),
             Some(name) if names.contains(&name) => {
-                faults.push(Fault::new(key, format!("{name:?} is the name of another variant")));
+                errors.push(ConfigError::new(key, format!("{name:?} is the name of another variant")));
             }
             Some(name) => names.push(name),
         }
@@ -256,18 +261,18 @@ mod tests {
         assert_eq!(found, [7_320, 624, 1_158, 3_277]);
     }
 
-    /// The experiment's name, its shares, the variants' names, and the start of the fault.
+    /// The experiment's name, its shares, the variants' names, and the start of the error.
     type Case<'a> = (Option<&'a str>, &'a [(&'a str, f64)], &'a [Option<&'a str>], &'a str);
 
     #[test]
     fn invalid_experiments_are_reported_with_their_keys() {
-        let faults = |name: Option<&str>, shares: &[(&str, f64)], variants: &[Option<&str>]| -> Vec<String> {
+        let errors = |name: Option<&str>, shares: &[(&str, f64)], variants: &[Option<&str>]| -> Vec<String> {
             let spec = ExperimentSpec {
                 name: name.map(str::to_owned),
                 shares: shares.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect(),
             };
             let found = Experiment::new(&spec, variants).err().unwrap_or_default();
-            found.into_iter().map(|fault| format!("{}: {}", fault.key, fault.message)).collect()
+            found.into_iter().map(|error| format!("{}: {}", error.key, error.message)).collect()
         };
         let (a, b) = (Some("a"), Some("b"));
         let cases: [Case<'_>; 11] = [
@@ -284,10 +289,10 @@ mod tests {
             (Some("x"), &[("a", 0.1)], &[a, Some("control")], "variant[1].name: \"control\" is reserved"),
         ];
         for (name, shares, variants, expected) in cases {
-            let found = faults(name, shares, variants);
-            assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected}: {found:?}");
+            let found = errors(name, shares, variants);
+            assert!(found.iter().any(|error| error.starts_with(expected)), "{expected}: {found:?}");
         }
-        assert_eq!(faults(Some("x"), &[("a", 0.6), ("b", 0.4)], &[a, b]), [""; 0]);
+        assert_eq!(errors(Some("x"), &[("a", 0.6), ("b", 0.4)], &[a, b]), [""; 0]);
         assert!(Experiment::new(&ExperimentSpec::default(), &[]).is_ok_and(|it| it.is_none()));
     }
 }

@@ -7,7 +7,7 @@ use super::{
     ModelError,
     graph::{External, Graph},
 };
-use crate::fault::moves_a_terminal;
+use crate::terminal::moves_a_terminal;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
@@ -137,7 +137,7 @@ impl ModelFiles {
         self.data.keys().map(String::as_str)
     }
 
-    /// Checks that each external tensor is within a weight file that was read.
+    /// Checks that each external tensor lies within a weight file that was read.
     pub(super) fn check(&self, path: &Path, graph: &Graph) -> Result<(), ModelError> {
         for external in graph.external() {
             let wrong = |reason| wrong(path, external, reason);

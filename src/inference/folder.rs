@@ -90,7 +90,7 @@ pub enum FolderError {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The manifest is invalid.

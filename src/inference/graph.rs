@@ -463,7 +463,7 @@ mod tests {
         NodeProto { op_type: op_type.to_owned(), input, output: vec![output.to_owned()], attribute: Vec::new() }
     }
 
-    /// A network with probabilities, and a label that these nodes make out of the largest column's number.
+    /// A network with probabilities, and a label computed by these nodes from the index of the largest column.
     fn labelled(nodes: &[NodeProto]) -> Graph {
         let list =
             TensorProto { name: "list".to_owned(), data_type: INT64, int64_data: vec![1, 0], ..TensorProto::default() };
@@ -478,7 +478,7 @@ mod tests {
         Graph::read(&model.encode_to_vec().into()).unwrap()
     }
 
-    /// Labels that `Gather` chose were taken for numbers of columns, so the score was that of the other class.
+    /// Labels selected by `Gather` used to be taken for column indexes, so the score was that of the other class.
     #[test]
     fn labels_are_followed_from_the_output_to_their_list_or_count_as_unknown() {
         let largest = || node("ArgMax", &["probabilities"], "largest");
@@ -496,7 +496,7 @@ mod tests {
                 reversed.clone(),
                 false,
             ),
-            // By a threshold.
+            // Selected by a threshold.
             (
                 vec![
                     node("Greater", &["probabilities", "half"], "is_over"),

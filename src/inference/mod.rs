@@ -22,6 +22,7 @@ mod onnx;
 mod repeats;
 mod shadow;
 mod spec;
+mod validate;
 mod watch;
 
 pub use batcher::{BatchSpec, Batched, batch};
@@ -38,6 +39,5 @@ pub use onnx::{OnnxModel, Runtime, RuntimeError};
 pub use repeats::Repeats;
 pub use shadow::{ScoreSink, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
 pub use spec::{GpuSpec, ModelSpec, Precision, ScoreRange};
-pub use watch::{
-    CheckOutcome, Exactness, ModelMailbox, ModelWatcher, Refusal, Unfinished, golden, validate, warm, within,
-};
+pub use validate::{Exactness, Refusal, golden, validate, warm};
+pub use watch::{CheckOutcome, ModelMailbox, ModelWatcher, Unfinished, within};

@@ -69,7 +69,7 @@ pub trait Model: Send {
     /// Its description in decisions.
     fn info(&self) -> &ModelInfo;
 
-    /// Scores every row of `matrix`, whose width is the number of [`ModelInfo::features`]: replaces the content of
+    /// Scores every row of `matrix`, whose width is the number of [`ModelInfo::features`]. Replaces the content of
     /// `scores` by the main score of each row, then the first head's of each row, and so on. A score may be NaN.
     /// Allocates nothing per row once `scores` has grown.
     ///

@@ -130,7 +130,7 @@ impl OnnxModel {
         let (inputs, features) = contract::lay_out(path, session.inputs(), &named, by)?;
         let outputs = contract::choose_outputs(path, session.outputs(), graph.as_ref(), spec)?;
         let calibration = spec.calibration.clone().or(custom.calibration);
-        if let Some(reason) = calibration.as_ref().and_then(Calibration::fault) {
+        if let Some(reason) = calibration.as_ref().and_then(Calibration::error) {
             return Err(ModelError::Calibration { path: path.to_path_buf(), reason });
         }
         if let Some(baseline) = &custom.baseline

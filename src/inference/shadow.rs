@@ -300,7 +300,7 @@ impl ShadowTap {
 
     /// Hands over a filled buffer.
     pub fn offer(&self, rows: ShadowRows) {
-        // There are no more buffers than places, so only a stopped shadow does not take it.
+        // There are no more buffers than places, so only a stopped shadow refuses it.
         self.full.try_send(rows).unwrap_or_default();
     }
 }

@@ -14,42 +14,43 @@ use rdkafka::{
 };
 use std::time::Duration;
 
-/// How long one call of a transaction is retried. Above the transaction's own timeout, so that the broker has decided by then.
+/// How long one call of a transaction is retried. Longer than the transaction's timeout, so that the broker has decided
+/// by then.
 pub(crate) const TRANSACTION_CALL_DEADLINE: Duration = Duration::from_secs(20);
 
-/// The broker ends a transaction after this time. An open one holds back every reader, so it is short.
+/// The broker ends a transaction after this time. It is short, because an open transaction holds back every reader.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 
-/// Below the transaction's timeout, as librdkafka demands.
+/// Shorter than the transaction's timeout, as librdkafka requires.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
 
-/// How often a client reports where the logs end. Well below the shortest `engine.stall_after`.
+/// How often a client reports log ends. Much shorter than the shortest `engine.stall_after`.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
-/// How soon added partitions are noticed. The default asks every five minutes.
+/// How soon added partitions are noticed. The default is every five minutes.
 const METADATA_REFRESH_MS: &str = "5000";
 
-/// The largest message that is sent unless the user's settings say otherwise.
+/// The largest message that is sent, unless the user's settings say otherwise.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// The largest message that a producer of these settings takes: its `message.max.bytes`.
+/// The largest message that a producer with these settings accepts: its `message.max.bytes`.
 pub fn message_bytes_max(settings: &[(String, String)]) -> usize {
     let given = settings.iter().rev().find(|(name, _)| name == "message.max.bytes");
     given.and_then(|(_, value)| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
 }
 
-/// Whether these settings choose the consumer protocol of KIP-848, in which brokers keep the members' timeouts and assign the
-/// partitions. The client then refuses settings of its own for these.
+/// Whether these settings select the consumer protocol of KIP-848, in which brokers control the members' timeouts and
+/// assign the partitions. The client then rejects its own settings for these.
 pub fn uses_consumer_protocol(settings: &[(String, String)]) -> bool {
     settings.iter().any(|(name, value)| name == "group.protocol" && value.eq_ignore_ascii_case("consumer"))
 }
 
-/// What a reader sees of open and aborted transactions.
+/// Which transactions a reader sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Isolation {
-    /// Nothing; the last stable offset is the end of the log.
+    /// Only committed ones; the last stable offset is the end of the log.
     Committed,
-    /// Everything; the high watermark is the end of the log.
+    /// All, including open and aborted ones; the high watermark is the end of the log.
     Uncommitted,
 }
 
@@ -69,23 +70,26 @@ impl Cluster<'_> {
         context: C,
     ) -> Result<BaseConsumer<C>, KafkaError> {
         let mut defaults = vec![
-            // The client's defaults wait a second after a full queue and half a second for a fetch: bidders would wait, too.
+            // The client's defaults wait a second after a full queue and half a second for a fetch, and bidders would
+            // wait, too.
             ("fetch.wait.max.ms", "20"),
             ("fetch.queue.backoff.ms", "2"),
             ("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS),
-            // A tenth of a second ahead of the worker at full speed; each waiting record takes some 300 bytes beside its own.
+            // A tenth of a second ahead of the worker at full speed. Each queued record takes about 300 bytes in
+            // addition to its own.
             ("queued.min.messages", "10000"),
             ("queued.max.messages.kbytes", "16384"),
         ];
         if !uses_consumer_protocol(self.settings) {
-            // A cooperative rebalance does not interrupt the partitions that stay, nor rebuild their profiles. But it takes two
-            // rebalances, and a static member that restarts between them gets back what it had without the second: what it
-            // gave up in the first would belong to nobody. So static members use one eager rebalance.
+            // A cooperative rebalance neither interrupts the partitions that stay nor rebuilds their profiles. But it
+            // takes two rebalances, and a static member that restarts between them gets back its old assignment without
+            // the second one. What it gave up in the first would then belong to nobody. So static members use one eager
+            // rebalance.
             let strategy = if instance.is_some() { "range" } else { "cooperative-sticky" };
             defaults.extend([
-                // A dead process is noticed after ten seconds, not after 45.
+                // Detect a dead process after ten seconds rather than 45.
                 ("session.timeout.ms", "10000"),
-                // A member learns of a rebalance by its heartbeat: with one every 2.5 s, a rebalance took as long.
+                // A member learns of a rebalance by its heartbeat; with one every 2.5 s, a rebalance took that long.
                 ("heartbeat.interval.ms", "500"),
                 ("partition.assignment.strategy", strategy),
             ]);
@@ -97,11 +101,11 @@ impl Cluster<'_> {
                 ("group.id", group),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
-                // These two tell a worker without work from one that receives nothing, even where a log ends with offsets that
-                // are not records; and they tell where the logs end, for the lag.
+                // These two distinguish a worker without work from one that receives nothing, even if a log ends with
+                // offsets that are not records. They also report the log ends, for the lag.
                 ("enable.partition.eof", "true"),
                 ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
-                // The worker decides what to do about a position that the log no longer has.
+                // The worker decides what to do if the log no longer has a position.
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
             ],
@@ -158,7 +162,7 @@ impl Cluster<'_> {
         config.create_with_context(Quiet)
     }
 
-    /// A client that reads the positions of a group without joining it.
+    /// A client that reads a group's positions without joining it.
     pub(crate) fn probe(&self, group: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let mut config = self.config(&[]);
         enforce(
@@ -180,7 +184,8 @@ impl Cluster<'_> {
         context: C,
     ) -> Result<BaseProducer<C>, KafkaError> {
         let mut config = self.config(&[
-            // Longer than a request takes: while messages whose linger is over wait behind one, the client spins.
+            // Longer than a request takes: the client busy-waits while messages past their linger wait behind a
+            // request.
             ("linger.ms", "20"),
             ("batch.size", "500000"),
             ("message.max.bytes", "20000000"),
@@ -196,7 +201,7 @@ impl Cluster<'_> {
         config.create_with_context(context)
     }
 
-    /// A producer of transactions.
+    /// A transactional producer.
     pub(crate) fn transactional_producer<C: ProducerContext>(
         &self,
         id: &str,
@@ -209,7 +214,8 @@ impl Cluster<'_> {
             &mut config,
             &[
                 ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
-                // The number of messages in flight tells when all are taken; a report of each would be wasted work.
+                // The number of messages in flight shows when all are delivered; a report for each would be wasted
+                // work.
                 ("delivery.report.only.error", "true"),
                 ("transactional.id", id),
                 ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS),
@@ -231,8 +237,8 @@ impl Cluster<'_> {
             &[
                 ("acks", "all"),
                 ("delivery.report.only.error", "false"),
-                // Nothing that follows a failed message may be seen before it. A message that times out would leave a gap all
-                // the same, so none does: the sink itself waits no longer than its deadline.
+                // Nothing after a failed message may become visible before it. A message that times out would also
+                // leave a gap, so none does: the sink itself waits no longer than its deadline.
                 ("enable.gapless.guarantee", "true"),
                 ("message.timeout.ms", "0"),
             ],
@@ -240,21 +246,21 @@ impl Cluster<'_> {
         config.create_with_context(context)
     }
 
-    /// Builds a consumer of these settings and drops it again.
+    /// Checks settings by creating a consumer and dropping it.
     pub(crate) fn check_consumer(&self) -> Result<(), KafkaError> {
         let mut config = self.config(&[]);
         enforce(&mut config, &[("group.id", "check")]);
         config.create::<BaseConsumer>().map(drop)
     }
 
-    /// What the producers of the pipeline have in common.
+    /// The common settings of the pipeline's producers.
     fn output_config(&self, linger: Duration, batch_bytes: usize) -> ClientConfig {
         let mut config = self.config(&[
             ("linger.ms", &(linger.as_secs_f64() * 1e3).to_string()),
             ("batch.size", &batch_bytes.to_string()),
             ("queue.buffering.max.messages", "500000"),
             ("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS),
-            // The default of 100 ms is many times as long as a short transaction.
+            // The default of 100 ms is many times the length of a short transaction.
             ("retry.backoff.ms", "5"),
             ("message.max.bytes", &MESSAGE_BYTES_MAX.to_string()),
         ]);

@@ -1,7 +1,7 @@
-//! What the input and the output have in common towards Kafka: building clients, their settings, their logs.
+//! What input and output share on the Kafka side: building clients, their settings, their logs.
 //!
-//! Owns which settings a client gets, and which of them users cannot change ([`ENFORCED`]). Leaves alone what clients are
-//! used for, which is the business of `source` and `sink`.
+//! Owns the settings of each client, and which of them users cannot change ([`ENFORCED`]). How clients are used is up
+//! to `source` and `sink`.
 
 mod clients;
 mod settings;
@@ -21,7 +21,7 @@ use rdkafka::{
 /// The group membership that fences a commit.
 pub type KafkaGroup = ConsumerGroupMetadata;
 
-/// The context of a client that only reads: its errors show in the calls that fail.
+/// The context of a read-only client. Its errors are returned by the calls that fail.
 pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
@@ -36,7 +36,7 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Positions (partition, next offset, metadata) as the client takes them.
+/// Converts positions (partition, next offset, metadata) to the client's type.
 pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (partition, offset, metadata) in offsets {
@@ -47,12 +47,13 @@ pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result
     Ok(list)
 }
 
-/// Logs a message of a Kafka client, at most one per level and facility in ten seconds: an unavailable broker causes thousands.
+/// Logs a message of a Kafka client, at most one per level and facility every ten seconds: an unavailable broker causes
+/// thousands.
 pub(crate) fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
     use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
     let Some(left_out) = logging::rate_limited(&format!("{level:?} {facility}")) else { return };
     let left_out = (left_out > 0).then_some(left_out);
-    // Log filters name this target.
+    // Log filters refer to this target.
     match level {
         Emerg | Alert | Critical | Error => tracing::error!(target: "librdkafka", facility, left_out, "{message}"),
         Warning => tracing::warn!(target: "librdkafka", facility, left_out, "{message}"),

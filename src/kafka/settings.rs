@@ -1,8 +1,9 @@
-//! The settings of librdkafka: which of them users cannot change, and checking one before any client is built.
+//! librdkafka's settings: which of them users cannot change, and how to check one before any client is built.
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
-/// The settings that carry the guarantees: a configuration that sets one is refused. With the reason, or what to set instead.
+/// The settings that the guarantees depend on. A configuration that sets one is rejected, with the reason or an
+/// alternative.
 pub const ENFORCED: [(&str, &str); 18] = [
     ("bootstrap.servers", "set kafka.brokers"),
     ("metadata.broker.list", "set kafka.brokers"),
@@ -24,23 +25,23 @@ pub const ENFORCED: [(&str, &str); 18] = [
     ("partitioner", "a user's decisions must be where Java's clients would look for them"),
 ];
 
-/// Further settings that clients get whatever the user's settings say. They are not refused, as earlier versions took them.
+/// Further settings that override the user's. They are not rejected, because earlier versions accepted them.
 pub(super) const OVERRIDDEN: [(&str, &str); 3] = [
     ("enable.partition.eof", "it tells where a partition ends"),
     ("delivery.report.only.error", "it goes with how deliveries are counted"),
     ("enable.gapless.guarantee", "outputs keep their order"),
 ];
 
-/// What is wrong with one of the client's settings.
+/// What is wrong with a client setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingFault {
-    /// There is no setting of this name.
+    /// There is no setting with this name.
     Unknown,
-    /// The client refuses the value: its message, which may quote the value.
+    /// The client rejects the value; its message may quote the value.
     Invalid(String),
 }
 
-/// Checks whether the client takes a setting.
+/// Checks whether the client accepts a setting.
 ///
 /// # Errors
 /// [`SettingFault`]
@@ -55,9 +56,9 @@ pub fn check_setting(name: &str, value: &str) -> Result<(), SettingFault> {
     }
 }
 
-/// Whether the client has a setting of this name.
+/// Whether the client has a setting with this name.
 pub fn is_setting(name: &str) -> bool {
-    // An empty value may be refused, but with another error than an unknown name.
+    // An empty value may be rejected, but with another error than an unknown name.
     check_setting(name, "") != Err(SettingFault::Unknown)
 }
 

@@ -43,8 +43,8 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     parse(filter).map(drop)
 }
 
-/// Requires a word alone to be a level. The library would take any other word for a target, and a misspelt level would log
-/// nothing at all.
+/// Requires a single word to be a level. The library would take any other word for a target, and a misspelt level would
+/// disable all logging.
 fn parse(filter: &str) -> Result<EnvFilter, String> {
     let mut words = filter.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.contains(['=', '[', '{']));
     if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {

@@ -1,4 +1,4 @@
-//! Rate limiting of messages that repeat.
+//! Rate limiting of repeated messages.
 
 use std::{
     collections::BTreeMap,
@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One message of each kind is logged per interval.
+/// The interval in which one message of each kind is logged.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many kinds are remembered. Kinds are few; the bound guards against a caller that makes them many.
+/// How many kinds are remembered. There are few; the limit guards against a caller that creates many.
 const KINDS_MAX: usize = 256;
 
 static LIMIT: RateLimit = RateLimit::new(INTERVAL);
 
-/// Whether to log a message of this kind now: the number of messages of its kind that were left out since the last one, or
-/// none if this one is to be left out, too.
+/// Whether to log a message of this kind now: `Some` with the number of messages of this kind suppressed since the last
+/// one, or `None` to suppress this one, too.
 pub fn rate_limited(kind: &str) -> Option<u64> {
     LIMIT.admit(kind, Instant::now())
 }
@@ -23,7 +23,7 @@ pub fn rate_limited(kind: &str) -> Option<u64> {
 /// Admits one message of each kind per interval and counts the others.
 struct RateLimit {
     interval: Duration,
-    /// By kind: when one was last admitted, and how many have been left out since.
+    /// By kind: when one was last admitted, and how many have been suppressed since.
     kinds: Mutex<BTreeMap<String, (Instant, u64)>>,
 }
 

@@ -1,6 +1,6 @@
-//! Counts of values between fixed bounds: a histogram whose memory is its buckets, however many values it takes.
+//! Counts of values between fixed bounds: a histogram whose memory depends only on its buckets.
 
-/// Upper bounds of a decision's latency in seconds: from what a commit of 5 ms gives up to a day of backlog.
+/// Upper bounds of a decision's latency in seconds: from a commit interval of 5 ms up to a day of backlog.
 pub const LATENCY_BOUNDS: [f64; 20] = [
     0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0,
     14_400.0, 86_400.0,
@@ -14,7 +14,7 @@ pub const SCORE_BOUNDS: [f64; 20] =
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     bounds: &'static [f64],
-    /// By bucket: values at most its bound and above the bound before it. The last bucket has no bound.
+    /// By bucket: values up to and including its bound, and above the previous one. The last bucket has no bound.
     counts: Vec<u64>,
     sum: f64,
 }

@@ -5,7 +5,7 @@ use super::{LATENCY_BOUNDS, SCORE_BOUNDS};
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// Only increases.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind as Prometheus names it.
+    /// The kind as named by Prometheus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -40,13 +40,13 @@ pub enum Unit {
 pub struct Family {
     /// Its full name.
     pub name: &'static str,
-    /// What it counts.
+    /// Its kind.
     pub kind: Kind,
     /// Its unit.
     pub unit: Unit,
     /// Its labels.
     pub labels: &'static [&'static str],
-    /// The values of its only label, where the set is closed. A counter starts at 0 for each of them.
+    /// The values of its only label, if the set is closed. A counter starts at 0 for each of them.
     pub values: &'static [&'static str],
     /// What it means.
     pub help: &'static str,
@@ -305,7 +305,7 @@ pub(crate) static COLLECTOR: Family = Family::counter(
 )
 .of(&["taken", "failed"]);
 
-// The Kafka consumers, as librdkafka reports.
+// The Kafka consumers, as reported by librdkafka.
 pub(crate) static CLIENT_FETCHED: Family =
     Family::gauge("aimpoint_client_fetched_records", &["worker"], "records fetched and not yet processed");
 pub(crate) static CLIENT_ROUND_TRIP: Family = Family::gauge(

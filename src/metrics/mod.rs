@@ -1,10 +1,10 @@
-//! Metrics: the one list of families, and what the process has recorded of them.
+//! Metrics: the list of families, and what the process has recorded.
 //!
-//! [`FAMILIES`] declares every metric once: name, kind, unit, labels, help and buckets. A figure gets out in one of two ways.
-//! What happens now and then (a commit, a rebalance, a failure) is recorded where it happens, by one of the functions here.
-//! What is counted per event or is a state (latencies, scores, lag, profiles) lies in the worker's `status::WorkerStatus` and is
-//! read at a scrape: so no event costs a lookup, and a revoked partition leaves no gauge behind. `telemetry` joins the two.
-//! Labels come from closed sets: never a user, a payload or a raw error.
+//! [`FAMILIES`] declares every metric once: name, kind, unit, labels, help and buckets. A figure is published in one of
+//! two ways. Occasional events (a commit, a rebalance, a failure) are recorded where they occur, by one of the
+//! functions here. Counts per event and states (latencies, scores, lag, profiles) are kept in the worker's
+//! `status::WorkerStatus` and read at a scrape, so no event costs a lookup, and a revoked partition leaves no gauge
+//! behind. `telemetry` joins the two. Labels come from closed sets: never a user, a payload or a raw error.
 
 mod distribution;
 pub(crate) mod families;
@@ -22,7 +22,7 @@ use families::{
 use recorder::{histogram, set};
 use std::time::Duration;
 
-/// Starts the counters at 0, so that their first increase shows, and sets what the whole process has in common.
+/// Starts the counters at 0, so that their first increase is visible, and sets the metrics of the process.
 pub fn start(app: &str, group: &str) {
     for family in FAMILIES.iter().filter(|family| family.kind == Kind::Counter) {
         if family.labels.is_empty() {
@@ -32,7 +32,7 @@ pub fn start(app: &str, group: &str) {
             add(family, &[value], 0);
         }
     }
-    // Alerts watch their rates.
+    // Alerts use their rates.
     for family in [&COMMIT_SECONDS, &BATCH_ROWS] {
         drop(histogram(family));
     }
@@ -76,7 +76,7 @@ pub fn shadow_starts(shadow: &str) {
     }
 }
 
-/// How far a shadow's scores lie from the champion's.
+/// How a shadow's scores compare with the champion's.
 #[derive(Clone, Copy, Debug)]
 pub struct ShadowDrift {
     /// The population stability index.
@@ -89,7 +89,7 @@ pub struct ShadowDrift {
     pub correlation: f64,
 }
 
-/// Records how far a shadow's scores lie from the champion's.
+/// Records how a shadow's scores compare with the champion's.
 pub fn shadow_drift(shadow: &str, drift: ShadowDrift) {
     set(&SHADOW_PSI, &[shadow], drift.psi);
     set(&SHADOW_MEAN, &[shadow, "champion"], drift.champion);
@@ -102,12 +102,12 @@ pub fn rebalanced(change: &'static str) {
     add(&REBALANCES, &[change], 1);
 }
 
-/// Counts changelog records that a restore has read.
+/// Counts changelog records read by a restore.
 pub fn restored(records: u64) {
     add(&RESTORED, &[], records);
 }
 
-/// Counts restored records that were damaged or did not fit.
+/// Counts restored records that were damaged or did not match.
 pub fn unfit(records: u64) {
     add(&UNFIT, &[], records);
 }
@@ -117,7 +117,7 @@ pub fn skipped(records: u64) {
     add(&SKIPPED, &[], records);
 }
 
-/// Sets how many topics are absent or have too few partitions.
+/// Sets how many topics are missing or have too few partitions.
 pub fn topics_unfit(topics: usize) {
     set(&TOPICS_UNFIT, &[], topics as f64);
 }

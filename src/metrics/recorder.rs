@@ -57,7 +57,7 @@ impl Samples {
     }
 }
 
-/// A time series that is recorded: a counter or a gauge as the bits of its number, or a histogram.
+/// A recorded time series: a counter or gauge as the bits of its number, or a histogram.
 #[derive(Debug)]
 enum Cell {
     Counter(AtomicU64),
@@ -87,7 +87,7 @@ impl Cell {
     fn update(&self, change: impl Fn(f64) -> f64) {
         if let Self::Gauge(bits) = self {
             let changed = |bits| Some(change(f64::from_bits(bits)).to_bits());
-            // The closure always gives a value, so this cannot fail.
+            // The closure always returns a value, so this cannot fail.
             bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed).unwrap_or_default();
         }
     }
@@ -134,7 +134,7 @@ type Series = (Vec<String>, Arc<Cell>);
 
 static RECORDED: Mutex<BTreeMap<&'static str, (&'static Family, Vec<Series>)>> = Mutex::new(BTreeMap::new());
 
-/// The recorder behind the `metrics` facade: it knows the families that were used.
+/// The recorder behind the `metrics` facade, which knows the families used so far.
 struct Families;
 
 impl Families {
@@ -173,11 +173,11 @@ impl Recorder for Families {
 
 static INSTALLED: Once = Once::new();
 
-/// The key of a time series. Makes the family known to the recorder, which is installed by the first one.
+/// The key of a time series. Registers the family; the first call installs the recorder.
 fn key(family: &'static Family, labels: &[&str]) -> Key {
     debug_assert_eq!(family.labels.len(), labels.len());
     INSTALLED.call_once(|| {
-        // Another recorder, of a program that uses this library, gets the values then.
+        // If a program that uses this library has its own recorder, that one gets the values.
         ::metrics::set_global_recorder(Families).unwrap_or_default();
     });
     RECORDED.lock().unwrap_or_else(PoisonError::into_inner).entry(family.name).or_insert_with(|| (family, Vec::new()));
@@ -202,7 +202,7 @@ pub(crate) fn set(family: &'static Family, labels: &[&str], number: f64) {
     ::metrics::with_recorder(|recorder| recorder.register_gauge(&key, &METADATA)).set(number);
 }
 
-/// The time series of a histogram without labels, which begins without values.
+/// The time series of a histogram without labels, initially without values.
 pub(crate) fn histogram(family: &'static Family) -> Histogram {
     let key = key(family, &[]);
     ::metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))

@@ -1,8 +1,8 @@
-//! The aggregates that a feature may name: one enum, and one table that holds everything about each of them.
+//! The aggregates that a feature can use: one enum, and one table with everything about each of them.
 //!
-//! `aimpoint features`, the schema of the configuration, the messages about wrong keys, and the compiler of features all
-//! read this table. A new aggregate is a variant of [`Aggregate`] and a row of [`DEFINITIONS`]; what it keeps of events is a
-//! [`CellKind`](super::cell::CellKind), and how its value is computed from that is a [`Finalizer`].
+//! `aimpoint features`, the configuration schema, the messages about wrong keys and the feature compiler all read this
+//! table. To add an aggregate, add a variant to [`Aggregate`] and a row to [`DEFINITIONS`]. A
+//! [`CellKind`](super::cell::CellKind) says what it stores, and a [`Finalizer`] computes its value from that.
 
 use super::{
     builder::{Builder, Columns},
@@ -54,22 +54,22 @@ pub(super) enum ValueKind {
     None,
     /// Numbers; times and durations count in seconds, bools as 0 and 1.
     Numbers,
-    /// Numbers, or strings with `categories` or `buckets`.
+    /// Numbers, or strings when `categories` or `buckets` is set.
     NumbersOrCategories,
     /// Strings that are compared with `categories`.
     Categories,
-    /// Anything: values are only compared for equality.
+    /// Anything; values are only compared for equality.
     Any,
 }
 
 /// Whether an aggregate has a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WindowKind {
-    /// It is over all events.
+    /// Computed over all events.
     None,
-    /// A window is required, and is made of tiles.
+    /// A window is required, and consists of tiles.
     Tiled,
-    /// A window is optional, and is exact without tiles.
+    /// A window is optional, and is exact because no tiles are used.
     Untiled,
 }
 
@@ -78,23 +78,23 @@ pub(super) enum WindowKind {
 pub(super) struct Definition {
     aggregate: Aggregate,
     name: &'static str,
-    /// Whether `where` limits the events that count.
+    /// Whether it accepts `where`.
     has_filter: bool,
-    /// The filter where none is written.
+    /// The filter used when `where` is absent.
     default_filter: Option<&'static str>,
     value: ValueKind,
-    /// The keys that only this aggregate and its like take.
+    /// The keys specific to this aggregate.
     arguments: &'static [&'static str],
     window: WindowKind,
-    /// The bytes in a profile: in each tile, if it has a window.
+    /// Bytes per profile; per tile if it has a window.
     bytes: &'static str,
-    /// What the feature is, in which unit, and what it is without any event.
+    /// What the feature is, its unit, and its value without events.
     meaning: &'static str,
-    /// Adds the cells that it keeps, and says how its columns are read.
+    /// Adds the cells it needs and returns how its columns are read.
     columns: fn(&mut Builder<'_>) -> Columns,
 }
 
-/// Over a window, of events rather than of a value.
+/// Windowed, counting events rather than a value.
 const OF_EVENTS: Definition = Definition {
     aggregate: Aggregate::Count,
     name: "",
@@ -108,13 +108,13 @@ const OF_EVENTS: Definition = Definition {
     columns: |_| Vec::new(),
 };
 
-/// Over a window, of a value.
+/// Windowed, over a value.
 const OF_VALUES: Definition = Definition { value: ValueKind::Numbers, ..OF_EVENTS };
 
 /// Over all events.
 const OF_ALL_TIMES: Definition = Definition { window: WindowKind::None, ..OF_EVENTS };
 
-/// Read off the time of the event.
+/// Computed from the event time.
 const OF_CALENDAR: Definition = Definition {
     has_filter: false,
     arguments: &["zone"],
@@ -412,12 +412,12 @@ static DEFINITIONS: [Definition; 30] = [
 ];
 
 impl Aggregate {
-    /// All aggregates, in the order of the reference.
+    /// All aggregates, in the order in which the reference lists them.
     pub fn all() -> impl Iterator<Item = Self> + Clone {
         DEFINITIONS.iter().map(|definition| definition.aggregate)
     }
 
-    /// The aggregate of a name.
+    /// Looks up an aggregate by name.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().find(|aggregate| aggregate.name() == name)
     }
@@ -426,22 +426,22 @@ impl Aggregate {
         &DEFINITIONS[self as usize]
     }
 
-    /// Its name in `aggregate`.
+    /// The name used for it in the `aggregate` key.
     pub fn name(self) -> &'static str {
         self.definition().name
     }
 
-    /// What the feature is, in which unit, and what it is without any event.
+    /// What the feature is, its unit, and its value without events.
     pub fn meaning(self) -> &'static str {
         self.definition().meaning
     }
 
-    /// The bytes in a profile: in each tile, if it has a window.
+    /// Bytes per profile; per tile if it has a window.
     pub fn bytes(self) -> &'static str {
         self.definition().bytes
     }
 
-    /// The keys that it takes beside `name`, `where` and `model`.
+    /// The keys it takes in addition to `name`, `where` and `model`.
     pub fn keys(self) -> impl Iterator<Item = &'static str> {
         let Definition { value, arguments, window, .. } = self.definition();
         let value = (*value != ValueKind::None).then_some("value");
@@ -453,7 +453,7 @@ impl Aggregate {
         value.into_iter().chain(arguments.iter().copied()).chain(window.iter().copied())
     }
 
-    /// Whether it is over a window of tiles.
+    /// Whether it takes a tiled window.
     pub fn has_tiles(self) -> bool {
         self.window() == WindowKind::Tiled
     }
@@ -463,7 +463,7 @@ impl Aggregate {
         self.definition().has_filter
     }
 
-    /// The filter where `where` is not written.
+    /// The filter used when `where` is absent.
     pub(super) fn default_filter(self) -> Option<&'static str> {
         self.definition().default_filter
     }
@@ -476,7 +476,7 @@ impl Aggregate {
         self.definition().window
     }
 
-    /// Adds the cells that it keeps, and says how its columns are read.
+    /// Adds the cells it needs and returns how its columns are read.
     pub(super) fn columns(self, builder: &mut Builder<'_>) -> Columns {
         (self.definition().columns)(builder)
     }

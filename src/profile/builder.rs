@@ -1,4 +1,5 @@
-//! Compiles one declared feature: checks its keys, adds the cells that its aggregate keeps, and says how its columns are read.
+//! Compiles one declared feature: checks its keys, adds the cells its aggregate needs, and defines how its columns are
+//! read.
 
 use super::{
     FeatureSpec,
@@ -11,42 +12,42 @@ use super::{
 };
 use crate::{
     columns::Type,
+    config_error::ConfigError,
     expression::{Scope, nearest, normal_form},
-    fault::Fault,
 };
 
-/// The columns of one declared feature: what is appended to its name, and how each is read.
+/// The columns of one declared feature: a suffix for its name, and how the column is read.
 pub(super) type Columns = Vec<(String, Read)>;
 
-/// The most categories of a feature: each is a column.
+/// The most categories a feature can have; each is a column.
 const CATEGORIES_MAX: usize = 64;
 
-/// One declared feature while it is compiled.
+/// One declared feature while it is being compiled.
 pub(super) struct Builder<'a> {
     index: usize,
     spec: &'a FeatureSpec,
     aggregate: Aggregate,
     compiled: &'a mut CompiledFeatures,
     scope: &'a mut Scope,
-    faults: &'a mut Vec<Fault>,
+    errors: &'a mut Vec<ConfigError>,
     filter: Option<String>,
-    /// The number of the filter among the conditions.
+    /// The index of the filter among the conditions.
     condition: Option<usize>,
-    /// The number of the value.
+    /// The index of the value among the values.
     value: Option<usize>,
     window: Option<Window>,
-    /// The group of the window's tiles, and how many of them it covers.
+    /// The tile group of the window, and how many of its tiles the window covers.
     group: Option<(usize, i64)>,
 }
 
-/// Compiles the aggregate of a feature. Faults are added under `feature[index]`; with any there are no columns.
+/// Compiles the aggregate of a feature. Errors are added under `feature[index]`; if there are any, returns no columns.
 pub(super) fn build(
     compiled: &mut CompiledFeatures,
     index: usize,
     name: &str,
     spec: &FeatureSpec,
     scope: &mut Scope,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Columns> {
     let Some(aggregate) = Aggregate::named(name) else {
         let names = Aggregate::all().map(Aggregate::name);
@@ -54,12 +55,13 @@ pub(super) fn build(
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("the aggregates are {}", names.collect::<Vec<_>>().join(", ")),
         };
-        faults.push(
-            Fault::new(format!("feature[{index}].aggregate"), format!("there is no aggregate {name:?}")).hint(hint),
+        errors.push(
+            ConfigError::new(format!("feature[{index}].aggregate"), format!("there is no aggregate {name:?}"))
+                .hint(hint),
         );
         return None;
     };
-    let before = faults.len();
+    let before = errors.len();
     let filter = spec.filter.clone().or(aggregate.default_filter().map(str::to_owned));
     let mut it = Builder {
         index,
@@ -67,7 +69,7 @@ pub(super) fn build(
         aggregate,
         compiled,
         scope,
-        faults,
+        errors,
         filter,
         condition: None,
         value: None,
@@ -84,24 +86,24 @@ pub(super) fn build(
         it.group = Some((it.compiled.group(tile, length / tile), length / tile));
     }
     let columns = aggregate.columns(&mut it);
-    (faults.len() == before).then_some(columns)
+    (errors.len() == before).then_some(columns)
 }
 
-/// What the rows of the table of aggregates are made of.
+/// The building blocks for the rows of the aggregate table.
 impl Builder<'_> {
-    /// The number of the cell of this kind over the events and values of this feature.
+    /// The index of the cell of this kind over this feature's events and values.
     pub(super) fn cell(&mut self, kind: CellKind) -> usize {
         let (condition, value) = (self.condition, self.value);
         self.cells().need(Cell { kind, condition, value })
     }
 
-    /// One column that is computed from one cell.
+    /// One column computed from one cell.
     pub(super) fn of_cell(&mut self, kind: CellKind, finalizer: fn(usize) -> Finalizer) -> Columns {
         let at = self.cell(kind);
         self.column(finalizer(at))
     }
 
-    /// One column of the feature's own name.
+    /// One column with the feature's own name.
     pub(super) fn column(&self, finalizer: Finalizer) -> Columns {
         vec![(String::new(), self.read(finalizer))]
     }
@@ -111,12 +113,13 @@ impl Builder<'_> {
         self.value.and_then(|value| self.compiled.values.get(value)).is_some_and(|it| it.ty == Type::String)
     }
 
-    /// The columns of a remembered value: itself, or what `categories` or `buckets` make of a string.
+    /// The columns of a remembered value: the value itself, or for a string the columns given by `categories` or
+    /// `buckets`.
     pub(super) fn remembered(&mut self, kind: fn(bool) -> CellKind) -> Columns {
         let at = self.cell(kind(self.value_is_text()));
         if let Some(categories) = self.categories_option() {
             if self.spec.options.contains_key("buckets") {
-                self.fault("buckets", "categories and buckets exclude each other", Some("remove one of them"));
+                self.report("buckets", "categories and buckets exclude each other", Some("remove one of them"));
             }
             let hashes: Vec<u64> = categories.iter().map(|category| text_hash(category.as_bytes())).collect();
             let each = categories.iter().zip(&hashes);
@@ -161,7 +164,7 @@ impl Builder<'_> {
     pub(super) fn categories(&mut self) -> Columns {
         let Some(categories) = self.categories_option() else {
             if !self.spec.options.contains_key("categories") {
-                self.fault("categories", "the aggregate \"categories\" needs a list of them", None);
+                self.report("categories", "the aggregate \"categories\" needs a list of them", None);
             }
             return Columns::new();
         };
@@ -185,7 +188,7 @@ impl Builder<'_> {
         let [numerator, denominator] = ["numerator", "denominator"].map(|name| {
             let Some(rule) = self.spec.options.get(name).and_then(toml::Value::as_str) else {
                 let hint = "a rule, such as event_type == \"click\"";
-                self.fault(name, format!("the aggregate \"ratio\" needs a {name}"), Some(hint));
+                self.report(name, format!("the aggregate \"ratio\" needs a {name}"), Some(hint));
                 return None;
             };
             self.add_filtered(name, rule)
@@ -195,7 +198,7 @@ impl Builder<'_> {
         self.column(Finalizer::Ratio { of, to, alpha, beta })
     }
 
-    /// The time of the newest event is kept over all events, and compared with the window when it is read.
+    /// Keeps the time of the newest event over all events, and compares it with the window when it is read.
     pub(super) fn recency(&mut self) -> Columns {
         let within = match self.window {
             Some(Window::Tiled { length, .. }) => Some(length),
@@ -226,7 +229,7 @@ impl Builder<'_> {
     }
 }
 
-/// The cells, and how they are read.
+/// Cells, and how they are read.
 impl Builder<'_> {
     fn cells(&mut self) -> &mut Cells {
         match self.group {
@@ -235,7 +238,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The cell that counts the events of a condition.
+    /// The cell that counts the events matching a condition.
     fn count_of(&mut self, condition: Option<usize>) -> usize {
         self.cells().need(Cell { kind: CellKind::Count, condition, value: None })
     }
@@ -247,7 +250,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Compiles a rule; its number among the conditions.
+    /// Compiles a rule and returns its index among the conditions.
     fn add_condition(&mut self, key: &str, rule: &str) -> Option<usize> {
         match self.compiled.before.add(self.scope, rule, Some(Type::Bool)) {
             Ok(slot) => {
@@ -255,13 +258,13 @@ impl Builder<'_> {
                 Some(number_of(&mut self.compiled.conditions, input))
             }
             Err(error) => {
-                self.faults.push(error.fault(self.key(key)));
+                self.errors.push(error.config_error(self.key(key)));
                 None
             }
         }
     }
 
-    /// Compiles a rule that only counts events that the feature's filter lets pass.
+    /// Compiles a rule that counts only events that also pass the feature's filter.
     fn add_filtered(&mut self, key: &str, rule: &str) -> Option<usize> {
         let rule = match &self.filter {
             Some(filter) => format!("({filter}) && ({rule})"),
@@ -277,13 +280,13 @@ impl Builder<'_> {
         }
         let Some(source) = &self.spec.value else {
             let hint = "name a field or write an expression, such as value = \"dwell_ms\"";
-            self.fault("value", format!("the aggregate {name:?} needs a value"), Some(hint));
+            self.report("value", format!("the aggregate {name:?} needs a value"), Some(hint));
             return None;
         };
         let slot = match self.compiled.before.add(self.scope, source, None) {
             Ok(slot) => slot,
             Err(error) => {
-                self.faults.push(error.fault(self.key("value")));
+                self.errors.push(error.config_error(self.key("value")));
                 return None;
             }
         };
@@ -299,14 +302,14 @@ impl Builder<'_> {
             _ => None,
         };
         if refusal.is_some() {
-            self.fault("value", format!("the aggregate {name:?} takes numbers, and this is a string"), refusal);
+            self.report("value", format!("the aggregate {name:?} takes numbers, and this is a string"), refusal);
         }
         let takes_strings = kind == ValueKind::Categories || kind == ValueKind::NumbersOrCategories && is_coded;
         if takes_strings && ty != Type::String {
             let message = format!("categories and buckets need a string, and this is a {ty}");
-            self.fault("value", message, Some("convert it with string(…)"));
+            self.report("value", message, Some("convert it with string(…)"));
         }
-        // Ids that are only compared need every digit of a whole number.
+        // Ids are only compared, so they must keep every digit.
         let are_ids = ty == Type::Int && kind == ValueKind::Any;
         let kind = if are_ids { InputKind::Ids } else { InputKind::Values };
         Some(number_of(&mut self.compiled.values, Input { slot, ty, text: normal_form(source), kind }))
@@ -316,7 +319,7 @@ impl Builder<'_> {
     fn add_zone(&mut self) -> Option<usize> {
         let given = self.spec.options.get("zone")?;
         let Some(source) = given.as_str() else {
-            self.fault("zone", format!("{given} is not an expression"), None);
+            self.report("zone", format!("{given} is not an expression"), None);
             return None;
         };
         match self.compiled.before.add(self.scope, source, Some(Type::String)) {
@@ -325,35 +328,35 @@ impl Builder<'_> {
                 Some(number_of(&mut self.compiled.values, input))
             }
             Err(error) => {
-                self.faults.push(error.fault(self.key("zone")));
+                self.errors.push(error.config_error(self.key("zone")));
                 None
             }
         }
     }
 }
 
-/// The keys as they are written.
+/// The keys as written in the configuration.
 impl Builder<'_> {
     fn key(&self, name: &str) -> String {
         format!("feature[{}].{name}", self.index)
     }
 
-    fn fault(&mut self, name: &str, message: impl Into<String>, hint: Option<&str>) {
-        let fault = Fault::new(self.key(name), message);
-        self.faults.push(match hint {
-            Some(hint) => fault.hint(hint),
-            None => fault,
+    fn report(&mut self, name: &str, message: impl Into<String>, hint: Option<&str>) {
+        let error = ConfigError::new(self.key(name), message);
+        self.errors.push(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
         });
     }
 
-    /// Refuses the keys that the aggregate does not take.
+    /// Rejects keys that the aggregate does not take.
     fn check_keys(&mut self) {
         let filter = self.aggregate.has_filter().then_some("where");
         let taken: Vec<&str> = filter.into_iter().chain(self.aggregate.keys()).collect();
         let takes = if taken.is_empty() { "no key of its own".to_owned() } else { taken.join(", ") };
         for name in given(self.spec).into_iter().filter(|name| !taken.contains(&name.as_str())) {
             let message = format!("the aggregate {:?} has no such key", self.aggregate.name());
-            self.fault(&name, message, Some(&format!("it takes {takes}")));
+            self.report(&name, message, Some(&format!("it takes {takes}")));
         }
     }
 
@@ -373,24 +376,24 @@ impl Builder<'_> {
             }
         };
         parsed.unwrap_or_else(|(name, message, hint)| {
-            self.fault(name, message, hint);
+            self.report(name, message, hint);
             None
         })
     }
 
-    /// A whole number among the options.
+    /// An integer option.
     fn whole(&mut self, name: &str, default: i64, allowed: impl Fn(i64) -> bool, range: &str) -> i64 {
         match self.spec.options.get(name) {
             None => default,
             Some(toml::Value::Integer(value)) if allowed(*value) => *value,
             Some(other) => {
-                self.fault(name, format!("{other} is not {range}"), None);
+                self.report(name, format!("{other} is not {range}"), None);
                 default
             }
         }
     }
 
-    /// A number among the options that is not negative; 0 by default.
+    /// A non-negative number option; 0 by default.
     fn amount(&mut self, name: &str) -> f64 {
         let value = match self.spec.options.get(name) {
             None => return 0.0,
@@ -401,11 +404,11 @@ impl Builder<'_> {
         if value.is_finite() && value >= 0.0 {
             return value;
         }
-        self.fault(name, format!("{} is not a number of at least 0", self.spec.options[name]), None);
+        self.report(name, format!("{} is not a number of at least 0", self.spec.options[name]), None);
         0.0
     }
 
-    /// A required duration among the options.
+    /// A required duration option.
     fn span(&mut self, name: &'static str, example: &'static str) -> Micros {
         let found = match self.spec.options.get(name) {
             Some(toml::Value::String(text)) => duration(name, text),
@@ -417,7 +420,7 @@ impl Builder<'_> {
             span => Ok(span),
         });
         found.unwrap_or_else(|(name, message, hint)| {
-            self.fault(name, message, hint);
+            self.report(name, message, hint);
             1
         })
     }
@@ -432,31 +435,31 @@ impl Builder<'_> {
         let texts = texts.filter(|texts| !texts.is_empty() && texts.len() <= CATEGORIES_MAX);
         if texts.is_none() {
             let hint = "for example categories = [\"books\", \"music\"]";
-            self.fault("categories", format!("expected a list of 1 to {CATEGORIES_MAX} strings"), Some(hint));
+            self.report("categories", format!("expected a list of 1 to {CATEGORIES_MAX} strings"), Some(hint));
         }
         texts
     }
 }
 
-/// A string as an expression has it.
+/// A string as a literal of the expression language.
 fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What a category appends to a feature's name.
+/// The suffix that a category adds to the feature's name.
 fn suffix(category: &str) -> String {
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
     format!("_{}", category.chars().map(letter).collect::<String>())
 }
 
-/// The keys that a feature sets, but for those that every feature has.
+/// The keys that a feature sets, except those common to all features.
 pub(super) fn given(spec: &FeatureSpec) -> Vec<String> {
     let optional = [("where", &spec.filter), ("value", &spec.value), ("window", &spec.window), ("tile", &spec.tile)];
     let named = optional.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.to_owned());
     named.chain(spec.options.keys().cloned()).collect()
 }
 
-/// The number of an input, which is added if no other is written like it.
+/// The index of an input. It is added unless one with the same text and kind exists.
 fn number_of(inputs: &mut Vec<Input>, input: Input) -> usize {
     inputs.iter().position(|it| it.text == input.text && it.kind == input.kind).unwrap_or_else(|| {
         inputs.push(input);

@@ -1,14 +1,16 @@
-//! From one layout to another: what becomes of profiles when the declared features change.
+//! Migrates profiles from one layout to another when the declared features change.
 //!
-//! Each cell has a name made of what it keeps, of which events and of which value, as they are written. A profile written
-//! under one [`Layout`] is carried over into another: cells of the same name, and for windows of the same tile, go on;
-//! those that are new begin empty, those that are gone are left out. So a feature that is declared as before goes on
-//! exactly, and a new one begins with what an unchanged feature of the same cells has kept of it, which is mostly nothing.
-//! The time of the first and the newest event and the remembered ids are everybody's and always go on.
+//! The name of a cell says what it stores, for which events and for which value, as written in the configuration. When
+//! a profile written under one [`Layout`] is carried over to another, cells with the same name (and, for windows, the
+//! same tile width) keep their contents. New cells start empty, and removed cells are dropped. So an unchanged feature
+//! continues exactly. A new feature starts with whatever cells it shares with unchanged features, which is usually
+//! nothing. The times of the first and the newest event and the remembered ids belong to no feature and are always
+//! kept.
 //!
-//! Carrying over is a function of the words and the two layouts alone. So while two processes with different features are
-//! members of one group, as in a rolling change, each carries over what it takes from the other: unchanged features are
-//! exact throughout, and one that only one of them has begins anew whenever a partition comes back to it.
+//! The result depends only on the words and the two layouts. If two processes with different features are members of
+//! one group, as in a rolling update, each carries over the profiles that it takes from the other. Unchanged features
+//! stay exact throughout; a feature that only one of them has starts empty whenever a partition returns to that
+//! process.
 
 use super::{
     compile::CompiledFeatures,
@@ -23,25 +25,26 @@ use sha2::{Digest, Sha256};
 
 pub(super) use v1::layout::Cell as NamedCell;
 
-/// The version of a layout's encoding, and of the texts that its names are made of: [`super::cell::CellKind::declared`],
-/// [`quoted`], the names of types, and the normal form of expressions.
+/// The version of the layout encoding and of the texts that cell names are built from:
+/// [`super::cell::CellKind::declared`], [`quoted`], the type names, and the normal form of expressions.
 const VERSION: u32 = 2;
 
-/// No cell takes so many words.
+/// No cell takes more words than this.
 const CELL_WORDS_MAX: u32 = 4_096;
 
-/// How much of a feature's state a profile of other features has.
+/// How much of a feature's state survives from a profile with other features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// All: its value goes on exactly. A feature that keeps nothing of its own has all, too.
+    /// All of it: the value continues exactly. Also used for a feature that stores nothing of its own.
     All,
-    /// Some of it, or not for as long as its window is: its value goes on, and is exact only when its window is over.
+    /// Some cells, or a shorter time than its window covers: the value continues, but is exact only once its window has
+    /// passed.
     Part,
-    /// It begins empty.
+    /// None: it starts empty.
     Nothing,
 }
 
-/// What the words of a profile are, as the changelog keeps it.
+/// What the words of a profile in the changelog mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     id: String,
@@ -76,17 +79,17 @@ impl Layout {
         Self { id: digest(&of.encode_to_vec()), of }
     }
 
-    /// The first 16 hex digits of its encoding's SHA-256.
+    /// The first 16 hex digits of the SHA-256 of its encoding.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its encoding, `aimpoint.v1.Layout`.
+    /// Encodes it as `aimpoint.v1.Layout`.
     pub fn encode(&self) -> Vec<u8> {
         self.of.encode_to_vec()
     }
 
-    /// Whether all that the other one keeps is kept in this one, too.
+    /// Whether this layout keeps everything that the other one keeps.
     pub fn holds(&self, other: &Self) -> bool {
         let within = |some: &[NamedCell], all: &[NamedCell]| some.iter().all(|cell| all.contains(cell));
         let group = |wanted: &v1::layout::Group| {
@@ -95,7 +98,7 @@ impl Layout {
         within(&other.of.forever, &self.of.forever) && other.of.groups.iter().all(group)
     }
 
-    /// How much of what the other one keeps a profile of this one has.
+    /// How much of what the other layout keeps is also in profiles of this one.
     pub fn kept_of(&self, other: &Self) -> Kept {
         let has = |all: &[NamedCell], cell: &NamedCell| all.contains(cell);
         let (mut cells, mut found, mut is_short) = (0, 0, false);
@@ -120,7 +123,7 @@ impl Layout {
         }
     }
 
-    /// Reads an encoding; nothing where it is none, or of another version.
+    /// Decodes a layout; `None` if the bytes are not a valid layout of this version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let of = v1::Layout::decode(bytes).ok()?;
         let is_cell = |cell: &NamedCell| (1..=CELL_WORDS_MAX).contains(&cell.words);
@@ -131,11 +134,12 @@ impl Layout {
                 && counts.is_some_and(|counts| counts.iter().all(|cell| cell.words == 1))
         };
         let is_sound = of.schema_version == VERSION && of.forever.iter().all(is_cell) && of.groups.iter().all(is_group);
-        // The id is that of the bytes as they are, whatever a later version adds to them.
+        // The id is computed from the bytes as received, whatever fields a later version adds.
         is_sound.then(|| Self { id: digest(bytes), of })
     }
 
-    /// Whether a packed state from outside has the words of this layout, whatever they mean. Takes time by its bytes.
+    /// Whether an untrusted packed state has the structure of this layout; values are not checked. Takes time linear in
+    /// its size.
     fn fits(&self, state: &[u8]) -> bool {
         let mut words = PackedWords::new(state);
         let mut header = [0; HEADER + 1];
@@ -158,14 +162,14 @@ impl Layout {
     }
 }
 
-/// Words to be copied: from where, to where, how many.
+/// Words to copy: from, to, length.
 type Copies = Vec<(usize, usize, usize)>;
 
 fn words(cells: &[NamedCell]) -> usize {
     cells.iter().map(|cell| cell.words as usize).sum()
 }
 
-/// What cells of two lists have in common.
+/// The cells that two lists have in common.
 fn common(from: &[NamedCell], to: &[NamedCell]) -> Copies {
     let place = |cells: &[NamedCell], index: usize| words(&cells[..index]);
     let same = |cell: &NamedCell| from.iter().position(|other| other == cell);
@@ -182,21 +186,21 @@ fn copy(copies: &Copies, from: &[u64], to: &mut [u64]) {
 /// Where the tiles of a group come from.
 #[derive(Clone, Debug)]
 struct Tiles {
-    /// The group of the same tile, if there was one.
+    /// The old group with the same tile width, if there was one.
     from: Option<usize>,
     cells: Copies,
     /// How many of the cells are counts.
     counts: usize,
-    /// The words of cells that have seen nothing.
+    /// The words of empty cells.
     empty: Vec<u64>,
 }
 
 impl Tiles {
-    /// Appends what is left of a run; gives the word that tells of it.
+    /// Appends the surviving tiles of a run, and returns the word that describes the new run.
     fn carry(&self, counts_old: usize, run: Run, stride_old: usize, old: &[u64], to: &mut Vec<u64>) -> u64 {
         let (lanes, _) = row_words(counts_old, 0, run.lane);
         let mut tiles = 0;
-        // The words of all cells, the counts as whole numbers.
+        // The words of all cells, with counts as integers.
         let (mut cells_old, mut cells) = (Vec::new(), Vec::new());
         for row in old.chunks_exact(stride_old) {
             cells_old.clear();
@@ -214,7 +218,7 @@ impl Tiles {
     }
 }
 
-/// Carries profiles of one layout over into another.
+/// Carries profiles over from one layout to another.
 #[derive(Clone, Debug)]
 pub struct Carry {
     layout: Layout,
@@ -225,7 +229,7 @@ pub struct Carry {
 }
 
 impl Carry {
-    /// From a layout into that of a compiled, of which a profile without events is `fresh`.
+    /// From a layout to that of the compiled features. `fresh` is a profile without events.
     pub(super) fn new(from: &Layout, to: &Layout, compiled: &CompiledFeatures, fresh: &[u64]) -> Self {
         let groups = to.of.groups.iter().zip(&compiled.groups).map(|(group, kept)| {
             let old = from.of.groups.iter().position(|old| old.tile_us == group.tile_us);
@@ -241,13 +245,13 @@ impl Carry {
         }
     }
 
-    /// Whether a packed state from outside has the words that this carries over.
+    /// Whether an untrusted packed state has the source layout.
     pub fn takes(&self, state: &[u8]) -> bool {
         self.layout.fits(state)
     }
 
-    /// The words of a profile in the other layout; nothing where they are not of the layout that they should be of. Tiles
-    /// of which nothing is left are left out.
+    /// The words of a profile in the new layout; `None` if they do not have the source layout. Tiles without any
+    /// surviving content are dropped.
     pub fn apply(&self, old: &[u64]) -> Option<Vec<u64>> {
         let mut words_new = self.fresh.clone();
         let from = &self.layout.of;
@@ -304,11 +308,11 @@ mod tests {
             feature: Vec<FeatureSpec>,
         }
         let spec: Spec = toml::from_str(features).unwrap();
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
         let (time, ids) = (TimeSpec::default(), DuplicateSpec::default());
         let engine =
-            ProfileEngine::compile(&ProfileSpec::default(), &time, &ids, &spec.feature, &mut scope, &mut faults);
-        assert_eq!(faults, []);
+            ProfileEngine::compile(&ProfileSpec::default(), &time, &ids, &spec.feature, &mut scope, &mut errors);
+        assert_eq!(errors, []);
         engine
     }
 
@@ -326,7 +330,7 @@ mod tests {
         let words = [9, 8, 0, two_tiles, 9, 7 | count, 70, 6, i64::MAX as u64];
         let carried = new.carry(old.layout()).apply(&words).unwrap();
         let nothing = [i64::MAX as u64, i64::MIN as u64, 0, 0];
-        // The count of tile 6 is empty, and so is its time: nothing is left of it.
+        // The count and the time of tile 6 are empty, so the tile is dropped.
         assert_eq!(carried, [&[9, 8, 0, one_tile][..], &nothing, &[7 | count, 70]].concat());
         let without = engine(B).carry(old.layout()).apply(&words).unwrap();
         assert_eq!(without, [9, 8, 0, 9]);
@@ -362,13 +366,14 @@ mod tests {
         let layout = engine(&[A, B].concat()).layout().clone();
         assert_eq!(Layout::decode(&layout.encode()), Some(layout.clone()));
         assert_eq!(Layout::decode(b"no layout"), None);
-        // Another id here means that every profile in every changelog begins anew.
+        // If this id changes, every profile in every existing changelog starts empty.
         assert_eq!(layout.id(), "5d71f80ec312a748");
     }
 
     #[test]
     fn the_names_of_all_kinds_of_cells_are_those_that_changelogs_have() {
-        // Of each aggregate one, with conditions and values that have to be quoted; found with the texts of the first release.
+        // One feature per aggregate, with conditions and values that need quoting. The expected ids are those of the
+        // first release.
         let spec: PipelineSpec = toml::from_str(include_str!("golden_features.toml")).unwrap();
         let pipeline = Pipeline::compile(&spec, "clickstream").unwrap();
         assert_eq!((pipeline.layout().id(), pipeline.fingerprint()), ("e394bc965e3a9f8a", "67791ed2ae9711cc"));

@@ -1,8 +1,8 @@
-//! The cells of a profile: what each kind starts as, takes in from an event, and merges to over tiles.
+//! The cells of a profile: the initial state of each kind, how it applies an event, and how it merges over tiles.
 //!
-//! Guarantees: merging tiles newest first gives what one cell would hold that had seen all their events, but for rounding.
-//! Limits: each cell has a fixed number of words, so what grows has a bound: the [`NEWEST_MAX`] newest values, the
-//! [`TOP_CAPACITY_MAX`] most common values, and [`EXACT_MAX`] values that are told apart before they are estimated.
+//! Guarantees: merging tiles newest first gives the same result, up to rounding, as one cell that saw all their events.
+//! Limits: each cell has a fixed number of words, so anything that grows is bounded: [`NEWEST_MAX`] newest values,
+//! [`TOP_CAPACITY_MAX`] most common values, and [`EXACT_MAX`] distinct values before they are estimated.
 
 use super::{
     distinct::{self, insert},
@@ -11,25 +11,25 @@ use super::{
 };
 use crate::random::mix;
 
-/// The time of no event, where the newest counts.
+/// The "no event" time in cells that keep the newest.
 pub(super) const NEVER: i64 = i64::MIN;
 
-/// The time of no event, where the oldest counts.
+/// The "no event" time in cells that keep the oldest.
 const NOT_YET: i64 = i64::MAX;
 
-/// The most newest values that a cell holds.
+/// The most newest values that a cell can hold.
 pub(super) const NEWEST_MAX: usize = 16;
 
 /// The most values that a cell counts to find the most common.
 pub(super) const TOP_CAPACITY_MAX: usize = 64;
 
-/// The most values that a cell tells apart before it estimates how many there are.
+/// The most distinct values that a cell stores exactly before it estimates their number.
 pub(super) const EXACT_MAX: usize = 128;
 
 /// The word of a missing string.
 pub(super) const NO_TEXT: u64 = 0;
 
-/// What a cell holds of the events that it has seen.
+/// What a cell stores about the events it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum CellKind {
     /// A float: the number of events.
@@ -46,12 +46,12 @@ pub(super) enum CellKind {
     NewestTime,
     /// The time of the oldest event.
     OldestTime,
-    /// The time and value of the newest event that has the value; of two at one time, the one that arrived last.
+    /// The time and value of the newest event with a value; on equal times, of the one that arrived last.
     Last {
         /// Whether the value is the hash of a string.
         text: bool,
     },
-    /// The time and value of the oldest event that has the value; of two at one time, the one that arrived first.
+    /// The time and value of the oldest event with a value; on equal times, of the one that arrived first.
     First {
         /// Whether the value is the hash of a string.
         text: bool,
@@ -62,26 +62,27 @@ pub(super) enum CellKind {
     Newest(u8),
     /// A set of values: see [`distinct`].
     Distinct {
-        /// How many are told apart: a power of two.
+        /// How many values are stored exactly: a power of two.
         exact: u8,
         /// Whether the value is the hash of a string.
         text: bool,
     },
     /// Counts of the most common values: see [`top`].
     Top {
-        /// How many are counted.
+        /// How many values are counted.
         capacity: u8,
         /// Whether the value is the hash of a string.
         text: bool,
     },
     /// The time of the newest event, and a float: the decayed sum of the value, or of 1 for each event, at that time.
     Decayed {
-        /// The time in which it halves, in microseconds.
+        /// The half-life, in microseconds.
         half_life: i64,
-        /// Whether values are added up rather than events.
+        /// Whether it sums values rather than counting events.
         sum: bool,
     },
-    /// The current session: the times of its oldest and its newest event, and their number; and the number of sessions.
+    /// The current session: the times of its oldest and newest event and its number of events; then the number of
+    /// sessions.
     Session {
         /// The idle time that ends a session, in microseconds.
         gap: i64,
@@ -90,13 +91,13 @@ pub(super) enum CellKind {
     Membership(MembershipName),
 }
 
-/// One cell: what it holds, of which events, of which value.
+/// One cell: what it stores, for which events, and for which value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Cell {
     pub(super) kind: CellKind,
-    /// The number of the condition that an event has to meet; without one, all events count.
+    /// The index of the condition that events must meet; `None` counts all events.
     pub(super) condition: Option<usize>,
-    /// The number of the value.
+    /// The index of the value.
     pub(super) value: Option<usize>,
 }
 
@@ -114,34 +115,34 @@ fn present(value: Option<u64>, text: bool) -> Option<u64> {
     value.filter(|word| if text { *word != NO_TEXT } else { !float(*word).is_nan() })
 }
 
-/// The word of a whole number that is only compared. Up to 2^53 it is the float's; beyond, where floats merge neighbours, a
-/// hash of the number without the bit that would make it a NaN or an infinity.
+/// The word of an integer that is only compared. Up to 2^53 it is the bits of the float. Beyond that, where
+/// neighbouring integers map to one float, it is a hash with the bit cleared that would make it a NaN or an infinity.
 pub(super) fn id_word(id: i64) -> u64 {
     if id.unsigned_abs() <= 1 << 53 { (id as f64).to_bits() } else { mix(id as u64) & !(1 << 62) }
 }
 
-/// Spreads the bits of a value evenly, as a sketch needs. -0.0 is the same value as 0.0.
+/// Spreads the bits of a value evenly, as a sketch needs. -0.0 and 0.0 are the same value.
 fn hashed(word: u64, text: bool) -> u64 {
     mix(if text { word } else { (float(word) + 0.0).to_bits() })
 }
 
-/// How much of a value is left after a time.
+/// The fraction of a value that remains after some time.
 pub(super) fn decay(micros: i64, half_life: i64) -> f64 {
     (-(micros as f64) / half_life as f64).exp2()
 }
 
-/// The largest whole number up to which floats count.
+/// The largest integer up to which a float counts exactly, 2^53.
 const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Whether a word is a count that a float holds.
+/// Whether a word is a count that a float holds exactly.
 pub(super) fn is_count(word: u64) -> bool {
     let count = float(word);
     (0.0..=COUNT_MAX).contains(&count) && count.fract() == 0.0
 }
 
 impl CellKind {
-    /// The kind in the name of a cell. Names are part of a layout's id, by which the profiles in changelogs are recognised. So
-    /// each text is fixed and must never change, whatever the variants are called.
+    /// The text for this kind in the name of a cell. Names are part of a layout's id, which identifies the profiles in
+    /// a changelog. So these texts must never change, even if the variants are renamed.
     pub(super) fn declared(self) -> String {
         match self {
             Self::Count => "Count".to_owned(),
@@ -163,8 +164,8 @@ impl CellKind {
         }
     }
 
-    /// Whether words from outside can be such a cell in a profile whose newest event is of this time, so that none of the
-    /// functions here is misled by them. `words` begin with the cell's own.
+    /// Whether untrusted words are a valid cell of this kind in a profile whose newest event has this time, so that all
+    /// functions here can rely on them. `words` start with the cell's own.
     pub(super) fn fits(self, words: &[u64], newest: i64) -> bool {
         let is_past = |word: u64| (0..=newest).contains(&(word as i64));
         let is_past_or = |never: i64, word: u64| word as i64 == never || is_past(word);
@@ -193,22 +194,22 @@ impl CellKind {
         }
     }
 
-    /// Whether merging is adding.
+    /// Whether merging is plain addition.
     pub(super) fn adds(self) -> bool {
         matches!(self, Self::Count | Self::ValueCount | Self::Sum)
     }
 
-    /// Whether it is a count, so that adding needs no care about overflow.
+    /// Whether it is a count, so that addition needs no overflow check.
     pub(super) fn counts(self) -> bool {
         matches!(self, Self::Count | Self::ValueCount)
     }
 
-    /// Whether a count counts an event of this value.
+    /// Whether this count includes an event with this value.
     pub(super) fn counts_this(self, value: Option<u64>) -> bool {
         self == Self::Count || number(value).is_some()
     }
 
-    /// Appends the words of a cell that has seen no event.
+    /// Appends the words of an empty cell.
     pub(super) fn empty(self, to: &mut Vec<u64>) {
         let nan = f64::NAN.to_bits();
         let zero = 0.0_f64.to_bits();
@@ -229,7 +230,7 @@ impl CellKind {
         }
     }
 
-    /// Takes in an event. `words` begin with the cell's own.
+    /// Applies an event. `words` start with the cell's own.
     pub(super) fn apply(self, words: &mut [u64], value: Option<u64>, time: i64) {
         let old = float(words[0]);
         match self {
@@ -242,7 +243,7 @@ impl CellKind {
             Self::OldestTime => words[0] = (words[0] as i64).min(time) as u64,
             Self::Sum => {
                 if let Some(value) = number(value) {
-                    // A sum stops at the largest float, as ±inf is not a value.
+                    // A sum saturates at the largest float, because ±inf is not a value.
                     words[0] = (old + value).clamp(f64::MIN, f64::MAX).to_bits();
                 }
             }
@@ -323,7 +324,7 @@ impl CellKind {
         }
     }
 
-    /// Merges an earlier tile.
+    /// Merges the cell of an earlier tile.
     pub(super) fn merge(self, into: &mut [u64], tile: &[u64]) {
         match self {
             Self::Count | Self::ValueCount | Self::Sum => unreachable!("cells that add are added as one slice"),
@@ -370,7 +371,7 @@ fn merge_moments(into: &mut [u64], [count, mean, squares]: [f64; 3]) {
     let [old_count, old_mean, old_squares] = [0, 1, 2].map(|index| float(into[index]));
     let sum = old_count + count;
     let (old_share, share) = (old_count / sum, count / sum);
-    // Weighted, so that no difference of two large values overflows.
+    // Weighted means, so that the difference of two large values cannot overflow.
     let new_mean = old_mean * old_share + mean * share;
     let difference = mean - old_mean;
     let between = difference * old_count.sqrt() * share.sqrt();
@@ -380,7 +381,7 @@ fn merge_moments(into: &mut [u64], [count, mean, squares]: [f64; 3]) {
     into[2] = new_squares.to_bits();
 }
 
-/// The variance: the mean squared difference from the mean; NaN without any value.
+/// The variance: the mean squared difference from the mean; NaN without values.
 pub(super) fn variance(words: &[u64]) -> f64 {
     if float(words[0]) > 0.0 { float(words[2]) / float(words[0]) } else { f64::NAN }
 }
@@ -397,7 +398,7 @@ mod tests {
 
     #[test]
     fn the_texts_by_which_cells_are_named_are_those_that_they_have_always_been() {
-        // A text that changes would drop what every changelog keeps for such a cell.
+        // If a text changed, the state of such cells in every changelog would be lost.
         for (kind, text) in [
             (CellKind::Count, "Count"),
             (CellKind::ValueCount, "ValueCount"),

@@ -1,4 +1,4 @@
-//! From declared features to the cells that profiles keep, and how each feature is read from them.
+//! Compiles declared features into the cells that profiles keep and the way each feature is read from them.
 
 use super::{
     FeatureSpec,
@@ -13,19 +13,19 @@ use super::{
 };
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     expression::{Program, Scope},
-    fault::Fault,
 };
 use std::ops::Range;
 
 /// One number about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its column: doubles.
+    /// Its column, of type double.
     pub slot: Slot,
-    /// Whether a model gets it unless it names its own.
+    /// Whether it is an input of models that do not list their features.
     pub model: bool,
 }
 
@@ -40,24 +40,24 @@ pub(super) enum Calendar {
     HourCos,
 }
 
-/// How a column of a feature is read from a profile. Numbers of cells become places of words in
-/// [`CompiledFeatures::compile`].
+/// How a feature column is read from a profile. [`CompiledFeatures::compile`] replaces cell indexes by word offsets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Read {
-    /// From a window of this many tiles of a group.
+    /// From a window of `tiles` tiles of a group.
     Tiles { group: usize, tiles: i64, finalizer: Finalizer },
     /// From the cells over all events.
     Forever(Finalizer),
-    /// The time since that of a cell over all events, read before the event is applied; NaN beyond `within`.
+    /// The time since the one in a cell over all events, read before the event is applied; NaN beyond `within`.
     Since { cell: usize, within: Option<Micros> },
     /// The time since the user's first event.
     Age,
-    /// The local time of the event, in the time zone whose name's hash a cell over all events holds; else in UTC.
+    /// The local time of the event, in the time zone whose hashed name a cell over all events holds; in UTC if `zone`
+    /// is `None`.
     Calendar { what: Calendar, zone: Option<usize> },
 }
 
-/// What cells take in: a condition or a value. Two that are written differently have cells of their own, so that the name
-/// of a cell does not depend on other features.
+/// An input of cells: a condition or a value. Two that are written differently get separate cells, so that the name of
+/// a cell does not depend on other features.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     /// The column of its results.
@@ -71,9 +71,9 @@ pub(super) struct Input {
 /// How values become words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InputKind {
-    /// As floats, strings as hashes.
+    /// As floats; strings as hashes.
     Values,
-    /// As whole numbers that are only compared: ids have more digits than a float.
+    /// As integers that are only compared, because ids can have more digits than a float holds.
     Ids,
     /// As hashes of the names of known time zones.
     Zones,
@@ -91,18 +91,18 @@ pub(super) struct CompiledFeatures {
     /// The cells over all events.
     pub(super) forever: Cells,
     pub(super) groups: Vec<TileGroup>,
-    /// How each column of an aggregate is read, and where it goes.
+    /// How each aggregate column is read, and where it is written.
     pub(super) reads: Vec<(Read, Slot)>,
-    /// The numbers of the reads that come before an event is applied.
+    /// The indexes of the reads done before an event is applied.
     pub(super) reads_before: Vec<usize>,
-    /// The numbers of the reads after an event is applied that need no tiles.
+    /// The indexes of the reads done after an event is applied that need no tiles.
     pub(super) reads_forever: Vec<usize>,
     pub(super) features: Vec<Feature>,
     /// Where the words of the memberships are among those over all events: side by side, in the order of their names.
     pub(super) memberships: Range<usize>,
 }
 
-/// The hash of a string in a cell. Features depend on it (`buckets`), so it must never change.
+/// The hash of a string in a cell. The values of features depend on it (`buckets`), so it must never change.
 pub(super) fn text_hash(text: &[u8]) -> u64 {
     match rapidhash::v3::rapidhash_v3(text) {
         NO_TEXT => 1,
@@ -119,23 +119,23 @@ impl CompiledFeatures {
         faults: &mut Vec<Fault>,
     ) -> Self {
         let mut compiled = Self::default();
-        // Aggregates are compiled before any feature has a name, so their expressions see only the fields of the event.
+        // Aggregates are compiled before any feature is named, so their expressions can use only fields of the event.
         let columns: Vec<Option<Columns>> = specs
             .iter()
             .enumerate()
             .map(|(index, spec)| match (&spec.aggregate, &spec.expression) {
-                (Some(aggregate), None) => build(&mut compiled, index, aggregate, spec, scope, faults),
+                (Some(aggregate), None) => build(&mut compiled, index, aggregate, spec, scope, errors),
                 (None, Some(_)) => {
                     for name in given(spec) {
-                        faults.push(
-                            Fault::new(format!("feature[{index}].{name}"), "a derived feature has no such key")
+                        errors.push(
+                            ConfigError::new(format!("feature[{index}].{name}"), "a derived feature has no such key")
                                 .hint("it has a name, an expression, and model"),
                         );
                     }
                     None
                 }
                 (Some(_), Some(_)) => {
-                    faults.push(Fault::new(
+                    errors.push(ConfigError::new(
                         format!("feature[{index}].expression"),
                         "a feature has an aggregate or an expression, not both",
                     ));
@@ -143,8 +143,8 @@ impl CompiledFeatures {
                 }
                 (None, None) => {
                     let names: Vec<&str> = Aggregate::all().map(Aggregate::name).collect();
-                    faults.push(
-                        Fault::new(
+                    errors.push(
+                        ConfigError::new(
                             format!("feature[{index}].aggregate"),
                             format!("feature {:?} has neither an aggregate nor an expression", spec.name),
                         )
@@ -155,7 +155,7 @@ impl CompiledFeatures {
             })
             .collect();
         for (index, (spec, columns)) in specs.iter().zip(columns).enumerate() {
-            compiled.declare(index, spec, columns, scope, faults);
+            compiled.declare(index, spec, columns, scope, errors);
         }
         compiled.tell_zones_apart();
         // They neither count nor add, so as the last cells they stay the last.
@@ -168,7 +168,7 @@ impl CompiledFeatures {
         compiled
     }
 
-    /// The group of the tiles of this width, for windows of up to this many tiles.
+    /// The index of the group with this tile width, for windows of up to this many tiles. It is added if there is none.
     pub(super) fn group(&mut self, tile: Micros, tiles: i64) -> usize {
         let index = self.groups.iter().position(|group| group.tile == tile).unwrap_or_else(|| {
             self.groups.push(TileGroup { tile, tiles_max: 0, cells: Cells::default(), windows: Vec::new() });
@@ -179,14 +179,14 @@ impl CompiledFeatures {
         index
     }
 
-    /// Gives the columns of a feature their names, under which later features may read them.
+    /// Names the columns of a feature, so that later features can read them.
     fn declare(
         &mut self,
         index: usize,
         spec: &FeatureSpec,
         columns: Option<Columns>,
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) {
         let declared: Vec<(String, Slot)> = match (columns, &spec.expression) {
             (Some(columns), _) => columns
@@ -200,30 +200,30 @@ impl CompiledFeatures {
             (None, Some(expression)) => match self.after.add(scope, expression, Some(Type::Double)) {
                 Ok(slot) => vec![(spec.name.clone(), slot)],
                 Err(error) => {
-                    faults.push(error.fault(format!("feature[{index}].expression")));
+                    errors.push(error.config_error(format!("feature[{index}].expression")));
                     Vec::new()
                 }
             },
-            // Its fault is reported; with its name declared, expressions that read it do not fail as well.
+            // It is already reported. Declaring the name avoids follow-up errors in expressions that read it.
             (None, None) => vec![(spec.name.clone(), scope.reserve(Type::Double))],
         };
         for (name, slot) in declared {
             let key = format!("feature[{index}].name");
             if !is_name(&name) {
-                faults.push(
-                    Fault::new(key, format!("{name:?} cannot be used in expressions"))
+                errors.push(
+                    ConfigError::new(key, format!("{name:?} cannot be used in expressions"))
                         .hint("use letters, digits and _, not beginning with a digit"),
                 );
             } else if scope.alias(&name, slot).is_none() {
-                faults.push(Fault::new(key, format!("{name:?} is declared already")));
+                errors.push(ConfigError::new(key, format!("{name:?} is declared already")));
             } else {
                 self.features.push(Feature { name, slot, model: spec.model });
             }
         }
     }
 
-    /// Renames the time zones whose expression is a value of other cells, too. All others keep the name that cells of
-    /// earlier versions have.
+    /// Renames time zone inputs whose expression is also the value of other cells. All others keep the names that
+    /// earlier versions gave their cells.
     fn tell_zones_apart(&mut self) {
         for index in 0..self.values.len() {
             let Input { text, kind, .. } = &self.values[index];
@@ -234,11 +234,11 @@ impl CompiledFeatures {
         }
     }
 
-    /// Fixes the order of all cells, turns their numbers into places of words, and gives each group its windows.
+    /// Fixes the order of all cells, replaces their indexes by word offsets, and assigns windows to groups.
     fn order(&mut self) {
         let forever = self.forever.order();
         let groups: Vec<Vec<usize>> = self.groups.iter_mut().map(|group| group.cells.order()).collect();
-        // Narrow tiles come and go with most events. They lie last, so that few words behind them have to move.
+        // Narrow tiles come and go most often. They are placed last, so that few words behind them have to move.
         let mut order: Vec<usize> = (0..self.groups.len()).collect();
         order.sort_by_key(|group| std::cmp::Reverse(self.groups[*group].tile));
         self.groups = order.iter().map(|group| self.groups[*group].clone()).collect();

@@ -1,18 +1,18 @@
-//! The cell of `distinct`: a set of hashes that turns into a HyperLogLog once it is full.
+//! The cell of `distinct`: a set of hashes that becomes a HyperLogLog sketch when it is full.
 //!
 //! ```text
-//! count | hashes, sorted …          while there is room for all
+//! count | hashes, sorted …          while all of them fit
 //! SKETCH | registers, a byte each   afterwards (Flajolet, Fusy, Gandouet and Meunier, 2007)
 //! ```
 //!
-//! Guarantees: merging two sets gives what one set of all their values would be.
+//! Guarantees: merging two sets gives the same result as one set of all their values.
 
 use super::cell::EXACT_MAX;
 
-/// The count of a set that has turned into a sketch.
+/// The count of a set that has become a sketch.
 pub(super) const SKETCH: u64 = u64::MAX;
 
-/// Whether words from outside can be a set.
+/// Whether untrusted words are a valid set.
 pub(super) fn fits(set: &[u64]) -> bool {
     let (count, values) = (set[0], &set[1..]);
     if count == SKETCH {
@@ -22,7 +22,7 @@ pub(super) fn fits(set: &[u64]) -> bool {
     values.is_some_and(|values| values.is_sorted_by(|a, b| a < b))
 }
 
-/// Adds a hash. A set without room for it turns into a sketch.
+/// Adds a hash. A full set becomes a sketch.
 pub(super) fn insert(set: &mut [u64], hash: u64) {
     if set[0] != SKETCH {
         let count = set[0] as usize;
@@ -47,7 +47,7 @@ fn to_sketch(set: &mut [u64]) {
     hashes[..count].iter().for_each(|hash| register(&mut set[1..], *hash));
 }
 
-/// Notes a hash in its register, of which there are eight in a word: the longest run of zeros that the register has seen.
+/// Records a hash in its register: the longest run of zeros seen. A word holds eight registers.
 fn register(words: &mut [u64], hash: u64) {
     let registers = words.len() * 8;
     let index = hash as usize & (registers - 1);
@@ -79,7 +79,7 @@ pub(super) fn merge(into: &mut [u64], set: &[u64]) {
     }
 }
 
-/// The number of values: exact, or as a sketch estimates it.
+/// The number of values: exact, or the estimate of the sketch.
 pub(super) fn cardinality(set: &[u64]) -> f64 {
     if set[0] != SKETCH {
         return set[0] as f64;
@@ -93,7 +93,7 @@ pub(super) fn cardinality(set: &[u64]) -> f64 {
     let bias = 0.7213 / (1.0 + 1.079 / registers);
     let estimate = bias * registers * registers / sum;
     if estimate <= 2.5 * registers && zeros > 0.0 {
-        // In this range the share of untouched registers is the better estimate.
+        // Linear counting is the better estimate in this range.
         return (registers * (registers / zeros).ln()).round();
     }
     estimate.round()

@@ -1,9 +1,9 @@
 //! Applies a batch of events to the profiles of their users and reads the features of each row.
 //!
-//! Guarantees: rows are applied in the order of the batch, and a row's features depend on the rows of its partition
-//! before it and on nothing else. Limits: a user has at most `duplicates.max_ids` remembered ids, and for each tile width
-//! the tiles of its longest window and of `time.allowed_lateness`, of which only those with an event exist.
-//! Nothing is allocated for an event but where a profile grows.
+//! Guarantees: rows are applied in batch order, and the features of a row depend only on it and the earlier rows of its
+//! partition. Limits: a user has at most `duplicates.max_ids` remembered ids and, for each tile width, tiles for the
+//! longest window plus `time.allowed_lateness`. Tiles without events are not stored. Memory is allocated for an event
+//! only when a profile grows.
 
 use super::{
     Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
@@ -18,44 +18,44 @@ use super::{
 };
 use crate::{
     columns::{Column, Columns, Slot, Text, Type},
+    config_error::ConfigError,
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
-    fault::Fault,
     state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
 use std::ops::Range;
 
 const SECOND: f64 = 1e6;
 
-/// The profiles of so many rows are loaded ahead: they stay well within a core's own cache.
+/// How many rows' profiles are prefetched at a time: few enough to stay in a core's own cache.
 const ROWS_WARMED: usize = 64;
 const HOUR_MICROS: i64 = 3_600_000_000;
 const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 const YEAR_MICROS: i64 = 366 * DAY_MICROS;
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It is in its user's profile, and its features are read.
+    /// Applied to its user's profile; its features are read.
     Counted,
-    /// Its id came before; its features are NaN.
+    /// Its id was seen before; its features are NaN.
     Duplicate,
-    /// It is further behind its user's newest event than allowed; its features are NaN.
+    /// Further behind its user's newest event than allowed; its features are NaN.
     TooLate,
-    /// It is read again after a restart, and its user's restored profile has it already.
+    /// Read again after a restart, and already in its user's restored profile.
     Covered,
 }
 
-/// What a profile takes, in bytes.
+/// The size of a profile, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileBytes {
-    /// At rest, of a user with one event that everything is counted of.
+    /// At rest, for a user with one event that every feature counts.
     pub one_event: usize,
-    /// In use, of a user with an event in every tile of the longest windows and all ids that are remembered.
+    /// In use, for a user with an event in every tile of the longest windows and as many remembered ids as allowed.
     pub full: usize,
-    /// The bound of a user, beside the key, if all users were full: see [`user_bytes_max`].
+    /// The upper bound per user, without the key, if all users were full: see [`user_bytes_max`].
     pub user_max: usize,
-    /// The bound of a record in the changelog, with the longest key.
+    /// The upper bound of a changelog record, with the longest key.
     pub record_max: usize,
 }
 
@@ -68,7 +68,8 @@ pub struct ProfileEngine {
     ttl: i64,
     lateness: i64,
     future_tolerance: i64,
-    /// From this time on between a user's events all tiles are dropped, whatever their numbers say.
+    /// If two events of a user are at least this far apart, all tiles are dropped, because tile numbers would be
+    /// ambiguous.
     apart_max: i64,
     horizon: i64,
     ids_max: usize,
@@ -84,32 +85,32 @@ pub struct ProfileEngine {
     buffers: Buffers,
 }
 
-/// Reused from batch to batch.
+/// Buffers reused from batch to batch.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// By row: a bit for each condition that it meets.
+    /// By row: a bit for each condition that the row meets.
     conditions: Vec<u64>,
-    /// By row: the values: a float's bits, or a text's hash.
+    /// By row: the values, as float bits or as the hash of a text.
     values: Vec<u64>,
     /// By row: the aggregates, in the order of `CompiledFeatures::reads`.
     rows: Vec<f64>,
-    /// The words of a window, merged.
+    /// The merged words of a window.
     merged: Vec<u64>,
-    /// By group: which tile events are in, and which one is the oldest that an event may still come for.
+    /// By group: the tile of the event, and the oldest tile that a late event can still fall into.
     clocks: Vec<[TileClock; 2]>,
     /// The memberships of a profile that begins anew.
     memberships: Vec<u64>,
 }
 
 impl ProfileEngine {
-    /// Compiles the declared features. Faults are added under `profile`, `duplicates` and `feature[i]`.
+    /// Compiles the declared features. Errors are added under `profile`, `duplicates` and `feature[i]`.
     pub fn compile(
         profile: &ProfileSpec,
         time: &TimeSpec,
         duplicates: &DuplicateSpec,
         features: &[FeatureSpec],
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
         Self::compile_with(profile, time, duplicates, features, &[], scope, faults)
     }
@@ -128,8 +129,8 @@ impl ProfileEngine {
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "profile.ttl",
                     format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)),
                 )
@@ -140,16 +141,16 @@ impl ProfileEngine {
             );
         }
         if !duplicates.horizon.is_zero() && duplicates.max_ids == 0 {
-            faults.push(
-                Fault::new("duplicates.max_ids", "0 remembers nothing")
+            errors.push(
+                ConfigError::new("duplicates.max_ids", "0 remembers nothing")
                     .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
             );
         }
         let narrowest = compiled.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
         let apart_max = narrowest.saturating_mul(TILES_APART_MAX);
         if lateness.saturating_add(longest) >= apart_max {
-            faults.push(
-                Fault::new(
+            errors.push(
+                ConfigError::new(
                     "time.allowed_lateness",
                     format!(
                         "{} is too long for tiles of {} s",
@@ -197,29 +198,29 @@ impl ProfileEngine {
         &self.compiled.features
     }
 
-    /// The fingerprint of all that decides a feature's value.
+    /// The fingerprint of everything that determines the value of a feature.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// What the words of its profiles are.
+    /// The layout of its profiles.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// What becomes of profiles of another layout.
+    /// What happens to profiles of another layout.
     pub fn on_change(&self) -> OnChange {
         self.on_change
     }
 
-    /// Carries profiles of another layout over.
+    /// Creates the conversion of profiles from another layout.
     pub fn carry(&self, from: &Layout) -> Carry {
         Carry::new(from, &self.layout, &self.compiled, &self.fresh)
     }
 
-    /// The bytes of a profile, from the declared features alone.
+    /// The bytes of a profile, computed only from the declared features.
     pub fn profile_bytes(&self) -> ProfileBytes {
-        // Of our time, so that times and numbers of tiles have as many bytes as they will have.
+        // A realistic time, so that times and tile numbers pack into as many bytes as in production.
         const TIME: i64 = 1_800_000_000_123_456;
         let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
         let mut words = self.fresh.clone();
@@ -251,16 +252,17 @@ impl ProfileEngine {
         }
     }
 
-    /// Whether the newest event of a packed state from outside is far later than the record was written that has it. No event is
-    /// accepted that is further ahead of its own record than `time.future_tolerance`; a year is allowed for clocks that differ.
+    /// Whether the newest event of an untrusted packed state lies far after the record that contains it was written. No
+    /// event is accepted that is further ahead of its own record than `time.future_tolerance`; a year is allowed for
+    /// clock differences.
     pub fn is_of_the_future(&self, state: &[u8], written_ms: i64) -> bool {
         let newest = PackedWords::new(state).word().unwrap_or_default() as i64;
         let latest = written_ms.saturating_mul(1_000).saturating_add(self.future_tolerance);
         newest > latest.saturating_add(YEAR_MICROS)
     }
 
-    /// Whether a packed state from outside is a profile of this engine's layout, so that events may be applied to it. Takes
-    /// time by its bytes, whatever it claims.
+    /// Whether an untrusted packed state is a valid profile of this engine's layout, so that events can be applied to
+    /// it. Takes time linear in its actual size, whatever sizes it claims.
     pub fn fits(&self, state: &[u8]) -> bool {
         let mut words = PackedWords::new(state);
         let mut fixed = vec![0; self.fresh.len()];
@@ -273,21 +275,21 @@ impl ProfileEngine {
             && self.compiled.forever.fit(0, &fixed[forever..], newest)
             && are_ids_sound(&mut words, fixed[IDS], newest)
             && self.compiled.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {
-                // Without tiles there is nothing to read.
+                // A run without tiles has no words to check.
                 Run::checked(*run).is_some_and(|run| group.fit(run, &mut words, newest))
             })
             && words.is_at_end()
     }
 
-    /// A packed state of another layout in this one's; nothing where it does not fit its own layout.
+    /// Converts a packed state from another layout to this one; `None` if it is not valid in its own layout.
     pub fn carry_over(&self, carry: &Carry, state: &[u8]) -> Option<Vec<u8>> {
         let words = carry.takes(state).then(|| unpack(state)).flatten()?;
         let state = pack(&carry.apply(&words)?);
-        // Cells of one name mean the same, so what was no profile there is none here.
+        // Cells with the same name mean the same, so a profile that was invalid there is invalid here.
         self.fits(&state).then_some(state)
     }
 
-    /// What became of each row of the last batch.
+    /// The outcome of each row of the last batch.
     pub fn applied(&self) -> &[Applied] {
         &self.applied
     }
@@ -375,7 +377,7 @@ impl ProfileEngine {
             column.extend(self.buffers.rows[index..].iter().step_by(width).take(rows));
         }
         self.compiled.after.run(&mut batch.columns, rows);
-        // A derived feature of an event that was not counted would be made of the event's fields alone.
+        // Otherwise a derived feature of an event that was not counted would be computed from the event's fields only.
         for (row, applied) in self.applied.iter().enumerate() {
             if *applied != Applied::Counted {
                 for feature in &self.compiled.features {
@@ -385,12 +387,12 @@ impl ProfileEngine {
         }
     }
 
-    /// Reads the features of a profile, in the order of their declaration, as they are at the time of its user's newest
-    /// event: what an event of that time would see that no aggregate counts. So a recency is 0 where that event counted,
-    /// and to a derived feature all fields of the event are missing.
+    /// Reads the features of a profile, in declaration order, as of its user's newest event: what an event at that time
+    /// would see if no aggregate counted it. So a recency is 0 if that newest event counted for it, and derived
+    /// features see no event fields.
     ///
     /// # Panics
-    /// Where the words are not of this engine's layout, or the columns are not of the scope that it was compiled in.
+    /// If the words do not have this engine's layout, or the columns do not belong to the scope it was compiled in.
     pub fn read(&mut self, words: &[u64], columns: &mut Columns) -> Vec<f64> {
         columns.clear();
         for slot in self.reads() {
@@ -421,7 +423,7 @@ impl ProfileEngine {
         compiled.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
     }
 
-    /// How many events named a zone that there is not, since the last time that this was asked.
+    /// Returns the number of events that named an unknown time zone since the last call.
     pub fn take_unknown_zones(&mut self) -> u64 {
         self.zones.take_unknown()
     }
@@ -431,7 +433,7 @@ impl ProfileEngine {
         (EventTime(words[FIRST] as i64), EventTime(words[NEWEST] as i64))
     }
 
-    /// Turns the columns of conditions and values into rows.
+    /// Transposes the columns of conditions and values into rows.
     fn gather(&mut self, batch: &EventBatch, rows: usize) {
         let Buffers { conditions, values, .. } = &mut self.buffers;
         let words = self.compiled.conditions.len().div_ceil(64);
@@ -465,7 +467,7 @@ impl ProfileEngine {
                 }
                 Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = value.to_bits()),
                 Column::Int(column) => {
-                    // Spans of time are in seconds wherever they become numbers.
+                    // Durations and timestamps become seconds wherever they become numbers.
                     let unit = if matches!(ty, Type::Timestamp | Type::Duration) { SECOND } else { 1.0 };
                     cells
                         .zip(column)
@@ -497,7 +499,7 @@ impl ProfileEngine {
             return Applied::Covered;
         };
         let newest = words[NEWEST] as i64;
-        // A user's own event ends the profile, too, where the one before is so long ago.
+        // A profile also expires by the user's own next event, if that comes long enough after the previous one.
         let now = partition_time.map_or(time, |it| it.max(time));
         if newest != NEVER && newest < now.saturating_sub(*ttl) {
             // Memberships have ended by then, which is told when the segments are decided.
@@ -512,7 +514,7 @@ impl ProfileEngine {
         let id = (*horizon > 0 && !id.is_missing()).then(|| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id)));
         if let Some(id) = id {
             let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
-            // Ids are forgotten when the next event counts, so there may be some from before the horizon.
+            // Expired ids are removed only when an event counts, so some from before the horizon may remain.
             let oldest = newest.max(time) - *horizon;
             if ids.chunks_exact(ID_WORDS).any(|known| known[1] == id && known[0] as i64 >= oldest) {
                 return Applied::Duplicate;
@@ -522,7 +524,7 @@ impl ProfileEngine {
             return Applied::TooLate;
         }
         if newest != NEVER && time.saturating_sub(newest) >= *apart_max {
-            // No window reaches a tile of before, and which one it was could not be told.
+            // No window reaches an earlier tile, and the number of such a tile would be ambiguous.
             forget_tiles(compiled, words, ids_at);
         }
         let newest = newest.max(time);
@@ -559,14 +561,14 @@ impl ProfileEngine {
     }
 }
 
-/// Whether times and the number of ids at the beginning of a profile from outside can be.
+/// Whether the times and the number of ids at the start of an untrusted profile are valid.
 pub(super) fn is_header_sound(words: &[u64], has_ids: bool) -> bool {
     let (newest, first) = (words[NEWEST] as i64, words[FIRST] as i64);
     let ids_max = if has_ids { IDS_MAX } else { 0 };
     is_event_time(newest) && (0..=newest).contains(&first) && words[IDS] <= ids_max
 }
 
-/// Whether so many remembered ids come next.
+/// Whether `count` valid remembered ids come next.
 pub(super) fn are_ids_sound(words: &mut PackedWords<'_>, count: u64, newest: i64) -> bool {
     (0..count).all(|_| {
         let time = words.word();
@@ -574,14 +576,14 @@ pub(super) fn are_ids_sound(words: &mut PackedWords<'_>, count: u64, newest: i64
     })
 }
 
-/// Drops the tiles of all runs.
+/// Drops all tiles.
 #[cold]
 fn forget_tiles(compiled: &CompiledFeatures, words: &mut Vec<u64>, ids_at: usize) {
     words.truncate(ids_at + words[IDS] as usize * ID_WORDS);
     words[HEADER + 1..HEADER + 1 + compiled.groups.len()].fill(Run::default().word());
 }
 
-/// Reads what an event of this time changes, before it is applied.
+/// Reads values that applying an event at this time would change.
 #[inline]
 fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + compiled.groups.len();
@@ -596,7 +598,7 @@ fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut 
             }
             Read::Age => {
                 let age = time - words[FIRST] as i64;
-                // A late event from before the first one has no age.
+                // A late event from before the first event has no age.
                 out[*number] = if age < 0 { f64::NAN } else { age as f64 / SECOND };
             }
             Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
@@ -604,7 +606,7 @@ fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut 
     }
 }
 
-/// Reads what is kept for ever, and the calendar, once an event of this time is applied.
+/// Reads the cells over all events, and the calendar, after an event at this time has been applied.
 #[inline]
 fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + compiled.groups.len();
@@ -612,7 +614,7 @@ fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, t
     for number in &compiled.reads_forever {
         match &compiled.reads[*number].0 {
             Read::Forever(finalizer) => out[*number] = finalizer.value(&words[forever.clone()], time),
-            // By far the commonest, and it needs no calendar.
+            // The most common calendar feature by far; it needs no calendar.
             Read::Calendar { what: Calendar::Hour, zone: None } => {
                 out[*number] = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
             }
@@ -624,8 +626,8 @@ fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, t
     }
 }
 
-/// Adds an id to those remembered, and forgets the ones from before `oldest` and, beyond `ids_max`, the earliest. What lies
-/// behind them is moved only where their number changes.
+/// Adds an id to the remembered ones. Removes ids from before `oldest` and, beyond `ids_max`, the earliest ones. The
+/// words behind the ids move only if the number of ids changes.
 fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, oldest: i64, ids_max: usize) {
     let count = words[IDS] as usize;
     let mut kept = 0;
@@ -641,7 +643,7 @@ fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, old
     if let Some(id) = id
         && time >= oldest
     {
-        // More than one is too many where the bound was larger before.
+        // More than one id is surplus if `ids_max` used to be larger.
         let surplus = (kept + 1).saturating_sub(ids_max);
         words.copy_within(ids_at + surplus * ID_WORDS..ids_at + kept * ID_WORDS, ids_at);
         kept -= surplus;
@@ -665,7 +667,7 @@ mod tests {
 
     #[test]
     fn as_many_ids_are_remembered_as_are_allowed_also_after_more_were() {
-        // newest, first, ids | ids of times 1 to 4 | something behind them.
+        // newest, first, ids | ids of times 1 to 4 | a word behind them.
         let mut words = vec![9, 1, 4, 1, 11, 2, 12, 3, 13, 4, 14, 77];
         remember(&mut words, 3, Some(15), 5, 0, 4);
         assert_eq!(words, [9, 1, 4, 2, 12, 3, 13, 4, 14, 5, 15, 77], "the earliest gives way");

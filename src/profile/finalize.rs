@@ -1,4 +1,4 @@
-//! How the value of a feature is computed from the words of its cells, once an event is applied.
+//! How the value of a feature is computed from the words of its cells after an event has been applied.
 
 use super::{
     cell::{NEVER, NO_TEXT, variance},
@@ -8,28 +8,28 @@ use super::{
 
 const SECOND: f64 = 1e6;
 
-/// How a column is computed. Numbers are the places of cells' words.
+/// How a column is computed. The `usize` values are the word offsets of cells.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Finalizer {
-    /// The float itself.
+    /// The float as stored.
     Float(usize),
-    /// A sum over a count; NaN without any.
+    /// A sum divided by a count; NaN if the count is 0.
     Mean { sum: usize, count: usize },
     /// The variance of moments.
     Variance(usize),
     /// The square root of the variance of moments.
     Deviation(usize),
-    /// The value of a time and a value.
+    /// The value of a cell that holds a time and a value.
     Value(usize),
-    /// The value of a rank among the newest, from 0.
+    /// The value at a rank among the newest, from 0.
     Newest { at: usize, rank: usize },
     /// The number of values in a set.
     Distinct { at: usize, exact: usize },
-    /// The count of the value of a rank, from 0.
+    /// The count of the value at a rank, from 0.
     TopCount { at: usize, capacity: usize, rank: usize },
-    /// The share of the value of a rank.
+    /// The share of the value at a rank.
     TopShare { at: usize, capacity: usize, rank: usize },
-    /// The mean time between events in seconds.
+    /// The mean time between events, in seconds.
     Gap { oldest: usize, newest: usize, count: usize },
     /// Seconds since the oldest time; NaN without one.
     SinceOldest(usize),
@@ -41,16 +41,16 @@ pub(super) enum Finalizer {
     SessionEvents(usize),
     /// The number of sessions.
     SessionCount(usize),
-    /// 1 if the remembered string is this one, 0 if it is another; NaN without one.
+    /// 1 if the remembered string has this hash, 0 if it is another; NaN without one.
     Is { at: usize, hash: u64 },
-    /// 1 if the remembered string is none of these.
+    /// 1 if the remembered string has none of these hashes.
     IsOther { at: usize, hashes: Vec<u64> },
     /// The hash bucket of the remembered string, from 0; NaN without one.
     Bucket { at: usize, buckets: u64 },
 }
 
 impl Finalizer {
-    /// Replaces the number of each cell by the place of its words.
+    /// Replaces the index of each cell by the offset of its words.
     pub(super) fn place(&mut self, place: impl Fn(usize) -> usize) {
         match self {
             Self::Float(at)
@@ -75,7 +75,7 @@ impl Finalizer {
         }
     }
 
-    /// The value of the column at an event of this time, from words that are merged over its window.
+    /// The value of the column at an event of this time, from words merged over the column's window.
     #[inline]
     pub(super) fn value(&self, words: &[u64], time: i64) -> f64 {
         let float = |at: usize| f64::from_bits(words[at]);

@@ -1,4 +1,5 @@
-//! The fingerprint of the declared features: what a model was trained on, and what a profile was made by.
+//! The fingerprint of the declared features. It identifies what a model was trained on and what a profile was built
+//! with.
 
 use super::{FeatureSpec, ProfileSpec};
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// The first 16 hex digits of the SHA-256 of everything that decides a feature's value. The order of features and of
-/// their keys, spaces in expressions and whether the model gets a feature change nothing.
+/// The first 16 hex digits of the SHA-256 of everything that determines a feature's value. The order of features, the
+/// order of keys, spaces in expressions, and whether the model gets a feature do not matter.
 pub(super) fn fingerprint(
     profile: &ProfileSpec,
     time: &TimeSpec,
@@ -24,7 +25,7 @@ pub(super) fn fingerprint(
         duplicates.horizon.as_micros(),
         duplicates.max_ids
     );
-    // Each part is quoted, so that no two lists of parts read the same.
+    // Each part is quoted, so that different lists of parts never produce the same text.
     let list = |parts: [String; 8]| format!("[{}]", parts.map(|part| quoted(&part)).join(", "));
     let mut declared: Vec<String> = features.iter().map(|feature| list(parts(feature))).collect();
     declared.sort_unstable();
@@ -37,7 +38,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..8])
 }
 
-/// What decides a feature's value, part by part.
+/// The parts that determine a feature's value.
 fn parts(feature: &FeatureSpec) -> [String; 8] {
     let FeatureSpec { name, aggregate, expression, filter, value, window, tile, options, model: _ } = feature;
     let plain = |part: &Option<String>| part.clone().unwrap_or_default();
@@ -57,7 +58,7 @@ fn parts(feature: &FeatureSpec) -> [String; 8] {
     ]
 }
 
-/// A text in quotes, as the ids of layouts and fingerprints have it: so it may never change.
+/// A quoted text. Layout ids and fingerprints contain it, so its form must never change.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -79,7 +80,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// An option as TOML has it, in the form that fingerprints are made of: so it may never change.
+/// An option in TOML syntax. Fingerprints contain it, so its form must never change.
 fn written(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => written_text(text),
@@ -89,13 +90,13 @@ fn written(value: &toml::Value) -> String {
         toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(truth) => truth.to_string(),
         toml::Value::Array(values) => format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", ")),
-        // No aggregate takes one of these, so no feature that compiles has one.
+        // No aggregate takes these types, so no feature that compiles has one.
         toml::Value::Datetime(_) | toml::Value::Table(_) => value.to_string(),
     }
 }
 
-/// A text as TOML has it: between double quotes where nothing has to be escaped, or else between single ones, or else
-/// between three of either.
+/// A text in TOML syntax: in double quotes if nothing needs escaping, otherwise in single quotes, otherwise in triple
+/// quotes of either kind.
 fn written_text(text: &str) -> String {
     let has = |letter: char| text.contains(letter);
     let has_controls = text.chars().any(|it| it != '\t' && it != '\n' && it.is_ascii_control());
@@ -113,27 +114,27 @@ fn written_text(text: &str) -> String {
     }
 }
 
-/// A key as TOML has it.
+/// A key in TOML syntax.
 fn name_of(key: &str) -> String {
     let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
     if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { written_text(key) }
 }
 
-/// What has become of a feature's declaration.
+/// How the declaration of a feature changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It says what it said.
+    /// Unchanged.
     Same,
-    /// The name is there still, and says something else.
+    /// The same name with another declaration.
     Changed,
-    /// There was none of its name.
+    /// A new name.
     New,
-    /// There is none of its name any more.
+    /// A name that no longer exists.
     Gone,
 }
 
-/// What has become of each declaration, by name: those that there are, in their order, then those that are gone. A
-/// derived feature is the same where its expression is, whatever has become of the features that it reads.
+/// How each declaration changed, by name: first the current ones in their order, then the removed ones. A derived
+/// feature is unchanged if its expression is, even if the features that it reads changed.
 pub fn changes<'a>(before: &'a [FeatureSpec], now: &'a [FeatureSpec]) -> Vec<(&'a str, Change)> {
     let find = |list: &'a [FeatureSpec], name: &str| list.iter().find(|feature| feature.name == name);
     let of_now = now.iter().map(|feature| {
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn texts_and_options_are_written_as_they_were_when_the_first_models_were_trained() {
-        // Debug and the library's writer made them then.
+        // Early versions produced these texts with `Debug` and the TOML library's writer.
         for text in ["", "plain", "a \"b\" \\c", "tab\tline\nreturn\r nul\0 bell\u{7} é ' 中"] {
             assert_eq!(quoted(text), format!("{text:?}"));
         }

@@ -1,8 +1,8 @@
-//! Where a profile's words are: the layout that the declared features compile into.
+//! The layout of a profile's words, which the declared features compile into.
 //!
-//! A profile is a vector of 64-bit words: [`HEADER`] words, the cells of `forever` windows, the ids remembered against
-//! duplicates, and for each tile width a run of tiles ([`super::tiles`]), oldest first, of which only those with an event
-//! exist. So a user with few events takes few words, and a window of any length is read in a loop over the tiles that it
+//! A profile is a vector of 64-bit words: [`HEADER`] words, the cells of `forever` windows, the ids remembered to
+//! detect duplicates, and for each tile width a run of tiles ([`super::tiles`]), oldest first. Only tiles with an event
+//! exist. So a user with few events takes few words, and a window of any length is read in one loop over the tiles it
 //! covers.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 
 use super::{carry::NamedCell, cell::Cell};
 
-/// The words before the counts of the runs: the newest event time, and the first.
+/// The number of words before the counts of the runs: the newest event time and the first.
 pub(super) const HEADER: usize = 2;
 
 /// Word 0: the user's newest event time.
@@ -23,30 +23,29 @@ pub(super) const FIRST: usize = 1;
 /// Word 2: how many ids are remembered.
 pub(super) const IDS: usize = 2;
 
-/// The words of a remembered id: its event's time, and its hash.
+/// The number of words of a remembered id: its event time and its hash.
 pub(super) const ID_WORDS: usize = 2;
 
-/// So many ids are remembered at most: `duplicates.max_ids` has 16 bits.
+/// The most ids that can be remembered: `duplicates.max_ids` has 16 bits.
 pub(super) const IDS_MAX: u64 = u16::MAX as u64;
 
-/// Cells that are kept together: those of one tile width, or those of `forever`.
+/// Cells that are stored together: those of one tile width, or those of `forever`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
-    /// First the counts, then the sums, of one word each, then the others.
+    /// Counts first, then sums (one word each), then the others.
     all: Vec<Cell>,
-    /// How many count.
+    /// The number of counts.
     counting: usize,
-    /// How many are added up: counts and sums.
+    /// The number of cells that merge by addition: counts and sums.
     adding: usize,
-    /// By cell: where its words begin.
+    /// By cell: the offset of its words.
     offsets: Vec<usize>,
-    /// The words of cells that have seen nothing.
+    /// The words of empty cells.
     empty: Vec<u64>,
 }
 
 impl Cells {
-    /// The number of a cell, which is added where it is new. It stands for the place of its words once [`Cells::order`]
-    /// has fixed them.
+    /// The index of a cell, which is added if it is new. [`Cells::order`] later maps indexes to word offsets.
     pub(super) fn need(&mut self, cell: Cell) -> usize {
         self.all.iter().position(|known| *known == cell).unwrap_or_else(|| {
             self.all.push(cell);
@@ -54,8 +53,8 @@ impl Cells {
         })
     }
 
-    /// Puts the counts first, then the sums, and keeps the order otherwise; gives the place of each cell's words by its
-    /// number.
+    /// Moves counts to the front, then sums, and otherwise keeps the order. Returns the word offset of each cell by its
+    /// index.
     pub(super) fn order(&mut self) -> Vec<usize> {
         let kind = |index: usize| self.all[index].kind;
         self.counting = (0..self.all.len()).filter(|index| kind(*index).counts()).count();
@@ -72,40 +71,40 @@ impl Cells {
         places
     }
 
-    /// What is kept in which words, in their order: each cell by its name, told by what its condition and value say.
+    /// The cells in word order. `name` gives the name of each cell's condition and value.
     pub(super) fn named(&self, name: impl Fn(&Cell) -> u64) -> Vec<NamedCell> {
         let ends = self.offsets.iter().skip(1).copied().chain([self.empty.len()]);
         let cells = self.all.iter().zip(&self.offsets).zip(ends);
         cells.map(|((cell, at), end)| NamedCell { name: name(cell), words: (end - at) as u32 }).collect()
     }
 
-    /// How many words they take.
+    /// How many words the cells take.
     pub(super) fn words(&self) -> usize {
         self.empty.len()
     }
 
-    /// The words of cells that have seen nothing.
+    /// The words of empty cells.
     pub(super) fn empty(&self) -> &[u64] {
         &self.empty
     }
 
-    /// Whether an event that meets these conditions changes any of them.
+    /// Whether an event that meets these conditions changes any cell.
     pub(super) fn concerns(&self, meets: &impl Fn(Option<usize>) -> bool) -> bool {
         self.all.iter().any(|cell| meets(cell.condition))
     }
 
-    /// Whether words from outside can be those of all cells but the first `skipped` ones, which count.
+    /// Whether untrusted words are valid for all cells except the first `skipped` ones, which are counts.
     pub(super) fn fit(&self, skipped: usize, words: &[u64], newest: i64) -> bool {
         let cells = self.all.iter().zip(&self.offsets).skip(skipped);
         cells.into_iter().all(|(cell, at)| cell.kind.fits(&words[at - skipped..], newest))
     }
 
-    /// How many of them count: the first ones, of one word each.
+    /// The number of counts. They come first and take one word each.
     pub(super) fn counting(&self) -> usize {
         self.counting
     }
 
-    /// The numbers of those that count an event of these conditions and values.
+    /// The indexes of the counts that an event with these conditions and values increments.
     pub(super) fn counted<'a>(
         &'a self,
         meets: &'a impl Fn(Option<usize>) -> bool,
@@ -116,7 +115,7 @@ impl Cells {
         counting.filter(move |(_, cell)| counts(cell)).map(|(number, _)| number)
     }
 
-    /// Applies an event to the words of all cells but the first `skipped` ones, which count.
+    /// Applies an event to the words of all cells except the first `skipped` ones, which are counts.
     pub(super) fn apply(
         &self,
         skipped: usize,
@@ -133,15 +132,15 @@ impl Cells {
         }
     }
 
-    /// Adds what rows hold behind their counts, from their word `from` on, to what is merged of the tiles after them: the
-    /// newest row, which is the last, first.
+    /// Merges the non-count words of rows, which start at word `from` of each row, into the result for the tiles after
+    /// them. The newest row is the last one and is merged first.
     pub(super) fn merge(&self, into: &mut [u64], rows: &[u64], from: usize, stride: usize) {
         let newest_first = || rows.rchunks_exact(stride);
         for (number, into) in into[self.counting..self.adding].iter_mut().enumerate() {
             let values = || newest_first().map(|row| f64::from_bits(row[from + number]));
             let old = f64::from_bits(*into);
             let sum = values().fold(old, |sum, value| sum + value);
-            // What has left the largest float stays out of bounds: only then each step has to be looked at.
+            // A sum that left the float range stays out of range, so each step needs clamping only in that case.
             let is_sound = sum.abs() <= f64::MAX;
             let bounded = || values().fold(old, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX));
             *into = if is_sound { sum } else { bounded() }.to_bits();

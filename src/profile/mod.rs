@@ -1,21 +1,22 @@
-//! A user's rolling profile: what is kept, and the features that are read from it.
+//! A user's rolling profile: what is stored, and the features read from it.
 //!
-//! Owns the declared features, compiled into a fixed layout, and their fingerprint. Leaves alone where profiles lie
-//! (`state`), the model and Kafka. A feature row is a function of the partition's order alone.
+//! Owns the declared features, compiled into a fixed layout, and their fingerprint. It does not know where profiles are
+//! stored (`state`), the model or Kafka. A feature row depends only on the order of records within the partition.
 //!
-//! - **Windows.** Time is cut into tiles of width `tile`. At an event of time t, a window of length L covers the tiles k
-//!   with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived. So what lies exactly L back is
-//!   outside, in every aggregate: a `recency` within a window, which has no tiles, is missing there.
-//! - **A row** is taken after its own event is applied. What arrived before counts, what arrives later does not.
-//! - **Attributes.** Age band, spend level and the like come as `identify` events of the input, in their place among the
-//!   others. There is no topic beside the input for them: which record of two topics comes first does not repeat, so a row
-//!   would depend on when a process started. What another system keeps is written into the input, one event a change.
+//! - **Windows.** Time is cut into tiles of width `tile`. At an event of time t, a window of length L covers the tiles
+//!   k with `floor(t/tile) - L/tile < k <= floor(t/tile)`. `forever` covers everything that arrived. An event exactly L
+//!   ago is therefore outside the window, in every aggregate, including a `recency` with a window, which has no tiles.
+//! - **A row** is read after its own event is applied. Events that arrived earlier count; later ones do not.
+//! - **Attributes.** Age band, spend level and the like arrive as `identify` events in the input, in order with the
+//!   other events. There is no separate topic for them: the relative order of records in two topics is not repeatable,
+//!   so a row would depend on when a process started. If another system owns an attribute, it writes one event to the
+//!   input for each change.
 //! - **Late.** An event that is older than its user's newest by more than `time.allowed_lateness` is too late and
-//!   changes nothing; any other goes to the tile of its own time, and reads its windows at its own time.
+//!   changes nothing. Any other event is counted in the tile of its own time, and its windows end at its own time.
 //! - **Duplicates.** An `event_id` that the user had within `duplicates.horizon` changes nothing.
-//! - **Missing.** An event without a `value` does not count in an aggregate of values. A feature that nothing was
-//!   measured for is NaN; a count and a sum of nothing are 0.
-//! - **Idle.** A user without an event for `profile.ttl`, by the partition's newest event time, starts anew.
+//! - **Missing.** An event without a `value` does not count in an aggregate of values. A feature without any
+//!   measurement is NaN; a count or sum of nothing is 0.
+//! - **Idle.** A user without an event for `profile.ttl`, by partition time or by the user's next event, starts empty.
 //!
 //! [`Aggregate`] lists the aggregates.
 

@@ -1,29 +1,30 @@
-//! The sections `[profile]`, `[[feature]]` and `[[attribute]]`, as they are written.
+//! The sections `[profile]`, `[[feature]]` and `[[attribute]]` as written in the configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
-/// `[profile]`: what holds for every profile.
+/// `[profile]`: settings for all profiles.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileSpec {
-    /// How long after a user's newest event the profile is kept: by the user's next event, or by the time of the partition.
+    /// How long a profile is kept after its user's newest event, measured by the user's next event or by partition
+    /// time.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ttl: Duration,
-    /// What becomes of the profiles when the declared features are others than those that they were made by.
+    /// What happens to profiles built with other features than those declared now.
     pub on_change: OnChange,
 }
 
-/// What becomes of profiles when the declared features change.
+/// What happens to profiles when the declared features change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnChange {
-    /// Features that are declared as before keep their state, others begin empty.
+    /// Features that are declared as before keep their state, and new ones start empty.
     #[default]
     Keep,
-    /// All profiles are made anew from the input that is retained, in which new features have their past, too.
+    /// All profiles are rebuilt from the retained input, which also gives new features their past.
     Replay,
 }
 
@@ -33,8 +34,8 @@ impl Default for ProfileSpec {
     }
 }
 
-/// `[[feature]]`: one number about a user, as it is written. Which keys belong to which aggregate is checked when the
-/// features are compiled, so that the message can name both.
+/// `[[feature]]`: one number about a user, as written in the configuration. The keys for each aggregate are checked
+/// when the features are compiled, so that the message can name both.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct FeatureSpec {
     /// The feature's name, unique among fields and features.
@@ -45,7 +46,7 @@ pub struct FeatureSpec {
     /// A derived feature: an expression over earlier features and the event's fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
-    /// Which events count; all, where absent.
+    /// Which events count; all if absent.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// What is aggregated.
@@ -57,10 +58,10 @@ pub struct FeatureSpec {
     /// The width of the window's tiles, such as `30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<String>,
-    /// Whether the model gets it; a feature may exist for others' expressions alone.
+    /// Whether the model gets it; a feature can exist only for use in other expressions.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub model: bool,
-    /// What the aggregate takes beside these: `k`, `half_life`, `gap`, `zone`, `alpha`, `beta`, …
+    /// Further keys of the aggregate: `k`, `half_life`, `gap`, `zone`, `alpha`, `beta`, …
     #[serde(flatten)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub options: BTreeMap<String, toml::Value>,

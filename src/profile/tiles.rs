@@ -1,26 +1,26 @@
-//! A run of tiles: what a profile keeps for the windows over tiles of one width.
+//! A run of tiles: what a profile stores for all windows of one tile width.
 //!
-//! A tile is a row of words: its number and its counts, side by side in *lanes*, then the words of its other cells. A
-//! profile has mostly small counts, so a lane is 8 bits wide until some tile of the run needs more: then all are made wider.
-//! A run is added up a word at a time, which is several counts at a time.
+//! A tile is a row of words: its number and its counts, side by side in *lanes*, then the words of its other cells.
+//! Most counts in a profile are small, so lanes start 8 bits wide; once a tile of the run needs more, all its lanes are
+//! widened. Counts are added a word at a time, which adds several counts at once.
 //!
 //! ```text
 //! word 0: number of the tile, its lower 32 bits | count 0 | count 1 | …     word 1: further counts …     words of other cells …
 //! ```
 //!
-//! Limits: a tile counts to 4,294,967,295 and stays there; which tile it is, is told for [`TILES_APART_MAX`] around the event
-//! that is applied.
+//! Limits: a tile's count saturates at 4,294,967,295. A tile number identifies a tile only within [`TILES_APART_MAX`]
+//! of the event being applied.
 
 use super::{finalize::Finalizer, layout::Cells};
 use crate::state::PackedWords;
 
-/// The bits of a tile's number, below its counts.
+/// The bits of a tile's number, which are below its counts.
 const NUMBER_BITS: usize = 32;
 
-/// Tiles that are further apart are taken for others. Of the narrowest ones, of a second, that is 34 years.
+/// Tile numbers are ambiguous beyond this distance. For the narrowest tiles, of one second, it is 34 years.
 pub(super) const TILES_APART_MAX: i64 = 1 << 30;
 
-/// How wide the lanes of a run are: 8, 16 or 32 bits.
+/// The lane width of a run: 8, 16 or 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Lane(u8);
 
@@ -31,29 +31,29 @@ impl Lane {
         8 << self.0
     }
 
-    /// The largest count.
+    /// The largest count a lane can hold.
     fn max(self) -> u64 {
         u64::MAX >> (64 - self.bits())
     }
 
-    /// The word and the bit at which a count begins.
+    /// The word and the bit where a count starts.
     fn place(self, count: usize) -> (usize, usize) {
         let bit = NUMBER_BITS + count * self.bits();
         (bit / 64, bit % 64)
     }
 
-    /// Every other lane, from the lowest on.
+    /// Selects every other lane, starting with the lowest.
     fn even(self) -> u64 {
         [0x00ff_00ff_00ff_00ff, 0x0000_ffff_0000_ffff, 0x0000_0000_ffff_ffff][usize::from(self.0)]
     }
 
-    /// So many rows are added up in lanes of twice the width before one of them could be full.
+    /// How many rows can be added up in lanes of twice the width before one could overflow.
     fn rows_max(self) -> usize {
         [257, 65_537, usize::MAX][usize::from(self.0)]
     }
 }
 
-/// The word that tells of a run: 0 where there is no tile.
+/// The word that describes a run; 0 if it has no tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Run {
     pub(super) tiles: usize,
@@ -65,7 +65,7 @@ impl Run {
         Self { tiles: (word >> 2) as usize, lane: Lane((word & 3) as u8) }
     }
 
-    /// The same, unless there can be no such run.
+    /// Like [`Run::of`], but `None` for a word that no run can have.
     pub(super) fn checked(word: u64) -> Option<Self> {
         let run = Self::of(word);
         (run.lane.0 <= Lane::WIDEST.0 && (run.tiles > 0 || word == 0)).then_some(run)
@@ -76,7 +76,7 @@ impl Run {
     }
 }
 
-/// The words of a tile: those with its number and its counts, and all.
+/// The number of words of a tile: those with its number and counts, and in total.
 pub(super) fn row_words(counts: usize, others: usize, lane: Lane) -> (usize, usize) {
     let lanes = (NUMBER_BITS + counts * lane.bits()).div_ceil(64);
     (lanes, lanes + others)
@@ -88,13 +88,14 @@ pub(super) fn count_of(row: &[u64], lane: Lane, count: usize) -> u64 {
     row[word] >> bit & lane.max()
 }
 
-/// Sets a count that is 0, and fits.
+/// Sets a count. It must be 0 before, and `to` must fit into the lane.
 fn set_count(row: &mut [u64], lane: Lane, count: usize, to: u64) {
     let (word, bit) = lane.place(count);
     row[word] |= to << bit;
 }
 
-/// Appends a row of the tile that another row is of: its counts, which fit, and the words of its other cells.
+/// Appends a row for the tile that row `of` describes, with its counts, which must fit, and the words of its other
+/// cells.
 pub(super) fn push_row(
     to: &mut Vec<u64>,
     lane: Lane,
@@ -109,12 +110,12 @@ pub(super) fn push_row(
     to.extend_from_slice(others);
 }
 
-/// What is read of one window.
+/// What is read from one window.
 #[derive(Clone, Debug)]
 pub(super) struct Reads {
     /// How many tiles it covers.
     pub(super) tiles: i64,
-    /// What each feature reads, and its number among all aggregates.
+    /// What each feature reads, and its index among all aggregates.
     pub(super) finalizers: Vec<(Finalizer, usize)>,
 }
 
@@ -126,11 +127,11 @@ pub(super) struct TileGroup {
     /// The longest window over these tiles, in tiles.
     pub(super) tiles_max: i64,
     pub(super) cells: Cells,
-    /// The windows over these tiles, the shortest first.
+    /// The windows over these tiles, shortest first.
     pub(super) windows: Vec<Reads>,
 }
 
-/// Tells which tile a time is in. Of times that come in order it has to work it out for the first in each tile alone.
+/// Computes the tile of a time. For times in order, it divides only once per tile.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TileClock {
     begin: i64,
@@ -148,12 +149,12 @@ impl TileClock {
     }
 }
 
-/// How many tiles the tile of a row is ahead of another one.
+/// How many tiles the tile of a row is ahead of another.
 fn ahead(row: u64, tile: i64) -> i64 {
     i64::from((row as u32).wrapping_sub(tile as u32) as i32)
 }
 
-/// Tells whether tiles come in their order, up to that of a profile's newest event.
+/// Checks that tiles come in order and are not newer than the profile's newest event.
 pub(super) struct TileOrder {
     newest: i64,
     before: i64,
@@ -164,7 +165,7 @@ impl TileOrder {
         Self { newest: newest.div_euclid(width), before: i64::MIN }
     }
 
-    /// Whether a row of this first word comes behind those before.
+    /// Whether a row with this first word follows the previous ones.
     pub(super) fn is_next(&mut self, row: u64) -> bool {
         let at = ahead(row, self.newest);
         let is_next = at > self.before && at <= 0;
@@ -174,7 +175,7 @@ impl TileOrder {
 }
 
 impl TileGroup {
-    /// Adds a feature that reads a window of so many tiles.
+    /// Adds a feature that reads a window of this many tiles.
     pub(super) fn read(&mut self, tiles: i64, finalizer: Finalizer, number: usize) {
         match self.windows.binary_search_by_key(&tiles, |window| window.tiles) {
             Ok(at) => self.windows[at].finalizers.push((finalizer, number)),
@@ -186,22 +187,22 @@ impl TileGroup {
         row_words(self.cells.counting(), self.cells.words() - self.cells.counting(), lane)
     }
 
-    /// The words of one tile.
+    /// The number of words of one tile.
     pub(super) fn stride(&self, lane: Lane) -> usize {
         self.row_words(lane).1
     }
 
-    /// The words of a run's tiles.
+    /// The number of words of a run's tiles.
     pub(super) fn words(&self, run: Run) -> usize {
         run.tiles * self.stride(run.lane)
     }
 
-    /// Whether words from outside can be the tiles of this run in a profile whose newest event is of this time.
+    /// Whether untrusted words are valid tiles of this run in a profile whose newest event has this time.
     pub(super) fn fit(&self, run: Run, words: &mut PackedWords<'_>, newest: i64) -> bool {
         let (lanes, stride) = self.row_words(run.lane);
         let mut row = vec![0; if run.tiles > 0 { stride } else { 0 }];
         let mut order = TileOrder::new(newest, self.tile);
-        // Claimed tiles that are not there end the loop: their numbers rise, so each takes bytes.
+        // A false number of tiles cannot make this loop long: tile numbers must rise, so each tile takes bytes.
         (0..run.tiles).all(|_| {
             words.fill(&mut row)
                 && order.is_next(row[0])
@@ -209,8 +210,8 @@ impl TileGroup {
         })
     }
 
-    /// Applies an event of this time to the run at `run_at`, whose tiles begin at `at`: drops the tiles up to `oldest`, which
-    /// no window reaches any more, and counts the event in its own one.
+    /// Applies an event to the run at `run_at`, whose tiles start at `at`: drops the tiles up to `oldest`, which no
+    /// window reaches any more, and counts the event in its own tile.
     pub(super) fn apply(
         &self,
         words: &mut Vec<u64>,
@@ -231,8 +232,8 @@ impl TileGroup {
         run
     }
 
-    /// Drops the tiles up to `oldest`, and gives the number of the one that is wanted, which is made where it does not exist:
-    /// of the words of a dropped one, so that what lies behind is moved only where the number of tiles changes.
+    /// Drops the tiles up to `oldest`, and returns the index of the wanted tile. If that tile does not exist, it reuses
+    /// the words of a dropped one, so that the words behind the run move only if the number of tiles changes.
     fn move_tiles(
         &self,
         words: &mut Vec<u64>,
@@ -245,7 +246,7 @@ impl TileGroup {
         let ahead = |words: &[u64], index: usize| ahead(words[at + index * stride], tile);
         let mut gone = (0..run.tiles).take_while(|index| ahead(words, *index) <= oldest - tile).count();
         if gone == run.tiles && run.lane != Lane::default() {
-            // Nothing is left of what has made the lanes wide.
+            // None of the tiles that needed wide lanes is left.
             words.drain(at..at + gone * stride);
             *run = Run::default();
             return self.move_tiles(words, at, run, (tile, oldest), is_wanted);
@@ -285,7 +286,6 @@ impl TileGroup {
         Some(index - gone)
     }
 
-    /// Counts an event in a tile.
     fn count(
         &self,
         words: &mut Vec<u64>,
@@ -311,7 +311,7 @@ impl TileGroup {
         }
     }
 
-    /// Makes the lanes of a run twice as wide.
+    /// Doubles the width of a run's lanes.
     #[cold]
     fn widen(&self, words: &mut Vec<u64>, at: usize, run: &mut Run) {
         let wider = Lane(run.lane.0 + 1);
@@ -326,7 +326,7 @@ impl TileGroup {
         run.lane = wider;
     }
 
-    /// Reads all windows at a time in a tile, from the words of the tiles that there are.
+    /// Reads all windows that end in the tile of this time, from the words of the existing tiles.
     pub(super) fn read_all(
         &self,
         run: Run,
@@ -343,7 +343,7 @@ impl TileGroup {
         }
         merged.clear();
         merged.extend(self.cells.empty());
-        // A longer window goes on where the shorter one has stopped.
+        // A longer window continues where the shorter one stopped.
         for window in &self.windows {
             let end = at;
             let is_within = |index: usize| ahead(index) > -window.tiles;
@@ -358,7 +358,7 @@ impl TileGroup {
             self.cells.merge(merged, rows, lanes, stride);
             for (finalizer, number) in &window.finalizers {
                 out[*number] = match finalizer {
-                    // What most are.
+                    // The most common case.
                     Finalizer::Float(at) => f64::from_bits(merged[*at]),
                     _ => finalizer.value(merged, time),
                 };
@@ -366,7 +366,8 @@ impl TileGroup {
         }
     }
 
-    /// Adds the counts of rows to those that are merged: lanes of a word at a time, in two sums whose lanes are twice as wide.
+    /// Adds the counts of rows to the merged ones, a word of lanes at a time, using two sums with lanes of twice the
+    /// width.
     fn add_counts(&self, lane: Lane, rows: &[u64], merged: &mut [u64]) {
         let (lanes, stride) = self.row_words(lane);
         let (bits, even) = (lane.bits(), lane.even());
@@ -381,7 +382,7 @@ impl TileGroup {
                 let first = if word == 0 { NUMBER_BITS / bits } else { 0 };
                 for place in first..per_word.min(first + self.cells.counting() - count) {
                     let sum = sums[place % 2] >> (place / 2 * 2 * bits) & (u64::MAX >> (64 - 2 * bits));
-                    // As a signed number, which a processor turns into a float at once.
+                    // A signed integer converts to a float in one instruction.
                     let sum = sum as i64 as f64;
                     merged[count] = (f64::from_bits(merged[count]) + sum).to_bits();
                     count += 1;
@@ -398,7 +399,8 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::collections::BTreeMap;
 
-    /// So many counts, each of its own condition, and perhaps a sum, read over 3 and 40 tiles of 10.
+    /// A number of counts, each with its own condition, and optionally a sum, read over windows of 3 and 40 tiles of
+    /// width 10.
     fn group(counts: usize, has_sum: bool) -> TileGroup {
         let mut cells = Cells::default();
         if has_sum {
@@ -423,7 +425,7 @@ mod tests {
         let mut widest_seen = Lane::default();
         for (counts, has_sum) in [(0, true), (1, false), (4, false), (5, true), (13, false), (13, true)] {
             let group = group(counts, has_sum);
-            // The run's word, the tiles, something behind them.
+            // The run's word, the tiles, and a word behind them.
             let mut words = vec![0, 77];
             let mut seen: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
             let (mut newest, mut merged) = (i64::MIN, Vec::new());

@@ -9,12 +9,12 @@
 
 use super::cell::{TOP_CAPACITY_MAX, float, is_count};
 
-/// Whether words from outside can be such counts.
+/// Whether untrusted words are valid counts.
 pub(super) fn fits(top: &[u64]) -> bool {
     let pairs = top[1..].chunks_exact(2);
     let used = pairs.clone().take_while(|pair| pair[1] > 0);
     let hashes = used.clone().map(|pair| pair[0]);
-    // The counts add up to no more than the number of values, so no sum of them overflows.
+    // The counts must add up to no more than the number of values, so that no sum of them can overflow.
     let mut left = float(top[0]);
     is_count(top[0])
         && hashes.is_sorted_by(|a, b| a < b)
@@ -25,7 +25,7 @@ pub(super) fn fits(top: &[u64]) -> bool {
         })
 }
 
-/// Counts a value. If there is no room for it, all counts fall by one.
+/// Counts a value. If there is no room for it, all counts are decremented.
 pub(super) fn count(top: &mut [u64], hash: u64) {
     top[0] = (float(top[0]) + 1.0).to_bits();
     let pairs = top.len() - 1;
@@ -80,7 +80,7 @@ pub(super) fn merge(into: &mut [u64], top: &[u64]) {
         let mut counts = [0; 2 * TOP_CAPACITY_MAX];
         counts.iter_mut().zip(&all[..count]).for_each(|(to, (_, count))| *to = *count);
         let counts = &mut counts[..count];
-        // The largest count that finds no room is subtracted from all.
+        // The largest count that does not fit is subtracted from all.
         less = *counts.select_nth_unstable_by(capacity, |a, b| b.cmp(a)).1;
     }
     into[1..].fill(0);
@@ -90,7 +90,7 @@ pub(super) fn merge(into: &mut [u64], top: &[u64]) {
     }
 }
 
-/// The count of the value of a rank, the most common at 0; 0 if there are fewer.
+/// The count of the value at a rank, 0 being the most common; 0 if there are fewer values.
 pub(super) fn ranked(top: &[u64], rank: usize) -> f64 {
     let mut counts = [0; TOP_CAPACITY_MAX];
     let pairs = top[1..].chunks_exact(2);
@@ -114,7 +114,7 @@ mod tests {
         let mut tiles = vec![empty.clone(); 5];
         let mut counts = [0.0_f64; 40];
         for number in 0..4_000_usize {
-            // Category c about as often as 1 / (c + 1).
+            // Category c occurs about as often as 1 / (c + 1).
             let category = (number * 7_919 % 4_000) as f64 / 4_000.0;
             let category = (40.0_f64.powf(category) - 1.0) as usize;
             counts[category] += 1.0;

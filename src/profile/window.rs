@@ -1,8 +1,8 @@
-//! Windows and the tiles that they are made of.
+//! Windows, and the tiles they consist of.
 
 use std::time::Duration;
 
-/// Microseconds.
+/// A duration or time in microseconds.
 pub(super) type Micros = i64;
 
 const SECOND: Micros = 1_000_000;
@@ -11,13 +11,13 @@ const DAY: Micros = 86_400 * SECOND;
 /// The longest window.
 const WINDOW_MAX: Micros = 540 * DAY;
 
-/// A window has at most this many tiles, so that reading one stays a short loop.
+/// The most tiles in a window, so that reading one stays a short loop.
 const TILES_MAX: Micros = 1_440;
 
-/// By default a window is cut into at most this many tiles.
+/// The most tiles that a window is cut into by default.
 const TILES_BY_DEFAULT: Micros = 60;
 
-/// The widths that a default tile may have.
+/// The default tile widths to choose from.
 const WIDTHS: [Micros; 19] = [
     SECOND,
     2 * SECOND,
@@ -49,16 +49,16 @@ pub(super) enum Window {
     Tiled { length: Micros, tile: Micros },
 }
 
-/// A duration in microseconds.
+/// Converts a duration to microseconds.
 pub(super) fn micros(duration: Duration) -> Micros {
     duration.as_micros().min(i64::MAX as u128 / 4) as Micros
 }
 
-/// What is wrong with a window: the key's name, the message, the next step.
+/// A problem with a window: the key, the message, the next step.
 pub(super) type WindowFault = (&'static str, String, Option<&'static str>);
 
 impl Window {
-    /// Reads `window` and `tile` as they are written.
+    /// Parses `window` and `tile` as written in the configuration.
     pub(super) fn parse(window: &str, tile: Option<&str>) -> Result<Self, WindowFault> {
         if window == "forever" {
             return match tile {
@@ -91,7 +91,7 @@ impl Window {
     }
 }
 
-/// The tile of a window as a configuration would say it; nothing where the window has none, or is none.
+/// The tile of a window as written in a configuration; `None` if the window is invalid or has no tiles.
 pub fn tile_of(window: &str, tile: Option<&str>) -> Option<String> {
     match Window::parse(window, tile) {
         Ok(Window::Tiled { tile, .. }) => {
@@ -101,13 +101,13 @@ pub fn tile_of(window: &str, tile: Option<&str>) -> Option<String> {
     }
 }
 
-/// The widths that a default tile may have, as people write them.
+/// The default tile widths, as people write them.
 pub fn tile_widths() -> String {
     let text = |width: &Micros| humantime::format_duration(Duration::from_micros(*width as u64)).to_string();
     WIDTHS.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads the length of a window.
+/// Parses the length of a window.
 pub(super) fn length(window: &str) -> Result<Micros, WindowFault> {
     let length = duration("window", window)?;
     if !(SECOND..=WINDOW_MAX).contains(&length) {
@@ -116,7 +116,7 @@ pub(super) fn length(window: &str) -> Result<Micros, WindowFault> {
     Ok(length)
 }
 
-/// Reads a duration such as `90s` or `30d`.
+/// Parses a duration such as `90s` or `30d`.
 pub(super) fn duration(key: &'static str, text: &str) -> Result<Micros, WindowFault> {
     humantime::parse_duration(text)
         .map(micros)
@@ -150,7 +150,7 @@ mod tests {
         {
             assert!(Window::parse(window, tile).is_err(), "{window} with {tile:?}");
         }
-        // A window without tiles, as recency has one, keeps the same bounds.
+        // A window without tiles, such as that of `recency`, has the same bounds.
         for window in ["0s", "1ns", "541d", "584542y", "soon"] {
             assert!(length(window).is_err(), "{window}");
         }

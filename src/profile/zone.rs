@@ -1,7 +1,7 @@
-//! The zones of users: IANA names, kept in profiles as hashes, looked up in the database that is compiled in.
+//! The time zones of users: IANA names, stored in profiles as hashes and looked up in the compiled-in database.
 //!
-//! A name that is in the database in other letters, such as `europe/berlin`, is the database's. One that is not in it is no
-//! zone: it is counted, and does not take the place of a good one.
+//! Names match regardless of case, so `europe/berlin` means `Europe/Berlin`. An unknown name is counted and does not
+//! replace a known one.
 
 use super::compile::{Calendar, text_hash};
 use jiff::{
@@ -17,10 +17,10 @@ const DAY_SECONDS: f64 = 86_400.0;
 #[derive(Debug, Default)]
 pub(super) struct Zones {
     names: HashMap<u64, String>,
-    /// The names in the order of their small letters, with their hashes.
+    /// The names in lower case, sorted, with their hashes.
     sorted: Vec<(String, u64)>,
     known: HashMap<u64, TimeZone>,
-    /// How many names were none since they were last asked for.
+    /// How many unknown names there were since the last call of [`Zones::take_unknown`].
     unknown: u64,
 }
 
@@ -36,7 +36,7 @@ impl Zones {
         Self { names, sorted, ..Self::default() }
     }
 
-    /// The hash by which a zone is kept, if the text names one.
+    /// The hash under which a zone is stored, if the text names one.
     pub(super) fn hash(&mut self, name: &[u8]) -> Option<u64> {
         let name = name.trim_ascii();
         let hash = text_hash(name);
@@ -49,14 +49,14 @@ impl Zones {
         found.ok().map(|index| self.sorted[index].1)
     }
 
-    /// How many names were no zones since the last time that this was asked.
+    /// Returns the number of unknown names since the last call.
     pub(super) fn take_unknown(&mut self) -> u64 {
         std::mem::take(&mut self.unknown)
     }
 
-    /// The local time of a moment in microseconds, if the hash is that of a zone; in UTC without one.
+    /// The local time of a moment in microseconds, in UTC without a zone; `None` if the hash is not that of a zone.
     fn local(&mut self, micros: i64, zone: Option<u64>) -> Option<DateTime> {
-        // Events are accepted for the years that the calendar has.
+        // Events are accepted only for years that the calendar supports.
         let moment = Timestamp::from_microsecond(micros).unwrap_or_default();
         let Some(zone) = zone else { return Some(TimeZone::UTC.to_datetime(moment)) };
         let zone = match self.known.get(&zone) {
@@ -69,7 +69,8 @@ impl Zones {
         Some(zone.to_datetime(moment))
     }
 
-    /// Reads the calendar: in UTC, or in the zone that a hash is of; NaN where it is of none.
+    /// Reads a calendar feature in the zone with this hash, or in UTC without one; NaN if the hash is not that of a
+    /// zone.
     pub(super) fn read(&mut self, what: Calendar, micros: i64, zone: Option<u64>) -> f64 {
         let Some(local) = self.local(micros, zone) else { return f64::NAN };
         let day = || {

@@ -1,4 +1,4 @@
-//! The committing thread, which waits for the broker while the worker goes on.
+//! The committing thread. It waits for the broker while the worker continues.
 
 use super::{
     SinkError,
@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 /// One commit.
 pub(super) struct Job {
     pub(super) producer: Arc<OutputProducer>,
-    /// The outlet and the turn whose outputs have to be delivered first.
+    /// The outlet and the turn whose outputs must be delivered first.
     pub(super) outlet: Option<(Arc<OutputProducer>, usize)>,
     pub(super) positions: TopicPartitionList,
     pub(super) group: KafkaGroup,
@@ -42,14 +42,14 @@ impl Committer {
         Ok(Self { jobs, outcomes })
     }
 
-    /// Begins a commit. The outcome of the one before has to be taken first.
+    /// Starts a commit. The outcome of the previous one must have been taken.
     pub(super) fn begin(&self, job: Job) -> Result<(), SinkError> {
         self.jobs.send(job).map_err(|_| ended())
     }
 
-    /// The outcome of the commit; nothing if it is not known within this time.
+    /// The outcome of the commit; `None` if it is not known within this time.
     pub(super) fn outcome(&self, wait: Duration) -> Option<Result<(), SinkError>> {
-        // Even with a timeout of zero, the channel's wait would spin first and yield its core.
+        // Even with a zero timeout, the channel's wait would spin and yield the core first.
         let answer = match self.outcomes.try_recv() {
             Err(TryRecvError::Empty) if !wait.is_zero() => self.outcomes.recv_timeout(wait),
             answer => answer.map_err(|error| match error {
@@ -65,7 +65,7 @@ impl Committer {
     }
 }
 
-/// The thread only ends before the sink does if there is a bug.
+/// The thread ends before the sink only if there is a bug.
 fn ended() -> SinkError {
     SinkError::Fatal { doing: "commit the transaction", detail: "the committing thread has ended".to_owned() }
 }

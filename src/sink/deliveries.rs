@@ -1,13 +1,14 @@
-//! What has become of the outputs that are sent beside the transactions, where readers see them at once.
+//! Tracks the delivery of outputs sent outside of transactions, which readers see at once.
 //!
-//! Each of them is sent for one of two transactions, which take turns: the one that fills, and the one that is committed. A
-//! commit begins when all of its own have been taken. One that was refused spoils the producer for good, because what
-//! followed it may not be seen before it: the producer is made anew, and everything since the last commit sent again.
+//! Each output belongs to one of two transactions that take turns: one is filling while the other is committed. A
+//! commit starts when all outputs of its turn have been delivered. If one fails, the producer cannot be used any more,
+//! because later outputs must not become visible before it: the producer is recreated, and everything since the last
+//! commit is sent again.
 
 use crate::canary::{self, Canary};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How many outputs are on their way, and whether one was refused.
+/// Counts outputs in flight, and remembers whether one failed.
 #[derive(Debug, Default)]
 pub struct Deliveries {
     on_their_way: [AtomicUsize; 2],
@@ -15,12 +16,12 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Notes that an output was handed to the client, for the transaction of this turn.
+    /// Records that an output of this turn's transaction was handed to the client.
     pub fn sent(&self, turn: usize) {
         self.on_their_way[turn % 2].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes that the broker has taken an output, or will not.
+    /// Records that the broker accepted or refused an output.
     pub fn reported(&self, turn: usize, is_taken: bool) {
         if !is_taken {
             self.has_failed.store(true, Ordering::Release);
@@ -28,12 +29,12 @@ impl Deliveries {
         self.on_their_way[turn % 2].fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Notes that no report is waited for any more.
+    /// Stops waiting for reports.
     pub fn give_up(&self) {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    /// How many outputs of this turn's transaction are on their way.
+    /// How many outputs of this turn's transaction are in flight.
     pub fn left(&self, turn: usize) -> usize {
         if canary::is_in(Canary::DeliveriesNotAwaited) {
             return 0;
@@ -41,14 +42,14 @@ impl Deliveries {
         self.on_their_way[turn % 2].load(Ordering::Acquire)
     }
 
-    /// Whether an output was refused, or is waited for no more.
+    /// Whether an output failed or is no longer waited for.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// Whether positions may be committed, as far as this turn's outputs go: none while that is not known.
+    /// Whether positions may be committed as far as this turn's outputs are concerned; `None` while unknown.
     pub fn outcome(&self, turn: usize) -> Option<bool> {
-        // A report first notes the failure and then counts, so the count has to be read first.
+        // A report records the failure before it decrements the count, so the count must be read first.
         let left = self.left(turn);
         if self.has_failed() && !canary::is_in(Canary::FailedDeliveriesIgnored) {
             return Some(false);

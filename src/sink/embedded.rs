@@ -1,14 +1,14 @@
 //! A broker inside the process: librdkafka's mock cluster.
 //!
-//! It runs groups and answers transactions, but hides nothing that is open or aborted and keeps nothing on disk: good for
-//! the demo, useless as a proof of exactly-once. Limits: it keeps about 5 MB a partition.
+//! It supports groups and accepts transactions, but does not hide open or aborted data and stores nothing on disk. That
+//! is enough for the demo, but proves nothing about exactly-once. Limits: it keeps about 5 MB per partition.
 
 use rdkafka::{error::KafkaError, mocking::MockCluster, producer::DefaultProducerContext};
 
-/// The broker; it ends when this is dropped.
+/// The broker. It stops when this is dropped.
 pub struct EmbeddedBroker(MockCluster<'static, DefaultProducerContext>);
 
-/// The broker could not be started or refused a topic.
+/// The broker could not be started, or refused a topic.
 #[derive(Debug, thiserror::Error)]
 #[error("start the embedded broker: {0}")]
 pub struct EmbeddedError(String);
@@ -17,7 +17,7 @@ impl EmbeddedBroker {
     /// Starts a broker with these topics: name and number of partitions.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
         let failed = |error: KafkaError| EmbeddedError(error.to_string());
         let cluster = MockCluster::new(1).map_err(failed)?;
@@ -27,7 +27,7 @@ impl EmbeddedBroker {
         Ok(Self(cluster))
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn brokers(&self) -> String {
         self.0.bootstrap_servers()
     }

@@ -1,29 +1,30 @@
 //! The Kafka producers of one worker.
 //!
-//! Guarantees: a transaction begins only when the outcome of the last one is known; a commit that times out is retried,
-//! never aborted, until its answer or the deadline. Limits: every call ends within [`CALL_DEADLINE`] and its flush. An output
-//! that is larger than its topic takes is sent smaller ([`super::smaller`]).
+//! Guarantees: a transaction starts only when the outcome of the previous one is known; a commit that times out is
+//! retried, never aborted, until it is answered or the deadline passes. Limits: every call ends within
+//! [`CALL_DEADLINE`] plus its flush. An output that is too large for its topic is sent in a smaller form
+//! ([`super::smaller`]).
 //!
-//! Two producers take turns, and a thread commits: while one transaction waits for the broker, the other one fills. This
-//! also avoids a wait: the broker answers a commit once it is decided, and writes the markers after that. Until then it
-//! refuses the next transaction of the same id, and librdkafka asks again only 20 ms later. A commit begins when the one
-//! before is decided, so that commits are in the order of the events.
+//! Two producers take turns, and a thread commits: while one transaction waits for the broker, the other one fills.
+//! This also avoids a delay: the broker answers a commit once it is decided, but writes the markers afterwards. Until
+//! then it refuses the next transaction with the same id, and librdkafka retries only after 20 ms. A commit starts when
+//! the previous one is decided, so commits are in event order.
 //!
-//! The answer to a commit may not be final. Without KIP-890, which librdkafka lacks, a repeated `EndTxn` whose first copy was
-//! only late ends whatever transaction of the same epoch it finds. So a producer whose commit was asked for twice, or during
-//! which a connection broke, is built anew before its next transaction.
+//! The answer to a commit may not be final. Without KIP-890, which librdkafka lacks, a repeated `EndTxn` whose first
+//! copy was merely late ends whatever transaction of the same epoch it finds. So a producer is recreated before its
+//! next transaction if its commit was requested twice, or if a connection broke during the commit.
 //!
-//! A commit may get no answer while a broker is away: librdkafka sends the positions to the group coordinator that it knows,
-//! and if that one is down it waits until some broker comes back, whatever the deadline of the call. So once a connection
-//! broke, the worker waits no longer than [`BROKEN_DEADLINE`] and leaves the client to the committing thread: the outcome is
-//! unknown, and a new client looks up the coordinator.
+//! A commit may get no answer while a broker is down: librdkafka sends the positions to the group coordinator that it
+//! knows and, if that one is down, waits until some broker comes back, whatever the deadline of the call. So after a
+//! broken connection, the worker waits at most [`BROKEN_DEADLINE`] and leaves the client to the committing thread. The
+//! outcome is then unknown, and a new client looks up the coordinator.
 //!
-//! With `delivery = "at_least_once"`, decisions and dead letters go through a third producer without transactions, the
+//! With `delivery = "at_least_once"`, decisions and dead letters go through a third, non-transactional producer, the
 //! outlet, and are visible at once. Profiles and positions are still committed in transactions, after the outlet's
-//! deliveries. So the changelog is never ahead of the committed position, and a worker that was put out of the group leaves
-//! nothing behind but outputs that its successor writes, too. The outlet keeps the order without a gap: no message of it
-//! times out, and after its first failure it sends nothing more. Then it is built anew, and all outputs since the last commit
-//! are sent again.
+//! deliveries. So the changelog is never ahead of the committed position, and a worker that was removed from the group
+//! leaves nothing behind except outputs that its successor also writes. The outlet preserves order without gaps: its
+//! messages never time out, and after its first failure it sends nothing more. It is then recreated, and all outputs
+//! since the last commit are sent again.
 
 use super::{
     Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target,
@@ -49,47 +50,48 @@ use std::{
 /// How long to wait for a commit during which a connection broke.
 const BROKEN_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long to wait for any other commit: by then the broker has ended it.
+/// How long to wait for any other commit. By then the broker has ended the transaction.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(25);
 
 /// The number of producers that take turns: one fills, one commits.
 const PRODUCERS: usize = 2;
 
-/// How often an abort pauses to serve the reports of the messages that it purges, for which it waits.
+/// How long an abort waits before it serves delivery reports. It cannot finish before the reports of all purged
+/// messages are served.
 const ABORT_SLICE: Duration = Duration::from_millis(20);
 
-/// The size of a batch of messages: just below what a broker with Kafka's default settings takes.
+/// The size of a message batch: just below the limit of a broker with Kafka's default settings.
 const BATCH_BYTES: usize = 900_000;
 
-/// The smallest batch. Below, each message goes alone.
+/// The smallest batch. Below this, each message is sent alone.
 const BATCH_BYTES_MIN: usize = 4_096;
 
-/// The batch size with which each message goes alone.
+/// The batch size that sends each message alone.
 const ALONE: usize = 1;
 
-/// The shortest time between two warnings that outputs were sent smaller.
+/// The minimum interval between warnings that outputs were sent in a smaller form.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the producers are built from.
+/// The settings of the producers.
 #[derive(Clone, Debug)]
 pub struct KafkaSinkSettings {
     /// `bootstrap.servers`.
     pub brokers: String,
-    /// The stable transactional id of this worker. Each of its producers adds its number.
+    /// The stable transactional id of this worker. Each of its producers appends its number.
     pub transactional_id: String,
     /// Whether decisions and dead letters are sent outside of transactions, for at-least-once delivery.
     pub shows_at_once: bool,
-    /// The input topic, to which committed positions belong.
+    /// The input topic, which committed positions refer to.
     pub input: String,
-    /// The topic of the decisions.
+    /// The decision topic.
     pub decisions: String,
-    /// The topic of records set aside.
+    /// The dead-letter topic.
     pub dead_letters: String,
-    /// The changelog of the profiles.
+    /// The changelog topic of the profiles.
     pub profiles: String,
     /// How long an output waits for others of the same batch.
     pub linger: Duration,
-    /// The user's settings for librdkafka.
+    /// The user's librdkafka settings.
     pub client: Vec<(String, String)>,
 }
 
@@ -119,20 +121,20 @@ pub struct KafkaSink {
     committer: Committer,
     /// The producer whose transaction is open, or opens next.
     turn: usize,
-    /// The producer whose transaction is being committed, or failed to commit, and since when.
+    /// The producer whose transaction is being committed, or whose commit failed, and when the commit started.
     committing: Option<(usize, Instant)>,
     state: State,
     limits: SizeLimits,
     batch_bytes: usize,
-    /// When a warning last said that outputs were sent smaller, and how many were since.
+    /// When the last warning about smaller outputs was logged, and how many there have been since.
     last_warning: (Option<Instant>, u64),
 }
 
 impl KafkaSink {
-    /// Builds the producers; nothing is sent yet.
+    /// Creates the producers; nothing is sent yet.
     ///
     /// # Errors
-    /// [`SinkError::Fatal`] when the client refuses a setting.
+    /// [`SinkError::Fatal`] if the client rejects a setting.
     pub fn new(settings: KafkaSinkSettings) -> Result<Self, SinkError> {
         Ok(Self {
             producers: Self::producers(&settings, BATCH_BYTES)?,
@@ -148,8 +150,8 @@ impl KafkaSink {
         })
     }
 
-    /// Keeps outputs within the topics' limits. With compression only the broker knows how large messages become, so the limits
-    /// are learned from its refusals.
+    /// Keeps outputs within the topics' limits. With compression, only the broker knows how large messages become, so
+    /// the limits are learned from its refusals.
     #[must_use]
     pub fn with_limits(mut self, limits: SizeLimits) -> Self {
         let is_compressed = self.settings.client.iter().any(|(name, value)| {
@@ -177,7 +179,7 @@ impl KafkaSink {
         producer.map_err(|error| not_built(&error))
     }
 
-    /// The producer of outputs that are visible at once, if there are any.
+    /// The producer of outputs that are visible at once, if enabled.
     fn make_outlet(settings: &KafkaSinkSettings, batch_bytes: usize) -> Result<Option<Arc<OutputProducer>>, SinkError> {
         if !settings.shows_at_once {
             return Ok(None);
@@ -196,7 +198,7 @@ impl KafkaSink {
         self.outlet.as_ref()?.context().deliveries.as_ref()
     }
 
-    /// The producer whose transaction is being committed.
+    /// The index of the producer whose transaction is being committed.
     fn committing_number(&self) -> Option<usize> {
         self.committing.map(|(number, _)| number)
     }
@@ -204,14 +206,14 @@ impl KafkaSink {
     /// Whether to stop waiting for the answer to a commit.
     fn is_given_up(&self, number: usize, since: Instant) -> bool {
         let producer = &self.producers[number];
-        // The client reports a broken connection when it is polled, which the committing thread does not do meanwhile.
+        // The client reports a broken connection only when polled, which the committing thread does not do meanwhile.
         producer.poll(Duration::ZERO);
         let is_broken = producer.context().in_doubt.load(Ordering::Relaxed);
         since.elapsed() > if is_broken { BROKEN_DEADLINE } else { COMMIT_DEADLINE }
     }
 
-    /// Stops waiting for a commit. Its thread ends with its client once that answers; the new producers fence what it may still
-    /// send.
+    /// Stops waiting for a commit. The old thread ends with its client once that answers; the new producers fence
+    /// anything it may still send.
     fn leave_to_the_thread(&mut self) -> Result<(), SinkError> {
         self.state = State::Unfenced;
         self.committer = Committer::start()?;
@@ -221,7 +223,7 @@ impl KafkaSink {
         })
     }
 
-    /// Builds a producer anew, which gives its transactions the next epoch.
+    /// Recreates a producer, which gives its transactions the next epoch.
     fn renew(&mut self, number: usize) -> Result<(), SinkError> {
         tracing::debug!(number, "build the producer anew: a request of its last commit may still be in flight");
         let producer = Self::make_producer(&self.settings, number, self.batch_bytes)?;
@@ -230,17 +232,17 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Builds the outlet anew. What the old one has in flight may still arrive, in its order, and is sent again.
+    /// Recreates the outlet. Anything the old one has in flight may still arrive, in order, and is sent again.
     fn renew_outlet(&mut self) -> Result<(), SinkError> {
         if let Some(outlet) = self.outlet.take() {
-            // The committing thread may hold it for a while.
+            // The committing thread may keep the old one alive for a while.
             outlet.purge(PurgeConfig::default().queue().inflight());
         }
         self.outlet = Self::make_outlet(&self.settings, self.batch_bytes)?;
         Ok(())
     }
 
-    /// Takes notice of what a failure says about the producers and the limits of the topics.
+    /// Updates the state of the producers and the known topic limits from a failure.
     fn learn<T>(&mut self, result: Result<T, SinkError>, producer: usize) -> Result<T, SinkError> {
         if matches!(result, Err(SinkError::Unknown { .. })) {
             self.state = State::Unfenced;
@@ -258,14 +260,14 @@ impl KafkaSink {
         result
     }
 
-    /// Takes notice that a topic refused a batch in which the largest message had this many bytes.
+    /// Records that a topic refused a batch whose largest message had this many bytes.
     fn learn_size(&mut self, topic: &str, bytes: usize) -> Result<(), SinkError> {
         let target = match topic {
             it if it == self.settings.decisions => Target::Decisions,
             it if it == self.settings.profiles => Target::Profiles(0),
             _ => Target::DeadLetters,
         };
-        // If the largest message is small beside the batch, the batch was too large.
+        // If the largest message is small compared with the batch, the batch was too large.
         if bytes < self.batch_bytes / 2 {
             self.batch_bytes = batch_within(self.batch_bytes / 4);
             self.state = State::Unfenced;
@@ -297,7 +299,7 @@ impl KafkaSink {
         }
     }
 
-    /// Counts an output that was sent smaller, and warns of it at a limited rate.
+    /// Counts an output that was sent in a smaller form, and logs a rate-limited warning.
     fn warn_smaller(&mut self, output: &Output<'_>) {
         metrics::output_too_large(output.target.as_str());
         self.last_warning.1 += 1;
@@ -315,7 +317,7 @@ impl KafkaSink {
         }
     }
 
-    /// The topic of a target, and the partition where it is not the partitioner's choice.
+    /// The topic of a target, and the partition unless the partitioner chooses it.
     fn place(&self, target: Target) -> (&str, Option<i32>) {
         match target {
             Target::Decisions => (&self.settings.decisions, None),
@@ -324,7 +326,7 @@ impl KafkaSink {
         }
     }
 
-    /// Sends an output, and returns the target that it went to.
+    /// Sends an output, and returns the target it actually went to.
     fn send_one(&mut self, output: &Output<'_>) -> Result<Target, SinkError> {
         let mut full_since = None;
         loop {
@@ -343,7 +345,7 @@ impl KafkaSink {
                     }
                     return Ok(smaller.map_or(output.target, |it| it.target));
                 }
-                // The client counts bytes in another way, or the user has set another limit.
+                // The client counts bytes differently, or the user set another limit.
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
                     let target = smaller.as_ref().map_or(output.target, |it| it.target);
                     let bytes = smaller.as_ref().map_or_else(|| message_bytes(output), Smaller::bytes);
@@ -353,7 +355,7 @@ impl KafkaSink {
                     self.learn_size(&topic, bytes)?;
                 }
                 Err(error) => {
-                    // Going on without this output would leave a gap.
+                    // Continuing without this output would leave a gap.
                     self.deliveries().inspect(|it| it.give_up());
                     return Err(classify("send an output", &error).unwrap_or_else(|| SinkError::Abortable {
                         doing: "send an output",
@@ -364,7 +366,7 @@ impl KafkaSink {
         }
     }
 
-    /// Hands a message to the client. Waits while its queue is full.
+    /// Hands a message to the client. Blocks while its queue is full.
     fn hand_over<'a>(
         &self,
         target: Target,
@@ -386,7 +388,7 @@ impl KafkaSink {
             record.key = key;
             record.payload = payload;
             record.headers.clone_from(&headers);
-            // Its report may come before the call returns.
+            // The delivery report may arrive before the call returns.
             deliveries.inspect(|it| it.sent(self.turn));
             let Err((error, _)) = client.send(record) else { return Ok(()) };
             deliveries.inspect(|it| it.reported(self.turn, true));
@@ -495,26 +497,26 @@ impl Sink for KafkaSink {
     }
 
     fn abort(&mut self) -> Result<(), SinkError> {
-        // What is open on producers in an unknown state is ended when they are built anew.
+        // Transactions open on producers in an unknown state end when those are recreated.
         if self.state == State::Unfenced {
             return Ok(());
         }
         let open = (self.state == State::Open).then_some(self.turn);
         for number in self.committing_number().into_iter().chain(open) {
             let producer = &self.producers[number];
-            // An abort waits until the reports of all messages that it purges are served, which only happens here.
+            // An abort waits until the reports of all purged messages have been served, which happens only here.
             let aborted = retry("abort the transaction", |wait| {
                 producer.poll(Duration::ZERO);
                 producer.abort_transaction(wait.min(ABORT_SLICE))
             });
-            // Purged messages are reported as failed deliveries. They belong to the transaction that is gone.
+            // Purged messages are reported as failed deliveries, but belong to the aborted transaction.
             let unreported = |left| SinkError::Unknown {
                 doing: "abort the transaction",
                 detail: format!("no report of {left} messages"),
             };
             let purged = aborted.and_then(|()| await_in_flight(producer).map_err(unreported));
             producer.context().failed.store(0, Ordering::Relaxed);
-            // So do refusals: what they say about the limits is known, or the next try says it again.
+            // The same applies to size refusals: their limits are known, or the next attempt learns them again.
             producer.context().too_large.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.learn(purged, number)?;
         }

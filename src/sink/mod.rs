@@ -1,8 +1,8 @@
 //! Bytes out: the Kafka transaction with decisions, dead letters, profile changes and input positions.
 //!
-//! Owns the producer, its transactional id and the meaning of the client's errors. Leaves alone how a decision came
-//! about, and when to commit. The three things an error can mean are the variants of [`SinkError`]; the worker acts on
-//! these alone.
+//! Owns the producer, its transactional id and the meaning of the client's errors. It does not know how a decision came
+//! about or when to commit. The variants of [`SinkError`] say what an error means for the transaction; the worker
+//! decides by them only.
 
 mod committer;
 mod deliveries;
@@ -27,46 +27,46 @@ pub use topics::{TopicPlan, TopicState, Topics, TopicsError};
 
 use std::time::Duration;
 
-/// What went wrong with a transaction, by what has to be done about it.
+/// An error of a transaction, classified by what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The transaction has to be aborted; its outputs are sent again in a new one.
+    /// The transaction must be aborted; its outputs are sent again in a new one.
     #[error("{doing}: {detail}")]
     Abortable {
         /// What was being done.
         doing: &'static str,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
-    /// The group has moved on: the transaction has to be aborted and what this worker holds recovered anew.
+    /// The group's generation has passed. The transaction must be aborted, and the worker must recover its partitions.
     #[error("{doing}: the group's generation has passed: {detail}")]
     Stale {
         /// What was being done.
         doing: &'static str,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
-    /// Nobody knows whether the transaction took effect, or the producer is of no more use. It has to be made anew
-    /// under the same id, and the committed offset tells what happened.
+    /// It is unknown whether the transaction took effect, or the producer is unusable. It must be recreated with the
+    /// same id; the committed offset then tells the outcome.
     #[error("{doing}: the outcome is unknown: {detail}")]
     Unknown {
         /// What was being done.
         doing: &'static str,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
-    /// Nothing that trying again would mend.
+    /// Retrying cannot help.
     #[error("{doing}: {detail}")]
     Fatal {
         /// What was being done.
         doing: &'static str,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
 }
 
 impl SinkError {
-    /// Its kind as a metric label.
+    /// The kind of error as a metric label.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Abortable { .. } => "abortable",
@@ -77,60 +77,60 @@ impl SinkError {
     }
 }
 
-/// Where outputs go. Every call is made by the worker's own thread, may block, and ends within the sink's deadline.
+/// Where outputs go. All calls are made by the worker's own thread; they may block, but end within the sink's deadline.
 pub trait Sink {
-    /// What fences a commit.
+    /// The group membership that fences a commit.
     type Group;
 
-    /// Whether readers see decisions and dead letters when they are sent, and not only with the commit. Profiles and positions
-    /// are committed together either way, and only after the broker has taken all outputs that the positions cover. What is
-    /// sent again then comes twice.
+    /// Whether readers see decisions and dead letters when they are sent rather than with the commit. Either way,
+    /// profiles and positions are committed together, and only after the broker has all outputs that the positions
+    /// cover. Outputs that are sent again then appear twice.
     fn shows_at_once(&self) -> bool;
 
-    /// Ends whatever an earlier owner of the transactional ids left open, and shuts that owner out. Producers whose
-    /// last outcome is unknown are dropped and made again first, and what was open on them is gone.
+    /// Ends whatever an earlier owner of the transactional ids left open, and fences that owner. Producers whose last
+    /// outcome is unknown are recreated first, which loses what was open on them.
     ///
     /// # Errors
-    /// [`SinkError::Unknown`] to try again, [`SinkError::Fatal`] to end.
+    /// [`SinkError::Unknown`] if it should be retried, [`SinkError::Fatal`] if not.
     fn fence(&mut self) -> Result<(), SinkError>;
 
-    /// Opens a transaction. The commit of the one before may still be under way.
+    /// Opens a transaction. The previous commit may still be in progress.
     ///
     /// # Errors
-    /// As every call of a transaction.
+    /// As for every call of a transaction.
     fn begin(&mut self) -> Result<(), SinkError>;
 
-    /// Hands over the outputs from number `from` on, in the open transaction; where outputs are shown at once, those for readers may
-    /// be sent before one is begun. A full queue is waited for. Appends to `set_aside` the numbers of the
-    /// decisions that are sent as dead letters, because they are larger than their topic takes.
+    /// Sends the outputs from index `from` on in the open transaction. Outputs for readers may be sent before a
+    /// transaction is open if they are shown at once. Blocks while the queue is full. Appends to `set_aside` the
+    /// indexes of decisions that are sent as dead letters because they are too large for their topic.
     ///
     /// # Errors
-    /// As every call of a transaction.
+    /// As for every call of a transaction.
     fn send(&mut self, outbox: &Outbox, from: usize, set_aside: &mut Vec<usize>) -> Result<(), SinkError>;
 
     /// Serves delivery reports without waiting.
     fn serve(&mut self);
 
-    /// Begins to commit the open transaction, and with it these positions (partition, next offset, metadata). Only one commit
-    /// is under way at a time: its outcome has to be taken before the next.
+    /// Starts to commit the open transaction together with these positions (partition, next offset, metadata). Only one
+    /// commit can be in progress: its outcome must be taken before the next.
     ///
     /// # Errors
-    /// As every call of a transaction.
+    /// As for every call of a transaction.
     fn commit(&mut self, positions: &[(i32, i64, String)], group: Self::Group) -> Result<(), SinkError>;
 
-    /// Whether no output of the open transaction is on its way. What is shown at once is none of its outputs.
+    /// Whether no output of the open transaction is in flight. Outputs shown at once are not part of it.
     fn is_idle(&self) -> bool {
         true
     }
 
-    /// Whether the broker has all outputs of the commit under way. Those of the next transaction are sent only then:
-    /// they go by another connection, and would overtake.
+    /// Whether the broker has all outputs of the commit in progress. The next transaction's outputs are sent only then,
+    /// because they use another connection and could overtake.
     fn is_delivered(&self) -> bool;
 
-    /// The outcome of the commit under way, waited for at most so long; none while it is not known.
+    /// The outcome of the commit in progress, waiting at most this long; `None` while it is unknown.
     fn outcome(&mut self, wait: Duration) -> Option<Result<(), SinkError>>;
 
-    /// Aborts the open transaction, and the one whose commit has failed.
+    /// Aborts the open transaction, and the one whose commit failed.
     ///
     /// # Errors
     /// [`SinkError::Unknown`] or [`SinkError::Fatal`].

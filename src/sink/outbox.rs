@@ -1,7 +1,7 @@
 //! The encoded outputs of one open transaction, kept until its outcome is known.
 //!
-//! Committed, they are dropped; aborted, they are sent again as they are, so that a second try cannot differ from the
-//! first. All bytes lie in one buffer that is reused, so nothing is allocated for a decision.
+//! After a commit they are dropped. After an abort the same bytes are sent again, so a retry cannot differ from the
+//! first attempt. All bytes share one reused buffer, so nothing is allocated per decision.
 
 use crate::{
     canary::{self, Canary},
@@ -10,14 +10,14 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Which topic an output goes to.
+/// The topic an output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// The decisions.
+    /// The decision topic.
     Decisions,
-    /// Records set aside.
+    /// The dead-letter topic.
     DeadLetters,
-    /// The changelog of the profiles. Its partition is that of the input, not one chosen by key.
+    /// The changelog topic of the profiles. The partition is that of the input, not one chosen by key.
     Profiles(i32),
 }
 
@@ -31,7 +31,8 @@ impl Target {
         }
     }
 
-    /// Whether this is what readers wait for. Profiles are for whoever restores them, and are true with their position alone.
+    /// Whether readers wait for this output. Profiles are only for restores, and valid only together with their
+    /// position.
     pub fn is_for_readers(self) -> bool {
         !matches!(self, Self::Profiles(_)) || canary::is_in(Canary::ProfilesBesideCommit)
     }
@@ -49,18 +50,18 @@ struct Entry {
     headers: Range<usize>,
 }
 
-/// One output, borrowed.
+/// One output, borrowed from the outbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Output<'a> {
-    /// Where it goes.
+    /// Its topic.
     pub target: Target,
     /// Its key.
     pub key: Option<&'a [u8]>,
     /// Its value; absent in a tombstone.
     pub payload: Option<&'a [u8]>,
-    /// The event that it is about, where that is told.
+    /// The event it belongs to, if known.
     pub origin: Option<Position>,
-    /// Why it is a decision without a score, where it is one.
+    /// If it is a fallback decision, the reason.
     pub fallback: Option<FallbackReason>,
     /// Whether it is about memberships that ended without an event.
     pub is_expiry: bool,
@@ -76,7 +77,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// The outputs of a transaction, in the order in which they are sent.
+/// The outputs of a transaction, in sending order.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -85,29 +86,29 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// How many outputs are kept.
+    /// How many outputs there are.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many bytes they take.
+    /// How many bytes the outputs take.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Forgets all outputs and keeps the memory.
+    /// Drops all outputs but keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
         self.headers.clear();
     }
 
-    /// Appends an output. `payload` writes its bytes to the end of the buffer it is given, and touches nothing before.
+    /// Appends an output. `payload` appends its bytes to the buffer it is given and must not touch earlier ones.
     pub fn push(
         &mut self,
         target: Target,
@@ -137,7 +138,7 @@ impl Outbox {
         });
     }
 
-    /// Notes which event the output that was pushed last is about, and why its decision has no score.
+    /// Sets the event of the last output and, for a fallback decision, the reason.
     pub fn of(&mut self, position: Position, fallback: Option<FallbackReason>) {
         if let Some(entry) = self.entries.last_mut() {
             entry.origin = Some(position);
@@ -175,7 +176,7 @@ impl Outbox {
         start..self.bytes.len()
     }
 
-    /// All outputs, in their order.
+    /// All outputs in order.
     pub fn all(&self) -> impl Iterator<Item = Output<'_>> {
         (0..self.len()).map(|index| self.get(index))
     }

@@ -1,12 +1,13 @@
-//! In which partition Kafka's producers put a key: murmur2, as the Java client's default and librdkafka's `murmur2_random`.
+//! The partition that Kafka producers choose for a key: murmur2, as in the Java client and librdkafka's
+//! `murmur2_random`.
 
-/// The partition of a key among so many.
+/// The partition of a key, given the number of partitions.
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
-    // The sign's bit is cleared, not the sign.
+    // Clears the sign bit rather than negating, as Kafka does.
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
 }
 
-/// Austin Appleby's MurmurHash2 with the seed that Kafka chose.
+/// Austin Appleby's MurmurHash2 with Kafka's seed.
 fn murmur2(key: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn keys_have_the_hashes_that_kafka_s_own_tests_have() {
-        // org.apache.kafka.common.utils.UtilsTest.
+        // The expected values of org.apache.kafka.common.utils.UtilsTest.
         for (key, hash) in [
             ("21", -973_932_308),
             ("foobar", -790_332_482),

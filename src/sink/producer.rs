@@ -1,4 +1,4 @@
-//! One producer of outputs: what it reports, and the calls of a transaction with their deadlines and errors.
+//! One producer of outputs: its callbacks, and the calls of a transaction with their deadlines and errors.
 
 use super::{Deliveries, SinkError, parts_bytes};
 pub(super) use crate::kafka::TRANSACTION_CALL_DEADLINE as CALL_DEADLINE;
@@ -19,32 +19,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The first and the longest pause between two checks for deliveries, of which no event tells. The thread sleeps, as the client
-/// counts in milliseconds and would spin for a part of one.
+/// The first and the longest pause between two checks for deliveries, which trigger no event. The thread sleeps,
+/// because the client counts in milliseconds and would busy-wait for fractions.
 const POLL_PAUSE: Duration = Duration::from_micros(250);
 const POLL_PAUSE_MAX: Duration = Duration::from_millis(1);
 
 /// A producer of outputs.
 pub(super) type OutputProducer = BaseProducer<Context>;
 
-/// What a producer reports while it is polled.
+/// The state that a producer's callbacks update while it is polled.
 #[derive(Default)]
 pub(super) struct Context {
-    /// How many messages were refused.
+    /// How many messages failed.
     pub(super) failed: AtomicU64,
-    /// The topics that have refused messages for their size, and the size of the largest.
+    /// The topics that refused messages because of their size, and the size of the largest.
     pub(super) too_large: Mutex<Vec<(String, usize)>>,
-    /// Whether a commit was asked for twice, or may have been.
+    /// Whether a commit was requested twice, or may have been.
     pub(super) in_doubt: AtomicBool,
-    /// The deliveries of an outlet.
+    /// The deliveries, if this is an outlet.
     pub(super) deliveries: Option<Deliveries>,
-    /// Why the first output of an outlet failed.
+    /// Why the first output of the outlet failed.
     first_failure: Mutex<Option<KafkaError>>,
 }
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
-        // The client sends requests again that were in flight when a connection broke.
+        // The client resends requests that were in flight when a connection broke.
         self.in_doubt.store(true, Ordering::Relaxed);
         tracing::debug!(%error, reason, "producer");
     }
@@ -87,7 +87,7 @@ impl Context {
         Self { deliveries: Some(Deliveries::default()), ..Self::default() }
     }
 
-    /// Notes why an output failed, unless it failed because one before it did.
+    /// Records why an output failed, unless it failed only because an earlier one did.
     fn fail(&self, error: &KafkaError) {
         let code = error.rdkafka_error_code();
         if !matches!(
@@ -100,7 +100,7 @@ impl Context {
     }
 }
 
-/// Waits until the broker has taken all outputs that the outlet got in this turn.
+/// Waits until the broker has accepted all outputs of this turn.
 pub(super) fn await_deliveries(outlet: &OutputProducer, turn: usize) -> Result<(), SinkError> {
     let Some(deliveries) = &outlet.context().deliveries else { return Ok(()) };
     let start = Instant::now();
@@ -126,7 +126,7 @@ pub(super) fn await_deliveries(outlet: &OutputProducer, turn: usize) -> Result<(
     }
 }
 
-/// Commits the open transaction of a producer together with positions.
+/// Commits the producer's open transaction together with positions.
 pub(super) fn commit(
     producer: &OutputProducer,
     positions: &TopicPartitionList,
@@ -145,7 +145,7 @@ pub(super) fn commit(
     Ok(())
 }
 
-/// Retries a call for as long as the client says that it may be retried, and classifies its error.
+/// Repeats a call while the client says that it may be retried, and classifies its error.
 pub(super) fn retry(
     doing: &'static str,
     mut call: impl FnMut(Duration) -> Result<(), KafkaError>,
@@ -165,7 +165,7 @@ pub(super) fn retry(
 /// Waits until no message is in flight.
 ///
 /// # Errors
-/// The number of messages in flight at the deadline.
+/// The number of messages still in flight at the deadline.
 pub(super) fn await_in_flight(producer: &OutputProducer) -> Result<(), i32> {
     let start = Instant::now();
     let mut pause = POLL_PAUSE;
@@ -180,8 +180,8 @@ pub(super) fn await_in_flight(producer: &OutputProducer) -> Result<(), i32> {
     Ok(())
 }
 
-/// Waits until the broker has answered for every message. `flush`, which the client's commit calls, waits in slices of 100 ms;
-/// with nothing in flight it returns at once.
+/// Waits until the broker has answered for every message. The client's commit calls `flush`, which waits in steps of
+/// 100 ms but returns at once with nothing in flight.
 fn drain(producer: &OutputProducer) -> Result<(), SinkError> {
     let unanswered =
         |left| SinkError::Abortable { doing: "deliver outputs", detail: format!("no answer for {left} messages") };
@@ -194,7 +194,7 @@ fn drain(producer: &OutputProducer) -> Result<(), SinkError> {
     }
 }
 
-/// What an error means; nothing if the call may be retried.
+/// The meaning of an error; `None` if the call may be retried.
 pub(super) fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkError> {
     let detail = error.to_string();
     let code = error.rdkafka_error_code();
@@ -211,7 +211,8 @@ pub(super) fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkEr
     ) {
         return Some(SinkError::Stale { doing, detail });
     }
-    // An unknown topic or partition is not fatal: it may have been created just now. The watch over the topics reports deleted ones.
+    // An unknown topic or partition is not fatal, because it may just have been created. The topic watch reports
+    // deleted ones.
     if matches!(
         code,
         Some(
@@ -225,7 +226,7 @@ pub(super) fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkEr
     }
     let KafkaError::Transaction(transaction) = error else {
         return match error {
-            // The flush before a commit timed out: messages are still in flight.
+            // The flush before a commit timed out, so messages are still in flight.
             KafkaError::Flush(_) => None,
             KafkaError::MessageProduction(_) => Some(SinkError::Abortable { doing, detail }),
             _ => Some(SinkError::Unknown { doing, detail }),

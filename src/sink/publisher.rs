@@ -1,7 +1,7 @@
-//! A plain producer: writes events to the clickstream, for `load` and `demo`.
+//! A plain producer that writes events to the clickstream, for `load` and `demo`.
 //!
-//! Guarantees: idempotent, so nothing comes twice and the order per key holds; [`Publisher::finish`] tells what the
-//! broker did not take. It is no part of the pipeline and no transaction.
+//! Guarantees: idempotent, so there are no duplicates and the order per key is kept. [`Publisher::finish`] reports what
+//! the broker did not accept. It is not part of the pipeline and uses no transactions.
 
 use crate::kafka::{Cluster, log_client};
 use rdkafka::{
@@ -19,15 +19,15 @@ use std::{
 /// Why an event was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The client could not be made from its settings.
+    /// The client could not be created with these settings.
     #[error("make the producer: {0}")]
     Settings(String),
-    /// The broker took no more for this long.
+    /// The broker accepted nothing more for this long.
     #[error("publish to {topic}: the broker takes nothing: {detail}")]
     Stuck {
         /// The topic.
         topic: String,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
     /// Some events were refused.
@@ -37,7 +37,7 @@ pub enum PublishError {
         topic: String,
         /// How many.
         count: u64,
-        /// The client's words about the last one.
+        /// The client's message about the last one.
         detail: String,
     },
 }
@@ -77,7 +77,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A producer for `topic`. `deadline` bounds how long the broker may take for an event.
+    /// A producer for `topic`. `deadline` limits how long the broker may take for an event.
     ///
     /// # Errors
     /// [`PublishError::Settings`]
@@ -92,10 +92,10 @@ impl Publisher {
         Ok(Self { producer, topic: topic.to_owned(), deadline })
     }
 
-    /// Queues one event, waiting while the queue is full.
+    /// Queues one event; blocks while the queue is full.
     ///
     /// # Errors
-    /// When the queue stays full for the deadline.
+    /// If the queue stays full until the deadline.
     pub fn publish(&self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<(), PublishError> {
         let start = Instant::now();
         loop {
@@ -116,12 +116,13 @@ impl Publisher {
         }
     }
 
-    /// Serves what the broker has answered.
+    /// Serves delivery reports.
     pub fn serve(&self) {
         self.producer.poll(Duration::ZERO);
     }
 
-    /// How many events the broker has refused since this was last asked, if any, and what the client said of the last one.
+    /// Returns how many events the broker refused since the last call, if any, and the client's message about the last
+    /// one.
     pub fn take_refused(&self) -> Option<(u64, String)> {
         let mut refused = self.producer.context().refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Some(std::mem::take(&mut *refused)).filter(|(count, _)| *count > 0)
@@ -130,7 +131,7 @@ impl Publisher {
     /// Waits until the broker has answered for every event.
     ///
     /// # Errors
-    /// When it refused some, or gives no answer within the deadline.
+    /// If it refused some, or does not answer within the deadline.
     pub fn finish(&self) -> Result<(), PublishError> {
         let stuck = |error: KafkaError| PublishError::Stuck { topic: self.topic.clone(), detail: error.to_string() };
         self.producer.flush(self.deadline + Duration::from_secs(1)).map_err(stuck)?;

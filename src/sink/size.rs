@@ -1,31 +1,32 @@
-//! What a topic takes, and what becomes of an output that is larger.
+//! Size limits of topics, and the smaller forms of outputs that exceed them.
 //!
-//! Guarantees: an output that its topic refuses for its size ends as a smaller one that says so, and never as a transaction that
-//! is made again for ever. A dead letter loses the end of its payload, and where its headers alone are too large these, too: its
-//! reason is kept last. A decision becomes a dead letter with its place in the
-//! input. A profile is written without its state: a restore finds that, and reads the input again for this user alone. Limits
-//! are those that the topics tell, and where they tell none, what a refusal has taught.
+//! Guarantees: an output that is too large for its topic is replaced by a smaller one that says so, rather than failing
+//! its transaction again and again. A dead letter loses the end of its payload and, if its headers are still too large,
+//! headers too; the reason is kept longest. A decision becomes a dead letter that names its position in the input. A
+//! profile is written without its state; a restore detects that and replays the input for this user only. Limits are
+//! those that the topics report, or else those learned from refusals.
 
 use super::{Output, Target};
 use crate::{event::RejectReason, state::without_state};
 use std::borrow::Cow;
 
-/// What a broker of Kafka's default settings takes, with room for what the protocol adds: where a refusal does not tell the
-/// limit, it is the first guess.
+/// What a broker with Kafka's default settings accepts, less the protocol's overhead. It is the first guess if a
+/// refusal does not name the limit.
 const USUAL_BYTES: usize = 1_000_000;
 
-/// What the protocol adds to a message that is alone in its batch (61 bytes for the batch, up to 30 for the message), and to
+/// The protocol's overhead for a message alone in its batch (61 bytes for the batch, up to 30 for the message), and for
 /// each header.
 const MESSAGE_OVERHEAD: usize = 100;
 const HEADER_OVERHEAD: usize = 8;
 
-/// The smallest dead letter: nothing but the longest reason.
+/// The smallest dead letter: only the longest reason.
 const DEAD_LETTER_BYTES_MIN: usize = MESSAGE_OVERHEAD + HEADER_OVERHEAD + "reason".len() + "output_too_large".len();
 
 /// About the smallest profile: a short key and no state.
 const PROFILE_BYTES_MIN: usize = 2 * MESSAGE_OVERHEAD;
 
-/// The headers that a dead letter loses first. The place of the record in the input goes last: with it the record is found.
+/// The headers that a dead letter loses, in order. The position of the record goes last, because it allows to find the
+/// record.
 const HEADERS_LOST: [&str; 10] = [
     "detail",
     "traceparent",
@@ -39,22 +40,22 @@ const HEADERS_LOST: [&str; 10] = [
     "offset",
 ];
 
-/// A longer key of a dead letter is cut: it is whatever the producer of the input made it.
+/// Longer keys of dead letters are truncated; they are whatever the producer of the input chose.
 const DEAD_LETTER_KEY_BYTES_MAX: usize = 32 << 10;
 
-/// The largest messages that topics take, in bytes.
+/// The largest messages that topics accept, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeLimits {
-    /// The topic of the decisions.
+    /// Of the decision topic.
     pub decisions: usize,
-    /// The topic of records set aside.
+    /// Of the dead-letter topic.
     pub dead_letters: usize,
-    /// The changelog of the profiles.
+    /// Of the changelog topic of the profiles.
     pub profiles: usize,
 }
 
 impl Default for SizeLimits {
-    /// Nothing is known.
+    /// No known limits.
     fn default() -> Self {
         Self { decisions: usize::MAX, dead_letters: usize::MAX, profiles: usize::MAX }
     }
@@ -78,12 +79,12 @@ impl SizeLimits {
         }
     }
 
-    /// The least of them.
+    /// The smallest of the limits.
     pub fn least(&self) -> usize {
         self.decisions.min(self.dead_letters).min(self.profiles)
     }
 
-    /// None above `bytes`.
+    /// The limits, capped at `bytes`.
     #[must_use]
     pub fn within(mut self, bytes: usize) -> Self {
         for limit in [&mut self.decisions, &mut self.dead_letters, &mut self.profiles] {
@@ -92,8 +93,8 @@ impl SizeLimits {
         self
     }
 
-    /// Learns that a message of so many bytes was refused, and gives the limit that is kept to from now on; nothing where no
-    /// smaller message can be made. A decision can always be: it becomes a dead letter.
+    /// Records that a message of this size was refused, and returns the limit to apply from now on; `None` if no
+    /// smaller message is possible. A decision can always be made smaller: it becomes a dead letter.
     pub fn refused(&mut self, target: Target, bytes: usize) -> Option<usize> {
         let least = match target {
             Target::Decisions => 0,
@@ -110,10 +111,10 @@ impl SizeLimits {
     }
 }
 
-/// A message that takes the place of an output that is too large.
+/// The replacement for an output that is too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smaller<'a> {
-    /// Where it goes.
+    /// Its topic.
     pub target: Target,
     /// Its key.
     pub key: Option<&'a [u8]>,
@@ -124,19 +125,19 @@ pub struct Smaller<'a> {
 }
 
 impl Smaller<'_> {
-    /// The bytes of it as a message of its own.
+    /// Its size as a message of its own.
     pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_ref()));
         parts_bytes(self.key, self.payload.as_deref(), headers)
     }
 }
 
-/// The bytes of an output as a message of its own.
+/// The size of an output as a message of its own.
 pub fn message_bytes(output: &Output<'_>) -> usize {
     parts_bytes(output.key, output.payload, output.headers())
 }
 
-/// The bytes of these parts as a message of its own.
+/// The size of these parts as a message of its own.
 pub(super) fn parts_bytes<'n, 'v>(
     key: Option<&[u8]>,
     payload: Option<&[u8]>,
@@ -146,7 +147,7 @@ pub(super) fn parts_bytes<'n, 'v>(
     [key, payload].into_iter().flatten().map(<[u8]>::len).sum::<usize>() + headers.sum::<usize>() + MESSAGE_OVERHEAD
 }
 
-/// What is sent in place of an output that is larger than its topic takes; nothing where it is not. `input` is the topic of the
+/// The replacement for an output that exceeds the limit of its topic; `None` if it fits. `input` is the topic of the
 /// events.
 pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Option<Smaller<'a>> {
     let bytes = message_bytes(output);
@@ -160,7 +161,7 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
     let mut it = Smaller { target: output.target, key: output.key, payload, headers: Vec::new() };
     match output.target {
         Target::Profiles(_) => {
-            // A layout and a tombstone cannot be smaller.
+            // Layouts and tombstones cannot be made smaller.
             it.payload = Some(Cow::Owned(without_state(output.key?, output.payload?)?));
             return Some(it);
         }
@@ -188,7 +189,7 @@ pub fn smaller<'a>(output: &Output<'a>, limits: &SizeLimits, input: &str) -> Opt
     Some(it)
 }
 
-/// Cuts a dead letter to what its topic takes: its key, its payload, and then its headers but for the reason.
+/// Shortens a dead letter to its topic's limit: first its key, then its payload, then its headers except the reason.
 fn cut(it: &mut Smaller<'_>, limit: usize) {
     let cut_from = |name, from: usize| (name, Cow::Owned(from.to_string().into_bytes()));
     if let Some(key) = it.key.filter(|key| key.len() > DEAD_LETTER_KEY_BYTES_MAX.min(limit / 8)) {
@@ -198,7 +199,7 @@ fn cut(it: &mut Smaller<'_>, limit: usize) {
     let over = it.bytes().saturating_sub(limit);
     if let Some(payload) = it.payload.as_mut().filter(|payload| over > 0 && !payload.is_empty()) {
         let whole = payload.len();
-        // Room for the header that says so.
+        // Leaves room for the header that reports the cut.
         let left = whole.saturating_sub(over + 64);
         match payload {
             Cow::Borrowed(bytes) => *bytes = &bytes[..left],
@@ -297,7 +298,7 @@ mod tests {
             ("traceparent", &[b'0'; 55]),
         ];
         outbox.push(Target::DeadLetters, Some(&[b'k'; 200]), &headers, Some(bytes(7)));
-        // A record without a payload, as a tombstone in the input has it.
+        // A record without a payload, such as a tombstone in the input.
         outbox.push(Target::DeadLetters, None, &headers, None::<fn(&mut Vec<u8>)>);
         for limit in (DEAD_LETTER_BYTES_MIN..2_600).chain([usize::MAX]) {
             let limits = SizeLimits { decisions: 0, dead_letters: limit, profiles: usize::MAX };
@@ -352,7 +353,7 @@ mod tests {
             last = next;
         }
         assert_eq!((limits.decisions, limits.dead_letters, limits.profiles), (0, usize::MAX, usize::MAX));
-        // What a decision becomes ends at the least dead letter, a profile at one without state.
+        // A decision shrinks down to the smallest dead letter, a profile to one without state.
         for (target, least) in [(Target::DeadLetters, DEAD_LETTER_BYTES_MIN), (Target::Profiles(0), PROFILE_BYTES_MIN)]
         {
             let mut limits = SizeLimits::default();

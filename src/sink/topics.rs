@@ -1,6 +1,6 @@
-//! The topics: what there is, what has to be, and how to make it so.
+//! Topics: their actual state, the required state, and creating or growing them.
 //!
-//! Limits: each question to the cluster ends within the deadline it is given.
+//! Limits: each request to the cluster ends within the given deadline.
 
 use crate::kafka::Cluster;
 use rdkafka::{
@@ -12,12 +12,12 @@ use rdkafka::{
 };
 use std::time::Duration;
 
-/// A topic as the cluster has it.
+/// The actual state of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicState {
     /// How many partitions it has.
     pub partitions: usize,
-    /// Its settings, as far as the cluster tells them.
+    /// Its settings, as far as the cluster reports them.
     pub settings: Vec<(String, String)>,
 }
 
@@ -28,44 +28,44 @@ impl TopicState {
     }
 }
 
-/// A topic to be made.
+/// A topic to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
     /// Its name.
     pub name: String,
-    /// How many partitions it gets.
+    /// How many partitions to create.
     pub partitions: i32,
-    /// How many replicas; -1 leaves it to the broker.
+    /// The replication factor; -1 leaves it to the broker.
     pub replication: i32,
     /// Its settings.
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// Why a question to the cluster has no answer.
+/// Why a request to the cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicsError {
-    /// The client could not be made from its settings.
+    /// The client could not be created with these settings.
     #[error("make the admin client: {0}")]
     Settings(String),
     /// No broker answers.
     #[error("reach a broker at {brokers}: {detail}")]
     Unreachable {
-        /// The brokers asked.
+        /// The brokers that were tried.
         brokers: String,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
-    /// The cluster refuses.
+    /// The cluster refused the request.
     #[error("{doing}: {detail}")]
     Refused {
         /// What was being done.
         doing: String,
-        /// The client's words.
+        /// The client's message.
         detail: String,
     },
 }
 
-/// Asks the cluster about topics and makes them.
+/// Describes and creates topics.
 pub struct Topics {
     client: AdminClient<DefaultClientContext>,
     brokers: String,
@@ -73,7 +73,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// A client for the cluster; nothing is asked yet.
+    /// A client for the cluster; does not connect yet.
     ///
     /// # Errors
     /// [`TopicsError::Settings`]
@@ -83,22 +83,22 @@ impl Topics {
         Ok(Self { client, brokers: brokers.to_owned(), deadline })
     }
 
-    /// A topic as it is, or nothing where there is none of this name.
+    /// The state of a topic; `None` if it does not exist.
     ///
     /// # Errors
-    /// When no broker answers, or it refuses.
+    /// If no broker answers, or the cluster refuses.
     pub async fn state(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
         Ok(self.states(&[name]).await?.pop().flatten())
     }
 
-    /// Several topics as they are, in the order of their names.
+    /// The states of several topics, in the order of `names`.
     ///
     /// # Errors
-    /// As [`Topics::state`].
+    /// As for [`Topics::state`].
     pub async fn states(&self, names: &[&str]) -> Result<Vec<Option<TopicState>>, TopicsError> {
         let unreachable =
             |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
-        // Asking for topics by name could create them, where the broker creates what is asked for.
+        // Requesting topics by name could create them if the broker auto-creates topics.
         let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
         let mut states: Vec<Option<TopicState>> = names
             .iter()
@@ -113,7 +113,7 @@ impl Topics {
             return Ok(states);
         }
         let options = AdminOptions::new().request_timeout(Some(self.deadline));
-        // A user who may read a topic may still not see its settings; then they stay unknown.
+        // A user who can read a topic may not be allowed to see its settings; they then stay unknown.
         let described = self.client.describe_configs(&asked, &options).await.unwrap_or_default();
         for resource in described.into_iter().flatten() {
             let of = |name: &&str| resource.specifier == OwnedResourceSpecifier::Topic((*name).to_owned());
@@ -125,10 +125,10 @@ impl Topics {
         Ok(states)
     }
 
-    /// How many replicas a topic gets where nothing is said, as far as the cluster tells.
+    /// The default replication factor, as far as the cluster reports it.
     ///
     /// # Errors
-    /// When no broker answers.
+    /// If no broker answers.
     pub async fn usual_replication(&self) -> Result<Option<i32>, TopicsError> {
         let unreachable =
             |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
@@ -142,10 +142,10 @@ impl Topics {
         Ok(told.and_then(|entry| entry.value?.parse().ok()))
     }
 
-    /// Gives a topic more partitions, up to this count.
+    /// Increases the number of partitions of a topic to this count.
     ///
     /// # Errors
-    /// When the cluster refuses.
+    /// If the cluster refuses.
     pub async fn grow(&self, name: &str, partitions: usize) -> Result<(), TopicsError> {
         let options = AdminOptions::new().request_timeout(Some(self.deadline)).operation_timeout(Some(self.deadline));
         let refused = |detail: String| TopicsError::Refused { doing: format!("add partitions to {name}"), detail };
@@ -158,10 +158,10 @@ impl Topics {
         }
     }
 
-    /// Makes a topic and waits until the cluster shows it.
+    /// Creates a topic and waits until the cluster shows it.
     ///
     /// # Errors
-    /// When the cluster refuses. A topic that is there already is no error.
+    /// If the cluster refuses. A topic that already exists is not an error.
     pub async fn create(&self, plan: &TopicPlan) -> Result<(), TopicsError> {
         let mut topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication));
         for (name, value) in &plan.settings {

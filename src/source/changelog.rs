@@ -1,9 +1,9 @@
-//! Reading the changelog of profiles back.
+//! Reads the changelog of profiles.
 //!
-//! Guarantees: a partition is read up to the high watermark that it had when the reading began, not to the last stable
-//! offset: a transaction that is open then may hold newer profiles, and is waited for (KAFKA-10167). Control records take
-//! offsets of their own, so the end is told by the client's end-of-partition, which counts only once everything below that
-//! watermark is stable. Limits: an open transaction is waited for [`STABLE_DEADLINE`].
+//! Guarantees: a partition is read up to the high watermark at the start, not up to the last stable offset: a
+//! transaction that is open then may contain newer profiles, and is waited for (KAFKA-10167). Control records take
+//! offsets of their own, so the end is detected by the client's end-of-partition event, which counts only once
+//! everything below that watermark is stable. Limits: an open transaction is waited for at most [`STABLE_DEADLINE`].
 
 use super::{KafkaSourceSettings, Restored, SourceError, Watermarks};
 use crate::{
@@ -18,16 +18,16 @@ use rdkafka::{
 };
 use std::time::{Duration, Instant};
 
-/// Above the transaction timeout of any worker, after which the broker aborts what a dead one left open.
+/// Longer than the transaction timeout of any worker, after which the broker aborts transactions of dead ones.
 const STABLE_DEADLINE: Duration = Duration::from_mins(2);
 
-/// How long one question to the broker may take.
+/// How long one request to the broker may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often it is asked whether open transactions have ended.
+/// How often to check whether open transactions have ended.
 const STABLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A partition that waits until everything below its end is stable.
+/// A partition waiting until everything below its end is stable.
 struct Waiting {
     partition: i32,
     from: i64,
@@ -35,21 +35,21 @@ struct Waiting {
     since: Instant,
 }
 
-/// The changelogs that are being read.
+/// The changelog partitions being read.
 pub(super) struct Changelog {
     topic: String,
-    /// Sees committed records alone, and the last stable offset as the end.
+    /// Reads only committed records, and sees the last stable offset as the end.
     committed: BaseConsumer<Quiet>,
     /// Sees the high watermark as the end.
     uncommitted: BaseConsumer<Quiet>,
     waiting: Vec<Waiting>,
-    /// Partition and the next offset to read.
+    /// By partition, the next offset to read.
     reading: Vec<(i32, Offset)>,
     asked: Instant,
 }
 
 impl Changelog {
-    /// Makes the clients.
+    /// Creates the clients.
     pub(super) fn open(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
         let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
         let client = |isolation| {
@@ -66,7 +66,7 @@ impl Changelog {
         })
     }
 
-    /// Begins with these partitions, each from an offset.
+    /// Starts reading these partitions, each from an offset.
     pub(super) fn read(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
         self.forget(&partitions)?;
@@ -77,7 +77,7 @@ impl Changelog {
         Ok(())
     }
 
-    /// Reads no further in these partitions.
+    /// Stops reading these partitions.
     pub(super) fn forget(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         self.waiting.retain(|it| !partitions.contains(&it.partition));
         let before = self.reading.len();
@@ -90,7 +90,7 @@ impl Changelog {
         self.waiting.is_empty() && self.reading.is_empty()
     }
 
-    /// Hands over what has come.
+    /// Passes on what has arrived.
     pub(super) fn poll(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         self.admit(take)?;
         for _ in 0..max {
@@ -128,7 +128,7 @@ impl Changelog {
         Ok(())
     }
 
-    /// Begins to read the partitions that have become stable up to their end.
+    /// Starts reading the partitions that have become stable up to their end.
     fn admit(&mut self, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         if self.waiting.is_empty() || self.asked.elapsed() < STABLE_PAUSE {
             return Ok(());
@@ -169,7 +169,7 @@ impl Changelog {
         self.committed.assign(&list).map_err(refused)
     }
 
-    /// The ends of a partition as this client sees them.
+    /// The ends of a partition as seen by this client.
     fn ends(&self, client: &BaseConsumer<Quiet>, partition: i32) -> Result<Watermarks, SourceError> {
         let start = Instant::now();
         loop {

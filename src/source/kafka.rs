@@ -1,6 +1,6 @@
 //! The Kafka consumer of one worker.
 //!
-//! Guarantees: a rebalance is recorded by the callback and answered by the worker; no message is held after `take`
+//! Guarantees: the callback only records a rebalance, and the worker answers it. No message is held after `take`
 //! returns, so no fetch buffer is pinned. Limits: calls to the coordinator end within [`CALL_DEADLINE`].
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
@@ -29,20 +29,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a call to the coordinator or a partition's leader is tried. Well below the group's `max.poll.interval.ms`
-/// of 5 minutes, because such calls stop the worker's loop.
+/// How long a call to the coordinator or a partition leader is retried. Well below the group's `max.poll.interval.ms`
+/// of 5 minutes, because such calls block the worker's loop.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The pause between two tries of a call that a fresh coordinator refuses for a moment.
+/// The pause between attempts of a call that a new coordinator briefly refuses.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The client's words where a partition has no position in which to seek; it gives no code.
+/// The client's message if a partition has no position to seek from; it gives no error code.
 const NO_POSITION: &str = "Erroneous state";
 
-/// The shortest time for which the client waits.
+/// The shortest time that the client can wait.
 const CLIENT_TICK: Duration = Duration::from_millis(1);
 
-/// What a consumer is made of.
+/// The settings of a consumer.
 #[derive(Clone, Debug)]
 pub struct KafkaSourceSettings {
     /// `bootstrap.servers`.
@@ -51,22 +51,22 @@ pub struct KafkaSourceSettings {
     pub group: String,
     /// The input topic.
     pub topic: String,
-    /// The changelog of the profiles.
+    /// The changelog topic of the profiles.
     pub profiles: String,
     /// `group.instance.id`, for static membership.
     pub instance: Option<String>,
-    /// Librdkafka's own settings, as the user gave them.
+    /// The user's librdkafka settings.
     pub client: Vec<(String, String)>,
 }
 
-/// Collects what the client tells, for the worker's loop.
+/// Collects the client's callbacks for the worker's loop.
 struct Context {
     changes: Mutex<VecDeque<Change>>,
-    /// Set while the consumer closes: nobody answers changes then, and a close waits until they are answered.
+    /// Set while the consumer closes: nobody answers changes then, and closing would wait for the answers.
     closing: AtomicBool,
-    /// What the client last told of itself, until the worker takes it.
+    /// The client's latest statistics, until the worker takes them.
     report: Mutex<Option<ClientReport>>,
-    /// By partition: the end of its log, as of the last statistics, at which the client has found nothing more.
+    /// By partition, the log end according to the last statistics up to which the client found nothing more.
     ends: Mutex<BTreeMap<i32, i64>>,
     topic: String,
 }
@@ -77,7 +77,7 @@ impl ClientContext for Context {
         let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
         let partitions = || partitions.into_iter().flat_map(|it| it.values()).filter(|it| it.partition >= 0);
         let report = ClientReport {
-            // Beyond the last stable offset: what waits behind an open transaction of another producer waits as well.
+            // Beyond the last stable offset: records behind another producer's open transaction also count as waiting.
             ends: partitions().filter(|it| it.hi_offset >= 0).map(|it| (it.partition, it.hi_offset)).collect(),
             fetched: partitions().map(|it| it.fetchq_cnt.max(0) as u64).sum(),
             round_trip: brokers()
@@ -136,17 +136,17 @@ pub struct KafkaSource {
     topic: String,
     settings: KafkaSourceSettings,
     changelog: Option<Changelog>,
-    /// The partitions of which everything was handed over up to an end that the client has told of since.
+    /// The partitions that have been fully handed over up to an end that the client has since reported.
     at_end: BTreeSet<i32>,
     /// Whether a position was no longer in the log.
     is_cut: bool,
 }
 
 impl KafkaSource {
-    /// Makes the consumer and joins the group.
+    /// Creates the consumer and joins the group.
     ///
     /// # Errors
-    /// [`SourceError::Settings`] when the client refuses a setting.
+    /// [`SourceError::Settings`] if the client rejects a setting.
     pub fn subscribe(settings: &KafkaSourceSettings) -> Result<Self, SourceError> {
         let context = Context {
             changes: Mutex::default(),
@@ -169,17 +169,17 @@ impl KafkaSource {
         })
     }
 
-    /// Makes a consumer of these settings and drops it again.
+    /// Checks settings by creating a consumer and dropping it.
     ///
     /// # Errors
-    /// [`SourceError::Settings`] when the client refuses a setting.
+    /// [`SourceError::Settings`] if the client rejects a setting.
     pub fn check_settings(client: &[(String, String)]) -> Result<(), SourceError> {
         let brokers = "no broker";
         let checked = Cluster { brokers, settings: client }.check_consumer();
         checked.map_err(|error| SourceError::settings(brokers, &error))
     }
 
-    /// Whether the group takes another member for this one.
+    /// Whether the group has replaced this member by another one.
     fn is_fenced(&self) -> bool {
         let fatal = self.consumer.client().fatal_error();
         fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
@@ -193,7 +193,7 @@ impl KafkaSource {
         list
     }
 
-    /// Tries a call again for as long as the coordinator is moving or loading.
+    /// Retries a call while the coordinator is moving or loading.
     fn retry<T>(&self, doing: &str, mut call: impl FnMut(Duration) -> Result<T, KafkaError>) -> Result<T, SourceError> {
         let start = Instant::now();
         loop {
@@ -212,7 +212,7 @@ impl KafkaSource {
     }
 }
 
-/// Whether an error of `poll` is the client's last word.
+/// Whether an error of `poll` is final.
 fn is_fatal(error: &KafkaError) -> bool {
     matches!(
         error,
@@ -228,7 +228,7 @@ impl Source for KafkaSource {
 
     fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
         let mut taken = 0;
-        // The client counts in milliseconds, and for a part of one it would turn in a loop.
+        // The client counts in milliseconds and would busy-wait for fractions.
         let mut wait = if wait < CLIENT_TICK {
             std::thread::sleep(wait);
             Duration::ZERO
@@ -237,7 +237,7 @@ impl Source for KafkaSource {
         };
         while taken < max {
             match self.consumer.poll(wait) {
-                // Also after a rebalance was noted; the worker looks for it after each poll.
+                // Also after a rebalance was recorded; the worker checks for that after each poll.
                 None => break,
                 Some(Ok(message)) => {
                     let traceparent = message.headers().and_then(|headers| {
@@ -260,7 +260,7 @@ impl Source for KafkaSource {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.at_end.insert(partition);
                 }
-                // Which partition it is of the client does not say.
+                // The client does not say which partition it is.
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => self.is_cut = true,
                 Some(Err(error)) if self.is_fenced() => {
                     return Err(SourceError::Fenced {
@@ -315,7 +315,7 @@ impl Source for KafkaSource {
     }
 
     fn is_at_end(&self, partition: i32, end: i64) -> bool {
-        // The event that tells of an end does not say which one it was; the statistics do.
+        // The end-of-partition event does not say which end it was; the statistics do.
         let ends = self.consumer.context().ends.lock().unwrap_or_else(PoisonError::into_inner);
         self.at_end.contains(&partition) && ends.get(&partition).is_some_and(|seen| *seen >= end)
     }
@@ -333,8 +333,8 @@ impl Source for KafkaSource {
     }
 
     fn restart(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
-        // A partition without a position stands still, and the client refuses to seek in it: it is given up and taken again. Where
-        // all are assigned at once, that is all it takes.
+        // A partition without a position is stuck, and the client refuses to seek in it, so it is unassigned and
+        // assigned again. With the eager protocol, a full assignment is enough.
         if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
             let partitions: Vec<i32> = starts.iter().map(|(partition, _)| *partition).collect();
             self.consumer.incremental_unassign(&self.list(&partitions)).map_err(|error| SourceError::Fatal {
@@ -399,7 +399,7 @@ impl Source for KafkaSource {
                 Err(error) => Err(error),
             }
         })?;
-        // It stands still since its position was no longer in the log, and has to be taken anew.
+        // It has been stuck since its position was lost, and has to be assigned again.
         self.is_cut |= !has_position;
         self.consumer
             .resume(&self.list(&[partition]))
@@ -409,7 +409,7 @@ impl Source for KafkaSource {
     fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
         let profiles = &self.settings.profiles;
         let doing = format!("read the end of {profiles}/{partition}");
-        // As this consumer reads committed records alone, the end that it is told is the last stable offset.
+        // This consumer reads only committed records, so the reported end is the last stable offset.
         let (_, end) = self.retry(&doing, |wait| self.consumer.fetch_watermarks(profiles, partition, wait))?;
         Ok(end)
     }
@@ -426,7 +426,7 @@ impl Source for KafkaSource {
         let Some(changelog) = &mut self.changelog else { return Ok(()) };
         changelog.poll(max, take)?;
         if changelog.is_done() {
-            // Its connections and threads are of no use until the next restore.
+            // Its connections and threads are not needed until the next restore.
             self.changelog = None;
         }
         Ok(())
@@ -444,9 +444,9 @@ impl Source for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Release);
-        // A close alone leaves the group only where there are partitions to give up (librdkafka 2.12, cooperative): a member
-        // without any would be waited for by each rebalance until its session times out. One that is known by its instance is
-        // to stay a member.
+        // On its own, closing leaves the group only if there are partitions to revoke (librdkafka 2.12, cooperative).
+        // Otherwise every rebalance would wait for this member until its session times out. A static member is meant to
+        // stay.
         if self.settings.instance.is_none() {
             self.consumer.unsubscribe();
         }

@@ -1,4 +1,4 @@
-//! Questions to the cluster that disturb nobody: the probe joins no group and commits nothing.
+//! Read-only queries to the cluster: the probe joins no group and commits nothing.
 
 use super::SourceError;
 use crate::kafka::{Cluster, Quiet};
@@ -12,31 +12,31 @@ use std::time::{Duration, Instant};
 /// How long one answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the newest records are waited for: the end of a log may hold none that readers see.
+/// How long to wait for the newest records: the end of a log may have none that readers see.
 const NEWEST_WAIT: Duration = Duration::from_secs(3);
 
-/// Tells how many partitions topics have, as often as it is asked.
+/// Looks up how many partitions topics have.
 pub struct TopicLook(BaseConsumer<Quiet>);
 
 impl TopicLook {
-    /// A client for the cluster; nothing is asked yet.
+    /// A client for the cluster; does not connect yet.
     ///
     /// # Errors
-    /// [`SourceError::Settings`] when the client refuses a setting.
+    /// [`SourceError::Settings`] if the client rejects a setting.
     pub fn new(brokers: &str, client: &[(String, String)]) -> Result<Self, SourceError> {
         let observer = Cluster { brokers, settings: client }.observer();
         observer.map(Self).map_err(|error| SourceError::settings(brokers, &error))
     }
 
-    /// How many partitions a topic has; none where there is no such topic.
+    /// How many partitions a topic has; `None` if it does not exist.
     ///
     /// # Errors
-    /// When no broker answers, or it refuses.
+    /// If no broker answers, or it refuses.
     pub fn partitions(&self, topic: &str) -> Result<Option<usize>, SourceError> {
         let failed = |detail: String| SourceError::Unreachable { doing: format!("look up {topic}"), detail };
-        // What the client tells on its own account is taken, and there is nothing else.
+        // Polling only drains the client's own events.
         drop(self.0.poll(Duration::ZERO));
-        // A consumer's question makes no topic, where the broker makes those that are asked for.
+        // Metadata requests of a consumer do not auto-create topics.
         let metadata = self.0.fetch_metadata(Some(topic), DEADLINE).map_err(|error| failed(error.to_string()))?;
         let Some(found) = metadata.topics().iter().find(|it| it.name() == topic) else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
@@ -47,7 +47,7 @@ impl TopicLook {
     }
 }
 
-/// A consumer that only asks.
+/// A consumer for queries only.
 pub struct Probe {
     consumer: BaseConsumer<Quiet>,
     topic: String,
@@ -55,10 +55,10 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A probe of a group's access to a topic of so many partitions.
+    /// A probe of a group's access to a topic with this many partitions.
     ///
     /// # Errors
-    /// [`SourceError::Settings`] when the client refuses a setting.
+    /// [`SourceError::Settings`] if the client rejects a setting.
     pub fn new(
         brokers: &str,
         client: &[(String, String)],
@@ -79,25 +79,25 @@ impl Probe {
         Ok(list)
     }
 
-    /// How many partitions the group has committed a position of.
+    /// How many partitions the group has committed positions for.
     ///
     /// # Errors
-    /// When the coordinator refuses or gives no answer.
+    /// If the coordinator refuses or does not answer.
     pub fn committed(&self) -> Result<usize, SourceError> {
         Ok(self.positions()?.len())
     }
 
-    /// What the group has committed: partition, next offset and metadata.
+    /// The group's commits: partition, next offset and metadata.
     ///
     /// # Errors
-    /// When the coordinator refuses or gives no answer.
+    /// If the coordinator refuses or does not answer.
     pub fn positions(&self) -> Result<Vec<(i32, i64, String)>, SourceError> {
         let failed = |error: KafkaError| SourceError::Unreachable {
             doing: "read the group's positions".to_owned(),
             detail: error.to_string(),
         };
         let list = self.list(Offset::Invalid).map_err(failed)?;
-        // A client that the coordinator refuses asks on until the time is over, and tells of the refusal on its own account.
+        // If the coordinator refuses, the client retries until the timeout and reports the refusal only as an event.
         let refusal = |error| self.consumer.poll(Duration::ZERO).and_then(Result::err).unwrap_or(error);
         let answer = self.consumer.committed_offsets(list, DEADLINE).map_err(|error| failed(refusal(error)))?;
         let position = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match it.offset() {
@@ -107,11 +107,11 @@ impl Probe {
         Ok(answer.elements().iter().filter_map(position).collect())
     }
 
-    /// The newest Kafka timestamp among the last records of the partitions, in milliseconds since 1970; none where
-    /// nothing is there to be read.
+    /// The newest Kafka timestamp among the last records of the partitions, in milliseconds since 1970; `None` if there
+    /// is nothing to read.
     ///
     /// # Errors
-    /// When the topic may not be read, or the client fails.
+    /// If the topic cannot be read, or the client fails.
     pub fn newest_ms(&self) -> Result<Option<i64>, SourceError> {
         let failed = |error: KafkaError| SourceError::Unreachable {
             doing: format!("read the end of {}", self.topic),
@@ -122,7 +122,7 @@ impl Probe {
         let (mut newest, mut found) = (None, 0);
         while found < self.partitions && start.elapsed() < NEWEST_WAIT {
             match self.consumer.poll(Duration::from_millis(100)) {
-                // What is refused of the group is no matter of the input.
+                // A refusal about the group does not concern the input.
                 None | Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
                 Some(message) => {
                     newest = newest.max(message.map_err(failed)?.timestamp().to_millis());

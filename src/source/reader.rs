@@ -1,4 +1,4 @@
-//! A reader of whole topics, outside any group: what a bidder sees of the decisions.
+//! Reads whole topics outside any group: what a bidder sees of the decisions.
 
 use super::SourceError;
 use crate::{
@@ -16,10 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For how long nothing may come while a topic is read to its end.
+/// How long nothing may arrive while a topic is read to its end.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Reads all partitions of topics from their beginning, committed records alone.
+/// Reads all partitions of topics from the start; committed records only.
 pub struct Reader {
     consumer: BaseConsumer<Quiet>,
     partitions: usize,
@@ -29,7 +29,7 @@ impl Reader {
     /// Opens the topics.
     ///
     /// # Errors
-    /// When no broker answers or a topic is not there.
+    /// If no broker answers, or a topic does not exist.
     pub fn open(brokers: &str, client: &[(String, String)], topics: &[&str]) -> Result<Self, SourceError> {
         Self::open_at(brokers, client, topics, Offset::Beginning, false)
     }
@@ -58,11 +58,11 @@ impl Reader {
         Ok(Self { consumer, partitions: list.count() })
     }
 
-    /// Hands over the records that are there with topic and headers, waiting at most `wait` for the first, and says how
-    /// many there were.
+    /// Hands over the available records with topic and headers, waiting at most `wait` for the first. Returns how many
+    /// there were.
     ///
     /// # Errors
-    /// When the client has failed.
+    /// If the client has failed.
     pub fn poll(
         &self,
         wait: Duration,
@@ -79,10 +79,10 @@ impl Reader {
         Ok(taken)
     }
 
-    /// Hands over all that is there of one topic, to the end that each partition has by then.
+    /// Hands over all records of one topic, up to each partition's end at the time of the call.
     ///
     /// # Errors
-    /// As [`Reader::open`]; when the client has failed, or nothing comes for half a minute.
+    /// As for [`Reader::open`]; also if the client has failed, or nothing arrives for half a minute.
     pub fn read_whole(
         brokers: &str,
         client: &[(String, String)],
@@ -110,10 +110,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands over what readers see of the last `offsets` of each partition of one topic, for as long as `deadline` allows.
+    /// Hands over what readers see of the last `offsets` of each partition of one topic, as far as `deadline` allows.
     ///
     /// # Errors
-    /// As [`Reader::open`]; when the client has failed.
+    /// As for [`Reader::open`]; also if the client has failed.
     pub fn read_last(
         brokers: &str,
         client: &[(String, String)],
@@ -132,7 +132,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands a record over; or gives the partition whose end is reached.
+    /// Hands over a record, or returns the partition whose end was reached.
     fn hand_over(
         answer: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>,
         take: &mut impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),

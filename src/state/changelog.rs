@@ -1,46 +1,47 @@
-//! What the changelog and the committed offset carry: a profile's record, and the mark from which to read again.
+//! The formats of changelog records and of the metadata of committed offsets: the record of a profile, and the mark
+//! from which to replay the input.
 //!
-//! Guarantees: encoding is canonical, so that equal profiles are equal records; what does not decode is told apart and
+//! Guarantees: encoding is canonical, so equal profiles give equal records. Bytes that do not decode are detected and
 //! never taken for a profile.
 
 use super::{Ceilings, PackedProfile, PartitionClock, Ticks, packed};
 use crate::{proto::v1, random::mix};
 use prost::Message;
 
-/// The version of a record's encoding.
+/// The version of the record encoding.
 const VERSION: u32 = 2;
 
-/// How the keys of layouts begin. Users' keys are texts, and no text has this byte.
+/// The prefix of layout keys. User keys are UTF-8, which never contains this byte.
 const LAYOUT_KEY: &[u8] = b"\xfflayout/";
 
-/// The first byte of all keys that are no user's.
+/// The first byte of every key that does not belong to a user.
 const RESERVED: u8 = 0xff;
 
-/// The last field of a profile's record is its checksum: the tag of `fixed64 checksum = 15`, and eight bytes.
+/// The last field of a profile record is its checksum: the tag of `fixed64 checksum = 15`, and eight bytes.
 const CHECKSUM_TAG: u8 = 15 << 3 | 1;
 const CHECKSUM_BYTES: usize = 9;
 
-/// The last moment of the year 9999, in microseconds: no event is accepted behind it.
+/// The last microsecond of the year 9999. Later events are not accepted.
 const TIME_MAX: i64 = 253_402_300_799_999_999;
 
-/// 2100-01-01 in microseconds: no partition has come so far.
+/// 2100-01-01 in microseconds. No partition time is plausible beyond it.
 const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;
 
-/// Whether this can be the time of an event.
+/// Whether this is a valid event time.
 pub(crate) fn is_event_time(micros: i64) -> bool {
     (0..=TIME_MAX).contains(&micros)
 }
 
-/// From where a partition has to be read again to make up for what the changelog does not hold.
+/// Where to start replaying a partition to recover what the changelog lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// The oldest dirty event, or somewhat before it, or the next one to read.
+    /// The offset of the oldest dirty event or somewhat before it; the next offset to read if nothing is dirty.
     pub replay_from: i64,
-    /// The oldest dirty event itself, or the next one to read: what lies before it is in the records.
+    /// The exact offset of the oldest dirty event, or the next one to read. The records contain everything before it.
     pub lacking_from: i64,
-    /// The partition's time before it.
+    /// The partition time just before `replay_from`.
     pub clock: PartitionClock,
-    /// The latest times of the events from there on.
+    /// The latest allowed event times from `replay_from` on.
     pub ceilings: Ceilings,
     /// How many profiles the changelog holds as of this commit. A restore that finds another number is not complete.
     pub records: u64,
@@ -69,8 +70,8 @@ impl Mark {
         format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{more}")
     }
 
-    /// Reads a metadata string, if it is one: the mark, and the id of the layout of who made it. In `v3` the partition's time
-    /// was its newest event's, and there were no ceilings.
+    /// Parses metadata into the mark and the layout id of its writer. In `v3`, the partition time was the newest
+    /// event's, and there were no ceilings.
     pub fn parse(metadata: &str) -> Option<(Self, &str)> {
         let mut parts = metadata.split(';');
         let version = parts.next()?;
@@ -78,6 +79,7 @@ impl Mark {
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
         let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let ceilings = Ceilings::default();
         let mut mark =
             Self { replay_from, lacking_from: replay_from, clock, records, generation, ..Self::default() };
         match version {
@@ -90,7 +92,7 @@ impl Mark {
                 mark.digest = digest.transpose().ok()?;
                 mark.ticks = ticks.map_or(Some(Ticks::default()), Ticks::decode)?;
             }
-            // Such a time may be one wrong clock's.
+            // Such a time may come from a single wrong clock.
             "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
             "v3" => {}
             _ => return None,
@@ -98,7 +100,8 @@ impl Mark {
         Some((mark, layout))
     }
 
-    /// Whether a commit of this offset can have made it. Whoever may commit offsets may write anything into their metadata.
+    /// Whether a commit of this offset can have produced it. Anyone who may commit offsets can write arbitrary
+    /// metadata.
     pub fn is_sound(&self, committed: i64) -> bool {
         (0..=committed).contains(&self.replay_from)
             && (self.replay_from..=committed).contains(&self.lacking_from)
@@ -121,37 +124,37 @@ pub fn layout_key(id: &str) -> Vec<u8> {
     [LAYOUT_KEY, id.as_bytes()].concat()
 }
 
-/// Whether this is the key of a layout, and of no user.
+/// Whether this is the key of a layout.
 pub fn is_layout_key(key: &[u8]) -> bool {
     key.starts_with(LAYOUT_KEY)
 }
 
-/// The id of the layout whose key this is.
+/// The id of the layout with this key.
 pub fn layout_id(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(LAYOUT_KEY)?).ok()
 }
 
-/// Whether this key is kept for other things than users.
+/// Whether this key is reserved, and so not a user's.
 pub fn is_reserved_key(key: &[u8]) -> bool {
     key.first() == Some(&RESERVED)
 }
 
-/// Why a record of the changelog or of a snapshot is of no use.
+/// Why a record of the changelog or of a snapshot is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// The bytes are no record, or the checksum differs.
+    /// The bytes do not decode, or the checksum differs.
     Damaged,
-    /// It is of another version of the program.
+    /// It was written by another version of the program.
     Version,
-    /// It claims to have events that are not committed.
+    /// It claims to include events that are not committed.
     Ahead,
-    /// It has no state, because its topic did not take it.
+    /// It has no state, because the topic did not accept the full record.
     TooLarge,
     /// Its newest event is far later than the record itself.
     Future,
-    /// Its words are not those of a profile of its layout.
+    /// Its words are not a valid profile of its layout.
     Words,
-    /// Nothing tells what its layout is.
+    /// Its layout is unknown.
     Layout,
 }
 
@@ -170,21 +173,21 @@ impl Unfit {
     }
 }
 
-/// What a profile's record says beside its state.
+/// The fields of a profile record other than its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileRecord<'a> {
-    /// The state is complete with every event before this offset.
+    /// The state includes every event before this offset.
     pub as_of: i64,
-    /// The id of its layout.
+    /// The id of the state's layout.
     pub layout: &'a str,
-    /// The generation of profiles that it belongs to.
+    /// The generation it belongs to.
     pub generation: u64,
     /// In a snapshot: from which offset on the changelog does not have the state, where something but events has changed it.
     pub dirty_from: Option<i64>,
 }
 
 impl ProfileRecord<'_> {
-    /// Appends the record of the user of this key, `aimpoint.v1.Profile`.
+    /// Appends the record for the user with this key, encoded as `aimpoint.v1.Profile`.
     pub fn encode(&self, key: &[u8], profile: PackedProfile<'_>, to: &mut Vec<u8>) {
         self.write(key, profile.0, to);
     }
@@ -202,7 +205,8 @@ impl ProfileRecord<'_> {
     }
 }
 
-/// The checksum of a record: over the key and all bytes before it, so that one user's record is not taken for another's.
+/// The checksum of a record. It covers the key as well as all preceding bytes, so a record under a wrong key is
+/// detected.
 fn checksum(key: &[u8], record: &[u8]) -> u64 {
     // The version of this hash is part of the format.
     let hash = rapidhash::v3::rapidhash_v3;
@@ -212,11 +216,11 @@ fn checksum(key: &[u8], record: &[u8]) -> u64 {
     hash(&both)
 }
 
-/// Reads the record of the user of this key. A record without a checksum is of an earlier release, and its state alone tells
-/// whether it is sound. Whether the state fits its layout is not looked at.
+/// Decodes the record of the user with this key. A record without a checksum was written by an earlier release and is
+/// checked only by its structure. Whether the state fits its layout is not checked.
 ///
 /// # Errors
-/// Why it is of no use.
+/// Why the record is unusable.
 pub fn decode_profile(key: &[u8], bytes: &[u8]) -> Result<v1::Profile, Unfit> {
     let record = v1::Profile::decode(bytes).map_err(|_| Unfit::Damaged)?;
     if record.schema_version != VERSION {
@@ -231,8 +235,8 @@ pub fn decode_profile(key: &[u8], bytes: &[u8]) -> Result<v1::Profile, Unfit> {
     if packed::is_whole(&record.state) { Ok(record) } else { Err(Unfit::Damaged) }
 }
 
-/// What is written in place of a record that its topic does not take: the same without the state. A restore finds that it does
-/// not fit, and reads the input again for this user alone. Nothing where the bytes are no record.
+/// The record written when the topic rejects the full one as too large: the same without the state. A restore finds
+/// that it does not fit its layout and replays the input for this user only. `None` if `bytes` is not a valid record.
 pub fn without_state(key: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
     let record = decode_profile(key, bytes).ok()?;
     let mut stub = Vec::new();
@@ -268,7 +272,7 @@ mod tests {
             prop_assert_eq!(decode_profile(b"bob", &record), Err(Unfit::Damaged), "it is another user's");
             let stub = decode_profile(b"ann", &without_state(b"ann", &record).expect("it is a record"));
             prop_assert_eq!(stub.map(|it| (it.as_of, it.state.len())), Ok((as_of, 0)));
-            // A record of before there were checksums.
+            // A record from before checksums were introduced.
             let old = v1::Profile { checksum: 0, ..found.clone() };
             prop_assert_eq!(decode_profile(b"bob", &old.encode_to_vec()), Ok(old));
             let at = at.index(record.len());
@@ -283,7 +287,7 @@ mod tests {
 
     #[test]
     fn records_are_written_and_read_as_changelogs_have_them() {
-        // Other bytes here mean that no earlier record is found again.
+        // If these bytes changed, no record of an earlier release could be read.
         let state = crate::state::pack(&[1_700_000_000_000_000, 0, 0, 7 << 40, 2.5_f64.to_bits()]);
         let mut record = Vec::new();
         ProfileRecord { as_of: 77, layout: "5d71f80ec312a748", generation: 3, dirty_from: None }.encode(

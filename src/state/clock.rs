@@ -1,35 +1,35 @@
-//! What time it is in a partition, by its events, and what no event of it may be later than.
+//! The event time of a partition, and the upper bounds on its event times.
 //!
-//! Guarantees: no event of one user, nor of four, moves the partition's time, which never goes back; both are part of the mark, so
-//! whoever reads the partition again finds the same at the same place. Limits: five users' times, and as many ceilings as
-//! [`CEILINGS_MAX`], in some hundred bytes.
+//! Guarantees: no single user, nor any four, can move the partition time, and it never goes back. Both values are part
+//! of the mark, so that a replay finds the same values at the same offsets. Limits: the times of five users and
+//! [`CEILINGS_MAX`] ceilings, a few hundred bytes.
 
 use crate::canary::{self, Canary};
 
-/// So many users have had an event of the partition's time or of a later one. One clock that is wrong, or some few, are not
-/// enough to move it; and a partition of which less is known has no profiles whose memory would matter.
+/// How many users must have an event at or after the partition time. A few wrong clocks are therefore not enough to
+/// move it, and a partition with fewer users has too few profiles for expiry to matter.
 pub const WITNESSES: usize = 5;
 
-/// The time of a partition: the fifth newest of its users' newest event times. As long as it has had fewer users, it has none.
+/// The time of a partition: the fifth newest of its users' newest event times. With fewer than five users it has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionClock {
-    /// The users with the newest times, in no order: the hash of the key, and the time.
+    /// The users with the newest times, unordered: the hash of the key, and the time.
     witnesses: [(u64, i64); WITNESSES],
-    /// How many of them there are.
+    /// How many entries of `witnesses` are used.
     count: usize,
-    /// What an earlier version had for the partition's time.
+    /// A lower bound on the time: the partition time stored by an earlier version.
     least: Option<i64>,
 }
 
 impl PartitionClock {
-    /// A clock that shows this time, whoever its users were.
+    /// A clock with this lower bound and no known users.
     pub fn at(least: Option<i64>) -> Self {
         Self { least, ..Self::default() }
     }
 
-    /// Takes note of an event.
+    /// Records an event.
     pub fn note(&mut self, user: u64, time: i64) {
-        // Nearly all events are of a user who is there, or are older than all of them.
+        // Fast path: nearly all events are older than the newest events of all five users.
         if self.count == WITNESSES && self.witnesses.iter().all(|(_, newest)| time <= *newest) {
             return;
         }
@@ -54,19 +54,18 @@ impl PartitionClock {
         self.least.max(fifth.flatten())
     }
 
-    /// The same as far as it can be told: of fewer users the newest time. To be shown, and to decide nothing.
+    /// The partition time or, with fewer than five users, the newest event time. For display only; it decides nothing.
     pub fn shown(&self) -> Option<i64> {
         self.time().or_else(|| self.witnesses[..self.count].iter().map(|(_, newest)| *newest).max())
     }
 
-    /// `<hash>:<time>` of each user, separated by commas, and where there is one, the time of an earlier version first.
+    /// `<hash>:<time>` of each user, separated by commas, after the lower bound if there is one.
     pub(super) fn encode(&self) -> String {
         let least = self.least.map(|least| least.to_string());
         let users = self.witnesses[..self.count].iter().map(|(user, newest)| format!("{user:x}:{newest}"));
         least.into_iter().chain(users).collect::<Vec<_>>().join(",")
     }
 
-    /// Reads what [`PartitionClock::encode`] writes.
     pub(super) fn decode(text: &str) -> Option<Self> {
         let mut clock = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -86,24 +85,25 @@ impl PartitionClock {
         Some(clock)
     }
 
-    /// Whether `is_sound` holds of all times.
+    /// Whether `is_sound` holds for all times.
     pub(super) fn all(&self, is_sound: impl Fn(i64) -> bool) -> bool {
         self.witnesses[..self.count].iter().map(|(_, newest)| *newest).chain(self.least).all(is_sound)
     }
 }
 
-/// How finely ceilings follow the clock. Events may be so much later than the tolerance says, so that there are few ceilings.
+/// The slack added to new ceilings, in microseconds. Events may be that much later than the tolerance allows, which
+/// keeps the number of ceilings small.
 const STEP: i64 = 60_000_000;
 
-/// The most ceilings that are kept. Each holds twice as long as the one before until the events behind it need not be read again:
-/// all of them, for 22 days. The last one is none.
+/// The most ceilings that are kept. Each has twice the slack of the one before, until the events behind it need no
+/// replay. Together they last 22 days. The last one is unlimited.
 pub const CEILINGS_MAX: usize = 16;
 
-/// From which offset on no event may be later than what. The ceilings follow the clock of the process that first reads the
-/// records, which nobody who reads them again can know: they are part of the mark.
+/// The latest allowed event time by offset. Ceilings follow the clock of the process that first reads the records. A
+/// replay cannot know that clock, so the ceilings are part of the mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Offsets in their order, each with the latest time of the events from there on.
+    /// Offsets in ascending order, each with the latest allowed event time from there on.
     all: [(i64, i64); CEILINGS_MAX],
     count: usize,
 }
@@ -113,24 +113,25 @@ impl Ceilings {
         &self.all[..self.count]
     }
 
-    /// The latest time of the event at this offset, where one is known.
+    /// The latest allowed time of an event at this offset, if known.
     pub fn at(&self, offset: i64) -> Option<i64> {
         self.known().iter().rev().find(|(from, _)| *from <= offset).map(|(_, latest)| *latest)
     }
 
-    /// Has the events from this offset on be no later than `latest` and some more. A ceiling that is about that stays.
+    /// Makes sure that events from this offset on may be as late as `latest`, plus slack. An existing ceiling that is
+    /// close enough stays.
     pub fn follow(&mut self, offset: i64, latest: i64) {
         let more = STEP << self.count.min(CEILINGS_MAX);
         let known = self.at(offset);
-        // A ceiling of a clock that was ahead comes down, unless there have been many already: clocks may differ from process
-        // to process.
+        // Lowers a ceiling that came from a clock that was ahead. Stops when many ceilings are used, because the clocks
+        // of processes may keep differing.
         let is_high = |known: i64| known > latest.saturating_add(2 * more) && self.count <= CEILINGS_MAX / 2;
         if known.is_some_and(|known| known >= latest && !is_high(known)) {
             return;
         }
         let latest = latest.saturating_add(more);
         match (self.known().first().copied(), self.count) {
-            // What lies before all of them is read again for want of a whole changelog.
+            // Offsets before the first ceiling are replayed because the changelog is incomplete.
             (Some((first, _)), CEILINGS_MAX) if offset < first => self.all[0].0 = offset,
             (Some((first, _)), count) if offset < first => {
                 self.all.copy_within(..count, 1);
@@ -138,7 +139,7 @@ impl Ceilings {
                 self.count += 1;
             }
             (_, CEILINGS_MAX) => {}
-            // The last one has to hold for ever: rather no ceiling than one that refuses what is sound.
+            // The last ceiling must hold forever, and no ceiling is better than one that rejects valid events.
             (_, count) => {
                 self.all[count] = (offset, if count + 1 == CEILINGS_MAX { i64::MAX } else { latest });
                 self.count += 1;
@@ -146,7 +147,7 @@ impl Ceilings {
         }
     }
 
-    /// Forgets those that no event from this offset on needs.
+    /// Drops the ceilings that no event from this offset on needs.
     pub fn forget_before(&mut self, offset: i64) {
         let needed = self.known().iter().rposition(|(from, _)| *from <= offset).unwrap_or_default();
         self.all.copy_within(needed..self.count, 0);
@@ -159,7 +160,6 @@ impl Ceilings {
         self.known().iter().map(|(from, latest)| format!("{from}:{latest}")).collect::<Vec<_>>().join(",")
     }
 
-    /// Reads what [`Ceilings::encode`] writes.
     pub(super) fn decode(text: &str) -> Option<Self> {
         let mut ceilings = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -223,7 +223,7 @@ mod tests {
     fn ceilings_follow_the_clock_and_tell_again_what_held_where() {
         let mut ceilings = Ceilings::default();
         let (mut told, mut most) = (Vec::new(), 0);
-        // Three weeks of a record a second that is never written to the changelog.
+        // Three weeks of one record per second, without a changelog write.
         for offset in 0..21 * 86_400 {
             let latest = offset * 1_000_000;
             ceilings.follow(offset, latest);
@@ -240,7 +240,7 @@ mod tests {
         ceilings.forget_before(1_000_000);
         assert_eq!((ceilings.at(1_000_000), ceilings.at(0)), (Some(told[1_000_000]), None));
         assert_eq!(ceilings.at(1_500_000), Some(told[1_500_000]));
-        // What is read again before them has a ceiling of its own.
+        // A replay of offsets before all ceilings gets a ceiling of its own.
         ceilings.follow(10, 77);
         assert_eq!((ceilings.at(10), ceilings.at(1_500_000)), (ceilings.at(11), Some(told[1_500_000])));
         for text in ["x", "1", "2:1,1:1", "1:x"] {

@@ -1,17 +1,17 @@
-//! The keyed store of one partition: the words of each user's profile by the user's key, and which of them the changelog
+//! The keyed store of one partition: the words of each user's profile, by user key, and which profiles the changelog
 //! does not have yet.
 //!
-//! Owns where profiles lie in memory, when an idle one is dropped, and the lazy changelog: a changed profile is *dirty* from the
-//! first event that its record does not cover. The oldest dirty profiles are written first, so that a replay after a crash
-//! begins at the oldest dirty event. Leaves alone what the words mean, which is the business of `profile`, and when to write,
-//! which is the worker's.
+//! Owns how profiles are held in memory, when an idle one is dropped, and the lazy changelog: a changed profile is
+//! *dirty* from the first event that its record does not include. The oldest dirty profiles are written first, because
+//! a replay after a crash starts at the oldest dirty event. What the words mean is up to `profile`; when to write is up
+//! to the worker.
 //!
-//! Time here is the partition's, which no single user's event moves ([`PartitionClock`]). A profile whose newest event is older
-//! than that by more than the TTL counts as gone, whether it was swept or not, so that sweeping only frees memory and never
-//! shows in a feature.
+//! Time here is partition time, which no single user's event can move ([`PartitionClock`]). A profile whose newest
+//! event is older than the partition time by more than the TTL counts as gone, whether or not it has been swept. So
+//! sweeping only frees memory and never affects a feature.
 //!
-//! Most users are idle at any moment, so most profiles are packed, in a fraction of the bytes. A profile that gets an event is
-//! opened, and packed again after a while without one ([`OPEN_SHARE`]).
+//! Most users are idle at any moment, so most profiles are packed, which takes a fraction of the bytes. A profile is
+//! opened when it gets an event, and packed again after a while without one ([`OPEN_SHARE`]).
 
 mod changelog;
 mod clock;
@@ -30,6 +30,7 @@ pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 
 use crate::canary::{self, Canary};
+use changelog::record_digest;
 use hashbrown::HashTable;
 use changelog::record_digest;
 use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting};
@@ -41,53 +42,53 @@ pub fn hash_key(key: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(key)
 }
 
-/// The stores of the held partitions.
+/// The stores of the assigned partitions.
 pub trait Stores {
     /// The store of a partition.
     fn store(&mut self, partition: i32) -> &mut Store;
 }
 
-/// A sweep is due when the partition's time has moved by this share of the TTL.
+/// How many sweeps there are per TTL of partition time.
 const SWEEPS_PER_TTL: i64 = 16;
 
-/// At most one in this many profiles is open. With profiles of some hundred bytes that doubles the memory of a user, and with
-/// the usual distribution of clicks over users four of five events find their profile open.
+/// At most one in this many profiles is open. With profiles of a few hundred bytes that doubles the memory per user.
+/// With the usual distribution of clicks over users, four of five events then find their profile open.
 pub const OPEN_SHARE: usize = 6;
 
-/// The number of open profiles up to which none is packed.
+/// The number of open profiles below which nothing is packed.
 const OPEN_MIN: usize = 1_024;
 
-/// The most bytes of a user in the table, beside key and profile: the table is at least seven sixteenths full once it has grown.
+/// The most bytes per user in the table, without key and profile: the table is at least 7/16 full once it has grown.
 pub const TABLE_BYTES_MAX: usize = (size_of::<Entry>() + 1) * 16 / 7;
 
-/// The most bytes of a user beside the key, if a profile has at most this many words: in the table, packed, and the user's share
-/// of the open ones, whose memory may have grown to twice the words. It holds for more than 6,144 users, as of fewer a larger
-/// share is open; without what the allocator adds.
+/// The most bytes per user, without the key, if a profile has at most this many words: in the table, packed, and the
+/// user's share of the open profiles, whose memory may have grown to twice the words. It holds for more than 6,144
+/// users; with fewer, a larger share is open. Excludes the allocator's overhead.
 pub const fn user_bytes_max(words: usize) -> usize {
     let open = 2 * (size_of::<Open>() + words * 8);
     TABLE_BYTES_MAX + Resting::KEY_AT + packed::length_max(words) + open.div_ceil(OPEN_SHARE)
 }
 
-/// The most bytes of the record of a profile of this many words, with its key.
+/// The most bytes of a profile record with this many words, including its key.
 pub const fn record_bytes_max(words: usize) -> usize {
     const KEY_AND_FIELDS: usize = 1_024 + 128;
     packed::length_max(words) + KEY_AND_FIELDS
 }
 
-/// Packs words as they are in memory, in the changelog and in snapshots.
+/// Packs words in the form used in memory, in the changelog and in snapshots.
 pub fn pack(words: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     packed::pack(words, &mut bytes);
     bytes
 }
 
-/// Unpacks words; nothing if the bytes are not packed words.
+/// Unpacks words; `None` if the bytes are not packed words.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<u64>> {
     let mut words = Vec::new();
     packed::unpack(bytes, &mut words).then_some(words)
 }
 
-/// The bytes of packed words.
+/// The number of bytes that the words take when packed.
 pub fn packed_bytes(words: &[u64]) -> usize {
     packed::length(words)
 }
@@ -96,28 +97,28 @@ pub fn packed_bytes(words: &[u64]) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct PackedProfile<'a>(&'a [u8]);
 
-/// The number of users whose memory is loaded at a time: about as many loads as a core has in flight at once.
+/// The number of users prefetched at a time: about as many loads as a core can have in flight at once.
 const WARMED: usize = 16;
 
-/// The words of a cache line.
+/// The number of words in a cache line.
 const WORDS_PER_LINE: usize = 8;
 
-/// A profile that became dirty. It is found again by offset and hash, unless it was written since.
+/// A profile that became dirty. It is looked up by offset and hash; the lookup fails if it has been written since.
 #[derive(Clone, Copy, Debug)]
 struct Dirty {
     offset: i64,
     hash: u64,
 }
 
-/// The distance in offsets between two points from which the input can be read again: a mark lies at most this far before the
-/// oldest dirty event. Events that the records cover are skipped, whether they lie behind the mark or not.
+/// The distance in offsets between replay points, so a mark lies at most this far before the oldest dirty event. A
+/// replay skips events that the records already include, on either side of the oldest dirty event.
 const POINT_OFFSETS: i64 = 64;
 
-/// A point from which the input can be read again.
+/// An offset from which the input can be replayed.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     offset: i64,
-    /// The partition's time before the event there.
+    /// The partition time just before that event.
     clock: PartitionClock,
 }
 
@@ -140,7 +141,7 @@ pub struct Store {
     swept_at: Option<i64>,
     /// Oldest first.
     dirty: VecDeque<Dirty>,
-    /// Oldest first: one at or before the oldest dirty event, and all after it.
+    /// Oldest first: one point at or before the oldest dirty event, and all later ones.
     points: VecDeque<Point>,
     /// The points of the batch that is being applied, where something may change a profile behind the events.
     batch_points: Option<Vec<Point>>,
@@ -162,12 +163,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store of a generation.
+    /// An empty store of this generation.
     pub fn of_generation(generation: u64) -> Self {
         Self { generation, ..Self::default() }
     }
 
-    /// How often the profiles of the partition were rebuilt from the input. Records of another generation do not count.
+    /// How often the profiles of the partition were rebuilt from the input. Records of other generations are ignored.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -177,19 +178,19 @@ impl Store {
         self.table.len()
     }
 
-    /// Whether none is held.
+    /// Whether no profile is held.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// The bytes of keys and profiles, and of the table with its slack; without what the allocator adds.
+    /// The bytes of keys, profiles and the table with its slack. Excludes the allocator's overhead.
     pub fn bytes(&self) -> usize {
         let entry = |entry: &Entry| if let Place::Rests(resting) = &entry.place { resting.0.len() } else { 0 };
         let open = self.open.slots.iter().map(Open::bytes).sum::<usize>();
         self.table.iter().map(entry).sum::<usize>() + self.table.allocation_size() + open
     }
 
-    /// An estimate of the same from a sample: the order of a hash table is as good as random.
+    /// Estimates [`Store::bytes`] from a sample. The order of a hash table is random enough for that.
     pub fn bytes_estimate(&self) -> usize {
         const SOME: usize = 256;
         let entry = |entry: &Entry| {
@@ -203,20 +204,20 @@ impl Store {
         some * self.len() / self.len().clamp(1, SOME)
     }
 
-    /// The words of a user, if the user has a profile.
+    /// The words of a user's profile, if there is one.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Cow<'_, [u64]>> {
         let same = |entry: &Entry| self.open.key(&entry.place) == key;
         self.table.find(hash, same).map(|entry| self.open.read(&entry.place))
     }
 
-    /// All users with their words, in no order.
+    /// All users with their words, unordered.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Cow<'_, [u64]>)> {
         self.table.iter().map(|entry| (self.open.key(&entry.place), self.open.read(&entry.place)))
     }
 
-    /// The words of a user, to be changed by the event at `offset` of this time, and the partition's time with that event; a new
-    /// user's begin as `fresh`. Nothing if the profile was restored with that event in it. Allocates for a new user and for a
-    /// packed profile.
+    /// Returns the words of a user for the event at `offset` to change, and the partition time including that event.
+    /// The words of a new user start as `fresh`. `None` if the restored profile already includes the event. Allocates
+    /// for a new user and for a packed profile.
     pub fn entry(
         &mut self,
         hash: u64,
@@ -255,7 +256,7 @@ impl Store {
             dirty.push_back(Dirty { offset, hash });
         }
         clock.note(hash, time);
-        // The snapshot has the event, but the changelog does not: so the profile is dirty all the same.
+        // The snapshot includes the event but the changelog does not, so the profile is dirty nevertheless.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;
         }
@@ -314,7 +315,7 @@ impl Store {
         }
     }
 
-    /// The partition's time.
+    /// The partition time and the users that define it.
     pub fn clock(&self) -> &PartitionClock {
         &self.clock
     }
@@ -450,7 +451,7 @@ impl Store {
             return known.filter(|_| !canary::is_in(Canary::CeilingNotReplayed));
         }
         let Some(latest) = latest else { return known };
-        // A process whose clock is behind does not refuse what is no further ahead than events that were accepted.
+        // A process whose clock is behind must not refuse an event that is no further ahead than accepted ones.
         let latest = latest.max(self.clock.time().unwrap_or(i64::MIN));
         if known.is_none_or(|known| known < latest) {
             self.ceilings.forget_before(self.mark(offset).replay_from);
@@ -459,12 +460,13 @@ impl Store {
         self.ceilings.at(offset)
     }
 
-    /// The ceilings, which survive when all else begins anew.
+    /// The ceilings, which are kept even when all profiles are rebuilt.
     pub fn ceilings(&self) -> Ceilings {
         self.ceilings
     }
 
-    /// Drops the profiles for which `is_gone` holds of their first word and the partition's time, if a sweep is due.
+    /// If a sweep is due, drops the profiles for which `is_gone` returns true. It gets their first word and the
+    /// partition time.
     pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool) {
         let Some(time) = self.clock.time() else { return };
         let swept_at = *self.swept_at.get_or_insert(time);
@@ -487,8 +489,8 @@ impl Store {
         }
     }
 
-    /// Restores a profile that the changelog has complete up to the offset `covered`, and which is itself complete up to
-    /// `applied`; none is a tombstone. Only before any event.
+    /// Restores a profile whose record covers all events before `covered`, and whose state includes all events before
+    /// `applied`; `None` is a tombstone. Must not be called after the first event.
     pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<&[u8]>, covered: i64, applied: i64) {
         let Self { table, open, recorded, digest, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
@@ -545,7 +547,7 @@ impl Store {
     /// Replaces the state of a restored profile by another one of the same events.
     ///
     /// # Errors
-    /// That of `change`.
+    /// The error returned by `change`.
     pub fn convert<E>(
         &mut self,
         hash: u64,
@@ -562,7 +564,7 @@ impl Store {
         Ok(())
     }
 
-    /// Has tombstones written for these users, whom the store does not hold and whose records are useless.
+    /// Schedules tombstones for users that the store does not hold and whose records are unusable.
     pub fn bury(&mut self, keys: impl IntoIterator<Item = Box<[u8]>>) {
         self.swept.extend(keys.into_iter().map(|key| Swept { key, digest: 0 }));
     }
@@ -616,7 +618,7 @@ impl Store {
         if is_last && has_room {
             written += self.write_tombstones(max - written, &mut write).0;
         }
-        // The input would be read again from the last point at or before the oldest dirty event.
+        // A replay would start from the last point at or before the oldest dirty event.
         let oldest = self.oldest_dirty().unwrap_or(i64::MAX);
         while self.points.get(1).is_some_and(|point| point.offset <= oldest) {
             self.points.pop_front();
@@ -632,7 +634,7 @@ impl Store {
         self.dirty.front().map(|dirty| dirty.offset)
     }
 
-    /// Hands over the keys of swept profiles. Returns how many there were, and whether more is taken.
+    /// Hands over the keys of swept profiles. Returns how many there were, and whether more are accepted.
     fn write_tombstones(
         &mut self,
         max: usize,
@@ -680,7 +682,7 @@ impl Store {
         self.dirty.len() + self.swept.len()
     }
 
-    /// From where the input has to be read again after a restart at `next`.
+    /// The mark for a restart at offset `next`.
     pub fn mark(&self, next: i64) -> Mark {
         self.mark_since(next, i64::MAX)
     }
@@ -742,7 +744,7 @@ mod tests {
         assert_eq!((store.get(7, b"eve"), store.len()), (None, 2));
     }
 
-    /// Has as many users as make the time have an event of this time.
+    /// Makes the partition time reach `time` by giving enough users an event.
     fn pass(store: &mut Store, time: i64) {
         (0..WITNESSES as u64).for_each(|user| store.clock.note(u64::MAX - user, time));
     }
@@ -828,7 +830,7 @@ mod tests {
 
     #[test]
     fn a_profile_from_a_snapshot_is_dirty_from_the_first_event_that_the_changelog_lacks() {
-        // It was taken for clean, and the changelog never got what the snapshot had.
+        // Such a profile used to be treated as clean, so the changelog never received what only the snapshot had.
         let mut store = Store::default();
         store.restore(1, b"a", Some(&packed_words(&[3])), 5, 8);
         assert!(store.entry(1, b"a", &[0], 4, 0).is_none(), "the record has it");

@@ -1,21 +1,23 @@
-//! Words in few bytes: how a profile rests in memory, in the changelog and in a snapshot.
+//! A compact encoding of words, used for idle profiles in memory, in the changelog and in snapshots.
 //!
-//! Each word is a byte that counts its zero bytes at both ends, and the bytes between: counts and times have many. A run of
-//! zero words is one byte. Guarantees: canonical, so that equal words are equal bytes; what does not decode is told apart.
+//! Each word is encoded as a byte that counts the zero bytes at both ends, followed by the bytes between. Counts and
+//! times have many zero bytes. A run of zero words is one byte. Guarantees: canonical, so equal words give equal bytes;
+//! bytes that do not decode are detected.
 
-/// From here on a byte stands for zero words: two, three, ….
+/// Bytes from here on stand for runs of two, three, … zero words.
 const RUN: u8 = 0x90;
 
-/// One word of zero.
+/// A single zero word.
 const ZERO: u8 = 0x80;
 
-/// The longest run of one byte.
+/// The longest run that one byte can encode.
 const RUN_MAX: usize = (u8::MAX - RUN) as usize + 2;
 
-/// Appends words.
+/// Appends words in packed form.
 pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
     let mut end = to.len();
-    // Room for every word whole, so that each is copied as a whole and the next one laid over what it has too much.
+    // Reserves room for every word in full, so that each can be copied whole; the next one overwrites its surplus
+    // bytes.
     to.resize(end + length_max(words.len()), 0);
     let mut at = 0;
     while at < words.len() {
@@ -34,19 +36,19 @@ pub(super) fn pack(words: &[u64], to: &mut Vec<u8>) {
     to.truncate(end);
 }
 
-/// How many bytes so many words take at most.
+/// The most bytes that this many words can take.
 pub(super) const fn length_max(words: usize) -> usize {
     words * 9
 }
 
-/// How many bytes words take.
+/// How many bytes the words take.
 pub(super) fn length(words: &[u64]) -> usize {
     let mut bytes = Vec::new();
     pack(words, &mut bytes);
     bytes.len()
 }
 
-/// One word, or how many zero words, and the bytes behind.
+/// Decodes one word, or a number of zero words, and returns the remaining bytes.
 fn next(bytes: &[u8]) -> Option<(u64, usize, &[u8])> {
     let (head, rest) = bytes.split_first()?;
     if *head >= RUN {
@@ -65,7 +67,7 @@ fn next(bytes: &[u8]) -> Option<(u64, usize, &[u8])> {
     Some((u64::from_be_bytes(word), 1, rest))
 }
 
-/// Appends the words of these bytes; says whether they are whole.
+/// Appends the decoded words; returns whether all bytes were valid.
 pub(super) fn unpack(mut bytes: &[u8], to: &mut Vec<u64>) -> bool {
     while !bytes.is_empty() {
         let Some((word, count, rest)) = next(bytes) else { return false };
@@ -75,7 +77,7 @@ pub(super) fn unpack(mut bytes: &[u8], to: &mut Vec<u64>) -> bool {
     true
 }
 
-/// Whether these bytes are whole words.
+/// Whether these bytes are valid packed words.
 pub(super) fn is_whole(mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         let Some((_, _, rest)) = next(bytes) else { return false };
@@ -84,21 +86,21 @@ pub(super) fn is_whole(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads packed words one after another. Takes time by the bytes, whatever the words claim, and no memory.
+/// Reads packed words one after another. Takes time linear in the bytes, whatever they claim, and no memory.
 #[derive(Clone, Debug)]
 pub struct PackedWords<'a> {
     bytes: &'a [u8],
-    /// Zero words of a run that are still to be handed out.
+    /// Zero words of the current run that have not been returned yet.
     zeros: usize,
 }
 
 impl<'a> PackedWords<'a> {
-    /// Reads these bytes.
+    /// Starts at the first of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, zeros: 0 }
     }
 
-    /// The next word; none at the end, or where the bytes are damaged.
+    /// The next word; `None` at the end or on damaged bytes.
     pub fn word(&mut self) -> Option<u64> {
         if self.zeros > 0 {
             self.zeros -= 1;
@@ -109,12 +111,12 @@ impl<'a> PackedWords<'a> {
         Some(word)
     }
 
-    /// Fills `to` with the next words; says whether there were as many.
+    /// Fills `to` with the next words; returns whether there were enough.
     pub fn fill(&mut self, to: &mut [u64]) -> bool {
         to.iter_mut().all(|to| self.word().map(|word| *to = word).is_some())
     }
 
-    /// Passes so many words by; says whether there were as many.
+    /// Skips `count` words; returns whether there were enough.
     pub fn skip(&mut self, count: usize) -> bool {
         let mut left = count;
         while left > 0 {
@@ -129,7 +131,7 @@ impl<'a> PackedWords<'a> {
         true
     }
 
-    /// Whether every word was read and nothing is left.
+    /// Whether every word was read.
     pub fn is_at_end(&self) -> bool {
         self.bytes.is_empty() && self.zeros == 0
     }

@@ -1,31 +1,31 @@
-//! Where profiles lie in memory: packed, or open in a slot.
+//! How profiles are held in memory: packed, or open in a slot.
 
 use super::{PackedProfile, packed};
 use std::borrow::Cow;
 
-/// The first dirty offset of a profile that is in the changelog as it is.
+/// The `first_dirty` of a profile whose record is up to date.
 pub(super) const CLEAN: i64 = i64::MAX;
 
-/// The number of words for which a free slot keeps its memory.
+/// A freed slot keeps its memory up to this many words.
 const WORDS_USUAL: usize = 48;
 
-/// Which of a user's events are where.
+/// Which of a user's events are included where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
-    /// The record in the changelog covers every event before this offset.
+    /// The changelog record includes every event before this offset.
     pub(super) covered: i64,
-    /// The words have every event before this offset in them, if they come from a snapshot.
+    /// The words include every event before this offset, if they come from a snapshot.
     pub(super) applied: i64,
-    /// The first event that the record does not cover, or [`CLEAN`].
+    /// The first event that the record does not include, or [`CLEAN`].
     pub(super) first_dirty: i64,
 }
 
 impl Account {
-    /// That of a user without a record.
+    /// For a user without a record.
     pub(super) const NEW: Self = Self { covered: i64::MIN, applied: i64::MIN, first_dirty: CLEAN };
 }
 
-/// A user with a packed profile in one piece of memory, so that a user with few events is a single allocation.
+/// A user with a packed profile in one piece of memory, so that it takes a single allocation.
 ///
 /// ```text
 /// covered | applied | first dirty: 8 bytes each | length of the key: 4 | key | packed words
@@ -74,16 +74,16 @@ impl Resting {
     }
 }
 
-/// Where a user's profile is.
+/// Where a user's profile is held.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// In a slot, as words.
+    /// Unpacked, in a slot.
     Open(u32),
     /// Packed.
     Rests(Resting),
 }
 
-/// A slot for an open profile, whose memory is reused.
+/// A slot for an open profile. Its memory is reused.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) words: Vec<u64>,
@@ -99,21 +99,22 @@ impl Open {
     }
 }
 
-/// How a slot is used.
+/// The state of a slot for the clock algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Free,
-    /// No event came since the hand last passed.
+    /// No event since the hand last passed.
     Idle,
-    /// An event came since.
+    /// An event since the hand last passed.
     Touched,
 }
 
-/// The open profiles of a partition, and the hand that looks for an idle one to pack (the clock algorithm of page caches).
+/// The open profiles of a partition, with the hand that looks for an idle one to pack (the clock algorithm of page
+/// caches).
 #[derive(Debug, Default)]
 pub(super) struct OpenSlots {
     pub(super) slots: Vec<Open>,
-    /// By slot. In a vector of its own, so that the hand does not touch the slots that it passes.
+    /// By slot. A separate vector, so that the hand does not touch the memory of the slots it passes.
     pub(super) uses: Vec<Use>,
     pub(super) free: Vec<u32>,
     hand: usize,
@@ -164,7 +165,7 @@ impl OpenSlots {
         .unwrap_or_default()
     }
 
-    /// The key and the packed words.
+    /// The key and the packed words of a profile.
     pub(super) fn pack<'a>(&'a mut self, place: &'a Place) -> (&'a [u8], PackedProfile<'a>) {
         match place {
             Place::Open(slot) => {
@@ -177,7 +178,7 @@ impl OpenSlots {
         }
     }
 
-    /// A slot for a user, without words yet.
+    /// Takes a slot for a user; its words are empty.
     pub(super) fn take(&mut self, hash: u64, key: &[u8], account: Account) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             let (words, key) = (Vec::new(), Vec::new());

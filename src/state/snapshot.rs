@@ -1,46 +1,46 @@
-//! The bytes of a snapshot: the profiles of one partition as of a committed position, to be read instead of the changelog
-//! up to a position of that.
+//! The format of a snapshot: the profiles of one partition as of a committed position. It replaces reading the
+//! changelog up to a changelog position that it records.
 //!
-//! A snapshot is a cache. Everything in it is in the changelog, too, and everything about it is doubted: it comes in blocks
-//! with checksums, says how many profiles it has, of which partition, layout and committed position, and is passed by
-//! where any of that does not fit. Limits: a block takes [`BLOCK_BYTES`] and one profile.
+//! A snapshot is only a cache. Everything in it is also in the changelog, and nothing in it is trusted: it comes in
+//! blocks with checksums and states its number of profiles, partition, layout and committed position. If any of these
+//! does not match, it is ignored. Limits: a block holds [`BLOCK_BYTES`] plus one profile.
 
 use std::io::Read;
 
-/// The first bytes, with the version.
+/// The first bytes, including the version.
 const MAGIC: &[u8; 8] = b"AIMSNAP1";
 
-/// From this size on a block is closed.
+/// A block is closed once it reaches this size.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// A block that claims to be larger than this is damaged: no profile is so large.
+/// A block that claims to be larger is damaged: no profile is this large.
 const BLOCK_BYTES_MAX: usize = 64 << 20;
 
-/// What a snapshot is of.
+/// What a snapshot contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotOf {
     /// The partition.
     pub partition: i32,
-    /// The id of the profiles' layout.
+    /// The id of the layout of its profiles.
     pub layout: String,
     /// The committed position up to which every profile is complete; the `as_of` of a record is that of the changelog.
     pub committed: i64,
-    /// Where the changelog has to be read on: everything before has been in the store when the snapshot was made.
+    /// The changelog position to continue reading from. The store had everything before it when the snapshot was taken.
     pub changelog: i64,
     /// How many profiles it has.
     pub profiles: u64,
 }
 
-/// Why a snapshot is passed by.
+/// Why a snapshot is ignored.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// It cannot be read.
     #[error("read the snapshot: {0}")]
     Read(#[from] std::io::Error),
-    /// It is damaged or cut off.
+    /// It is damaged or truncated.
     #[error("the snapshot is damaged: {0}")]
     Damaged(&'static str),
-    /// It is of something else.
+    /// It belongs to another partition, layout or position.
     #[error("the snapshot is of another {0}")]
     Other(&'static str),
 }
@@ -55,7 +55,7 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Begins one.
+    /// Starts a snapshot.
     pub fn new(head: SnapshotOf) -> Self {
         Self { bytes: Vec::new(), block: Vec::new(), profiles: 0, head }
     }
@@ -72,7 +72,7 @@ impl SnapshotWriter {
         }
     }
 
-    /// The whole snapshot.
+    /// Returns the complete snapshot.
     pub fn finish(mut self) -> Vec<u8> {
         close(&mut self.bytes, &mut self.block);
         let mut head = Vec::new();
@@ -88,7 +88,7 @@ impl SnapshotWriter {
     }
 }
 
-/// Appends a block: its length, its checksum, itself.
+/// Appends a block: length, checksum, contents.
 fn close(to: &mut Vec<u8>, block: &mut Vec<u8>) {
     if block.is_empty() {
         return;
@@ -107,10 +107,10 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Reads the head, and refuses what is not of this partition and layout, or of a position that is not committed.
+    /// Reads the head. Rejects a snapshot of another partition or layout, or of a position that is not committed.
     ///
     /// # Errors
-    /// Why it is passed by.
+    /// Why the snapshot cannot be used.
     pub fn open(
         mut from: Box<dyn Read + Send>,
         partition: i32,
@@ -149,15 +149,15 @@ impl SnapshotReader {
         Ok(Self { from, left: head.profiles, head, block })
     }
 
-    /// What it is of.
+    /// What the snapshot contains.
     pub fn of(&self) -> &SnapshotOf {
         &self.head
     }
 
-    /// Hands over the profiles of the next block, key and record; says whether there may be more.
+    /// Passes the key and record of each profile of the next block to `visit`; returns whether there may be more.
     ///
     /// # Errors
-    /// When it turns out to be damaged; what was handed over is of no use then.
+    /// If the snapshot is damaged. Anything already passed to `visit` must then be discarded.
     pub fn next(&mut self, mut visit: impl FnMut(&[u8], &[u8])) -> Result<bool, SnapshotError> {
         if !next_block(&mut self.from, &mut self.block)? {
             return if self.left == 0 { Ok(false) } else { Err(SnapshotError::Damaged("it is cut off")) };
@@ -185,7 +185,7 @@ fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], SnapshotError> {
     Ok(part)
 }
 
-/// Reads the next block and checks it; says whether there was one.
+/// Reads and checks the next block; returns whether there was one.
 fn next_block(from: &mut impl Read, block: &mut Vec<u8>) -> Result<bool, SnapshotError> {
     let mut length = [0; 4];
     let mut filled = 0;
@@ -223,7 +223,7 @@ mod tests {
         writer.finish()
     }
 
-    /// How many profiles it has, or why it is passed by.
+    /// The number of profiles in it, or why it is ignored.
     fn read(bytes: &[u8], partition: i32, layout: &str, committed: i64) -> Result<usize, String> {
         let from = Box::new(std::io::Cursor::new(bytes.to_vec()));
         let told = |error: SnapshotError| error.to_string();

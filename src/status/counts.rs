@@ -1,4 +1,4 @@
-//! What came in and what became of it.
+//! Counts of what came in and what became of it.
 
 use super::{Detail, Progress};
 use crate::{
@@ -35,7 +35,7 @@ impl SuppressReason {
 /// The counts of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Events read: rows, and records that gave none.
+    /// Events read: rows, plus records that yielded none.
     pub events: u64,
     /// Decisions written, fallbacks included.
     pub decisions: u64,
@@ -43,13 +43,13 @@ pub struct Counts {
     pub fallbacks: u64,
     /// Fallbacks by reason, in the order of [`FallbackReason::ALL`].
     pub fallback_reasons: [u64; FallbackReason::ALL.len()],
-    /// Events that had been seen before.
+    /// Events seen before.
     pub duplicates: u64,
     /// Events that get no decision because the configuration says so, by reason.
     pub suppressed: Vec<(SuppressReason, u64)>,
-    /// Records set aside, by reason.
+    /// Dead letters, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
-    /// Events read again to rebuild profiles; nothing is written for them, and no other count has them.
+    /// Events replayed to rebuild profiles. Nothing is written for them, and no other count includes them.
     pub replayed: u64,
     /// Events that named an unknown time zone.
     pub unknown_zones: u64,
@@ -139,7 +139,7 @@ impl Counts {
 
     /// Adds these counts to the metrics of the process.
     pub fn record(&self) {
-        // All of these begin at 0, so what did not happen needs no lookup.
+        // These counts start at 0, so zero needs no lookup.
         let add = |family, label: &[&str], count| {
             if count > 0 {
                 metrics::add(family, label, count);
@@ -167,7 +167,7 @@ impl Counts {
         add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
     }
 
-    /// Resets all counts and keeps the memory.
+    /// Resets all counts but keeps the memory.
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
         let mut suppressed = std::mem::take(&mut self.suppressed);

@@ -1,4 +1,4 @@
-//! What a batch adds to the picture of a worker beside its counts: times by stage, latencies, scores, the last decision.
+//! What a batch reports about a worker in addition to its counts: times by stage, latencies, scores, the last decision.
 
 use crate::{
     decision::Status,
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A stage of the pipeline, for its share of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Bytes become rows. Timed on one record of 64.
+    /// Bytes become rows. Timed on one record in 64.
     Decode,
     /// Rows update profiles and give features.
     Profile,
@@ -22,7 +22,7 @@ pub enum Stage {
     Encode,
     /// Outputs are handed to the Kafka client.
     Send,
-    /// A transaction is committed, while the other stages go on.
+    /// A transaction is committed while the other stages continue.
     Commit,
 }
 
@@ -67,7 +67,7 @@ impl StageTimes {
 pub struct RecentDecision {
     /// The hash of the user's key; the page shows a keyed hash of it.
     pub user_hash: u64,
-    /// Where its event came from.
+    /// The origin of its event.
     pub position: Position,
     /// When its event happened.
     pub occurred_at: EventTime,
@@ -106,7 +106,7 @@ impl Detail {
         self.last = other.last.or(self.last);
     }
 
-    /// Resets it and keeps the memory.
+    /// Resets it but keeps the memory.
     pub fn clear(&mut self) {
         self.times.clear();
         self.segments.clear();

@@ -1,7 +1,7 @@
-//! The signs of life of a worker: when it last ran its loop, when it last made progress, what it is restoring.
+//! The health of a worker: when it last ran its loop, when it last made progress, and what it is restoring.
 //!
-//! A blocked worker cannot report itself; other threads notice by [`Health::silent_for`]. A worker whose loop runs without
-//! progress sets [`Health::behind`] and later ends with an error.
+//! A blocked worker cannot report itself, so other threads detect it by [`Health::silent_for`]. A worker whose loop
+//! runs without progress calls [`Health::behind`] and later ends with an error.
 
 use std::{
     sync::{

@@ -1,7 +1,7 @@
-//! What a worker knows of itself, as plain data that other threads read: counts, health, partitions, recent decisions, traces.
+//! The state of a worker as plain data for other threads: counts, health, partitions, recent decisions, traces.
 //!
-//! A worker writes its own [`Progress`] once per commit and a few times a second; the admin server, the metrics and the log
-//! read copies. Nothing here decides anything, and no user's key comes in here, only its hash.
+//! A worker writes its own [`Progress`] once per commit and a few times per second. The admin server, the metrics and
+//! the log read copies. Nothing here makes decisions, and no user's key is stored here, only its hash.
 
 mod counts;
 mod detail;

@@ -1,4 +1,4 @@
-//! Where a partition stands.
+//! The state of a partition.
 
 use crate::event::EventTime;
 
@@ -7,7 +7,7 @@ use crate::event::EventTime;
 pub enum Phase {
     /// Its profiles are being read from the changelog.
     Restoring,
-    /// Its input is read again to complete its profiles; nothing is written.
+    /// Its input is being replayed to complete its profiles; nothing is written.
     Replaying,
     /// New events get decisions.
     Moving,
@@ -43,7 +43,7 @@ pub struct PartitionView {
     pub profiles: u64,
     /// The estimated size of the profiles.
     pub profile_bytes: u64,
-    /// An upper bound on profiles that the changelog does not hold in their present state.
+    /// An upper bound on the number of profiles whose current state is not in the changelog.
     pub dirty: u64,
 }
 

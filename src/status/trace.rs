@@ -1,4 +1,4 @@
-//! One transaction as a trace: how long it was open, what it held, and links to its senders' traces.
+//! A transaction as a trace: how long it was open, what it contained, and links to its senders' traces.
 //!
 //! A decision carries the `traceparent` of its record unchanged, so that its reader continues the sender's trace. All events of a
 //! transaction share the processing in between: it is one trace of its own, with links to theirs.
@@ -19,7 +19,7 @@ pub struct Trace {
     pub open: Duration,
     /// How long before that its commit began.
     pub commit: Duration,
-    /// How many events it held.
+    /// How many events it contained.
     pub events: u64,
     /// How many decisions it wrote.
     pub decisions: u64,

@@ -24,14 +24,14 @@ const DECISIONS_MAX: usize = 12;
 /// How many recent events are kept.
 const EVENTS_MAX: usize = 20;
 
-/// How many traces may wait for the exporter, which takes them every second: more than ten commits a second of each worker at
-/// the shortest useful commit interval. Further ones are dropped.
+/// How many traces may wait for the exporter, which takes them every second. Enough for more than ten commits per
+/// second of each worker at the shortest useful commit interval. Further ones are dropped.
 const TRACES_MAX: usize = 256;
 
 /// What the Kafka client reports about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientReport {
-    /// By partition: the end of its log for readers of committed records.
+    /// By partition: the end of its log for read-committed consumers.
     pub ends: Vec<(i32, i64)>,
     /// Records fetched and not yet processed.
     pub fetched: u64,
@@ -58,7 +58,7 @@ impl Default for Latency {
     }
 }
 
-/// Something that happened to a worker, for the live page.
+/// Something that happened to a worker, shown on the live page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerEvent {
     /// When it happened, by this machine's clock.

@@ -1,4 +1,4 @@
-//! What a score means for a user: the segments the user is in.
+//! What a score means for a user: the segments that the user is in.
 //!
 //! Owns rules over features and scores, and what they make of a user's memberships. Leaves alone where memberships are kept, the
 //! model and the encoding of a decision. A rule that rests on a missing value does not hold.
@@ -148,12 +148,12 @@ impl Segments {
         self.program.reads()
     }
 
-    /// The segments in the order of their declaration.
+    /// The segments in declaration order.
     pub fn all(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Applies the rules to all rows.
+    /// Evaluates the rules for all rows.
     pub fn run(&self, columns: &mut Columns, rows: usize) {
         self.program.run(columns, rows);
     }

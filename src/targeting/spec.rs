@@ -10,11 +10,11 @@ use std::time::Duration;
 pub struct SegmentSpec {
     /// Its id on the wire.
     pub id: String,
-    /// Its name for people; the id where absent.
+    /// Its name for people; defaults to the id.
     #[serde(default)]
     pub name: Option<String>,
-    /// The registered taxonomy that the id is from, as OpenRTB's `data.ext.segtax` has it: 4 is the IAB's Audience Taxonomy 1.1.
-    /// 0, which is none: the id is one's own.
+    /// The registered taxonomy of the id, as in OpenRTB's `data.ext.segtax`: 4 is IAB's Audience Taxonomy 1.1. 0 means
+    /// none: the id is your own.
     #[serde(default)]
     pub segtax: u32,
     /// The entry rule: an expression over the event's fields, the features and `score`.

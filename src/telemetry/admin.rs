@@ -11,11 +11,12 @@
 //! | `GET /log`, `PUT /log` | the log filter; the body of a `PUT` is the new one |
 //! | `POST /reload` | reloads the configuration, all of it or nothing, and answers with the outcome; needs the token |
 //!
-//! Guarantees: the server runs on a thread of its own and only reads the workers' status, so it delays no worker; slow clients
-//! delay no probe (see `server`). With a token, everything but the page's own files and the two probes needs it
-//! (`Authorization: Bearer …`). Without one, a client on this machine has to call the server by an address or `localhost`, so that
-//! no web site can reach it under a name of its own; `PUT` is for clients on this machine only, and `POST /reload` is refused. No
-//! user's key is shown: a keyed hash stands for it, whose key lives as long as the process.
+//! Guarantees: the server runs on its own thread and only reads the workers' status, so it delays no worker; slow
+//! clients delay no probe (see `server`). With a token, everything except the page's own files and the two probes
+//! requires it (`Authorization: Bearer …`). Without one, a client on this machine must address the server by IP address
+//! or as `localhost`, so that no web site can reach it under its own name; `PUT` is only for clients on this machine,
+//! and `POST /reload` is refused. User keys are never shown, only keyed hashes of them, and the hash key lives as long
+//! as the process.
 
 mod page;
 mod routes;
@@ -114,10 +115,10 @@ impl AdminState {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
-    /// Keeps the workers' present counts, for the last minute on the page.
+    /// Stores the workers' current counts, for the last minute on the page.
     fn sample(&self) {
         let (workers, progress) = self.status();
-        // A sample without workers would make the first minute wrong.
+        // A sample without workers would distort the first minute.
         if !workers.is_empty() {
             let sample = Sample::of(Instant::now(), &workers, &progress);
             self.window.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
@@ -129,7 +130,7 @@ impl AdminState {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Sets what is wrong with the topics. The process is not ready while anything is.
+    /// Sets the problems with the topics. The process is not ready while there are any.
     pub fn set_topic_faults(&self, faults: Vec<String>) {
         *self.topic_faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
@@ -206,8 +207,8 @@ fn now() -> EventTime {
     EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64))
 }
 
-/// Serves the state on a thread of its own until the process ends, and returns the address. Without an address it is
-/// [`DEFAULT_ADDRESS`] or, if that is taken, most likely by another Aimpoint, any free port of this machine.
+/// Serves the state on a thread of its own until the process ends, and returns the address. Without an address, it uses
+/// [`DEFAULT_ADDRESS`] or, if that is taken (most likely by another Aimpoint), any free port of this machine.
 ///
 /// # Errors
 /// The address is not available.

@@ -1,4 +1,4 @@
-//! All metric families with their samples: what the process has recorded, and what the state of its workers says.
+//! All metric families with their samples: recorded ones, and those computed from the state of the workers.
 
 use crate::{
     event::EventTime,
@@ -47,7 +47,7 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         },
         Samples { family: &SCORES, samples: vec![sum(&SCORES, None, workers.iter().map(|it| &it.scores))] },
         by_stage(&STAGES, &Stage::ALL, workers, |it| &it.stages.elapsed),
-        // The time of a commit is that of the client's threads and of the broker.
+        // A commit is the work of the client's threads and of the broker.
         by_stage(&STAGES_COMPUTED, &Stage::ALL[..Stage::Commit as usize], workers, |it| &it.stages.computed),
         by_partition(&LAG_RECORDS, &|it| it.lag().map(|lag| lag as f64)),
         by_partition(&LAG_SECONDS, &|it| it.lag_seconds(now)),
@@ -107,7 +107,7 @@ fn segments(workers: &[WorkerStatus]) -> Samples {
     Samples { family: &SEGMENTS, samples }
 }
 
-/// All workers have the same models, once they have taken the newest.
+/// All workers have the same models once they have taken the newest.
 fn models(workers: &[WorkerStatus]) -> Samples {
     let models = workers.iter().find(|worker| !worker.models.is_empty()).into_iter().flat_map(|worker| &worker.models);
     let samples = models.map(|(variant, model)| {

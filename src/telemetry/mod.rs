@@ -1,4 +1,4 @@
-//! What a process shows: metrics as Prometheus text and OTLP, traces, and the admin port with the live page.
+//! The external view of a process: metrics as Prometheus text and OTLP, traces, and the admin port with the live page.
 
 // Figures: all metric families with their samples.
 mod figures;

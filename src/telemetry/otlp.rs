@@ -1,10 +1,11 @@
-//! Metrics and traces to an OpenTelemetry collector: OTLP over HTTP in Protobuf, where `[otlp]` names one.
+//! Metrics and traces to an OpenTelemetry collector, if `[otlp]` names one: OTLP over HTTP in Protobuf.
 //!
-//! Guarantees: the figures are those of `/metrics`; counters and histograms are cumulative since the start of the process. A traced
-//! transaction is one trace: `process TOPIC` with the two children `fill` and `commit`, linked to the traces of the records'
-//! senders. All of it happens on a thread of its own: a slow or absent collector costs the workers nothing, traces that it misses
-//! are dropped, and the log says once that it is gone and once that it is back. Limits: one request at a time, of at most three
-//! seconds. Left out: TLS, because a collector runs beside the process and speaks TLS to the outside.
+//! Guarantees: the figures are those of `/metrics`; counters and histograms are cumulative since the start of the
+//! process. A traced transaction is one trace: `process TOPIC` with the two children `fill` and `commit`, linked to the
+//! traces of the records' senders. Exporting runs on its own thread: a slow or absent collector costs the workers
+//! nothing, traces that it misses are dropped, and the log says once that it is gone and once that it is back. Limits:
+//! one request at a time, of at most three seconds. No TLS, because a collector runs next to the process and speaks TLS
+//! to the outside.
 
 use super::admin::AdminState;
 use crate::{
@@ -40,7 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// How often traces are collected from the workers. In between, each worker keeps a bounded number.
 const TRACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where to send, how often, and as whom.
+/// The destination, the interval, and the identity of the sender.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// The collector: `http://host:port`, to which `/v1/metrics` and `/v1/traces` are added.
@@ -66,7 +67,7 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    /// Starts to send the metrics and traces of the process.
+    /// Starts sending the metrics and traces of the process.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -77,7 +78,7 @@ impl Otlp {
         Ok(Self { stop, thread })
     }
 
-    /// Sends what is left and stops, which takes two requests at most.
+    /// Sends the rest and stops, which takes at most two requests.
     pub fn finish(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -220,7 +221,7 @@ impl Exporter {
     }
 }
 
-/// Ids that are unique among processes: hashes of a counter, with a key that lives as long as the process.
+/// Ids that are unique across processes: hashes of a counter, with a key that lives as long as the process.
 #[derive(Debug, Default)]
 struct Ids(RandomState, u64);
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Time in milliseconds, as often as it was asked for, and a time of day.
+/// Elapsed time that grows by one millisecond per call, and a fixed time of day.
 #[derive(Debug, Default)]
 pub struct FakeClock {
     elapsed: Cell<u64>,
@@ -18,7 +18,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// A clock that tells this time of day; by itself it tells that it was never set.
+    /// A clock with this time of day. By default the time of day looks like a clock that was never set.
     pub fn showing(now: EventTime) -> Self {
         Self { now: Arc::new(AtomicI64::new(now.0)), ..Self::default() }
     }

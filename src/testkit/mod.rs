@@ -1,4 +1,4 @@
-//! What only the tests need: the model broker and the models that fail on purpose.
+//! What only tests need: the model broker, and models that fail on purpose.
 
 mod broker;
 mod clock;

@@ -1,7 +1,7 @@
-//! A model without a runtime, which answers as a test wants it to.
+//! A model without a runtime that behaves as a test tells it to.
 //!
-//! Owns a score function and a switch that another thread may turn: to answers, failures or NaN. It counts its runs
-//! and rows, so that a test can tell how the rows were batched.
+//! Owns a score function and a switch that other threads can set: scores, errors or NaN. It counts its runs and rows,
+//! so that a test can check how rows were batched.
 
 use crate::inference::{Calibration, FeatureMatrix, Model, ModelError, ModelInfo, ScoreRange};
 use std::sync::{
@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
-/// How a [`FakeModel`] answers.
+/// How a [`FakeModel`] responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// With scores.
@@ -22,7 +22,7 @@ pub enum Mood {
     Late,
 }
 
-/// The handle on a [`FakeModel`] that a pipeline owns by now; its clones are the same handle.
+/// A handle to a [`FakeModel`] after a pipeline has taken ownership of it. Clones share the same handle.
 #[derive(Clone, Debug, Default)]
 pub struct FakeControl(Arc<Control>);
 
@@ -34,7 +34,7 @@ struct Control {
 }
 
 impl FakeControl {
-    /// Makes the model answer so from its next run.
+    /// Sets how the model responds from its next run on.
     pub fn set(&self, mood: Mood) {
         self.0.mood.store(mood as u8, Ordering::SeqCst);
     }
@@ -59,7 +59,7 @@ impl FakeControl {
     }
 }
 
-/// What scores a row.
+/// A function that scores a row.
 type Function = Box<dyn FnMut(&[f32]) -> f32 + Send>;
 
 /// A model that scores each row by a function.
@@ -91,26 +91,26 @@ impl FakeModel {
         Self { info, function: Box::new(function), control: FakeControl::default() }
     }
 
-    /// A model over these features that gives every row the same score.
+    /// A model over these features that scores every row the same.
     pub fn constant(features: &[&str], score: f32) -> Self {
         Self::new(features, move |_| score)
     }
 
-    /// The same model as another version.
+    /// The same model with another version.
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         version.clone_into(&mut self.info.version);
         self
     }
 
-    /// The same model with a row that explanations start from.
+    /// The same model with a baseline row for explanations.
     #[must_use]
     pub fn baseline(mut self, baseline: &[f32]) -> Self {
         self.info.baseline = Some(baseline.to_vec());
         self
     }
 
-    /// The same model, whose main score is meant to lie in this range.
+    /// The same model with this range for its main score.
     #[must_use]
     pub fn range(mut self, least: f32, most: f32) -> Self {
         self.info.ranges = vec![ScoreRange { least, most }];

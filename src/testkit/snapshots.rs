@@ -1,4 +1,4 @@
-//! A folder of snapshots in memory, which damages what it keeps as a seed has it.
+//! An in-memory snapshot folder that damages its contents according to a seed.
 
 use crate::engine::SnapshotStore;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -16,18 +16,18 @@ struct Kept {
     damage: u32,
 }
 
-/// The folder; its clones are the same one.
+/// The folder. Clones share the same contents.
 #[derive(Clone, Debug)]
 pub struct MemorySnapshots(Arc<Mutex<Kept>>);
 
 impl MemorySnapshots {
-    /// An empty folder that damages or refuses so many thousandths of what it is given.
+    /// An empty folder that damages or refuses this many thousandths of what it is given.
     pub fn new(seed: u64, damage: u32) -> Self {
         let random = SmallRng::seed_from_u64(seed);
         Self(Arc::new(Mutex::new(Kept { files: BTreeMap::new(), opened: 0, random, damage })))
     }
 
-    /// How often a snapshot was there when it was asked for.
+    /// How often an existing snapshot was opened.
     pub fn opened(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).opened
     }
@@ -54,7 +54,7 @@ impl SnapshotStore for MemorySnapshots {
         if kept.damage > 0 && kept.random.random_range(0..1_000) < kept.damage {
             let at = kept.random.random_range(0..bytes.len());
             match kept.random.random_range(0..3) {
-                // The disk is full, and the last one stays.
+                // The disk is full, and the previous snapshot stays.
                 0 => return,
                 1 => bytes.truncate(at),
                 _ => bytes[at] ^= 1 << kept.random.random_range(0..8),

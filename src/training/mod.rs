@@ -10,7 +10,10 @@
 //! copies of 4 bytes per value; labels are 0 or 1. Not covered: other architectures, which are trained elsewhere and exported to
 //! ONNX.
 
+mod card;
 mod column;
+mod error;
+mod format;
 mod label;
 mod logistic;
 mod network;
@@ -22,6 +25,8 @@ mod rows;
 mod split;
 mod table;
 
+pub use card::{Card, Part, Spread};
+pub use error::TrainError;
 pub use label::Labeller;
 pub use network::{Epoch, Network};
 pub use note::Note;
@@ -36,8 +41,7 @@ use crate::{
     inference::Calibration,
 };
 use network::{Ending, Scaled};
-use serde::{Serialize, Serializer};
-use std::path::{Path, PathBuf};
+use serde::Serialize;
 
 /// Fewer rows than this are not split: a seventh of them would be meaningless.
 pub const SPLIT_ROWS_MIN: usize = 20;
@@ -89,315 +93,6 @@ impl Default for TrainSpec {
     }
 }
 
-/// Why training failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// A file cannot be opened, read or written.
-    #[error("{doing} {}", path.display())]
-    File {
-        /// What was being done.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// A file does not have the format of its extension.
-    #[error("{doing} {}: {reason}", path.display())]
-    Format {
-        /// What was being done.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Unknown file extension.
-    #[error("open {}: expected a name that ends in .csv, .csv.gz or .parquet; give the file such a name", path.display())]
-    Extension {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A requested feature column has another role.
-    #[error("read {}: column {column:?} cannot be a feature, because it is already {part}; remove it from --features", path.display())]
-    Part {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// Its role.
-        part: &'static str,
-    },
-    /// A requested column is missing.
-    #[error("read {}: expected {role} {column:?} to be a column, found the columns {found}; name it with --{role}", path.display())]
-    Column {
-        /// The file.
-        path: PathBuf,
-        /// The role of the column.
-        role: &'static str,
-        /// Its name.
-        column: String,
-        /// The existing columns.
-        found: String,
-    },
-    /// A value is invalid for its column.
-    #[error("read {}, {unit} {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
-    Cell {
-        /// The file.
-        path: PathBuf,
-        /// What `line` counts.
-        unit: &'static str,
-        /// The line of a CSV file, or the row of a Parquet file, from 1.
-        line: u64,
-        /// The column.
-        column: String,
-        /// The expected value.
-        expected: &'static str,
-        /// The actual value.
-        found: String,
-    },
-    /// A row is shorter or longer than the header.
-    #[error(
-        "read {}, line {line}: expected {expected} fields as in the header, found {found}; a text that contains the \
-         delimiter needs quotes, and an unclosed quote swallows everything after it",
-        path.display()
-    )]
-    Fields {
-        /// The file.
-        path: PathBuf,
-        /// The first line of the row.
-        line: u64,
-        /// The number of fields in the header.
-        expected: usize,
-        /// The number of fields in the row.
-        found: usize,
-    },
-    /// Two columns have the same name.
-    #[error(
-        "read {}: expected every column once, found {column:?} as columns {} and {}; rename one of them, or exclude both \
-         with --ignore",
-        path.display(), places[0], places[1]
-    )]
-    Repeated {
-        /// The file.
-        path: PathBuf,
-        /// The name.
-        column: String,
-        /// Which columns, from 1.
-        places: [usize; 2],
-    },
-    /// A text column has too many distinct values.
-    #[error(
-        "read {}, column {column:?}: expected at most {limit} different texts, found more, such as {texts}; exclude the \
-         column with --ignore",
-        path.display()
-    )]
-    Levels {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// The maximum.
-        limit: usize,
-        /// Some of them.
-        texts: String,
-    },
-    /// A numeric column contains other texts.
-    #[error(
-        "read {}, column {column:?}: {numbers} values are numbers and {odd} are other texts: {texts}; if they mean a \
-         missing value, list them with --missing; if the column holds codes or names, list it with --text; otherwise \
-         fix the file, or exclude the column with --ignore",
-        path.display()
-    )]
-    Odd {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// The number of numbers.
-        numbers: u64,
-        /// The number of other texts.
-        odd: u64,
-        /// The texts, each with its count and first line.
-        texts: String,
-    },
-    /// An ambiguous number.
-    #[error(
-        "read {}, {unit} {line}, column {column:?}: {text:?} could be {} or {}, and no other value settles it; use \
-         --decimal dot or --decimal comma",
-        path.display(), meanings[0], meanings[1]
-    )]
-    Unclear {
-        /// The file.
-        path: PathBuf,
-        /// What `line` counts.
-        unit: &'static str,
-        /// The first one's line.
-        line: u64,
-        /// The column.
-        column: String,
-        /// The text.
-        text: String,
-        /// The possible values.
-        meanings: [f64; 2],
-    },
-    /// The numbers of a column have different units.
-    #[error(
-        "read {}, column {column:?}: expected {what}, found {:?} at {unit} {} and {:?} at {unit} {}; use one unit, or \
-         exclude the column with --ignore",
-        path.display(), found[0].1, found[0].0, found[1].1, found[1].0
-    )]
-    Unlike {
-        /// The file.
-        path: PathBuf,
-        /// What lines count.
-        unit: &'static str,
-        /// The column.
-        column: String,
-        /// What was expected.
-        what: &'static str,
-        /// The line and text of one of each.
-        found: Box<[(u64, String); 2]>,
-    },
-    /// A requested feature cannot be represented in 32-bit floats.
-    #[error(
-        "read {}, column {column:?}: {}",
-        path.display(), note::Crowded { mean: *mean, deviation: *deviation, rounding: *rounding }
-    )]
-    Rounded {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// The mean of its numbers.
-        mean: f64,
-        /// Their standard deviation.
-        deviation: f64,
-        /// The rounding error.
-        rounding: f64,
-    },
-    /// All rows have the same label.
-    #[error(
-        "train: expected rows of both labels to learn from, found {rows} {part}rows whose label is {}; check that --label names \
-         the outcome{advice}",
-        u8::from(*label)
-    )]
-    OneClass {
-        /// Which rows, followed by a space; empty for all.
-        part: &'static str,
-        /// How many.
-        rows: usize,
-        /// Their label.
-        label: bool,
-        /// Further advice.
-        advice: &'static str,
-    },
-    /// There are no rows or no features.
-    #[error("read {}: expected at least one row and one feature, found {rows} rows and {features} features", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// Its rows.
-        rows: usize,
-        /// Its features.
-        features: usize,
-    },
-    /// Two columns of an exported file would have the same name.
-    #[error("write {}: expected every column once, found {column:?} twice; rename the feature", path.display())]
-    Twice {
-        /// The file.
-        path: PathBuf,
-        /// The name.
-        column: String,
-    },
-    /// A training option is out of range.
-    #[error("train: expected {key} to be {expected}, found {found}")]
-    Spec {
-        /// The key.
-        key: &'static str,
-        /// Its range.
-        expected: &'static str,
-        /// Its value.
-        found: String,
-    },
-    /// The loss became NaN.
-    #[error("train: the loss of epoch {epoch} is not a number; lower the learning rate, which is {learning_rate}")]
-    Diverged {
-        /// The epoch.
-        epoch: usize,
-        /// The learning rate.
-        learning_rate: f64,
-    },
-    /// The tensor library failed.
-    #[error("train: {reason}")]
-    Compute {
-        /// Its message.
-        reason: String,
-    },
-}
-
-/// The format of a file, by its extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Csv,
-    Gzip,
-    Parquet,
-}
-
-impl Kind {
-    fn of(path: &Path) -> Result<Self, TrainError> {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let mut endings = name.rsplit('.');
-        match (endings.next(), endings.next()) {
-            (Some("csv"), Some(_)) => Ok(Self::Csv),
-            (Some("gz"), Some("csv")) => Ok(Self::Gzip),
-            (Some("parquet"), Some(_)) => Ok(Self::Parquet),
-            _ => Err(TrainError::Extension { path: path.to_path_buf() }),
-        }
-    }
-}
-
-impl From<candle_core::Error> for TrainError {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Compute { reason: error.to_string() }
-    }
-}
-
-/// The network's metrics on one part of the rows.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
-    /// `train`, `validation`, `test`, or `all` if the rows were not split.
-    pub name: &'static str,
-    /// Its metrics.
-    #[serde(flatten)]
-    pub summary: Summary,
-}
-
-/// The spread of the single networks on the test rows.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Spread {
-    /// The normalised entropy of each.
-    pub normalised_entropy: Vec<f64>,
-    /// The least.
-    pub min: f64,
-    /// The mean.
-    pub mean: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Spread {
-    fn of(normalised_entropy: Vec<f64>) -> Option<Self> {
-        let count = normalised_entropy.len();
-        (count > 0).then(|| Self {
-            min: normalised_entropy.iter().copied().fold(f64::INFINITY, f64::min),
-            mean: normalised_entropy.iter().sum::<f64>() / count as f64,
-            max: normalised_entropy.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            normalised_entropy,
-        })
-    }
-}
-
 /// A trained network, with its history.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -429,47 +124,6 @@ pub struct Trained {
     pub spec: TrainSpec,
     /// The average of the networks before training on validation rows.
     stopped: Network,
-}
-
-/// The model card: how a model was trained, and its metrics.
-#[derive(Clone, Debug, Serialize)]
-pub struct Card {
-    /// The model's name, version and fingerprint.
-    #[serde(flatten)]
-    pub identity: Identity,
-    /// The SHA-256 of the ONNX file.
-    pub sha256: String,
-    /// The name of the file of rows, without its folder.
-    pub data: String,
-    /// The SHA-256 of the file of rows.
-    pub data_sha256: String,
-    /// The number of rows.
-    pub rows: usize,
-    /// How they were split.
-    pub split: &'static str,
-    /// The metrics by part, see [`Trained::parts`].
-    pub parts: Vec<Part>,
-    /// The baselines on the test rows.
-    pub baselines: Vec<Part>,
-    /// Predicted and observed rates in equal-sized bins of the test rows.
-    pub bins: Vec<Bin>,
-    /// The spread of the networks on the test rows.
-    pub spread: Option<Spread>,
-    /// The most epochs that a network was trained for to find the best one.
-    pub epochs: usize,
-    /// How many epochs the final networks were trained for.
-    pub best_epoch: usize,
-    /// The training options.
-    pub training: TrainSpec,
-    /// Notes on the rows and the result.
-    #[serde(serialize_with = "as_text")]
-    pub notes: Vec<Note>,
-    /// The features in the order of its input.
-    pub features: Vec<String>,
-}
-
-fn as_text<S: Serializer>(notes: &[Note], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(notes.iter().map(ToString::to_string))
 }
 
 /// The calibration method.
@@ -511,27 +165,6 @@ impl Trained {
         let after: Vec<_> = before.iter().map(apply).collect();
         let losses = [log_loss(&before), log_loss(&after)];
         Ok((calibration, losses))
-    }
-
-    /// The card of this model, with the hashes of its ONNX file and of the file of rows.
-    pub fn card(&self, identity: &Identity, sha256: String, data: String, data_sha256: String) -> Card {
-        Card {
-            identity: identity.clone(),
-            sha256,
-            data,
-            data_sha256,
-            rows: self.parts.iter().map(|part| part.summary.count).sum(),
-            split: self.split,
-            parts: self.parts.clone(),
-            baselines: self.baselines.clone(),
-            bins: self.bins.clone(),
-            spread: self.spread.clone(),
-            epochs: self.epochs,
-            best_epoch: self.best_epoch,
-            training: self.spec.clone(),
-            notes: self.notes.clone(),
-            features: self.features.clone(),
-        }
     }
 }
 

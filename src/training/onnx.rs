@@ -117,7 +117,7 @@ struct ValueInfo {
     kind: Option<Type>,
 }
 
-/// `TypeProto`, of which only the tensor is used
+/// `TypeProto`; only the tensor is used.
 #[derive(Clone, PartialEq, Message)]
 struct Type {
     #[prost(message, optional, tag = "1")]

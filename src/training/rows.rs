@@ -4,7 +4,7 @@
 //! only when it is complete, and nothing is left of an incomplete one. A Parquet file contains the fingerprint of the features; a CSV
 //! file cannot. Limits: a Parquet row group of 65,536 rows is held in memory.
 
-use super::{Kind, TrainError};
+use super::{TrainError, format::FileFormat};
 use crate::{inference::metadata, partial::PartialFile};
 use flate2::{Compression, write::GzEncoder};
 use parquet::{
@@ -97,7 +97,7 @@ impl RowFile {
         if let Some(column) = columns.iter().find(|&&column| !seen.insert(column)) {
             return Err(TrainError::Twice { path: path.to_path_buf(), column: (*column).to_owned() });
         }
-        let kind = Kind::of(path)?;
+        let kind = FileFormat::of(path)?;
         let file = PartialFile::create(path).map_err(|source| TrainError::File {
             doing: "create",
             path: path.to_path_buf(),
@@ -105,11 +105,11 @@ impl RowFile {
         })?;
         let file = BufWriter::new(file);
         let mut writer = match kind {
-            Kind::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(file))),
-            Kind::Gzip => {
+            FileFormat::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(file))),
+            FileFormat::Gzip => {
                 Writer::Gzip(Box::new(csv::Writer::from_writer(GzEncoder::new(file, Compression::default()))))
             }
-            Kind::Parquet => {
+            FileFormat::Parquet => {
                 let rows = ParquetRows::new(file, features, fingerprint, extra, has_labels);
                 Writer::Parquet(Box::new(rows.map_err(|error| broken(path, &error))?))
             }
@@ -165,7 +165,7 @@ impl RowFile {
 }
 
 fn broken(path: &Path, error: &(dyn std::error::Error + 'static)) -> TrainError {
-    // What the system says has an exit code of its own.
+    // An error of the operating system has its own exit code.
     let code = std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
     if let Some(code) = code {

@@ -4,11 +4,11 @@
 //! the line; byte order marks and Windows line ends are not part of a value. Limits: a table is scanned repeatedly, so it has to be a
 //! file and not a pipe; texts are UTF-8.
 
-use super::{Kind, TrainError};
+use super::{TrainError, format::FileFormat};
 use crate::{
-    fault::{expecting_panics, words_of_panic},
     gzip::Gzip,
     inference::metadata,
+    panics::{expecting_panics, words_of_panic},
 };
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
@@ -58,18 +58,18 @@ pub(super) struct Table {
     pub(super) fingerprint: Option<String>,
     /// The unit of row numbers: line or row.
     pub(super) unit: &'static str,
-    kind: Kind,
+    kind: FileFormat,
     delimiter: u8,
 }
 
 impl Table {
     /// Opens a file. The delimiter is the first with which `column` exists.
     pub(super) fn open(path: &Path, column: &str) -> Result<Self, TrainError> {
-        let kind = Kind::of(path)?;
-        let unit = if kind == Kind::Parquet { "row" } else { "line" };
+        let kind = FileFormat::of(path)?;
+        let unit = if kind == FileFormat::Parquet { "row" } else { "line" };
         let mut table =
             Self { path: path.to_path_buf(), columns: Vec::new(), fingerprint: None, kind, unit, delimiter: b',' };
-        if kind == Kind::Parquet {
+        if kind == FileFormat::Parquet {
             let reader = table.decode(|| table.parquet())?;
             let found = reader.metadata().file_metadata();
             table.columns = found.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
@@ -96,13 +96,13 @@ impl Table {
 
     /// Visits every row with its number.
     pub(super) fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        if self.kind != Kind::Parquet {
+        if self.kind != FileFormat::Parquet {
             return self.scan_csv(row);
         }
         self.decode(|| self.scan_parquet(row))
     }
 
-    /// Calls the decoder of Parquet, which trusts lengths in the file and panics where they are wrong.
+    /// Calls the Parquet decoder, which trusts lengths in the file and panics if they are wrong.
     fn decode<T>(&self, call: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
         expecting_panics(call).unwrap_or_else(|panic| {
             Err(self.broken(format!("the file is damaged ({}); create it again", words_of_panic(&*panic))))
@@ -117,7 +117,7 @@ impl Table {
     fn csv(&self, delimiter: u8) -> Result<(csv::Reader<Box<dyn Read>>, LineStarts), TrainError> {
         let file = self.file()?;
         let starts = LineStarts::default();
-        let bytes: Box<dyn Read> = if self.kind == Kind::Gzip {
+        let bytes: Box<dyn Read> = if self.kind == FileFormat::Gzip {
             Box::new(Lines::new(Gzip::new(io::BufReader::new(file)), starts.clone()))
         } else {
             Box::new(Lines::new(file, starts.clone()))

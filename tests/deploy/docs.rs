@@ -1,7 +1,7 @@
-//! The pages: everything that they name exists, and they say of it what the program says.
+//! The documentation pages: everything they name exists, and what they say matches the program.
 //!
-//! Each check is a function from a page to what is wrong with it. One test runs all of them over all pages, and another shows that each
-//! of them finds a planted fault. Limits: what stands outside of code is checked for links alone.
+//! Each check is a function that returns the faults of a page. One test runs all checks on all pages; another shows
+//! that each check finds a planted fault. Outside code, only links are checked.
 
 use crate::{monitoring::alerts, output, repository, text, yaml};
 use aimpoint::{
@@ -24,33 +24,33 @@ const README: &str = "README.md";
 const RUNBOOK: &str = "deploy/docs/alerts.md";
 const EXIT_CODES: &str = "deploy/docs/exit-codes.md";
 
-/// Folders with pages. What a comparison has measured is a record, and no page.
+/// Folders with pages. The recorded runs of the comparison are not pages.
 const FOLDERS: [&str; 6] = [".github", "benches", "deploy", "proto", "src", "tests"];
 const NO_PAGES: [&str; 3] = ["runs", "target", "__pycache__"];
 
-/// Settings of topics, which librdkafka does not have.
+/// Topic settings, which librdkafka does not know.
 const TOPIC_SETTINGS: [&str; 4] = ["cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms"];
-/// Flags of other programs: cargo's.
+/// Flags of cargo.
 const FOREIGN_FLAGS: [&str; 2] = ["--profile", "--features"];
-/// Options of other programs: scikit-learn's.
+/// Options of scikit-learn.
 const FOREIGN_KEYS: [&str; 1] = ["zipmap"];
-/// Members of other protocols: OpenRTB's.
+/// Members of OpenRTB.
 const FOREIGN_MEMBERS: [&str; 1] = ["ext.segtax"];
-/// Programs whose commands are not looked at.
+/// Programs whose commands are not checked.
 const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "kcat", "kubectl"];
-/// How the name of a file ends.
+/// File name extensions.
 const FILE_ENDS: [&str; 14] =
     ["csv", "gz", "html", "json", "jsonl", "md", "onnx", "parquet", "partial", "proto", "py", "rs", "toml", "yaml"];
 
-/// A page of the repository, taken apart.
+/// A parsed page.
 struct Page {
     name: String,
     text: String,
-    /// The text without code: blocks are left out, and a word stands for what is inline.
+    /// The text without code blocks, and with a placeholder for inline code.
     prose: String,
-    /// What stands in backticks within a line.
+    /// Inline code: the text in backticks within a line.
     spans: Vec<String>,
-    /// The language and the content of each block of code.
+    /// The language and content of each code block.
     blocks: Vec<(String, String)>,
 }
 
@@ -86,7 +86,7 @@ impl Page {
         Self { name: name.to_owned(), text, prose, spans, blocks }
     }
 
-    /// The headings as a link names them, as GitHub makes them.
+    /// The anchors that GitHub generates for the headings.
     fn anchors(&self) -> BTreeSet<String> {
         let mut seen = HashMap::<String, usize>::new();
         let mut is_in_block = false;
@@ -104,14 +104,13 @@ impl Page {
         anchors
     }
 
-    /// Every line of code: of blocks for a shell, and what is inline.
+    /// Every line of code: lines of shell blocks, and inline code.
     fn code(&self) -> impl Iterator<Item = &str> {
         let shell = self.blocks.iter().filter(|(language, _)| matches!(language.as_str(), "sh" | "bash" | ""));
         shell.flat_map(|(_, block)| block.lines()).chain(self.spans.iter().map(String::as_str))
     }
 }
 
-/// Every page of the repository.
 fn pages() -> Vec<Page> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -134,7 +133,7 @@ fn pages() -> Vec<Page> {
     found.iter().map(|path| Page::read(&path.strip_prefix(&root).unwrap().to_string_lossy())).collect()
 }
 
-/// A path without `.` and `..`.
+/// Resolves `.` and `..` in a path.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -149,7 +148,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Links to pages, pictures and headings that are not there.
+/// Links to missing pages, pictures and headings.
 fn dead_links(page: &Page) -> Vec<String> {
     let link = Regex::new(r"\[[^\]\[]*\]\(([^)\s]+)\)").unwrap();
     let mut faults = Vec::new();
@@ -174,14 +173,14 @@ fn dead_links(page: &Page) -> Vec<String> {
     faults
 }
 
-/// Paths of the repository that are not there.
+/// Paths that are missing from the repository.
 fn absent_paths(page: &Page) -> Vec<String> {
     let path = Regex::new(r"(?:^|[^\w/.-])((?:\.github|benches|deploy|proto|src|tests)/[\w./-]*\w)").unwrap();
     let found = path.captures_iter(&page.text).map(|found| found[1].to_owned());
     found.filter(|it| !repository(it).exists()).map(|it| format!("there is no {it}")).collect()
 }
 
-/// A command of the program: its flags, the commands below it, and the values that its argument may have.
+/// A command of the program: its flags, its subcommands, and the values its argument accepts.
 #[derive(Default)]
 struct Usage {
     flags: BTreeSet<String>,
@@ -190,7 +189,7 @@ struct Usage {
 }
 
 impl Usage {
-    /// What the program's own help says of a command.
+    /// Parses the help of a command.
     fn of(path: &[&str]) -> Self {
         let help = output(Command::new(env!("CARGO_BIN_EXE_aimpoint")).args(path).arg("--help"));
         let flag = Regex::new(r"(?m)^ +(?:(-\w), )?(?:    )?(--[a-z][a-z-]*)").unwrap();
@@ -211,7 +210,7 @@ impl Usage {
         usage
     }
 
-    /// What is wrong with a command line, without the name of the program.
+    /// Faults of a command line, given without the program's name.
     fn faults(&self, line: &str) -> Vec<String> {
         let mut words = line.split_whitespace().peekable();
         let (mut usage, mut path) = (self, String::from("aimpoint"));
@@ -263,14 +262,14 @@ fn unknown_commands(page: &Page) -> Vec<String> {
             }
         } else if page.spans.iter().any(|span| span == line) && line.contains(' ') && PROGRAM.below.contains_key(first)
         {
-            // `topics --create`, as the changelog has it.
+            // Subcommands without the program's name, such as `topics --create` in the changelog.
             faults.extend(PROGRAM.faults(line));
         }
     }
     faults
 }
 
-/// What `make` does not have.
+/// Targets and variables that the Makefile does not have.
 fn unknown_targets(page: &Page) -> Vec<String> {
     let makefile = text("Makefile");
     let phony = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
@@ -295,7 +294,7 @@ fn unknown_targets(page: &Page) -> Vec<String> {
     faults
 }
 
-/// Metrics that no process has.
+/// Metrics that no process exports.
 fn unknown_metrics(page: &Page) -> Vec<String> {
     let metric = Regex::new(r"\baimpoint_[a-z0-9_]+\*?").unwrap();
     let is_known = |name: &str| match name.strip_suffix('*') {
@@ -317,7 +316,7 @@ static MESSAGES: LazyLock<String> = LazyLock::new(|| {
     proto.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
 });
 
-/// Whether a schema has a key below it.
+/// Whether a schema contains a key path.
 fn has_key(schema: &Value, parts: &[&str]) -> bool {
     let Some((first, rest)) = parts.split_first() else { return true };
     let forms = ["anyOf", "oneOf", "allOf"].into_iter().flat_map(|word| schema[word].as_array().into_iter().flatten());
@@ -328,13 +327,13 @@ fn has_key(schema: &Value, parts: &[&str]) -> bool {
         || others.is_some_and(|below| has_key(below, rest))
 }
 
-/// Whether the configuration has a key, with its section.
+/// Whether the configuration has this key, given with its section.
 fn is_key(name: &str) -> bool {
     has_key(&SCHEMA, &name.split('.').collect::<Vec<_>>())
 }
 
-/// Whether a dotted name is of something that there is: a key of the configuration, a value of the chart, a setting of Kafka's, or
-/// a member or message of the protocol.
+/// Whether a dotted name exists: as a configuration key, a chart value, a Kafka setting, or a member or message of the
+/// protocol.
 fn is_known_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
     let is_value = parts.iter().try_fold(&*VALUES, |value, part| value.get(part)).is_some();
@@ -352,7 +351,7 @@ fn is_known_name(name: &str) -> bool {
 fn unknown_in_table(table: &toml::Table, path: &[&str], faults: &mut Vec<String>) {
     for (key, value) in table {
         let path = [path, &[key.as_str()]].concat();
-        // What stands below is librdkafka's.
+        // Keys from here on are librdkafka's.
         if path.len() == 3 && path[0] == "kafka" {
             if !is_setting(key) {
                 faults.push(format!("librdkafka has no setting {key}"));
@@ -367,7 +366,7 @@ fn unknown_in_table(table: &toml::Table, path: &[&str], faults: &mut Vec<String>
     }
 }
 
-/// Keys of the configuration, and names of other settings, that there are not.
+/// Configuration keys and other settings that do not exist.
 fn unknown_keys(page: &Page) -> Vec<String> {
     let section = Regex::new(r"^\[{1,2}([a-z_]+(?:\.[a-z_]+)*)\]{1,2}$").unwrap();
     let assignment = Regex::new(r#"^(?:--set )?("[a-z.]+"|[a-z_]+(?:\.[a-z_]+)*) ?= ?\S"#).unwrap();
@@ -410,7 +409,7 @@ fn unknown_keys(page: &Page) -> Vec<String> {
     faults
 }
 
-/// All that the program may say, and what stands on the dashboard, each text in one line.
+/// Every text that the program or the dashboard may show, with continued lines joined.
 static WORDS: LazyLock<String> = LazyLock::new(|| {
     fn below(folder: &Path, all: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -429,7 +428,7 @@ static WORDS: LazyLock<String> = LazyLock::new(|| {
     Regex::new(r"\\\n\s*").unwrap().replace_all(&all, "").into_owned()
 });
 
-/// Lines of the log and titles of the dashboard that nobody writes.
+/// Quoted log lines and dashboard titles that do not exist.
 fn unknown_words(page: &Page) -> Vec<String> {
     let phrase = Regex::new(r"^[A-Za-z][a-z]*(?: [a-z]+){2,}$").unwrap();
     let is_foreign = |span: &str| {
@@ -440,10 +439,9 @@ fn unknown_words(page: &Page) -> Vec<String> {
     found.filter(|span| !WORDS.contains(span.as_str())).map(|span| format!("nothing says {span:?}")).collect()
 }
 
-/// What is wrong with a page.
+/// Returns the faults of a page.
 type Check = fn(&Page) -> Vec<String>;
 
-/// Every check, with its name.
 const CHECKS: [(&str, Check); 7] = [
     ("links", dead_links),
     ("paths", absent_paths),
@@ -539,7 +537,7 @@ fn the_readme_is_short_enough_to_be_read() {
     }
 }
 
-/// Whoever opens the index finds every page from there.
+/// Every page can be reached from the index.
 #[test]
 fn the_index_leads_to_every_page_and_the_readme_to_the_index() {
     let index = text("deploy/README.md");
@@ -580,7 +578,7 @@ fn every_alert_has_an_entry_in_the_runbook_and_leads_there() {
             assert!(alert["annotations"][part].is_string(), "{name}: {part}");
         }
     }
-    // And no entry is of an alert that is gone.
+    // No entry describes a removed alert.
     for name in runbook.lines().filter_map(|line| line.strip_prefix("## Aimpoint")) {
         assert!(
             alerts.iter().any(|alert| alert["alert"] == format!("Aimpoint{name}")),
@@ -589,7 +587,7 @@ fn every_alert_has_an_entry_in_the_runbook_and_leads_there() {
     }
 }
 
-/// Other pages name alerts as well.
+/// Alerts are named outside the runbook too.
 #[test]
 fn no_page_names_an_alert_that_there_is_not() {
     let named = Regex::new(r"\bAimpoint[A-Z][A-Za-z]+").unwrap();
@@ -601,7 +599,7 @@ fn no_page_names_an_alert_that_there_is_not() {
     }
 }
 
-/// The reasons of dead letters, as headers and metrics have them.
+/// Reasons as they appear in headers and metrics.
 #[test]
 fn the_page_of_events_has_every_reason_of_a_dead_letter() {
     let page = text("deploy/docs/events.md");

@@ -32,7 +32,7 @@ fn an_image_runs_unprivileged_without_a_shell_from_pinned_releases() {
         assert!(whole.contains("--locked"), "{dockerfile}: other crates than those of Cargo.lock could be built");
         assert!(whole.contains("rdkafka/ssl-vendored"), "{dockerfile}: no TLS to the brokers");
     }
-    // The compiler of the images is supported by the sources.
+    // The sources support the compiler in the images.
     let manifest = text("Cargo.toml");
     let (_, version) = manifest.split_once("rust-version = \"").unwrap();
     let version = version.split('"').next().unwrap();
@@ -65,7 +65,7 @@ fn the_root_file_system_has_the_program_and_all_files_it_opens() {
     assert!(root.join("usr/share/doc/onnxruntime/LICENSE").is_file());
     assert!(fs::read_to_string(root.join("usr/share/doc/aimpoint/THIRD-PARTY.txt")).unwrap().contains("librdkafka"));
 
-    // Everything but the program, which is large in a debug build.
+    // Without the program, which is large in a debug build.
     let rest = bytes(&root) - fs::metadata(program).unwrap().len();
     assert!(rest < 40_000_000, "{rest} bytes beside the program: an image has to stay below 150 MB");
 

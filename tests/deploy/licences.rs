@@ -8,7 +8,7 @@ fn the_list_of_third_party_software_is_up_to_date() {
     output(Command::new(repository("deploy/licences/third-party")).arg("--check").env("CARGO", env!("CARGO")));
 }
 
-/// `make deny` checks the same of every crate, those of tests and build scripts included, and reads their licence texts.
+/// `make deny` checks this for every crate, including those of tests and build scripts, and reads the licence texts.
 #[test]
 fn every_crate_of_the_program_is_under_a_licence_that_is_allowed() {
     let deny: toml::Table = toml::from_str(&text("deny.toml")).unwrap();
@@ -23,7 +23,7 @@ fn every_crate_of_the_program_is_under_a_licence_that_is_allowed() {
     }
 }
 
-/// Whether a licence expression of SPDX can be met by these licences.
+/// Whether these licences satisfy an SPDX licence expression.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let expression = expression.trim();
     if let Some(parts) = split(expression, &[" OR ", "/"]) {
@@ -38,7 +38,7 @@ fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     }
 }
 
-/// The parts of an expression between operators that stand outside all parentheses, where there is one.
+/// Splits an expression at operators outside all parentheses. `None` if there is no such operator.
 fn split<'a>(expression: &'a str, operators: &[&str]) -> Option<Vec<&'a str>> {
     let (mut depth, mut from, mut parts) = (0, 0, Vec::new());
     for (at, letter) in expression.char_indices() {

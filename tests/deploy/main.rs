@@ -21,12 +21,12 @@ use std::{
     process::{Command, Output},
 };
 
-/// A path of the repository.
+/// A path relative to the repository root.
 fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The text of a file of the repository.
+/// The text of a file in the repository.
 fn text(name: &str) -> String {
     let path = repository(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -37,7 +37,7 @@ fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\nin:\n{text}"))
 }
 
-/// The only document of a YAML file of the repository.
+/// The only document of a YAML file in the repository.
 fn yaml(name: &str) -> Value {
     documents(&text(name)).pop().unwrap_or_else(|| panic!("{name} is empty"))
 }
@@ -59,7 +59,7 @@ fn output(command: &mut Command) -> String {
     stdout
 }
 
-/// All strings within a value, with their member names.
+/// All strings within a value, each with the name of its member.
 fn strings<'a>(value: &'a Value, member: &'a str, found: &mut Vec<(&'a str, &'a str)>) {
     match value {
         Value::String(text) => found.push((member, text)),

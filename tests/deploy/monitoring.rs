@@ -159,7 +159,7 @@ fn no_rule_or_panel_contains_an_application_s_name() {
     for file in [RULES, DASHBOARD] {
         assert!(!named.is_match(&text(file)), "{file}: {:?}", named.find(&text(file)));
     }
-    // The label replaced by the chart or the operator is in every selector of a rule.
+    // Every selector of a rule has the label that the chart or the operator replaces.
     let selector = Regex::new(r"\b(aimpoint_[a-z0-9_]+)(\{[^}]*\})?").unwrap();
     for alert in alerts() {
         for found in selector.captures_iter(alert["expr"].as_str().unwrap()) {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Queries without series here, with the reason.
+/// Queries without series in this test, and why.
 const EMPTY: [(&str, &str); 2] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("ALERTS{", "no alert fires where nothing is wrong"),
@@ -64,7 +64,7 @@ fn config() -> String {
         + &format!("\n[[shadow]]\nname = \"challenger\"\n{model}")
 }
 
-/// A Prometheus that scrapes it each second and watches the rules.
+/// A Prometheus that scrapes the target every second and evaluates the rules.
 fn prometheus(folder: &Path, log: &Path, target: &str) -> (Started, String) {
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{}\"]\nscrape_configs:\n\
@@ -82,7 +82,7 @@ fn prometheus(folder: &Path, log: &Path, target: &str) -> (Started, String) {
     (start(&mut command, log), address)
 }
 
-/// Asks Prometheus' API. HTTP 1.0, so that the answer comes in one piece.
+/// Calls the API of Prometheus, over HTTP 1.0 so that the answer is not chunked.
 fn ask(address: &str, path: &str) -> Result<Value, String> {
     let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(|error| error.to_string())?;

@@ -69,11 +69,11 @@ fn the_chart_has_the_version_of_the_program() {
     assert!(!tag.status.success() && String::from_utf8_lossy(&tag.stderr).contains("the tag is v99.0.0"));
 }
 
-/// An archive is packed, unpacked, and its program run where nothing else of the project is.
+/// Packs an archive, unpacks it, and runs its program in an otherwise empty place.
 #[test]
 fn a_release_archive_holds_a_program_that_runs_and_every_licence() {
     let folder = tempfile::tempdir().unwrap();
-    // Without the debug build's names, which would take a minute to pack.
+    // Strips the debug build's symbols, which would take a minute to pack.
     let program = folder.path().join("program");
     output(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_aimpoint")));
     let mut pack = Command::new(repository("deploy/release/archive"));

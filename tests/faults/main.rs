@@ -40,7 +40,7 @@ use std::{
 use watch::Watch;
 
 const PARTITIONS: i32 = 4;
-/// The shortest that a broker allows.
+/// The shortest session that a broker allows.
 const SESSION: Duration = Duration::from_secs(6);
 /// A run without progress for this long is considered stuck. It is generous, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(2);

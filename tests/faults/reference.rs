@@ -1,4 +1,5 @@
-//! The expected output, computed from all input events by the definitions alone, without tiles, buffers or code of the program.
+//! The expected output, computed from all input events directly by the definitions, without tiles, buffers or code of
+//! the program.
 
 use super::program::Found;
 use serde_json::Value;

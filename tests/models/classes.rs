@@ -1,4 +1,5 @@
-//! Classifiers as exported by their libraries: the positive class is found by names, maps, labels and shapes, or has to be configured.
+//! Classifiers as their libraries export them: the positive class is found by names, maps, labels and shapes, or has to
+//! be configured.
 
 use super::{check, expected, load, matrix, runtime};
 use aimpoint::inference::{FeatureMatrix, Model, ModelSpec, OnnxModel};
@@ -44,7 +45,7 @@ fn an_ambiguous_class_is_refused_with_the_choices_and_accepted_when_named() {
         let error = load("linear", |spec| spec.class = Some(class.to_owned())).unwrap_err().to_string();
         assert!(error.contains("has no classes; remove class"), "{error}");
     }
-    // Neither is offered alone: whoever pastes it would get the negative one half of the time.
+    // The message must not offer one of them: anyone pasting it would get the negative class half of the time.
     let error = load("sklearn_words", |_| {}).unwrap_err().to_string();
     assert!(error.contains("class = \"churn\" or class = \"stay\""), "{error}");
 }

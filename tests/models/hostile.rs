@@ -107,7 +107,7 @@ fn names_in_metadata_cannot_contain_control_characters_or_be_too_long() {
         assert!(error.contains(reason) && !error.trim_end().contains(|it: char| it.is_control()), "{error:?}");
         succeeds(at, &["models", "add", &hostile(name), "--version", name, "--set", "model.name=shop"]);
     }
-    // A manifest that somebody has forged.
+    // A forged manifest.
     let manifest = at.join("models/escapes/manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("\"shop\"", "\"a\\u001b[2J\"")).unwrap();

@@ -118,8 +118,8 @@ const NO_SCORES: [(&str, &str); 4] = [
     ("always_nan", "its scores are no numbers, and no number is near them"),
 ];
 
-/// Fixtures with string labels, which tract does not support, or with several classes, of which it would use the last one; they are
-/// tested in `classes.rs`.
+/// Fixtures with string labels, which tract does not support, or with several classes, where it would use the last one.
+/// They are tested in `classes.rs`.
 const CLASSES: [&str; 6] =
     ["sklearn_columns_text", "sklearn_text", "sklearn_first", "sklearn_words", "sklearn_network", "sklearn_three"];
 

@@ -220,8 +220,8 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
                 ..InputRecord::default()
             })
             .collect();
-        let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };
-        let broker = MemoryBroker::new(vec![input], true, faults, seed);
+        let errors = Faults { abortable: 50, unknown: 50, ..Faults::default() };
+        let broker = MemoryBroker::new(vec![input], true, errors, seed);
         broker.produce(0, EVENTS);
         let (source, sink) = broker.join(0);
         let spec: PipelineSpec = toml::from_str(SPEC).unwrap();
@@ -285,13 +285,13 @@ fn inconsistent_sections_are_faults() {
         ("explain = { samples = 0 }", "explain.samples", "between 1 and"),
     ] {
         let spec: PipelineSpec = toml::from_str(&format!("{more}\n{SPEC}")).unwrap();
-        let faults = Pipeline::compile(&spec, "clicks").err().unwrap();
-        assert!(faults[0].key == key && faults[0].message.contains(part), "{faults:?}");
+        let errors = Pipeline::compile(&spec, "clicks").err().unwrap();
+        assert!(errors[0].key == key && errors[0].message.contains(part), "{errors:?}");
     }
     let spec: PipelineSpec = toml::from_str(&format!("explain = {{ share = 0.1 }}\n{SPEC}")).unwrap();
     let model = Box::new(FakeModel::constant(&["spent"], 0.5));
-    let faults = Pipeline::compile(&spec, "clicks").unwrap().with_model(model).err().unwrap();
-    assert!(faults[0].key == "explain" && faults[0].message.contains("no baseline"), "{faults:?}");
+    let errors = Pipeline::compile(&spec, "clicks").unwrap().with_model(model).err().unwrap();
+    assert!(errors[0].key == "explain" && errors[0].message.contains("no baseline"), "{errors:?}");
 }
 
 #[test]
@@ -345,6 +345,6 @@ fn a_replaced_score_is_not_compared_with_a_shadow_s() {
 fn a_shadow_with_an_undeclared_feature_is_a_fault() {
     let rig = Rig::new("", FakeModel::constant(&["spent"], 0.5));
     let shadow = Shadow::new(Box::new(FakeModel::constant(&["unheard_of"], 0.5)));
-    let faults = rig.pipeline.with_shadow(shadow.tap()).err().unwrap();
-    assert!(faults[0].key == "shadow[0].features" && faults[0].message.contains("unheard_of"), "{faults:?}");
+    let errors = rig.pipeline.with_shadow(shadow.tap()).err().unwrap();
+    assert!(errors[0].key == "shadow[0].features" && errors[0].message.contains("unheard_of"), "{errors:?}");
 }

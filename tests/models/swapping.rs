@@ -126,8 +126,8 @@ fn new_versions_are_swapped_in_while_a_worker_runs_and_bad_ones_are_refused() {
         timestamp_ms: 1_700_000_000_000,
         ..InputRecord::default()
     };
-    let faults = Faults { abortable: 50, unknown: 50, ..Faults::default() };
-    let broker = MemoryBroker::new(vec![(0..EVENTS).map(input).collect()], true, faults, 3);
+    let errors = Faults { abortable: 50, unknown: 50, ..Faults::default() };
+    let broker = MemoryBroker::new(vec![(0..EVENTS).map(input).collect()], true, errors, 3);
     broker.produce(0, EVENTS);
     let (source, sink) = broker.join(0);
     let pipeline = compile().with_model(Box::new(first)).unwrap();

@@ -19,7 +19,7 @@ fn with_variants(rig: &mut Rig, models: Vec<(&str, FakeModel)>) -> Result<(), St
     let boxed = |(name, model): (&str, FakeModel)| (name.to_owned(), Box::new(model) as Box<dyn Model>);
     let pipeline = std::mem::replace(&mut rig.pipeline, Rig::new("", adding("spare", 0.0)).pipeline);
     let variants = models.into_iter().map(boxed).collect();
-    rig.pipeline = pipeline.with_variants(variants).map_err(|faults| format!("{faults:?}"))?;
+    rig.pipeline = pipeline.with_variants(variants).map_err(|errors| format!("{errors:?}"))?;
     Ok(())
 }
 

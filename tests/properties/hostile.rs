@@ -1,5 +1,5 @@
-//! Records of a changelog, snapshots and marks that no worker has written: changed in every way that this file knows. None of
-//! them breaks a worker or takes long. What does not fit is told, and the user is what the input makes of them.
+//! Records of a changelog, snapshots and marks that no worker wrote, altered in every way this file knows. None of them
+//! may crash a worker or take long. Invalid data is reported, and the user's profile is rebuilt from the input.
 
 use super::{
     cases, replay,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The one partition.
+/// The only partition.
 const HERE: i32 = 0;
 
 fn pipeline(spec: &Spec) -> Pipeline {
@@ -29,7 +29,7 @@ fn pipeline(spec: &Spec) -> Pipeline {
     Pipeline::compile(&spec, "clicks").expect("the specification compiles")
 }
 
-/// Applies these events, of which the first one lies at an offset, and gives what comes out.
+/// Applies these events, the first at offset `from`, and returns the outputs.
 fn apply(pipeline: &mut Pipeline, partitions: &mut Partitions, events: &[Event], from: i64) -> Outbox {
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
     for (number, event) in events.iter().enumerate() {
@@ -46,7 +46,7 @@ fn apply(pipeline: &mut Pipeline, partitions: &mut Partitions, events: &[Event],
     outbox
 }
 
-/// The profiles of those who have not gone.
+/// The profiles that have not expired.
 fn profiles(pipeline: &Pipeline, partitions: &Partitions) -> BTreeMap<Vec<u8>, Vec<u64>> {
     let store = partitions.get(HERE).expect("it was put in").store();
     let time = store.clock().time().unwrap_or(i64::MIN);
@@ -54,7 +54,7 @@ fn profiles(pipeline: &Pipeline, partitions: &Partitions) -> BTreeMap<Vec<u8>, V
     alive.map(|(key, words)| (key.to_vec(), words.into_owned())).collect()
 }
 
-/// A changelog, in order, and the mark of the commit.
+/// A changelog in order, and the mark of the commit.
 struct Changelog {
     records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     mark: Mark,
@@ -72,7 +72,7 @@ impl Changelog {
         Self { records, mark: partition.store().mark(partition.next()), written_ms: None }
     }
 
-    /// Reads it back, as the new owner of a partition of which everything before `committed` is committed.
+    /// Restores it as the new owner of a partition with this committed position.
     fn restore(&self, pipeline: &Pipeline, committed: i64) -> (Partitions, Recovered) {
         let mut partitions = Partitions::default();
         let partition = Partition::new(self.mark.replay_from, committed, None);
@@ -93,13 +93,13 @@ impl Changelog {
         (partitions, recovered)
     }
 
-    /// The number of some user's record.
+    /// The index of a random user's record.
     fn user(&self, random: &mut SmallRng) -> usize {
         let users: Vec<usize> = (0..self.records.len()).filter(|it| !is_layout_key(&self.records[*it].0)).collect();
         *users.choose(random).expect("somebody is in it")
     }
 
-    /// Changes a record: whose it is, and whether it can be told.
+    /// Alters a record; returns its key, and whether the change is detectable.
     fn damage(&mut self, random: &mut SmallRng) -> (Vec<u8>, bool) {
         let (index, other) = (self.user(random), self.user(random));
         let other = self.records[other].1.clone().expect("nobody has gone yet");
@@ -111,22 +111,22 @@ impl Changelog {
     }
 }
 
-/// Changes a record in some way; says whether it can be told that it was changed.
+/// Alters a record in some way; returns whether the change is detectable.
 fn change(random: &mut SmallRng, payload: &mut Vec<u8>, other: &[u8]) -> bool {
     let mut record = v1::Profile::decode(payload.as_slice()).expect("a worker has written it");
     let mut words = unpack(&record.state).expect("a worker has written it");
-    // As records of earlier releases are, so that nothing but what is in it tells.
+    // Like records of earlier releases: without a checksum, only the content can reveal the change.
     record.checksum = 0;
     let mut is_told = true;
     match random.random_range(0..16) {
-        // With its checksum: any change is told.
+        // The checksum is kept, so every change is detected.
         0 => {
             let at = random.random_range(0..payload.len() - 9);
             payload[at] ^= 1 << random.random_range(0..8);
             return true;
         }
         1 => {
-            // Without its last field it is a record of an earlier release, and as good.
+            // Without its last field it is a valid record of an earlier release.
             let end = random.random_range(0..payload.len());
             payload.truncate(end);
             return v1::Profile::decode(payload.as_slice()).is_err();
@@ -140,7 +140,7 @@ fn change(random: &mut SmallRng, payload: &mut Vec<u8>, other: &[u8]) -> bool {
         4 => record.state = vec![0xff; 900_000],
         5 => words[2] = 1 << 60,
         6 => {
-            // The first run, where there is one; a cell may hold that.
+            // The first run, if there is one; a cell can have this value.
             words[3..].iter_mut().take(1).for_each(|run| *run = (1 << 40) << 2);
             is_told = false;
         }
@@ -154,7 +154,7 @@ fn change(random: &mut SmallRng, payload: &mut Vec<u8>, other: &[u8]) -> bool {
         12 => "0123456789abcdef".clone_into(&mut record.layout),
         13 => record.schema_version += 1,
         14 => {
-            // Anything in any word: some of it can be.
+            // Anything in any word; some values are valid.
             let at = random.random_range(0..words.len());
             words[at] = random.random();
             is_told = false;
@@ -212,7 +212,7 @@ fn a_record_that_does_not_fit_is_told_and_its_user_rebuilt_from_the_input_and_no
         assert!(outbox.is_empty(), "a replay writes; {}", context());
         if !recovered.is_whole() {
             assert!(profiles(&pipeline, &partitions) == owed, "others than they were; {}", context());
-            // The next restore finds the tombstone, and the rebuilt profile behind it.
+            // The next restore finds the tombstone, and the rebuilt profile after it.
             let again = Changelog::of(&pipeline, &mut partitions);
             changelog.records.extend(again.records);
             changelog.mark = again.mark;
@@ -242,7 +242,7 @@ fn a_snapshot_with_a_record_that_does_not_fit_is_passed_by_as_a_whole() {
             return;
         }
         let (_, is_told) = changelog.damage(random);
-        // The checksums of its blocks are right: somebody has made it.
+        // The checksums of its blocks are valid, because somebody made it on purpose.
         let layout = pipeline.layout().id().to_owned();
         let head = SnapshotOf { partition: HERE, layout: layout.clone(), committed, changelog: 9, profiles: 0 };
         let mut writer = SnapshotWriter::new(head);
@@ -343,7 +343,7 @@ fn why_a_record_is_of_no_use_is_told() {
     }
     // The number of its tile is its second.
     let second = 0xf486_5700;
-    // A newest event in the year 2100, of a time that can be, in a record of today.
+    // A newest event in the year 2100, which is a valid time, in a record written today.
     let mut changed = words.clone();
     (changed[0], changed[4]) = (4_102_444_800_000_000, changed[4] & !0xffff_ffff | second);
     for (record, why) in [

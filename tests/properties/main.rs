@@ -1,8 +1,9 @@
-//! The profile engine against a naive recount: for each row, every feature is computed anew from the list of all events
-//! that the user has had, straight from the definitions in `aimpoint::profile`.
+//! Compares the profile engine with a naive recount: for each row, every feature is recomputed from the list of all
+//! events of the user, directly by the definitions in `aimpoint::profile`.
 //!
-//! `PROPERTIES_CASES=n` sets how many cases run, `PROPERTIES_FIRST=n` the first one, so that a failing case is replayed
-//! by `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`. `make properties CASES=200000` is a long run.
+//! `PROPERTIES_CASES=n` sets the number of cases, `PROPERTIES_FIRST=n` the first one. To replay a failing case, run
+//! `PROPERTIES_FIRST=<case> PROPERTIES_CASES=1 cargo test --test properties`. `make properties CASES=200000` is a long
+//! run.
 
 #![expect(clippy::print_stderr, reason = "a long run shows how far it is")]
 
@@ -16,14 +17,14 @@ use reference::Reference;
 use std::{collections::BTreeSet, time::Instant};
 use world::{Engine, Output, Spec, stream};
 
-/// How many random cases are compared with the recount.
+/// The number of random cases compared with the recount.
 const CASES: u64 = 2_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-/// Runs a case for each seed, which is told where it fails.
+/// Runs a case for each seed; a failure reports its seed.
 fn cases(default: u64, case: impl Fn(u64, &mut SmallRng)) {
     let (first, count) = (number("PROPERTIES_FIRST", 0), number("PROPERTIES_CASES", default));
     let (start, name) = (Instant::now(), std::thread::current().name().unwrap_or_default().to_owned());
@@ -103,7 +104,7 @@ fn late_events_within_the_allowed_lateness_count_as_if_they_had_come_in_order() 
         let mut events = stream(random, &spec);
         // Longer than any stream.
         (spec.ttl, spec.lateness) = (40_000_000, 40_000_000);
-        // One user, nothing twice, nothing too late, no two at one time.
+        // One user, no duplicates, nothing too late, no equal times.
         let mut times = BTreeSet::new();
         for (index, event) in events.iter_mut().enumerate() {
             (event.user, event.partition, event.id) = (0, 0, Some(index));
@@ -113,7 +114,7 @@ fn late_events_within_the_allowed_lateness_count_as_if_they_had_come_in_order() 
         }
         let last = |events: &[world::Event]| Engine::new(&spec).run(events, |left| left).pop();
         let shuffled = last(&events).expect("a stream has events");
-        // The last one stays the last: its row is the one that is compared.
+        // The last event stays last, because its row is compared.
         let end = events.len() - 1;
         events[..end].sort_by_key(|event| event.time);
         let ordered = last(&events).expect("a stream has events");
@@ -124,10 +125,11 @@ fn late_events_within_the_allowed_lateness_count_as_if_they_had_come_in_order() 
             .flat_map(|feature| feature.columns().into_iter().map(move |it| (it, feature)))
             .collect();
         for ((late, ordered), (column, feature)) in shuffled.features.iter().zip(&ordered.features).zip(&columns) {
-            // The values are below 2e9, of which 80 add up with an error of less than this; squares of them to more.
+            // The values are below 2e9. Adding 80 of them has a smaller error than this; their squares, a larger one.
             let sums = matches!(feature.aggregate, "sum" | "mean" | "decayed_sum") && (late - ordered).abs() <= 1e-2;
             let rounded = matches!(feature.aggregate, "variance" | "stddev" | "decayed_count" | "decayed_sum");
-            // Of moments, some 2e9 seconds, that lie close together the variance is what is left of 1e18 (found by case 1008907).
+            // For moments of about 2e9 seconds that lie close together, the variance is what remains of 1e18 (found by
+            // case 1008907).
             let part = if feature.value.is_some_and(|it| it.contains("sent_at")) { 1e-2 } else { 1e-9 };
             let near = sums || (rounded && (late - ordered).abs() <= part * late.abs().max(1.0));
             assert!(
@@ -165,7 +167,7 @@ fn a_sum_beyond_the_largest_float_stays_at_it_in_every_window() {
 #[test]
 fn a_tile_of_a_past_age_is_not_taken_for_the_one_whose_number_looks_the_same() {
     let mut spec = Spec::forever(&mut SmallRng::seed_from_u64(0));
-    // Tiles of a second, whose numbers have 32 bits: after so many seconds they come again.
+    // Tiles of a second have 32-bit numbers, which repeat after this many seconds.
     let again = 1 << 32;
     spec.ttl = 2 * again;
     spec.features = vec![world::Feature::plain("n".to_owned(), "sum", "value", "10s")];

@@ -1,16 +1,16 @@
-//! The definitions, as plainly as they can be written: no tiles, no cells, no buffers, but the list of all events.
+//! The definitions in their plainest form: no tiles, cells or buffers, only the list of all events.
 
 use crate::world::{CATEGORIES, Event, Feature, SECOND, Spec, Window};
 use aimpoint::profile::Applied;
 use std::collections::BTreeMap;
 
-/// What a feature has to be.
+/// The expected value of a feature.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     Exactly(f64),
-    /// A sum, and the sum of the absolute values in it: rounding depends on the order of adding.
+    /// A sum, and the sum of its absolute values, because rounding depends on the order of additions.
     About(f64, f64),
-    /// At least the first, at most the second.
+    /// From the first to the second, inclusive.
     Within(f64, f64),
 }
 
@@ -37,7 +37,7 @@ impl Expected {
 struct User {
     /// Every event that counted since the profile began.
     events: Vec<Event>,
-    /// The remembered ids with their times, in the order of their arrival.
+    /// The remembered ids with their times, in arrival order.
     ids: Vec<(i64, usize)>,
 }
 
@@ -50,7 +50,7 @@ impl User {
 pub(crate) struct Reference<'a> {
     spec: &'a Spec,
     users: BTreeMap<(i32, usize), User>,
-    /// By partition: the users' newest event times, of which the fifth newest is the partition's time.
+    /// By partition: the users' newest event times, the fifth newest of which is the partition time.
     newest: BTreeMap<i32, BTreeMap<usize, i64>>,
 }
 
@@ -117,7 +117,7 @@ fn flag(is: bool) -> Expected {
     Expected::Exactly(f64::from(u8::from(is)))
 }
 
-/// The aggregates that were there first are one column each.
+/// The original aggregates have one column each.
 fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
     let options = feature.options;
     let covered = |other: &&Event| match feature.window {
@@ -150,7 +150,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
             let count = values.len() as f64;
             let mean = values.iter().map(|(_, it)| it).sum::<f64>() / count;
             let squares = values.iter().map(|(_, it)| (it - mean).powi(2)).sum::<f64>() / count;
-            // Rounding is relative to the values, not to how far they lie apart.
+            // Rounding is relative to the values, not to their distance.
             let size = values.iter().map(|(_, it)| it * it).sum::<f64>() / count;
             if feature.aggregate == "variance" {
                 return vec![Expected::About(squares, size.max(1.0) * 1e-3)];
@@ -159,7 +159,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
         }
         "first" | "last" | "attribute" if feature.is_text() => {
             let texts = texts();
-            // `min_by_key` gives the first of equals, `max_by_key` the last.
+            // Of equal elements, `min_by_key` returns the first and `max_by_key` the last.
             let found = match feature.aggregate {
                 "first" => texts.iter().min_by_key(|(time, _)| *time),
                 _ => texts.iter().max_by_key(|(time, _)| *time),
@@ -183,7 +183,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
         "attribute" => exactly(numbers().iter().max_by_key(|(time, _)| *time).map_or(f64::NAN, |(_, it)| *it)),
         "last_k" => {
             let mut values = numbers();
-            // A stable sort of the reversed arrivals: of equal times the later arrival comes first.
+            // A stable sort of the reversed arrivals, so that of equal times the later arrival comes first.
             values.reverse();
             values.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
             (0..options.k).map(|rank| Expected::Exactly(values.get(rank).map_or(f64::NAN, |(_, it)| *it))).collect()
@@ -198,7 +198,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
             if different.len() <= options.exact {
                 return exactly(count);
             }
-            // Four standard errors: none of the seeds that run has more.
+            // Four standard errors, which no seed in use exceeds.
             let error = 4.0 * 1.04 / (options.exact as f64 * 8.0).sqrt();
             vec![Expected::Within(count * (1.0 - error), count * (1.0 + error))]
         }
@@ -269,7 +269,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
         }
         "session_events" | "session_length" | "session_count" => {
             let gap = options.gap * SECOND;
-            // Oldest, newest, how many.
+            // Oldest, newest, number of events.
             let mut sessions: Vec<(i64, i64, usize)> = Vec::new();
             for time in counted.iter().map(|other| other.time) {
                 match sessions.last_mut() {
@@ -289,7 +289,7 @@ fn columns(feature: &Feature, all: &[Event], event: &Event) -> Vec<Expected> {
             })
         }
         "hour" | "weekday" | "day_of_month" | "month" | "hour_sin" | "hour_cos" => {
-            // A name that nobody knows does not take the place of a good one.
+            // An unknown name does not replace a known one.
             let known = |other: &&Event| other.zone.is_some_and(|name| jiff::tz::TimeZone::get(name).is_ok());
             let named = all.iter().filter(known).max_by_key(|other| other.time);
             let zone = match (options.zoned, named) {
@@ -355,7 +355,7 @@ fn aggregate(feature: &Feature, all: &[Event], event: &Event) -> Expected {
         "mean" => Expected::About(sum / with_value.len() as f64, size / with_value.len() as f64),
         "min" => Expected::Exactly(values().fold(f64::NAN, f64::min)),
         "max" => Expected::Exactly(values().fold(f64::NAN, f64::max)),
-        // `max_by_key` gives the last one of equals.
+        // Of equal elements, `max_by_key` returns the last.
         "last" => Expected::Exactly(with_value.iter().max_by_key(|(time, _)| *time).map_or(f64::NAN, |(_, it)| *it)),
         other => unreachable!("no aggregate {other}"),
     }

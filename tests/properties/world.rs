@@ -1,4 +1,4 @@
-//! Random specifications and streams, and the engine that takes them.
+//! Random specifications and streams, and the engine that processes them.
 
 use aimpoint::{
     columns::Slot,
@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 
-/// When every stream begins: a Wednesday, 22:13:20 UTC.
+/// The start of every stream: a Wednesday, 22:13:20 UTC.
 pub(crate) const START: i64 = 1_700_000_000 * SECOND - 86_400 * SECOND * 6 + 3_600 * SECOND * 24;
 
 /// A window in seconds.
@@ -32,9 +32,9 @@ pub(crate) struct Feature {
     pub(crate) condition: Option<&'static str>,
     pub(crate) value: Option<&'static str>,
     pub(crate) window: Window,
-    /// What the aggregate takes besides: `k`, `gap` and the like.
+    /// Further options of the aggregate: `k`, `gap` and so on.
     pub(crate) options: Options,
-    /// For a derived feature: the numbers of the two it is made of.
+    /// For a derived feature: the indexes of its two operands.
     pub(crate) of: (usize, usize),
 }
 
@@ -52,14 +52,14 @@ pub(crate) struct Options {
     pub(crate) beta: f64,
     pub(crate) numerator: &'static str,
     pub(crate) denominator: &'static str,
-    /// Whether a text is told by categories, not by buckets.
+    /// Whether a text uses categories rather than buckets.
     pub(crate) by_category: bool,
     pub(crate) buckets: u64,
     /// Whether the calendar is read in the user's zone.
     pub(crate) zoned: bool,
 }
 
-/// What a text is compared with, one of them seen by no event.
+/// The texts to compare with; one of them occurs in no event.
 pub(crate) const CATEGORIES: [&str; 3] = ["a", "b-2", "never"];
 
 impl Options {
@@ -130,7 +130,7 @@ pub(crate) struct Spec {
 const CONDITIONS: [&str; 5] =
     ["event_type == 'view'", "event_type != 'view'", "value > 0.0", "bot", "!bot && dwell_ms >= 500"];
 const VALUES: [&str; 5] = ["value", "dwell_ms", "bot", "value * 2.0", "sent_at"];
-/// All aggregates; those that come first come more often.
+/// All aggregates; the first ones are chosen more often.
 const AGGREGATES: [&str; 31] = [
     "count",
     "sum",
@@ -165,7 +165,7 @@ const AGGREGATES: [&str; 31] = [
     "derived",
 ];
 
-/// Whether an aggregate has a `where`, a `value`, a `window`.
+/// Whether an aggregate takes `where`, `value` and `window`.
 fn takes(aggregate: &str) -> [bool; 3] {
     match aggregate {
         "age" | "hour" | "weekday" | "day_of_month" | "month" | "hour_sin" | "hour_cos" | "derived" => [false; 3],
@@ -184,7 +184,7 @@ impl Spec {
             if random.random_bool(0.2) {
                 aggregate = AGGREGATES.choose(random).expect("not empty");
             }
-            // A derived feature is made of two that have one column.
+            // A derived feature combines two features with one column each.
             let plain: Vec<usize> = (0..index)
                 .filter(|it| {
                     features[*it].columns() == [features[*it].name.clone()] && features[*it].aggregate != "distinct"
@@ -232,14 +232,14 @@ impl Spec {
         }
     }
 
-    /// Features that do not depend on the order of events: those over all there were, seen from the last one.
+    /// Features that do not depend on the order of events: those over all events, seen from the last one.
     pub(crate) fn forever(random: &mut SmallRng) -> Self {
         let mut spec = Self::random(random);
         spec.features.retain_mut(|feature| {
             if feature.window != Window::None {
                 feature.window = Window::Forever;
             }
-            // What goes by the order of arrival, and what is made of others.
+            // Excludes those that depend on arrival order, and derived ones.
             !feature.aggregate.starts_with("session") && !matches!(feature.aggregate, "age" | "derived" | "top")
         });
         (spec.ttl, spec.lateness, spec.horizon) = (1_000, 3_600, 0);
@@ -314,14 +314,13 @@ pub(crate) struct Event {
     /// In microseconds.
     pub(crate) time: i64,
     pub(crate) kind: &'static str,
-    /// As it is written; NaN and ±inf are written in text.
+    /// As written; NaN and ±inf are written as text.
     pub(crate) value: Option<f64>,
     pub(crate) dwell_ms: Option<i64>,
     pub(crate) bot: Option<bool>,
     pub(crate) sent_at: Option<i64>,
-    /// A text.
     pub(crate) currency: Option<&'static str>,
-    /// The name of a zone, or of none.
+    /// The name of a zone, possibly an unknown one.
     pub(crate) zone: Option<&'static str>,
 }
 
@@ -362,19 +361,19 @@ impl Event {
     }
 }
 
-/// Texts of events: few in most streams, in some more than are told apart.
+/// The texts of events: few in most streams, but in some more than are counted exactly.
 const TEXTS: [&str; 40] = [
     "a", "b-2", "c", "0", "d d", "\u{e9}", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t",
     "u", "v", "w", "x", "y", "z", "aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii", "jj", "kk", "ll", "mm",
 ];
 
-/// Zones east and west of Greenwich, one with a quarter of an hour, and a name that is none.
+/// Zones east and west of Greenwich, one with a quarter-hour offset, and an unknown name.
 pub(crate) const ZONES: [&str; 5] =
     ["Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu", "Pacific/Auckland", "Nowhere"];
 
-/// A stream in the order of its arrival.
+/// A stream in arrival order.
 pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
-    // The partition's time is made of five users.
+    // Partition time needs five users.
     let users = *[1, 2, 3, 4, 6, 9, 14].choose(random).expect("not empty");
     let partitions = random.random_range(1..3);
     let texts = *[3, 3, 6, TEXTS.len()].choose(random).expect("not empty");
@@ -385,7 +384,7 @@ pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
         now += random.random_range(0..=step);
         let mut time = now;
         match random.random_range(0..20) {
-            // About the bounds of lateness, of the horizon and of idleness, to the microsecond.
+            // Around the limits of lateness, horizon and TTL, to the microsecond.
             0..3 => time -= spec.lateness * SECOND + random.random_range(-1..=1),
             3 => now += spec.ttl * SECOND + random.random_range(-1..=1),
             4 => now += spec.horizon * SECOND + random.random_range(-1..=1),
@@ -422,7 +421,7 @@ pub(crate) fn stream(random: &mut SmallRng, spec: &Spec) -> Vec<Event> {
     events
 }
 
-/// What the engine made of an event.
+/// The engine's result for an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     pub(crate) applied: Applied,
@@ -448,23 +447,23 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(spec: &Spec) -> Self {
         let spec: PipelineSpec = toml::from_str(&spec.toml()).expect("the specification is well formed");
-        let (mut scope, mut faults) = (Scope::default(), Vec::new());
-        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let (mut scope, mut errors) = (Scope::default(), Vec::new());
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut errors);
         let profile = ProfileEngine::compile(
             &spec.profile,
             &spec.time,
             &spec.duplicates,
             &spec.features,
             &mut scope,
-            &mut faults,
+            &mut errors,
         );
-        assert!(faults.is_empty(), "{faults:?}");
+        assert!(errors.is_empty(), "{errors:?}");
         let used: Vec<Slot> = profile.reads().collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         Self { decoder, profile, batch: EventBatch::new(scope.columns()), stores: Held::default() }
     }
 
-    /// Runs the events in batches; `next` says how many of those left are in the next one.
+    /// Runs the events in batches; `next` returns the size of the next one, given how many are left.
     pub(crate) fn run(&mut self, events: &[Event], mut next: impl FnMut(usize) -> usize) -> Vec<Output> {
         let mut output = Vec::with_capacity(events.len());
         let mut left = events;
@@ -488,7 +487,7 @@ impl Engine {
         output
     }
 
-    /// The stored words of every user. Those of an idle one count as none: when a sweep comes by is not specified.
+    /// The stored words of every user, except expired ones, because the time of a sweep is not specified.
     pub(crate) fn profiles(&self, events: &[Event], spec: &Spec) -> BTreeMap<(i32, usize), Vec<u64>> {
         let mut profiles = BTreeMap::new();
         for Event { user, partition, .. } in events {

@@ -1,4 +1,4 @@
-//! Single defects, each by its name: what went wrong once, or would be seen too seldom by chance.
+//! Individual defects, by name: bugs that occurred once, or that random runs would hit too rarely.
 
 use super::world;
 use aimpoint::{
@@ -48,7 +48,7 @@ fn join(broker: &MemoryBroker) -> (CaseWorker, Progress, u64) {
     (Worker::new(settings(), source, sink, FakeClock::default(), pipeline(), progress.clone()), progress, member)
 }
 
-/// Views of users one after another, a second apart.
+/// One view per user in this order, a second apart.
 fn views(users: &[&str]) -> Vec<InputRecord> {
     let view = |(number, user): (usize, &&str)| {
         let at = 1_700_000_000_000 + number as i64 * 1_000;
@@ -84,7 +84,7 @@ fn is_restored(worker: &CaseWorker, partition: i32, next: i64) -> bool {
     partitions.get(partition).is_some_and(|it| it.next() >= next) && !partitions.is_recovering(partition)
 }
 
-/// How many profiles of these users a worker holds.
+/// How many of these users' profiles a worker holds.
 fn users(worker: &CaseWorker) -> usize {
     users_of(worker, 0)
 }
@@ -95,7 +95,7 @@ fn users_of(worker: &CaseWorker, partition: i32) -> usize {
 
 #[test]
 fn profiles_in_the_changelog_outlive_the_input_that_they_were_made_of() {
-    // The mark lay before the start of the log, and the whole changelog was passed by.
+    // The mark was before the start of the log, so the whole changelog was ignored.
     let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "d", "d", "d"])], true, Faults::default(), 1);
     let (mut first, _, member) = join(&broker);
     broker.produce(0, 3);
@@ -149,7 +149,7 @@ fn a_revocation_writes_the_profiles_of_what_goes_and_of_nothing_else() {
 
 #[test]
 fn a_generation_that_has_passed_costs_no_profile() {
-    // Every stale generation dropped the profiles of all partitions, which were then read from the changelog again.
+    // Every stale generation dropped the profiles of all partitions, which were then restored from the changelog.
     let faults = Faults { stale: 1_000, ..Faults::default() };
     let broker = MemoryBroker::new(vec![views(&["a", "b", "a"])], true, faults, 1);
     let (mut worker, progress, _) = join(&broker);
@@ -161,20 +161,20 @@ fn a_generation_that_has_passed_costs_no_profile() {
     assert_eq!(progress.counts().events, 3, "what was processed once is written once");
 }
 
-/// A source of which something fails.
+/// A source that partly fails.
 struct Ailing {
     source: MemorySource,
-    /// Whether records never come, though they are there.
+    /// Whether records never arrive although they exist.
     is_dry: bool,
-    /// How many questions no broker answers in time.
+    /// How many requests get no answer in time.
     unanswered: u32,
-    /// How many offsets behind the last record are no records.
+    /// How many offsets after the last record are not records.
     behind_the_last: i64,
     /// How many partitions the changelog has.
     changelog_partitions: Rc<Cell<i32>>,
 }
 
-/// A changelog of so many partitions.
+/// A changelog with this many partitions.
 fn partitions(count: i32) -> Rc<Cell<i32>> {
     Rc::new(Cell::new(count))
 }
@@ -276,8 +276,8 @@ fn a_worker_that_gets_on_with_nothing_says_so_and_ends_and_an_idle_one_does_not(
 
 #[test]
 fn an_idle_worker_stays_ready_however_its_events_come_and_its_log_ends() {
-    // Idle, one event, idle: readiness was lost, and the process ended with 76. So did the end of a log in offsets that are
-    // no records, as those of aborted transactions and of markers are.
+    // Idle, one event, idle: the process lost readiness and exited with code 76. The same happened when a log ended
+    // with offsets that are not records, such as aborted transactions and markers.
     for behind_the_last in [0, 3] {
         let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "d"])], true, Faults::default(), 1);
         let (source, sink) = broker.join(0);
@@ -300,7 +300,7 @@ fn an_idle_worker_stays_ready_however_its_events_come_and_its_log_ends() {
 
 #[test]
 fn a_position_that_was_set_behind_the_last_record_is_reached() {
-    // As kafka-consumer-groups --reset-offsets --to-latest sets it, where the log ends with a marker.
+    // As set by `kafka-consumer-groups --reset-offsets --to-latest` when the log ends with a marker.
     let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
     broker.produce(0, 2);
     broker.forge_position(0, 3, "");
@@ -319,7 +319,7 @@ fn a_position_that_was_set_behind_the_last_record_is_reached() {
 
 #[test]
 fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
-    // The process ended with "No offset to automatically reset to".
+    // The process used to exit with "No offset to automatically reset to".
     let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let broker = MemoryBroker::new(vec![views(&all), views(&all)], true, Faults::default(), 1);
     let (mut worker, progress, _) = join(&broker);
@@ -330,7 +330,7 @@ fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
     let is_read = |_: &CaseWorker| broker.committed().iter().flatten().filter(|(offset, _)| *offset == 6).count() == 2;
     turn_until(&mut worker, &broker, is_read);
     assert_eq!((progress.counts().events, progress.health().skipped()), (8, 4), "two of the one, all of the other");
-    // All that is left is gone as well, and the client tells so twice.
+    // The rest is deleted as well, and the client reports it twice.
     broker.produce(0, 3);
     broker.trim(0, 9);
     turn_until(&mut worker, &broker, |_| broker.committed()[0].as_ref().is_some_and(|(offset, _)| *offset == 9));
@@ -343,7 +343,7 @@ fn records_that_were_deleted_before_they_were_read_are_passed_by_and_told() {
 
 #[test]
 fn added_partitions_wait_until_the_changelog_has_them_and_hold_up_nothing() {
-    // The process ended, and again at each start.
+    // The process exited, and did so again at each start.
     let input = vec![views(&["a", "b"]), views(&["c", "d", "e"])];
     let broker = MemoryBroker::new(input, true, Faults::default(), 1);
     let (source, sink) = broker.join(0);
@@ -368,7 +368,7 @@ fn added_partitions_wait_until_the_changelog_has_them_and_hold_up_nothing() {
 
 #[test]
 fn who_was_put_out_of_the_group_writes_no_snapshot_also_where_its_first_attempt_fails() {
-    // The proof of the membership was used up by an attempt that failed; the next one had nothing to commit, which counted.
+    // A failed attempt used up the proof of membership; the next attempt had nothing to commit, which counted as proof.
     let writes = |is_planted: bool| {
         canary::put_in(is_planted.then_some(Canary::ConfirmationUsedUp));
         let seeds = (0..20).filter(|seed| {
@@ -378,7 +378,7 @@ fn who_was_put_out_of_the_group_writes_no_snapshot_also_where_its_first_attempt_
             let (first, _, member) = join(&broker);
             let mut first = first.with_snapshots(Box::new(snapshots.clone()), Duration::from_hours(1));
             broker.produce(0, 3);
-            // With nothing left to be written the proof is all that a commit would be made for.
+            // With nothing left to write, a commit would only serve to prove the membership.
             let is_written = |_: &CaseWorker| broker.committed()[0].is_some() && mark(&broker, 0).1.replay_from == 3;
             turn_until(&mut first, &broker, is_written);
             broker.cut_off(member);
@@ -390,7 +390,7 @@ fn who_was_put_out_of_the_group_writes_no_snapshot_also_where_its_first_attempt_
             turn_until(&mut second, &broker, |_| {
                 broker.committed()[0].as_ref().is_some_and(|(offset, _)| *offset == 6)
             });
-            // It does not know yet that it was put out. That it fails in the end is right.
+            // It does not know yet that it was removed, so it may fail in the end.
             first.leave().unwrap_or_default();
             snapshots.open(0).is_ok_and(|it| it.is_some())
         });
@@ -404,7 +404,7 @@ fn who_was_put_out_of_the_group_writes_no_snapshot_also_where_its_first_attempt_
 
 #[test]
 fn a_broker_that_does_not_answer_in_time_is_asked_again() {
-    // A process ended when the ends of a partition could not be had while a broker was away.
+    // A process exited when it could not get the ends of a partition while a broker was down.
     for (unanswered, gets_on) in [(9, true), (u32::MAX, false)] {
         let broker = MemoryBroker::new(vec![views(&["a", "b"])], true, Faults::default(), 1);
         let (source, sink) = broker.join(0);
@@ -419,7 +419,7 @@ fn a_broker_that_does_not_answer_in_time_is_asked_again() {
     }
 }
 
-/// Edges of a worker whose first poll does not come back for a while.
+/// The edges of a worker whose first poll blocks for a while.
 struct Blocked;
 
 impl Source for Blocked {
@@ -513,7 +513,7 @@ fn a_worker_whose_poll_does_not_come_back_is_noticed_from_outside() {
     fleet.join(Duration::from_secs(10)).expect("it was only slow");
 }
 
-/// A worker restored from what is kept there, and how often something of it was doubted.
+/// A worker restored from these snapshots, and how often a restore was in doubt.
 fn restore_from(snapshots: &MemorySnapshots, broker: &MemoryBroker) -> (usize, u64) {
     let (worker, progress, member) = join(broker);
     let mut worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_hours(1));
@@ -537,7 +537,7 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
     assert!(!kept.is_empty(), "who leaves in order leaves a snapshot");
     assert_eq!(restore_from(&snapshots, &broker), (4, 0));
 
-    // Torn, with a bit flipped, and of nothing at all.
+    // Truncated, with a flipped bit in the data or in the head, and empty.
     let last = kept.len() - 1;
     let (mut torn, mut flipped, mut misnamed) = (kept.clone(), kept.clone(), kept.clone());
     torn.truncate(last);
@@ -547,7 +547,7 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
         snapshots.change(0, |bytes| bytes.clone_from(&damaged));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));
     }
-    // Of another layout, of another generation, behind another changelog's end, and of too few profiles.
+    // With another layout, an uncommitted position, a changelog position beyond its end, and too few profiles.
     let of = |committed, changelog, layout: &str| {
         let layout = layout.to_owned();
         SnapshotWriter::new(SnapshotOf { partition: 0, layout, committed, changelog, profiles: 0 }).finish()
@@ -557,12 +557,12 @@ fn a_snapshot_stands_in_for_the_changelog_and_one_that_does_not_fit_is_passed_by
         snapshots.change(0, |bytes| bytes.clone_from(&other));
         assert_eq!(restore_from(&snapshots, &broker), (4, 1));
     }
-    // The same one again after all of it was lost is as good as any.
+    // After all that, the intact snapshot works again.
     snapshots.change(0, |bytes| bytes.clone_from(&kept));
     assert_eq!(restore_from(&snapshots, &broker), (4, 0));
 }
 
-/// The changelog of `a`, `b` and `c`, each with its record, and the input that made it.
+/// The changelog of `a`, `b` and `c`, with a record each, and the input it was made from.
 fn three_users() -> (MemoryBroker, Vec<Visible>) {
     let broker = MemoryBroker::new(vec![views(&["a", "b", "c", "a", "b"])], true, Faults::default(), 1);
     let (mut worker, _, member) = join(&broker);
@@ -582,7 +582,7 @@ fn words_of(worker: &CaseWorker, user: &[u8]) -> Option<Vec<u64>> {
 
 #[test]
 fn one_forged_record_costs_a_look_at_the_input_and_no_start_breaks_off() {
-    // Each of these ended the process at the user's next event, and again at each start.
+    // Each of these used to end the process at the user's next event, and again at each start.
     let (_, records) = three_users();
     let newest = records.iter().rev().find(|it| it.key.as_deref() == Some(b"a")).and_then(|it| it.payload.clone());
     let whole = v1::Profile::decode(newest.expect("a has a record").as_slice()).expect("a worker has written it");
@@ -671,7 +671,7 @@ fn what_a_topic_refuses_for_its_size_ends_as_something_smaller() {
         (SizeLimits { decisions: 1_500, ..unbounded }, "decision"),
         (SizeLimits { profiles: 1_050, ..unbounded }, "profile"),
     ] {
-        // Nobody tells the limits: they are learnt of refusals.
+        // No limits are reported, so they are learned from refusals.
         let names = ["a", "b", "a"].map(|name| format!("{name}{}", "x".repeat(1_000)));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let broker = MemoryBroker::new(vec![views(&names)], true, Faults::default(), 1);
@@ -700,7 +700,7 @@ fn what_a_topic_refuses_for_its_size_ends_as_something_smaller() {
         } else {
             assert_eq!((decisions, dead), (3, 0));
         }
-        // Who comes next has the profiles all the same: of the changelog, or of the input.
+        // The next worker still has the profiles, either from the changelog or from the input.
         let (mut worker, progress, _) = join(&broker);
         turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 3));
         assert_eq!((users(&worker), progress.health().doubted()), (2, u64::from(what == "profile")), "{what}");
@@ -744,7 +744,7 @@ fn a_batch_and_a_transaction_end_at_their_bytes() {
     let (source, sink) = broker.join(0);
     let settings = WorkerSettings { batch_rows_max: 1_000, commit_interval: Duration::from_hours(1), ..settings() };
     let worker = Worker::new(settings, source, sink, FakeClock::default(), pipeline(), Progress::default());
-    // Some 60 bytes are a record: no batch has more records than a look, and each ends its transaction.
+    // A record has about 60 bytes, so each batch ends at its first size check, and its outputs end the transaction.
     let mut worker = worker.with_bounds(100, 500);
     broker.produce(0, 200);
     let mut before = 0;

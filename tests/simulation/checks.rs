@@ -1,21 +1,21 @@
-//! What is checked, by the names of the guarantees.
+//! The checks, by the names of the guarantees.
 //!
-//! Where a worker shows its outputs at once, I1 and I4 are weaker: outputs may come more often and before their position, but
-//! each time they are the same bytes, their first appearances are in order, and no position is ahead of what was shown.
+//! With outputs shown at once, I1 and I4 are weaker: outputs may be repeated and may appear before their position. But
+//! repeats are the same bytes, first occurrences are in order, and no position is ahead of the visible outputs.
 //!
-//! - **I1** each committed record has exactly one decision or dead letter, unless the configuration gives it none, in the order
-//!   of its user; nothing else is ever visible.
-//! - **I2** each decision is byte for byte what the core makes of the input before it, and the profiles in a worker's memory
-//!   are, at any time, those that the input before its position makes.
-//! - **I3** what the changelog and the mark rebuild is byte for byte the same; where workers have
-//!   different features, this and I2 hold of those that all of them have.
-//! - **I4** the committed position is never ahead of what is visible, nor behind it, and never goes back.
-//! - **I5** nobody commits for a partition that is somebody else's.
-//! - **I6** no transaction stays open.
-//! - **I7** no store holds more profiles than there are users, and the changelog no more records than that.
-//! - **I9** each decision names the one model that scored it, or says that none did.
-//! - **I10** who leaves in order has committed all and leaves nothing to be read again.
-//! - **I11** once the faults are over, everything is committed within a bounded time.
+//! - **I1** Each committed record has exactly one decision or dead letter, unless the configuration gives it none, in
+//!   the order of its user. Nothing else is ever visible.
+//! - **I2** Each decision is byte for byte what the core computes from the input before it. The profiles in a worker's
+//!   memory are, at any time, those that follow from the input before its position.
+//! - **I3** What the changelog and the mark rebuild is byte for byte the same. If workers have different features, I2
+//!   and I3 apply to the features that all of them have.
+//! - **I4** The committed position is neither ahead of nor behind the visible outputs, and never goes back.
+//! - **I5** Nobody commits for a partition owned by another member.
+//! - **I6** No transaction stays open.
+//! - **I7** No store holds more profiles than there are users, and the changelog no more records than that.
+//! - **I9** Each decision names the one model that scored it, or says that none did.
+//! - **I10** A worker that leaves cleanly has committed everything, and leaves nothing to replay.
+//! - **I11** Once the faults are over, everything is committed within a bounded time.
 //!
 //! A membership that ends without an event gives a decision, which is owed once like that about a record; which of them are owed
 //! follows from the ticks that are committed with positions.
@@ -34,20 +34,20 @@ use aimpoint::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// What the checks know so far.
+/// The state of the checks.
 pub(crate) struct Checks<'a> {
     pub(crate) broker: &'a MemoryBroker,
     pub(crate) owed: Owed,
     input: &'a [Vec<InputRecord>],
-    /// Whether workers have different features: what they have in common is compared.
+    /// Whether workers have different features; then only the common ones are compared.
     has_changes: bool,
     /// Whether workers show outputs at once.
     is_at_least_once: bool,
-    /// Whether the model fails now and then, so that what comes again may be without its score.
+    /// Whether the model fails now and then, so that a repeated output may lack its score.
     has_moods: bool,
     /// By partition: the generation of the profiles when its changelog was lost.
     lost: BTreeMap<i32, u64>,
-    /// By partition and offset: whether its output is committed.
+    /// By partition and offset: whether its output has been committed.
     seen: Vec<Vec<bool>>,
     /// By partition: the positions that were committed, with their metadata and how many ticks were committed by then.
     history: Vec<Vec<(i64, String, usize)>>,
@@ -55,13 +55,13 @@ pub(crate) struct Checks<'a> {
     expired: HashSet<Visible>,
     /// By partition and offset: the output that came first.
     first: BTreeMap<(i32, i64), Visible>,
-    /// How many outputs came again.
+    /// How many outputs were repeated.
     pub(crate) repeated: u64,
     /// By partition: the committed position.
     committed: Vec<i64>,
     /// How many transactions took effect.
     pub(crate) effects: u64,
-    /// How many recoveries were rebuilt and compared.
+    /// How many recoveries were simulated and compared.
     pub(crate) rebuilt: u64,
 }
 
@@ -91,7 +91,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Loses a changelog. Until somebody notices and begins the profiles anew, nobody can rebuild them.
+    /// Loses a changelog. Until a worker notices and rebuilds the profiles, they cannot be recovered.
     pub(crate) fn lose_changelog(&mut self, number: i32) {
         if !self.broker.lose_changelog(number) {
             return;
@@ -298,7 +298,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Checks the logs as a whole, after everything was committed (I1).
+    /// Checks whole logs after everything has been committed (I1).
     pub(crate) fn end(&self) -> Result<(), String> {
         for (partition, (seen, owed)) in self.seen.iter().zip(&self.owed.has_output).enumerate() {
             if let Some(at) = seen.iter().zip(owed).position(|(seen, owed)| seen != owed) {

@@ -1,4 +1,4 @@
-//! One run: which worker goes next and what happens to whom, drawn from a seed.
+//! One run: which worker takes the next turn, and which faults occur, drawn from a seed.
 
 use super::{
     checks::Checks,
@@ -24,18 +24,18 @@ use std::{
     time::Duration,
 };
 
-/// After so many steps of silence the group puts a member out.
+/// The group removes a member after this many steps of silence.
 const SESSION: u64 = 25;
 
-/// After so many steps the broker aborts an open transaction.
+/// The broker aborts a transaction that has been open for this many steps.
 const TRANSACTION: u64 = 120;
 
-/// Within so many steps after the last fault everything has to be committed.
+/// Everything must be committed within this many steps after the last fault.
 const PATIENCE: u64 = 4_000;
 
 type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
-/// What every run needs and is the same for all.
+/// What all runs share.
 pub(crate) struct Core {
     /// Without and with segments that have members.
     kits: [Kit; 2],
@@ -64,7 +64,7 @@ impl Kit {
     }
 }
 
-/// How often what happened.
+/// How often each thing happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Happened {
     steps: u64,
@@ -115,7 +115,7 @@ impl Happened {
         self.ticks += other.ticks;
     }
 
-    /// A simulation in which nothing goes wrong shows nothing.
+    /// A simulation without faults would prove nothing.
     pub(crate) fn has_everything(&self) {
         let Self { crashes, hangs, zombies, leaves, rebalances, .. } = self;
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
@@ -142,11 +142,11 @@ struct Running {
     variant: usize,
 }
 
-/// How often what is done to the workers, in thousandths of the steps.
+/// How often each fault is inflicted, in thousandths of the steps.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     crash: u32,
-    /// A crash, or a pause longer than the session, within a turn.
+    /// A crash, or a pause longer than the session, in the middle of a turn.
     kill: u32,
     pause: u32,
     hang: u32,
@@ -159,12 +159,12 @@ struct Rates {
     lose: u32,
 }
 
-/// How workers deliver.
+/// The delivery guarantee of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     ExactlyOnce,
     AtLeastOnce,
-    /// Each start has its own.
+    /// Chosen at random at each start.
     Changing,
 }
 
@@ -180,10 +180,10 @@ struct Run<'a> {
     day: i64,
     random: SmallRng,
     slots: Vec<Option<Running>>,
-    /// One folder of snapshots for all, as on one machine.
+    /// One snapshot folder for all workers, as on one machine.
     snapshots: Option<MemorySnapshots>,
-    /// Whether a worker may find something not whole: a snapshot that is damaged, or older than a tombstone that compaction
-    /// has removed since. It is passed by then.
+    /// Whether a worker may find unusable data: a snapshot that is damaged, or older than a tombstone that compaction
+    /// has since removed. It then ignores the data.
     may_doubt: bool,
     /// Workers that hang while another one has taken their slot and its transactional ids.
     zombies: Vec<Running>,
@@ -331,7 +331,7 @@ impl Run<'_> {
         }
     }
 
-    /// A worker ends in order.
+    /// A worker leaves cleanly.
     fn leave(&mut self, slot: usize) -> Result<(), String> {
         let Some(mut gone) = self.slots[slot].take() else { return Ok(()) };
         match gone.worker.leave() {
@@ -347,7 +347,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a partition is being restored or read again.
+    /// Whether any partition is being restored or replayed.
     fn is_recovering(&self) -> bool {
         self.slots.iter().flatten().any(|running| {
             let partitions = running.worker.partitions();
@@ -390,12 +390,12 @@ impl Run<'_> {
     }
 }
 
-/// The first offset that a recovery would read.
+/// The first offset that a recovery would replay.
 fn replay_from(metadata: &str) -> Option<i64> {
     Mark::parse(metadata).map(|(mark, _)| mark.replay_from)
 }
 
-/// Runs a seed: what has happened, or which guarantee was broken.
+/// Runs a seed; returns what happened, or which guarantee was violated.
 pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     // Numbers of its own, so that each seed goes on as it did before there were memberships.
     let mut moments = SmallRng::seed_from_u64(seed ^ 0x6d65_6d62_6572);
@@ -471,7 +471,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     };
     run.start(0);
 
-    // In some runs what a dead worker left open stays so for long, with others' records behind it.
+    // In some runs, transactions of dead workers stay open for long, with other records after them.
     let transaction = if run.random.random_bool(0.3) { 4 * TRANSACTION } else { TRANSACTION };
     let disturbed = 60 + 3 * records as u64;
     for step in 0.. {
@@ -510,7 +510,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         }
     }
 
-    // An idle worker leaves no transaction open, and one that goes in order nothing to be read again.
+    // An idle worker leaves no transaction open, and one that leaves cleanly leaves nothing to replay.
     for _ in 0..2 * TRANSACTION {
         broker.tick(SESSION, TRANSACTION);
         run.turn()?;
@@ -549,14 +549,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     Ok(run.happened)
 }
 
-/// Ends all faults and lets everybody who is left get on.
+/// Ends all faults, and lets the remaining workers finish.
 fn calm(run: &mut Run<'_>, input: &[Vec<InputRecord>]) {
     run.broker.without_faults();
     for (partition, records) in input.iter().enumerate() {
         run.broker.produce(partition, records.len());
     }
     for slot in 0..run.slots.len() {
-        // A worker may have died in a call whose failure it passes by, and would find out in its next turn.
+        // A worker may have died in a call whose failure it ignores, and would notice only in its next turn.
         if let Some(dead) = run.slots[slot].take_if(|running| running.fuse.is_dead()) {
             run.broker.cut_off(dead.member);
         }

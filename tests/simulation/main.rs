@@ -1,8 +1,8 @@
-//! Several real workers on the model broker, with faults drawn from a seed at every step: crashes, hangs long enough to be
-//! put out of the group and to come back, both also in the middle of a turn, aborted transactions, commits whose answer is lost
-//! and that take effect, or do not, or do so later, refused outputs, stale generations, rebalances eager and cooperative, failing
-//! models, compaction, retention, lost changelogs, and an input whose producer aborts transactions. Half of the runs show outputs
-//! at once (`delivery = "at_least_once"`), some change that at each start.
+//! Several real workers on the model broker, with faults drawn from a seed at every step: crashes, hangs that outlast
+//! the session (both also in the middle of a turn), aborted transactions, commits without an answer that take effect
+//! now, later or never, refused outputs, stale generations, eager and cooperative rebalances, failing models,
+//! compaction, retention, lost changelogs, and an input whose producer aborts transactions. Half of the runs show
+//! outputs at once (`delivery = "at_least_once"`); some change the delivery at each start.
 //!
 //! What is checked after every step stands in `checks`. `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the
 //! first one, so that a failing seed is replayed by `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
@@ -34,7 +34,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 thread_local! {
-    /// Whether panics of this thread are findings, not failures.
+    /// Whether panics of this thread are findings rather than failures.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -47,7 +47,7 @@ fn quiet_panics() {
     }));
 }
 
-/// Runs a seed; what it finds, or why it broke off.
+/// Runs a seed; returns what happened, or why the run failed.
 fn outcome(seed: u64, core: &mut driver::Core) -> Result<Happened, String> {
     catch_unwind(AssertUnwindSafe(|| simulate(seed, core))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -121,7 +121,7 @@ fn each_known_bug_is_found() {
                 QUIET.set(true);
                 loop {
                     let Some(canary) = next.lock().expect("nobody panics with it").next() else { break };
-                    // What the last one broke off may have left something behind.
+                    // A run that broke off may have left state behind.
                     let mut core = driver::Core::default();
                     canary::put_in(Some(canary));
                     let found = (0..CANARY_SEEDS).find_map(|seed| Some((seed, outcome(seed, &mut core).err()?)));

@@ -1,4 +1,4 @@
-//! What goes in, and what is owed for it: computed by the core alone, record by record, without a broker or a fault.
+//! The input, and the expected outputs: computed by the core record by record, without a broker or faults.
 
 use super::naive::{Event, Naive, Told};
 use aimpoint::{
@@ -88,16 +88,16 @@ duration = "2h"
 
 const FEATURES: [&str; 3] = ["views_5m", "spent_1h", "since_last"];
 
-/// How many users there are.
+/// The number of users.
 pub(crate) const USERS: usize = 12;
 
-/// When the streams begin, in milliseconds.
+/// The start of the streams, in milliseconds.
 const START: i64 = 1_700_000_000_000;
 
-/// What wrong clocks show: a moment of the year 2126.
+/// The time shown by wrong clocks: in the year 2126.
 const WRONG: i64 = 4_923_500_000_000;
 
-/// A pipeline, and the handle on its model.
+/// A pipeline, and the control of its model.
 pub(crate) fn pipeline(spec: &PipelineSpec) -> (Pipeline, FakeControl) {
     let model = FakeModel::new(&FEATURES, |row| row.iter().filter(|it| it.is_finite()).sum::<f32>() / 1_000.0);
     let control = model.control();
@@ -161,7 +161,7 @@ pub(crate) fn input(
     let mut input = vec![Vec::new(); partitions];
     let mut base = START;
     let mut ids = Vec::new();
-    // In some runs few users come back after long pauses, so that they go and come again within one commit.
+    // In some runs, a few users return after long pauses, so that profiles expire and reappear within one commit.
     let (users, jump, jumps) = if random.random_bool(0.3) { (4, 100_000_000, 12) } else { (USERS, 40_000_000, 60) };
     for number in 0..records {
         let user = random.random_range(0..users);
@@ -172,7 +172,8 @@ pub(crate) fn input(
             2 if random.random_bool(0.4) && has_wrong_clocks => WRONG + random.random_range(0..600_000),
             _ => base,
         };
-        // Where the event's clock was wrong, the record's may have been, too, or there was none; and either may happen alone.
+        // If the event's clock is wrong, the record's may be wrong or missing, too. Either can also be wrong on its
+        // own.
         let timestamp_ms = match random.random_range(0..if at < WRONG { 10 } else { 3 }) {
             0 => -1,
             1 => at.max(WRONG),
@@ -187,7 +188,7 @@ pub(crate) fn input(
             0 => Some(b"{\"broken".to_vec()),
             1 => None,
             2 => Some(br#"{"event_type":"view","occurred_at":1700000000000}"#.to_vec()),
-            // Without an id, so that nothing but the changelog keeps it from counting twice.
+            // Without an id, so that only the changelog prevents it from counting twice.
             3..12 => Some(
                 format!(
                     r#"{{"event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#
@@ -210,7 +211,7 @@ pub(crate) fn input(
     input
 }
 
-/// The same records as a producer writes them that uses transactions now and then, and aborts some.
+/// The same records, as written by a producer that sometimes uses transactions and aborts some.
 fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<InputRecord> {
     let mut log = Vec::with_capacity(2 * records.len());
     let mut left = records.as_slice();
@@ -227,7 +228,7 @@ fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<Inpu
         if is_transaction {
             log.push(InputRecord { fate: Fate::Marker, ..InputRecord::default() });
         }
-        // What was aborted is written again.
+        // Aborted records are written again.
         if !(is_transaction && is_aborted) {
             left = others;
         }
@@ -235,7 +236,7 @@ fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<Inpu
     log
 }
 
-/// A user's words from an offset on.
+/// A user's words by offset.
 type History = Vec<(i64, Vec<u64>)>;
 
 /// What an output is owed for.
@@ -334,13 +335,13 @@ pub(crate) struct Owed {
     pub(crate) expiries: Vec<Vec<(i64, Visible)>>,
     /// By partition and offset: whether there is an output.
     pub(crate) has_output: Vec<Vec<bool>>,
-    /// By partition and offset: the partition's time before it, by its definition alone.
+    /// By partition and offset: the partition time before it, computed by its definition.
     newest: Vec<Vec<i64>>,
     /// By partition and user.
     states: Vec<BTreeMap<Vec<u8>, History>>,
 }
 
-/// Hands a record of the input over as the client does.
+/// Presents an input record as the client does.
 pub(crate) fn record(partition: i32, offset: i64, record: &InputRecord) -> Record<'_> {
     Record {
         partition,
@@ -352,7 +353,7 @@ pub(crate) fn record(partition: i32, offset: i64, record: &InputRecord) -> Recor
     }
 }
 
-/// What time it is for a worker: after all sound events, and long before the wrong ones.
+/// A worker's time of day: after all valid events, and long before the wrong ones.
 pub(crate) fn present(days: i64) -> EventTime {
     EventTime((START + (100 + days) * 86_400_000) * 1_000)
 }
@@ -384,7 +385,7 @@ pub(crate) fn newest(input: &[Vec<InputRecord>]) -> Vec<Vec<i64>> {
     input.iter().map(of).collect()
 }
 
-/// An output as it lies in a log.
+/// An output as stored in a log.
 fn visible(outbox: &Outbox, index: usize) -> Visible {
     let output = outbox.get(index);
     Visible {
@@ -396,7 +397,7 @@ fn visible(outbox: &Outbox, index: usize) -> Visible {
 }
 
 impl Owed {
-    /// Computes what is owed for this input.
+    /// Computes the expected outputs for this input.
     pub(crate) fn of(input: &[Vec<InputRecord>], core: &mut (Pipeline, FakeControl)) -> Self {
         let (has_output, newest, states) = (Vec::new(), Vec::new(), Vec::new());
         let mut owed =

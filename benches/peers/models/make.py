@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes a.onnx and b.onnx, the two networks of the comparison. Needs onnx==1.19.1 and nothing else.
+"""Writes a.onnx and b.onnx, the two networks of the comparison. Needs only onnx==1.19.1.
 
-The weights are no result of a training: weight i of layer l is a hash of (l, i), so that the checker, which has its own
-code for them, needs no file. What matters here is the size of the networks, and that their scores spread around 0.5.
+The weights are not trained: weight i of layer l is a hash of (l, i), so that the checker can compute them with code of its
+own, without a file. Only the size of the networks matters, and that their scores spread around 0.5.
 """
 import math
 import struct
@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx import TensorProto, checker, helper
 
 FEATURES = 16
-# What a feature is divided by on its way in: about its largest usual value.
+# The divisors of the features: about their largest usual values.
 SCALE = [4, 8, 64, 2, 4, 16, 2, 4, 8, 2, 2, 4, 400, 15_000, 18, 24]
 NETWORKS = {"a": [FEATURES, 10, 1], "b": [FEATURES, 256, 128, 1]}
 MASK = (1 << 64) - 1

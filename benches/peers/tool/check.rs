@@ -1,9 +1,9 @@
-//! Compares what a contender decided with what it should have decided.
+//! Compares a contender's decisions with the expected ones.
 
 use crate::generate::{Generator, number_of};
 use serde::{Deserialize, Serialize};
 
-/// How far a score may be from the expected one: networks are summed in different orders.
+/// How far a score may differ from the expected one, because networks are summed in different orders.
 const TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]
@@ -16,19 +16,19 @@ struct Decision<'a> {
     ts: i64,
 }
 
-/// How many decisions are there and what is wrong with them.
+/// The number of decisions, and the errors in them.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Report {
     pub(crate) decisions: u64,
     pub(crate) hot: u64,
-    /// No JSON, a member absent, or an event that never was.
+    /// Not JSON, a member is missing, or the event does not exist.
     pub(crate) unknown: u64,
     pub(crate) wrong_event: u64,
     pub(crate) wrong_score: u64,
     pub(crate) wrong_segment: u64,
     pub(crate) missing: u64,
     pub(crate) double: u64,
-    /// Behind a decision for a later event of the same user.
+    /// After a decision for a later event of the same user.
     pub(crate) out_of_order: u64,
 }
 
@@ -39,10 +39,10 @@ impl Report {
     }
 }
 
-/// Takes decisions in the order of their partitions.
+/// Checks decisions in partition order.
 pub(crate) struct Checker<'a> {
     generator: &'a Generator,
-    /// Empty for a contender that does not score.
+    /// Empty if the contender does not score.
     expected: &'a [f32],
     model: &'a str,
     seen: Vec<bool>,
@@ -75,7 +75,7 @@ impl<'a> Checker<'a> {
         let is_hot = decision.score >= 0.5;
         report.hot += u64::from(is_hot);
         if let Some(expected) = self.expected.get(number as usize) {
-            // A score that is no number is not within the tolerance either.
+            // A NaN score is not within the tolerance either.
             let is_near = (decision.score - expected).abs() <= TOLERANCE;
             report.wrong_score += u64::from(!is_near || decision.model != self.model);
             report.wrong_segment += u64::from(decision.segment != if is_hot { "hot" } else { "cold" });
@@ -95,7 +95,7 @@ mod tests {
 
     const COUNT: u64 = 500;
 
-    /// What the checker says of right decisions after something was done to them.
+    /// The report for correct decisions after spoiling them.
     fn report(spoil: impl Fn(&mut Vec<String>)) -> Report {
         let generator = Generator::new(42, 20, 200);
         let expected = scores(&generator, COUNT, Model::A);

@@ -1,5 +1,5 @@
-//! The contender `copy`: consume, one JSON parse, one decision written, transactions. No state and no model, so that it
-//! bounds what any program on librdkafka could do.
+//! The contender `copy`: consume, parse JSON once, write one decision, in transactions. It has no state and no model,
+//! so it is an upper bound for any program based on librdkafka.
 
 use crate::kafka::{partition_count, producer, send};
 use clap::Args;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &CopyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies each `threads`-th partition until the process is ended.
+/// Copies every `threads`-th partition until the process is stopped.
 fn copy(args: &CopyArgs, number: i32) -> anyhow::Result<()> {
     let producer = connect(args, number)?;
     let consumer: BaseConsumer = ClientConfig::new()
@@ -120,7 +120,7 @@ fn connect(args: &CopyArgs, number: i32) -> anyhow::Result<BaseProducer> {
         ("linger.ms", "1"),
         ("batch.size", "500000"),
         ("queue.buffering.max.messages", "500000"),
-        // While the last transaction is still completing the broker asks to try again; 100 ms would be a whole interval.
+        // While the last transaction is still completing, the broker asks to retry; 100 ms would be a whole interval.
         ("retry.backoff.ms", "5"),
     ];
     if !args.at_least_once {
@@ -133,7 +133,7 @@ fn connect(args: &CopyArgs, number: i32) -> anyhow::Result<BaseProducer> {
     Ok(producer)
 }
 
-/// Writes the decision over what `to` held. The score is made of what was parsed, so that the parse is not for nothing.
+/// Overwrites `to` with the decision. The score uses the parsed values, so that parsing cannot be optimised away.
 fn decide(payload: &[u8], to: &mut Vec<u8>) -> anyhow::Result<()> {
     let event: Event<'_> = sonic_rs::from_slice(payload)?;
     let score = (event.value + event.dwell_ms) / 100_000.0;
@@ -153,7 +153,7 @@ fn commit(
     consumer: &BaseConsumer,
     positions: &TopicPartitionList,
 ) -> anyhow::Result<()> {
-    // Deliveries are taken here: a flush in a transaction would wait for somebody to do so.
+    // Delivery reports are served here; a flush inside a transaction would wait for another thread to do it.
     while producer.in_flight_count() > 0 {
         producer.poll(Duration::from_millis(1));
     }

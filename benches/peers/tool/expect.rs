@@ -1,17 +1,17 @@
-//! What the decisions should be, straight from the workload's definition in README.md: every feature is recounted from the
-//! user's past events, and the network is multiplied out. Nothing here knows how Aimpoint or its peers do it.
+//! The expected decisions, computed from the definition of the workload in README.md: every feature is recounted from
+//! the user's past events, and the network is evaluated directly. Independent of how Aimpoint and its peers do it.
 
 use crate::generate::{Event, Generator, LATE_MS_MAX, hash};
 use std::collections::VecDeque;
 
 const FEATURES: usize = 16;
-/// The windows' lengths and tiles in milliseconds.
+/// The lengths and tiles of the windows, in milliseconds.
 const WINDOWS: [(i64, i64); 3] = [(300_000, 10_000), (3_600_000, 60_000), (86_400_000, 1_800_000)];
-/// What a feature is divided by; the same numbers stand in models/make.py.
+/// The divisors of the features; models/make.py has the same numbers.
 const SCALE: [f64; FEATURES] =
     [4.0, 8.0, 64.0, 2.0, 4.0, 16.0, 2.0, 4.0, 8.0, 2.0, 2.0, 4.0, 400.0, 15_000.0, 18.0, 24.0];
 
-/// The features of the newest of the user's events, in the order of the stream.
+/// The features at the newest of the user's events, which are in stream order.
 fn features(events: &VecDeque<Event>) -> [f32; FEATURES] {
     let Some(own) = events.back() else { return [0.0; FEATURES] };
     let mut row = [0.0_f64; FEATURES];
@@ -40,7 +40,7 @@ fn features(events: &VecDeque<Event>) -> [f32; FEATURES] {
     row.map(|value| value as f32)
 }
 
-/// A network as models/make.py makes it.
+/// A network as written by models/make.py.
 struct Network(Vec<Layer>);
 
 struct Layer {
@@ -91,7 +91,7 @@ impl Network {
     }
 }
 
-/// Which network decides.
+/// The network that decides.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 #[value(rename_all = "UPPER")]
 pub(crate) enum Model {
@@ -105,13 +105,13 @@ pub(crate) enum Model {
 pub(crate) fn scores(generator: &Generator, count: u64, model: Model) -> Vec<f32> {
     let network = Network::new(model);
     let mut users = vec![VecDeque::new(); generator.users()];
-    // Older than the longest window, one of its tiles and the latest event: no window can reach it any more.
+    // Older than the longest window plus one of its tiles and the latest event, so no window can reach it.
     let reach = WINDOWS[2].0 + WINDOWS[2].1 + 2 * LATE_MS_MAX;
     (0..count)
         .map(|number| {
             let event = generator.event(number);
             let events = &mut users[event.user as usize];
-            // The newest but one stays, as the last event before this one, however long ago it was.
+            // Keeps the second newest, the last event before this one, however old it is.
             while events.len() > 1 && events.front().is_some_and(|old: &Event| old.ts < event.ts - reach) {
                 events.pop_front();
             }
@@ -141,7 +141,7 @@ mod tests {
         let at = |past: &[i64]| features(&past.iter().map(|ts| event(*ts)).collect());
         let now = 1_767_225_900_000;
         assert_eq!(at(&[now])[..3], [1.0, 1.0, 1.0]);
-        // Tiles of 10 s, thirty of them: what lies 290 s back counts, what lies 300 s back does not.
+        // Thirty tiles of 10 s: an event 290 s ago counts, one 300 s ago does not.
         assert_eq!(at(&[now - 290_000, now])[..3], [2.0, 2.0, 2.0]);
         assert_eq!(at(&[now - 290_001, now])[..3], [1.0, 2.0, 2.0]);
         // A late event does not see the tiles after its own.

@@ -1,11 +1,11 @@
-//! The events of the workload. Event `number` follows from the seed and its number alone, so that any stretch of them can
-//! be made anywhere: by the loader, by the latency probe and by the checker.
+//! The events of the workload. Event `number` depends only on the seed and its number, so any range can be generated
+//! anywhere: by the loader, by the latency probe and by the checker.
 
 use std::io::Write;
 
 /// The event time of the first event, 2026-01-01T00:00:00Z in milliseconds.
 pub(crate) const START_MS: i64 = 1_767_225_600_000;
-/// What the types are called, by their number.
+/// The names of the types, by index.
 pub(crate) const TYPES: [&str; 4] = ["view", "click", "cart", "purchase"];
 /// The most that an event is moved back in time.
 pub(crate) const LATE_MS_MAX: i64 = 60_000;
@@ -37,7 +37,7 @@ impl Event {
         format!("{a:08x}-{b:04x}-4{c:03x}-8001-{number:012x}")
     }
 
-    /// Writes the event as JSON over what `to` held.
+    /// Overwrites `to` with the event as JSON.
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
         to.clear();
         write!(
@@ -56,21 +56,21 @@ impl Event {
     }
 }
 
-/// The number in an event's id.
+/// Extracts the number from an event's id.
 pub(crate) fn number_of(id: &str) -> Option<u64> {
     u64::from_str_radix(id.get(24..36)?, 16).ok()
 }
 
-/// Makes the events.
+/// Generates the events.
 pub(crate) struct Generator {
     seed: u64,
     step_ms: u64,
-    /// The weights of the users up to each rank.
+    /// The cumulative weights of the users by rank.
     sums: Vec<f64>,
 }
 
 impl Generator {
-    /// Users by a Zipf law of 1.05 with its head flattened by ten ranks; an event each `step_ms` of event time.
+    /// Users by a Zipf law of 1.05 with its head flattened by ten ranks; one event every `step_ms` of event time.
     pub(crate) fn new(seed: u64, users: usize, step_ms: u64) -> Self {
         let weight = |rank: usize| (rank as f64 + 10.0).powf(-1.05);
         let sums = (1..=users)
@@ -91,7 +91,7 @@ impl Generator {
         let total = self.sums.last().copied().unwrap_or_default();
         let at = draws.next() as f64 / 2.0_f64.powi(64) * total;
         let rank = self.sums.partition_point(|sum| *sum <= at).min(self.sums.len() - 1);
-        // Neighbours in rank are strewn over the numbers; 7919 is a prime, so that no two ranks meet in one user.
+        // Scatters neighbouring ranks over the user numbers. 7919 is a prime, so no two ranks map to one user.
         let user = (rank as u64 * 7_919 % self.sums.len() as u64) as u32;
         let kind = match draws.below(100) {
             0..80 => 0,
@@ -110,7 +110,7 @@ impl Generator {
     }
 }
 
-/// SplitMix64, the random numbers of one event.
+/// SplitMix64: the random numbers of one event.
 struct Draws(u64);
 
 impl Draws {
@@ -124,7 +124,7 @@ impl Draws {
     }
 }
 
-/// The last step of SplitMix64.
+/// The output function of SplitMix64.
 pub(crate) fn hash(mut x: u64) -> u64 {
     x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,4 +1,4 @@
-//! What the tool does with a broker: load, watch, read back, and the open-loop latency probe.
+//! The tool's work on a broker: load, watch, read back, and the open-loop latency probe.
 
 use crate::generate::{Generator, number_of};
 use clap::Args;
@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How long the broker may take to answer.
+/// How long the broker may take to respond.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A consumer of all partitions of a topic, from their beginning, that sees only what is committed.
+/// A read-committed consumer of all partitions of a topic, from the start.
 fn reader(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -43,7 +43,7 @@ pub(crate) fn partition_count(consumer: &BaseConsumer, topic: &str) -> anyhow::R
     Ok(count as i32)
 }
 
-/// A producer that puts keys where Java's default partitioner would.
+/// A producer that partitions keys as Java's default partitioner does.
 pub(crate) fn producer(brokers: &str, settings: &[(&str, &str)]) -> anyhow::Result<BaseProducer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("partitioner", "murmur2_random").set("enable.idempotence", "true");
@@ -53,7 +53,7 @@ pub(crate) fn producer(brokers: &str, settings: &[(&str, &str)]) -> anyhow::Resu
     Ok(config.create()?)
 }
 
-/// Hands over one record, waiting while the client's queue is full.
+/// Sends one record; blocks while the client's queue is full.
 pub(crate) fn send(producer: &BaseProducer, topic: &str, key: &[u8], payload: &[u8]) -> anyhow::Result<()> {
     loop {
         match producer.send(BaseRecord::<[u8], [u8]>::to(topic).key(key).payload(payload)) {
@@ -104,10 +104,10 @@ pub(crate) fn watch(brokers: &str, topic: &str, count: u64, timeout: u64) -> any
     Ok(())
 }
 
-/// Hands over what is committed in a topic, partition by partition in its order, until nothing more comes.
+/// Passes on all committed records of a topic, in order per partition, until no more arrive.
 pub(crate) fn each_committed(brokers: &str, topic: &str, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
     let consumer = reader(brokers, topic)?;
-    // A commit marker ends each partition, so there is no last record to wait for: silence has to do.
+    // Each partition ends with a commit marker, so there is no last record to wait for; silence marks the end.
     let mut patience = PATIENCE;
     while let Some(message) = consumer.poll(patience) {
         take(message?.payload().unwrap_or_default());
@@ -116,7 +116,7 @@ pub(crate) fn each_committed(brokers: &str, topic: &str, mut take: impl FnMut(&[
     Ok(())
 }
 
-/// Events that come at a fixed rate.
+/// Events at a fixed rate.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PaceArgs {
     #[arg(long)]
@@ -139,7 +139,7 @@ pub(crate) struct PaceArgs {
 }
 
 impl PaceArgs {
-    /// When an event is due after the start.
+    /// When an event is due, relative to the start.
     fn due(&self, number: u64) -> Duration {
         Duration::from_nanos(number * 1_000_000_000 / self.rate)
     }
@@ -161,7 +161,7 @@ pub(crate) fn pace(args: &PaceArgs) -> anyhow::Result<()> {
     pace_from(args, 0, Instant::now()).map(drop)
 }
 
-/// How far behind a due moment the events were sent after `warm` seconds, at most.
+/// The largest delay between a due time and the actual send, after `warm` seconds.
 fn pace_from(args: &PaceArgs, warm: u64, start: Instant) -> anyhow::Result<Duration> {
     let producer = producer(&args.brokers, &[("linger.ms", "0"), ("socket.nagle.disable", "true")])?;
     let generator = Generator::new(args.seed, args.users, 200);
@@ -185,7 +185,7 @@ pub(crate) fn latency(LatencyArgs { paced: args, output, warm }: &LatencyArgs) -
     let (warm_s, warm, count) = (*warm, warm * args.rate, (warm + args.seconds) * args.rate);
     let mut seen = vec![false; count as usize];
     let mut times = Histogram::<u64>::new(3)?;
-    // A second, so that both clients have connected.
+    // A second's delay, so that both clients are connected.
     let start = Instant::now() + Duration::from_secs(1);
     let own = args.clone();
     let pacer = thread::spawn(move || pace_from(&own, warm_s, start));

@@ -1,5 +1,6 @@
-//! The tool of the comparison with Aimpoint's peers: it makes and loads the events, watches and checks the decisions, probes
-//! the latency, and is itself the contender `copy`, the limit of what a client of Kafka can do. See README.md.
+//! The tool for the comparison with Aimpoint's peers. It generates and loads the events, watches and checks the
+//! decisions, probes the latency, and is itself the contender `copy`, the upper bound for a Kafka client. See
+//! README.md.
 
 #![expect(clippy::print_stdout, reason = "the harness reads what it prints")]
 

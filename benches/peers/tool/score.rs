@@ -1,4 +1,4 @@
-//! ONNX Runtime alone: what the model itself costs, for the limit of a contender that runs it.
+//! Plain ONNX Runtime: the cost of the model itself, as a bound for contenders that run it.
 
 use super::bare;
 use aimpoint::inference::Runtime;
@@ -20,17 +20,17 @@ pub(crate) struct ScoreArgs {
     batch: usize,
 }
 
-/// What the workload gives a model.
+/// The number of features in the workload.
 const WIDTH: usize = 16;
 
-/// The seconds that this thread has had a core.
+/// The CPU seconds that this thread has used.
 fn cpu_seconds() -> anyhow::Result<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos: f64 = text.split_whitespace().next().unwrap_or_default().parse()?;
     Ok(nanos / 1e9)
 }
 
-/// CPU seconds for a million rows, in one thread.
+/// CPU seconds per million rows, in one thread.
 pub(crate) fn run(args: &ScoreArgs) -> anyhow::Result<f64> {
     let mut random = SmallRng::seed_from_u64(1);
     let rows: Vec<f32> = (0..args.batch * WIDTH).map(|_| random.random_range(0.0..10.0)).collect();

@@ -1,4 +1,4 @@
-//! The partitions that a worker holds: their profiles, how far they have been processed, and what is committed of them.
+//! The partitions that a worker holds: their profiles, how far they have been processed, and their committed positions.
 
 mod partition;
 mod recovered;
@@ -18,10 +18,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How often per checkpoint interval the offsets of partitions are sampled.
+/// How often offsets are sampled per checkpoint interval.
 const NOTES_PER_INTERVAL: u32 = 16;
 
-/// The held partitions, by their number.
+/// The held partitions, by number.
 #[derive(Debug, Default)]
 pub struct Partitions(Vec<Option<Box<Partition>>>);
 
@@ -59,12 +59,12 @@ impl Partitions {
         self.each().map(|(_, partition)| partition.store.len() as u64).sum()
     }
 
-    /// At most how many profiles of these partitions have changed since they were written to the changelog.
+    /// An upper bound on how many profiles of these partitions have changed since they were written to the changelog.
     pub fn dirty(&self, numbers: &[i32]) -> usize {
         numbers.iter().filter_map(|number| self.get(*number)).map(|partition| partition.store.dirty()).sum()
     }
 
-    /// What is shown of every partition, without what only the client knows.
+    /// The view of every partition, without what only the client knows.
     pub fn views(&self) -> Vec<PartitionView> {
         let view = |(number, partition): (i32, &Partition)| PartitionView {
             number,
@@ -143,8 +143,8 @@ impl Partitions {
         self.0.iter().enumerate().filter_map(|(number, slot)| Some((number as i32, slot.as_deref()?)))
     }
 
-    /// Restores the profile in a record of the changelog. A profile of an earlier generation is ignored: the mark of the committed
-    /// offset lies before all events of such a user. A record that cannot be used is counted, and ignored as well.
+    /// Restores the profile in a changelog record. A profile of an earlier generation is ignored, because the mark of
+    /// the committed offset is before all events of its user. An unusable record is counted and ignored.
     pub fn restore(&mut self, record: &Record<'_>, profile: &ProfileEngine) {
         self.restore_applied(record, profile, i64::MIN);
     }
@@ -291,8 +291,9 @@ impl Partitions {
         })
     }
 
-    /// Appends the records of one partition's due profiles to the outputs, or of all its changed ones if it `is_going`: at most
-    /// `max`, until the outputs have `bytes_max`. Their layout follows if the changelog does not have it yet. Gives their number.
+    /// Appends the records of one partition's due profiles to the outputs, or of all its changed ones if `is_going`: at
+    /// most `max`, and until the outputs reach `bytes_max`. Their layout follows if the changelog does not have it yet.
+    /// Returns the number written.
     pub fn write_profiles(
         &mut self,
         number: i32,
@@ -302,7 +303,7 @@ impl Partitions {
         outbox: &mut Outbox,
     ) -> usize {
         let Some(partition) = self.get_mut(number) else { return 0 };
-        // The mark that was committed before the replay holds until the replay has ended.
+        // The mark that was committed before the replay stays valid until the replay has ended.
         if partition.is_restoring || partition.next < partition.replay_until {
             return 0;
         }
@@ -352,7 +353,7 @@ impl Partitions {
             .collect()
     }
 
-    /// These positions are committed.
+    /// Records that these positions are committed.
     pub fn settle(&mut self, positions: Vec<(i32, i64, String)>) {
         for (number, offset, metadata) in positions {
             if let Some(partition) = self.get_mut(number) {

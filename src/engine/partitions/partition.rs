@@ -28,9 +28,9 @@ pub struct Partition {
     pub(super) mark: Option<Mark>,
     /// Whether its profiles came from a snapshot.
     pub(super) is_cached: bool,
-    /// The first offset of the input when the partition was taken up.
+    /// The first offset of the input when the partition was assigned.
     pub(super) log_start: i64,
-    /// Samples of the time and the offset then, oldest first.
+    /// Samples of processing time and the offset at that time, oldest first.
     pub(super) notes: VecDeque<(Duration, i64)>,
     /// Profiles with an unwritten event before this offset are due to be written.
     pub(super) due_below: i64,
@@ -69,7 +69,7 @@ pub(super) struct Layouts {
 }
 
 impl Partition {
-    /// A partition without profiles, to be read from `next`, whose outputs before `replay_until` are committed already.
+    /// A partition without profiles, read from `next`; its outputs before `replay_until` are already committed.
     pub fn new(next: i64, replay_until: i64, committed: Option<(i64, String)>) -> Self {
         Self {
             store: Store::default(),
@@ -87,7 +87,7 @@ impl Partition {
         }
     }
 
-    /// The same partition, with profiles of this generation: they have been rebuilt from the input so many times.
+    /// The same partition with profiles of this generation, which is how often they have been rebuilt from the input.
     #[must_use]
     pub fn of_generation(mut self, generation: u64) -> Self {
         self.store = Store::of_generation(generation);
@@ -101,7 +101,7 @@ impl Partition {
         self
     }
 
-    /// The same partition, whose profiles have to be read from the changelog first, as they were at `mark`. If the changelog is
+    /// The same partition, with its profiles to be restored from the changelog as of `mark`. If the changelog is
     /// incomplete, the input is replayed from `log_start`.
     #[must_use]
     pub fn restoring(mut self, mark: Mark, log_start: i64) -> Self {
@@ -128,7 +128,7 @@ impl Partition {
         self.is_restoring
     }
 
-    /// Drops all profiles and starts a generation.
+    /// Drops all profiles and starts a new generation.
     pub(super) fn empty(&mut self, generation: u64) {
         let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
         self.store = Store::of_generation(generation);

@@ -1,4 +1,4 @@
-//! Compiles a pipeline from the configuration, and gives it its models.
+//! Compiles a pipeline from the configuration and attaches its models.
 
 use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
 use crate::{
@@ -7,7 +7,6 @@ use crate::{
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
-    fault::Fault,
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     profile::{Membership, ProfileEngine},
     targeting::{Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, DURATION_MAX},
@@ -16,7 +15,7 @@ use crate::{
 /// The longest key of a user or an event; the decoder rejects longer ones.
 const KEY_BYTES_MAX: usize = 1_024;
 
-/// The largest `input.max_bytes`: a batch may exceed its bytes by one record, and 32 bits count the bytes of its texts.
+/// The largest `input.max_bytes`. A batch may exceed its size by one record, and text spans have 32 bits.
 const INPUT_BYTES_MAX: bytesize::ByteSize = bytesize::ByteSize::mib(256);
 
 impl Pipeline {
@@ -24,17 +23,17 @@ impl Pipeline {
     /// pipeline has no model yet.
     ///
     /// # Errors
-    /// All faults of the configuration.
-    pub fn compile<'a>(spec: &PipelineSpec, origin: impl Into<Origin<'a>>) -> Result<Self, Vec<Fault>> {
+    /// All errors of the configuration.
+    pub fn compile<'a>(spec: &PipelineSpec, origin: impl Into<Origin<'a>>) -> Result<Self, Vec<ConfigError>> {
         Self::compile_of(spec, origin.into())
     }
 
-    fn compile_of(spec: &PipelineSpec, origin: Origin<'_>) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
+    fn compile_of(spec: &PipelineSpec, origin: Origin<'_>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let mut scope = Scope::default();
         if spec.input.max_bytes > INPUT_BYTES_MAX {
-            faults.push(
-                Fault::new("input.max_bytes", format!("{} is more than {INPUT_BYTES_MAX}", spec.input.max_bytes))
+            errors.push(
+                ConfigError::new("input.max_bytes", format!("{} is more than {INPUT_BYTES_MAX}", spec.input.max_bytes))
                     .hint("no single event is so large; larger records become dead letters"),
             );
         }
@@ -46,26 +45,27 @@ impl Pipeline {
             &spec.features,
             &Segments::memberships(&spec.segments),
             &mut scope,
-            &mut faults,
+            &mut errors,
         );
-        scoring::check(&spec.scoring, &spec.explain, &mut faults);
+        scoring::check(&spec.scoring, &spec.explain, &mut errors);
         let names = || profile.features().iter().map(|feature| feature.name.as_str());
         for (group, members) in &spec.explain.groups {
             for member in members.iter().filter(|member| names().all(|name| name != *member)) {
-                let fault = Fault::new(format!("explain.groups.{group}"), format!("there is no feature {member:?}"));
-                faults.push(match nearest(member, names()) {
-                    Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                    None => fault,
+                let error =
+                    ConfigError::new(format!("explain.groups.{group}"), format!("there is no feature {member:?}"));
+                errors.push(match nearest(member, names()) {
+                    Some(near) => error.hint(format!("did you mean {near:?}?")),
+                    None => error,
                 });
             }
         }
-        // Before the scores, which an outcome cannot depend on: none is computed for an export.
+        // Compiled before the scores exist, because an outcome cannot depend on them: an export computes none.
         let mut label = Program::default();
         let outcome =
             spec.label.as_ref().and_then(|spec| match label.add(&mut scope, &spec.filter, Some(Type::Bool)) {
                 Ok(slot) => Some(slot),
                 Err(error) => {
-                    faults.push(error.fault("label.where"));
+                    errors.push(error.config_error("label.where"));
                     None
                 }
             });
@@ -86,10 +86,12 @@ impl Pipeline {
         if scope.width() > COLUMNS_MAX {
             let message =
                 format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
-            faults.push(Fault::new("feature", message).hint("declare fewer features and segments, or shorter rules"));
+            errors.push(
+                ConfigError::new("feature", message).hint("declare fewer features and segments, or shorter rules"),
+            );
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             spec: spec.clone(),
@@ -110,36 +112,36 @@ impl Pipeline {
     /// Gives the pipeline its model.
     ///
     /// # Errors
-    /// When the model uses a feature that is not declared, or does not fit the sections otherwise.
-    pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<Fault>> {
+    /// If the model uses an undeclared feature, or otherwise does not fit the sections.
+    pub fn with_model(mut self, model: Box<dyn Model>) -> Result<Self, Vec<ConfigError>> {
         let scoring = Scoring::new(model, self.profile.features(), &self.spec.scoring, &self.spec.explain)?;
-        let faults = self.refer_to(&scoring);
+        let errors = self.refer_to(&scoring);
         self.model = Some(scoring);
-        if faults.is_empty() { Ok(self) } else { Err(faults) }
+        if errors.is_empty() { Ok(self) } else { Err(errors) }
     }
 
-    /// Adds the models of the variants of `[experiment]`, by name; each scores its share of the users. Without a model for the
-    /// other users there is no experiment.
+    /// Adds the models of the variants of `[experiment]`, by name; each scores its share of the users. Without a model
+    /// for the other users there is no experiment.
     ///
     /// # Errors
-    /// When names or shares do not match, or a model does not fit the sections.
-    pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<Fault>> {
+    /// If names or shares do not match, or a model does not fit the sections.
+    pub fn with_variants(mut self, variants: Vec<(String, Box<dyn Model>)>) -> Result<Self, Vec<ConfigError>> {
         let (names, models): (Vec<String>, Vec<_>) = variants.into_iter().unzip();
         let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
         let Some(experiment) = Experiment::new(&self.spec.experiment, &named)? else { return Ok(self) };
         if let Some(mut scoring) = self.model.take() {
             scoring.experiment(experiment, models, self.profile.features(), &self.spec.explain)?;
-            let faults = self.refer_to(&scoring);
+            let errors = self.refer_to(&scoring);
             self.model = Some(scoring);
-            if !faults.is_empty() {
-                return Err(faults);
+            if !errors.is_empty() {
+                return Err(errors);
             }
         }
         Ok(self)
     }
 
-    /// Takes newer models of an arm from this feed whenever [`Pipeline::renew`] is called. Arm 0 is the model, the variants follow
-    /// from 1 on. Without a model, the feed is ignored.
+    /// Attaches a feed of newer models for an arm. They are taken whenever [`Pipeline::renew`] is called. Arm 0 is the
+    /// model; variants follow from 1 on. Ignored without a model.
     #[must_use]
     pub fn with_feed(mut self, arm: usize, feed: Box<dyn ModelFeed>) -> Self {
         if let Some(scoring) = &mut self.model {
@@ -148,43 +150,43 @@ impl Pipeline {
         self
     }
 
-    /// Copies the rows that the model scores to a shadow as well, but not those of a variant.
+    /// Copies the rows scored by the model to a shadow as well, but not those of a variant.
     ///
     /// # Errors
-    /// When the shadow uses a feature that is not declared.
-    pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<Fault>> {
+    /// If the shadow uses an undeclared feature.
+    pub fn with_shadow(mut self, tap: ShadowTap) -> Result<Self, Vec<ConfigError>> {
         if let Some(scoring) = &mut self.model {
             scoring.shadow(tap, self.profile.features(), self.encoding.constants.id_prefix())?;
         }
         Ok(self)
     }
 
-    /// Is replaced by another pipeline of the same features, but keeps its model, whichever version that is by now.
+    /// Replaces this pipeline by another one with the same features, but keeps the current model version.
     pub fn replace(&mut self, other: Self) {
         let model = std::mem::replace(self, other).model;
         if let Some(scoring) = model {
-            let faults = self.refer_to(&scoring);
-            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+            let errors = self.refer_to(&scoring);
+            debug_assert!(errors.is_empty(), "the same sections compiled before: {errors:?}");
             self.model = Some(scoring);
         }
     }
 
-    /// Takes the newest model that is ready, if any, and gives the descriptions of the old and the new one. Call it between two
-    /// transactions: decisions from here on name the new one.
+    /// Takes the newest model that is ready, if any, and returns the descriptions of the old and the new one. Must be
+    /// called between two transactions: decisions from here on name the new model.
     pub fn renew(&mut self) -> Option<(ModelInfo, ModelInfo)> {
         let mut scoring = self.model.take()?;
         let renewed = scoring.renew(self.profile.features(), &self.spec.explain);
         if renewed.is_some() {
-            let faults = self.refer_to(&scoring);
-            debug_assert!(faults.is_empty(), "the same sections compiled before: {faults:?}");
+            let errors = self.refer_to(&scoring);
+            debug_assert!(errors.is_empty(), "the same sections compiled before: {errors:?}");
         }
         self.model = Some(scoring);
         renewed
     }
 
-    /// Has decisions name the model that scores and its variant.
-    fn refer_to(&mut self, scoring: &Scoring) -> Vec<Fault> {
-        let mut faults = Vec::new();
+    /// Makes decisions name the model and its variant.
+    fn refer_to(&mut self, scoring: &Scoring) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
         self.encoding.encoders.clear();
         for (experiment, info) in scoring.all() {
             let model = ModelReference {
@@ -195,20 +197,20 @@ impl Pipeline {
                 provider: info.provider.clone(),
             };
             let constants = Constants { model: Some(model), experiment, ..self.encoding.constants.clone() };
-            // Each arm's encoder has the same faults.
-            faults.clear();
+            // The encoders of all arms have the same errors.
+            errors.clear();
             self.encoding.encoders.push(Encoder::compile(
                 &self.spec.decision,
                 &constants,
                 self.segments.all(),
-                &mut faults,
+                &mut errors,
             ));
         }
-        faults
+        errors
     }
 
-    /// The most bytes of a decision's payload: the user and the event have the longest keys with every letter escaped, the user
-    /// is in every segment, and every feature is explained.
+    /// The most bytes of a decision's payload: the user and event keys have the maximum length with every character
+    /// escaped, the user is in every segment, and every feature is explained.
     pub fn decision_bytes_max(&self) -> usize {
         let longest = "\u{1}".repeat(KEY_BYTES_MAX);
         let heads = vec![f32::MIN_POSITIVE; self.encoding.constants.heads.len()];
@@ -246,8 +248,8 @@ impl Pipeline {
             encoder.encode(&decision, &mut bytes);
             bytes.len()
         };
-        // An explanation has, for each feature or group, its name, of which each letter may be escaped, a number, and field
-        // names.
+        // An explanation contains, for each feature or group, its name (every character may be escaped), a number, and
+        // field names.
         let names = self.features().iter().map(|feature| &feature.name).chain(self.spec.explain.groups.keys());
         let explained: usize = names.map(|name| 6 * name.len() + 80).sum();
         let explained = if self.spec.explain.is_on() { explained + 80 } else { 0 };

@@ -7,10 +7,10 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// The longest detail of a dead letter; people read it.
+/// The longest detail text of a dead letter, which is read by people.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
-/// Writes a record as a dead letter, with the reason, its position and its payload; `index` tells which of its events is meant.
+/// Writes a record as a dead letter with the reason, its position and its payload. `index` is the rejected event in it.
 pub(super) fn dead_letter(
     decoder: &Decoder,
     constants: &Constants,

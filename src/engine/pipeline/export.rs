@@ -1,4 +1,4 @@
-//! The rows of features that an export writes: what a model would have been given at each event.
+//! The feature rows that an export writes: what a model would have been given at each event.
 
 use super::Pipeline;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     status::{Counts, SuppressReason},
 };
 
-/// What an export needs beside the decisions.
+/// State that only an export needs.
 #[derive(Debug, Default)]
 pub(super) struct Export {
     pub(super) label: Program,
@@ -26,18 +26,18 @@ impl Export {
     }
 }
 
-/// A row of features, as a model would have been given it at that event.
+/// A feature row, as a model would have been given it at that event.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureRow<'a> {
     /// The user's id.
     pub user: &'a str,
-    /// What kind of id it is; both together identify the user.
+    /// The type of the id; both together identify the user.
     pub key_type: KeyType,
     /// The hash of the user's key.
     pub user_hash: u64,
-    /// The event's own id, empty where it has none.
+    /// The event's own id; empty if it has none.
     pub event_id: &'a str,
-    /// Where the event came from.
+    /// The origin of the event.
     pub position: Position,
     /// When it happened.
     pub time: EventTime,

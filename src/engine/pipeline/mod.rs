@@ -37,19 +37,19 @@ use open_batch::OpenBatch;
 /// A clock that only measures how long the stages take.
 pub type Stopwatch = Box<dyn Clock + Send>;
 
-/// The decoding of one record in so many is timed: reading a clock twice per record would cost as much as a field.
+/// The decoding of one record in this many is timed, because reading a clock twice per record costs as much as a field.
 const DECODES_PER_LAP: u32 = 64;
 
-/// A batch ends when the payloads of its records pass this: all of them are in memory, and 32 bits count the bytes of its texts.
+/// A batch ends when the payloads of its records exceed this: all of them are in memory, and text spans have 32 bits.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 
-/// A batch ends when it has so many events: a record of some kilobytes may hold thousands of them.
+/// A batch ends at this many events: a record of a few kilobytes may contain thousands.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
 
-/// 2020-01-01: a machine whose clock shows an earlier time has not set its clock yet.
+/// 2020-01-01. A clock that shows an earlier time has not been set yet.
 const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
 
-/// The longest W3C trace context that is passed on. The current version has 55 bytes.
+/// The longest W3C trace context that is forwarded. The current version has 55 bytes.
 const TRACE_CONTEXT_BYTES_MAX: usize = 256;
 
 /// Whether a header is a valid trace context.
@@ -65,11 +65,11 @@ struct Timing {
     decodes: u32,
 }
 
-/// What decisions are encoded with.
+/// The state for encoding decisions.
 struct Encoding {
-    /// What all decisions have in common.
+    /// What all decisions share.
     constants: Constants,
-    /// By arm of the experiment; one where there is none.
+    /// By arm of the experiment; a single one without an experiment.
     encoders: Vec<Encoder>,
     /// For decisions about memberships that have ended, which no model has a part in.
     expiries: Encoder,
@@ -96,12 +96,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The declared features, in their order.
+    /// The declared features, in order.
     pub fn features(&self) -> &[Feature] {
         self.profile.features()
     }
 
-    /// The names of the features that a model gets unless it names its own.
+    /// The names of the features that a model gets unless it lists its own.
     pub fn model_features(&self) -> Vec<String> {
         self.features().iter().filter(|feature| feature.model).map(|feature| feature.name.clone()).collect()
     }
@@ -121,7 +121,7 @@ impl Pipeline {
         &self.profile
     }
 
-    /// Reads the features of a profile ([`ProfileEngine::read`]); drops what the batch holds.
+    /// Reads the features of a profile ([`ProfileEngine::read`]). Drops the open batch.
     pub fn read(&mut self, words: &[u64]) -> Vec<f64> {
         self.batch.clear();
         self.profile.read(words, &mut self.batch.events.columns)
@@ -137,7 +137,7 @@ impl Pipeline {
         self.model.as_mut().map(Scoring::shadows).unwrap_or_default()
     }
 
-    /// Takes the failures of models since the last call.
+    /// Takes the model failures since the last call.
     pub(super) fn take_failures(&mut self) -> impl Iterator<Item = ScoringFailure> {
         self.model.iter_mut().flat_map(Scoring::take_failures)
     }
@@ -149,7 +149,7 @@ impl Pipeline {
         self
     }
 
-    /// The model that scores; in an experiment, that of the control.
+    /// The model that scores; in an experiment, that of the control group.
     pub fn model(&self) -> Option<&ModelInfo> {
         self.model.as_ref().map(Scoring::info)
     }
@@ -170,12 +170,12 @@ impl Pipeline {
     /// Decodes one record into the open batch, or makes it a dead letter. A record of a partition that is not held is ignored.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
-        // After a seek the client may still hand over what it had fetched before.
+        // After a seek, the client may still hand over records fetched before it.
         if record.offset < partition.next && !canary::is_in(Canary::SeekIgnored) {
             return;
         }
         partition.next = record.offset + 1;
-        // The standard says not to pass on an invalid trace context; it could be anything, of any size.
+        // The standard forbids forwarding an invalid trace context; it could be anything, of any size.
         let record = &Record { traceparent: record.traceparent.filter(|it| is_trace_context(it)), ..*record };
         self.batch.bytes += record.payload.map_or(0, <[u8]>::len);
         self.timing.decodes += 1;
@@ -218,7 +218,7 @@ impl Pipeline {
         self.batch.bytes
     }
 
-    /// Whether the open batch is to be run before more records are taken.
+    /// Whether the open batch must be run before more records are taken.
     pub fn is_full(&self) -> bool {
         self.batch.bytes >= BATCH_BYTES_MAX || self.batch.events.len() >= BATCH_ROWS_MAX
     }
@@ -233,7 +233,7 @@ impl Pipeline {
         self.batch.events.times.first().copied()
     }
 
-    /// Drops the open batch, writes the id of its first event's user to `key`, and says whether there was one.
+    /// Drops the open batch, writes the id of its first event's user to `key`, and returns whether there was one.
     pub fn drop_batch(&mut self, key: &mut Vec<u8>) -> bool {
         key.clear();
         let user = self.batch.events.users.first().copied();
@@ -244,7 +244,7 @@ impl Pipeline {
         user.is_some()
     }
 
-    /// Takes the open batch through all stages, appends its outputs to `outbox`, and empties it.
+    /// Runs the open batch through all stages, appends its outputs to `outbox`, and empties it.
     pub fn run(&mut self, partitions: &mut Partitions, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
         if self.batch.events.is_empty() {
             self.catch_up(partitions);

@@ -1,4 +1,4 @@
-//! The batch that fills, and what is kept of its records until it is run.
+//! The batch being filled, and what is kept of its records until it runs.
 
 use crate::event::{EventBatch, Record};
 
@@ -6,10 +6,10 @@ use crate::event::{EventBatch, Record};
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) events: EventBatch,
-    /// The bytes of the records' payloads, those that gave no event included.
+    /// The bytes of all payloads, including those that produced no event.
     pub(super) bytes: usize,
     pub(super) payloads: Payloads,
-    /// By row: when its record was appended, or when it happened where the record does not tell.
+    /// By row: when its record was appended, or the event time if the record has no timestamp.
     pub(super) appended_ms: Vec<i64>,
 }
 
@@ -18,7 +18,7 @@ impl OpenBatch {
         Self { events, bytes: 0, payloads: Payloads::default(), appended_ms: Vec::new() }
     }
 
-    /// Empties it and keeps the memory.
+    /// Empties it but keeps the memory.
     pub(super) fn clear(&mut self) {
         self.events.clear();
         self.payloads.clear();
@@ -27,7 +27,7 @@ impl OpenBatch {
     }
 }
 
-/// The payloads of the rows, kept only where a late event becomes a dead letter.
+/// The payloads of the rows, kept only if late events become dead letters.
 #[derive(Debug, Default)]
 pub(super) struct Payloads {
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The sections of the configuration that say what the pipeline means.
+//! The configuration sections that define the pipeline.
 
 use crate::{
     decision::DecisionSpec,
@@ -11,7 +11,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The sections of the configuration that say what the pipeline means.
+/// The configuration sections that define the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct PipelineSpec {
@@ -42,6 +42,6 @@ pub struct PipelineSpec {
     pub explain: ExplainSpec,
     /// `[decision]`
     pub decision: DecisionSpec,
-    /// `[label]`, which only an export compiles.
+    /// `[label]`, which only exports use.
     pub label: Option<LabelSpec>,
 }

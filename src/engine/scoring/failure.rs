@@ -1,28 +1,27 @@
-//! Failures of models that cost decisions something and do not stop them.
+//! Model failures that degrade decisions without stopping them.
 
 use crate::inference::ModelError;
 
-/// A failure of a model that costs its decisions something but does not stop them. It is reported when it happens for the 1st,
-/// 2nd, 4th, 8th time and so on.
+/// A model failure that degrades decisions without stopping them. Reported the 1st, 2nd, 4th, 8th time and so on.
 #[derive(Debug)]
 pub enum ScoringFailure {
     /// A new version of the model does not fit; the old one stays.
     Unfit {
         /// The first fault.
         fault: Option<String>,
-        /// The version.
+        /// Its version.
         version: String,
     },
     /// A run of the model failed; the decisions of the batch fall back.
     Run {
-        /// Why.
+        /// The error.
         error: ModelError,
         /// The rows of the batch.
         rows: usize,
-        /// How many runs have failed.
+        /// How many runs have failed so far.
         runs: u64,
     },
-    /// A score was outside of its range and was ignored.
+    /// A score was out of range and was ignored.
     OutOfRange {
         /// The score.
         score: f32,
@@ -31,13 +30,13 @@ pub enum ScoringFailure {
         /// How many batches had such a score.
         batches: u64,
     },
-    /// Decisions go out without an explanation.
+    /// Decisions are written without an explanation.
     Explanation {
-        /// Why.
+        /// The error.
         error: ModelError,
-        /// How many decisions.
+        /// The number of affected decisions.
         rows: usize,
-        /// How many batches have failed.
+        /// How many batches were affected so far.
         batches: u64,
     },
 }

@@ -1,8 +1,8 @@
 //! Scores the rows of a batch: by which model, in which order, and with which fallback.
 //!
-//! Guarantees: each model has one version for a whole batch, and changes only when [`Scoring::renew`] is called; a row is
-//! scored by one model, that of its user's variant; every row that is emitted has a score or the reason why not. Leaves alone
-//! how a model runs.
+//! Guarantees: each model keeps one version for a whole batch, and changes only when [`Scoring::renew`] is called; a
+//! row is scored by one model, that of its user's variant; every emitted row has a score or a reason for its absence.
+//! How a model runs is not known here.
 
 mod failure;
 mod scorer;
@@ -15,9 +15,9 @@ pub(super) use slots::{ScoreSlots, fill};
 
 use super::Partitions;
 use crate::{
+    config_error::ConfigError,
     decision::write_id,
     event::{EventBatch, split_key},
-    fault::Fault,
     inference::{
         Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, LastScores,
         Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
@@ -26,30 +26,31 @@ use crate::{
 };
 use scorer::{FallbackScore, Scorer, draw, inputs};
 
-/// Checks the sections themselves.
-pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, faults: &mut Vec<Fault>) {
+/// Checks the sections on their own.
+pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, errors: &mut Vec<ConfigError>) {
     match scoring.prior {
         Some(prior) if !(0.0..=1.0).contains(&prior) => {
-            faults.push(Fault::new("scoring.prior", format!("{prior} is not between 0 and 1")));
+            errors.push(ConfigError::new("scoring.prior", format!("{prior} is not between 0 and 1")));
         }
-        None if scoring.fallback == Fallback::Prior => faults.push(
-            Fault::new("scoring.prior", "fallback = \"prior\" needs the prior")
+        None if scoring.fallback == Fallback::Prior => errors.push(
+            ConfigError::new("scoring.prior", "fallback = \"prior\" needs the prior")
                 .hint("for instance the share of positives in the training rows: prior = 0.02"),
         ),
         _ => {}
     }
     if !(0.0..=1.0).contains(&explain.share) {
-        faults.push(Fault::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
+        errors.push(ConfigError::new("explain.share", format!("{} is not between 0 and 1", explain.share)));
     }
     if !(1..=10_000).contains(&explain.samples) {
-        faults.push(
-            Fault::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
+        errors.push(
+            ConfigError::new("explain.samples", format!("{} is not between 1 and 10000", explain.samples))
                 .hint("32 pairs of orders are a good start; more cost model runs and are more exact"),
         );
     }
 }
 
-/// The shadow's score of one row in so many is logged with its decision's position: enough to look at single cases.
+/// One in this many of the shadow's scores is logged with the decision's position, which is enough to inspect single
+/// cases.
 const LOGGED_OF_ROWS: u64 = 4_096;
 
 /// The models that decide.
@@ -62,25 +63,25 @@ pub(super) struct Scoring {
     heads: Vec<String>,
     /// By row of the batch: its arm. Empty without an experiment.
     arms: Vec<u8>,
-    /// By row of the batch: why the model gave no score.
+    /// By row of the batch: why the model gave no score, if so.
     reasons: Vec<Option<FallbackReason>>,
     /// The explanations of the batch, by row.
     explanations: Vec<(u32, Explanation)>,
-    /// Until the driver takes them.
+    /// Collected until the driver takes them.
     failures: Vec<ScoringFailure>,
 }
 
 impl Scoring {
-    /// Fits a model to the features and the sections.
+    /// Matches a model with the features and the sections.
     ///
     /// # Errors
-    /// When the model uses a feature that is not declared, has other heads than declared, or no baseline to explain from.
+    /// If the model uses an undeclared feature, has other heads than declared, or has no baseline to explain from.
     pub(super) fn new(
         model: Box<dyn Model>,
         features: &[Feature],
         scoring: &ScoringSpec,
         explain: &ExplainSpec,
-    ) -> Result<Self, Vec<Fault>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let scorer = Scorer::new(model, "model".to_owned(), features, &scoring.heads, explain)?;
         let last = if scoring.fallback == Fallback::LastScore { LastScores::new() } else { LastScores::default() };
         Ok(Self {
@@ -99,23 +100,23 @@ impl Scoring {
     /// Adds the models of an experiment's variants, in its order; each scores a share of the users.
     ///
     /// # Errors
-    /// When they do not fit the sections.
+    /// If they do not fit the sections.
     pub(super) fn experiment(
         &mut self,
         experiment: Experiment,
         models: Vec<Box<dyn Model>>,
         features: &[Feature],
         explain: &ExplainSpec,
-    ) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
+    ) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
         for (index, model) in models.into_iter().enumerate() {
             match Scorer::new(model, format!("variant[{index}]"), features, &self.heads, explain) {
                 Ok(scorer) => self.scorers.push(scorer),
-                Err(more) => faults.extend(more),
+                Err(more) => errors.extend(more),
             }
         }
         self.experiment = Some(experiment);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// The model of `[model]`.
@@ -129,30 +130,35 @@ impl Scoring {
         self.scorers.iter().enumerate().map(move |(arm, scorer)| (reference(arm), scorer.model.info()))
     }
 
-    /// Takes newer models of an arm from this feed.
+    /// Attaches a feed of newer models for an arm.
     pub(super) fn feed(&mut self, arm: usize, feed: Box<dyn ModelFeed>) {
         if let Some(scorer) = self.scorers.get_mut(arm) {
             scorer.feed = Some(feed);
         }
     }
 
-    /// Copies the rows that `[model]` scores to this shadow as well.
+    /// Copies the rows scored by `[model]` to this shadow as well.
     ///
     /// # Errors
-    /// When the shadow uses a feature that is not declared.
-    pub(super) fn shadow(&mut self, tap: ShadowTap, features: &[Feature], id_prefix: String) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
+    /// If the shadow uses an undeclared feature.
+    pub(super) fn shadow(
+        &mut self,
+        tap: ShadowTap,
+        features: &[Feature],
+        id_prefix: String,
+    ) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let key = format!("shadow[{}].features", self.shadows.len());
-        let inputs = inputs(tap.info(), features, &key, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let inputs = inputs(tap.info(), features, &key, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         self.shadows.push(ShadowSlot { tap, inputs, id_prefix, buffer: None, rows: 0 });
         Ok(())
     }
 
-    /// Takes the newest model that is ready, if any, and gives the descriptions of the old and the new one. If the new one does not
-    /// fit, that is a failure and the old one stays. One call renews one arm.
+    /// Takes the newest model that is ready, if any, and returns the descriptions of the old and the new one. If the
+    /// new one does not fit, that is recorded as a failure and the old one stays. One call renews at most one arm.
     pub(super) fn renew(&mut self, features: &[Feature], explain: &ExplainSpec) -> Option<(ModelInfo, ModelInfo)> {
         let Self { scorers, failures, .. } = self;
         let renewed = scorers.iter_mut().find_map(|scorer| scorer.renew(features, explain, failures));
@@ -169,7 +175,7 @@ impl Scoring {
         self.failures.drain(..)
     }
 
-    /// Scores the rows that will be emitted, in one run of each model, and writes the scores into their columns.
+    /// Scores the rows that will be emitted, with one run of each model, and writes the scores into their columns.
     pub(super) fn run(
         &mut self,
         batch: &mut EventBatch,
@@ -190,7 +196,7 @@ impl Scoring {
             let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
             if *applied == Applied::Counted && emitted {
                 let arm = experiment.as_ref().map_or(0, |experiment| {
-                    // By the id alone, so that a user stays in an arm whatever the key is made of.
+                    // Uses only the id, so that a user's arm does not depend on the form of the key.
                     let arm = experiment.arm_of(split_key(batch.columns.texts.get(batch.users[row])).1.as_bytes());
                     arms.resize(row, 0);
                     arms.push(arm as u8);
@@ -208,7 +214,7 @@ impl Scoring {
         self.fill_shadows(batch, slots);
     }
 
-    /// Copies the rows of `[model]` into the buffers of the shadows.
+    /// Copies the rows scored by `[model]` into the buffers of the shadows.
     fn fill_shadows(&mut self, batch: &EventBatch, slots: &ScoreSlots) {
         let Self { scorers, shadows, reasons, .. } = self;
         let rows = &scorers[0].rows;
@@ -241,12 +247,12 @@ impl Scoring {
         self.arms.get(row).copied().unwrap_or_default().into()
     }
 
-    /// Why the model gave a row no score, if it did not.
+    /// Why the model gave no score for a row, if so.
     pub(super) fn reason(&self, row: usize) -> Option<FallbackReason> {
         self.reasons[row]
     }
 
-    /// The explanation of a row, if it has one, and the explainer that made it.
+    /// The explanation of a row, if there is one, and its explainer.
     pub(super) fn explanation(&self, row: usize) -> Option<(&Explainer, &Explanation)> {
         let at = self.explanations.binary_search_by_key(&(row as u32), |(row, _)| *row).ok()?;
         Some((&self.scorers[self.arm(row)].explaining.as_ref()?.explainer, &self.explanations[at].1))

@@ -1,4 +1,4 @@
-//! One model, the rows that it scores, and the fallback where it gives no score.
+//! One model, the rows it scores, and the fallback for missing scores.
 
 use super::{
     failure::ScoringFailure,
@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     columns::Slot,
+    config_error::ConfigError,
     event::{EventBatch, Position, split_key},
-    fault::Fault,
     inference::{
         ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, FeatureMatrix, LastScores, Model, ModelFeed,
         ModelInfo, Repeats,
@@ -25,7 +25,7 @@ pub(super) struct Explaining {
     users: HashSet<String>,
 }
 
-/// The score where a model gives none.
+/// The score used when a model gives none.
 pub(super) struct FallbackScore {
     pub(super) fallback: Fallback,
     pub(super) prior: Option<f32>,
@@ -33,7 +33,7 @@ pub(super) struct FallbackScore {
 }
 
 impl FallbackScore {
-    /// Keeps a user's score.
+    /// Remembers a user's score.
     fn keep(&mut self, user: u64, score: f32) {
         if self.fallback == Fallback::LastScore {
             self.last.put(user, score);
@@ -56,11 +56,11 @@ pub(super) struct Scorer {
     section: String,
     inputs: Vec<Slot>,
     pub(super) explaining: Option<Explaining>,
-    /// The rows of the batch that it scores.
+    /// The rows of the batch that this model scores.
     pub(super) rows: Vec<u32>,
     matrix: FeatureMatrix,
     scores: Vec<f32>,
-    /// Runs that failed, batches with scores out of range, and batches that could not be explained.
+    /// Failed runs, batches with scores out of range, and batches that could not be explained.
     failed: Repeats,
     strayed: Repeats,
     unexplained: Repeats,
@@ -73,17 +73,17 @@ impl Scorer {
         features: &[Feature],
         heads: &[String],
         explain: &ExplainSpec,
-    ) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let info = model.info();
-        let inputs = inputs(info, features, &format!("{section}.features"), &mut faults);
+        let inputs = inputs(info, features, &format!("{section}.features"), &mut errors);
         if info.heads != heads {
             let message = format!("expected the heads {heads:?}, found {:?}", info.heads);
-            faults.push(Fault::new(format!("{section}.heads"), message));
+            errors.push(ConfigError::new(format!("{section}.heads"), message));
         }
-        let explaining = explaining(explain, info, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let explaining = explaining(explain, info, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             matrix: FeatureMatrix::new(inputs.len()),
@@ -100,7 +100,7 @@ impl Scorer {
         })
     }
 
-    /// Takes the newest model that is ready, and gives the descriptions of the old and the new one.
+    /// Takes the newest model that is ready, and returns the descriptions of the old and the new one.
     pub(super) fn renew(
         &mut self,
         features: &[Feature],
@@ -115,8 +115,8 @@ impl Scorer {
                 let before = std::mem::replace(self, fresh).model.info().clone();
                 Some((before, self.model.info()))
             }
-            Err(faults) => {
-                let fault = faults.first().map(Fault::to_string);
+            Err(errors) => {
+                let fault = errors.first().map(ConfigError::to_string);
                 failures.push(ScoringFailure::Unfit { fault, version });
                 None
             }
@@ -197,7 +197,7 @@ impl Scorer {
         }
     }
 
-    /// Explains the rows that are sampled, or whose users are named.
+    /// Explains the rows that are sampled or whose users are listed.
     fn explain(
         &mut self,
         batch: &EventBatch,
@@ -229,25 +229,25 @@ impl Scorer {
     }
 }
 
-/// The columns of a model's features; one that is not declared is a fault of `key`.
-pub(super) fn inputs(info: &ModelInfo, features: &[Feature], key: &str, faults: &mut Vec<Fault>) -> Vec<Slot> {
+/// The columns of a model's features; an undeclared one is reported as an error of `key`.
+pub(super) fn inputs(info: &ModelInfo, features: &[Feature], key: &str, errors: &mut Vec<ConfigError>) -> Vec<Slot> {
     let mut inputs = Vec::with_capacity(info.features.len());
     for name in &info.features {
         match features.iter().find(|feature| feature.name == *name) {
             Some(feature) => inputs.push(feature.slot),
-            None => faults.push(Fault::new(key, format!("no feature is named {name:?}"))),
+            None => errors.push(ConfigError::new(key, format!("no feature is named {name:?}"))),
         }
     }
     inputs
 }
 
-fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> Option<Explaining> {
+fn explaining(spec: &ExplainSpec, info: &ModelInfo, errors: &mut Vec<ConfigError>) -> Option<Explaining> {
     if !spec.is_on() {
         return None;
     }
     let Some(baseline) = info.baseline.clone() else {
-        faults.push(
-            Fault::new("explain", format!("the model {} says no baseline to explain its scores from", info.name)).hint(
+        errors.push(
+            ConfigError::new("explain", format!("the model {} says no baseline to explain its scores from", info.name)).hint(
                 "write the mean of the training rows into its metadata as aimpoint.baseline, a JSON array, as aimpoint train does",
             ),
         );
@@ -256,12 +256,12 @@ fn explaining(spec: &ExplainSpec, info: &ModelInfo, faults: &mut Vec<Fault>) -> 
     match Explainer::new(spec, &info.features, baseline) {
         Ok(explainer) => Some(Explaining {
             explainer,
-            // 1.0 becomes the largest number: only a hash equal to it is missed.
+            // 1.0 maps to the largest number, so only a hash equal to it is missed.
             share: (spec.share * u64::MAX as f64) as u64,
             users: spec.users.iter().cloned().collect(),
         }),
         Err((key, message)) => {
-            faults.push(Fault::new(key, message));
+            errors.push(ConfigError::new(key, message));
             None
         }
     }

@@ -1,23 +1,23 @@
-//! What a batch has for a shadow.
+//! The rows of a batch for a shadow.
 
 use crate::{
     columns::Slot,
     inference::{ShadowRows, ShadowTap},
 };
 
-/// The rows of a batch for one shadow. The core fills the buffer that it was lent; the driver brings it to the shadow.
+/// The rows of a batch for one shadow. The core fills the buffer lent to it; the driver passes it to the shadow.
 pub struct ShadowSlot {
     pub(super) tap: ShadowTap,
     pub(super) inputs: Vec<Slot>,
-    /// What a decision's id begins with.
+    /// The prefix of decision ids.
     pub(super) id_prefix: String,
     pub(super) buffer: Option<ShadowRows>,
-    /// How many rows the last batch had for it.
+    /// How many rows of the last batch were for this shadow.
     pub(super) rows: usize,
 }
 
 impl ShadowSlot {
-    /// The way to the shadow.
+    /// The connection to the shadow.
     pub fn tap(&self) -> &ShadowTap {
         &self.tap
     }
@@ -27,7 +27,7 @@ impl ShadowSlot {
         (self.buffer, self.rows) = (buffer, 0);
     }
 
-    /// How many rows the batch had for the shadow, and the buffer, which holds them.
+    /// How many rows the batch had for the shadow, and the buffer with those that were copied.
     pub fn take(&mut self) -> (usize, Option<ShadowRows>) {
         (std::mem::take(&mut self.rows), self.buffer.take())
     }

@@ -2,9 +2,9 @@
 
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     event::EventBatch,
     expression::Scope,
-    fault::Fault,
     inference::{FeatureMatrix, ScoringSpec},
 };
 
@@ -13,18 +13,19 @@ use crate::{
 pub(crate) struct ScoreSlots {
     /// The score that rules use: calibrated if there is a calibration, or the fallback.
     pub(super) score: Slot,
-    /// What the model returned.
+    /// The model's output.
     pub(super) raw: Slot,
-    /// The further scores, in the order of the model's heads.
+    /// The additional scores, in the order of the model's heads.
     pub(super) heads: Vec<Slot>,
 }
 
 impl ScoreSlots {
     /// Declares `score`, `score.raw`, `score.calibrated` and a name for each head.
-    pub(crate) fn declare(spec: &ScoringSpec, scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    pub(crate) fn declare(spec: &ScoringSpec, scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Self {
         let mut declare = |name: &str| {
             scope.declare(name, Type::Double).unwrap_or_else(|| {
-                faults.push(Fault::new("feature", format!("{name:?} is what the model says; choose another name")));
+                errors
+                    .push(ConfigError::new("feature", format!("{name:?} is what the model says; choose another name")));
                 Slot(0)
             })
         };
@@ -34,12 +35,15 @@ impl ScoreSlots {
             heads: spec.heads.iter().map(|name| declare(&format!("score.{name}"))).collect(),
         };
         if scope.alias("score.calibrated", slots.score).is_none() {
-            faults.push(Fault::new("model.heads", "\"calibrated\" is what the calibration says; choose another name"));
+            errors.push(ConfigError::new(
+                "model.heads",
+                "\"calibrated\" is what the calibration says; choose another name",
+            ));
         }
         slots
     }
 
-    /// Fills all scores of the batch with "no value".
+    /// Sets all scores of the batch to "missing".
     pub(crate) fn clear(&self, batch: &mut EventBatch) {
         let rows = batch.len();
         for slot in [self.score, self.raw].iter().chain(&self.heads) {
@@ -54,26 +58,26 @@ impl ScoreSlots {
         batch.columns.get(self.score).doubles()[row] as f32
     }
 
-    /// What the model returned for a row.
+    /// The model's output for a row.
     pub(crate) fn raw(&self, batch: &EventBatch, row: usize) -> f32 {
         batch.columns.get(self.raw).doubles()[row] as f32
     }
 
-    /// Writes the further scores of a row to `to`.
+    /// Writes the additional scores of a row to `to`.
     pub(crate) fn heads(&self, batch: &EventBatch, row: usize, to: &mut Vec<f32>) {
         to.clear();
         to.extend(self.heads.iter().map(|slot| batch.columns.get(*slot).doubles()[row] as f32));
     }
 }
 
-/// Makes a matrix of some rows of a batch.
+/// Builds a matrix from selected rows of a batch.
 pub(crate) fn fill(matrix: &mut FeatureMatrix, batch: &EventBatch, inputs: &[Slot], rows: &[u32]) {
     let width = inputs.len();
     let values = matrix.reset(rows.len());
     for (column, slot) in inputs.iter().enumerate() {
         let input = batch.columns.get(*slot).doubles();
         for (row, value) in rows.iter().zip(values[column..].iter_mut().step_by(width)) {
-            // A number too large for f32 counts as missing: it would reach the model as ±inf otherwise.
+            // A number too large for f32 counts as missing; otherwise it would reach the model as ±inf.
             let narrow = input[*row as usize] as f32;
             *value = if narrow.is_finite() { narrow } else { f32::NAN };
         }

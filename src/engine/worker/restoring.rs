@@ -252,7 +252,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 return self.begin_restore(&[partition]);
             }
             RestoreVerdict::ReadWholeChangelog => {
-                let why = "with it the numbers of profiles differ, or some records cannot be used";
+                let why = "with it the profiles are not the ones that were committed, or some records cannot be used";
                 return self.read_whole_changelog(partition, why);
             }
             verdict => self.report_restored(partition, verdict, &recovered),

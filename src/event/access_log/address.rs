@@ -1,4 +1,4 @@
-//! Addresses in a line: which of them is the client's, and blotting them out.
+//! Addresses in a line: finding the client's, and redacting them.
 
 use super::is_number;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Whether a text may be the name of a user. An address or a host with its port shows that the log has another form.
+/// Whether a text can be a user name. An address, or a host with a port, shows that the log has another format.
 pub(in super::super) fn is_user(text: &str) -> bool {
     let marks = |letter: char| matches!(letter, ',' | ';' | '(' | ')' | '<' | '>' | '"' | '\'');
     !is_host_and_port(text) && !text.split(marks).any(|part| is_address(part) || is_bracketed(part))
@@ -22,7 +22,7 @@ pub(super) fn is_bracketed(word: &str) -> bool {
     word.starts_with('[') && address_in(word).is_some()
 }
 
-/// Whether an address may be an outside visitor's, and not one of a private network, of this machine or of a provider.
+/// Whether an address can belong to an outside visitor, as opposed to a private network, this machine or a provider.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -46,8 +46,8 @@ fn is_nobody(address: Ipv4Addr) -> bool {
     address.is_unspecified() || address.is_broadcast()
 }
 
-/// The client of a list from X-Forwarded-For, if it names one, and the rest of the text. The client is the first public address,
-/// or the first address if none is public.
+/// The client in a list from X-Forwarded-For, if it names one, and the rest of the text. The client is the first public
+/// address, or the first address if none is public.
 pub(in super::super) fn forwarded(text: &str) -> Option<(Option<&str>, &str)> {
     let (mut first, mut public) = (None, None);
     let mut rest = text;
@@ -56,7 +56,7 @@ pub(in super::super) fn forwarded(text: &str) -> Option<(Option<&str>, &str)> {
         let ends = !word.ends_with(',');
         for part in word.split(',').filter(|part| !part.is_empty()) {
             let address = host(part).filter(|host| host.parse::<IpAddr>().is_ok());
-            // A proxy may hide its client as "unknown", or by a name that begins with an underscore.
+            // A proxy may hide its client as "unknown" or behind a name that starts with an underscore.
             let is_hidden = || part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
             if address.is_none() && !is_hidden() {
                 return None;
@@ -71,8 +71,8 @@ pub(in super::super) fn forwarded(text: &str) -> Option<(Option<&str>, &str)> {
     }
 }
 
-/// The host of a client: an address or a name, with or without a port. Words for an unknown client are refused, as all visitors
-/// would be one.
+/// The host of a client: an address or a name, with or without a port. Words for an unknown client are rejected,
+/// because they would make all visitors one user.
 pub(in super::super) fn host(text: &str) -> Option<&str> {
     let host = written_host(text)?;
     match host.parse() {
@@ -106,7 +106,7 @@ fn written_host(text: &str) -> Option<&str> {
     is_name(text).then_some(text)
 }
 
-/// Whether a text is the name of a host.
+/// Whether a text is a host name.
 pub(super) fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -120,7 +120,8 @@ pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 253 && has_letter && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
 }
 
-/// Whether a text is a host with its port. An address with a client's port is not: some proxies write clients like that.
+/// Whether a text is a host with a server port. An address with a client port does not count: some proxies write
+/// clients like that.
 pub(super) fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(name, port)| {
         let serves = || port.parse::<u16>().is_ok_and(|port| port < 1_024 || (8_000..9_000).contains(&port));
@@ -134,7 +135,7 @@ fn is_address(word: &str) -> bool {
     word.parse::<IpAddr>().is_ok() || port.parse::<Ipv4Addr>().is_ok()
 }
 
-/// The canonical text of an address: an IPv6 address may be written in several ways, and may hold an IPv4 one.
+/// The canonical text of an address. An IPv6 address can be written in several ways, and can embed an IPv4 address.
 pub(super) fn canonical<'a>(address: &'a str, buffer: &'a mut [u8; 64]) -> &'a [u8] {
     if address.parse::<Ipv4Addr>().is_ok() {
         return address.as_bytes();
@@ -150,10 +151,11 @@ pub(super) fn canonical<'a>(address: &'a str, buffer: &'a mut [u8; 64]) -> &'a [
     }
 }
 
-/// A line or a key with a dash for each word before the time, which include the client and the user, and for every address.
+/// Redacts a line or a key: replaces each word before the time, which include the client and the user, and every
+/// address with a dash.
 pub(in super::super) fn without_addresses(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
-    // A name may replace the client's address, and in a refused line nobody knows where it is.
+    // A host name may stand in place of the client's address, and in a rejected line its position is unknown.
     let who = text.find(['[', '"']).unwrap_or(text.len());
     let mut clean = String::with_capacity(text.len());
     for part in text[..who].split_inclusive(char::is_whitespace) {

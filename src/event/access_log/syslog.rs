@@ -1,8 +1,8 @@
-//! The header of a syslog message before a line.
+//! The syslog header in front of a line.
 
 use super::{super::time, is_number};
 
-/// The text without the header of a syslog message, if it has one.
+/// The text without its syslog header, if it has one.
 pub(in super::super) fn without_syslog(text: &str) -> &str {
     syslog(text).unwrap_or(text)
 }
@@ -18,8 +18,8 @@ fn syslog(text: &str) -> Option<&str> {
         return structured(rest);
     }
     let rest = after_date(text)?;
-    // An optional host, and the program with its number: "web1 nginx[12]: ". Without a program, the host precedes the client like
-    // the name of a server.
+    // An optional host, and the program with its process id: "web1 nginx[12]: ". Without a program, the host precedes
+    // the client like a server name.
     let (tag, message) = rest.split_once(": ").unwrap_or((rest, ""));
     let mut words = tag.split(' ').filter(|word| !word.is_empty());
     let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b','));
@@ -31,7 +31,7 @@ fn syslog(text: &str) -> Option<&str> {
     Some(if is_header && !message.is_empty() { message.trim_start() } else { rest })
 }
 
-/// The message after the rest of RFC 5424's header: time, host, program, process, message id, structured data.
+/// The message after the rest of an RFC 5424 header: time, host, program, process, message id, structured data.
 fn structured(text: &str) -> Option<&str> {
     let mut rest = text;
     for _ in 0..5 {

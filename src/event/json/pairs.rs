@@ -13,7 +13,7 @@ use serde::{
 use sonic_rs::LazyValue;
 use std::fmt;
 
-/// The members that hold the value of a typed value, in order of preference. Others follow, by name.
+/// The members that can hold a typed value, in order of preference. Others follow, by name.
 pub(super) const VALUES: [&str; 10] = [
     "string_value",
     "stringValue",
@@ -51,7 +51,7 @@ impl<'de> DeserializeSeed<'de> for Pair<'_, '_> {
 }
 
 impl Pair<'_, '_> {
-    /// Notes an element that is not an object, and so has none of the keys.
+    /// Records an element that is not an object and therefore has none of the keys.
     #[allow(clippy::unnecessary_wraps, reason = "like all functions that take a value")]
     fn misfit<E: Error>(self) -> Result<(), E> {
         for (_, node) in &self.keys.all {
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Pair<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // Until the key is known, the value may be needed.
+        // Until the key is known, the value may still be needed.
         let mut wanted = None;
         let mut held = None;
         while let Some(part) = map.next_key_seed(Part)? {
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Pair<'_, '_> {
 }
 
 impl<'a> Pair<'a, '_> {
-    /// The node of a key.
+    /// The node for a key.
     fn key(&self, key: &LazyValue<'_>) -> Option<&'a Trie> {
         let raw = key.as_raw_str();
         let plain = raw.strip_prefix('"')?.strip_suffix('"')?;
@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for Best {
     }
 }
 
-/// The order of preference of a member of a typed value.
+/// The preference of a member of a typed value.
 struct Place;
 
 impl<'de> DeserializeSeed<'de> for Place {

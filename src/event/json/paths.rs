@@ -8,19 +8,19 @@ pub(in super::super) struct Step<'a> {
     key: Option<&'a str>,
 }
 
-/// The parts of a path, if it is one.
+/// The parts of a path; `None` if it is invalid.
 pub(in super::super) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
     let mut steps: Vec<Step<'_>> = Vec::new();
     let mut rest = Some(path);
     while let Some(text) = rest {
-        // Names of Amplitude's own properties begin with a bracket, as in "[Amplitude] Page URL".
+        // Names of Amplitude's own properties start with a bracket, as in "[Amplitude] Page URL".
         let bracket = text.find(['.', '[']).filter(|at| *at > 0 && text.as_bytes()[*at] == b'[');
         let key = bracket.and_then(|open| Some((open, open + text[open..].find(']')?)));
         let (step, after) = match key {
             Some((open, close)) => {
                 (Step { name: &text[..open], key: Some(&text[open + 1..close]) }, &text[close + 1..])
             }
-            // With a missing bracket this would be a name that no member has.
+            // With a missing bracket, this would be a name that no member has.
             None if bracket.is_some() => return None,
             None => {
                 let end = text.find('.').unwrap_or(text.len());
@@ -41,7 +41,7 @@ pub(in super::super) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
     Some(steps)
 }
 
-/// Ranks of paths are this far apart. The bits below tell how the names are spelled.
+/// The distance between ranks of paths. The bits below it encode the spelling of the names.
 pub(super) const SPELLINGS: u32 = 1 << 16;
 
 /// The declared paths as a tree. Members that are not in it are skipped.
@@ -56,11 +56,11 @@ pub(super) struct Trie {
     pub(super) is_unpacked: bool,
 }
 
-/// The number of classes of names: many more than names, so that most names of a payload fall into an empty class, and those
-/// that do not are nearly always declared.
+/// The number of classes of names. There are many more classes than declared names, so most names of a payload fall
+/// into an empty class, and nearly all others are declared.
 const CLASSES: usize = 256;
 
-/// The class of a name, by its length and three of its bytes, because the names of a producer often begin alike.
+/// The class of a name, by its length and three of its bytes, because names of one producer often start alike.
 fn class(name: &str) -> usize {
     let bytes = name.as_bytes();
     let byte = |at: usize| usize::from(bytes.get(at).copied().unwrap_or_default());
@@ -71,9 +71,9 @@ fn class(name: &str) -> usize {
 /// Names, and the trees below them.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// In the order of their classes, once sorted.
+    /// Sorted by class once [`Members::sort`] has run.
     pub(super) all: Vec<(String, Trie)>,
-    /// By class, where its names begin in `all`, and where the last ones end. Empty without names.
+    /// By class, where its names start in `all`, followed by the end of the last class. Empty without names.
     starts: Vec<u32>,
 }
 
@@ -109,7 +109,7 @@ impl Trie {
         self.members.child(name)
     }
 
-    /// Adds a path. `bit` is added to the rank of the other spelling of its first name.
+    /// Adds a path. `bit` is added to the rank for the other spelling of its first name.
     pub(super) fn insert(&mut self, steps: &[Step<'_>], leaf: usize, rank: u32, bit: u32) {
         let Some((step, rest)) = steps.split_first() else {
             self.leaves.push((leaf, rank));
@@ -126,13 +126,13 @@ impl Trie {
         }
     }
 
-    /// Makes it ready for lookups.
+    /// Prepares it for lookups.
     pub(super) fn sort(&mut self) {
         self.members.sort();
         self.keyed.sort();
     }
 
-    /// Visits all leaves here and below.
+    /// Visits all leaves at and below this node.
     pub(super) fn each_below(&self, visit: &mut dyn FnMut(usize, u32)) {
         for (leaf, rank) in &self.leaves {
             visit(*leaf, *rank);

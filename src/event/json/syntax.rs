@@ -1,9 +1,9 @@
-//! What is wrong with a payload that is not JSON, and how deep it nests.
+//! Diagnoses payloads that are not JSON, and limits how deep they nest.
 
 use super::super::{RejectReason, Rejection};
 
-/// How deep a payload may nest. The parser takes stack for each level, even in what it skips, and a record that overflows the
-/// stack would end the process at every restart.
+/// How deep a payload may nest. The parser uses stack for each level, even in what it skips, and a record that
+/// overflows the stack would crash the process at every restart.
 pub(super) const NESTING_MAX: usize = 64;
 
 pub(super) fn malformed(detail: String) -> Rejection {
@@ -12,8 +12,8 @@ pub(super) fn malformed(detail: String) -> Rejection {
 
 /// Whether objects and arrays nest deeper than [`NESTING_MAX`].
 pub(super) fn nests_too_deep(payload: &[u8]) -> bool {
-    // Few payloads have this many brackets, and counting takes nanoseconds: '[' and '{' differ in one bit, and the count of a
-    // piece fits a byte, so that a whole register of bytes is counted at once.
+    // Few payloads have this many brackets, and counting takes nanoseconds: '[' and '{' differ in one bit, and the
+    // count of a chunk fits into a byte, so the loop is vectorised.
     let brackets = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte | 0x20 == b'{')).sum::<u8>();
     if payload.chunks(192).map(|piece| usize::from(brackets(piece))).sum::<usize>() <= NESTING_MAX {
         return false;
@@ -35,7 +35,7 @@ pub(super) fn nests_too_deep(payload: &[u8]) -> bool {
     false
 }
 
-/// Why a text is not JSON: position and reason, because the parser's message would quote the payload.
+/// Why a text is not JSON: position and reason only, because the parser's message would quote the payload.
 #[cold]
 pub(super) fn no_json(text: &str, error: Option<&sonic_rs::Error>) -> Rejection {
     let (line, column, reason) = match (trouble(text.as_bytes()), error) {
@@ -51,7 +51,7 @@ pub(super) fn no_json(text: &str, error: Option<&sonic_rs::Error>) -> Rejection 
     malformed(format!("not JSON from line {line}, column {column} on{reason}"))
 }
 
-/// The first of the usual mistakes in a text, and where it is.
+/// The first common mistake in a text, and where it is.
 fn trouble(text: &[u8]) -> Option<(usize, &'static str)> {
     let (mut in_text, mut escaped, mut depth, mut ended) = (None, false, 0_usize, false);
     let mut last = 0;
@@ -105,7 +105,7 @@ fn trouble(text: &[u8]) -> Option<(usize, &'static str)> {
     }
 }
 
-/// What is wrong with a word or a number outside of strings.
+/// What is wrong with a word or number outside of strings.
 fn odd_word(word: &[u8]) -> Option<&'static str> {
     match word {
         b"true" | b"false" | b"null" => None,

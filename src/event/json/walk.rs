@@ -17,7 +17,7 @@ use serde::{
 use sonic_rs::LazyValue;
 use std::fmt;
 
-/// Visits scalars where only an object has a meaning.
+/// Handles scalars where only an object is meaningful.
 macro_rules! scalars_are_misfits {
     () => {
         fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
@@ -43,14 +43,14 @@ macro_rules! scalars_are_misfits {
 }
 pub(super) use scalars_are_misfits;
 
-/// What a walk found beside values.
+/// What a walk found apart from values.
 #[derive(Default)]
 pub(super) struct Found {
     /// Address and length of the array of events.
     pub(super) array: Option<(usize, usize)>,
     /// Why the record is refused, other than for its syntax.
     pub(super) refused: Option<Rejection>,
-    /// Whether values are only parsed where a path leads to them, which takes longer.
+    /// Whether values are parsed only if a path leads to them, which is slower.
     pub(super) is_lenient: bool,
 }
 
@@ -69,10 +69,10 @@ pub(super) struct Walk<'a, 'r> {
 }
 
 impl Walk<'_, '_> {
-    /// Takes the text of a value at a node with leaves.
+    /// Takes the raw text of a value at a node with leaves.
     pub(super) fn raw<E: Error>(self, mut raw: &str) -> Result<(), E> {
         let whole = raw.len();
-        // Of an array the first element counts.
+        // An array stands for its first element.
         while let Some(inner) = raw.strip_prefix('[') {
             if !self.node.keyed.all.is_empty() {
                 break;
@@ -92,14 +92,14 @@ impl Walk<'_, '_> {
             Some(b't') => self.scalar(Scalar::Bool(true)),
             Some(b'f') => self.scalar(Scalar::Bool(false)),
             Some(_) => {
-                // In an array more follows.
+                // Inside an array, more text follows the number.
                 let end = raw.find([',', ']']).filter(|_| raw.len() < whole).unwrap_or(raw.len());
                 self.scalar(Scalar::Number(raw[..end].trim_ascii_end()))
             }
         }
     }
 
-    /// Takes a string with its opening quote. More may follow it.
+    /// Takes a string, starting at its opening quote. More may follow it.
     fn text<E: Error>(self, raw: &str) -> Result<(), E> {
         let inner = &raw[1..];
         if let Some(end) = inner.find(['"', '\\'])
@@ -109,7 +109,7 @@ impl Walk<'_, '_> {
         }
         let Self { node, rows, found } = self;
         let walk = Walk { node, rows: &mut *rows, found: &mut *found };
-        // It can only fail for half of a surrogate pair.
+        // This can only fail for an unpaired surrogate.
         if sonic_rs::Deserializer::from_str(raw).deserialize_str(Unescaped(walk)).is_err() {
             if node.leaves.is_empty() {
                 Walk { node, rows, found }.misfit();
@@ -134,7 +134,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Takes a string that holds an object or an array as JSON.
+    /// Takes a string that contains an object or an array as JSON.
     fn inner(self, text: &str) {
         let Self { node, rows, found } = self;
         let mut apart = Found { is_lenient: found.is_lenient, ..Found::default() };
@@ -148,7 +148,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Notes a scalar where an object was declared, or the other way round.
+    /// Records a scalar where an object was declared, or the reverse.
     fn misfit(self) {
         for (leaf, rank) in &self.node.leaves {
             self.rows.refuse(*leaf, *rank);
@@ -165,7 +165,7 @@ fn set(leaves: &[(usize, u32)], rows: &mut Rows<'_>, value: Scalar<'_>) {
     }
 }
 
-/// Takes a string at a node with its escapes resolved.
+/// Takes a string at a node, with its escapes resolved.
 struct Unescaped<'a, 'r>(Walk<'a, 'r>);
 
 impl Visitor<'_> for Unescaped<'_, '_> {
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         self.scalar(Scalar::Bool(value))
     }
 
-    // Numbers with a leaf are read from their text. Others are where an object should be.
+    // Numbers with a leaf are read from their text. Any other number is where an object should be.
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         self.scalar(Scalar::Int(value))
     }
@@ -259,7 +259,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 }
 
-/// The key of a member: the node below, if the member is declared.
+/// The key of a member: the node below it, if the member is declared.
 pub(super) struct Member<'a>(pub(super) &'a Members);
 
 impl<'de, 'a> DeserializeSeed<'de> for Member<'a> {
@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
     }
 }
 
-/// An element of the array of events, which is an object.
+/// An element of the array of events, which must be an object.
 struct Element<'a, 'r>(Walk<'a, 'r>);
 
 impl Element<'_, '_> {

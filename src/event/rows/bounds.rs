@@ -1,4 +1,4 @@
-//! The time of an event, and which times are refused.
+//! The time of an event, and which times are rejected.
 
 use super::{
     super::{
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::columns::Column;
 
-/// The last moment of the year 9999, in microseconds.
+/// The last microsecond of the year 9999.
 const TIME_MAX: i64 = 253_402_300_799_999_999;
 
-/// 2100-01-01 in microseconds: later than any event of a record without a timestamp.
+/// 2100-01-01 in microseconds, the bound for events of records without a timestamp.
 const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;
 
 impl Rows<'_> {
@@ -24,7 +24,7 @@ impl Rows<'_> {
             (None, MissingTime::Record, Some(millis)) => {
                 let time = millis.saturating_mul(1_000);
                 let index = self.batch.len();
-                // Expressions read the column.
+                // Expressions read the time from this column.
                 if let Some(slot) = self.rules.slot_of(Role::OccurredAt)
                     && let Column::Int(values) = self.batch.columns.get_mut(slot)
                 {
@@ -38,7 +38,7 @@ impl Rows<'_> {
         Ok(time)
     }
 
-    /// Refuses a time that is before `time.past_limit`, after 9999, or too far ahead of the record.
+    /// Rejects a time that is before `time.past_limit`, after 9999, or too far ahead of the record.
     fn check_bounds(&self, time: i64) -> Result<(), Rejection> {
         let past_limit = self.rules.past_limit;
         if !(past_limit.0..=TIME_MAX).contains(&time) {
@@ -54,7 +54,7 @@ impl Rows<'_> {
             };
             return Err(Rejection::new(RejectReason::TimeRange, detail));
         }
-        // A unit that is guessed by the size of the number has to give a plausible time.
+        // A unit guessed from the size of the number must give a plausible time.
         let guessed = self.row.number.filter(|_| self.row.unit == TimeUnit::Auto && self.row.time == Some(time));
         let is_hour = guessed.is_some_and(time::is_date_with_hour);
         let is_far = guessed.is_some() && time > PLAUSIBLE_MAX;
@@ -70,7 +70,7 @@ impl Rows<'_> {
                 format!("occurred_at is further ahead of {ahead_of} than time.future_tolerance{hint}"),
             ));
         }
-        // Nothing is known about the present.
+        // Here nothing is known about the present.
         if latest == i64::MAX && is_far {
             return Err(Rejection::new(
                 RejectReason::TimeRange,
@@ -87,9 +87,10 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// The latest time of an event of this record, and what it would be ahead of. A timestamp from before `time.past_limit` does
-    /// not count. One from the future says little, because whoever wrote the event wrote it, too: it counts as far as an event
-    /// of that time makes no later event of the user too late.
+    /// The latest allowed time of an event of this record, and what a later one would be ahead of. A timestamp from
+    /// before `time.past_limit` is ignored. A timestamp in the future proves little, because whoever wrote the event
+    /// also wrote it. It is believed only so far that an event at that time cannot make the user's later events too
+    /// late.
     fn latest(&self) -> (i64, &'static str) {
         let Rules { past_limit, future_tolerance_micros, stamp_slack_micros, .. } = *self.rules;
         let stamp = self.record.timestamp_ms.map(|millis| millis.saturating_mul(1_000));

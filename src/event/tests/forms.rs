@@ -1,13 +1,13 @@
-//! The forms of access logs: those that are told apart by themselves, those that are declared, and those that are refused.
+//! Access log formats: those recognised automatically, those that are declared, and those that are rejected.
 
 use super::*;
 
 const AGENT: &str = r#""Mozilla/5.0 (X11; Linux x86_64)""#;
 
-/// The request of all lines.
+/// The rest of every line, after the user.
 const REST: &str = r#"[01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512 "-" "Mozilla/5.0 (X11; Linux x86_64)""#;
 
-/// A line of the common form.
+/// A line in the common format.
 const PAGE: &str = r#"192.0.2.10 - - [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512"#;
 
 /// 2026-03-01T10:00:00Z
@@ -65,7 +65,7 @@ fn the_usual_forms_name_the_same_client() {
         assert_eq!(rig.show("user_id"), "-", "{before}");
     }
     assert_eq!(client(&mut rig, &format!("\u{feff}192.0.2.10 - - {REST}\r\n")), plain, "a BOM and a CRLF");
-    // What follows the agent is passed over.
+    // Values after the agent are ignored.
     for after in [
         " 0.003 0.002 .",
         r#" rt=0.1 uct="0.0""#,
@@ -73,12 +73,12 @@ fn the_usual_forms_name_the_same_client() {
         r#" "-""#,
         r#" "unknown""#,
         r#" "shop.example" "GET""#,
-        // The list says what the front says, or names nobody outside.
+        // The list repeats the front address, or names no public one.
         r#" "192.0.2.10, 10.0.0.9""#,
         r#" "10.0.0.5, 192.0.2.10""#,
         r#" "10.1.2.3""#,
         r#" "-" "192.0.2.10""#,
-        // Servers behind this one.
+        // Upstream servers.
         " 512 0.003 [default-web-80] [] 10.244.1.5:8080 512 0.003 200 0a1b2c3d",
         " 10.0.0.1:80, [fd00::1]:80 0.1",
         r#" upstream="10.0.0.1:80""#,
@@ -99,7 +99,7 @@ fn the_usual_forms_name_the_same_client() {
     let clients: Vec<String> = others.map(|before| client(&mut rig, &format!("{before} {REST}"))).into();
     assert_eq!(clients[0], clients[1]);
     assert_eq!(clients.iter().collect::<std::collections::HashSet<_>>().len(), 5);
-    // One address, however it is written.
+    // One address in different spellings.
     assert_eq!(client(&mut rig, &format!("2001:DB8:0:0::5 - - {REST}")), clients[2]);
     assert_eq!(client(&mut rig, &format!("[2001:db8::5]:443 - - {REST}")), clients[2]);
     assert_eq!(client(&mut rig, &format!("shop.example:443 [2001:db8::5] - - {REST}")), clients[2]);
@@ -198,7 +198,7 @@ fn a_line_that_could_be_read_in_two_ways_is_refused() {
     assert!(rig.batch.is_empty());
 }
 
-/// nginx ships this format: the list from X-Forwarded-For stands behind the agent.
+/// nginx ships this format: the list from X-Forwarded-For follows the agent.
 #[test]
 fn behind_a_private_proxy_the_first_public_address_of_the_list_behind_the_agent_is_the_client() {
     let mut rig = rig(None);
@@ -213,7 +213,7 @@ fn behind_a_private_proxy_the_first_public_address_of_the_list_behind_the_agent_
         assert_eq!(client(&mut rig, &format!(r#"{front} - - {REST} "{list}""#)), plain, "{front} {list}");
     }
     assert_eq!(client(&mut rig, &format!(r#"10.0.0.1 - - {REST} "192.0.2.10" 0.003"#)), plain);
-    // A request of the proxy itself, and one from inside.
+    // A request by the proxy itself, and one from inside the network.
     let proxy = client(&mut rig, &format!("10.0.0.1 - - {REST}"));
     assert_ne!(proxy, plain);
     for list in ["-", "unknown", "10.0.0.1"] {
@@ -232,7 +232,7 @@ fn requests_of_all_kinds_are_lines() {
         (r#""GET /" 200 5"#, "page_view", "/", "GET"),
         (r#""GET /v HTTP/1.1" 203 5"#, "page_view", "/v", "GET"),
         (r#""GET /v HTTP/1.1" 304 0"#, "page_view", "/v", "GET"),
-        // A part of a video is no page, and an answer without content is none.
+        // Part of a video is not a page, and neither is a response without content.
         (r#""GET /v HTTP/1.1" 206 5"#, "request", "/v", "GET"),
         (r#""GET /v HTTP/1.1" 204 0"#, "request", "/v", "GET"),
         (r#""HEAD / HTTP/1.1" 200 5"#, "request", "/", "HEAD"),
@@ -310,9 +310,9 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
     ] {
         let mut rig = match LogFault::of(format) {
             None => rig(Some(format)),
-            // `%U%q` has nothing between its variables.
-            Some(fault) => {
-                assert!(format.contains("%U%q") && fault.contains("side by side"), "{format}: {fault}");
+            // `%U%q` has no text between its variables.
+            Some(error) => {
+                assert!(format.contains("%U%q") && error.contains("side by side"), "{format}: {error}");
                 continue;
             }
         };
@@ -337,13 +337,13 @@ fn a_declared_format_is_read_in_the_words_of_nginx_and_of_apache() {
     }
 }
 
-/// What is wrong with a format.
+/// The error in a format.
 struct LogFault;
 
 impl LogFault {
     fn of(format: &str) -> Option<String> {
         let sections = format!("{LOG}log_format = {}", toml::Value::from(format));
-        Rig::compile(&sections).err().map(|faults| faults[0].message.clone())
+        Rig::compile(&sections).err().map(|errors| errors[0].message.clone())
     }
 }
 
@@ -368,7 +368,7 @@ fn a_format_that_cannot_be_read_is_a_fault_with_the_next_step() {
         ("CustomLog logs/access.log combined", "only by a name"),
         ("access_log /var/log/nginx/access.log main;", "only by a name"),
     ] {
-        // `%t` brings its brackets, so something stands between.
+        // `%t` includes its brackets, so the two variables are separated.
         let found = LogFault::of(format);
         if format == "%h%t" {
             assert_eq!(found, None);
@@ -378,7 +378,7 @@ fn a_format_that_cannot_be_read_is_a_fault_with_the_next_step() {
     }
     for sections in ["[input]\nlog_format = \"combined\"", "[input]\nformat = \"protobuf\"\nlog_format = \"combined\""]
     {
-        let faults = Rig::compile(sections).err().unwrap_or_default();
-        assert!(faults.iter().any(|fault| fault.key == "input.log_format" && fault.hint.is_some()), "{faults:?}");
+        let errors = Rig::compile(sections).err().unwrap_or_default();
+        assert!(errors.iter().any(|error| error.key == "input.log_format" && error.hint.is_some()), "{errors:?}");
     }
 }

@@ -65,7 +65,7 @@ fn blanks_and_truth_values_are_no_ids() {
     assert_eq!(rig.decode(&event.encode_to_vec()).unwrap_err().reason, RejectReason::MissingUser);
 }
 
-/// GA4's dateHour was the year 2034, and a number with a digit too many the year 2531.
+/// GA4's dateHour used to be read as the year 2034, and a number with one digit too many as 2531.
 #[test]
 fn a_number_whose_unit_is_guessed_is_no_time_after_2100_and_no_date_with_an_hour() {
     let at = |unit: &str| format!("[input.fields]\noccurred_at = {{ path = \"at\", unit = \"{unit}\" }}");
@@ -83,7 +83,7 @@ fn a_number_whose_unit_is_guessed_is_no_time_after_2100_and_no_date_with_an_hour
         let rejection = Rig::new(&at("auto")).decode(payload(time).as_bytes()).unwrap_err();
         assert_eq!(rejection.reason, RejectReason::TimeRange, "{time}: {rejection}");
         assert!(rejection.detail.contains(detail), "{time}: {rejection}");
-        // By the time of the record it is told in any case.
+        // A time known from the record rejects it in any case.
         let mut rig = Rig::new(&at("auto"));
         let text = payload(time);
         let record = Record { timestamp_ms: Some(MICROS / 1_000), payload: Some(text.as_bytes()), ..Record::default() };
@@ -95,14 +95,14 @@ fn a_number_whose_unit_is_guessed_is_no_time_after_2100_and_no_date_with_an_hour
         ("ms", "17723592001234", "17723592001234000"),
         ("auto", "\"2612-01-01T00:00:00Z\"", "20259504000000000"),
         ("auto", "4102444800", "4102444800000000"),
-        // No such hour, so these are seconds.
+        // There is no such hour, so these are seconds.
         ("auto", "2026030124", "2026030124000000"),
     ] {
         let mut rig = Rig::new(&at(unit));
         assert_eq!(rig.decode(payload(time).as_bytes()), Ok(1), "{time} {unit}");
         assert_eq!(rig.show("the time"), micros, "{time} {unit}");
     }
-    // In 2034 it may well be seconds.
+    // In 2034 this may well be seconds.
     let mut rig = Rig::new(&at("auto"));
     let text = payload("2026030110");
     let record = Record { timestamp_ms: Some(2_026_030_110_500), payload: Some(text.as_bytes()), ..Record::default() };
@@ -130,7 +130,7 @@ fn what_no_path_leads_to_and_what_is_less_preferred_refuses_no_event() {
         r#""properties":{"\udc00":1,"revenue":1}"#,
     ] {
         for payload in [segment(more), format!("{{{more},{}", &segment("\"z\":1")[1..])] {
-            // A member that expressions read is another matter.
+            // It is different if expressions read the member.
             if rig.decode(payload.as_bytes()).is_err_and(|rejection| rejection.detail.contains("an object around it")) {
                 continue;
             }
@@ -138,7 +138,7 @@ fn what_no_path_leads_to_and_what_is_less_preferred_refuses_no_event() {
             assert_eq!((rig.show("the user"), rig.show("the time")), ("u".to_owned(), MICROS.to_string()), "{payload}");
         }
     }
-    // The preferred member itself is no text.
+    // The preferred member itself is not valid text.
     for order in [
         r#""originalTimestamp":"2026-01-01","timestamp":"\ud800""#,
         r#""timestamp":"\ud800","originalTimestamp":"2026-01-01""#,
@@ -147,7 +147,7 @@ fn what_no_path_leads_to_and_what_is_less_preferred_refuses_no_event() {
         let rejection = rig.decode(payload.as_bytes()).unwrap_err();
         assert!(rejection.detail.contains("surrogate"), "{payload}: {rejection}");
     }
-    // The slower way reads what the quick one reads.
+    // The slow path reads the same values as the fast one.
     let plain = event(r#""session_id":"a\"b","properties":"{\"own\":1}","items":[{"id":"i"}],"value":[2]"#);
     let slow = format!(r#"{},"\ud800":0}}"#, plain.strip_suffix('}').unwrap());
     let shown = |payload: &str| {
@@ -208,7 +208,7 @@ fn keys_of_two_types_are_two_users() {
         assert_eq!(rig.decode(payload(ids).as_bytes()), Ok(1), "{ids}");
         assert_eq!(rig.show("the key"), key, "{ids}");
     }
-    // The same of Protobuf.
+    // The same for Protobuf.
     let mut rig = Rig::new("[input]\nformat = \"protobuf\"");
     for (key_type, key) in [(0, "device:5"), (1, "device:5"), (2, "app:5"), (3, "5")] {
         let event = v1::Event {
@@ -310,12 +310,12 @@ fn a_number_out_of_range_is_told_as_such() {
             rejection.detail.contains("value: expected a number") && rejection.detail.contains("out of range"),
             "{rejection}"
         );
-        // Where nothing reads it, it harms nobody.
+        // A member that nothing reads does no harm.
         assert_eq!(rig.decode(event(&format!(r#""unread":{number}"#)).as_bytes()), Ok(1), "{number}");
     }
     assert_eq!(rig.decode(event(r#""value":1e-400"#).as_bytes()), Ok(1));
     assert_eq!(rig.show("value"), "0.0");
-    // The smallest whole number is how others write that there is none.
+    // Other systems write the smallest integer for a missing value.
     for number in ["-9223372036854775808", "\"-9223372036854775808\""] {
         assert_eq!(rig.decode(event(&format!(r#""dwell_ms":{number}"#)).as_bytes()), Ok(1), "{number}");
         assert_eq!(rig.show("dwell_ms"), "-");
@@ -383,7 +383,7 @@ fn what_is_no_json_is_told_with_its_place_and_its_reason() {
         assert!(rejection.detail.starts_with("not JSON from line"), "{payload}: {rejection}");
         assert!(rejection.detail.contains(detail), "{payload}: {rejection}");
     }
-    // Half of a pair in what nobody reads is no fault; in what is read it is.
+    // An unpaired surrogate is an error only in a member that is read.
     assert_eq!(rig.decode(event(r#""unread":"\ud800""#).as_bytes()), Ok(1));
     assert!(rig.decode(event(r#""session_id":"a\udc00""#).as_bytes()).unwrap_err().detail.contains("surrogate"));
     assert_eq!(rig.decode(event(r#""session_id":"\u0000\u001b""#).as_bytes()), Ok(1), "escaped they are text");
@@ -412,7 +412,7 @@ fn snowplows_word_on_robots_is_read_in_either_spelling_and_out_of_a_tables_cell(
         assert_eq!((rig.show("bot"), rig.show("the user")), (bot.to_owned(), "d".to_owned()), "{context}");
         assert_eq!(rig.show("the time"), MICROS.to_string());
     }
-    // A text that holds no object is where an object should be, and a text that nests too deep is as bad.
+    // A text that contains no object is rejected where an object is expected, and so is one that nests too deep.
     let mut rig = Rig::new("[input]\npreset = \"snowplow\"");
     for cell in
         ["\"no JSON\"".to_owned(), r#""[{\"spiderOrRobot\":""#.to_owned(), format!("\"{}\"", "[".repeat(100_000))]

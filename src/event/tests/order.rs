@@ -1,10 +1,10 @@
-//! The order of members means nothing.
+//! The order of members does not matter.
 
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-/// The answer to a payload: all fields, or the reason.
+/// The result for a payload: all fields, or the reason.
 fn answer(sections: &str, payload: &str) -> Result<Vec<(String, String)>, String> {
     let mut rig = Rig::new(sections);
     match rig.decode(payload.as_bytes()) {
@@ -13,7 +13,7 @@ fn answer(sections: &str, payload: &str) -> Result<Vec<(String, String)>, String
     }
 }
 
-/// Writes a value with the members of each object in the order that the numbers say.
+/// Writes a value with the members of each object in the order given by the numbers.
 fn write(value: &Value, numbers: &mut impl Iterator<Item = u64>, to: &mut String) {
     match value {
         Value::Object(members) => {
@@ -45,7 +45,7 @@ fn write(value: &Value, numbers: &mut impl Iterator<Item = u64>, to: &mut String
     }
 }
 
-/// A member at a dotted path, or at `name[key]`.
+/// Puts a member at a dotted path, or at `name[key]`.
 fn put(event: &mut Map<String, Value>, path: &str, value: Value) {
     let steps: Vec<&str> = path.split('.').collect();
     if let Some((name, key)) = path.strip_suffix(']').and_then(|path| path.split_once('[')) {
@@ -59,14 +59,14 @@ fn put(event: &mut Map<String, Value>, path: &str, value: Value) {
     let mut at = event;
     for step in &steps[..steps.len() - 1] {
         let below = at.entry(*step).or_insert_with(|| Value::Object(Map::new()));
-        // What is a scalar already stays one: that is a misfit, and must be the same misfit in each order.
+        // An existing scalar stays: it must be the same misfit in every order.
         let Value::Object(below) = below else { return };
         at = below;
     }
     at.insert((*steps.last().expect("a path has a step")).to_owned(), value);
 }
 
-/// A value that is good, bad, or none.
+/// A valid value, an invalid one, or none.
 fn value() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![
         Value::Null,
@@ -113,7 +113,7 @@ proptest! {
         let sections = PRESETS[preset];
         let paths = paths(sections);
         let mut event = Map::new();
-        // Something good everywhere that is needed, so that not all of them are refused for the same reason.
+        // Valid values for everything required, so that not all events are rejected for the same reason.
         for path in paths.iter().filter(|path| path.contains("user") || path.contains("event")) {
             put(&mut event, path, Value::from("1767225600097000"));
         }
@@ -196,7 +196,7 @@ fn what_a_less_preferred_path_holds_neither_helps_nor_harms() {
         );
         assert_eq!(rig.show("value"), value, "{properties}");
     }
-    // The parent of a less preferred path may be anything as well.
+    // The parent of a less preferred path may also be anything.
     for products in [r#""free text""#, "7", r#"["p1"]"#, r#"{"product_id":{"a":1}}"#] {
         for properties in [
             format!(r#""products":{products},"product_id":"p9""#),

@@ -108,7 +108,7 @@ impl Runtime {
         let runtime = match path.map(Path::to_path_buf).or_else(named) {
             Some(path) => {
                 let library = library_of(&path);
-                // The loader would wait for whoever writes into a pipe.
+                // The loader would block until someone writes to the pipe.
                 if library.exists() && !library.is_file() {
                     let reason = "something that is not a file".to_owned();
                     return Err(RuntimeError::Unloadable { path: library, reason });

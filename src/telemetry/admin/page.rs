@@ -1,4 +1,4 @@
-//! What the live page shows, as JSON.
+//! The data of the live page, as JSON.
 
 use super::{AdminState, now, window::Sample};
 use crate::{

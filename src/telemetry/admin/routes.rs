@@ -1,4 +1,4 @@
-//! The paths of the admin port: who may ask for what, and the answers.
+//! The paths of the admin port: access checks and responses.
 
 use super::{
     AdminState,
@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a client waits for the outcome of `POST /reload`: less than its connection may last.
+/// How long a client waits for the outcome of `POST /reload`: less than the limit of its connection.
 const RELOAD_WAIT: Duration = Duration::from_secs(8);
 
 /// The longest body that is read: a log filter.
@@ -34,12 +34,12 @@ const STYLE: &str = include_str!("../page/page.css");
 pub(super) const SCRIPT: &str = include_str!("../page/page.js");
 
 impl AdminState {
-    /// Why this client may not ask for more than the page's files and the probes, if it may not.
+    /// Why this client may not request more than the page's files and the probes, if so.
     fn refuse(&self, request: &Request<Incoming>, peer: IpAddr) -> Option<(StatusCode, &'static str)> {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(expected) = &self.token {
             let given = header(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-            // How long it takes to compare hashes says nothing about the token.
+            // Comparing hashes rather than tokens prevents timing attacks.
             return match given.map(|token| <[u8; 32]>::from(Sha256::digest(token))) {
                 Some(given) if given == *expected => None,
                 _ => Some((StatusCode::UNAUTHORIZED, "this needs the token: Authorization: Bearer <admin.token>\n")),

@@ -28,7 +28,7 @@ use tokio::{
 /// and few enough for a process that may open 1,024 files.
 pub(super) const ARRIVING_MAX: usize = 128;
 
-/// The most concurrent requests beyond probes: a few scrapers and browsers need a handful.
+/// The most concurrent requests other than probes: a few scrapers and browsers need a handful.
 pub(super) const ANSWERING_MAX: usize = 32;
 
 /// How long a client may take to send the head of its request. A lost packet is sent again after a second.
@@ -43,10 +43,10 @@ pub(super) const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// How many connections may wait to be accepted while the process is busy for a moment.
+/// How many connections may wait to be accepted while the process is briefly busy.
 pub(super) const BACKLOG: u32 = 1_024;
 
-/// How often the workers' counts are kept for the page.
+/// How often the workers' counts are sampled for the page.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The places of all connections.

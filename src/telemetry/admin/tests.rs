@@ -17,7 +17,7 @@ fn started(state: &Arc<AdminState>) -> SocketAddr {
     serve(Some(SocketAddr::new(DEFAULT_ADDRESS.ip(), 0)), Arc::clone(state)).expect("a free port")
 }
 
-/// Sends a request as it is and gives status, head and body.
+/// Sends a raw request, and returns status, head and body.
 fn send(at: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = std::net::TcpStream::connect(at).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
@@ -172,7 +172,7 @@ fn users_are_shown_under_a_name_that_only_this_process_knows() {
     assert!(!names.iter().any(|name| name.contains("deadbeef")), "{names:?}");
 }
 
-/// How long a probe takes while others hold their connections, at most of so many.
+/// The slowest of this many probes while other clients hold their connections.
 fn slowest_probe(at: SocketAddr, probes: usize) -> Duration {
     let probe = |number: usize| {
         let start = Instant::now();
@@ -183,7 +183,7 @@ fn slowest_probe(at: SocketAddr, probes: usize) -> Duration {
     (0..probes).map(probe).max().expect("there are some")
 }
 
-/// Far below the seconds that the kubelet waits, and far above what a busy machine takes.
+/// Far less than the seconds that the kubelet waits, and far more than a busy machine takes.
 const PROMPT: Duration = Duration::from_millis(900);
 
 #[test]
@@ -191,7 +191,7 @@ fn silent_clients_however_many_hold_no_probe_up() {
     let at = started(&state(None));
     let mut silent = Vec::new();
     for count in [64, 200, 1_000] {
-        // More than are held at once come and go: the system may allow this process no more than 1,024 files.
+        // Open and close more than are held at once, because the system may allow this process only 1,024 files.
         while silent.len() < count {
             silent.push(std::net::TcpStream::connect(at).ok());
             let from = silent.len().saturating_sub(400);
@@ -201,7 +201,7 @@ fn silent_clients_however_many_hold_no_probe_up() {
         assert!(slowest < PROMPT, "{count}: {slowest:?}");
     }
     assert_eq!(get(at, "/metrics").0, 200);
-    // And they are gone soon.
+    // They are closed soon.
     let mut one = silent.pop().flatten().expect("the last one was accepted");
     one.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
     let start = Instant::now();
@@ -223,14 +223,14 @@ fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
         format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\nX-Slow: "),
         format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo"),
         format!("POST /healthz HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\nx"),
-        // It never reads its answer.
+        // Never reads the response.
         format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n"),
     ];
     let mut clients: Vec<_> = slow.iter().cycle().take(300).map(|text| open(text)).collect();
     for _ in 0..5 {
         let slowest = slowest_probe(at, 2);
         assert!(slowest < PROMPT, "{slowest:?}");
-        // A letter more from each now and then.
+        // Each sends another byte now and then.
         for client in &mut clients {
             client.write_all(b"x").unwrap_or_default();
         }

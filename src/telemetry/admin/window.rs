@@ -22,7 +22,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// The time span of the present rate.
 const NOW: Duration = Duration::from_secs(5);
 
-/// What the workers had counted at a moment.
+/// The workers' counts at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     at: Instant,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::metrics::LATENCY_BOUNDS;
 
-    /// 10 events a second of 8 ms each, and since the 100th second 30 a second of 40 ms.
+    /// 10 events per second of 8 ms each, and from second 100 on 30 per second of 40 ms.
     fn sample(start: Instant, second: u64) -> Sample {
         let (slow, quick) = (second.saturating_sub(100) * 30, second.min(100) * 10);
         let mut since_append = Distribution::new(&LATENCY_BOUNDS);

@@ -1,14 +1,14 @@
-//! The group: who is a member, of which generation, and whose a partition is.
+//! The group: its members, its generation, and the owner of each partition.
 //!
-//! Each member's client is modelled beside it: the generation that it knows of, the partitions that it holds, and the
-//! changes that wait for the worker's answer. Eager: all give up all, then all get theirs. Cooperative: who has to give
-//! something up is asked for that alone, and it is given on when it is free.
+//! Each member's client is modelled as well: the generation it knows, the partitions it holds, and the changes that
+//! await the worker's answer. Eager: all members give up all partitions, then all get theirs. Cooperative: members only
+//! give up the partitions that they lose, which are assigned again once they are free.
 
 use crate::source::Change;
 use rand::{Rng, rngs::SmallRng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What a commit says of its sender.
+/// What a commit says about its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
     pub(super) member: u64,
@@ -18,13 +18,13 @@ pub struct Membership {
 /// A member, as the group and as its own client see it.
 #[derive(Debug, Default)]
 struct Member {
-    /// Whether the group has it.
+    /// Whether it is in the group.
     is_in: bool,
-    /// Since when it has not answered.
+    /// The step since which it has not responded.
     cut_off: Option<u64>,
-    /// The generation that its client knows of.
+    /// The generation known to its client.
     generation: u64,
-    /// What its client holds: what was assigned and not released yet.
+    /// What its client holds: assigned and not yet released.
     owned: BTreeSet<i32>,
     changes: VecDeque<Change>,
     /// What it was asked to give up.
@@ -39,7 +39,7 @@ pub(super) struct Group {
     generation: u64,
     is_rebalancing: bool,
     members: BTreeMap<u64, Member>,
-    /// Whose each partition is to be.
+    /// The intended owner of each partition.
     target: BTreeMap<i32, u64>,
     joined: u64,
 }
@@ -81,7 +81,7 @@ impl Group {
         self.shuffle(random);
     }
 
-    /// Puts out who has not answered for `session` steps.
+    /// Removes members that have not responded for `session` steps.
     pub(super) fn expire(&mut self, step: u64, session: u64, random: &mut SmallRng) {
         let mut has_expired = false;
         for member in self.members.values_mut() {
@@ -95,7 +95,7 @@ impl Group {
         }
     }
 
-    /// Puts a member out that has slept past its session.
+    /// Removes a member whose session has expired.
     pub(super) fn put_out(&mut self, number: u64, random: &mut SmallRng) {
         if let Some(member) = self.members.get_mut(&number).filter(|it| it.is_in) {
             member.is_in = false;
@@ -116,7 +116,7 @@ impl Group {
         Some(Membership { member, generation })
     }
 
-    /// Chooses anew whose each partition is to be, and begins a rebalance.
+    /// Chooses new owners for all partitions, and starts a rebalance.
     pub(super) fn shuffle(&mut self, random: &mut SmallRng) {
         let members: Vec<u64> = self.members.iter().filter(|(_, it)| it.is_in).map(|(number, _)| *number).collect();
         self.target.clear();
@@ -139,7 +139,7 @@ impl Group {
         self.advance();
     }
 
-    /// Ends the rebalance once everybody has joined it.
+    /// Completes the rebalance once all members have joined it.
     fn advance(&mut self) {
         let is_waiting = |member: &Member| {
             member.is_in && (member.cut_off.is_some() || (!self.is_cooperative && !member.owned.is_empty()))
@@ -149,7 +149,7 @@ impl Group {
         }
         self.is_rebalancing = false;
         self.generation += 1;
-        // Who was put out holds on to its partitions for as long as it does not know; the group gives them on.
+        // A removed member keeps its partitions until it learns of it; the group assigns them to others meanwhile.
         let taken: BTreeSet<i32> =
             self.members.values().filter(|it| it.is_in).flat_map(|it| it.owned.iter().copied()).collect();
         for (number, member) in self.members.iter_mut().filter(|(_, member)| member.is_in) {
@@ -165,7 +165,7 @@ impl Group {
         }
     }
 
-    /// What waits for a member's answer.
+    /// The next change that awaits the member's answer.
     pub(super) fn change(&mut self, number: u64) -> Option<Change> {
         let member = self.members.get_mut(&number)?;
         if !member.is_in {
@@ -184,12 +184,12 @@ impl Group {
         member.changes.pop_front()
     }
 
-    /// Whether the group has put a member out that still holds partitions.
+    /// Whether a member that still holds partitions was removed from the group.
     pub(super) fn is_put_out(&self, number: u64) -> bool {
         self.members.get(&number).is_some_and(|it| !it.is_in && !it.owned.is_empty())
     }
 
-    /// Whether a change waits.
+    /// Whether a change is pending.
     pub(super) fn is_changing(&self, number: u64) -> bool {
         self.members.get(&number).is_some_and(|it| !it.changes.is_empty() || !it.is_in)
     }
@@ -202,7 +202,7 @@ impl Group {
         self.rebalance();
     }
 
-    /// A member gives partitions up.
+    /// Releases partitions of a member.
     pub(super) fn release(&mut self, number: u64, partitions: &[i32]) {
         let Some(member) = self.members.get_mut(&number) else { return };
         for partition in partitions {
@@ -215,7 +215,7 @@ impl Group {
         if self.is_rebalancing {
             self.advance();
         } else {
-            // Cooperative: what is free now is given on in a rebalance of its own.
+            // Cooperative: partitions that became free are assigned in a further rebalance.
             self.rebalance();
         }
     }

@@ -1,12 +1,13 @@
-//! A model broker in memory, for one group on one input topic.
+//! An in-memory model broker for one group on one input topic.
 //!
-//! Owns what the worker's guarantees rest on: partition logs with offsets, transactions that end by a marker, the last
-//! stable offset below which readers of committed records stay, producer epochs that shut an older producer out, offsets
-//! with metadata that become valid with their transaction, group generations with members that come, pause and go, in
-//! eager and in cooperative rebalances, retention of the input and compaction of the changelog. An `EndTxn` may arrive
-//! late and ends whatever transaction of its epoch is open then, as Kafka before KIP-890 has it. Beside the transactions go
-//! outputs that are seen at once, by producers that nobody shuts out. Whoever writes the input may use transactions, too. Faults are drawn from a
-//! seed at each call, so a failing run is replayed by its seed. It leaves out real time and several brokers.
+//! Models everything that the worker's guarantees depend on: partition logs with offsets, transactions ended by
+//! markers, the last stable offset that limits committed-only readers, producer epochs that fence older producers,
+//! offsets with metadata that take effect with their transaction, group generations with members that join, pause and
+//! leave in eager and cooperative rebalances, retention of the input, and compaction of the changelog. An `EndTxn` may
+//! arrive late and then ends whatever transaction of its epoch is open, as in Kafka before KIP-890. Outputs can also be
+//! written outside of transactions by producers that are never fenced, and are visible at once. The writers of the
+//! input may use transactions, too. Faults are drawn from a seed at each call, so a failing run can be replayed by its
+//! seed. Real time and multiple brokers are not modelled.
 
 mod group;
 mod sink;
@@ -27,7 +28,7 @@ use std::{
 /// A message in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Visible {
-    /// Where it went.
+    /// Its topic.
     pub target: Target,
     /// Its key.
     pub key: Option<Vec<u8>>,
@@ -38,7 +39,7 @@ pub struct Visible {
 }
 
 impl Visible {
-    /// Its bytes as a broker counts them, about.
+    /// The approximate size of the message as a broker counts it.
     fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
         let parts = [&self.key, &self.payload];
@@ -53,13 +54,13 @@ pub struct InputRecord {
     pub key: Option<Vec<u8>>,
     /// The value.
     pub payload: Option<Vec<u8>>,
-    /// Kafka's timestamp.
+    /// The Kafka timestamp.
     pub timestamp_ms: i64,
-    /// What becomes of it.
+    /// How its transaction ended, if it has one.
     pub fate: Fate,
 }
 
-/// What becomes of a record of the input.
+/// What happens to an input record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
     /// It was written without a transaction.
@@ -69,35 +70,35 @@ pub enum Fate {
     Committed(usize),
     /// Its transaction is aborted by the marker at this offset.
     Aborted(usize),
-    /// It is no record but a transaction's end.
+    /// A transaction marker rather than a record.
     Marker,
 }
 
 impl InputRecord {
-    /// Whether a reader of committed records ever sees it.
+    /// Whether committed-only readers ever see it.
     pub fn counts(&self) -> bool {
         matches!(self.fate, Fate::Plain | Fate::Committed(_))
     }
 }
 
-/// How often each kind of fault strikes, in thousandths of the calls that it can strike.
+/// How often each kind of fault occurs, in thousandths of the calls where it can occur.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// A call of a transaction that demands an abort.
+    /// A transactional call fails and requires an abort.
     pub abortable: u32,
-    /// A commit whose answer is lost: it had no effect, or it had one, or it will have one later.
+    /// The answer to a commit is lost: the commit had no effect, took effect, or will take effect later.
     pub unknown: u32,
-    /// A commit that is refused as of a generation that has passed, though it has not.
+    /// A commit is refused because of an outdated generation, although the generation is current.
     pub stale: u32,
-    /// Making the producers anew fails and has to be tried again.
+    /// Recreating the producers fails and has to be retried.
     pub fence: u32,
-    /// An output is refused, or its answer lost.
+    /// An output is refused, or the answer to it is lost.
     pub refuse: u32,
-    /// After a seek, records that were fetched before it come again.
+    /// After a seek, records fetched before it are handed over again.
     pub stale_fetch: u32,
 }
 
-/// A worker's end, or a pause longer than its session, at any of its calls.
+/// Ends a worker, or pauses it beyond its session, at any of its calls.
 #[derive(Clone, Debug, Default)]
 pub struct Fuse(Rc<Cell<Burning>>);
 
@@ -105,25 +106,25 @@ pub struct Fuse(Rc<Cell<Burning>>);
 enum Burning {
     #[default]
     Never,
-    /// After so many calls the worker is dead.
+    /// After this many calls the worker is dead.
     Kills(u32),
-    /// After so many calls the worker is put out of the group, and goes on.
+    /// After this many calls the worker is removed from the group, but continues.
     Pauses(u32),
     Dead,
 }
 
 impl Fuse {
-    /// After so many more calls none takes effect: the worker is dead.
+    /// After this many more calls the worker is dead, and further calls have no effect.
     pub fn kill_after(&self, calls: u32) {
         self.0.set(Burning::Kills(calls));
     }
 
-    /// After so many more calls the worker is put out of the group, and goes on without knowing.
+    /// After this many more calls the worker is removed from the group, but continues without knowing.
     pub fn pause_after(&self, calls: u32) {
         self.0.set(Burning::Pauses(calls));
     }
 
-    /// Puts it out, where the worker still lives.
+    /// Cancels the fuse if the worker is still alive.
     pub fn put_out(&self) {
         if !self.is_dead() {
             self.0.set(Burning::Never);
@@ -135,7 +136,7 @@ impl Fuse {
         self.0.get() == Burning::Dead
     }
 
-    /// A call: says whether the worker was paused at it.
+    /// Counts a call; returns whether the worker was paused at it.
     fn burn(&self) -> bool {
         match self.0.get() {
             Burning::Kills(0) => self.0.set(Burning::Dead),
@@ -154,30 +155,30 @@ impl Fuse {
 /// A partition of a topic that transactions write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// A partition of the decisions.
+    /// A partition of the decision topic.
     Decisions(i32),
-    /// A partition of the dead letters.
+    /// A partition of the dead-letter topic.
     DeadLetters(i32),
-    /// A partition of the changelog.
+    /// A partition of the changelog topic.
     Profiles(i32),
 }
 
-/// The transaction of all that is written beside transactions.
+/// The number of the pseudo-transaction of everything written outside of transactions.
 const BESIDE: usize = 0;
 
 /// Positions: partition, next offset, metadata.
 type Positions = Vec<(i32, i64, String)>;
 
-/// What took effect with a transaction, for a checker.
+/// What took effect with a transaction, for checkers.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// Partition, next offset, metadata.
     pub positions: Vec<(i32, i64, String)>,
-    /// Its records, in the order in which they were written.
+    /// Its records, in the order they were written.
     pub outputs: Vec<(Place, usize)>,
-    /// Whether each position's partition belonged to the member that committed it, as the group saw it then.
+    /// Whether each position's partition belonged to the committing member at that time, according to the group.
     pub is_owned: bool,
-    /// Whether it was no transaction but an output that is seen at once.
+    /// Whether it was an output visible at once rather than a transaction.
     pub is_beside: bool,
 }
 
@@ -206,7 +207,7 @@ struct Transaction {
     since: u64,
 }
 
-/// The coordinator's view of a transactional id.
+/// The coordinator's state for a transactional id.
 #[derive(Debug, Default)]
 struct Id {
     epoch: u64,
@@ -230,22 +231,22 @@ impl Input {
         self.records[..self.high].iter().position(is_open).unwrap_or(self.high)
     }
 
-    /// The offset behind the last record that counts.
+    /// The offset after the last record that readers see.
     fn end(&self) -> usize {
         self.records.iter().rposition(InputRecord::counts).map_or(0, |last| last + 1)
     }
 }
 
-/// Requests that are still on their way: what a client had sent before it gave up, or died.
+/// Requests still in flight from a client that gave up or died.
 #[derive(Debug)]
 struct Late {
     id: String,
     epoch: u64,
-    /// Positions that have to be added first, with the membership that they are of.
+    /// Positions to add first, with the membership they belong to.
     add: Option<(Positions, Option<Membership>)>,
 }
 
-/// Refused, and why.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Fenced,
@@ -256,12 +257,12 @@ enum Refusal {
 struct Cluster {
     input: Vec<Input>,
     logs: BTreeMap<Place, Vec<Slot>>,
-    /// Where logs begin that were cut.
+    /// Where truncated logs start.
     lows: BTreeMap<Place, usize>,
     transactions: Vec<Transaction>,
     ids: HashMap<String, Id>,
     late: Vec<Late>,
-    /// Outputs beside the transactions whose producers are gone, and which still arrive, in the order of their partition.
+    /// Outputs of discarded outlets that are still in flight, in order per partition.
     late_outputs: Vec<VecDeque<(Place, Visible)>>,
     committed: BTreeMap<i32, (i64, String)>,
     effects: Vec<Effect>,
@@ -270,7 +271,7 @@ struct Cluster {
     random: SmallRng,
     step: u64,
     restores: usize,
-    /// The largest messages that its topics take.
+    /// The largest messages that its topics accept.
     limits: SizeLimits,
 }
 
@@ -303,7 +304,7 @@ impl Cluster {
         }
     }
 
-    /// The open transaction of a producer, begun if there is none.
+    /// The open transaction of a producer; starts one if necessary.
     fn transaction(&mut self, id: &str, epoch: u64) -> Result<usize, Refusal> {
         let step = self.step;
         let known = self.ids.get_mut(id).filter(|known| known.epoch == epoch).ok_or(Refusal::Fenced)?;
@@ -334,7 +335,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes an output that is seen at once.
+    /// Writes an output that is visible at once.
     fn append_beside(&mut self, place: Place, output: Visible) -> Result<(), Refusal> {
         if output.bytes() > self.limits.of(output.target) {
             return Err(Refusal::TooLarge);
@@ -346,7 +347,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Adds positions to a transaction, if the member is of the present generation; one that names none is not checked.
+    /// Adds positions to a transaction if the member has the current generation. Without a membership nothing is
+    /// checked.
     fn add_positions(
         &mut self,
         id: &str,
@@ -366,7 +368,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends whatever transaction is open under this id and epoch.
+    /// Ends whatever transaction is open with this id and epoch.
     fn end_transaction(&mut self, id: &str, epoch: u64, commit: bool) -> Result<(), Refusal> {
         let known = self.ids.get_mut(id).filter(|known| known.epoch == epoch).ok_or(Refusal::Fenced)?;
         let Some(number) = known.open.take() else { return Ok(()) };
@@ -389,7 +391,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A new producer of an id: ends what the one before left open, and shuts it out.
+    /// Starts a new producer with this id: ends what the previous one left open, and fences it.
     fn init_producer(&mut self, id: &str) -> u64 {
         let epoch = self.ids.entry(id.to_owned()).or_default().epoch;
         self.end_transaction(id, epoch, false).unwrap_or_default();
@@ -398,7 +400,7 @@ impl Cluster {
         known.epoch
     }
 
-    /// Aborts transactions that have been open for longer than `steps`, and shuts their producers out.
+    /// Aborts transactions that have been open for more than `steps`, and fences their producers.
     fn expire_transactions(&mut self, steps: u64) {
         let old = |id: &Id| id.open.is_some_and(|open| self.transactions[open].since + steps <= self.step);
         let mut ids: Vec<String> = self.ids.iter().filter(|(_, id)| old(id)).map(|(name, _)| name.clone()).collect();
@@ -408,7 +410,7 @@ impl Cluster {
         }
     }
 
-    /// Lets a request arrive that is late.
+    /// Delivers a late request.
     fn deliver_late(&mut self) {
         if self.late.is_empty() {
             return;
@@ -427,7 +429,7 @@ impl Cluster {
         self.end_transaction(&id, epoch, true).unwrap_or_default();
     }
 
-    /// What may happen between any two requests of a worker.
+    /// Events that can happen between any two requests of a worker.
     fn meanwhile(&mut self) {
         if !self.late.is_empty() && self.one_in(4) {
             self.deliver_late();
@@ -441,10 +443,10 @@ impl Cluster {
         }
     }
 
-    /// The committed position once no open transaction is about to move it: the coordinator makes readers wait.
+    /// The committed position once no open transaction can change it; the coordinator makes readers wait for that.
     fn stable_position(&mut self, partition: i32) -> Option<(i64, String)> {
         while let Some(id) = self.waits_for(partition) {
-            // Time passes: what is on its way arrives, or the broker ends the transaction.
+            // Time passes: a late request arrives, or the broker ends the transaction.
             if !self.late.is_empty() && self.one_in(2) {
                 self.deliver_late();
             } else {
@@ -462,7 +464,8 @@ impl Cluster {
         self.ids.iter().filter(|(_, id)| moves(id)).map(|(name, _)| name).min().cloned()
     }
 
-    /// Removes what newer records of a key supersede, as a broker may whenever it likes, below the last stable offset.
+    /// Removes records superseded by newer ones of the same key, below the last stable offset. A broker may do so at
+    /// any time.
     fn compact(&mut self, partition: i32) {
         let place = Place::Profiles(partition);
         let stable = self.stable(place);
@@ -480,12 +483,12 @@ impl Cluster {
     }
 }
 
-/// The broker; its clones are the same broker.
+/// The broker. Clones share the same state.
 #[derive(Clone)]
 pub struct MemoryBroker(Rc<RefCell<Cluster>>);
 
 impl MemoryBroker {
-    /// A broker with this input, of which nothing is there yet: see [`MemoryBroker::produce`].
+    /// A broker with this input, still invisible: see [`MemoryBroker::produce`].
     pub fn new(input: Vec<Vec<InputRecord>>, is_cooperative: bool, faults: Faults, seed: u64) -> Self {
         let partitions = input.len() as i32;
         Self(Rc::new(RefCell::new(Cluster {
@@ -522,7 +525,7 @@ impl MemoryBroker {
         (MemorySource::new(self.clone(), member, fuse.clone()), MemorySink::new(self.clone(), (slot, member), fuse))
     }
 
-    /// A call of a member.
+    /// Counts a call of a member.
     fn burn(&self, fuse: &Fuse, member: u64) {
         if fuse.burn() {
             let mut cluster = self.0.borrow_mut();
@@ -531,14 +534,14 @@ impl MemoryBroker {
         }
     }
 
-    /// Adds the next records of the input.
+    /// Makes the next input records visible.
     pub fn produce(&self, partition: usize, records: usize) {
         let input = &mut self.0.borrow_mut().input[partition];
         input.high = (input.high + records).min(input.records.len());
     }
 
-    /// Moves time on by a step: members that were cut off for `session` steps are put out of the group, and transactions
-    /// that have been open for `transaction` steps are aborted.
+    /// Advances time by a step. Removes members that have not responded for `session` steps, and aborts transactions
+    /// that have been open for `transaction` steps.
     pub fn tick(&self, session: u64, transaction: u64) {
         let mut cluster = self.0.borrow_mut();
         cluster.step += 1;
@@ -548,26 +551,26 @@ impl MemoryBroker {
         cluster.meanwhile();
     }
 
-    /// The member stops answering the group: it died or hangs.
+    /// The member stops responding to the group, because it died or hangs.
     pub fn cut_off(&self, member: u64) {
         let mut cluster = self.0.borrow_mut();
         let step = cluster.step;
         cluster.group.cut_off(member, step);
     }
 
-    /// The member answers again; if it was put out meanwhile, it learns so.
+    /// The member responds again. If it was removed meanwhile, it learns of it.
     pub fn reconnect(&self, member: u64) {
         self.0.borrow_mut().group.reconnect(member);
     }
 
-    /// The member leaves the group in order.
+    /// The member leaves the group cleanly.
     pub fn leave(&self, member: u64) {
         let mut cluster = self.0.borrow_mut();
         let Cluster { group, random, .. } = &mut *cluster;
         group.leave(member, random);
     }
 
-    /// The group shares its partitions out anew.
+    /// Redistributes the partitions among the members.
     pub fn shuffle(&self) {
         let mut cluster = self.0.borrow_mut();
         let Cluster { group, random, .. } = &mut *cluster;
@@ -585,8 +588,8 @@ impl MemoryBroker {
         input.low = input.low.max(low as usize).min(input.high);
     }
 
-    /// Loses all records of a changelog that are stable, as where a topic is not compacted but cut, and says whether it did:
-    /// not while one is read.
+    /// Loses all stable records of a changelog, as if its topic were truncated rather than compacted. Returns whether
+    /// it did: nothing happens while one is being read.
     pub fn lose_changelog(&self, partition: i32) -> bool {
         let mut cluster = self.0.borrow_mut();
         if cluster.restores > 0 {
@@ -601,12 +604,12 @@ impl MemoryBroker {
         true
     }
 
-    /// Takes no larger messages from now on.
+    /// Rejects larger messages from now on.
     pub fn limit(&self, limits: SizeLimits) {
         self.0.borrow_mut().limits = limits;
     }
 
-    /// Writes a record to a changelog past every worker, as whoever may write to its topic can.
+    /// Writes a record to a changelog without a worker, as anyone with write access to the topic can.
     pub fn forge(&self, partition: i32, key: &[u8], payload: Option<&[u8]>) {
         let mut cluster = self.0.borrow_mut();
         let epoch = cluster.init_producer("forger");
@@ -621,17 +624,17 @@ impl MemoryBroker {
         cluster.effects.pop();
     }
 
-    /// Commits a position with any metadata past every worker.
+    /// Commits a position with arbitrary metadata, without a worker.
     pub fn forge_position(&self, partition: i32, offset: i64, metadata: &str) {
         self.0.borrow_mut().committed.insert(partition, (offset, metadata.to_owned()));
     }
 
-    /// Ends all faults.
+    /// Disables all faults.
     pub fn without_faults(&self) {
         self.0.borrow_mut().faults = Faults::default();
     }
 
-    /// What has taken effect since this was last asked.
+    /// Returns what has taken effect since the last call.
     pub fn effects(&self) -> Vec<Effect> {
         std::mem::take(&mut self.0.borrow_mut().effects)
     }
@@ -641,7 +644,7 @@ impl MemoryBroker {
         self.0.borrow().committed_record(place, offset).cloned()
     }
 
-    /// All that is committed of a log, in order, also what committed-only readers do not see yet.
+    /// All committed records of a log in order, including those that committed-only readers do not see yet.
     pub fn all_committed(&self, place: Place) -> Vec<Visible> {
         let cluster = self.0.borrow();
         (0..cluster.end(place)).filter_map(|offset| cluster.committed_record(place, offset).cloned()).collect()
@@ -653,7 +656,7 @@ impl MemoryBroker {
         cluster.stable(place) == cluster.end(place)
     }
 
-    /// The logs that there are.
+    /// All existing logs.
     pub fn places(&self) -> Vec<Place> {
         self.0.borrow().logs.keys().copied().collect()
     }
@@ -664,19 +667,19 @@ impl MemoryBroker {
         (0..cluster.input.len() as i32).map(|partition| cluster.committed.get(&partition).cloned()).collect()
     }
 
-    /// How many records of each partition there are by now.
+    /// How many records of each partition are visible by now.
     pub fn produced(&self) -> Vec<i64> {
         self.0.borrow().input.iter().map(|input| input.high as i64).collect()
     }
 
-    /// For how many steps the oldest open transaction has been open.
+    /// How many steps the oldest open transaction has been open.
     pub fn oldest_open(&self) -> u64 {
         let cluster = self.0.borrow();
         let open = cluster.ids.values().filter_map(|id| id.open);
         open.map(|open| cluster.step - cluster.transactions[open].since).max().unwrap_or_default()
     }
 
-    /// Whether every input record lies behind a committed offset.
+    /// Whether every input record is before a committed offset.
     pub fn is_done(&self) -> bool {
         let cluster = self.0.borrow();
         let is_done = |(partition, input): (usize, &Input)| {

@@ -1,5 +1,5 @@
-//! The model broker's producers: two with ids of one slot, one of which fills while the other one commits, and beside them the
-//! outlet of what is shown at once, which keeps the order of each partition and is shut out by nobody.
+//! The model broker's producers: two with the transactional ids of one slot, so that one fills while the other commits;
+//! and the outlet for outputs visible at once, which keeps the order of each partition and is never fenced.
 
 use super::{Fuse, Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
 use crate::{
@@ -13,22 +13,22 @@ use std::{collections::VecDeque, time::Duration};
 struct Producer {
     id: String,
     epoch: u64,
-    /// What the client has taken and the broker has not.
+    /// Accepted by the client, but not yet by the broker.
     queue: VecDeque<(Place, Visible)>,
     is_fenced: bool,
-    /// What the broker has refused for its size in the open transaction.
+    /// Refused by the broker because of its size, in the open transaction.
     refused: Vec<(Target, usize)>,
-    /// Whether it has refused something for another reason.
+    /// Whether the broker refused something for another reason.
     has_refused: bool,
 }
 
-/// The producer of what is shown at once.
+/// The producer of outputs that are visible at once.
 #[derive(Debug, Default)]
 struct Outlet {
     deliveries: Deliveries,
-    /// What the client has taken and the broker has not, and in which turn.
+    /// Accepted by the client, but not yet by the broker, with the turn.
     queue: VecDeque<(usize, Place, Visible)>,
-    /// The turns of what the broker has taken, of which the client does not know yet.
+    /// The turns of outputs that the broker accepted but has not yet acknowledged to the client.
     unreported: VecDeque<usize>,
     refused: Vec<(Target, usize)>,
 }
@@ -40,7 +40,7 @@ enum State {
     Open,
 }
 
-/// How far a commit has come.
+/// How far a commit has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Stage {
     Deliver,
@@ -66,7 +66,7 @@ pub struct MemorySink {
     turn: usize,
     state: State,
     committing: Option<Commit>,
-    /// What refusals have taught.
+    /// The limits learned from refusals.
     limits: SizeLimits,
 }
 
@@ -98,20 +98,20 @@ impl MemorySink {
         }
     }
 
-    /// The same with decisions and dead letters shown at once.
+    /// The same sink, with decisions and dead letters visible at once.
     #[must_use]
     pub fn showing_at_once(mut self) -> Self {
         self.outlet = Some(Outlet::default());
         self
     }
 
-    /// A call of the worker. Says whether it is dead.
+    /// Counts a call of the worker; returns whether it is dead.
     fn call(&self) -> bool {
         self.broker.burn(&self.fuse, self.member);
         self.fuse.is_dead()
     }
 
-    /// Brings some of what the outlet has taken to the broker, and some of the answers back.
+    /// Delivers some of the outlet's queue to the broker, and returns some of the answers.
     fn deliver_beside(&mut self) {
         let Some(outlet) = &mut self.outlet else { return };
         let mut cluster = self.broker.0.borrow_mut();
@@ -119,13 +119,13 @@ impl MemorySink {
         let most = outlet.queue.len();
         for _ in 0..cluster.random.random_range(0..=most) {
             if outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps) {
-                // The client gives up all that follows.
+                // The client fails everything that follows.
                 for (turn, ..) in outlet.queue.drain(..) {
                     outlet.deliveries.reported(turn, false);
                 }
                 break;
             }
-            // Each partition has its own leader, and its own order.
+            // Each partition has its own leader, and therefore its own order.
             let Some((_, some, _)) = outlet.queue.get(cluster.random.random_range(0..outlet.queue.len())) else {
                 break;
             };
@@ -133,7 +133,7 @@ impl MemorySink {
             let Some((turn, place, output)) = outlet.queue.remove(first) else { break };
             let (target, bytes) = (output.target, output.bytes());
             if cluster.strikes(faults.refuse) {
-                // It is refused, or it is taken and the answer is lost.
+                // It is either refused, or accepted with the answer lost.
                 if cluster.one_in(2) {
                     cluster.append_beside(place, output).unwrap_or_default();
                 }
@@ -151,7 +151,7 @@ impl MemorySink {
         }
     }
 
-    /// Makes the outlet anew. Of what the old one has, a part is on its way still, in the order of each partition.
+    /// Recreates the outlet. Part of the old one's queue is still in flight, in order per partition.
     fn renew_outlet(&mut self) {
         let Some(outlet) = self.outlet.as_mut().map(std::mem::take) else { return };
         for (target, bytes) in &outlet.refused {
@@ -170,7 +170,7 @@ impl MemorySink {
         }
     }
 
-    /// Brings some of what a producer has taken to the broker.
+    /// Delivers some of a producer's queue to the broker.
     fn deliver(&mut self, number: usize) {
         let producer = &mut self.producers[number];
         let mut cluster = self.broker.0.borrow_mut();
@@ -185,7 +185,7 @@ impl MemorySink {
             }
             match cluster.append(&producer.id, producer.epoch, place, output) {
                 Ok(()) => {}
-                // As the real sink does: the largest is what a refusal tells, however many messages it struck.
+                // Like the real sink: a refusal names the largest message, however many messages it affected.
                 Err(Refusal::TooLarge) => match producer.refused.iter_mut().find(|(known, _)| *known == target) {
                     Some((_, largest)) => *largest = bytes.max(*largest),
                     None => producer.refused.push((target, bytes)),
@@ -195,7 +195,7 @@ impl MemorySink {
         }
     }
 
-    /// Faults that may strike any call of a transaction.
+    /// Faults that can occur at any transactional call.
     fn check(&mut self, number: usize, doing: &'static str) -> Result<(), SinkError> {
         if self.call() {
             return Err(dead());
@@ -225,7 +225,7 @@ impl MemorySink {
         }
     }
 
-    /// Takes a commit one stage further; gives its outcome when it has one.
+    /// Advances a commit by one stage; returns its outcome once there is one.
     fn step(&mut self) -> Option<Result<(), SinkError>> {
         let commit = self.committing.as_mut()?;
         let (number, stage) = (commit.producer, commit.stage);
@@ -266,7 +266,7 @@ impl MemorySink {
         let mut cluster = self.broker.0.borrow_mut();
         let faults = cluster.faults;
         if stage != Stage::Deliver && cluster.strikes(faults.unknown) {
-            // The client gives up. What it sent is lost, or arrives, or will arrive.
+            // The client gives up. Its requests are lost, arrive now, or arrive later.
             let late = Late { id, epoch, add: (stage == Stage::Add).then_some((positions, group)) };
             match cluster.random.random_range(0..3) {
                 0 => {}
@@ -480,13 +480,13 @@ impl Sink for MemorySink {
     }
 }
 
-/// What a worker that is dead gets for an answer.
+/// The error that a dead worker gets.
 fn dead() -> SinkError {
     SinkError::Fatal { doing: "go on", detail: "the worker is dead".to_owned() }
 }
 
 impl Drop for MemorySink {
-    /// What a worker that dies has sent arrives or not, at once or later.
+    /// Requests sent by a dying worker may arrive now, later, or never.
     fn drop(&mut self) {
         self.deliver_beside();
         self.deliver(0);

@@ -11,11 +11,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Clone, Copy, Debug)]
 struct Position {
-    /// Where it was set to first.
+    /// The offset first set.
     first: usize,
     next: usize,
     is_paused: bool,
-    /// From where on what was fetched before the last seek is still handed over, now or behind newer records.
+    /// The offset of records fetched before the last seek that are still handed over, now or after newer records.
     stale: Option<usize>,
 }
 
@@ -25,7 +25,7 @@ impl Position {
     }
 }
 
-/// A changelog that is being read.
+/// A changelog being read.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     partition: i32,
@@ -50,7 +50,7 @@ impl MemorySource {
         Self { broker, member, positions: BTreeMap::new(), reading: Vec::new(), fuse, is_cut: false }
     }
 
-    /// What its worker dies or sleeps by.
+    /// The fuse that kills or pauses its worker.
     pub fn fuse(&self) -> Fuse {
         self.fuse.clone()
     }
@@ -64,7 +64,7 @@ impl MemorySource {
         Ok(())
     }
 
-    /// Its number among all members that there ever were.
+    /// Its number among all members ever.
     pub fn member(&self) -> u64 {
         self.member
     }
@@ -90,7 +90,7 @@ impl Source for MemorySource {
         let mut cluster = self.broker.0.borrow_mut();
         let cluster = &mut *cluster;
         cluster.meanwhile();
-        // A poll that serves a rebalance hands nothing over.
+        // A poll that serves a rebalance returns no records.
         if cluster.group.is_changing(self.member) && cluster.one_in(2) {
             return Ok(0);
         }
@@ -126,7 +126,8 @@ impl Source for MemorySource {
             }
             while count < max && position.next < end {
                 if position.next < input.low {
-                    // Of its own partition it is told; somebody else has gone on from here otherwise.
+                    // The member only learns this about its own partition; otherwise another member has continued from
+                    // here.
                     self.is_cut |= cluster.group.owns(self.member, *partition);
                     break;
                 }
@@ -140,7 +141,7 @@ impl Source for MemorySource {
     fn change(&mut self) -> Option<Change> {
         self.call().ok()?;
         let mut cluster = self.broker.0.borrow_mut();
-        // Who was put out learns of it by its next heartbeat, and goes on until then.
+        // A removed member learns of it at its next heartbeat, and continues until then.
         if cluster.group.is_put_out(self.member) && !cluster.one_in(4) {
             return None;
         }
@@ -279,7 +280,7 @@ impl Source for MemorySource {
     }
 
     fn group(&self) -> Option<Option<Membership>> {
-        // A commit that names no generation is not checked.
+        // A commit without a generation is not checked.
         if canary::is_in(Canary::GenerationIgnored) {
             return Some(None);
         }
@@ -287,7 +288,7 @@ impl Source for MemorySource {
     }
 }
 
-/// A record of a changelog, as this reader sees it.
+/// A changelog record as this reader sees it.
 fn seen(cluster: &Cluster, place: Place, offset: usize) -> Option<&Visible> {
     if canary::is_in(Canary::ChangelogUncommitted)
         && let Slot::Record(_, record) = cluster.logs.get(&place)?.get(offset)?

@@ -6,9 +6,9 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 
-/** An event of the workload, as far as the features and the decision need it. Flink takes it as a POJO. */
+/** An event of the workload, reduced to what the features and the decision need. A POJO for Flink. */
 public class Click {
-  /** The types, in the order of their features. */
+  /** The types, in feature order. */
   private static final List<String> TYPES = List.of("view", "click", "cart", "purchase");
   static final int VIEW = 0, PURCHASE = 3;
   private static final JsonFactory FACTORY = new JsonFactory();
@@ -20,7 +20,7 @@ public class Click {
   public double value;
   public long dwell;
 
-  /** Reads the JSON by a pull parser, which builds no tree. */
+  /** Reads the JSON with a pull parser, which builds no tree. */
   public static Click read(byte[] json) throws IOException {
     Click click = new Click();
     try (JsonParser parser = FACTORY.createParser(json)) {
@@ -43,7 +43,7 @@ public class Click {
     return click;
   }
 
-  /** The decision on this event. Ids of the workload need no escape. */
+  /** The decision for this event. Ids of the workload need no escaping. */
   public byte[] decide(float score, String model) {
     String segment = score >= 0.5f ? "hot" : "cold";
     String json = "{\"event_id\":\"" + id + "\",\"user_id\":\"" + user + "\",\"score\":" + score

@@ -2,7 +2,7 @@ package peers;
 
 import java.util.Arrays;
 
-/** Bytes with numbers of seven bits a byte, lowest first. */
+/** Numbers encoded with seven bits per byte, lowest first. */
 final class Packed {
   private byte[] bytes;
   private int at;

@@ -1,15 +1,15 @@
 package peers;
 
-/** What is kept of one user, and the features that follow from it. */
+/** The state of one user, and the features computed from it. */
 public final class Profile {
   public static final int FEATURES = 16;
   private static final ThreadLocal<Packed> BUFFER = ThreadLocal.withInitial(() -> new Packed(new byte[4096]));
 
   private final Tiles short5m = new Tiles(10_000, 30), mid1h = new Tiles(60_000, 60), long24h = new Tiles(1_800_000, 48);
-  /** The newest time so far; 0 for none, as the workload is of 2026. */
+  /** The newest time so far; 0 for none, because the workload is from 2026. */
   private long newest;
 
-  /** Takes one event, and writes the features as of it to `row`. */
+  /** Applies an event, and writes the features at that event to `row`. */
   public void take(Click click, float[] row) {
     short5m.add(click.at, click.type, 0);
     mid1h.add(click.at, click.type, click.type == Click.VIEW ? click.dwell : 0);

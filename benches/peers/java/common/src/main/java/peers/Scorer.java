@@ -11,8 +11,8 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * One session of ONNX Runtime with one thread, for up to `capacity` rows a run. Buffers lie outside the heap, and the tensors
- * of the full size are made once and written into, which is the least that the Java API can be made to allocate.
+ * One single-threaded session of ONNX Runtime, for up to `capacity` rows per run. Buffers are off-heap, and the full-size tensors
+ * are created once and then overwritten, which is the least allocation that the Java API permits.
  */
 public final class Scorer implements AutoCloseable {
   private final OrtEnvironment environment = OrtEnvironment.getEnvironment();

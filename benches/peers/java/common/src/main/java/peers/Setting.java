@@ -1,6 +1,6 @@
 package peers;
 
-/** What the harness says by environment variables. */
+/** The settings that the harness passes as environment variables. */
 public final class Setting {
   private Setting() {}
 
@@ -15,7 +15,7 @@ public final class Setting {
     return value == null || value.isEmpty() ? fallback : value;
   }
 
-  /** Whether each decision must be there exactly once. */
+  /** Whether each decision must appear exactly once. */
   public static boolean exactlyOnce() {
     return or("DELIVERY", "exactly_once").equals("exactly_once");
   }

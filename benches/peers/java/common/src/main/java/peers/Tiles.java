@@ -3,15 +3,15 @@ package peers;
 import java.util.Arrays;
 
 /**
- * The tiles of one window length for one user: those with an event in them, by rising number. A tile holds a count for each
- * type of event and one sum.
+ * The tiles of one window length for one user: only those with an event, in ascending order. A tile holds a count for each
+ * event type, and one sum.
  */
 final class Tiles {
   private static final int TYPES = 4;
 
   private final long width;
   private final int span;
-  /** How many tiles back an event may still reach: the window, and a minute of lateness in whole tiles and one more. */
+  /** How many tiles back an event can reach: the window, a minute of lateness in whole tiles, and one more. */
   private final int reach;
   int size;
   long[] numbers = new long[1];
@@ -29,7 +29,7 @@ final class Tiles {
     int place = size;
     while (place > 0 && numbers[place - 1] > number) place--;
     if (place == 0 || numbers[place - 1] != number) insert(place++, number);
-    // After old tiles are dropped the newest is the last one, and only a newest tile drops any.
+    // After old tiles are dropped, the newest is the last one; only a new newest tile drops any.
     place = Math.min(place, size);
     counts[(place - 1) * TYPES + type]++;
     sums[place - 1] += amount;
@@ -53,7 +53,7 @@ final class Tiles {
     size++;
   }
 
-  /** Drops what no window from this tile on can reach, and returns the place at the end. */
+  /** Drops tiles that no window from this tile on can reach, and returns the position at the end. */
   private int drop(long newest) {
     int gone = 0;
     while (gone < size && numbers[gone] < newest - reach) gone++;
@@ -66,7 +66,7 @@ final class Tiles {
     return size;
   }
 
-  /** Writes the counts of the window that ends at this time to every third place from `first`, and returns the sum. */
+  /** Writes the counts of the window ending at this time to every third position from `first`, and returns the sum. */
   double read(long at, float[] row, int first) {
     long newest = at / width;
     int a = 0, b = 0, c = 0, d = 0;
@@ -100,7 +100,7 @@ final class Tiles {
       to.putVar(numbers[i] - last);
       last = numbers[i];
       for (int type = 0; type < TYPES; type++) to.putVar(counts[i * TYPES + type]);
-      // All sums of the workload are whole quarters: exact, and shorter than eight bytes.
+      // All sums of the workload are multiples of a quarter: exact, and shorter than eight bytes.
       to.putVar((long) (sums[i] * 4));
     }
   }

@@ -7,12 +7,12 @@ import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 
 /**
- * Scores up to {@link #BATCH} events in one run. An operator, not a process function: only an operator learns of a checkpoint
- * before its barrier goes on, and what waits for its score must be sent before that, or a crash would lose it.
+ * Scores up to {@link #BATCH} events in one run. An operator rather than a process function, because only an operator learns of a
+ * checkpoint before its barrier is forwarded. Events waiting for a score must be sent before that, or a crash would lose them.
  */
 final class Decide extends AbstractStreamOperator<FlinkPeer.Decided> implements OneInputStreamOperator<Click, FlinkPeer.Decided> {
   private static final int BATCH = 256;
-  /** How long an event waits for others. */
+  /** How long an event waits for further ones. */
   private static final long DELAY_MS = 5;
 
   private final String path, model;

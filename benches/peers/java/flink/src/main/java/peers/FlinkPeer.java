@@ -42,18 +42,18 @@ public final class FlinkPeer {
         "parallelism.default", "2",
         "taskmanager.numberOfTaskSlots", "2",
         "taskmanager.memory.managed.size", "64m",
-        // Events are handed from operator to operator without a copy, and to the next task within 5 ms.
+        // Events are passed between operators without copying, and to the next task within 5 ms.
         "pipeline.object-reuse", "true",
         "execution.buffer-timeout.interval", "5 ms",
         "state.backend.type", "hashmap",
-        // The harness is to see a failure.
+        // Let the harness see a failure.
         "restart-strategy.type", "none"));
     it.setString("execution.checkpointing.interval", Setting.or("INTERVAL", "1000") + " ms");
     it.setString("execution.checkpointing.mode", Setting.exactlyOnce() ? "EXACTLY_ONCE" : "AT_LEAST_ONCE");
     it.setString("execution.checkpointing.storage", "filesystem");
     it.setString("execution.checkpointing.dir", checkpoints.toUri().toString());
     it.setString("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION");
-    // What a supervisor does after a crash: it goes on from the last complete checkpoint.
+    // As a supervisor does after a crash: continue from the last complete checkpoint.
     Optional<Path> last = newest(checkpoints);
     if (last.isPresent()) it.setString("execution.state-recovery.path", last.get().toUri().toString());
     return it;
@@ -94,7 +94,7 @@ public final class FlinkPeer {
         .setRecordSerializer(new Writing(Setting.of("OUTPUT")))
         .setDeliveryGuarantee(Setting.exactlyOnce() ? DeliveryGuarantee.EXACTLY_ONCE : DeliveryGuarantee.AT_LEAST_ONCE)
         .setTransactionalIdPrefix(Setting.of("GROUP"))
-        // Below the broker's largest, and far beyond a checkpoint.
+        // Below the broker's maximum, and far longer than a checkpoint.
         .setProperty("transaction.timeout.ms", "300000")
         .setProperty("batch.size", "262144")
         .setProperty("linger.ms", "5")

@@ -7,7 +7,7 @@ import org.apache.flink.api.common.typeutils.base.TypeSerializerSingleton;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
-/** The packed form of a profile, with its length before it: Flink would fall back to Kryo. */
+/** The packed form of a profile, prefixed by its length. Without it, Flink would fall back to Kryo. */
 public final class ProfileSerializer extends TypeSerializerSingleton<Profile> {
   @Override
   public boolean isImmutableType() {
@@ -63,7 +63,7 @@ public final class ProfileSerializer extends TypeSerializerSingleton<Profile> {
     return new Snapshot();
   }
 
-  /** Made by Flink by its name. */
+  /** Instantiated by Flink by name. */
   public static final class Snapshot extends SimpleTypeSerializerSnapshot<Profile> {
     public Snapshot() {
       super(ProfileSerializer::new);

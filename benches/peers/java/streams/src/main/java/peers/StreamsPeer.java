@@ -25,7 +25,7 @@ import org.rocksdb.BlockBasedTableConfig;
 import org.rocksdb.BloomFilter;
 import org.rocksdb.Options;
 
-/** The workload on Kafka Streams' processor API, an event at a time. */
+/** The workload on Kafka Streams' processor API, one event at a time. */
 public final class StreamsPeer {
   private static final String STORE = "profiles";
 
@@ -33,7 +33,7 @@ public final class StreamsPeer {
 
   public static void main(String[] arguments) throws InterruptedException {
     KafkaStreams streams = new KafkaStreams(topology(), properties());
-    // The harness is to see a failure, not a thread that was replaced.
+    // Let the harness see a failure rather than replace the thread.
     streams.setUncaughtExceptionHandler(failure -> {
       failure.printStackTrace();
       return StreamThreadExceptionResponse.SHUTDOWN_APPLICATION;
@@ -74,7 +74,7 @@ public final class StreamsPeer {
         StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2,
         StreamsConfig.PROCESSING_GUARANTEE_CONFIG, exactlyOnce ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE,
         StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, Setting.or("INTERVAL", "100"),
-        // Between two commits a user's profile is serialized once, not once an event.
+        // A user's profile is serialized once per commit, not once per event.
         StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 128L << 20,
         StreamsConfig.ROCKSDB_CONFIG_SETTER_CLASS_CONFIG, Rocks.class,
         StreamsConfig.REPLICATION_FACTOR_CONFIG, 1));
@@ -82,11 +82,11 @@ public final class StreamsPeer {
         StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest",
         StreamsConfig.consumerPrefix(ConsumerConfig.CHECK_CRCS_CONFIG), false,
         StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 2 << 20,
-        // A commit, or a crash's end, can come between two polls only.
+        // Commits, and the abort after a crash, happen only between two polls.
         StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), 1000,
         StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 256 << 10,
         StreamsConfig.producerPrefix(ProducerConfig.BUFFER_MEMORY_CONFIG), 128L << 20,
-        // A commit flushes: with transactions nobody sees a record sooner for a shorter linger.
+        // A commit flushes, so with transactions a shorter linger makes no record visible sooner.
         StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), exactlyOnce ? 100 : 5));
     return it;
   }
@@ -139,7 +139,7 @@ public final class StreamsPeer {
     }
   }
 
-  /** Point look-ups that mostly hit: a bloom filter, and larger memtables than the default's 16 MiB. */
+  /** Point lookups that mostly hit: a Bloom filter, and larger memtables than the default of 16 MiB. */
   public static final class Rocks implements RocksDBConfigSetter {
     private final BloomFilter filter = new BloomFilter();
 

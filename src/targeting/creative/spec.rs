@@ -1,0 +1,61 @@
+//! The section `[[creative]]`, as it is written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whether a creative is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CreativeState {
+    /// It is shown to whom it is for.
+    #[default]
+    Active,
+    /// It is shown to nobody. It keeps its place, so that what was learned about it stays.
+    Paused,
+}
+
+/// `[[creative]]`: something that a campaign can show.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreativeSpec {
+    /// Its id on the wire, unique among all creatives: up to 64 visible ASCII characters.
+    pub id: String,
+    /// The id of its campaign.
+    pub campaign: String,
+    /// Whom it is for: an expression over the event's fields, the features, the segments and `score`. Everybody, where absent.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// What it advertises: an id of the IAB's Ad Product Taxonomy 2.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Its language and region as a BCP 47 tag, such as `de-CH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// The sizes of its images in pixels, each as `WIDTHxHEIGHT`; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<String>,
+    /// Up to 5 headlines of at most 30 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headline: Vec<String>,
+    /// A headline of at most 90 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_headline: Option<String>,
+    /// Up to 5 descriptions of at most 90 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub description: Vec<String>,
+    /// The advertiser's name, at most 25 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub business_name: Option<String>,
+    /// Where a click leads: an https URL of at most 2,048 characters.
+    pub landing_page: String,
+    /// How often it is chosen by weight, relative to the others: above 0, at most 1e9. A larger one takes from the others.
+    #[serde(default = "weight")]
+    pub weight: f64,
+    /// Whether it is shown.
+    #[serde(default)]
+    pub state: CreativeState,
+}
+
+fn weight() -> f64 {
+    1.0
+}

@@ -1,0 +1,343 @@
+//! Budgets and pacing: how large a share of its decisions a campaign may take part in.
+//!
+//! Owns what control keeps of a campaign's spend and traffic ([`Pacer`]), the pass-through rate that it publishes ([`PassThrough`]) and a
+//! worker's draw against it ([`passes`]). The rate throttles participation and leaves the bid alone (Agarwal et al. 2014, "Budget
+//! Pacing for Targeted Online Advertisements at LinkedIn"; Xu et al. 2015, "Smart Pacing for Effective Online Ad Campaign Optimization").
+//!
+//! A rate follows from what is known, not from small steps up and down: the plan says what is to be spent within the horizon, traffic and
+//! the cost of a pass what the horizon would cost without throttling. What passed and is not answered yet counts as spent, at what
+//! passes cost in the past. In `traffic` the plan follows the traffic of the days before; on the first day, and until one day has been
+//! seen whole, it is a straight line, as in `even`.
+//!
+//! Guarantees:
+//! - **Budget.** Once spend and reserve reach the budget, the rate is zero. So the spend of a day, and of all days, exceeds its budget by
+//!   no more than what passed in one policy interval costs: between control's last look and the moment when the last worker has taken
+//!   the new rate and its counts are back (`interval_ms + lag_ms`). The reserve covers older passes as long as a pass does not become
+//!   dearer by more than a quarter, and three standard deviations, within `settle_ms`. Where even this fails, the excess is bounded by
+//!   what passed within `settle_ms + interval_ms + lag_ms`. What comes in later than `settle_ms` comes on top.
+//! - **Pure fold.** A state follows from the calls alone, so that a replay from a committed state ends in the same state, bit for bit.
+//!   Between two rates of a day, the order of observations changes nothing.
+//! - **Bounded.** A [`Pacer`] holds about 4 kB, whatever the traffic.
+//!
+//! Limits: one forecast for all days of the week. A day of 92 or 100 buckets takes the forecast stretched, an hour off at worst, and is not
+//! learned from. Leaves out duplicates (an outcome is observed once), and the age of the policy: a worker stops by itself when its policy
+//! is too old.
+
+mod pass;
+mod recent;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use pass::{PassThrough, passes};
+pub use recent::{Interval, Recent};
+
+use super::money::Micros;
+
+/// The length of a bucket of the day.
+pub const BUCKET_MS: u32 = 15 * 60 * 1_000;
+/// The buckets of a day without a change of clocks.
+pub const BUCKETS: usize = 96;
+/// The most buckets of a day: clocks go back by an hour.
+const BUCKETS_MAX: usize = 100;
+/// How far a plan is looked ahead: what is behind it is made good in about this time, so that 2 % of it are left after forty minutes.
+const HORIZON_MS: f64 = 10.0 * 60.0 * 1_000.0;
+/// The rate before any traffic has been seen, when one interval may cost anything.
+const START: f64 = 1.0 / 64.0;
+/// How fast a measured rate of traffic replaces the one before.
+const TRAFFIC_MS: f64 = 2.0 * 60.0 * 1_000.0;
+/// Standard deviations of a count beyond which traffic has changed and is not just uneven.
+const SURPRISE: f64 = 4.0;
+/// The share of a new day in the forecast: about the last five days count.
+const NEW_DAY: f64 = 0.3;
+/// How much dearer a pass may become unnoticed.
+const DEARER: f64 = 1.25;
+/// Standard deviations of what is not answered yet that are held in reserve.
+const RESERVE_SD: f64 = 3.0;
+
+/// How spend is spread over a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In a straight line.
+    Even,
+    /// As the traffic of the days before.
+    Traffic,
+    /// As soon as possible.
+    Asap,
+}
+
+/// What a campaign may spend, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How a day's budget is spread.
+    pub mode: Mode,
+    /// The most for a day; none without.
+    pub daily: Option<Micros>,
+    /// The most for all days; none without. Without a daily budget it is spread over the days that are left.
+    pub total: Option<Micros>,
+    /// The days that are left, this one included; without an end, or 0, the total may be spent on this one.
+    pub days_left: Option<u32>,
+    /// The most that one impression can cost: the ceiling of the bid. Less than a millionth is one.
+    pub cost_max: Micros,
+}
+
+/// How fast the loop of rate, spend and next rate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The longest time between two rates.
+    pub interval_ms: u32,
+    /// The longest time until every worker has taken a new rate and its counts have come back.
+    pub lag_ms: u32,
+    /// The time after which a pass that has not cost anything is taken to cost nothing.
+    pub settle_ms: u32,
+}
+
+/// A moment in a campaign's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Unix time.
+    pub at_ms: i64,
+    /// The number of the day.
+    pub day: i32,
+    /// The bucket of the day: time since its start in quarters of an hour.
+    pub bucket: u16,
+    /// The buckets of the day: 96, or 92 or 100 when the clocks change.
+    pub buckets: u16,
+    /// The time since the start of the bucket.
+    pub into_ms: u32,
+}
+
+impl Moment {
+    fn day_ms(self) -> i64 {
+        i64::from(self.bucket) * i64::from(BUCKET_MS) + i64::from(self.into_ms)
+    }
+
+    fn length_ms(self) -> i64 {
+        i64::from(self.buckets.max(1)) * i64::from(BUCKET_MS)
+    }
+}
+
+/// What control keeps of a campaign.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pacer {
+    /// How fast the loop is.
+    pub timing: Timing,
+    /// The day that is being counted; none before the first call.
+    pub day: Option<i32>,
+    /// When it began, in Unix time.
+    pub day_start_ms: i64,
+    /// How far it had gone when it was first seen: a campaign may start at noon.
+    pub seen_from_ms: i64,
+    /// Spend by decisions of this day.
+    pub spent_today: Micros,
+    /// Spend by decisions of the day before, which may come in after midnight.
+    pub spent_yesterday: Micros,
+    /// Spend of all days.
+    pub spent_total: Micros,
+    /// Eligible decisions by bucket of this day.
+    pub today: Vec<u64>,
+    /// Eligible decisions by bucket, as the days before had them; empty until one whole day was seen.
+    pub forecast: Vec<f64>,
+    /// What passed lately and is not settled, and what passes cost.
+    pub recent: Recent,
+    /// Eligible decisions since the last rate.
+    pub eligible: u64,
+    /// Eligible decisions per millisecond; none before the first.
+    pub traffic: Option<f64>,
+    /// When the last rate was made, in Unix time.
+    pub rated_at_ms: Option<i64>,
+    /// The last rate.
+    pub rate: PassThrough,
+}
+
+impl Pacer {
+    /// A campaign of which nothing is known.
+    pub fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            day: None,
+            day_start_ms: 0,
+            seen_from_ms: 0,
+            spent_today: Micros::ZERO,
+            spent_yesterday: Micros::ZERO,
+            spent_total: Micros::ZERO,
+            today: Vec::new(),
+            forecast: Vec::new(),
+            recent: Recent::default(),
+            eligible: 0,
+            traffic: None,
+            rated_at_ms: None,
+            rate: PassThrough::NONE,
+        }
+    }
+
+    /// Adds what an impression cost, at the moment of its decision. Nothing or less is ignored.
+    pub fn observe_spend(&mut self, decided: Moment, cost: Micros) {
+        if cost <= Micros::ZERO {
+            return;
+        }
+        self.turn(decided);
+        self.spent_total = self.spent_total.plus(cost);
+        match self.day.map(|day| day - decided.day) {
+            Some(0) => self.spent_today = self.spent_today.plus(cost),
+            Some(1) => self.spent_yesterday = self.spent_yesterday.plus(cost),
+            _ => {}
+        }
+        self.recent.add(&self.timing, decided.at_ms, 0, cost);
+    }
+
+    /// Adds decisions that were eligible, and how many of them passed, at the moment of the decisions. No more can have passed than were
+    /// eligible.
+    pub fn observe_traffic(&mut self, decided: Moment, eligible: u64, passed: u64) {
+        self.turn(decided);
+        if self.day == Some(decided.day)
+            && let Some(count) = self.today.get_mut(usize::from(decided.bucket))
+        {
+            *count = count.saturating_add(eligible);
+        }
+        self.eligible = self.eligible.saturating_add(eligible);
+        self.recent.add(&self.timing, decided.at_ms, passed.min(eligible), Micros::ZERO);
+    }
+
+    /// The rate for the next policy interval.
+    ///
+    /// All decisions pass without a budget, none at a budget of nothing or once it is spent. A moment of a day before this one changes
+    /// nothing, and gives the last rate.
+    pub fn next_rate(&mut self, terms: &Terms, now: Moment) -> PassThrough {
+        if self.day.is_some_and(|day| now.day < day) {
+            return self.rate;
+        }
+        self.turn(now);
+        self.recent.settle(&self.timing, now.at_ms);
+        self.measure(now.at_ms);
+        self.rate = self.decide(terms, now);
+        self.rate
+    }
+
+    /// What is to be spent from the start of the day up to a moment of it; none without a budget.
+    pub fn planned(&self, terms: &Terms, at: Moment) -> Option<Micros> {
+        let budget = self.day_budget(terms)?;
+        Some(Micros((budget.0 as f64 * self.plan(terms.mode, at, at.day_ms())) as i64))
+    }
+
+    /// What may be spent on this day: the daily budget, or a day's share of the total, and no more than is left of the total. None without a
+    /// budget.
+    pub fn day_budget(&self, terms: &Terms) -> Option<Micros> {
+        let before = self.spent_total.minus(self.spent_today);
+        let left = terms.total.map(|total| total.minus(before));
+        let days = terms.days_left.filter(|_| terms.mode != Mode::Asap).map_or(1, |days| i64::from(days.max(1)));
+        let share = terms.daily.or(left.map(|left| Micros(left.0 / days)))?;
+        Some(left.map_or(share, |left| share.min(left)).max(Micros::ZERO))
+    }
+
+    /// Begins a new day, if this is one: learns from the old one.
+    fn turn(&mut self, now: Moment) {
+        if self.day.is_some_and(|day| now.day <= day) {
+            return;
+        }
+        self.learn();
+        let follows = self.day.is_some_and(|day| now.day == day + 1);
+        self.spent_yesterday = if follows { self.spent_today } else { Micros::ZERO };
+        self.spent_today = Micros::ZERO;
+        self.day = Some(now.day);
+        self.day_start_ms = now.at_ms - now.day_ms();
+        self.seen_from_ms = now.day_ms();
+        self.today = vec![0; usize::from(now.buckets).min(BUCKETS_MAX)];
+    }
+
+    /// Takes the day into the forecast if it was seen from its first bucket on, had traffic and had the usual length.
+    fn learn(&mut self) {
+        let whole = self.seen_from_ms < i64::from(BUCKET_MS) && self.today.len() == BUCKETS;
+        if !whole || self.today.iter().all(|count| *count == 0) {
+            return;
+        }
+        if self.forecast.is_empty() {
+            self.forecast = self.today.iter().map(|count| *count as f64).collect();
+        }
+        for (known, count) in self.forecast.iter_mut().zip(&self.today) {
+            *known += NEW_DAY * (*count as f64 - *known);
+        }
+    }
+
+    /// Brings the rate of traffic up to now.
+    fn measure(&mut self, now_ms: i64) {
+        let Some(before_ms) = self.rated_at_ms.filter(|before| *before < now_ms) else {
+            self.rated_at_ms = self.rated_at_ms.or(Some(now_ms));
+            return;
+        };
+        let (took_ms, count) = ((now_ms - before_ms) as f64, std::mem::take(&mut self.eligible) as f64);
+        self.rated_at_ms = Some(now_ms);
+        let seen = count / took_ms;
+        let Some(known) = self.traffic else {
+            self.traffic = Some(seen).filter(|seen| *seen > 0.0);
+            return;
+        };
+        let expected = known * took_ms;
+        let surprising = (count - expected).abs() > SURPRISE * expected.max(count).sqrt();
+        self.traffic = Some(if count == 0.0 && surprising {
+            // A dead hour. Nothing is spent in it, whatever the rate; and when it is over, traffic is what it was.
+            known
+        } else if count > expected && surprising {
+            seen
+        } else {
+            known + (seen - known) * took_ms / (took_ms + TRAFFIC_MS)
+        });
+    }
+
+    fn decide(&self, terms: &Terms, now: Moment) -> PassThrough {
+        let Some(budget) = self.day_budget(terms) else { return PassThrough::ALL };
+        let cost_max = terms.cost_max.0.max(1) as f64;
+        let cost = self.recent.cost(cost_max);
+        let today = self.recent.unsettled(self.day_start_ms);
+        let left_today = budget.minus(self.spent_today).0 as f64 - today.reserve(cost, cost_max);
+        let left_total = terms.total.map_or(f64::INFINITY, |total| {
+            let all = self.recent.unsettled(i64::MIN);
+            total.minus(self.spent_total).0 as f64 - all.reserve(cost, cost_max)
+        });
+        let left = left_today.min(left_total);
+        if left < cost_max {
+            return PassThrough::NONE;
+        }
+        let Some(traffic) = self.traffic else { return PassThrough::from_share(START) };
+        // What may pass at the old rate until the new one is everywhere, and then until the one after it.
+        let dearest = traffic * (cost * DEARER).min(cost_max);
+        let lag = f64::from(self.timing.lag_ms) * self.rate.share() * dearest;
+        let most = (left - lag) / (f64::from(self.timing.interval_ms.max(1)) * dearest);
+        let wanted = if terms.mode == Mode::Asap {
+            1.0
+        } else {
+            // Towards midnight the horizon shrinks, so that the day's budget is spent in the day.
+            let interval = f64::from(self.timing.interval_ms.max(1));
+            let to_midnight = (now.length_ms() - now.day_ms()) as f64;
+            let horizon = HORIZON_MS.max(4.0 * interval).min(to_midnight).max(interval);
+            let planned = budget.0 as f64 * self.plan(terms.mode, now, now.day_ms() + horizon as i64);
+            let committed = self.spent_today.0 as f64 + today.expected(cost);
+            (planned - committed) / (horizon * traffic * cost)
+        };
+        PassThrough::from_share(wanted.min(most))
+    }
+
+    /// The share of the day's budget that is to be spent up to a time of the day, counted from when the day was first seen.
+    fn plan(&self, mode: Mode, day: Moment, day_ms: i64) -> f64 {
+        let length = day.length_ms();
+        let start = self.seen_from_ms.clamp(0, length);
+        let part = |day_ms: i64| day_ms as f64 / length as f64;
+        let (from, to) = match mode {
+            Mode::Asap => return 1.0,
+            Mode::Traffic if !self.forecast.is_empty() => (self.forecast(part(start)), self.forecast(part(day_ms))),
+            Mode::Even | Mode::Traffic => (part(start), part(day_ms)),
+        };
+        if from >= 1.0 { 1.0 } else { ((to - from) / (1.0 - from)).clamp(0.0, 1.0) }
+    }
+
+    /// The share of a day's traffic up to a part of it.
+    fn forecast(&self, part: f64) -> f64 {
+        let position = part.clamp(0.0, 1.0) * self.forecast.len() as f64;
+        let whole = position as usize;
+        let up_to: f64 = self.forecast[..whole].iter().sum();
+        let within = self.forecast.get(whole).map_or(0.0, |count| count * (position - whole as f64));
+        // Days without traffic are not learned.
+        (up_to + within) / self.forecast.iter().sum::<f64>()
+    }
+}
