@@ -25,12 +25,12 @@ const MODULES: [(&str, &[&str]); 31] = [
     ("expression", &["columns", "config_error"]),
     // The pure core.
     ("state", &["canary", "proto", "random"]),
-    ("event", &["columns", "expression", "fault", "hex", "proto", "secret", "state"]),
-    ("profile", &["columns", "event", "expression", "fault", "hex", "proto", "random", "state"]),
-    ("evaluation", &[]),
-    ("inference", &["evaluation", "event", "fault", "metrics", "partial"]),
-    ("targeting", &["canary", "columns", "event", "expression", "fault", "profile"]),
-    ("decision", &["event", "fault", "hex", "inference", "profile", "proto", "targeting"]),
+    ("event", &["columns", "expression", "config_error", "hex", "proto", "secret", "state"]),
+    ("profile", &["columns", "event", "expression", "config_error", "hex", "proto", "random", "state"]),
+    ("evaluation", &["random"]),
+    ("inference", &["evaluation", "event", "config_error", "metrics", "partial"]),
+    ("targeting", &["canary", "columns", "config_error", "event", "expression", "profile", "random", "terminal"]),
+    ("decision", &["config_error", "event", "hex", "inference", "profile", "proto", "targeting"]),
     ("status", &["decision", "event", "hex", "inference", "metrics"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),

@@ -5,8 +5,8 @@
 
 use super::{Cause, Constants, Decision, DecisionSpec, write_id_of, write_int};
 use crate::{
+    config_error::ConfigError,
     event::EventTime,
-    fault::Fault,
     inference::ExperimentReference,
     profile::Membership,
     targeting::{InSegment, LeftSegment, Segment},
@@ -192,12 +192,7 @@ impl Template {
         builder.finish(constants, segments, false)
     }
 
-    pub(super) fn write(
-        &self,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(bytes) => to.extend_from_slice(bytes),
@@ -206,13 +201,7 @@ impl Template {
         }
     }
 
-    fn write_member(
-        &self,
-        member: Member,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    fn write_member(&self, member: Member, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         match member {
             Member::DecisionId => {
                 // Names of applications and topics contain only letters, digits, '.', '_' and '-', so nothing needs

@@ -66,12 +66,7 @@ impl Template {
         }
     }
 
-    pub(super) fn write(
-        &self,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.constant);
         // Names of applications and topics have at most 249 bytes each, so the length of the id fits into a two-byte
         // varint, which may be padded.

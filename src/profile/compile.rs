@@ -111,12 +111,12 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features, and cells for memberships of these names. Faults are added under `feature[i]`.
+    /// Compiles all features, and cells for memberships of these names. Errors are added under `feature[i]`.
     pub(super) fn compile(
         specs: &[FeatureSpec],
         memberships: &[MembershipName],
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
         let mut compiled = Self::default();
         // Aggregates are compiled before any feature is named, so their expressions can use only fields of the event.

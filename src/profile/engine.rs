@@ -112,7 +112,7 @@ impl ProfileEngine {
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
-        Self::compile_with(profile, time, duplicates, features, &[], scope, faults)
+        Self::compile_with(profile, time, duplicates, features, &[], scope, errors)
     }
 
     /// The same with room for memberships of these names, which are all different.
@@ -123,9 +123,9 @@ impl ProfileEngine {
         features: &[FeatureSpec],
         memberships: &[MembershipName],
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, memberships, scope, faults);
+        let compiled = CompiledFeatures::compile(features, memberships, scope, errors);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
@@ -490,7 +490,8 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
+        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } =
+            self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);

@@ -12,7 +12,11 @@
 //! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
 //!   `targeting.segments_max` of them.
 
+pub mod creative;
 pub mod membership;
+pub mod money;
+pub mod pacing;
+pub mod shading;
 mod spec;
 mod taxonomy;
 
@@ -21,8 +25,8 @@ pub use spec::{SegmentSpec, TargetingSpec};
 
 use crate::{
     columns::{Columns, Slot, Type},
+    config_error::ConfigError,
     expression::{Program, Scope, nearest},
-    fault::Fault,
     profile::{Membership, MembershipName},
 };
 use membership::{Exit, Lasting};
@@ -78,7 +82,7 @@ impl Segments {
         let mut names = Vec::new();
         for spec in specs.iter().filter(|spec| spec.is_lasting()) {
             let name = MembershipName::of(spec.segtax, &spec.id);
-            // A segment that is declared twice is a fault, which is reported with the rules.
+            // A segment that is declared twice is an error, which is reported with the rules.
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -86,27 +90,27 @@ impl Segments {
         names
     }
 
-    /// Compiles the rules. Each fault is added to `faults` under `segment[i]` or `targeting`.
+    /// Compiles the rules. Each error is added to `errors` under `segment[i]` or `targeting`.
     pub fn compile(
         specs: &[SegmentSpec],
         targeting: &TargetingSpec,
         scope: &mut Scope,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<ConfigError>,
     ) -> Self {
         let mut segments = Self::default();
         let names = Self::memberships(specs);
         for (index, spec) in specs.iter().enumerate() {
             if specs[..index].iter().any(|other| other.id == spec.id && other.segtax == spec.segtax) {
-                faults.push(Fault::new(
+                errors.push(ConfigError::new(
                     format!("segment[{index}].id"),
                     format!("segment {:?} is declared twice", spec.id),
                 ));
             }
-            check_duration(index, spec, faults);
+            check_duration(index, spec, errors);
             let mut rule = |key: &str, rule: &str| match segments.program.add(scope, rule, Some(Type::Bool)) {
                 Ok(slot) => Some(slot),
                 Err(error) => {
-                    faults.push(error.fault(format!("segment[{index}].{key}")));
+                    errors.push(error.config_error(format!("segment[{index}].{key}")));
                     None
                 }
             };
@@ -122,20 +126,20 @@ impl Segments {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 segtax: spec.segtax,
-                // A rule that does not compile is a fault, so its column is never read.
+                // A rule that does not compile is an error, so its column is never read.
                 slot: slot.unwrap_or_else(|| scope.reserve(Type::Bool)),
                 lasting,
-                unless: excluding(specs, index, faults),
+                unless: excluding(specs, index, errors),
             });
         }
-        taxonomy::check(specs, targeting, faults);
-        segments.decided = in_order(&segments.segments, faults);
+        taxonomy::check(specs, targeting, errors);
+        segments.decided = in_order(&segments.segments, errors);
         segments.ranked = (0..specs.len()).collect();
         segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));
         segments.max = targeting.segments_max.map_or(usize::MAX, |max| max as usize);
         if segments.max == 0 {
-            faults.push(
-                Fault::new("targeting.segments_max", "0 leaves every decision without a segment")
+            errors.push(
+                ConfigError::new("targeting.segments_max", "0 leaves every decision without a segment")
                     .hint("set at least 1, or leave it out"),
             );
         }
@@ -160,35 +164,35 @@ impl Segments {
 }
 
 /// Checks how long memberships last.
-fn check_duration(index: usize, spec: &SegmentSpec, faults: &mut Vec<Fault>) {
+fn check_duration(index: usize, spec: &SegmentSpec, errors: &mut Vec<ConfigError>) {
     if let Some(duration) = spec.duration
         && !(DURATION_MIN..=DURATION_MAX).contains(&duration)
     {
         let message = format!("a membership lasts 1s to 540d, not {}", humantime::format_duration(duration));
-        faults.push(Fault::new(format!("segment[{index}].duration"), message));
+        errors.push(ConfigError::new(format!("segment[{index}].duration"), message));
     }
 }
 
 /// The numbers of the segments that `unless` names.
-fn excluding(specs: &[SegmentSpec], index: usize, faults: &mut Vec<Fault>) -> Vec<usize> {
+fn excluding(specs: &[SegmentSpec], index: usize, errors: &mut Vec<ConfigError>) -> Vec<usize> {
     let mut numbers = Vec::new();
     for (place, id) in specs[index].unless.iter().enumerate() {
         let before = numbers.len();
         numbers.extend(specs.iter().enumerate().filter(|(_, other)| other.id == *id).map(|(number, _)| number));
         if numbers.len() == before {
-            let fault =
-                Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
-            faults.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
-                Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                None => fault,
+            let error =
+                ConfigError::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
+            errors.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
+                Some(near) => error.hint(format!("did you mean {near:?}?")),
+                None => error,
             });
         }
     }
     numbers
 }
 
-/// The numbers of all segments, each behind those that exclude it. A circle is a fault of the segments in it.
-fn in_order(segments: &[Segment], faults: &mut Vec<Fault>) -> Vec<usize> {
+/// The numbers of all segments, each behind those that exclude it. A circle is an error of the segments in it.
+fn in_order(segments: &[Segment], errors: &mut Vec<ConfigError>) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::with_capacity(segments.len());
     let mut is_placed = vec![false; segments.len()];
     loop {
@@ -213,8 +217,8 @@ fn in_order(segments: &[Segment], faults: &mut Vec<Fault>) -> Vec<usize> {
                 path.push(other);
                 let names: Vec<&str> = path[start..].iter().map(|number| segments[*number].id.as_str()).collect();
                 let circle = format!("segments exclude each other in a circle: {}", names.join(" unless "));
-                faults.push(
-                    Fault::new(format!("segment[{}].unless", path[start]), circle)
+                errors.push(
+                    ConfigError::new(format!("segment[{}].unless", path[start]), circle)
                         .hint("leave out one of them: which segment holds would depend on itself"),
                 );
                 break;

@@ -6,7 +6,7 @@
 //! taxonomies.
 
 use super::{SegmentSpec, TargetingSpec};
-use crate::fault::Fault;
+use crate::config_error::ConfigError;
 use std::collections::HashMap;
 
 /// The number of the Audience Taxonomy 1.1 in AdCOM's list.
@@ -25,13 +25,14 @@ fn table() -> HashMap<&'static str, &'static str> {
 
 /// What these tiers are about that is sensitive.
 fn sensitive(tiers: &str) -> Option<&'static str> {
-    let is_within = |above: &str| tiers.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(" | "));
+    let is_within =
+        |above: &str| tiers.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(" | "));
     let lines = SENSITIVE.lines().filter_map(|line| line.split_once('\t'));
     lines.into_iter().find(|(_, above)| is_within(above)).map(|(what, _)| what)
 }
 
 /// Reports ids that are not in the table, and sensitive ones that are not allowed.
-pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, faults: &mut Vec<Fault>) {
+pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &mut Vec<ConfigError>) {
     let is_needed = specs.iter().any(|spec| spec.segtax == AUDIENCE) || !targeting.allowed_sensitive.is_empty();
     if !is_needed {
         return;
@@ -42,7 +43,10 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, faults: &m
         let id = spec.id.as_str();
         let Some(tiers) = table.get(id) else {
             let message = format!("{id:?} is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)");
-            faults.push(Fault::new(key, message).hint("use an id of the table, or leave segtax out for an id of your own"));
+            errors.push(
+                ConfigError::new(key, message)
+                    .hint("use an id of the table, or leave segtax out for an id of your own"),
+            );
             continue;
         };
         let name = format!("{AUDIENCE}:{id}");
@@ -51,7 +55,7 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, faults: &m
         {
             let message = format!("{id:?} ({tiers}) is sensitive: it is about {what}");
             let hint = format!("if you may target by it, add {name:?} to targeting.allowed_sensitive");
-            faults.push(Fault::new(key, message).hint(hint));
+            errors.push(ConfigError::new(key, message).hint(hint));
         }
     }
     for (index, name) in targeting.allowed_sensitive.iter().enumerate() {
@@ -61,8 +65,8 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, faults: &m
             Some(None) => format!("{name:?} is not sensitive"),
             None => format!("{name:?} is no id of the IAB Audience Taxonomy 1.1"),
         };
-        let fault = Fault::new(format!("targeting.allowed_sensitive[{index}]"), message);
-        faults.push(fault.hint("write the taxonomy and the id, such as \"4:381\""));
+        let error = ConfigError::new(format!("targeting.allowed_sensitive[{index}]"), message);
+        errors.push(error.hint("write the taxonomy and the id, such as \"4:381\""));
     }
 }
 
@@ -77,9 +81,14 @@ mod tests {
         assert_eq!(table.get("381"), Some(&"Interest | Health and Medical Services"));
         for (what, above) in SENSITIVE.lines().filter_map(|line| line.split_once('\t')) {
             assert!(["health", "religion", "politics", "orientation", "children"].contains(&what), "{what}");
-            assert!(table.values().any(|tiers| *tiers == above || tiers.starts_with(&format!("{above} | "))), "{above}");
+            assert!(
+                table.values().any(|tiers| *tiers == above || tiers.starts_with(&format!("{above} | "))),
+                "{above}"
+            );
         }
-        for (id, what) in [("404", Some("health")), ("531", Some("politics")), ("1344", Some("religion")), ("355", Some("children"))] {
+        for (id, what) in
+            [("404", Some("health")), ("531", Some("politics")), ("1344", Some("religion")), ("355", Some("children"))]
+        {
             assert_eq!(sensitive(table[id]), what, "{id}");
         }
         assert_eq!((sensitive(table["525"]), sensitive(table["377"])), (None, None));
@@ -88,11 +97,19 @@ mod tests {
     #[test]
     fn unknown_and_sensitive_ids_are_told_all_at_once_unless_they_are_allowed() {
         let spec = |id: &str, segtax| SegmentSpec { id: id.to_owned(), segtax, ..SegmentSpec::default() };
-        let specs = [spec("687", 4), spec("9999", 4), spec("381", 4), spec("530", 4), spec("x", 0), spec("y", 501), spec("1", 7)];
+        let specs = [
+            spec("687", 4),
+            spec("9999", 4),
+            spec("381", 4),
+            spec("530", 4),
+            spec("x", 0),
+            spec("y", 501),
+            spec("1", 7),
+        ];
         let allowed_sensitive = ["4:530", "4:687", "381"].map(str::to_owned).to_vec();
-        let mut faults = Vec::new();
-        check(&specs, &TargetingSpec { allowed_sensitive, ..TargetingSpec::default() }, &mut faults);
-        let told: Vec<(&str, &str)> = faults.iter().map(|it| (it.key.as_str(), it.message.as_str())).collect();
+        let mut errors = Vec::new();
+        check(&specs, &TargetingSpec { allowed_sensitive, ..TargetingSpec::default() }, &mut errors);
+        let told: Vec<(&str, &str)> = errors.iter().map(|it| (it.key.as_str(), it.message.as_str())).collect();
         assert_eq!(
             told,
             [
@@ -102,6 +119,6 @@ mod tests {
                 ("targeting.allowed_sensitive[2]", "\"381\" is no id of the IAB Audience Taxonomy 1.1"),
             ]
         );
-        assert!(faults[1].hint.as_deref().is_some_and(|hint| hint.contains("\"4:381\"")));
+        assert!(errors[1].hint.as_deref().is_some_and(|hint| hint.contains("\"4:381\"")));
     }
 }

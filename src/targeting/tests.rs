@@ -16,14 +16,14 @@ fn specs(text: &str) -> (Vec<SegmentSpec>, TargetingSpec) {
     (spec.segment, spec.targeting)
 }
 
-fn compile(text: &str) -> (Segments, Scope, Vec<Fault>) {
-    let (mut scope, mut faults) = (Scope::default(), Vec::new());
+fn compile(text: &str) -> (Segments, Scope, Vec<ConfigError>) {
+    let (mut scope, mut errors) = (Scope::default(), Vec::new());
     for name in ["a", "b", "c"] {
         scope.declare(name, Type::Bool).unwrap();
     }
     let (segments, targeting) = specs(text);
-    let segments = Segments::compile(&segments, &targeting, &mut scope, &mut faults);
-    (segments, scope, faults)
+    let segments = Segments::compile(&segments, &targeting, &mut scope, &mut errors);
+    (segments, scope, errors)
 }
 
 /// One user of these segments.
@@ -39,8 +39,8 @@ struct User {
 
 impl User {
     fn new(text: &str) -> Self {
-        let (segments, scope, faults) = compile(text);
-        assert_eq!(faults, []);
+        let (segments, scope, errors) = compile(text);
+        assert_eq!(errors, []);
         let slots = ["a", "b", "c"].map(|name| scope.get(name).unwrap().0).to_vec();
         let words = vec![0; Segments::memberships(&specs(text).0).len() * Membership::WORDS];
         Self { segments, columns: scope.columns(), slots, words, found: Found::default(), passed: None }
@@ -102,7 +102,11 @@ fn a_membership_lasts_as_long_as_declared_and_no_late_event_shortens_it() {
     assert_eq!(user.event(SECOND, "a"), told("x 5000000-17000000", ""), "it is late");
     assert_eq!(user.event(16_999_999, ""), told("x 5000000-17000000", ""));
     assert_eq!(user.event(17 * SECOND, "a"), told("+x 17000000-27000000", "x Expired"), "and a new one begins");
-    assert_eq!(user.event(2 * SECOND, "ab"), told("", "x ExitRule"), "an exit counts when it comes, and lets nobody in");
+    assert_eq!(
+        user.event(2 * SECOND, "ab"),
+        told("", "x ExitRule"),
+        "an exit counts when it comes, and lets nobody in"
+    );
     assert_eq!(user.event(18 * SECOND, "a"), told("+x 18000000-28000000", ""));
     assert_eq!(user.expire(28 * SECOND - 1), told("x 18000000-28000000", ""));
     assert_eq!(user.expire(28 * SECOND), told("", "x Expired"));
@@ -157,8 +161,10 @@ where = "c"
 #[test]
 fn segments_come_by_priority_and_no_more_than_asked_for() {
     let segments = |max: &str| {
-        let one = |id: &str, rule: &str, more: &str| format!("[[segment]]\nid = \"{id}\"\nwhere = \"{rule}\"\n{more}\n");
-        let all = [one("x", "a", ""), one("y", "b", "priority = 7"), one("z", "c", ""), one("w", "true", "priority = -1")];
+        let one =
+            |id: &str, rule: &str, more: &str| format!("[[segment]]\nid = \"{id}\"\nwhere = \"{rule}\"\n{more}\n");
+        let all =
+            [one("x", "a", ""), one("y", "b", "priority = 7"), one("z", "c", ""), one("w", "true", "priority = -1")];
         all.concat() + "[targeting]\n" + max
     };
     let mut user = User::new(&segments(""));
@@ -198,8 +204,8 @@ id = "s"
 where = "a"
 unless = ["s"]
 "#;
-    let (_, _, faults) = compile(text);
-    let told: Vec<(&str, &str)> = faults.iter().map(|it| (it.key.as_str(), it.message.as_str())).collect();
+    let (_, _, errors) = compile(text);
+    let told: Vec<(&str, &str)> = errors.iter().map(|it| (it.key.as_str(), it.message.as_str())).collect();
     assert_eq!(
         told,
         [

@@ -205,10 +205,14 @@ impl<'a> Checks<'a> {
             for (due, output) in &self.owed.expiries[number] {
                 let is_seen = self.expired.contains(output);
                 if *due <= *next && !is_seen {
-                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is not told"));
+                    return Err(format!(
+                        "I4: partition {partition} is committed up to {next}, and the end of a membership is not told"
+                    ));
                 }
                 if *due > *next && is_seen && !self.is_at_least_once {
-                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is ahead"));
+                    return Err(format!(
+                        "I4: partition {partition} is committed up to {next}, and the end of a membership is ahead"
+                    ));
                 }
             }
             self.committed[number] = *next;

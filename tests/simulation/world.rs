@@ -473,9 +473,13 @@ impl Owed {
             let passed = newest[offset as usize + 1].max(ticked);
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
                 let event = event(&records[offset as usize]).ok_or("an event that is decided is sound")?;
-                let (owed, found) = (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
+                let (owed, found) =
+                    (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
                 if owed != found {
-                    return Err(format!("I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}", debt.partition));
+                    return Err(format!(
+                        "I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}",
+                        debt.partition
+                    ));
                 }
             }
             let ended = naive[index].pass(passed);

@@ -3,13 +3,14 @@
 use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
 use crate::{
     columns::{Slot, Type},
+    config_error::ConfigError,
     decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status},
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     profile::{Membership, ProfileEngine},
-    targeting::{Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, DURATION_MAX},
+    targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments},
 };
 
 /// The longest key of a user or an event; the decoder rejects longer ones.
@@ -37,7 +38,7 @@ impl Pipeline {
                     .hint("no single event is so large; larger records become dead letters"),
             );
         }
-        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut faults);
+        let fields = Fields::declare(&spec.input, &spec.fields, &mut scope, &mut errors);
         let profile = ProfileEngine::compile_with(
             &spec.profile,
             &spec.time,
@@ -69,9 +70,9 @@ impl Pipeline {
                     None
                 }
             });
-        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut faults);
-        let segments = Segments::compile(&spec.segments, &spec.targeting, &mut scope, &mut faults);
-        check_ttl(spec, &mut faults);
+        let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut errors);
+        let segments = Segments::compile(&spec.segments, &spec.targeting, &mut scope, &mut errors);
+        check_ttl(spec, &mut errors);
         let constants = Constants {
             app: origin.app.to_owned(),
             topic: origin.topic.to_owned(),
@@ -79,7 +80,7 @@ impl Pipeline {
             heads: spec.scoring.heads.clone(),
             ..Constants::default()
         };
-        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut faults);
+        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut errors);
         let expiries = encoder.clone();
         let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
@@ -258,7 +259,7 @@ impl Pipeline {
 }
 
 /// A profile is kept for as long as its user can be in a segment.
-fn check_ttl(spec: &PipelineSpec, faults: &mut Vec<Fault>) {
+fn check_ttl(spec: &PipelineSpec, errors: &mut Vec<ConfigError>) {
     let longest = |it: &&SegmentSpec| it.duration.unwrap_or(DURATION_MAX);
     let lasting = spec.segments.iter().filter(|it| it.is_lasting());
     let Some(segment) = lasting.max_by_key(longest) else { return };
@@ -272,6 +273,6 @@ fn check_ttl(spec: &PipelineSpec, faults: &mut Vec<Fault>) {
             written(duration)
         );
         let hint = format!("set at least {:?}, or give the segment a shorter duration", written(duration).to_string());
-        faults.push(Fault::new("profile.ttl", message).hint(hint));
+        errors.push(ConfigError::new("profile.ttl", message).hint(hint));
     }
 }
