@@ -27,7 +27,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("profile", &["columns", "event", "expression", "fault", "hex", "proto", "random", "state"]),
     ("evaluation", &[]),
     ("inference", &["evaluation", "event", "fault", "metrics", "partial"]),
-    ("targeting", &["columns", "expression", "fault"]),
+    ("targeting", &["columns", "event", "expression", "fault", "profile", "random"]),
     ("decision", &["event", "fault", "inference", "proto", "targeting"]),
     ("status", &["decision", "event", "hex", "inference", "metrics"]),
     // The edges, and the engine between them.

@@ -1,7 +1,7 @@
 //! Compiles declared features into the cells that profiles keep and the way each feature is read from them.
 
 use super::{
-    FeatureSpec,
+    FeatureSpec, HiddenFeature,
     aggregate::Aggregate,
     builder::{Columns, build, given},
     cell::NO_TEXT,
@@ -107,8 +107,13 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features. Faults are added under `feature[i]`.
-    pub(super) fn compile(specs: &[FeatureSpec], scope: &mut Scope, faults: &mut Vec<Fault>) -> Self {
+    /// Compiles all features. Faults are added under `feature[i]`, those of hidden features under their own key.
+    pub(super) fn compile(
+        specs: &[FeatureSpec],
+        hidden: &[HiddenFeature],
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
         let mut compiled = Self::default();
         // Aggregates are compiled before any feature is named, so their expressions can use only fields of the event.
         let columns: Vec<Option<Columns>> = specs
@@ -145,12 +150,44 @@ impl CompiledFeatures {
                 }
             })
             .collect();
+        // Compiled after the declared ones, so that those have the cells that they had without hidden ones.
+        let concealed: Vec<Columns> = hidden.iter().map(|it| compiled.build_hidden(it, scope, faults)).collect();
         for (index, (spec, columns)) in specs.iter().zip(columns).enumerate() {
             compiled.declare(index, spec, columns, scope, faults);
+        }
+        for (hidden, columns) in hidden.iter().zip(concealed) {
+            compiled.conceal(hidden, columns, scope, faults);
         }
         compiled.tell_zones_apart();
         compiled.order();
         compiled
+    }
+
+    /// Compiles the aggregate of a hidden feature. Its faults name its own key, each once.
+    fn build_hidden(&mut self, hidden: &HiddenFeature, scope: &mut Scope, faults: &mut Vec<Fault>) -> Columns {
+        let HiddenFeature { key, feature } = hidden;
+        let mut found = Vec::new();
+        let aggregate = feature.aggregate.as_deref().unwrap_or_default();
+        let columns = build(self, 0, aggregate, feature, scope, &mut found);
+        for fault in found.into_iter().map(|fault| Fault { key: key.clone(), ..fault }) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        columns.unwrap_or_default()
+    }
+
+    /// Names the columns of a hidden feature for whoever needs it, and for nobody else.
+    fn conceal(&mut self, hidden: &HiddenFeature, columns: Columns, scope: &mut Scope, faults: &mut Vec<Fault>) {
+        for (suffix, read) in columns {
+            let name = hidden.feature.name.clone() + &suffix;
+            let slot = scope.reserve(Type::Double);
+            self.reads.push((read, slot));
+            if is_name(&name) || scope.conceal(&name, slot).is_none() {
+                let fault = Fault::new(&hidden.key, format!("{name:?} is declared already"));
+                faults.push(fault.hint("give the [[field]] of this name another one"));
+            }
+        }
     }
 
     /// The index of the group with this tile width, for windows of up to this many tiles. It is added if there is none.

@@ -6,7 +6,7 @@
 //! only when a profile grows.
 
 use super::{
-    Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
+    Carry, FeatureSpec, HiddenFeature, Layout, OnChange, ProfileSpec,
     cell::{NEVER, NO_TEXT, id_word},
     compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
     fingerprint::fingerprint,
@@ -104,7 +104,20 @@ impl ProfileEngine {
         scope: &mut Scope,
         faults: &mut Vec<Fault>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, scope, faults);
+        Self::compile_with(profile, time, duplicates, features, &[], scope, faults)
+    }
+
+    /// Like [`ProfileEngine::compile`], with hidden features besides.
+    pub fn compile_with(
+        profile: &ProfileSpec,
+        time: &TimeSpec,
+        duplicates: &DuplicateSpec,
+        features: &[FeatureSpec],
+        hidden: &[HiddenFeature],
+        scope: &mut Scope,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let compiled = CompiledFeatures::compile(features, hidden, scope, faults);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {

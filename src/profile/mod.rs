@@ -41,5 +41,5 @@ pub use carry::{Carry, Kept, Layout};
 pub use compile::Feature;
 pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
-pub use spec::{FeatureSpec, OnChange, ProfileSpec};
+pub use spec::{FeatureSpec, HiddenFeature, OnChange, ProfileSpec};
 pub use window::{tile_of, tile_widths};

@@ -67,6 +67,16 @@ pub struct FeatureSpec {
     pub options: BTreeMap<String, toml::Value>,
 }
 
+/// A feature that another part of the program needs and nobody declared, such as the count behind a frequency cap. It is
+/// kept in profiles like any other, but is in no fingerprint, no model's input, no list and no explanation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiddenFeature {
+    /// The key of the configuration that it comes from, where its faults are reported.
+    pub key: String,
+    /// What is counted. Its name contains a blank, so that no expression and no declared feature can have it.
+    pub feature: FeatureSpec,
+}
+
 fn yes() -> bool {
     true
 }

@@ -3,8 +3,11 @@
 //! Owns rules over features and scores. It does not know users' state, the model or the encoding of a decision. A rule
 //! that depends on a missing value does not hold.
 
+pub mod campaign;
+mod money;
 mod spec;
 
+pub use money::{Cpm, Currency, Micros, MoneyError};
 pub use spec::SegmentSpec;
 
 use crate::{
