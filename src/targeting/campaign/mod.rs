@@ -77,9 +77,13 @@ impl Held {
 /// The numbers of the bits that are set.
 fn bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     words.iter().enumerate().flat_map(|(word, bits)| {
-        std::iter::successors(Some(*bits), |bits| Some(bits & (bits - 1)))
-            .take_while(|bits| *bits != 0)
-            .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
+        let mut left = *bits;
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros() as usize;
+            // Clears the lowest bit; without one there is nothing to clear.
+            left &= left.wrapping_sub(1);
+            (bit < 64).then_some(word * 64 + bit)
+        })
     })
 }
 

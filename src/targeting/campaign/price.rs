@@ -323,7 +323,7 @@ mod tests {
             ("value = 0", "value: 0 is not an amount above 0; write"),
             ("value = -1.5", "value: -1.5 is not an amount above 0"),
             ("value = 1e13", "value: 10000000000000 is not an amount"),
-            ("value = \"marjin\"", "value (1:1): there is no name \"marjin\""),
+            ("value = \"marjin\"", "value (1:1): nothing here is named \"marjin\""),
             ("value = \"true\"", "value (1:1): expected a double"),
             ("value = 1\nprobability = 0.1", "action: there is a probability, and nothing says of what; set action"),
             ("value = 1\naction = \"impression\"\nprobability = 0.1", "probability: an impression is paid for"),

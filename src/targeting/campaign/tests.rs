@@ -231,7 +231,6 @@ fn each_refusal_has_the_first_reason_that_applies() {
     assert_eq!(rig.first(Event { user: "v", json: bought, ..morning }), Some(Reason::ConversionCap));
     assert_eq!(rig.first(Event { user: "v", json: shown, ..morning }), Some(Reason::Cap));
     assert_eq!(rig.first(Event { user: "w", json: shown, ..morning }), Some(Reason::Cap));
-    // The cap is open again, and the last impression is ten minutes ago a moment later.
     for reason in [Reason::Consent, Reason::Child, Reason::Bot, Reason::Stale] {
         let suppressed = Event { suppressed: Some(reason), at: 24.0 * hour, ..morning };
         assert_eq!(rig.first(suppressed), Some(reason));
@@ -341,7 +340,7 @@ fn random_campaigns(random: &mut SmallRng, count: usize) -> String {
         let worth = match random.random_range(0..3) {
             0 => "value = \"value\"\naction = \"click\"\nprobability = \"score\"".to_owned(),
             1 => "value = \"value * 0.01\"\naction = \"buy\"\nprobability = \"buy\"".to_owned(),
-            _ => format!("value = \"value + {}\"", cents(random, 900)),
+            _ => format!("value = \"value + {:.2}\"", cents(random, 900)),
         };
         text += &format!("{worth}\nfloor = {}\nceiling = {}\n", cents(random, 300), 3.0 + cents(random, 900));
         let segment = SEGMENTS[random.random_range(0..3)];

@@ -57,7 +57,7 @@ fn a_window_never_holds_more_impressions_than_its_cap_however_they_come() {
             is_open = rig.first(Event::new(at, &json)).is_none();
             let within = |span: f64| shown_at.iter().filter(|time| at - **time < span).count();
             assert!(within(window) <= 4, "{per}: {} impressions within the window", within(window));
-            assert!(is_open || within(window + tile) == 4, "{per}: closed with {}", within(window + tile));
+            assert!(is_open || within(window + tile) >= 4, "{per}: closed with {}", within(window + tile));
         }
         assert!(shown_at.len() > 50);
     }

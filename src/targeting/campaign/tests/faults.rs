@@ -48,7 +48,7 @@ fn every_fault_is_reported_at_once_with_its_key_and_the_next_step() {
     );
     let found = spec.faults();
     let expected = [
-        "targeting.user_zone (1:1): there is no name \"zoen\"; did you mean \"zone\"?",
+        "targeting.user_zone (1:1): nothing here is named \"zoen\"; did you mean \"zone\"?",
         "targeting.campaigns_max: 0 is not between 1 and 32; 3 is the default",
         "targeting.rates.euro: \"euro\" is no currency code of ISO 4217; write",
         "targeting.rates.GBP: -1 is not a rate above 0; write",
@@ -58,14 +58,14 @@ fn every_fault_is_reported_at_once_with_its_key_and_the_next_step() {
         "campaign[1].segments.any[0]: there is no segment \"kene\"; did you mean \"keen\"?",
         "campaign[1].segments.none[1]: there is no segment \"nothing like it\"; declare it",
         "campaign[1].segments.none: segment \"keen\" is both needed and excluded, so nobody sees the campaign; remove",
-        "campaign[1].where (1:1): there is no name \"valeu\"; did you mean \"value\"?",
+        "campaign[1].where (1:1): nothing here is named \"valeu\"; did you mean \"value\"?",
         "campaign[1].from: \"2026-13-01\" is no date or time; write",
         "campaign[1].dayparts[0]: \"monday\" is no daypart: \"monday\" is no day; the days are mon, tue",
         "campaign[2].id: \"\" is no id: it has 1 to 64 bytes and no control characters; for instance",
         "campaign[2].floor: a floor of 3.00 is above the value: an impression is worth at most 2.00 per thousand; lower",
         "campaign[3].currency: campaigns in USD cannot be ranked among those in other currencies; set targeting.rates",
         "campaign[3].caps[0].max: 5 impression events per day are never reached, because another cap allows 3 per week; set",
-        "campaign[3].recency: 1year 7months 21days",
+        "campaign[3].recency: 1year 7months 21days 16h 4m 48s is not between 1s and 540d",
         "campaign[3].conversion_cap.max: 0 allows nothing, so nobody sees the campaign; allow",
         "campaign[3].floor: a floor of 3.00 is above the ceiling of 2.00; lower",
         "campaign[3].arms[1].name: \"x\" is the name of another arm; rename",
