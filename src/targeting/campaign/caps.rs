@@ -43,7 +43,7 @@ const RECENCY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dur
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
-    /// The last 60 minutes, exact to 3 minutes.
+    /// The last 60 minutes, exact to 4 minutes.
     Hour,
     /// The last 24 hours, exact to 20 minutes.
     Day,
@@ -59,7 +59,7 @@ impl Period {
     /// The length of the window and the width of its tiles, in seconds; `None` if it has no end.
     fn tiles(self) -> Option<(u64, u64)> {
         match self {
-            Self::Hour => Some((HOUR, 3 * MINUTE)),
+            Self::Hour => Some((HOUR, 4 * MINUTE)),
             Self::Day => Some((DAY, 20 * MINUTE)),
             Self::Week => Some((7 * DAY, 4 * HOUR)),
             Self::Month => Some((30 * DAY, 20 * HOUR)),

@@ -18,7 +18,7 @@ fn campaign(id: &str, more: &str) -> String {
 fn a_cap_is_reached_at_exactly_its_number_and_opens_again_after_its_window() {
     // The impressions, and when the first of them no longer counts: after the window and at most one tile more.
     for (per, window, tile) in [
-        ("hour", HOUR, 3.0 * MINUTE),
+        ("hour", HOUR, 4.0 * MINUTE),
         ("day", DAY, 20.0 * MINUTE),
         ("week", 7.0 * DAY, 4.0 * HOUR),
         ("month", 30.0 * DAY, 20.0 * HOUR),
@@ -45,7 +45,7 @@ fn a_cap_is_reached_at_exactly_its_number_and_opens_again_after_its_window() {
 #[test]
 fn a_window_never_holds_more_impressions_than_its_cap_however_they_come() {
     let mut random = SmallRng::seed_from_u64(8);
-    for (per, window, tile) in [("hour", HOUR, 3.0 * MINUTE), ("day", DAY, 20.0 * MINUTE)] {
+    for (per, window, tile) in [("hour", HOUR, 4.0 * MINUTE), ("day", DAY, 20.0 * MINUTE)] {
         let mut rig = Rig::new(&campaign("a", &format!("caps = [{{ max = 4, per = \"{per}\" }}]")));
         let (mut at, mut shown_at, mut is_open) = (0.0, Vec::new(), true);
         for _ in 0..600 {
