@@ -312,10 +312,14 @@ impl ProfileEngine {
             store.sweep(self.ttl, |first, time| self.is_gone(first, time));
             at = end;
         }
-        for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
-            let column = batch.columns.get_mut(*slot).doubles_mut();
-            column.clear();
-            column.extend(self.buffers.rows[index..].iter().step_by(width).take(rows));
+        for (_, slot) in &self.compiled.reads {
+            batch.columns.get_mut(*slot).doubles_mut().clear();
+        }
+        // A block of rows stays in the cache while its columns are filled.
+        for block in self.buffers.rows.chunks((ROWS_WARMED * width).max(1)) {
+            for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
+                batch.columns.get_mut(*slot).doubles_mut().extend(block[index..].iter().step_by(width));
+            }
         }
         self.compiled.after.run(&mut batch.columns, rows);
         // Otherwise a derived feature of an event that was not counted would be computed from the event's fields only.

@@ -70,7 +70,7 @@ impl Campaigns {
         let mut it = Self {
             open: vec![0; words],
             opened: vec![0; words * segments.len()],
-            campaigns_max: targeting.campaigns_max as usize,
+            bids_max: targeting.campaigns_max as usize,
             tallies: vec![Tally::default(); specs.len()],
             ..Self::default()
         };
@@ -92,7 +92,7 @@ impl Campaigns {
             let split = Split::compile(index, spec, faults);
             // A campaign without one is a fault.
             let Some(currency) = currencies[index] else { continue };
-            it.campaigns.push(Campaign {
+            it.all.push(Campaign {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 currency,
@@ -169,7 +169,9 @@ impl Campaigns {
         }
         let set = |numbers: Vec<usize>| {
             let mut set = Held::new(segments.len());
-            numbers.into_iter().for_each(|number| set.insert(number));
+            for number in numbers {
+                set.insert(number);
+            }
             set.0
         };
         (set(all), set(none))

@@ -184,12 +184,13 @@ impl Campaign {
 #[derive(Debug, Default)]
 pub struct Campaigns {
     program: Program,
-    campaigns: Vec<Campaign>,
+    all: Vec<Campaign>,
     /// By campaign, a bit: whether it needs no segment.
     open: Vec<u64>,
     /// By segment, as many words as `open`: the campaigns that it opens.
     opened: Vec<u64>,
-    campaigns_max: usize,
+    /// The most bids in a decision.
+    bids_max: usize,
     clocks: Clocks,
     tallies: Vec<Tally>,
 }
@@ -202,12 +203,12 @@ impl Campaigns {
 
     /// The campaigns in declaration order.
     pub fn all(&self) -> &[Campaign] {
-        &self.campaigns
+        &self.all
     }
 
     /// The most campaigns in a decision.
     pub fn campaigns_max(&self) -> usize {
-        self.campaigns_max
+        self.bids_max
     }
 
     /// Evaluates rules and values for all rows.
@@ -221,7 +222,7 @@ impl Campaigns {
     /// If the row does not exist, or the segments of the context are not those that the campaigns were compiled with.
     pub fn decide(&mut self, columns: &Columns, row: usize, context: &RowContext<'_>, choice: &mut Choice) {
         choice.clear();
-        if self.campaigns.is_empty() {
+        if self.all.is_empty() {
             return;
         }
         choice.open.clone_from(&self.open);
@@ -233,13 +234,13 @@ impl Campaigns {
         // The buffer is moved out while bids are added.
         let open = std::mem::take(&mut choice.open);
         for number in bits(&open) {
-            let campaign = &self.campaigns[number];
+            let campaign = &self.all[number];
             if !campaign.is_considered(columns, row, context.segments) {
                 continue;
             }
             self.tallies[number].considered += 1;
             match campaign.bid(number as u32, columns, row, context, &self.clocks) {
-                Ok(bid) => choice.offer(bid, self.campaigns_max),
+                Ok(bid) => choice.offer(bid, self.bids_max),
                 Err(reason) => choice.refused.push(Refusal { campaign: number as u32, reason }),
             }
         }
@@ -255,7 +256,7 @@ impl Campaigns {
     /// Whether the user of a row has seen a creative as often as the caps of its campaign allow. `creative` is its number in
     /// the catalogue that the campaigns were compiled with.
     pub fn is_creative_capped(&self, columns: &Columns, row: usize, campaign: u32, creative: usize) -> bool {
-        self.campaigns[campaign as usize].caps.is_creative_capped(columns, row, creative)
+        self.all[campaign as usize].caps.is_creative_capped(columns, row, creative)
     }
 
     /// What happened to each campaign since the last [`Campaigns::reset_tallies`].
