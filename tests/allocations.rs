@@ -3,11 +3,14 @@
 #![allow(unsafe_code, reason = "an allocator is written in no other way")]
 
 use aimpoint::{
+    columns::Type,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
+    expression::Scope,
     inference::{FeatureMatrix, Model, ModelError, ModelInfo},
     sink::Outbox,
     status::Counts,
+    targeting::campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext, TargetingSpec},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -245,4 +248,44 @@ fn an_event_of_a_known_user_allocates_nothing() {
         println!("model {model}: {asked} allocations for {EVENTS} events");
         assert!(asked < EVENTS as u64 / 100, "model {model}: {asked} allocations for {EVENTS} events");
     }
+}
+
+#[test]
+fn choosing_campaigns_allocates_nothing() {
+    const ROWS: usize = 64;
+    let campaign = |number: usize| -> CampaignSpec {
+        let text = format!(
+            "id = \"c{number}\"\ncurrency = \"EUR\"\nvalue = \"value\"\naction = \"click\"\nprobability = \"score\"\nfloor = 1\nsegments = {{ any = [\"a\", \"b\"] }}\nwhere = 'value > {}.0'\nholdout = 0.2\ndayparts = [\"08:00-20:00\"]\nzone = \"Europe/Berlin\"",
+            number % 4
+        );
+        toml::from_str(&text).expect("the campaign is well formed")
+    };
+    let specs: Vec<CampaignSpec> = (0..90).map(campaign).collect();
+    let (mut scope, mut faults) = (Scope::default(), Vec::new());
+    let inputs = ["score", "value"].map(|name| scope.declare(name, Type::Double).expect("the names differ"));
+    let limits = TargetingSpec::default();
+    let mut campaigns = Campaigns::compile(&specs, &limits, &["a", "b", "c"], &[], &[], &mut scope, &mut faults);
+    assert_eq!(faults, []);
+    let mut columns = scope.columns();
+    for (slot, most) in inputs.into_iter().zip([1.0, 5.0]) {
+        columns.get_mut(slot).doubles_mut().extend((0..ROWS).map(|row| row as f64 / ROWS as f64 * most));
+    }
+    let (mut held, mut choice) = (Held::new(3), Choice::default());
+    let mut run = |campaigns: &mut Campaigns| {
+        campaigns.run(&mut columns, ROWS);
+        for row in 0..ROWS {
+            held.clear();
+            held.insert(row % 3);
+            let time = EventTime(1_772_409_600_000_000 + row as i64 * 1_800_000_000);
+            let context = RowContext { time, user_hash: row as u64 * 7_919, segments: &held, suppressed: None };
+            campaigns.decide(&columns, row, &context, &mut choice);
+        }
+    };
+    run(&mut campaigns);
+    let before = ASKED.get();
+    run(&mut campaigns);
+    assert_eq!(ASKED.get() - before, 0);
+    let chosen: u64 = campaigns.tallies().iter().map(|tally| tally.chosen).sum();
+    let considered: u64 = campaigns.tallies().iter().map(|tally| tally.considered).sum();
+    assert!(chosen > 10 && considered > 2 * chosen, "{chosen} of {considered}");
 }

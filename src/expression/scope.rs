@@ -49,6 +49,15 @@ impl Scope {
         Some(slot)
     }
 
+    /// Like [`Scope::alias`], but [`Scope::names`] does not list the name. For names that no expression can contain.
+    pub fn conceal(&mut self, name: &str, slot: Slot) -> Option<Slot> {
+        let found = self.alias(name, slot);
+        if found.is_some() {
+            self.order.pop();
+        }
+        found
+    }
+
     /// Reserves an unnamed column for a result.
     pub fn reserve(&mut self, ty: Type) -> Slot {
         let slot = Slot(u32::try_from(self.types.len()).expect("a configuration declares far fewer columns"));
@@ -87,7 +96,7 @@ impl Scope {
         self.types[slot.index()]
     }
 
-    /// The declared names, in declaration order.
+    /// The declared names, in declaration order, without concealed ones.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }

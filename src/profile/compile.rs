@@ -1,13 +1,13 @@
 //! Compiles declared features into the cells that profiles keep and the way each feature is read from them.
 
 use super::{
-    FeatureSpec,
+    FeatureSpec, HiddenFeature, KeptForTargeting,
     aggregate::Aggregate,
     builder::{Columns, build, given},
     cell::{Cell, CellKind, NO_TEXT},
     finalize::Finalizer,
     layout::Cells,
-    membership::{Membership, MembershipName},
+    membership::Membership,
     tiles::TileGroup,
     window::Micros,
 };
@@ -111,10 +111,11 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features, and cells for memberships of these names. Errors are added under `feature[i]`.
+    /// Compiles all features, and what targeting keeps. Errors are added under `feature[i]`, those of hidden features under
+    /// their own key.
     pub(super) fn compile(
         specs: &[FeatureSpec],
-        memberships: &[MembershipName],
+        kept: KeptForTargeting<'_>,
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
@@ -154,18 +155,50 @@ impl CompiledFeatures {
                 }
             })
             .collect();
+        // Compiled after the declared ones, so that those have the cells that they had without hidden ones.
+        let concealed: Vec<Columns> = kept.hidden.iter().map(|it| compiled.build_hidden(it, scope, errors)).collect();
         for (index, (spec, columns)) in specs.iter().zip(columns).enumerate() {
             compiled.declare(index, spec, columns, scope, errors);
         }
+        for (hidden, columns) in kept.hidden.iter().zip(concealed) {
+            compiled.conceal(hidden, columns, scope, errors);
+        }
         compiled.tell_zones_apart();
         // They neither count nor add, so as the last cells they stay the last.
-        for name in memberships {
+        for name in kept.memberships {
             compiled.forever.need(Cell { kind: CellKind::Membership(*name), condition: None, value: None });
         }
         compiled.order();
         let end = compiled.forever.words();
-        compiled.memberships = end - memberships.len() * Membership::WORDS..end;
+        compiled.memberships = end - kept.memberships.len() * Membership::WORDS..end;
         compiled
+    }
+
+    /// Compiles the aggregate of a hidden feature. Its errors name its own key, each once.
+    fn build_hidden(&mut self, hidden: &HiddenFeature, scope: &mut Scope, errors: &mut Vec<ConfigError>) -> Columns {
+        let HiddenFeature { key, feature } = hidden;
+        let mut found = Vec::new();
+        let aggregate = feature.aggregate.as_deref().unwrap_or_default();
+        let columns = build(self, 0, aggregate, feature, scope, &mut found);
+        for error in found.into_iter().map(|error| ConfigError { key: key.clone(), ..error }) {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        columns.unwrap_or_default()
+    }
+
+    /// Names the columns of a hidden feature for whoever needs it, and for nobody else.
+    fn conceal(&mut self, hidden: &HiddenFeature, columns: Columns, scope: &mut Scope, errors: &mut Vec<ConfigError>) {
+        for (suffix, read) in columns {
+            let name = hidden.feature.name.clone() + &suffix;
+            let slot = scope.reserve(Type::Double);
+            self.reads.push((read, slot));
+            if is_name(&name) || scope.conceal(&name, slot).is_none() {
+                let error = ConfigError::new(&hidden.key, format!("{name:?} is declared already"));
+                errors.push(error.hint("give the [[field]] of this name another one"));
+            }
+        }
     }
 
     /// The index of the group with this tile width, for windows of up to this many tiles. It is added if there is none.

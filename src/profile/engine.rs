@@ -6,12 +6,12 @@
 //! only when a profile grows.
 
 use super::{
-    Carry, FeatureSpec, Layout, OnChange, ProfileSpec,
+    Carry, FeatureSpec, KeptForTargeting, Layout, OnChange, ProfileSpec,
     cell::{NEVER, NO_TEXT, id_word},
     compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
-    membership::{Membership, MembershipName},
+    membership::Membership,
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
@@ -112,20 +112,20 @@ impl ProfileEngine {
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
-        Self::compile_with(profile, time, duplicates, features, &[], scope, errors)
+        Self::compile_with(profile, time, duplicates, features, KeptForTargeting::default(), scope, errors)
     }
 
-    /// The same with room for memberships of these names, which are all different.
+    /// Like [`ProfileEngine::compile`], with what targeting keeps in profiles.
     pub fn compile_with(
         profile: &ProfileSpec,
         time: &TimeSpec,
         duplicates: &DuplicateSpec,
         features: &[FeatureSpec],
-        memberships: &[MembershipName],
+        kept: KeptForTargeting<'_>,
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, memberships, scope, errors);
+        let compiled = CompiledFeatures::compile(features, kept, scope, errors);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
@@ -371,10 +371,14 @@ impl ProfileEngine {
             }
             at = end;
         }
-        for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
-            let column = batch.columns.get_mut(*slot).doubles_mut();
-            column.clear();
-            column.extend(self.buffers.rows[index..].iter().step_by(width).take(rows));
+        for (_, slot) in &self.compiled.reads {
+            batch.columns.get_mut(*slot).doubles_mut().clear();
+        }
+        // A block of rows stays in the cache while its columns are filled.
+        for block in self.buffers.rows.chunks((ROWS_WARMED * width).max(1)) {
+            for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
+                batch.columns.get_mut(*slot).doubles_mut().extend(block[index..].iter().step_by(width));
+            }
         }
         self.compiled.after.run(&mut batch.columns, rows);
         // Otherwise a derived feature of an event that was not counted would be computed from the event's fields only.

@@ -43,5 +43,5 @@ pub use compile::Feature;
 pub use engine::{Applied, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
 pub use membership::{Membership, MembershipName};
-pub use spec::{FeatureSpec, OnChange, ProfileSpec};
+pub use spec::{FeatureSpec, HiddenFeature, KeptForTargeting, OnChange, ProfileSpec};
 pub use window::{tile_of, tile_widths};

@@ -1,5 +1,6 @@
 //! The sections `[profile]`, `[[feature]]` and `[[attribute]]` as written in the configuration.
 
+use super::MembershipName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -67,6 +68,25 @@ pub struct FeatureSpec {
     pub options: BTreeMap<String, toml::Value>,
 }
 
+/// A feature that another part of the program needs and nobody declared, such as the count behind a frequency cap. It is
+/// kept in profiles like any other, but is in no fingerprint, no model's input, no list and no explanation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiddenFeature {
+    /// The key of the configuration that it comes from, where its errors are reported.
+    pub key: String,
+    /// What is counted. Its name contains a blank, so that no expression and no declared feature can have it.
+    pub feature: FeatureSpec,
+}
+
 fn yes() -> bool {
     true
+}
+
+/// What targeting keeps in profiles, besides the declared features.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeptForTargeting<'a> {
+    /// The segments whose memberships are kept; all names are different.
+    pub memberships: &'a [MembershipName],
+    /// The features that only targeting reads.
+    pub hidden: &'a [HiddenFeature],
 }

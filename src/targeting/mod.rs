@@ -12,6 +12,7 @@
 //! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
 //!   `targeting.segments_max` of them.
 
+pub mod campaign;
 pub mod creative;
 pub mod membership;
 pub mod money;

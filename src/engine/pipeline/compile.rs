@@ -9,7 +9,7 @@ use crate::{
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
-    profile::{Membership, ProfileEngine},
+    profile::{KeptForTargeting, Membership, ProfileEngine},
     targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments},
 };
 
@@ -44,7 +44,7 @@ impl Pipeline {
             &spec.time,
             &spec.duplicates,
             &spec.features,
-            &Segments::memberships(&spec.segments),
+            KeptForTargeting { memberships: &Segments::memberships(&spec.segments), hidden: &[] },
             &mut scope,
             &mut errors,
         );

@@ -1,0 +1,219 @@
+//! What comes out of campaigns for one event: bids, refusals and counts. Plain data.
+
+use crate::targeting::money::{Cpm, Micros};
+use std::cmp::Ordering;
+
+/// Why a campaign that was considered is not in a decision. The set is closed: these names label a metric and stand in
+/// decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The user is in a segment of `none`.
+    Excluded,
+    /// Consent is missing or withdrawn.
+    Consent,
+    /// The user is a child.
+    Child,
+    /// The event is a bot's.
+    Bot,
+    /// What the decision rests on is too old.
+    Stale,
+    /// Before `from`, or `until` has passed.
+    Dates,
+    /// Outside of the dayparts, or the user's time zone is not known.
+    Daypart,
+    /// A frequency cap is reached.
+    Cap,
+    /// The last impression is too recent.
+    Recency,
+    /// The conversion cap is reached.
+    ConversionCap,
+    /// The value or the probability is missing or impossible.
+    ColdStart,
+    /// The bid would be below the floor, or below a micro.
+    Floor,
+    /// No creative fits.
+    NoCreative,
+    /// The state of the budget is not known, or too old.
+    BudgetUnknown,
+    /// The budget is spent.
+    Budget,
+    /// Pacing leaves this opportunity out.
+    Paced,
+    /// The user is held out. This comes after all others, so that those held out are comparable with those who are not.
+    Holdout,
+    /// As many campaigns as allowed are better.
+    Outranked,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = 18;
+
+    /// All reasons, in the order in which they are checked.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Excluded,
+        Self::Consent,
+        Self::Child,
+        Self::Bot,
+        Self::Stale,
+        Self::Dates,
+        Self::Daypart,
+        Self::Cap,
+        Self::Recency,
+        Self::ConversionCap,
+        Self::ColdStart,
+        Self::Floor,
+        Self::NoCreative,
+        Self::BudgetUnknown,
+        Self::Budget,
+        Self::Paced,
+        Self::Holdout,
+        Self::Outranked,
+    ];
+
+    /// The name in decisions and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded",
+            Self::Consent => "consent",
+            Self::Child => "child",
+            Self::Bot => "bot",
+            Self::Stale => "stale",
+            Self::Dates => "dates",
+            Self::Daypart => "daypart",
+            Self::Cap => "cap",
+            Self::Recency => "recency",
+            Self::ConversionCap => "conversion_cap",
+            Self::ColdStart => "cold_start",
+            Self::Floor => "floor",
+            Self::NoCreative => "no_creative",
+            Self::BudgetUnknown => "budget_unknown",
+            Self::Budget => "budget",
+            Self::Paced => "paced",
+            Self::Holdout => "holdout",
+            Self::Outranked => "outranked",
+        }
+    }
+
+    /// The place in [`Reason::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A campaign in a decision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bid {
+    /// The number of the campaign.
+    pub campaign: u32,
+    /// The number of the user's arm among the campaign's; `None` without an experiment.
+    pub arm: Option<u8>,
+    /// What the action is worth; of one impression, if that is the action.
+    pub value: Micros,
+    /// How likely the action follows.
+    pub probability: f64,
+    /// The bid hint.
+    pub bid: Cpm,
+    /// The campaign's floor.
+    pub floor: Cpm,
+    /// What decides the order: higher first.
+    pub(super) priority: i32,
+    /// What an impression is worth, before the ceiling, in the common currency.
+    pub(super) expected: f64,
+}
+
+impl Bid {
+    /// The order in a decision: by priority, then by what an impression is worth, then by declaration.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let by_worth = other.expected.total_cmp(&self.expected);
+        other.priority.cmp(&self.priority).then(by_worth).then(self.campaign.cmp(&other.campaign))
+    }
+}
+
+/// A campaign that was considered and refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The number of the campaign.
+    pub campaign: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The campaigns for one event. A buffer: it is reused from row to row.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Those in the decision, best first.
+    pub bids: Vec<Bid>,
+    /// Those that were considered and are not in it, one reason each, in no particular order.
+    pub refused: Vec<Refusal>,
+    /// By campaign, a bit: whether the user's segments open it.
+    pub(super) open: Vec<u64>,
+}
+
+impl Choice {
+    /// Empties it but keeps the memory.
+    pub fn clear(&mut self) {
+        self.bids.clear();
+        self.refused.clear();
+    }
+
+    /// Adds a bid if it is among the best `max`; whoever has to go is outranked.
+    pub(super) fn offer(&mut self, bid: Bid, max: usize) {
+        let place = self.bids.iter().position(|other| bid.order(other).is_lt()).unwrap_or(self.bids.len());
+        let surplus = if self.bids.len() < max {
+            self.bids.insert(place, bid);
+            return;
+        } else if place < max {
+            let last = self.bids.pop();
+            self.bids.insert(place, bid);
+            last
+        } else {
+            Some(bid)
+        };
+        self.refused.extend(surplus.map(|bid| Refusal { campaign: bid.campaign, reason: Reason::Outranked }));
+    }
+}
+
+/// What happened to a campaign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often its segments and its rule held. All that follow sum to it.
+    pub considered: u64,
+    /// How often it was in a decision.
+    pub chosen: u64,
+    /// How often it was refused, by [`Reason::index`].
+    pub refused: [u64; Reason::COUNT],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_and_named_each_in_its_own_way() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(Reason::ALL[..index].iter().all(|other| other.as_str() != reason.as_str()));
+        }
+    }
+
+    fn bid(campaign: u32, priority: i32, expected: f64) -> Bid {
+        let (value, bid, floor) = (Micros(1), Cpm(1), Cpm(1));
+        Bid { campaign, arm: None, value, probability: 1.0, bid, floor, priority, expected }
+    }
+
+    #[test]
+    fn the_best_are_kept_in_order_and_ties_go_by_declaration() {
+        let all = [bid(0, 0, 2.0), bid(1, 0, 5.0), bid(2, 0, 2.0), bid(3, 1, 0.5), bid(4, 0, 5.0), bid(5, 0, 9.0)];
+        let mut choice = Choice::default();
+        for (max, expected) in [(1, vec![3]), (3, vec![3, 5, 1]), (5, vec![3, 5, 1, 4, 0]), (9, vec![3, 5, 1, 4, 0, 2])]
+        {
+            choice.clear();
+            all.iter().for_each(|bid| choice.offer(*bid, max));
+            assert_eq!(choice.bids.iter().map(|bid| bid.campaign).collect::<Vec<_>>(), expected);
+            assert_eq!(choice.refused.len(), all.len() - expected.len());
+            assert!(choice.refused.iter().all(|it| it.reason == Reason::Outranked));
+            assert!(choice.refused.iter().all(|it| !expected.contains(&it.campaign)));
+        }
+    }
+}

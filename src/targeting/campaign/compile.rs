@@ -1,0 +1,234 @@
+//! Compiles campaigns from the configuration. All errors are collected, each with its key and the next step.
+
+use super::{
+    Campaign, CampaignSpec, Campaigns, CreativeRef, Held, Tally, TargetingSpec,
+    calendar::{self, Calendar},
+    caps::{self, Caps},
+    price::{self, Price},
+    split::Split,
+};
+use crate::{
+    columns::{Slot, Type},
+    config_error::ConfigError,
+    expression::{Scope, nearest},
+    profile::HiddenFeature,
+    targeting::money::Currency,
+};
+use std::ops::RangeInclusive;
+
+/// The longest id: a decision with 3 campaigns stays below 2 kB.
+const ID_BYTES_MAX: usize = 64;
+
+/// How many campaigns a decision may have.
+const CAMPAIGNS_MAX: RangeInclusive<u32> = 1..=32;
+
+impl Campaigns {
+    /// The features that campaigns need from the profile engine: counts for caps, and the local time of users. Equal ones
+    /// are listed once. `creatives` is the catalogue.
+    pub fn hidden_features(
+        campaigns: &[CampaignSpec],
+        targeting: &TargetingSpec,
+        creatives: &[CreativeRef<'_>],
+    ) -> Vec<HiddenFeature> {
+        let mut features = Vec::new();
+        if let Some(user_zone) = &targeting.user_zone
+            && campaigns.iter().any(calendar::is_of_user)
+        {
+            calendar::hidden_features(user_zone, &mut features);
+        }
+        for (index, spec) in campaigns.iter().enumerate() {
+            // The rules of caps quote the id. One that is no id is reported by `compile`.
+            if is_id(&spec.id) {
+                caps::hidden_features(index, spec, creatives, &mut features);
+            }
+        }
+        features
+    }
+
+    /// Compiles campaigns. `segments` are the ids of all segments, `heads` the names of the model's heads, `creatives` is
+    /// the catalogue. The scope has the fields, the features, the features of [`Campaigns::hidden_features`] and the scores.
+    /// Errors are added under `campaign[i]` and `targeting`.
+    pub fn compile(
+        specs: &[CampaignSpec],
+        targeting: &TargetingSpec,
+        segments: &[&str],
+        heads: &[String],
+        creatives: &[CreativeRef<'_>],
+        scope: &mut Scope,
+        errors: &mut Vec<ConfigError>,
+    ) -> Self {
+        if !CAMPAIGNS_MAX.contains(&targeting.campaigns_max) {
+            let message = format!(
+                "{} is not between {} and {}",
+                targeting.campaigns_max,
+                CAMPAIGNS_MAX.start(),
+                CAMPAIGNS_MAX.end()
+            );
+            errors.push(ConfigError::new("targeting.campaigns_max", message).hint("3 is the default"));
+        }
+        let words = specs.len().div_ceil(64);
+        let mut it = Self {
+            open: vec![0; words],
+            opened: vec![0; words * segments.len()],
+            bids_max: targeting.campaigns_max as usize,
+            tallies: vec![Tally::default(); specs.len()],
+            ..Self::default()
+        };
+        let currencies: Vec<Option<Currency>> =
+            specs.iter().enumerate().map(|(index, spec)| price::currency(index, spec, errors)).collect();
+        let rates = rates(targeting, &currencies, errors);
+        for (index, spec) in specs.iter().enumerate() {
+            check_id(index, specs, errors);
+            let (all, none) = it.audience(index, spec, segments, errors);
+            let rule = it.rule(index, spec, scope, errors);
+            let has_user_zone = targeting.user_zone.is_some();
+            let calendar = Calendar::compile(index, spec, has_user_zone, &mut it.clocks, scope, errors);
+            let caps = if is_id(&spec.id) {
+                Caps::compile(index, spec, creatives, (&mut it.program, scope), errors)
+            } else {
+                Caps::default()
+            };
+            let price = Price::compile(index, spec, heads, (&mut it.program, scope), errors);
+            let split = Split::compile(index, spec, errors);
+            // A campaign without one is a error.
+            let Some(currency) = currencies[index] else { continue };
+            it.all.push(Campaign {
+                id: spec.id.clone(),
+                name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
+                currency,
+                all,
+                none,
+                rule,
+                calendar,
+                caps,
+                price,
+                split,
+                priority: spec.priority,
+                rate: rates[index],
+            });
+        }
+        it
+    }
+
+    fn rule(
+        &mut self,
+        index: usize,
+        spec: &CampaignSpec,
+        scope: &mut Scope,
+        errors: &mut Vec<ConfigError>,
+    ) -> Option<Slot> {
+        match self.program.add(scope, spec.filter.as_deref()?, Some(Type::Bool)) {
+            Ok(slot) => Some(slot),
+            Err(error) => {
+                errors.push(error.config_error(format!("campaign[{index}].where")));
+                None
+            }
+        }
+    }
+
+    /// Notes which segments open a campaign, and returns those of `all` and of `none`.
+    fn audience(
+        &mut self,
+        index: usize,
+        spec: &CampaignSpec,
+        segments: &[&str],
+        errors: &mut Vec<ConfigError>,
+    ) -> (Vec<u64>, Vec<u64>) {
+        let mut numbers = |part: &str, ids: &[String]| -> Vec<usize> {
+            let mut numbers = Vec::with_capacity(ids.len());
+            for (place, id) in ids.iter().enumerate() {
+                let key = || format!("campaign[{index}].segments.{part}[{place}]");
+                let mut found = segments.iter().enumerate().filter(|(_, segment)| *segment == id).map(|(it, _)| it);
+                match (found.next(), found.next()) {
+                    (Some(number), None) => numbers.push(number),
+                    (Some(_), Some(_)) => errors.push(
+                        ConfigError::new(key(), format!("several segments have the id {id:?}"))
+                            .hint("give the segments different ids, or use one taxonomy"),
+                    ),
+                    (None, _) => {
+                        let error = ConfigError::new(key(), format!("there is no segment {id:?}"));
+                        errors.push(match nearest(id, segments.iter().copied()) {
+                            Some(near) => error.hint(format!("did you mean {near:?}?")),
+                            None => error.hint("declare it under [[segment]], or remove it here"),
+                        });
+                    }
+                }
+            }
+            numbers
+        };
+        let any = numbers("any", &spec.segments.any);
+        let all = numbers("all", &spec.segments.all);
+        let none = numbers("none", &spec.segments.none);
+        if let Some(both) = none.iter().find(|number| all.contains(number) || any == [**number]) {
+            let message =
+                format!("segment {:?} is both needed and excluded, so nobody sees the campaign", segments[*both]);
+            errors.push(
+                ConfigError::new(format!("campaign[{index}].segments.none"), message).hint("remove it in one place"),
+            );
+        }
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        // With `any`, one of those opens it; otherwise one of `all`, whichever.
+        let opening = if any.is_empty() { all.get(..1).unwrap_or_default() } else { &any };
+        if opening.is_empty() {
+            self.open[word] |= bit;
+        }
+        for segment in opening {
+            self.opened[segment * self.open.len() + word] |= bit;
+        }
+        let set = |numbers: Vec<usize>| {
+            let mut set = Held::new(segments.len());
+            for number in numbers {
+                set.insert(number);
+            }
+            set.0
+        };
+        (set(all), set(none))
+    }
+}
+
+/// Whether a text can be an id.
+fn is_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.contains(char::is_control)
+}
+
+fn check_id(index: usize, specs: &[CampaignSpec], errors: &mut Vec<ConfigError>) {
+    let id = &specs[index].id;
+    let key = || format!("campaign[{index}].id");
+    if !is_id(id) {
+        let message = format!("{id:?} is no id: it has 1 to {ID_BYTES_MAX} bytes and no control characters");
+        errors.push(ConfigError::new(key(), message).hint("for instance \"spring-sale\""));
+    } else if specs[..index].iter().any(|other| other.id == *id) {
+        errors.push(
+            ConfigError::new(key(), format!("campaign {id:?} is declared twice"))
+                .hint("caps and budgets go by the id, so each campaign needs its own"),
+        );
+    }
+}
+
+/// What one unit of each campaign's currency is worth in the common one.
+fn rates(targeting: &TargetingSpec, currencies: &[Option<Currency>], errors: &mut Vec<ConfigError>) -> Vec<f64> {
+    for (code, rate) in &targeting.rates {
+        let key = || format!("targeting.rates.{code}");
+        if code.parse::<Currency>().is_err() {
+            let message = format!("{code:?} is no currency code of ISO 4217");
+            errors.push(ConfigError::new(key(), message).hint("write its three capitals, such as USD"));
+        } else if !(rate.is_finite() && *rate > 0.0) {
+            let message = format!("{rate} is not a rate above 0");
+            errors.push(ConfigError::new(key(), message).hint("write what one unit is worth, such as 0.92"));
+        }
+    }
+    let mut known: Vec<Currency> = currencies.iter().flatten().copied().collect();
+    known.sort_unstable();
+    known.dedup();
+    let rate_of = |currency: Currency| targeting.rates.get(currency.code()).copied();
+    if known.len() > 1 {
+        for currency in known.iter().filter(|currency| rate_of(**currency).is_none()) {
+            let first = currencies.iter().position(|it| *it == Some(*currency)).unwrap_or_default();
+            let message = format!("campaigns in {currency} cannot be ranked among those in other currencies");
+            let hint = format!("set targeting.rates = {{ {currency} = … }} for each currency, or use only one");
+            errors.push(ConfigError::new(format!("campaign[{first}].currency"), message).hint(hint));
+        }
+    }
+    let rate = |currency: &Option<Currency>| currency.filter(|_| known.len() > 1).and_then(rate_of).unwrap_or(1.0);
+    currencies.iter().map(rate).collect()
+}

@@ -1,0 +1,274 @@
+//! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are refused.
+//!
+//! Owns eligibility, caps, prices and the order of campaigns. Leaves alone where counts are kept (the profile engine does,
+//! as hidden features), which segments a user is in, creatives, budgets and the encoding of a decision.
+//!
+//! - **Considered** is a campaign if the user is in one of its `any` segments and all of its `all` segments, and its rule
+//!   holds. A rule that depends on a missing value does not hold.
+//! - **Refused** for one reason, the first in the order of [`Reason::ALL`], is one that was considered and is not in the
+//!   decision. The holdout comes after everything else about the user, so that users held out are comparable with the others.
+//! - **Order** in a decision: by priority, then by what an impression is worth (1000 · probability · value, before the
+//!   ceiling), then by declaration; at most `targeting.campaigns_max`.
+//! - **The same again**: the outcome depends on the row, the user's hash and the declarations alone.
+//!
+//! Guarantees: a bid is a whole number of micros, never above the ceiling or the worth of an impression, never below the
+//! floor. Once its buffers have grown, [`Campaigns::decide`] allocates nothing. Rules and values are evaluated by column;
+//! campaigns that the user's segments do not open cost nothing per row.
+
+mod calendar;
+mod caps;
+mod choice;
+mod compile;
+mod price;
+mod spec;
+mod split;
+
+pub use caps::{CreativeRef, Period};
+pub use choice::{Bid, Choice, Reason, Refusal, Tally};
+pub use spec::{
+    Amount, ArmSpec, AudienceSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec, TargetingSpec,
+};
+
+use super::money::Currency;
+use crate::{
+    columns::{Columns, Slot},
+    event::EventTime,
+    expression::Program,
+};
+use calendar::{Calendar, Clocks, Closed};
+use caps::{Caps, Reached};
+use price::Price;
+use split::{Part, Split};
+
+/// The segments that a user is in, a bit for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held(Vec<u64>);
+
+impl Held {
+    /// Room for so many segments, none of which is held.
+    pub fn new(segments: usize) -> Self {
+        Self(vec![0; segments.div_ceil(64)])
+    }
+
+    /// Removes all.
+    pub fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
+    /// Adds the segment with this number.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn insert(&mut self, segment: usize) {
+        self.0[segment / 64] |= 1 << (segment % 64);
+    }
+
+    /// Whether all of these are held.
+    fn has_all(&self, wanted: &[u64]) -> bool {
+        self.0.iter().zip(wanted).all(|(held, wanted)| held & wanted == *wanted)
+    }
+
+    /// Whether at least one of these is held.
+    fn has_any(&self, wanted: &[u64]) -> bool {
+        self.0.iter().zip(wanted).any(|(held, wanted)| held & wanted != 0)
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(word, bits)| {
+        let mut left = *bits;
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros() as usize;
+            // Clears the lowest bit; without one there is nothing to clear.
+            left &= left.wrapping_sub(1);
+            (bit < 64).then_some(word * 64 + bit)
+        })
+    })
+}
+
+/// What is known of a row beside its columns.
+#[derive(Clone, Copy, Debug)]
+pub struct RowContext<'a> {
+    /// When the event happened.
+    pub time: EventTime,
+    /// The hash of the user's key, as in [`crate::event::EventBatch::user_hashes`]. It decides on holdout and arm.
+    pub user_hash: u64,
+    /// The segments that the user is in, after this event.
+    pub segments: &'a Held,
+    /// Why no campaign may be in this decision at all, such as [`Reason::Consent`].
+    pub suppressed: Option<Reason>,
+}
+
+/// A compiled campaign.
+#[derive(Debug)]
+pub struct Campaign {
+    /// Its id on the wire.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// The currency of its amounts.
+    pub currency: Currency,
+    /// The segments of `all` and those of `none`, a bit for each.
+    all: Vec<u64>,
+    none: Vec<u64>,
+    /// The column of its rule.
+    rule: Option<Slot>,
+    calendar: Calendar,
+    caps: Caps,
+    price: Price,
+    split: Split,
+    priority: i32,
+    /// What a unit of its currency is worth in the common one.
+    rate: f64,
+}
+
+impl Campaign {
+    /// The names of the arms, the control first; empty without an experiment.
+    pub fn arms(&self) -> &[String] {
+        self.split.arms()
+    }
+
+    /// Whether the segments of a row and the rule hold, given that one of the `any` segments is held.
+    fn is_considered(&self, columns: &Columns, row: usize, held: &Held) -> bool {
+        self.rule.is_none_or(|rule| columns.get(rule).bools()[row].holds()) && held.has_all(&self.all)
+    }
+
+    /// The bid at a row, or why there is none. The order of the checks is that of [`Reason::ALL`].
+    fn bid(
+        &self,
+        number: u32,
+        columns: &Columns,
+        row: usize,
+        context: &RowContext<'_>,
+        clocks: &Clocks,
+    ) -> Result<Bid, Reason> {
+        if context.segments.has_any(&self.none) {
+            return Err(Reason::Excluded);
+        }
+        if let Some(reason) = context.suppressed {
+            return Err(reason);
+        }
+        match self.calendar.closed(context.time.0, clocks) {
+            Some(Closed::Dates) => return Err(Reason::Dates),
+            Some(Closed::Daypart) => return Err(Reason::Daypart),
+            None => {}
+        }
+        match self.caps.reached(columns, row) {
+            Some(Reached::Cap) => return Err(Reason::Cap),
+            Some(Reached::Recency) => return Err(Reason::Recency),
+            Some(Reached::Conversions) => return Err(Reason::ConversionCap),
+            None => {}
+        }
+        let worth = self.price.worth(columns, row).ok_or(Reason::ColdStart)?;
+        let bid = self.price.bid(worth.hint).ok_or(Reason::Floor)?;
+        // Here is the place of what comes from the policy and the catalogue: a creative that fits (`NoCreative`), a budget
+        // that is known and not spent (`BudgetUnknown`, `Budget`), the draw against the pass-through rate (`Paced`). They
+        // need a view of the policy in `context`, and `Bid` gets what they found.
+        let Part::Arm(arm) = self.split.part_of(context.user_hash) else { return Err(Reason::Holdout) };
+        Ok(Bid {
+            campaign: number,
+            arm,
+            value: worth.value,
+            probability: worth.probability,
+            bid,
+            floor: self.price.floor(),
+            priority: self.priority,
+            // Amounts below 9 · 10⁹ units are exact, and the order of larger ones is right to 16 digits.
+            expected: worth.hint.0 as f64 * self.rate,
+        })
+    }
+}
+
+/// The declared campaigns, compiled over the fields, the features, the hidden features and the scores.
+#[derive(Debug, Default)]
+pub struct Campaigns {
+    program: Program,
+    all: Vec<Campaign>,
+    /// By campaign, a bit: whether it needs no segment.
+    open: Vec<u64>,
+    /// By segment, as many words as `open`: the campaigns that it opens.
+    opened: Vec<u64>,
+    /// The most bids in a decision.
+    bids_max: usize,
+    clocks: Clocks,
+    tallies: Vec<Tally>,
+}
+
+impl Campaigns {
+    /// The columns that rules, values and caps read.
+    pub fn reads(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.program.reads()
+    }
+
+    /// The campaigns in declaration order.
+    pub fn all(&self) -> &[Campaign] {
+        &self.all
+    }
+
+    /// The most campaigns in a decision.
+    pub fn campaigns_max(&self) -> usize {
+        self.bids_max
+    }
+
+    /// Evaluates rules and values for all rows.
+    pub fn run(&self, columns: &mut Columns, rows: usize) {
+        self.program.run(columns, rows);
+    }
+
+    /// Chooses the campaigns for a row, after [`Campaigns::run`] on its batch, and counts what happened to each.
+    ///
+    /// # Panics
+    /// If the row does not exist, or the segments of the context are not those that the campaigns were compiled with.
+    pub fn decide(&mut self, columns: &Columns, row: usize, context: &RowContext<'_>, choice: &mut Choice) {
+        choice.clear();
+        if self.all.is_empty() {
+            return;
+        }
+        choice.open.clone_from(&self.open);
+        for segment in bits(&context.segments.0) {
+            let opened = &self.opened[segment * self.open.len()..];
+            choice.open.iter_mut().zip(opened).for_each(|(open, opened)| *open |= opened);
+        }
+        self.clocks.set(context.time.0, columns, row);
+        // The buffer is moved out while bids are added.
+        let open = std::mem::take(&mut choice.open);
+        for number in bits(&open) {
+            let campaign = &self.all[number];
+            if !campaign.is_considered(columns, row, context.segments) {
+                continue;
+            }
+            self.tallies[number].considered += 1;
+            match campaign.bid(number as u32, columns, row, context, &self.clocks) {
+                Ok(bid) => choice.offer(bid, self.bids_max),
+                Err(reason) => choice.refused.push(Refusal { campaign: number as u32, reason }),
+            }
+        }
+        choice.open = open;
+        for bid in &choice.bids {
+            self.tallies[bid.campaign as usize].chosen += 1;
+        }
+        for Refusal { campaign, reason } in &choice.refused {
+            self.tallies[*campaign as usize].refused[reason.index()] += 1;
+        }
+    }
+
+    /// Whether the user of a row has seen a creative as often as the caps of its campaign allow. `creative` is its number in
+    /// the catalogue that the campaigns were compiled with.
+    pub fn is_creative_capped(&self, columns: &Columns, row: usize, campaign: u32, creative: usize) -> bool {
+        self.all[campaign as usize].caps.is_creative_capped(columns, row, creative)
+    }
+
+    /// What happened to each campaign since the last [`Campaigns::reset_tallies`].
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies
+    }
+
+    /// Starts counting again.
+    pub fn reset_tallies(&mut self) {
+        self.tallies.fill(Tally::default());
+    }
+}
+
+#[cfg(test)]
+mod tests;
