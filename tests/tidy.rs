@@ -108,6 +108,7 @@ const MODULES: [(&str, &[&str]); 31] = [
             "source",
             "state",
             "status",
+            "targeting",
             "telemetry",
             "training",
         ],

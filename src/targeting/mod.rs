@@ -66,7 +66,7 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct Segments {
     program: Program,
-    segments: Vec<Segment>,
+    all: Vec<Segment>,
     /// The numbers of all segments, each behind those that exclude it.
     decided: Vec<usize>,
     /// The numbers of all segments by priority.
@@ -123,7 +123,7 @@ impl Segments {
                 exit: exit.flatten().map_or(Exit::EntryFails, Exit::Rule),
                 duration: spec.duration.map_or(Membership::LONGEST, |it| it.as_micros() as i64),
             });
-            segments.segments.push(Segment {
+            segments.all.push(Segment {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 segtax: spec.segtax,
@@ -133,8 +133,8 @@ impl Segments {
                 unless: excluding(specs, index, errors),
             });
         }
-        taxonomy::check(specs, targeting, errors);
-        segments.decided = in_order(&segments.segments, errors);
+        taxonomy::check(specs, targeting, faults);
+        segments.decided = in_order(&segments.all, faults);
         segments.ranked = (0..specs.len()).collect();
         segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));
         segments.max = targeting.segments_max.map_or(usize::MAX, |max| max as usize);
@@ -144,7 +144,7 @@ impl Segments {
                     .hint("set at least 1, or leave it out"),
             );
         }
-        segments.is_plain = segments.segments.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
+        segments.is_plain = segments.all.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
         segments
     }
 
@@ -155,7 +155,7 @@ impl Segments {
 
     /// The segments in declaration order.
     pub fn all(&self) -> &[Segment] {
-        &self.segments
+        &self.all
     }
 
     /// Evaluates the rules for all rows.
@@ -181,11 +181,10 @@ fn excluding(specs: &[SegmentSpec], index: usize, errors: &mut Vec<ConfigError>)
         let before = numbers.len();
         numbers.extend(specs.iter().enumerate().filter(|(_, other)| other.id == *id).map(|(number, _)| number));
         if numbers.len() == before {
-            let error =
-                ConfigError::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
-            errors.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
-                Some(near) => error.hint(format!("did you mean {near:?}?")),
-                None => error,
+            let fault = Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
+            faults.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
+                Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                None => fault,
             });
         }
     }

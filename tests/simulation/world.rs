@@ -13,7 +13,7 @@ use aimpoint::{
 use rand::{Rng, rngs::SmallRng};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 const SPEC: &str = r#"
@@ -553,6 +553,23 @@ impl Owed {
         self.has_output.push(has_output);
         self.newest.push(newest);
         self.states.push(states);
+    }
+
+    /// Marks the records of these offsets whose output, with or without a score, is among what was shown.
+    pub(crate) fn mark_shown(
+        &self,
+        number: i32,
+        offsets: std::ops::Range<i64>,
+        shown: &HashSet<Visible>,
+        seen: &mut [bool],
+    ) {
+        for (output, debt) in self.outputs.iter().filter(|(_, debt)| debt.partition == number) {
+            if let Some(record) = debt.record.filter(|record| offsets.contains(record))
+                && shown.contains(output)
+            {
+                seen[record as usize] = true;
+            }
+        }
     }
 
     /// What this output is owed for.
