@@ -133,8 +133,8 @@ impl Segments {
                 unless: excluding(specs, index, errors),
             });
         }
-        taxonomy::check(specs, targeting, faults);
-        segments.decided = in_order(&segments.all, faults);
+        taxonomy::check(specs, targeting, errors);
+        segments.decided = in_order(&segments.all, errors);
         segments.ranked = (0..specs.len()).collect();
         segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));
         segments.max = targeting.segments_max.map_or(usize::MAX, |max| max as usize);
@@ -181,8 +181,9 @@ fn excluding(specs: &[SegmentSpec], index: usize, errors: &mut Vec<ConfigError>)
         let before = numbers.len();
         numbers.extend(specs.iter().enumerate().filter(|(_, other)| other.id == *id).map(|(number, _)| number));
         if numbers.len() == before {
-            let fault = Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
-            faults.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
+            let fault =
+                ConfigError::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
+            errors.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
                 Some(near) => fault.hint(format!("did you mean {near:?}?")),
                 None => fault,
             });

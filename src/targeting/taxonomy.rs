@@ -43,8 +43,9 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &m
         let id = spec.id.as_str();
         let Some(tiers) = table.get(id) else {
             let message = format!("{id:?} is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)");
-            faults.push(
-                Fault::new(key, message).hint("use an id of the table, or leave segtax out for an id of your own"),
+            errors.push(
+                ConfigError::new(key, message)
+                    .hint("use an id of the table, or leave segtax out for an id of your own"),
             );
             continue;
         };

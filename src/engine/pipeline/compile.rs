@@ -9,7 +9,7 @@ use crate::{
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
-    profile::{Membership, ProfileEngine},
+    profile::{KeptForTargeting, Membership, ProfileEngine},
     targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments},
 };
 
