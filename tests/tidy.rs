@@ -103,6 +103,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "source",
             "state",
             "status",
+            "targeting",
             "telemetry",
             "training",
         ],

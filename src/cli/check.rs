@@ -146,7 +146,7 @@ fn report_memberships(out: &mut impl Write, segments: &[SegmentSpec]) -> anyhow:
     )?;
     for spec in lasting {
         let duration = humantime::format_duration(spec.duration.unwrap_or(DURATION_MAX));
-        let exit = spec.exit.as_deref().map_or_else(|| "its rule does not hold".to_owned(), |exit| exit.to_owned());
+        let exit = spec.exit.as_deref().unwrap_or("its rule does not hold");
         writeln!(out, "{:16}{:<24} {duration} after its rule last held, or until {exit}", "", spec.id)?;
     }
     Ok(())

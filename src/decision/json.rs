@@ -192,12 +192,7 @@ impl Template {
         builder.finish(constants, segments, false)
     }
 
-    pub(super) fn write(
-        &self,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(bytes) => to.extend_from_slice(bytes),
@@ -206,13 +201,7 @@ impl Template {
         }
     }
 
-    fn write_member(
-        &self,
-        member: Member,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    fn write_member(&self, member: Member, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         match member {
             Member::DecisionId => {
                 // Names of applications and topics have letters, digits, '.', '_' and '-' alone: nothing to escape.

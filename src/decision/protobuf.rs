@@ -66,12 +66,7 @@ impl Template {
         }
     }
 
-    pub(super) fn write(
-        &self,
-        decision: &Decision<'_>,
-        expires_at: EventTime,
-        to: &mut Vec<u8>,
-    ) {
+    pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.constant);
         // An application's and a topic's name have at most 249 bytes each, so the id's length fits two bytes of a varint, which may
         // be padded.

@@ -4,8 +4,8 @@ use crate::{
     expression::Scope,
     fault::Fault,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
-    proto::v1,
     profile::Membership,
+    proto::v1,
     targeting::{InSegment, LeaveReason, LeftSegment, Segment, SegmentSpec, Segments, TargetingSpec},
 };
 use proptest::prelude::*;
@@ -117,9 +117,10 @@ fn proto_json(it: &v1::Decision) -> Value {
         value["reason"] = it.reason().as_str_name().into();
         value
     };
-    let input = it.input.as_ref().map(
-        |input| json!({"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()}),
-    );
+    let input = it
+        .input
+        .as_ref()
+        .map(|input| json!({"topic": input.topic, "partition": input.partition, "offset": input.offset.to_string()}));
     let mut value = json!({
         "schema_version": it.schema_version,
         "decision_id": it.decision_id,
@@ -378,7 +379,13 @@ fn an_id_is_app_topic_partition_offset_and_the_index_of_any_further_event() {
         (12, "shop.eu:clicks.v1_eu-west-2-91-12"),
     ] {
         let position = Position { partition: 2, offset: 91, index };
-        let bytes = encode(DecisionFormat::Protobuf, &[], false, &Decision { cause: Cause::Event(position), ..decision("u", "") }, &[]);
+        let bytes = encode(
+            DecisionFormat::Protobuf,
+            &[],
+            false,
+            &Decision { cause: Cause::Event(position), ..decision("u", "") },
+            &[],
+        );
         assert_eq!(v1::Decision::decode(&*bytes).unwrap().decision_id, id);
     }
 }

@@ -488,7 +488,8 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } = self;
+        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } =
+            self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);

@@ -78,8 +78,7 @@ impl Mark {
         let replay_from = parts.next()?.parse().ok()?;
         let clock = PartitionClock::decode(parts.next()?)?;
         let (records, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let mut mark =
-            Self { replay_from, lacking_from: replay_from, clock, records, generation, ..Self::default() };
+        let mut mark = Self { replay_from, lacking_from: replay_from, clock, records, generation, ..Self::default() };
         match version {
             "v4" => {
                 mark.ceilings = Ceilings::decode(parts.next()?)?;
@@ -324,9 +323,18 @@ mod tests {
         ] {
             assert_eq!(Mark::parse(&mark.metadata("ab")), Some((mark, "ab")));
         }
-        for text in
-            ["", "v4;ab", "v2;ab;1;;1;1;;1", "v4;ab;1;;1;1;", "v4;ab;x;;1;1;;1", "v4;ab;1;x;1;1;;1", "v4;ab;1;;x;1;;1", "v4;ab;1;;1;1;;1;x", "v4;ab;1;;1;1;;1;;x", "v4;ab;1;;1;1;;1;;5:2,4:3"]
-        {
+        for text in [
+            "",
+            "v4;ab",
+            "v2;ab;1;;1;1;;1",
+            "v4;ab;1;;1;1;",
+            "v4;ab;x;;1;1;;1",
+            "v4;ab;1;x;1;1;;1",
+            "v4;ab;1;;x;1;;1",
+            "v4;ab;1;;1;1;;1;x",
+            "v4;ab;1;;1;1;;1;;x",
+            "v4;ab;1;;1;1;;1;;5:2,4:3",
+        ] {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
     }
@@ -334,7 +342,8 @@ mod tests {
     #[test]
     fn without_ticks_the_metadata_is_as_it_was_before_there_were_any() {
         // Other bytes here mean that an update commits every position once more.
-        let mark = Mark { replay_from: 7, lacking_from: 8, records: 3, digest: Some(255), generation: 2, ..Mark::default() };
+        let mark =
+            Mark { replay_from: 7, lacking_from: 8, records: 3, digest: Some(255), generation: 2, ..Mark::default() };
         assert_eq!(mark.metadata("ab"), "v4;ab;7;;3;2;;8;ff");
         let mut ticks = Ticks::default();
         assert!(ticks.add(9, 1_700_000_000_000_000));

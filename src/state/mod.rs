@@ -26,12 +26,12 @@ pub use changelog::{
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use packed::PackedWords;
-pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
+pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 
 use crate::canary::{self, Canary};
-use hashbrown::HashTable;
 use changelog::record_digest;
+use hashbrown::HashTable;
 use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting};
 use std::{borrow::Cow, collections::VecDeque};
 use timers::Deadlines;
@@ -387,9 +387,8 @@ impl Store {
         let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset).copied();
         let point = of_batch.unwrap_or(Point { offset, clock: *clock });
         let at = points.partition_point(|point| point.offset <= offset);
-        let is_near = |known: &Point| {
-            known.offset >= point.offset || of_batch.is_some() && offset - known.offset < POINT_OFFSETS
-        };
+        let is_near =
+            |known: &Point| known.offset >= point.offset || of_batch.is_some() && offset - known.offset < POINT_OFFSETS;
         if at == 0 || !points.get(at - 1).is_some_and(is_near) {
             points.insert(at, point);
         }
@@ -503,7 +502,8 @@ impl Store {
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
                 let place = &mut entry.into_mut().place;
                 let before = open.account(place);
-                *digest = digest.wrapping_sub(record_digest(hash, before.covered)).wrapping_add(record_digest(hash, covered));
+                *digest =
+                    digest.wrapping_sub(record_digest(hash, before.covered)).wrapping_add(record_digest(hash, covered));
                 let account = Account { covered, applied, ..Account::NEW };
                 open.give_back(&std::mem::replace(place, Place::Rests(Resting::new(account, key, packed))));
             }

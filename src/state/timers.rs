@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn of_the_ticks_at_one_offset_the_latest_counts_and_what_is_passed_is_forgotten() {
         let mut ticks = Ticks::default();
-        assert!(ticks.add(5, 100) && ticks.add(5, 120) && !ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200));
+        assert!(
+            ticks.add(5, 100) && ticks.add(5, 120) && !ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200)
+        );
         assert_eq!(ticks.all(), [(5, 120), (9, 130), (12, 200)]);
         assert_eq!(Ticks::decode(&ticks.encode()), Some(ticks));
         let after = |offset, time| {

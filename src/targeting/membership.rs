@@ -113,14 +113,14 @@ impl Segments {
         found.left.clear();
         found.has_entered = false;
         if self.is_plain {
-            let now = self.ranked.iter().filter(|number| holds(self.segments[**number].slot));
+            let now = self.ranked.iter().filter(|number| holds(self.all[**number].slot));
             found.now.extend(now.take(self.max).map(|number| InSegment { number: *number, stay: None }));
             return;
         }
         found.places.clear();
-        found.places.resize(self.segments.len(), None);
+        found.places.resize(self.all.len(), None);
         for number in self.decided.iter().copied() {
-            let Segment { slot, lasting, unless, .. } = &self.segments[number];
+            let Segment { slot, lasting, unless, .. } = &self.all[number];
             let enters = holds(*slot);
             let is_excluded = unless.iter().any(|other| found.places[*other].is_some());
             let Some(Lasting { cell, exit, duration }) = lasting else {
@@ -171,7 +171,7 @@ impl Segments {
         found.left.clear();
         found.has_entered = false;
         for number in self.ranked.iter().copied() {
-            let Some(Lasting { cell, .. }) = self.segments[number].lasting else { continue };
+            let Some(Lasting { cell, .. }) = self.all[number].lasting else { continue };
             let words = &mut memberships[cell * Membership::WORDS..][..Membership::WORDS];
             match Membership::read(words) {
                 Some(was) if was.expires_at <= time => {

@@ -61,7 +61,7 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct Segments {
     program: Program,
-    segments: Vec<Segment>,
+    all: Vec<Segment>,
     /// The numbers of all segments, each behind those that exclude it.
     decided: Vec<usize>,
     /// The numbers of all segments by priority.
@@ -118,7 +118,7 @@ impl Segments {
                 exit: exit.flatten().map_or(Exit::EntryFails, Exit::Rule),
                 duration: spec.duration.map_or(Membership::LONGEST, |it| it.as_micros() as i64),
             });
-            segments.segments.push(Segment {
+            segments.all.push(Segment {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 segtax: spec.segtax,
@@ -129,7 +129,7 @@ impl Segments {
             });
         }
         taxonomy::check(specs, targeting, faults);
-        segments.decided = in_order(&segments.segments, faults);
+        segments.decided = in_order(&segments.all, faults);
         segments.ranked = (0..specs.len()).collect();
         segments.ranked.sort_by_key(|number| std::cmp::Reverse(specs[*number].priority));
         segments.max = targeting.segments_max.map_or(usize::MAX, |max| max as usize);
@@ -139,7 +139,7 @@ impl Segments {
                     .hint("set at least 1, or leave it out"),
             );
         }
-        segments.is_plain = segments.segments.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
+        segments.is_plain = segments.all.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
         segments
     }
 
@@ -150,7 +150,7 @@ impl Segments {
 
     /// The segments in the order of their declaration.
     pub fn all(&self) -> &[Segment] {
-        &self.segments
+        &self.all
     }
 
     /// Applies the rules to all rows.
@@ -176,8 +176,7 @@ fn excluding(specs: &[SegmentSpec], index: usize, faults: &mut Vec<Fault>) -> Ve
         let before = numbers.len();
         numbers.extend(specs.iter().enumerate().filter(|(_, other)| other.id == *id).map(|(number, _)| number));
         if numbers.len() == before {
-            let fault =
-                Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
+            let fault = Fault::new(format!("segment[{index}].unless[{place}]"), format!("there is no segment {id:?}"));
             faults.push(match nearest(id, specs.iter().map(|other| other.id.as_str())) {
                 Some(near) => fault.hint(format!("did you mean {near:?}?")),
                 None => fault,

@@ -25,7 +25,8 @@ fn table() -> HashMap<&'static str, &'static str> {
 
 /// What these tiers are about that is sensitive.
 fn sensitive(tiers: &str) -> Option<&'static str> {
-    let is_within = |above: &str| tiers.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(" | "));
+    let is_within =
+        |above: &str| tiers.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(" | "));
     let lines = SENSITIVE.lines().filter_map(|line| line.split_once('\t'));
     lines.into_iter().find(|(_, above)| is_within(above)).map(|(what, _)| what)
 }
@@ -42,7 +43,9 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, faults: &m
         let id = spec.id.as_str();
         let Some(tiers) = table.get(id) else {
             let message = format!("{id:?} is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)");
-            faults.push(Fault::new(key, message).hint("use an id of the table, or leave segtax out for an id of your own"));
+            faults.push(
+                Fault::new(key, message).hint("use an id of the table, or leave segtax out for an id of your own"),
+            );
             continue;
         };
         let name = format!("{AUDIENCE}:{id}");
@@ -77,9 +80,14 @@ mod tests {
         assert_eq!(table.get("381"), Some(&"Interest | Health and Medical Services"));
         for (what, above) in SENSITIVE.lines().filter_map(|line| line.split_once('\t')) {
             assert!(["health", "religion", "politics", "orientation", "children"].contains(&what), "{what}");
-            assert!(table.values().any(|tiers| *tiers == above || tiers.starts_with(&format!("{above} | "))), "{above}");
+            assert!(
+                table.values().any(|tiers| *tiers == above || tiers.starts_with(&format!("{above} | "))),
+                "{above}"
+            );
         }
-        for (id, what) in [("404", Some("health")), ("531", Some("politics")), ("1344", Some("religion")), ("355", Some("children"))] {
+        for (id, what) in
+            [("404", Some("health")), ("531", Some("politics")), ("1344", Some("religion")), ("355", Some("children"))]
+        {
             assert_eq!(sensitive(table[id]), what, "{id}");
         }
         assert_eq!((sensitive(table["525"]), sensitive(table["377"])), (None, None));
@@ -88,7 +96,15 @@ mod tests {
     #[test]
     fn unknown_and_sensitive_ids_are_told_all_at_once_unless_they_are_allowed() {
         let spec = |id: &str, segtax| SegmentSpec { id: id.to_owned(), segtax, ..SegmentSpec::default() };
-        let specs = [spec("687", 4), spec("9999", 4), spec("381", 4), spec("530", 4), spec("x", 0), spec("y", 501), spec("1", 7)];
+        let specs = [
+            spec("687", 4),
+            spec("9999", 4),
+            spec("381", 4),
+            spec("530", 4),
+            spec("x", 0),
+            spec("y", 501),
+            spec("1", 7),
+        ];
         let allowed_sensitive = ["4:530", "4:687", "381"].map(str::to_owned).to_vec();
         let mut faults = Vec::new();
         check(&specs, &TargetingSpec { allowed_sensitive, ..TargetingSpec::default() }, &mut faults);

@@ -102,7 +102,11 @@ fn a_membership_lasts_as_long_as_declared_and_no_late_event_shortens_it() {
     assert_eq!(user.event(SECOND, "a"), told("x 5000000-17000000", ""), "it is late");
     assert_eq!(user.event(16_999_999, ""), told("x 5000000-17000000", ""));
     assert_eq!(user.event(17 * SECOND, "a"), told("+x 17000000-27000000", "x Expired"), "and a new one begins");
-    assert_eq!(user.event(2 * SECOND, "ab"), told("", "x ExitRule"), "an exit counts when it comes, and lets nobody in");
+    assert_eq!(
+        user.event(2 * SECOND, "ab"),
+        told("", "x ExitRule"),
+        "an exit counts when it comes, and lets nobody in"
+    );
     assert_eq!(user.event(18 * SECOND, "a"), told("+x 18000000-28000000", ""));
     assert_eq!(user.expire(28 * SECOND - 1), told("x 18000000-28000000", ""));
     assert_eq!(user.expire(28 * SECOND), told("", "x Expired"));
@@ -157,8 +161,10 @@ where = "c"
 #[test]
 fn segments_come_by_priority_and_no_more_than_asked_for() {
     let segments = |max: &str| {
-        let one = |id: &str, rule: &str, more: &str| format!("[[segment]]\nid = \"{id}\"\nwhere = \"{rule}\"\n{more}\n");
-        let all = [one("x", "a", ""), one("y", "b", "priority = 7"), one("z", "c", ""), one("w", "true", "priority = -1")];
+        let one =
+            |id: &str, rule: &str, more: &str| format!("[[segment]]\nid = \"{id}\"\nwhere = \"{rule}\"\n{more}\n");
+        let all =
+            [one("x", "a", ""), one("y", "b", "priority = 7"), one("z", "c", ""), one("w", "true", "priority = -1")];
         all.concat() + "[targeting]\n" + max
     };
     let mut user = User::new(&segments(""));

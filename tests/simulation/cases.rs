@@ -840,6 +840,7 @@ fn memberships_of_segments_that_stay_outlive_a_reload_that_adds_and_removes_othe
         spec.segments.retain(|it| it.id != remove);
         let mut more = spec.segments[0].clone();
         (more.id, more.filter, more.exit) = (add.to_owned(), "true".to_owned(), Some("false".to_owned()));
+        more.duration = Some(Duration::from_hours(1));
         spec.segments.insert(0, more);
         world::pipeline(&spec).0
     };

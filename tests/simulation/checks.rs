@@ -20,6 +20,9 @@
 //! A membership that ends without an event gives a decision, which is owed once like that about a record; which of them are owed
 //! follows from the ticks that are committed with positions.
 //!
+//! Where outputs are shown at once, those that rest on a tick that was never committed are owed by nobody: there, what is owed has to be
+//! among what was shown.
+//!
 //! I8 is a matter of the core alone; the input here has late, future and missing times, and I2 judges them.
 
 use super::world::{Debt, Owed, USERS, is_output, record};
@@ -43,6 +46,10 @@ pub(crate) struct Checks<'a> {
     has_changes: bool,
     /// Whether workers show outputs at once.
     is_at_least_once: bool,
+    /// Whether outputs are shown before the ticks are committed that they rest on: what was shown in vain is not owed.
+    pub(crate) is_loose: bool,
+    /// What was shown in a loose run.
+    shown: HashSet<Visible>,
     /// Whether the model fails now and then, so that what comes again may be without its score.
     has_moods: bool,
     /// By partition: the generation of the profiles when its changelog was lost.
@@ -78,6 +85,8 @@ impl<'a> Checks<'a> {
             input,
             has_changes,
             is_at_least_once,
+            is_loose: false,
+            shown: HashSet::new(),
             has_moods,
             lost: BTreeMap::new(),
             history: vec![Vec::new(); input.len()],
@@ -158,6 +167,10 @@ impl<'a> Checks<'a> {
                 }
                 continue;
             }
+            if self.is_loose {
+                self.repeated += u64::from(!self.shown.insert(output));
+                continue;
+            }
             let Some(Debt { partition, record, .. }) = self.owed.debt(&output) else {
                 let text = String::from_utf8_lossy(output.payload.as_deref().unwrap_or_default()).into_owned();
                 return Err(format!("I2, I9: an output that nothing owes: {text}"));
@@ -192,6 +205,11 @@ impl<'a> Checks<'a> {
             if *next < from {
                 return Err(format!("I4: partition {partition} went back from {from} to {next}"));
             }
+            if self.is_loose {
+                self.owed.mark_shown(*partition, from..*next, &self.shown, &mut self.seen[number]);
+                let told = self.owed.expiries[number].iter().filter(|(due, it)| due <= next && self.shown.contains(it));
+                self.expired.extend(told.map(|(_, output)| output.clone()));
+            }
             let is_short =
                 (from..*next).find(|at| self.owed.has_output[number][*at as usize] != self.seen[number][*at as usize]);
             if let Some(at) = is_short {
@@ -205,10 +223,14 @@ impl<'a> Checks<'a> {
             for (due, output) in &self.owed.expiries[number] {
                 let is_seen = self.expired.contains(output);
                 if *due <= *next && !is_seen {
-                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is not told"));
+                    return Err(format!(
+                        "I4: partition {partition} is committed up to {next}, and the end of a membership is not told"
+                    ));
                 }
                 if *due > *next && is_seen && !self.is_at_least_once {
-                    return Err(format!("I4: partition {partition} is committed up to {next}, and the end of a membership is ahead"));
+                    return Err(format!(
+                        "I4: partition {partition} is committed up to {next}, and the end of a membership is ahead"
+                    ));
                 }
             }
             self.committed[number] = *next;
@@ -309,7 +331,7 @@ impl<'a> Checks<'a> {
             if !self.broker.is_stable(place) {
                 return Err(format!("I6: a transaction is open in {place:?}"));
             }
-            if !matches!(place, Place::Decisions(_)) {
+            if !matches!(place, Place::Decisions(_)) || self.is_loose {
                 continue;
             }
             let (mut last, mut known) = (BTreeMap::new(), BTreeSet::new());

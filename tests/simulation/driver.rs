@@ -219,7 +219,7 @@ impl Run<'_> {
         let days = self.random.random_range(0..800);
         spec.time.tick = self.ticks;
         let (pipeline, control) = world::pipeline(&spec);
-        let ahead = days as i64 * 2_500 - 1_000_000;
+        let ahead = days * 2_500 - 1_000_000;
         let clock = if self.ticks {
             FakeClock::showing(EventTime(self.day + ahead))
         } else {
@@ -442,13 +442,12 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         4..7 => Mode::AtLeastOnce,
         _ => Mode::Changing,
     };
-    // What was seen at once and not committed rests on ticks that nobody knows.
-    let mode = if ticks { Mode::ExactlyOnce } else { mode };
     let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
     let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
     if is_lasting && !ticks {
         checks.foresee(&mut core.reference)?;
     }
+    checks.is_loose = ticks && mode != Mode::ExactlyOnce;
     let newest = world::newest(&input);
     let slots = (0..workers).map(|_| None).collect();
     let damage = if random.random_bool(0.3) { random.random_range(1..500) } else { 0 };

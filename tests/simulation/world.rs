@@ -13,7 +13,7 @@ use aimpoint::{
 use rand::{Rng, rngs::SmallRng};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 const SPEC: &str = r#"
@@ -472,9 +472,13 @@ impl Owed {
             let passed = newest[offset as usize + 1].max(ticked);
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
                 let event = event(&records[offset as usize]).ok_or("an event that is decided is sound")?;
-                let (owed, found) = (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
+                let (owed, found) =
+                    (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
                 if owed != found {
-                    return Err(format!("I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}", debt.partition));
+                    return Err(format!(
+                        "I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}",
+                        debt.partition
+                    ));
                 }
             }
             let ended = naive[index].pass(passed);
@@ -548,6 +552,23 @@ impl Owed {
         self.has_output.push(has_output);
         self.newest.push(newest);
         self.states.push(states);
+    }
+
+    /// Marks the records of these offsets whose output, with or without a score, is among what was shown.
+    pub(crate) fn mark_shown(
+        &self,
+        number: i32,
+        offsets: std::ops::Range<i64>,
+        shown: &HashSet<Visible>,
+        seen: &mut [bool],
+    ) {
+        for (output, debt) in self.outputs.iter().filter(|(_, debt)| debt.partition == number) {
+            if let Some(record) = debt.record.filter(|record| offsets.contains(record))
+                && shown.contains(output)
+            {
+                seen[record as usize] = true;
+            }
+        }
     }
 
     /// What this output is owed for.

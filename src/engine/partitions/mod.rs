@@ -197,7 +197,10 @@ impl Partitions {
             next: partition.next,
             found,
             owed: partition.mark.map_or(found, |mark| mark.records),
-            is_latest: partition.mark.and_then(|mark| mark.digest).is_none_or(|digest| digest == partition.store.digest()),
+            is_latest: partition
+                .mark
+                .and_then(|mark| mark.digest)
+                .is_none_or(|digest| digest == partition.store.digest()),
             unfit: unfit.users.len() as u64,
             unfit_records: unfit.count,
             first_unfit: unfit.first,
@@ -308,13 +311,12 @@ impl Partitions {
         }
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due_below };
-        let record =
-            ProfileRecord {
-                as_of: partition.next,
-                layout: layout.id(),
-                generation: partition.store.generation(),
-                dirty_from: None,
-            };
+        let record = ProfileRecord {
+            as_of: partition.next,
+            layout: layout.id(),
+            generation: partition.store.generation(),
+            dirty_from: None,
+        };
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);

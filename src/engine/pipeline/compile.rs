@@ -10,7 +10,7 @@ use crate::{
     fault::Fault,
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     profile::{Membership, ProfileEngine},
-    targeting::{Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, DURATION_MAX},
+    targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments},
 };
 
 /// The longest key of a user or an event; the decoder rejects longer ones.
@@ -215,12 +215,8 @@ impl Pipeline {
         let was = Membership { entered_at: EventTime(i64::MIN), expires_at: EventTime(i64::MIN) };
         let all = || self.segments.all().iter().enumerate();
         let lasting = || all().filter(|(_, segment)| segment.is_lasting());
-        let in_one = |number| InSegment { number, stay: None };
         let segments: Vec<InSegment> = all()
-            .map(|(number, segment)| match segment.is_lasting() {
-                true => InSegment { stay: Some((was, false)), ..in_one(number) },
-                false => in_one(number),
-            })
+            .map(|(number, segment)| InSegment { number, stay: segment.is_lasting().then_some((was, false)) })
             .take(self.spec.targeting.segments_max.map_or(usize::MAX, |max| max as usize))
             .collect();
         let left: Vec<LeftSegment> =
