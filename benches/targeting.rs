@@ -16,7 +16,7 @@ use aimpoint::{
     profile::{Applied, HiddenFeature, KeptForTargeting, ProfileEngine},
     state::{Store, Stores},
     targeting::{
-        SegmentSpec, Segments,
+        Found, SegmentSpec, Segments, TargetingSpec as SegmentLimits,
         campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext, TargetingSpec},
     },
 };
@@ -91,6 +91,7 @@ struct World {
     batch: EventBatch,
     store: One,
     score: Slot,
+    found: Found,
     took: [Duration; 3],
 }
 
@@ -111,7 +112,7 @@ impl World {
             &mut errors,
         );
         let score = scope.declare("score", Type::Double).expect("nothing else has this name");
-        let segments = Segments::compile(&targeting.segment, &mut scope, &mut errors);
+        let segments = Segments::compile(&targeting.segment, &SegmentLimits::default(), &mut scope, &mut errors);
         let ids: Vec<&str> = targeting.segment.iter().map(|segment| segment.id.as_str()).collect();
         let campaigns = Campaigns::compile(&targeting.campaign, &limits, &ids, &[], &[], &mut scope, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
@@ -124,6 +125,7 @@ impl World {
             batch: EventBatch::new(scope.columns()),
             store: One(Store::default()),
             score,
+            found: Found::default(),
             took: [Duration::ZERO; 3],
         }
     }
@@ -149,7 +151,8 @@ impl World {
         let mut found = [0, 0];
         for row in 0..rows {
             held.clear();
-            self.segments.of(columns, row).for_each(|number| held.insert(number));
+            self.segments.decide(columns, row, (self.batch.times[row], None), &mut [], &mut self.found);
+            self.found.now.iter().for_each(|segment| held.insert(segment.number));
             let context = RowContext {
                 time: self.batch.times[row],
                 user_hash: self.batch.user_hashes[row],
@@ -160,7 +163,8 @@ impl World {
             found[0] += choice.bids.len();
             found[1] += choice.refused.len();
         }
-        let parts = [counted - start, segmented - scored, computed() - segmented];
+        let parts =
+            [counted.saturating_sub(start), segmented.saturating_sub(scored), computed().saturating_sub(segmented)];
         self.took.iter_mut().zip(parts).for_each(|(took, part)| *took += part);
         assert!(self.profile.applied().iter().all(|applied| *applied == Applied::Counted));
         self.batch.clear();

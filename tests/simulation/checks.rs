@@ -38,6 +38,7 @@ use aimpoint::{
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The state of the checks.
+#[expect(clippy::struct_excessive_bools, reason = "each says what this run is like")]
 pub(crate) struct Checks<'a> {
     pub(crate) broker: &'a MemoryBroker,
     pub(crate) owed: Owed,
