@@ -209,7 +209,9 @@ mod tests {
         for (max, expected) in [(1, vec![3]), (3, vec![3, 5, 1]), (5, vec![3, 5, 1, 4, 0]), (9, vec![3, 5, 1, 4, 0, 2])]
         {
             choice.clear();
-            all.iter().for_each(|bid| choice.offer(*bid, max));
+            for bid in &all {
+                choice.offer(*bid, max);
+            }
             assert_eq!(choice.bids.iter().map(|bid| bid.campaign).collect::<Vec<_>>(), expected);
             assert_eq!(choice.refused.len(), all.len() - expected.len());
             assert!(choice.refused.iter().all(|it| it.reason == Reason::Outranked));

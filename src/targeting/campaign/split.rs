@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn each_part_gets_exactly_its_share_of_the_buckets() {
+        const USERS: usize = 1_000_000;
         let it = split("spring", 0.1, &[("a", 0.2), ("b", 0.0001)]);
         assert_eq!(
             (it.arms(), &it.ends[..], it.held_from),
             (&["control", "a", "b"].map(str::to_owned)[..], &[2_000, 2_001][..], 9_000)
         );
         let mut counts = [0_u32; 4];
-        const USERS: usize = 1_000_000;
         for user in users(USERS) {
             let bucket = it.bucket_of(user);
             let part = it.part_of(user);

@@ -13,6 +13,7 @@ use crate::{
     state::{Store, Stores},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::fmt::Write;
 
 /// The ids of the segments in all tests.
 const SEGMENTS: [&str; 3] = ["keen", "new", "gone"];
@@ -337,22 +338,23 @@ fn random_campaigns(random: &mut SmallRng, count: usize) -> String {
     let mut text = format!("[targeting]\ncampaigns_max = {}\n", random.random_range(1..6));
     for number in 0..count {
         let cents = |random: &mut SmallRng, max: i32| f64::from(random.random_range(1..max)) / 100.0;
-        text += &format!("[[campaign]]\nid = \"c{number}\"\ncurrency = \"EUR\"\n");
+        write!(text, "[[campaign]]\nid = \"c{number}\"\ncurrency = \"EUR\"\n").unwrap();
         let worth = match random.random_range(0..3) {
             0 => "value = \"value\"\naction = \"click\"\nprobability = \"score\"".to_owned(),
             1 => "value = \"value * 0.01\"\naction = \"buy\"\nprobability = \"buy\"".to_owned(),
             _ => format!("value = \"value + {:.2}\"", cents(random, 900)),
         };
-        text += &format!("{worth}\nfloor = {}\nceiling = {}\n", cents(random, 300), 3.0 + cents(random, 900));
+        write!(text, "{worth}\nfloor = {}\nceiling = {}\n", cents(random, 300), 3.0 + cents(random, 900)).unwrap();
         let segment = SEGMENTS[random.random_range(0..3)];
-        text += &format!("segments = {{ {} = [\"{segment}\"] }}\n", ["any", "all", "none"][random.random_range(0..3)]);
+        write!(text, "segments = {{ {} = [\"{segment}\"] }}\n", ["any", "all", "none"][random.random_range(0..3)])
+            .unwrap();
         if random.random() {
-            text += &format!("caps = [{{ max = {}, per = \"hour\" }}]\n", random.random_range(1..4));
+            write!(text, "caps = [{{ max = {}, per = \"hour\" }}]\n", random.random_range(1..4)).unwrap();
         }
         if random.random() {
             text += "holdout = 0.2\narms = [{ name = \"x\", share = 0.5 }]\n";
         }
-        text += &format!("priority = {}\n", random.random_range(0..2));
+        write!(text, "priority = {}\n", random.random_range(0..2)).unwrap();
     }
     text
 }
