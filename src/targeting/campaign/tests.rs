@@ -338,23 +338,23 @@ fn random_campaigns(random: &mut SmallRng, count: usize) -> String {
     let mut text = format!("[targeting]\ncampaigns_max = {}\n", random.random_range(1..6));
     for number in 0..count {
         let cents = |random: &mut SmallRng, max: i32| f64::from(random.random_range(1..max)) / 100.0;
-        write!(text, "[[campaign]]\nid = \"c{number}\"\ncurrency = \"EUR\"\n").unwrap();
+        writeln!(text, "[[campaign]]\nid = \"c{number}\"\ncurrency = \"EUR\"").unwrap();
         let worth = match random.random_range(0..3) {
             0 => "value = \"value\"\naction = \"click\"\nprobability = \"score\"".to_owned(),
             1 => "value = \"value * 0.01\"\naction = \"buy\"\nprobability = \"buy\"".to_owned(),
             _ => format!("value = \"value + {:.2}\"", cents(random, 900)),
         };
-        write!(text, "{worth}\nfloor = {}\nceiling = {}\n", cents(random, 300), 3.0 + cents(random, 900)).unwrap();
+        writeln!(text, "{worth}\nfloor = {}\nceiling = {}", cents(random, 300), 3.0 + cents(random, 900)).unwrap();
         let segment = SEGMENTS[random.random_range(0..3)];
-        write!(text, "segments = {{ {} = [\"{segment}\"] }}\n", ["any", "all", "none"][random.random_range(0..3)])
+        writeln!(text, "segments = {{ {} = [\"{segment}\"] }}", ["any", "all", "none"][random.random_range(0..3)])
             .unwrap();
         if random.random() {
-            write!(text, "caps = [{{ max = {}, per = \"hour\" }}]\n", random.random_range(1..4)).unwrap();
+            writeln!(text, "caps = [{{ max = {}, per = \"hour\" }}]", random.random_range(1..4)).unwrap();
         }
         if random.random() {
             text += "holdout = 0.2\narms = [{ name = \"x\", share = 0.5 }]\n";
         }
-        write!(text, "priority = {}\n", random.random_range(0..2)).unwrap();
+        writeln!(text, "priority = {}", random.random_range(0..2)).unwrap();
     }
     text
 }
