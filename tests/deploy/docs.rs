@@ -39,8 +39,10 @@ const FOREIGN_MEMBERS: [&str; 1] = ["ext.segtax"];
 /// Programs whose commands are not checked.
 const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "kcat", "kubectl"];
 /// File name extensions.
-const FILE_ENDS: [&str; 14] =
-    ["csv", "gz", "html", "json", "jsonl", "md", "onnx", "parquet", "partial", "proto", "py", "rs", "toml", "yaml"];
+const FILE_ENDS: [&str; 15] = [
+    "csv", "gz", "html", "json", "jsonl", "md", "onnx", "parquet", "partial", "proto", "py", "rs", "toml", "tsv",
+    "yaml",
+];
 
 /// A parsed page.
 struct Page {
