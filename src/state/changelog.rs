@@ -45,7 +45,7 @@ pub struct Mark {
     pub ceilings: Ceilings,
     /// How many profiles the changelog holds as of this commit. A restore that finds another number is not complete.
     pub records: u64,
-    /// The digest of these profiles' keys and offsets ([`record_digest`]). A restore that finds another one has an old record
+    /// The digest of these profiles' keys and offsets (see `record_digest`). A restore that finds another one has an old record
     /// among them. Earlier releases wrote none.
     pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of another generation do not count.

@@ -8,7 +8,7 @@
 //! - **Lasting.** A segment with either has members: see [`membership`].
 //! - **Excluded.** A user in one of the segments that `unless` names is not in this one. Segments are decided after those that they
 //!   name, so an event that puts the user into the one takes the user out of the other.
-//! - **Ids** of the IAB's Audience Taxonomy 1.1 are checked against its table: see [`taxonomy`].
+//! - **Ids** of the IAB's Audience Taxonomy 1.1 are checked against its table: see `taxonomy`.
 //! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
 //!   `targeting.segments_max` of them.
 
