@@ -8,7 +8,7 @@ use aimpoint::{
     proto::v1,
     sink::{Outbox, Sink, SinkError, SizeLimits},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
-    state::{Mark, SnapshotOf, SnapshotWriter, is_layout_key, pack, unpack},
+    state::{Mark, SnapshotOf, SnapshotWriter, Store, hash_key, is_layout_key, pack, unpack},
     status::{ClientReport, PartitionView, Progress},
     testkit::{
         FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place, Visible,
@@ -632,6 +632,55 @@ fn one_forged_record_costs_a_look_at_the_input_and_no_start_breaks_off() {
         turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 5));
         assert_eq!((users(&worker), progress.health().doubted()), (3, 0), "then the changelog is whole again");
     }
+}
+
+/// Compaction or another writer can leave an older record of a user as the newest one, so that the number of profiles is right. The
+/// digest in the mark shows it.
+#[test]
+pub(crate) fn an_old_record_in_the_right_number_is_noticed() {
+    let (broker, records) = three_users();
+    let old = records.iter().rev().find(|it| it.key.as_deref() == Some(b"b")).and_then(|it| it.payload.clone());
+    let (mut worker, _, member) = join(&broker);
+    broker.produce(0, 1);
+    turn_until(&mut worker, &broker, |_| mark(&broker, 0).0 == 5);
+    worker.leave().expect("nothing goes wrong here");
+    let owed = words_of(&worker, b"b").expect("b is there");
+    drop(worker);
+    broker.leave(member);
+    broker.forge(0, b"b", old.as_deref());
+    let (mut worker, progress, _) = join(&broker);
+    turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 5));
+    assert_eq!((users(&worker), words_of(&worker, b"b")), (3, Some(owed)));
+    assert_eq!(progress.health().doubted(), 1, "an operator is told");
+}
+
+/// A user whose profile was swept and who came back within one commit has a tombstone and a record in it. The record must be the
+/// last one, or a restore forgets the user.
+#[test]
+pub(crate) fn a_tombstone_is_written_before_the_profile_of_a_user_who_came_back() {
+    let mut store = Store::default();
+    let is_gone = |first: u64, time: i64| (first as i64) < time - 160;
+    let write = |store: &mut Store, next: i64| {
+        let mut written = Vec::new();
+        store.write_due(next, next, 99, |key, profile| {
+            written.push((key.to_vec(), profile.is_some()));
+            true
+        });
+        written
+    };
+    store.entry(hash_key(b"a"), b"a", &[0], 0, 0);
+    for (offset, key) in [b"p", b"q", b"r", b"s", b"t"].into_iter().enumerate() {
+        store.entry(hash_key(key), key, &[1_000], offset as i64 + 1, 10);
+    }
+    store.sweep(160, is_gone);
+    assert_eq!(write(&mut store, 6).len(), 6);
+    for (offset, key) in [b"p", b"q", b"r", b"s", b"t"].into_iter().enumerate() {
+        store.entry(hash_key(key), key, &[1_000], offset as i64 + 6, 1_000);
+    }
+    store.sweep(160, is_gone);
+    store.entry(hash_key(b"a"), b"a", &[1_000], 11, 1_000);
+    let of_a: Vec<bool> = write(&mut store, 12).into_iter().filter(|(key, _)| key == b"a").map(|(_, it)| it).collect();
+    assert_eq!(of_a, [false, true], "first the tombstone, then the profile");
 }
 
 #[test]

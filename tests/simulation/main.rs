@@ -105,6 +105,15 @@ fn whatever_fails_each_event_has_its_one_decision_and_each_profile_its_state() {
     }
 }
 
+/// The named case that finds a bug which takes thousands of seeds to show.
+fn case_of(canary: Canary) -> Option<fn()> {
+    match canary {
+        Canary::OldRecordsTrusted => Some(cases::an_old_record_in_the_right_number_is_noticed),
+        Canary::TombstoneAfterProfile => Some(cases::a_tombstone_is_written_before_the_profile_of_a_user_who_came_back),
+        _ => None,
+    }
+}
+
 #[test]
 fn each_known_bug_is_found() {
     quiet_panics();
@@ -124,7 +133,10 @@ fn each_known_bug_is_found() {
                     // A run that broke off may have left state behind.
                     let mut core = driver::Core::default();
                     canary::put_in(Some(canary));
-                    let found = (0..CANARY_SEEDS).find_map(|seed| Some((seed, outcome(seed, &mut core).err()?)));
+                    let found = match case_of(canary) {
+                        Some(case) => catch_unwind(case).err().map(|_| (0, "a named case".to_owned())),
+                        None => (0..CANARY_SEEDS).find_map(|seed| Some((seed, outcome(seed, &mut core).err()?))),
+                    };
                     canary::put_in(None);
                     match found {
                         Some((seed, why)) => {
