@@ -66,29 +66,29 @@ pub enum Canary {
     TombstoneAfterProfile,
     /// A changelog that has lost profiles is considered complete.
     LostChangelogTrusted,
-    /// Old records in the right number count as a complete restore.
+    /// A restore that finds the right number of records counts as complete even if some are old.
     OldRecordsTrusted,
     /// A commit that proves the membership counts as done although its first attempt failed.
     ConfirmationUsedUp,
-    /// Memberships are not scheduled to end after a restore.
+    /// The ends of memberships are not scheduled after a restore.
     TimersNotRestored,
     /// Memberships are not restored.
     MembershipsNotRestored,
-    /// Memberships that end in a replay are told again.
+    /// Memberships that end in a replay are written again.
     ExpiryReplayedAloud,
     /// A membership that ends without an event does not make its profile dirty.
     ExpiryNotDirty,
     /// Memberships end at the end of a batch.
     ExpiryAtBatchEnd,
-    /// The ticks are not part of the mark.
+    /// The mark does not contain the ticks.
     TickNotCommitted,
-    /// A replay passes the ticks by.
+    /// A replay skips the ticks.
     TickNotReplayed,
     /// An exit rule that holds at a late event ends nothing.
     ExitIgnoredWhenLate,
-    /// A late event at which the entry rule holds shortens a membership.
+    /// A late event that meets the entry rule shortens a membership.
     LateEventShortens,
-    /// A segment that excludes another one does not end memberships in it.
+    /// A segment that excludes another does not end memberships in it.
     ExclusionIgnored,
 }
 

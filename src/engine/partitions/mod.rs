@@ -94,7 +94,7 @@ impl Partitions {
         self.get(number).is_some_and(|partition| partition.is_restoring || partition.next < partition.replay_until)
     }
 
-    /// When the first membership of a partition ends, at the earliest; nothing while it is restored or replayed.
+    /// A lower bound on the end of a partition's first membership. `None` during its restore or replay.
     pub fn first_deadline(&self, number: i32) -> Option<EventTime> {
         let partition = self.get(number).filter(|_| !self.is_recovering(number))?;
         partition.store.first_deadline().map(EventTime)
@@ -181,10 +181,10 @@ impl Partitions {
         }
     }
 
-    /// Ends the restore of a partition: carries over profiles of other layouts, and gives the offset at which its input
-    /// goes on. If single records cannot be used, the other profiles stay, and the whole input is replayed for these users. A
-    /// changelog that holds other profiles than were committed to it was cut, created anew or damaged: none of it is used
-    /// then, and the whole input is replayed for all users.
+    /// Ends the restore of a partition: carries over profiles of other layouts, and returns the offset at which its
+    /// input continues. If single records are unusable, the other profiles stay and the whole input is replayed for
+    /// these users. If the changelog does not hold the profiles that were committed to it, it was truncated, recreated
+    /// or damaged: none of it is used, and the whole input is replayed for all users.
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
@@ -248,8 +248,8 @@ impl Partitions {
         }
     }
 
-    /// The snapshot of a partition, which replaces the changelog before this offset. None unless everything that was processed is
-    /// committed.
+    /// The snapshot of a partition, which replaces the changelog before this offset. `None` unless everything that was
+    /// processed is committed.
     pub fn snapshot(&mut self, number: i32, changelog: i64, profile: &ProfileEngine) -> Option<Vec<u8>> {
         let (layout, keeps_memberships) = (profile.layout().id(), !profile.memberships().is_empty());
         let partition = self.get(number)?;
@@ -266,7 +266,7 @@ impl Partitions {
         let generation = store.generation();
         let is_whole = store.recorded(|key, profile, as_of, dirty_from| {
             record.clear();
-            // What events have changed is found again when they are replayed; what has ended without one is not.
+            // A replay recovers changes by events, but not memberships that ended without one.
             let dirty_from = dirty_from.filter(|_| keeps_memberships);
             ProfileRecord { as_of, layout, generation, dirty_from }.encode(key, profile, &mut record);
             writer.push(key, &record);

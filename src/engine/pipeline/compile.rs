@@ -254,7 +254,7 @@ impl Pipeline {
     }
 }
 
-/// A profile is kept for as long as its user can be in a segment.
+/// Requires a profile to live at least as long as its user can stay in a segment.
 fn check_ttl(spec: &PipelineSpec, errors: &mut Vec<ConfigError>) {
     let longest = |it: &&SegmentSpec| it.duration.unwrap_or(DURATION_MAX);
     let lasting = spec.segments.iter().filter(|it| it.is_lasting());

@@ -71,9 +71,9 @@ struct Encoding {
     constants: Constants,
     /// By arm of the experiment; a single one without an experiment.
     encoders: Vec<Encoder>,
-    /// For decisions about memberships that have ended, which no model has a part in.
+    /// The encoder of decisions about expired memberships, which have no score.
     expiries: Encoder,
-    /// A buffer for the further scores of a row.
+    /// A buffer for the additional scores of a row.
     heads: Vec<f32>,
 }
 
@@ -83,7 +83,7 @@ pub struct Pipeline {
     decoder: Decoder,
     profile: ProfileEngine,
     segments: Segments,
-    /// The segments of the row that is being decided.
+    /// The segments of the current row.
     found: Found,
     scores: ScoreSlots,
     model: Option<Scoring>,

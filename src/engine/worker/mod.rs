@@ -127,8 +127,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         worker
     }
 
-    /// Has the worker replace its pipeline by each one that comes this way. They declare the same features; where they declare other
-    /// segments with members, the profiles are written, and carried over in a restore.
+    /// Makes the worker replace its pipeline by each one received here. They must declare the same features. If lasting
+    /// segments differ, the worker writes its profiles first and carries them over in a restore.
     #[must_use]
     pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
         self.new_pipelines = Some(pipelines);
@@ -233,7 +233,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         self.await_commit()?;
         if let Some(pipeline) = self.new_pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
-            // Other segments with members are other words in a profile. What is written is carried over, as after a restart.
+            // Lasting segments are part of a profile's words. What is written is carried over, as after a restart.
             let has_other_profiles = self.pipeline.layout() != pipeline.layout();
             if has_other_profiles {
                 self.hand_over(&self.partitions.held())?;
