@@ -118,7 +118,7 @@ fn two_creatives_match_the_closed_form() {
         worst = worst.max(off(&found, &[1.0 - expected, expected]));
     }
     println!("closed form: error {worst:e}");
-    // The logarithms of the factorials are good to 1e-10.
+    // The logarithms of the factorials are exact to 1e-10.
     assert!(worst < 1e-9);
 }
 
@@ -135,7 +135,7 @@ fn creatives_that_are_alike_share_evenly_and_the_sum_is_one() {
     }
     println!("alike: error {worst:e}");
     assert!(worst < 1e-9);
-    // As unlike as possible: every rate known well, and each another.
+    // As different as possible: all rates are known well, and all differ.
     let apart: Vec<Beta> = (0_i32..64)
         .map(|n| beta(10.0_f64.powf(8.0 + f64::from(n % 4)), 10.0_f64.powf(8.0 + f64::from(n) / 16.0)))
         .collect();
@@ -207,7 +207,7 @@ fn shares_equal_those_of_a_million_real_samples() {
 
 #[test]
 fn shares_equal_the_simulation_of_the_open_bandit_pipeline() {
-    /// The part of the fixture that is about this: the priors of a real policy, and how often each item came first of three.
+    /// The part of the fixture used here: the priors of a real policy, and how often each item came first of three.
     #[derive(Deserialize)]
     struct Case {
         prior: Option<[Vec<f64>; 2]>,

@@ -116,8 +116,9 @@ impl Recent {
         sum
     }
 
-    /// What a pass costs on average: as settled ones lately did. With few of those, as all settled ones did; with few of those, the most.
-    /// If those that are not settled have already cost more, passes have become dearer, and what these have cost is the least.
+    /// The average cost of a pass: that of recently settled passes. With few of those, that of all settled passes, and
+    /// with few of those, the maximum. If the unsettled passes have already cost more on average, passes have become
+    /// more expensive, and their average is the lower bound.
     pub(super) fn cost(&self, cost_max: f64) -> f64 {
         let ever = (self.spent_ever.0 as f64 + PASSES * cost_max) / (self.passed_ever as f64 + PASSES);
         let settled = (self.spent + PASSES * ever) / (self.passed + PASSES);
