@@ -30,7 +30,7 @@ pub struct Cpm(pub i64);
 pub enum MoneyError {
     /// Not of the form `-12.345`: no exponent, no separators, no spaces, a digit on each side of the point.
     Malformed,
-    /// More than six digits behind the point that are not zero.
+    /// More than six significant digits after the decimal point.
     TooFine,
     /// Not finite, or beyond ±9.2 · 10¹² units.
     OutOfRange,
@@ -129,7 +129,7 @@ impl FromStr for Micros {
 }
 
 impl fmt::Display for Micros {
-    /// A decimal number of units, with two to six digits behind the point.
+    /// A decimal number of units, with two to six digits after the decimal point.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let micros = self.0.unsigned_abs();

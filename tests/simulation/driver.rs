@@ -427,7 +427,8 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         compact: rate(40),
         trim,
         mood: rate(40),
-        // Profiles cannot be rebuilt from trimmed input. Nor can they be rebuilt if ticks committed before the mark are forgotten.
+        // Profiles cannot be rebuilt from trimmed input. Nor can they be rebuilt if ticks committed before the mark are
+        // forgotten.
         lose: if trim == 0 && !ticks { rate(10) } else { 0 },
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
