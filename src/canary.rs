@@ -1,7 +1,7 @@
 //! Known bugs that a test enables one at a time, to verify that the simulation finds them.
 //!
-//! A simulation without findings proves nothing unless it can find known bugs. Each canary is in the production code, where the bug
-//! would be. Without the feature `testkit` the switch is a constant and is compiled away.
+//! A simulation without findings proves nothing unless it can find known bugs. Each canary is in the production code,
+//! where the bug would be. Without the feature `testkit` the switch is a constant and is compiled away.
 
 /// A known bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub enum Canary {
 }
 
 impl Canary {
-    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it needs a failure at
-    /// the moment when a worker was removed from the group without knowing it.
+    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
+    /// needs a failure at the moment when a worker was removed from the group without knowing it.
     pub const ALL: [Self; 41] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,

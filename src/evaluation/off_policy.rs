@@ -1,8 +1,8 @@
 //! Estimates how much a policy would have earned, from decisions that another policy logged with their propensities.
 //!
 //! For the reward r of the logged action a, its propensity p(a) and its probability π(a) under the target policy, the
-//! importance weight is `w = π(a) / p(a)`. A model q of the reward adds its mean over all actions, `q(π) = Σ π(a')
-//! q(a')`:
+//! importance weight is `w = π(a) / p(a)`. A model q of the reward adds its mean over all actions,
+//! `q(π) = Σ π(a') q(a')`:
 //!
 //! | Estimate | Formula | Source |
 //! |---|---|---|
@@ -244,8 +244,8 @@ fn terms(row: &Logged, weight: f64) -> Terms {
     }
 }
 
-/// The intervals of IPS, SNIPS, DM and DR over logs of the same size, whose rows are drawn from this one with replacement. All
-/// four see the same replicates.
+/// The intervals of IPS, SNIPS, DM and DR over logs of the same size, whose rows are drawn from this one with
+/// replacement. All four see the same replicates.
 fn bootstrap(terms: &[Terms], options: &Options) -> [Option<Interval>; 4] {
     let replicates = options.replicates.min(REPLICATES_MAX);
     if replicates == 0 || terms.len() < 2 {

@@ -1,4 +1,5 @@
-//! Tests of off-policy estimates: against the Open Bandit Pipeline on real logs, on logs of known truth, and on odd input.
+//! Tests of off-policy estimates: against the Open Bandit Pipeline on real logs, on logs of known truth, and on odd
+//! input.
 
 use super::*;
 
@@ -167,8 +168,8 @@ fn with_few_effective_rows_an_interval_may_miss() {
     assert!(!report.ips.unwrap().normal.unwrap().covers(case.truth()));
 }
 
-/// A log of 3 actions with rates 0.2, 0.5 and 0.3, logged with 0.6, 0.1 and 0.3, for a policy with 0.1, 0.6 and 0.3: its value
-/// is 0.41. The model is off by 0.05.
+/// A log of 3 actions with rates 0.2, 0.5 and 0.3, logged with 0.6, 0.1 and 0.3, for a policy with 0.1, 0.6 and 0.3:
+/// its value is 0.41. The model is off by 0.05.
 fn synthetic(seed: u64, rows: u64) -> Vec<Logged> {
     let unit = |n: u64| (mix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ mix(n)) >> 11) as f64 / 2.0_f64.powi(53);
     let (rates, logging, target) = ([0.2, 0.5, 0.3], [0.6, 0.1, 0.3], [0.1, 0.6, 0.3]);

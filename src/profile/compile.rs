@@ -111,8 +111,8 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features, and what targeting keeps. Errors are added under `feature[i]`, those of hidden features under
-    /// their own key.
+    /// Compiles all features, and what targeting keeps. Errors are added under `feature[i]`, those of hidden features
+    /// under their own key.
     pub(super) fn compile(
         specs: &[FeatureSpec],
         kept: KeptForTargeting<'_>,

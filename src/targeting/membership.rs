@@ -8,8 +8,8 @@
 //!
 //! Without `exit`, a user leaves when the entry rule does not hold. `duration` then only limits how long a user without
 //! events stays in. For memberships that outlive events at which the entry rule does not hold, set `exit = "false"` or
-//! an exit rule: "bought in the last 30 days" is `where = 'event_type == "purchase"'`, `exit = "false"`, `duration =
-//! "30d"`.
+//! an exit rule: "bought in the last 30 days" is `where = 'event_type == "purchase"'`, `exit = "false"`,
+//! `duration = "30d"`.
 //!
 //! Between events, [`Segments::expire`] ends memberships that are over at the time that the caller passes. It evaluates
 //! no rules: a user who was kept out of a segment by an ended membership stays out until the user's next event.

@@ -5,8 +5,9 @@
 //! outputs at once (`delivery = "at_least_once"`); some change the delivery at each start.
 //!
 //! `checks` lists what is verified after every step. `SIMULATION_SEEDS=n` sets the number of seeds,
-//! `SIMULATION_FIRST=n` the first one. To replay a failing seed, run `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo
-//! test --test simulation`. `SIMULATION_CANARIES=A,B` only looks for these known bugs.
+//! `SIMULATION_FIRST=n` the first one. To replay a failing seed, run
+//! `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`. `SIMULATION_CANARIES=A,B` only looks for
+//! these known bugs.
 
 mod cases;
 mod checks;

@@ -35,7 +35,7 @@ impl Partitions {
         self.0[index] = Some(Box::new(partition));
     }
 
-    /// Gives partitions up, with their state.
+    /// Releases partitions and their state.
     pub fn drop_all(&mut self, numbers: &[i32]) {
         for number in numbers {
             if let Some(slot) = self.0.get_mut(number.unsigned_abs() as usize) {
@@ -64,7 +64,7 @@ impl Partitions {
         numbers.iter().filter_map(|number| self.get(*number)).map(|partition| partition.store.dirty()).sum()
     }
 
-    /// The view of every partition, without what only the client knows.
+    /// The view of every partition, except for what only the client knows.
     pub fn views(&self) -> Vec<PartitionView> {
         let view = |(number, partition): (i32, &Partition)| PartitionView {
             number,
@@ -112,14 +112,14 @@ impl Partitions {
         }
     }
 
-    /// Skips to an offset: the log has lost what came before it.
+    /// Skips to an offset, because the log has lost the records before it.
     pub(super) fn skip_to(&mut self, number: i32, offset: i64) {
         if let Some(partition) = self.get_mut(number) {
             partition.next = partition.next.max(offset);
         }
     }
 
-    /// What was committed for a partition: the offset and its metadata.
+    /// The committed offset of a partition and its metadata.
     pub fn committed(&self, number: i32) -> Option<(i64, &str)> {
         let (offset, metadata) = self.get(number)?.committed.as_ref()?;
         Some((*offset, metadata))
@@ -149,7 +149,7 @@ impl Partitions {
         self.restore_applied(record, profile, i64::MIN);
     }
 
-    /// Restores the profile in a record of a snapshot, which every event before `applied` has been applied to.
+    /// Restores the profile in a record of a snapshot. The profile includes every event before `applied`.
     pub fn restore_applied(&mut self, record: &Record<'_>, profile: &ProfileEngine, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
         if is_reserved_key(key) {
@@ -217,7 +217,8 @@ impl Partitions {
             return Some(recovered);
         }
         if recovered.is_partly_whole() {
-            // The tombstones are right until the users' next events, which are applied before any other profile of theirs is written.
+            // The tombstones are right until the users' next events, which are applied before any other profile of
+            // theirs is written.
             partition.store.bury(unfit.users);
             partition.schedule_memberships(profile);
             let (ceilings, ticks) = (partition.store.ceilings(), *partition.store.ticks());

@@ -20,7 +20,7 @@ pub struct Partition {
     pub(in crate::engine) next: i64,
     /// Events before this offset are only replayed: their outputs were committed before.
     pub(in crate::engine) replay_until: i64,
-    /// What the group has committed: the offset and its metadata.
+    /// The group's committed offset and its metadata.
     pub(super) committed: Option<(i64, String)>,
     /// Whether its profiles are still being read from the changelog; its input is paused meanwhile.
     pub(super) is_restoring: bool,
@@ -61,8 +61,8 @@ impl UnfitRecords {
 pub(super) struct Layouts {
     /// The layouts that were found.
     pub(super) found: Vec<Layout>,
-    /// While profiles are restored: the users whose profiles have another layout than ours, and its id. They are carried over at
-    /// the end, because compaction may put a layout behind its profiles.
+    /// During a restore: the users whose profiles have another layout than ours, with its id. They are carried over at
+    /// the end, because compaction may move a layout after its profiles.
     pub(super) foreign: HashMap<Box<[u8]>, String>,
     /// Whether ours is among them.
     pub(super) has_ours: bool,

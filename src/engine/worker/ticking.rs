@@ -3,9 +3,9 @@
 //! This assumes that the machine's clock is right to within seconds. A tick is only applied at the end of the
 //! partition's log. A membership then ends within 5 s of its time, or at once if records of other users advance the
 //! partition's time. A tick is committed with the partition's position, so whoever takes the partition over applies it
-//! at the same place. A tick that was not committed is lost together with its decisions. With `delivery =
-//! "at_least_once"`, readers may still have seen those decisions. The next tick then writes them again with the same
-//! ids and contents, unless an event came first.
+//! at the same place. A tick that was not committed is lost together with its decisions. With
+//! `delivery = "at_least_once"`, readers may still have seen those decisions. The next tick then writes them again with
+//! the same ids and contents, unless an event came first.
 
 use super::{Worker, protocol::GRACE};
 use crate::{

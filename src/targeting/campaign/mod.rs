@@ -1,4 +1,5 @@
-//! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are refused.
+//! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are
+//! refused.
 //!
 //! Owns eligibility, caps, prices and the order of campaigns. It does not keep counts (the profile engine does, as
 //! hidden features), and it does not know creatives, budgets, the encoding of a decision or how a user gets into a

@@ -62,8 +62,8 @@ impl Beta {
         ln(self.alpha / self.beta)
     }
 
-    /// The logarithm of the density of the log-odds at this distance from its mode, relative to that at the mode: `α δ
-    /// - (α + β) ln(1 + p (e^δ - 1))` with p = α / (α + β).
+    /// The logarithm of the density of the log-odds at this distance from its mode, relative to that at the mode:
+    /// `α δ - (α + β) ln(1 + p (e^δ - 1))` with p = α / (α + β).
     fn log_density(self, distance: f64) -> f64 {
         // The rarer outcome first, so that 1 + p (e^δ - 1) is at least 1/2.
         let (rare, common, distance) = if self.alpha <= self.beta {

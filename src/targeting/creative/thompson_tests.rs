@@ -30,8 +30,8 @@ type Case = (&'static [(f64, f64)], &'static [f64]);
 
 #[test]
 fn probabilities_equal_an_independent_integration() {
-    // From scipy's incomplete beta function and Gauss–Legendre with 32 nodes on panels of a tenth of the width; mpmath with 25
-    // digits agrees on the first two.
+    // From scipy's incomplete beta function and Gauss–Legendre with 32 nodes on panels of a tenth of the width; mpmath
+    // with 25 digits agrees on the first two.
     let cases: [Case; 9] = [
         (
             &[(3., 200.), (5., 210.), (1., 90.)],
@@ -93,8 +93,8 @@ fn probabilities_equal_an_independent_integration() {
 
 #[test]
 fn two_creatives_match_the_closed_form() {
-    // P(p_B > p_A) = Σ_{i < α_B} B(α_A + i, β_A + β_B) / ((β_B + i) B(1 + i, β_B) B(α_A, β_A)), for whole α_B (Miller 2014,
-    // "Formulas for Bayesian A/B testing").
+    // P(p_B > p_A) = Σ_{i < α_B} B(α_A + i, β_A + β_B) / ((β_B + i) B(1 + i, β_B) B(α_A, β_A)), for whole α_B (Miller
+    // 2014, "Formulas for Bayesian A/B testing").
     let log_factorials: Vec<f64> = std::iter::once(0.0)
         .chain((1..40_000).scan(0.0, |sum, n| {
             *sum += f64::from(n).ln();
@@ -146,8 +146,8 @@ fn creatives_that_are_alike_share_evenly_and_the_sum_is_one() {
     assert!(thompson.nodes() < 64 * 400);
 }
 
-/// A seeded generator of Beta numbers: two Gamma numbers by Marsaglia and Tsang's method (2000), from normal numbers by Box and
-/// Muller's (1958).
+/// A seeded generator of Beta numbers: two Gamma numbers by Marsaglia and Tsang's method (2000), from normal numbers by
+/// Box and Muller's (1958).
 struct Sampler(u64);
 
 impl Sampler {

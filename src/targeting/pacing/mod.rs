@@ -15,10 +15,10 @@
 //!   therefore exceeds its budget by at most the cost of what passed in one policy interval: between control's last
 //!   look and the moment when the last worker has taken the new rate and its counts are back (`interval_ms + lag_ms`).
 //!   The reserve covers older passes unless the cost of a pass rises by more than a quarter, plus three standard
-//!   deviations, within `settle_ms`. Even if it does, the excess is bounded by what passed within `settle_ms +
-//!   interval_ms + lag_ms`. Costs that arrive later than `settle_ms` come on top.
-//! - **Pure fold.** A state depends only on the calls, so a replay from a committed state ends in the same state, bit
-//!   for bit. Between two rates of a day, the order of observations does not matter.
+//!   deviations, within `settle_ms`. Even if it does, the excess is bounded by what passed within
+//!   `settle_ms + interval_ms + lag_ms`. Costs that arrive later than `settle_ms` come on top. - **Pure fold.** A state
+//!   depends only on the calls, so a replay from a committed state ends in the same state, bit for bit. Between two
+//!   rates of a day, the order of observations does not matter.
 //! - **Bounded.** A [`Pacer`] holds about 4 kB, whatever the traffic.
 //!
 //! Limits: there is one forecast for all days of the week. A day of 92 or 100 buckets uses the forecast stretched, off

@@ -7,8 +7,8 @@
 //! P(win | bid) = 1 / (1 + e^-(a + w · ln bid)),  w > 0,
 //! ```
 //!
-//! and the shaded bid maximises the expected surplus `(value − bid) · P(win | bid)` (Pan et al. 2020, "Bid Shading by Win-Rate
-//! Estimation and Surplus Maximization").
+//! and the shaded bid maximises the expected surplus `(value − bid) · P(win | bid)` (Pan et al. 2020, "Bid Shading by
+//! Win-Rate Estimation and Surplus Maximization").
 //!
 //! Guarantees: a bid is never above the value and never below the floor. A higher value or a higher floor never gives a
 //! lower bid. The bid is finite whatever the model. A model depends only on the kept notices, not on the order in which
@@ -102,8 +102,8 @@ impl WinRate {
         self.intercept + self.slope * (bid.0 as f64).ln()
     }
 
-    /// The value for which a bid is optimal: where the derivative of the surplus is zero, `value = bid + bid · (1 +
-    /// odds) / w`. It grows with the bid.
+    /// The value for which a bid is optimal: where the derivative of the surplus is zero,
+    /// `value = bid + bid · (1 + odds) / w`. It grows with the bid.
     fn value_of(&self, bid: i64) -> f64 {
         let bid_units = bid as f64;
         bid_units + bid_units * (1.0 + self.log_odds(Cpm(bid)).exp()) / self.slope

@@ -51,7 +51,8 @@ pub(crate) enum RecoveryAction {
     Abort,
     /// Fence the producers, and report to [`Transaction::fenced`].
     Fence,
-    /// Fence the producers, read the committed positions of these partitions, and report to [`Transaction::positions_read`].
+    /// Fence the producers, read the committed positions of these partitions, and report to
+    /// [`Transaction::positions_read`].
     FenceAndReadPositions(Vec<i32>),
     /// Commit everything again.
     CommitAgain,
