@@ -1,9 +1,10 @@
 //! What do 100 segments and 50 campaigns cost per event on one core, in batches of 512?
 //!
-//! A good answer is at most 3 µs, for everything they add: what the profile engine counts for caps, the rules of segments
-//! and campaigns, and the choice with its reasons. Each campaign has two caps; half of them have a recency, a rule, a
-//! holdout and arms, a third compute their value, and a fifth have dayparts. One event in twelve is an impression. Decoding
-//! is not timed; the time is that of the thread. `cargo test` runs a small version to keep the bench working.
+//! A good answer is at most 3 µs for everything they add: counting for caps in the profile engine, the rules of
+//! segments and campaigns, and the choice with its reasons. Each campaign has two caps. Half of them have a recency, a
+//! rule, a holdout and arms, a third compute their value, and a fifth have dayparts. One event in twelve is an
+//! impression. Decoding is not timed. Times are CPU times of the thread. `cargo test` runs a small version to keep the
+//! bench working.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
@@ -68,7 +69,7 @@ fn targeting() -> Targeting {
     toml::from_str(&text).expect("the specification is well formed")
 }
 
-/// The time that this thread has computed for, which other processes do not lengthen.
+/// The CPU time of this thread, which other processes do not inflate.
 fn computed() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -82,7 +83,7 @@ impl Stores for One {
     }
 }
 
-/// The stages before the decision, and how long they took.
+/// The stages before the decision, and the time they took.
 struct World {
     decoder: Decoder,
     profile: ProfileEngine,
@@ -130,7 +131,7 @@ impl World {
         }
     }
 
-    /// Runs a batch and returns how many bids and refusals there are.
+    /// Runs a batch and returns the numbers of bids and refusals.
     fn run(&mut self, first: usize, events: &[Vec<u8>], held: &mut Held, choice: &mut Choice) -> [usize; 2] {
         for (index, payload) in events.iter().enumerate() {
             let record = Record { offset: (first + index) as i64, payload: Some(payload), ..Record::default() };
@@ -190,7 +191,7 @@ fn main() {
     let mut found = [0, 0];
     for (number, batch) in events.chunks(BATCH).enumerate() {
         if number == count / BATCH / 3 {
-            // From here on, buffers have grown and most users are known.
+            // By now, buffers have grown and most users are known.
             (with.took, without.took) = ([Duration::ZERO; 3], [Duration::ZERO; 3]);
         }
         let outcome = with.run(number * BATCH, batch, &mut held, &mut choice);

@@ -1,7 +1,7 @@
 //! Known bugs that a test enables one at a time, to verify that the simulation finds them.
 //!
-//! A simulation without findings proves nothing unless it can find known bugs. Each canary is in the production code, where the bug
-//! would be. Without the feature `testkit` the switch is a constant and is compiled away.
+//! A simulation without findings proves nothing unless it can find known bugs. Each canary is in the production code,
+//! where the bug would be. Without the feature `testkit` the switch is a constant and is compiled away.
 
 /// A known bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,35 +66,35 @@ pub enum Canary {
     TombstoneAfterProfile,
     /// A changelog that has lost profiles is considered complete.
     LostChangelogTrusted,
-    /// Old records in the right number count as a complete restore.
+    /// A restore that finds the right number of records counts as complete even if some are old.
     OldRecordsTrusted,
     /// A commit that proves the membership counts as done although its first attempt failed.
     ConfirmationUsedUp,
-    /// Memberships are not scheduled to end after a restore.
+    /// The ends of memberships are not scheduled after a restore.
     TimersNotRestored,
     /// Memberships are not restored.
     MembershipsNotRestored,
-    /// Memberships that end in a replay are told again.
+    /// Memberships that end in a replay are written again.
     ExpiryReplayedAloud,
     /// A membership that ends without an event does not make its profile dirty.
     ExpiryNotDirty,
     /// Memberships end at the end of a batch.
     ExpiryAtBatchEnd,
-    /// The ticks are not part of the mark.
+    /// The mark does not contain the ticks.
     TickNotCommitted,
-    /// A replay passes the ticks by.
+    /// A replay skips the ticks.
     TickNotReplayed,
     /// An exit rule that holds at a late event ends nothing.
     ExitIgnoredWhenLate,
-    /// A late event at which the entry rule holds shortens a membership.
+    /// A late event that meets the entry rule shortens a membership.
     LateEventShortens,
-    /// A segment that excludes another one does not end memberships in it.
+    /// A segment that excludes another does not end memberships in it.
     ExclusionIgnored,
 }
 
 impl Canary {
-    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it needs a failure at
-    /// the moment when a worker was removed from the group without knowing it.
+    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
+    /// needs a failure at the moment when a worker was removed from the group without knowing it.
     pub const ALL: [Self; 41] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,

@@ -130,7 +130,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints which segments have members, and what these cost.
+/// Prints the segments that have members and the cost of memberships.
 fn report_memberships(out: &mut impl Write, segments: &[SegmentSpec]) -> anyhow::Result<()> {
     let lasting: Vec<&SegmentSpec> = segments.iter().filter(|spec| spec.is_lasting()).collect();
     if lasting.is_empty() {

@@ -1,9 +1,9 @@
 //! The typed configuration, and where each of its keys was set.
 //!
-//! Owns the sections that configure the process, and includes the sections of the pipeline. A configuration is a TOML file,
-//! overridden by environment variables (`AIMPOINT__SECTION__KEY`) and then by `--set section.key=value`. All errors are reported
-//! at once, with file, line, column and the next step; unknown keys are errors. The defaults are those of `default.toml`, which
-//! documents every key; a test keeps the two equal.
+//! Owns the sections that configure the process, and includes the sections of the pipeline. A configuration is a TOML
+//! file, overridden by environment variables (`AIMPOINT__SECTION__KEY`) and then by `--set section.key=value`. All
+//! errors are reported at once, with file, line, column and the next step; unknown keys are errors. The defaults are
+//! those of `default.toml`, which documents every key; a test keeps the two equal.
 
 mod document;
 mod schema;
@@ -39,7 +39,8 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Maximum size of a file: more than anybody writes by hand, and checked within seconds.
 const FILE_BYTES_MAX: u64 = 2 << 20;
 
-/// The TOML parser accepts tables 80 deep, each with keys of 80 parts; dropping one level takes some hundred bytes of stack.
+/// The TOML parser accepts tables 80 deep, each with keys of 80 parts; dropping one level takes some hundred bytes of
+/// stack.
 const STACK_BYTES: usize = 64 << 20;
 
 /// Maximum number of each. A feature is a column of each batch, and a segment an entry of each decision.
@@ -323,8 +324,8 @@ impl Config {
             .collect()
     }
 
-    /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the consumer
-    /// protocol the broker rejects the successor until the old session has ended.
+    /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the
+    /// consumer protocol the broker rejects the successor until the old session has ended.
     fn check_membership(&self, errors: &mut Vec<ConfigError>) {
         if self.app.static_membership && uses_consumer_protocol(&self.kafka.consumer_settings()) {
             errors.push(
@@ -425,8 +426,8 @@ impl Config {
             || [client, consumer, producer].into_iter().any(ClientSettings::holds_secrets)
     }
 
-    /// The sections that differ and need a restart: all but segments and log filter, which a running process can apply. The values
-    /// themselves are compared, not their masked form, so a new password is a change.
+    /// The sections that differ and need a restart: all but segments and log filter, which a running process can apply.
+    /// The values themselves are compared, not their masked form, so a new password is a change.
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let Self {
             app,

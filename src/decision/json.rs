@@ -19,7 +19,7 @@ enum Member {
     UserKey,
     KeyType,
     TriggerEventId,
-    /// The whole place of the event in the input.
+    /// The position of the event in the input, as an object.
     Input,
     Partition,
     Offset,
@@ -38,7 +38,7 @@ enum Member {
     Left,
 }
 
-/// The members that `decision.fields` may choose and that differ from decision to decision.
+/// The members that `decision.fields` can select and that differ between decisions.
 const CHOICES: [(&str, Member); 18] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
@@ -71,9 +71,9 @@ enum Piece {
 pub(super) struct Template {
     id_prefix: String,
     pieces: Vec<Piece>,
-    /// The object of each segment without its end, and its id alone.
+    /// The start of each segment's object, without the closing brace, and the segment's id.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The topic of the input, in quotes.
+    /// The input topic as a JSON string.
     topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
     text_integers: bool,
@@ -99,7 +99,7 @@ impl Template {
             builder.literal(&format!(",\"{name}\":"));
             builder.member(member);
         }
-        // Where no segment lasts, none is left.
+        // Without lasting segments, users leave none.
         if segments.iter().any(Segment::is_lasting) {
             builder.literal(",\"left\":");
             builder.member(Member::Left);

@@ -47,12 +47,12 @@ impl Status {
     }
 }
 
-/// What gives rise to a decision.
+/// What causes a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// An event, which lies there.
+    /// An event at this position.
     Event(Position),
-    /// Memberships of the user with this hash that end at this moment, without an event.
+    /// Memberships of a user that end at this moment, without an event.
     Expiry {
         /// The hash of the user's key.
         user_hash: u64,
@@ -62,7 +62,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The event's place in the input.
+    /// The event's position in the input.
     fn position(self) -> Option<Position> {
         match self {
             Self::Event(position) => Some(position),
@@ -71,7 +71,7 @@ impl Cause {
     }
 }
 
-/// The status reason of a decision that a membership's end gives rise to.
+/// The status reason of a decision about an expired membership.
 const MEMBERSHIP_EXPIRED: &str = "membership_expired";
 
 /// One decision, borrowed from the batch.
@@ -83,9 +83,9 @@ pub struct Decision<'a> {
     pub key_type: KeyType,
     /// The id of the event that triggered the decision; empty if it had none.
     pub event_id: &'a str,
-    /// What gives rise to it.
+    /// What caused the decision.
     pub cause: Cause,
-    /// When that happened.
+    /// When the event happened, or the memberships ended.
     pub occurred_at: EventTime,
     /// When the decision was made, by this machine's clock.
     pub decided_at: EventTime,
@@ -108,7 +108,7 @@ pub struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    /// Why its status is what it is, where there is more to say.
+    /// The reason for the status, if there is one.
     fn status_reason(&self) -> Option<&'static str> {
         match self.cause {
             Cause::Event(_) => self.reason.map(FallbackReason::as_str),
@@ -224,15 +224,15 @@ impl Constants {
     }
 }
 
-/// What stands between the origin and the user's hash in the id of a decision about an expiry.
+/// Separates the input from the user's hash in the id of a decision about an expiry.
 const EXPIRED: &str = "-expired-";
 
-/// Whether this can be the name of an application or a topic.
+/// Whether this is a valid name of an application or a topic.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-'))
 }
 
-/// The application that a decision's id names. Neither an application's nor a topic's name has a colon in it.
+/// The application named in a decision's id. Names of applications and topics contain no colons.
 pub(crate) fn app_of_id(id: &str) -> Option<&str> {
     let (app, position) = id.split_once(':')?;
     if let Some((topic, expiry)) = position.rsplit_once(EXPIRED) {
@@ -251,8 +251,9 @@ pub(crate) fn app_of_id(id: &str) -> Option<&str> {
     (is_name(app) && is_name(position) && numbers >= 2).then_some(app)
 }
 
-/// Appends the decision's id: the application's name, so that two of them may share a topic, and the position of its event,
-/// so that a second try gives the same. Where there is no event, the user and the moment stand for it.
+/// Appends the decision's id. It contains the application's name, so that applications can share a topic, and the
+/// position of the event, so that a retry gives the same id. Without an event, the user's hash and the deadline replace
+/// the position.
 fn write_id_of(prefix: &str, cause: Cause, to: &mut Vec<u8>) {
     match cause {
         Cause::Event(position) => write_id(prefix, position, to),

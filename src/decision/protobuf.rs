@@ -23,7 +23,7 @@ pub(super) struct Template {
     topic: String,
     /// The constant fields: schema version, model, fingerprint and experiment.
     constant: Vec<u8>,
-    /// By segment: its id, name and taxonomy, as they stand in its message and in that of one that was left.
+    /// By segment: its encoded id, name and taxonomy, which `Segment` and `Left` share.
     segments: Vec<Vec<u8>>,
     scores: bool,
     /// The encoded name of each additional score, including key and length.
@@ -172,8 +172,8 @@ impl Template {
     }
 }
 
-/// Appends a message of a segment: what it always has, the times of a membership, and one more number where it is not 0. The fields
-/// of `Segment` and of `Left` have the same numbers.
+/// Appends a `Segment` or a `Left`: the encoded id, name and taxonomy, the times of a membership, and one more field
+/// unless it is 0. The fields of both messages have the same numbers.
 fn segment(field: u32, of: &[u8], membership: &Membership, (last, number): (u32, i64), to: &mut Vec<u8>) {
     let [entered_at, expires_at] = [membership.entered_at.0, membership.expires_at.0];
     let fields = [(4, entered_at), (5, expires_at), (last, number)];

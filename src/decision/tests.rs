@@ -19,10 +19,10 @@ fn segments() -> Vec<Segment> {
     let spec = |(index, name): (usize, &&str)| SegmentSpec {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
-        // None is told of the second.
+        // The second segment has no taxonomy.
         segtax: [7, 0, 502][index],
         filter: "true".to_owned(),
-        // The last one has members.
+        // The last segment has members.
         duration: (index == 2).then_some(Duration::from_hours(1)),
         ..SegmentSpec::default()
     };

@@ -1,7 +1,8 @@
-//! How much a policy would have earned, from decisions that another policy logged with their propensities.
+//! Estimates how much a policy would have earned, from decisions that another policy logged with their propensities.
 //!
-//! With the reward r of the logged action a, its propensity p(a) and the probability π(a) under the policy in question, the
-//! importance weight is `w = π(a) / p(a)`. With a model q of the reward, also the mean over all actions `q(π) = Σ π(a') q(a')`:
+//! For the reward r of the logged action a, its propensity p(a) and its probability π(a) under the target policy, the
+//! importance weight is `w = π(a) / p(a)`. A model q of the reward adds its mean over all actions,
+//! `q(π) = Σ π(a') q(a')`:
 //!
 //! | Estimate | Formula | Source |
 //! |---|---|---|
@@ -10,45 +11,47 @@
 //! | DM | `mean(q(π))` | Beygelzimer and Langford 2009 |
 //! | DR | `mean(q(π) + w (r - q(a)))` | Dudík et al. 2014 |
 //!
-//! IPS and DR are unbiased if propensities are right and no weight is clipped; SNIPS is biased by the order of 1/n and varies
-//! less; DM is as good as its model. Clipping bounds the variance and pulls the estimate towards 0 (IPS) or the model (DR).
+//! IPS and DR are unbiased if propensities are right and no weight is clipped. SNIPS has a bias of the order of 1/n and
+//! varies less. DM is as good as its model. Clipping bounds the variance and pulls the estimate towards 0 (IPS) or the
+//! model (DR).
 //!
-//! Intervals: by the normal approximation, from the deviation of the rows' terms; for SNIPS by the delta method,
-//! `Σ w² (r - v)² / (Σ w)²` (Owen 2013, "Monte Carlo theory, methods and examples", 9.8). By the bootstrap, as percentiles over
-//! resampled rows (Efron 1979), which is better where rewards are rare. Both treat rows as independent, and DM's leaves out
-//! what is uncertain about the model. With an effective sample size of a few percent of the rows, both cover the value less
-//! often than they say, because the rare rows with large weights that would widen them are mostly not in the log.
+//! Intervals come from the normal approximation and the bootstrap. The normal one uses the deviation of the rows'
+//! terms, and for SNIPS the delta method, `Σ w² (r - v)² / (Σ w)²` (Owen 2013, "Monte Carlo theory, methods and
+//! examples", 9.8). The bootstrap takes percentiles over resampled rows (Efron 1979), which is better if rewards are
+//! rare. Both treat rows as independent. The intervals of DM do not include the uncertainty of the model. If the
+//! effective sample size is a few percent of the rows, both kinds cover the value less often than stated, because the
+//! rare rows with large weights that would widen them are mostly missing from the log.
 //!
-//! Guarantees: the same rows, options and seed give the same report on every machine. A row whose propensity is not in (0, 1],
-//! whose target is not in [0, 1], or that has a number that is not finite is left out and counted; what is undefined is `None`.
-//! Limits: the bootstrap takes rows × replicates steps and keeps the replicates, at most 10,000. Leaves out where rows come
-//! from and how q is fitted.
+//! Guarantees: the same rows, options and seed give the same report on every machine. A row is skipped and counted if
+//! its propensity is not in (0, 1], its target is not in [0, 1], or one of its numbers is not finite. Undefined values
+//! are `None`. Limits: the bootstrap takes rows × replicates steps and stores its replicates, at most 10,000. Not
+//! covered: where rows come from and how q is fitted.
 
 use crate::random::mix;
 use serde::{Deserialize, Serialize};
 
-/// The most replicates of a bootstrap: the ends of an interval no longer move with more.
+/// The maximum number of bootstrap replicates. More would no longer move the ends of an interval.
 const REPLICATES_MAX: usize = 10_000;
 
-/// What a model of the reward says of a logged decision.
+/// A reward model's predictions for a logged decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Modelled {
-    /// The reward that it predicts for the logged action, `q(a)`.
+    /// The predicted reward of the logged action, `q(a)`.
     pub logged: f64,
-    /// The mean reward that it predicts for the policy in question, `q(π)`.
+    /// The predicted mean reward of the target policy, `q(π)`.
     pub target: f64,
 }
 
 /// A logged decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logged {
-    /// What came of it, such as 1 for a click.
+    /// The reward, such as 1 for a click.
     pub reward: f64,
     /// The probability with which the logging policy chose this action, `p(a)`.
     pub propensity: f64,
-    /// The probability with which the policy in question would, `π(a)`.
+    /// The probability of this action under the target policy, `π(a)`.
     pub target: f64,
-    /// What a model says, if there is one. DM and DR need it in every row.
+    /// A model's predictions, if there is a model. DM and DR need them in every row.
     pub modelled: Option<Modelled>,
 }
 
@@ -67,7 +70,7 @@ impl Logged {
     }
 }
 
-/// How sure an interval is to cover the value.
+/// The probability that an interval covers the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Confidence {
     /// 90 %.
@@ -96,13 +99,14 @@ impl Confidence {
 /// How to estimate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// The largest importance weight; larger ones are cut to it. `None` cuts none. One that is not above 0 counts as `None`.
+    /// The maximum importance weight. Larger ones are cut to it. `None` cuts none, and neither does a maximum that is
+    /// not above 0.
     pub clip: Option<f64>,
-    /// The number of replicates of the bootstrap, at most 10,000; without any, there are no bootstrap intervals.
+    /// The number of bootstrap replicates, at most 10,000. With 0, there are no bootstrap intervals.
     pub replicates: usize,
-    /// What the bootstrap's resampling begins with.
+    /// The seed of the bootstrap's resampling.
     pub seed: u64,
-    /// How wide intervals are.
+    /// The confidence of the intervals.
     pub confidence: Confidence,
 }
 
@@ -113,17 +117,17 @@ impl Default for Options {
     }
 }
 
-/// A range that covers the value with the confidence that was asked for.
+/// A range that covers the value with the requested confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
-    /// The lower end. It may be below 0, although no reward is.
+    /// The lower end. It may be below 0 even if rewards are not.
     pub low: f64,
     /// The upper end.
     pub high: f64,
 }
 
 impl Interval {
-    /// Whether a value lies in it.
+    /// Whether the interval contains a value.
     pub fn covers(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
@@ -134,20 +138,21 @@ impl Interval {
 pub struct Estimate {
     /// The mean reward of a decision.
     pub value: f64,
-    /// Its interval by the normal approximation; `None` with one row.
+    /// The interval by the normal approximation. `None` with one row.
     pub normal: Option<Interval>,
-    /// Its interval by the bootstrap; `None` without replicates, with one row, or if a replicate is undefined.
+    /// The interval by the bootstrap. `None` without replicates, with one row, or if a replicate is undefined.
     pub bootstrap: Option<Interval>,
 }
 
-/// What a log says of a policy.
+/// The estimates for a policy from a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// The rows that were used.
+    /// The number of rows used.
     pub rows: usize,
-    /// The rows that could not be.
+    /// The number of rows skipped.
     pub left_out: usize,
-    /// How many rows of the policy's own log would say as much: `(Σ w)² / Σ w²` (Kish 1965). `None` if all weights are 0.
+    /// How many rows of the policy's own log would be as informative: `(Σ w)² / Σ w²` (Kish 1965). `None` if all
+    /// weights are 0.
     pub effective_sample_size: Option<f64>,
     /// The share of rows whose weight was clipped.
     pub clipped_share: Option<f64>,
@@ -197,7 +202,7 @@ pub fn evaluate(log: &[Logged], options: &Options) -> Report {
     let [ips_boot, snips_boot, direct_boot, robust_boot] = boots;
     let estimate = |value: f64, error: f64, bootstrap: Option<Interval>| {
         let reach = options.confidence.tail().1 * error;
-        // The error of one row is 0/0.
+        // The error of a single row is 0/0.
         let normal = reach.is_finite().then_some(Interval { low: value - reach, high: value + reach });
         value.is_finite().then_some(Estimate { value, normal, bootstrap })
     };
@@ -206,7 +211,7 @@ pub fn evaluate(log: &[Logged], options: &Options) -> Report {
         let variance = sum(&|it| square(term(it) - mean)) / (rows as f64 - 1.0);
         estimate(mean, (variance / rows as f64).sqrt(), boot)
     };
-    // A single row has no error to speak of, also by the delta method.
+    // A single row gives no meaningful error by the delta method either.
     let spread: f64 = terms.iter().map(|it| square(it.weighted - it.weight * snips)).sum();
     let snips_error = if rows > 1 { spread.sqrt() / weights } else { f64::NAN };
     Report {
@@ -228,7 +233,7 @@ fn square(number: f64) -> f64 {
     number * number
 }
 
-/// A row's terms. Without a model, those that need one are not used.
+/// A row's terms. Without a model, the terms that need one are not used.
 fn terms(row: &Logged, weight: f64) -> Terms {
     let model = row.modelled.unwrap_or(Modelled { logged: 0.0, target: 0.0 });
     Terms {
@@ -239,8 +244,8 @@ fn terms(row: &Logged, weight: f64) -> Terms {
     }
 }
 
-/// The intervals of IPS, SNIPS, DM and DR over logs of the same size, whose rows are drawn from this one with replacement. All
-/// four see the same replicates.
+/// The intervals of IPS, SNIPS, DM and DR over logs of the same size, whose rows are drawn from this one with
+/// replacement. All four see the same replicates.
 fn bootstrap(terms: &[Terms], options: &Options) -> [Option<Interval>; 4] {
     let replicates = options.replicates.min(REPLICATES_MAX);
     if replicates == 0 || terms.len() < 2 {
@@ -253,7 +258,7 @@ fn bootstrap(terms: &[Terms], options: &Options) -> [Option<Interval>; 4] {
         let mut sum = Terms::default();
         for _ in 0..rows {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            // The upper half of a product: even to one part in 2^64 / rows.
+            // The upper half of a product: uniform to one part in 2^64 / rows.
             let row = (u128::from(mix(state)) * u128::from(rows)) >> 64;
             let it = &terms[row as usize];
             sum.weight += it.weight;

@@ -1,4 +1,5 @@
-//! Tests of off-policy estimates: against the Open Bandit Pipeline on real logs, on logs of known truth, and on odd input.
+//! Tests of off-policy estimates: against the Open Bandit Pipeline on real logs, on logs of known truth, and on odd
+//! input.
 
 use super::*;
 
@@ -153,7 +154,8 @@ fn intervals_for_thompson_sampling_from_the_random_log_cover_its_own_click_rate(
 
 #[test]
 fn with_few_effective_rows_an_interval_may_miss() {
-    // Thompson sampling shows some items so rarely that half of what could be known of the random policy rests on a few rows.
+    // Thompson sampling shows some items so rarely that half of the information about the random policy depends on a
+    // few rows.
     let case = cases().into_iter().find(|case| case.name == "bts to random, women").unwrap();
     let report = evaluate(&case.log(), &options(None, 1_000));
     let size = report.effective_sample_size.unwrap();
@@ -166,8 +168,8 @@ fn with_few_effective_rows_an_interval_may_miss() {
     assert!(!report.ips.unwrap().normal.unwrap().covers(case.truth()));
 }
 
-/// A log of 3 actions with rates 0.2, 0.5 and 0.3, logged with 0.6, 0.1 and 0.3, for a policy with 0.1, 0.6 and 0.3: its value
-/// is 0.41. The model is off by 0.05.
+/// A log of 3 actions with rates 0.2, 0.5 and 0.3, logged with 0.6, 0.1 and 0.3, for a policy with 0.1, 0.6 and 0.3:
+/// its value is 0.41. The model is off by 0.05.
 fn synthetic(seed: u64, rows: u64) -> Vec<Logged> {
     let unit = |n: u64| (mix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ mix(n)) >> 11) as f64 / 2.0_f64.powi(53);
     let (rates, logging, target) = ([0.2, 0.5, 0.3], [0.6, 0.1, 0.3], [0.1, 0.6, 0.3]);
@@ -197,7 +199,7 @@ fn intervals_cover_a_known_truth_as_often_as_they_say() {
     let mut booted = [0_u16; 3];
     let mut sums = [0.0; 3];
     for seed in 0..u64::from(logs) {
-        // The bootstrap in every fifth, for time.
+        // The bootstrap only in every fifth log, to save time.
         let report = evaluate(&synthetic(seed, 500), &options(None, if seed % 5 == 0 { 300 } else { 0 }));
         let all = [report.ips, report.snips, report.doubly_robust, report.direct].map(Option::unwrap);
         for (at, estimate) in all.iter().enumerate() {
@@ -289,15 +291,15 @@ fn odd_rows_and_options_have_documented_results() {
     assert_eq!((one.rows, one.left_out), (1, bad.len()));
     let estimate = Some(Estimate { value: 1.0, normal: None, bootstrap: None });
     assert_eq!((one.ips, one.snips, one.direct, one.doubly_robust), (estimate, estimate, None, None));
-    // A policy that would never have done what was logged.
+    // A policy that would never have chosen the logged actions.
     let never = evaluate(&[Logged { target: 0.0, ..good }; 3], &Options::default());
     assert_eq!((never.snips, never.effective_sample_size, never.weight_mean), (None, None, Some(0.0)));
     assert_eq!(never.ips.map(|it| (it.value, it.normal)), Some((0.0, Some(Interval { low: 0.0, high: 0.0 }))));
-    // No clip is one that is not above 0.
+    // A clip that is not above 0 clips nothing.
     for clip in [0.0, -1.0, f64::NAN] {
         assert_eq!(evaluate(&[good; 2], &options(Some(clip), 0)), evaluate(&[good; 2], &options(None, 0)));
     }
-    // A model in some rows only is none.
+    // A model in only some of the rows counts as none.
     let mixed = [good, Logged { modelled: Some(Modelled { logged: 0.1, target: 0.1 }), ..good }];
     assert!(evaluate(&mixed, &options(None, 0)).direct.is_none());
 }

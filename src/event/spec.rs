@@ -207,7 +207,8 @@ pub struct TimeSpec {
     pub past_limit: EventTime,
     /// What replaces an absent time.
     pub missing: MissingTime,
-    /// Whether the machine's clock ends memberships on a partition where nothing arrives; not for events of the past that are replayed.
+    /// Whether the machine's clock ends memberships on partitions where nothing arrives. Turn it off to replay past
+    /// events.
     pub tick: bool,
 }
 

@@ -87,7 +87,7 @@ pub(super) enum CellKind {
         /// The idle time that ends a session, in microseconds.
         gap: i64,
     },
-    /// The membership in a segment: see [`Membership`]. Segments change it, not events.
+    /// A membership in a segment, see [`Membership`]. Segments change it, not events.
     Membership(MembershipName),
 }
 

@@ -98,7 +98,7 @@ pub(super) struct CompiledFeatures {
     /// The indexes of the reads done after an event is applied that need no tiles.
     pub(super) reads_forever: Vec<usize>,
     pub(super) features: Vec<Feature>,
-    /// Where the words of the memberships are among those over all events: side by side, in the order of their names.
+    /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
     pub(super) memberships: Range<usize>,
 }
 
@@ -111,8 +111,8 @@ pub(super) fn text_hash(text: &[u8]) -> u64 {
 }
 
 impl CompiledFeatures {
-    /// Compiles all features, and what targeting keeps. Errors are added under `feature[i]`, those of hidden features under
-    /// their own key.
+    /// Compiles all features, and what targeting keeps. Errors are added under `feature[i]`, those of hidden features
+    /// under their own key.
     pub(super) fn compile(
         specs: &[FeatureSpec],
         kept: KeptForTargeting<'_>,
@@ -155,7 +155,7 @@ impl CompiledFeatures {
                 }
             })
             .collect();
-        // Compiled after the declared ones, so that those have the cells that they had without hidden ones.
+        // Compiled after the declared features, so that hidden ones do not move the cells of those.
         let concealed: Vec<Columns> = kept.hidden.iter().map(|it| compiled.build_hidden(it, scope, errors)).collect();
         for (index, (spec, columns)) in specs.iter().zip(columns).enumerate() {
             compiled.declare(index, spec, columns, scope, errors);
@@ -164,7 +164,7 @@ impl CompiledFeatures {
             compiled.conceal(hidden, columns, scope, errors);
         }
         compiled.tell_zones_apart();
-        // They neither count nor add, so as the last cells they stay the last.
+        // Memberships neither count nor add, so ordering keeps these last cells last.
         for name in kept.memberships {
             compiled.forever.need(Cell { kind: CellKind::Membership(*name), condition: None, value: None });
         }
@@ -188,7 +188,7 @@ impl CompiledFeatures {
         columns.unwrap_or_default()
     }
 
-    /// Names the columns of a hidden feature for whoever needs it, and for nobody else.
+    /// Names the columns of a hidden feature. Only targeting can look them up.
     fn conceal(&mut self, hidden: &HiddenFeature, columns: Columns, scope: &mut Scope, errors: &mut Vec<ConfigError>) {
         for (suffix, read) in columns {
             let name = hidden.feature.name.clone() + &suffix;

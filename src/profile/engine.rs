@@ -76,10 +76,10 @@ pub struct ProfileEngine {
     on_change: OnChange,
     /// The words of a user who has no event yet.
     fresh: Vec<u64>,
-    /// Where the words of the memberships are.
+    /// Where the words of the memberships are in a profile.
     memberships: Range<usize>,
     applied: Vec<Applied>,
-    /// By row, where memberships are kept: the partition's time with it.
+    /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
     zones: Zones,
     buffers: Buffers,
@@ -98,7 +98,7 @@ struct Buffers {
     merged: Vec<u64>,
     /// By group: the tile of the event, and the oldest tile that a late event can still fall into.
     clocks: Vec<[TileClock; 2]>,
-    /// The memberships of a profile that begins anew.
+    /// The memberships of a profile that starts over.
     memberships: Vec<u64>,
 }
 
@@ -294,7 +294,7 @@ impl ProfileEngine {
         &self.applied
     }
 
-    /// By row of the last batch: the partition's time with it; nothing where no memberships are kept.
+    /// By row of the last batch: the partition's time including that row. Empty if profiles keep no memberships.
     pub fn partition_times(&self) -> &[Option<i64>] {
         &self.times
     }
@@ -309,7 +309,8 @@ impl ProfileEngine {
         Membership::earliest(&words[self.memberships()]).map(|time| time.0)
     }
 
-    /// Has no membership outlast its profile, and says whether one did: the TTL may have been longer when the user entered.
+    /// Cuts memberships short that would outlast their profile, and returns whether there were any. The TTL may have
+    /// been longer when the user entered.
     pub fn bound_memberships(&self, words: &mut [u64]) -> bool {
         let last = EventTime((words[NEWEST] as i64).saturating_add(self.ttl));
         let mut has_changed = false;
@@ -322,13 +323,14 @@ impl ProfileEngine {
         has_changed
     }
 
-    /// Drops idle profiles if that is due. [`Self::process`] does so itself unless memberships are kept: they are changed behind it.
+    /// Drops idle profiles if that is due. [`Self::process`] does it itself unless profiles keep memberships, which
+    /// change after it.
     pub fn sweep(&self, store: &mut Store) {
         store.sweep(self.ttl, |first, time| self.is_gone(first, time));
     }
 
-    /// Whether a profile of this first word, its user's newest event time, counts as gone at that time of its partition, swept
-    /// or not.
+    /// Whether a profile has expired at this time of its partition, whether or not it has been swept. `first` is the
+    /// first word of the profile, its user's newest event time.
     pub fn is_gone(&self, first: u64, time: i64) -> bool {
         (first as i64) < time.saturating_sub(self.ttl)
     }
@@ -507,7 +509,7 @@ impl ProfileEngine {
         // A profile also expires by the user's own next event, if that comes long enough after the previous one.
         let now = partition_time.map_or(time, |it| it.max(time));
         if newest != NEVER && newest < now.saturating_sub(*ttl) {
-            // Memberships have ended by then, which is told when the segments are decided.
+            // The memberships have ended by then. The segments' decision reports it.
             buffers.memberships.clear();
             buffers.memberships.extend_from_slice(&words[memberships.clone()]);
             words.clear();

@@ -1,7 +1,7 @@
-//! A membership in a segment as a profile keeps it: when it began and when it ends, in two words of a cell over all events.
+//! A membership in a segment as kept in a profile: its start and its end, in two words of a cell over all events.
 //!
-//! Owns the words and their names. What puts a user into a segment is the business of `targeting`. A membership that is over has
-//! two zero words, which take one byte at rest together with all others beside it.
+//! Owns the words and their names. `targeting` decides who is in a segment. A membership that has ended is two zero
+//! words. At rest, adjacent zero words take one byte together.
 
 use crate::{event::EventTime, hex};
 use sha2::{Digest, Sha256};
@@ -11,15 +11,16 @@ use sha2::{Digest, Sha256};
 pub struct Membership {
     /// The time of the event at which the user entered.
     pub entered_at: EventTime,
-    /// When it ends, unless an event moves that.
+    /// When it ends, unless an event moves the end.
     pub expires_at: EventTime,
 }
 
 impl Membership {
-    /// The words that it takes.
+    /// The number of words of a membership.
     pub const WORDS: usize = 2;
 
-    /// The longest time between an event and the end of the membership that it prolongs: 540 days, in microseconds.
+    /// The longest time between an event and the end of a membership that it starts or extends: 540 days, in
+    /// microseconds.
     pub const LONGEST: i64 = 540 * 86_400 * 1_000_000;
 
     /// The membership in these words, if the user is in.
@@ -28,13 +29,13 @@ impl Membership {
         (expires_at.0 != 0).then_some(Self { entered_at, expires_at })
     }
 
-    /// Writes it, or that there is none.
+    /// Writes the membership, or zeros for none.
     pub fn write(membership: Option<Self>, words: &mut [u64]) {
         let [entered_at, expires_at] = membership.map_or([0, 0], |it| [it.entered_at.0, it.expires_at.0]);
         (words[0], words[1]) = (entered_at as u64, expires_at as u64);
     }
 
-    /// Whether words from outside can be one, in a profile whose newest event is of this time.
+    /// Whether words from outside can be a membership in a profile whose newest event has this time.
     pub(super) fn fits(words: &[u64], newest: i64) -> bool {
         let [entered_at, expires_at] = [words[0] as i64, words[1] as i64];
         let is_none = entered_at == 0 && expires_at == 0;
@@ -44,25 +45,25 @@ impl Membership {
         is_none || is_one
     }
 
-    /// When the first of several ends.
+    /// The earliest end of several memberships.
     pub fn earliest(words: &[u64]) -> Option<EventTime> {
         words.chunks_exact(Self::WORDS).filter_map(Self::read).map(|it| it.expires_at).min()
     }
 }
 
-/// The name of the cell that keeps the membership in a segment: of the segment's id and its taxonomy alone, so that a changed rule
-/// keeps the memberships. It is part of a layout's id, so it must never change.
+/// The name of the cell that keeps a membership. It depends only on the segment's id and taxonomy, so that memberships
+/// survive a changed rule. It is part of a layout's id, so it must never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MembershipName([u8; 8]);
 
 impl MembershipName {
-    /// The name for the segment of this id.
+    /// The name for the segment with this id.
     pub fn of(segtax: u32, id: &str) -> Self {
         let digest = Sha256::digest(format!("{segtax}:{id}"));
         Self(*digest.first_chunk().expect("it has 32 bytes"))
     }
 
-    /// Its digits.
+    /// The name as hexadecimal digits.
     pub(super) fn text(self) -> String {
         hex::encode(&self.0)
     }

@@ -68,13 +68,13 @@ pub struct FeatureSpec {
     pub options: BTreeMap<String, toml::Value>,
 }
 
-/// A feature that another part of the program needs and nobody declared, such as the count behind a frequency cap. It is
-/// kept in profiles like any other, but is in no fingerprint, no model's input, no list and no explanation.
+/// A feature that nobody declared but another part of the program needs, such as the count behind a frequency cap.
+/// Profiles keep it like any other, but it appears in no fingerprint, model input, list or explanation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HiddenFeature {
-    /// The key of the configuration that it comes from, where its errors are reported.
+    /// The configuration key that it comes from, which its errors name.
     pub key: String,
-    /// What is counted. Its name contains a blank, so that no expression and no declared feature can have it.
+    /// What it counts. The name contains a space, so that no expression and no declared feature can use it.
     pub feature: FeatureSpec,
 }
 
@@ -82,10 +82,10 @@ fn yes() -> bool {
     true
 }
 
-/// What targeting keeps in profiles, besides the declared features.
+/// What targeting keeps in profiles in addition to the declared features.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeptForTargeting<'a> {
-    /// The segments whose memberships are kept; all names are different.
+    /// The segments whose memberships are kept, all with different names.
     pub memberships: &'a [MembershipName],
     /// The features that only targeting reads.
     pub hidden: &'a [HiddenFeature],

@@ -146,7 +146,7 @@ impl Outbox {
         }
     }
 
-    /// Notes that the output that was pushed last is about memberships that ended without an event.
+    /// Marks the last pushed output as one about memberships that ended without an event.
     pub fn of_expiry(&mut self) {
         if let Some(entry) = self.entries.last_mut() {
             entry.is_expiry = true;

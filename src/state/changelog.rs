@@ -43,21 +43,23 @@ pub struct Mark {
     pub clock: PartitionClock,
     /// The latest allowed event times from `replay_from` on.
     pub ceilings: Ceilings,
-    /// How many profiles the changelog holds as of this commit. A restore that finds another number is not complete.
+    /// The number of profiles in the changelog as of this commit. If a restore reads another number, the changelog is
+    /// incomplete.
     pub records: u64,
-    /// The digest of these profiles' keys and offsets (see `record_digest`). A restore that finds another one has an old record
-    /// among them. Earlier releases wrote none.
+    /// The digest of these profiles' keys and offsets (see `record_digest`). If a restore computes another one, it read
+    /// an old record. Earlier releases wrote none.
     pub digest: Option<u64>,
-    /// How often the profiles were rebuilt from the input. Records of another generation do not count.
+    /// How often the profiles were rebuilt from the input. Records of other generations are ignored.
     pub generation: u64,
-    /// The ticks from there on.
+    /// The ticks from the replay position on.
     pub ticks: Ticks,
 }
 
 impl Mark {
-    /// The metadata string of a committed offset:
-    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>;<ticks>`, at most 1.5 kB; brokers
-    /// take four. Earlier releases neither write nor read the digest and the ticks; where there are no ticks, their field is absent.
+    /// The metadata of a committed offset:
+    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>;<ticks>`. At most
+    /// 1.5 kB; brokers accept 4 KiB by default. Earlier releases neither write nor read the digest and the ticks.
+    /// Without ticks, their field is absent.
     pub fn metadata(self, layout: &str) -> String {
         let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
@@ -110,14 +112,14 @@ impl Mark {
     }
 }
 
-/// What the record of the user with this hash adds to the digest of a changelog, if it is complete up to the offset `as_of`.
-/// The digest is the wrapping sum over all users, so it follows each record that is written and depends on no order. The hash is
+/// What the record of the user with this hash, complete up to the offset `as_of`, adds to the digest of a changelog.
+/// The digest is the wrapping sum over all users, so each write updates it and the order does not matter. The hash is
 /// [`super::hash_key`]'s.
 pub(super) fn record_digest(hash: u64, as_of: i64) -> u64 {
     mix(hash ^ mix(as_of as u64))
 }
 
-/// The key of a layout's record.
+/// The key of a layout record.
 pub fn layout_key(id: &str) -> Vec<u8> {
     [LAYOUT_KEY, id.as_bytes()].concat()
 }
@@ -180,7 +182,8 @@ pub struct ProfileRecord<'a> {
     pub layout: &'a str,
     /// The generation it belongs to.
     pub generation: u64,
-    /// In a snapshot: from which offset on the changelog does not have the state, where something but events has changed it.
+    /// In a snapshot: the offset from which the changelog lacks the state, if something other than an event has changed
+    /// it.
     pub dirty_from: Option<i64>,
 }
 
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn without_ticks_the_metadata_is_as_it_was_before_there_were_any() {
-        // Other bytes here mean that an update commits every position once more.
+        // If these bytes changed, an update would commit every position once more.
         let mark =
             Mark { replay_from: 7, lacking_from: 8, records: 3, digest: Some(255), generation: 2, ..Mark::default() };
         assert_eq!(mark.metadata("ab"), "v4;ab;7;;3;2;;8;ff");

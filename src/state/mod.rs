@@ -36,7 +36,7 @@ use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting};
 use std::{borrow::Cow, collections::VecDeque};
 use timers::Deadlines;
 
-/// The hash of a user's key in the table of profiles. It's part of the mark, so it must not change between versions.
+/// The hash of a user's key in the profile table. It is part of the mark, so it must not change between versions.
 pub fn hash_key(key: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(key)
 }
@@ -125,7 +125,7 @@ struct Point {
 #[derive(Debug)]
 struct Swept {
     key: Box<[u8]>,
-    /// What its record adds to the digest of the changelog; 0 for a record that cannot be used.
+    /// What its record adds to the digest of the changelog; 0 for an unusable record.
     digest: u64,
 }
 
@@ -142,14 +142,15 @@ pub struct Store {
     dirty: VecDeque<Dirty>,
     /// Oldest first: one point at or before the oldest dirty event, and all later ones.
     points: VecDeque<Point>,
-    /// The points of the batch that is being applied, where something may change a profile behind the events.
+    /// The points of the current batch. Kept only if memberships may change profiles after the batch's events are
+    /// applied.
     batch_points: Option<Vec<Point>>,
-    /// When something is to happen to a user without an event.
+    /// The users' deadlines: when something happens to them without an event.
     deadlines: Deadlines,
     ticks: Ticks,
-    /// How many of the ticks are applied; the others lie ahead in a replay.
+    /// How many of the ticks have been applied. The rest are still ahead, in a replay.
     ticks_applied: usize,
-    /// The time of the last tick that is applied.
+    /// The time of the last applied tick.
     ticked: Option<i64>,
     /// The swept profiles whose records are still in the changelog.
     swept: Vec<Swept>,
@@ -263,8 +264,8 @@ impl Store {
         Some((&mut open.slots[slot as usize].words, clock.time()))
     }
 
-    /// The words of a user who has a profile, to be changed further by an event that [`Self::entry`] was told of. Allocates for a packed
-    /// profile.
+    /// The words of a user who has a profile, for further changes by an event that [`Self::entry`] has already seen.
+    /// Allocates for a packed profile.
     pub fn words(&mut self, hash: u64, key: &[u8]) -> Option<&mut Vec<u64>> {
         let Self { table, open, .. } = self;
         let entry = table.find_mut(hash, |entry| open.key(&entry.place) == key)?;
@@ -272,7 +273,7 @@ impl Store {
         Some(&mut open.slots[slot as usize].words)
     }
 
-    /// Loads what the events of these users will read into the cache. Loads that are made together wait together.
+    /// Prefetches what the events of these users will read. Loads issued together wait together.
     pub fn warm(&self, hashes: &[u64]) {
         let mut sum = 0_u64;
         let mut places = [None; WARMED];
@@ -319,34 +320,36 @@ impl Store {
         &self.clock
     }
 
-    /// A batch begins after whose events profiles may change once more: [`Self::expire`] needs to know from where each of its offsets
-    /// can be read again.
+    /// Starts a batch whose events may be followed by further changes to profiles. [`Self::expire`] needs to know where
+    /// each of the batch's offsets can be replayed from.
     pub fn begin_batch(&mut self) {
         self.batch_points.get_or_insert_default().clear();
     }
 
-    /// Has the user be looked at by [`Self::expire`] once it is that late, or before.
+    /// Makes [`Self::expire`] visit the user no later than this deadline.
     pub fn schedule(&mut self, hash: u64, deadline: i64) {
         self.deadlines.schedule(hash, deadline);
     }
 
-    /// The first deadline of a user, or a time before it.
+    /// A lower bound on the users' first deadline.
     pub fn first_deadline(&self) -> Option<i64> {
         self.deadlines.first()
     }
 
-    /// How many users have a deadline.
+    /// The number of users with a deadline.
     pub fn deadlines(&self) -> usize {
         self.deadlines.len()
     }
 
-    /// The time by which deadlines are judged where the partition's own is this one: a tick may be ahead of it.
+    /// The time that deadlines are compared with when the partition's own time is `partition_time`. A tick may be ahead
+    /// of it.
     pub fn timer_time(&self, partition_time: Option<i64>) -> Option<i64> {
         partition_time.max(self.ticked)
     }
 
-    /// Goes through the deadlines up to this time, which is passed behind the event at `offset` or by a tick there. `end` is given a
-    /// user's hash, key, words and deadline; it changes the words, and says whether it did and which deadline is the user's next.
+    /// Visits the deadlines up to this time, which was reached after the event at `offset` or by a tick there. `end`
+    /// gets a user's hash, key, words and deadline. It may change the words, and returns whether it did and the user's
+    /// next deadline.
     pub fn expire(
         &mut self,
         time: i64,
@@ -367,7 +370,7 @@ impl Store {
                     deadlines.schedule(hash, next);
                 }
                 let account = open.account(&entry.place);
-                // An event behind this one may have made it dirty in the same batch.
+                // A later event of the same batch may already have made it dirty.
                 if has_changed && offset < account.first_dirty {
                     open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
                     became_dirty += 1;
@@ -379,11 +382,11 @@ impl Store {
         }
     }
 
-    /// Notes a dirty profile in its place among the others.
+    /// Inserts a dirty profile, ordered by offset.
     fn insert_dirty(&mut self, offset: i64, hash: u64) {
         let Self { dirty, points, batch_points, clock, .. } = self;
         dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
-        // Behind the last batch the partition's time is still that of before the event at the offset.
+        // After the last batch, the partition's time is still the one from before the event at the offset.
         let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset).copied();
         let point = of_batch.unwrap_or(Point { offset, clock: *clock });
         let at = points.partition_point(|point| point.offset <= offset);
@@ -394,17 +397,16 @@ impl Store {
         }
     }
 
-    /// The batch is over: see [`Self::begin_batch`].
+    /// Ends the batch started by [`Self::begin_batch`].
     pub fn end_batch(&mut self) {
         self.batch_points.get_or_insert_default().clear();
     }
 
-    /// The ticks that are known.
     pub fn ticks(&self) -> &Ticks {
         &self.ticks
     }
 
-    /// Takes the next tick at or before this offset that lies ahead in a replay: its offset and its time.
+    /// Takes the next tick at or before this offset that a replay has not applied yet: its offset and its time.
     pub fn take_tick(&mut self, offset: i64) -> Option<(i64, i64)> {
         let (at, time) = *self.ticks.all().get(self.ticks_applied).filter(|(at, _)| *at <= offset)?;
         self.ticks_applied += 1;
@@ -412,8 +414,8 @@ impl Store {
         Some((at, time))
     }
 
-    /// Has a clock's tick move the time by which deadlines are judged, before the record at `next`. It is told with every mark until the
-    /// one at `committed`, at least. Says whether there was room for it.
+    /// Adds a clock tick before the record at `next`, which moves the time that deadlines are compared with. Every mark
+    /// contains the tick at least until the one at `committed`. Returns whether there was room for it.
     pub fn tick(&mut self, next: i64, time: i64, committed: i64) -> bool {
         let Mark { replay_from, clock, .. } = self.mark(next);
         self.ticks.forget_before(replay_from.min(committed), clock.time());
@@ -425,7 +427,8 @@ impl Store {
         is_told
     }
 
-    /// Schedules every user whose words have a deadline, after a restore. `find` gives it, and may change the words.
+    /// Schedules every user whose words contain a deadline, after a restore. `find` returns the deadline and may change
+    /// the words.
     pub fn schedule_all(&mut self, mut find: impl FnMut(&mut [u64]) -> (bool, Option<i64>)) {
         let Self { table, open, deadlines, .. } = self;
         for entry in table.iter_mut() {
@@ -441,8 +444,8 @@ impl Store {
         }
     }
 
-    /// The latest time that the event at this offset may have. `latest` is what the process would allow now: it counts if the
-    /// record is read for the first time, or if the limit of that time is not known any more.
+    /// The latest allowed time of the event at this offset. `latest` is what the process would allow now. It applies if
+    /// the record is read for the first time, or if the limit from that first read is no longer known.
     pub fn ceiling(&mut self, offset: i64, is_replay: bool, latest: Option<i64>) -> Option<i64> {
         let known = self.ceilings.at(offset);
         if is_replay && (known.is_some() || canary::is_in(Canary::CeilingNotReplayed)) {
@@ -517,7 +520,8 @@ impl Store {
         }
     }
 
-    /// Notes that a profile that was restored from a snapshot has been dirty since this offset, whatever the events behind it do.
+    /// Records that a profile restored from a snapshot has been dirty since this offset, whatever later events do to
+    /// it.
     pub fn restore_dirty(&mut self, hash: u64, key: &[u8], offset: i64) {
         let Self { table, open, dirty, .. } = self;
         if let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) {
@@ -529,8 +533,8 @@ impl Store {
         }
     }
 
-    /// Ends a restore, behind which the input is read on from `next`: puts what is dirty in its order, but for what the changelog has
-    /// replaced.
+    /// Ends a restore, after which the input continues from `next`. Sorts the dirty profiles and drops those that the
+    /// changelog has replaced since.
     pub fn end_restore(&mut self, next: i64) {
         let Self { table, open, dirty, points, clock, .. } = self;
         dirty.retain(|Dirty { offset, hash }| {
@@ -543,7 +547,7 @@ impl Store {
         }
     }
 
-    /// Replaces the state of a restored profile by another one of the same events.
+    /// Replaces the state of a restored profile by another one that includes the same events.
     ///
     /// # Errors
     /// The error returned by `change`.
@@ -568,17 +572,17 @@ impl Store {
         self.swept.extend(keys.into_iter().map(|key| Swept { key, digest: 0 }));
     }
 
-    /// Goes back to the partition's time at a mark, before the input is read again from there.
+    /// Goes back to the partition time, ceilings and ticks of a mark, before a replay from there.
     pub fn rewind(&mut self, clock: PartitionClock, ceilings: Ceilings, ticks: Ticks) {
         (self.clock, self.ceilings, self.swept_at) = (clock, ceilings, clock.time());
         (self.ticks, self.ticks_applied, self.ticked) = (ticks, 0, None);
         self.points.clear();
     }
 
-    /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`, with every event before
-    /// `next` in them, and with `None` the keys of swept profiles. `write` says whether it takes more. Returns how many there
-    /// were. A profile that only a tick at `next` has changed waits until there are further records: whoever reads on from there applies
-    /// the tick, and no two records of a user are of one offset.
+    /// Hands over, oldest first, at most `max` profiles that are dirty from an event before `below`; they include every
+    /// event before `next`. Keys of swept profiles are passed with `None`. `write` returns whether it accepts more.
+    /// Returns how many were handed over. A profile changed only by a tick at `next` waits until more records arrive: a
+    /// replay from there applies the tick again, and two records of a user must not have the same offset.
     pub fn write_due(
         &mut self,
         below: i64,
@@ -645,8 +649,9 @@ impl Store {
             && let Some(Swept { key, digest }) = self.swept.pop()
         {
             self.digest = self.digest.wrapping_sub(digest);
-            // A user who came back is dirty from then on, and the tombstone is right until then. It needs no `as_of`: a replay of
-            // earlier events begins a profile that the same event time ends again, before the replay is over.
+            // If the user comes back, the profile is dirty from that event, and the tombstone is correct until then. It
+            // needs no `as_of`: a replay of earlier events may recreate the profile, but reaching the same partition
+            // time expires it again before the replay ends.
             if !canary::is_in(Canary::TombstoneLost) {
                 has_room = write(&key, None);
             }
@@ -655,8 +660,9 @@ impl Store {
         (written, has_room)
     }
 
-    /// Visits the users whose profiles have a record in the changelog, with their words, the offset up to which the record is
-    /// complete, and the first one that it lacks something of. Returns false and visits none while tombstones are still to be written.
+    /// Visits the users that have a record in the changelog, with their words, the offset up to which the record is
+    /// complete, and the first offset whose changes it lacks. Returns false and visits none if tombstones remain to be
+    /// written.
     pub fn recorded(&mut self, mut visit: impl FnMut(&[u8], PackedProfile<'_>, i64, Option<i64>)) -> bool {
         if !self.swept.is_empty() {
             return false;
@@ -676,7 +682,7 @@ impl Store {
         self.digest
     }
 
-    /// The number of dirty profiles, at most.
+    /// An upper bound on the number of dirty profiles.
     pub fn dirty(&self) -> usize {
         self.dirty.len() + self.swept.len()
     }
@@ -686,7 +692,8 @@ impl Store {
         self.mark_since(next, i64::MAX)
     }
 
-    /// The same, with the ticks since the position `committed`, whether a replay needs them or not: so each tick is told at least once.
+    /// Like [`Self::mark`], but includes the ticks since the position `committed` even if a replay does not need them.
+    /// So every tick is committed at least once.
     pub fn mark_since(&self, next: i64, committed: i64) -> Mark {
         let records = (self.recorded + self.swept.len()) as u64;
         let is_dirty = !self.dirty.is_empty() && !canary::is_in(Canary::MarkAhead);

@@ -193,7 +193,7 @@ impl OpenSlots {
         slot
     }
 
-    /// Opens a packed profile, and gives the slot that it is in.
+    /// Opens a packed profile and returns its slot.
     pub(super) fn open(&mut self, hash: u64, place: &mut Place) -> u32 {
         let slot = match place {
             Place::Open(slot) => *slot,
@@ -208,8 +208,8 @@ impl OpenSlots {
         slot
     }
 
-    /// Hands the key and the words of a profile to `change`, which says whether it has changed them, and says so itself. A packed profile
-    /// stays packed.
+    /// Passes the key and the words of a profile to `change`, which returns whether it changed them. Returns the same.
+    /// A packed profile stays packed.
     pub(super) fn change(&mut self, place: &mut Place, change: impl FnOnce(&[u8], &mut [u64]) -> bool) -> bool {
         match place {
             Place::Open(slot) => {
@@ -230,7 +230,7 @@ impl OpenSlots {
         }
     }
 
-    /// Frees a slot, and its memory if that has grown far beyond what most need.
+    /// Frees a slot, and its memory if that has grown far beyond the usual need.
     pub(super) fn give_back(&mut self, place: &Place) {
         if let Place::Open(slot) = place {
             let open = &mut self.slots[*slot as usize];

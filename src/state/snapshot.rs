@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn snapshots_are_written_and_read_as_folders_have_them() {
-        // Other bytes here mean that no earlier snapshot is read.
+        // If these bytes changed, no snapshot of an earlier release could be read.
         const GOLDEN: &str = "41494d534e4150311d000000a8d4fd0d9a5cdf940300000046000000000000000900000000000000010000000000000066\
             11000000c59f4f4e11e0625b03000000616e6e060000007265636f7264";
         let head = SnapshotOf { partition: 3, layout: "f".to_owned(), committed: 70, changelog: 9, profiles: 0 };

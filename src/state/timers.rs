@@ -1,16 +1,18 @@
-//! When something is to happen to a user without an event, and the ticks of a clock that bring that about where no event does.
+//! Deadlines at which something happens to a user without an event, and the clock ticks that reach them if no event
+//! does.
 //!
-//! Owns which users have a deadline, in the order of time, and which ticks there were. What a deadline means is read from the
-//! user's words when its time has come: a deadline here is at or before the real one, so that one that moves ahead with each
-//! event costs nothing. Limits: one deadline for each user that has any, of [`DEADLINE_BYTES`]; as many ticks as [`TICKS_MAX`].
+//! Owns the users' deadlines in order of time, and the ticks. It does not know what a deadline means: the caller reads
+//! that from the user's words once the deadline is reached. A deadline here may be earlier than the real one, so that a
+//! deadline that moves with every event costs nothing. Limits: at most one deadline per user, of about
+//! [`DEADLINE_BYTES`]; [`TICKS_MAX`] ticks.
 
 use hashbrown::{HashMap, hash_map::Entry};
 use std::{collections::BTreeSet, hash::BuildHasherDefault};
 
-/// About the bytes of a deadline: in the order of time, in nodes that are two thirds full, and in the table of users.
+/// The approximate bytes of a deadline: in the ordered set, whose nodes are two thirds full, and in the table of users.
 pub const DEADLINE_BYTES: usize = 60;
 
-/// The hash of a user is a hash already.
+/// Passes the users' hashes through unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AsItIs(u64);
 
@@ -28,7 +30,7 @@ impl std::hash::Hasher for AsItIs {
     }
 }
 
-/// The users' deadlines: of each user, by the hash of the key, at most one.
+/// The users' deadlines, at most one each. Users are identified by the hashes of their keys.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     due: BTreeSet<(i64, u64)>,
@@ -36,7 +38,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Has the user be looked at by this time.
+    /// Makes the user due no later than this deadline.
     pub(super) fn schedule(&mut self, hash: u64, deadline: i64) {
         match self.of_user.entry(hash) {
             Entry::Occupied(entry) if *entry.get() <= deadline => return,
@@ -51,12 +53,11 @@ impl Deadlines {
         self.due.insert((deadline, hash));
     }
 
-    /// The first deadline.
     pub(super) fn first(&self) -> Option<i64> {
         self.due.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes the first deadline at or before this time, and whose it is.
+    /// Removes and returns the first deadline if it is at or before this time, with the user's hash.
     pub(super) fn take_due(&mut self, time: i64) -> Option<(i64, u64)> {
         let (deadline, hash) = *self.due.first().filter(|(deadline, _)| *deadline <= time)?;
         self.due.pop_first();
@@ -64,36 +65,39 @@ impl Deadlines {
         Some((deadline, hash))
     }
 
-    /// How many there are.
+    /// The number of deadlines.
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }
 }
 
-/// The most ticks that are kept. A worker has profiles written before there are so many, so that the earlier ones are not needed.
+/// The maximum number of ticks kept. Before they reach it, the worker has the profiles written that still need the
+/// earlier ticks.
 pub const TICKS_MAX: usize = 16;
 
-/// At which offsets a clock's tick moved the time of a partition, to what. A tick lies before the record at its offset. Nobody who
-/// reads the partition again can know them: they are part of the mark.
+/// The clock ticks that advanced a partition's time: their offsets and times. A tick comes before the record at its
+/// offset. The input does not contain ticks, so a replay could not know them. They are part of the mark for that
+/// reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
-    /// Offsets in their order, each with its time; times grow as well.
+    /// Offset and time of each tick, both ascending.
     all: [(i64, i64); TICKS_MAX],
     count: usize,
 }
 
 impl Ticks {
-    /// The offsets with their times.
+    /// The offsets and times of all ticks.
     pub fn all(&self) -> &[(i64, i64)] {
         &self.all[..self.count]
     }
 
-    /// Whether there is none.
+    /// Whether there are no ticks.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Adds a tick at this offset, of which the latest counts. Says whether it is one: it is later than the last one, and there was room.
+    /// Adds a tick. It replaces one at the same offset. Returns false and adds nothing if it is not later than the last
+    /// one, or if there is no room.
     pub fn add(&mut self, offset: i64, time: i64) -> bool {
         match self.all().last() {
             Some((_, last)) if *last >= time => return false,
@@ -107,8 +111,8 @@ impl Ticks {
         true
     }
 
-    /// Forgets those that whoever reads from this offset on, where the partition's time is `time`, has no need of: of those before
-    /// it the last one counts, unless the partition's time has passed it.
+    /// Drops the ticks that a replay from this offset does not need if the partition's time there is `time`. Of the
+    /// ticks before the offset, only the last one matters, and only if it is ahead of the partition's time.
     pub fn forget_before(&mut self, offset: i64, time: Option<i64>) {
         let before = self.all().iter().take_while(|(at, _)| *at < offset).count();
         let is_passed = |at: usize| time.is_some_and(|time| self.all[at].1 <= time);
@@ -118,7 +122,7 @@ impl Ticks {
         self.all[self.count..].fill((0, 0));
     }
 
-    /// `<offset>:<time>` of each, separated by commas.
+    /// Encodes each tick as `<offset>:<time>`, separated by commas.
     pub(super) fn encode(&self) -> String {
         self.all().iter().map(|(offset, time)| format!("{offset}:{time}")).collect::<Vec<_>>().join(",")
     }

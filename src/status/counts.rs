@@ -53,7 +53,7 @@ pub struct Counts {
     pub replayed: u64,
     /// Events that named an unknown time zone.
     pub unknown_zones: u64,
-    /// Decisions about memberships that ended without an event; no other count has them.
+    /// Decisions about memberships that ended without an event. They are in no other count.
     pub expired: u64,
     /// Timings and scores of the batch. [`Progress`] does not add them up.
     pub detail: Detail,
@@ -91,7 +91,7 @@ impl Counts {
         self.dead_letter(RejectReason::OutputTooLarge);
     }
 
-    /// Turns a decision about memberships that ended without an event into a dead letter in the same way.
+    /// Like [`Counts::set_aside`], for a decision about memberships that ended without an event.
     pub fn set_aside_expiry(&mut self) {
         self.expired -= 1;
         self.dead_letter(RejectReason::OutputTooLarge);

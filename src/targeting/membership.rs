@@ -1,19 +1,21 @@
-//! What an event, and time, make of a user's memberships.
+//! How events and time change a user's memberships.
 //!
-//! At an event, by its own time t and in this order: a membership that ends at or before t has expired; one whose exit rule holds
-//! ends; one that is excluded ends; then the entry rule lets the user in, or moves the end of a membership to t plus its duration
-//! where that is later. So a late event never shortens a membership. An event at which the exit rule holds lets nobody in, and
-//! neither does one so late that the membership would be over by the time of its partition: so no user has a deadline twice.
+//! An event at its own time t applies these steps, in this order. A membership that ends at or before t expires. One
+//! whose exit rule holds ends. One that is excluded ends. Then the entry rule lets the user in, or moves the end of a
+//! membership to t plus its duration if that is later. A late event therefore never shortens a membership. Nobody
+//! enters at an event at which the exit rule holds, or at one so late that the new membership would already be over by
+//! the partition's time. Thus no user reaches the same deadline twice.
 //!
-//! Without an `exit`, the exit rule is that the entry rule does not hold. So `duration` alone bounds how long a user who falls silent
-//! stays in. A membership that outlives events at which its entry rule does not hold has `exit = "false"`, or a rule of its own:
-//! "bought in the last 30 days" is `where = 'event_type == "purchase"'`, `exit = "false"`, `duration = "30d"`.
+//! Without `exit`, a user leaves when the entry rule does not hold. `duration` then only limits how long a user without
+//! events stays in. For memberships that outlive events at which the entry rule does not hold, set `exit = "false"` or
+//! an exit rule: "bought in the last 30 days" is `where = 'event_type == "purchase"'`, `exit = "false"`,
+//! `duration = "30d"`.
 //!
-//! Between events, [`Segments::expire`] ends what is over by a time that the caller knows. No rule is looked at then: what an ended
-//! membership excluded stays out until the user's next event.
+//! Between events, [`Segments::expire`] ends memberships that are over at the time that the caller passes. It evaluates
+//! no rules: a user who was kept out of a segment by an ended membership stays out until the user's next event.
 //!
-//! Guarantees: what becomes of a membership depends on the rules at the user's events, in the order of the partition, and on these
-//! times alone. Nothing is allocated once the buffers have grown.
+//! Guarantees: memberships depend only on the rules at the user's events, in the order of the partition, and on these
+//! times. Nothing is allocated once the buffers have grown.
 
 use super::{Segment, Segments};
 use crate::{
@@ -23,13 +25,13 @@ use crate::{
     profile::Membership,
 };
 
-/// A segment whose members stay.
+/// The part of a segment that makes memberships outlive their event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lasting {
-    /// The number of its cell in a profile.
+    /// The index of its cell in a profile.
     pub(super) cell: usize,
     pub(super) exit: Exit,
-    /// How long a membership lasts behind the last event at which the entry rule held, in microseconds.
+    /// How long a membership lasts after the last event at which the entry rule held, in microseconds.
     pub(super) duration: i64,
 }
 
@@ -47,16 +49,16 @@ pub(super) enum Exit {
 pub struct InSegment {
     /// The segment's number.
     pub number: usize,
-    /// Since when and until when, and whether the user entered just now; nothing for a segment that holds at its event alone.
+    /// The membership, and whether the user has just entered. `None` for a momentary segment.
     pub stay: Option<(Membership, bool)>,
 }
 
 /// Why a membership has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaveReason {
-    /// Its time is over.
+    /// The membership has expired.
     Expired,
-    /// The exit rule held, or where there is none, the entry rule did not.
+    /// The exit rule held or, without one, the entry rule did not.
     ExitRule,
     /// The user is in a segment that excludes it.
     Excluded,
@@ -80,26 +82,27 @@ pub struct LeftSegment {
     pub number: usize,
     /// The membership that has ended.
     pub was: Membership,
-    /// Why.
+    /// The reason.
     pub reason: LeaveReason,
 }
 
-/// What was found for one user: reused from row to row.
+/// The outcome for one user. It is reused from row to row.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The segments that the user is in, as the decision has them.
+    /// The segments that the user is in, in the order of the decision and cut to its maximum.
     pub now: Vec<InSegment>,
     /// The segments that the user has just left.
     pub left: Vec<LeftSegment>,
     /// Whether a membership has begun.
     pub has_entered: bool,
-    /// By segment: whether the user is in it, and how.
+    /// By segment: the user's place in it, if the user is in.
     places: Vec<Option<InSegment>>,
 }
 
 impl Segments {
-    /// Decides which segments the user of a row is in, after [`Segments::run`], at an event of this time, where everything up to
-    /// `passed` is over. `memberships` are the words of the user's memberships, which are changed; empty where no segment lasts.
+    /// Decides which segments the user of a row is in, after [`Segments::run`]. The event has this time, and everything
+    /// up to `passed` is already over. Changes `memberships`, the words of the user's memberships. They are empty
+    /// without lasting segments.
     pub fn decide(
         &self,
         columns: &Columns,
@@ -165,7 +168,7 @@ impl Segments {
         found.now.extend(now.take(self.max));
     }
 
-    /// Ends the memberships that are over at this time, and finds what is left of them. Says whether there were any.
+    /// Ends the memberships that are over at this time, and lists those that remain. Returns whether any ended.
     pub fn expire(&self, time: EventTime, memberships: &mut [u64], found: &mut Found) -> bool {
         found.now.clear();
         found.left.clear();

@@ -1,15 +1,15 @@
 //! What a score means for a user: the segments that the user is in.
 //!
-//! Owns rules over features and scores, and what they make of a user's memberships. Leaves alone where memberships are kept, the
-//! model and the encoding of a decision. A rule that rests on a missing value does not hold.
+//! Owns rules over features and scores, and how they change a user's memberships. It does not know where memberships
+//! are kept, the model or the encoding of a decision. A rule that depends on a missing value does not hold.
 //!
-//! - **Momentary.** A segment with neither `exit` nor `duration` holds at the events at which its rule does. It costs nothing in a
-//!   profile.
+//! - **Momentary.** A segment with neither `exit` nor `duration` only holds at events that meet its rule. It costs
+//!   nothing in a profile.
 //! - **Lasting.** A segment with either has members: see [`membership`].
-//! - **Excluded.** A user in one of the segments that `unless` names is not in this one. Segments are decided after those that they
-//!   name, so an event that puts the user into the one takes the user out of the other.
+//! - **Excluded.** A user in one of the segments that `unless` names is not in this one. A segment is decided after
+//!   those it names, so an event that puts the user into one of them takes the user out of this one.
 //! - **Ids** of the IAB's Audience Taxonomy 1.1 are checked against its table: see `taxonomy`.
-//! - **Order.** A decision has its segments by priority, equal ones in the order of their declaration, and at most
+//! - **Order.** A decision lists its segments by priority, then in the order of their declaration, and at most
 //!   `targeting.segments_max` of them.
 
 pub mod campaign;
@@ -51,7 +51,7 @@ pub struct Segment {
     /// The column of the entry rule.
     slot: Slot,
     lasting: Option<Lasting>,
-    /// The numbers of the segments that exclude it.
+    /// The indexes of the segments that exclude it.
     unless: Vec<usize>,
 }
 
@@ -67,23 +67,23 @@ impl Segment {
 pub struct Segments {
     program: Program,
     all: Vec<Segment>,
-    /// The numbers of all segments, each behind those that exclude it.
+    /// The indexes of all segments, each after those that exclude it.
     decided: Vec<usize>,
-    /// The numbers of all segments by priority.
+    /// The indexes of all segments by priority.
     ranked: Vec<usize>,
-    /// The most segments of a decision.
+    /// The maximum number of segments in a decision.
     max: usize,
-    /// Whether each holds at its event alone, whatever the others do.
+    /// Whether all segments are momentary and none excludes another.
     is_plain: bool,
 }
 
 impl Segments {
-    /// The names under which profiles keep the memberships in lasting segments, in the order of their declaration.
+    /// The names under which profiles keep memberships, in the declaration order of the lasting segments.
     pub fn memberships(specs: &[SegmentSpec]) -> Vec<MembershipName> {
         let mut names = Vec::new();
         for spec in specs.iter().filter(|spec| spec.is_lasting()) {
             let name = MembershipName::of(spec.segtax, &spec.id);
-            // A segment that is declared twice is an error, which is reported with the rules.
+            // Duplicate segments are errors, which are reported with the rules.
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -91,7 +91,7 @@ impl Segments {
         names
     }
 
-    /// Compiles the rules. Each error is added to `errors` under `segment[i]` or `targeting`.
+    /// Compiles the rules. Errors are added under `segment[i]` or `targeting`.
     pub fn compile(
         specs: &[SegmentSpec],
         targeting: &TargetingSpec,
@@ -127,7 +127,7 @@ impl Segments {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 segtax: spec.segtax,
-                // A rule that does not compile is an error, so its column is never read.
+                // A rule that does not compile is an error, so nobody reads its column.
                 slot: slot.unwrap_or_else(|| scope.reserve(Type::Bool)),
                 lasting,
                 unless: excluding(specs, index, errors),
@@ -164,7 +164,7 @@ impl Segments {
     }
 }
 
-/// Checks how long memberships last.
+/// Checks the duration of memberships.
 fn check_duration(index: usize, spec: &SegmentSpec, errors: &mut Vec<ConfigError>) {
     if let Some(duration) = spec.duration
         && !(DURATION_MIN..=DURATION_MAX).contains(&duration)
@@ -174,7 +174,7 @@ fn check_duration(index: usize, spec: &SegmentSpec, errors: &mut Vec<ConfigError
     }
 }
 
-/// The numbers of the segments that `unless` names.
+/// The indexes of the segments that `unless` names.
 fn excluding(specs: &[SegmentSpec], index: usize, errors: &mut Vec<ConfigError>) -> Vec<usize> {
     let mut numbers = Vec::new();
     for (place, id) in specs[index].unless.iter().enumerate() {
@@ -192,7 +192,7 @@ fn excluding(specs: &[SegmentSpec], index: usize, errors: &mut Vec<ConfigError>)
     numbers
 }
 
-/// The numbers of all segments, each behind those that exclude it. A circle is an error of the segments in it.
+/// The indexes of all segments, each after those that exclude it. A circle is reported as an error.
 fn in_order(segments: &[Segment], errors: &mut Vec<ConfigError>) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::with_capacity(segments.len());
     let mut is_placed = vec![false; segments.len()];
@@ -209,7 +209,7 @@ fn in_order(segments: &[Segment], errors: &mut Vec<ConfigError>) -> Vec<usize> {
         }
     }
     let is_left = |number: &usize| !is_placed[*number];
-    // What is left is in a circle, or is excluded by one that is: a circle is found by going on from any.
+    // The remaining segments are in a circle or excluded by one that is. Following any of them leads into a circle.
     if let Some(first) = (0..segments.len()).find(is_left) {
         let next = |number: usize| segments[number].unless.iter().copied().find(is_left);
         let mut path = vec![first];

@@ -1,12 +1,15 @@
 //! Money: amounts, prices per thousand impressions, and currencies.
 //!
-//! Owns [`Micros`] (an amount), [`Cpm`] (a price of a thousand impressions) and [`Currency`] (an ISO 4217 code). All amounts are whole
-//! millionths of the currency's unit, whatever its minor unit is: 1.50 EUR and 1.50 JPY are both 1 500 000.
+//! Owns [`Micros`] (an amount), [`Cpm`] (a price of a thousand impressions) and [`Currency`] (an ISO 4217 code). All
+//! amounts are whole millionths of the currency's unit, whatever its minor unit is: 1.50 EUR and 1.50 JPY are both 1
+//! 500 000.
 //!
-//! Guarantees: nothing wraps and nothing panics. Arithmetic stops at the ends of an `i64`; conversions from text and from floats are
-//! checked. Text goes both ways without loss. Nothing here allocates, save `Display` in its caller's hands.
+//! Guarantees: nothing wraps and nothing panics. Arithmetic stops at the ends of an `i64`; conversions from text and
+//! from floats are checked. Text goes both ways without loss. Nothing here allocates, save `Display` in its caller's
+//! hands.
 //!
-//! Limits: ±9.2 · 10¹² units. Leaves out rates of exchange: an amount does not know its currency, and its owner never mixes two.
+//! Limits: ±9.2 · 10¹² units. Leaves out rates of exchange: an amount does not know its currency, and its owner never
+//! mixes two.
 
 use std::{error, fmt, str::FromStr};
 
@@ -21,7 +24,8 @@ const MILLE: i64 = 1_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
 
-/// The price of a thousand impressions, in millionths of a currency's unit, as OpenRTB states bids, floors and clearing prices.
+/// The price of a thousand impressions, in millionths of a currency's unit, as OpenRTB states bids, floors and clearing
+/// prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cpm(pub i64);
 
@@ -30,7 +34,7 @@ pub struct Cpm(pub i64);
 pub enum MoneyError {
     /// Not of the form `-12.345`: no exponent, no separators, no spaces, a digit on each side of the point.
     Malformed,
-    /// More than six digits behind the point that are not zero.
+    /// A digit other than 0 after the sixth decimal place.
     TooFine,
     /// Not finite, or beyond ±9.2 · 10¹² units.
     OutOfRange,
@@ -69,7 +73,8 @@ impl Micros {
         if micros >= -limit && micros < limit { Ok(Self(micros as i64)) } else { Err(MoneyError::OutOfRange) }
     }
 
-    /// The number of units, to the nearest `f64`: exact to a millionth up to 2 · 10⁹ units, beyond which [`Micros::from_units`] may be one off.
+    /// The number of units, to the nearest `f64`: exact to a millionth up to 2 · 10⁹ units, beyond which
+    /// [`Micros::from_units`] may be one off.
     pub fn units(self) -> f64 {
         self.0 as f64 / UNIT as f64
     }
@@ -129,7 +134,7 @@ impl FromStr for Micros {
 }
 
 impl fmt::Display for Micros {
-    /// A decimal number of units, with two to six digits behind the point.
+    /// A decimal number of units, with two to six digits after the decimal point.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let micros = self.0.unsigned_abs();
@@ -145,11 +150,12 @@ impl Cpm {
     /// The largest price.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The most that a bidder should pay: `1000 · p · value`, what an impression is worth if an action that is worth `value` follows it
-    /// with probability `p` (eCPM; Yang et al. 2022, "AdaCalib", section 1). Rounded down, so that it is never above `1000 · value`;
-    /// exact to one part in 2⁵¹.
+    /// The most that a bidder should pay: `1000 · p · value`, what an impression is worth if an action that is worth
+    /// `value` follows it with probability `p` (eCPM; Yang et al. 2022, "AdaCalib", section 1). Rounded down, so that
+    /// it is never above `1000 · value`; exact to one part in 2⁵¹.
     ///
-    /// `None` if the probability is NaN or outside 0 to 1, or the value is negative. A probability or a value of zero gives zero.
+    /// `None` if the probability is NaN or outside 0 to 1, or the value is negative. A probability or a value of zero
+    /// gives zero.
     pub fn hint(probability: f64, value: Micros) -> Option<Self> {
         if !(0.0..=1.0).contains(&probability) || value.0 < 0 {
             return None;
@@ -165,7 +171,8 @@ impl Cpm {
         self.cost_of(1)
     }
 
-    /// The price of so many impressions, rounded once to the nearest millionth, halves away from zero; stopped at the ends of an `i64`.
+    /// The price of so many impressions, rounded once to the nearest millionth, halves away from zero; stopped at the
+    /// ends of an `i64`.
     pub fn cost_of(self, impressions: u64) -> Micros {
         let mille = i128::from(MILLE);
         let thousandfold = i128::from(self.0) * i128::from(impressions);
@@ -205,8 +212,8 @@ impl fmt::Display for Currency {
     }
 }
 
-/// ISO 4217, list one, as of January 2026, in order. Left out: metals, bond units, tests and "no currency", in which nobody bids. Kept:
-/// ANG and BGN, which went out in 2025 and 2026, because events of then are still read.
+/// ISO 4217, list one, as of January 2026, in order. Left out: metals, bond units, tests and "no currency", in which
+/// nobody bids. Kept: ANG and BGN, which went out in 2025 and 2026, because events of then are still read.
 #[rustfmt::skip]
 const CODES: [&str; 170] = [
     "AED", "AFN", "ALL", "AMD", "ANG", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BGN", "BHD", "BIF", "BMD", "BND",

@@ -1,4 +1,4 @@
-//! The sections `[[segment]]` and `[targeting]`, as they are written.
+//! The sections `[[segment]]` and `[targeting]` as written in the configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,17 +20,17 @@ pub struct SegmentSpec {
     /// The entry rule: an expression over the event's fields, the features and `score`.
     #[serde(rename = "where")]
     pub filter: String,
-    /// The exit rule. Where absent, a user leaves at the first event at which the entry rule does not hold.
+    /// The exit rule. If absent, a user leaves at the first event at which the entry rule does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<String>,
-    /// How long a membership lasts behind the last event at which the entry rule held: 1 s to 540 days.
+    /// How long a membership lasts after the last event at which the entry rule held: 1 s to 540 days.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub duration: Option<Duration>,
     /// The ids of segments that exclude this one: a user in any of them does not enter, and leaves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unless: Vec<String>,
-    /// Higher ones come first in a decision; equal ones in the order of their declaration.
+    /// Segments with a higher priority come first in a decision. Equal ones keep the order of their declaration.
     #[serde(default)]
     pub priority: i32,
 }
@@ -42,14 +42,15 @@ impl SegmentSpec {
     }
 }
 
-/// `[targeting]`: what holds for all segments.
+/// `[targeting]`: settings for all segments.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetingSpec {
-    /// The most segments of a decision, those of the highest priority; all where absent.
+    /// The maximum number of segments in a decision. Those with the highest priority are kept. If absent, there is no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments_max: Option<u32>,
-    /// The sensitive ids of registered taxonomies that segments may have, as `segtax:id`.
+    /// The sensitive ids of registered taxonomies that segments may use, as `segtax:id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_sensitive: Vec<String>,
 }

@@ -1,9 +1,9 @@
 //! Checks the ids of segments against the IAB Tech Lab's Audience Taxonomy 1.1.
 //!
-//! The table and the list of its sensitive tiers are data (`taxonomy/*.tsv`), with their licence beside them. An id of `segtax = 4` has to
-//! be in the table. One in a sensitive tier has to be allowed by name, so that nobody targets by health or faith because a number
-//! looked right. Ids of one's own have no `segtax`, or 500 and above, and are not looked at; nor are those of other registered
-//! taxonomies.
+//! The table and the list of its sensitive tiers are data (`taxonomy/*.tsv`), with their licence beside them. An id
+//! with `segtax = 4` must be in the table. An id in a sensitive tier must also be allowed by name, so that nobody
+//! targets by health or faith because of a mistyped number. Own ids (no `segtax`, or 500 and above) are not checked,
+//! and neither are those of other registered taxonomies.
 
 use super::{SegmentSpec, TargetingSpec};
 use crate::config_error::ConfigError;
@@ -12,10 +12,10 @@ use std::collections::HashMap;
 /// The number of the Audience Taxonomy 1.1 in AdCOM's list.
 const AUDIENCE: u32 = 4;
 
-/// By line: an id, and its tiers.
+/// One line per id: the id and its tiers.
 const TABLE: &str = include_str!("taxonomy/audience-1.1.tsv");
 
-/// By line: what a tier is about, and the tier with those above it.
+/// One line per sensitive tier: its topic, and its path from the top tier.
 const SENSITIVE: &str = include_str!("taxonomy/sensitive.tsv");
 
 /// The tiers of each id.
@@ -23,7 +23,7 @@ fn table() -> HashMap<&'static str, &'static str> {
     TABLE.lines().filter_map(|line| line.split_once('\t')).collect()
 }
 
-/// What these tiers are about that is sensitive.
+/// The sensitive topic of these tiers, if they have one.
 fn sensitive(tiers: &str) -> Option<&'static str> {
     let is_within =
         |above: &str| tiers.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(" | "));
@@ -31,7 +31,7 @@ fn sensitive(tiers: &str) -> Option<&'static str> {
     lines.into_iter().find(|(_, above)| is_within(above)).map(|(what, _)| what)
 }
 
-/// Reports ids that are not in the table, and sensitive ones that are not allowed.
+/// Reports ids that are not in the table, and sensitive ids that are not allowed.
 pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &mut Vec<ConfigError>) {
     let is_needed = specs.iter().any(|spec| spec.segtax == AUDIENCE) || !targeting.allowed_sensitive.is_empty();
     if !is_needed {

@@ -131,7 +131,7 @@ fn without_an_exit_rule_a_user_leaves_when_the_entry_rule_fails_or_rests_on_noth
 
 #[test]
 fn an_excluded_user_leaves_at_the_same_event_and_does_not_enter() {
-    // Declared before what excludes it.
+    // Declared before the segment that excludes it.
     let text = r#"
 [[segment]]
 id = "x"

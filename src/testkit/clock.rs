@@ -1,4 +1,4 @@
-//! A clock for the tests: it goes on by a millisecond whenever it is read, and tells the time of day that it was set to.
+//! A clock for tests: it advances by a millisecond whenever it is read, and its time of day can be set.
 
 use crate::{engine::Clock, event::EventTime};
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Elapsed time that grows by one millisecond per call, and a fixed time of day.
+/// Elapsed time that grows by one millisecond per call, and a time of day that stands still until it is set.
 #[derive(Debug, Default)]
 pub struct FakeClock {
     elapsed: Cell<u64>,
@@ -23,7 +23,7 @@ impl FakeClock {
         Self { now: Arc::new(AtomicI64::new(now.0)), ..Self::default() }
     }
 
-    /// The handle by which its time of day is set, in microseconds since 1970.
+    /// A handle that sets its time of day, in microseconds since 1970.
     pub fn hands(&self) -> Arc<AtomicI64> {
         Arc::clone(&self.now)
     }

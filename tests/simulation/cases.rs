@@ -814,7 +814,7 @@ fn decisions(broker: &MemoryBroker) -> Vec<serde_json::Value> {
     payloads.map(|it| serde_json::from_slice(&it).expect("a decision is JSON")).collect()
 }
 
-/// What has ended without an event: the segments, by moment.
+/// The segments left without an event, by moment.
 fn expired(broker: &MemoryBroker) -> Vec<(i64, Vec<String>)> {
     let is_expiry = |it: &&serde_json::Value| it["id"].as_str().is_some_and(|id| id.contains("-expired-"));
     let all = decisions(broker);
@@ -828,7 +828,7 @@ fn expired(broker: &MemoryBroker) -> Vec<(i64, Vec<String>)> {
     ended
 }
 
-/// When [`views`] begin, and a minute, in microseconds.
+/// The start of [`views`] and the length of a minute, in microseconds.
 const BEGINNING: i64 = 1_700_000_000_000_000;
 const MINUTE: i64 = 60_000_000;
 

@@ -17,13 +17,13 @@
 //! - **I10** A worker that leaves cleanly has committed everything, and leaves nothing to replay.
 //! - **I11** Once the faults are over, everything is committed within a bounded time.
 //!
-//! A membership that ends without an event gives a decision, which is owed once like that about a record; which of them are owed
-//! follows from the ticks that are committed with positions.
+//! A membership that ends without an event gives a decision, which is owed exactly like one about a record. The ticks
+//! that are committed with positions determine which of these decisions are owed.
 //!
-//! Where outputs are shown at once, those that rest on a tick that was never committed are owed by nobody: there, what is owed has to be
-//! among what was shown.
+//! In runs where outputs are visible at once, nobody owes those based on a tick that was never committed. There, all
+//! owed outputs must be among those shown.
 //!
-//! I8 is a matter of the core alone; the input here has late, future and missing times, and I2 judges them.
+//! I8 concerns only the core. The input here has late, future and missing times, and I2 covers them.
 
 use super::world::{Debt, Owed, USERS, is_output, record};
 use aimpoint::{
@@ -47,21 +47,21 @@ pub(crate) struct Checks<'a> {
     has_changes: bool,
     /// Whether workers show outputs at once.
     is_at_least_once: bool,
-    /// Whether outputs are shown before the ticks are committed that they rest on: what was shown in vain is not owed.
+    /// Whether outputs become visible before the ticks behind them are committed. Outputs of lost ticks are not owed.
     pub(crate) is_loose: bool,
     /// What was shown in a loose run.
     shown: HashSet<Visible>,
-    /// Whether the model fails now and then, so that what comes again may be without its score.
+    /// Whether the model fails now and then, so that a repeated output may lack its score.
     has_moods: bool,
     /// By partition: the generation of the profiles when its changelog was lost.
     lost: BTreeMap<i32, u64>,
     /// By partition and offset: whether its output has been committed.
     seen: Vec<Vec<bool>>,
-    /// By partition: the positions that were committed, with their metadata and how many ticks were committed by then.
+    /// By partition: the committed positions, with their metadata and the number of ticks committed by then.
     history: Vec<Vec<(i64, String, usize)>>,
-    /// The decisions that are visible about memberships that ended without an event.
+    /// The visible decisions about memberships that ended without an event.
     expired: HashSet<Visible>,
-    /// By partition and offset: the output that came first.
+    /// By partition and offset: the first output.
     first: BTreeMap<(i32, i64), Visible>,
     /// How many outputs were repeated.
     pub(crate) repeated: u64,
@@ -111,7 +111,7 @@ impl<'a> Checks<'a> {
         self.lost.insert(number, generation.unwrap_or_default());
     }
 
-    /// Judges what took effect since the last step.
+    /// Checks what has taken effect since the last step.
     pub(crate) fn step(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
         for effect in self.broker.effects() {
             for (number, next, metadata) in &effect.positions {
@@ -126,7 +126,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// What is owed for all of the input, where no tick can change that.
+    /// What is owed for the whole input, if no tick can change that.
     pub(crate) fn foresee(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
         for (number, records) in self.input.iter().enumerate() {
             self.owed.advance(number as i32, records.len() as i64, &[], records, core)?;
@@ -134,13 +134,13 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// How many decisions there were about memberships that ended without an event, and how many ticks.
+    /// The number of decisions about memberships that ended without an event, and the number of ticks.
     pub(crate) fn expired(&self) -> (u64, u64) {
         let ticks = (0..self.input.len()).map(|number| self.owed.ticks(number as i32).len() as u64);
         (self.expired.len() as u64, ticks.sum())
     }
 
-    /// The ticks that a worker has applied that has this as the committed position, and these ticks of its own since.
+    /// The ticks that a worker has applied, given its committed position and its own ticks since.
     fn ticks(&self, number: i32, committed: Option<(i64, &str)>, own: &Ticks) -> Vec<(i64, i64)> {
         let history = &self.history[number as usize];
         let is_it = |it: &&(i64, String, usize)| committed == Some((it.0, it.1.as_str()));
@@ -302,7 +302,7 @@ impl<'a> Checks<'a> {
             .map_err(|why| format!("I3: rebuilt, {why}"))
     }
 
-    /// Compares what a worker has in memory with the reference (I2, I7).
+    /// Compares a worker's memory with the reference (I2, I7).
     pub(crate) fn memory(&self, partitions: &Partitions, core: &mut Pipeline, layout: &Layout) -> Result<(), String> {
         for number in partitions.held() {
             let Some(partition) = partitions.get(number) else { continue };

@@ -37,13 +37,13 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What all runs share.
 pub(crate) struct Core {
-    /// Without and with segments that have members.
+    /// Without and with lasting segments.
     kits: [Kit; 2],
 }
 
 /// Configurations with the same outputs.
 struct Kit {
-    /// That of the reference, then those with other features besides.
+    /// The reference specification, followed by those with other features.
     specs: Vec<PipelineSpec>,
     layouts: Vec<Layout>,
     reference: (Pipeline, FakeControl),
@@ -136,9 +136,9 @@ struct Running {
     control: FakeControl,
     progress: Progress,
     hangs: bool,
-    /// What sets its clock's time of day, and how far it is ahead of the others.
+    /// Sets its clock's time of day, and how far that clock is ahead of the others.
     hands: (Arc<AtomicI64>, i64),
-    /// The number of its features.
+    /// The index of its specification.
     variant: usize,
 }
 
@@ -176,7 +176,7 @@ struct Run<'a> {
     checkpoint_interval: Duration,
     /// Whether clocks end memberships.
     ticks: bool,
-    /// The time of day, in microseconds, where clocks do.
+    /// The time of day in microseconds, if clocks end memberships.
     day: i64,
     random: SmallRng,
     slots: Vec<Option<Running>>,
@@ -236,7 +236,7 @@ impl Run<'_> {
         }
     }
 
-    /// Time goes on, most often by little, and it's no earlier than what has happened.
+    /// Advances the time of day, mostly by little. It is never earlier than the events so far.
     fn pass_time(&mut self, newest: i64, moments: &mut SmallRng) {
         self.day = newest.max(self.day + moments.random_range(0..5_000_000));
         if moments.random_range(0..30) == 0 {
@@ -397,7 +397,7 @@ fn replay_from(metadata: &str) -> Option<i64> {
 
 /// Runs a seed; returns what happened, or which guarantee was violated.
 pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
-    // Numbers of its own, so that each seed goes on as it did before there were memberships.
+    // A separate generator, so that each seed otherwise runs as it did before there were memberships.
     let mut moments = SmallRng::seed_from_u64(seed ^ 0x6d65_6d62_6572);
     let is_lasting = moments.random_bool(0.4);
     let ticks = is_lasting && moments.random_bool(0.6);
@@ -427,14 +427,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         compact: rate(40),
         trim,
         mood: rate(40),
-        // Where input was trimmed, profiles cannot be made of it again.
-        // Nor can they where ticks are forgotten that were committed before the mark.
+        // Profiles cannot be rebuilt from trimmed input. Nor can they be rebuilt if ticks committed before the mark are
+        // forgotten.
         lose: if trim == 0 && !ticks { rate(10) } else { 0 },
     };
     let broker = MemoryBroker::new(input.clone(), random.random_bool(0.5), faults, seed);
     let workers = random.random_range(1..4);
     let has_changes = random.random_bool(0.5);
-    // Where input was trimmed, a replay cannot bring back what was made of it.
+    // With trimmed input, a replay cannot recover profiles built from it.
     let on_change =
         if rates.trim == 0 && random.random_bool(0.5) && !ticks { OnChange::Replay } else { OnChange::Keep };
     let mode = match random.random_range(0..8) {
@@ -495,7 +495,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
             let produced = broker.produced().into_iter().zip(&newest).map(|(count, newest)| newest[count as usize]);
             run.pass_time(produced.max().unwrap_or_default(), &mut moments);
         }
-        // A comparison of memberships goes through all of the input.
+        // Comparing memberships takes a pass over the whole input.
         let looks = run.random.random_range(0..8) == 0 && (!is_lasting || moments.random_range(0..4) == 0);
         if let Some(running) = run.turn()?
             && looks
@@ -521,7 +521,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     for slot in 0..run.slots.len() {
         run.leave(slot)?;
         checks.step(&mut core.reference)?;
-        // Its partitions go to those that stay.
+        // Its partitions go to the remaining workers.
         for turn in 0..PATIENCE {
             if turn >= 40 && !run.is_recovering() {
                 break;

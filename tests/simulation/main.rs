@@ -4,9 +4,10 @@
 //! compaction, retention, lost changelogs, and an input whose producer aborts transactions. Half of the runs show
 //! outputs at once (`delivery = "at_least_once"`); some change the delivery at each start.
 //!
-//! What is checked after every step stands in `checks`. `SIMULATION_SEEDS=n` sets how many seeds run, `SIMULATION_FIRST=n` the
-//! first one, so that a failing seed is replayed by `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`.
-//! `SIMULATION_CANARIES=A,B` looks for these known bugs alone.
+//! `checks` lists what is verified after every step. `SIMULATION_SEEDS=n` sets the number of seeds,
+//! `SIMULATION_FIRST=n` the first one. To replay a failing seed, run
+//! `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`. `SIMULATION_CANARIES=A,B` only looks for
+//! these known bugs.
 
 mod cases;
 mod checks;
@@ -26,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-/// How many seeds each canary gets.
+/// The number of seeds to try per canary.
 const CANARY_SEEDS: u64 = 6_000;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -56,7 +57,8 @@ fn outcome(seed: u64, core: &mut driver::Core) -> Result<Happened, String> {
     })
 }
 
-/// A worker that is paused while it restores, and overtaken, finds old profiles in the right number after a compaction.
+/// A worker pauses during a restore and is overtaken. After a compaction it finds the right number of profiles, but old
+/// ones.
 #[test]
 fn a_worker_that_is_overtaken_while_it_restores_restores_again() {
     outcome(5_911, &mut driver::Core::default()).map(drop).unwrap();

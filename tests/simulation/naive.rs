@@ -1,10 +1,10 @@
-//! Memberships by their definition: from the events that count, the partition's times and the ticks, user by user, without words,
-//! queues or batches.
+//! Memberships computed directly from their definition: from the accepted events, the partition's times and the ticks,
+//! user by user, without words, queues or batches.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The lasting segments of the simulated world, by priority, and what each may have to do with an event.
+/// The lasting segments of the simulated world by priority, each with the rules that an event can meet.
 pub(crate) const LASTING: [&str; 4] = ["buyer", "looker", "rich", "viewing"];
 
 const MINUTE: i64 = 60_000_000;
@@ -12,7 +12,7 @@ const DURATIONS: [i64; 4] = [8 * 60 * MINUTE, 20 * MINUTE, 2 * 60 * MINUTE, 10 *
 
 const REASONS: [&str; 3] = ["LEAVE_REASON_EXPIRED", "LEAVE_REASON_EXIT_RULE", "LEAVE_REASON_EXCLUDED"];
 
-/// An event that counts.
+/// An accepted event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) user: String,
@@ -21,13 +21,13 @@ pub(crate) struct Event {
     pub(crate) value: f64,
 }
 
-/// The memberships of all users of a partition: since when and until when, by segment.
+/// The memberships of all users of a partition: their start and end, by segment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Naive {
     users: BTreeMap<String, [Option<(i64, i64)>; 4]>,
 }
 
-/// Which segments a user is in, and which ones the user has left.
+/// The segments that a user is in and those that the user has left.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
     pub(crate) now: Vec<Value>,
@@ -45,7 +45,7 @@ fn left(segment: usize, (entered_at, expires_at): (i64, i64), reason: usize) -> 
 }
 
 impl Naive {
-    /// What an event makes of its user, where everything up to `passed` is over.
+    /// Applies an event to its user. Everything up to `passed` has expired.
     pub(crate) fn event(&mut self, event: &Event, passed: i64) -> Told {
         let Event { user, time, kind, value } = event;
         let memberships = self.users.entry(user.clone()).or_default();
@@ -82,7 +82,7 @@ impl Naive {
         told
     }
 
-    /// What ends by this time: in the order of the deadlines, each with its user.
+    /// Ends what expires by this time: in order of the deadlines, each with its user.
     pub(crate) fn pass(&mut self, time: i64) -> Vec<(i64, String, Told)> {
         let mut ended = Vec::new();
         while let Some(deadline) =
@@ -118,7 +118,7 @@ impl Told {
         self.left.sort_by_key(place);
     }
 
-    /// What a flat decision says of the lasting segments.
+    /// Reads the lasting segments from a flat decision.
     pub(crate) fn of(payload: &[u8]) -> Self {
         let decision: Value = serde_json::from_slice(payload).expect("a decision is JSON");
         let of = |name: &str| {

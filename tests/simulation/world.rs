@@ -57,8 +57,8 @@ format = "flat"
 fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", partition = "input.partition", offset = "input.offset", segments = "segments", score = "score.raw", status = "status", version = "model.version" }
 "#;
 
-/// Segments with members: some stay for longer than the jumps in time, some for less; they have exit rules, and one excludes another.
-/// [`super::naive`] has them by hand.
+/// Lasting segments. Some memberships outlast the jumps in time, some do not. Some segments have exit rules, and one
+/// excludes another. [`super::naive`] defines the same segments by hand.
 const LASTING: &str = r#"
 [[segment]]
 id = "viewing"
@@ -109,7 +109,7 @@ pub(crate) fn spec() -> PipelineSpec {
     toml::from_str(SPEC).expect("the specification is well formed")
 }
 
-/// The same with segments that have members.
+/// The same with lasting segments.
 pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
     let more: PipelineSpec = toml::from_str(LASTING).expect("the specification is well formed");
     let mut spec = PipelineSpec { segments: [spec.segments, more.segments].concat(), ..spec };
@@ -117,7 +117,7 @@ pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
     spec
 }
 
-/// The same features among others, in other orders: what is written is the same.
+/// The same features among others and in other orders; the output is the same.
 pub(crate) fn changed_specs() -> [PipelineSpec; 2] {
     const MORE: &str = r#"
 [[feature]]
@@ -149,9 +149,9 @@ window = "forever"
     [with(&[3, 1, 0, 2, 4]), with(&[5, 2, 3, 0, 1])]
 }
 
-/// Records of a few users: in order and late, too late, twice, broken, and with jumps in time that let profiles expire; and
-/// now and then from a producer with transactions, some of which it aborts. Where the clocks of workers go with the events, none of
-/// these are wrong by a century: how that is told depends on which of both is ahead.
+/// Records of a few users: in order, late, too late, duplicate, invalid, and with jumps in time that let profiles
+/// expire. Some come from a transactional producer that aborts part of its transactions. If workers' clocks follow the
+/// events, no event is wrong by a century, because its outcome would depend on whether the clock or the event is ahead.
 pub(crate) fn input(
     random: &mut SmallRng,
     partitions: usize,
@@ -239,25 +239,25 @@ fn in_transactions(random: &mut SmallRng, records: Vec<InputRecord>) -> Vec<Inpu
 /// A user's words by offset.
 type History = Vec<(i64, Vec<u64>)>;
 
-/// What an output is owed for.
+/// The reason why an output is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Debt {
     pub(crate) partition: i32,
-    /// The record that it is about; nothing for a membership that ends without an event.
+    /// The record that it is about; `None` for a membership that ends without an event.
     pub(crate) record: Option<i64>,
-    /// A position that is committed has it where it is at or behind this one.
+    /// Every committed position at or after this one includes it.
     pub(crate) due: i64,
-    /// Its place among those of its partition.
+    /// Its place among the outputs of its partition.
     pub(crate) order: i64,
 }
 
-/// A partition on its way through the core alone, record by record.
+/// A partition processed by the core alone, record by record.
 pub(crate) struct Course {
     number: i32,
     pub(crate) partitions: Partitions,
-    /// Everything before this offset is in.
+    /// Everything before this offset has been processed.
     at: i64,
-    /// How many outputs there were.
+    /// The number of outputs so far.
     outputs: i64,
 }
 
@@ -269,7 +269,7 @@ impl Course {
         Self { number, partitions, at: 0, outputs: 0 }
     }
 
-    /// Goes on to `next` with these ticks, and hands over what comes out.
+    /// Continues to `next` with these ticks, and passes each output to `each`.
     pub(crate) fn go(
         &mut self,
         records: &[InputRecord],
@@ -307,7 +307,7 @@ impl Course {
             if offset % 8 != 0 {
                 continue;
             }
-            // As if every profile had been written, so that there is room for further ticks.
+            // Settles as if every profile had been written, to make room for further ticks.
             let reached = self.partitions.get(number).expect("it was put in").next();
             let most = (usize::MAX, usize::MAX);
             self.partitions.write_profiles(number, true, most, core.layout(), &mut Outbox::default());
@@ -317,21 +317,22 @@ impl Course {
     }
 }
 
-/// What is owed where memberships end with ticks that nobody knows before they are committed.
+/// What is owed if memberships can end by ticks, which are unknown until they are committed.
 struct Lasting {
-    /// By partition: its course where the model scores, and where it fails.
+    /// By partition: its course if the model scores, and if it fails.
     courses: Vec<[Course; 2]>,
-    /// By partition: the ticks that are committed.
+    /// By partition: the committed ticks.
     ticks: Vec<Vec<(i64, i64)>>,
     naive: Vec<Naive>,
 }
 
-/// What is owed.
+/// The expected outputs and profiles.
 pub(crate) struct Owed {
-    /// By output: for what. A record of which the model scored and one for which it failed have their own.
+    /// By output: why it is owed. A record has one output with a score, and another for a failing model.
     outputs: HashMap<Visible, Debt>,
     lasting: Option<Lasting>,
-    /// By partition: from which position on each membership that ended without an event has to be told.
+    /// By partition: the decisions about memberships that ended without an event, each with the position from which it
+    /// is due.
     pub(crate) expiries: Vec<Vec<(i64, Visible)>>,
     /// By partition and offset: whether there is an output.
     pub(crate) has_output: Vec<Vec<bool>>,
@@ -358,7 +359,7 @@ pub(crate) fn present(days: i64) -> EventTime {
     EventTime((START + (100 + days) * 86_400_000) * 1_000)
 }
 
-/// A sound event.
+/// A valid event.
 pub(crate) fn event(record: &InputRecord) -> Option<Event> {
     #[derive(serde::Deserialize)]
     struct Payload {
@@ -372,7 +373,7 @@ pub(crate) fn event(record: &InputRecord) -> Option<Event> {
     (it.occurred_at < WRONG).then_some(event)
 }
 
-/// By partition and number of records: the time of the newest sound event among these.
+/// By partition and number of records: the time of the newest valid event among them.
 pub(crate) fn newest(input: &[Vec<InputRecord>]) -> Vec<Vec<i64>> {
     let of = |records: &Vec<InputRecord>| {
         let mut newest = vec![START * 1_000];
@@ -416,13 +417,13 @@ impl Owed {
         owed
     }
 
-    /// The ticks of a partition that are committed.
+    /// The committed ticks of a partition.
     pub(crate) fn ticks(&self, number: i32) -> &[(i64, i64)] {
         self.lasting.as_ref().map_or(&[], |lasting| &lasting.ticks[number as usize])
     }
 
-    /// Goes on to a position that is committed with these ticks: what is owed up to there is known then. Compares what becomes of
-    /// memberships with their definition.
+    /// Continues to a position that was committed with these ticks, so that everything owed up to it is known. Compares
+    /// the resulting memberships with their definition.
     pub(crate) fn advance(
         &mut self,
         number: i32,
@@ -457,7 +458,7 @@ impl Owed {
             });
         }
         control.set(Mood::Score);
-        // The same by the definition.
+        // The same by definition.
         let mut told = told.into_iter().filter(|(_, output)| output.target == Target::Decisions).peekable();
         let mut ticked = before;
         for offset in from..=next {
@@ -491,7 +492,7 @@ impl Owed {
         }
     }
 
-    /// The core with everything before `next` and these ticks in it.
+    /// The core after everything before `next` and these ticks.
     pub(crate) fn course(
         number: i32,
         next: i64,
@@ -525,7 +526,7 @@ impl Owed {
                 let mut counts = Counts::default();
                 core.take(&record(number, offset as i64, it), &mut partitions, &mut outbox, &mut counts);
                 core.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
-                // The others are about memberships that have ended.
+                // The other outputs are about memberships that ended.
                 let count = outbox.all().filter(|output| !output.is_expiry).count();
                 assert!(count <= 1, "a record has one output at most");
                 if count > 0 {
@@ -555,7 +556,7 @@ impl Owed {
         self.states.push(states);
     }
 
-    /// Marks the records of these offsets whose output, with or without a score, is among what was shown.
+    /// Marks the records at these offsets whose output was shown, with or without a score.
     pub(crate) fn mark_shown(
         &self,
         number: i32,
@@ -572,13 +573,14 @@ impl Owed {
         }
     }
 
-    /// What this output is owed for.
+    /// Why this output is owed.
     pub(crate) fn debt(&self, output: &Visible) -> Option<Debt> {
         self.outputs.get(output).copied()
     }
 
-    /// Compares the profiles of a partition that has everything before `next` in it with those of the reference: byte for
-    /// byte, or where they are of a layout, what they have in common. `ticks` are those that it has in it, where segments have members.
+    /// Compares the profiles of a partition that includes everything before `next` with the reference: byte for byte,
+    /// or if they have another layout, the features in common. `ticks` are the ticks it includes, if there are lasting
+    /// segments.
     pub(crate) fn compare(
         &self,
         core: &mut Pipeline,
@@ -623,7 +625,7 @@ impl Owed {
     }
 }
 
-/// Compares the outputs about memberships that have ended with what is owed.
+/// Compares the outputs about ended memberships with what is owed.
 fn compare_ended(
     number: i32,
     offset: i64,
@@ -644,7 +646,7 @@ fn compare_ended(
         }
         found.push((deadline, user, Told::of(&payload)));
     }
-    // Of one moment, the order of users is that of their hashes.
+    // Users with the same deadline come in the order of their hashes.
     if !found.is_sorted_by_key(|(deadline, ..)| *deadline) {
         return Err(format!("I2: partition {number} at {offset}: out of order: {found:?}"));
     }
@@ -657,7 +659,7 @@ fn compare_ended(
     Err(format!("I2: partition {number} at {offset}: what ends is {found:?}, and should be {owed:?}"))
 }
 
-/// Whether an output is the business of readers.
+/// Whether an output is for readers.
 pub(crate) fn is_output(output: &Visible) -> bool {
     !matches!(output.target, Target::Profiles(_))
 }

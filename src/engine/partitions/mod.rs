@@ -35,7 +35,7 @@ impl Partitions {
         self.0[index] = Some(Box::new(partition));
     }
 
-    /// Gives partitions up, with their state.
+    /// Releases partitions and their state.
     pub fn drop_all(&mut self, numbers: &[i32]) {
         for number in numbers {
             if let Some(slot) = self.0.get_mut(number.unsigned_abs() as usize) {
@@ -64,7 +64,7 @@ impl Partitions {
         numbers.iter().filter_map(|number| self.get(*number)).map(|partition| partition.store.dirty()).sum()
     }
 
-    /// The view of every partition, without what only the client knows.
+    /// The view of every partition, except for what only the client knows.
     pub fn views(&self) -> Vec<PartitionView> {
         let view = |(number, partition): (i32, &Partition)| PartitionView {
             number,
@@ -94,7 +94,7 @@ impl Partitions {
         self.get(number).is_some_and(|partition| partition.is_restoring || partition.next < partition.replay_until)
     }
 
-    /// When the first membership of a partition ends, at the earliest; nothing while it is restored or replayed.
+    /// A lower bound on the end of a partition's first membership. `None` during its restore or replay.
     pub fn first_deadline(&self, number: i32) -> Option<EventTime> {
         let partition = self.get(number).filter(|_| !self.is_recovering(number))?;
         partition.store.first_deadline().map(EventTime)
@@ -112,14 +112,14 @@ impl Partitions {
         }
     }
 
-    /// Skips to an offset: the log has lost what came before it.
+    /// Skips to an offset, because the log has lost the records before it.
     pub(super) fn skip_to(&mut self, number: i32, offset: i64) {
         if let Some(partition) = self.get_mut(number) {
             partition.next = partition.next.max(offset);
         }
     }
 
-    /// What was committed for a partition: the offset and its metadata.
+    /// The committed offset of a partition and its metadata.
     pub fn committed(&self, number: i32) -> Option<(i64, &str)> {
         let (offset, metadata) = self.get(number)?.committed.as_ref()?;
         Some((*offset, metadata))
@@ -149,7 +149,7 @@ impl Partitions {
         self.restore_applied(record, profile, i64::MIN);
     }
 
-    /// Restores the profile in a record of a snapshot, which every event before `applied` has been applied to.
+    /// Restores the profile in a record of a snapshot. The profile includes every event before `applied`.
     pub fn restore_applied(&mut self, record: &Record<'_>, profile: &ProfileEngine, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
         if is_reserved_key(key) {
@@ -181,10 +181,10 @@ impl Partitions {
         }
     }
 
-    /// Ends the restore of a partition: carries over profiles of other layouts, and gives the offset at which its input
-    /// goes on. If single records cannot be used, the other profiles stay, and the whole input is replayed for these users. A
-    /// changelog that holds other profiles than were committed to it was cut, created anew or damaged: none of it is used
-    /// then, and the whole input is replayed for all users.
+    /// Ends the restore of a partition: carries over profiles of other layouts, and returns the offset at which its
+    /// input continues. If single records are unusable, the other profiles stay and the whole input is replayed for
+    /// these users. If the changelog does not hold the profiles that were committed to it, it was truncated, recreated
+    /// or damaged: none of it is used, and the whole input is replayed for all users.
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
@@ -217,7 +217,8 @@ impl Partitions {
             return Some(recovered);
         }
         if recovered.is_partly_whole() {
-            // The tombstones are right until the users' next events, which are applied before any other profile of theirs is written.
+            // The tombstones are right until the users' next events, which are applied before any other profile of
+            // theirs is written.
             partition.store.bury(unfit.users);
             partition.schedule_memberships(profile);
             let (ceilings, ticks) = (partition.store.ceilings(), *partition.store.ticks());
@@ -248,8 +249,8 @@ impl Partitions {
         }
     }
 
-    /// The snapshot of a partition, which replaces the changelog before this offset. None unless everything that was processed is
-    /// committed.
+    /// The snapshot of a partition, which replaces the changelog before this offset. `None` unless everything that was
+    /// processed is committed.
     pub fn snapshot(&mut self, number: i32, changelog: i64, profile: &ProfileEngine) -> Option<Vec<u8>> {
         let (layout, keeps_memberships) = (profile.layout().id(), !profile.memberships().is_empty());
         let partition = self.get(number)?;
@@ -266,7 +267,7 @@ impl Partitions {
         let generation = store.generation();
         let is_whole = store.recorded(|key, profile, as_of, dirty_from| {
             record.clear();
-            // What events have changed is found again when they are replayed; what has ended without one is not.
+            // A replay recovers changes by events, but not memberships that ended without one.
             let dirty_from = dirty_from.filter(|_| keeps_memberships);
             ProfileRecord { as_of, layout, generation, dirty_from }.encode(key, profile, &mut record);
             writer.push(key, &record);

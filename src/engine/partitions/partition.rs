@@ -20,7 +20,7 @@ pub struct Partition {
     pub(in crate::engine) next: i64,
     /// Events before this offset are only replayed: their outputs were committed before.
     pub(in crate::engine) replay_until: i64,
-    /// What the group has committed: the offset and its metadata.
+    /// The group's committed offset and its metadata.
     pub(super) committed: Option<(i64, String)>,
     /// Whether its profiles are still being read from the changelog; its input is paused meanwhile.
     pub(super) is_restoring: bool,
@@ -61,8 +61,8 @@ impl UnfitRecords {
 pub(super) struct Layouts {
     /// The layouts that were found.
     pub(super) found: Vec<Layout>,
-    /// While profiles are restored: the users whose profiles have another layout than ours, and its id. They are carried over at
-    /// the end, because compaction may put a layout behind its profiles.
+    /// During a restore: the users whose profiles have another layout than ours, with its id. They are carried over at
+    /// the end, because compaction may move a layout after its profiles.
     pub(super) foreign: HashMap<Box<[u8]>, String>,
     /// Whether ours is among them.
     pub(super) has_ours: bool,
@@ -94,7 +94,8 @@ impl Partition {
         self
     }
 
-    /// The same partition, where it is known which events were refused as too far in the future, and which ticks there were.
+    /// The same partition with the known ceilings, which decide which events are rejected as too far in the future, and
+    /// the known ticks.
     #[must_use]
     pub fn under(mut self, ceilings: Ceilings, ticks: Ticks) -> Self {
         self.store.rewind(PartitionClock::default(), ceilings, ticks);
@@ -155,7 +156,7 @@ impl Partition {
         }
     }
 
-    /// Schedules the end of the restored memberships.
+    /// Schedules the ends of the restored memberships.
     pub(super) fn schedule_memberships(&mut self, profile: &ProfileEngine) {
         if profile.memberships().is_empty() || canary::is_in(Canary::TimersNotRestored) {
             return;
@@ -221,13 +222,14 @@ impl Partition {
         self.store.mark_since(self.next, self.committed_offset()).metadata(layout)
     }
 
-    /// The committed offset, or one before all others.
+    /// The committed offset, or `i64::MIN` if there is none.
     fn committed_offset(&self) -> i64 {
         self.committed.as_ref().map_or(i64::MIN, |(offset, _)| *offset)
     }
 
-    /// Has a clock's tick end memberships up to this time. Says whether there was room for it in the mark. Before there is none any
-    /// more, the profiles for whose sake the earlier ticks are kept become due.
+    /// Applies a clock tick, which ends memberships up to this time. Returns whether the mark had room for it. Once
+    /// half of the room is used, the profiles that still need the earlier ticks become due, so that those ticks can be
+    /// dropped.
     pub(in crate::engine) fn tick(&mut self, time: i64) -> bool {
         let is_told = self.store.tick(self.next, time, self.committed_offset());
         if let Some((offset, _)) = self.store.ticks().all().get(TICKS_MAX / 2) {

@@ -14,10 +14,10 @@ pub struct Recovered {
     pub found: u64,
     /// How many profiles the changelog should contain.
     pub owed: u64,
-    /// Whether all of them are the records that were committed last. Compaction can remove a newer record of a user behind an older
-    /// one that was read already, if somebody else writes to the changelog.
+    /// Whether all of them are the records that were committed last. If someone else writes to the changelog,
+    /// compaction can remove a user's newer record after an older one was read.
     pub is_latest: bool,
-    /// How many of them cannot be used. The others are kept, and the input is replayed for these users alone.
+    /// How many of them are unusable. The others are kept, and the input is replayed only for these users.
     pub unfit: u64,
     /// How many records are unusable, including those replaced by newer ones.
     pub unfit_records: u64,

@@ -20,8 +20,8 @@ const KEY_BYTES_MAX: usize = 1_024;
 const INPUT_BYTES_MAX: bytesize::ByteSize = bytesize::ByteSize::mib(256);
 
 impl Pipeline {
-    /// Compiles the sections. Decision ids contain the origin: the application and its input topic, or the topic alone. The
-    /// pipeline has no model yet.
+    /// Compiles the sections. Decision ids contain the origin: the application and its input topic, or the topic alone.
+    /// The pipeline has no model yet.
     ///
     /// # Errors
     /// All errors of the configuration.
@@ -110,7 +110,7 @@ impl Pipeline {
         })
     }
 
-    /// Gives the pipeline its model.
+    /// Sets the pipeline's model.
     ///
     /// # Errors
     /// If the model uses an undeclared feature, or otherwise does not fit the sections.
@@ -254,7 +254,7 @@ impl Pipeline {
     }
 }
 
-/// A profile is kept for as long as its user can be in a segment.
+/// Requires a profile to live at least as long as its user can stay in a segment.
 fn check_ttl(spec: &PipelineSpec, errors: &mut Vec<ConfigError>) {
     let longest = |it: &&SegmentSpec| it.duration.unwrap_or(DURATION_MAX);
     let lasting = spec.segments.iter().filter(|it| it.is_lasting());

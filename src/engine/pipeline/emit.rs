@@ -27,7 +27,7 @@ impl Pipeline {
                 self.replay_ticks(position.partition, position.offset, partitions);
             }
             let is_replay = partitions.get(position.partition).is_none_or(|it| it.is_replay(position.offset));
-            // What is replayed changes memberships, too.
+            // Replayed events change memberships, too.
             if self.profile.applied()[row] == Applied::Counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
             }
@@ -54,7 +54,7 @@ impl Pipeline {
         self.end_batch(partitions);
     }
 
-    /// Makes an event a dead letter that is too late.
+    /// Appends the dead letter of an event that is too late.
     fn emit_too_late(&self, row: usize, outbox: &mut Outbox, counts: &mut Counts) {
         let OpenBatch { events: batch, payloads, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);
@@ -73,7 +73,7 @@ impl Pipeline {
         dead_letter(&self.decoder, &self.encoding.constants, &record, position.index, &rejection, outbox);
     }
 
-    /// Appends the decision of a row whose segments are decided.
+    /// Appends the decision of a row after its segments were decided.
     fn emit_decision(&mut self, row: usize, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
         let Self { model, scores, found, .. } = self;
         let Encoding { encoders, heads, .. } = &mut self.encoding;

@@ -1,4 +1,4 @@
-//! The feature rows that an export writes: what a model would have been given at each event.
+//! The feature rows that an export writes: the model input at each event.
 
 use super::Pipeline;
 use crate::{

@@ -1,10 +1,11 @@
-//! Decides segments, keeps the memberships of users in their profiles, and ends them when their time is over.
+//! Decides segments, keeps users' memberships in their profiles, and ends expired memberships.
 //!
-//! A membership ends by the time of its partition, or by a tick of a clock where that is ahead of it. Behind each row, whatever ends
-//! by then ends, before the next row is decided: so it depends on the order of the records and on the ticks alone, and on no bounds
-//! of batches. Each user's deadline gives a decision, whose id and content are made of the user's profile and the deadline: which
-//! event or tick passed it does not show. A tick is part of the partition's mark. A replay applies it before the same record, and
-//! writes nothing for it: its decisions were committed together with it.
+//! Memberships end by their partition's time, or by a clock tick that is ahead of it. After each row, all memberships
+//! that are over by then end before the next row is decided. The result therefore depends only on the order of the
+//! records and on the ticks, not on batch boundaries. Each user's deadline gives one decision. Its id and content come
+//! from the user's profile and the deadline only, so they do not show which event or tick reached it. A tick is part of
+//! the partition's mark. A replay applies it before the same record and writes nothing for it, because its decisions
+//! were committed together with it.
 
 use super::{Encoding, Pipeline};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     status::Counts,
 };
 
-/// Where the decisions about memberships that have ended go; a replay has none.
+/// The output for decisions about ended memberships. A replay has none.
 pub(super) struct Expiries<'a> {
     pub(super) now: EventTime,
     pub(super) outbox: &'a mut Outbox,
@@ -30,7 +31,7 @@ impl Pipeline {
         !self.profile.memberships().is_empty()
     }
 
-    /// Decides the segments of a row that counts, and changes its user's memberships.
+    /// Decides the segments of an accepted row, and changes its user's memberships.
     pub(super) fn decide(&mut self, row: usize, partitions: &mut Partitions) {
         let (columns, time) = (&self.batch.events.columns, self.batch.events.times[row]);
         let places = self.profile.memberships();
@@ -43,7 +44,7 @@ impl Pipeline {
         let passed = store.timer_time(self.profile.partition_times()[row]).map(EventTime);
         let words = store.words(hash, key).expect("a row that counts is in its user's profile");
         self.segments.decide(columns, row, (time, passed), &mut words[places], &mut self.found);
-        // Where an event only moves the end of a membership, the earlier deadline stands, and is looked at in vain.
+        // If an event only moves the end of a membership, the earlier deadline stays. Nothing ends when it is reached.
         if self.found.has_entered
             && let Some(deadline) = self.profile.first_expiry(words)
         {
@@ -51,7 +52,7 @@ impl Pipeline {
         }
     }
 
-    /// Ends the memberships that are over behind a row.
+    /// Ends the memberships that are over after a row.
     pub(super) fn pass_time(&mut self, row: usize, partitions: &mut Partitions, to: Option<Expiries<'_>>) {
         let position = self.batch.events.positions[row];
         let store = partitions.store(position.partition);
@@ -63,7 +64,7 @@ impl Pipeline {
         }
     }
 
-    /// Applies the committed ticks of a partition that lie at or before an offset and were not applied yet.
+    /// Applies a partition's committed ticks at or before an offset that were not applied yet.
     pub(super) fn replay_ticks(&mut self, number: i32, offset: i64, partitions: &mut Partitions) {
         while let Some((at, time)) = partitions.store(number).take_tick(offset) {
             if !canary::is_in(Canary::TickNotReplayed) {
@@ -72,8 +73,8 @@ impl Pipeline {
         }
     }
 
-    /// Applies the committed ticks that lie behind all records that were processed. Call it when partitions were restored, and
-    /// when their positions have moved without an event.
+    /// Applies the committed ticks that follow all processed records. Call it after partitions were restored, and after
+    /// their positions have moved without an event.
     pub fn catch_up(&mut self, partitions: &mut Partitions) {
         if !self.keeps_memberships() {
             return;
@@ -85,13 +86,14 @@ impl Pipeline {
         }
     }
 
-    /// The time of day, where a clock's tick is to end memberships.
+    /// The time of day, if clock ticks end memberships.
     pub fn tick_clock(&self) -> Option<EventTime> {
         self.present.filter(|_| self.spec.time.tick && self.keeps_memberships())
     }
 
-    /// Has a clock's tick end the memberships of a partition that are over by this time, before its next record. Says whether it did:
-    /// not in a replay, nor where the mark has no room for another tick.
+    /// Ends a partition's memberships that are over by this time with a clock tick before the next record. Returns
+    /// false if it did not: during a replay, if the tick is not later than the last one, or if the mark has no room for
+    /// another tick.
     pub fn tick(
         &mut self,
         number: i32,
@@ -110,7 +112,7 @@ impl Pipeline {
         true
     }
 
-    /// Ends the memberships of a partition that are over by this time, behind or before the record at `offset`.
+    /// Ends a partition's memberships that are over by this time, after an event or by a tick at `offset`.
     fn expire(
         &mut self,
         number: i32,
@@ -155,8 +157,8 @@ impl Pipeline {
         });
     }
 
-    /// Ends a batch in which memberships may have changed: applies what lies behind it, and drops idle profiles, which
-    /// [`crate::profile::ProfileEngine::process`] has left to do.
+    /// Ends a batch that may have changed memberships: drops idle profiles, which
+    /// [`crate::profile::ProfileEngine::process`] leaves to this method, and applies the ticks after the batch.
     pub(super) fn end_batch(&mut self, partitions: &mut Partitions) {
         if !self.keeps_memberships() {
             return;

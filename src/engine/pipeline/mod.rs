@@ -1,9 +1,9 @@
 //! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
 //!
-//! Guarantees: the outputs depend only on the records, their order per partition, the profiles before them, the model, and the
-//! time that `decided_at` is given; batch boundaries change nothing. (The exception is a model that fails: the fallback score
-//! may be the last one that this process remembers.) Limits: once the buffers have grown, nothing is allocated for an event,
-//! except for a user's first.
+//! Guarantees: the outputs depend only on the records, their order per partition, the profiles before them, the model,
+//! and the time that `decided_at` is given; batch boundaries change nothing. (The exception is a model that fails: the
+//! fallback score may be the last one that this process remembers.) Limits: once the buffers have grown, nothing is
+//! allocated for an event, except for a user's first.
 
 mod compile;
 mod dead_letter;
@@ -71,9 +71,9 @@ struct Encoding {
     constants: Constants,
     /// By arm of the experiment; a single one without an experiment.
     encoders: Vec<Encoder>,
-    /// For decisions about memberships that have ended, which no model has a part in.
+    /// The encoder of decisions about expired memberships, which have no score.
     expiries: Encoder,
-    /// A buffer for the further scores of a row.
+    /// A buffer for the additional scores of a row.
     heads: Vec<f32>,
 }
 
@@ -83,7 +83,7 @@ pub struct Pipeline {
     decoder: Decoder,
     profile: ProfileEngine,
     segments: Segments,
-    /// The segments of the row that is being decided.
+    /// The segments of the current row.
     found: Found,
     scores: ScoreSlots,
     model: Option<Scoring>,
@@ -160,14 +160,15 @@ impl Pipeline {
         all.map(|(experiment, info)| (experiment.unwrap_or_default().variant, info))
     }
 
-    /// Sets the time of day. Events of records that are read for the first time may not be too far after it. What was allowed for a
-    /// record is part of the partition's mark, so that a replay decides the same. The time of a clock that was never set is
-    /// ignored.
+    /// Sets the time of day. Events of records that are read for the first time may not be too far after it. What was
+    /// allowed for a record is part of the partition's mark, so that a replay decides the same. The time of a clock
+    /// that was never set is ignored.
     pub fn set_present(&mut self, present: EventTime) {
         self.present = Some(present).filter(|present| *present >= CLOCKS_SET_FROM);
     }
 
-    /// Decodes one record into the open batch, or makes it a dead letter. A record of a partition that is not held is ignored.
+    /// Decodes one record into the open batch, or makes it a dead letter. A record of a partition that is not held is
+    /// ignored.
     pub fn take(&mut self, record: &Record<'_>, partitions: &mut Partitions, outbox: &mut Outbox, counts: &mut Counts) {
         let Some(partition) = partitions.active(record.partition) else { return };
         // After a seek, the client may still hand over records fetched before it.

@@ -1,8 +1,8 @@
-//! The batch being filled, and what is kept of its records until it runs.
+//! The batch being filled, and the parts of its records that are kept until it runs.
 
 use crate::event::{EventBatch, Record};
 
-/// The events of a batch, and what belongs to their records.
+/// The events of a batch and the matching parts of their records.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) events: EventBatch,

@@ -14,20 +14,20 @@ use crate::{
 };
 use std::time::Duration;
 
-/// So many outputs are sent before their commit is due.
+/// Once this many outputs are unsent, they are sent before their commit is due.
 const OUTPUTS_PER_SEND: usize = 256;
 
-/// The most profiles that one commit writes when partitions are revoked.
+/// The maximum number of profiles that one commit writes when partitions are revoked.
 const PROFILES_PER_HANDOVER_COMMIT: usize = 20_000;
 
-/// For how long the changed profiles of revoked partitions are written; the next owner replays what is left.
+/// The time limit for writing the changed profiles of revoked partitions. The next owner replays the rest.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often a worker tries to commit what is open of revoked partitions before it leaves that to their next owner.
+/// How often a worker tries to commit the open work of revoked partitions before it leaves that to their next owner.
 const HANDOVER_TRIES: u32 = 3;
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// When the transaction that fills is to be committed.
+    /// When the open transaction is to be committed.
     pub(super) fn due_at(&self) -> Option<Duration> {
         self.protocol.transaction.opened_at().map(|opened| opened + self.settings.commit_interval)
     }
@@ -36,25 +36,25 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.due_at().is_some_and(|due| now >= due)
     }
 
-    /// Whether new outputs are sent before their commit is due. Nobody sees those of a transaction before that: the first ones
-    /// are sent at once, so that the broker learns of the transaction, and then many together. While earlier outputs are on
-    /// their way they wait here, because librdkafka spins while messages wait behind a request; and so does a commit that is
-    /// due, which sends the rest.
+    /// Whether new outputs are sent before their commit is due. Nobody sees them before the commit. The first ones are
+    /// sent at once, so that the broker learns of the transaction, and the rest in large groups. While earlier outputs
+    /// are in flight, new ones wait here, because librdkafka spins while messages wait behind a request. A due commit
+    /// waits as well, and then sends the rest.
     pub(super) fn is_worth_sending(&self) -> bool {
         let transaction = &self.protocol.transaction;
-        // Where readers see them at once, they wait for nothing.
+        // If readers see outputs at once, they wait for nothing.
         self.sink.shows_at_once()
             || (!transaction.is_begun() || transaction.unsent() >= OUTPUTS_PER_SEND)
                 && !self.is_due(self.clock.elapsed())
                 && self.sink.is_idle()
     }
 
-    /// Sends new outputs, in a transaction that the first ones begin.
+    /// Sends new outputs. The first ones begin a transaction.
     pub(super) fn send_outputs(&mut self) -> Result<(), SinkError> {
         if self.protocol.transaction.unsent() == 0 {
             return Ok(());
         }
-        // What one producer sends could overtake what the other one still has on its way.
+        // Outputs of one producer could overtake those that the other still has in flight.
         if self.protocol.transaction.is_committing()
             && !self.sink.is_delivered()
             && !canary::is_in(Canary::SendsOvertake)
@@ -88,7 +88,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Begins to commit when it is time to: something is open and due, profiles are due, or the transaction is full.
+    /// Begins a commit when it is time: something is open and due, profiles are due, or the transaction is full.
     pub(super) fn commit_if_due(&mut self, now: Duration) -> Result<(), EngineError> {
         let Self { protocol, partitions, .. } = self;
         if protocol.transaction.opened_at().is_none()
@@ -116,7 +116,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Begins to commit what is open. Nothing else is being committed.
+    /// Begins to commit the open transaction. No other commit is under way.
     pub(super) fn begin_commit(&mut self) -> Result<(), EngineError> {
         if self.protocol.transaction.opened_at().is_none() {
             return Ok(());
@@ -128,7 +128,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Hands the open transaction to the sink to be committed; the next one fills from here on.
+    /// Hands the open transaction to the sink to be committed, and starts a new one.
     pub(super) fn try_begin_commit(&mut self) -> Result<(), SinkError> {
         let layout = self.pipeline.layout().id();
         let mut positions = self.partitions.progress(layout);
@@ -138,7 +138,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let now = self.clock.elapsed();
         let is_nothing = positions.is_empty();
         if !is_nothing {
-            // Positions are committed even where no event gave an output.
+            // Positions are committed even if no event gave an output.
             self.begin()?;
             self.send_unsent()?;
             let group = self.source.group().ok_or_else(|| SinkError::Stale {
@@ -154,7 +154,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Commits everything that is open, and says whether nothing is left.
+    /// Commits everything that is open, and returns whether nothing is left.
     pub(super) fn commit(&mut self) -> Result<bool, EngineError> {
         self.await_commit()?;
         self.begin_commit()?;
@@ -187,7 +187,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Takes the outcome of the commit under way, if it is known within `wait`: finishes it, or gives why it failed.
+    /// Takes the outcome of the commit under way, if it is known within `wait`: finishes the commit, or returns its
+    /// error.
     fn take_outcome(&mut self, wait: Duration) -> Result<(), SinkError> {
         if !self.protocol.transaction.is_committing() {
             return Ok(());
@@ -204,7 +205,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// After a commit: what it held is final.
+    /// Completes a successful commit.
     pub(super) fn finish_commit(&mut self) {
         let Some(mut committed) = self.protocol.transaction.take_committed() else { return };
         let now = self.clock.elapsed();
@@ -227,7 +228,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.protocol.transaction.reuse(committed);
     }
 
-    /// Publishes the stages of a committed transaction, and whose events it held.
+    /// Publishes the stages of a committed transaction and the traces of its events.
     fn publish_trace(&self, committed: &InFlight, open: Duration, commit: Duration) {
         let InFlight { outbox, counts, .. } = committed;
         let mut trace = Trace {
@@ -252,8 +253,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.partitions.write_profiles(number, is_going, bounds, self.pipeline.layout(), outbox)
     }
 
-    /// Writes the due profiles of the next partition that has any, with the first outputs of a transaction alone: so the broker
-    /// learns of all its partitions at once, and has them when the commit begins.
+    /// Writes the due profiles of the next partition that has any, but only together with the first outputs of a
+    /// transaction. The broker then learns of all its partitions at once, and knows them when the commit begins.
     fn write_due_profiles(&mut self) {
         let now = self.clock.elapsed();
         if self.protocol.transaction.is_begun() || !self.protocol.profile_writes.is_time(now, self.partitions.count()) {
@@ -271,12 +272,12 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.protocol.profile_writes.wrote_nothing(now);
     }
 
-    /// Commits what is open and writes the changed profiles of partitions that are revoked, as far as the deadline allows.
-    /// Says whether everything that was processed is committed.
+    /// Commits the open work and writes the changed profiles of revoked partitions, as far as the deadline allows.
+    /// Returns whether everything that was processed is committed.
     pub(super) fn hand_over(&mut self, revoked: &[i32]) -> Result<bool, EngineError> {
         let start = self.clock.elapsed();
         let mut is_committed = self.commit()?;
-        // A commit that was under way while the group changed was of the last generation; the next try is of this one.
+        // A commit under way while the group changed belongs to the last generation. The next try belongs to this one.
         for _ in 1..HANDOVER_TRIES {
             is_committed = is_committed || self.commit()?;
         }
@@ -288,7 +289,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for number in revoked {
                 left -= self.write_profiles(*number, true, left);
             }
-            // Where all that was dirty has expired, nothing is written, and the marks move all the same.
+            // If all dirty profiles have expired, nothing is written, but the marks still move.
             if self.protocol.transaction.unsent() == 0
                 && self.partitions.progress(self.pipeline.layout().id()).is_empty()
             {

@@ -1,19 +1,21 @@
 //! One worker: a member of the consumer group, its transactions, and the profiles of its partitions.
 //!
-//! Guarantees: an output is committed together with the position behind it, or is delivered before it where the sink shows
-//! outputs at once; profiles are committed with their position either way. State never runs backwards: the outputs of an open
-//! transaction are kept until its outcome is known. A partition whose ownership or outcome is in doubt is dropped and
-//! recovered from the log. While one transaction is being committed, the next one fills; if the first one fails, both are
-//! made again as one, in their order. Limits: a transaction with more than [`OUTBOX_BYTES_MAX`] is committed early.
+//! Guarantees: an output is committed together with the position after it, or delivered before it if the sink shows
+//! outputs at once. Profiles are committed with their position in both cases. State never runs backwards: the outputs
+//! of an open transaction are kept until its outcome is known. A partition whose ownership or outcome is in doubt is
+//! dropped and recovered from the log. While one transaction is being committed, the next one fills. If the first one
+//! fails, both are retried as one, in order. Limits: a transaction with more than [`OUTBOX_BYTES_MAX`] is committed
+//! early.
 //!
-//! A partition is recovered from the lazy changelog. Its profiles are read up to the changelog's end. Then the input is replayed
-//! from the mark in the committed offset's metadata up to the offset, with nothing written, and events that a restored
-//! profile already covers are skipped. Profiles made by other features are carried over (`profile::Carry`), unless
-//! `profile.on_change` asks for a replay. Then, and where there is no mark, the whole input is replayed: a profile is a fold of
-//! the input, and the input is the one thing that is surely there. Records of earlier generations do not count any more.
+//! A partition is recovered from the lazy changelog. Its profiles are read up to the changelog's end. Then the input is
+//! replayed from the mark in the committed offset's metadata up to that offset, without writing anything. Events that a
+//! restored profile already covers are skipped. Profiles made by other features are carried over (`profile::Carry`),
+//! unless `profile.on_change` asks for a replay. In that case, or if there is no mark, the whole input is replayed: a
+//! profile is a fold of the input, and the input is the only thing that is certain to exist. Records of earlier
+//! generations are then ignored.
 //!
-//! What to do next is decided in [`protocol`], without I/O. This module and its others make the calls: to the source, the sink,
-//! the clock, the snapshots on disk, the log and the metrics.
+//! [`protocol`] decides what to do next, without I/O. This module and its submodules make the calls: to the source, the
+//! sink, the clock, the snapshots on disk, the log and the metrics.
 
 mod committing;
 mod protocol;
@@ -43,28 +45,28 @@ use protocol::{Assignment, ProfileWrites, Recovery, StallAction, StallWatch, Tic
 use snapshotting::Snapshots;
 use std::time::Duration;
 
-/// A transaction is committed early when its outputs pass this.
+/// A transaction is committed early if its outputs exceed this.
 const OUTBOX_BYTES_MAX: usize = 32 << 20;
 
-/// After so many records the batch is checked against its bounds, so it exceeds them by no more than these.
+/// A batch is checked against its bounds after this many records, so it exceeds them by at most this many.
 const RECORDS_PER_CHECK: usize = 16;
 
 /// How long an idle worker waits for a record before it checks for a stop or a rebalance.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
-/// The same while a commit is under way, and how long its outcome is waited for where the next one is due already.
+/// The same while a commit is under way, and how long to wait for its outcome if the next one is already due.
 const COMMITTING_WAIT: Duration = Duration::from_millis(1);
 
-/// A batch below this is small: more of a turn's cost is the turn than the records.
+/// Below this, a batch is small: most of the turn's cost is overhead, not records.
 const SMALL_BATCH: usize = 64;
 
-/// The pause before a commit that is due begins behind outputs that are still on their way.
+/// The pause before a due commit begins while outputs are still in flight.
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
 
 /// How often a worker publishes where its partitions are.
 const VIEW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What decides the worker's next steps.
+/// The state machines that decide the worker's next steps.
 struct Protocol {
     transaction: Transaction,
     profile_writes: ProfileWrites,
@@ -74,7 +76,7 @@ struct Protocol {
     ticks: TickSchedule,
 }
 
-/// What the live page and the metrics are shown now and then.
+/// What the live page and the metrics show, updated now and then.
 #[derive(Default)]
 struct Published {
     /// What the client last reported.
@@ -100,7 +102,7 @@ pub struct Worker<S: Source, K: Sink<Group = S::Group>, C: Clock> {
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// Makes a worker that holds no partition yet.
+    /// Creates a worker that holds no partitions yet.
     pub fn new(settings: WorkerSettings, source: S, sink: K, clock: C, pipeline: Pipeline, progress: Progress) -> Self {
         let worker = Self {
             settings,
@@ -127,15 +129,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         worker
     }
 
-    /// Has the worker replace its pipeline by each one that comes this way. They declare the same features; where they declare other
-    /// segments with members, the profiles are written, and carried over in a restore.
+    /// Makes the worker replace its pipeline by each one received here. They must declare the same features. If lasting
+    /// segments differ, the worker writes its profiles first and carries them over in a restore.
     #[must_use]
     pub fn with_pipelines(mut self, pipelines: Receiver<Pipeline>) -> Self {
         self.new_pipelines = Some(pipelines);
         self
     }
 
-    /// Bounds a batch and the outputs of a transaction by other bytes than usual.
+    /// Sets other byte limits for a batch and the outputs of a transaction.
     #[must_use]
     pub fn with_bounds(mut self, batch_bytes_max: usize, outbox_bytes_max: usize) -> Self {
         self.batch_bytes_max = batch_bytes_max;
@@ -143,7 +145,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self
     }
 
-    /// Keeps snapshots there, and writes one of some partition at each interval.
+    /// Keeps snapshots in `store`, and writes one partition's snapshot in each interval.
     #[must_use]
     pub fn with_snapshots(mut self, store: Box<dyn SnapshotStore>, interval: Duration) -> Self {
         self.snapshots = Some(Snapshots::new(store, interval));
@@ -155,11 +157,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         &self.partitions
     }
 
-    /// Runs until the stop is requested, then commits what is open. It stays in the group until it is dropped.
+    /// Runs until a stop is requested, then commits the open work. The worker stays in the group until it is dropped.
     ///
     /// # Errors
-    /// When the broker, the client or a setting makes it impossible to go on. What was not committed is read again by
-    /// the next owner.
+    /// If the broker, the client or a setting makes it impossible to continue. The next owner reads uncommitted input
+    /// again.
     pub fn run(&mut self, stop: &Stop) -> Result<(), EngineError> {
         while !stop.is_requested() {
             self.turn()?;
@@ -167,7 +169,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.leave()
     }
 
-    /// Commits what is open and writes what the changelog does not hold.
+    /// Commits the open work and writes what the changelog lacks.
     ///
     /// # Errors
     /// As [`Worker::run`].
@@ -186,7 +188,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.replace_pipeline()?;
         self.renew_models();
         let records = match self.poll() {
-            // What was polled before it is dropped with the partitions.
+            // Records polled before it are dropped with the partitions.
             Err(SourceError::Fenced { instance, detail }) => return self.rejoin(instance, detail),
             records => records?,
         };
@@ -225,7 +227,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Replaces the pipeline if a new one waits and nothing is open: a transaction is decided by one pipeline alone.
+    /// Replaces the pipeline if a new one waits and nothing is open, so that each transaction is decided by one
+    /// pipeline only.
     fn replace_pipeline(&mut self) -> Result<(), EngineError> {
         let is_waiting = self.new_pipelines.as_ref().is_some_and(|it| !it.is_empty());
         if !is_waiting || self.protocol.transaction.opened_at().is_some() {
@@ -233,7 +236,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         self.await_commit()?;
         if let Some(pipeline) = self.new_pipelines.as_ref().and_then(|it| it.try_recv().ok()) {
-            // Other segments with members are other words in a profile. What is written is carried over, as after a restart.
+            // Lasting segments are part of a profile's words. What is written is carried over, as after a restart.
             let has_other_profiles = self.pipeline.layout() != pipeline.layout();
             if has_other_profiles {
                 self.hand_over(&self.partitions.held())?;
@@ -260,7 +263,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         log_failures(&mut self.pipeline);
     }
 
-    /// Polls records into the pipeline's batch until it is full or no more are queued. Gives their number.
+    /// Polls records into the pipeline's batch until it is full or no more are queued. Returns their number.
     fn poll(&mut self) -> Result<usize, SourceError> {
         let is_busy = self.protocol.transaction.is_committing() || self.partitions.is_restoring();
         let wait_max = if is_busy { COMMITTING_WAIT } else { IDLE_WAIT };
@@ -287,7 +290,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(records)
     }
 
-    /// Takes the polled batch through the pipeline.
+    /// Runs the polled batch through the pipeline.
     fn process(&mut self, records: usize) -> Result<(), EngineError> {
         metrics::batch(records);
         let now = self.clock.elapsed();
@@ -304,8 +307,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Ends the replay of partitions whose last records before the committed position are not there any more, or never were:
-    /// a position that somebody has set may lie behind offsets that are no records.
+    /// Ends the replay of partitions whose last records before the committed position do not exist. They may have been
+    /// deleted, or never existed if somebody set the position.
     fn end_replays(&mut self) {
         for number in self.partitions.held() {
             if let Some(partition) = self.partitions.get(number)
@@ -319,13 +322,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Notes that the worker makes progress.
+    /// Records that the worker makes progress.
     fn note_progress(&mut self, now: Duration) {
         self.protocol.stall.progressed(now);
         self.progress.health().moved();
     }
 
-    /// Warns when records are waiting but nothing is being committed, and in the end gives up.
+    /// Warns if records are waiting but nothing is being committed, and gives up in the end.
     fn check_for_stall(&mut self, now: Duration) -> Result<(), EngineError> {
         if !self.protocol.stall.is_check_due(now) {
             return Ok(());
@@ -344,8 +347,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Whether there is something to be done for a partition. Asks the broker, so it is called only after a while without
-    /// progress.
+    /// Whether a partition has work. This asks the broker, so it is only called after a while without progress.
     fn has_work(&mut self, number: i32) -> bool {
         let Some(partition) = self.partitions.get(number) else { return false };
         let next = partition.next;
@@ -353,7 +355,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if partition.is_restoring() || next != committed.max(partition.replay_until) {
             return true;
         }
-        // Without an answer there may be.
+        // Without an answer, it may have some.
         let Ok(ends) = self.source.watermarks(number) else { return true };
         ends.high > next && !self.source.is_at_end(number, ends.high)
     }
@@ -373,7 +375,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         for partition in &mut views {
             let end = published.client.ends.iter().find(|(number, _)| *number == partition.number);
             partition.end = end.map(|(_, end)| *end);
-            // Behind the last record there may be offsets that are no records, and nothing waits there.
+            // Offsets after the last record may not be records, and then nothing waits there.
             if partition.end.is_some_and(|end| source.is_at_end(partition.number, end)) {
                 partition.end = Some(partition.next);
             }
@@ -381,13 +383,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         progress.view().partitions(views);
     }
 
-    /// Publishes which segments there are and which model scores.
+    /// Publishes the segments and the model.
     fn publish_pipeline(&self) {
         let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
         self.progress.view().describe(segments, self.pipeline.models());
     }
 
-    /// Publishes what has happened to the worker.
+    /// Publishes an event of the worker.
     fn publish_event(&self, what: &'static str, detail: String) {
         self.progress.view().happened(self.clock.now(), what, detail);
     }

@@ -1,4 +1,4 @@
-//! Answers the group's changes: partitions that come, go or are lost, and a membership that was fenced.
+//! Reacts to group changes: partitions that are assigned, revoked or lost, and a fenced membership.
 
 use super::{
     EngineError, Worker,
@@ -18,7 +18,7 @@ use std::time::Duration;
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// Answers a change of the assignment.
+    /// Reacts to a change of the assignment.
     pub(super) fn change_assignment(&mut self, change: Change) -> Result<(), EngineError> {
         match change {
             Change::Assigned(partitions) => {
@@ -57,7 +57,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn take_assigned(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         let missing = self.ask(|source| source.lacking(partitions))?;
-        // What is open would stay open for as long as the questions to the broker take.
+        // The open transaction would otherwise stay open while the broker is asked.
         self.commit()?;
         let (ready, waiting) = self.protocol.assignment.assigned(partitions, &missing);
         let mut starts = self.take_up(&ready)?;
@@ -96,14 +96,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(self.source.release(partitions)?)
     }
 
-    /// Takes up partitions whose changelog exists by now.
+    /// Takes up partitions whose changelog now exists.
     pub(super) fn check_missing_changelogs(&mut self) -> Result<(), EngineError> {
         if self.protocol.assignment.without_changelog().is_empty()
             || !self.protocol.assignment.take_changelog_check(self.clock.elapsed())
         {
             return Ok(());
         }
-        // Without an answer the question is asked again later.
+        // Without an answer, the broker is asked again later.
         let Ok(missing) = self.source.lacking(self.protocol.assignment.without_changelog()) else { return Ok(()) };
         let ready = self.protocol.assignment.changelog_checked(missing);
         if ready.is_empty() {
@@ -119,8 +119,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Goes on where the log begins now with partitions whose next records were deleted before they were read. The client does
-    /// not say which ones these are.
+    /// Continues at the start of the log for partitions whose next records were deleted before they were read. The
+    /// client does not report which partitions these are.
     pub(super) fn skip_deleted_records(&mut self) -> Result<(), EngineError> {
         let without_changelog = self.protocol.assignment.without_changelog().to_vec();
         let (mut starts, mut paused) = (Vec::new(), without_changelog.clone());
@@ -148,7 +148,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(self.source.pause(&paused)?)
     }
 
-    /// Joins the group again after it has fenced this member. After the loss of a broker that may be no more than a mistake of
+    /// Rejoins the group after it has fenced this member. After the loss of a broker, fencing may just be a mistake of
     /// the group's new coordinator. All partitions are lost with the membership.
     pub(super) fn rejoin(&mut self, instance: String, detail: String) -> Result<(), EngineError> {
         let held = [&self.partitions.held(), self.protocol.assignment.without_changelog()].concat();

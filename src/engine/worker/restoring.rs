@@ -1,4 +1,4 @@
-//! Restores the profiles of partitions: from snapshots, then from the changelog behind them.
+//! Restores the profiles of partitions: from snapshots, then from the rest of the changelog.
 
 use super::{
     EngineError, Worker,
@@ -18,14 +18,15 @@ use std::time::Duration;
 /// How many records of the changelog are read in one turn.
 const CHANGELOG_RECORDS: usize = 10_000;
 
-/// The same while other partitions are being processed: some milliseconds.
+/// The same while other partitions are being processed: a few milliseconds.
 const CHANGELOG_RECORDS_BESIDE: usize = 4_000;
 
-/// How many blocks of a snapshot are read in one turn while other partitions are being processed: some milliseconds.
+/// How many blocks of a snapshot are read in one turn while other partitions are being processed: a few milliseconds.
 const SNAPSHOT_BLOCKS_BESIDE: usize = 16;
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// Takes partitions up: fences first, then reads what is committed, then decides from where to read. Gives these offsets.
+    /// Takes partitions up: fences first, then reads the committed positions, then decides where to read from. Returns
+    /// these offsets.
     pub(super) fn take_up(&mut self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, EngineError> {
         let mut starts = Vec::with_capacity(partitions.len());
         for (number, committed) in self.fenced_positions(partitions)? {
@@ -107,7 +108,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.open_changelogs(&starts)
     }
 
-    /// Opens the snapshot of a partition, if there is one that can be used.
+    /// Opens the snapshot of a partition, if there is a usable one.
     fn open_snapshot(&mut self, number: i32) -> Option<SnapshotReader> {
         let snapshots = self.snapshots.as_mut()?;
         let committed = self.partitions.get(number)?.replay_until;
@@ -124,7 +125,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.progress.health().doubt();
     }
 
-    /// Begins to read the changelogs of these partitions, each from where its snapshot ends.
+    /// Begins to read the changelogs of these partitions, each from the end of its snapshot.
     fn open_changelogs(&mut self, starts: &[(i32, i64)]) -> Result<(), EngineError> {
         for (number, from) in starts {
             self.protocol.recovery.open_changelog(*number, *from);
@@ -132,7 +133,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.ask(|source| source.restore(starts))
     }
 
-    /// Reads the whole changelog of a partition after all: its snapshot does not fit.
+    /// Reads the whole changelog of a partition instead, because its snapshot does not fit.
     fn read_whole_changelog(&mut self, partition: i32, why: &str) -> Result<(), EngineError> {
         self.report_unusable_snapshot(partition, &why);
         self.partitions.restart(partition);
@@ -147,7 +148,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Reads on in the snapshots and changelogs that are being read, and resumes the input of partitions that are restored.
+    /// Continues to read snapshots and changelogs, and resumes the input of restored partitions.
     pub(super) fn read_restores(&mut self) -> Result<(), EngineError> {
         if !self.partitions.is_restoring() {
             return Ok(());
@@ -187,7 +188,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Reads on in the snapshots that are being read, and opens the changelogs behind those that are read.
+    /// Continues to read snapshots, and opens the changelogs of those that are finished.
     fn read_snapshots(&mut self, blocks: usize) -> Result<(), EngineError> {
         let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
         let mut reading = std::mem::take(&mut snapshots.reading);
@@ -205,7 +206,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if starts.is_empty() { Ok(()) } else { self.open_changelogs(&starts) }
     }
 
-    /// Reads some blocks of a snapshot. Gives where the changelog is read on, once the end is reached or found damaged.
+    /// Reads some blocks of a snapshot. Returns where to continue in the changelog once the snapshot has ended or is
+    /// found damaged.
     fn read_snapshot(&mut self, reader: &mut SnapshotReader, blocks: usize) -> Option<i64> {
         let Self { partitions, pipeline, .. } = self;
         let (partition, applied) = (reader.of().partition, reader.of().committed);
@@ -230,7 +232,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         None
     }
 
-    /// Resumes the input of a partition whose changelog is read.
+    /// Resumes the input of a partition whose changelog has been read.
     fn finish_restore(&mut self, partition: i32) -> Result<(), EngineError> {
         self.forget_restores(&[partition]);
         let Some(recovered) = self.partitions.restored(partition, self.pipeline.profile()) else { return Ok(()) };
@@ -301,14 +303,14 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Whether something else is committed for a partition than what it was taken up from.
+    /// Whether a partition has another committed position than the one it was taken up from.
     fn is_overtaken(&mut self, partition: i32) -> Result<bool, EngineError> {
         let committed = self.ask(|source| source.committed(&[partition]))?;
         let known = self.partitions.committed(partition);
         Ok(committed.iter().any(|(_, it)| it.offset.map(|offset| (offset, it.metadata.as_str())) != known))
     }
 
-    /// Publishes how far the restores are, and logs it now and then.
+    /// Publishes the progress of restores, and logs it now and then.
     pub(super) fn publish_restores(&mut self, now: Duration) {
         let recovery = &mut self.protocol.recovery;
         self.progress.health().restore(|shown| {

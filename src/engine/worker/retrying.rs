@@ -1,4 +1,4 @@
-//! Recovers from a transaction that failed: commits it again, finds that it took effect, or has everything restored.
+//! Recovers from a failed transaction: commits it again, finds that it took effect, or restores everything.
 
 use super::{
     EngineError, Worker,
@@ -14,14 +14,15 @@ use crate::{
 use std::fmt::Display;
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// After a call for the open transaction failed. The commit under way is waited for first: if it fails too, the open
-    /// transaction is made again together with it.
+    /// Recovers after a call for the open transaction failed. It first waits for the commit under way: if that fails
+    /// too, both transactions are retried together.
     pub(super) fn recover_open_transaction(&mut self, error: SinkError) -> Result<(), EngineError> {
         let first = self.await_outcome().err();
         self.recover_transaction(first.unwrap_or(error))
     }
 
-    /// After a transaction failed: makes it again until it is committed, finds that it was, or restores everything.
+    /// Recovers after a transaction failed: retries it until it is committed, finds that it was, or restores
+    /// everything.
     pub(super) fn recover_transaction(&mut self, error: SinkError) -> Result<(), EngineError> {
         let mut error = error;
         let mut retry = Retry::of_transaction(self.clock.elapsed());
@@ -47,7 +48,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Brings the sink back to where a transaction can begin. Says whether what failed has to be committed again.
+    /// Brings the sink back to a state in which a transaction can begin. Returns whether the failed work must be
+    /// committed again.
     fn must_commit_again(&mut self, error: SinkError) -> Result<bool, EngineError> {
         let mut error = error;
         let mut action = self.protocol.transaction.failed(Failure::from(&error));
@@ -85,7 +87,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Aborts what the sink has open.
+    /// Aborts the sink's open transaction.
     pub(super) fn abort_open(&mut self) -> Result<(), EngineError> {
         if let Err(error) = self.sink.abort() {
             tracing::warn!(%error, "abort what was open");
@@ -93,7 +95,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.fence()
     }
 
-    /// The committed positions, after no earlier producer of these ids can commit anything any more.
+    /// Reads the committed positions after fencing: no earlier producer of these ids can commit anything any more.
     pub(super) fn fenced_positions(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Committed)>, EngineError> {
         if canary::is_in(Canary::FenceAfterRead) {
             let committed = self.source.committed(partitions)?;
@@ -103,7 +105,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.ask(|source| source.committed(partitions))
     }
 
-    /// Asks the source, again for as long as a broker may take to come back.
+    /// Asks the source, with retries for as long as a broker may take to come back.
     pub(super) fn ask<T>(&mut self, mut ask: impl FnMut(&mut S) -> Result<T, SourceError>) -> Result<T, EngineError> {
         let retry = Retry::of_question(self.clock.elapsed());
         let is_transient = |error: &SourceError| matches!(error, SourceError::Unreachable { .. });

@@ -1,4 +1,4 @@
-//! How a worker paces itself, how it is asked to end, and why it ends by itself.
+//! How a worker paces itself, how it is stopped, and why it may end by itself.
 
 use crate::{sink::SinkError, source::SourceError};
 use std::{
@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-/// What is promised about a decision.
+/// The delivery guarantee of decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// Once for every reader that reads committed records alone.
+    /// Exactly once for every reader that only reads committed records.
     ExactlyOnce,
-    /// Once or, after a fault or a rebalance, more often; visible without waiting for a commit.
+    /// Once, or more often after a fault or a rebalance. Visible without waiting for a commit.
     AtLeastOnce,
 }
 
@@ -26,34 +26,34 @@ pub struct WorkerSettings {
     pub number: usize,
     /// The time from a transaction's first record to its commit.
     pub commit_interval: Duration,
-    /// How long the worker rests after a small batch, so that the next one is larger: at little load it would wake for every
-    /// record.
+    /// How long the worker rests after a small batch, so that the next one is larger. Otherwise it would wake for every
+    /// record at low load.
     pub pace: Duration,
     /// The largest batch.
     pub batch_rows_max: usize,
-    /// The shortest time between two writes of one profile to the changelog.
+    /// The minimum time between two writes of a profile to the changelog.
     pub checkpoint_interval: Duration,
     /// How long records may wait without any progress before the worker ends.
     pub stall_after: Duration,
 }
 
-/// Asks all workers to end.
+/// Asks all workers to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Asks.
+    /// Requests the stop.
     pub fn request(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether somebody asked.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Why a worker ended before it was asked to.
+/// Why a worker ended without being stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The input side failed.
@@ -62,7 +62,7 @@ pub enum EngineError {
     /// The output side failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// A transaction failed again and again.
+    /// A transaction failed repeatedly.
     #[error("commit {outputs} outputs: given up after {tries} tries: {last}")]
     Commit {
         /// How many outputs it held.
@@ -75,9 +75,9 @@ pub enum EngineError {
     /// Records are waiting but nothing is being committed.
     #[error("records of partitions {partitions:?} have been waiting for {} but nothing was committed", humantime::format_duration(*time))]
     Stalled {
-        /// Which ones.
+        /// Those partitions.
         partitions: Vec<i32>,
-        /// For how long.
+        /// How long their records have been waiting.
         time: Duration,
     },
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) struct Snapshots {
     pub(super) store: Box<dyn SnapshotStore>,
     schedule: SnapshotSchedule,
-    /// Those that are being read.
+    /// The snapshots being read.
     pub(super) reading: Vec<SnapshotReader>,
 }
 
@@ -37,7 +37,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Writes the snapshots of partitions that are given up in order, and waits until they are on disk.
+    /// Writes the snapshots of partitions that are given up cleanly, and waits until they are on disk.
     pub(super) fn write_last_snapshots(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         if self.snapshots.is_some() {
             self.write_snapshots(partitions)?;
@@ -48,13 +48,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Writes the snapshots of these partitions, of what is committed alone. A commit between reading the changelog's end and
-    /// copying the profiles proves that nobody else had written to the changelog by then: a worker that the group has removed
-    /// would not know.
+    /// Writes the snapshots of these partitions, with committed profiles only. A commit between reading the changelog's
+    /// end and copying the profiles proves that nobody else had written to the changelog by then. A worker that was
+    /// removed from the group would not know.
     fn write_snapshots(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         let mut ends = Vec::new();
         for number in partitions {
-            // Without an answer there is no snapshot this time.
+            // Without an answer, there is no snapshot this time.
             if let Ok(end) = self.source.profiles_end(*number) {
                 ends.push((*number, end));
             }

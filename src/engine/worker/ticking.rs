@@ -1,10 +1,11 @@
-//! Moves time on partitions where nothing arrives, so that memberships end there as well.
+//! Advances the time of partitions where nothing arrives, so that memberships end there as well.
 //!
-//! What it rests on: the machine's clock is right to within seconds, and the worker is at the end of the partition's log. Then a
-//! membership ends within 5 s of its time, and at once where records of other users move the partition's time. A tick is committed
-//! with the partition's position, so whoever takes the partition over applies it at the same place. One that was not committed
-//! nobody knows, and its decisions were not committed either. With `delivery = "at_least_once"` they may have been seen all the
-//! same: then the next tick writes them again, with the same ids and contents, unless an event came first.
+//! This assumes that the machine's clock is right to within seconds. A tick is only applied at the end of the
+//! partition's log. A membership then ends within 5 s of its time, or at once if records of other users advance the
+//! partition's time. A tick is committed with the partition's position, so whoever takes the partition over applies it
+//! at the same place. A tick that was not committed is lost together with its decisions. With
+//! `delivery = "at_least_once"`, readers may still have seen those decisions. The next tick then writes them again with
+//! the same ids and contents, unless an event came first.
 
 use super::{Worker, protocol::GRACE};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 use std::time::Duration;
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
-    /// Ends memberships whose time is over on partitions at the end of their log.
+    /// Ends expired memberships on partitions at the end of their log.
     pub(super) fn tick_if_due(&mut self, now: Duration) {
         let Some(EventTime(present)) = self.pipeline.tick_clock() else { return };
         let time = EventTime(present.saturating_sub(GRACE.as_micros() as i64));
@@ -32,7 +33,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
-    /// Whether nothing waits in a partition. Without an answer there may be something.
+    /// Whether no records wait in a partition. If the source cannot tell, some may.
     fn is_at_end(&mut self, number: i32) -> bool {
         let Some(next) = self.partitions.get(number).map(|partition| partition.next) else { return false };
         match self.source.watermarks(number) {

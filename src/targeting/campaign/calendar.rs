@@ -1,12 +1,12 @@
 //! When a campaign runs: dates, dayparts and time zones.
 //!
-//! Guarantees: dayparts follow the wall clock of their zone. So on the day when clocks are put back, an hour that comes
-//! twice counts twice, and one that is left out does not count. A date means its midnight in the zone; where clocks are
-//! put forward at midnight, the first moment of the day. Dayparts are exact to the minute.
+//! Guarantees: dayparts follow the wall clock of their zone. When clocks are put back, the repeated hour counts twice.
+//! When they are put forward, the skipped hour does not count. A date means its midnight in the zone, or the first
+//! moment of the day if clocks are put forward at midnight. Dayparts are exact to the minute.
 //!
-//! A campaign in the zone of the user starts and ends at each user's own midnight. Without a known zone of the user, such a
-//! campaign does not run. Limits: per batch row, each zone in use costs one comparison, because the offset is remembered
-//! with the time until which it applies.
+//! With `zone = "user"`, a campaign starts and ends at each user's own midnight. If the user's zone is unknown, such a
+//! campaign does not run. Limits: each zone in use costs one comparison per batch row, because its offset is cached
+//! together with the time until which it applies.
 
 use super::spec::CampaignSpec;
 use crate::{
@@ -28,7 +28,7 @@ const DAY_SECONDS: i64 = 86_400;
 const DAY_MINUTES: u16 = 1_440;
 const WEEK_MINUTES: u16 = 7 * DAY_MINUTES;
 
-/// The name of the zone of each user.
+/// The value of `zone` that stands for each user's own zone.
 const USER: &str = "user";
 
 /// The number of days from Monday to 1970-01-01, a Thursday.
@@ -36,7 +36,7 @@ const EPOCH_WEEKDAY: i64 = 3;
 
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// The calendar aggregates that together tell the local time of a user.
+/// The calendar aggregates that together give the local time of a user.
 const LOCAL: [&str; 3] = ["weekday", "hour_sin", "hour_cos"];
 
 /// A fixed zone with its current offset.
@@ -44,7 +44,7 @@ const LOCAL: [&str; 3] = ["weekday", "hour_sin", "hour_cos"];
 struct Fixed {
     name: String,
     zone: TimeZone,
-    /// From when until when the offset applies.
+    /// The time range in which the offset applies.
     begin: i64,
     end: i64,
     offset: i64,
@@ -53,7 +53,7 @@ struct Fixed {
 impl Fixed {
     fn local(&mut self, time: i64) -> i64 {
         if time < self.begin || time >= self.end {
-            // Events are accepted only for years that the calendar supports.
+            // The calendar supports the times of all accepted events.
             let moment = |micros| Timestamp::from_microsecond(micros).unwrap_or_default();
             self.offset = i64::from(self.zone.to_offset(moment(time)).seconds()) * SECOND;
             // Transitions strictly before the next microsecond include one at this moment.
@@ -81,7 +81,6 @@ pub(super) struct Clocks {
     local: Vec<Option<i64>>,
 }
 
-/// The zone of a campaign.
 #[derive(Clone, Debug)]
 enum Zone {
     Of(TimeZone),
@@ -98,7 +97,7 @@ impl Clocks {
         }));
     }
 
-    /// The number of a zone's clock, which is added if there is none.
+    /// The index of a zone's clock. The clock is added if it is missing.
     fn number(&mut self, name: &str, zone: &Zone, slots: Option<[Slot; 3]>) -> Option<usize> {
         let is_same = |clock: &Clock| match (clock, zone) {
             (Clock::Fixed(fixed), Zone::Of(_)) => fixed.name.eq_ignore_ascii_case(name),
@@ -119,12 +118,12 @@ impl Clocks {
     }
 }
 
-/// The local time of a user, from the local weekday and the position of the day's hand as the profile gives them.
+/// The local time of a user, computed from the local weekday and the hand angle of the day that the profile provides.
 fn user_local(time: i64, [weekday, sin, cos]: [f64; 3]) -> Option<i64> {
     if weekday.is_nan() || sin.is_nan() || cos.is_nan() {
         return None;
     }
-    // The angle is exact to far less than a second, and is that of a whole second.
+    // The angle of a whole second, exact to far less than one.
     let angle = sin.atan2(cos).rem_euclid(TAU);
     let local_second = (angle / TAU * DAY_SECONDS as f64).round() as i64 % DAY_SECONDS;
     let seconds = time.div_euclid(SECOND);
@@ -136,7 +135,7 @@ fn user_local(time: i64, [weekday, sin, cos]: [f64; 3]) -> Option<i64> {
     Some(time.saturating_add(offset * SECOND))
 }
 
-/// The hidden features that tell the local time of users.
+/// The hidden features that give users' local times.
 pub(super) fn hidden_features(user_zone: &str, features: &mut Vec<HiddenFeature>) {
     for aggregate in LOCAL {
         let feature = FeatureSpec {
@@ -157,9 +156,9 @@ pub(super) fn is_of_user(spec: &CampaignSpec) -> bool {
 /// A limit in time, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
-    /// Of event time.
+    /// A limit on the event time.
     Absolute(i64),
-    /// Of the local time of the user.
+    /// A limit on the user's local time.
     Local(i64),
 }
 
@@ -168,13 +167,13 @@ enum Moment {
 pub(super) struct Calendar {
     from: Option<Moment>,
     until: Option<Moment>,
-    /// The minutes of the week, each from one inclusive to another exclusive, in order; `None` for always.
+    /// Half-open ranges of minutes of the week, in order. `None` means always.
     dayparts: Option<Vec<(u16, u16)>>,
-    /// The number of its clock, if it needs the local time.
+    /// The index of its clock, if it needs the local time.
     clock: Option<usize>,
 }
 
-/// Why a campaign does not run at a time.
+/// Why a campaign is not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     Dates,
@@ -182,7 +181,7 @@ pub(super) enum Closed {
 }
 
 impl Calendar {
-    /// Compiles when a campaign runs. Errors are added under `campaign[index]`.
+    /// Compiles the calendar of a campaign. Errors are added under `campaign[index]`.
     pub(super) fn compile(
         index: usize,
         spec: &CampaignSpec,
@@ -240,10 +239,10 @@ impl Calendar {
         }
     }
 
-    /// Why the campaign does not run at a time, if it does not.
+    /// The reason why the campaign does not run at this time, if it does not.
     pub(super) fn closed(&self, time: i64, clocks: &Clocks) -> Option<Closed> {
         let local = self.clock.and_then(|clock| clocks.local[clock]);
-        // Whether the moment has come; `None` if that is not known.
+        // Whether the moment has come. `None` if that is unknown.
         let has_come = |moment: Moment| match moment {
             Moment::Absolute(moment) => Some(time >= moment),
             Moment::Local(moment) => local.map(|local| local >= moment),
@@ -263,7 +262,7 @@ impl Calendar {
     }
 }
 
-/// The zone of a name, or the error without its key.
+/// The zone with this name, or an error whose key is not yet set.
 fn zone_of(name: &str, has_user_zone: bool) -> Result<Zone, ConfigError> {
     if name == USER {
         let message = "nothing tells the time zones of users";
@@ -321,7 +320,7 @@ fn daypart(text: &str) -> Result<Vec<(u16, u16)>, String> {
     Ok(ranges)
 }
 
-/// The numbers of the days in `mon-fri,sun`, Monday being 0.
+/// The numbers of the days in `mon-fri,sun`, with Monday as 0.
 fn days_of(text: &str) -> Result<Vec<u16>, String> {
     let number = |name: &str| {
         let found = WEEKDAYS.iter().position(|day| *day == name);
@@ -336,7 +335,7 @@ fn days_of(text: &str) -> Result<Vec<u16>, String> {
     Ok(days)
 }
 
-/// The minutes of the day of `08:00-20:00`; the end is beyond midnight if it is not after the start.
+/// The minutes of the day of `08:00-20:00`. If the end is not after the start, it is on the next day.
 fn hours_of(text: &str) -> Result<(u16, u16), String> {
     let minute = |text: &str| {
         let (hour, minute) = text.split_once(':')?;
@@ -359,7 +358,7 @@ fn hours_of(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
-/// The same minutes in order, with adjacent and overlapping ranges joined.
+/// Sorts the ranges and joins adjacent and overlapping ones.
 fn merged(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
     ranges.sort_unstable();
     let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());

@@ -1,19 +1,19 @@
 //! Frequency, recency and conversion caps: what the profile engine counts for them, and whether a user has reached one.
 //!
 //! A cap is a hidden feature of the profile: a count of the user's own events for one campaign, or for one of its
-//! creatives. So it is part of the profile's layout, checkpointed, restored and carried over like any other feature.
-//! Equal caps share one feature, and features share cells.
+//! creatives. It is therefore part of the profile's layout, and is checkpointed, restored and carried over like any
+//! other feature. Equal caps share one feature, and features share cells.
 //!
 //! Guarantees: an event counts in the decision that it causes. A cap of `max` in a window of length L, with tiles of
-//! width s, is closed while there are `max` events among those of the tiles that the last L touch. So it never allows
-//! more than `max` events within L, and opens again between L and L + s after an event. Without a count (which only a
-//! row without a decision has) a cap is closed. Recency is exact to the microsecond.
+//! width s, is closed while the tiles that overlap the last L contain `max` events. It therefore never allows more than
+//! `max` events within L, and reopens between L and L + s after an event. If the count is missing (which only happens
+//! in a row without a decision), the cap is closed. Recency is exact to the microsecond.
 //!
-//! [`Period::tile`] gives the widths. None of them is a default width of a feature's window, so these tiles do not mix
-//! with those of declared features: a user who has seen no impression stores none.
+//! [`Period::tile`] gives the widths. None of them is a default tile width of a feature's window, so these tiles are
+//! never shared with declared features: a user who has seen no impression stores none.
 //!
-//! Limits: only events that arrived count, so impressions on their way can exceed a cap. `total` counts until the profile
-//! expires.
+//! Limits: only events that have arrived count, so impressions still on their way can exceed a cap. `total` counts
+//! until the profile expires.
 
 use super::spec::{CampaignSpec, CapScope, CapSpec};
 use crate::{
@@ -26,17 +26,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
 
-/// The type of the events that caps count unless they say otherwise, and that recency looks at.
+/// The event type that caps count by default, and that recency uses.
 pub(super) const IMPRESSION: &str = "impression";
 
-/// The type of the events that a conversion cap counts.
+/// The event type that a conversion cap counts.
 const CONVERSION: &str = "conversion";
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// The bounds of a recency, which are those of a feature's window.
+/// The bounds of a recency, the same as those of a feature's window.
 const RECENCY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(540 * DAY);
 
 /// The window of a cap.
@@ -51,12 +51,12 @@ pub enum Period {
     Week,
     /// The last 30 days, exact to 20 hours.
     Month,
-    /// Everything that arrived.
+    /// All events that arrived.
     Total,
 }
 
 impl Period {
-    /// The length of the window and the width of its tiles, in seconds; `None` if it has no end.
+    /// The length of the window and the width of its tiles, in seconds. `None` for an unbounded window.
     fn tiles(self) -> Option<(u64, u64)> {
         match self {
             Self::Hour => Some((HOUR, 4 * MINUTE)),
@@ -85,16 +85,16 @@ impl fmt::Display for Period {
     }
 }
 
-/// A creative and its campaign, by their ids.
+/// The ids of a creative and its campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreativeRef<'a> {
-    /// The creative.
+    /// The creative's id.
     pub id: &'a str,
-    /// The campaign that it belongs to.
+    /// The id of its campaign.
     pub campaign: &'a str,
 }
 
-/// Which events a cap is about.
+/// The events that a cap counts.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
     events: &'a str,
@@ -103,7 +103,7 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// The rule that these events meet.
+    /// The rule that selects these events.
     fn filter(self) -> String {
         let Self { events, campaign, creative } = self;
         let campaign = format!("event_type == {} && ad.campaign_id == {}", literal(events), literal(campaign));
@@ -116,21 +116,21 @@ impl Counted<'_> {
     /// The feature that counts them.
     fn count(self, per: Period) -> FeatureSpec {
         let (window, tile) = match per.tiles() {
-            // One tile more, because the oldest one is only partly within the window.
+            // One more tile, because the oldest one is only partly within the window.
             Some((length, tile)) => (format!("{}s", length + tile), Some(format!("{tile}s"))),
             None => ("forever".to_owned(), None),
         };
         feature("count", self.filter(), window, tile)
     }
 
-    /// The feature that has a value if there was one within this time before the event.
+    /// The feature that has a value only if there was such an event within this time before the current one.
     fn recency(self, within: Duration) -> FeatureSpec {
         feature("recency", self.filter(), format!("{}us", within.as_micros()), None)
     }
 }
 
-/// A feature named after its content, so that equal ones have one name. The blanks in it keep it apart from the names that
-/// can be declared and used in expressions.
+/// A feature named after its content, so that equal ones have the same name. The spaces in the name keep it apart from
+/// names that can be declared and used in expressions.
 fn feature(aggregate: &str, filter: String, window: String, tile: Option<String>) -> FeatureSpec {
     FeatureSpec {
         name: format!("{aggregate} {window} {filter}"),
@@ -142,7 +142,7 @@ fn feature(aggregate: &str, filter: String, window: String, tile: Option<String>
     }
 }
 
-/// A text as a literal of the expression language. Ids have no control characters.
+/// The text as a string literal of the expression language. Ids have no control characters.
 fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -152,7 +152,7 @@ fn is_recency(recency: Duration) -> bool {
     RECENCY.contains(&recency)
 }
 
-/// Adds the features that the caps of a campaign need, unless they are in the list.
+/// Adds the features that a campaign's caps need, unless they are already in the list.
 pub(super) fn hidden_features(
     index: usize,
     spec: &CampaignSpec,
@@ -193,16 +193,16 @@ struct Limit {
 
 impl Limit {
     fn is_reached(self, columns: &Columns, row: usize) -> bool {
-        // A missing count is not below anything.
+        // A missing count (NaN) is not below anything.
         let is_below = columns.get(self.count).doubles()[row] < self.max;
         !is_below
     }
 }
 
-/// How soon after an impression the next one may come.
+/// The minimum time between two impressions.
 #[derive(Clone, Copy, Debug)]
 struct Recency {
-    /// The time since the last impression before this event; missing if that is long enough ago.
+    /// The time since the last impression before this event. Missing if that was long enough ago.
     since: Slot,
     /// Whether this event is an impression of the campaign.
     is_shown: Slot,
@@ -212,7 +212,8 @@ struct Recency {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caps {
     limits: Vec<Limit>,
-    /// The limits of each creative of the campaign, by its number in the catalogue; empty without such caps.
+    /// The limits by creative of the campaign, with the creative's index in the catalogue. Empty if there are no such
+    /// caps.
     creatives: Vec<(usize, Vec<Limit>)>,
     recency: Option<Recency>,
     conversions: Option<Limit>,
@@ -282,8 +283,8 @@ impl Caps {
         caps
     }
 
-    /// The first kind of cap that the user of a row has reached, if any. A campaign whose creatives are all capped is
-    /// capped.
+    /// The first kind of cap that the user of a row has reached, if any. If all creatives of a campaign are capped, the
+    /// campaign is capped.
     pub(super) fn reached(&self, columns: &Columns, row: usize) -> Option<Reached> {
         let is_reached = |limit: &Limit| limit.is_reached(columns, row);
         let no_creative = || {
@@ -325,7 +326,7 @@ fn never(key: String) -> ConfigError {
         .hint("allow at least 1, or remove the campaign")
 }
 
-/// Reports caps that can never be reached, because another one is reached before, and caps without a meaning.
+/// Reports caps that can never be reached because another one is always reached first, and caps without a meaning.
 fn check(index: usize, caps: &[CapSpec], errors: &mut Vec<ConfigError>) {
     for (number, cap) in caps.iter().enumerate() {
         let key = |rest: &str| format!("campaign[{index}].caps[{number}]{rest}");
@@ -345,7 +346,7 @@ fn check(index: usize, caps: &[CapSpec], errors: &mut Vec<ConfigError>) {
                 .push(ConfigError::new(key(".per"), message).hint("remove the larger one, or give it another window"));
             continue;
         }
-        // Whatever this cap counts, the other one counts too.
+        // The other cap counts everything that this one counts.
         let is_within = |other: &&CapSpec| {
             other.events == cap.events
                 && other.per >= cap.per

@@ -1,10 +1,10 @@
-//! What comes out of campaigns for one event: bids, refusals and counts. Plain data.
+//! The outcome of campaigns for one event: bids, refusals and counts. Plain data.
 
 use crate::targeting::money::{Cpm, Micros};
 use std::cmp::Ordering;
 
-/// Why a campaign that was considered is not in a decision. The set is closed: these names label a metric and stand in
-/// decisions.
+/// Why a campaign that was considered is not in a decision. The set is closed: these names are labels of a metric and
+/// appear in decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The user is in a segment of `none`.
@@ -13,13 +13,13 @@ pub enum Reason {
     Consent,
     /// The user is a child.
     Child,
-    /// The event is a bot's.
+    /// The event comes from a bot.
     Bot,
-    /// What the decision rests on is too old.
+    /// The data behind the decision is too old.
     Stale,
-    /// Before `from`, or `until` has passed.
+    /// The event is before `from`, or `until` has passed.
     Dates,
-    /// Outside of the dayparts, or the user's time zone is not known.
+    /// The event is outside the dayparts, or the user's time zone is unknown.
     Daypart,
     /// A frequency cap is reached.
     Cap,
@@ -27,26 +27,27 @@ pub enum Reason {
     Recency,
     /// The conversion cap is reached.
     ConversionCap,
-    /// The value or the probability is missing or impossible.
+    /// The value or the probability is missing or invalid.
     ColdStart,
     /// The bid would be below the floor, or below a micro.
     Floor,
     /// No creative fits.
     NoCreative,
-    /// The state of the budget is not known, or too old.
+    /// The state of the budget is unknown or too old.
     BudgetUnknown,
     /// The budget is spent.
     Budget,
-    /// Pacing leaves this opportunity out.
+    /// Pacing skips this opportunity.
     Paced,
-    /// The user is held out. This comes after all others, so that those held out are comparable with those who are not.
+    /// The user is held out. This is checked after all other reasons about the user, so that held-out users are
+    /// comparable with the others.
     Holdout,
-    /// As many campaigns as allowed are better.
+    /// Enough better campaigns fill the decision.
     Outranked,
 }
 
 impl Reason {
-    /// How many there are.
+    /// The number of reasons.
     pub const COUNT: usize = 18;
 
     /// All reasons, in the order in which they are checked.
@@ -95,7 +96,7 @@ impl Reason {
         }
     }
 
-    /// The place in [`Reason::ALL`].
+    /// The index in [`Reason::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
@@ -104,26 +105,26 @@ impl Reason {
 /// A campaign in a decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bid {
-    /// The number of the campaign.
+    /// The index of the campaign.
     pub campaign: u32,
-    /// The number of the user's arm among the campaign's; `None` without an experiment.
+    /// The index of the user's arm among the campaign's arms. `None` without an experiment.
     pub arm: Option<u8>,
-    /// What the action is worth; of one impression, if that is the action.
+    /// The value of the action, or of one impression if impressions are paid for.
     pub value: Micros,
-    /// How likely the action follows.
+    /// The probability that the action follows.
     pub probability: f64,
     /// The bid hint.
     pub bid: Cpm,
     /// The campaign's floor.
     pub floor: Cpm,
-    /// What decides the order: higher first.
+    /// The campaign's priority: higher first.
     pub(super) priority: i32,
-    /// What an impression is worth, before the ceiling, in the common currency.
+    /// The worth of an impression before the ceiling, in the common currency.
     pub(super) expected: f64,
 }
 
 impl Bid {
-    /// The order in a decision: by priority, then by what an impression is worth, then by declaration.
+    /// The order in a decision: by priority, then by the worth of an impression, then by declaration.
     pub(super) fn order(&self, other: &Self) -> Ordering {
         let by_worth = other.expected.total_cmp(&self.expected);
         other.priority.cmp(&self.priority).then(by_worth).then(self.campaign.cmp(&other.campaign))
@@ -133,31 +134,32 @@ impl Bid {
 /// A campaign that was considered and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The number of the campaign.
+    /// The index of the campaign.
     pub campaign: u32,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// The campaigns for one event. A buffer: it is reused from row to row.
+/// The campaigns for one event. The buffer is reused from row to row.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// Those in the decision, best first.
+    /// The campaigns in the decision, best first.
     pub bids: Vec<Bid>,
-    /// Those that were considered and are not in it, one reason each, in no particular order.
+    /// The campaigns that were considered but refused, with one reason each, in no particular order.
     pub refused: Vec<Refusal>,
-    /// By campaign, a bit: whether the user's segments open it.
+    /// The campaigns that the user's segments open, as a bit set.
     pub(super) open: Vec<u64>,
 }
 
 impl Choice {
-    /// Empties it but keeps the memory.
+    /// Clears everything but keeps the memory.
     pub fn clear(&mut self) {
         self.bids.clear();
         self.refused.clear();
     }
 
-    /// Adds a bid if it is among the best `max`; whoever has to go is outranked.
+    /// Adds a bid if it is among the best `max`. The bid that does not fit, this one or the last, is refused as
+    /// outranked.
     pub(super) fn offer(&mut self, bid: Bid, max: usize) {
         let place = self.bids.iter().position(|other| bid.order(other).is_lt()).unwrap_or(self.bids.len());
         let surplus = if self.bids.len() < max {
@@ -174,10 +176,10 @@ impl Choice {
     }
 }
 
-/// What happened to a campaign.
+/// The outcomes of a campaign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How often its segments and its rule held. All that follow sum to it.
+    /// How often it was considered. The counts below add up to this one.
     pub considered: u64,
     /// How often it was in a decision.
     pub chosen: u64,

@@ -1,4 +1,4 @@
-//! Compiles campaigns from the configuration. All errors are collected, each with its key and the next step.
+//! Compiles campaigns from the configuration. All errors are collected, each with its key and a hint.
 
 use super::{
     Campaign, CampaignSpec, Campaigns, CreativeRef, Held, Tally, TargetingSpec,
@@ -16,15 +16,15 @@ use crate::{
 };
 use std::ops::RangeInclusive;
 
-/// The longest id: a decision with 3 campaigns stays below 2 kB.
+/// The maximum length of an id. It keeps a decision with 3 campaigns below 2 kB.
 const ID_BYTES_MAX: usize = 64;
 
-/// How many campaigns a decision may have.
+/// The allowed values of `targeting.campaigns_max`.
 const CAMPAIGNS_MAX: RangeInclusive<u32> = 1..=32;
 
 impl Campaigns {
-    /// The features that campaigns need from the profile engine: counts for caps, and the local time of users. Equal ones
-    /// are listed once. `creatives` is the catalogue.
+    /// The features that campaigns need from the profile engine: counts for caps, and the local time of users. Equal
+    /// features are listed once. `creatives` is the catalogue.
     pub fn hidden_features(
         campaigns: &[CampaignSpec],
         targeting: &TargetingSpec,
@@ -37,7 +37,7 @@ impl Campaigns {
             calendar::hidden_features(user_zone, &mut features);
         }
         for (index, spec) in campaigns.iter().enumerate() {
-            // The rules of caps quote the id. One that is no id is reported by `compile`.
+            // The rules of caps quote the id. `compile` reports invalid ids.
             if is_id(&spec.id) {
                 caps::hidden_features(index, spec, creatives, &mut features);
             }
@@ -45,9 +45,9 @@ impl Campaigns {
         features
     }
 
-    /// Compiles campaigns. `segments` are the ids of all segments, `heads` the names of the model's heads, `creatives` is
-    /// the catalogue. The scope has the fields, the features, the features of [`Campaigns::hidden_features`] and the scores.
-    /// Errors are added under `campaign[i]` and `targeting`.
+    /// Compiles campaigns. `segments` are the ids of all segments, `heads` the names of the model's heads, and
+    /// `creatives` is the catalogue. The scope contains the fields, the features, the features of
+    /// [`Campaigns::hidden_features`] and the scores. Errors are added under `campaign[i]` and `targeting`.
     pub fn compile(
         specs: &[CampaignSpec],
         targeting: &TargetingSpec,
@@ -90,7 +90,7 @@ impl Campaigns {
             };
             let price = Price::compile(index, spec, heads, (&mut it.program, scope), errors);
             let split = Split::compile(index, spec, errors);
-            // A campaign without one is a error.
+            // A missing currency has been reported already.
             let Some(currency) = currencies[index] else { continue };
             it.all.push(Campaign {
                 id: spec.id.clone(),
@@ -126,7 +126,7 @@ impl Campaigns {
         }
     }
 
-    /// Notes which segments open a campaign, and returns those of `all` and of `none`.
+    /// Records which segments open a campaign, and returns the bit sets of `all` and `none`.
     fn audience(
         &mut self,
         index: usize,
@@ -167,7 +167,8 @@ impl Campaigns {
             );
         }
         let (word, bit) = (index / 64, 1 << (index % 64));
-        // With `any`, one of those opens it; otherwise one of `all`, whichever.
+        // Each `any` segment opens the campaign. Without `any`, the first of `all` does, because all of them are needed
+        // anyway.
         let opening = if any.is_empty() { all.get(..1).unwrap_or_default() } else { &any };
         if opening.is_empty() {
             self.open[word] |= bit;
@@ -186,7 +187,7 @@ impl Campaigns {
     }
 }
 
-/// Whether a text can be an id.
+/// Whether this is a valid id.
 fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len()) && !id.contains(char::is_control)
 }
@@ -205,7 +206,7 @@ fn check_id(index: usize, specs: &[CampaignSpec], errors: &mut Vec<ConfigError>)
     }
 }
 
-/// What one unit of each campaign's currency is worth in the common one.
+/// The value of a unit of each campaign's currency in the common currency.
 fn rates(targeting: &TargetingSpec, currencies: &[Option<Currency>], errors: &mut Vec<ConfigError>) -> Vec<f64> {
     for (code, rate) in &targeting.rates {
         let key = || format!("targeting.rates.{code}");

@@ -1,19 +1,22 @@
-//! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are refused.
+//! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are
+//! refused.
 //!
-//! Owns eligibility, caps, prices and the order of campaigns. Leaves alone where counts are kept (the profile engine does,
-//! as hidden features), which segments a user is in, creatives, budgets and the encoding of a decision.
+//! Owns eligibility, caps, prices and the order of campaigns. It does not keep counts (the profile engine does, as
+//! hidden features), and it does not know creatives, budgets, the encoding of a decision or how a user gets into a
+//! segment.
 //!
-//! - **Considered** is a campaign if the user is in one of its `any` segments and all of its `all` segments, and its rule
-//!   holds. A rule that depends on a missing value does not hold.
-//! - **Refused** for one reason, the first in the order of [`Reason::ALL`], is one that was considered and is not in the
-//!   decision. The holdout comes after everything else about the user, so that users held out are comparable with the others.
-//! - **Order** in a decision: by priority, then by what an impression is worth (1000 · probability · value, before the
-//!   ceiling), then by declaration; at most `targeting.campaigns_max`.
-//! - **The same again**: the outcome depends on the row, the user's hash and the declarations alone.
+//! - **Considered.** A campaign is considered if the user is in at least one of its `any` segments and in all of its
+//!   `all` segments, and its rule holds. A rule that depends on a missing value does not hold.
+//! - **Refused.** A campaign that was considered but is not in the decision has one reason, the first that applies in
+//!   the order of [`Reason::ALL`]. The holdout is checked after everything else about the user, so that held-out users
+//!   are comparable with the others.
+//! - **Order.** A decision lists campaigns by priority, then by the worth of an impression (1000 · probability · value,
+//!   before the ceiling), then by declaration, at most `targeting.campaigns_max` of them.
+//! - **Repeatable.** The outcome depends only on the row, the user's hash and the declarations.
 //!
-//! Guarantees: a bid is a whole number of micros, never above the ceiling or the worth of an impression, never below the
-//! floor. Once its buffers have grown, [`Campaigns::decide`] allocates nothing. Rules and values are evaluated by column;
-//! campaigns that the user's segments do not open cost nothing per row.
+//! Guarantees: a bid is a whole number of micros, never above the ceiling or the worth of an impression, and never
+//! below the floor. Once its buffers have grown, [`Campaigns::decide`] allocates nothing. Rules and values are
+//! evaluated by column. Campaigns that the user's segments rule out cost nothing per row.
 
 mod calendar;
 mod caps;
@@ -40,22 +43,21 @@ use caps::{Caps, Reached};
 use price::Price;
 use split::{Part, Split};
 
-/// The segments that a user is in, a bit for each.
+/// The segments that a user is in, as a bit set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held(Vec<u64>);
 
 impl Held {
-    /// Room for so many segments, none of which is held.
+    /// An empty set with room for this many segments.
     pub fn new(segments: usize) -> Self {
         Self(vec![0; segments.div_ceil(64)])
     }
 
-    /// Removes all.
     pub fn clear(&mut self) {
         self.0.fill(0);
     }
 
-    /// Adds the segment with this number.
+    /// Adds the segment with this index.
     ///
     /// # Panics
     /// If there is no room for it.
@@ -63,40 +65,40 @@ impl Held {
         self.0[segment / 64] |= 1 << (segment % 64);
     }
 
-    /// Whether all of these are held.
+    /// Whether the user is in all of these segments.
     fn has_all(&self, wanted: &[u64]) -> bool {
         self.0.iter().zip(wanted).all(|(held, wanted)| held & wanted == *wanted)
     }
 
-    /// Whether at least one of these is held.
+    /// Whether the user is in at least one of these segments.
     fn has_any(&self, wanted: &[u64]) -> bool {
         self.0.iter().zip(wanted).any(|(held, wanted)| held & wanted != 0)
     }
 }
 
-/// The numbers of the bits that are set.
+/// The indexes of the set bits.
 fn bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     words.iter().enumerate().flat_map(|(word, bits)| {
         let mut left = *bits;
         std::iter::from_fn(move || {
             let bit = left.trailing_zeros() as usize;
-            // Clears the lowest bit; without one there is nothing to clear.
+            // Clears the lowest set bit, if any.
             left &= left.wrapping_sub(1);
             (bit < 64).then_some(word * 64 + bit)
         })
     })
 }
 
-/// What is known of a row beside its columns.
+/// The context of a row in addition to its columns.
 #[derive(Clone, Copy, Debug)]
 pub struct RowContext<'a> {
     /// When the event happened.
     pub time: EventTime,
-    /// The hash of the user's key, as in [`crate::event::EventBatch::user_hashes`]. It decides on holdout and arm.
+    /// The hash of the user's key, as in [`crate::event::EventBatch::user_hashes`]. It determines holdout and arm.
     pub user_hash: u64,
     /// The segments that the user is in, after this event.
     pub segments: &'a Held,
-    /// Why no campaign may be in this decision at all, such as [`Reason::Consent`].
+    /// The reason why no campaign at all may be in this decision, such as [`Reason::Consent`].
     pub suppressed: Option<Reason>,
 }
 
@@ -109,7 +111,7 @@ pub struct Campaign {
     pub name: String,
     /// The currency of its amounts.
     pub currency: Currency,
-    /// The segments of `all` and those of `none`, a bit for each.
+    /// The `all` segments and the `none` segments, as bit sets.
     all: Vec<u64>,
     none: Vec<u64>,
     /// The column of its rule.
@@ -119,7 +121,7 @@ pub struct Campaign {
     price: Price,
     split: Split,
     priority: i32,
-    /// What a unit of its currency is worth in the common one.
+    /// The value of a unit of its currency in the common currency.
     rate: f64,
 }
 
@@ -129,12 +131,12 @@ impl Campaign {
         self.split.arms()
     }
 
-    /// Whether the segments of a row and the rule hold, given that one of the `any` segments is held.
+    /// Whether the row's segments and the rule fit, given that the user is in one of the `any` segments.
     fn is_considered(&self, columns: &Columns, row: usize, held: &Held) -> bool {
         self.rule.is_none_or(|rule| columns.get(rule).bools()[row].holds()) && held.has_all(&self.all)
     }
 
-    /// The bid at a row, or why there is none. The order of the checks is that of [`Reason::ALL`].
+    /// The bid for a row, or the reason why there is none. The checks follow the order of [`Reason::ALL`].
     fn bid(
         &self,
         number: u32,
@@ -162,9 +164,9 @@ impl Campaign {
         }
         let worth = self.price.worth(columns, row).ok_or(Reason::ColdStart)?;
         let bid = self.price.bid(worth.hint).ok_or(Reason::Floor)?;
-        // Here is the place of what comes from the policy and the catalogue: a creative that fits (`NoCreative`), a budget
-        // that is known and not spent (`BudgetUnknown`, `Budget`), the draw against the pass-through rate (`Paced`). They
-        // need a view of the policy in `context`, and `Bid` gets what they found.
+        // The checks that need the policy and the catalogue belong here: a creative that fits (`NoCreative`), a budget
+        // that is known and not spent (`BudgetUnknown`, `Budget`), and the draw against the pass-through rate
+        // (`Paced`). They need a view of the policy in `context`, and store their results in `Bid`.
         let Part::Arm(arm) = self.split.part_of(context.user_hash) else { return Err(Reason::Holdout) };
         Ok(Bid {
             campaign: number,
@@ -185,11 +187,11 @@ impl Campaign {
 pub struct Campaigns {
     program: Program,
     all: Vec<Campaign>,
-    /// By campaign, a bit: whether it needs no segment.
+    /// The campaigns that need no segment, as a bit set.
     open: Vec<u64>,
-    /// By segment, as many words as `open`: the campaigns that it opens.
+    /// By segment: the campaigns that it opens, as a bit set with as many words as `open`.
     opened: Vec<u64>,
-    /// The most bids in a decision.
+    /// The maximum number of bids in a decision.
     bids_max: usize,
     clocks: Clocks,
     tallies: Vec<Tally>,
@@ -206,7 +208,7 @@ impl Campaigns {
         &self.all
     }
 
-    /// The most campaigns in a decision.
+    /// The maximum number of campaigns in a decision.
     pub fn campaigns_max(&self) -> usize {
         self.bids_max
     }
@@ -216,10 +218,12 @@ impl Campaigns {
         self.program.run(columns, rows);
     }
 
-    /// Chooses the campaigns for a row, after [`Campaigns::run`] on its batch, and counts what happened to each.
+    /// Chooses the campaigns for a row, after [`Campaigns::run`] on its batch, and tallies the outcome of each
+    /// campaign.
     ///
     /// # Panics
-    /// If the row does not exist, or the segments of the context are not those that the campaigns were compiled with.
+    /// If the row does not exist, or if the segments in the context are not those that the campaigns were compiled
+    /// with.
     pub fn decide(&mut self, columns: &Columns, row: usize, context: &RowContext<'_>, choice: &mut Choice) {
         choice.clear();
         if self.all.is_empty() {
@@ -253,18 +257,18 @@ impl Campaigns {
         }
     }
 
-    /// Whether the user of a row has seen a creative as often as the caps of its campaign allow. `creative` is its number in
+    /// Whether the user of a row has seen a creative as often as its campaign's caps allow. `creative` is its index in
     /// the catalogue that the campaigns were compiled with.
     pub fn is_creative_capped(&self, columns: &Columns, row: usize, campaign: u32, creative: usize) -> bool {
         self.all[campaign as usize].caps.is_creative_capped(columns, row, creative)
     }
 
-    /// What happened to each campaign since the last [`Campaigns::reset_tallies`].
+    /// The outcomes of each campaign since the last [`Campaigns::reset_tallies`].
     pub fn tallies(&self) -> &[Tally] {
         &self.tallies
     }
 
-    /// Starts counting again.
+    /// Resets all tallies to zero.
     pub fn reset_tallies(&mut self) {
         self.tallies.fill(Tally::default());
     }

@@ -1,14 +1,14 @@
-//! What a campaign is worth to a user, and what it may bid for it.
+//! What an impression is worth to a campaign, and how much the campaign may bid for it.
 //!
-//! - **Value** is a whole number of micros. A number or the result of an expression is rounded to the nearest one, halves
-//!   away from zero. What is missing or negative is no value.
-//! - **Hint**: 1000 · probability · value, as a CPM, rounded down to a whole micro. For impressions the value is the CPM
-//!   itself, and the hint is the value, without rounding a second time. The value of one impression, as a decision shows
-//!   it, is a thousandth of it, rounded to the nearest micro.
-//! - **Bid**: the hint, at most the ceiling. If that is below the floor, or below one micro, there is none.
+//! - **Value** is a whole number of micros. A number or the result of an expression is rounded to the nearest micro,
+//!   with halves away from zero. A missing or negative result is no value.
+//! - **Hint** is 1000 · probability · value as a CPM, rounded down to a whole micro. For impressions, the value is the
+//!   CPM itself, and the hint equals the value without further rounding. The value of one impression, as decisions show
+//!   it, is a thousandth of that, rounded to the nearest micro.
+//! - **Bid** is the hint, limited by the ceiling. If that is below the floor, or below one micro, there is no bid.
 //!
-//! So a bid is never above the ceiling or above what the impression is worth, never below the floor, and the same on every
-//! machine. Limits: amounts end at 9.2 · 10¹² units, where they stop; floats are exact to one part in 2⁵¹.
+//! A bid is therefore never above the ceiling or the worth of the impression, never below the floor, and the same on
+//! every machine. Limits: amounts saturate at 9.2 · 10¹² units, and floats are exact to one part in 2⁵¹.
 
 use super::spec::{Amount, CampaignSpec, Chance};
 use crate::{
@@ -18,10 +18,10 @@ use crate::{
     targeting::money::{Cpm, Currency, Micros},
 };
 
-/// The smallest bid: a smaller one is none.
+/// The smallest bid.
 const BID_MIN: Cpm = Cpm(1);
 
-/// The score that rules use; the scores of heads begin with it, too.
+/// The score that rules use. The names of heads' scores start with it, too.
 const SCORE: &str = "score";
 
 /// Where a value comes from.
@@ -49,20 +49,20 @@ pub(super) struct Price {
     ceiling: Cpm,
 }
 
-/// What an impression is worth.
+/// The worth of an impression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Worth {
-    /// What the action is worth.
+    /// The value of the action.
     pub(super) value: Micros,
-    /// How likely it follows.
+    /// The probability that the action follows.
     pub(super) probability: f64,
     /// 1000 · probability · value.
     pub(super) hint: Cpm,
 }
 
 impl Price {
-    /// Compiles value, probability and limits. Errors are added under `campaign[index]`; with errors, the price may be none
-    /// that was meant.
+    /// Compiles value, probability and limits. Errors are added under `campaign[index]`. With errors, the returned
+    /// price is meaningless.
     pub(super) fn compile(
         index: usize,
         spec: &CampaignSpec,
@@ -136,19 +136,18 @@ impl Price {
         price
     }
 
-    /// The highest CPM that the campaign can be worth, if its value is a number.
+    /// The highest possible worth as a CPM, if the value is a number.
     fn most(&self) -> Option<Cpm> {
         let Value::Constant(value) = self.value else { return None };
         let probability = if let Probability::Constant(it) = self.probability { it } else { 1.0 };
         self.of(value, probability).map(|worth| worth.hint)
     }
 
-    /// The floor.
     pub(super) fn floor(&self) -> Cpm {
         self.floor
     }
 
-    /// What an impression for the user of a row is worth; `None` if value or probability is missing or impossible.
+    /// The worth of an impression for the user of a row. `None` if the value or the probability is missing or invalid.
     pub(super) fn worth(&self, columns: &Columns, row: usize) -> Option<Worth> {
         let value = match self.value {
             Value::Constant(value) => value,
@@ -169,7 +168,7 @@ impl Price {
         Cpm::hint(probability, value).map(|hint| Worth { value, probability, hint })
     }
 
-    /// The bid for what an impression is worth; `None` if it is below the floor.
+    /// The bid for a hint. `None` if it would be below the floor.
     pub(super) fn bid(&self, hint: Cpm) -> Option<Cpm> {
         Some(hint.min(self.ceiling)).filter(|bid| *bid >= self.floor)
     }
@@ -274,7 +273,7 @@ mod tests {
         for (text, value, hint, bid) in [
             // Half a unit, one click in a hundred: 5.00 per thousand.
             ("action = \"click\"\nvalue = 0.5\nprobability = 0.01", 500_000, 5_000_000, Some(5_000_000)),
-            // 1000 · 0.001 · 1234567 = 1234567.0, whatever the float says about 0.001.
+            // 1000 · 0.001 · 1234567 = 1234567.0, although 0.001 is not exact as a float.
             ("action = \"click\"\nvalue = 1.234567\nprobability = 0.001", 1_234_567, 1_234_567, Some(1_234_567)),
             ("action = \"click\"\nvalue = 0.000001\nprobability = 0.0015", 1, 1, Some(1)),
             // Below a micro there is no bid.

@@ -1,6 +1,6 @@
 //! The sections `[[campaign]]` and `[targeting]` as written in the configuration.
 //!
-//! What may be absent in no campaign (a currency, a value) is optional here, so that all errors are reported together.
+//! Required values, such as the currency, are optional in these types, so that all errors are reported together.
 
 use super::caps::Period;
 use schemars::JsonSchema;
@@ -11,14 +11,15 @@ use std::{collections::BTreeMap, time::Duration};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetingSpec {
-    /// The most campaigns in a decision, 1 to 32. More give the bidder more to fall back on, and make decisions larger.
+    /// The maximum number of campaigns in a decision, 1 to 32. More campaigns give the bidder more alternatives but
+    /// make decisions larger.
     pub campaigns_max: u32,
-    /// An expression for the IANA name of the user's time zone, such as `time_zone`, a `[[field]]`. The last one seen
-    /// counts. Campaigns with `zone = "user"` need it.
+    /// An expression for the IANA name of the user's time zone, such as the `[[field]]` `time_zone`. The last known
+    /// value counts. Campaigns with `zone = "user"` need it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_zone: Option<String>,
-    /// What one unit of each currency is worth, in any one currency. Needed to rank campaigns in several currencies; bids
-    /// are never converted.
+    /// The value of a unit of each currency, in any one common currency. Needed to rank campaigns in several
+    /// currencies. Bids are never converted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<String, f64>,
 }
@@ -29,76 +30,76 @@ impl Default for TargetingSpec {
     }
 }
 
-/// `[[campaign]]`: who may see an advertiser's creatives, when, how often, and what that is worth.
+/// `[[campaign]]`: who may see an advertiser's creatives, when and how often, and what that is worth.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignSpec {
-    /// Its id on the wire, which impressions bring back as `ad.campaign_id`. It also splits the users for `holdout` and
-    /// `arms`.
+    /// Its id on the wire, which impressions return as `ad.campaign_id`. It also determines how users are split for
+    /// `holdout` and `arms`.
     pub id: String,
     /// Its name for people; defaults to the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The segments it is for, or not for.
+    /// The segments that a user must be in, or must not be in.
     #[serde(default, skip_serializing_if = "AudienceSpec::is_empty")]
     pub segments: AudienceSpec,
-    /// A rule over the event's fields, the features and the scores; absent, it always holds.
+    /// A rule over the event's fields, the features and the scores. If absent, it always holds.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// The first day, or the first moment, such as `2026-03-01` or `2026-03-01T08:00`. In `zone`, unless an offset is
-    /// written.
+    /// The first day, or the first moment, such as `2026-03-01` or `2026-03-01T08:00`. In `zone`, unless it has an
+    /// offset.
     #[serde(default, deserialize_with = "date", skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The last day, which still counts, or the moment from which on the campaign is over.
+    /// The last day, which still counts, or the moment at which the campaign ends.
     #[serde(default, deserialize_with = "date", skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// When in the week it runs, such as `["mon-fri 08:00-20:00", "sat 22:00-02:00"]`; absent, always.
+    /// When in the week it runs, such as `["mon-fri 08:00-20:00", "sat 22:00-02:00"]`. Always, if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dayparts: Vec<String>,
     /// The time zone of dates and dayparts: an IANA name, or `user` for the zone of each user. UTC if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// What is paid for: `impression`, the default, or another event type such as `click` or `conversion`.
+    /// The action that is paid for: `impression`, the default, or another event type such as `click` or `conversion`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// What one action is worth, in units of `currency`: a number, or an expression. For an impression it is the CPM.
+    /// The value of one action in units of `currency`: a number or an expression. For impressions it is the CPM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Amount>,
-    /// How likely the action follows an impression: `score`, the name of a head of the model, or a number. An impression
-    /// needs none.
+    /// The probability that an impression leads to the action: `score`, the name of a head of the model, or a number.
+    /// Not needed for impressions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<Chance>,
     /// The currency of `value`, `floor` and `ceiling`, such as `EUR` (ISO 4217).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// The lowest CPM worth bidding; below it the campaign is refused.
+    /// The lowest CPM worth bidding. If the bid would be lower, the campaign is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
     /// The highest CPM to bid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<f64>,
-    /// Campaigns with a higher one come first, whatever they are worth; 0 by default.
+    /// Campaigns with a higher priority come first, whatever they are worth. 0 by default.
     #[serde(default)]
     pub priority: i32,
     /// How often a user may see it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caps: Vec<CapSpec>,
-    /// How long after an impression a user does not see it again, such as `"2h"`.
+    /// How long after an impression the user must not see it again, such as `"2h"`.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub recency: Option<Duration>,
-    /// After how many conversions a user no longer sees it.
+    /// The number of conversions after which a user no longer sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversion_cap: Option<ConversionCapSpec>,
-    /// The share of users who never see it, 0 to 1 with at most four decimals, to measure its effect.
+    /// The share of users who never see it, to measure its effect: 0 to 1 with at most four decimals.
     #[serde(default)]
     pub holdout: f64,
-    /// The arms of an experiment, in order. Users in no arm are the arm `control`.
+    /// The arms of an experiment, in order. Users in no arm get the arm `control`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmSpec>,
 }
 
-/// The segments that a campaign is for, by id.
+/// The segments that a user must be in, or must not be in, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AudienceSpec {
@@ -143,36 +144,36 @@ pub enum Chance {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapSpec {
-    /// The type of the events that are counted: `impression` by default.
+    /// The event type that is counted, `impression` by default.
     #[serde(default = "impression")]
     pub events: String,
-    /// Whether all events of the campaign count together, or those of each creative by itself.
+    /// Whether all events of the campaign count together, or those of each creative separately.
     #[serde(default)]
     pub scope: CapScope,
-    /// The most events.
+    /// The maximum number of events.
     pub max: u32,
-    /// In which sliding window.
+    /// The sliding window.
     pub per: Period,
 }
 
-/// What is counted together.
+/// Which events count together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CapScope {
     /// All events of the campaign.
     #[default]
     Campaign,
-    /// The events of each creative by itself.
+    /// The events of each creative, separately.
     Creative,
 }
 
-/// How many conversions end a campaign for a user.
+/// The number of conversions after which a campaign ends for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConversionCapSpec {
-    /// The number of `conversion` events of this campaign.
+    /// The maximum number of `conversion` events of this campaign.
     pub max: u32,
-    /// In which sliding window.
+    /// The sliding window.
     pub per: Period,
 }
 

@@ -1,32 +1,34 @@
 //! Splits users between holdout, arms and control.
 //!
-//! Guarantees: where a user belongs depends only on the hash of the user's key, the campaign's id and the shares, so it is
-//! the same on every worker, after every restart and in every replay. Salted hashes are divided into [`BUCKETS`] equal
-//! buckets (to one hash in 2^64), and each part gets exactly its share of them. Arms take buckets from the start in their
-//! order, the holdout takes them from the end, and the control has those between. So growing the last arm or the holdout
-//! moves users out of the control only. Growing another arm also moves the limits of those after it.
+//! Guarantees: a user's part depends only on the hash of the user's key, the campaign's id and the shares. It is
+//! therefore the same on every worker, after every restart and in every replay. Salted hashes are divided into
+//! [`BUCKETS`] equal buckets (to one hash in 2^64), and each part gets exactly its share of them. Arms take buckets
+//! from the start, in order, the holdout takes them from the end, and the control gets those in between. Growing the
+//! last arm or the holdout therefore only moves users out of the control. Growing another arm also shifts the arms
+//! after it.
 //!
-//! Limits: [`ARMS_MAX`] arms, shares in steps of 0.01 %. A user with a new key is a new user.
+//! Limits: [`ARMS_MAX`] arms, and shares in steps of 0.01 %. A user with a new key is a new user.
 
 use super::spec::CampaignSpec;
 use crate::{config_error::ConfigError, random::mix};
 use rapidhash::v3::rapidhash_v3;
 
-/// The number of buckets: a share is a multiple of 0.01 %.
+/// The number of buckets. Shares are multiples of 0.01 %.
 pub(super) const BUCKETS: u32 = 10_000;
 
-/// The most arms; their names are in decisions, and the users of more would be too few to tell them apart.
+/// The maximum number of arms. Decisions contain their names, and with more arms, each would have too few users to
+/// compare.
 const ARMS_MAX: usize = 16;
 
-/// The arm of users who are in none, where there are arms.
+/// The arm of users in no other arm, if there are arms.
 const CONTROL: &str = "control";
 
-/// Where a user belongs.
+/// The part of the split that a user is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The user never sees the campaign.
     Holdout,
-    /// The number of the user's arm in [`Split::arms`]; `None` without an experiment.
+    /// The index of the user's arm in [`Split::arms`]. `None` without an experiment.
     Arm(Option<u8>),
 }
 
@@ -36,7 +38,7 @@ pub(super) struct Split {
     salt: u64,
     /// The names of the arms, the control first; empty without an experiment.
     arms: Vec<String>,
-    /// The end of each arm's buckets but the control's, exclusive.
+    /// The exclusive end of the buckets of each arm except the control.
     ends: Vec<u32>,
     /// The first bucket of the holdout.
     held_from: u32,
@@ -118,7 +120,7 @@ impl Split {
         &self.arms
     }
 
-    /// Where the user with this hash belongs.
+    /// The part of the user with this hash.
     pub(super) fn part_of(&self, user_hash: u64) -> Part {
         if self.held_from == BUCKETS && self.arms.is_empty() {
             return Part::Arm(None);
@@ -131,19 +133,19 @@ impl Split {
             return Part::Arm(None);
         }
         let arm = self.ends.iter().position(|end| bucket < *end).map_or(0, |arm| arm + 1);
-        // There are at most `ARMS_MAX` and the control.
+        // There are at most `ARMS_MAX` arms and the control.
         Part::Arm(Some(arm as u8))
     }
 
-    /// A user's bucket, below [`BUCKETS`]: the salted hash scaled down by multiplication, which has no modulo bias. Two
-    /// salts differ in about half of their bits, so campaigns split users independently.
+    /// A user's bucket, below [`BUCKETS`]: the salted hash scaled down by multiplication, which has no modulo bias. The
+    /// hashes for two salts differ in about half of their bits, so campaigns split users independently.
     pub(super) fn bucket_of(&self, user_hash: u64) -> u32 {
         let hash = mix(user_hash ^ self.salt);
         ((u128::from(hash) * u128::from(BUCKETS)) >> 64) as u32
     }
 }
 
-/// The number of buckets of a share, if it is a whole number.
+/// The number of buckets for a share, if it is a whole number.
 fn buckets(share: f64) -> Option<u32> {
     let buckets = share * f64::from(BUCKETS);
     // A share with four decimals differs from a whole number only by rounding.

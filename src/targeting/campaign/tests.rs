@@ -18,7 +18,7 @@ use std::fmt::Write;
 /// The ids of the segments in all tests.
 const SEGMENTS: [&str; 3] = ["keen", "new", "gone"];
 
-/// 2026-03-02T00:00Z, a Monday, in seconds: the start of tiles of all widths but those of a month.
+/// 2026-03-02T00:00Z, a Monday, in seconds. Tiles of all widths start there, except those of a month.
 const START: i64 = 1_772_409_600;
 
 #[derive(Clone, Default, serde::Deserialize)]
@@ -78,7 +78,8 @@ impl Stores for One {
     }
 }
 
-/// An event: its offset from [`START`] in seconds, the members of its JSON object, and what the rest of the program knows.
+/// An event: its offset from [`START`] in seconds, the members of its JSON object, and the context from the rest of the
+/// program.
 #[derive(Clone, Copy)]
 struct Event<'a> {
     at: f64,
@@ -153,7 +154,7 @@ impl Rig {
         &self.choice
     }
 
-    /// What happens to the first campaign: `None` if it is chosen.
+    /// The reason why the first campaign is refused. `None` if it is chosen.
     fn first(&mut self, event: Event<'_>) -> Option<Reason> {
         let choice = self.run(event);
         let refused = choice.refused.iter().find(|refused| refused.campaign == 0).map(|refused| refused.reason);

@@ -1,18 +1,20 @@
-//! Exponential and logarithm from additions, multiplications and divisions alone.
+//! Exponential and logarithm from additions, multiplications and divisions only.
 //!
-//! Owns the two functions that the probabilities of a choice rest on. The standard library takes them from the platform, where
-//! the last bit differs; IEEE 754 fixes the four operations and the square root, so that every machine finds the same bits
-//! here. Guarantees: the relative error is under 4e-16 for [`exp`] between -50 and 50 and under 1e-13 elsewhere, and under
-//! 1e-15 for [`ln`], tested against the platform's. Leaves out subnormal results of [`exp`], which are 0.
+//! Owns the two functions that the probabilities of a choice depend on. The standard library takes them from the
+//! platform, and platforms differ in the last bit. IEEE 754 defines the four operations and the square root exactly, so
+//! every machine gets the same bits here. Guarantees: the relative error is under 4e-16 for [`exp`] between -50 and 50
+//! and under 1e-13 elsewhere, and under 1e-15 for [`ln`], tested against the platform's. Limits: subnormal results of
+//! [`exp`] become 0.
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-/// The natural logarithm of 2 in two parts. The first has 32 bits, so that its product with an exponent is exact; the second is
-/// what is left of the number, and not only of the float next to it.
+/// The natural logarithm of 2 in two parts. The first has 32 bits, so its product with an exponent is exact. The second
+/// is the rest of the exact number, not just of the nearest float.
 const LN_2_HIGH: f64 = f64::from_bits(LN_2.to_bits() & !0x001f_ffff);
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
-/// 1/n! from n = 13 down to 0: the terms of the exponential's series. For |x| up to half of ln 2 the first one left out is 4e-18.
+/// 1/n! from n = 13 down to 0: the terms of the exponential's series. For |x| up to half of ln 2, the first omitted
+/// term is 4e-18.
 const FACTORIALS: [f64; 14] = {
     let mut inverse = [1.0; 14];
     let mut n = 1;
@@ -35,7 +37,7 @@ pub(super) fn exp(x: f64) -> f64 {
     }
     let (power, rest) = split(x);
     let sum = FACTORIALS.iter().fold(0.0, |sum, term| sum * rest + term);
-    // A NaN has power 0 here and stays in the sum.
+    // NaN has power 0 here and remains NaN in the sum.
     sum * f64::from_bits(((1023 + power as i64) as u64) << 52)
 }
 
@@ -44,11 +46,11 @@ pub(super) fn exp_minus_one(x: f64) -> f64 {
     if x.abs() > 0.3 {
         return exp(x) - 1.0;
     }
-    // The same series without its last term, which is the 1.
+    // The same series without its last term, the 1.
     FACTORIALS[..13].iter().fold(0.0, |sum, term| sum * x + term) * x
 }
 
-/// `x` as a multiple of ln 2 and a rest of at most half of it.
+/// Splits `x` into a multiple of ln 2 and a remainder of at most half of ln 2.
 fn split(x: f64) -> (f64, f64) {
     let power = (x * LOG2_E).round();
     (power, (x - power * LN_2_HIGH) - power * LN_2_LOW)
@@ -62,7 +64,7 @@ pub(super) fn ln(x: f64) -> f64 {
     if x == 0.0 || x == f64::INFINITY {
         return if x == 0.0 { f64::NEG_INFINITY } else { x };
     }
-    // Subnormal numbers are brought into the normal range by 2^54.
+    // 2^54 scales subnormal numbers into the normal range.
     let (x, shift) = if x < f64::MIN_POSITIVE { (x * 18_014_398_509_481_984.0, 54.0) } else { (x, 0.0) };
     let bits = x.to_bits();
     let mut power = (bits >> 52) as f64 - 1023.0 - shift;
@@ -83,7 +85,7 @@ pub(super) fn ln_one_plus_minus(y: f64) -> f64 {
     2.0 * ratio * tail(ratio) - ratio * y
 }
 
-/// `atanh(s)/s - 1`, by its series s²/3 + s⁴/5 + …; for |s| up to 0.25 the first term left out is 3e-17.
+/// `atanh(s)/s - 1`, by its series s²/3 + s⁴/5 + …. For |s| up to 0.25, the first omitted term is 3e-17.
 fn tail(ratio: f64) -> f64 {
     let square = ratio * ratio;
     let mut sum = 0.0;
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_bits_never_change() {
-        // A change here changes which creative a logged decision stands for.
+        // A change of these bits would change which creative a logged decision stands for.
         let bits = [exp(1.0), exp(-3.7), ln(3.0), ln(0.1), ln_one_plus_minus(0.3)].map(f64::to_bits);
         assert_eq!(
             bits,

@@ -1,19 +1,19 @@
-//! What is known of a creative's rate: successes and failures that fade.
+//! What has been learned about a creative's rate: successes and failures that fade.
 //!
-//! Owns the counts of one creative and audience, as control keeps them. Old outcomes count less: half after one half-life.
-//! Guarantees: the state is a fold over outcomes and their times, computed when something is added or asked, never by a timer;
-//! the order of outcomes changes only the last bits. Limits: outcomes whose time is far ahead would fade all others, so the
-//! caller checks times first. Leaves out when the absence of a success is a failure: the caller waits for the end of the
-//! attribution window.
+//! Owns the counts of one creative and audience, as control keeps them. Old outcomes count less, half after one
+//! half-life. Guarantees: the state is a fold over outcomes and their times, computed on updates and queries, never by
+//! a timer. The order of outcomes only changes the last bits. Limits: outcomes far in the future would fade all others,
+//! so the caller checks times first. The caller also decides when a missing success is a failure: it waits for the end
+//! of the attribution window.
 
 use super::{arithmetic::exp, thompson::Beta};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How long it takes an outcome to count half.
+/// The time after which an outcome counts half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HalfLife {
-    /// Infinite where nothing fades.
+    /// Infinite if nothing fades.
     us: f64,
 }
 
@@ -21,12 +21,12 @@ impl HalfLife {
     /// Nothing fades.
     pub const NEVER: Self = Self { us: f64::INFINITY };
 
-    /// `None` for less than a second: the posterior would only hold the last outcome.
+    /// `None` for less than a second, because the posterior would only hold the last outcome.
     pub fn new(half_life: Duration) -> Option<Self> {
         (half_life >= Duration::from_secs(1)).then_some(Self { us: half_life.as_secs_f64() * 1e6 })
     }
 
-    /// What an outcome counts after this time.
+    /// The weight of an outcome after this time.
     fn fade(self, us: i64) -> f64 {
         exp(-(us as f64 / self.us) * std::f64::consts::LN_2)
     }
@@ -45,8 +45,8 @@ pub struct BetaArm {
 }
 
 impl BetaArm {
-    /// Adds an outcome with its time and a reward from 0 (failure) to 1 (success). False, and nothing changes, for any other
-    /// reward.
+    /// Adds an outcome with its time and a reward from 0 (failure) to 1 (success). Returns false and changes nothing
+    /// for any other reward.
     pub fn update(&mut self, at_us: i64, reward: f64, half_life: HalfLife) -> bool {
         if !(0.0..=1.0).contains(&reward) {
             return false;
@@ -59,7 +59,7 @@ impl BetaArm {
             self.at_us = at_us;
             1.0
         } else {
-            // A late outcome counts what it would count had it come in time.
+            // A late outcome counts as much as if it had arrived in time.
             half_life.fade(age.saturating_neg())
         };
         self.successes += weight * reward;
@@ -67,8 +67,8 @@ impl BetaArm {
         true
     }
 
-    /// The posterior at a time: the prior, which does not fade, and what is left of the outcomes. Before the newest outcome, it
-    /// is that of the newest outcome's time.
+    /// The posterior at a time: the prior, which does not fade, plus the faded outcomes. For a time before the newest
+    /// outcome, the posterior is that of the newest outcome's time.
     pub fn posterior(&self, at_us: i64, prior: Beta, half_life: HalfLife) -> Beta {
         let fade = half_life.fade(at_us.saturating_sub(self.at_us).max(0));
         Beta { alpha: prior.alpha + self.successes * fade, beta: prior.beta + self.failures * fade }
@@ -97,7 +97,7 @@ mod tests {
         assert!(arm.update(1_024 * HOUR, 0.25, day()));
         close(arm.posterior(1_024 * HOUR, PRIOR, day()), 1.0 + 0.75, 2.0 + 0.75);
         close(arm.posterior(1_048 * HOUR, PRIOR, day()), 1.0 + 0.375, 2.0 + 0.375);
-        // Asking changes nothing, and before the newest outcome nothing is younger.
+        // Queries change nothing, and before the newest outcome nothing fades.
         close(arm.posterior(0, PRIOR, day()), 1.75, 2.75);
     }
 
@@ -113,7 +113,7 @@ mod tests {
         let forward = fold(&mut outcomes.iter());
         let backward = fold(&mut outcomes.iter().rev());
         close(forward, backward.alpha, backward.beta);
-        // Against the sum over all outcomes.
+        // Compares with the sum over all outcomes.
         let kept = |at: i64| 0.5_f64.powf((1_500 * HOUR - at) as f64 / (24 * HOUR) as f64);
         let successes: f64 = outcomes.iter().map(|&(at, reward)| kept(at) * reward).sum();
         let failures: f64 = outcomes.iter().map(|&(at, reward)| kept(at) * (1.0 - reward)).sum();

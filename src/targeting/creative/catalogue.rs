@@ -1,10 +1,10 @@
-//! The creatives of all campaigns, checked.
+//! The checked creatives of all campaigns.
 //!
-//! Owns the limits of text assets (those of Google's responsive display ads), sizes and landing pages, and the order of a
-//! campaign's creatives, in which posteriors and sets number them. Guarantees: compiling reports every error at once, with the
-//! path of its key and what to do. Limits: 64 creatives a campaign, 16 sizes a creative. Leaves out the audience's rule, which
-//! is compiled with the others; whether the campaign exists and the category is registered; and whether anything answers at the
-//! landing page.
+//! Owns the limits of text assets (those of Google's responsive display ads), sizes and landing pages, and the order of
+//! a campaign's creatives, by which posteriors and sets number them. Guarantees: compiling reports every error at once,
+//! with the path of its key and a hint. Limits: 64 creatives per campaign, 16 sizes per creative. Not covered: the
+//! audience's rule, which is compiled with the others, whether the campaign exists, whether the category is registered,
+//! and whether the landing page responds.
 
 use super::{
     choice::{CREATIVES_MAX, Eligible},
@@ -14,7 +14,7 @@ use super::{
 use crate::{config_error::ConfigError, terminal::moves_a_terminal};
 use std::collections::HashMap;
 
-/// Text assets: how many, and how long each.
+/// The limits of text assets: their number and length.
 const HEADLINES_MAX: usize = 5;
 const HEADLINE_MAX: usize = 30;
 const LONG_HEADLINE_MAX: usize = 90;
@@ -22,12 +22,12 @@ const DESCRIPTIONS_MAX: usize = 5;
 const DESCRIPTION_MAX: usize = 90;
 const BUSINESS_NAME_MAX: usize = 25;
 
-/// An id is part of every decision, and those stay small.
+/// Ids are part of every decision, and decisions must stay small.
 const ID_BYTES_MAX: usize = 64;
 const SIZES_MAX: usize = 16;
-/// In pixels. Larger than any screen.
+/// In pixels. This is larger than any screen.
 const SIDE_MAX: u32 = 10_000;
-/// What browsers and ad servers take at least.
+/// All browsers and ad servers accept at least this length.
 const URL_BYTES_MAX: usize = 2_048;
 const WEIGHT_MAX: f64 = 1e9;
 
@@ -55,9 +55,9 @@ impl Size {
 /// A checked creative.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Creative {
-    /// As it was written.
+    /// The specification as written.
     pub spec: CreativeSpec,
-    /// Its sizes, in the order in which they were written.
+    /// Its sizes, in the order of the specification.
     pub sizes: Vec<Size>,
 }
 
@@ -76,7 +76,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Checks the creatives. Each error is added to `errors` under `creative[i]`; what has one is left out.
+    /// Checks the creatives. Errors are added under `creative[i]`, and creatives with errors are omitted.
     pub fn compile(specs: &[CreativeSpec], errors: &mut Vec<ConfigError>) -> Self {
         let mut catalogue = Self::default();
         let mut ids = HashMap::new();
@@ -113,7 +113,7 @@ impl Catalogue {
         &self.creatives
     }
 
-    /// A campaign's creatives in the order of their declaration: their numbers in an [`Eligible`].
+    /// A campaign's creatives in declaration order, which is how an [`Eligible`] numbers them.
     pub fn of<'a>(&'a self, campaign: &str) -> impl ExactSizeIterator<Item = &'a Creative> + Clone + 'a {
         self.campaigns.get(campaign).map_or(&[][..], Vec::as_slice).iter().map(|&index| &self.creatives[index])
     }
@@ -124,7 +124,7 @@ impl Catalogue {
     }
 }
 
-/// All errors of a catalogue.
+/// Returns all errors of a catalogue.
 pub fn validate(specs: &[CreativeSpec]) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     drop(Catalogue::compile(specs, &mut errors));
@@ -266,7 +266,8 @@ impl Check<'_> {
     }
 }
 
-/// Whether a text has the form of a BCP 47 tag: a language of two or three letters, then parts of 1 to 8 letters or digits.
+/// Whether this has the form of a BCP 47 tag: a language of two or three letters, then parts of 1 to 8 letters or
+/// digits.
 fn is_locale(tag: &str) -> bool {
     let mut parts = tag.split('-');
     let language = parts.next().unwrap_or_default();
@@ -276,7 +277,7 @@ fn is_locale(tag: &str) -> bool {
         && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Checks the form of an https URL. What a browser would have to guess or mend is refused.
+/// Checks the form of an https URL. URLs that a browser would have to guess or repair are refused.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = url.strip_prefix("https://").ok_or("the landing page does not begin with https://")?;
     if url.len() > URL_BYTES_MAX {

@@ -23,7 +23,7 @@ fn good() -> CreativeSpec {
     read(text).remove(0)
 }
 
-/// The errors of one creative that is good but for a change.
+/// The errors of one creative that is valid except for a change.
 fn errors(change: impl FnOnce(&mut CreativeSpec)) -> Vec<String> {
     let mut spec = good();
     change(&mut spec);
@@ -59,7 +59,7 @@ fn a_full_creative_is_read_and_checked() {
     assert_eq!(catalogue.active("summer").iter().collect::<Vec<_>>(), [1]);
     assert_eq!((catalogue.of("winter").len(), catalogue.active("winter").is_empty()), (0, true));
     assert_eq!((good().weight, good().state), (1.0, CreativeState::Active));
-    // What is written again is read as the same.
+    // Serializing and parsing gives the same creative.
     let text = toml::to_string(&specs[0]).unwrap();
     assert_eq!(toml::from_str::<CreativeSpec>(&text).unwrap(), specs[0]);
 }

@@ -1,19 +1,21 @@
-//! Draws one creative of those that are eligible, with an exact propensity.
+//! Draws one of the eligible creatives, with an exact propensity.
 //!
-//! Every method (by weight, [`Thompson`](super::Thompson), [`Linear`](super::Linear)) first finds the probability of each
-//! eligible creative, mixes in the exploration floor, and rounds to whole ticks of 2^-31. Then the draw falls on one tick.
+//! Every method (by weight, [`Thompson`](super::Thompson), [`Linear`](super::Linear)) first computes the probability of
+//! each eligible creative, mixes in the exploration floor, and rounds to whole ticks of 2^-31. The draw then falls on
+//! one tick.
 //!
-//! Owns sets, draws and shares. Guarantees: the propensity that is logged is the number of the creative's ticks over 2^31, so
-//! it is right however a probability was found; propensities of a decision sum to 1; the same shares and draw give the same
-//! creative. Limits: 64 creatives a campaign, so that a set is one word; nothing is allocated. Leaves out who is eligible.
+//! Owns sets, draws and shares. Guarantees: the logged propensity is the number of the creative's ticks over 2^31, so
+//! it is exact however a probability was computed. The propensities of a decision sum to 1. The same shares and draw
+//! give the same creative. Limits: 64 creatives per campaign, so that a set is one word; nothing is allocated. Not
+//! covered: who is eligible.
 
 use crate::random::mix;
 
-/// The most creatives of a campaign: a set of them is a 64-bit word.
+/// The maximum number of creatives of a campaign: a set of them is a 64-bit word.
 pub const CREATIVES_MAX: usize = 64;
 
-/// The ticks that the shares of a decision are counted in. Fewer than the 53 bits of a float, so that a difference in the last
-/// bits of a probability hardly ever shows.
+/// The number of ticks that a decision's shares are counted in. It has fewer than the 53 bits of a float, so that a
+/// difference in the last bits of a probability hardly ever shows.
 const TICKS: u32 = 1 << 31;
 
 /// Which of a campaign's creatives may be shown: a set of their numbers.
@@ -26,7 +28,7 @@ impl Eligible {
         Self(if count >= CREATIVES_MAX { u64::MAX } else { (1 << count) - 1 })
     }
 
-    /// Adds a creative by its number. A number from 64 on is ignored.
+    /// Adds a creative by its number. Numbers from 64 on are ignored.
     pub fn add(&mut self, index: usize) {
         if index < CREATIVES_MAX {
             self.0 |= 1 << index;
@@ -64,7 +66,7 @@ impl Eligible {
         })
     }
 
-    /// A number by which sets are told apart and spread.
+    /// A hash that distinguishes sets and spreads them.
     pub(super) fn word(self) -> u64 {
         self.0
     }
@@ -83,9 +85,10 @@ impl FromIterator<usize> for Eligible {
 pub struct Draw(u64);
 
 impl Draw {
-    /// The draw for a campaign in a decision. `decision` and `campaign` are [`Draw::word`]s, so that each is found once.
+    /// The draw for a campaign in a decision. `decision` and `campaign` are [`Draw::word`]s, so that each is computed
+    /// only once.
     ///
-    /// Whoever has the decision's id can repeat it, so this must never change.
+    /// The draw can be repeated from the decision's id, so this must never change.
     pub fn new(decision: u64, policy: u64, campaign: u64) -> Self {
         // Odd constants keep the three words from cancelling each other.
         let policy = policy.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -104,35 +107,36 @@ impl Draw {
     }
 }
 
-/// What was chosen.
+/// The chosen creative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chosen {
     /// The creative's number.
     pub index: usize,
-    /// The probability with which it is chosen from these candidates, above 0.
+    /// The probability of this choice among the candidates, above 0.
     pub propensity: f64,
-    /// How many were eligible.
+    /// The number of eligible creatives.
     pub candidates: usize,
 }
 
-/// The least probability of each eligible creative, so that every one stays measurable.
+/// The minimum probability of each eligible creative, so that every one stays measurable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floor(f64);
 
 impl Floor {
-    /// A floor of 0 to 1; `None` otherwise and for NaN. With K candidates, a floor above 1/K means that all are equally likely.
+    /// A floor of 0 to 1. `None` for other values and for NaN. With K candidates, a floor above 1/K makes all equally
+    /// likely.
     pub fn new(floor: f64) -> Option<Self> {
         (0.0..=1.0).contains(&floor).then_some(Self(floor))
     }
 
-    /// The share of the choices that is made evenly, with this many candidates.
+    /// The share of choices made uniformly, with this many candidates.
     pub(super) fn even_share(self, candidates: usize) -> f64 {
         (self.0 * candidates as f64).min(1.0)
     }
 }
 
 impl Default for Floor {
-    /// 0.01: an importance weight is then at most 100.
+    /// 0.01, so that an importance weight is at most 100.
     fn default() -> Self {
         Self(0.01)
     }
@@ -147,8 +151,9 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The shares in proportion to `parts`, one for each candidate in order, with `even` of the whole spread evenly. A part
-    /// that is NaN, infinite or not above 0 is 0; with no part above 0, all are equal. `None` without candidates.
+    /// Shares in proportion to `parts`, one for each candidate in order, with `even` of the whole spread uniformly. A
+    /// part that is NaN, infinite or not above 0 counts as 0. Without a part above 0, all shares are equal. `None`
+    /// without candidates.
     pub(super) fn new(eligible: Eligible, parts: &[f64], even: f64) -> Option<Self> {
         let count = eligible.count();
         if count == 0 {
@@ -161,7 +166,7 @@ impl Shares {
         let mut sum = 0.0;
         for (at, end) in ends[..count].iter_mut().enumerate() {
             sum += if even < 1.0 { (1.0 - even) * (part(at) / total) } else { 0.0 } + even / count as f64;
-            // The sum may be off by some 1e-16.
+            // The sum may be off by about 1e-16.
             *end = (sum.min(1.0) * f64::from(TICKS)).round() as u32;
         }
         ends[count - 1] = TICKS;
@@ -185,25 +190,26 @@ impl Shares {
         let ends = self.ends();
         let tick = draw.tick();
         let at = ends.partition_point(|&end| end <= tick);
-        // The last share ends behind the last tick, and a set of shares is never empty.
+        // The last share ends after the last tick, and a set of shares is never empty.
         let index = self.eligible.iter().nth(at).unwrap_or_default();
         Chosen { index, propensity: share(ends, at), candidates: ends.len() }
     }
 
-    /// Each eligible creative with its propensity, as a policy under evaluation needs it.
+    /// Each eligible creative with its propensity, for the evaluation of a policy.
     pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.eligible.iter().enumerate().map(|(at, index)| (index, share(self.ends(), at)))
     }
 }
 
-/// The share of a candidate: exact, because 31 bits fit a float.
+/// The share of a candidate. It is exact, because 31 bits fit a float.
 fn share(ends: &[u32], at: usize) -> f64 {
     let start = if at == 0 { 0 } else { ends[at - 1] };
     f64::from(ends[at] - start) / f64::from(TICKS)
 }
 
-/// Chooses in proportion to fixed weights, one for each creative of the campaign. A weight that is missing, NaN, infinite or
-/// not above 0 counts as 0; with no weight above 0, all are equally likely. `None` if no creative is eligible.
+/// Chooses in proportion to fixed weights, one for each creative of the campaign. A weight that is missing, NaN,
+/// infinite or not above 0 counts as 0. Without a weight above 0, all are equally likely. `None` if no creative is
+/// eligible.
 pub fn by_weight(weights: &[f64], eligible: Eligible, floor: Floor, draw: Draw) -> Option<Chosen> {
     Some(weight_shares(weights, eligible, floor)?.pick(draw))
 }
@@ -227,7 +233,8 @@ pub(super) mod tests {
         (0..count).map(move |offset| Draw::new(Draw::word(&format!("shop:clicks-3-{offset}")), 17, campaign))
     }
 
-    /// The largest distance between a frequency over 1 M draws and its propensity, in standard errors. No pick without its share.
+    /// The largest distance between a frequency over 1 M draws and its propensity, in standard errors. Creatives
+    /// without a share are never picked.
     pub(in super::super) fn worst_of_a_million(shares: &Shares) -> f64 {
         let mut counts = [0.0; CREATIVES_MAX];
         for draw in draws(1_000_000) {
@@ -256,7 +263,7 @@ pub(super) mod tests {
         println!("by weight: {worst:.2} standard errors");
         assert!(worst < 4.0);
         let of: Vec<f64> = shares.iter().map(|(_, share)| share).collect();
-        // 0.95 goes by weight and 0.05 evenly.
+        // 0.95 is split by weight and 0.05 evenly.
         for (found, weight) in of.iter().zip([5.0, 0.3, 2.0, 90.0, 1.0]) {
             assert!((found - (0.95 * weight / 98.3 + 0.01)).abs() < 1e-9);
         }
@@ -298,13 +305,13 @@ pub(super) mod tests {
             shares.iter().all(|(_, share)| (share - 1.0 / 3.0).abs() < 1e-9)
         };
         assert!(even(&[]) && even(&[f64::NAN, f64::INFINITY, -1.0]) && even(&[0.0; 3]) && even(&[f64::MAX; 3]));
-        // What has no weight and no floor is never chosen, not even by the last tick.
+        // Without a weight and a floor, a creative is never chosen, not even by the last tick.
         let last = by_weight(&[1.0, 1.0, 0.0], three, none, draw).unwrap();
         assert_eq!(last, Chosen { index: 1, propensity: 0.5, candidates: 3 });
         let first = by_weight(&[0.0, 1.0, 1.0], three, none, Draw(0)).unwrap();
         assert_eq!(first, Chosen { index: 1, propensity: 0.5, candidates: 3 });
         assert_eq!([-0.1, 1.1, f64::NAN].map(Floor::new), [None; 3]);
-        // More floor than there is.
+        // A floor that exceeds what is available.
         let shares = weight_shares(&[9.0, 1.0, 1.0], three, Floor::new(0.9).unwrap()).unwrap();
         assert!(shares.iter().all(|(_, share)| (share - 1.0 / 3.0).abs() < 1e-9));
     }

@@ -1,14 +1,14 @@
-//! Where integrals over peaked functions are evaluated.
+//! The points at which integrals over peaked functions are evaluated.
 //!
-//! Owns a fixed rule, Gauss–Legendre with 8 nodes (Abramowitz and Stegun 1964, table 25.4), over panels that are narrow at the
-//! peaks and grow with the distance from them. Guarantees: the same peaks give the same panels; no peak is stepped over,
-//! because a step is a fraction of the distance to the nearest one. Limits: the caller keeps widths above 1e-12 of the range,
-//! or steps would not move.
+//! Owns a fixed rule, Gauss–Legendre with 8 nodes (Abramowitz and Stegun 1964, table 25.4), over panels that are narrow
+//! at the peaks and grow with the distance from them. Guarantees: the same peaks give the same panels. No peak is
+//! stepped over, because a step is a fraction of the distance to the nearest one. Limits: the caller keeps widths above
+//! 1e-12 of the range; smaller steps would not advance.
 
 /// The nodes in a panel.
 pub(super) const NODES: usize = 8;
 
-/// The nodes' places between -1 and 1, and their weights.
+/// The positions of the nodes between -1 and 1, and their weights.
 const PLACES: [f64; NODES] = [
     -0.960_289_856_497_536_3,
     -0.796_666_477_413_626_7,
@@ -30,11 +30,11 @@ const WEIGHTS: [f64; NODES] = [
     0.101_228_536_290_376_26,
 ];
 
-/// How a step grows with the distance from the nearest peak. Smaller costs more nodes; at a third, the tails hardly add to the
-/// error.
+/// The growth of a step with the distance from the nearest peak. Smaller values cost more nodes. At a third, the tails
+/// hardly add to the error.
 const GROWTH: f64 = 1.0 / 3.0;
 
-/// A place around which the integrand changes.
+/// A point around which the integrand changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peak {
     /// Its middle.
@@ -56,7 +56,7 @@ impl Panel {
         Self { middle: f64::midpoint(left, right), half: (right - left) / 2.0 }
     }
 
-    /// The places of the nodes with their weights.
+    /// The positions of the nodes with their weights.
     pub(super) fn nodes(self) -> impl Iterator<Item = (f64, f64)> {
         PLACES.iter().zip(WEIGHTS).map(move |(place, weight)| (self.middle + self.half * place, self.half * weight))
     }
@@ -86,7 +86,7 @@ pub(super) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    /// The panels from `start` to `end`, none if that is empty or NaN.
+    /// The panels from `start` to `end`. None if the range is empty or NaN.
     pub(super) fn new(peaks: &'a [Peak], start: f64, end: f64) -> Self {
         Self { peaks, at: start, end }
     }
@@ -107,12 +107,12 @@ impl Iterator for Panels<'_> {
     }
 }
 
-/// Turns the values at the nodes of a panel of length 2 into integrals from its left end up to each node.
+/// Converts the values at the nodes of a panel of length 2 into integrals from its left end up to each node.
 #[derive(Clone, Debug)]
 pub(super) struct Running([[f64; NODES]; NODES]);
 
 impl Running {
-    /// Integrates the polynomial that is 1 at one node and 0 at the others, which the rule does exactly.
+    /// Integrates the polynomials that are 1 at one node and 0 at the others, for which the rule is exact.
     pub(super) fn new() -> Self {
         let basis = |node: usize, x: f64| -> f64 {
             let others = (0..NODES).filter(|&other| other != node);
@@ -122,7 +122,7 @@ impl Running {
         Self(PLACES.map(|upto| std::array::from_fn(|node| integral(node, upto))))
     }
 
-    /// The integrals up to the nodes, and the whole one, for values on a panel.
+    /// The integrals up to each node and over the whole panel, for the values at its nodes.
     pub(super) fn integrals(&self, values: &[f64; NODES], half: f64) -> ([f64; NODES], f64) {
         let dot = |row: &[f64; NODES]| half * row.iter().zip(values).map(|(part, value)| part * value).sum::<f64>();
         (std::array::from_fn(|node| dot(&self.0[node])), dot(&WEIGHTS))

@@ -1,15 +1,16 @@
 //! A linear contextual bandit with exact propensities: Thompson sampling or LinUCB.
 //!
-//! Each creative has its own weights. Under Thompson sampling (Agrawal and Goyal 2013, "Thompson sampling for contextual
-//! bandits with linear payoffs"), the rewards that the weights' posteriors predict for the features are independent normal
-//! variables, with mean `xᵀ μ` and deviation `v √(xᵀ A⁻¹ x)`; a creative's probability is that of being the largest, found by
-//! integration instead of by a sample. LinUCB (Li et al. 2010) shows the creative with the largest `xᵀ μ + α √(xᵀ A⁻¹ x)`, and
-//! a share ε of the choices evenly, so that its propensity is 1 - ε + ε/K and that of the others ε/K.
+//! Each creative has its own weights. Under Thompson sampling (Agrawal and Goyal 2013, "Thompson sampling for
+//! contextual bandits with linear payoffs"), the rewards that the weights' posteriors predict for the features are
+//! independent normal variables, with mean `xᵀ μ` and deviation `v √(xᵀ A⁻¹ x)`. A creative's probability is that of
+//! having the largest reward, computed by integration instead of by a sample. LinUCB (Li et al. 2010) shows the
+//! creative with the largest `xᵀ μ + α √(xᵀ A⁻¹ x)`, and makes a share ε of the choices uniformly. The propensity of
+//! that creative is 1 - ε + ε/K, and that of the others ε/K.
 //!
-//! Owns the policy's side. Guarantees: the same posteriors and features give the same shares; ties go to the first creative
-//! under LinUCB and are shared under Thompson sampling. Limits: 16 creatives and 32 features; a choice takes K d²/2
-//! multiplications, and under Thompson sampling 56 to some 700 nodes with K look-ups each, tens of microseconds for 16; nothing
-//! is allocated. Leaves out learning ([`LinearArm`](super::LinearArm)).
+//! Owns the policy's side. Guarantees: the same posteriors and features give the same shares. Ties go to the first
+//! creative under LinUCB and are shared under Thompson sampling. Limits: 16 creatives and 32 features. A choice takes K
+//! d²/2 multiplications, and under Thompson sampling 56 to about 700 nodes with K look-ups each: tens of microseconds
+//! for 16. Nothing is allocated. Not covered: learning ([`LinearArm`](super::LinearArm)).
 
 use super::{
     choice::{CREATIVES_MAX, Chosen, Draw, Eligible, Floor, Shares},
@@ -17,7 +18,7 @@ use super::{
     normal::{Bell, Normal, VARIABLES_MAX},
 };
 
-/// The most creatives of a campaign with a linear bandit.
+/// The maximum number of creatives of a campaign with a linear bandit.
 pub const LINEAR_CREATIVES_MAX: usize = VARIABLES_MAX;
 
 /// How a linear bandit explores.
@@ -25,14 +26,14 @@ pub const LINEAR_CREATIVES_MAX: usize = VARIABLES_MAX;
 pub enum LinearMethod {
     /// Thompson sampling.
     Thompson {
-        /// The deviation of a reward's noise, `v`: the larger, the more it explores. Above 0.
+        /// The deviation of a reward's noise, `v`, above 0. The larger it is, the more is explored.
         noise: f64,
     },
     /// LinUCB.
     Ucb {
         /// How many deviations are added to the mean, `α`. At least 0.
         alpha: f64,
-        /// The share of choices that is made evenly, `ε`, from 0 to 1. The floor raises it to K times the floor.
+        /// The share of choices made uniformly, `ε`, from 0 to 1. It is at least K times the floor.
         epsilon: f64,
     },
 }
@@ -46,7 +47,7 @@ impl LinearMethod {
     }
 }
 
-/// The posteriors of a campaign's creatives, ready to choose from.
+/// The prepared posteriors of a campaign's creatives.
 #[derive(Clone, Debug)]
 pub struct Linear {
     arms: Vec<LinearPosterior>,
@@ -58,8 +59,8 @@ pub struct Linear {
 impl Linear {
     /// Prepares the posteriors, one for each creative in the order of the catalogue.
     ///
-    /// `None` if there is none, if there are more than 16, if one is not [valid](LinearPosterior::is_valid) or has another number
-    /// of features than the first, or if the method's numbers are not as documented.
+    /// `None` if there are no posteriors or more than 16, if one is not [valid](LinearPosterior::is_valid) or differs
+    /// from the first in its number of features, or if the method's numbers are out of range.
     pub fn new(arms: Vec<LinearPosterior>, method: LinearMethod, floor: Floor) -> Option<Self> {
         let dimension = arms.first()?.dimension();
         let fits = arms.iter().all(|arm| arm.is_valid() && arm.dimension() == dimension);
@@ -71,13 +72,13 @@ impl Linear {
         })
     }
 
-    /// The number of features that a choice needs.
+    /// The number of features of a choice.
     pub fn dimension(&self) -> usize {
         self.arms[0].dimension()
     }
 
-    /// Chooses a creative for these features. Features that are not finite count as 0. Creatives without a posterior are not
-    /// eligible; `None` if none is, or if the number of features is another.
+    /// Chooses a creative for these features. Features that are not finite count as 0. Creatives without a posterior
+    /// are not eligible. `None` if no creative is eligible, or if the number of features is wrong.
     pub fn choose(&self, features: &[f64], eligible: Eligible, draw: Draw) -> Option<Chosen> {
         Some(self.shares(features, eligible)?.pick(draw))
     }
@@ -112,7 +113,7 @@ impl Linear {
     }
 }
 
-/// The place of the first of the greatest numbers; NaN is none of them.
+/// The index of the first maximum. NaN is never the maximum.
 fn greatest(numbers: impl Iterator<Item = f64>) -> Option<usize> {
     let mut best = None;
     for (at, number) in numbers.enumerate().filter(|(_, number)| !number.is_nan()) {
@@ -150,7 +151,7 @@ mod tests {
 
     const DIMENSION: usize = 6;
 
-    /// Creatives that differ in their rewards and in how often they were shown.
+    /// Creatives with different rewards and different numbers of outcomes.
     fn arms(count: usize) -> Vec<LinearArm> {
         let mut noise = Noise(7);
         let mut arms = vec![LinearArm::new(DIMENSION, 1.0).unwrap(); count];
@@ -249,7 +250,7 @@ mod tests {
         let missing = two.shares(&[1.0, f64::NAN, f64::INFINITY, 0.9, 0.0, 0.3], all);
         assert_eq!(missing, two.shares(&[1.0, 0.0, 0.0, 0.9, 0.0, 0.3], all));
         assert_ne!(missing, two.shares(&FEATURES, all));
-        // Without any feature, nothing tells creatives apart.
+        // If all features are 0, nothing distinguishes the creatives.
         for method in [THOMPSON, LinearMethod::Ucb { alpha: 1.0, epsilon: 1.0 }] {
             let shares = linear(2, method, 0.0).shares(&[0.0; DIMENSION], all).unwrap();
             assert!(shares.iter().all(|(_, share)| share == 0.5));

@@ -1,22 +1,22 @@
-//! What is known of a creative's reward as a linear function of features: Bayesian ridge regression.
+//! What has been learned about a creative's reward as a linear function of features: Bayesian ridge regression.
 //!
 //! Owns `A = λ I + Σ x xᵀ` and `b = Σ r x` of one creative, as control keeps them (Li et al. 2010, "A contextual-bandit
-//! approach to personalized news article recommendation", algorithm 1), and the posterior that a policy carries: the mean
-//! `A⁻¹ b` and the inverse of A's Cholesky factor. Guarantees: the sums are kept and A is factored anew for each posterior, so
-//! that no error builds up, as it would by updating an inverse; that costs d³/6 multiplications, 5,500 for 32 features. The
-//! inclusion of an outcome does not need its propensity. Limits: 32 features; values beyond ±1e6 count as ±1e6, and those that
-//! are not finite as 0, which is also a missing feature. Leaves out an intercept: declare a feature that is always 1. Nothing
-//! fades.
+//! approach to personalized news article recommendation", algorithm 1), and the posterior that a policy carries: the
+//! mean `A⁻¹ b` and the inverse of A's Cholesky factor. Guarantees: the sums are kept and A is factored anew for each
+//! posterior. Updating an inverse would accumulate errors; this does not. It costs d³/6 multiplications, 5,500 for 32
+//! features. Adding an outcome does not need its propensity. Limits: 32 features. Values beyond ±1e6 count as ±1e6.
+//! Values that are not finite, and missing features, count as 0. There is no intercept: declare a feature that is
+//! always 1. Nothing fades.
 
 use serde::{Deserialize, Serialize};
 
-/// The most features of a linear bandit.
+/// The maximum number of features of a linear bandit.
 pub const FEATURES_MAX: usize = 32;
 
-/// The largest size of a feature's value. Its square, ten billion times, is still exact to one part in 2^20.
+/// The largest absolute value of a feature. The sum of ten billion such squares is still exact to one part in 2^20.
 const VALUE_MAX: f64 = 1e6;
 
-/// The features as both sides read them, filled up with zeros. `None` if their number is another.
+/// The features as both sides use them, padded with zeros. `None` if their number is wrong.
 pub(super) fn cleaned(features: &[f64], dimension: usize) -> Option<[f64; FEATURES_MAX]> {
     if features.len() != dimension || dimension > FEATURES_MAX {
         return None;
@@ -33,7 +33,7 @@ const fn triangle(dimension: usize) -> usize {
     dimension * (dimension + 1) / 2
 }
 
-/// The place of a value in a lower triangle that is kept row by row.
+/// The index of a value in a lower triangle that is stored row by row.
 const fn place(row: usize, column: usize) -> usize {
     triangle(row) + column
 }
@@ -51,8 +51,8 @@ pub struct LinearArm {
 }
 
 impl LinearArm {
-    /// The state without outcomes for 1 to 32 features and a ridge λ above 0, which says how strongly weights are held at 0.
-    /// `None` for anything else.
+    /// The state without outcomes for 1 to 32 features and a ridge λ above 0, which sets how strongly weights are held
+    /// at 0. `None` for other arguments.
     pub fn new(dimension: usize, ridge: f64) -> Option<Self> {
         if !(1..=FEATURES_MAX).contains(&dimension) || !ridge.is_finite() || ridge <= 0.0 {
             return None;
@@ -67,7 +67,8 @@ impl LinearArm {
         self.updates
     }
 
-    /// Adds an outcome. False, and nothing changes, if the number of features is another or the reward is not finite.
+    /// Adds an outcome. Returns false and changes nothing if the number of features is wrong or the reward is not
+    /// finite.
     pub fn update(&mut self, features: &[f64], reward: f64) -> bool {
         let Some(features) = cleaned(features, self.response.len()).filter(|_| reward.is_finite() && self.is_whole())
         else {
@@ -84,13 +85,14 @@ impl LinearArm {
         true
     }
 
-    /// Whether the lengths fit each other: a state that was read may be damaged.
+    /// Whether the lengths match. A state read from outside may be damaged.
     fn is_whole(&self) -> bool {
         let dimension = self.response.len();
         (1..=FEATURES_MAX).contains(&dimension) && self.precision.len() == triangle(dimension)
     }
 
-    /// The posterior for a policy; `None` if the state is damaged or overflowed, that is, if A is not positive definite.
+    /// The posterior for a policy. `None` if the state is damaged or has overflowed, that is, if A is not positive
+    /// definite.
     pub fn posterior(&self) -> Option<LinearPosterior> {
         if !self.is_whole() {
             return None;
@@ -123,7 +125,7 @@ fn cholesky(matrix: &[f64], dimension: usize) -> Option<Vec<f64>> {
             let sum: f64 = factor[place(row, 0)..].iter().zip(earlier).map(|(a, b)| a * b).sum();
             let rest = matrix[place(row, column)] - sum;
             factor[place(row, column)] = if row == column {
-                // A NaN is no pivot either.
+                // NaN is not a valid pivot either.
                 if rest > 0.0 && rest.is_finite() { rest.sqrt() } else { return None }
             } else {
                 rest / factor[place(column, column)]
@@ -133,7 +135,7 @@ fn cholesky(matrix: &[f64], dimension: usize) -> Option<Vec<f64>> {
     Some(factor)
 }
 
-/// The inverse of a lower triangle, which is one as well, by forward substitution.
+/// The inverse of a lower triangle, again a lower triangle, by forward substitution.
 fn inverse(factor: &[f64], dimension: usize) -> Vec<f64> {
     let mut inverse = vec![0.0; triangle(dimension)];
     for column in 0..dimension {
@@ -152,8 +154,8 @@ fn inverse(factor: &[f64], dimension: usize) -> Vec<f64> {
 pub struct LinearPosterior {
     /// The mean of the weights, `A⁻¹ b`.
     mean: Vec<f64>,
-    /// The lower triangle R with `A⁻¹ = Rᵀ R`, column by column: `R x` is then a sum of columns, whose rows a processor adds at
-    /// once.
+    /// The lower triangle R with `A⁻¹ = Rᵀ R`, column by column. `R x` is then a sum of columns, whose rows a processor
+    /// can add in parallel.
     root: Vec<f64>,
 }
 
@@ -168,7 +170,7 @@ impl LinearPosterior {
         &self.mean
     }
 
-    /// Whether lengths fit each other and all values are finite.
+    /// Whether the lengths match and all values are finite.
     pub fn is_valid(&self) -> bool {
         (1..=FEATURES_MAX).contains(&self.mean.len())
             && self.root.len() == triangle(self.mean.len())
@@ -260,7 +262,7 @@ mod tests {
         let empty = arm.clone();
         assert!(!arm.update(&[1.0], 1.0) && !arm.update(&[1.0; 3], 1.0) && !arm.update(&[1.0; 2], f64::NAN));
         assert_eq!(arm, empty);
-        // What is not finite is missing, what is too large is cut.
+        // Values that are not finite count as missing, and large ones are clamped.
         assert!(arm.update(&[f64::NAN, f64::INFINITY], 1.0) && arm.update(&[0.0, 1e300], 1.0));
         assert_eq!((arm.precision[0], arm.precision[2], &arm.response[..]), (1.0, 1e12 + 1.0, &[0.0, 1e6][..]));
         assert!(arm.posterior().is_some());

@@ -1,4 +1,4 @@
-//! Creatives: what a campaign can show, which of it is shown, and what is learned from that.
+//! Creatives: what a campaign can show, how one is chosen, and what is learned from the outcome.
 //!
 //! ```text
 //! catalogue ─► eligible ─► shares ─► draw ─► chosen, with its propensity      (a worker)
@@ -6,11 +6,11 @@
 //!  outcomes ─► arms ─► posterior, in the policy                               (control)
 //! ```
 //!
-//! Owns the catalogue and its limits, the three ways to choose, and the state that control learns. Guarantees: every choice has
-//! an exact propensity and can be repeated from the decision's id, the policy's version and the campaign; all numbers are found
-//! with additions, multiplications, divisions and square roots, so that every machine finds the same bits. Limits: 64 creatives
-//! a campaign, 16 with a linear bandit of at most 32 features. Leaves out who is eligible (rules over columns), outcomes and
-//! their attribution.
+//! Owns the catalogue and its limits, the three ways to choose, and the state that control learns. Guarantees: every
+//! choice has an exact propensity and can be repeated from the decision's id, the policy's version and the campaign.
+//! All numbers are computed with additions, multiplications, divisions and square roots, so every machine gets the same
+//! bits. Limits: 64 creatives per campaign, or 16 with a linear bandit of at most 32 features. Not covered: who is
+//! eligible (rules over columns), outcomes and their attribution.
 
 mod arithmetic;
 mod beta_arm;

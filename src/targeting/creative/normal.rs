@@ -1,30 +1,32 @@
 //! The probability of being the largest, for independent normal variables.
 //!
-//! Owns a table of the standard normal density and distribution function, and the integral `∫ f_i Π_{j≠i} F_j` over panels that
-//! fit the variables. Guarantees: the error of a probability is under 1e-6 (under 1e-7 in the tests); nothing is allocated but
-//! the table, 8 kB. Limits: 16 variables; deviations under a millionth of the largest one count as that. For variables that are
-//! alike, 56 nodes with a look-up for each variable; where deviations differ by powers of ten, up to some 700.
+//! Owns a table of the standard normal density and distribution function, and the integral `∫ f_i Π_{j≠i} F_j` over
+//! panels that fit the variables. Guarantees: the error of a probability is under 1e-6 (under 1e-7 in the tests).
+//! Nothing is allocated except the table, 8 kB. Limits: 16 variables. Deviations under a millionth of the largest one
+//! count as a millionth of it. Similar variables take 56 nodes with one look-up per variable. If deviations differ by
+//! powers of ten, there are up to about 700 nodes.
 
 use super::{
     arithmetic::exp,
     grid::{Panel, Panels, Peak},
 };
 
-/// The most variables.
+/// The maximum number of variables.
 pub(super) const VARIABLES_MAX: usize = 16;
 
-/// The table's ends: beyond 8 deviations lies 1e-15.
+/// The ends of the table. Only 1e-15 lies beyond 8 deviations.
 const TABLE_END: f64 = 8.0;
-/// Knots a unit. A cubic between knots is off by h⁴/384 of the fourth derivative, which is at most 1.2: 3e-9.
+/// The knots per unit. The error of a cubic between knots is h⁴/384 of the fourth derivative, which is at most 1.2:
+/// 3e-9.
 const KNOTS: f64 = 32.0;
 
-/// How many deviations of a variable are looked at: 1e-10 lies beyond.
+/// The number of deviations considered for a variable. 1e-10 lies beyond.
 const REACH: f64 = 6.5;
 
-/// The length of the panels at a peak, in its deviations. At 2, sixteen variables that are alike are off by 6e-8.
+/// The length of the panels at a peak, in its deviations. With 2, the error for sixteen similar variables is 6e-8.
 const STEP: f64 = 2.0;
 
-/// The narrowest deviation, in parts of the widest.
+/// The smallest deviation, as a fraction of the largest.
 const NARROWEST: f64 = 1e-6;
 
 /// A normal variable.
@@ -45,7 +47,7 @@ impl Normal {
         let density =
             |x: f64| exp(-x * x / 2.0) * (std::f64::consts::FRAC_2_SQRT_PI / 2.0 * std::f64::consts::FRAC_1_SQRT_2);
         let place = |knot: usize| knot as f64 / KNOTS - TABLE_END;
-        // What lies below -8.
+        // The probability below -8.
         let mut below = 6.220_960_574_271_785e-16;
         let knots = 0..=(2.0 * TABLE_END * KNOTS) as usize;
         let knot = |knot: usize| {
@@ -58,8 +60,8 @@ impl Normal {
         Self(knots.map(knot).collect())
     }
 
-    /// Density and distribution function, by Hermite's cubic between knots: the slope of the one is -x times it, that of the
-    /// other is the first.
+    /// Density and distribution function, by Hermite's cubic between knots. The slope of the density is -x times the
+    /// density, and that of the distribution function is the density.
     fn at(&self, x: f64) -> (f64, f64) {
         let scaled = (x + TABLE_END) * KNOTS;
         if scaled.is_nan() || scaled <= 0.0 {
@@ -79,12 +81,12 @@ impl Normal {
         let (slope_from, slope_to) = (u * v * v / KNOTS, -u * u * v / KNOTS);
         let middle_density = density * (from - left * slope_from) + next_density * (to - right * slope_to);
         let middle_below = below * from + next_below * to + density * slope_from + next_density * slope_to;
-        // In the far tails the cubic may be some 1e-17 below 0.
+        // In the far tails, the cubic may be about 1e-17 below 0.
         (middle_density.max(0.0), middle_below.max(0.0))
     }
 
-    /// For each variable, the probability that it is the largest. Where no variable varies, the largest means share evenly. A
-    /// variable with a mean or deviation that is not finite is never the largest. At most 16 variables.
+    /// For each variable, the probability that it is the largest. If no variable varies, those with the largest mean
+    /// share evenly. A variable whose mean or deviation is not finite is never the largest. At most 16 variables.
     pub(super) fn best(&self, bells: &[Bell]) -> [f64; VARIABLES_MAX] {
         let mut parts = [0.0; VARIABLES_MAX];
         let bells = &bells[..bells.len().min(VARIABLES_MAX)];
@@ -95,7 +97,8 @@ impl Normal {
             usable().filter(|(_, it)| it.mean == top).for_each(|(index, _)| parts[index] = 1.0);
             return parts;
         }
-        // In units of the widest deviation, from the largest mean: no number is too large for the panels.
+        // In units of the largest deviation, relative to the largest mean, so that no number is too large for the
+        // panels.
         let scaled =
             || usable().map(|(index, it)| (index, (it.mean - top) / scale, (it.deviation / scale).max(NARROWEST)));
         let start = scaled().map(|(_, mean, width)| mean - REACH * width).fold(f64::NEG_INFINITY, f64::max);
@@ -104,7 +107,7 @@ impl Normal {
         let mut inverses = [0.0; VARIABLES_MAX];
         let mut indexes = [0; VARIABLES_MAX];
         let mut count = 0;
-        // Whoever ends below the start is never the largest.
+        // A variable that ends below the start is never the largest.
         for (index, mean, width) in scaled().filter(|(_, mean, width)| mean + REACH * width > start) {
             peaks[count] = Peak { at: mean, width: STEP * width };
             (inverses[count], indexes[count]) = (1.0 / width, index);
@@ -202,7 +205,7 @@ mod tests {
         let parts = normal.best(&[bell(f64::NAN, 1.0), bell(0.0, 1.0), bell(9.0, f64::INFINITY)]);
         assert!(parts[0] == 0.0 && (parts[1] - 1.0).abs() < 1e-7 && parts[2] == 0.0);
         assert_eq!(normal.best(&[]), [0.0; 16]);
-        // Far from 0, and far apart.
+        // Variables far from 0 and far apart.
         let parts = normal.best(&[bell(1e12, 1e-3), bell(1e12, 1e-3), bell(-1e12, 1.0)]);
         assert!((parts[0] / parts[1] - 1.0).abs() < 1e-6 && parts[2] == 0.0);
     }

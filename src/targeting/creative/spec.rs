@@ -1,4 +1,4 @@
-//! The section `[[creative]]`, as it is written.
+//! The section `[[creative]]` as written in the configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CreativeState {
-    /// It is shown to whom it is for.
+    /// It is shown to its audience.
     #[default]
     Active,
-    /// It is shown to nobody. It keeps its place, so that what was learned about it stays.
+    /// It is shown to nobody, but keeps its place, so that what was learned about it is kept.
     Paused,
 }
 
@@ -22,7 +22,8 @@ pub struct CreativeSpec {
     pub id: String,
     /// The id of its campaign.
     pub campaign: String,
-    /// Whom it is for: an expression over the event's fields, the features, the segments and `score`. Everybody, where absent.
+    /// Its audience: an expression over the event's fields, the features, the segments and `score`. If absent,
+    /// everybody.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// What it advertises: an id of the IAB's Ad Product Taxonomy 2.0.
@@ -46,9 +47,10 @@ pub struct CreativeSpec {
     /// The advertiser's name, at most 25 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub business_name: Option<String>,
-    /// Where a click leads: an https URL of at most 2,048 characters.
+    /// The target of a click: an https URL of at most 2,048 characters.
     pub landing_page: String,
-    /// How often it is chosen by weight, relative to the others: above 0, at most 1e9. A larger one takes from the others.
+    /// Its weight relative to the others: above 0, at most 1e9. The larger it is, the more often it is chosen by
+    /// weight.
     #[serde(default = "weight")]
     pub weight: f64,
     /// Whether it is shown.

@@ -1,16 +1,17 @@
 //! The length of a text as people see it.
 //!
-//! Owns an approximation of the grapheme clusters of Unicode Standard Annex 29. One character are: a letter with its combining
-//! marks, a pair of regional indicators (a flag), emoji that are joined or have a skin tone or a variation, a keycap, and the
-//! jamo of a Hangul syllable. Guarantees: never less than what people see, in text that is not made of marks alone. Limits: the
-//! vowel signs of Indic and South-East Asian scripts count each, so that a text in them may be refused a little early. Every
-//! character has length 1, also wide ones.
+//! Owns an approximation of the grapheme clusters of Unicode Standard Annex 29. These count as one character: a letter
+//! with its combining marks, a pair of regional indicators (a flag), emoji that are joined or have a skin tone or a
+//! variation selector, a keycap, and the jamo of a Hangul syllable. Guarantees: the length is never less than what
+//! people see, unless the text consists only of marks. Limits: the vowel signs of Indic and South-East Asian scripts
+//! count separately, so a text in them may be refused slightly early. Every character has length 1, including wide
+//! ones.
 
 /// The number of characters that people see.
 pub(super) fn seen_length(text: &str) -> usize {
     let mut count = 0;
     let mut before = None;
-    // How many regional indicators stand before this place.
+    // The number of regional indicators directly before this position.
     let mut indicators = 0;
     for letter in text.chars() {
         let is_indicator = is_indicator(letter);
@@ -27,7 +28,7 @@ fn is_indicator(letter: char) -> bool {
     matches!(letter, '\u{1f1e6}'..='\u{1f1ff}')
 }
 
-/// Whether a character belongs to the one before it.
+/// Whether a character extends the one before it.
 fn extends(letter: char) -> bool {
     matches!(letter,
         // Combining marks: of Latin, Greek and Cyrillic, extended, supplement, of symbols, half marks.
@@ -42,7 +43,7 @@ fn extends(letter: char) -> bool {
         | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Whether two neighbours are one character, although the second could stand alone.
+/// Whether two neighbours form one character although the second could stand alone.
 fn joins(before: char, letter: char) -> bool {
     let is_leading = matches!(before, '\u{1100}'..='\u{115f}');
     let is_vowel = |letter| matches!(letter, '\u{1160}'..='\u{11a7}');

@@ -1,18 +1,19 @@
 //! Thompson sampling over click rates with Beta posteriors, with exact propensities.
 //!
-//! Thompson sampling shows a creative as often as its rate is the largest of a sample (Thompson 1933). Instead of drawing the
-//! samples, [`Thompson`] finds that probability, `∫ f_i Π_{j≠i} F_j` over the densities f and distribution functions F, and the
-//! decision's draw picks from it. So the propensity is known, which sampling would have to estimate.
+//! Thompson sampling shows a creative as often as its rate is the largest of a sample (Thompson 1933). Instead of
+//! drawing samples, [`Thompson`] computes that probability, `∫ f_i Π_{j≠i} F_j` over the densities f and distribution
+//! functions F, and the decision's draw picks from it. The propensity is therefore known; with sampling it would have
+//! to be estimated.
 //!
-//! The integral is taken over the log-odds, where a Beta density is smooth up to both ends also for parameters below 1. The
-//! nodes are shared by all creatives of a campaign and placed when the policy is loaded; F is the running integral of f over
-//! them, so that a density needs no normalising constant.
+//! The integral is taken over the log-odds, where a Beta density is smooth up to both ends even for parameters below 1.
+//! All creatives of a campaign share the nodes, which are placed when the policy is loaded. F is the running integral
+//! of f over them, so a density needs no normalising constant.
 //!
-//! Guarantees: the error of a probability is under 1e-6 before the floor is mixed in (under 1e-9 in the tests). Limits: 64
-//! creatives; parameters from 0.1 to 1e12; 150 to 500 nodes in the usual case, at most 800 for each creative. Loading
-//! allocates, choosing does not: a set of eligible creatives that was not seen lately takes nodes × creatives steps (tens of
-//! microseconds for 16), the others a look-up. Leaves out how posteriors are learned ([`BetaArm`](super::BetaArm)) and which
-//! audience has which.
+//! Guarantees: the error of a probability is under 1e-6 before the floor is mixed in (under 1e-9 in the tests). Limits:
+//! 64 creatives, parameters from 0.1 to 1e12, 150 to 500 nodes in the usual case, at most 800 for each creative.
+//! Loading allocates, choosing does not. A set of eligible creatives that was not seen lately takes nodes × creatives
+//! steps (tens of microseconds for 16), other sets one look-up. Not covered: how posteriors are learned
+//! ([`BetaArm`](super::BetaArm)) and which audience has which.
 
 use super::{
     arithmetic::{exp, exp_minus_one, ln, ln_one_plus_minus},
@@ -22,26 +23,26 @@ use super::{
 use crate::random::mix;
 use serde::{Deserialize, Serialize};
 
-/// The smallest parameter of a posterior: below it, the tails of the log-odds become too long.
+/// The smallest parameter of a posterior. Below it, the tails of the log-odds become too long.
 pub const BETA_MIN: f64 = 0.1;
 
-/// The largest parameter of a posterior: beyond it, the spread of the rate nears the resolution of its log-odds.
+/// The largest parameter of a posterior. Beyond it, the spread of the rate approaches the resolution of its log-odds.
 pub const BETA_MAX: f64 = 1e12;
 
-/// How far below its mode a log-density ends: e^-36 is 2e-16.
+/// How far below its mode a log-density is cut off: e^-36 is 2e-16.
 const DEPTH: f64 = 36.0;
 
-/// The least value of a distribution function that has begun: the running integral may be some 1e-17 below 0 there, and is
-/// divided by.
+/// The smallest value of a distribution function that has begun. The running integral may be about 1e-17 below 0 there,
+/// and is used as a divisor.
 const LEAST: f64 = 1e-200;
 
 /// A Beta distribution of a rate: the prior or the posterior of a creative.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beta {
-    /// Successes, with those that the prior supposes.
+    /// Successes, including those of the prior.
     pub alpha: f64,
-    /// Failures, with those that the prior supposes.
+    /// Failures, including those of the prior.
     pub beta: f64,
 }
 
@@ -51,17 +52,17 @@ impl Beta {
         self.alpha / (self.alpha + self.beta)
     }
 
-    /// Whether both parameters lie between [`BETA_MIN`] and [`BETA_MAX`]; not if one is NaN.
+    /// Whether both parameters lie between [`BETA_MIN`] and [`BETA_MAX`]. False for NaN.
     pub fn is_valid(self) -> bool {
         [self.alpha, self.beta].iter().all(|parameter| (BETA_MIN..=BETA_MAX).contains(parameter))
     }
 
-    /// The log-odds of the mode, seen as a density of the log-odds.
+    /// The log-odds at the mode of the log-odds' density.
     fn mode(self) -> f64 {
         ln(self.alpha / self.beta)
     }
 
-    /// How the density of the log-odds at this distance from its mode compares to that at the mode, as a logarithm:
+    /// The logarithm of the density of the log-odds at this distance from its mode, relative to that at the mode:
     /// `α δ - (α + β) ln(1 + p (e^δ - 1))` with p = α / (α + β).
     fn log_density(self, distance: f64) -> f64 {
         // The rarer outcome first, so that 1 + p (e^δ - 1) is at least 1/2.
@@ -74,7 +75,7 @@ impl Beta {
         let grown = exp_minus_one(distance);
         let change = rare / total * grown;
         if distance.abs() < 0.25 {
-            // Both terms begin with the same large number: it is left out of both.
+            // Both terms start with the same large number, which is omitted from both.
             let share = 1.0 + change;
             return rare * ln_one_plus_minus(common / total * grown / share)
                 + common * ln_one_plus_minus(-change / share);
@@ -83,7 +84,7 @@ impl Beta {
         rare * distance - total * log
     }
 
-    /// The distance from the mode at which the density ends, to the left (-1) or to the right (1).
+    /// The distance from the mode to the cut-off of the density, to the left (-1) or to the right (1).
     fn reach(self, side: f64) -> f64 {
         let is_inside = |distance: f64| self.log_density(side * distance) > -DEPTH;
         let mut beyond = self.width();
@@ -99,42 +100,44 @@ impl Beta {
         beyond
     }
 
-    /// The length over which the density of the log-odds changes: its spread, and no more than the length over which odds do.
+    /// The length over which the density of the log-odds changes: its spread, at most the length over which odds
+    /// change.
     fn width(self) -> f64 {
         (1.0 / self.alpha + 1.0 / self.beta).sqrt().min(1.0)
     }
 }
 
-/// Where the values of a creative lie in [`Thompson::values`].
+/// The location of a creative's values in [`Thompson::values`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Arm {
     /// The first node with a density.
     first: usize,
-    /// The node behind the last one.
+    /// The node after the last one.
     end: usize,
-    /// The place of the first node's values.
+    /// The index of the first node's values.
     offset: usize,
 }
 
-/// The posteriors of a campaign's creatives for one audience, ready to choose from.
+/// The prepared posteriors of a campaign's creatives for one audience.
 #[derive(Clone, Debug)]
 pub struct Thompson {
     floor: Floor,
     arms: Vec<Arm>,
     /// The weights of the nodes.
     weights: Vec<f64>,
-    /// Density and distribution function at a creative's nodes; before them both are 0, behind them they are 0 and 1.
+    /// Density and distribution function at a creative's nodes. Before the nodes both are 0, after them they are 0 and
+    /// 1.
     values: Vec<[f64; 2]>,
-    /// The sets whose shares are kept, each in the place that its hash says; 0 for none.
+    /// The sets whose shares are cached, each in the slot given by its hash. 0 if the slot is empty.
     sets: Vec<u64>,
-    /// The ends of their shares, as many for each as there are creatives.
+    /// The ends of the cached shares, for each set as many as there are creatives.
     ends: Vec<u32>,
     computed: u64,
 }
 
 impl Thompson {
-    /// Prepares the posteriors, one for each creative in the order of the catalogue. The shares of up to `sets` sets of eligible
-    /// creatives are kept (at least 1), 4 bytes for each creative.
+    /// Prepares the posteriors, one for each creative in the order of the catalogue. The shares of up to `sets` sets of
+    /// eligible creatives are cached (at least 1), with 4 bytes for each creative.
     ///
     /// `None` if there is no posterior, if there are more than 64, or if one is not [valid](Beta::is_valid).
     pub fn new(posteriors: &[Beta], floor: Floor, sets: usize) -> Option<Self> {
@@ -168,7 +171,7 @@ impl Thompson {
         thompson.prepare(Eligible::all(count)).then_some(thompson)
     }
 
-    /// Evaluates a creative's density on the panels where it has one, of which the first has the number `first`.
+    /// Evaluates a creative's density on the panels where it is not 0. The first of them has the number `first`.
     fn add(&mut self, posterior: Beta, panels: &[Panel], first: usize, running: &Running) {
         let offset = self.values.len();
         let mode = posterior.mode();
@@ -183,7 +186,7 @@ impl Thompson {
                 .extend(densities.iter().zip(upto).map(|(density, upto)| [*density, (before + upto).max(LEAST)]));
             before += whole;
         }
-        // What has been summed up is the normalising constant.
+        // The sum is the normalising constant.
         self.values[offset..].iter_mut().flatten().for_each(|value| *value /= before);
         self.arms.push(Arm { first: first * NODES, end: (first + panels.len()) * NODES, offset });
     }
@@ -198,25 +201,25 @@ impl Thompson {
         self.weights.len()
     }
 
-    /// How many sets of shares have been computed, instead of found. Rising with every decision, it says that `sets` is too
-    /// small.
+    /// How many sets of shares were computed because they were not cached. If this grows with every decision, `sets` is
+    /// too small.
     pub fn computed(&self) -> u64 {
         self.computed
     }
 
-    /// Computes the shares of a set in advance, such as those that the policy before this one met.
+    /// Computes the shares of a set in advance, for example those that the previous policy used.
     ///
-    /// It says whether anything is eligible.
+    /// Returns whether anything is eligible.
     pub fn prepare(&mut self, eligible: Eligible) -> bool {
         self.shares(eligible).is_some()
     }
 
-    /// Chooses a creative. Creatives without a posterior are not eligible; `None` if none is. Does not allocate.
+    /// Chooses a creative. Creatives without a posterior are not eligible. `None` if no creative is. Does not allocate.
     pub fn choose(&mut self, eligible: Eligible, draw: Draw) -> Option<Chosen> {
         Some(self.shares(eligible)?.pick(draw))
     }
 
-    /// The propensities of the eligible creatives; `None` if there is none. They do not depend on what was asked before.
+    /// The propensities of the eligible creatives. `None` if there are none. They do not depend on earlier calls.
     pub fn shares(&mut self, eligible: Eligible) -> Option<Shares> {
         let eligible = eligible.and(Eligible::all(self.arms.len()));
         if eligible.is_empty() {
@@ -244,7 +247,7 @@ impl Thompson {
         for (arm, index) in arms.iter_mut().zip(eligible.iter()) {
             *arm = self.arms[index];
         }
-        // Where one distribution function is still 0, none can be the largest.
+        // While one distribution function is still 0, no other creative can be the largest.
         let start = arms.iter().map(|arm| arm.first).max().unwrap_or(0);
         let end = arms.iter().map(|arm| arm.end).max().unwrap_or(0);
         for node in start..end {

@@ -30,8 +30,8 @@ type Case = (&'static [(f64, f64)], &'static [f64]);
 
 #[test]
 fn probabilities_equal_an_independent_integration() {
-    // From scipy's incomplete beta function and Gauss–Legendre with 32 nodes on panels of a tenth of the width; mpmath with 25
-    // digits agrees on the first two.
+    // From scipy's incomplete beta function and Gauss–Legendre with 32 nodes on panels of a tenth of the width; mpmath
+    // with 25 digits agrees on the first two.
     let cases: [Case; 9] = [
         (
             &[(3., 200.), (5., 210.), (1., 90.)],
@@ -93,8 +93,8 @@ fn probabilities_equal_an_independent_integration() {
 
 #[test]
 fn two_creatives_match_the_closed_form() {
-    // P(p_B > p_A) = Σ_{i < α_B} B(α_A + i, β_A + β_B) / ((β_B + i) B(1 + i, β_B) B(α_A, β_A)), for whole α_B (Miller 2014,
-    // "Formulas for Bayesian A/B testing").
+    // P(p_B > p_A) = Σ_{i < α_B} B(α_A + i, β_A + β_B) / ((β_B + i) B(1 + i, β_B) B(α_A, β_A)), for whole α_B (Miller
+    // 2014, "Formulas for Bayesian A/B testing").
     let log_factorials: Vec<f64> = std::iter::once(0.0)
         .chain((1..40_000).scan(0.0, |sum, n| {
             *sum += f64::from(n).ln();
@@ -118,7 +118,7 @@ fn two_creatives_match_the_closed_form() {
         worst = worst.max(off(&found, &[1.0 - expected, expected]));
     }
     println!("closed form: error {worst:e}");
-    // The logarithms of the factorials are good to 1e-10.
+    // The logarithms of the factorials are exact to 1e-10.
     assert!(worst < 1e-9);
 }
 
@@ -135,7 +135,7 @@ fn creatives_that_are_alike_share_evenly_and_the_sum_is_one() {
     }
     println!("alike: error {worst:e}");
     assert!(worst < 1e-9);
-    // As unlike as possible: every rate known well, and each another.
+    // As different as possible: all rates are known well, and all differ.
     let apart: Vec<Beta> = (0_i32..64)
         .map(|n| beta(10.0_f64.powf(8.0 + f64::from(n % 4)), 10.0_f64.powf(8.0 + f64::from(n) / 16.0)))
         .collect();
@@ -146,8 +146,8 @@ fn creatives_that_are_alike_share_evenly_and_the_sum_is_one() {
     assert!(thompson.nodes() < 64 * 400);
 }
 
-/// A seeded generator of Beta numbers: two Gamma numbers by Marsaglia and Tsang's method (2000), from normal numbers by Box and
-/// Muller's (1958).
+/// A seeded generator of Beta numbers: two Gamma numbers by Marsaglia and Tsang's method (2000), from normal numbers by
+/// Box and Muller's (1958).
 struct Sampler(u64);
 
 impl Sampler {
@@ -207,7 +207,7 @@ fn shares_equal_those_of_a_million_real_samples() {
 
 #[test]
 fn shares_equal_the_simulation_of_the_open_bandit_pipeline() {
-    /// The part of the fixture that is about this: the priors of a real policy, and how often each item came first of three.
+    /// The part of the fixture used here: the priors of a real policy, and how often each item came first of three.
     #[derive(Deserialize)]
     struct Case {
         prior: Option<[Vec<f64>; 2]>,

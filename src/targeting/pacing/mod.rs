@@ -1,27 +1,29 @@
-//! Budgets and pacing: how large a share of its decisions a campaign may take part in.
+//! Budgets and pacing: the share of its decisions in which a campaign may take part.
 //!
-//! Owns what control keeps of a campaign's spend and traffic ([`Pacer`]), the pass-through rate that it publishes ([`PassThrough`]) and a
-//! worker's draw against it ([`passes`]). The rate throttles participation and leaves the bid alone (Agarwal et al. 2014, "Budget
-//! Pacing for Targeted Online Advertisements at LinkedIn"; Xu et al. 2015, "Smart Pacing for Effective Online Ad Campaign Optimization").
+//! Owns control's state of a campaign's spend and traffic ([`Pacer`]), the pass-through rate that it publishes
+//! ([`PassThrough`]) and a worker's draw against the rate ([`passes`]). The rate throttles participation and does not
+//! change the bid (Agarwal et al. 2014, "Budget Pacing for Targeted Online Advertisements at LinkedIn"; Xu et al. 2015,
+//! "Smart Pacing for Effective Online Ad Campaign Optimization").
 //!
-//! A rate follows from what is known, not from small steps up and down: the plan says what is to be spent within the horizon, traffic and
-//! the cost of a pass what the horizon would cost without throttling. What passed and is not answered yet counts as spent, at what
-//! passes cost in the past. In `traffic` the plan follows the traffic of the days before; on the first day, and until one day has been
-//! seen whole, it is a straight line, as in `even`.
+//! A rate is computed from what is known, not by small steps up and down. The plan gives the amount to spend within the
+//! horizon. Traffic and the cost of a pass give what the horizon would cost without throttling. Passes without a result
+//! yet count as spent, at the past cost of a pass. In the mode `traffic`, the plan follows the traffic of earlier days.
+//! On the first day, and until one whole day has been seen, it is a straight line, as in `even`.
 //!
 //! Guarantees:
-//! - **Budget.** Once spend and reserve reach the budget, the rate is zero. So the spend of a day, and of all days, exceeds its budget by
-//!   no more than what passed in one policy interval costs: between control's last look and the moment when the last worker has taken
-//!   the new rate and its counts are back (`interval_ms + lag_ms`). The reserve covers older passes as long as a pass does not become
-//!   dearer by more than a quarter, and three standard deviations, within `settle_ms`. Where even this fails, the excess is bounded by
-//!   what passed within `settle_ms + interval_ms + lag_ms`. What comes in later than `settle_ms` comes on top.
-//! - **Pure fold.** A state follows from the calls alone, so that a replay from a committed state ends in the same state, bit for bit.
-//!   Between two rates of a day, the order of observations changes nothing.
+//! - **Budget.** Once spend and reserve reach the budget, the rate is zero. The spend of a day, and of all days,
+//!   therefore exceeds its budget by at most the cost of what passed in one policy interval: between control's last
+//!   look and the moment when the last worker has taken the new rate and its counts are back (`interval_ms + lag_ms`).
+//!   The reserve covers older passes unless the cost of a pass rises by more than a quarter, plus three standard
+//!   deviations, within `settle_ms`. Even if it does, the excess is bounded by what passed within
+//!   `settle_ms + interval_ms + lag_ms`. Costs that arrive later than `settle_ms` come on top. - **Pure fold.** A state
+//!   depends only on the calls, so a replay from a committed state ends in the same state, bit for bit. Between two
+//!   rates of a day, the order of observations does not matter.
 //! - **Bounded.** A [`Pacer`] holds about 4 kB, whatever the traffic.
 //!
-//! Limits: one forecast for all days of the week. A day of 92 or 100 buckets takes the forecast stretched, an hour off at worst, and is not
-//! learned from. Leaves out duplicates (an outcome is observed once), and the age of the policy: a worker stops by itself when its policy
-//! is too old.
+//! Limits: there is one forecast for all days of the week. A day of 92 or 100 buckets uses the forecast stretched, off
+//! by an hour at worst, and the forecast does not learn from it. The caller removes duplicates, so that an outcome is
+//! observed once. The age of the policy is not handled here: a worker stops by itself when its policy is too old.
 
 mod pass;
 mod recent;
@@ -37,59 +39,61 @@ use super::money::Micros;
 
 /// The length of a bucket of the day.
 pub const BUCKET_MS: u32 = 15 * 60 * 1_000;
-/// The buckets of a day without a change of clocks.
+/// The number of buckets of a day on which clocks do not change.
 pub const BUCKETS: usize = 96;
-/// The most buckets of a day: clocks go back by an hour.
+/// The maximum number of buckets of a day, on which clocks go back by an hour.
 const BUCKETS_MAX: usize = 100;
-/// How far a plan is looked ahead: what is behind it is made good in about this time, so that 2 % of it are left after forty minutes.
+/// How far the plan looks ahead. A deficit is made up in about this time, so that 2 % of it are left after forty
+/// minutes.
 const HORIZON_MS: f64 = 10.0 * 60.0 * 1_000.0;
-/// The rate before any traffic has been seen, when one interval may cost anything.
+/// The rate before any traffic has been seen, when the cost of an interval is unknown.
 const START: f64 = 1.0 / 64.0;
-/// How fast a measured rate of traffic replaces the one before.
+/// The time in which a newly measured traffic rate replaces the old one.
 const TRAFFIC_MS: f64 = 2.0 * 60.0 * 1_000.0;
-/// Standard deviations of a count beyond which traffic has changed and is not just uneven.
+/// If a count deviates by more standard deviations than this, traffic has changed and is not just uneven.
 const SURPRISE: f64 = 4.0;
-/// The share of a new day in the forecast: about the last five days count.
+/// The weight of a new day in the forecast, so that about the last five days count.
 const NEW_DAY: f64 = 0.3;
-/// How much dearer a pass may become unnoticed.
+/// The factor by which the cost of a pass may rise unnoticed.
 const DEARER: f64 = 1.25;
-/// Standard deviations of what is not answered yet that are held in reserve.
+/// The number of standard deviations of the open results that are held in reserve.
 const RESERVE_SD: f64 = 3.0;
 
 /// How spend is spread over a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// In a straight line.
+    /// Evenly, in a straight line.
     Even,
-    /// As the traffic of the days before.
+    /// In proportion to the traffic of earlier days.
     Traffic,
     /// As soon as possible.
     Asap,
 }
 
-/// What a campaign may spend, and how.
+/// How much a campaign may spend, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// How a day's budget is spread.
     pub mode: Mode,
-    /// The most for a day; none without.
+    /// The daily budget, if there is one.
     pub daily: Option<Micros>,
-    /// The most for all days; none without. Without a daily budget it is spread over the days that are left.
+    /// The total budget, if there is one. Without a daily budget, it is spread over the remaining days.
     pub total: Option<Micros>,
-    /// The days that are left, this one included; without an end, or 0, the total may be spent on this one.
+    /// The number of remaining days, including this one. Without an end, or if 0, the whole total may be spent on this
+    /// day.
     pub days_left: Option<u32>,
-    /// The most that one impression can cost: the ceiling of the bid. Less than a millionth is one.
+    /// The maximum cost of one impression: the ceiling of the bid. Values below a millionth count as a millionth.
     pub cost_max: Micros,
 }
 
-/// How fast the loop of rate, spend and next rate is.
+/// The speed of the loop from rate to spend to next rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// The longest time between two rates.
     pub interval_ms: u32,
     /// The longest time until every worker has taken a new rate and its counts have come back.
     pub lag_ms: u32,
-    /// The time after which a pass that has not cost anything is taken to cost nothing.
+    /// A pass without a cost after this time is considered free.
     pub settle_ms: u32,
 }
 
@@ -100,9 +104,9 @@ pub struct Moment {
     pub at_ms: i64,
     /// The number of the day.
     pub day: i32,
-    /// The bucket of the day: time since its start in quarters of an hour.
+    /// The bucket of the day: quarters of an hour since its start.
     pub bucket: u16,
-    /// The buckets of the day: 96, or 92 or 100 when the clocks change.
+    /// The number of buckets of the day: 96, or 92 or 100 when the clocks change.
     pub buckets: u16,
     /// The time since the start of the bucket.
     pub into_ms: u32,
@@ -118,41 +122,41 @@ impl Moment {
     }
 }
 
-/// What control keeps of a campaign.
+/// Control's state of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pacer {
-    /// How fast the loop is.
+    /// The speed of the loop.
     pub timing: Timing,
-    /// The day that is being counted; none before the first call.
+    /// The current day. `None` before the first call.
     pub day: Option<i32>,
-    /// When it began, in Unix time.
+    /// The start of the day, in Unix time.
     pub day_start_ms: i64,
-    /// How far it had gone when it was first seen: a campaign may start at noon.
+    /// How much of the day had passed when it was first seen. A campaign may start at noon.
     pub seen_from_ms: i64,
     /// Spend by decisions of this day.
     pub spent_today: Micros,
-    /// Spend by decisions of the day before, which may come in after midnight.
+    /// Spend by decisions of the previous day, which may arrive after midnight.
     pub spent_yesterday: Micros,
     /// Spend of all days.
     pub spent_total: Micros,
     /// Eligible decisions by bucket of this day.
     pub today: Vec<u64>,
-    /// Eligible decisions by bucket, as the days before had them; empty until one whole day was seen.
+    /// Eligible decisions by bucket, learned from earlier days. Empty until one whole day was seen.
     pub forecast: Vec<f64>,
-    /// What passed lately and is not settled, and what passes cost.
+    /// Recent passes that are not settled, and the cost of a pass.
     pub recent: Recent,
     /// Eligible decisions since the last rate.
     pub eligible: u64,
-    /// Eligible decisions per millisecond; none before the first.
+    /// Eligible decisions per millisecond. `None` before the first one.
     pub traffic: Option<f64>,
-    /// When the last rate was made, in Unix time.
+    /// When the last rate was computed, in Unix time.
     pub rated_at_ms: Option<i64>,
     /// The last rate.
     pub rate: PassThrough,
 }
 
 impl Pacer {
-    /// A campaign of which nothing is known.
+    /// The state of a campaign before any observation.
     pub fn new(timing: Timing) -> Self {
         Self {
             timing,
@@ -172,7 +176,7 @@ impl Pacer {
         }
     }
 
-    /// Adds what an impression cost, at the moment of its decision. Nothing or less is ignored.
+    /// Adds the cost of an impression, at the time of its decision. Ignored unless it is above 0.
     pub fn observe_spend(&mut self, decided: Moment, cost: Micros) {
         if cost <= Micros::ZERO {
             return;
@@ -187,8 +191,8 @@ impl Pacer {
         self.recent.add(&self.timing, decided.at_ms, 0, cost);
     }
 
-    /// Adds decisions that were eligible, and how many of them passed, at the moment of the decisions. No more can have passed than were
-    /// eligible.
+    /// Adds eligible decisions and how many of them passed, at the time of the decisions. `passed` is limited to
+    /// `eligible`.
     pub fn observe_traffic(&mut self, decided: Moment, eligible: u64, passed: u64) {
         self.turn(decided);
         if self.day == Some(decided.day)
@@ -202,8 +206,8 @@ impl Pacer {
 
     /// The rate for the next policy interval.
     ///
-    /// All decisions pass without a budget, none at a budget of nothing or once it is spent. A moment of a day before this one changes
-    /// nothing, and gives the last rate.
+    /// Without a budget, all decisions pass. With a budget of zero, or once it is spent, none pass. A time on an
+    /// earlier day changes nothing and returns the last rate.
     pub fn next_rate(&mut self, terms: &Terms, now: Moment) -> PassThrough {
         if self.day.is_some_and(|day| now.day < day) {
             return self.rate;
@@ -215,14 +219,14 @@ impl Pacer {
         self.rate
     }
 
-    /// What is to be spent from the start of the day up to a moment of it; none without a budget.
+    /// The planned spend from the start of the day up to a time of the day. `None` without a budget.
     pub fn planned(&self, terms: &Terms, at: Moment) -> Option<Micros> {
         let budget = self.day_budget(terms)?;
         Some(Micros((budget.0 as f64 * self.plan(terms.mode, at, at.day_ms())) as i64))
     }
 
-    /// What may be spent on this day: the daily budget, or a day's share of the total, and no more than is left of the total. None without a
-    /// budget.
+    /// The budget of this day: the daily budget or a day's share of the total, at most the rest of the total. `None`
+    /// without a budget.
     pub fn day_budget(&self, terms: &Terms) -> Option<Micros> {
         let before = self.spent_total.minus(self.spent_today);
         let left = terms.total.map(|total| total.minus(before));
@@ -231,7 +235,7 @@ impl Pacer {
         Some(left.map_or(share, |left| share.min(left)).max(Micros::ZERO))
     }
 
-    /// Begins a new day, if this is one: learns from the old one.
+    /// Begins a new day, if this is one, after learning from the old one.
     fn turn(&mut self, now: Moment) {
         if self.day.is_some_and(|day| now.day <= day) {
             return;
@@ -246,7 +250,7 @@ impl Pacer {
         self.today = vec![0; usize::from(now.buckets).min(BUCKETS_MAX)];
     }
 
-    /// Takes the day into the forecast if it was seen from its first bucket on, had traffic and had the usual length.
+    /// Adds the day to the forecast if it was seen from its first bucket on, had traffic and had the usual length.
     fn learn(&mut self) {
         let whole = self.seen_from_ms < i64::from(BUCKET_MS) && self.today.len() == BUCKETS;
         if !whole || self.today.iter().all(|count| *count == 0) {
@@ -260,7 +264,7 @@ impl Pacer {
         }
     }
 
-    /// Brings the rate of traffic up to now.
+    /// Updates the traffic rate.
     fn measure(&mut self, now_ms: i64) {
         let Some(before_ms) = self.rated_at_ms.filter(|before| *before < now_ms) else {
             self.rated_at_ms = self.rated_at_ms.or(Some(now_ms));
@@ -276,7 +280,7 @@ impl Pacer {
         let expected = known * took_ms;
         let surprising = (count - expected).abs() > SURPRISE * expected.max(count).sqrt();
         self.traffic = Some(if count == 0.0 && surprising {
-            // A dead hour. Nothing is spent in it, whatever the rate; and when it is over, traffic is what it was.
+            // A dead hour. Nothing is spent in it whatever the rate, and after it, traffic is the same as before.
             known
         } else if count > expected && surprising {
             seen
@@ -300,14 +304,14 @@ impl Pacer {
             return PassThrough::NONE;
         }
         let Some(traffic) = self.traffic else { return PassThrough::from_share(START) };
-        // What may pass at the old rate until the new one is everywhere, and then until the one after it.
+        // What may pass at the old rate until the new one is in use everywhere, and then until the one after it.
         let dearest = traffic * (cost * DEARER).min(cost_max);
         let lag = f64::from(self.timing.lag_ms) * self.rate.share() * dearest;
         let most = (left - lag) / (f64::from(self.timing.interval_ms.max(1)) * dearest);
         let wanted = if terms.mode == Mode::Asap {
             1.0
         } else {
-            // Towards midnight the horizon shrinks, so that the day's budget is spent in the day.
+            // The horizon shrinks towards midnight, so that the day's budget is spent within the day.
             let interval = f64::from(self.timing.interval_ms.max(1));
             let to_midnight = (now.length_ms() - now.day_ms()) as f64;
             let horizon = HORIZON_MS.max(4.0 * interval).min(to_midnight).max(interval);
@@ -318,7 +322,7 @@ impl Pacer {
         PassThrough::from_share(wanted.min(most))
     }
 
-    /// The share of the day's budget that is to be spent up to a time of the day, counted from when the day was first seen.
+    /// The share of the day's budget planned up to a time of the day, counted from when the day was first seen.
     fn plan(&self, mode: Mode, day: Moment, day_ms: i64) -> f64 {
         let length = day.length_ms();
         let start = self.seen_from_ms.clamp(0, length);
@@ -331,13 +335,13 @@ impl Pacer {
         if from >= 1.0 { 1.0 } else { ((to - from) / (1.0 - from)).clamp(0.0, 1.0) }
     }
 
-    /// The share of a day's traffic up to a part of it.
+    /// The share of a day's traffic before this fraction of the day.
     fn forecast(&self, part: f64) -> f64 {
         let position = part.clamp(0.0, 1.0) * self.forecast.len() as f64;
         let whole = position as usize;
         let up_to: f64 = self.forecast[..whole].iter().sum();
         let within = self.forecast.get(whole).map_or(0.0, |count| count * (position - whole as f64));
-        // Days without traffic are not learned.
+        // The forecast does not learn days without traffic, so the sum is above 0.
         (up_to + within) / self.forecast.iter().sum::<f64>()
     }
 }

@@ -1,20 +1,21 @@
-//! The pass-through rate and a decision's draw against it.
+//! The pass-through rate, and a decision's draw against it.
 //!
-//! Guarantees: of all draws, exactly the stated share passes, and what passes at one rate passes at every higher one. Allocates nothing.
+//! Guarantees: exactly the stated share of all draws passes, and what passes at one rate passes at every higher one.
+//! Allocates nothing.
 
 /// The share of a campaign's eligible decisions that take part, in 2⁻³¹: 0 is none, 2³¹ is all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PassThrough(pub u32);
 
 impl PassThrough {
-    /// No decision.
+    /// No decision passes.
     pub const NONE: Self = Self(0);
-    /// Every decision.
+    /// Every decision passes.
     pub const ALL: Self = Self(1 << 31);
 
-    /// The nearest rate to a share: 0 for NaN and what is below 0, 1 for what is above 1.
+    /// The nearest rate to a share: 0 for NaN and negative shares, 1 for shares above 1.
     pub fn from_share(share: f64) -> Self {
-        // The cast makes 0 of NaN.
+        // The cast turns NaN into 0.
         Self((share.clamp(0.0, 1.0) * f64::from(Self::ALL.0)).round() as u32)
     }
 
@@ -24,10 +25,10 @@ impl PassThrough {
     }
 }
 
-/// Whether a decision takes part. The draw is a hash of decision and campaign, evenly spread over its upper 31 bits: with the decision
-/// alone, all campaigns would pass the same ones.
+/// Whether a decision takes part. The draw is a hash of decision and campaign, uniform in its upper 31 bits. If it
+/// depended only on the decision, all campaigns would pass the same ones.
 pub fn passes(rate: PassThrough, draw: u64) -> bool {
-    // A draw is below 2³¹, so that `ALL` is more than any.
+    // A draw is below 2³¹, so `ALL` lets every draw pass.
     ((draw >> 33) as u32) < rate.0
 }
 
@@ -38,7 +39,8 @@ mod tests {
 
     #[test]
     fn exactly_the_share_of_all_draws_passes() {
-        // Each value of the upper 16 bits once, with all others clear: shares of 2⁻¹⁶ are exact.
+        // Each value of the upper 16 bits once, with all other bits clear, so shares that are multiples of 2⁻¹⁶ are
+        // exact.
         for share in [0_u32, 1, 2, 777, 32_768, 65_535, 65_536] {
             let rate = PassThrough::from_share(f64::from(share) / 65_536.0);
             let passed = (0..65_536_u64).filter(|high| passes(rate, high << 48)).count();

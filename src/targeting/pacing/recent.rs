@@ -1,23 +1,24 @@
-//! What passed lately and is not settled, and what passes cost.
+//! Recent passes that are not settled, and the cost of a pass.
 //!
-//! A pass costs nothing at first; most never cost anything, some do minutes later. So passes and their costs are kept by the time of the
-//! decision until they are settled. Only settled ones tell what a pass costs: the others look too cheap.
+//! A pass costs nothing at first. Most never cost anything, some do minutes later. Passes and their costs are therefore
+//! kept by decision time until they are settled. The cost of a pass is only taken from settled passes, because the
+//! others look too cheap.
 //!
-//! Guarantees: whole numbers up to the moment of settling, which goes by time; the order of observations changes nothing. Limits: at most
-//! [`INTERVALS_MAX`] intervals.
+//! Guarantees: amounts are whole numbers until they are settled, and settling only depends on time, so the order of
+//! observations does not matter. Limits: at most [`INTERVALS_MAX`] intervals.
 
 use super::{super::money::Micros, DEARER, RESERVE_SD, Timing};
 
-/// Intervals in the time until a pass is settled.
+/// The number of intervals until a pass is settled.
 const INTERVALS: i64 = 16;
-/// The most that are kept: those that are not settled, and as many for moments ahead of the last rate.
+/// The maximum number of intervals kept: the unsettled ones, and as many for times ahead of the last rate.
 const INTERVALS_MAX: usize = 2 * INTERVALS as usize + 2;
-/// Settled passes fade by half in this time, so that the cost of a pass follows the day.
+/// The half-life of settled passes, so that their cost follows the day.
 const HALF_LIFE_MS: f64 = 20.0 * 60.0 * 1_000.0;
-/// Passes that the cost known before counts for: with fewer settled ones it prevails.
+/// The previously known cost has the weight of this many passes, so it prevails while fewer have settled.
 const PASSES: f64 = 50.0;
 
-/// What was decided in a short time.
+/// The decisions of a short time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
     /// Its start, in Unix time.
@@ -34,18 +35,19 @@ impl Interval {
         self.spent = self.spent.plus(spent);
     }
 
-    /// What is still to come, as far as is expected.
+    /// The expected costs still to come.
     pub(super) fn expected(&self, cost: f64) -> f64 {
         (cost * self.passed as f64 - self.spent.0 as f64).max(0.0)
     }
 
-    /// What is held back for what may still come: as if passes had become dearer, and luck were bad. Costs come in lumps of up to
-    /// `cost_max`, hence their sum has a variance of at most its mean times that (a compound Poisson sum).
+    /// The reserve for costs still to come, in case passes have become more expensive and luck is bad. Costs come in
+    /// lumps of up to `cost_max`, so the variance of their sum is at most its mean times `cost_max` (a compound Poisson
+    /// sum).
     pub(super) fn reserve(&self, cost: f64, cost_max: f64) -> f64 {
         let so_far = self.spent.0 as f64 / self.passed.max(1) as f64;
         let dear = (cost * DEARER).max(so_far).min(cost_max.max(so_far));
         let expected = self.expected(dear);
-        // No more than each pass at its most.
+        // At most, every pass costs the maximum.
         let most = (cost_max * self.passed as f64 - self.spent.0 as f64).max(0.0);
         (expected + RESERVE_SD * (expected * cost_max).sqrt()).min(most)
     }
@@ -54,9 +56,9 @@ impl Interval {
 /// Passes and costs by time of decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recent {
-    /// What is not settled, oldest first.
+    /// Unsettled intervals, oldest first.
     pub intervals: Vec<Interval>,
-    /// What there was no room for since the last settling, and is settled with the next.
+    /// Passes that found no room since the last settling. They are settled with the next one.
     pub late: Interval,
     /// Settled passes, faded.
     pub passed: f64,
@@ -114,8 +116,9 @@ impl Recent {
         sum
     }
 
-    /// What a pass costs on average: as settled ones lately did. With few of those, as all settled ones did; with few of those, the most.
-    /// If those that are not settled have already cost more, passes have become dearer, and what these have cost is the least.
+    /// The average cost of a pass: that of recently settled passes. With few of those, that of all settled passes, and
+    /// with few of those, the maximum. If the unsettled passes have already cost more on average, passes have become
+    /// more expensive, and their average is the lower bound.
     pub(super) fn cost(&self, cost_max: f64) -> f64 {
         let ever = (self.spent_ever.0 as f64 + PASSES * cost_max) / (self.passed_ever as f64 + PASSES);
         let settled = (self.spent + PASSES * ever) / (self.passed + PASSES);

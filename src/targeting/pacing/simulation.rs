@@ -1,5 +1,5 @@
-//! Simulated days: three workers that take a policy at different times, wins whose costs come in minutes later, a daily curve with a
-//! dead hour, bursts, outages, and win rates that jump.
+//! Simulated days: three workers that take a policy at different times, wins whose costs arrive minutes later, a daily
+//! curve with a dead hour, bursts, outages, and win rates that jump.
 
 use super::*;
 use crate::random::mix;
@@ -28,7 +28,7 @@ fn apply(pacer: &mut Pacer, terms: &Terms, call: Call) {
     }
 }
 
-/// Something that depends on the second, counted from the first day on.
+/// A function of the second, counted from the first day on.
 type Over<'a> = &'a dyn Fn(i64) -> f64;
 
 struct World<'a> {
@@ -42,14 +42,14 @@ struct World<'a> {
     seed: u64,
 }
 
-/// What came of it.
+/// The outcome of a simulation.
 #[derive(Default)]
 struct Outcome {
     pacer: Option<Pacer>,
     calls: Vec<Call>,
     /// The cost of the decisions of each second.
     decided: Vec<i64>,
-    /// What control knew to be spent of the day at the end of each hour.
+    /// The spend of the day known to control at the end of each hour.
     known: Vec<i64>,
     /// The starts of the days, in seconds, and the end of the last.
     starts: Vec<i64>,
@@ -60,14 +60,14 @@ impl Outcome {
         self.decided[from_s as usize..to_s as usize].iter().sum()
     }
 
-    /// The most that was decided within one interval and lag.
+    /// The largest cost of decisions within one interval and lag.
     fn in_flight(&self) -> i64 {
         let window = (TIMING.interval_ms + TIMING.lag_ms).div_ceil(1_000) as usize;
         self.decided.windows(window).map(|costs| costs.iter().sum()).max().unwrap_or(0)
     }
 
-    /// The largest distance from the plan at an hour's end of the day, as shares of the budget: of what was decided, and of what control
-    /// knew. `skip` are hours that do not count.
+    /// The largest distance from the plan at the end of an hour, as shares of the budget: of what was decided, and of
+    /// what control knew. Hours in `skip` do not count.
     fn off(&self, day: usize, budget: i64, plan: Over<'_>, skip: &[i64]) -> (f64, f64) {
         let (start, end) = (self.starts[day], self.starts[day + 1]);
         let mut worst = (0.0_f64, 0.0_f64);
@@ -199,7 +199,8 @@ fn percent((decided, known): (f64, f64)) -> String {
 
 #[test]
 fn in_traffic_the_spend_is_within_two_percent_of_the_plan_at_each_hour() {
-    // Two days teach; the third is plain, or has a burst in the morning and a second dead hour at night, or wins twice as often from noon.
+    // The forecast learns from two days. The third is plain, or has a burst in the morning and a second dead hour at
+    // night, or wins twice as often from noon.
     let eventful = |second: i64| {
         let burst = if within(second, 2, 10.3, 10.9) { 4.0 } else { 1.0 };
         if within(second, 2, 2.0, 3.0) { 0.0 } else { burst * curve(second) }
@@ -252,7 +253,7 @@ fn even_follows_a_straight_line_while_traffic_allows_and_the_first_day_of_traffi
 fn asap_spends_all_that_traffic_allows_until_the_budget_is_spent() {
     let world = World { terms: terms(Mode::Asap, DAILY), days: &[96; 2], traffic: &curve, wins: &|_| 0.1, seed: 4 };
     let out = world.run();
-    // What all traffic of the second day would have cost: a win in ten, at 1 000 on average.
+    // The cost of all traffic of the second day: a win in ten, at 1 000 on average.
     let mut all = 0.0;
     let full = (0..DAY_S).find(|second| {
         all += curve(*second) * 100.0;
@@ -273,7 +274,7 @@ fn asap_spends_all_that_traffic_allows_until_the_budget_is_spent() {
 fn no_budget_is_exceeded_by_more_than_one_policy_interval_had_in_flight() {
     let burst = |second: i64| if second % 3_600 < 300 { 12.0 * curve(second) } else { curve(second) };
     let steady = |_: i64| 0.1;
-    // The win rate doubles for ten minutes of each half hour, all day: faster than the cost of a pass is learned.
+    // The win rate doubles for ten minutes of each half hour, all day: faster than the cost of a pass can be learned.
     let jumps = |second: i64| if second % 1_800 < 600 { 0.16 } else { 0.08 };
     for (name, traffic, wins) in
         [("plain", &curve as Over<'_>, &steady as Over<'_>), ("bursts", &burst, &steady), ("jumps", &curve, &jumps)]
@@ -300,7 +301,7 @@ fn no_budget_is_exceeded_by_more_than_one_policy_interval_had_in_flight() {
             100.0 * worst.max(0.0),
             100.0 * part
         );
-        // Where nothing jumps, the reserve and the cap on the rate leave hardly anything of the excess.
+        // Without jumps, the reserve and the cap on the rate leave hardly any excess.
         assert!(name != "plain" || part < 0.01, "{part}");
     }
 }
@@ -332,7 +333,7 @@ fn days_of_92_and_100_buckets_spend_their_budget_near_the_plan() {
         let total = out.spent(out.starts[2], out.starts[3]) as f64 / DAILY as f64;
         println!("{buckets} buckets: off the stretched plan by {}; spent {:.2} %", percent(off), 100.0 * total);
         assert!(off.0 < 0.02 && (total - 1.0).abs() < 0.01, "{off:?} {total}");
-        // Such a day teaches nothing: the day after it has the forecast that it had itself.
+        // The forecast does not learn from such a day: the next day has the same forecast.
         let forecast = |days: &[u16]| World { days, ..world }.run().pacer.unwrap().forecast;
         assert_eq!(forecast(&[96, buckets, 96]), forecast(&[96, buckets]));
         assert_ne!(forecast(&[96, 96, 96]), forecast(&[96, 96]));
@@ -361,7 +362,7 @@ fn a_replay_ends_in_the_same_state_bit_for_bit_and_the_state_stays_small() {
         out.calls[number..].iter().for_each(|call| apply(&mut pacer, &world.terms, *call));
         assert_eq!(format!("{pacer:?}"), last, "from {number}");
     }
-    // Observations between two rates in reverse.
+    // The observations between two rates, in reverse.
     let mut pacer = Pacer::new(TIMING);
     for between in out.calls.chunk_by(|one, _| !matches!(one, Call::Rate(_))) {
         let midnight = between.iter().any(|call| {

@@ -16,7 +16,7 @@ fn at(second: i64) -> Moment {
     }
 }
 
-/// A pacer after two hours of 10 decisions a second, of which one in ten passes and each of these costs 100 at once.
+/// A pacer after two hours of 10 decisions a second. One in ten passes, and each pass costs 100 at once.
 fn steady(terms: &Terms) -> Pacer {
     let mut pacer = Pacer::new(TIMING);
     for second in (0..7_200).step_by(10) {
@@ -44,7 +44,7 @@ fn traffic_is_remembered_through_an_outage_and_a_burst_is_seen_at_once() {
     pacer.next_rate(&terms, at(10_820));
     assert_eq!(pacer.traffic, Some(0.05));
     assert!(pacer.rate.share() < before.share() / 3.0, "{before:?} {:?}", pacer.rate);
-    // Fewer decisions are believed slowly.
+    // The pacer reacts slowly to fewer decisions.
     pacer.observe_traffic(at(10_825), 100, 0);
     pacer.next_rate(&terms, at(10_830));
     assert!(pacer.traffic.unwrap() > 0.04);
@@ -61,7 +61,7 @@ fn what_is_in_flight_counts_as_spent() {
     let close = |a: f64, b: f64| (a / b - 1.0).abs() < 0.03;
     let (with, without) = (answered.next_rate(&terms, at(7_210)).share(), open.next_rate(&terms, at(7_210)).share());
     assert!(close(with, without), "{with} {without}");
-    // The steady spend is behind the line. Once so much is in flight that it would be met, hardly anything passes.
+    // The steady spend is behind the plan. Once enough is in flight to meet it, hardly anything passes.
     let behind = open.planned(&terms, at(7_800)).unwrap().minus(open.spent_today);
     for number in 0..behind.0 / 10_000 {
         open.observe_traffic(at(7_211 + 10 * number), 100, 100);
@@ -78,12 +78,12 @@ fn what_is_in_flight_at_midnight_counts_against_the_total() {
         pacer.observe_traffic(at(second), 100, 10);
         pacer.next_rate(&terms, at(second + 9));
     }
-    // Some 30 000 are in flight, and 20 000 are left of the total.
+    // About 30 000 are in flight, and 20 000 are left of the total.
     terms.total = Some(pacer.spent_total.plus(Micros(20_000)));
     let ample = Terms { total: Some(pacer.spent_total.plus(Micros(200_000))), ..terms };
     assert!(pacer.clone().next_rate(&ample, at(DAY_S)) > PassThrough::NONE);
     assert_eq!(pacer.next_rate(&terms, at(DAY_S)), PassThrough::NONE);
-    // Nothing came of it: the rest may be spent.
+    // None of it cost anything, so the rest may be spent.
     assert!(pacer.next_rate(&terms, at(DAY_S + 400)) > PassThrough::NONE);
 }
 
@@ -109,7 +109,7 @@ fn terms_and_moments_without_sense_have_a_stated_result() {
     }
     assert_eq!(pacer.next_rate(&terms(Mode::Asap, i64::MAX), at(130)), PassThrough::NONE);
     assert!(pacer.rate == PassThrough::NONE && pacer.spent_total == Micros::MAX);
-    // Late spend counts for its own day; a day that is over gives no rate.
+    // Late spend counts for its own day. A day that is over gives no rate.
     let mut pacer = Pacer::new(TIMING);
     pacer.next_rate(&terms(Mode::Asap, 100_000), at(DAY_S - 10));
     let rate = pacer.next_rate(&terms(Mode::Asap, 100_000), at(DAY_S + 10));
@@ -118,9 +118,9 @@ fn terms_and_moments_without_sense_have_a_stated_result() {
     let before = pacer.clone();
     assert_eq!(pacer.next_rate(&terms(Mode::Asap, 0), at(100)), rate);
     assert_eq!(pacer, before);
-    // The start is slow: nothing is known of traffic.
+    // The start is slow, because nothing is known about traffic.
     assert_eq!(rate, PassThrough::from_share(START));
-    // Timing of nothing divides by nothing.
+    // A timing of zeros does not divide by zero.
     let mut pacer = Pacer::new(Timing { interval_ms: 0, lag_ms: 0, settle_ms: 0 });
     for second in 0..100 {
         pacer.observe_traffic(at(second), 10, 5);

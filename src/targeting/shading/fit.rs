@@ -1,12 +1,14 @@
 //! The fit of win rates to notices.
 //!
-//! Owns a maximum a posteriori estimate in three levels: all notices, those of a campaign, those of a placement of it. Each level is a
-//! logistic regression on `ln bid` whose prior is the level above: the more notices, the further it may move away. Of an auction whose
-//! lowest winning bid `m` is known the whole distribution counts, with the density `w p (1 − p)` at `ln m`; of the others a win or a loss,
-//! which is the likelihood of a censored sample (Tobin 1958; Kalbfleisch and Prentice 2002, 3.2).
+//! Owns a maximum a posteriori estimate in three levels: all notices, those of a campaign, and those of one of its
+//! placements. Each level is a logistic regression on `ln bid` whose prior is the level above: the more notices, the
+//! further it may move away. If the lowest winning bid `m` of an auction is known, the whole distribution counts, with
+//! the density `w p (1 − p)` at `ln m`. Other auctions count as a win or a loss, which is the likelihood of a censored
+//! sample (Tobin 1958; Kalbfleisch and Prentice 2002, 3.2).
 //!
-//! Guarantees: the posterior is concave, so that there is one estimate; sums run in the order of the buckets. Limits: a level with fewer
-//! than [`NOTICES_MIN`] notices is left out and the one above stands in; the top needs [`BOTH_MIN`] wins and as many losses.
+//! Guarantees: the posterior is concave, so there is exactly one estimate. Sums run in the order of the buckets.
+//! Limits: a level with fewer than [`NOTICES_MIN`] notices is skipped in favour of the level above. The top level needs
+//! [`BOTH_MIN`] wins and as many losses.
 
 use super::{
     INTERCEPT_MAX, SLOPE_MAX, SLOPE_MIN, WinRate,
@@ -14,52 +16,55 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// The fewest notices of a campaign or a placement with a model of its own. With fewer it would hardly leave the level above.
+/// The minimum number of notices for a campaign or a placement to have its own model. With fewer, it would hardly
+/// differ from the level above.
 pub const NOTICES_MIN: u64 = 50;
-/// The fewest wins, and the fewest losses, of all: from one kind alone the model would believe that any bid wins, or none.
+/// The minimum number of wins and of losses overall. From only one kind, the model would conclude that every bid wins,
+/// or none.
 pub const BOTH_MIN: u64 = 20;
 
-/// The slope before any notice: 10 % more bid give 21 % more odds. Weak: the standard deviation is as large.
+/// The slope before any notice: a 10 % higher bid gives 21 % more odds. Weak: its standard deviation is as large.
 const SLOPE_FIRST: f64 = 2.0;
-/// The log odds at the middle of all bids before any notice are 0 with this standard deviation: 5 to 95 %.
+/// Before any notice, the log odds at the middle of all bids are 0 with this standard deviation: 5 to 95 %.
 const LEVEL_FIRST_SD: f64 = 3.0;
-/// How far the log odds of a campaign lie from those of all, and of a placement from the campaign's: a factor of 2.7 in the odds.
+/// The standard deviation of a campaign's log odds around those of all, and of a placement's around the campaign's: a
+/// factor of 2.7 in the odds.
 const LEVEL_SD: f64 = 1.0;
-/// How far its slope does, as a share of the slope above.
+/// The same for the slope, as a share of the slope above.
 const SLOPE_SD: f64 = 0.5;
-/// Share of the notices that lie below the lowest bid of which a model tells anything.
+/// One in this many notices lies below the lowest bid that a model covers.
 const LOWEST_SHARE: u64 = 100;
 /// Newton's method takes 5 to 10 steps.
 const STEPS_MAX: u32 = 60;
 
-/// What has been learned, as the policy carries it.
+/// The learned win rates, as the policy carries them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WinRates {
     /// The win rate of all notices.
     pub all: Option<WinRate>,
-    /// Those of the campaigns with enough notices.
+    /// The win rates of the campaigns with enough notices.
     pub campaigns: BTreeMap<String, CampaignRates>,
 }
 
 /// The win rates of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CampaignRates {
-    /// That of all its notices.
+    /// The win rate of all its notices.
     pub all: WinRate,
-    /// Those of its placements with enough notices.
+    /// The win rates of its placements with enough notices.
     pub placements: BTreeMap<String, WinRate>,
 }
 
 impl WinRates {
-    /// The win rate to shade with: the placement's, else the campaign's, else that of all. `None` without any: then the bid is the value.
-    /// Allocates nothing.
+    /// The win rate to shade with: the placement's, else the campaign's, else that of all notices. `None` if there is
+    /// none: the bid is then the value. Allocates nothing.
     pub fn of(&self, campaign: &str, placement: Option<&str>) -> Option<&WinRate> {
         let Some(rates) = self.campaigns.get(campaign) else { return self.all.as_ref() };
         Some(placement.and_then(|placement| rates.placements.get(placement)).unwrap_or(&rates.all))
     }
 }
 
-/// Counts notices and fits win rates to them; those that [`Notices::observe`] refuses are left out.
+/// Counts notices and fits win rates to them. Notices that [`Notices::observe`] refuses are skipped.
 pub fn fit(notices: &[Notice<'_>]) -> WinRates {
     let mut kept = Notices::default();
     for notice in notices {
@@ -69,7 +74,7 @@ pub fn fit(notices: &[Notice<'_>]) -> WinRates {
 }
 
 impl Notices {
-    /// Fits the win rates to what is kept.
+    /// Fits the win rates to the kept notices.
     pub fn fit(&self) -> WinRates {
         let merged = |histograms: &mut dyn Iterator<Item = &Histogram>| {
             let mut sum = Histogram::default();
@@ -101,7 +106,7 @@ fn enough(histogram: &Histogram) -> bool {
 /// Log odds as a line in `ln bid`.
 #[derive(Clone, Copy)]
 struct Line {
-    /// Where the level is meant.
+    /// The `ln bid` that the level refers to.
     centre: f64,
     level: f64,
     slope: f64,
@@ -113,7 +118,7 @@ impl Line {
     }
 
     fn rate(self, histogram: &Histogram) -> WinRate {
-        // Within its bounds even for wins alone: the prior holds the level within some tens.
+        // Within its bounds even if there are only wins: the prior keeps the level within a few tens.
         let intercept = self.at(0.0).clamp(-INTERCEPT_MAX, INTERCEPT_MAX);
         WinRate { intercept, slope: self.slope, lowest: edge(lowest(histogram)) }
     }
@@ -129,10 +134,10 @@ fn lowest(histogram: &Histogram) -> u16 {
     reached.map_or(0, |(bucket, _)| *bucket)
 }
 
-/// The fit to all notices. `None` if they do not tell of wins and losses both.
+/// The fit to all notices. `None` without enough wins and enough losses.
 fn top(all: &Histogram) -> Option<Line> {
     let count = |of: fn(&Counts) -> u64| all.buckets.values().fold(0_u64, |sum, counts| sum.saturating_add(of(counts)));
-    // A known lowest winning bid tells which bids win and which lose.
+    // A known lowest winning bid shows both which bids win and which lose.
     let wins = count(|it| it.won.saturating_add(it.threshold));
     let losses = count(|it| it.lost.saturating_add(it.threshold));
     if wins.min(losses) < BOTH_MIN * NOTICE {
@@ -142,8 +147,9 @@ fn top(all: &Histogram) -> Option<Line> {
     Some(maximise(all, prior, LEVEL_FIRST_SD, SLOPE_FIRST))
 }
 
-/// The fit to a part of the notices, under the prior of the whole. The prior is stated at the part's own middle bid, where its level and
-/// its slope are nearly independent; so a campaign that bids a hundred times more than the others is not held to their slope.
+/// The fit to a part of the notices, with the whole as its prior. The prior is stated at the part's own middle bid,
+/// where its level and its slope are nearly independent. A campaign that bids a hundred times more than the others is
+/// therefore not held to their slope.
 fn below(above: Line, part: &Histogram) -> Line {
     let centre = centre(part);
     let prior = Line { centre, level: above.at(centre), slope: above.slope };
@@ -153,11 +159,11 @@ fn below(above: Line, part: &Histogram) -> Line {
 /// The mean of `ln bid`.
 fn centre(histogram: &Histogram) -> f64 {
     let sum: f64 = histogram.buckets.iter().map(|(bucket, counts)| log_middle(*bucket) * counts.total() as f64).sum();
-    // Empty ones are left out before.
+    // Empty histograms were skipped before.
     sum / (histogram.total().max(1)) as f64
 }
 
-/// The log posterior at a line, its gradient, and the negative of its second derivatives.
+/// The log posterior at a line, its gradient, and its negated second derivatives.
 #[derive(Clone, Copy)]
 struct Posterior {
     height: f64,
@@ -186,7 +192,7 @@ fn posterior(histogram: &Histogram, line: Line, prior: Line, level_sd: f64, slop
         let probability = 1.0 / (1.0 + (-log_odds).exp());
         // ln(1 + e^z), without overflow.
         let softplus = log_odds.max(0.0) + (-log_odds.abs()).exp().ln_1p();
-        // A known threshold is a win at itself, a loss just below it, and the slope.
+        // A known threshold is a win at the threshold, a loss just below it, and the slope.
         let (wins, all) = (won + threshold, won + lost + 2.0 * threshold);
         let (error, spread) = (wins - all * probability, all * probability * (1.0 - probability));
         sum.height += wins * log_odds - all * softplus + threshold * line.slope.ln();
@@ -199,7 +205,8 @@ fn posterior(histogram: &Histogram, line: Line, prior: Line, level_sd: f64, slop
     sum
 }
 
-/// Newton's method with halved steps, the slope kept within its bounds (Bertsekas 1982, "Projected Newton methods").
+/// Newton's method with step halving, and the slope kept within its bounds (Bertsekas 1982, "Projected Newton
+/// methods").
 fn maximise(histogram: &Histogram, prior: Line, level_sd: f64, slope_sd: f64) -> Line {
     let at = |line: Line| posterior(histogram, line, prior, level_sd, slope_sd);
     let mut line = Line { slope: prior.slope.clamp(SLOPE_MIN, SLOPE_MAX), ..prior };
@@ -229,7 +236,7 @@ fn maximise(histogram: &Histogram, prior: Line, level_sd: f64, slope_sd: f64) ->
                 break None;
             }
         };
-        // No higher place along the way: this is the top, to within rounding.
+        // Nothing is higher along the way, so this is the maximum, up to rounding.
         let Some((next, there)) = next else { break };
         let moved = (next.level - line.level).abs().max((next.slope - line.slope).abs());
         (line, now) = (next, there);

@@ -1,20 +1,20 @@
-//! What is kept of win and loss notices.
+//! The counts kept from win and loss notices.
 //!
-//! Owns counts by logarithmic bid, campaign and placement. They are all that a fit needs, and whole numbers: two halves of a log, merged
-//! in any order, give the counts of the whole log, as long as all pairs fit.
+//! Owns counts by logarithmic bid, campaign and placement. They are all that a fit needs, and they are whole numbers:
+//! if two halves of a log are merged in any order, they give the counts of the whole log, as long as all pairs fit.
 //!
-//! Limits: [`PAIRS_MAX`] histograms of at most 272 buckets. A placement that does not fit any more is counted with those that are not
-//! known; a campaign that does not fit is refused. What fades below one notice is forgotten. Leaves out duplicates: its caller counts a
-//! notice once.
+//! Limits: [`PAIRS_MAX`] histograms of at most 272 buckets. A placement that no longer fits is counted with the unknown
+//! ones. A campaign that does not fit is refused. Counts that fade away are forgotten. The caller removes duplicates:
+//! it counts a notice once.
 
 use super::super::money::Cpm;
 use std::collections::BTreeMap;
 
-/// The most pairs of campaign and placement, 9 kB each at the very most: 75 MB.
+/// The maximum number of pairs of campaign and placement, at most 9 kB each: 75 MB.
 pub const PAIRS_MAX: usize = 8_192;
-/// What one notice counts: fading keeps this many fractions of it.
+/// The count of one notice. Fading keeps fractions of it.
 pub(super) const NOTICE: u64 = 1 << 20;
-/// Buckets to a factor of two, each as wide as the others in the bid.
+/// The number of buckets per factor of two. They are equally wide in the bid.
 const PER_OCTAVE: u32 = 8;
 /// The lowest bucket begins at 2¹⁰ millionths, a price of 0.001.
 const OCTAVE_MIN: u32 = 10;
@@ -24,29 +24,29 @@ const OCTAVES: u32 = 34;
 /// How an auction ended, as told by a win notice (nurl) or a loss notice (lurl).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice<'a> {
-    /// The campaign that bid.
+    /// The bidding campaign.
     pub campaign: &'a str,
     /// Where the impression was, if known.
     pub placement: Option<&'a str>,
-    /// What was bid.
+    /// The bid.
     pub bid: Cpm,
     /// Whether it won.
     pub won: bool,
-    /// What the winner pays (`${AUCTION_PRICE}`), if told.
+    /// The price that the winner pays (`${AUCTION_PRICE}`), if known.
     pub price: Option<Cpm>,
-    /// The lowest bid that would have won (`${AUCTION_MIN_TO_WIN}`), if told.
+    /// The lowest bid that would have won (`${AUCTION_MIN_TO_WIN}`), if known.
     pub min_to_win: Option<Cpm>,
 }
 
 /// Why a notice is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The bid is nothing or less.
+    /// The bid is not above 0.
     Bid,
-    /// The price is nothing or less, or above the bid.
+    /// The price is not above 0, or is above the bid.
     Price,
-    /// The least bid to win is nothing or less, above a bid that won, or below one that lost: the bid was refused for another reason than
-    /// its price, and teaches nothing about prices.
+    /// The lowest winning bid is not above 0, is above a bid that won, or is below one that lost: that bid was refused
+    /// for a reason other than its price, and teaches nothing about prices.
     MinToWin,
     /// There are [`PAIRS_MAX`] pairs already.
     Full,
@@ -55,11 +55,11 @@ pub enum Refusal {
 /// The notices of one bucket, in 2⁻²⁰ of a notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bids that won, with nothing else known.
+    /// Bids that won, if nothing else is known.
     pub won: u64,
-    /// Bids that lost, with nothing else known.
+    /// Bids that lost, if nothing else is known.
     pub lost: u64,
-    /// Auctions of which this was the lowest bid that would have won.
+    /// Auctions in which this was the lowest winning bid.
     pub threshold: u64,
 }
 
@@ -98,19 +98,19 @@ impl Histogram {
         for counts in self.buckets.values_mut() {
             *counts = Counts { won: faded(counts.won), lost: faded(counts.lost), threshold: faded(counts.threshold) };
         }
-        // A hundredth of a notice is nothing to a fit, and without this a bucket would linger for twenty halvings.
+        // A hundredth of a notice does not matter to a fit. Without this, a bucket would linger for twenty halvings.
         self.buckets.retain(|_, counts| counts.total() > NOTICE / 100);
     }
 }
 
-/// The notices of one campaign, by placement; under an empty name those of unknown placements.
+/// The notices of one campaign, by placement. Unknown placements have an empty name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Campaign {
     /// A histogram for each placement.
     pub placements: BTreeMap<String, Histogram>,
 }
 
-/// All that control keeps of the notices of one currency.
+/// Control's state of the notices of one currency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notices {
     /// The campaigns that had notices.
@@ -120,14 +120,15 @@ pub struct Notices {
 impl Notices {
     /// Counts a notice.
     ///
-    /// The lowest bid to win is taken as exact: from it up every bid wins, below it every bid loses, and the bid itself tells nothing
-    /// more. Of a win below its bid the price is taken for it. It is, in a second-price auction; where an exchange lowers prices for
-    /// other reasons, it is too high, and the shaded bid errs towards winning. The price of a win at its bid, and that of another's win,
-    /// tell nothing.
+    /// The lowest winning bid is taken as exact: every bid from it up wins, every bid below it loses, and the bid
+    /// itself adds no information. For a win below its bid, the price is taken as the lowest winning bid. In a
+    /// second-price auction that is right. If an exchange lowers prices for other reasons, it is too high, and the
+    /// shaded bid errs towards winning. The price of a win at its full bid, and the price of another bidder's win,
+    /// carry no information.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] for what contradicts itself or does not fit; nothing is counted then.
+    /// Returns a [`Refusal`] if the notice contradicts itself or does not fit. It is then not counted.
     pub fn observe(&mut self, notice: &Notice<'_>) -> Result<(), Refusal> {
         let (bucket, counts) = read(notice)?;
         let histogram = self.histogram(notice.campaign, notice.placement.unwrap_or("")).ok_or(Refusal::Full)?;
@@ -135,8 +136,8 @@ impl Notices {
         Ok(())
     }
 
-    /// Lets all counts fade to a share of what they are, which is how old notices are forgotten: 0.9 a day halves them in a week. A share
-    /// that is NaN or above 1 is 1; a negative one is 0.
+    /// Fades all counts to this share of their value, so that old notices are forgotten: 0.9 a day halves them in a
+    /// week. A share that is NaN or above 1 counts as 1, a negative one as 0.
     pub fn fade(&mut self, keep: f64) {
         let keep = if keep.is_nan() { 1.0 } else { keep.clamp(0.0, 1.0) };
         let keep = (keep * 2.0_f64.powi(32)) as u64;
@@ -147,7 +148,7 @@ impl Notices {
         self.campaigns.retain(|_, campaign| !campaign.placements.is_empty());
     }
 
-    /// Adds the counts of another part of the log. Returns the number of histograms of the other that did not fit.
+    /// Adds the counts of another part of the log. Returns how many of its histograms did not fit.
     pub fn merge(&mut self, other: &Self) -> usize {
         let mut refused = 0;
         for (campaign, theirs) in &other.campaigns {
@@ -166,7 +167,8 @@ impl Notices {
         self.campaigns.values().map(|campaign| campaign.placements.len()).sum()
     }
 
-    /// Where a placement is counted: with the unknown ones if there is no room for more. `None` if there is no room for these either.
+    /// The histogram of a placement. If there is no room for it, that of the unknown placements. `None` if there is no
+    /// room for those either.
     fn histogram(&mut self, campaign: &str, placement: &str) -> Option<&mut Histogram> {
         let known =
             |placement: &str| self.campaigns.get(campaign).is_some_and(|it| it.placements.contains_key(placement));
@@ -188,13 +190,13 @@ impl Notices {
     }
 }
 
-/// Where and as what a notice counts.
+/// The bucket and the counts of a notice.
 fn read(notice: &Notice<'_>) -> Result<(u16, Counts), Refusal> {
     let Notice { bid, won, price, min_to_win, .. } = *notice;
     if bid.0 <= 0 {
         return Err(Refusal::Bid);
     }
-    // Of a loss the price is another's.
+    // The price of a loss is what someone else pays.
     let price = price.filter(|_| won);
     if price.is_some_and(|price| price.0 <= 0 || price > bid) {
         return Err(Refusal::Price);
@@ -210,7 +212,7 @@ fn read(notice: &Notice<'_>) -> Result<(u16, Counts), Refusal> {
     })
 }
 
-/// The bucket of a positive bid, found in whole numbers, so that it is the same on every machine.
+/// The bucket of a positive bid, computed in whole numbers so that it is the same on every machine.
 fn bucket(bid: Cpm) -> u16 {
     let bid = bid.0.clamp(1 << OCTAVE_MIN, (1 << (OCTAVE_MIN + OCTAVES)) - 1);
     let octave = bid.ilog2();
@@ -255,7 +257,7 @@ mod tests {
                 (edge(bucket).0, counts.won / NOTICE, counts.lost / NOTICE, counts.threshold / NOTICE)
             })
         };
-        // Edges near: 3 072, 3 584, 4 096, 4 608, 5 120, 5 632, 6 144.
+        // Nearby edges: 3 072, 3 584, 4 096, 4 608, 5 120, 5 632, 6 144.
         for (won, price, min_to_win, expected) in [
             (true, 0, 0, Ok((4_608, 1, 0, 0))),
             (false, 0, 0, Ok((4_608, 0, 1, 0))),

@@ -12,7 +12,7 @@ impl Draws {
         mix(self.0)
     }
 
-    /// Between 0 and 1, neither included.
+    /// Between 0 and 1, both exclusive.
     fn unit(&mut self) -> f64 {
         ((self.bits() >> 11) as f64 + 0.5) / 2.0_f64.powi(53)
     }
@@ -70,7 +70,7 @@ fn a_higher_value_or_floor_never_gives_a_lower_bid() {
     let mut draws = Draws(2);
     for round in 0..20_000 {
         let (model, value, floor) = (draws.model(), draws.price(), if round % 2 == 0 { Cpm(0) } else { draws.price() });
-        // Near neighbours, where rounding would show, and far ones.
+        // Close neighbours, where rounding would show, and distant ones.
         let further = match round % 3 {
             0 => 1,
             1 => 1 + value.0 / 10_000,
@@ -85,7 +85,7 @@ fn a_higher_value_or_floor_never_gives_a_lower_bid() {
             );
         }
     }
-    // And each value in a row.
+    // Then consecutive values.
     for _ in 0..50 {
         let (model, start) = (draws.model(), draws.price().0);
         let bids: Vec<_> = (start..start + 2_000).map(|value| model.shade(Cpm(value), Cpm(0))).collect();
@@ -101,7 +101,7 @@ fn the_bid_rises_exactly_at_the_value_for_which_the_next_one_is_best() {
         let model = WinRate { lowest: Cpm(0), ..draws.model() };
         let bid = round_down(draws.price().0 + 2);
         let value = model.value_of(bid).ceil();
-        // Values that an `f64` tells apart.
+        // Values that an `f64` can distinguish.
         if value < 2.0_f64.powi(52) {
             edges += 1;
             assert_eq!(model.best(Cpm(value as i64)), Cpm(bid), "{model:?} {value}");
@@ -117,7 +117,7 @@ fn no_other_bid_has_more_surplus() {
     let mut worst = 0.0_f64;
     for _ in 0..5_000 {
         let (model, value, floor) = (draws.model(), draws.price(), draws.price());
-        // Below 0.1 per thousand whole millionths are too coarse for the comparison.
+        // Below 0.1 per thousand, whole millionths are too coarse for the comparison.
         let Some(shaded) = model.shade(value, floor).filter(|_| value.0 > 100_000) else { continue };
         let reached = surplus(&model, value, shaded.bid);
         let low = floor.max(model.lowest).min(value).0.max(1) as f64;
@@ -183,7 +183,7 @@ fn values_and_models_without_sense_give_no_bid_or_no_model() {
     }
 }
 
-/// A market: the bid to beat is log-logistic or log-normal, at each placement another.
+/// A market in which the bid to beat is log-logistic or log-normal, with different parameters at each placement.
 struct Market {
     /// Median and scale of the logarithm of the bid to beat, by campaign and placement.
     places: Vec<(String, String, f64, f64)>,
@@ -216,7 +216,7 @@ impl Market {
         Cpm((self.places[place].2 + draws.between(-0.7, 1.2)).exp() as i64)
     }
 
-    /// A log of bids at a share of the value, of which some come with the least bid to win, or with the price of a second-price auction.
+    /// A log of bids at a share of the value. Some have the lowest winning bid, or the price of a second-price auction.
     fn log(&self, draws: &mut Draws, auctions: usize, told: f64) -> Notices {
         let mut notices = Notices::default();
         for auction in 0..auctions {
@@ -232,7 +232,7 @@ impl Market {
         notices
     }
 
-    /// Realised surplus of shaded, unshaded and flatly shaded bids, as shares of that of bids by the true distribution.
+    /// The realised surplus of shaded, unshaded and flatly shaded bids, relative to bids by the true distribution.
     fn held_out(&self, draws: &mut Draws, rates: &WinRates, auctions: usize) -> [f64; 3] {
         let mut earned = [0.0; 3];
         let mut best = 0.0;
@@ -260,7 +260,7 @@ impl Market {
         let mut normal = 0.0;
         for step in -300..=300 {
             let off = f64::from(step) / 60.0;
-            // The normal distribution by the rule of rectangles.
+            // The normal distribution, integrated by the rectangle rule.
             normal += (-off * off / 2.0).exp() / std::f64::consts::TAU.sqrt() / 60.0;
             let (log, chance) = if self.normal {
                 (median + scale * 1.81 * (off + 0.5 / 60.0), normal)
@@ -360,20 +360,20 @@ fn too_few_notices_take_the_level_above_and_none_turn_shading_off() {
     assert_eq!(rates.of("never", None), rates.all.as_ref());
     assert_ne!(rates.of("c0", Some("p0")), rates.of("c0", None));
     assert!(rates.all.is_some());
-    // One more makes a model, whose level lies between its own wins and the level above.
+    // One more notice makes a model. Its level lies between its own wins and the level above.
     notices.observe(&notice("c0", "rare", true)).unwrap();
     let rates = notices.fit();
     let (own, above) = (rates.of("c0", Some("rare")).unwrap(), rates.of("c0", None).unwrap());
     assert!(own.probability(Cpm(2_000_000)) > above.probability(Cpm(2_000_000)));
     assert!(own.probability(Cpm(2_000_000)) < 1.0);
-    // Its prior is the level above at its own bids: where that one nearly always wins, fifty wins do not make it doubtful.
+    // Its prior is the level above at its own bids. If that one nearly always wins, fifty wins do not lower it.
     for _ in 0..fit::NOTICES_MIN {
         notices.observe(&Notice { bid: Cpm(60_000_000), ..notice("c0", "dear", true) }).unwrap();
     }
     let rates = notices.fit();
     let chance = rates.of("c0", Some("dear")).unwrap().probability(Cpm(60_000_000));
     assert!(chance > 0.98, "{chance}");
-    // Wins alone say nothing of a bid that loses.
+    // Wins without losses say nothing about a bid that loses.
     let wins: Vec<_> = (0..1_000).map(|_| notice("a", "p", true)).collect();
     assert_eq!(fit(&wins), WinRates::default());
 }
@@ -396,7 +396,7 @@ fn the_fit_does_not_depend_on_order_or_parts_and_is_always_a_model() {
     notices.reverse();
     assert_eq!((&left, &count(&notices)), (&whole, &whole));
     assert_eq!(format!("{:?}", left.fit()), format!("{:?}", whole.fit()));
-    // Wins that fall with the bid, all at one bid, at the ends of the range: always within the bounds of a model.
+    // Wins that fall with the bid, all at one bid, or at the ends of the range always give a model within its bounds.
     for round in 0..300 {
         let (low, high) = (draws.price().0 + 1, draws.price().0 + 1);
         let notices: Vec<_> = (0..400)

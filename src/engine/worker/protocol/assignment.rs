@@ -1,35 +1,36 @@
-//! Which partitions of the assignment wait for their changelog, and how often a fenced member joins its group again.
+//! Which assigned partitions wait for their changelog, and how often a fenced member rejoins its group.
 
 use std::time::Duration;
 
-/// How often the broker is asked again for changelog partitions that it does not have.
+/// How often the broker is asked again about missing changelog partitions.
 const CHANGELOG_CHECK: Duration = Duration::from_secs(5);
 
-/// How often in a row a fenced member joins the group again. Two processes with one instance id would fence each other for ever.
+/// How often in a row a fenced member rejoins the group. Two processes with the same instance id would fence each other
+/// forever.
 const REJOINS_MAX: u32 = 5;
 
-/// The first pause before a member joins again; each further one is twice as long.
+/// The first pause before a member rejoins. It doubles each time.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// After so long without being fenced the count starts again.
+/// The count is reset after this time without being fenced.
 const REJOINS_FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// What a fenced member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FencedAction {
-    /// Pause, then join the group again.
+    /// Pause, then rejoin the group.
     Rejoin {
-        /// For how long.
+        /// The length of the pause.
         pause: Duration,
     },
     /// It has been fenced too often: end the worker.
     Stop,
 }
 
-/// The assigned partitions that are not processed yet, and the life of the membership.
+/// The assigned partitions that are not processed yet, and the state of the membership.
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
-    /// Partitions whose changelog partition does not exist: nothing of them is read until it does.
+    /// Partitions whose changelog partition does not exist. They are not read until it does.
     without_changelog: Vec<i32>,
     checked_at: Duration,
     rejoins: u32,
@@ -37,15 +38,15 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    /// Takes partitions in, of which those in `missing` have no changelog. Gives the ones that can be recovered now, and the
-    /// ones that have to wait.
+    /// Adds partitions. Those in `missing` have no changelog. Returns the partitions that can be recovered now, and
+    /// those that must wait.
     pub(crate) fn assigned(&mut self, partitions: &[i32], missing: &[i32]) -> (Vec<i32>, Vec<i32>) {
         let (waiting, ready): (Vec<i32>, Vec<i32>) = partitions.iter().copied().partition(|it| missing.contains(it));
         self.without_changelog.extend(&waiting);
         (ready, waiting)
     }
 
-    /// These partitions are not this worker's any more.
+    /// This worker no longer owns these partitions.
     pub(crate) fn released(&mut self, partitions: &[i32]) {
         self.without_changelog.retain(|number| !partitions.contains(number));
     }
@@ -55,7 +56,7 @@ impl Assignment {
         &self.without_changelog
     }
 
-    /// Whether it is time to ask for the missing changelog partitions again; if so, the next time is a while later.
+    /// Whether it is time to ask about the missing changelog partitions again. If so, the next time is a while later.
     pub(crate) fn take_changelog_check(&mut self, now: Duration) -> bool {
         let is_due = !self.without_changelog.is_empty() && now.saturating_sub(self.checked_at) >= CHANGELOG_CHECK;
         if is_due {
@@ -64,7 +65,7 @@ impl Assignment {
         is_due
     }
 
-    /// Takes the answer: these are still missing. Gives the partitions that can be recovered now.
+    /// Handles the answer that these are still missing. Returns the partitions that can be recovered now.
     pub(crate) fn changelog_checked(&mut self, missing: Vec<i32>) -> Vec<i32> {
         let before = std::mem::replace(&mut self.without_changelog, missing);
         before.into_iter().filter(|it| !self.without_changelog.contains(it)).collect()
@@ -82,7 +83,7 @@ impl Assignment {
         FencedAction::Rejoin { pause: REJOIN_PAUSE * (1 << self.rejoins) }
     }
 
-    /// The member has joined the group again.
+    /// The member has rejoined the group.
     pub(crate) fn rejoined(&mut self, now: Duration) {
         self.rejoins += 1;
         self.rejoined_at = now;

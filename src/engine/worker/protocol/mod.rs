@@ -1,7 +1,7 @@
-//! What a worker does next, decided without I/O: each part is handed what happened and answers with what to do.
+//! Decides what a worker does next, without I/O: each part is told what happened and returns what to do.
 //!
-//! Nothing here speaks to Kafka, the disk or a clock, logs, or counts a metric. Times are handed in as durations since some
-//! fixed moment. The worker around it ([`super::Worker`]) makes the calls and reports their results back.
+//! Nothing here talks to Kafka or the disk, reads a clock, logs, or updates a metric. Times are passed as durations
+//! since a fixed moment. The worker ([`super::Worker`]) makes the calls and reports their results.
 
 mod assignment;
 mod profile_writes;

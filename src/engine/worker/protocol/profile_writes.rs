@@ -1,17 +1,20 @@
-//! When changed profiles are written to the changelog, and of which partition.
+//! When changed profiles are written to the changelog, and those of which partition.
 //!
-//! Each partition of the changelog that a transaction touches costs the broker a request when it is added and one when the
-//! transaction ends, and commits wait for both. So few transactions hold profiles, each those of one partition, in turn, and then many.
+//! Each changelog partition that a transaction touches costs the broker one request when it is added and one when the
+//! transaction ends, and commits wait for both. Therefore only few transactions hold profiles: many at once, of one
+//! partition, in turn.
 
 use std::time::Duration;
 
-/// The most profiles that one commit writes, so that no commit stalls: at commits of 25 ms, 80,000 a second.
+/// The maximum number of profiles that one commit writes, so that no commit stalls. With commits every 25 ms, this is
+/// 80,000 a second.
 pub(crate) const PROFILES_PER_COMMIT: usize = 2_000;
 
-/// How often within the checkpoint interval the profiles of a partition are written, unless more are due than one commit takes.
+/// How often a partition's profiles are written within the checkpoint interval, unless more are due than fit into one
+/// commit.
 const TURNS_PER_INTERVAL: u32 = 10;
 
-/// Whose turn it is to have profiles written.
+/// The partition whose profiles are written next.
 #[derive(Debug)]
 pub(crate) struct ProfileWrites {
     checkpoint_interval: Duration,
@@ -27,19 +30,20 @@ impl ProfileWrites {
         Self { checkpoint_interval, written_at: Duration::ZERO, last: -1 }
     }
 
-    /// Whether the next partition may have its turn, of so many.
+    /// Whether the next of this many partitions may have its turn.
     pub(crate) fn is_time(&self, now: Duration, partitions: usize) -> bool {
         let pause = self.checkpoint_interval / TURNS_PER_INTERVAL / partitions.max(1) as u32;
         now.saturating_sub(self.written_at) >= pause
     }
 
-    /// The partitions in the order in which they have their turn.
+    /// The partitions in the order of their turns.
     pub(crate) fn in_turn<'a>(&self, held: &'a [i32]) -> impl Iterator<Item = i32> + use<'a> {
         let (before, behind) = held.split_at(held.partition_point(|it| *it <= self.last));
         behind.iter().chain(before).copied()
     }
 
-    /// Notes that this partition had its turn. Where the commit took not all that is due, the next one goes on at once.
+    /// Records that this partition had its turn. If not all due profiles fit into the commit, the next turn starts at
+    /// once.
     pub(crate) fn wrote(&mut self, now: Duration, partition: i32, is_all: bool) {
         self.last = partition;
         if is_all {
@@ -47,7 +51,7 @@ impl ProfileWrites {
         }
     }
 
-    /// Notes that no partition had anything due.
+    /// Records that no partition had anything due.
     pub(crate) fn wrote_nothing(&mut self, now: Duration) {
         self.written_at = now;
     }

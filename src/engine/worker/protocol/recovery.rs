@@ -1,8 +1,8 @@
-//! How a partition is taken up: from where its input is read, and how its profiles are restored.
+//! How a partition is taken up: where its input is read from, and how its profiles are restored.
 //!
 //! A partition goes through three phases. Its profiles are restored, from a snapshot if there is one and then from the
-//! changelog behind it; the input is replayed up to the committed offset, with nothing written; then it is processed. The first
-//! phase is followed here; a [`Partition`] knows about the other two.
+//! rest of the changelog. Then the input is replayed up to the committed offset, without writing anything. Then it is
+//! processed. The first phase is tracked here; a [`Partition`] tracks the other two.
 
 use crate::{
     engine::{Partition, Recovered},
@@ -12,16 +12,16 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The log ends before the position from which it has to be read: the topic was created anew.
+/// The log ends before the position to read from: the topic was recreated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PositionBeyondEnd {
     /// The position.
     pub next: i64,
-    /// Where the log ends.
+    /// The end of the log.
     pub end: i64,
 }
 
-/// What an operator is told about a partition that is taken up.
+/// What to report to the operator about a partition that is taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Records were deleted before they were read.
@@ -54,17 +54,18 @@ pub(crate) enum Finding {
 pub(crate) struct StartPlan {
     /// The partition as it begins.
     pub partition: Partition,
-    /// From where its input is read.
+    /// The offset from which its input is read.
     pub start: i64,
-    /// What is worth telling, in order.
+    /// What to report, in order.
     pub findings: Vec<Finding>,
 }
 
 impl StartPlan {
-    /// Decides by what is committed and what the log still has. `can_use` tells whether profiles of a layout can be used.
+    /// Decides from the committed position and what the log still has. `can_use` returns whether profiles of a layout
+    /// are usable.
     ///
     /// # Errors
-    /// When the committed position lies behind the log's end.
+    /// If the committed position is after the log's end.
     pub(crate) fn new(
         committed: &Committed,
         log: Watermarks,
@@ -98,7 +99,7 @@ impl StartPlan {
         if replay_until > log.low {
             findings.push(Finding::NoCheckpoint { from: log.low, to: replay_until });
         }
-        // Without a mark the last generation is unknown; no partition has had more generations than offsets.
+        // Without a mark, the last generation is unknown. No partition has had more generations than offsets.
         let generation = match mark {
             Some((mark, _)) => mark.generation + 1,
             None => committed.offset.unwrap_or_default().max(0) as u64,
@@ -113,24 +114,24 @@ impl StartPlan {
 /// How complete a restored partition is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestoreVerdict {
-    /// Somebody else has committed since: take the partition up again, from the new position.
+    /// Someone else has committed since. Take the partition up again, from the new position.
     TakeUpAgain,
-    /// The snapshot does not match the changelog: read the whole changelog instead.
+    /// The snapshot does not match the changelog. Read the whole changelog instead.
     ReadWholeChangelog,
-    /// Go on: all profiles are there.
+    /// All profiles are there. Continue.
     Whole,
-    /// Go on with the whole input, for some users alone: their records cannot be used.
+    /// Some records are unusable. Replay the whole input, only for their users.
     RebuildSome,
-    /// Go on with the whole input, for all users: the changelog has lost records.
+    /// The changelog has lost records. Replay the whole input for all users.
     RebuildAll,
 }
 
 impl RestoreVerdict {
-    /// Judges what was restored. `is_overtaken` tells whether somebody else has committed since; it is asked only where the
-    /// restore is not whole, because compaction may have removed records of before.
+    /// Evaluates a restore. `is_overtaken` returns whether someone else has committed since. It is only called if the
+    /// restore is not whole, because compaction may have removed older records.
     ///
     /// # Errors
-    /// What `is_overtaken` fails with.
+    /// The error of `is_overtaken`.
     pub(crate) fn of<E>(recovered: &Recovered, is_overtaken: impl FnOnce() -> Result<bool, E>) -> Result<Self, E> {
         Ok(match recovered {
             it if it.is_whole() => Self::Whole,
@@ -142,10 +143,11 @@ impl RestoreVerdict {
     }
 }
 
-/// How far the restore of a partition is.
+/// The progress of a partition's restore.
 #[derive(Clone, Copy, Debug)]
 enum Restore {
-    /// Its changelog has not been opened yet. It is read from this offset on, which a snapshot covers up to; 0 without one.
+    /// Its changelog has not been opened yet. It will be read from this offset, the end of its snapshot, or 0 without
+    /// one.
     Opening(i64),
     /// Its changelog is being read.
     Reading(Restoring),
@@ -162,14 +164,14 @@ pub(crate) struct Recovery {
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Recovery {
-    /// The changelog of this partition is read next, from where its snapshot ends; from 0 where there is none of use.
+    /// The changelog of this partition is read next, from the end of its snapshot, or from 0 without a usable one.
     pub(crate) fn open_changelog(&mut self, partition: i32, from: i64) {
         self.forget(&[partition]);
         self.partitions.push((partition, Restore::Opening(from)));
     }
 
-    /// A changelog that was opened has these ends. Says whether it continues the snapshot: it may have been cut since, or be
-    /// another one.
+    /// An opened changelog has these ends. Returns whether it continues the snapshot. It may have been truncated since,
+    /// or be another changelog.
     pub(crate) fn changelog_opened(&mut self, partition: i32, ends: Watermarks, now: Duration) -> bool {
         let Some(restore) = self.restore(partition) else { return true };
         let snapshot_end = if let Restore::Opening(from) = restore { *from } else { 0 };
@@ -186,12 +188,12 @@ impl Recovery {
         }
     }
 
-    /// These partitions are restored, or are not to be any more.
+    /// These partitions have been restored, or their restore was cancelled.
     pub(crate) fn forget(&mut self, partitions: &[i32]) {
         self.partitions.retain(|(number, _)| !partitions.contains(number));
     }
 
-    /// How far each changelog is read, as of now.
+    /// The progress of each changelog at this time.
     pub(crate) fn progress(&self, now: Duration) -> impl Iterator<Item = Restoring> {
         self.partitions.iter().filter_map(move |(_, restore)| match restore {
             Restore::Opening(_) => None,
@@ -199,7 +201,7 @@ impl Recovery {
         })
     }
 
-    /// Whether the progress is to be logged; if so, the next time is a while later.
+    /// Whether to log the progress. If so, the next time is a while later.
     pub(crate) fn take_report(&mut self, now: Duration) -> bool {
         let is_due = now.saturating_sub(self.reported_at) >= REPORT_INTERVAL;
         if is_due {
@@ -235,8 +237,8 @@ mod tests {
         let with_mark = committed(50, Some(&mark));
         let unknown = Committed { offset: Some(50), metadata: "anything".to_owned() };
         let none = Committed { offset: None, metadata: String::new() };
-        // What is committed, the first offset of the log, the layout in use: whether the changelog is read, the first offset that
-        // is read, up to where it is a replay, and what is told.
+        // The committed position, the first offset of the log, the layout in use: whether the changelog is read, the
+        // first offset read, the end of the replay, and the findings.
         let skipped = Finding::RecordsSkipped { next: 50, log_start: 60 };
         let cases = [
             (&none, 10, LAYOUT, false, 10, 10, vec![]),

@@ -1,18 +1,18 @@
-//! How often and how long something that failed is tried again, and how long the pauses are.
+//! How often and how long a failed operation is retried, and with which pauses.
 
 use std::time::Duration;
 
-/// The most tries. The pauses grow to a second, so that this outlasts a broker's restart.
+/// The maximum number of tries. The pauses grow to a second, so the tries outlast a broker's restart.
 const TRIES_MAX: u32 = 60;
 
-/// How long a failing call is repeated. Well below the group's `max.poll.interval.ms` of 5 minutes, because nothing is read
-/// and no rebalance is answered meanwhile.
+/// How long a failing call is retried. Well below the group's `max.poll.interval.ms` of 5 minutes, because meanwhile
+/// nothing is read and no rebalance is handled.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// The pause before a question that no broker answered in time is asked again.
+/// The pause before a question that no broker answered in time is repeated.
 const QUESTION_PAUSE: Duration = Duration::from_millis(500);
 
-/// The first pause where pauses double, and how often they do.
+/// The first of the doubling pauses, and how often they double.
 const FIRST_PAUSE_MS: u64 = 20;
 const DOUBLINGS: u32 = 5;
 
@@ -22,12 +22,12 @@ pub(crate) struct Retry {
     failures: u32,
     failures_max: u32,
     deadline: Duration,
-    /// The same pause each time; otherwise pauses double.
+    /// The same pause each time. If `None`, pauses double.
     pause: Option<Duration>,
 }
 
 impl Retry {
-    /// For a question to the broker: it waits for the answer itself, so only time is counted.
+    /// For a question to the broker. The call itself waits for the answer, so only time is counted.
     pub(crate) fn of_question(now: Duration) -> Self {
         Self { failures: 0, failures_max: u32::MAX, deadline: now + DEADLINE, pause: Some(QUESTION_PAUSE) }
     }
@@ -37,12 +37,12 @@ impl Retry {
         Self { failures: 0, failures_max: TRIES_MAX, deadline: now + DEADLINE, pause: None }
     }
 
-    /// For fencing: each call has a long deadline of its own, so only tries are counted.
+    /// For fencing. Each call has a long deadline of its own, so only tries are counted.
     pub(crate) fn of_fence() -> Self {
         Self { failures: 0, failures_max: TRIES_MAX - 1, deadline: Duration::MAX, pause: None }
     }
 
-    /// Counts a failure. Gives the pause before the next try, or nothing when it is time to give up.
+    /// Counts a failure. Returns the pause before the next try, or `None` when it is time to give up.
     pub(crate) fn after_failure(&mut self, now: Duration) -> Option<Duration> {
         self.failures += 1;
         if self.failures > self.failures_max || now > self.deadline {
@@ -52,7 +52,7 @@ impl Retry {
         Some(self.pause.unwrap_or(Duration::from_millis(doubled)))
     }
 
-    /// How many tries have failed.
+    /// The number of failed tries.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }

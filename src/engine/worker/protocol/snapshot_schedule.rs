@@ -1,13 +1,13 @@
-//! Of which partition the next snapshot is written, and when.
+//! Which partition's snapshot is written next, and when.
 
 use std::time::Duration;
 
-/// One snapshot per interval, of the partitions in turn.
+/// One snapshot per interval, with the partitions taking turns.
 #[derive(Debug)]
 pub(crate) struct SnapshotSchedule {
     interval: Duration,
     written_at: Duration,
-    /// The partition whose turn it was last.
+    /// The partition that had the last turn.
     last: i32,
 }
 
@@ -22,8 +22,8 @@ impl SnapshotSchedule {
         now.saturating_sub(self.written_at) >= self.interval
     }
 
-    /// The partition whose turn it is now, of those that are held, in ascending order. The turn is over even if its snapshot
-    /// cannot be written.
+    /// The held partition whose turn it is, in ascending order. The turn is over even if its snapshot cannot be
+    /// written.
     pub(crate) fn take_turn(&mut self, now: Duration, held: &[i32]) -> Option<i32> {
         self.written_at = now;
         let next = held.iter().find(|it| **it > self.last).or(held.first()).copied()?;

@@ -1,26 +1,25 @@
-//! Notices that records are waiting while nothing is being committed.
+//! Detects that records are waiting while nothing is being committed.
 //!
-//! What is found at one check is reported only if the next check finds it too: records may have arrived just then. A worker
-//! that makes no progress for as long as the setting allows ends, because another process may have more luck, and somebody
-//! is alerted.
+//! A finding is only reported if the next check confirms it, because records may just have arrived. A worker without
+//! progress for the configured time ends, because another process may do better, and so that someone is alerted.
 
 use std::time::Duration;
 
-/// How many checks are made in the time after which a worker without progress ends.
+/// The number of checks in the time after which a worker without progress ends.
 const CHECKS: u32 = 4;
 
-/// What follows from a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StallAction {
     /// The worker makes progress, or has nothing to do.
     None,
-    /// Records have been waiting since an earlier check: warn.
+    /// Records have been waiting since an earlier check. Warn.
     Warn,
-    /// Records have been waiting for this long, which is too long: end the worker.
+    /// Records have been waiting for this long, which is too long. End the worker.
     Stop(Duration),
 }
 
-/// When a worker last made progress, and since when records have been waiting.
+/// When a worker last made progress, and how long records have been waiting.
 #[derive(Debug)]
 pub(crate) struct StallWatch {
     stall_after: Duration,
@@ -30,7 +29,7 @@ pub(crate) struct StallWatch {
 }
 
 impl StallWatch {
-    /// A worker that has just made progress, and ends after this time without any.
+    /// For a worker that has just made progress and ends after this time without any.
     pub(crate) fn new(stall_after: Duration) -> Self {
         Self { stall_after, progressed_at: Duration::ZERO, checked_at: Duration::ZERO, waiting_since: None }
     }
@@ -41,13 +40,13 @@ impl StallWatch {
         self.waiting_since = None;
     }
 
-    /// Whether [`Self::check`] should be told if records are waiting. Asking the broker costs a request, so it is asked only
-    /// after a while without progress.
+    /// Whether [`Self::check`] needs to know if records are waiting. Finding out costs a request to the broker, so this
+    /// is only true after a while without progress.
     pub(crate) fn is_check_due(&self, now: Duration) -> bool {
         now.saturating_sub(self.progressed_at.max(self.checked_at)) >= self.pause()
     }
 
-    /// Takes the answer to a check.
+    /// Handles the answer of a check.
     pub(crate) fn check(&mut self, now: Duration, are_records_waiting: bool) -> StallAction {
         self.checked_at = now;
         if !are_records_waiting {
@@ -55,7 +54,7 @@ impl StallWatch {
             return StallAction::None;
         }
         let waited = now.saturating_sub(*self.waiting_since.get_or_insert(now));
-        // They may have begun to wait right after the check before.
+        // They may have started waiting right after the previous check.
         let waited_at_most = waited + self.pause();
         match waited {
             Duration::ZERO => StallAction::None,

@@ -1,17 +1,17 @@
-//! When a worker looks whether time has to be moved on a partition where nothing arrives.
+//! When a worker may advance the time of a partition where nothing arrives.
 //!
-//! A tick follows the deadline by at most the grace, the pause, a poll and a commit: less than 5 s. The pause keeps a partition on which
-//! a few records trickle from filling its mark with ticks.
+//! A tick follows its deadline by at most the grace, the pause, a poll and a commit: less than 5 s. The pause keeps a
+//! partition with a trickle of records from filling its mark with ticks.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// How far a tick stays behind the clock: records whose events are older may still be on their way, and clocks differ.
+/// How far a tick stays behind the clock. Records with older events may still be on their way, and clocks differ.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// The longest pause between two ticks of a partition.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// At most so many ticks fall into a checkpoint interval: behind it the mark has moved, and has room for others.
+/// The most ticks in a checkpoint interval. After it, the mark has moved on and has room again.
 const TICKS_PER_INTERVAL: u32 = 15;
 
 /// When each partition may have its next tick.
@@ -22,12 +22,12 @@ pub(crate) struct TickSchedule {
 }
 
 impl TickSchedule {
-    /// For profiles that are written once in so long.
+    /// A schedule for workers that write their profiles at this interval.
     pub(crate) fn new(checkpoint_interval: Duration) -> Self {
         Self { pause: PAUSE_MAX.min(checkpoint_interval / TICKS_PER_INTERVAL), next_at: BTreeMap::new() }
     }
 
-    /// Whether a partition may have a tick now; if so, the next one comes a pause later.
+    /// Whether a partition may have a tick now. If so, the next one comes at least a pause later.
     pub(crate) fn take_turn(&mut self, number: i32, now: Duration) -> bool {
         let next_at = self.next_at.entry(number).or_default();
         let is_time = now >= *next_at;

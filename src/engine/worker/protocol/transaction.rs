@@ -1,9 +1,9 @@
-//! The life of a worker's transactions: one fills while the one before it is being committed.
+//! The life cycle of a worker's transactions: one fills while the previous one is being committed.
 //!
-//! Guarantees: an output is in exactly one place, the transaction that fills or the one being committed, until its commit is
-//! known to have taken effect; after a failure both are made again as one, in their order. Only one commit is under way at a
-//! time. A request to confirm the membership belongs to the transaction it was made in and moves with it, so that no retry
-//! loses it. Outputs are dropped without a commit by [`Transaction::discard`] alone, after which the log is read again.
+//! Guarantees: an output is in exactly one place, the filling transaction or the one being committed, until its commit
+//! is known to have taken effect. After a failure, both are retried as one, in order. Only one commit is under way at a
+//! time. A request to confirm the membership belongs to the transaction it was made in and moves with it, so that no
+//! retry loses it. Only [`Transaction::discard`] drops outputs without a commit, and then the log is read again.
 
 use crate::{
     canary::{self, Canary},
@@ -13,23 +13,23 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How often in a row a transaction may be of a generation that has passed before everything is restored. In between the
-/// loop goes on, so that the rebalance that must be under way is answered.
+/// How often in a row a transaction may belong to a past generation before everything is restored. In between, the loop
+/// continues, so that it can react to the rebalance that must be under way.
 const STALE_TRIES_MAX: u32 = 20;
 
 /// The positions that a commit moves: partition, next offset, metadata.
 type Positions = Vec<(i32, i64, String)>;
 
-/// What kind of failure a transaction met.
+/// The kind of a transaction's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// It has to be aborted.
+    /// The transaction must be aborted.
     Abortable,
     /// The group has a new generation.
     Stale,
-    /// Nobody knows whether it took effect.
+    /// It is unknown whether the transaction took effect.
     Unknown,
-    /// Nothing can be done.
+    /// The failure cannot be recovered from.
     Fatal,
 }
 
@@ -44,20 +44,21 @@ impl From<&SinkError> for Failure {
     }
 }
 
-/// What is to be done next about a failed transaction.
+/// What to do next about a failed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecoveryAction {
-    /// Abort what the sink has open, and report to [`Transaction::aborted`].
+    /// Abort the sink's open transaction, and report to [`Transaction::aborted`].
     Abort,
     /// Fence the producers, and report to [`Transaction::fenced`].
     Fence,
-    /// Fence the producers, read the committed positions of these partitions, and report to [`Transaction::positions_read`].
+    /// Fence the producers, read the committed positions of these partitions, and report to
+    /// [`Transaction::positions_read`].
     FenceAndReadPositions(Vec<i32>),
     /// Commit everything again.
     CommitAgain,
     /// The commit had taken effect: take it with [`Transaction::take_committed`].
     Finish,
-    /// Go on. A rebalance will be answered, and what is still this worker's is committed after it.
+    /// Continue. A rebalance will follow, and whatever this worker still owns is committed after it.
     GoOn,
     /// It is unknown what is committed: drop the state of all partitions and restore it.
     RestoreAll,
@@ -65,7 +66,7 @@ pub(crate) enum RecoveryAction {
     Stop,
 }
 
-/// A transaction that fills.
+/// The filling transaction.
 #[derive(Debug, Default)]
 struct Filling {
     outbox: Outbox,
@@ -74,16 +75,16 @@ struct Filling {
     opened_at: Option<Duration>,
     /// How many of the outputs have been handed to the sink.
     sent: usize,
-    /// The decisions among these that were sent as dead letters, because their topic does not take them.
+    /// The indexes of the sent decisions that became dead letters, because their topic does not accept them.
     set_aside: Vec<usize>,
     /// Whether the sink has begun it.
     is_begun: bool,
-    /// Whether its commit is to prove that this worker is still in the group, so that one is made even if it moves nothing.
+    /// Whether its commit must prove that this worker is still in the group. It is then made even if it moves nothing.
     must_confirm: bool,
 }
 
 impl Filling {
-    /// Forgets what the sink was given: all of it has to be sent again.
+    /// Forgets what the sink was given. All of it must be sent again.
     fn unsend(&mut self) {
         self.sent = 0;
         self.set_aside.clear();
@@ -91,10 +92,10 @@ impl Filling {
     }
 }
 
-/// A transaction whose commit has begun, with all that it takes to make it again.
+/// A transaction whose commit has begun, with everything needed to retry it.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    /// What it moves.
+    /// The positions that it moves.
     pub positions: Positions,
     /// Its outputs.
     pub outbox: Outbox,
@@ -104,7 +105,7 @@ pub(crate) struct InFlight {
     pub opened_at: Duration,
     /// When its commit began.
     pub began_at: Duration,
-    /// The decisions among the outputs that were sent as dead letters.
+    /// The indexes of the outputs that were sent as dead letters instead of decisions.
     set_aside: Vec<usize>,
     must_confirm: bool,
 }
@@ -112,19 +113,19 @@ pub(crate) struct InFlight {
 /// What a failed transaction waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doubt {
-    /// The abort; then it is sent again.
+    /// The abort. Then it is sent again.
     Abort,
-    /// The abort; then the group's change is waited for.
+    /// The abort. Then the worker waits for the group's change.
     AbortStale,
-    /// The fence; then it is sent again.
+    /// The fence. Then it is sent again.
     Fence,
-    /// The fence; then the group's change is waited for.
+    /// The fence. Then the worker waits for the group's change.
     FenceStale,
-    /// The committed positions, which tell whether it took effect.
+    /// The committed positions, which show whether it took effect.
     Positions,
 }
 
-/// What is known of the last commit.
+/// The state of the last commit.
 #[derive(Debug, Default)]
 enum Commit {
     /// Nothing is being committed.
@@ -132,7 +133,7 @@ enum Commit {
     None,
     /// A commit is under way.
     InFlight(InFlight),
-    /// The commit, or sending what was open, has failed.
+    /// The commit, or sending the filling transaction, has failed.
     InDoubt(Option<InFlight>, Doubt),
 }
 
@@ -162,14 +163,14 @@ pub(crate) struct Transaction {
     commit: Commit,
     /// The emptied buffers of the last commit.
     spare: (Outbox, Counts),
-    /// How often in a row a transaction was of a generation that has passed.
+    /// How often in a row a transaction belonged to a past generation.
     stale: u32,
-    /// Whether a commit that was to confirm the membership has taken effect.
+    /// Whether a commit that should confirm the membership has taken effect.
     is_confirmed: bool,
 }
 
 impl Transaction {
-    /// No transaction. One is full when its outputs pass these bytes.
+    /// Starts without a transaction. A transaction is full when its outputs exceed this many bytes.
     pub(crate) fn new(outbox_bytes_max: usize) -> Self {
         Self {
             outbox_bytes_max,
@@ -181,12 +182,13 @@ impl Transaction {
         }
     }
 
-    /// Where the pipeline puts outputs and counts.
+    /// The buffers for the pipeline's outputs and counts.
     pub(crate) fn buffers(&mut self) -> (&mut Outbox, &mut Counts) {
         (&mut self.filling.outbox, &mut self.filling.counts)
     }
 
-    /// The outputs of the transaction that fills, and how many of them the sink has.
+    /// The outputs of the filling transaction, the number of them that the sink has, and the indexes of those set
+    /// aside.
     pub(crate) fn unsent_outputs(&mut self) -> (&Outbox, usize, &mut Vec<usize>) {
         (&self.filling.outbox, self.filling.sent, &mut self.filling.set_aside)
     }
@@ -196,7 +198,7 @@ impl Transaction {
         self.filling.opened_at.get_or_insert(now);
     }
 
-    /// When the transaction that fills was opened.
+    /// When the filling transaction was opened.
     pub(crate) fn opened_at(&self) -> Option<Duration> {
         self.filling.opened_at
     }
@@ -206,12 +208,12 @@ impl Transaction {
         self.filling.opened_at.is_none() && self.filling.outbox.is_empty()
     }
 
-    /// Whether no more should be added before a commit.
+    /// Whether the next step should be a commit, because the transaction is full.
     pub(crate) fn is_full(&self) -> bool {
         self.filling.outbox.bytes() >= self.outbox_bytes_max
     }
 
-    /// The most bytes of outputs.
+    /// The maximum bytes of outputs.
     pub(crate) fn outbox_bytes_max(&self) -> usize {
         self.outbox_bytes_max
     }
@@ -231,7 +233,7 @@ impl Transaction {
         self.filling.outbox.len() - self.filling.sent
     }
 
-    /// Whether the sink has begun the transaction that fills.
+    /// Whether the sink has begun the filling transaction.
     pub(crate) fn is_begun(&self) -> bool {
         self.filling.is_begun
     }
@@ -246,21 +248,21 @@ impl Transaction {
         self.filling.sent = self.filling.outbox.len();
     }
 
-    /// Has the next commit prove that this worker is still in the group.
+    /// Makes the next commit prove that this worker is still in the group.
     pub(crate) fn request_confirmation(&mut self, now: Duration) {
         self.open(now);
         self.filling.must_confirm = true;
         self.is_confirmed = false;
     }
 
-    /// Whether a commit has proved it since it was requested. It is not requested any more after that.
+    /// Whether a commit has proved it since the request, which ends with this call.
     pub(crate) fn take_confirmation(&mut self) -> bool {
         self.filling.must_confirm = false;
         std::mem::take(&mut self.is_confirmed)
     }
 
-    /// An attempt to commit begins. Says whether one has to be made even if no position moves: to confirm the membership, or
-    /// because outputs without positions would evade the check of the generation.
+    /// Begins an attempt to commit. Returns whether a commit is needed even if no position moves: to confirm the
+    /// membership, or because outputs without positions would evade the check of the generation.
     pub(crate) fn must_commit(&mut self) -> bool {
         let must_commit = self.filling.must_confirm || !self.filling.outbox.is_empty();
         if canary::is_in(Canary::ConfirmationUsedUp) {
@@ -269,7 +271,7 @@ impl Transaction {
         must_commit
     }
 
-    /// The sink has begun to commit the transaction that fills, and with it these positions. The next one fills from here on.
+    /// The sink has begun to commit the filling transaction with these positions. A new one fills from here on.
     pub(crate) fn commit_began(&mut self, positions: Positions, now: Duration) {
         debug_assert!(self.commit.in_flight().is_none(), "only one commit is under way at a time");
         let (outbox, counts) = std::mem::take(&mut self.spare);
@@ -285,10 +287,10 @@ impl Transaction {
         });
     }
 
-    /// The commit has taken effect. Gives what it held, which [`Self::reuse`] takes back.
+    /// The commit has taken effect. Returns its contents, which [`Self::reuse`] takes back.
     pub(crate) fn take_committed(&mut self) -> Option<InFlight> {
         if matches!(self.commit, Commit::InDoubt(..)) {
-            // What had been sent behind it is gone with the producer that it was sent by.
+            // Outputs sent after it are lost with the producer that sent them.
             self.filling.unsend();
         }
         let mut committed = self.commit.take()?;
@@ -305,7 +307,7 @@ impl Transaction {
         Some(committed)
     }
 
-    /// Takes the buffers of a commit back.
+    /// Takes back the buffers of a commit.
     pub(crate) fn reuse(&mut self, InFlight { mut outbox, mut counts, .. }: InFlight) {
         outbox.clear();
         counts.clear();
@@ -323,7 +325,7 @@ impl Transaction {
         self.filling.must_confirm = false;
     }
 
-    /// The commit under way has failed, or a call for the transaction that fills while none is under way.
+    /// The commit under way has failed, or a call for the filling transaction while no commit is under way.
     pub(crate) fn failed(&mut self, failure: Failure) -> RecoveryAction {
         match failure {
             Failure::Abortable => self.doubt(Doubt::Abort),
@@ -333,19 +335,19 @@ impl Transaction {
         }
     }
 
-    /// The abort has come back.
+    /// The abort has finished with this outcome.
     pub(crate) fn aborted(&mut self, outcome: Result<(), Failure>) -> RecoveryAction {
         match (&self.commit, outcome) {
-            // The generation has passed, so it cannot take effect whatever becomes of the abort.
+            // The generation has passed, so the transaction cannot take effect, whatever happens to the abort.
             (Commit::InDoubt(_, Doubt::AbortStale), _) => self.doubt(Doubt::FenceStale),
-            // Another failure may have spoilt the producers since.
+            // Another failure may have broken the producers since.
             (_, Ok(())) => self.doubt(Doubt::Fence),
             (_, Err(Failure::Fatal)) => RecoveryAction::Stop,
             (_, Err(_)) => self.ask_for_effect(),
         }
     }
 
-    /// The producers are fenced: what failed has not taken effect, and will not.
+    /// The producers are fenced: the failed transaction has not taken effect and never will.
     pub(crate) fn fenced(&mut self, now: Duration) -> RecoveryAction {
         let is_stale = matches!(self.commit, Commit::InDoubt(_, Doubt::FenceStale));
         self.rejoin();
@@ -360,7 +362,7 @@ impl Transaction {
         RecoveryAction::GoOn
     }
 
-    /// After the fence these positions are committed; `before` tells what was before the commit that failed.
+    /// The positions that are committed after the fence. `before` gives those before the failed commit.
     pub(crate) fn positions_read<'a>(
         &mut self,
         committed: &[(i32, Committed)],
@@ -404,7 +406,7 @@ impl Transaction {
         }
     }
 
-    /// Puts what was being committed before what fills, to be made again as one transaction.
+    /// Puts the transaction being committed in front of the filling one, to retry them as one.
     fn rejoin(&mut self) {
         if let Some(mut failed) = self.commit.take() {
             failed.outbox.append(&self.filling.outbox);

@@ -50,7 +50,7 @@ fn dates_hold_from_their_first_moment_to_their_last() {
             &["2026-03-01T02:30:00Z", "2026-03-01T14:29:59Z"],
             &["2026-03-01T02:29:59Z", "2026-03-01T14:30:00Z"],
         ),
-        // An offset counts, whatever the zone.
+        // An explicit offset takes precedence over the zone.
         (
             "from = \"2026-03-01T08:00:00-05:00\"\nzone = \"Asia/Kolkata\"",
             &["2026-03-01T13:00:00Z"],
@@ -58,7 +58,7 @@ fn dates_hold_from_their_first_moment_to_their_last() {
         ),
         // Clocks are put forward at midnight, so the day begins at 01:00.
         ("from = \"2026-04-24\"\nzone = \"Africa/Cairo\"", &["2026-04-23T22:00:00Z"], &["2026-04-23T21:59:59Z"]),
-        // TOML's own dates are the same.
+        // TOML's own dates are equivalent.
         ("from = 2026-03-01\nuntil = 2026-03-01T12:00:00Z", &["2026-03-01T11:59:59Z"], &["2026-03-01T12:00:00Z"]),
     ] {
         let (calendar, mut clocks, errors, _) = calendar(text, false);
@@ -124,7 +124,7 @@ fn dayparts_follow_the_wall_clock_across_midnight_weeks_and_summer_time() {
     }
 }
 
-/// What the calendar aggregates say at a time in a zone.
+/// The values of the calendar aggregates at a time in a zone.
 fn aggregates(time: i64, zone: &str) -> [f64; 3] {
     let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
     let local = zone.to_datetime(Timestamp::from_microsecond(time).unwrap());

@@ -16,7 +16,7 @@ fn campaign(id: &str, more: &str) -> String {
 
 #[test]
 fn a_cap_is_reached_at_exactly_its_number_and_opens_again_after_its_window() {
-    // The impressions, and when the first of them no longer counts: after the window and at most one tile more.
+    // The impressions, and when the first of them no longer counts: at most one tile after the window.
     for (per, window, tile) in [
         ("hour", HOUR, 4.0 * MINUTE),
         ("day", DAY, 20.0 * MINUTE),
@@ -84,7 +84,7 @@ fn a_creative_is_capped_by_itself_and_a_campaign_once_all_of_its_creatives_are()
     let text = format!("creative = [[\"x\", \"a\"], [\"y\", \"a\"], [\"x\", \"b\"]]\n{text}");
     let mut rig = Rig::new(&text);
     let mut capped = |json: &str| {
-        // The columns are emptied after each event, so this looks at the batch in between.
+        // The columns are cleared after each event, so this inspects the batch in between.
         let at = START * 1_000_000;
         let payload = format!(r#"{{"user_id":"u","occurred_at":{at},{json}}}"#);
         let record = Record { payload: Some(payload.as_bytes()), ..Record::default() };
@@ -128,7 +128,7 @@ fn conversions_end_a_campaign_for_their_user() {
     assert_eq!(rig.first(Event::new(31.0 * DAY, VIEW)), None);
 }
 
-/// The engine of campaigns beside one declared feature.
+/// The profile engine for campaigns plus one declared feature.
 fn engine(text: &str) -> ProfileEngine {
     let feature = "[[feature]]\nname = \"views\"\naggregate = \"count\"\nwindow = \"1h\"\n";
     let (mut scope, mut errors) = (Scope::default(), Vec::new());
@@ -147,10 +147,10 @@ fn hidden_counts_are_in_the_layout_and_in_nothing_that_people_or_models_see() {
     assert_eq!((without.features().len(), with.features().len()), (1, 1));
     assert_eq!(with.features()[0].name, "views");
     assert!(with.layout().holds(without.layout()) && !without.layout().holds(with.layout()));
-    // A campaign that stays keeps its counts whatever comes and goes beside it, in any order.
+    // A campaign that stays keeps its counts when others come and go, in any order.
     let other = engine(&[campaign("b", "caps = [{ max = 1, per = \"hour\" }]"), campaign("a", caps)].concat());
     assert!(other.layout().holds(with.layout()));
-    // Another number in a cap is the same count.
+    // Changing the number in a cap keeps the same count.
     let loose = engine(&campaign("a", &caps.replace('3', "5").replace("1h", "2h")));
     assert_eq!(loose.layout(), with.layout());
 }

@@ -112,7 +112,7 @@ fn a_cap_that_is_not_counted_is_a_fault_and_not_a_campaign_without_a_cap() {
     Campaigns::compile(&spec.campaign, &spec.targeting, &[], &[], &[], &mut scope, &mut errors);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].to_string().starts_with("campaign[0].caps[0]: nothing counts the events of this cap"));
-    // The name of a hidden feature cannot be taken without a error.
+    // The name of a hidden feature cannot be taken without an error.
     let mut spec = spec;
     let name = spec.hidden()[0].feature.name.clone();
     spec.field = vec![FieldSpec { name, ty: Type::Double, path: "properties.x".to_owned() }];
