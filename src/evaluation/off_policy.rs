@@ -288,5 +288,4 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "off_policy_tests.rs"]
 mod tests;

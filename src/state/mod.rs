@@ -402,6 +402,7 @@ impl Store {
         self.batch_points.get_or_insert_default().clear();
     }
 
+    /// The ticks that the mark carries.
     pub fn ticks(&self) -> &Ticks {
         &self.ticks
     }

@@ -53,6 +53,7 @@ impl Held {
         Self(vec![0; segments.div_ceil(64)])
     }
 
+    /// Empties it, and keeps the memory.
     pub fn clear(&mut self) {
         self.0.fill(0);
     }

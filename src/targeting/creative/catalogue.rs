@@ -313,5 +313,4 @@ fn check_url(url: &str) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
-#[path = "catalogue_tests.rs"]
 mod tests;

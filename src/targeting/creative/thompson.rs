@@ -266,5 +266,4 @@ impl Thompson {
 }
 
 #[cfg(test)]
-#[path = "thompson_tests.rs"]
 mod tests;

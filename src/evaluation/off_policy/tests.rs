@@ -47,7 +47,7 @@ struct ExpectedEstimate {
 }
 
 fn cases() -> Vec<Case> {
-    let text = include_str!("../../tests/fixtures/off_policy/off_policy.json");
+    let text = include_str!("../../../tests/fixtures/off_policy/off_policy.json");
     serde_json::from_str(text).expect("the fixture is what the script wrote")
 }
 

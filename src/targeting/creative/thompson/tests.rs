@@ -213,7 +213,7 @@ fn shares_equal_the_simulation_of_the_open_bandit_pipeline() {
         prior: Option<[Vec<f64>; 2]>,
         target: Vec<Vec<f64>>,
     }
-    let text = include_str!("../../../tests/fixtures/off_policy/off_policy.json");
+    let text = include_str!("../../../../tests/fixtures/off_policy/off_policy.json");
     let cases: Vec<Case> = serde_json::from_str(text).expect("the fixture is what the script wrote");
     let (prior, target) = cases.into_iter().find_map(|case| Some((case.prior?, case.target))).unwrap();
     let posteriors: Vec<Beta> = prior[0].iter().zip(&prior[1]).map(|(&a, &b)| beta(a, b)).collect();
