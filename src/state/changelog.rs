@@ -46,7 +46,7 @@ pub struct Mark {
     /// The number of profiles in the changelog as of this commit. If a restore reads another number, the changelog is
     /// incomplete.
     pub records: u64,
-    /// The digest of these profiles' keys and offsets ([`record_digest`]). If a restore computes another one, it read
+    /// The digest of these profiles' keys and offsets (see `record_digest`). If a restore computes another one, it read
     /// an old record. Earlier releases wrote none.
     pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of other generations are ignored.
