@@ -60,7 +60,7 @@ const MODULES: [(&str, &[&str]); 31] = [
         ],
     ),
     // Roles next to the engine.
-    ("training", &["config_error", "evaluation", "gzip", "inference", "panics", "partial", "state"]),
+    ("training", &["evaluation", "gzip", "inference", "panics", "partial", "state"]),
     // The outside.
     (
         "config",
