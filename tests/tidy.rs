@@ -102,7 +102,6 @@ const MODULES: [(&str, &[&str]); 31] = [
         &[
             "app",
             "config",
-            "config_error",
             "decision",
             "engine",
             "evaluation",
