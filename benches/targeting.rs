@@ -17,8 +17,8 @@ use aimpoint::{
     profile::{Applied, HiddenFeature, KeptForTargeting, ProfileEngine},
     state::{Store, Stores},
     targeting::{
-        Found, SegmentSpec, Segments, TargetingSpec as SegmentLimits,
-        campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext, TargetingSpec},
+        Found, SegmentSpec, Segments, TargetingSpec,
+        campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext},
     },
 };
 use std::{fmt::Write, time::Duration};
@@ -113,7 +113,7 @@ impl World {
             &mut errors,
         );
         let score = scope.declare("score", Type::Double).expect("nothing else has this name");
-        let segments = Segments::compile(&targeting.segment, &SegmentLimits::default(), &mut scope, &mut errors);
+        let segments = Segments::compile(&targeting.segment, &TargetingSpec::default(), &mut scope, &mut errors);
         let ids: Vec<&str> = targeting.segment.iter().map(|segment| segment.id.as_str()).collect();
         let campaigns = Campaigns::compile(&targeting.campaign, &limits, &ids, &[], &[], &mut scope, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
@@ -159,6 +159,7 @@ impl World {
                 user_hash: self.batch.user_hashes[row],
                 segments: held,
                 suppressed: None,
+                decision: row as u64,
             };
             self.campaigns.decide(columns, row, &context, choice);
             found[0] += choice.bids.len();

@@ -1,9 +1,33 @@
-//! Compiles the messages with `protox`, so that `protoc` does not have to be installed.
+//! Compiles the messages with `protox`, so that `protoc` does not have to be installed, and lists their fields for the
+//! test that compares them with released ones.
+
+use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["event", "outcome", "decision", "profile"].map(|name| format!("proto/aimpoint/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=proto/aimpoint");
     let descriptors = protox::compile(&files, ["proto"])?;
+    let mut lines = Vec::new();
+    for file in &descriptors.file {
+        let mut messages: Vec<_> = file.message_type.iter().map(|it| (file.package().to_owned(), it)).collect();
+        let mut enums: Vec<_> = file.enum_type.iter().map(|it| (file.package().to_owned(), it)).collect();
+        while let Some((outer, message)) = messages.pop() {
+            let path = format!("{outer}.{}", message.name());
+            for field in &message.field {
+                let kind = [field.r#type().as_str_name(), field.type_name()].join(" ");
+                let label = field.label().as_str_name();
+                lines.push(format!("{path}.{} = {} {label} {}", field.name(), field.number(), kind.trim_end()));
+            }
+            messages.extend(message.nested_type.iter().map(|it| (path.clone(), it)));
+            enums.extend(message.enum_type.iter().map(|it| (path.clone(), it)));
+        }
+        for (outer, it) in enums {
+            let path = format!("{outer}.{}", it.name());
+            lines.extend(it.value.iter().map(|value| format!("{path}.{} = {}", value.name(), value.number())));
+        }
+    }
+    lines.sort();
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("fields.txt"), lines.join("\n") + "\n")?;
     prost_build::Config::new().compile_fds(descriptors)?;
     Ok(())
 }

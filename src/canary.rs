@@ -90,12 +90,14 @@ pub enum Canary {
     LateEventShortens,
     /// A segment that excludes another does not end memberships in it.
     ExclusionIgnored,
+    /// The creative of a decision depends on the worker that decides.
+    DrawOfWorker,
 }
 
 impl Canary {
     /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -137,6 +139,7 @@ impl Canary {
         Self::ExitIgnoredWhenLate,
         Self::LateEventShortens,
         Self::ExclusionIgnored,
+        Self::DrawOfWorker,
     ];
 }
 

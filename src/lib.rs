@@ -42,6 +42,9 @@
 //! - **Experiment, variant, control**: users split between models; the users of one of them; the users of `[model]`.
 //! - **Shadow**: a model that scores but decides nothing.
 //! - **Segment**: an audience, defined by a rule over fields, features and score.
+//! - **Campaign, creative**: what an advertiser pays for, with rules, caps and a price; what it can show.
+//! - **Bid, holdout, arm**: a campaign's suggested price in a decision; users who never see the campaign; a part of an
+//!   experiment's users.
 //! - **Dead letter**: a rejected record, written to its own topic with reason, position and payload.
 //! - **Position, committed offset, lag**: the next record to read; where a restart begins; how many records are
 //!   waiting.
@@ -111,7 +114,7 @@ pub mod evaluation;
 // Inference: models and scores.
 pub mod inference;
 
-// Targeting: segments.
+// Targeting: segments, campaigns and creatives.
 pub mod targeting;
 
 // Decision: what is written out.

@@ -10,7 +10,10 @@ use aimpoint::{
     inference::{FeatureMatrix, Model, ModelError, ModelInfo},
     sink::Outbox,
     status::Counts,
-    targeting::campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext, TargetingSpec},
+    targeting::{
+        TargetingSpec,
+        campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext},
+    },
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -277,7 +280,13 @@ fn choosing_campaigns_allocates_nothing() {
             held.clear();
             held.insert(row % 3);
             let time = EventTime(1_772_409_600_000_000 + row as i64 * 1_800_000_000);
-            let context = RowContext { time, user_hash: row as u64 * 7_919, segments: &held, suppressed: None };
+            let context = RowContext {
+                time,
+                user_hash: row as u64 * 7_919,
+                segments: &held,
+                suppressed: None,
+                decision: row as u64,
+            };
             campaigns.decide(&columns, row, &context, &mut choice);
         }
     };

@@ -31,7 +31,7 @@ const MODULES: [(&str, &[&str]); 31] = [
     ("inference", &["config_error", "evaluation", "event", "metrics", "partial", "terminal"]),
     ("targeting", &["canary", "columns", "config_error", "event", "expression", "profile", "random", "terminal"]),
     ("decision", &["config_error", "event", "hex", "inference", "profile", "proto", "targeting"]),
-    ("status", &["decision", "event", "hex", "inference", "metrics"]),
+    ("status", &["decision", "event", "hex", "inference", "metrics", "targeting"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),
     ("source", &["event", "kafka", "logging", "status"]),
@@ -77,7 +77,7 @@ const MODULES: [(&str, &[&str]); 31] = [
             "secret",
         ],
     ),
-    ("telemetry", &["event", "inference", "logging", "metrics", "status"]),
+    ("telemetry", &["event", "inference", "logging", "metrics", "status", "targeting"]),
     (
         "app",
         &[
@@ -115,6 +115,7 @@ const MODULES: [(&str, &[&str]); 31] = [
             "panics",
             "partial",
             "profile",
+            "proto",
             "secret",
             "sink",
             "source",

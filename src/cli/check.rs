@@ -4,13 +4,13 @@ use super::{ConfigArgs, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
-    engine::Pipeline,
+    engine::{Pipeline, PipelineSpec},
     inference::{Model, ModelInfo},
     profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{DEADLINE_BYTES, OPEN_SHARE, TABLE_BYTES_MAX},
-    targeting::{DURATION_MAX, SegmentSpec},
+    targeting::{DURATION_MAX, SegmentSpec, campaign::Campaigns},
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -63,6 +63,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
     report_memberships(&mut out, &config.pipeline.segments)?;
+    report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
 
     let models = setup.models(&pipeline)?;
     let pipeline = match models.0.first() {
@@ -148,6 +149,34 @@ fn report_memberships(out: &mut impl Write, segments: &[SegmentSpec]) -> anyhow:
         let duration = humantime::format_duration(spec.duration.unwrap_or(DURATION_MAX));
         let exit = spec.exit.as_deref().unwrap_or("its rule does not hold");
         writeln!(out, "{:16}{:<24} {duration} after its rule last held, or until {exit}", "", spec.id)?;
+    }
+    Ok(())
+}
+
+/// Prints the campaigns with their creatives, and what their caps add to profiles.
+fn report_campaigns(out: &mut impl Write, spec: &PipelineSpec, campaigns: &Campaigns) -> anyhow::Result<()> {
+    if campaigns.all().is_empty() {
+        return Ok(());
+    }
+    let counted = Campaigns::hidden_features(&spec.campaigns, &spec.targeting, &spec.creatives).len();
+    writeln!(
+        out,
+        "campaigns       {}, at most {} in a decision; profiles keep {counted} values for their caps and zones",
+        campaigns.all().len(),
+        campaigns.campaigns_max()
+    )?;
+    for campaign in campaigns.all() {
+        let of_campaign = campaigns.creatives().iter().filter(|it| it.spec.campaign == campaign.id);
+        let (count, active) = (of_campaign.clone().count(), of_campaign.filter(|it| it.is_active()).count());
+        let creatives = match count {
+            0 => "no creatives: the bidder chooses".to_owned(),
+            _ if active < count => format!("{count} creatives, {} of them paused", count - active),
+            1 => "1 creative".to_owned(),
+            _ => format!("{count} creatives"),
+        };
+        let arms =
+            if campaign.arms().is_empty() { String::new() } else { format!("; arms {}", campaign.arms().join(", ")) };
+        writeln!(out, "{:16}{:<24} in {}; {creatives}{arms}", "", campaign.id, campaign.currency)?;
     }
     Ok(())
 }

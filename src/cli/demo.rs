@@ -79,6 +79,10 @@ struct Decision {
     trigger_event_id: String,
     score: DecisionScore,
     segments: Vec<DecisionSegment>,
+    #[serde(default)]
+    campaigns: Vec<DecisionCampaign>,
+    #[serde(default)]
+    suppressed: Vec<DecisionRefusal>,
     #[serde(skip)]
     payload: Vec<u8>,
 }
@@ -91,6 +95,26 @@ struct DecisionScore {
 #[derive(Debug, Deserialize)]
 struct DecisionSegment {
     id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct DecisionCampaign {
+    id: String,
+    /// A 64-bit integer, which is text in proto3 JSON.
+    bid_micros: String,
+    currency: String,
+    creative: Option<DecisionCreative>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DecisionCreative {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct DecisionRefusal {
+    campaign_id: String,
+    reason: String,
 }
 
 /// The results of the demo.

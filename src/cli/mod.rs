@@ -27,6 +27,8 @@ mod topics;
 // Train: from a file of rows to an ONNX file.
 pub mod train;
 
+mod why;
+
 pub use exit::Exit;
 use printed::printed;
 
@@ -99,6 +101,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show the stored profile of a user
     Profile(profile::ProfileArgs),
+    /// Explain a user's last decision in words
+    Why(why::WhyArgs),
     /// Show the model versions, and choose the active one
     Models(models::ModelsArgs),
     /// List the aggregates of features, with their keys, bounds and sizes, and the elements of expressions
@@ -199,6 +203,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Metrics(args) => metrics::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Profile(args) => profile::run(args),
+        Command::Why(args) => why::run(args),
         Command::Models(args) => models::run(args),
         Command::Features => reference::features(),
         Command::Reference(args) => reference::run(args),

@@ -84,6 +84,16 @@ pub(super) struct ProfileReport<'a> {
     /// Features without state in the record, because other features wrote it.
     pub(super) begin_empty: Vec<String>,
     pub(super) features: Vec<FeatureValue>,
+    /// The lasting segments that the user was in when the record was written.
+    memberships: Vec<MembershipShown>,
+}
+
+#[derive(Debug, Serialize)]
+struct MembershipShown {
+    id: String,
+    name: String,
+    entered_at: String,
+    expires_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -255,6 +265,15 @@ fn show<'a>(
     };
     let values = pipeline.read(&words);
     let (first, newest) = ProfileEngine::seen(&words);
+    let places = pipeline.profile().memberships();
+    let memberships = pipeline.segments().memberships_in(words.get(places).unwrap_or_default());
+    let memberships = memberships.map(|(segment, membership)| MembershipShown {
+        id: segment.id.clone(),
+        name: segment.name.clone(),
+        entered_at: text(membership.entered_at),
+        expires_at: text(membership.expires_at),
+    });
+    let memberships = memberships.collect();
     let others = found.records.values().filter(|it| it.partition != held.partition);
     let (also_in, removed_in): (Vec<_>, Vec<_>) = others.partition(|it| it.payload.is_some());
     let numbers = |records: Vec<&StoredRecord>| records.into_iter().map(|it| it.partition).collect();
@@ -281,13 +300,21 @@ fn show<'a>(
         layout: record.layout.clone(),
         begin_empty,
         features: features.collect(),
+        memberships,
     })
 }
 
 /// The layout of a feature on its own; `None` if the feature is derived from others.
 pub(super) fn alone(feature: &FeatureSpec, spec: &PipelineSpec) -> Option<Layout> {
     let features = vec![feature.clone()];
-    let alone = PipelineSpec { features, segments: Vec::new(), label: None, ..spec.clone() };
+    let alone = PipelineSpec {
+        features,
+        segments: Vec::new(),
+        campaigns: Vec::new(),
+        creatives: Vec::new(),
+        label: None,
+        ..spec.clone()
+    };
     Pipeline::compile(&alone, "").ok().map(|alone| alone.layout().clone())
 }
 
@@ -362,6 +389,12 @@ fn print(
         let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
         writeln!(out, "{name:<28}{value:>20}  {what}")?;
     }
+    if !shown.memberships.is_empty() {
+        writeln!(out, "\nmember of")?;
+        for MembershipShown { id, entered_at, expires_at, .. } in &shown.memberships {
+            writeln!(out, "{id:<28}since {entered_at}, until {expires_at} unless an event changes it")?;
+        }
+    }
     Ok(())
 }
 
@@ -370,7 +403,18 @@ mod tests {
     use super::*;
     use crate::{sink::Outbox, status::Counts};
 
-    const SPEC: &str = "[[feature]]\nname = \"seen\"\naggregate = \"count\"\nwindow = \"forever\"\n";
+    const SPEC: &str = r#"
+        [[feature]]
+        name = "seen"
+        aggregate = "count"
+        window = "forever"
+
+        [[segment]]
+        id = "visitor"
+        where = "true"
+        exit = "false"
+        duration = "1d"
+    "#;
 
     fn spec() -> PipelineSpec {
         toml::from_str(SPEC).unwrap()
@@ -458,6 +502,16 @@ mod tests {
         of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
         let found = choose("u", None, all, layouts);
         assert_eq!(shown(&found).unwrap().key_type, "device");
+    }
+
+    #[test]
+    fn the_segments_that_a_user_is_in_are_shown_with_their_times() {
+        let mut found = found();
+        changelog(1, 5, &mut found);
+        let page = page(&shown(&found).unwrap());
+        let expected =
+            "visitor                     since 2026-01-01T00:00:00Z, until 2026-01-02T00:00:04Z unless an event";
+        assert!(page.contains(expected), "{page}");
     }
 
     #[test]

@@ -46,6 +46,8 @@ const STACK_BYTES: usize = 64 << 20;
 /// Maximum number of each. A feature is a column of each batch, and a segment an entry of each decision.
 const FEATURES_MAX: usize = 4_096;
 const SEGMENTS_MAX: usize = 4_096;
+const CAMPAIGNS_MAX: usize = 1_024;
+const CREATIVES_MAX: usize = 4_096;
 const FIELDS_MAX: usize = 1_024;
 const SHADOWS_MAX: usize = 64;
 const USERS_MAX: usize = 10_000;
@@ -203,6 +205,8 @@ impl Config {
                 profile: reader.section("profile"),
                 features: reader.list("feature"),
                 segments: reader.list("segment"),
+                campaigns: reader.list("campaign"),
+                creatives: reader.list("creative"),
                 targeting: reader.section("targeting"),
                 scoring: reader.section("scoring"),
                 experiment: reader.section("experiment"),
@@ -312,6 +316,8 @@ impl Config {
         let counts = [
             ("feature", spec.features.len(), FEATURES_MAX),
             ("segment", spec.segments.len(), SEGMENTS_MAX),
+            ("campaign", spec.campaigns.len(), CAMPAIGNS_MAX),
+            ("creative", spec.creatives.len(), CREATIVES_MAX),
             ("field", spec.fields.len(), FIELDS_MAX),
             ("shadow", self.shadows.len(), SHADOWS_MAX),
             ("explain.users", spec.explain.users.len(), USERS_MAX),
@@ -426,7 +432,8 @@ impl Config {
             || [client, consumer, producer].into_iter().any(ClientSettings::holds_secrets)
     }
 
-    /// The sections that differ and need a restart: all but segments and log filter, which a running process can apply.
+    /// The sections that differ and need a restart: all but segments, campaigns, creatives and log filter, which a
+    /// running process can apply.
     /// The values themselves are compared, not their masked form, so a new password is a change.
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let Self {
@@ -453,6 +460,8 @@ impl Config {
             profile,
             features,
             segments: _,
+            campaigns: _,
+            creatives: _,
             targeting: _,
             scoring,
             experiment,

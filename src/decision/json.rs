@@ -3,7 +3,9 @@
 //! As in proto3 JSON, 64-bit integers are strings. A missing value is `null`, which proto3 readers treat as the field's
 //! default. Names are those of `aimpoint.v1.Decision`, unchanged.
 
-use super::{Cause, Constants, Decision, DecisionSpec, write_id_of, write_int};
+mod offers;
+
+use super::{Cause, Constants, Decision, DecisionSpec, Targets, write_id_of, write_int};
 use crate::{
     config_error::ConfigError,
     event::EventTime,
@@ -11,6 +13,7 @@ use crate::{
     profile::Membership,
     targeting::{InSegment, LeftSegment, Segment},
 };
+use offers::Offers;
 
 /// A value that differs between decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +39,15 @@ enum Member {
     Segments,
     FirstSegmentId,
     Left,
+    Campaigns,
+    FirstCampaignId,
+    FirstBid,
+    FirstCreativeId,
+    Suppressed,
 }
 
 /// The members that `decision.fields` can select and that differ between decisions.
-const CHOICES: [(&str, Member); 18] = [
+const CHOICES: [(&str, Member); 23] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
     ("key_type", Member::KeyType),
@@ -58,6 +66,11 @@ const CHOICES: [(&str, Member); 18] = [
     ("segments", Member::Segments),
     ("segments[0].id", Member::FirstSegmentId),
     ("left", Member::Left),
+    ("campaigns", Member::Campaigns),
+    ("campaigns[0].id", Member::FirstCampaignId),
+    ("campaigns[0].bid_micros", Member::FirstBid),
+    ("campaigns[0].creative.id", Member::FirstCreativeId),
+    ("suppressed", Member::Suppressed),
 ];
 
 #[derive(Clone, Debug)]
@@ -73,6 +86,7 @@ pub(super) struct Template {
     pieces: Vec<Piece>,
     /// The start of each segment's object, without the closing brace, and the segment's id.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
+    offers: Offers,
     /// The input topic as a JSON string.
     topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
@@ -81,7 +95,7 @@ pub(super) struct Template {
 
 impl Template {
     /// The canonical proto3 JSON form.
-    pub(super) fn canonical(constants: &Constants, segments: &[Segment]) -> Self {
+    pub(super) fn canonical(spec: &DecisionSpec, constants: &Constants, targets: Targets<'_>) -> Self {
         let mut builder = Builder::default();
         builder.literal(&format!("{{\"schema_version\":{},\"decision_id\":", super::SCHEMA_VERSION));
         builder.member(Member::DecisionId);
@@ -100,9 +114,17 @@ impl Template {
             builder.member(member);
         }
         // Without lasting segments, users leave none.
-        if segments.iter().any(Segment::is_lasting) {
+        if targets.segments.iter().any(Segment::is_lasting) {
             builder.literal(",\"left\":");
             builder.member(Member::Left);
+        }
+        if !targets.campaigns.all().is_empty() {
+            builder.literal(",\"campaigns\":");
+            builder.member(Member::Campaigns);
+            if spec.reasons {
+                builder.literal(",\"suppressed\":");
+                builder.member(Member::Suppressed);
+            }
         }
         builder.literal(",\"input\":");
         builder.member(Member::Input);
@@ -133,14 +155,14 @@ impl Template {
             builder.literal(&format!(",\"experiment\":{{\"name\":{},\"variant\":{}}}", text(name), text(variant)));
         }
         builder.literal(&format!(",\"feature_set_version\":{}}}", text(&constants.fingerprint)));
-        builder.finish(constants, segments, true)
+        builder.finish(constants, targets, true)
     }
 
     /// A flat object with the members that `decision.fields` selects.
     pub(super) fn flat(
         spec: &DecisionSpec,
         constants: &Constants,
-        segments: &[Segment],
+        targets: Targets<'_>,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         if spec.fields.is_empty() {
@@ -189,7 +211,7 @@ impl Template {
             }
         }
         builder.literal("}");
-        builder.finish(constants, segments, false)
+        builder.finish(constants, targets, false)
     }
 
     pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
@@ -277,6 +299,20 @@ impl Template {
                 }
                 to.push(b']');
             }
+            Member::Campaigns => self.write_campaigns(decision.campaigns, to),
+            Member::FirstCampaignId => match decision.campaigns.first() {
+                Some(bid) => to.extend_from_slice(self.offers.id(bid)),
+                None => to.extend_from_slice(b"null"),
+            },
+            Member::FirstBid => match decision.campaigns.first() {
+                Some(bid) => self.write_long(bid.bid.0, to),
+                None => to.extend_from_slice(b"null"),
+            },
+            Member::FirstCreativeId => match decision.campaigns.first().and_then(|bid| bid.creative) {
+                Some(shown) => to.extend_from_slice(self.offers.creative(shown)),
+                None => to.extend_from_slice(b"null"),
+            },
+            Member::Suppressed => self.write_suppressed(decision.suppressed, to),
         }
     }
 
@@ -330,7 +366,7 @@ impl Builder {
         self.pieces.push(Piece::Member(member));
     }
 
-    fn finish(self, constants: &Constants, segments: &[Segment], text_integers: bool) -> Template {
+    fn finish(self, constants: &Constants, targets: Targets<'_>, text_integers: bool) -> Template {
         let object = |segment: &Segment| {
             let (id, name) = (text(&segment.id), text(&segment.name));
             let taxonomy = match segment.segtax {
@@ -343,7 +379,8 @@ impl Builder {
         Template {
             id_prefix: constants.id_prefix(),
             pieces: self.pieces,
-            segments: segments.iter().map(object).collect(),
+            segments: targets.segments.iter().map(object).collect(),
+            offers: Offers::new(targets.campaigns),
             topic: text(&constants.topic).into_bytes(),
             text_integers,
         }

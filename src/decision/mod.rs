@@ -14,7 +14,10 @@ use crate::{
     config_error::ConfigError,
     event::{EventTime, KeyType, Position},
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
-    targeting::{InSegment, LeftSegment, Segment},
+    targeting::{
+        InSegment, LeftSegment, Segment,
+        campaign::{Bid, Campaigns, Refusal},
+    },
 };
 
 /// The version of the decision schema.
@@ -23,18 +26,18 @@ const SCHEMA_VERSION: u32 = 1;
 /// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// The user is in at least one segment.
+    /// The user is in at least one segment, or a campaign bids.
     Targeted,
-    /// The user is in none.
+    /// Neither.
     NoTarget,
     /// The model gave no usable score.
     Fallback,
 }
 
 impl Status {
-    /// The status of a user who is in these segments.
-    pub fn of(segments: &[InSegment]) -> Self {
-        if segments.is_empty() { Self::NoTarget } else { Self::Targeted }
+    /// The status of a user who is in these segments and whom these campaigns may be shown to.
+    pub fn of(segments: &[InSegment], campaigns: &[Bid]) -> Self {
+        if segments.is_empty() && campaigns.is_empty() { Self::NoTarget } else { Self::Targeted }
     }
 
     /// The name in `aimpoint.v1`, which is also the JSON form.
@@ -105,6 +108,19 @@ pub struct Decision<'a> {
     pub segments: &'a [InSegment],
     /// The segments that the user has just left.
     pub left: &'a [LeftSegment],
+    /// The campaigns that the user may be shown, best first.
+    pub campaigns: &'a [Bid],
+    /// The campaigns that were considered and refused. Written only if the declared format asks for them.
+    pub suppressed: &'a [Refusal],
+}
+
+/// The declarations that a decision refers to by number.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// The segments.
+    pub segments: &'a [Segment],
+    /// The campaigns with their creatives.
+    pub campaigns: &'a Campaigns,
 }
 
 impl Decision<'_> {
@@ -190,14 +206,20 @@ impl Encoder {
     pub fn compile(
         spec: &DecisionSpec,
         constants: &Constants,
-        segments: &[Segment],
+        targets: Targets<'_>,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         let form = match spec.format {
-            DecisionFormat::Json => Form::Json(json::Template::canonical(constants, segments)),
-            DecisionFormat::Protobuf => Form::Protobuf(Box::new(protobuf::Template::new(constants, segments))),
-            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, segments, errors)),
+            DecisionFormat::Json => Form::Json(json::Template::canonical(spec, constants, targets)),
+            DecisionFormat::Protobuf => Form::Protobuf(Box::new(protobuf::Template::new(spec, constants, targets))),
+            DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, targets, errors)),
         };
+        if spec.format == DecisionFormat::Flat && spec.reasons {
+            errors.push(
+                ConfigError::new("decision.reasons", "a flat decision has only chosen members")
+                    .hint("select `suppressed` under [decision.fields]"),
+            );
+        }
         if spec.format != DecisionFormat::Flat && !spec.fields.is_empty() {
             errors.push(
                 ConfigError::new("decision.fields", "only a flat decision has chosen members")

@@ -3,13 +3,13 @@
 //! Written field by field from borrowed values, because prost's message type would have to own every string of every
 //! decision. The field numbers are those of `decision.proto`; a test decodes the bytes with prost.
 
-use super::{Constants, Decision, Status, write_id_of};
+use super::{Constants, Decision, DecisionSpec, Status, Targets, write_id_of};
 use crate::{
     event::EventTime,
     inference::Group,
     profile::Membership,
     proto::v1,
-    targeting::{LeaveReason, Segment},
+    targeting::{LeaveReason, Segment, campaign::Bid, creative::Creative},
 };
 use prost::{
     Message,
@@ -28,10 +28,25 @@ pub(super) struct Template {
     scores: bool,
     /// The encoded name of each additional score, including key and length.
     heads: Vec<Vec<u8>>,
+    campaigns: Vec<Campaign>,
+    /// By creative: its encoded id.
+    creatives: Vec<Vec<u8>>,
+    /// Whether refused campaigns are listed.
+    reasons: bool,
+}
+
+/// What is the same for a campaign in every decision.
+#[derive(Clone, Debug)]
+struct Campaign {
+    id: String,
+    /// The encoded id and currency.
+    constant: Vec<u8>,
+    /// By arm: its encoded name.
+    arms: Vec<Vec<u8>>,
 }
 
 impl Template {
-    pub(super) fn new(constants: &Constants, segments: &[Segment]) -> Self {
+    pub(super) fn new(spec: &DecisionSpec, constants: &Constants, targets: Targets<'_>) -> Self {
         let constant = v1::Decision {
             schema_version: super::SCHEMA_VERSION,
             model: constants.model.as_ref().map(|model| v1::Model {
@@ -52,17 +67,33 @@ impl Template {
             let (id, name) = (segment.id.clone(), segment.name.clone());
             v1::Segment { id, name, segtax: segment.segtax, ..v1::Segment::default() }.encode_to_vec()
         };
+        let campaign = |of: &crate::targeting::campaign::Campaign| {
+            let offer = || v1::CampaignOffer::default();
+            let arm = |arm: &String| v1::CampaignOffer { arm: arm.clone(), ..offer() }.encode_to_vec();
+            let constant = v1::CampaignOffer { id: of.id.clone(), currency: of.currency.to_string(), ..offer() };
+            Campaign {
+                id: of.id.clone(),
+                constant: constant.encode_to_vec(),
+                arms: of.arms().iter().map(arm).collect(),
+            }
+        };
+        let creative = |of: &Creative| {
+            v1::ShownCreative { id: of.spec.id.clone(), ..v1::ShownCreative::default() }.encode_to_vec()
+        };
         Self {
             id_prefix: constants.id_prefix(),
             topic: constants.topic.clone(),
             constant: constant.encode_to_vec(),
-            segments: segments.iter().map(alone).collect(),
+            segments: targets.segments.iter().map(alone).collect(),
             scores: constants.model.is_some(),
             heads: constants
                 .heads
                 .iter()
                 .map(|name| v1::Head { name: name.clone(), ..v1::Head::default() }.encode_to_vec())
                 .collect(),
+            campaigns: targets.campaigns.all().iter().map(campaign).collect(),
+            creatives: targets.campaigns.creatives().iter().map(creative).collect(),
+            reasons: spec.reasons,
         }
     }
 
@@ -104,6 +135,16 @@ impl Template {
             };
             segment(18, &self.segments[left.number], &left.was, (6, reason as i64), to);
         }
+        for bid in decision.campaigns {
+            self.write_offer(bid, to);
+        }
+        for refused in decision.suppressed.iter().filter(|_| self.reasons) {
+            let (id, reason) = (&self.campaigns[refused.campaign as usize].id, refused.reason.as_str());
+            encode_key(20, WireType::LengthDelimited, to);
+            encode_varint((bytes_len(id.as_bytes()) + bytes_len(reason.as_bytes())) as u64, to);
+            bytes(1, id.as_bytes(), to);
+            bytes(2, reason.as_bytes(), to);
+        }
         if let Some(position) = decision.cause.position() {
             let partition = position.partition as u64;
             let offset = position.offset as u64;
@@ -139,6 +180,36 @@ impl Template {
                 contributions: explainer.groups().iter().zip(&explanation.parts).map(contribution).collect(),
             };
             message(15, &explanation, to);
+        }
+    }
+
+    /// Appends a `CampaignOffer`. Absent fields are left out, as in proto3.
+    fn write_offer(&self, bid: &Bid, to: &mut Vec<u8>) {
+        let campaign = &self.campaigns[bid.campaign as usize];
+        let arm = bid.arm.map(|arm| campaign.arms[usize::from(arm)].as_slice()).unwrap_or_default();
+        let longs = [(3, bid.value.0), (5, bid.bid.0), (7, bid.floor.0)];
+        let longs = longs.into_iter().filter(|(_, value)| *value != 0);
+        let longs_len: usize = longs.clone().map(|(_, value)| 1 + encoded_len_varint(value as u64)).sum();
+        let creative = bid.creative.map(|shown| (&self.creatives[shown.creative], shown.propensity));
+        let creative_len = creative.map_or(0, |(id, _)| id.len() + DOUBLE_BYTES);
+        let inner = campaign.constant.len()
+            + arm.len()
+            + longs_len
+            + DOUBLE_BYTES
+            + creative.map_or(0, |_| 1 + encoded_len_varint(creative_len as u64) + creative_len);
+        encode_key(19, WireType::LengthDelimited, to);
+        encode_varint(inner as u64, to);
+        to.extend_from_slice(&campaign.constant);
+        to.extend_from_slice(arm);
+        for (field, value) in longs {
+            long(field, value, to);
+        }
+        double(4, bid.probability, to);
+        if let Some((id, propensity)) = creative {
+            encode_key(10, WireType::LengthDelimited, to);
+            encode_varint(creative_len as u64, to);
+            to.extend_from_slice(id);
+            double(2, propensity, to);
         }
     }
 
@@ -190,6 +261,19 @@ fn segment(field: u32, of: &[u8], membership: &Membership, (last, number): (u32,
 fn float(field: u32, value: f32, to: &mut Vec<u8>) {
     encode_key(field, WireType::ThirtyTwoBit, to);
     to.extend_from_slice(&value.to_le_bytes());
+}
+
+/// The bytes of a `double` with its key.
+const DOUBLE_BYTES: usize = 9;
+
+fn double(field: u32, value: f64, to: &mut Vec<u8>) {
+    encode_key(field, WireType::SixtyFourBit, to);
+    to.extend_from_slice(&value.to_le_bytes());
+}
+
+/// The bytes of a short text with its key.
+fn bytes_len(value: &[u8]) -> usize {
+    1 + encoded_len_varint(value.len() as u64) + value.len()
 }
 
 fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {

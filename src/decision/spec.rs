@@ -14,6 +14,9 @@ pub struct DecisionSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub expires_after: Duration,
+    /// Whether decisions list the campaigns that were considered and refused, with the reason. Not in flat ones, which
+    /// select `suppressed` like other members.
+    pub reasons: bool,
     /// For `format = "flat"`: member name in the object → path into the decision, such as `score.raw` or
     /// `segments[0].id`.
     pub fields: BTreeMap<String, String>,
@@ -21,7 +24,12 @@ pub struct DecisionSpec {
 
 impl Default for DecisionSpec {
     fn default() -> Self {
-        Self { format: DecisionFormat::Json, expires_after: Duration::from_hours(24), fields: BTreeMap::new() }
+        Self {
+            format: DecisionFormat::Json,
+            expires_after: Duration::from_hours(24),
+            reasons: false,
+            fields: BTreeMap::new(),
+        }
     }
 }
 

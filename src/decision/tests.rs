@@ -1,4 +1,4 @@
-use super::{Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status};
+use super::{Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status, Targets};
 use crate::{
     config_error::ConfigError,
     event::{EventTime, KeyType, Position},
@@ -6,7 +6,12 @@ use crate::{
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     profile::Membership,
     proto::v1,
-    targeting::{InSegment, LeaveReason, LeftSegment, Segment, SegmentSpec, Segments, TargetingSpec},
+    targeting::{
+        InSegment, LeaveReason, LeftSegment, Segment, SegmentSpec, Segments, TargetingSpec,
+        campaign::{Bid, CampaignSpec, Campaigns, Reason, Refusal},
+        creative::CreativeSpec,
+        money::{Cpm, Micros},
+    },
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -33,6 +38,48 @@ fn segments() -> Vec<Segment> {
     segments.all().to_vec()
 }
 
+/// Two campaigns: one with arms and a creative, and one without.
+fn campaigns() -> Campaigns {
+    #[derive(serde::Deserialize)]
+    struct Spec {
+        campaign: Vec<CampaignSpec>,
+        creative: Vec<CreativeSpec>,
+    }
+    let text = r#"
+        [[campaign]]
+        id = "spring \"sale\" ☃"
+        currency = "EUR"
+        value = 2.5
+        arms = [{ name = "b\"old", share = 0.5 }]
+
+        [[campaign]]
+        id = "plain"
+        currency = "EUR"
+        value = 2
+
+        [[creative]]
+        id = "banner\"1"
+        campaign = "spring \"sale\" ☃"
+        headline = ["Half price"]
+        landing_page = "https://shop.example/"
+    "#;
+    let spec: Spec = toml::from_str(text).unwrap();
+    let (targeting, mut scope, mut errors) = (TargetingSpec::default(), Scope::default(), Vec::new());
+    let campaigns = Campaigns::compile(&spec.campaign, &targeting, &[], &[], &spec.creative, &mut scope, &mut errors);
+    assert_eq!(errors, []);
+    campaigns
+}
+
+/// A bid of the first campaign, and one of the second.
+fn bids(value: i64, probability: f64) -> Vec<Bid> {
+    let (mut bids, _) = campaigns().largest();
+    bids.sort_by_key(|bid| bid.campaign);
+    for bid in &mut bids {
+        (bid.value, bid.probability, bid.bid, bid.floor) = (Micros(value), probability, Cpm(value / 2), Cpm(0));
+    }
+    bids
+}
+
 fn constants(model: bool) -> Constants {
     Constants {
         heads: if model { vec!["buy \"it\"".to_owned(), "call".to_owned()] } else { Vec::new() },
@@ -53,8 +100,11 @@ fn constants(model: bool) -> Constants {
 fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Encoder, Vec<ConfigError>) {
     let mut errors = Vec::new();
     let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
-    let spec = DecisionSpec { format, fields, expires_after: Duration::from_mins(1) };
-    let encoder = Encoder::compile(&spec, &constants(model), &segments(), &mut errors);
+    let reasons = format != DecisionFormat::Flat;
+    let spec = DecisionSpec { format, fields, reasons, expires_after: Duration::from_mins(1) };
+    let (segments, campaigns) = (segments(), campaigns());
+    let targets = Targets { segments: &segments, campaigns: &campaigns };
+    let encoder = Encoder::compile(&spec, &constants(model), targets, &mut errors);
     (encoder, errors)
 }
 
@@ -92,6 +142,8 @@ fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         explanation: None,
         segments: &[],
         left: &[],
+        campaigns: &[],
+        suppressed: &[],
     }
 }
 
@@ -117,6 +169,23 @@ fn proto_json(it: &v1::Decision) -> Value {
         value["reason"] = it.reason().as_str_name().into();
         value
     };
+    let offer = |it: &v1::CampaignOffer| {
+        let mut value = json!({
+            "id": it.id,
+            "value_micros": it.value_micros.to_string(),
+            "probability": (it.probability as f32).to_string(),
+            "bid_micros": it.bid_micros.to_string(),
+            "floor_micros": it.floor_micros.to_string(),
+            "currency": it.currency,
+        });
+        if !it.arm.is_empty() {
+            value["arm"] = it.arm.as_str().into();
+        }
+        if let Some(shown) = &it.creative {
+            value["creative"] = json!({"id": shown.id, "propensity": (shown.propensity as f32).to_string()});
+        }
+        value
+    };
     let input = it
         .input
         .as_ref()
@@ -133,6 +202,8 @@ fn proto_json(it: &v1::Decision) -> Value {
         "status": it.status().as_str_name(),
         "segments": it.segments.iter().map(segment).collect::<Vec<_>>(),
         "left": it.left.iter().map(left).collect::<Vec<_>>(),
+        "campaigns": it.campaigns.iter().map(offer).collect::<Vec<_>>(),
+        "suppressed": it.suppressed.iter().map(|it| json!({"campaign_id": it.campaign_id, "reason": it.reason})).collect::<Vec<_>>(),
         "input": input,
         "feature_set_version": it.feature_set_version,
     });
@@ -207,7 +278,12 @@ proptest! {
         left in prop::option::of(prop::sample::select(vec![LeaveReason::Expired, LeaveReason::ExitRule, LeaveReason::Excluded])),
         user_hash in prop::option::weighted(0.2, any::<u64>()),
         model in any::<bool>(),
+        (bid_count, worth, probability) in (0_usize..=2, 0_i64.., 0.0_f64..=1.0),
+        refused in prop::sample::subsequence(vec![0_u32, 1], 0..=2),
+        why in prop::sample::select(Reason::ALL.to_vec()),
     ) {
+        let bids = &bids(worth, probability)[..bid_count];
+        let suppressed: Vec<Refusal> = refused.iter().map(|campaign| Refusal { campaign: *campaign, reason: why }).collect();
         let names = ["n \"1\"".to_owned(), "n2".to_owned()];
         let explainer = Explainer::new(&ExplainSpec::default(), &names, vec![0.0; 2]).unwrap();
         let explanation = parts.map(|parts| Explanation { base: 0.5, parts });
@@ -224,6 +300,8 @@ proptest! {
             cause: user_hash.map_or(Cause::Event(position), |user_hash| Cause::Expiry { user_hash, deadline }),
             segments: &segments,
             left: &left,
+            campaigns: bids,
+            suppressed: &suppressed,
             occurred_at: EventTime(occurred_at),
             decided_at: EventTime(decided_at),
             status,
@@ -261,6 +339,10 @@ proptest! {
         let reason = reason.map_or("", FallbackReason::as_str);
         prop_assert_eq!(message.status_reason.as_str(), if user_hash.is_some() { "membership_expired" } else { reason });
         prop_assert_eq!(message.left.len(), left.len());
+        prop_assert_eq!(message.suppressed.len(), refused.len());
+        let offers: Vec<_> = message.campaigns.iter().map(|it| (it.id.as_str(), it.value_micros, it.probability, it.bid_micros)).collect();
+        let names = ["spring \"sale\" ☃", "plain"].map(|id| (id, worth, probability, worth / 2));
+        prop_assert_eq!(offers, &names[..bid_count]);
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
     }
@@ -277,8 +359,52 @@ fn a_usual_decision_takes_less_than_two_kilobytes() {
 }
 
 #[test]
+fn ten_segments_and_three_campaigns_take_less_than_two_kilobytes() {
+    let specs: Vec<SegmentSpec> = (0..10)
+        .map(|number| SegmentSpec {
+            id: format!("segment-{number}"),
+            name: Some("A segment's name for people".to_owned()),
+            segtax: 502,
+            filter: "true".to_owned(),
+            duration: Some(Duration::from_hours(1)),
+            ..SegmentSpec::default()
+        })
+        .collect();
+    let campaign = |number: usize| -> CampaignSpec {
+        let text = "currency = \"EUR\"\nvalue = 2.5\narms = [{ name = \"a longer name\", share = 0.5 }]";
+        toml::from_str(&format!("id = \"spring-campaign-{number}\"\n{text}")).unwrap()
+    };
+    let creative = |number: usize| -> CreativeSpec {
+        let text = "headline = [\"x\"]\nlanding_page = \"https://shop.example/\"";
+        toml::from_str(&format!("id = \"spring-creative-{number}\"\ncampaign = \"spring-campaign-{number}\"\n{text}"))
+            .unwrap()
+    };
+    let (mut scope, mut errors, targeting) = (Scope::default(), Vec::new(), TargetingSpec::default());
+    let segments = Segments::compile(&specs, &targeting, &mut scope, &mut errors);
+    let (all, creatives): (Vec<_>, Vec<_>) = (0..3).map(|number| (campaign(number), creative(number))).unzip();
+    let campaigns = Campaigns::compile(&all, &targeting, &[], &[], &creatives, &mut scope, &mut errors);
+    let (bids, _) = campaigns.largest();
+    let of: Vec<InSegment> = (0..10).map(|number| InSegment { number, stay: Some((STAY, true)) }).collect();
+    let user = "u".repeat(64);
+    let it = Decision { segments: &of, campaigns: &bids, ..decision(&user, "0123456789abcdef0123456789abcdef") };
+    for format in [DecisionFormat::Json, DecisionFormat::Protobuf] {
+        let spec = DecisionSpec { format, ..DecisionSpec::default() };
+        let targets = Targets { segments: segments.all(), campaigns: &campaigns };
+        let encoder = Encoder::compile(&spec, &constants(false), targets, &mut errors);
+        let mut bytes = Vec::new();
+        encoder.encode(&it, &mut bytes);
+        println!("{format:?}: {} bytes", bytes.len());
+        assert_eq!((&errors, bids.len()), (&vec![], 3));
+        // JSON repeats the names of members: there, segments without a name for people fit.
+        let most = if format == DecisionFormat::Json { 3_072 } else { 2_048 };
+        assert!(bytes.len() < most, "{format:?}: {} bytes", bytes.len());
+    }
+}
+
+#[test]
 fn a_flat_decision_has_the_chosen_members_and_no_others() {
-    let it = Decision { heads: &[0.125, 0.5], ..decision("ann \"a\" \u{1}", "e1") };
+    let bids = bids(2_500, 0.5);
+    let it = Decision { heads: &[0.125, 0.5], campaigns: &bids, ..decision("ann \"a\" \u{1}", "e1") };
     let fields = [
         ("a", "decision_id"),
         ("b", "user_key"),
@@ -306,6 +432,9 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         ("t", "model.provider"),
         ("v", "experiment.name"),
         ("w", "experiment.variant"),
+        ("x", "campaigns[0].id"),
+        ("y", "campaigns[0].bid_micros"),
+        ("z", "campaigns[0].creative.id"),
         ("\"quoted\"", "decision_id"),
     ];
     let flat = |it: &Decision<'_>, of: &[usize]| -> Value {
@@ -340,15 +469,27 @@ fn a_flat_decision_has_the_chosen_members_and_no_others() {
         "t": "cpu",
         "v": "e\"1\"",
         "w": "challenger",
+        "x": "spring \"sale\" ☃",
+        "y": 1_250,
+        "z": "banner\"1",
         "\"quoted\"": "shop.eu:clicks.v1_eu-west-2-91",
     });
     assert_eq!(flat(&it, &[1, 2]), expected);
     (expected["j"], expected["j2"]) = (json!("STATUS_FALLBACK"), json!("model_late"));
     (expected["k"], expected["k2"], expected["k3"]) = (Value::Null, Value::Null, Value::Null);
     (expected["l"], expected["m"]) = (json!([]), Value::Null);
+    (expected["x"], expected["y"], expected["z"]) = (Value::Null, Value::Null, Value::Null);
     for none in [f32::NAN, f32::NEG_INFINITY] {
         let reason = Some(FallbackReason::Late);
-        let it = Decision { status: Status::Fallback, reason, raw: none, score: none, heads: &[none; 2], ..it };
+        let it = Decision {
+            status: Status::Fallback,
+            reason,
+            raw: none,
+            score: none,
+            heads: &[none; 2],
+            campaigns: &[],
+            ..it
+        };
         assert_eq!(flat(&it, &[]), expected);
     }
 }

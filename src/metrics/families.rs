@@ -242,6 +242,13 @@ pub(crate) static PROFILES_DIRTY: Family = Family::gauge(
 // Targeting.
 pub(crate) static SEGMENTS: Family =
     Family::counter("aimpoint_segment_decisions_total", &["segment"], "decisions that matched a segment");
+pub(crate) static CAMPAIGNS: Family = Family::counter(
+    "aimpoint_campaign_decisions_total",
+    &["campaign", "outcome"],
+    "decisions for which a campaign was considered, by outcome: chosen, or the reason why it was refused: excluded, \
+     consent, child, bot, stale, dates, daypart, cap, recency, conversion_cap, cold_start, floor, no_creative, \
+     budget_unknown, budget, paced, holdout, outranked",
+);
 pub(crate) static SCORES: Family = Family::histogram("aimpoint_score", &[], "scores of decisions", &SCORE_BOUNDS);
 
 // The model.
@@ -323,7 +330,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 44] = [
+pub static FAMILIES: [&Family; 45] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -351,6 +358,7 @@ pub static FAMILIES: [&Family; 44] = [
     &PROFILE_BYTES,
     &PROFILES_DIRTY,
     &SEGMENTS,
+    &CAMPAIGNS,
     &SCORES,
     &MODEL,
     &MODEL_VERSIONS,

@@ -5,3 +5,36 @@ pub mod v1 {
     #![expect(missing_docs, clippy::pedantic, reason = "generated; the messages are explained in their .proto files")]
     include!(concat!(env!("OUT_DIR"), "/aimpoint.v1.rs"));
 }
+
+#[cfg(test)]
+mod tests {
+    /// The fields of all messages, as `proto/build.rs` lists them.
+    const FIELDS: &str = include_str!(concat!(env!("OUT_DIR"), "/fields.txt"));
+
+    /// The fields of the last release. Add new ones when a release is made, and never change or remove a line: records
+    /// of that release may still be read.
+    const RELEASED: &str = include_str!("../../proto/released.txt");
+
+    #[test]
+    fn released_fields_keep_their_numbers_and_types() {
+        let released: Vec<&str> = RELEASED.lines().collect();
+        assert!(released.len() > 100, "the list of released fields is not complete");
+        let missing: Vec<&&str> = released.iter().filter(|line| !FIELDS.lines().any(|now| now == **line)).collect();
+        assert!(
+            missing.is_empty(),
+            "a released field was removed, renumbered or given another type:\n{missing:#?}\ngive the new one a new number"
+        );
+    }
+
+    #[test]
+    fn the_list_has_every_kind_of_field() {
+        for line in [
+            "aimpoint.v1.Decision.segments = 9 LABEL_REPEATED TYPE_MESSAGE .aimpoint.v1.Segment",
+            "aimpoint.v1.Decision.decision_id = 2 LABEL_OPTIONAL TYPE_STRING",
+            "aimpoint.v1.Layout.Cell.words = 2 LABEL_OPTIONAL TYPE_UINT32",
+            "aimpoint.v1.Status.STATUS_TARGETED = 1",
+        ] {
+            assert!(FIELDS.lines().any(|now| now == line), "{line}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use crate::{
     decision::Status,
     event::{EventTime, Position},
     metrics::SCORE_BOUNDS,
+    targeting::campaign::Tally,
 };
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ pub enum Stage {
     Profile,
     /// The model runs.
     Score,
-    /// Segments are matched.
+    /// Segments are matched, and rules of campaigns evaluated.
     Target,
-    /// Decisions are serialized.
+    /// Campaigns are chosen, and decisions serialized.
     Encode,
     /// Outputs are handed to the Kafka client.
     Send,
@@ -88,6 +89,8 @@ pub struct Detail {
     pub times: Vec<(i64, i64)>,
     /// By segment: how many decisions matched it.
     pub segments: Vec<u64>,
+    /// By campaign: the outcomes.
+    pub campaigns: Vec<Tally>,
     /// How many scores fell into each bin of [`SCORE_BOUNDS`].
     pub scores: Vec<u64>,
     /// The times spent in the stages.
@@ -101,6 +104,7 @@ impl Detail {
     pub fn add(&mut self, other: &Self) {
         self.times.extend_from_slice(&other.times);
         add_counts(&mut self.segments, &other.segments);
+        self.campaigns(&other.campaigns);
         add_counts(&mut self.scores, &other.scores);
         self.stages.add(&other.stages);
         self.last = other.last.or(self.last);
@@ -110,6 +114,7 @@ impl Detail {
     pub fn clear(&mut self) {
         self.times.clear();
         self.segments.clear();
+        self.campaigns.clear();
         self.scores.clear();
         self.stages = StageTimes::default();
         self.last = None;
@@ -127,6 +132,14 @@ impl Detail {
     /// Counts a decision that matched the segment at this index.
     pub fn segment(&mut self, index: usize) {
         count(&mut self.segments, index);
+    }
+
+    /// Adds the outcomes of campaigns, in their order.
+    pub fn campaigns(&mut self, tallies: &[Tally]) {
+        if self.campaigns.len() < tallies.len() {
+            self.campaigns.resize(tallies.len(), Tally::default());
+        }
+        self.campaigns.iter_mut().zip(tallies).for_each(|(sum, tally)| sum.add(tally));
     }
 
     /// Adds to the elapsed time of a stage.

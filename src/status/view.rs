@@ -8,6 +8,7 @@ use crate::{
     event::EventTime,
     inference::ModelInfo,
     metrics::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS},
+    targeting::campaign::Tally,
 };
 use std::{
     collections::VecDeque,
@@ -86,6 +87,8 @@ pub struct WorkerStatus {
     pub scores: Distribution,
     /// By segment: its id, and how many decisions matched it.
     pub segments: Vec<(String, u64)>,
+    /// By campaign: its id, and the outcomes.
+    pub campaigns: Vec<(String, Tally)>,
     /// The times spent in the stages.
     pub stages: StageTimes,
     /// The last decisions, newest last.
@@ -117,6 +120,7 @@ impl Default for View {
             latency: Latency::default(),
             scores: Distribution::new(&SCORE_BOUNDS),
             segments: Vec::new(),
+            campaigns: Vec::new(),
             stages: StageTimes::default(),
             decisions: VecDeque::new(),
             events: VecDeque::new(),
@@ -132,16 +136,17 @@ impl View {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the segments' ids, in their order, and the models with their variants. Known segments keep their counts.
+    /// Sets the ids of segments and campaigns, in their order, and the models with their variants. Known segments and
+    /// campaigns keep their counts.
     pub fn describe<'a>(
         &self,
         segments: impl Iterator<Item = &'a str>,
+        campaigns: impl Iterator<Item = &'a str>,
         models: impl IntoIterator<Item = (String, &'a ModelInfo)>,
     ) {
         let mut status = self.lock();
-        let known = std::mem::take(&mut status.segments);
-        let count = |id: &str| known.iter().find(|(other, _)| other == id).map_or(0, |(_, count)| *count);
-        status.segments = segments.map(|id| (id.to_owned(), count(id))).collect();
+        status.segments = kept(&status.segments, segments);
+        status.campaigns = kept(&status.campaigns, campaigns);
         status.models = models.into_iter().map(|(variant, model)| (variant, model.clone())).collect();
     }
 
@@ -159,6 +164,9 @@ impl View {
         }
         for ((_, sum), count) in status.segments.iter_mut().zip(&detail.segments) {
             *sum += count;
+        }
+        for ((_, sum), tally) in status.campaigns.iter_mut().zip(&detail.campaigns) {
+            sum.add(tally);
         }
         status.stages.add(&detail.stages);
         if let Some(last) = detail.last {
@@ -217,6 +225,12 @@ impl View {
     pub fn status(&self) -> WorkerStatus {
         self.lock().clone()
     }
+}
+
+/// These ids with their counts; new ones begin at zero.
+fn kept<'a, C: Copy + Default>(known: &[(String, C)], ids: impl Iterator<Item = &'a str>) -> Vec<(String, C)> {
+    let count = |id: &str| known.iter().find(|(other, _)| other == id).map_or_else(C::default, |(_, count)| *count);
+    ids.map(|id| (id.to_owned(), count(id))).collect()
 }
 
 #[cfg(test)]

@@ -95,8 +95,17 @@ pub struct Found {
     pub left: Vec<LeftSegment>,
     /// Whether a membership has begun.
     pub has_entered: bool,
-    /// By segment: the user's place in it, if the user is in.
+    /// By segment: the user's place in it, if the user is in. Empty if all segments are in `now`.
     places: Vec<Option<InSegment>>,
+}
+
+impl Found {
+    /// The numbers of all segments that the user is in, including those that do not fit the decision.
+    pub fn all(&self) -> impl Iterator<Item = usize> + '_ {
+        let uncut = self.places.iter().flatten().map(|segment| segment.number);
+        let cut = self.now.iter().map(|segment| segment.number).filter(|_| self.places.is_empty());
+        uncut.chain(cut)
+    }
 }
 
 impl Segments {
@@ -166,6 +175,15 @@ impl Segments {
         }
         let now = self.ranked.iter().filter_map(|number| found.places[*number]);
         found.now.extend(now.take(self.max));
+    }
+
+    /// The memberships in a user's words, each with its segment.
+    pub fn memberships_in<'a>(&'a self, words: &'a [u64]) -> impl Iterator<Item = (&'a Segment, Membership)> {
+        self.all.iter().filter_map(|segment| {
+            let Lasting { cell, .. } = segment.lasting.as_ref()?;
+            let membership = Membership::read(words.get(cell * Membership::WORDS..)?.get(..Membership::WORDS)?)?;
+            Some((segment, membership))
+        })
     }
 
     /// Ends the memberships that are over at this time, and lists those that remain. Returns whether any ended.

@@ -1,7 +1,8 @@
-//! What a score means for a user: the segments that the user is in.
+//! What a score means for a user: the segments that the user is in, and the campaigns that may be shown.
 //!
 //! Owns rules over features and scores, and how they change a user's memberships. It does not know where memberships
-//! are kept, the model or the encoding of a decision. A rule that depends on a missing value does not hold.
+//! are kept, the model or the encoding of a decision. A rule that depends on a missing value does not hold. Campaigns
+//! with their creatives are in [`campaign`] and [`creative`].
 //!
 //! - **Momentary.** A segment with neither `exit` nor `duration` only holds at events that meet its rule. It costs
 //!   nothing in a profile.
@@ -22,7 +23,7 @@ mod spec;
 mod taxonomy;
 
 pub use membership::{Found, InSegment, LeaveReason, LeftSegment};
-pub use spec::{SegmentSpec, TargetingSpec};
+pub use spec::{AudienceSpec, SegmentSpec, TargetingSpec};
 
 use crate::{
     columns::{Columns, Slot, Type},
@@ -73,7 +74,7 @@ pub struct Segments {
     ranked: Vec<usize>,
     /// The maximum number of segments in a decision.
     max: usize,
-    /// Whether all segments are momentary and none excludes another.
+    /// Whether all segments are momentary, none excludes another, and a decision has room for all of them.
     is_plain: bool,
 }
 
@@ -144,7 +145,8 @@ impl Segments {
                     .hint("set at least 1, or leave it out"),
             );
         }
-        segments.is_plain = segments.all.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
+        segments.is_plain = segments.max >= segments.all.len()
+            && segments.all.iter().all(|it| it.lasting.is_none() && it.unless.is_empty());
         segments
     }
 

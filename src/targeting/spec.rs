@@ -1,8 +1,8 @@
-//! The sections `[[segment]]` and `[targeting]` as written in the configuration.
+//! The sections `[[segment]]` and `[targeting]`, and what several sections share, as written in the configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// `[[segment]]`: an audience and the rules that put a user into it and take the user out.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -42,8 +42,29 @@ impl SegmentSpec {
     }
 }
 
-/// `[targeting]`: settings for all segments.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// The segments that a user must be in, or must not be in, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AudienceSpec {
+    /// The user is in at least one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<String>,
+    /// The user is in all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<String>,
+    /// The user is in none of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub none: Vec<String>,
+}
+
+impl AudienceSpec {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `[targeting]`: settings for all segments and campaigns.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetingSpec {
     /// The maximum number of segments in a decision. Those with the highest priority are kept. If absent, there is no
@@ -53,4 +74,27 @@ pub struct TargetingSpec {
     /// The sensitive ids of registered taxonomies that segments may use, as `segtax:id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_sensitive: Vec<String>,
+    /// The maximum number of campaigns in a decision, 1 to 32. More campaigns give the bidder more alternatives but
+    /// make decisions larger.
+    pub campaigns_max: u32,
+    /// An expression for the IANA name of the user's time zone, such as the `[[field]]` `time_zone`. The last known
+    /// value counts. Campaigns with `zone = "user"` need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_zone: Option<String>,
+    /// The value of a unit of each currency, in any one common currency. Needed to rank campaigns in several
+    /// currencies. Bids are never converted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rates: BTreeMap<String, f64>,
+}
+
+impl Default for TargetingSpec {
+    fn default() -> Self {
+        Self {
+            segments_max: None,
+            allowed_sensitive: Vec::new(),
+            campaigns_max: 3,
+            user_zone: None,
+            rates: BTreeMap::new(),
+        }
+    }
 }

@@ -5,13 +5,14 @@ use crate::{
     metrics::{
         Distribution, FAMILIES, Family, Sample, Samples, Value,
         families::{
-            CLIENT_DISCONNECTS, CLIENT_ERRORS, CLIENT_FETCHED, CLIENT_ROUND_TRIP, LAG_RECORDS, LAG_SECONDS, LATENCY,
-            MODEL, PARTITIONS, PROFILE_BYTES, PROFILES, PROFILES_DIRTY, READY, REPLAY_RECORDS, SCORES, SEGMENTS,
-            SILENT, STAGES, STAGES_COMPUTED,
+            CAMPAIGNS, CLIENT_DISCONNECTS, CLIENT_ERRORS, CLIENT_FETCHED, CLIENT_ROUND_TRIP, LAG_RECORDS, LAG_SECONDS,
+            LATENCY, MODEL, PARTITIONS, PROFILE_BYTES, PROFILES, PROFILES_DIRTY, READY, REPLAY_RECORDS, SCORES,
+            SEGMENTS, SILENT, STAGES, STAGES_COMPUTED,
         },
         recorded,
     },
     status::{PartitionView, Phase, Stage, WorkerStatus},
+    targeting::campaign::{Reason, Tally},
 };
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         of_profiles(&PROFILE_BYTES, |it| it.profile_bytes),
         of_profiles(&PROFILES_DIRTY, |it| it.dirty),
         segments(workers),
+        campaigns(workers),
         models(workers),
         Samples { family: &READY, samples: vec![Sample::number(vec![], f64::from(u8::from(is_ready)))] },
         by_worker(&SILENT, &|it| it.silent.as_secs_f64()),
@@ -107,6 +109,23 @@ fn segments(workers: &[WorkerStatus]) -> Samples {
     Samples { family: &SEGMENTS, samples }
 }
 
+/// All workers have the same campaigns. Reasons that have not occurred are omitted: a campaign has few of them.
+fn campaigns(workers: &[WorkerStatus]) -> Samples {
+    let mut samples = Vec::new();
+    for (id, _) in workers.first().into_iter().flat_map(|worker| &worker.campaigns) {
+        let mut sum = Tally::default();
+        let all = workers.iter().flat_map(|worker| &worker.campaigns).filter(|(other, _)| other == id);
+        all.for_each(|(_, tally)| sum.add(tally));
+        let mut add = |outcome: &str, count: u64| {
+            samples.push(Sample::number(vec![id.clone(), outcome.to_owned()], count as f64));
+        };
+        add("chosen", sum.chosen);
+        let refused = Reason::ALL.into_iter().zip(sum.refused).filter(|(_, count)| *count > 0);
+        refused.for_each(|(reason, count)| add(reason.as_str(), count));
+    }
+    Samples { family: &CAMPAIGNS, samples }
+}
+
 /// All workers have the same models once they have taken the newest.
 fn models(workers: &[WorkerStatus]) -> Samples {
     let models = workers.iter().find(|worker| !worker.models.is_empty()).into_iter().flat_map(|worker| &worker.models);
@@ -128,11 +147,14 @@ mod tests {
     /// The status of a worker with one partition.
     fn worker() -> WorkerStatus {
         let view = View::default();
-        view.describe(["a\"b"].into_iter(), None);
+        view.describe(["a\"b"].into_iter(), ["spring"].into_iter(), None);
         let mut counts = Counts::default();
         counts.detail.times.extend([(9_000, 9_980), (9_500, 9_990)]);
         counts.detail.score(0.42);
         counts.detail.segment(0);
+        let mut tally = Tally { considered: 3, chosen: 2, ..Tally::default() };
+        tally.refused[Reason::Cap.index()] = 1;
+        counts.detail.campaigns(&[tally]);
         counts.detail.spend(Stage::Profile, Duration::from_millis(1_500));
         view.committed(&counts.detail, EventTime(10_000_000));
         view.partitions(vec![PartitionView {
@@ -173,6 +195,8 @@ mod tests {
             "aimpoint_profile_bytes{worker=\"0\"} 500",
             "aimpoint_profiles_dirty{worker=\"0\"} 2",
             "aimpoint_segment_decisions_total{segment=\"a\\\"b\"} 1",
+            "aimpoint_campaign_decisions_total{campaign=\"spring\",outcome=\"chosen\"} 2",
+            "aimpoint_campaign_decisions_total{campaign=\"spring\",outcome=\"cap\"} 1",
             "aimpoint_ready 1",
             "aimpoint_client_fetched_records{worker=\"0\"} 7",
         ] {

@@ -10,6 +10,7 @@ use aimpoint::{
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
     state::{Mark, SnapshotOf, SnapshotWriter, Store, hash_key, is_layout_key, pack, unpack},
     status::{ClientReport, PartitionView, Progress},
+    targeting::{AudienceSpec, campaign::CampaignSpec},
     testkit::{
         FakeClock, Faults, InputRecord, MemoryBroker, MemorySink, MemorySnapshots, MemorySource, Place, Visible,
     },
@@ -917,4 +918,45 @@ fn memberships_of_segments_that_stay_outlive_a_reload_that_adds_and_removes_othe
     let last_written = Some((Some(BEGINNING), Some(false)));
     assert_eq!(member(2, "viewing"), last_written, "the user had no event while it was not there");
     assert_eq!(member(2, "another"), Some((Some(BEGINNING + 3_000_000), Some(true))));
+}
+
+#[test]
+fn caps_outlive_a_reload_that_adds_and_removes_other_campaigns() {
+    let with = |other: &str| {
+        let mut spec = world::lasting(world::spec());
+        let other = CampaignSpec { id: other.to_owned(), ..spec.campaigns[1].clone() };
+        spec.campaigns[0].segments = AudienceSpec::default();
+        (spec.campaigns[0].holdout, spec.campaigns[0].floor) = (0.0, None);
+        spec.campaigns = vec![other, spec.campaigns[0].clone()];
+        world::pipeline(&spec).0
+    };
+    let click = |number: i64| InputRecord {
+        key: Some(b"a".to_vec()),
+        payload: Some(
+            format!(
+                r#"{{"event_type":"click","user_id":"a","value":1,"occurred_at":{},"ad":{{"campaign_id":"spring"}}}}"#,
+                BEGINNING / 1_000 + number * 1_000
+            )
+            .into_bytes(),
+        ),
+        ..InputRecord::default()
+    };
+    let broker = MemoryBroker::new(vec![(0..4).map(click).collect()], true, Faults::default(), 1);
+    let (mut worker, ..) = lasting_worker(&broker, BEGINNING);
+    let (sender, receiver) = crossbeam_channel::bounded(2);
+    worker = worker.with_pipelines(receiver);
+    for (number, other) in ["autumn", "winter", "autumn", "winter"].into_iter().enumerate() {
+        sender.send(with(other)).expect("the worker is there");
+        turns(&mut worker, &broker, 50);
+        broker.produce(0, 1);
+        turn_until(&mut worker, &broker, |_| {
+            broker.committed()[0].as_ref().is_some_and(|it| it.0 == number as i64 + 1)
+        });
+    }
+    let reason = |decision: &serde_json::Value| {
+        let all = decision["suppressed"].as_array().expect("it is a list").iter();
+        all.filter(|it| it["campaign_id"] == "spring").map(|it| it["reason"].to_string()).collect::<String>()
+    };
+    let all: Vec<String> = decisions(&broker).iter().map(reason).collect();
+    assert_eq!(all, ["", "\"cap\"", "\"cap\"", "\"cap\""], "two clicks are the most");
 }

@@ -57,7 +57,7 @@ format = "flat"
 fields = { id = "decision_id", event = "trigger_event_id", user = "user_key", partition = "input.partition", offset = "input.offset", segments = "segments", score = "score.raw", status = "status", version = "model.version" }
 "#;
 
-/// Lasting segments. Some memberships outlast the jumps in time, some do not. Some segments have exit rules, and one
+/// Lasting segments, and campaigns with caps and creatives. Some memberships outlast the jumps in time, some do not. Some segments have exit rules, and one
 /// excludes another. [`super::naive`] defines the same segments by hand.
 const LASTING: &str = r#"
 [[segment]]
@@ -84,6 +84,38 @@ id = "rich"
 where = "value > 75.0"
 exit = "value < 25.0"
 duration = "2h"
+
+[[campaign]]
+id = "spring"
+segments = { any = ["keen", "spender", "buyer"], none = ["rich"] }
+value = "value + 1.0"
+currency = "EUR"
+floor = 2
+caps = [{ events = "click", max = 2, per = "hour" }]
+holdout = 0.2
+arms = [{ name = "b", share = 0.5 }]
+
+[[campaign]]
+id = "summer"
+where = "spent_1h > 10.0"
+action = "click"
+value = 3
+probability = 0.01
+currency = "EUR"
+
+[[creative]]
+id = "red"
+campaign = "spring"
+headline = ["Half price"]
+landing_page = "https://shop.example/"
+weight = 2.0
+
+[[creative]]
+id = "blue"
+campaign = "spring"
+where = "value > 20.0"
+headline = ["Half price"]
+landing_page = "https://shop.example/"
 "#;
 
 const FEATURES: [&str; 3] = ["views_5m", "spent_1h", "since_last"];
@@ -109,11 +141,14 @@ pub(crate) fn spec() -> PipelineSpec {
     toml::from_str(SPEC).expect("the specification is well formed")
 }
 
-/// The same with lasting segments.
+/// The same with lasting segments and campaigns.
 pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
     let more: PipelineSpec = toml::from_str(LASTING).expect("the specification is well formed");
-    let mut spec = PipelineSpec { segments: [spec.segments, more.segments].concat(), ..spec };
-    spec.decision.fields.insert("left".to_owned(), "left".to_owned());
+    let segments = [spec.segments, more.segments].concat();
+    let mut spec = PipelineSpec { segments, campaigns: more.campaigns, creatives: more.creatives, ..spec };
+    for field in ["left", "campaigns", "suppressed"] {
+        spec.decision.fields.insert(field.to_owned(), field.to_owned());
+    }
     spec
 }
 
@@ -191,13 +226,13 @@ pub(crate) fn input(
             // Without an id, so that only the changelog prevents it from counting twice.
             3..12 => Some(
                 format!(
-                    r#"{{"event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#
+                    r#"{{"event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value},"ad":{{"campaign_id":"spring"}}}}"#
                 )
                 .into_bytes(),
             ),
             _ => Some(
                 format!(
-                    r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value}}}"#
+                    r#"{{"event_id":"e{id}","event_type":"{kind}","user_id":"u{user}","occurred_at":{at},"value":{value},"ad":{{"campaign_id":"spring"}}}}"#
                 )
                 .into_bytes(),
             ),

@@ -1,8 +1,11 @@
 //! The demo's report: figures and charts in plain text.
 
-use super::Outcome;
+use super::{Decision, Outcome};
 use crate::evaluation::{Prediction, Summary, reliability};
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 /// Width of a full bar, in columns.
 const BAR: usize = 48;
@@ -73,6 +76,8 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(*size as u64), share * 100.0, bar(share))?;
     }
 
+    campaigns(to, decisions)?;
+
     title(to, "Three decisions in full: the highest, the median and the lowest score")?;
     let mut scored: Vec<_> = decisions.iter().filter(|decision| decision.score.raw.is_some()).collect();
     scored.sort_by(|a, b| b.score.raw.unwrap_or_default().total_cmp(&a.score.raw.unwrap_or_default()));
@@ -82,6 +87,58 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How often each campaign is offered, its mean bid, the creatives drawn, and why it is not offered otherwise.
+fn campaigns(to: &mut impl Write, decisions: &[Decision]) -> io::Result<()> {
+    #[derive(Default)]
+    struct Campaign<'a> {
+        offered: usize,
+        bids: f64,
+        currency: &'a str,
+        creatives: BTreeMap<&'a str, usize>,
+        refused: BTreeMap<&'a str, usize>,
+    }
+    let mut all: BTreeMap<&str, Campaign<'_>> = BTreeMap::new();
+    for decision in decisions {
+        for offer in &decision.campaigns {
+            let campaign = all.entry(&offer.id).or_default();
+            campaign.offered += 1;
+            campaign.bids += offer.bid_micros.parse::<f64>().unwrap_or_default() / 1e6;
+            campaign.currency = &offer.currency;
+            if let Some(creative) = &offer.creative {
+                *campaign.creatives.entry(&creative.id).or_default() += 1;
+            }
+        }
+        for refusal in &decision.suppressed {
+            *all.entry(&refusal.campaign_id).or_default().refused.entry(&refusal.reason).or_default() += 1;
+        }
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    title(to, "Campaigns: decisions that offer each, out of those that considered it")?;
+    for (id, campaign) in &all {
+        let considered = campaign.offered + campaign.refused.values().sum::<usize>();
+        let share = campaign.offered as f64 / considered.max(1) as f64;
+        writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(campaign.offered as u64), share * 100.0, bar(share))?;
+        let mean = campaign.bids / campaign.offered.max(1) as f64;
+        writeln!(to, "  {:18}mean bid {mean:.2} {} per thousand impressions", "", campaign.currency)?;
+        let listed = |counts: &BTreeMap<&str, usize>| {
+            let parts = counts.iter().map(|(name, count)| format!("{name} {}", grouped(*count as u64)));
+            parts.collect::<Vec<_>>().join(", ")
+        };
+        if !campaign.creatives.is_empty() {
+            writeln!(to, "  {:18}creatives drawn: {}", "", listed(&campaign.creatives))?;
+        }
+        if !campaign.refused.is_empty() {
+            writeln!(to, "  {:18}refused: {}", "", listed(&campaign.refused))?;
+        }
+    }
+    writeln!(
+        to,
+        "\n  Purchases and scores are real. The campaigns and creatives are made up, and nobody was shown any."
+    )
 }
 
 /// Compares the scores with what the users did afterwards.

@@ -1,16 +1,16 @@
 //! Compiles a pipeline from the configuration and attaches its models.
 
-use super::{Encoding, Pipeline, PipelineSpec, Timing, export::Export, open_batch::OpenBatch};
+use super::{Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, export::Export, open_batch::OpenBatch};
 use crate::{
     columns::{Slot, Type},
     config_error::ConfigError,
-    decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status},
+    decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status, Targets},
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     profile::{KeptForTargeting, Membership, ProfileEngine},
-    targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments},
+    targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, campaign::Campaigns},
 };
 
 /// The longest key of a user or an event; the decoder rejects longer ones.
@@ -44,7 +44,10 @@ impl Pipeline {
             &spec.time,
             &spec.duplicates,
             &spec.features,
-            KeptForTargeting { memberships: &Segments::memberships(&spec.segments), hidden: &[] },
+            KeptForTargeting {
+                memberships: &Segments::memberships(&spec.segments),
+                hidden: &Campaigns::hidden_features(&spec.campaigns, &spec.targeting, &spec.creatives),
+            },
             &mut scope,
             &mut errors,
         );
@@ -72,6 +75,16 @@ impl Pipeline {
             });
         let scores = ScoreSlots::declare(&spec.scoring, &mut scope, &mut errors);
         let segments = Segments::compile(&spec.segments, &spec.targeting, &mut scope, &mut errors);
+        let ids: Vec<&str> = spec.segments.iter().map(|segment| segment.id.as_str()).collect();
+        let campaigns = Campaigns::compile(
+            &spec.campaigns,
+            &spec.targeting,
+            &ids,
+            &spec.scoring.heads,
+            &spec.creatives,
+            &mut scope,
+            &mut errors,
+        );
         check_ttl(spec, &mut errors);
         let constants = Constants {
             app: origin.app.to_owned(),
@@ -80,15 +93,18 @@ impl Pipeline {
             heads: spec.scoring.heads.clone(),
             ..Constants::default()
         };
-        let encoder = Encoder::compile(&spec.decision, &constants, segments.all(), &mut errors);
+        let targets = Targets { segments: segments.all(), campaigns: &campaigns };
+        let encoder = Encoder::compile(&spec.decision, &constants, targets, &mut errors);
         let expiries = encoder.clone();
-        let used: Vec<Slot> = profile.reads().chain(segments.reads()).chain(label.reads()).collect();
+        let used: Vec<Slot> =
+            profile.reads().chain(segments.reads()).chain(campaigns.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
         if scope.width() > COLUMNS_MAX {
             let message =
                 format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
             errors.push(
-                ConfigError::new("feature", message).hint("declare fewer features and segments, or shorter rules"),
+                ConfigError::new("feature", message)
+                    .hint("declare fewer features, segments, campaigns and caps, or shorter rules"),
             );
         }
         if !errors.is_empty() {
@@ -100,6 +116,7 @@ impl Pipeline {
             profile,
             segments,
             found: Found::default(),
+            offers: Offers::new(campaigns, spec.segments.len(), constants.id_prefix()),
             scores,
             model: None,
             encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new() },
@@ -200,18 +217,14 @@ impl Pipeline {
             let constants = Constants { model: Some(model), experiment, ..self.encoding.constants.clone() };
             // The encoders of all arms have the same errors.
             errors.clear();
-            self.encoding.encoders.push(Encoder::compile(
-                &self.spec.decision,
-                &constants,
-                self.segments.all(),
-                &mut errors,
-            ));
+            let targets = Targets { segments: self.segments.all(), campaigns: &self.offers.campaigns };
+            self.encoding.encoders.push(Encoder::compile(&self.spec.decision, &constants, targets, &mut errors));
         }
         errors
     }
 
     /// The most bytes of a decision's payload: the user and event keys have the maximum length with every character
-    /// escaped, the user is in every segment, and every feature is explained.
+    /// escaped, the user is in every segment, as many campaigns as possible bid, and every feature is explained.
     pub fn decision_bytes_max(&self) -> usize {
         let longest = "\u{1}".repeat(KEY_BYTES_MAX);
         let heads = vec![f32::MIN_POSITIVE; self.encoding.constants.heads.len()];
@@ -224,6 +237,7 @@ impl Pipeline {
             .collect();
         let left: Vec<LeftSegment> =
             lasting().map(|(number, _)| LeftSegment { number, was, reason: LeaveReason::ExitRule }).collect();
+        let (campaigns, suppressed) = self.offers.campaigns.largest();
         let decision = Decision {
             user: &longest,
             key_type: KeyType::Person,
@@ -239,6 +253,8 @@ impl Pipeline {
             explanation: None,
             segments: &segments,
             left: &left,
+            campaigns: &campaigns,
+            suppressed: &suppressed,
         };
         let one = |encoder: &Encoder| {
             let mut bytes = Vec::new();

@@ -31,6 +31,9 @@ impl Pipeline {
             if self.profile.applied()[row] == Applied::Counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
             }
+            if self.profile.applied()[row] == Applied::Counted && !is_replay {
+                self.offer(row);
+            }
             if is_replay {
                 counts.replayed += 1;
             } else {
@@ -51,6 +54,7 @@ impl Pipeline {
                 self.pass_time(row, partitions, to);
             }
         }
+        self.count_offers(counts);
         self.end_batch(partitions);
     }
 
@@ -73,9 +77,9 @@ impl Pipeline {
         dead_letter(&self.decoder, &self.encoding.constants, &record, position.index, &rejection, outbox);
     }
 
-    /// Appends the decision of a row after its segments were decided.
+    /// Appends the decision of a row after its segments and campaigns were decided.
     fn emit_decision(&mut self, row: usize, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { model, scores, found, .. } = self;
+        let Self { model, scores, found, offers, .. } = self;
         let Encoding { encoders, heads, .. } = &mut self.encoding;
         let OpenBatch { events: batch, appended_ms, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);
@@ -84,7 +88,7 @@ impl Pipeline {
             counts.fallback(reason);
             Status::Fallback
         } else {
-            Status::of(&found.now)
+            Status::of(&found.now, &offers.choice.bids)
         };
         scores.heads(batch, row, heads);
         counts.decisions += 1;
@@ -125,6 +129,8 @@ impl Pipeline {
             explanation: model.as_ref().and_then(|scoring| scoring.explanation(row)),
             segments: &found.now,
             left: &found.left,
+            campaigns: &offers.choice.bids,
+            suppressed: &offers.choice.refused,
         };
         let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
         let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };

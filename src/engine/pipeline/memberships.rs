@@ -139,7 +139,7 @@ impl Pipeline {
                     cause: Cause::Expiry { user_hash, deadline },
                     occurred_at: deadline,
                     decided_at: *now,
-                    status: Status::of(&found.now),
+                    status: Status::of(&found.now, &[]),
                     reason: None,
                     raw: f32::NAN,
                     score: f32::NAN,
@@ -147,6 +147,9 @@ impl Pipeline {
                     explanation: None,
                     segments: &found.now,
                     left: &found.left,
+                    // Campaigns are chosen by events.
+                    campaigns: &[],
+                    suppressed: &[],
                 };
                 let write = |to: &mut Vec<u8>| expiries.encode(&decision, to);
                 outbox.push(Target::Decisions, Some(key), &[], Some(write));

@@ -1,10 +1,11 @@
-//! The pure core: decode → profile → score → segments → encoded decision, a batch at a time.
+//! The pure core: decode → profile → score → segments → campaigns → encoded decision, a batch at a time.
 //!
 //! Guarantees: the outputs depend only on the records, their order per partition, the profiles before them, the model,
 //! and the time that `decided_at` is given; batch boundaries change nothing. (The exception is a model that fails: the
 //! fallback score may be the last one that this process remembers.) Limits: once the buffers have grown, nothing is
 //! allocated for an event, except for a user's first.
 
+mod campaigns;
 mod compile;
 mod dead_letter;
 mod emit;
@@ -30,6 +31,7 @@ use crate::{
     status::{Counts, Stage, SuppressReason, TraceParent},
     targeting::{Found, Segments},
 };
+use campaigns::Offers;
 use dead_letter::dead_letter;
 use export::Export;
 use open_batch::OpenBatch;
@@ -85,6 +87,7 @@ pub struct Pipeline {
     segments: Segments,
     /// The segments of the current row.
     found: Found,
+    offers: Offers,
     scores: ScoreSlots,
     model: Option<Scoring>,
     encoding: Encoding,
@@ -271,6 +274,7 @@ impl Pipeline {
         }
         lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.events.columns, rows);
+        self.offers.campaigns.run(&mut self.batch.events.columns, rows);
         lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
         lap(Stage::Encode, counts);

@@ -6,7 +6,7 @@ use crate::{
     event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
     profile::{FeatureSpec, ProfileSpec},
-    targeting::{SegmentSpec, TargetingSpec},
+    targeting::{SegmentSpec, TargetingSpec, campaign::CampaignSpec, creative::CreativeSpec},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,12 @@ pub struct PipelineSpec {
     /// `[[segment]]`
     #[serde(rename = "segment")]
     pub segments: Vec<SegmentSpec>,
+    /// `[[campaign]]`
+    #[serde(rename = "campaign")]
+    pub campaigns: Vec<CampaignSpec>,
+    /// `[[creative]]`
+    #[serde(rename = "creative")]
+    pub creatives: Vec<CreativeSpec>,
     /// `[targeting]`
     pub targeting: TargetingSpec,
     /// `[scoring]`

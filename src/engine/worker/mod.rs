@@ -383,10 +383,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         progress.view().partitions(views);
     }
 
-    /// Publishes the segments and the model.
+    /// Publishes the segments, the campaigns and the model.
     fn publish_pipeline(&self) {
         let segments = self.pipeline.segments().all().iter().map(|it| it.id.as_str());
-        self.progress.view().describe(segments, self.pipeline.models());
+        let campaigns = self.pipeline.campaigns().all().iter().map(|it| it.id.as_str());
+        self.progress.view().describe(segments, campaigns, self.pipeline.models());
     }
 
     /// Publishes an event of the worker.

@@ -21,6 +21,7 @@ use crate::{
     config_error::ConfigError,
     expression::{Program, Scope},
     profile::{FeatureSpec, HiddenFeature},
+    targeting::creative::CreativeSpec,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,15 +86,6 @@ impl fmt::Display for Period {
     }
 }
 
-/// The ids of a creative and its campaign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CreativeRef<'a> {
-    /// The creative's id.
-    pub id: &'a str,
-    /// The id of its campaign.
-    pub campaign: &'a str,
-}
-
 /// The events that a cap counts.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
@@ -156,7 +148,7 @@ fn is_recency(recency: Duration) -> bool {
 pub(super) fn hidden_features(
     index: usize,
     spec: &CampaignSpec,
-    creatives: &[CreativeRef<'_>],
+    creatives: &[CreativeSpec],
     features: &mut Vec<HiddenFeature>,
 ) {
     let mut add = |key: &str, feature: FeatureSpec| {
@@ -171,7 +163,7 @@ pub(super) fn hidden_features(
             CapScope::Campaign => add(&key, of_campaign(&cap.events).count(cap.per)),
             CapScope::Creative => {
                 for creative in creatives.iter().filter(|creative| creative.campaign == spec.id) {
-                    add(&key, Counted { creative: Some(creative.id), ..of_campaign(&cap.events) }.count(cap.per));
+                    add(&key, Counted { creative: Some(&creative.id), ..of_campaign(&cap.events) }.count(cap.per));
                 }
             }
         }
@@ -232,7 +224,7 @@ impl Caps {
     pub(super) fn compile(
         index: usize,
         spec: &CampaignSpec,
-        creatives: &[CreativeRef<'_>],
+        creatives: &[CreativeSpec],
         (program, scope): (&mut Program, &mut Scope),
         errors: &mut Vec<ConfigError>,
     ) -> Self {
@@ -250,7 +242,7 @@ impl Caps {
                 CapScope::Creative => {
                     let all = creatives.iter().enumerate().filter(|(_, creative)| creative.campaign == spec.id);
                     for (creative, it) in all {
-                        let counted = Counted { creative: Some(it.id), ..of_campaign(&cap.events) };
+                        let counted = Counted { creative: Some(&it.id), ..of_campaign(&cap.events) };
                         let Some(limit) = limit(counted) else { continue };
                         match caps.creatives.iter_mut().find(|(known, _)| *known == creative) {
                             Some((_, limits)) => limits.push(limit),

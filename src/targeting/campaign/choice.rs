@@ -1,6 +1,10 @@
 //! The outcome of campaigns for one event: bids, refusals and counts. Plain data.
 
-use crate::targeting::money::{Cpm, Micros};
+use super::ShownCreative;
+use crate::targeting::{
+    creative::Eligible,
+    money::{Cpm, Micros},
+};
 use std::cmp::Ordering;
 
 /// Why a campaign that was considered is not in a decision. The set is closed: these names are labels of a metric and
@@ -117,6 +121,10 @@ pub struct Bid {
     pub bid: Cpm,
     /// The campaign's floor.
     pub floor: Cpm,
+    /// The creative to show. `None` for a campaign without creatives.
+    pub creative: Option<ShownCreative>,
+    /// The campaign's creatives that fit.
+    pub(super) fitting: Eligible,
     /// The campaign's priority: higher first.
     pub(super) priority: i32,
     /// The worth of an impression before the ceiling, in the common currency.
@@ -124,6 +132,23 @@ pub struct Bid {
 }
 
 impl Bid {
+    /// A bid whose numbers take as many bytes as they can.
+    pub(super) fn largest(campaign: u32, arm: Option<u8>, creative: Option<usize>) -> Self {
+        let longest = 0.1 + 0.2;
+        Self {
+            campaign,
+            arm,
+            value: Micros(i64::MAX),
+            probability: longest,
+            bid: Cpm(i64::MAX),
+            floor: Cpm(i64::MAX),
+            creative: creative.map(|creative| ShownCreative { creative, propensity: longest }),
+            fitting: Eligible::default(),
+            priority: 0,
+            expected: 0.0,
+        }
+    }
+
     /// The order in a decision: by priority, then by the worth of an impression, then by declaration.
     pub(super) fn order(&self, other: &Self) -> Ordering {
         let by_worth = other.expected.total_cmp(&self.expected);
@@ -187,6 +212,15 @@ pub struct Tally {
     pub refused: [u64; Reason::COUNT],
 }
 
+impl Tally {
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Self) {
+        self.considered += other.considered;
+        self.chosen += other.chosen;
+        self.refused.iter_mut().zip(other.refused).for_each(|(sum, count)| *sum += count);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +235,7 @@ mod tests {
 
     fn bid(campaign: u32, priority: i32, expected: f64) -> Bid {
         let (value, bid, floor) = (Micros(1), Cpm(1), Cpm(1));
-        Bid { campaign, arm: None, value, probability: 1.0, bid, floor, priority, expected }
+        Bid { value, probability: 1.0, bid, floor, priority, expected, ..Bid::largest(campaign, None, None) }
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! Compiles campaigns from the configuration. All errors are collected, each with its key and a hint.
 
 use super::{
-    Campaign, CampaignSpec, Campaigns, CreativeRef, Held, Tally, TargetingSpec,
+    Campaign, CampaignSpec, Campaigns, Tally,
+    audience::Audience,
     calendar::{self, Calendar},
     caps::{self, Caps},
+    creatives::{self, Creatives},
     price::{self, Price},
     split::Split,
 };
 use crate::{
     columns::{Slot, Type},
     config_error::ConfigError,
-    expression::{Scope, nearest},
+    expression::Scope,
     profile::HiddenFeature,
-    targeting::money::Currency,
+    targeting::{
+        TargetingSpec,
+        creative::{Catalogue, CreativeSpec},
+        money::Currency,
+    },
 };
 use std::ops::RangeInclusive;
 
@@ -24,11 +30,11 @@ const CAMPAIGNS_MAX: RangeInclusive<u32> = 1..=32;
 
 impl Campaigns {
     /// The features that campaigns need from the profile engine: counts for caps, and the local time of users. Equal
-    /// features are listed once. `creatives` is the catalogue.
+    /// features are listed once.
     pub fn hidden_features(
         campaigns: &[CampaignSpec],
         targeting: &TargetingSpec,
-        creatives: &[CreativeRef<'_>],
+        creatives: &[CreativeSpec],
     ) -> Vec<HiddenFeature> {
         let mut features = Vec::new();
         if let Some(user_zone) = &targeting.user_zone
@@ -45,15 +51,15 @@ impl Campaigns {
         features
     }
 
-    /// Compiles campaigns. `segments` are the ids of all segments, `heads` the names of the model's heads, and
-    /// `creatives` is the catalogue. The scope contains the fields, the features, the features of
-    /// [`Campaigns::hidden_features`] and the scores. Errors are added under `campaign[i]` and `targeting`.
+    /// Compiles campaigns and their creatives. `segments` are the ids of all segments, `heads` the names of the model's
+    /// heads. The scope contains the fields, the features, the features of [`Campaigns::hidden_features`] and the
+    /// scores. Errors are added under `campaign[i]`, `creative[i]` and `targeting`.
     pub fn compile(
         specs: &[CampaignSpec],
         targeting: &TargetingSpec,
         segments: &[&str],
         heads: &[String],
-        creatives: &[CreativeRef<'_>],
+        creatives: &[CreativeSpec],
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
@@ -72,14 +78,19 @@ impl Campaigns {
             opened: vec![0; words * segments.len()],
             bids_max: targeting.campaigns_max as usize,
             tallies: vec![Tally::default(); specs.len()],
+            catalogue: Catalogue::compile(creatives, errors),
             ..Self::default()
         };
+        let ids: Vec<&str> = specs.iter().map(|spec| spec.id.as_str()).collect();
+        creatives::check_campaigns(creatives, &ids, errors);
         let currencies: Vec<Option<Currency>> =
             specs.iter().enumerate().map(|(index, spec)| price::currency(index, spec, errors)).collect();
         let rates = rates(targeting, &currencies, errors);
         for (index, spec) in specs.iter().enumerate() {
             check_id(index, specs, errors);
-            let (all, none) = it.audience(index, spec, segments, errors);
+            let path = format!("campaign[{index}]");
+            let audience = Audience::compile(&path, "campaign", &spec.segments, segments, errors);
+            it.open(index, &audience);
             let rule = it.rule(index, spec, scope, errors);
             let has_user_zone = targeting.user_zone.is_some();
             let calendar = Calendar::compile(index, spec, has_user_zone, &mut it.clocks, scope, errors);
@@ -88,6 +99,8 @@ impl Campaigns {
             } else {
                 Caps::default()
             };
+            let creatives =
+                Creatives::compile(&spec.id, creatives, &it.catalogue, segments, (&mut it.program, scope), errors);
             let price = Price::compile(index, spec, heads, (&mut it.program, scope), errors);
             let split = Split::compile(index, spec, errors);
             // A missing currency has been reported already.
@@ -96,11 +109,11 @@ impl Campaigns {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 currency,
-                all,
-                none,
+                audience,
                 rule,
                 calendar,
                 caps,
+                creatives,
                 price,
                 split,
                 priority: spec.priority,
@@ -126,64 +139,16 @@ impl Campaigns {
         }
     }
 
-    /// Records which segments open a campaign, and returns the bit sets of `all` and `none`.
-    fn audience(
-        &mut self,
-        index: usize,
-        spec: &CampaignSpec,
-        segments: &[&str],
-        errors: &mut Vec<ConfigError>,
-    ) -> (Vec<u64>, Vec<u64>) {
-        let mut numbers = |part: &str, ids: &[String]| -> Vec<usize> {
-            let mut numbers = Vec::with_capacity(ids.len());
-            for (place, id) in ids.iter().enumerate() {
-                let key = || format!("campaign[{index}].segments.{part}[{place}]");
-                let mut found = segments.iter().enumerate().filter(|(_, segment)| *segment == id).map(|(it, _)| it);
-                match (found.next(), found.next()) {
-                    (Some(number), None) => numbers.push(number),
-                    (Some(_), Some(_)) => errors.push(
-                        ConfigError::new(key(), format!("several segments have the id {id:?}"))
-                            .hint("give the segments different ids, or use one taxonomy"),
-                    ),
-                    (None, _) => {
-                        let error = ConfigError::new(key(), format!("there is no segment {id:?}"));
-                        errors.push(match nearest(id, segments.iter().copied()) {
-                            Some(near) => error.hint(format!("did you mean {near:?}?")),
-                            None => error.hint("declare it under [[segment]], or remove it here"),
-                        });
-                    }
-                }
-            }
-            numbers
-        };
-        let any = numbers("any", &spec.segments.any);
-        let all = numbers("all", &spec.segments.all);
-        let none = numbers("none", &spec.segments.none);
-        if let Some(both) = none.iter().find(|number| all.contains(number) || any == [**number]) {
-            let message =
-                format!("segment {:?} is both needed and excluded, so nobody sees the campaign", segments[*both]);
-            errors.push(
-                ConfigError::new(format!("campaign[{index}].segments.none"), message).hint("remove it in one place"),
-            );
-        }
+    /// Records which segments open a campaign.
+    fn open(&mut self, index: usize, audience: &Audience) {
         let (word, bit) = (index / 64, 1 << (index % 64));
-        // Each `any` segment opens the campaign. Without `any`, the first of `all` does, because all of them are needed
-        // anyway.
-        let opening = if any.is_empty() { all.get(..1).unwrap_or_default() } else { &any };
+        let opening = audience.opening();
         if opening.is_empty() {
             self.open[word] |= bit;
         }
         for segment in opening {
             self.opened[segment * self.open.len() + word] |= bit;
         }
-        let set = |numbers: Vec<usize>| {
-            let mut set = Held::new(segments.len());
-            for number in numbers {
-                set.insert(number);
-            }
-            set.0
-        };
-        (set(all), set(none))
     }
 }
 

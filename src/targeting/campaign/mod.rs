@@ -1,9 +1,9 @@
 //! Campaigns: which of them a user may see at an event, what an impression is worth to each, and why others are
 //! refused.
 //!
-//! Owns eligibility, caps, prices and the order of campaigns. It does not keep counts (the profile engine does, as
-//! hidden features), and it does not know creatives, budgets, the encoding of a decision or how a user gets into a
-//! segment.
+//! Owns eligibility, caps, prices, the order of campaigns and which of their creatives fit. It does not keep counts (the
+//! profile engine does, as hidden features), and it does not know budgets, the encoding of a decision or how a user gets
+//! into a segment.
 //!
 //! - **Considered.** A campaign is considered if the user is in at least one of its `any` segments and in all of its
 //!   `all` segments, and its rule holds. A rule that depends on a missing value does not hold.
@@ -12,34 +12,42 @@
 //!   are comparable with the others.
 //! - **Order.** A decision lists campaigns by priority, then by the worth of an impression (1000 · probability · value,
 //!   before the ceiling), then by declaration, at most `targeting.campaigns_max` of them.
-//! - **Repeatable.** The outcome depends only on the row, the user's hash and the declarations.
+//! - **Creative.** A campaign with creatives shows one of those that fit, drawn by weight from the decision's id. A
+//!   campaign without any leaves the choice to the bidder.
+//! - **Repeatable.** The outcome depends only on the row, the user's hash, the decision's id and the declarations.
 //!
 //! Guarantees: a bid is a whole number of micros, never above the ceiling or the worth of an impression, and never
 //! below the floor. Once its buffers have grown, [`Campaigns::decide`] allocates nothing. Rules and values are
 //! evaluated by column. Campaigns that the user's segments rule out cost nothing per row.
 
+mod audience;
 mod calendar;
 mod caps;
 mod choice;
 mod compile;
+mod creatives;
 mod price;
 mod spec;
 mod split;
 
-pub use caps::{CreativeRef, Period};
+pub use caps::Period;
 pub use choice::{Bid, Choice, Reason, Refusal, Tally};
-pub use spec::{
-    Amount, ArmSpec, AudienceSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec, TargetingSpec,
-};
+pub use creatives::ShownCreative;
+pub use spec::{Amount, ArmSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec};
 
-use super::money::Currency;
+use super::{
+    creative::{Catalogue, Creative},
+    money::Currency,
+};
 use crate::{
     columns::{Columns, Slot},
     event::EventTime,
     expression::Program,
 };
+use audience::Audience;
 use calendar::{Calendar, Clocks, Closed};
 use caps::{Caps, Reached};
+use creatives::Creatives;
 use price::Price;
 use split::{Part, Split};
 
@@ -101,6 +109,8 @@ pub struct RowContext<'a> {
     pub segments: &'a Held,
     /// The reason why no campaign at all may be in this decision, such as [`Reason::Consent`].
     pub suppressed: Option<Reason>,
+    /// The decision's id as a number ([`super::creative::Draw::word`]), which decides draws.
+    pub decision: u64,
 }
 
 /// A compiled campaign.
@@ -112,13 +122,12 @@ pub struct Campaign {
     pub name: String,
     /// The currency of its amounts.
     pub currency: Currency,
-    /// The `all` segments and the `none` segments, as bit sets.
-    all: Vec<u64>,
-    none: Vec<u64>,
+    audience: Audience,
     /// The column of its rule.
     rule: Option<Slot>,
     calendar: Calendar,
     caps: Caps,
+    creatives: Creatives,
     price: Price,
     split: Split,
     priority: i32,
@@ -134,7 +143,7 @@ impl Campaign {
 
     /// Whether the row's segments and the rule fit, given that the user is in one of the `any` segments.
     fn is_considered(&self, columns: &Columns, row: usize, held: &Held) -> bool {
-        self.rule.is_none_or(|rule| columns.get(rule).bools()[row].holds()) && held.has_all(&self.all)
+        self.rule.is_none_or(|rule| columns.get(rule).bools()[row].holds()) && self.audience.has_all(held)
     }
 
     /// The bid for a row, or the reason why there is none. The checks follow the order of [`Reason::ALL`].
@@ -146,7 +155,7 @@ impl Campaign {
         context: &RowContext<'_>,
         clocks: &Clocks,
     ) -> Result<Bid, Reason> {
-        if context.segments.has_any(&self.none) {
+        if self.audience.is_excluded(context.segments) {
             return Err(Reason::Excluded);
         }
         if let Some(reason) = context.suppressed {
@@ -165,9 +174,12 @@ impl Campaign {
         }
         let worth = self.price.worth(columns, row).ok_or(Reason::ColdStart)?;
         let bid = self.price.bid(worth.hint).ok_or(Reason::Floor)?;
-        // The checks that need the policy and the catalogue belong here: a creative that fits (`NoCreative`), a budget
-        // that is known and not spent (`BudgetUnknown`, `Budget`), and the draw against the pass-through rate
-        // (`Paced`). They need a view of the policy in `context`, and store their results in `Bid`.
+        let fitting = self.creatives.fitting(columns, row, context.segments, &self.caps);
+        if fitting.is_empty() && !self.creatives.is_empty() {
+            return Err(Reason::NoCreative);
+        }
+        // The checks that need the policy belong here: a budget that is known and not spent (`BudgetUnknown`,
+        // `Budget`), and the draw against the pass-through rate (`Paced`).
         let Part::Arm(arm) = self.split.part_of(context.user_hash) else { return Err(Reason::Holdout) };
         Ok(Bid {
             campaign: number,
@@ -176,6 +188,8 @@ impl Campaign {
             probability: worth.probability,
             bid,
             floor: self.price.floor(),
+            creative: None,
+            fitting,
             priority: self.priority,
             // Amounts below 9 · 10⁹ units are exact, and the order of larger ones is right to 16 digits.
             expected: worth.hint.0 as f64 * self.rate,
@@ -195,6 +209,7 @@ pub struct Campaigns {
     /// The maximum number of bids in a decision.
     bids_max: usize,
     clocks: Clocks,
+    catalogue: Catalogue,
     tallies: Vec<Tally>,
 }
 
@@ -250,7 +265,8 @@ impl Campaigns {
             }
         }
         choice.open = open;
-        for bid in &choice.bids {
+        for bid in &mut choice.bids {
+            bid.creative = self.all[bid.campaign as usize].creatives.draw(bid.fitting, context.decision);
             self.tallies[bid.campaign as usize].chosen += 1;
         }
         for Refusal { campaign, reason } in &choice.refused {
@@ -258,10 +274,31 @@ impl Campaigns {
         }
     }
 
-    /// Whether the user of a row has seen a creative as often as its campaign's caps allow. `creative` is its index in
-    /// the catalogue that the campaigns were compiled with.
-    pub fn is_creative_capped(&self, columns: &Columns, row: usize, campaign: u32, creative: usize) -> bool {
-        self.all[campaign as usize].caps.is_creative_capped(columns, row, creative)
+    /// The creatives, by which [`ShownCreative::creative`] counts.
+    pub fn creatives(&self) -> &[Creative] {
+        self.catalogue.all()
+    }
+
+    /// A decision as large as it can be: as many bids as fit, of the campaigns with the longest ids, and every campaign
+    /// refused.
+    pub fn largest(&self) -> (Vec<Bid>, Vec<Refusal>) {
+        let longest = |lengths: &mut dyn Iterator<Item = usize>| {
+            lengths.enumerate().max_by_key(|(_, length)| *length).map_or((None, 0), |(at, length)| (Some(at), length))
+        };
+        let mut bids: Vec<(usize, Bid)> = Vec::new();
+        for (number, campaign) in self.all.iter().enumerate() {
+            let (arm, arm_bytes) = longest(&mut campaign.arms().iter().map(String::len));
+            let of_campaign = |it: &&Creative| it.spec.campaign == campaign.id;
+            let ids = self.creatives().iter().map(|it| Some(it).filter(of_campaign).map_or(0, |it| it.spec.id.len()));
+            let (creative, creative_bytes) = longest(&mut ids.collect::<Vec<_>>().into_iter());
+            let bid = Bid::largest(number as u32, arm.map(|arm| arm as u8), creative.filter(|_| creative_bytes > 0));
+            bids.push((campaign.id.len() + arm_bytes + creative_bytes, bid));
+        }
+        bids.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let bids = bids.into_iter().map(|(_, bid)| bid).take(self.bids_max).collect();
+        let longest = Reason::ALL.into_iter().max_by_key(|reason| reason.as_str().len()).unwrap_or(Reason::Cap);
+        let refused = (0..self.all.len()).map(|number| Refusal { campaign: number as u32, reason: longest });
+        (bids, refused.collect())
     }
 
     /// The outcomes of each campaign since the last [`Campaigns::reset_tallies`].

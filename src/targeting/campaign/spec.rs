@@ -1,34 +1,12 @@
-//! The sections `[[campaign]]` and `[targeting]` as written in the configuration.
+//! The section `[[campaign]]` as written in the configuration.
 //!
 //! Required values, such as the currency, are optional in these types, so that all errors are reported together.
 
 use super::caps::Period;
+use crate::targeting::AudienceSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::{collections::BTreeMap, time::Duration};
-
-/// `[targeting]`: settings for all campaigns.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TargetingSpec {
-    /// The maximum number of campaigns in a decision, 1 to 32. More campaigns give the bidder more alternatives but
-    /// make decisions larger.
-    pub campaigns_max: u32,
-    /// An expression for the IANA name of the user's time zone, such as the `[[field]]` `time_zone`. The last known
-    /// value counts. Campaigns with `zone = "user"` need it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_zone: Option<String>,
-    /// The value of a unit of each currency, in any one common currency. Needed to rank campaigns in several
-    /// currencies. Bids are never converted.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub rates: BTreeMap<String, f64>,
-}
-
-impl Default for TargetingSpec {
-    fn default() -> Self {
-        Self { campaigns_max: 3, user_zone: None, rates: BTreeMap::new() }
-    }
-}
+use std::time::Duration;
 
 /// `[[campaign]]`: who may see an advertiser's creatives, when and how often, and what that is worth.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -97,27 +75,6 @@ pub struct CampaignSpec {
     /// The arms of an experiment, in order. Users in no arm get the arm `control`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmSpec>,
-}
-
-/// The segments that a user must be in, or must not be in, by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AudienceSpec {
-    /// The user is in at least one of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub any: Vec<String>,
-    /// The user is in all of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub all: Vec<String>,
-    /// The user is in none of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub none: Vec<String>,
-}
-
-impl AudienceSpec {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A number, or an expression that computes one.

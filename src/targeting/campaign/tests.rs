@@ -11,6 +11,10 @@ use crate::{
     expression::Scope,
     profile::{Applied, FeatureSpec, HiddenFeature, KeptForTargeting, ProfileEngine, ProfileSpec},
     state::{Store, Stores},
+    targeting::{
+        AudienceSpec, TargetingSpec,
+        creative::{CreativeSpec, Draw},
+    },
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::fmt::Write;
@@ -37,8 +41,14 @@ impl Spec {
         toml::from_str(text).unwrap()
     }
 
-    fn creatives(&self) -> Vec<CreativeRef<'_>> {
-        self.creative.iter().map(|(id, campaign)| CreativeRef { id, campaign }).collect()
+    fn creatives(&self) -> Vec<CreativeSpec> {
+        let creative = |(id, campaign): &(String, String)| {
+            let text = format!(
+                "id = \"{id}\"\ncampaign = \"{campaign}\"\nheadline = [\"x\"]\nlanding_page = \"https://shop.example/\""
+            );
+            toml::from_str(&text).unwrap()
+        };
+        self.creative.iter().map(creative).collect()
     }
 
     fn hidden(&self) -> Vec<HiddenFeature> {
@@ -148,6 +158,7 @@ impl Rig {
             user_hash: self.batch.user_hashes[0],
             segments: &segments,
             suppressed: event.suppressed,
+            decision: Draw::word(payload.as_str()),
         };
         self.campaigns.decide(&self.batch.columns, 0, &context, &mut self.choice);
         self.batch.clear();

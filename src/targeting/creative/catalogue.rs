@@ -146,7 +146,6 @@ impl Check<'_> {
 
     fn creative(&mut self, spec: &CreativeSpec) {
         self.id("id", &spec.id);
-        self.id("campaign", &spec.campaign);
         if spec.filter.as_ref().is_some_and(|rule| rule.trim().is_empty()) {
             self.error(
                 "where",

@@ -98,7 +98,12 @@ impl Draw {
 
     /// A text as a number: FNV-1a with 64 bits (Fowler, Noll and Vo, <http://www.isthe.com/chongo/tech/comp/fnv>).
     pub fn word(text: &str) -> u64 {
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |word, byte| (word ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        Self::word_of(text.as_bytes())
+    }
+
+    /// Like [`Draw::word`], for a text as bytes.
+    pub fn word_of(text: &[u8]) -> u64 {
+        text.iter().fold(0xcbf2_9ce4_8422_2325, |word, byte| (word ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     }
 
     /// The tick that the draw falls on.

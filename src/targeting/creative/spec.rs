@@ -1,5 +1,6 @@
 //! The section `[[creative]]` as written in the configuration.
 
+use crate::targeting::AudienceSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,10 @@ pub struct CreativeSpec {
     pub id: String,
     /// The id of its campaign.
     pub campaign: String,
-    /// Its audience: an expression over the event's fields, the features, the segments and `score`. If absent,
-    /// everybody.
+    /// Its audience by segments: those that a user must be in, or must not be in.
+    #[serde(default, skip_serializing_if = "AudienceSpec::is_empty")]
+    pub segments: AudienceSpec,
+    /// Its audience by rule: an expression over the event's fields, the features and the scores. If absent, everybody.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// What it advertises: an id of the IAB's Ad Product Taxonomy 2.0.

@@ -9,6 +9,7 @@ use crate::{
         families::{MODEL_VERSIONS, SHADOW_CORRELATION, SHADOW_MEAN, SHADOW_PSI, SHADOW_ROWS},
     },
     status::{Counts, Progress, Stage, WorkerStatus},
+    targeting::campaign::{Reason, Tally},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::PoisonError, time::Instant};
@@ -51,6 +52,7 @@ impl AdminState {
             "since_append": sum(&workers, |it| &it.latency.since_append),
             "scores": sum(&workers, |it| &it.scores),
             "segments": segments(&workers),
+            "campaigns": campaigns(&workers),
             "stages": stages(&workers),
             "models": models(&workers),
             "versions": numbers(&figures, &MODEL_VERSIONS)
@@ -122,6 +124,22 @@ fn segments(workers: &[WorkerStatus]) -> Vec<Value> {
         }
     }
     all.into_iter().map(|(id, count)| json!({ "id": id, "count": count })).collect()
+}
+
+fn campaigns(workers: &[WorkerStatus]) -> Vec<Value> {
+    let mut all: Vec<(&str, Tally)> = Vec::new();
+    for (id, tally) in workers.iter().flat_map(|worker| &worker.campaigns) {
+        match all.iter_mut().find(|(other, _)| other == id) {
+            Some((_, sum)) => sum.add(tally),
+            None => all.push((id, *tally)),
+        }
+    }
+    let shown = all.into_iter().map(|(id, tally)| {
+        let refused = Reason::ALL.into_iter().zip(tally.refused).filter(|(_, count)| *count > 0);
+        let refused: BTreeMap<&str, u64> = refused.map(|(reason, count)| (reason.as_str(), count)).collect();
+        json!({ "id": id, "considered": tally.considered, "chosen": tally.chosen, "refused": refused })
+    });
+    shown.collect()
 }
 
 fn stages(workers: &[WorkerStatus]) -> BTreeMap<&'static str, f64> {

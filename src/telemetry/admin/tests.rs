@@ -37,7 +37,7 @@ fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
 fn worker(phase: Phase) -> Progress {
     let progress = Progress::default();
     let view = progress.view();
-    view.describe(["keen"].into_iter(), None);
+    view.describe(["keen"].into_iter(), ["spring"].into_iter(), None);
     view.happened(EventTime(5), "assigned", "partitions [3]".to_owned());
     view.partitions(vec![PartitionView {
         number: 3,
@@ -183,8 +183,8 @@ fn slowest_probe(at: SocketAddr, probes: usize) -> Duration {
     (0..probes).map(probe).max().expect("there are some")
 }
 
-/// Far less than the seconds that the kubelet waits, and far more than a busy machine takes.
-const PROMPT: Duration = Duration::from_millis(900);
+/// Less than the 5 seconds that the kubelet waits, and more than a busy machine takes.
+const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]
 fn silent_clients_however_many_hold_no_probe_up() {

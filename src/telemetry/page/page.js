@@ -230,6 +230,19 @@
     bars("dead", Object.entries(it.dead_letters).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
       name: name.replaceAll("_", " "), count,
     })), "None: every record was readable.");
+    by("campaigns-card").hidden = !it.campaigns.length;
+    rows("campaigns", it.campaigns, (one) => {
+      const reasons = Object.entries(one.refused).sort((a, b) => b[1] - a[1]);
+      return [
+        make("td", one.id),
+        number(whole(one.considered)),
+        number(whole(one.chosen)),
+        number(share(one.chosen, one.considered)),
+        cell(...(reasons.length
+          ? reasons.map(([name, count]) => tag(`${name.replaceAll("_", " ")} ${share(count, one.considered)}`))
+          : [make("span", "never refused", "quiet")])),
+      ];
+    }, "No campaigns are configured.");
     rows("seen", it.seen.slice(0, 12), (one) => [
       make("td", clock(one.at_ms)),
       make("td", one.user, "mono"),

@@ -81,7 +81,7 @@ fn only_events_of_this_user_this_campaign_and_this_type_count() {
 #[test]
 fn a_creative_is_capped_by_itself_and_a_campaign_once_all_of_its_creatives_are() {
     let text = campaign("a", "caps = [{ scope = \"creative\", max = 1, per = \"day\" }]");
-    let text = format!("creative = [[\"x\", \"a\"], [\"y\", \"a\"], [\"x\", \"b\"]]\n{text}");
+    let text = format!("creative = [[\"x\", \"a\"], [\"y\", \"a\"], [\"z\", \"b\"]]\n{text}\n{}", campaign("b", ""));
     let mut rig = Rig::new(&text);
     let mut capped = |json: &str| {
         // The columns are cleared after each event, so this inspects the batch in between.
@@ -91,7 +91,7 @@ fn a_creative_is_capped_by_itself_and_a_campaign_once_all_of_its_creatives_are()
         rig.decoder.decode(&record, &mut rig.batch).unwrap();
         rig.profile.process(&mut rig.batch, &mut rig.store);
         let columns = &rig.batch.columns;
-        let found = [0, 1, 2].map(|creative| rig.campaigns.is_creative_capped(columns, 0, 0, creative));
+        let found = [0, 1, 2].map(|creative| rig.campaigns.all()[0].caps.is_creative_capped(columns, 0, creative));
         rig.batch.clear();
         found
     };

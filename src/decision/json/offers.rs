@@ -1,0 +1,99 @@
+//! Campaigns in a JSON decision.
+
+use super::{Template, text};
+use crate::targeting::campaign::{Bid, Campaigns, Refusal, ShownCreative};
+
+/// What is the same for every decision, encoded once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offers {
+    /// By campaign.
+    campaigns: Vec<Encoded>,
+    /// By creative: its id.
+    creatives: Vec<Vec<u8>>,
+}
+
+/// A campaign's id and arms as strings, and its currency as a member.
+#[derive(Clone, Debug)]
+struct Encoded {
+    id: Vec<u8>,
+    currency: Vec<u8>,
+    arms: Vec<Vec<u8>>,
+}
+
+impl Offers {
+    pub(super) fn new(campaigns: &Campaigns) -> Self {
+        let encoded = |value: &str| text(value).into_bytes();
+        Self {
+            campaigns: campaigns
+                .all()
+                .iter()
+                .map(|campaign| Encoded {
+                    id: encoded(&campaign.id),
+                    currency: format!(",\"currency\":\"{}\"", campaign.currency).into_bytes(),
+                    arms: campaign.arms().iter().map(|arm| encoded(arm)).collect(),
+                })
+                .collect(),
+            creatives: campaigns.creatives().iter().map(|creative| encoded(&creative.spec.id)).collect(),
+        }
+    }
+
+    /// The id of a bid's campaign.
+    pub(super) fn id(&self, bid: &Bid) -> &[u8] {
+        &self.campaigns[bid.campaign as usize].id
+    }
+
+    /// The id of a creative.
+    pub(super) fn creative(&self, shown: ShownCreative) -> &[u8] {
+        &self.creatives[shown.creative]
+    }
+}
+
+impl Template {
+    pub(super) fn write_campaigns(&self, bids: &[Bid], to: &mut Vec<u8>) {
+        to.push(b'[');
+        for (index, bid) in bids.iter().enumerate() {
+            let Encoded { id, currency, arms } = &self.offers.campaigns[bid.campaign as usize];
+            to.extend_from_slice(if index == 0 { b"{\"id\":" } else { b",{\"id\":" });
+            to.extend_from_slice(id);
+            if let Some(arm) = bid.arm {
+                to.extend_from_slice(b",\"arm\":");
+                to.extend_from_slice(&arms[usize::from(arm)]);
+            }
+            to.extend_from_slice(b",\"value_micros\":");
+            self.write_long(bid.value.0, to);
+            to.extend_from_slice(b",\"probability\":");
+            write_double(bid.probability, to);
+            to.extend_from_slice(b",\"bid_micros\":");
+            self.write_long(bid.bid.0, to);
+            to.extend_from_slice(b",\"floor_micros\":");
+            self.write_long(bid.floor.0, to);
+            to.extend_from_slice(currency);
+            if let Some(shown) = bid.creative {
+                to.extend_from_slice(b",\"creative\":{\"id\":");
+                to.extend_from_slice(self.offers.creative(shown));
+                to.extend_from_slice(b",\"propensity\":");
+                write_double(shown.propensity, to);
+                to.push(b'}');
+            }
+            to.push(b'}');
+        }
+        to.push(b']');
+    }
+
+    pub(super) fn write_suppressed(&self, refused: &[Refusal], to: &mut Vec<u8>) {
+        to.push(b'[');
+        for (index, Refusal { campaign, reason }) in refused.iter().enumerate() {
+            to.extend_from_slice(if index == 0 { b"{\"campaign_id\":" } else { b",{\"campaign_id\":" });
+            to.extend_from_slice(&self.offers.campaigns[*campaign as usize].id);
+            to.extend_from_slice(b",\"reason\":\"");
+            to.extend_from_slice(reason.as_str().as_bytes());
+            to.extend_from_slice(b"\"}");
+        }
+        to.push(b']');
+    }
+}
+
+/// Appends a probability. They are always finite.
+fn write_double(value: f64, to: &mut Vec<u8>) {
+    to.extend_from_slice(ryu::Buffer::new().format(value).as_bytes());
+}

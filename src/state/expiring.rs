@@ -1,0 +1,124 @@
+//! What happens to users without an event: deadlines, and the clock ticks that reach them on a silent partition.
+
+use super::{Account, Dirty, Mark, POINT_OFFSETS, Point, Store, Ticks};
+
+impl Store {
+    /// Makes [`Self::expire`] visit the user no later than this deadline.
+    pub fn schedule(&mut self, hash: u64, deadline: i64) {
+        self.deadlines.schedule(hash, deadline);
+    }
+
+    /// A lower bound on the users' first deadline.
+    pub fn first_deadline(&self) -> Option<i64> {
+        self.deadlines.first()
+    }
+
+    /// The number of users with a deadline.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// The time that deadlines are compared with when the partition's own time is `partition_time`. A tick may be ahead
+    /// of it.
+    pub fn timer_time(&self, partition_time: Option<i64>) -> Option<i64> {
+        partition_time.max(self.ticked)
+    }
+
+    /// Visits the deadlines up to this time, which was reached after the event at `offset` or by a tick there. `end`
+    /// gets a user's hash, key, words and deadline. It may change the words, and returns whether it did and the user's
+    /// next deadline.
+    pub fn expire(
+        &mut self,
+        time: i64,
+        offset: i64,
+        mut end: impl FnMut(u64, &[u8], &mut [u64], i64) -> (bool, Option<i64>),
+    ) {
+        while let Some((deadline, hash)) = self.deadlines.take_due(time) {
+            let Self { table, open, deadlines, .. } = &mut *self;
+            let mut became_dirty = 0;
+            for entry in table.iter_hash_mut(hash).filter(|entry| entry.hash == hash) {
+                let mut next = None;
+                let has_changed = open.change(&mut entry.place, |key, words| {
+                    let has_changed;
+                    (has_changed, next) = end(hash, key, words, deadline);
+                    has_changed
+                });
+                if let Some(next) = next {
+                    deadlines.schedule(hash, next);
+                }
+                let account = open.account(&entry.place);
+                // A later event of the same batch may already have made it dirty.
+                if has_changed && offset < account.first_dirty {
+                    open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
+                    became_dirty += 1;
+                }
+            }
+            for _ in 0..became_dirty {
+                self.insert_dirty(offset, hash);
+            }
+        }
+    }
+
+    /// Inserts a dirty profile, ordered by offset.
+    pub(super) fn insert_dirty(&mut self, offset: i64, hash: u64) {
+        let Self { dirty, points, batch_points, clock, .. } = self;
+        dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
+        // After the last batch, the partition's time is still the one from before the event at the offset.
+        let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset).copied();
+        let point = of_batch.unwrap_or(Point { offset, clock: *clock });
+        let at = points.partition_point(|point| point.offset <= offset);
+        let is_near =
+            |known: &Point| known.offset >= point.offset || of_batch.is_some() && offset - known.offset < POINT_OFFSETS;
+        if at == 0 || !points.get(at - 1).is_some_and(is_near) {
+            points.insert(at, point);
+        }
+    }
+
+    /// Ends the batch started by [`Self::begin_batch`].
+    pub fn end_batch(&mut self) {
+        self.batch_points.get_or_insert_default().clear();
+    }
+
+    /// The ticks that the mark carries.
+    pub fn ticks(&self) -> &Ticks {
+        &self.ticks
+    }
+
+    /// Takes the next tick at or before this offset that a replay has not applied yet: its offset and its time.
+    pub fn take_tick(&mut self, offset: i64) -> Option<(i64, i64)> {
+        let (at, time) = *self.ticks.all().get(self.ticks_applied).filter(|(at, _)| *at <= offset)?;
+        self.ticks_applied += 1;
+        self.ticked = self.ticked.max(Some(time));
+        Some((at, time))
+    }
+
+    /// Adds a clock tick before the record at `next`, which moves the time that deadlines are compared with. Every mark
+    /// contains the tick at least until the one at `committed`. Returns whether there was room for it.
+    pub fn tick(&mut self, next: i64, time: i64, committed: i64) -> bool {
+        let Mark { replay_from, clock, .. } = self.mark(next);
+        self.ticks.forget_before(replay_from.min(committed), clock.time());
+        let has_room = self.ticks.add(next, time);
+        self.ticks_applied = self.ticks.all().len();
+        if has_room {
+            self.ticked = self.ticked.max(Some(time));
+        }
+        has_room
+    }
+
+    /// Schedules every user whose words contain a deadline, after a restore. `find` returns the deadline and may change
+    /// the words.
+    pub fn schedule_all(&mut self, mut find: impl FnMut(&mut [u64]) -> (bool, Option<i64>)) {
+        let Self { table, open, deadlines, .. } = self;
+        for entry in table.iter_mut() {
+            let mut deadline = None;
+            open.change(&mut entry.place, |_, words| {
+                let has_changed;
+                (has_changed, deadline) = find(words);
+                has_changed
+            });
+            if let Some(deadline) = deadline {
+                deadlines.schedule(entry.hash, deadline);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The segments that a campaign or a creative needs or excludes, as bit sets.
+
+use super::Held;
+use crate::{config_error::ConfigError, expression::nearest, targeting::AudienceSpec};
+
+/// The segments that a user must be in, or must not be in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Audience {
+    /// The user is in at least one of them, unless there are none.
+    any: Vec<u64>,
+    has_any: bool,
+    /// The user is in all of them.
+    all: Vec<u64>,
+    /// The user is in none of them.
+    none: Vec<u64>,
+}
+
+impl Audience {
+    /// Resolves the ids. Errors are added under `path.segments`. `what` is the thing that nobody would see.
+    pub(super) fn compile(
+        path: &str,
+        what: &str,
+        spec: &AudienceSpec,
+        segments: &[&str],
+        errors: &mut Vec<ConfigError>,
+    ) -> Self {
+        let [any, all, none] = [("any", &spec.any), ("all", &spec.all), ("none", &spec.none)]
+            .map(|(part, ids)| numbers(&format!("{path}.segments.{part}"), ids, segments, errors));
+        if let Some(both) = none.iter().find(|number| all.contains(number) || any == [**number]) {
+            let message =
+                format!("segment {:?} is both needed and excluded, so nobody sees the {what}", segments[*both]);
+            errors.push(ConfigError::new(format!("{path}.segments.none"), message).hint("remove it in one place"));
+        }
+        let set = |numbers: &[usize]| {
+            let mut set = Held::new(segments.len());
+            for number in numbers {
+                set.insert(*number);
+            }
+            set.0
+        };
+        Self { has_any: !any.is_empty(), any: set(&any), all: set(&all), none: set(&none) }
+    }
+
+    /// The segments each of which makes the user worth a closer look; empty if any user is. Without `any`, the first of
+    /// `all` will do, because all of them are needed.
+    pub(super) fn opening(&self) -> Vec<usize> {
+        let (set, most) = if self.has_any { (&self.any, usize::MAX) } else { (&self.all, 1) };
+        super::bits(set).take(most).collect()
+    }
+
+    /// Whether the user is in all segments of `all`.
+    pub(super) fn has_all(&self, held: &Held) -> bool {
+        held.has_all(&self.all)
+    }
+
+    /// Whether the user is in a segment of `none`.
+    pub(super) fn is_excluded(&self, held: &Held) -> bool {
+        held.has_any(&self.none)
+    }
+
+    /// Whether the user belongs to it.
+    pub(super) fn has(&self, held: &Held) -> bool {
+        (!self.has_any || held.has_any(&self.any)) && self.has_all(held) && !self.is_excluded(held)
+    }
+}
+
+/// The indexes of the segments with these ids.
+fn numbers(path: &str, ids: &[String], segments: &[&str], errors: &mut Vec<ConfigError>) -> Vec<usize> {
+    let mut numbers = Vec::with_capacity(ids.len());
+    for (place, id) in ids.iter().enumerate() {
+        let key = || format!("{path}[{place}]");
+        let mut found = segments.iter().enumerate().filter(|(_, segment)| *segment == id).map(|(it, _)| it);
+        match (found.next(), found.next()) {
+            (Some(number), None) => numbers.push(number),
+            (Some(_), Some(_)) => errors.push(
+                ConfigError::new(key(), format!("several segments have the id {id:?}"))
+                    .hint("give the segments different ids, or use one taxonomy"),
+            ),
+            (None, _) => {
+                let error = ConfigError::new(key(), format!("there is no segment {id:?}"));
+                errors.push(match nearest(id, segments.iter().copied()) {
+                    Some(near) => error.hint(format!("did you mean {near:?}?")),
+                    None => error.hint("declare it under [[segment]], or remove it here"),
+                });
+            }
+        }
+    }
+    numbers
+}
