@@ -92,10 +92,26 @@ pub enum Canary {
     ExclusionIgnored,
     /// The creative of a decision depends on the worker that decides.
     DrawOfWorker,
+    /// Control restores its state without the outcomes that it has seen.
+    BudgetPaidTwiceAtTakeover,
+    /// A campaign with a budget takes part although the policy is too old.
+    StalePolicyUsed,
+    /// Control counts an outcome each time that it is reported.
+    DuplicateOutcomeCounted,
+    /// Control counts outcomes beyond the horizon or outside their window.
+    LateOutcomeCounted,
+    /// Control applies records that are already in the restored state.
+    InputAppliedTwice,
+    /// Outcomes that wait for their decision are not restored.
+    WaitingOutcomeLost,
+    /// The version of the last policy is not restored.
+    PolicyVersionReused,
+    /// A click or a conversion does not make its impression dirty.
+    TouchNotWritten,
 }
 
 impl Canary {
-    /// All canaries that random seeds of the simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
+    /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
     pub const ALL: [Self; 42] = [
         Self::CommitBeforeState,
@@ -140,6 +156,18 @@ impl Canary {
         Self::LateEventShortens,
         Self::ExclusionIgnored,
         Self::DrawOfWorker,
+    ];
+
+    /// The canaries that random seeds of control's simulation find.
+    pub const CONTROL: [Self; 8] = [
+        Self::BudgetPaidTwiceAtTakeover,
+        Self::StalePolicyUsed,
+        Self::DuplicateOutcomeCounted,
+        Self::LateOutcomeCounted,
+        Self::InputAppliedTwice,
+        Self::WaitingOutcomeLost,
+        Self::PolicyVersionReused,
+        Self::TouchNotWritten,
     ];
 }
 

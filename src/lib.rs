@@ -139,6 +139,9 @@ pub mod engine;
 
 // ---- Beside the engine ----
 
+// Control: from outcomes to a policy.
+pub mod control;
+
 // Training: from labelled rows to a model.
 pub mod training;
 

@@ -11,8 +11,8 @@ mod tests {
     /// The fields of all messages, as `proto/build.rs` lists them.
     const FIELDS: &str = include_str!(concat!(env!("OUT_DIR"), "/fields.txt"));
 
-    /// The fields of the last release. Add new ones when a release is made, and never change or remove a line: records
-    /// of that release may still be read.
+    /// The fields of the last release. Never change or remove a line: records of that release may still be read. To make
+    /// a release, add the new lines of `fields.txt`, which is in the build folder of this crate.
     const RELEASED: &str = include_str!("../../proto/released.txt");
 
     #[test]

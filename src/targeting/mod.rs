@@ -18,6 +18,7 @@ pub mod creative;
 pub mod membership;
 pub mod money;
 pub mod pacing;
+pub mod policy;
 pub mod shading;
 mod spec;
 mod taxonomy;

@@ -1,0 +1,33 @@
+//! Control: from outcomes to a policy, without Kafka, a clock or threads.
+//!
+//! ```text
+//! outcomes ──► outcome ─┐
+//!                       ├─► join ─► ledger ─► pacing, win rates, posteriors ─► policy
+//! decisions ─► decision ┘
+//! ```
+//!
+//! A driver reads both topics, calls [`State::apply_outcome`] and [`State::apply_decision`], and once per policy
+//! interval [`State::tick`]. It then writes the policy and [`State::dirty`] in one transaction, and calls
+//! [`State::mark_clean`] when the transaction is committed. If the outcome of the transaction is unknown, it drops the
+//! state and restores it from the compacted topic. A standby follows that topic with a [`Follower`], so that it can take
+//! over at once. Positions to read from are in the state ([`State::position`]).
+//!
+//! Owns everything that is global: spend, pacing, what creatives have earned, audience sizes. See [`State`] for what is
+//! guaranteed and what is bounded.
+
+mod decision;
+mod join;
+mod key;
+mod ledger;
+mod outcome;
+#[cfg(test)]
+mod simulation;
+mod spec;
+mod state;
+
+pub use decision::{Offer, OfferedDecision, SkipReason, Skipped};
+pub use key::Key;
+pub use ledger::{Budget, CampaignSetup, Figures, Learning, Reward};
+pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};
+pub use spec::{AttributionSpec, BudgetSpec, ControlSpec, CostBounds, LearningSpec, PacingSpec};
+pub use state::{Counts, Disposition, Effects, Follower, PARKED_MAX, Record, RestoreError, Source, State};
