@@ -92,6 +92,10 @@ pub enum Canary {
     ExclusionIgnored,
     /// The creative of a decision depends on the worker that decides.
     DrawOfWorker,
+    /// An event moves the partition's time beyond the timestamp of its record.
+    FastClockTrusted,
+    /// A replayed tick ends memberships that began after it.
+    TickOnNewerProfile,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -113,7 +117,7 @@ pub enum Canary {
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -156,6 +160,8 @@ impl Canary {
         Self::LateEventShortens,
         Self::ExclusionIgnored,
         Self::DrawOfWorker,
+        Self::FastClockTrusted,
+        Self::TickOnNewerProfile,
     ];
 
     /// The canaries that random seeds of control's simulation find.

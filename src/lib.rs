@@ -34,8 +34,8 @@
 //! - **Event time**: when something happened. Processing time is when we handle it; it affects no profile. A record's
 //!   Kafka timestamp is a third time, used at most as a fallback.
 //! - **Late, too late**: older than the user's newest event; older by more than the allowed lateness.
-//! - **Partition time**: the fifth newest of the newest event times of its users. Profiles expire by it, and no single
-//!   user can move it.
+//! - **Partition time**: the fifth newest of the newest event times of its users, each at most its record's timestamp.
+//!   Profiles expire by it, and no single user can move it.
 //! - **Tile, window**: a fixed span of event time; the whole tiles that a feature covers.
 //! - **Feature, row, fingerprint**: a number about a user; the features at one event; the hash of their declarations.
 //! - **Score, decision**: the model's output; what is derived from it and written.

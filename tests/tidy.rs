@@ -26,7 +26,7 @@ const MODULES: [(&str, &[&str]); 32] = [
     // The pure core.
     ("state", &["canary", "proto", "random"]),
     ("event", &["columns", "config_error", "expression", "hex", "proto", "secret", "state"]),
-    ("profile", &["columns", "config_error", "event", "expression", "hex", "proto", "random", "state"]),
+    ("profile", &["canary", "columns", "config_error", "event", "expression", "hex", "proto", "random", "state"]),
     ("evaluation", &["random"]),
     ("inference", &["config_error", "evaluation", "event", "metrics", "partial", "terminal"]),
     ("targeting", &["canary", "columns", "config_error", "event", "expression", "profile", "random", "terminal"]),

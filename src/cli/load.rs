@@ -5,7 +5,7 @@
 //! reason. A line longer than `input.max_bytes` is skipped and reported.
 
 use super::{
-    ConfigArgs,
+    ConfigArgs, Exit,
     files::{self, Line, Refused, TooLong},
     number_within,
     synthetic::Synthetic,
@@ -137,6 +137,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     }
     if let Some(summary) = too_long.summary(bytes_max) {
         writeln!(super::printed::stdout(), "  left out: {summary}")?;
+        if pace.count == 0 {
+            return Err(Exit::Data.because("publish the files: every line was left out, so nothing was published"));
+        }
     }
     Ok(())
 }

@@ -19,6 +19,17 @@ pub struct Record<'a> {
     pub traceparent: Option<&'a str>,
 }
 
+/// 2020-01-01. A clock that shows an earlier time has not been set yet.
+pub const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
+
+impl Record<'_> {
+    /// The record's time by the log, or the end of time if its timestamp is missing or from a clock that was not set.
+    pub fn logged_at(&self) -> EventTime {
+        let logged = self.timestamp_ms.map(|millis| EventTime(millis.saturating_mul(1_000)));
+        logged.filter(|time| *time >= CLOCKS_SET_FROM).unwrap_or(EventTime(i64::MAX))
+    }
+}
+
 /// When an event happened: microseconds since 1970-01-01T00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTime(pub i64);
@@ -63,6 +74,8 @@ pub struct EventBatch {
     pub event_ids: Vec<Text>,
     /// When it happened.
     pub times: Vec<EventTime>,
+    /// When its record was appended, by the log: see [`Record::logged_at`]. The end of time if the log does not say.
+    pub logged_at: Vec<EventTime>,
     /// The W3C trace context, if there is one.
     pub traceparents: Vec<Text>,
     /// The declared fields, and space for everything computed from them.
@@ -92,6 +105,7 @@ impl EventBatch {
         self.user_hashes.truncate(rows);
         self.event_ids.truncate(rows);
         self.times.truncate(rows);
+        self.logged_at.truncate(rows);
         self.traceparents.truncate(rows);
     }
 
@@ -102,6 +116,7 @@ impl EventBatch {
         self.user_hashes.clear();
         self.event_ids.clear();
         self.times.clear();
+        self.logged_at.clear();
         self.traceparents.clear();
         self.columns.clear();
     }

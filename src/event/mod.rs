@@ -33,7 +33,7 @@ mod rows;
 mod spec;
 mod time;
 
-pub use batch::{EventBatch, EventTime, Position, Record};
+pub use batch::{CLOCKS_SET_FROM, EventBatch, EventTime, Position, Record};
 pub use decode::{Decoded, Decoder};
 pub use fields::{CANONICAL, Fields};
 pub use key::{KeyType, key_of, split_key};

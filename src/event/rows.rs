@@ -390,6 +390,7 @@ impl<'a> Rows<'a> {
         batch.user_hashes.push(hash);
         batch.event_ids.push(event_id);
         batch.times.push(EventTime(time));
+        batch.logged_at.push(record.logged_at());
         batch.traceparents.push(traceparent);
         taken.rows += 1;
         Ok(())

@@ -1,6 +1,6 @@
 //! What happens to users without an event: deadlines, and the clock ticks that reach them on a silent partition.
 
-use super::{Account, Dirty, Mark, POINT_OFFSETS, Point, Store, Ticks};
+use super::{Account, Canary, Dirty, Mark, POINT_OFFSETS, Point, Store, Ticks, canary};
 
 impl Store {
     /// Makes [`Self::expire`] visit the user no later than this deadline.
@@ -18,25 +18,38 @@ impl Store {
         self.deadlines.len()
     }
 
-    /// The time that deadlines are compared with when the partition's own time is `partition_time`. A tick may be ahead
-    /// of it.
-    pub fn timer_time(&self, partition_time: Option<i64>) -> Option<i64> {
-        partition_time.max(self.ticked)
+    /// The time that deadlines are compared with at a record that was appended at `logged_at`, when the partition's own
+    /// time is `partition_time`. A tick may be ahead of that, but it counts no further than the record: if it is ahead
+    /// of the record, the clock that it came from was wrong.
+    pub fn timer_time(&self, partition_time: Option<i64>, logged_at: i64) -> Option<i64> {
+        partition_time.max(self.ticked.map(|ticked| ticked.min(logged_at)))
+    }
+
+    /// The time of the last clock tick.
+    pub fn ticked(&self) -> Option<i64> {
+        self.ticked
     }
 
     /// Visits the deadlines up to this time, which was reached after the event at `offset` or by a tick there. `end`
     /// gets a user's hash, key, words and deadline. It may change the words, and returns whether it did and the user's
-    /// next deadline.
+    /// next deadline. A restored profile that already includes what happened at the offset is left alone.
     pub fn expire(
         &mut self,
         time: i64,
         offset: i64,
         mut end: impl FnMut(u64, &[u8], &mut [u64], i64) -> (bool, Option<i64>),
     ) {
+        // Deadlines that are not reached yet, because their profiles are ahead of the offset.
+        let mut later = Vec::new();
         while let Some((deadline, hash)) = self.deadlines.take_due(time) {
             let Self { table, open, deadlines, .. } = &mut *self;
             let mut became_dirty = 0;
             for entry in table.iter_hash_mut(hash).filter(|entry| entry.hash == hash) {
+                let Account { covered, applied, .. } = open.account(&entry.place);
+                if covered.max(applied) > offset && !canary::is_in(Canary::TickOnNewerProfile) {
+                    later.push((hash, deadline));
+                    continue;
+                }
                 let mut next = None;
                 let has_changed = open.change(&mut entry.place, |key, words| {
                     let has_changed;
@@ -56,6 +69,9 @@ impl Store {
             for _ in 0..became_dirty {
                 self.insert_dirty(offset, hash);
             }
+        }
+        for (hash, deadline) in later {
+            self.deadlines.schedule(hash, deadline);
         }
     }
 
@@ -88,21 +104,21 @@ impl Store {
     pub fn take_tick(&mut self, offset: i64) -> Option<(i64, i64)> {
         let (at, time) = *self.ticks.all().get(self.ticks_applied).filter(|(at, _)| *at <= offset)?;
         self.ticks_applied += 1;
-        self.ticked = self.ticked.max(Some(time));
+        self.ticked = Some(time);
         Some((at, time))
     }
 
-    /// Adds a clock tick before the record at `next`, which moves the time that deadlines are compared with. Every mark
-    /// contains the tick at least until the one at `committed`. Returns whether there was room for it.
+    /// Adds a clock tick before the record at `next`, which sets the time that deadlines are compared with. Every mark
+    /// contains the tick at least until the one at `committed`. Returns whether it was added: see [`Ticks::add`].
     pub fn tick(&mut self, next: i64, time: i64, committed: i64) -> bool {
         let Mark { replay_from, clock, .. } = self.mark(next);
         self.ticks.forget_before(replay_from.min(committed), clock.time());
-        let has_room = self.ticks.add(next, time);
+        let is_added = self.ticks.add(next, time);
         self.ticks_applied = self.ticks.all().len();
-        if has_room {
-            self.ticked = self.ticked.max(Some(time));
+        if is_added {
+            self.ticked = Some(time);
         }
-        has_room
+        is_added
     }
 
     /// Schedules every user whose words contain a deadline, after a restore. `find` returns the deadline and may change

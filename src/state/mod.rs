@@ -218,15 +218,16 @@ impl Store {
     }
 
     /// Returns the words of a user for the event at `offset` to change, and the partition time including that event.
-    /// The words of a new user start as `fresh`. `None` if the restored profile already includes the event. Allocates
-    /// for a new user and for a packed profile.
+    /// The words of a new user start as `fresh`. `witnessed` is the event's time as far as it may move the partition
+    /// time. `None` if the restored profile already includes the event. Allocates for a new user and for a packed
+    /// profile.
     pub fn entry(
         &mut self,
         hash: u64,
         key: &[u8],
         fresh: &[u64],
         offset: i64,
-        time: i64,
+        witnessed: i64,
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
         let Self { table, open, dirty, points, clock, batch_points, .. } = self;
@@ -246,7 +247,7 @@ impl Store {
         };
         let mut account = open.account(&entry.place);
         if offset < account.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
-            clock.note(hash, time);
+            clock.note(hash, witnessed);
             return None;
         }
         if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
@@ -257,7 +258,7 @@ impl Store {
             }
             dirty.push_back(Dirty { offset, hash });
         }
-        clock.note(hash, time);
+        clock.note(hash, witnessed);
         // The snapshot includes the event but the changelog does not, so the profile is dirty nevertheless.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;

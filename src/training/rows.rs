@@ -115,8 +115,8 @@ impl RowFile {
             }
         };
         match &mut writer {
-            Writer::Csv(writer) => writer.write_record(&columns).map_err(|error| broken(path, &error))?,
-            Writer::Gzip(writer) => writer.write_record(&columns).map_err(|error| broken(path, &error))?,
+            Writer::Csv(writer) => writer.write_record(&columns).map_err(|error| broken_csv(path, error))?,
+            Writer::Gzip(writer) => writer.write_record(&columns).map_err(|error| broken_csv(path, error))?,
             Writer::Parquet(_) => {}
         }
         Ok(Self { path: path.to_path_buf(), width: features.len(), has_labels, rows: 0, writer })
@@ -134,8 +134,8 @@ impl RowFile {
         assert_eq!(row.label.is_some(), self.has_labels, "all rows have labels, or none");
         self.rows += 1;
         match &mut self.writer {
-            Writer::Csv(writer) => record(writer, row).map_err(|error| broken(&self.path, &error)),
-            Writer::Gzip(writer) => record(writer, row).map_err(|error| broken(&self.path, &error)),
+            Writer::Csv(writer) => record(writer, row).map_err(|error| broken_csv(&self.path, error)),
+            Writer::Gzip(writer) => record(writer, row).map_err(|error| broken_csv(&self.path, error)),
             Writer::Parquet(rows) => rows.push(row).map_err(|error| broken(&self.path, &error)),
         }
     }
@@ -152,15 +152,32 @@ impl RowFile {
     pub fn finish(self) -> Result<u64, TrainError> {
         let Self { path, rows, writer, .. } = self;
         let ended: io::Result<BufWriter<PartialFile>> = match writer {
-            Writer::Csv(writer) => writer.into_inner().map_err(|error| io::Error::other(error.to_string())),
+            Writer::Csv(writer) => writer.into_inner().map_err(|error| again(error.error())),
             Writer::Gzip(writer) => {
-                writer.into_inner().map_err(|error| io::Error::other(error.to_string())).and_then(GzEncoder::finish)
+                writer.into_inner().map_err(|error| again(error.error())).and_then(GzEncoder::finish)
             }
             Writer::Parquet(rows) => rows.finish().map_err(io::Error::other),
         };
         let written = ended.and_then(|it| it.into_inner().map_err(io::IntoInnerError::into_error));
         written.and_then(PartialFile::finish).map_err(|source| TrainError::File { doing: "write", path, source })?;
         Ok(rows)
+    }
+}
+
+/// The same error. One of the operating system has its own exit code, so its code is kept.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
+}
+
+/// A failure to write CSV, which hides errors of the operating system from [`broken`].
+fn broken_csv(path: &Path, error: csv::Error) -> TrainError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => TrainError::File { doing: "write", path: path.to_path_buf(), source },
+        other => TrainError::Format {
+            doing: "write",
+            path: path.to_path_buf(),
+            reason: format!("the CSV writer: {other:?}"),
+        },
     }
 }
 
@@ -314,6 +331,22 @@ fn schema(features: &[String], has_labels: bool) -> parquet::errors::Result<Type
 mod tests {
     use super::*;
     use crate::training::{ReadSpec, read};
+    use std::fs::File;
+
+    #[test]
+    fn a_full_disk_keeps_its_code_of_the_operating_system_in_csv() {
+        let full = || csv::Writer::from_writer(File::options().write(true).open("/dev/full").unwrap());
+        let mut writer = full();
+        let error = (0..100_000).find_map(|_| writer.write_record(["some", "text"]).err()).unwrap();
+        let TrainError::File { source, .. } = broken_csv(Path::new("rows.csv"), error) else {
+            panic!("the disk is full, the data are right")
+        };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+        let mut writer = full();
+        writer.write_record(["some", "text"]).unwrap();
+        let error = writer.into_inner().err().unwrap();
+        assert_eq!(again(error.error()).kind(), io::ErrorKind::StorageFull);
+    }
 
     #[test]
     fn every_format_round_trips() {

@@ -25,7 +25,7 @@
 //!
 //! I8 concerns only the core. The input here has late, future and missing times, and I2 covers them.
 
-use super::world::{Debt, Owed, USERS, is_output, record};
+use super::world::{Debt, Owed, USERS, is_output, new_ticks, record};
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
@@ -146,8 +146,8 @@ impl<'a> Checks<'a> {
         let is_it = |it: &&(i64, String, usize)| committed == Some((it.0, it.1.as_str()));
         let known = history.iter().rev().find(is_it).map_or(0, |(.., ticks)| *ticks);
         let mut ticks = self.owed.ticks(number)[..known].to_vec();
-        let last = ticks.last().map_or(i64::MIN, |(_, time)| *time);
-        ticks.extend(own.all().iter().filter(|(_, time)| *time > last));
+        let new = new_ticks(&ticks, own.all());
+        ticks.extend(new);
         ticks
     }
 

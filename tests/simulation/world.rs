@@ -371,10 +371,17 @@ pub(crate) struct Owed {
     pub(crate) expiries: Vec<Vec<(i64, Visible)>>,
     /// By partition and offset: whether there is an output.
     pub(crate) has_output: Vec<Vec<bool>>,
-    /// By partition and offset: the partition time before it, computed by its definition.
+    /// By partition and offset: the partition time before it, computed by its definition. No event moves it further
+    /// than its record's timestamp.
     newest: Vec<Vec<i64>>,
     /// By partition and user.
     states: Vec<BTreeMap<Vec<u8>, History>>,
+}
+
+/// The ticks that follow the known ones.
+pub(crate) fn new_ticks(known: &[(i64, i64)], ticks: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let last = known.last().map_or(i64::MIN, |(offset, _)| *offset);
+    ticks.iter().copied().filter(|tick| tick.0 >= last && !known.contains(tick)).collect()
 }
 
 /// Presents an input record as the client does.
@@ -406,6 +413,11 @@ pub(crate) fn event(record: &InputRecord) -> Option<Event> {
     let it: Payload = serde_json::from_slice(record.payload.as_deref()?).ok()?;
     let event = Event { user: it.user_id, time: it.occurred_at * 1_000, kind: it.event_type, value: it.value };
     (it.occurred_at < WRONG).then_some(event)
+}
+
+/// When a record was appended, in microseconds; the end of time if its timestamp is missing.
+fn logged_at(record: &InputRecord) -> i64 {
+    if record.timestamp_ms < 0 { i64::MAX } else { record.timestamp_ms * 1_000 }
 }
 
 /// By partition and number of records: the time of the newest valid event among them.
@@ -473,8 +485,8 @@ impl Owed {
         if next < from {
             return Ok(());
         }
-        let before: i64 = known[index].iter().map(|(_, time)| *time).max().unwrap_or(i64::MIN);
-        let new: Vec<(i64, i64)> = ticks.iter().copied().filter(|(_, time)| *time > before).collect();
+        let (_, before) = known[index].last().copied().unwrap_or((i64::MIN, i64::MIN));
+        let new = new_ticks(&known[index], ticks);
         if let Some((at, _)) = new.iter().find(|(at, _)| *at < from) {
             return Err(format!("I4: partition {number} has a tick at {at} that was not told with {from}"));
         }
@@ -506,7 +518,7 @@ impl Owed {
             if offset == next {
                 break;
             }
-            let passed = newest[offset as usize + 1].max(ticked);
+            let passed = newest[offset as usize + 1].max(ticked.min(logged_at(&records[offset as usize])));
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
                 let event = event(&records[offset as usize]).ok_or("an event that is decided is sound")?;
                 let (owed, found) =
@@ -518,7 +530,9 @@ impl Owed {
                     ));
                 }
             }
-            let ended = naive[index].pass(passed);
+            // Only events let time pass.
+            let it = &records[offset as usize];
+            let ended = if it.counts() && event(it).is_some() { naive[index].pass(passed) } else { Vec::new() };
             compare_ended(number, offset, ended, &mut told)?;
         }
         match told.next() {
@@ -571,6 +585,7 @@ impl Owed {
                 }
                 let store = partitions.get(number).expect("it was put in").store();
                 if let Some(Event { user, time, .. }) = event(it) {
+                    let time = time.min(logged_at(it));
                     let of_user = users.entry(user).or_insert(time);
                     *of_user = time.max(*of_user);
                 }

@@ -100,6 +100,11 @@ impl Partitions {
         partition.store.first_deadline().map(EventTime)
     }
 
+    /// The time of a partition's last clock tick.
+    pub fn ticked(&self, number: i32) -> Option<EventTime> {
+        self.get(number)?.store.ticked().map(EventTime)
+    }
+
     /// Whether no replay is left to do.
     pub fn is_caught_up(&self) -> bool {
         self.each().all(|(_, partition)| partition.next >= partition.replay_until)

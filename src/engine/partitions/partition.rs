@@ -227,14 +227,14 @@ impl Partition {
         self.committed.as_ref().map_or(i64::MIN, |(offset, _)| *offset)
     }
 
-    /// Applies a clock tick, which ends memberships up to this time. Returns whether the mark had room for it. Once
+    /// Applies a clock tick, which ends memberships up to this time. Returns whether it was added. Once
     /// half of the room is used, the profiles that still need the earlier ticks become due, so that those ticks can be
     /// dropped.
     pub(in crate::engine) fn tick(&mut self, time: i64) -> bool {
-        let is_told = self.store.tick(self.next, time, self.committed_offset());
+        let is_added = self.store.tick(self.next, time, self.committed_offset());
         if let Some((offset, _)) = self.store.ticks().all().get(TICKS_MAX / 2) {
             self.due_below = self.due_below.max(*offset);
         }
-        is_told
+        is_added
     }
 }

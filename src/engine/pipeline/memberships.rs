@@ -41,7 +41,8 @@ impl Pipeline {
         }
         let (hash, key) = (self.batch.events.user_hashes[row], columns.texts.bytes(self.batch.events.users[row]));
         let store = partitions.store(self.batch.events.positions[row].partition);
-        let passed = store.timer_time(self.profile.partition_times()[row]).map(EventTime);
+        let logged_at = self.batch.events.logged_at[row].0;
+        let passed = store.timer_time(self.profile.partition_times()[row], logged_at).map(EventTime);
         let words = store.words(hash, key).expect("a row that counts is in its user's profile");
         self.segments.decide(columns, row, (time, passed), &mut words[places], &mut self.found);
         // If an event only moves the end of a membership, the earlier deadline stays. Nothing ends when it is reached.
@@ -57,7 +58,8 @@ impl Pipeline {
         let position = self.batch.events.positions[row];
         let store = partitions.store(position.partition);
         let is_last = row + 1 == self.batch.events.len();
-        if let Some(time) = store.timer_time(self.profile.partition_times()[row])
+        let logged_at = self.batch.events.logged_at[row].0;
+        if let Some(time) = store.timer_time(self.profile.partition_times()[row], logged_at)
             && (is_last || !canary::is_in(Canary::ExpiryAtBatchEnd))
         {
             self.expire(position.partition, position.offset, time, partitions, to);
@@ -178,3 +180,6 @@ impl Pipeline {
         self.catch_up(partitions);
     }
 }
+
+#[cfg(test)]
+mod tests;

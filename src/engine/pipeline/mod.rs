@@ -24,7 +24,7 @@ use super::{
 use crate::{
     canary::{self, Canary},
     decision::{Constants, Encoder},
-    event::{Decoded, Decoder, EventTime, Record, TooLate, split_key},
+    event::{CLOCKS_SET_FROM, Decoded, Decoder, EventTime, Record, TooLate, split_key},
     inference::ModelInfo,
     profile::{Feature, Layout, ProfileEngine},
     sink::Outbox,
@@ -47,9 +47,6 @@ pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// A batch ends at this many events: a record of a few kilobytes may contain thousands.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 17;
-
-/// 2020-01-01. A clock that shows an earlier time has not been set yet.
-const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
 
 /// The longest W3C trace context that is forwarded. The current version has 55 bytes.
 const TRACE_CONTEXT_BYTES_MAX: usize = 256;

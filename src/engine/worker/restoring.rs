@@ -297,8 +297,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 owed = recovered.owed,
                 from,
                 to,
-                "the changelog does not hold the profiles that were committed to it: was it created anew, or cut? The whole \
-                 input is replayed, as far as it reaches back, to rebuild them"
+                "the changelog does not hold the profiles that were committed to it: was it created anew, or cut, or does \
+                 another application write to it (topics.profiles)? The whole input is replayed, as far as it reaches \
+                 back, to rebuild them"
             );
         }
     }
