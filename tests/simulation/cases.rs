@@ -6,7 +6,7 @@ use aimpoint::{
     engine::{EngineError, Fleet, FleetError, Pipeline, SnapshotStore, Stop, Worker, WorkerSettings},
     event::{EventTime, Record, RejectReason},
     proto::v1,
-    sink::{Outbox, Sink, SinkError, SizeLimits},
+    sink::{Outbox, Sink, SinkError, SizeLimits, Target},
     source::{Change, Committed, Restored, Source, SourceError, Watermarks},
     state::{Mark, SnapshotOf, SnapshotWriter, Store, hash_key, is_layout_key, pack, unpack},
     status::{ClientReport, PartitionView, Progress},
@@ -653,6 +653,35 @@ pub(crate) fn an_old_record_in_the_right_number_is_noticed() {
     turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 5));
     assert_eq!((users(&worker), words_of(&worker, b"b")), (3, Some(owed)));
     assert_eq!(progress.health().doubted(), 1, "an operator is told");
+}
+
+/// A transaction that another producer has open in the changelog hides the records behind it, so a restore waits for its end.
+/// A restore that does not wait is mended by the digest in the mark, so random runs hardly notice.
+#[test]
+pub(crate) fn a_restore_waits_for_the_open_transactions_of_the_changelog() {
+    let (broker, _) = three_users();
+    let (source, mut other) = broker.join(7);
+    broker.leave(source.member());
+    let mut outbox = Outbox::default();
+    outbox.push(Target::Profiles(0), Some(b"z"), &[], Some(|to: &mut Vec<u8>| to.push(1)));
+    for _ in 0..100 {
+        if other.fence().is_ok() {
+            break;
+        }
+    }
+    other.begin().expect("nothing goes wrong here");
+    other.send(&outbox, 0, &mut Vec::new()).expect("nothing goes wrong here");
+    for _ in 0..100 {
+        broker.tick(1_000_000, 1_000_000);
+        other.serve();
+    }
+    assert!(!broker.is_stable(Place::Profiles(0)), "the record is there");
+    let (mut worker, progress, _) = join(&broker);
+    turns(&mut worker, &broker, 100);
+    assert!(!is_restored(&worker, 0, 4), "what is behind the open transaction is not known yet");
+    other.abort().expect("nothing goes wrong here");
+    turn_until(&mut worker, &broker, |worker| is_restored(worker, 0, 4));
+    assert_eq!((users(&worker), progress.health().doubted()), (3, 0));
 }
 
 /// A user whose profile was swept and who came back within one commit has a tombstone and a record in it. The record must be the

@@ -110,6 +110,7 @@ fn whatever_fails_each_event_has_its_one_decision_and_each_profile_its_state() {
 /// The named case that finds a bug which takes thousands of seeds to show.
 fn case_of(canary: Canary) -> Option<fn()> {
     match canary {
+        Canary::RestoreToStable => Some(cases::a_restore_waits_for_the_open_transactions_of_the_changelog),
         Canary::OldRecordsTrusted => Some(cases::an_old_record_in_the_right_number_is_noticed),
         Canary::TombstoneAfterProfile => Some(cases::a_tombstone_is_written_before_the_profile_of_a_user_who_came_back),
         _ => None,
