@@ -143,8 +143,9 @@ impl Price {
         self.of(value, probability).map(|worth| worth.hint)
     }
 
+    /// The declared floor, or 0.
     pub(super) fn floor(&self) -> Cpm {
-        self.floor
+        if self.floor > BID_MIN { self.floor } else { Cpm(0) }
     }
 
     /// The worth of an impression for the user of a row. `None` if the value or the probability is missing or invalid.

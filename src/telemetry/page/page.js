@@ -240,7 +240,7 @@
         number(share(one.chosen, one.considered)),
         cell(...(reasons.length
           ? reasons.map(([name, count]) => tag(`${name.replaceAll("_", " ")} ${share(count, one.considered)}`))
-          : [make("span", "never refused", "quiet")])),
+          : [make("span", one.considered ? "never refused" : "not considered yet", "quiet")])),
       ];
     }, "No campaigns are configured.");
     rows("seen", it.seen.slice(0, 12), (one) => [

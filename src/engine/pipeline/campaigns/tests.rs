@@ -100,7 +100,7 @@ fn a_decision_has_the_campaigns_that_fit_and_the_reasons_of_the_others() {
     let mut rig = Rig::new(SPEC, 0);
     let decisions = rig.run(&[VIEW, SHOWN, SHOWN, BOUGHT]);
     let offer = json!([{"id": "spring", "value_micros": "2500", "probability": 1.0, "bid_micros": "2500000",
-        "floor_micros": "1", "currency": "EUR", "creative": {"id": "red", "propensity": 1.0}}]);
+        "floor_micros": "0", "currency": "EUR", "creative": {"id": "red", "propensity": 1.0}}]);
     let refused = |reason: &str| json!([{"campaign_id": "spring", "reason": reason}]);
     for (decision, campaigns, suppressed) in [
         (&decisions[0], offer.clone(), json!([])),
