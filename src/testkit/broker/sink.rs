@@ -22,6 +22,10 @@ struct Producer {
     has_refused: bool,
 }
 
+/// After so many refused outputs, the broker refuses no more of a sink. Many outputs at once would otherwise hardly ever
+/// all be accepted, and the worker would rightly give up.
+const REFUSALS_MAX: u32 = 40;
+
 /// The producer of outputs that are visible at once.
 #[derive(Debug, Default)]
 struct Outlet {
@@ -31,6 +35,8 @@ struct Outlet {
     /// The turns of outputs that the broker accepted but has not yet acknowledged to the client.
     unreported: VecDeque<usize>,
     refused: Vec<(Target, usize)>,
+    /// How many outputs the broker has refused so far, of this producer and those before it.
+    refusals: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +138,8 @@ impl MemorySink {
             let Some(first) = outlet.queue.iter().position(|(_, place, _)| place == some) else { break };
             let Some((turn, place, output)) = outlet.queue.remove(first) else { break };
             let (target, bytes) = (output.target, output.bytes());
-            if cluster.strikes(faults.refuse) {
+            if cluster.strikes(faults.refuse) && outlet.refusals < REFUSALS_MAX {
+                outlet.refusals += 1;
                 // It is either refused, or accepted with the answer lost.
                 if cluster.one_in(2) {
                     cluster.append_beside(place, output).unwrap_or_default();
@@ -153,7 +160,9 @@ impl MemorySink {
 
     /// Recreates the outlet. Part of the old one's queue is still in flight, in order per partition.
     fn renew_outlet(&mut self) {
-        let Some(outlet) = self.outlet.as_mut().map(std::mem::take) else { return };
+        let Some(current) = &mut self.outlet else { return };
+        let next = Outlet { refusals: current.refusals, ..Outlet::default() };
+        let outlet = std::mem::replace(current, next);
         for (target, bytes) in &outlet.refused {
             self.limits.refused(*target, *bytes);
         }
