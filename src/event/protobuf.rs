@@ -5,8 +5,8 @@ use super::{
     decode::Leaf,
     rows::{Rows, Scalar},
 };
-use crate::proto::v1::Event;
-use prost::{Message, encoding::decode_varint};
+use crate::proto::{v1::Event, without_header};
+use prost::Message;
 
 /// Reads a payload into the open row.
 pub(super) fn read(payload: &[u8], leaves: &[Leaf], rows: &mut Rows<'_>) -> Result<(), Rejection> {
@@ -18,21 +18,6 @@ pub(super) fn read(payload: &[u8], leaves: &[Leaf], rows: &mut Rows<'_>) -> Resu
         rows.set(index, 0, value);
     }
     Ok(())
-}
-
-/// The message after the wire header: a zero byte, four bytes of schema id, and the indexes of the message type,
-/// preceded by their count. No Protobuf message starts with a zero byte, so the header is unambiguous.
-fn without_header(payload: &[u8]) -> Option<&[u8]> {
-    if payload.first() != Some(&0) {
-        return Some(payload);
-    }
-    let mut rest = payload.get(5..)?;
-    // Indexes are zigzag varints; a lone zero stands for the one index 0.
-    let count = decode_varint(&mut rest).ok()? / 2;
-    for _ in 0..count {
-        decode_varint(&mut rest).ok()?;
-    }
-    Some(rest)
 }
 
 #[expect(

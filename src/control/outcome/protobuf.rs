@@ -1,8 +1,8 @@
 //! An outcome as `aimpoint.v1.Outcome` in Protobuf, with or without the header of Confluent's serialisers.
 
 use super::{Kind, Members, RejectReason, Rejection};
-use crate::proto::v1;
-use prost::{Message, encoding::decode_varint};
+use crate::proto::{v1, without_header};
+use prost::Message;
 
 /// Reads the members.
 pub(super) fn members(payload: &[u8]) -> Result<Members, Rejection> {
@@ -27,19 +27,4 @@ pub(super) fn members(payload: &[u8]) -> Result<Members, Rejection> {
         min_to_win: outcome.min_to_win,
         loss_reason: outcome.loss_reason,
     })
-}
-
-/// The message after the wire header: a zero byte, four bytes of schema id, and the indexes of the message type,
-/// preceded by their count. No Protobuf message starts with a zero byte, so the header is unambiguous.
-fn without_header(payload: &[u8]) -> Option<&[u8]> {
-    if payload.first() != Some(&0) {
-        return Some(payload);
-    }
-    let mut rest = payload.get(5..)?;
-    // Indexes are zigzag varints; a lone zero stands for the one index 0.
-    let count = decode_varint(&mut rest).ok()? / 2;
-    for _ in 0..count {
-        decode_varint(&mut rest).ok()?;
-    }
-    Some(rest)
 }
