@@ -27,7 +27,7 @@ mod state;
 
 pub use decision::{Offer, OfferedDecision, SkipReason, Skipped};
 pub use key::Key;
-pub use ledger::{Budget, CampaignSetup, Figures, Learning, Reward};
+pub use ledger::{CampaignSetup, Figures};
 pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};
-pub use spec::{AttributionSpec, BudgetSpec, ControlSpec, CostBounds, LearningSpec, PacingSpec};
+pub use spec::{AttributionSpec, ControlSpec, LearningSpec};
 pub use state::{Counts, Disposition, Effects, Follower, PARKED_MAX, Record, RestoreError, Source, State};

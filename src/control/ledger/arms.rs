@@ -1,7 +1,8 @@
 //! What was learned about a campaign's creatives.
 
-use super::{CampaignSetup, Learning};
+use super::CampaignSetup;
 use crate::targeting::{
+    campaign::Learning,
     creative::{BetaArm, LinearArm},
     policy::{CreativeMethod, CreativePolicy, EVERYBODY, LinearPolicy},
 };

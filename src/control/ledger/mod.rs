@@ -13,9 +13,9 @@ pub(super) use arms::{Arms, Changed, Lesson};
 pub(super) use days::Days;
 
 use crate::targeting::{
-    creative::{Beta, HalfLife},
+    campaign::{Budget, Learning, Reward},
     money::{Currency, Micros},
-    pacing::{Mode, Moment, Pacer, Terms, Timing},
+    pacing::{Moment, Pacer, Terms, Timing},
     policy::BudgetState,
 };
 use jiff::tz::TimeZone;
@@ -24,64 +24,6 @@ use std::collections::BTreeMap;
 
 /// How many days are kept: a month, and a few days for late outcomes.
 pub(super) const DAYS_KEPT: i32 = 35;
-
-/// A checked budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// How a day's budget is spread.
-    pub mode: Mode,
-    /// The daily budget.
-    pub daily: Option<Micros>,
-    /// The total budget.
-    pub total: Option<Micros>,
-    /// The highest cost of an impression, above 0.
-    pub cost_max: Micros,
-}
-
-/// The event that a creative is rewarded for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reward {
-    /// A click.
-    #[default]
-    Click,
-    /// A conversion.
-    Conversion,
-}
-
-/// How a campaign's creatives are chosen.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Learning {
-    /// By weight: nothing is learned.
-    #[default]
-    Weights,
-    /// By Thompson sampling.
-    Thompson {
-        /// The rate of a creative that nothing is known about.
-        prior: Beta,
-        /// After which time an outcome counts half.
-        half_life: HalfLife,
-    },
-    /// By linear Thompson sampling.
-    LinearThompson {
-        /// The deviation of a reward's noise.
-        noise: f64,
-        /// The ridge of a creative that nothing is known about.
-        ridge: f64,
-        /// The names of the features.
-        features: Vec<String>,
-    },
-    /// By LinUCB.
-    LinUcb {
-        /// How many deviations are added to the mean.
-        alpha: f64,
-        /// The share of choices made uniformly.
-        epsilon: f64,
-        /// The ridge of a creative that nothing is known about.
-        ridge: f64,
-        /// The names of the features.
-        features: Vec<String>,
-    },
-}
 
 /// What the configuration says of a campaign.
 #[derive(Clone, Debug)]

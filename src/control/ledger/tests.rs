@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::targeting::{
-    creative::{BetaArm, LinearArm},
-    pacing::PassThrough,
+    campaign::{Budget, Learning, Reward},
+    creative::{Beta, BetaArm, HalfLife, LinearArm},
+    pacing::{Mode, PassThrough},
     policy::{CreativeMethod, EVERYBODY},
 };
 use std::time::Duration;

@@ -13,8 +13,9 @@ mod world;
 
 use crate::{
     canary::{Canary, put_in},
-    control::{AttributionSpec, Budget, CampaignSetup, ControlSpec, Learning, LearningSpec, Reward},
+    control::{AttributionSpec, CampaignSetup, ControlSpec, LearningSpec},
     targeting::{
+        campaign::{Budget, Learning, Reward},
         creative::{Beta, HalfLife},
         money::Micros,
         pacing::Mode,

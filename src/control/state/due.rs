@@ -1,11 +1,14 @@
 //! What time changes: outcomes that waited, impressions that teach, and what is forgotten.
 
 use super::{PARKED_MAX, RecordId, State};
-use crate::control::{
-    join::Touch,
-    key::Key,
-    ledger::{Changed, Lesson, Reward},
-    outcome::Outcome,
+use crate::{
+    control::{
+        join::Touch,
+        key::Key,
+        ledger::{Changed, Lesson},
+        outcome::Outcome,
+    },
+    targeting::campaign::Reward,
 };
 
 impl State {

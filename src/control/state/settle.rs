@@ -6,10 +6,11 @@ use crate::{
     control::{
         join::{Alias, Lookup, Touch, auction_aliases, find},
         key::Key,
-        ledger::{Account, Days, Figures, Reward},
+        ledger::{Account, Days, Figures},
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
     },
     targeting::{
+        campaign::Reward,
         money::{Cpm, Currency, Micros},
         pacing::Moment,
         shading::Notice,

@@ -6,8 +6,9 @@ mod rules;
 
 use super::*;
 use crate::{
-    control::{Budget, Learning, LearningSpec, Offer, Reward},
+    control::{LearningSpec, Offer},
     targeting::{
+        campaign::{Budget, Learning, Reward},
         creative::{Beta, HalfLife},
         money::{Cpm, Micros},
         pacing::Mode,

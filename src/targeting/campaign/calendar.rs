@@ -163,8 +163,10 @@ enum Moment {
 }
 
 /// When a campaign runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Calendar {
+    /// The zone; UTC for the zones of users.
+    pub(super) zone: TimeZone,
     from: Option<Moment>,
     until: Option<Moment>,
     /// Half-open ranges of minutes of the week, in order. `None` means always.
@@ -232,10 +234,22 @@ impl Calendar {
         let slots = LOCAL.map(|aggregate| scope.get(&format!("user {aggregate}")).map(|(slot, _)| slot));
         let slots = if let [Some(a), Some(b), Some(c)] = slots { Some([a, b, c]) } else { None };
         Self {
+            zone: match &zone {
+                Zone::User => TimeZone::UTC,
+                Zone::Of(zone) => zone.clone(),
+            },
             from,
             until,
             dayparts: (!spec.dayparts.is_empty()).then(|| merged(minutes)),
             clock: if needs_clock { clocks.number(name, &zone, slots) } else { None },
+        }
+    }
+
+    /// When it ends, if that is the same moment for all users.
+    pub(super) fn until(&self) -> Option<i64> {
+        match self.until {
+            Some(Moment::Absolute(until)) => Some(until),
+            Some(Moment::Local(_)) | None => None,
         }
     }
 

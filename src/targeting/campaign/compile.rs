@@ -7,6 +7,7 @@ use super::{
     caps::{self, Caps},
     creatives::{self, Creatives},
     price::{self, Price},
+    rotation::Rotation,
     split::Split,
 };
 use crate::{
@@ -103,12 +104,19 @@ impl Campaigns {
                 Creatives::compile(&spec.id, creatives, &it.catalogue, segments, (&mut it.program, scope), errors);
             let price = Price::compile(index, spec, heads, (&mut it.program, scope), errors);
             let split = Split::compile(index, spec, errors);
+            let budget = spec.budget.as_ref().and_then(|it| it.compile(index, price::cost_bounds(spec), errors));
+            let count = creatives.len();
+            let within = (&mut it.program, &mut *scope);
+            let rotation = Rotation::compile(index, spec.rotation.as_ref(), count, segments, within, errors);
             // A missing currency has been reported already.
             let Some(currency) = currencies[index] else { continue };
             it.all.push(Campaign {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 currency,
+                zone: calendar.zone.clone(),
+                budget,
+                rotation,
                 audience,
                 rule,
                 calendar,

@@ -65,6 +65,11 @@ impl Creatives {
         it
     }
 
+    /// The number of creatives.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Whether the campaign has creatives. Without any, decisions leave the choice to the bidder.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -21,18 +21,22 @@
 //! evaluated by column. Campaigns that the user's segments rule out cost nothing per row.
 
 mod audience;
+mod budget;
 mod calendar;
 mod caps;
 mod choice;
 mod compile;
 mod creatives;
 mod price;
+mod rotation;
 mod spec;
 mod split;
 
+pub use budget::{Budget, BudgetSpec, CostBounds, PacingSpec};
 pub use caps::Period;
 pub use choice::{Bid, Choice, Reason, Refusal, Tally};
 pub use creatives::ShownCreative;
+pub use rotation::{Learning, Reward, Rotation, RotationMethod, RotationSpec};
 pub use spec::{Amount, ArmSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec};
 
 use super::{
@@ -48,6 +52,7 @@ use audience::Audience;
 use calendar::{Calendar, Clocks, Closed};
 use caps::{Caps, Reached};
 use creatives::Creatives;
+use jiff::tz::TimeZone;
 use price::Price;
 use split::{Part, Split};
 
@@ -72,6 +77,11 @@ impl Held {
     /// If there is no room for it.
     pub fn insert(&mut self, segment: usize) {
         self.0[segment / 64] |= 1 << (segment % 64);
+    }
+
+    /// Whether the user is in the segment with this index.
+    fn has(&self, segment: usize) -> bool {
+        self.0[segment / 64] >> (segment % 64) & 1 == 1
     }
 
     /// Whether the user is in all of these segments.
@@ -122,6 +132,12 @@ pub struct Campaign {
     pub name: String,
     /// The currency of its amounts.
     pub currency: Currency,
+    /// The zone of its days; UTC if it follows the zones of its users.
+    pub zone: TimeZone,
+    /// Its budget, if it has one.
+    pub budget: Option<Budget>,
+    /// How it chooses among its creatives.
+    pub rotation: Rotation,
     audience: Audience,
     /// The column of its rule.
     rule: Option<Slot>,
@@ -136,6 +152,11 @@ pub struct Campaign {
 }
 
 impl Campaign {
+    /// When it ends, in microseconds since 1970. `None` if it does not end, or ends at each user's own midnight.
+    pub fn until(&self) -> Option<i64> {
+        self.calendar.until()
+    }
+
     /// The names of the arms, the control first; empty without an experiment.
     pub fn arms(&self) -> &[String] {
         self.split.arms()

@@ -10,7 +10,10 @@
 //! A bid is therefore never above the ceiling or the worth of the impression, never below the floor, and the same on
 //! every machine. Limits: amounts saturate at 9.2 · 10¹² units, and floats are exact to one part in 2⁵¹.
 
-use super::spec::{Amount, CampaignSpec, Chance};
+use super::{
+    budget::CostBounds,
+    spec::{Amount, CampaignSpec, Chance},
+};
 use crate::{
     columns::{Columns, Slot, Type},
     config_error::ConfigError,
@@ -173,6 +176,16 @@ impl Price {
     pub(super) fn bid(&self, hint: Cpm) -> Option<Cpm> {
         Some(hint.min(self.ceiling)).filter(|bid| *bid >= self.floor)
     }
+}
+
+/// What bounds the cost of an impression.
+pub(super) fn cost_bounds(spec: &CampaignSpec) -> CostBounds {
+    let is_cpm = spec.action.as_deref().is_none_or(|action| action == super::caps::IMPRESSION);
+    let value = spec.value.as_ref().and_then(|value| match value {
+        Amount::Number(number) => Some(*number),
+        Amount::Expression(_) => None,
+    });
+    CostBounds { ceiling: spec.ceiling, value: value.filter(|_| is_cpm) }
 }
 
 fn probability(

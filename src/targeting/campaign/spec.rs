@@ -2,7 +2,7 @@
 //!
 //! Required values, such as the currency, are optional in these types, so that all errors are reported together.
 
-use super::caps::Period;
+use super::{budget::BudgetSpec, caps::Period, rotation::RotationSpec};
 use crate::targeting::AudienceSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -75,6 +75,16 @@ pub struct CampaignSpec {
     /// The arms of an experiment, in order. Users in no arm get the arm `control`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmSpec>,
+    /// Whether bids are lowered to what wins at the best surplus, once control knows which bids win. True by default;
+    /// false for inventory that is sold at the second price, where the value is the best bid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shading: Option<bool>,
+    /// How much it may spend, and how evenly. Needs `aimpoint control`. If absent, there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetSpec>,
+    /// How it chooses among its creatives. By their weights, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationSpec>,
 }
 
 /// A number, or an expression that computes one.
