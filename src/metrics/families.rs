@@ -242,6 +242,18 @@ pub(crate) static PROFILES_DIRTY: Family = Family::gauge(
 // Targeting.
 pub(crate) static SEGMENTS: Family =
     Family::counter("aimpoint_segment_decisions_total", &["segment"], "decisions that matched a segment");
+pub(crate) static SEGMENT_MEMBERS: Family = Family::gauge(
+    "aimpoint_segment_members",
+    &["segment"],
+    "users in a segment with members, in the partitions of this process",
+);
+pub(crate) static SEGMENT_ENTRIES: Family =
+    Family::counter("aimpoint_segment_entries_total", &["segment"], "users who entered a segment with members");
+pub(crate) static SEGMENT_EXITS: Family = Family::counter(
+    "aimpoint_segment_exits_total",
+    &["segment"],
+    "users who left a segment with members, or whose membership expired",
+);
 pub(crate) static CAMPAIGNS: Family = Family::counter(
     "aimpoint_campaign_decisions_total",
     &["campaign", "outcome"],
@@ -341,7 +353,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 47] = [
+pub static FAMILIES: [&Family; 50] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -369,6 +381,9 @@ pub static FAMILIES: [&Family; 47] = [
     &PROFILE_BYTES,
     &PROFILES_DIRTY,
     &SEGMENTS,
+    &SEGMENT_MEMBERS,
+    &SEGMENT_ENTRIES,
+    &SEGMENT_EXITS,
     &CAMPAIGNS,
     &POLICY_VERSION,
     &POLICY_AGE,

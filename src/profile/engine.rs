@@ -310,6 +310,12 @@ impl ProfileEngine {
         Membership::earliest(&words[self.memberships()]).map(|time| time.0)
     }
 
+    /// The indexes of the memberships that a user has.
+    pub fn held_memberships<'a>(&self, words: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        let all = words[self.memberships()].chunks_exact(Membership::WORDS).enumerate();
+        all.filter(|(_, words)| Membership::read(words).is_some()).map(|(cell, _)| cell)
+    }
+
     /// Cuts memberships short that would outlast their profile, and returns whether there were any. The TTL may have
     /// been longer when the user entered.
     pub fn bound_memberships(&self, words: &mut [u64]) -> bool {

@@ -89,6 +89,8 @@ pub struct Detail {
     pub times: Vec<(i64, i64)>,
     /// By segment: how many decisions matched it.
     pub segments: Vec<u64>,
+    /// By lasting segment: how many users have entered, and how many have left.
+    pub moves: [Vec<u64>; 2],
     /// By campaign: the outcomes.
     pub campaigns: Vec<Tally>,
     /// How many scores fell into each bin of [`SCORE_BOUNDS`].
@@ -104,6 +106,7 @@ impl Detail {
     pub fn add(&mut self, other: &Self) {
         self.times.extend_from_slice(&other.times);
         add_counts(&mut self.segments, &other.segments);
+        self.moves.iter_mut().zip(&other.moves).for_each(|(sums, counts)| add_counts(sums, counts));
         self.campaigns(&other.campaigns);
         add_counts(&mut self.scores, &other.scores);
         self.stages.add(&other.stages);
@@ -114,6 +117,7 @@ impl Detail {
     pub fn clear(&mut self) {
         self.times.clear();
         self.segments.clear();
+        self.moves.iter_mut().for_each(Vec::clear);
         self.campaigns.clear();
         self.scores.clear();
         self.stages = StageTimes::default();
@@ -132,6 +136,13 @@ impl Detail {
     /// Counts a decision that matched the segment at this index.
     pub fn segment(&mut self, index: usize) {
         count(&mut self.segments, index);
+    }
+
+    /// Counts users who have entered or left segments, each by the segment's index and whether the user has entered.
+    pub fn changes(&mut self, changes: impl Iterator<Item = (usize, bool)>) {
+        for (index, has_entered) in changes {
+            count(&mut self.moves[usize::from(!has_entered)], index);
+        }
     }
 
     /// Adds the outcomes of campaigns, in their order.

@@ -17,4 +17,4 @@ pub use health::{Health, Restoring};
 pub use partition::{PartitionView, Phase};
 pub use progress::Progress;
 pub use trace::{Trace, TraceParent};
-pub use view::{ClientReport, Latency, View, WorkerEvent, WorkerStatus};
+pub use view::{ClientReport, Latency, SegmentCounts, View, WorkerEvent, WorkerStatus};

@@ -25,7 +25,7 @@ impl Phase {
 }
 
 /// The state of an assigned partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionView {
     /// Its number.
     pub number: i32,
@@ -45,6 +45,8 @@ pub struct PartitionView {
     pub profile_bytes: u64,
     /// An upper bound on the number of profiles whose current state is not in the changelog.
     pub dirty: u64,
+    /// How many users are in each lasting segment, in their order.
+    pub members: Vec<u64>,
 }
 
 impl PartitionView {

@@ -85,8 +85,8 @@ pub struct WorkerStatus {
     pub latency: Latency,
     /// Scores by bin.
     pub scores: Distribution,
-    /// By segment: its id, and how many decisions matched it.
-    pub segments: Vec<(String, u64)>,
+    /// By segment: its id, and what was counted.
+    pub segments: Vec<(String, SegmentCounts)>,
     /// By campaign: its id, and the outcomes.
     pub campaigns: Vec<(String, Tally)>,
     /// The times spent in the stages.
@@ -101,6 +101,27 @@ pub struct WorkerStatus {
     pub client: ClientReport,
     /// The policy that decisions are made with: its version, and when it was issued. `None` before the first.
     pub policy: Option<(u64, EventTime)>,
+}
+
+impl WorkerStatus {
+    /// How many users are in a segment, if it is lasting.
+    pub fn members(&self, segment: &SegmentCounts) -> Option<u64> {
+        let cell = segment.membership?;
+        Some(self.partitions.iter().filter_map(|partition| partition.members.get(cell)).sum())
+    }
+}
+
+/// What a worker has counted about a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentCounts {
+    /// How many decisions matched it.
+    pub decisions: u64,
+    /// The index of its memberships in [`PartitionView::members`], if it is lasting.
+    pub membership: Option<usize>,
+    /// How many users have entered, if it is lasting.
+    pub entries: u64,
+    /// How many users have left, if it is lasting.
+    pub exits: u64,
 }
 
 /// A worker's state, written by the worker and read by other threads.
@@ -144,16 +165,19 @@ impl View {
         self.lock().policy = Some((version, issued_at));
     }
 
-    /// Sets the ids of segments and campaigns, in their order, and the models with their variants. Known segments and
-    /// campaigns keep their counts.
+    /// Sets the ids of segments and campaigns, in their order, with the index of each lasting segment's memberships, and
+    /// the models with their variants. Known segments and campaigns keep their counts.
     pub fn describe<'a>(
         &self,
-        segments: impl Iterator<Item = &'a str>,
+        segments: impl Iterator<Item = (&'a str, Option<usize>)> + Clone,
         campaigns: impl Iterator<Item = &'a str>,
         models: impl IntoIterator<Item = (String, &'a ModelInfo)>,
     ) {
         let mut status = self.lock();
-        status.segments = kept(&status.segments, segments);
+        status.segments = kept(&status.segments, segments.clone().map(|(id, _)| id));
+        for ((_, counts), (_, membership)) in status.segments.iter_mut().zip(segments) {
+            counts.membership = membership;
+        }
         status.campaigns = kept(&status.campaigns, campaigns);
         status.models = models.into_iter().map(|(variant, model)| (variant, model.clone())).collect();
     }
@@ -171,7 +195,14 @@ impl View {
             status.scores.record_many(middle, *count);
         }
         for ((_, sum), count) in status.segments.iter_mut().zip(&detail.segments) {
-            *sum += count;
+            sum.decisions += count;
+        }
+        let [entries, exits] = &detail.moves;
+        for ((_, sum), count) in status.segments.iter_mut().zip(entries) {
+            sum.entries += count;
+        }
+        for ((_, sum), count) in status.segments.iter_mut().zip(exits) {
+            sum.exits += count;
         }
         for ((_, sum), tally) in status.campaigns.iter_mut().zip(&detail.campaigns) {
             sum.add(tally);

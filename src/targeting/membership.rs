@@ -95,11 +95,18 @@ pub struct Found {
     pub left: Vec<LeftSegment>,
     /// Whether a membership has begun.
     pub has_entered: bool,
-    /// By segment: the user's place in it, if the user is in. Empty if all segments are in `now`.
+    /// By segment: the user's place in it, if the user is in. Empty if all segments are in `now`, and after an expiry.
     places: Vec<Option<InSegment>>,
 }
 
 impl Found {
+    /// The lasting segments that the user has just entered or left, each with whether the user has entered. Also those
+    /// that do not fit the decision.
+    pub fn changes(&self) -> impl Iterator<Item = (usize, bool)> + '_ {
+        let new = self.places.iter().flatten().filter(|it| matches!(it.stay, Some((_, true))));
+        self.left.iter().map(|left| (left.number, false)).chain(new.map(|it| (it.number, true)))
+    }
+
     /// The numbers of all segments that the user is in, including those that do not fit the decision.
     pub fn all(&self) -> impl Iterator<Item = usize> + '_ {
         let uncut = self.places.iter().flatten().map(|segment| segment.number);
@@ -190,6 +197,7 @@ impl Segments {
     pub fn expire(&self, time: EventTime, memberships: &mut [u64], found: &mut Found) -> bool {
         found.now.clear();
         found.left.clear();
+        found.places.clear();
         found.has_entered = false;
         for number in self.ranked.iter().copied() {
             let Some(Lasting { cell, .. }) = self.all[number].lasting else { continue };

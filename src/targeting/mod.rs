@@ -62,6 +62,11 @@ impl Segment {
     pub fn is_lasting(&self) -> bool {
         self.lasting.is_some()
     }
+
+    /// The index of its membership in a profile, if it is lasting.
+    pub fn membership(&self) -> Option<usize> {
+        self.lasting.as_ref().map(|lasting| lasting.cell)
+    }
 }
 
 /// The declared segments, compiled over the fields, the features and `score`.

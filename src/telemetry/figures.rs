@@ -7,11 +7,12 @@ use crate::{
         families::{
             CAMPAIGNS, CLIENT_DISCONNECTS, CLIENT_ERRORS, CLIENT_FETCHED, CLIENT_ROUND_TRIP, LAG_RECORDS, LAG_SECONDS,
             LATENCY, MODEL, PARTITIONS, POLICY_AGE, POLICY_VERSION, PROFILE_BYTES, PROFILES, PROFILES_DIRTY, READY,
-            REPLAY_RECORDS, SCORES, SEGMENTS, SILENT, STAGES, STAGES_COMPUTED,
+            REPLAY_RECORDS, SCORES, SEGMENT_ENTRIES, SEGMENT_EXITS, SEGMENT_MEMBERS, SEGMENTS, SILENT, STAGES,
+            STAGES_COMPUTED,
         },
         recorded,
     },
-    status::{PartitionView, Phase, Stage, WorkerStatus},
+    status::{PartitionView, Phase, SegmentCounts, Stage, WorkerStatus},
     targeting::campaign::{Reason, Tally},
 };
 use std::time::Duration;
@@ -61,7 +62,10 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         of_profiles(&PROFILES, |it| it.profiles),
         of_profiles(&PROFILE_BYTES, |it| it.profile_bytes),
         of_profiles(&PROFILES_DIRTY, |it| it.dirty),
-        segments(workers),
+        segments(workers, &SEGMENTS, |_, it| Some(it.decisions)),
+        segments(workers, &SEGMENT_MEMBERS, WorkerStatus::members),
+        segments(workers, &SEGMENT_ENTRIES, |_, it| it.membership.map(|_| it.entries)),
+        segments(workers, &SEGMENT_EXITS, |_, it| it.membership.map(|_| it.exits)),
         campaigns(workers),
         by_worker_if(&POLICY_VERSION, &|it| Some(it.policy?.0 as f64)),
         by_worker_if(&POLICY_AGE, &|it| Some((now.0 - it.policy?.1.0) as f64 / 1e6)),
@@ -106,13 +110,19 @@ fn phases(workers: &[WorkerStatus]) -> Samples {
 }
 
 /// All workers have the same segments.
-fn segments(workers: &[WorkerStatus]) -> Samples {
-    let sample = |(id, _): &(String, u64)| {
-        let all = workers.iter().flat_map(|worker| &worker.segments).filter(|(other, _)| other == id);
-        Sample::number(vec![id.clone()], all.map(|(_, count)| *count as f64).sum())
+fn segments(
+    workers: &[WorkerStatus],
+    family: &'static Family,
+    count: fn(&WorkerStatus, &SegmentCounts) -> Option<u64>,
+) -> Samples {
+    let sample = |(id, _): &(String, SegmentCounts)| {
+        let all = workers.iter().flat_map(|worker| worker.segments.iter().map(move |it| (worker, it)));
+        let counts = all.filter(|(_, (other, _))| other == id).map(|(worker, (_, counts))| count(worker, counts));
+        let sum: Option<u64> = counts.sum();
+        Some(Sample::number(vec![id.clone()], sum? as f64))
     };
-    let samples = workers.first().into_iter().flat_map(|worker| &worker.segments).map(sample).collect();
-    Samples { family: &SEGMENTS, samples }
+    let samples = workers.first().into_iter().flat_map(|worker| &worker.segments).filter_map(sample).collect();
+    Samples { family, samples }
 }
 
 /// All workers have the same campaigns. Reasons that have not occurred are omitted: a campaign has few of them.
@@ -153,11 +163,12 @@ mod tests {
     /// The status of a worker with one partition.
     fn worker() -> WorkerStatus {
         let view = View::default();
-        view.describe(["a\"b"].into_iter(), ["spring"].into_iter(), None);
+        view.describe([("a\"b", Some(1))].into_iter(), ["spring"].into_iter(), None);
         let mut counts = Counts::default();
         counts.detail.times.extend([(9_000, 9_980), (9_500, 9_990)]);
         counts.detail.score(0.42);
         counts.detail.segment(0);
+        counts.detail.changes([(0, true), (0, true), (0, false)].into_iter());
         let mut tally = Tally { considered: 3, chosen: 2, ..Tally::default() };
         tally.refused[Reason::Cap.index()] = 1;
         counts.detail.campaigns(&[tally]);
@@ -173,6 +184,7 @@ mod tests {
             profiles: 5,
             profile_bytes: 500,
             dirty: 2,
+            members: vec![0, 4],
         }]);
         view.client(ClientReport { fetched: 7, ..ClientReport::default() });
         view.status()
@@ -201,6 +213,9 @@ mod tests {
             "aimpoint_profile_bytes{worker=\"0\"} 500",
             "aimpoint_profiles_dirty{worker=\"0\"} 2",
             "aimpoint_segment_decisions_total{segment=\"a\\\"b\"} 1",
+            "aimpoint_segment_members{segment=\"a\\\"b\"} 4",
+            "aimpoint_segment_entries_total{segment=\"a\\\"b\"} 2",
+            "aimpoint_segment_exits_total{segment=\"a\\\"b\"} 1",
             "aimpoint_campaign_decisions_total{campaign=\"spring\",outcome=\"chosen\"} 2",
             "aimpoint_campaign_decisions_total{campaign=\"spring\",outcome=\"cap\"} 1",
             "aimpoint_ready 1",

@@ -310,6 +310,7 @@ impl<'a> Checks<'a> {
                 return Err(format!("I7: partition {number} holds {} profiles", partition.store().len()));
             }
             if !partitions.is_recovering(number) {
+                self.members(partitions, number, core)?;
                 let layout = self.has_changes.then_some(layout);
                 let ticks = self.ticks(number, partitions.committed(number), partition.store().ticks());
                 let records = &self.input[number as usize];
@@ -319,6 +320,31 @@ impl<'a> Checks<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Compares the shown sizes of segments with a recount.
+    fn members(&self, partitions: &Partitions, number: i32, core: &Pipeline) -> Result<(), String> {
+        let Some(partition) = partitions.get(number).filter(|_| !self.has_changes && core.keeps_memberships()) else {
+            return Ok(());
+        };
+        let mut recount = Vec::new();
+        for (_, words) in partition.store().iter() {
+            for cell in core.profile().held_memberships(&words) {
+                recount.resize(recount.len().max(cell + 1), 0);
+                recount[cell] += 1;
+            }
+        }
+        let view = partitions.views().into_iter().find(|view| view.number == number).ok_or("it is held")?;
+        let mut shown = view.members;
+        let size = shown.len().max(recount.len());
+        (shown.resize(size, 0), recount.resize(size, 0));
+        if shown == recount {
+            return Ok(());
+        }
+        Err(format!(
+            "partition {number} at {}: segments of {recount:?} members are shown as {shown:?}",
+            partition.next()
+        ))
     }
 
     /// Checks whole logs after everything has been committed (I1).

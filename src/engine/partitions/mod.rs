@@ -4,6 +4,7 @@ mod partition;
 mod recovered;
 
 pub use partition::Partition;
+pub(super) use partition::count_member;
 pub use recovered::Recovered;
 
 use crate::{
@@ -80,6 +81,7 @@ impl Partitions {
             profiles: partition.store.len() as u64,
             profile_bytes: partition.store.bytes_estimate() as u64,
             dirty: partition.store.dirty() as u64,
+            members: partition.members.clone(),
         };
         self.each().map(view).collect()
     }
@@ -283,11 +285,12 @@ impl Partitions {
     /// Samples the offset of every partition, so that profiles are due `interval` after their oldest unwritten event.
     pub fn note(&mut self, now: Duration, interval: Duration) {
         for partition in self.0.iter_mut().flatten() {
-            if partition.notes.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= interval / NOTES_PER_INTERVAL) {
-                partition.notes.push_back((now, partition.next));
+            if partition.due.notes.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= interval / NOTES_PER_INTERVAL)
+            {
+                partition.due.notes.push_back((now, partition.next));
             }
-            while partition.notes.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= interval) {
-                partition.due_below = partition.notes.pop_front().map_or(partition.due_below, |(_, offset)| offset);
+            while partition.due.notes.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= interval) {
+                partition.due.below = partition.due.notes.pop_front().map_or(partition.due.below, |(_, offset)| offset);
             }
         }
     }
@@ -296,7 +299,7 @@ impl Partitions {
     pub fn is_due(&self) -> bool {
         self.each().any(|(_, partition)| {
             partition.next >= partition.replay_until
-                && partition.store.oldest_dirty().is_some_and(|oldest| oldest < partition.due_below)
+                && partition.store.oldest_dirty().is_some_and(|oldest| oldest < partition.due.below)
         })
     }
 
@@ -317,7 +320,7 @@ impl Partitions {
             return 0;
         }
         let target = Target::Profiles(number);
-        let below = if is_going { i64::MAX } else { partition.due_below };
+        let below = if is_going { i64::MAX } else { partition.due.below };
         let record = ProfileRecord {
             as_of: partition.next,
             layout: layout.id(),

@@ -30,12 +30,20 @@ pub struct Partition {
     pub(super) is_cached: bool,
     /// The first offset of the input when the partition was assigned.
     pub(super) log_start: i64,
-    /// Samples of processing time and the offset at that time, oldest first.
-    pub(super) notes: VecDeque<(Duration, i64)>,
-    /// Profiles with an unwritten event before this offset are due to be written.
-    pub(super) due_below: i64,
+    pub(super) due: Due,
+    /// The number of users in each lasting segment, in the order of the memberships in a profile. Only shown.
+    pub(in crate::engine) members: Vec<u64>,
     pub(super) layouts: Layouts,
     pub(super) unfit: UnfitRecords,
+}
+
+/// Which profiles are due to be written.
+#[derive(Debug)]
+pub(super) struct Due {
+    /// Samples of processing time and the offset at that time, oldest first.
+    pub(super) notes: VecDeque<(Duration, i64)>,
+    /// Profiles with an unwritten event before this offset are due.
+    pub(super) below: i64,
 }
 
 /// The changelog records that cannot be used, counted while profiles are restored.
@@ -80,8 +88,8 @@ impl Partition {
             mark: None,
             is_cached: false,
             log_start: next,
-            notes: VecDeque::new(),
-            due_below: i64::MIN,
+            due: Due { notes: VecDeque::new(), below: i64::MIN },
+            members: Vec::new(),
             layouts: Layouts::default(),
             unfit: UnfitRecords::default(),
         }
@@ -134,6 +142,7 @@ impl Partition {
         let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
         self.store = Store::of_generation(generation);
         self.store.rewind(PartitionClock::default(), ceilings, ticks);
+        self.members.clear();
         self.layouts = Layouts::default();
         self.unfit = UnfitRecords::default();
     }
@@ -156,17 +165,22 @@ impl Partition {
         }
     }
 
-    /// Schedules the ends of the restored memberships.
+    /// Counts the restored memberships, and schedules their ends.
     pub(super) fn schedule_memberships(&mut self, profile: &ProfileEngine) {
+        self.members.clear();
         if profile.memberships().is_empty() || canary::is_in(Canary::TimersNotRestored) {
             return;
         }
-        self.store.schedule_all(|words| {
+        let Self { store, members, .. } = self;
+        store.schedule_all(|words| {
             if canary::is_in(Canary::MembershipsNotRestored) {
                 words[profile.memberships()].fill(0);
                 return (true, None);
             }
             let has_changed = profile.bound_memberships(words);
+            for cell in profile.held_memberships(words) {
+                count_member(members, cell, true);
+            }
             (has_changed, profile.first_expiry(words))
         });
     }
@@ -233,8 +247,16 @@ impl Partition {
     pub(in crate::engine) fn tick(&mut self, time: i64) -> bool {
         let is_added = self.store.tick(self.next, time, self.committed_offset());
         if let Some((offset, _)) = self.store.ticks().all().get(TICKS_MAX / 2) {
-            self.due_below = self.due_below.max(*offset);
+            self.due.below = self.due.below.max(*offset);
         }
         is_added
     }
+}
+
+/// Counts a user who has entered or left the segment of a membership.
+pub(in crate::engine) fn count_member(members: &mut Vec<u64>, cell: usize, has_entered: bool) {
+    if members.len() <= cell {
+        members.resize(cell + 1, 0);
+    }
+    members[cell] = if has_entered { members[cell] + 1 } else { members[cell].saturating_sub(1) };
 }

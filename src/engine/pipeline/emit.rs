@@ -30,6 +30,9 @@ impl Pipeline {
             // Replayed events change memberships, too.
             if self.profile.applied()[row] == Applied::Counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
+                if !is_replay {
+                    counts.detail.changes(self.found.changes());
+                }
             }
             if self.profile.applied()[row] == Applied::Counted && !is_replay {
                 self.offer(row, now);

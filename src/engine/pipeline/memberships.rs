@@ -11,7 +11,7 @@ use super::{Encoding, Pipeline};
 use crate::{
     canary::{self, Canary},
     decision::{Cause, Decision, Status},
-    engine::Partitions,
+    engine::{Partition, Partitions, partitions::count_member},
     event::{EventTime, split_key},
     sink::{Outbox, Target},
     state::Stores,
@@ -50,6 +50,18 @@ impl Pipeline {
             && let Some(deadline) = self.profile.first_expiry(words)
         {
             store.schedule(hash, deadline);
+        }
+        if let Some(partition) = partitions.get_mut(self.batch.events.positions[row].partition) {
+            self.count_members(partition);
+        }
+    }
+
+    /// Counts the user of the current row in and out of lasting segments.
+    fn count_members(&self, partition: &mut Partition) {
+        for (number, has_entered) in self.found.changes() {
+            if let Some(cell) = self.segments.all()[number].membership() {
+                count_member(&mut partition.members, cell, has_entered);
+            }
         }
     }
 
@@ -126,8 +138,10 @@ impl Pipeline {
         let Self { segments, found, encoding, profile, .. } = self;
         let Encoding { expiries, .. } = encoding;
         let places = profile.memberships();
+        let mut left = Vec::new();
         partitions.store(number).expire(time, offset, |user_hash, key, words, deadline| {
             let has_ended = segments.expire(EventTime(deadline), &mut words[places.clone()], found);
+            left.extend(found.left.iter().map(|left| left.number));
             if let Some(Expiries { now, outbox, counts }) = &mut to
                 && has_ended
             {
@@ -159,9 +173,15 @@ impl Pipeline {
                 outbox.push(Target::Decisions, Some(key), &[], Some(write));
                 outbox.of_expiry();
                 counts.expired += 1;
+                counts.detail.changes(found.changes());
             }
             (has_ended && !canary::is_in(Canary::ExpiryNotDirty), profile.first_expiry(words))
         });
+        if let Some(partition) = partitions.get_mut(number) {
+            for cell in left.into_iter().filter_map(|number| segments.all()[number].membership()) {
+                count_member(&mut partition.members, cell, false);
+            }
+        }
     }
 
     /// Ends a batch that may have changed memberships: drops idle profiles, which

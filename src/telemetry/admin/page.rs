@@ -116,14 +116,18 @@ fn sum(workers: &[WorkerStatus], value: fn(&WorkerStatus) -> &Distribution) -> O
 }
 
 fn segments(workers: &[WorkerStatus]) -> Vec<Value> {
-    let mut all: Vec<(&str, u64)> = Vec::new();
-    for (id, count) in workers.iter().flat_map(|worker| &worker.segments) {
-        match all.iter_mut().find(|(other, _)| other == id) {
-            Some((_, sum)) => *sum += count,
-            None => all.push((id, *count)),
+    let mut all: Vec<(&str, u64, Option<u64>)> = Vec::new();
+    for (worker, (id, counts)) in workers.iter().flat_map(|worker| worker.segments.iter().map(move |it| (worker, it))) {
+        let members = worker.members(counts);
+        match all.iter_mut().find(|(other, ..)| other == id) {
+            Some((_, sum, sizes)) => {
+                *sum += counts.decisions;
+                *sizes = sizes.zip(members).map(|(size, members)| size + members);
+            }
+            None => all.push((id, counts.decisions, members)),
         }
     }
-    all.into_iter().map(|(id, count)| json!({ "id": id, "count": count })).collect()
+    all.into_iter().map(|(id, count, members)| json!({ "id": id, "count": count, "members": members })).collect()
 }
 
 fn campaigns(workers: &[WorkerStatus]) -> Vec<Value> {

@@ -37,7 +37,7 @@ fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
 fn worker(phase: Phase) -> Progress {
     let progress = Progress::default();
     let view = progress.view();
-    view.describe(["keen"].into_iter(), ["spring"].into_iter(), None);
+    view.describe([("keen", None)].into_iter(), ["spring"].into_iter(), None);
     view.happened(EventTime(5), "assigned", "partitions [3]".to_owned());
     view.partitions(vec![PartitionView {
         number: 3,
@@ -49,6 +49,7 @@ fn worker(phase: Phase) -> Progress {
         profiles: 9,
         profile_bytes: 900,
         dirty: 0,
+        members: Vec::new(),
     }]);
     progress
 }

@@ -31,13 +31,16 @@ pub(super) struct Sample {
     commits: u64,
     since_append: Option<Distribution>,
     stages: StageTimes,
+    /// By segment: how many users have entered and left. All workers have the same segments.
+    moves: Vec<[u64; 2]>,
 }
 
 impl Sample {
     /// What the workers have counted so far.
     pub(super) fn of(at: Instant, workers: &[WorkerStatus], progress: &[Progress]) -> Self {
+        let stages = StageTimes::default();
         let mut sample =
-            Self { at, events: 0, decisions: 0, commits: 0, since_append: None, stages: StageTimes::default() };
+            Self { at, events: 0, decisions: 0, commits: 0, since_append: None, stages, moves: Vec::new() };
         for worker in progress {
             let counts = worker.counts();
             sample.events += counts.events;
@@ -50,6 +53,13 @@ impl Sample {
                 none => *none = Some(worker.latency.since_append.clone()),
             }
             sample.stages.add(&worker.stages);
+            if sample.moves.len() < worker.segments.len() {
+                sample.moves.resize(worker.segments.len(), [0; 2]);
+            }
+            for (sum, (_, counts)) in sample.moves.iter_mut().zip(&worker.segments) {
+                sum[0] += counts.entries;
+                sum[1] += counts.exits;
+            }
         }
         sample
     }
@@ -108,6 +118,10 @@ impl Window {
                 "latency": latency,
                 "stages": spent(|it| &it.stages.elapsed),
                 "computed": spent(|it| &it.stages.computed),
+                "moves": now.moves.iter().enumerate().map(|(index, now)| {
+                    let then = start.moves.get(index).copied().unwrap_or_default();
+                    [now[0].saturating_sub(then[0]), now[1].saturating_sub(then[1])]
+                }).collect::<Vec<_>>(),
             },
         })
     }

@@ -230,6 +230,15 @@
     bars("dead", Object.entries(it.dead_letters).sort((a, b) => b[1] - a[1]).map(([name, count]) => ({
       name: name.replaceAll("_", " "), count,
     })), "None: every record was readable.");
+    const lasting = it.segments.map((one, index) => ({ ...one, moves: minute.moves[index] || [0, 0] }))
+      .filter((one) => one.members !== null);
+    by("members-card").hidden = !lasting.length;
+    rows("members", lasting, (one) => [
+      make("td", one.id),
+      number(whole(one.members)),
+      number(whole(one.moves[0])),
+      number(whole(one.moves[1])),
+    ], "No segment has members.");
     by("campaigns-card").hidden = !it.campaigns.length;
     rows("campaigns", it.campaigns, (one) => {
       const reasons = Object.entries(one.refused).sort((a, b) => b[1] - a[1]);
