@@ -67,6 +67,7 @@ const MODULES: [(&str, &[&str]); 32] = [
         "config",
         &[
             "config_error",
+            "control",
             "decision",
             "engine",
             "expression",
@@ -76,6 +77,7 @@ const MODULES: [(&str, &[&str]); 32] = [
             "panics",
             "profile",
             "secret",
+            "targeting",
         ],
     ),
     ("telemetry", &["event", "inference", "logging", "metrics", "status", "targeting"]),
@@ -84,8 +86,10 @@ const MODULES: [(&str, &[&str]); 32] = [
         &[
             "config",
             "config_error",
+            "control",
             "decision",
             "engine",
+            "event",
             "inference",
             "logging",
             "metrics",
@@ -95,6 +99,7 @@ const MODULES: [(&str, &[&str]); 32] = [
             "sink",
             "source",
             "status",
+            "targeting",
             "telemetry",
         ],
     ),
@@ -103,6 +108,7 @@ const MODULES: [(&str, &[&str]); 32] = [
         &[
             "app",
             "config",
+            "control",
             "decision",
             "engine",
             "evaluation",

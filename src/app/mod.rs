@@ -5,6 +5,9 @@
 // Models: loading and checking them.
 mod models;
 
+// Policies: what control tells the workers.
+mod policies;
+
 // Shadows: models that score but decide nothing.
 mod shadows;
 
@@ -32,7 +35,11 @@ mod reload;
 // Run: the life of a process.
 mod run;
 
+// Control: the role that keeps what is global.
+mod control;
+
 pub(crate) use admin::serve_admin;
+pub(crate) use control::{ControlError, ControlSummary, Offline, campaigns, run_control, summary};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};

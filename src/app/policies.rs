@@ -48,7 +48,8 @@ pub(super) struct PolicyTopic {
 /// Follows the policy topic for this many workers, on a thread that ends with the last of them.
 pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<PolicyMailbox>> {
     let mailboxes: Vec<PolicyMailbox> = (0..workers).map(|_| PolicyMailbox(Arc::default())).collect();
-    let follower = Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None };
+    let follower =
+        Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None };
     let thread = std::thread::Builder::new().name("policies".to_owned());
     thread.spawn(move || follower.run()).map(drop).context("start the thread that follows control's policies")?;
     Ok(mailboxes)
@@ -122,7 +123,11 @@ impl Follower {
     fn fault(&mut self, error: String) {
         if self.last.as_ref() != Some(&error) {
             let topic = &self.topic.topic;
-            tracing::warn!(error, topic, "read control's policy; campaigns with a budget stop when the last one is too old");
+            tracing::warn!(
+                error,
+                topic,
+                "read control's policy; campaigns with a budget stop when the last one is too old"
+            );
             self.last = Some(error);
         }
     }

@@ -145,7 +145,7 @@ pub(crate) fn heeded<const N: usize>(signals: [i32; N]) -> impl Iterator<Item = 
 }
 
 /// A flag that SIGTERM and SIGINT set. The second signal ends the process at once.
-fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+pub(super) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in heeded([SIGINT, SIGTERM]) {
         // The order matters: the first handler ends the process if the flag is set already.

@@ -30,6 +30,21 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     Ok(fit(&plans, &states)?)
 }
 
+/// Checks that the topics of control exist and match.
+pub(crate) fn check_for_control(config: &Config) -> anyhow::Result<()> {
+    let topics = client(config)?;
+    let plans = control_plans(config);
+    let start = std::time::Instant::now();
+    loop {
+        let states = block_on(states(&topics, &plans))??;
+        match fit_control(&plans, &states) {
+            // A broker may not know a new topic yet.
+            Err(_) if start.elapsed() < ABSENT_DEADLINE => std::thread::sleep(Duration::from_millis(100)),
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// A client for requests about topics.
 pub(crate) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)
@@ -69,6 +84,68 @@ pub(crate) fn plans(config: &Config) -> Vec<TopicPlan> {
     let shadow = config.topics.shadow_scores.as_deref();
     plans.extend(shadow.map(|topic| plan(topic, &[("cleanup.policy", "delete"), ("retention.ms", &decisions)])));
     plans
+}
+
+/// The topics that control reads and writes: decisions, dead letters, outcomes, its state, and the policy.
+pub(crate) fn control_plans(config: &Config) -> Vec<TopicPlan> {
+    let [_, decisions, dead_letters] = [0, 1, 2].map(|index| plans(config).swap_remove(index));
+    vec![decisions, dead_letters].into_iter().chain(own_control_plans(config)).collect()
+}
+
+/// The topics that only control needs: outcomes, its state, and the policy. The last two have one partition.
+pub(crate) fn own_control_plans(config: &Config) -> Vec<TopicPlan> {
+    let plan = |name: String, partitions: i32, settings: &[(&'static str, &str)]| {
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut plan = TopicPlan { name, partitions, replication: config.topics.replication, settings };
+        require_two_in_sync(&mut plan, config.topics.replication);
+        plan
+    };
+    // A takeover reads the state, so it is compacted early. A policy may be larger than a message by default.
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.2"),
+        ("segment.ms", "3600000"),
+        ("max.message.bytes", "16777216"),
+    ];
+    let kept = (7 * 86_400_000_u64).to_string();
+    vec![
+        plan(
+            config.topics.outcomes.clone(),
+            config.topics.partitions,
+            &[("cleanup.policy", "delete"), ("retention.ms", &kept)],
+        ),
+        plan(config.control_topic(), 1, &compacted),
+        plan(config.policy_topic(), 1, &compacted),
+    ]
+}
+
+/// Checks that the topics of [`control_plans`] or [`own_control_plans`] exist and match.
+pub(crate) fn fit_control(plans: &[TopicPlan], states: &[Option<TopicState>]) -> Result<(), Unfit> {
+    let mut errors = Vec::new();
+    for (index, (plan, state)) in plans.iter().zip(states).enumerate() {
+        let name = &plan.name;
+        let Some(state) = state else {
+            errors.push(format!("the topic {name:?} does not exist; create it with: aimpoint topics --create"));
+            continue;
+        };
+        if plans.len() - index > 2 {
+            continue;
+        }
+        if state.partitions != 1 {
+            errors.push(format!(
+                "{name:?} has {} partitions, but control needs one, so that one process leads and records stay in order: \
+                 delete the topic, and create it with: aimpoint topics --create",
+                state.partitions
+            ));
+        }
+        let policy = state.setting("cleanup.policy").unwrap_or("compact");
+        if policy != "compact" {
+            errors.push(format!(
+                "{name:?} has the cleanup.policy {policy:?}, which would delete what control knows; set it to compact"
+            ));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors)) }
 }
 
 /// With three or more replicas, requires two in sync, so that losing a broker loses no data. Requiring both of two

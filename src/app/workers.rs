@@ -1,6 +1,10 @@
 //! The workers of a process, from a configuration.
 
-use super::{Instance, Models, Setup, topics};
+use super::{
+    Instance, Models, Setup,
+    policies::{self, PolicyTopic},
+    topics,
+};
 use crate::{
     config::Config,
     engine::{Delivery, Pipeline, SnapshotFolder, SystemClock, Worker, WorkerSettings},
@@ -86,10 +90,14 @@ impl Setup {
         let shadows = self.shadows(&pipeline)?;
         let copies = models.copies(count)?;
         let limits = topics::size_limits(&states);
+        let mut policies = self.follow_policies(count)?.into_iter();
         for (number, (feeds, copies)) in feeds.into_iter().zip(copies).enumerate() {
             let mut pipeline = self.with_shadows(self.with_models(self.timed()?, copies)?, &shadows)?;
             for (arm, feed) in feeds {
                 pipeline = pipeline.with_feed(arm, Box::new(feed));
+            }
+            if let Some(policies) = policies.next() {
+                pipeline = pipeline.with_policies(Box::new(policies), config.control().stale_after);
             }
             let id = instance.worker(config, number);
             let client =
@@ -138,5 +146,20 @@ impl Setup {
             progress: progress_of_all,
             updates: PipelineUpdates { models, pipelines, fingerprint },
         })
+    }
+
+    /// Follows control's policies for this many workers, if anything needs them.
+    fn follow_policies(&self, workers: usize) -> anyhow::Result<Vec<policies::PolicyMailbox>> {
+        let config = &self.config;
+        if !config.needs_control() {
+            return Ok(Vec::new());
+        }
+        let topic = PolicyTopic {
+            brokers: config.kafka.brokers.clone(),
+            client: config.kafka.client_settings(),
+            topic: config.policy_topic(),
+            app: config.app.name.clone(),
+        };
+        policies::follow(topic, workers)
     }
 }

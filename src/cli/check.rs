@@ -4,6 +4,7 @@ use super::{ConfigArgs, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
+    control::PARKED_MAX,
     engine::{Pipeline, PipelineSpec},
     inference::{Model, ModelInfo},
     profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
@@ -68,6 +69,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
 
     report_memberships(&mut out, &config.pipeline.segments)?;
     report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
+    report_control(&mut out, config)?;
 
     let models = setup.models(&pipeline)?;
     let pipeline = match models.0.first() {
@@ -200,6 +202,31 @@ fn described_budget(budget: &Budget) -> String {
         Mode::Asap => "spent as soon as possible",
     };
     format!("{}, {pacing}", amounts.join(", "))
+}
+
+/// Prints what control keeps, if anything needs it.
+fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
+    if !config.needs_control() {
+        return Ok(());
+    }
+    let spec = config.control();
+    let [interval, stale, horizon] =
+        [spec.policy_interval, spec.stale_after, spec.dedupe_horizon].map(humantime::format_duration);
+    let [outcomes, touches, parked] = [(spec.outcomes_max, 100), (spec.touches_max, 600), (PARKED_MAX, 500)]
+        .map(|(count, bytes)| (count, ByteSize::b((count * bytes) as u64).display().si()));
+    writeln!(
+        out,
+        "control         a policy every {interval}; campaigns with a budget stop if it is older than {stale}\n{:16}at most {} ids of \
+         outcomes for {horizon} ({}), {} offers and\n{:16}impressions ({}), and {} outcomes that wait for their decision ({})",
+        "", outcomes.0, outcomes.1, touches.0, "", touches.1, parked.0, parked.1
+    )?;
+    let (state, policy) = (config.control_topic(), config.policy_topic());
+    writeln!(
+        out,
+        "{:16}reads {} and {}; writes {state} and {policy}",
+        "", config.topics.decisions, config.topics.outcomes
+    )?;
+    Ok(())
 }
 
 /// Describes a declared feature in one line.

@@ -1,6 +1,7 @@
 //! The exit codes, and the mapping from errors to them.
 
 use crate::{
+    app::ControlError,
     config::ConfigLoadError,
     engine::{EngineError, FleetError},
     inference::{FolderError, ModelError, Refusal, RuntimeError},
@@ -158,6 +159,16 @@ impl Exit {
         }
         if let Some(error) = error.downcast_ref::<super::files::FileError>() {
             return Some(Self::of_file(error.system()));
+        }
+        if let Some(error) = error.downcast_ref::<ControlError>() {
+            return Some(match error {
+                ControlError::Source(error) => Self::of_source(error),
+                ControlError::Sink(_) | ControlError::Deposed(_) => Self::Broker,
+                ControlError::Restore { .. } => Self::Topics,
+                ControlError::Stalled { .. } => Self::Stalled,
+                ControlError::Deadline(_) => Self::Deadline,
+                ControlError::Broken => Self::Internal,
+            });
         }
         if error.is::<crate::app::topics::Unfit>() {
             return Some(Self::Topics);

@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod control;
 mod demo;
 mod doctor;
 mod exit;
@@ -79,6 +80,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Consume events and write decisions until stopped
     Run(run::RunArgs),
+    /// Keep budgets, pacing and what creatives earn, from outcomes, until stopped
+    Control(control::ControlArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
     /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
@@ -192,6 +195,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
+        Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Topics(args) => topics::run(args),
@@ -256,7 +260,11 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
 
 /// Starts logging to standard error.
 fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
-    let quiet = !matches!(cli.command, Command::Run(_));
+    let quiet = match &cli.command {
+        Command::Run(_) => false,
+        Command::Control(args) => args.is_once(),
+        _ => true,
+    };
     let default = if quiet { "warn,librdkafka=off" } else { "info,librdkafka=error" };
     let filter = log_filter(cli).unwrap_or_else(|| default.to_owned());
     let format = match cli.log_format {

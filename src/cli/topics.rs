@@ -2,7 +2,10 @@
 
 use super::ConfigArgs;
 use crate::{
-    app::topics::{AS_MANY, DEADLINE, block_on, client, fit, plans, require_two_in_sync, settled, states},
+    app::topics::{
+        AS_MANY, DEADLINE, Unfit, block_on, client, fit, fit_control, own_control_plans, plans, require_two_in_sync,
+        settled, states,
+    },
     sink::TopicPlan,
 };
 use clap::Args;
@@ -24,6 +27,12 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     let topics = client(config)?;
     let mut out = super::printed::stdout();
     let mut plans = plans(config);
+    let own = plans.len();
+    if config.needs_control() {
+        plans.extend(own_control_plans(config));
+    }
+    // The state and the policy of control have one partition.
+    let single = if plans.len() > own { plans.len() - 2 } else { plans.len() };
     let mut states = block_on(states(&topics, &plans))??;
     if args.create {
         if config.topics.replication == -1
@@ -35,9 +44,9 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
         }
         // New topics get as many partitions as the existing ones, so that a user is in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
-        for (plan, state) in plans.iter().zip(&states) {
+        for (index, (plan, state)) in plans.iter().zip(&states).enumerate() {
             if state.is_none() {
-                let partitions = partitions.unwrap_or(plan.partitions);
+                let partitions = partitions.filter(|_| index < single).unwrap_or(plan.partitions);
                 block_on(topics.create(&TopicPlan { partitions, ..plan.clone() }))??;
                 let settings: Vec<String> =
                     plan.settings.iter().map(|(name, value)| format!(", {name} = {value}")).collect();
@@ -60,6 +69,7 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
             None => writeln!(out, "{:<32}missing", plan.name)?,
         }
     }
-    fit(&plans, &states)?;
-    Ok(())
+    let (own, control) = (fit(&plans[..own], &states[..own]), fit_control(&plans[own..], &states[own..]));
+    let errors: Vec<String> = [own, control].into_iter().filter_map(Result::err).flat_map(|unfit| unfit.0).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors).into()) }
 }

@@ -5,6 +5,7 @@
 //! errors are reported at once, with file, line, column and the next step; unknown keys are errors. The defaults are
 //! those of `default.toml`, which documents every key; a test keeps the two equal.
 
+mod control;
 mod document;
 mod schema;
 mod sections;
@@ -18,6 +19,7 @@ pub use sections::{
 
 use crate::{
     config_error::ConfigError,
+    control::ControlSpec,
     decision::Origin,
     engine::{Pipeline, PipelineSpec},
     inference::{Experiment, ModelSpec},
@@ -79,6 +81,8 @@ pub struct Config {
     pub otlp: OtlpSpec,
     /// `[inference]`
     pub inference: InferenceSpec,
+    /// `[control]`
+    pub control: Option<ControlSpec>,
     /// `[model]`
     pub model: Option<ModelSpec>,
     /// `[[variant]]`
@@ -194,6 +198,7 @@ impl Config {
             log: reader.section("log"),
             otlp: reader.section("otlp"),
             inference: reader.section("inference"),
+            control: reader.optional("control"),
             model: reader.optional("model"),
             variants: reader.list("variant"),
             shadows: reader.list("shadow"),
@@ -251,6 +256,12 @@ impl Config {
         self.engine.check(errors);
         self.admin.check(errors);
         self.log.check(errors);
+        if let Some(control) = &self.control {
+            control.check(errors);
+        }
+        if self.needs_control() {
+            errors.extend(self.control_faults());
+        }
         self.check_models(errors);
         self.check_variants(errors);
         self.otlp.check(errors);
@@ -447,6 +458,7 @@ impl Config {
             log: _,
             otlp,
             inference,
+            control,
             model,
             variants,
             shadows,
@@ -480,6 +492,7 @@ impl Config {
             ("admin", *admin == other.admin),
             ("otlp", *otlp == other.otlp),
             ("inference", *inference == other.inference),
+            ("control", *control == other.control),
             ("model", *model == other.model),
             ("variant", *variants == other.variants),
             ("shadow", *shadows == other.shadows),

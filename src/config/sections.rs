@@ -63,6 +63,12 @@ pub struct TopicsSpec {
     pub profiles: Option<String>,
     /// The scores of shadows; not written by default.
     pub shadow_scores: Option<String>,
+    /// The outcomes, which control reads.
+    pub outcomes: String,
+    /// The policy of control; `<app.name>-policy` by default.
+    pub policy: Option<String>,
+    /// The state of control; `<app.name>-control` by default.
+    pub control: Option<String>,
     /// Whether consumers need only a user's latest decision: `aimpoint topics --create` then compacts the decisions.
     pub decisions_by_user: bool,
     /// Number of partitions of topics that `aimpoint topics --create` creates.
@@ -79,6 +85,9 @@ impl Default for TopicsSpec {
             dead_letter: "dead-letter".to_owned(),
             profiles: None,
             shadow_scores: None,
+            outcomes: "outcomes".to_owned(),
+            policy: None,
+            control: None,
             decisions_by_user: false,
             partitions: 4,
             replication: -1,
@@ -95,6 +104,9 @@ impl TopicsSpec {
         ];
         names.extend(self.profiles.as_deref().map(|name| ("topics.profiles", name)));
         names.extend(self.shadow_scores.as_deref().map(|name| ("topics.shadow_scores", name)));
+        names.push(("topics.outcomes", self.outcomes.as_str()));
+        names.extend(self.policy.as_deref().map(|name| ("topics.policy", name)));
+        names.extend(self.control.as_deref().map(|name| ("topics.control", name)));
         for (index, (key, name)) in names.iter().enumerate() {
             if !is_topic(name) {
                 errors.push(name_fault(key, name));

@@ -25,7 +25,7 @@ mod simulation;
 mod spec;
 mod state;
 
-pub use decision::{Offer, OfferedDecision, SkipReason, Skipped};
+pub use decision::{DecisionRecord, Offer, OfferedDecision, SkipReason, Skipped};
 pub use key::Key;
 pub use ledger::{CampaignSetup, Figures};
 pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};

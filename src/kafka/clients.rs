@@ -27,6 +27,9 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// How often a client reports log ends. Much shorter than the shortest `engine.stall_after`.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
+/// How often a reader of topics reports the ends that it has seen. A policy waits for it.
+const TAIL_STATISTICS_INTERVAL_MS: &str = "500";
+
 /// How soon added partitions are noticed. The default is every five minutes.
 const METADATA_REFRESH_MS: &str = "5000";
 
@@ -113,6 +116,56 @@ impl Cluster<'_> {
         if let Some(instance) = instance {
             enforce(&mut config, &[("group.instance.id", instance)]);
         }
+        config.create_with_context(context)
+    }
+
+    /// A member of the group whose only partition is the leadership of control. The user's settings for consumers are
+    /// about workers, so only those for all clients apply.
+    pub(crate) fn candidate<C: ConsumerContext>(&self, group: &str, context: C) -> Result<BaseConsumer<C>, KafkaError> {
+        let mut config = self.config(&[]);
+        // A takeover must not take longer than 15 s. Brokers allow no shorter timeout than 6 s by default. Sticky: a
+        // standby that joins does not take over from a leader that lives.
+        for (name, value) in [
+            ("group.protocol", "classic"),
+            ("session.timeout.ms", "6000"),
+            ("heartbeat.interval.ms", "500"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+        ] {
+            config.set(name, value);
+        }
+        enforce(
+            &mut config,
+            &[
+                ("group.id", group),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                // The partition stands for the leadership. Nothing is read from it.
+                ("auto.offset.reset", "latest"),
+            ],
+        );
+        config.create_with_context(context)
+    }
+
+    /// A reader of committed records from given positions, which joins no group and reports how far it has read.
+    pub(crate) fn tail<C: ConsumerContext>(&self, group: &str, context: C) -> Result<BaseConsumer<C>, KafkaError> {
+        let mut config = self.config(&[
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.queue.backoff.ms", "2"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "16384"),
+        ]);
+        enforce(
+            &mut config,
+            &[
+                ("group.id", group),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("enable.partition.eof", "true"),
+                ("statistics.interval.ms", TAIL_STATISTICS_INTERVAL_MS),
+                ("auto.offset.reset", "earliest"),
+                ("isolation.level", "read_committed"),
+            ],
+        );
         config.create_with_context(context)
     }
 

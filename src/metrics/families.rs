@@ -313,6 +313,67 @@ pub(crate) static SHADOW_CORRELATION: Family = Family::gauge(
     "correlation of a shadow's calibrated scores with the deciding ones, -1 to 1; NaN if either is constant",
 );
 
+// Control. The counts are those of the leader since it took over.
+pub(crate) static CONTROL_LEADER: Family =
+    Family::gauge("aimpoint_control_leader", &[], "1 in the process of control that leads, 0 in a standby");
+pub(crate) static CONTROL_DECISIONS: Family = Family::counter(
+    "aimpoint_control_decisions_total",
+    &[],
+    "decisions that control has counted, in committed transactions",
+);
+pub(crate) static CONTROL_OUTCOMES: Family = Family::counter(
+    "aimpoint_control_outcomes_total",
+    &["disposition"],
+    "outcomes, in committed transactions, by what became of them: joined to a decision, duplicate, late, orphan \
+     (without a known decision), rejected (unreadable or contradictory, a dead letter)",
+)
+.of(&["joined", "duplicate", "late", "orphan", "rejected"]);
+pub(crate) static CONTROL_DEAD_LETTERS: Family = Family::counter(
+    "aimpoint_control_dead_letters_total",
+    &["reason"],
+    "decisions and outcomes that control has written to the dead-letter topic, by reason",
+)
+.of(&[
+    "null_payload",
+    "too_large",
+    "malformed",
+    "wrong_type",
+    "missing_id",
+    "missing_type",
+    "unknown_type",
+    "missing_time",
+    "time_range",
+    "future_time",
+    "invalid_amount",
+    "unknown_currency",
+    "other_currency",
+    "no_key",
+]);
+pub(crate) static CONTROL_VERSION: Family =
+    Family::gauge("aimpoint_control_policy_version", &[], "version of the last policy that was published");
+pub(crate) static CONTROL_ISSUED: Family = Family::gauge(
+    "aimpoint_control_policy_timestamp_seconds",
+    &[],
+    "when the last policy was issued, in seconds since 1970; if it is older than control.stale_after, campaigns with a \
+     budget stop",
+)
+.seconds();
+pub(crate) static CONTROL_SPENT: Family = Family::gauge(
+    "aimpoint_control_spent",
+    &["campaign", "currency", "period"],
+    "what a campaign with a budget has spent, in units of its currency, by period: day (in the campaign's zone), total",
+);
+pub(crate) static CONTROL_BUDGET: Family = Family::gauge(
+    "aimpoint_control_budget",
+    &["campaign", "currency", "period"],
+    "the budget of a campaign, in units of its currency, by period: day, total",
+);
+pub(crate) static CONTROL_LAG: Family = Family::gauge(
+    "aimpoint_control_lag_records",
+    &["input"],
+    "records that control has yet to read, by input: decisions, outcomes",
+);
+
 // The process.
 pub(crate) static BUILD: Family = Family::gauge("aimpoint_build_info", &["version"], "1 for the running version");
 pub(crate) static APP: Family = Family::gauge(
@@ -353,7 +414,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 50] = [
+pub static FAMILIES: [&Family; 59] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -394,6 +455,15 @@ pub static FAMILIES: [&Family; 50] = [
     &SHADOW_PSI,
     &SHADOW_MEAN,
     &SHADOW_CORRELATION,
+    &CONTROL_LEADER,
+    &CONTROL_DECISIONS,
+    &CONTROL_OUTCOMES,
+    &CONTROL_DEAD_LETTERS,
+    &CONTROL_VERSION,
+    &CONTROL_ISSUED,
+    &CONTROL_SPENT,
+    &CONTROL_BUDGET,
+    &CONTROL_LAG,
     &BUILD,
     &APP,
     &READY,

@@ -6,10 +6,15 @@
 //! `status::WorkerStatus` and read at a scrape, so no event costs a lookup, and a revoked partition leaves no gauge
 //! behind. `telemetry` joins the two. Labels come from closed sets: never a user, a payload or a raw error.
 
+mod control;
 mod distribution;
 pub(crate) mod families;
 mod recorder;
 
+pub use control::{
+    control_dead_letters, control_decisions, control_lag, control_leads, control_outcomes, control_policy,
+    control_spend,
+};
 pub use distribution::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
 pub use families::{FAMILIES, Family, Kind, Unit};
 pub(crate) use recorder::add;

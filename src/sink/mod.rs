@@ -5,6 +5,7 @@
 //! decides by them only.
 
 mod committer;
+mod control;
 mod deliveries;
 mod embedded;
 mod kafka;
@@ -15,6 +16,7 @@ mod publisher;
 mod size;
 mod topics;
 
+pub use control::{ControlOutputs, ControlSink, ControlSinkSettings, DeadLetter};
 pub use deliveries::Deliveries;
 pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use kafka::{KafkaSink, KafkaSinkSettings};

@@ -182,7 +182,7 @@ pub(super) fn await_in_flight(producer: &OutputProducer) -> Result<(), i32> {
 
 /// Waits until the broker has answered for every message. The client's commit calls `flush`, which waits in steps of
 /// 100 ms but returns at once with nothing in flight.
-fn drain(producer: &OutputProducer) -> Result<(), SinkError> {
+pub(super) fn drain(producer: &OutputProducer) -> Result<(), SinkError> {
     let unanswered =
         |left| SinkError::Abortable { doing: "deliver outputs", detail: format!("no answer for {left} messages") };
     await_in_flight(producer).map_err(unanswered)?;

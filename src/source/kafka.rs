@@ -213,7 +213,7 @@ impl KafkaSource {
 }
 
 /// Whether an error of `poll` is final.
-fn is_fatal(error: &KafkaError) -> bool {
+pub(super) fn is_fatal(error: &KafkaError) -> bool {
     matches!(
         error,
         KafkaError::MessageConsumptionFatal(_)

@@ -4,14 +4,18 @@
 //! becomes a [`Change`] that the worker's own loop answers, so that state changes in one place. It does not know what a
 //! record means, what is stored for it, or how transactions commit.
 
+mod candidacy;
 mod changelog;
 mod kafka;
 mod probe;
 mod reader;
+mod tail;
 
+pub use candidacy::Candidacy;
 pub use kafka::{KafkaSource, KafkaSourceSettings};
 pub use probe::{Probe, TopicLook};
 pub use reader::Reader;
+pub use tail::{Tail, TailSettings};
 
 use crate::{event::Record, status::ClientReport};
 use rdkafka::error::KafkaError;

@@ -8,6 +8,7 @@ mod detail;
 mod health;
 mod partition;
 mod progress;
+mod role;
 mod trace;
 mod view;
 
@@ -16,5 +17,6 @@ pub use detail::{Detail, RecentDecision, Stage, StageTimes};
 pub use health::{Health, Restoring};
 pub use partition::{PartitionView, Phase};
 pub use progress::Progress;
+pub use role::{RolePhase, RoleStatus};
 pub use trace::{Trace, TraceParent};
 pub use view::{ClientReport, Latency, SegmentCounts, View, WorkerEvent, WorkerStatus};

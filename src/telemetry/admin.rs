@@ -28,7 +28,7 @@ use crate::{
     event::EventTime,
     logging::Logs,
     metrics::Samples,
-    status::{Phase, Progress, Trace, WorkerStatus},
+    status::{Phase, Progress, RolePhase, RoleStatus, Trace, WorkerStatus},
 };
 use serde_json::Value;
 use server::BACKLOG;
@@ -61,12 +61,18 @@ const SILENCE_ALIVE: Duration = Duration::from_mins(3);
 /// Reloads the configuration: returns the number of its segments, or what is wrong with it, without secrets.
 pub type Reload = dyn Fn() -> Result<usize, String> + Send + Sync;
 
+/// Who does the work of the process.
+enum Served {
+    Workers(Vec<Progress>),
+    Role(RoleStatus),
+}
+
 /// What the server shows.
 pub struct AdminState {
     /// The name of the process on the page.
     title: String,
     config: Mutex<Value>,
-    workers: Mutex<Vec<Progress>>,
+    served: Mutex<Served>,
     logs: Option<Arc<Logs>>,
     /// The SHA-256 of the token.
     token: Option<[u8; 32]>,
@@ -87,7 +93,7 @@ impl AdminState {
         Self {
             title,
             config: Mutex::new(config),
-            workers: Mutex::default(),
+            served: Mutex::new(Served::Workers(Vec::new())),
             logs,
             token: token.map(|token| Sha256::digest(token).into()),
             is_stopping: AtomicBool::new(false),
@@ -102,7 +108,19 @@ impl AdminState {
 
     /// Sets the workers, once they have started.
     pub fn set_workers(&self, workers: &[Progress]) {
-        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = workers.to_vec();
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Served::Workers(workers.to_vec());
+    }
+
+    /// Sets the role of a process that has no workers.
+    pub fn set_role(&self, role: RoleStatus) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Served::Role(role);
+    }
+
+    fn role(&self) -> Option<RoleStatus> {
+        match &*self.served.lock().unwrap_or_else(PoisonError::into_inner) {
+            Served::Role(role) => Some(role.clone()),
+            Served::Workers(_) => None,
+        }
     }
 
     /// Sets the configuration that is shown.
@@ -136,7 +154,10 @@ impl AdminState {
     }
 
     fn status(&self) -> (Vec<WorkerStatus>, Vec<Progress>) {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let workers = match &*self.served.lock().unwrap_or_else(PoisonError::into_inner) {
+            Served::Workers(workers) => workers.clone(),
+            Served::Role(_) => Vec::new(),
+        };
         (workers.iter().map(Progress::status).collect(), workers)
     }
 
@@ -146,8 +167,19 @@ impl AdminState {
         if self.is_stopping.load(Ordering::Relaxed) {
             reasons.push("the process is stopping".to_owned());
         }
-        if workers.is_empty() {
-            reasons.push("the model and the workers are loading".to_owned());
+        match self.role() {
+            Some(role) => {
+                let silent = role.health().silent_for();
+                if silent > SILENCE_READY {
+                    let time = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                    reasons.push(format!("control has not run its loop for {time}"));
+                }
+                if let RolePhase::NotReady(why) = role.phase() {
+                    reasons.push(why);
+                }
+            }
+            None if workers.is_empty() => reasons.push("the model and the workers are loading".to_owned()),
+            None => {}
         }
         reasons.extend_from_slice(&self.topic_faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, worker) in workers.iter().enumerate() {
@@ -180,8 +212,18 @@ impl AdminState {
         reasons
     }
 
-    fn is_alive(workers: &[WorkerStatus]) -> bool {
-        workers.iter().all(|worker| worker.silent < SILENCE_ALIVE)
+    /// What the process is ready as.
+    fn ready_as(&self) -> String {
+        match self.role().map(|role| role.phase()) {
+            Some(RolePhase::Ready(name)) => format!("ready: {name}\n"),
+            _ => "ready\n".to_owned(),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        let is_alive = |silent: Duration| silent < SILENCE_ALIVE;
+        self.status().0.iter().all(|worker| is_alive(worker.silent))
+            && self.role().is_none_or(|role| is_alive(role.health().silent_for()))
     }
 
     /// A short name for a user that cannot be reversed outside this process.

@@ -72,8 +72,14 @@ impl Program {
 
     /// Starts a process that logs to a file named after its instance.
     pub(crate) fn spawn(&self, instance: &str) -> Child {
+        self.spawn_as("run", instance, &[])
+    }
+
+    /// The same for a role, with further arguments.
+    pub(crate) fn spawn_as(&self, role: &str, instance: &str, arguments: &[&str]) -> Child {
         let log = File::options().create(true).append(true).open(self.folder.path().join(instance)).unwrap();
-        let mut command = self.command(&["run", "--log-format", "text", "--set", &format!("app.instance={instance}")]);
+        let mut command = self.command(&[role, "--log-format", "text", "--set", &format!("app.instance={instance}")]);
+        command.args(arguments);
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 

@@ -3,8 +3,36 @@
 //! Names are those of the message, or in lowerCamelCase. Whole numbers of 64 bits may be numbers or texts; so may
 //! amounts. A type may be given by its name, its short name (`click`) or its number. `null` means absent.
 
-use super::{Kind, Members, RejectReason, Rejection};
-use serde_json::{Map, Value};
+use super::{Kind, Members, Outcome, RejectReason, Rejection};
+use crate::targeting::money::{Cpm, Currency, Micros};
+use serde_json::{Map, Value, json};
+
+/// Writes an outcome.
+pub(super) fn write(outcome: &Outcome) -> Vec<u8> {
+    let amount = |amount: Option<Micros>| amount.map(|amount| amount.to_string());
+    let price = |price: Option<Cpm>| amount(price.map(|price| Micros(price.0)));
+    let mut members = json!({
+        "outcome_id": outcome.id,
+        "type": format!("OUTCOME_TYPE_{}", outcome.kind.as_str().to_ascii_uppercase()),
+        "occurred_at": outcome.occurred_at.to_string(),
+        "user_key": outcome.user_key,
+        "decision_id": outcome.decision_id,
+        "auction_id": outcome.auction_id,
+        "imp_id": outcome.imp_id,
+        "campaign_id": outcome.campaign_id,
+        "creative_id": outcome.creative_id,
+        "placement": outcome.placement,
+        "value": amount(outcome.value),
+        "currency": outcome.currency.as_ref().map(Currency::code),
+        "price": price(outcome.price),
+        "min_to_win": price(outcome.min_to_win),
+        "loss_reason": outcome.loss_reason,
+    });
+    if let Some(members) = members.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    members.to_string().into_bytes()
+}
 
 /// Reads the members.
 pub(super) fn members(payload: &[u8]) -> Result<Members, Rejection> {

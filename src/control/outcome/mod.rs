@@ -155,6 +155,11 @@ impl Outcome {
         let members = if is_json { json::members(payload)? } else { protobuf::members(payload)? };
         members.check()
     }
+
+    /// The outcome in JSON, as [`Outcome::read`] reads it.
+    pub fn to_json(&self) -> Vec<u8> {
+        json::write(self)
+    }
 }
 
 impl Members {

@@ -35,6 +35,14 @@ fn complete() -> Outcome {
 }
 
 #[test]
+fn what_is_written_is_read_again() {
+    let bare = Outcome { user_key: None, price: None, value: None, currency: None, loss_reason: 0, ..complete() };
+    for outcome in [complete(), bare] {
+        assert_eq!(Outcome::read(Some(&outcome.to_json())), Ok(outcome));
+    }
+}
+
+#[test]
 fn json_and_protobuf_say_the_same() {
     assert_eq!(read(COMPLETE), Ok(complete()));
     let message = v1::Outcome {

@@ -105,14 +105,10 @@ impl State {
     /// The state before any input.
     pub fn new(app: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> Self {
         let settings = Settings::from(spec);
-        let configured = |setup: CampaignSetup| {
-            let days = Days::new(setup.zone.clone());
-            (setup.id.clone(), Configured { setup, days })
-        };
         Self {
             app: app.to_owned(),
             settings,
-            campaigns: campaigns.into_iter().map(configured).collect(),
+            campaigns: configured(campaigns),
             utc: Days::new(TimeZone::UTC),
             meta: Meta::default(),
             inputs: BTreeMap::new(),
@@ -238,6 +234,27 @@ impl State {
         is_new
     }
 
+    /// Passes over a record that says nothing to control, such as a tombstone or the decision of another application.
+    /// Returns false if it is already part of the state.
+    pub fn pass_over(&mut self, source: &Source<'_>) -> bool {
+        self.take(source)
+    }
+
+    /// Starts an input anew, because its topic was deleted and created again. Outcomes that are reported again are still
+    /// recognised by their ids.
+    pub fn restart_input(&mut self, topic: &str, partition: i32) {
+        let input = (topic.to_owned(), partition);
+        if let Some(progress) = self.inputs.get_mut(&input) {
+            progress.next = i64::MIN;
+            self.dirty.insert(RecordId::Input(input.0, input.1));
+        }
+    }
+
+    /// Takes in changed campaigns. What is known of those that are gone is kept.
+    pub fn set_campaigns(&mut self, campaigns: Vec<CampaignSetup>) {
+        self.campaigns = configured(campaigns);
+    }
+
     /// Moves the time of the stream. To be called with the present when all inputs have been read to their ends, because
     /// a silent partition holds the time back: what waits would wait for ever, and nothing would be forgotten.
     pub fn advance(&mut self, now: i64) {
@@ -319,6 +336,15 @@ impl State {
         self.seen.remove(key);
         self.dirty.insert(RecordId::Seen(key));
     }
+}
+
+/// The campaigns by id, each with its calendar.
+fn configured(campaigns: Vec<CampaignSetup>) -> BTreeMap<String, Configured> {
+    let configured = |setup: CampaignSetup| {
+        let days = Days::new(setup.zone.clone());
+        (setup.id.clone(), Configured { setup, days })
+    };
+    campaigns.into_iter().map(configured).collect()
 }
 
 /// The kind of an outcome that tells of an auction.

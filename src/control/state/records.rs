@@ -111,6 +111,11 @@ impl State {
         self.dirty.iter().map(|id| Record { key: id.text(), value: self.value(id) }).collect()
     }
 
+    /// How many records [`State::dirty`] has.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Says that the records of [`State::dirty`] are committed. Nothing may have been applied in between.
     pub fn mark_clean(&mut self) {
         self.dirty.clear();

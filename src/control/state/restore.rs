@@ -53,6 +53,11 @@ impl Follower {
         Self { state: State::new(app, spec, campaigns), early: BTreeMap::new(), damaged: BTreeMap::new() }
     }
 
+    /// As [`State::set_campaigns`].
+    pub fn set_campaigns(&mut self, campaigns: Vec<CampaignSetup>) {
+        self.state.set_campaigns(campaigns);
+    }
+
     /// Takes in a committed record; a value of `None` is a tombstone. Of a key, the last record counts.
     pub fn follow(&mut self, key: &str, value: Option<&[u8]>) {
         self.damaged.remove(key);

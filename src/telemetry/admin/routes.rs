@@ -65,14 +65,14 @@ impl AdminState {
             ("/page.css", true) => return answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
             ("/page.js", true) => return answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
             ("/healthz", true) => {
-                let is_alive = Self::is_alive(&self.status().0);
+                let is_alive = self.is_alive();
                 let status = if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 return answer(status, TEXT, if is_alive { "alive\n" } else { "a worker is blocked\n" });
             }
             ("/readyz", true) => {
                 let reasons = self.reasons(&self.status().0);
                 return if reasons.is_empty() {
-                    answer(StatusCode::OK, TEXT, "ready\n")
+                    answer(StatusCode::OK, TEXT, self.ready_as())
                 } else {
                     answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.join("\n") + "\n")
                 };

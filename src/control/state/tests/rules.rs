@@ -59,6 +59,29 @@ fn a_record_counts_once_however_often_it_is_read() {
 }
 
 #[test]
+fn a_recreated_topic_is_read_from_its_start_and_a_foreign_record_only_moves_the_position() {
+    let mut state = State::new("shop", &spec(), vec![setup("spring")]);
+    let source = |offset| Source { topic: "decisions", partition: 0, offset, arrived_at: 1_000_000 };
+    assert!(state.pass_over(&source(7)) && !state.pass_over(&source(7)));
+    assert_eq!((state.position("decisions", 0), state.counts().rejected), (Some(8), 0));
+    state.mark_clean();
+    state.restart_input("decisions", 0);
+    state.restart_input("decisions", 1);
+    assert_eq!((state.position("decisions", 0), state.dirty_count()), (None, 1));
+    assert!(state.pass_over(&source(0)));
+}
+
+#[test]
+fn campaigns_can_change_and_keep_what_is_known() {
+    let mut state = State::new("shop", &spec(), vec![setup("spring")]);
+    assert!(state.tick(1_000_000).campaigns["spring"].budget.is_some());
+    state.set_campaigns(vec![CampaignSetup { budget: None, ..setup("spring") }, setup("summer")]);
+    let policy = state.tick(2_000_000);
+    assert_eq!(policy.version, 2);
+    assert!(policy.campaigns["spring"].budget.is_none() && policy.campaigns["summer"].budget.is_some());
+}
+
+#[test]
 fn an_auction_is_paid_once_whatever_the_ids_of_its_wins() {
     let mut run = Run::new();
     run.decide("d1", START);

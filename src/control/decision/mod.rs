@@ -10,6 +10,10 @@
 //! for reasons. A decision that is not emitted (emission on change) is not counted at all: it offers nothing, so it
 //! neither passes nor costs.
 
+mod read;
+
+pub use read::DecisionRecord;
+
 use crate::targeting::money::{Cpm, Currency};
 
 /// A decision, borrowed from its record.

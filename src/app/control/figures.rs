@@ -1,0 +1,106 @@
+//! The leader's metrics and lines of the log: what has been committed.
+
+use super::{Input, intake::Taken};
+use crate::{
+    control::{Counts, State},
+    metrics,
+    targeting::policy::{BudgetState, Policy},
+};
+use std::time::Duration;
+
+/// What was recorded so far.
+pub(super) struct Figures {
+    counts: Counts,
+    committed_at: Duration,
+}
+
+impl Figures {
+    /// The figures of a leader that has just taken over. What its predecessors counted is not counted again.
+    pub(super) fn new(state: &State, uptime: Duration) -> Self {
+        metrics::control_leads(true);
+        Self { counts: *state.counts(), committed_at: uptime }
+    }
+
+    /// Says that this process does not lead, or no longer.
+    pub(super) fn stands_by() {
+        metrics::control_leads(false);
+        Self::set_lag([0; 2]);
+    }
+
+    /// Records a committed transaction.
+    pub(super) fn committed(
+        &mut self,
+        state: &State,
+        policy: Option<&Policy>,
+        taken: &Taken,
+        took: Duration,
+        uptime: Duration,
+    ) {
+        self.committed_at = uptime;
+        metrics::committed(took);
+        let (now, before) = (*state.counts(), self.counts);
+        self.counts = now;
+        metrics::control_decisions(now.decisions - before.decisions);
+        for (disposition, count) in [
+            ("joined", now.joined - before.joined),
+            ("duplicate", now.duplicates - before.duplicates),
+            ("late", now.late - before.late),
+            ("orphan", now.orphans - before.orphans),
+            ("rejected", now.rejected - before.rejected),
+        ] {
+            metrics::control_outcomes(disposition, count);
+        }
+        for (reason, count) in &taken.reasons {
+            metrics::control_dead_letters(reason, *count);
+        }
+        let Some(policy) = policy else { return };
+        metrics::control_policy(policy.version, policy.issued_at);
+        for (id, campaign) in &policy.campaigns {
+            let Some(budget) = &campaign.budget else { continue };
+            record_budget(id, &campaign.currency, budget);
+        }
+    }
+
+    /// Counts a transaction that was aborted.
+    pub(super) fn aborted() {
+        metrics::retried("abortable");
+    }
+
+    /// Sets how many records are to be read.
+    pub(super) fn set_lag(lag: [u64; 2]) {
+        for (input, lag) in Input::ALL.into_iter().zip(lag) {
+            metrics::control_lag(input.as_str(), lag);
+        }
+    }
+
+    /// How long ago something was committed.
+    pub(super) fn still_for(&self, uptime: Duration) -> Duration {
+        uptime.saturating_sub(self.committed_at)
+    }
+
+    pub(super) fn log(message: &str, state: &State) {
+        let counts = state.counts();
+        tracing::info!(
+            version = state.version(),
+            decisions = counts.decisions,
+            joined = counts.joined,
+            duplicates = counts.duplicates,
+            late = counts.late,
+            orphans = counts.orphans,
+            rejected = counts.rejected,
+            waiting = state.sizes().2,
+            "{message}"
+        );
+    }
+}
+
+fn record_budget(campaign: &str, currency: &str, budget: &BudgetState) {
+    let units = |micros: i64| micros as f64 / 1e6;
+    let periods = [
+        ("day", budget.spent_today_micros, budget.daily_micros),
+        ("total", budget.spent_total_micros, budget.total_micros),
+    ];
+    for (period, spent, limit) in periods {
+        metrics::control_spend([campaign, currency, period], units(spent), limit.map(units));
+    }
+}

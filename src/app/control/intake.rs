@@ -1,0 +1,129 @@
+//! Takes records of both inputs into the state, and turns what cannot be used into dead letters.
+//!
+//! Guarantees: a dead letter is made when its record becomes part of the state, so it is written once, in the same
+//! transaction as the position behind it. A record that is handed over again makes none.
+
+use crate::{
+    control::{DecisionRecord, Outcome, Rejection, Source, State},
+    sink::DeadLetter,
+};
+use std::collections::BTreeMap;
+
+/// The longest beginning of a value that a dead letter repeats.
+const PAYLOAD_BYTES_MAX: usize = 256 << 10;
+/// The longest key that a dead letter repeats.
+const KEY_BYTES_MAX: usize = 32 << 10;
+
+/// One of control's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Input {
+    Decisions,
+    Outcomes,
+}
+
+impl Input {
+    pub(super) const ALL: [Self; 2] = [Self::Decisions, Self::Outcomes];
+
+    /// The name as a metric label.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Decisions => "decisions",
+            Self::Outcomes => "outcomes",
+        }
+    }
+}
+
+/// What was taken in since the last commit, besides what the state itself counts.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) dead_letters: Vec<DeadLetter>,
+    /// The dead letters by reason.
+    pub(super) reasons: BTreeMap<&'static str, u64>,
+    /// Decisions of other applications.
+    pub(super) foreign: u64,
+}
+
+impl Taken {
+    fn reject(&mut self, app: &str, source: Option<&Source<'_>>, topic: &str, bytes: Bytes<'_>, rejection: &Rejection) {
+        *self.reasons.entry(rejection.reason.as_str()).or_default() += 1;
+        self.dead_letters.push(dead_letter(app, source, topic, bytes, rejection));
+    }
+}
+
+/// Key and value of a record.
+pub(super) type Bytes<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// Takes in a record of the topic of decisions.
+pub(super) fn take_decision(state: &mut State, app: &str, source: &Source<'_>, bytes: Bytes<'_>, taken: &mut Taken) {
+    // A tombstone says that a user was erased.
+    let Some(payload) = bytes.1 else {
+        state.pass_over(source);
+        return;
+    };
+    match DecisionRecord::read(payload) {
+        Ok(decision) if decision.is_of(app) => {
+            decision.with(|decision| state.apply_decision(source, decision));
+        }
+        Ok(_) => taken.foreign += u64::from(state.pass_over(source)),
+        Err(rejection) => {
+            if state.skip(source) {
+                taken.reject(app, Some(source), source.topic, bytes, &rejection);
+            }
+        }
+    }
+}
+
+/// Takes in a record of the topic of outcomes.
+pub(super) fn take_outcome(state: &mut State, app: &str, source: &Source<'_>, bytes: Bytes<'_>, taken: &mut Taken) {
+    match Outcome::read(bytes.1) {
+        Ok(outcome) => {
+            if let Some(rejection) = state.apply_outcome(source, &outcome).rejection {
+                taken.reject(app, Some(source), source.topic, bytes, &rejection);
+            }
+        }
+        Err(rejection) => {
+            if state.skip(source) {
+                taken.reject(app, Some(source), source.topic, bytes, &rejection);
+            }
+        }
+    }
+}
+
+/// Takes the outcomes that waited and then turned out to contradict what is known. Their records are gone, so the dead
+/// letter has the outcome as control understood it, and no position.
+pub(super) fn take_rejected(state: &mut State, app: &str, topic: &str, taken: &mut Taken) {
+    for (outcome, rejection) in state.take_rejected() {
+        let payload = outcome.to_json();
+        taken.reject(app, None, topic, (None, Some(&payload)), &rejection);
+    }
+}
+
+/// A dead letter with the headers of a worker's.
+fn dead_letter(
+    app: &str,
+    source: Option<&Source<'_>>,
+    topic: &str,
+    (key, payload): Bytes<'_>,
+    rejection: &Rejection,
+) -> DeadLetter {
+    let number = |number: Option<i64>| number.map_or(String::new(), |number| number.to_string()).into_bytes();
+    let mut headers = vec![
+        ("reason", rejection.reason.as_str().as_bytes().to_vec()),
+        ("detail", rejection.detail.as_bytes().to_vec()),
+        ("app", app.as_bytes().to_vec()),
+        ("topic", topic.as_bytes().to_vec()),
+        ("partition", number(source.map(|source| source.partition.into()))),
+        ("offset", number(source.map(|source| source.offset))),
+        ("timestamp_ms", number(source.map(|source| source.arrived_at / 1_000))),
+    ];
+    let mut cut = |bytes: Option<&[u8]>, max: usize, header: &'static str| {
+        let bytes = bytes?;
+        if bytes.len() > max {
+            headers.push((header, bytes.len().to_string().into_bytes()));
+        }
+        Some(bytes[..bytes.len().min(max)].to_vec())
+    };
+    let key = cut(key, KEY_BYTES_MAX, "key_cut_from_bytes");
+    let payload = cut(payload, PAYLOAD_BYTES_MAX, "cut_from_bytes");
+    DeadLetter { key, payload, headers }
+}

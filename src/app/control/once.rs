@@ -1,0 +1,155 @@
+//! Control offline: records of decisions and outcomes in, the policy and a summary out.
+//!
+//! Guarantees: the same rules as on Kafka. Records are merged by their times, so the order of the files does not matter.
+//! A file's own order is kept, because it is the order of arrival. The time of the stream moves with the records, and a
+//! policy is computed after each `control.policy_interval` of it, so pacing has learned what it would have learned. At
+//! the end, outcomes that still wait for their decision are settled without it.
+//!
+//! Limits: all records are in memory, at about 500 bytes each. An offline record has no time of arrival, so a decision
+//! arrives when it is made, and an outcome when it happens.
+
+use crate::{
+    control::{CampaignSetup, ControlSpec, Counts, DecisionRecord, Figures, Outcome, Source, State},
+    targeting::policy::Policy,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use std::collections::BTreeMap;
+
+/// The names of the inputs in the state.
+const INPUTS: [&str; 2] = ["decisions", "outcomes"];
+
+/// A record of either kind.
+#[derive(Debug)]
+enum Either {
+    Decision(Box<DecisionRecord>),
+    Outcome(Box<Outcome>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The time up to which its file has been read, in microseconds since 1970.
+    arrived_at: i64,
+    file: usize,
+    line: u64,
+    record: Either,
+}
+
+/// Records that are to be taken in.
+#[derive(Debug, Default)]
+pub(crate) struct Offline {
+    entries: Vec<Entry>,
+    /// By file, the latest time of a record.
+    latest: BTreeMap<usize, i64>,
+    foreign: u64,
+}
+
+/// The result.
+#[derive(Debug)]
+pub(crate) struct ControlSummary {
+    /// The policy at the time of the last record. `None` without records.
+    pub(crate) policy: Option<Policy>,
+    /// All campaigns that are configured or known.
+    pub(crate) campaigns: BTreeMap<String, Figures>,
+    pub(crate) counts: Counts,
+    /// Decisions of other applications.
+    pub(crate) foreign: u64,
+    /// Outcomes that contradict what is known: file, line and reason.
+    pub(crate) rejected: Vec<(usize, u64, String)>,
+}
+
+/// The members that tell the kinds apart.
+#[derive(Deserialize)]
+struct Kinds {
+    #[serde(alias = "outcomeId")]
+    outcome_id: Option<IgnoredAny>,
+    #[serde(alias = "decidedAt")]
+    decided_at: Option<IgnoredAny>,
+}
+
+impl Offline {
+    /// Adds a line of a file.
+    ///
+    /// # Errors
+    /// If it is neither a decision nor an outcome, or cannot be read.
+    pub(crate) fn add(&mut self, app: &str, file: usize, line: u64, json: &[u8]) -> Result<(), String> {
+        let kinds: Kinds = serde_json::from_slice(json)
+            .map_err(|error| format!("no JSON object: column {}; write one record a line", error.column()))?;
+        let (time, record) = match kinds {
+            Kinds { outcome_id: Some(_), .. } => {
+                let outcome = Outcome::read(Some(json)).map_err(|error| error.to_string())?;
+                (outcome.occurred_at, Either::Outcome(Box::new(outcome)))
+            }
+            Kinds { decided_at: Some(_), .. } => {
+                let decision = DecisionRecord::read(json).map_err(|error| error.to_string())?;
+                if !decision.is_of(app) {
+                    self.foreign += 1;
+                    return Ok(());
+                }
+                (decision.decided_at(), Either::Decision(Box::new(decision)))
+            }
+            _ => return Err("neither an outcome, with outcome_id, nor a decision, with decided_at".to_owned()),
+        };
+        let latest = self.latest.entry(file).or_insert(time);
+        *latest = time.max(*latest);
+        self.entries.push(Entry { arrived_at: *latest, file, line, record });
+        Ok(())
+    }
+
+    /// Takes in all records.
+    pub(crate) fn finish(mut self, app: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> ControlSummary {
+        // Stable: what arrives at the same time stays in the order of the files and lines.
+        self.entries.sort_by_key(|entry| entry.arrived_at);
+        let ids: Vec<String> = campaigns.iter().map(|campaign| campaign.id.clone()).collect();
+        let mut state = State::new(app, spec, campaigns);
+        let mut rejected = Vec::new();
+        let interval = i64::try_from(spec.policy_interval.as_micros()).unwrap_or(i64::MAX).max(1);
+        let mut next_tick = self.entries.first().map(|first| first.arrived_at.saturating_add(interval));
+        for Entry { arrived_at, file, line, record } in &self.entries {
+            while let Some(tick) = next_tick.filter(|tick| tick <= arrived_at) {
+                state.advance(tick);
+                state.tick(tick);
+                next_tick = Some(tick.saturating_add(interval));
+            }
+            let input = INPUTS[usize::from(matches!(record, Either::Outcome(_)))];
+            let (partition, offset) = (i32::try_from(*file).unwrap_or(i32::MAX), *line as i64);
+            let source = Source { topic: input, partition, offset, arrived_at: *arrived_at };
+            match record {
+                Either::Decision(decision) => drop(decision.with(|it| state.apply_decision(&source, it))),
+                Either::Outcome(outcome) => {
+                    if let Some(rejection) = state.apply_outcome(&source, outcome).rejection {
+                        rejected.push((*file, *line, rejection.to_string()));
+                    }
+                }
+            }
+            // Nobody restores this state.
+            state.mark_clean();
+        }
+        let policy = self.entries.last().map(|last| {
+            let wait = i64::try_from(spec.wait.as_micros()).unwrap_or(i64::MAX);
+            state.advance(last.arrived_at.saturating_add(wait).saturating_add(1));
+            state.tick(last.arrived_at)
+        });
+        let waited = state.take_rejected();
+        let place = |id: &str| {
+            let is_it = |entry: &&Entry| matches!(&entry.record, Either::Outcome(outcome) if outcome.id == id);
+            self.entries.iter().find(is_it).map_or((0, 0), |entry| (entry.file, entry.line))
+        };
+        rejected.extend(waited.into_iter().map(|(outcome, rejection)| {
+            let (file, line) = place(&outcome.id);
+            (file, line, rejection.to_string())
+        }));
+        rejected.sort();
+        let known: Vec<String> = state.campaigns().map(str::to_owned).chain(ids).collect();
+        let figures = |id: String| {
+            let figures = state.total(&id).copied().unwrap_or_default();
+            (id, figures)
+        };
+        ControlSummary {
+            policy,
+            campaigns: known.into_iter().map(figures).collect(),
+            counts: *state.counts(),
+            foreign: self.foreign,
+            rejected,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What control takes from the configuration.
+
+use super::Input;
+use crate::{
+    app::{Instance, Setup},
+    config::{Config, ConfigLoadError},
+    control::{CampaignSetup, ControlSpec},
+    sink::ControlSinkSettings,
+    source::TailSettings,
+    targeting::campaign::Campaign,
+};
+use std::time::Duration;
+
+/// The campaigns of a configuration as control sees them.
+pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadError> {
+    let pipeline = setup.pipeline(false)?;
+    let campaign = |campaign: &Campaign| CampaignSetup {
+        id: campaign.id.clone(),
+        currency: campaign.currency,
+        zone: campaign.zone.clone(),
+        budget: campaign.budget,
+        until: campaign.until(),
+        reward: campaign.rotation.reward,
+        learning: campaign.rotation.learning.clone(),
+        floor: campaign.rotation.floor,
+    };
+    Ok(pipeline.campaigns().all().iter().map(campaign).collect())
+}
+
+/// The settings of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) app: String,
+    pub(super) spec: ControlSpec,
+    pub(super) decisions: String,
+    pub(super) outcomes: String,
+    pub(super) state: String,
+    policy: String,
+    dead_letters: String,
+    pub(super) brokers: String,
+    /// The client settings for the group, for readers and for producers.
+    clients: [Vec<(String, String)>; 3],
+    pub(super) stall_after: Duration,
+}
+
+impl Settings {
+    pub(super) fn of(config: &Config, instance: &Instance) -> Self {
+        let named = |settings: Vec<(String, String)>| {
+            let id = format!("{}-control-{}", config.app.name, instance.name);
+            [vec![("client.id".to_owned(), id)], settings].concat()
+        };
+        let kafka = &config.kafka;
+        Self {
+            app: config.app.name.clone(),
+            spec: config.control(),
+            decisions: config.topics.decisions.clone(),
+            outcomes: config.topics.outcomes.clone(),
+            state: config.control_topic(),
+            policy: config.policy_topic(),
+            dead_letters: config.topics.dead_letter.clone(),
+            brokers: kafka.brokers.clone(),
+            clients: [kafka.client_settings(), kafka.consumer_settings(), kafka.producer_settings()].map(named),
+            stall_after: config.engine.stall_after,
+        }
+    }
+
+    /// The topic of an input.
+    pub(super) fn topic(&self, input: Input) -> &str {
+        match input {
+            Input::Decisions => &self.decisions,
+            Input::Outcomes => &self.outcomes,
+        }
+    }
+
+    /// How to read a topic.
+    pub(super) fn tail(&self, topic: &str) -> TailSettings {
+        self.reading(topic, &self.clients[1])
+    }
+
+    /// How to take part in the election of the leader.
+    pub(super) fn candidacy(&self) -> TailSettings {
+        self.reading(&self.state, &self.clients[0])
+    }
+
+    fn reading(&self, topic: &str, client: &[(String, String)]) -> TailSettings {
+        let (brokers, topic, client) = (self.brokers.clone(), topic.to_owned(), client.to_vec());
+        TailSettings { brokers, group: self.group(), topic, client }
+    }
+
+    /// How to write.
+    pub(super) fn sink(&self) -> ControlSinkSettings {
+        ControlSinkSettings {
+            brokers: self.brokers.clone(),
+            transactional_id: self.group(),
+            app: self.app.clone(),
+            state: self.state.clone(),
+            policy: self.policy.clone(),
+            dead_letters: self.dead_letters.clone(),
+            client: self.clients[2].clone(),
+        }
+    }
+
+    /// The group and the transactional id. Names of applications and workers contain no @, so nobody else has this one.
+    fn group(&self) -> String {
+        format!("{}-@control", self.app)
+    }
+
+    /// Settings for tests without Kafka.
+    #[cfg(test)]
+    pub(super) fn for_tests(spec: ControlSpec) -> Self {
+        let text = str::to_owned;
+        Self {
+            app: text("shop"),
+            spec,
+            decisions: text("decisions"),
+            outcomes: text("outcomes"),
+            state: text("shop-control"),
+            policy: text("shop-policy"),
+            dead_letters: text("dead-letter"),
+            brokers: String::new(),
+            clients: [Vec::new(), Vec::new(), Vec::new()],
+            stall_after: Duration::from_mins(3),
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Tests of the leader and of offline runs without Kafka. The inputs and the outlet are in memory.
+
+use super::{
+    ControlError, Input, Settings,
+    leader::{Leader, Now, Turn},
+    once::Offline,
+    ports::{Inputs, Outlet, Written},
+    summary::summary,
+};
+use crate::{
+    control::{CampaignSetup, ControlSpec, State},
+    event::Record,
+    sink::{ControlOutputs, DeadLetter},
+    source::SourceError,
+    targeting::{
+        campaign::{Budget, Learning, Reward},
+        money::Micros,
+        pacing::Mode,
+        policy::Policy,
+    },
+};
+use jiff::tz::TimeZone;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+const START: i64 = 1_767_225_600_000_000;
+const SECOND: i64 = 1_000_000;
+
+fn spec() -> ControlSpec {
+    ControlSpec { wait: Duration::from_secs(10), ..ControlSpec::default() }
+}
+
+fn campaigns() -> Vec<CampaignSetup> {
+    let budget = Budget { mode: Mode::Asap, daily: Some(Micros(50_000_000)), total: None, cost_max: Micros(5_000) };
+    vec![CampaignSetup {
+        id: "spring".to_owned(),
+        currency: "EUR".parse().unwrap(),
+        zone: TimeZone::UTC,
+        budget: Some(budget),
+        until: None,
+        reward: Reward::Click,
+        learning: Learning::Weights,
+        floor: 0.0,
+    }]
+}
+
+fn decision(id: &str, at: i64) -> String {
+    format!(
+        r#"{{"decision_id":"{id}","user_key":"u","decided_at":"{at}","expires_at":"{}","campaigns":[{{"id":"spring","bid_micros":"4000000","currency":"EUR"}}]}}"#,
+        at + 60 * SECOND
+    )
+}
+
+fn win(id: &str, decision: &str, at: i64) -> String {
+    format!(
+        r#"{{"outcome_id":"{id}","type":"win","occurred_at":{at},"decision_id":"{decision}","campaign_id":"spring","price":2.0,"currency":"EUR"}}"#
+    )
+}
+
+/// Both topics with one partition each, and the clocks.
+#[derive(Default)]
+struct World {
+    logs: [Vec<(i64, Option<String>)>; 2],
+    read: [usize; 2],
+    /// Whether a look at the ends fails.
+    is_away: bool,
+    now: i64,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<World>>);
+
+impl Shared {
+    fn new() -> Self {
+        let it = Self::default();
+        it.0.borrow_mut().now = START;
+        it
+    }
+
+    fn add(&self, input: Input, payload: Option<String>) {
+        let mut world = self.0.borrow_mut();
+        let now = world.now;
+        world.logs[input as usize].push((now, payload));
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.0.borrow_mut().now += seconds * SECOND;
+    }
+
+    fn now(&self) -> Now {
+        let wall = self.0.borrow().now;
+        Now { wall, uptime: Duration::from_micros((wall - START) as u64) }
+    }
+}
+
+impl Inputs for Shared {
+    fn poll(
+        &mut self,
+        input: Input,
+        max: usize,
+        _: Duration,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<usize, SourceError> {
+        let mut world = self.0.borrow_mut();
+        let from = world.read[input as usize];
+        let to = world.logs[input as usize].len().min(from + max);
+        for offset in from..to {
+            let (at, payload) = &world.logs[input as usize][offset];
+            take(&Record {
+                partition: 0,
+                offset: offset as i64,
+                timestamp_ms: Some(at / 1_000),
+                key: Some(b"key"),
+                payload: payload.as_deref().map(str::as_bytes),
+                traceparent: None,
+            });
+        }
+        world.read[input as usize] = to;
+        Ok(to - from)
+    }
+
+    fn ends(&mut self) -> Result<Vec<(Input, i32, i64)>, SourceError> {
+        let world = self.0.borrow();
+        if world.is_away {
+            return Err(SourceError::Unreachable { doing: "look".to_owned(), detail: "away".to_owned() });
+        }
+        Ok(Input::ALL.map(|input| (input, 0, world.logs[input as usize].len() as i64)).into())
+    }
+
+    fn is_read(&self, input: Input, _: i32, end: i64) -> bool {
+        self.0.borrow().read[input as usize] as i64 >= end
+    }
+
+    fn next(&self, input: Input, _: i32) -> Option<i64> {
+        Some(self.0.borrow().read[input as usize] as i64)
+    }
+}
+
+/// The topics that control writes.
+#[derive(Default)]
+struct Logs {
+    state: BTreeMap<String, Option<Vec<u8>>>,
+    policies: Vec<Policy>,
+    letters: Vec<DeadLetter>,
+    /// How many transactions are to be aborted.
+    aborts: usize,
+    is_deposed: bool,
+}
+
+#[derive(Clone, Default)]
+struct Topics(Rc<RefCell<Logs>>);
+
+impl Outlet for Topics {
+    fn write(&mut self, outputs: &ControlOutputs<'_>) -> Result<Written, ControlError> {
+        let mut it = self.0.borrow_mut();
+        if it.is_deposed {
+            return Err(ControlError::Deposed("another process".to_owned()));
+        }
+        if it.aborts > 0 {
+            it.aborts -= 1;
+            return Ok(Written::Aborted);
+        }
+        it.state.extend(outputs.state.iter().cloned());
+        it.policies.extend(outputs.policy.map(|policy| Policy::parse(policy).unwrap()));
+        it.letters.extend_from_slice(outputs.dead_letters);
+        Ok(Written::Committed)
+    }
+}
+
+fn leader(world: &Shared, topics: &Topics) -> Leader<Shared, Topics> {
+    let state: Vec<_> = topics.0.borrow().state.clone().into_iter().collect();
+    let state = State::restore("shop", &spec(), campaigns(), state).unwrap();
+    let inputs = world.clone();
+    for input in Input::ALL {
+        let name = Settings::for_tests(spec()).topic(input).to_owned();
+        let next = state.position(&name, 0).unwrap_or_default();
+        inputs.0.borrow_mut().read[input as usize] = next as usize;
+    }
+    inputs.0.borrow_mut().is_away = false;
+    Leader::new(Settings::for_tests(spec()), state, inputs, topics.clone())
+}
+
+/// Turns for so many seconds.
+fn turns(leader: &mut Leader<Shared, Topics>, world: &Shared, seconds: i64) -> Vec<Turn> {
+    (0..seconds * 4)
+        .map(|_| {
+            let turn = leader.turn(&|| world.now()).unwrap();
+            world.0.borrow_mut().now += SECOND / 4;
+            turn
+        })
+        .collect()
+}
+
+fn spent(topics: &Topics) -> i64 {
+    topics.0.borrow().policies.last().unwrap().campaigns["spring"].budget.unwrap().spent_total_micros
+}
+
+#[test]
+fn the_first_policy_comes_at_once_and_the_others_by_the_interval() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    world.add(Input::Decisions, Some(decision("shop:c-0-1", START)));
+    world.add(Input::Outcomes, Some(win("o1", "shop:c-0-1", START)));
+    let mut leader = leader(&world, &topics);
+    turns(&mut leader, &world, 1);
+    assert_eq!((topics.0.borrow().policies.len(), spent(&topics)), (1, 2_000));
+    turns(&mut leader, &world, 20);
+    let policies = topics.0.borrow().policies.clone();
+    assert!((4..=6).contains(&policies.len()), "{}", policies.len());
+    assert!(policies.windows(2).all(|pair| pair[0].version < pair[1].version));
+}
+
+#[test]
+fn no_policy_is_published_while_the_inputs_are_not_known_to_be_read() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    let mut leader = leader(&world, &topics);
+    world.0.borrow_mut().is_away = true;
+    world.add(Input::Decisions, Some(decision("shop:c-0-1", START)));
+    turns(&mut leader, &world, 20);
+    assert_eq!(topics.0.borrow().policies.len(), 0);
+    assert!(!topics.0.borrow().state.is_empty(), "what was read is written all the same");
+    world.0.borrow_mut().is_away = false;
+    turns(&mut leader, &world, 5);
+    assert!(!topics.0.borrow().policies.is_empty());
+    // What is known grows old.
+    world.0.borrow_mut().is_away = true;
+    turns(&mut leader, &world, 90);
+    let before = topics.0.borrow().policies.len();
+    turns(&mut leader, &world, 30);
+    assert_eq!(topics.0.borrow().policies.len(), before);
+    assert!(!leader.is_known(world.now()));
+}
+
+#[test]
+fn an_aborted_transaction_is_written_again_with_its_dead_letters_and_counts_once() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    topics.0.borrow_mut().aborts = 3;
+    world.add(Input::Decisions, Some(decision("shop:c-0-1", START)));
+    world.add(Input::Outcomes, Some(win("o1", "shop:c-0-1", START)));
+    world.add(Input::Outcomes, Some("garbage".to_owned()));
+    world.add(Input::Outcomes, None);
+    world.add(Input::Decisions, Some("{\"no\":1}".to_owned()));
+    let mut leader = leader(&world, &topics);
+    let aborted = turns(&mut leader, &world, 10).iter().filter(|turn| matches!(turn, Turn::Aborted)).count();
+    assert_eq!((aborted, spent(&topics), topics.0.borrow().letters.len()), (3, 2_000, 3));
+    let letters = topics.0.borrow().letters.clone();
+    let header = |letter: &DeadLetter, name: &str| {
+        let found = letter.headers.iter().find(|(known, _)| *known == name);
+        String::from_utf8(found.unwrap().1.clone()).unwrap()
+    };
+    let places: Vec<_> =
+        letters.iter().map(|it| ["reason", "topic", "partition", "offset"].map(|name| header(it, name))).collect();
+    let expected = [
+        ["missing_id", "decisions", "0", "1"],
+        ["malformed", "outcomes", "0", "1"],
+        ["null_payload", "outcomes", "0", "2"],
+    ];
+    assert_eq!(places, expected.map(|place| place.map(str::to_owned)));
+    assert_eq!(letters[1].payload.as_deref(), Some(&b"garbage"[..]));
+}
+
+#[test]
+fn a_successor_goes_on_where_the_last_transaction_ended() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    let mut first = leader(&world, &topics);
+    for number in 0..40 {
+        let id = format!("shop:c-0-{number}");
+        let at = world.now().wall;
+        world.add(Input::Decisions, Some(decision(&id, at)));
+        world.add(Input::Outcomes, Some(win(&format!("o{number}"), &id, at)));
+        world.add(Input::Outcomes, Some(win(&format!("o{}", number / 2), &id, at)));
+        turns(&mut first, &world, 1);
+        // Dies in the middle of an interval, with a third of what it read not written.
+        if number % 7 == 6 {
+            first = leader(&world, &topics);
+        }
+    }
+    turns(&mut first, &world, 20);
+    assert_eq!(spent(&topics), 40 * 2_000);
+    let counts = *first.state.counts();
+    assert_eq!((counts.decisions, counts.joined, counts.duplicates), (40, 40, 40));
+    let versions: Vec<u64> = topics.0.borrow().policies.iter().map(|policy| policy.version).collect();
+    assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "{versions:?}");
+}
+
+#[test]
+fn a_deposed_leader_ends() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    let mut leader = leader(&world, &topics);
+    topics.0.borrow_mut().is_deposed = true;
+    let error = (0..100).find_map(|_| {
+        world.pass(1);
+        leader.turn(&|| world.now()).err()
+    });
+    assert!(matches!(error, Some(ControlError::Deposed(_))), "{error:?}");
+}
+
+#[test]
+fn outcomes_do_not_run_ahead_of_their_decisions() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    // The decisions are far behind: many others come first.
+    let count = 30_000;
+    for number in 0..2 * count {
+        world.add(Input::Decisions, Some(decision(&format!("shop:c-0-{number}"), START)));
+    }
+    for number in 0..count {
+        world.add(Input::Outcomes, Some(win(&format!("o{number}"), &format!("shop:c-0-{}", count + number), START)));
+    }
+    let mut leader = leader(&world, &topics);
+    turns(&mut leader, &world, 60);
+    let counts = *leader.state.counts();
+    assert_eq!((counts.joined, counts.orphans), (count as u64, 0));
+    assert_eq!(spent(&topics), i64::from(count) * 2_000);
+}
+
+#[test]
+fn decisions_of_other_applications_and_tombstones_only_move_the_position() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    world.add(Input::Decisions, Some(decision("other:c-0-1", START)));
+    world.add(Input::Decisions, None);
+    world.add(Input::Decisions, Some(decision("shop:c-0-1", START)));
+    let mut leader = leader(&world, &topics);
+    let foreign: u64 = turns(&mut leader, &world, 10)
+        .iter()
+        .map(|turn| if let Turn::Committed { taken, .. } = turn { taken.foreign } else { 0 })
+        .sum();
+    assert_eq!((foreign, leader.state.counts().decisions, leader.state.counts().rejected), (1, 1, 0));
+    assert_eq!(leader.state.position("decisions", 0), Some(3));
+    assert!(topics.0.borrow().letters.is_empty());
+}
+
+/// The lines of a day: decisions, wins twice, and orphans.
+fn lines() -> (Vec<String>, Vec<String>) {
+    let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        let (id, at) = (format!("shop:c-0-{number}"), START + number * SECOND);
+        decisions.push(decision(&id, at));
+        outcomes.push(win(&format!("o{number}"), &id, at));
+        if number % 10 == 0 {
+            outcomes.push(win(&format!("o{number}"), &id, at));
+            outcomes.push(win(&format!("orphan{number}"), "nobody's", at).replace("win", "click"));
+        }
+    }
+    (decisions, outcomes)
+}
+
+#[test]
+fn files_give_what_the_topics_give_whatever_their_order() {
+    let (decisions, outcomes) = lines();
+    let offline = |files: &[&Vec<String>]| {
+        let mut offline = Offline::default();
+        for (file, lines) in files.iter().enumerate() {
+            for (line, json) in lines.iter().enumerate() {
+                offline.add("shop", file, line as u64 + 1, json.as_bytes()).unwrap();
+            }
+        }
+        offline.finish("shop", &spec(), campaigns())
+    };
+    let both: Vec<String> = decisions.iter().chain(&outcomes).cloned().collect();
+    let mixed: Vec<String> = {
+        let mut mixed = both.clone();
+        mixed.sort_by_key(|line| line.contains("outcome_id"));
+        mixed
+    };
+    let first = offline(&[&decisions, &outcomes]);
+    for other in [offline(&[&outcomes, &decisions]), offline(&[&mixed, &vec![]])] {
+        assert_eq!((&other.campaigns, &other.counts.joined), (&first.campaigns, &first.counts.joined));
+    }
+
+    let (world, topics) = (Shared::new(), Topics::default());
+    let mut live = leader(&world, &topics);
+    let mut outcomes = outcomes.into_iter().peekable();
+    for (number, line) in decisions.into_iter().enumerate() {
+        world.0.borrow_mut().now = START + number as i64 * SECOND;
+        world.add(Input::Decisions, Some(line));
+        while let Some(line) = outcomes.next_if(|line| line.contains(&(START + number as i64 * SECOND).to_string())) {
+            world.add(Input::Outcomes, Some(line));
+        }
+        live.turn(&|| world.now()).unwrap();
+    }
+    turns(&mut live, &world, 30);
+    assert_eq!(live.state.total("spring"), first.campaigns.get("spring"));
+    let (live, offline) = (live.state.counts(), &first.counts);
+    assert_eq!(
+        (live.decisions, live.joined, live.duplicates, live.orphans, live.late),
+        (offline.decisions, offline.joined, offline.duplicates, offline.orphans, offline.late)
+    );
+    assert_eq!((offline.joined, offline.duplicates, offline.orphans), (100, 10, 10));
+
+    let text = summary(&first);
+    for part in [
+        "decisions       100\n",
+        "100 joined, 10 duplicate, 0 late, 10 orphan, 0 rejected",
+        "spring: spent 0.20 EUR, today 0.20 of 50.00",
+        "100 wins, 0 losses, 0 impressions",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(first.policy.unwrap().campaigns["spring"].budget.unwrap().spent_today_micros, 200_000);
+}
+
+#[test]
+fn a_line_that_is_neither_is_refused_and_a_contradiction_is_named() {
+    let mut offline = Offline::default();
+    for (line, part) in [
+        ("garbage", "no JSON object"),
+        ("[1]", "no JSON object"),
+        ("{\"user_key\":\"u\"}", "neither an outcome"),
+        ("{\"outcome_id\":\"a\"}", "missing_type"),
+        ("{\"decided_at\":\"1\"}", "missing_id"),
+    ] {
+        let fault = offline.add("shop", 0, 1, line.as_bytes()).unwrap_err();
+        assert!(fault.contains(part), "{line}: {fault}");
+    }
+    offline.add("shop", 0, 1, decision("shop:c-0-1", START).as_bytes()).unwrap();
+    offline.add("shop", 0, 2, decision("other:c-0-1", START).as_bytes()).unwrap();
+    offline.add("shop", 1, 7, win("o1", "shop:c-0-1", START).replace("EUR", "USD").as_bytes()).unwrap();
+    let found = offline.finish("shop", &spec(), campaigns());
+    assert_eq!((found.foreign, found.counts.rejected, found.rejected.len()), (1, 1, 1));
+    assert!(found.rejected[0].0 == 1 && found.rejected[0].1 == 7, "{:?}", found.rejected);
+}

@@ -1,0 +1,303 @@
+//! Reads a decision from its record: `aimpoint.v1.Decision` in Protobuf or in its proto3 JSON form.
+//!
+//! Guarantees: both forms give the same [`DecisionRecord`]. Whole numbers of 64 bits may be numbers or texts in JSON, and
+//! names may be in lowerCamelCase, as proto3 JSON allows. Flat decisions do not carry what control needs, so the
+//! configuration refuses them. Limits: only what control needs is read.
+
+use super::{Offer, OfferedDecision, SkipReason, Skipped};
+use crate::{
+    control::outcome::{RejectReason, Rejection},
+    proto::{v1, without_header},
+    targeting::money::{Cpm, Currency},
+};
+use prost::Message;
+use serde::{Deserialize, Deserializer};
+
+/// A decision as its record says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecisionRecord {
+    /// Its id, which begins with the name of the application.
+    pub decision_id: String,
+    user_key: String,
+    decided_at: i64,
+    expires_at: i64,
+    policy_version: u64,
+    campaigns: Vec<Campaign>,
+    skipped: Vec<(String, SkipReason)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Campaign {
+    id: String,
+    bid: Cpm,
+    currency: Currency,
+    creative: Option<String>,
+}
+
+impl DecisionRecord {
+    /// Reads a decision. A payload that starts with a brace, after blanks, is JSON; everything else is Protobuf.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the decision is rejected.
+    pub fn read(payload: &[u8]) -> Result<Self, Rejection> {
+        // No decision in Protobuf starts with a brace: it would be field 15 as a group.
+        let is_json = payload.trim_ascii_start().first() == Some(&b'{');
+        let members = if is_json { of_json(payload)? } else { of_protobuf(payload)? };
+        members.check()
+    }
+
+    /// When it was made, in microseconds since 1970.
+    pub fn decided_at(&self) -> i64 {
+        self.decided_at
+    }
+
+    /// Whether the application of this name made it. Applications may share the topic of decisions.
+    pub fn is_of(&self, app: &str) -> bool {
+        self.decision_id.strip_prefix(app).is_some_and(|rest| rest.starts_with(':'))
+    }
+
+    /// Hands over the decision in the form that [`State`](crate::control::State) takes in.
+    pub fn with<T>(&self, take: impl FnOnce(&OfferedDecision<'_>) -> T) -> T {
+        let offers: Vec<Offer<'_>> = self.campaigns.iter().map(Campaign::offer).collect();
+        let skipped: Vec<Skipped<'_>> =
+            self.skipped.iter().map(|(campaign_id, reason)| Skipped { campaign_id, reason: *reason }).collect();
+        take(&OfferedDecision {
+            decision_id: &self.decision_id,
+            user_key: &self.user_key,
+            decided_at: self.decided_at,
+            expires_at: self.expires_at,
+            policy_version: self.policy_version,
+            offers: &offers,
+            skipped: &skipped,
+        })
+    }
+}
+
+impl Campaign {
+    fn offer(&self) -> Offer<'_> {
+        Offer {
+            campaign_id: &self.id,
+            bid: self.bid,
+            currency: self.currency,
+            creative_id: self.creative.as_deref(),
+            audience: "",
+            features: &[],
+        }
+    }
+}
+
+/// The members of a decision before they are checked, as in JSON. `null` means absent.
+#[derive(Debug, Default, Deserialize)]
+struct Members {
+    #[serde(default, alias = "decisionId", deserialize_with = "present")]
+    decision_id: String,
+    #[serde(default, alias = "userKey", deserialize_with = "present")]
+    user_key: String,
+    #[serde(default, alias = "decidedAt", deserialize_with = "present")]
+    decided_at: Long,
+    #[serde(default, alias = "expiresAt", deserialize_with = "present")]
+    expires_at: Long,
+    #[serde(default, deserialize_with = "present")]
+    campaigns: Vec<CampaignMembers>,
+    #[serde(default, deserialize_with = "present")]
+    suppressed: Vec<SuppressedMembers>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct CampaignMembers {
+    #[serde(default, deserialize_with = "present")]
+    id: String,
+    #[serde(default, alias = "bidMicros", deserialize_with = "present")]
+    bid_micros: Long,
+    #[serde(default, deserialize_with = "present")]
+    currency: String,
+    #[serde(default, deserialize_with = "present")]
+    creative: Option<CreativeMembers>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct CreativeMembers {
+    #[serde(default, deserialize_with = "present")]
+    id: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SuppressedMembers {
+    #[serde(default, alias = "campaignId", deserialize_with = "present")]
+    campaign_id: String,
+    #[serde(default, deserialize_with = "present")]
+    reason: String,
+}
+
+/// A whole number of 64 bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Long(i64);
+
+impl<'de> Deserialize<'de> for Long {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(i64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(number) => Ok(Self(number)),
+            Form::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// A member, or its default if it is `null`.
+fn present<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
+    serde_json::from_slice(payload).map_err(|error| {
+        // The place, not the text: it might quote the payload.
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("no decision in JSON: line {line}, column {column}");
+        Rejection::new(RejectReason::Malformed, detail)
+    })
+}
+
+fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
+    let malformed = |detail: String| Rejection::new(RejectReason::Malformed, detail);
+    let body = without_header(payload).ok_or_else(|| malformed("a wire header without its end".to_owned()))?;
+    let decision = v1::Decision::decode(body)
+        .map_err(|error| malformed(format!("neither JSON nor an aimpoint.v1.Decision in Protobuf: {error}")))?;
+    let campaign = |it: v1::CampaignOffer| CampaignMembers {
+        id: it.id,
+        bid_micros: Long(it.bid_micros),
+        currency: it.currency,
+        creative: it.creative.map(|creative| CreativeMembers { id: creative.id }),
+    };
+    let suppressed = |it: v1::SuppressedCampaign| SuppressedMembers { campaign_id: it.campaign_id, reason: it.reason };
+    Ok(Members {
+        decision_id: decision.decision_id,
+        user_key: decision.user_key,
+        decided_at: Long(decision.decided_at),
+        expires_at: Long(decision.expires_at),
+        campaigns: decision.campaigns.into_iter().map(campaign).collect(),
+        suppressed: decision.suppressed.into_iter().map(suppressed).collect(),
+    })
+}
+
+impl Members {
+    fn check(self) -> Result<DecisionRecord, Rejection> {
+        if self.decision_id.is_empty() {
+            let detail = "no decision_id; is this the topic of decisions, and not a flat one?";
+            return Err(Rejection::new(RejectReason::MissingId, detail));
+        }
+        if self.decided_at.0 <= 0 {
+            return Err(Rejection::new(RejectReason::MissingTime, "no decided_at"));
+        }
+        let mut campaigns = Vec::with_capacity(self.campaigns.len());
+        for it in self.campaigns {
+            let currency = it.currency.parse::<Currency>().map_err(|error| {
+                Rejection::new(RejectReason::UnknownCurrency, format!("the currency of a campaign is {error}"))
+            })?;
+            if it.bid_micros.0 < 0 {
+                return Err(Rejection::new(RejectReason::InvalidAmount, "the bid of a campaign is negative"));
+            }
+            let creative = it.creative.map(|creative| creative.id).filter(|id| !id.is_empty());
+            campaigns.push(Campaign { id: it.id, bid: Cpm(it.bid_micros.0), currency, creative });
+        }
+        let skipped = self.suppressed.into_iter();
+        let skipped = skipped.filter_map(|it| Some((it.campaign_id, SkipReason::of(&it.reason)?)));
+        Ok(DecisionRecord {
+            decision_id: self.decision_id,
+            user_key: self.user_key,
+            decided_at: self.decided_at.0,
+            expires_at: self.expires_at.0,
+            policy_version: 0,
+            campaigns,
+            skipped: skipped.collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::Decision {
+        let campaign = |id: &str, creative: Option<&str>| v1::CampaignOffer {
+            id: id.to_owned(),
+            bid_micros: 2_500_000,
+            currency: "EUR".to_owned(),
+            creative: creative.map(|id| v1::ShownCreative {
+                id: id.to_owned(),
+                propensity: 0.5,
+                ..v1::ShownCreative::default()
+            }),
+            ..v1::CampaignOffer::default()
+        };
+        let suppressed =
+            |id: &str, reason: &str| v1::SuppressedCampaign { campaign_id: id.to_owned(), reason: reason.to_owned() };
+        v1::Decision {
+            decision_id: "shop:clicks-0-7".to_owned(),
+            user_key: "u1".to_owned(),
+            decided_at: 1_767_225_600_000_000,
+            expires_at: 1_767_225_900_000_000,
+            campaigns: vec![campaign("spring", Some("red")), campaign("summer", None)],
+            suppressed: vec![suppressed("a", "paced"), suppressed("b", "outranked"), suppressed("c", "cap")],
+            ..v1::Decision::default()
+        }
+    }
+
+    const JSON: &str = r#" {"schema_version":1,"decision_id":"shop:clicks-0-7","user_key":"u1",
+        "decided_at":"1767225600000000","expires_at":1767225900000000,"score":null,"status":"STATUS_TARGETED",
+        "campaigns":[{"id":"spring","bid_micros":"2500000","currency":"EUR","creative":{"id":"red","propensity":0.5}},
+            {"id":"summer","bidMicros":2500000,"currency":"EUR","creative":null}],
+        "suppressed":[{"campaign_id":"a","reason":"paced"},{"campaignId":"b","reason":"outranked"},
+            {"campaign_id":"c","reason":"cap"}]}"#;
+
+    #[test]
+    fn both_forms_give_the_same_decision() {
+        let decision = DecisionRecord::read(JSON.as_bytes()).unwrap();
+        assert_eq!(DecisionRecord::read(&message().encode_to_vec()).unwrap(), decision);
+        let with_header = [&[0, 0, 0, 0, 9, 0][..], &message().encode_to_vec()].concat();
+        assert_eq!(DecisionRecord::read(&with_header).unwrap(), decision);
+        decision.with(|it| {
+            assert_eq!((it.decision_id, it.user_key), ("shop:clicks-0-7", "u1"));
+            assert_eq!((it.decided_at, it.expires_at), (1_767_225_600_000_000, 1_767_225_900_000_000));
+            let offers: Vec<_> = it.offers.iter().map(|it| (it.campaign_id, it.bid.0, it.creative_id)).collect();
+            assert_eq!(offers, [("spring", 2_500_000, Some("red")), ("summer", 2_500_000, None)]);
+            let skipped: Vec<_> = it.skipped.iter().map(|it| (it.campaign_id, it.reason)).collect();
+            assert_eq!(skipped, [("a", SkipReason::Paced), ("b", SkipReason::Outranked)]);
+        });
+    }
+
+    #[test]
+    fn a_decision_belongs_to_the_application_that_its_id_names() {
+        let decision = DecisionRecord::read(JSON.as_bytes()).unwrap();
+        assert!(decision.is_of("shop"));
+        assert!(!decision.is_of("sho") && !decision.is_of("shop2") && !decision.is_of(""));
+    }
+
+    #[test]
+    fn what_is_no_decision_is_rejected_with_its_reason() {
+        for (payload, reason) in [
+            (&b"\xff\xff\xff"[..], RejectReason::Malformed),
+            (b"{\"decision_id\":", RejectReason::Malformed),
+            (b"{\"decision_id\":7}", RejectReason::Malformed),
+            (b"", RejectReason::MissingId),
+            (b"{\"user_key\":\"u\"}", RejectReason::MissingId),
+            (b"{\"decision_id\":\"a:b\"}", RejectReason::MissingTime),
+            (
+                b"{\"decision_id\":\"a:b\",\"decided_at\":\"1\",\"campaigns\":[{\"id\":\"c\",\"currency\":\"euro\"}]}",
+                RejectReason::UnknownCurrency,
+            ),
+            (
+                b"{\"decision_id\":\"a:b\",\"decided_at\":\"1\",\"campaigns\":[{\"id\":\"c\",\"currency\":\"EUR\",\"bid_micros\":-1}]}",
+                RejectReason::InvalidAmount,
+            ),
+        ] {
+            let found = DecisionRecord::read(payload).unwrap_err();
+            assert_eq!(found.reason, reason, "{found}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Which of several processes leads: the one to which a consumer group has given the only partition of a topic.
+//!
+//! Guarantees: at most one member of the group has the partition as far as the group knows. A member that is paused or
+//! cut off may believe for a while that it still has it, so what a leader writes must be fenced as well. Limits: a
+//! leader that dies is replaced after its session timeout of 6 s and a rebalance.
+
+use super::{SourceError, TailSettings};
+use crate::kafka::{Cluster, log_client};
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
+    error::KafkaError,
+    types::RDKafkaRespErr,
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+#[derive(Default)]
+struct Context {
+    is_leader: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "candidate");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let is_assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        // The protocol is not known before the first rebalance.
+        let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let answer = match (is_assigned, is_cooperative) {
+            (true, true) => consumer.incremental_assign(list),
+            (true, false) => consumer.assign(list),
+            (false, true) => consumer.incremental_unassign(list),
+            (false, false) => consumer.unassign(),
+        };
+        // Nothing is read: the partition only stands for the leadership.
+        let answer = answer.and_then(|()| if is_assigned { consumer.pause(list) } else { Ok(()) });
+        if let Err(error) = answer {
+            tracing::warn!(%error, "answer a change of the leadership");
+        }
+        if list.count() > 0 {
+            self.is_leader.store(is_assigned, Ordering::Release);
+        }
+    }
+}
+
+/// A member of the group that elects the leader.
+pub struct Candidacy {
+    consumer: BaseConsumer<Context>,
+}
+
+impl Candidacy {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// [`SourceError::Settings`] if the client rejects a setting.
+    pub fn join(settings: &TailSettings) -> Result<Self, SourceError> {
+        let refused = |error: KafkaError| SourceError::settings(&settings.brokers, &error);
+        let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
+        let consumer = cluster.candidate(&settings.group, Context::default()).map_err(refused)?;
+        consumer.subscribe(&[&settings.topic]).map_err(refused)?;
+        Ok(Self { consumer })
+    }
+
+    /// Whether this process leads. To be called several times a second, because the group's messages are answered here.
+    ///
+    /// # Errors
+    /// If the client has failed permanently.
+    pub fn is_leader(&self) -> Result<bool, SourceError> {
+        while let Some(answer) = self.consumer.poll(Duration::ZERO) {
+            match answer {
+                Err(error) if super::kafka::is_fatal(&error) => {
+                    let doing = "stay in the group that elects the leader".to_owned();
+                    return Err(SourceError::Fatal { doing, detail: error.to_string() });
+                }
+                Err(error) => tracing::debug!(%error, "candidate"),
+                Ok(_) => {}
+            }
+        }
+        Ok(self.consumer.context().is_leader.load(Ordering::Acquire) && !self.consumer.assignment_lost())
+    }
+}
+
+impl Drop for Candidacy {
+    fn drop(&mut self) {
+        // On its own, closing leaves the group only if there are partitions to revoke.
+        self.consumer.unsubscribe();
+    }
+}

@@ -1,0 +1,46 @@
+//! The status of a role that has no workers, such as control.
+
+use super::Health;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a role is doing. Clones share the same data.
+#[derive(Clone, Debug, Default)]
+pub struct RoleStatus(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    health: Health,
+    phase: Mutex<RolePhase>,
+}
+
+/// Whether a role is ready, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolePhase {
+    /// It does its work, or could at once: as this.
+    Ready(&'static str),
+    /// It does not, because of this.
+    NotReady(String),
+}
+
+impl Default for RolePhase {
+    fn default() -> Self {
+        Self::NotReady("the process is starting".to_owned())
+    }
+}
+
+impl RoleStatus {
+    /// When the role last ran its loop.
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// Says whether it is ready.
+    pub fn set(&self, phase: RolePhase) {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// Whether it is ready.
+    pub fn phase(&self) -> RolePhase {
+        self.0.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
