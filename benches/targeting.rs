@@ -160,6 +160,7 @@ impl World {
                 segments: held,
                 suppressed: None,
                 decision: row as u64,
+                now: 0,
             };
             self.campaigns.decide(columns, row, &context, choice);
             found[0] += choice.bids.len();

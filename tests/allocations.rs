@@ -286,6 +286,7 @@ fn choosing_campaigns_allocates_nothing() {
                 segments: &held,
                 suppressed: None,
                 decision: row as u64,
+                now: 0,
             };
             campaigns.decide(&columns, row, &context, &mut choice);
         }

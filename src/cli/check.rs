@@ -11,7 +11,11 @@ use crate::{
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{DEADLINE_BYTES, OPEN_SHARE, TABLE_BYTES_MAX},
-    targeting::{DURATION_MAX, SegmentSpec, campaign::Campaigns},
+    targeting::{
+        DURATION_MAX, SegmentSpec,
+        campaign::{Budget, Campaigns},
+        pacing::Mode,
+    },
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -178,7 +182,11 @@ fn report_campaigns(out: &mut impl Write, spec: &PipelineSpec, campaigns: &Campa
         };
         let arms =
             if campaign.arms().is_empty() { String::new() } else { format!("; arms {}", campaign.arms().join(", ")) };
-        writeln!(out, "{:16}{:<24} in {}; {creatives}{arms}", "", campaign.id, campaign.currency)?;
+        let budget = campaign.budget.map(|budget| format!("; budget {}", described_budget(&budget)));
+        let method = campaign.rotation.method.as_str();
+        let learned = if campaign.rotation.learns() { format!(" by {method}") } else { String::new() };
+        let budget = budget.unwrap_or_default();
+        writeln!(out, "{:16}{:<24} in {}; {creatives}{learned}{arms}{budget}", "", campaign.id, campaign.currency)?;
     }
     Ok(())
 }
@@ -206,6 +214,19 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
         "", config.topics.decisions, config.topics.outcomes
     )?;
     Ok(())
+}
+
+/// Describes a budget in words.
+fn described_budget(budget: &Budget) -> String {
+    let daily = budget.daily.map(|amount| format!("{amount} a day"));
+    let total = budget.total.map(|amount| format!("{amount} in total"));
+    let amounts: Vec<String> = daily.into_iter().chain(total).collect();
+    let pacing = match budget.mode {
+        Mode::Even => "spread evenly",
+        Mode::Traffic => "spread like the traffic",
+        Mode::Asap => "spent as soon as possible",
+    };
+    format!("{}, {pacing}", amounts.join(", "))
 }
 
 /// Describes a declared feature in one line.

@@ -19,7 +19,7 @@ use crate::{
     targeting::{AudienceSpec, campaign::CampaignSpec},
 };
 use clap::Args;
-use decision::{ReadDecision, ReadOffer};
+use decision::{ReadCreative, ReadDecision, ReadOffer};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -206,13 +206,25 @@ fn campaigns(
         if !offer.arm.is_empty() {
             writeln!(out, "{:18}the user is in arm {} of its experiment", "", offer.arm)?;
         }
-        if let Some((creative, propensity)) = &offer.creative {
-            writeln!(out, "{:18}creative {creative}, drawn with probability {propensity:.4}", "")?;
+        if offer.shaded_micros > 0 {
+            let shaded = offer.shaded_micros as f64 / 1e6;
+            writeln!(out, "{:18}best surplus at a bid of {shaded} {}", "", offer.currency)?;
+        }
+        if let Some(share) = offer.pass_through {
+            writeln!(out, "{:18}its budget lets it take part in {:.1} % of such decisions", "", 100.0 * share)?;
+        }
+        if let Some(ReadCreative { id, propensity, policy, audience }) = &offer.creative {
+            let whose = if audience.is_empty() { String::new() } else { format!(", from outcomes in {audience}") };
+            let how = if policy.is_empty() { String::new() } else { format!(" by {policy}{whose}") };
+            writeln!(out, "{:18}creative {id}, drawn with probability {propensity:.4}{how}", "")?;
         }
     }
     // Expiries choose no campaigns, so there is nothing to say about them.
     if decision.status_reason.as_deref() == Some("membership_expired") {
         return writeln!(out, "{:16}campaigns are chosen at the user's next event", "");
+    }
+    if decision.policy_version > 0 {
+        writeln!(out, "{:16}decided with policy {} of control", "", decision.policy_version)?;
     }
     let held: BTreeSet<&str> = decision.segments.iter().map(|segment| segment.id.as_str()).collect();
     let offered = |id: &str| decision.campaigns.iter().any(|offer| offer.id == id);
@@ -274,6 +286,9 @@ fn reason_in_words(reason: &str, campaign: &CampaignSpec) -> String {
         "cold_start" => "its value or probability is missing or no valid number".to_owned(),
         "floor" => format!("its bid would be below the floor of {}", campaign.floor.unwrap_or_default()),
         "no_creative" => "none of its creatives fits".to_owned(),
+        "budget_unknown" => "what is left of its budget is not known; does aimpoint control run?".to_owned(),
+        "budget" => "its budget of the day, or in total, is spent".to_owned(),
+        "paced" => "left out of this decision to spread its budget over the day".to_owned(),
         "holdout" => "the user is held out and never sees it".to_owned(),
         "outranked" => "better campaigns fill the decision".to_owned(),
         other => other.replace('_', " "),

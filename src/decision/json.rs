@@ -44,10 +44,13 @@ enum Member {
     FirstBid,
     FirstCreativeId,
     Suppressed,
+    /// The refusals that control has to learn of.
+    SuppressedForControl,
+    PolicyVersion,
 }
 
 /// The members that `decision.fields` can select and that differ between decisions.
-const CHOICES: [(&str, Member); 23] = [
+const CHOICES: [(&str, Member); 24] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
     ("key_type", Member::KeyType),
@@ -71,6 +74,7 @@ const CHOICES: [(&str, Member); 23] = [
     ("campaigns[0].bid_micros", Member::FirstBid),
     ("campaigns[0].creative.id", Member::FirstCreativeId),
     ("suppressed", Member::Suppressed),
+    ("policy_version", Member::PolicyVersion),
 ];
 
 #[derive(Clone, Debug)]
@@ -124,7 +128,12 @@ impl Template {
             if spec.reasons {
                 builder.literal(",\"suppressed\":");
                 builder.member(Member::Suppressed);
+            } else if targets.campaigns.all().iter().any(|campaign| campaign.budget.is_some()) {
+                builder.literal(",\"suppressed\":");
+                builder.member(Member::SuppressedForControl);
             }
+            builder.literal(",\"policy_version\":");
+            builder.member(Member::PolicyVersion);
         }
         builder.literal(",\"input\":");
         builder.member(Member::Input);
@@ -299,7 +308,7 @@ impl Template {
                 }
                 to.push(b']');
             }
-            Member::Campaigns => self.write_campaigns(decision.campaigns, to),
+            Member::Campaigns => self.write_campaigns(decision.campaigns, decision.features, to),
             Member::FirstCampaignId => match decision.campaigns.first() {
                 Some(bid) => to.extend_from_slice(self.offers.id(bid)),
                 None => to.extend_from_slice(b"null"),
@@ -312,7 +321,10 @@ impl Template {
                 Some(shown) => to.extend_from_slice(self.offers.creative(shown)),
                 None => to.extend_from_slice(b"null"),
             },
-            Member::Suppressed => self.write_suppressed(decision.suppressed, to),
+            Member::Suppressed => self.write_suppressed(decision.suppressed, true, to),
+            Member::SuppressedForControl => self.write_suppressed(decision.suppressed, false, to),
+            // Versions begin at 1 and grow by 1.
+            Member::PolicyVersion => self.write_long(decision.policy_version as i64, to),
         }
     }
 

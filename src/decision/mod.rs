@@ -110,8 +110,13 @@ pub struct Decision<'a> {
     pub left: &'a [LeftSegment],
     /// The campaigns that the user may be shown, best first.
     pub campaigns: &'a [Bid],
-    /// The campaigns that were considered and refused. Written only if the declared format asks for them.
+    /// The campaigns that were considered and refused. Written if the declared format asks for them, or if control
+    /// needs to know: see [`crate::targeting::campaign::Reason::concerns_control`].
     pub suppressed: &'a [Refusal],
+    /// The features that creatives were chosen by: see [`crate::targeting::campaign::ShownCreative::features`].
+    pub features: &'a [f64],
+    /// The version of the policy that the decision was made with; 0 for none.
+    pub policy_version: u64,
 }
 
 /// The declarations that a decision refers to by number.

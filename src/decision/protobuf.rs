@@ -31,7 +31,7 @@ pub(super) struct Template {
     campaigns: Vec<Campaign>,
     /// By creative: its encoded id.
     creatives: Vec<Vec<u8>>,
-    /// Whether refused campaigns are listed.
+    /// Whether all refused campaigns are listed.
     reasons: bool,
 }
 
@@ -43,6 +43,10 @@ struct Campaign {
     constant: Vec<u8>,
     /// By arm: its encoded name.
     arms: Vec<Vec<u8>>,
+    /// By audience of its creatives: its encoded id.
+    audiences: Vec<Vec<u8>>,
+    /// Whether it has a budget.
+    is_budgeted: bool,
 }
 
 impl Template {
@@ -67,19 +71,21 @@ impl Template {
             let (id, name) = (segment.id.clone(), segment.name.clone());
             v1::Segment { id, name, segtax: segment.segtax, ..v1::Segment::default() }.encode_to_vec()
         };
+        let shown = v1::ShownCreative::default;
         let campaign = |of: &crate::targeting::campaign::Campaign| {
             let offer = || v1::CampaignOffer::default();
             let arm = |arm: &String| v1::CampaignOffer { arm: arm.clone(), ..offer() }.encode_to_vec();
             let constant = v1::CampaignOffer { id: of.id.clone(), currency: of.currency.to_string(), ..offer() };
+            let audience = |id: &String| v1::ShownCreative { audience: id.clone(), ..shown() }.encode_to_vec();
             Campaign {
                 id: of.id.clone(),
                 constant: constant.encode_to_vec(),
                 arms: of.arms().iter().map(arm).collect(),
+                audiences: of.rotation.audiences.iter().map(audience).collect(),
+                is_budgeted: of.budget.is_some(),
             }
         };
-        let creative = |of: &Creative| {
-            v1::ShownCreative { id: of.spec.id.clone(), ..v1::ShownCreative::default() }.encode_to_vec()
-        };
+        let creative = |of: &Creative| v1::ShownCreative { id: of.spec.id.clone(), ..shown() }.encode_to_vec();
         Self {
             id_prefix: constants.id_prefix(),
             topic: constants.topic.clone(),
@@ -136,14 +142,22 @@ impl Template {
             segment(18, &self.segments[left.number], &left.was, (6, reason as i64), to);
         }
         for bid in decision.campaigns {
-            self.write_offer(bid, to);
+            self.write_offer(bid, decision.features, to);
         }
-        for refused in decision.suppressed.iter().filter(|_| self.reasons) {
-            let (id, reason) = (&self.campaigns[refused.campaign as usize].id, refused.reason.as_str());
+        for refused in decision.suppressed {
+            let Campaign { id, is_budgeted, .. } = &self.campaigns[refused.campaign as usize];
+            if !self.reasons && !(*is_budgeted && refused.reason.concerns_control()) {
+                continue;
+            }
+            let reason = refused.reason.as_str();
             encode_key(20, WireType::LengthDelimited, to);
             encode_varint((bytes_len(id.as_bytes()) + bytes_len(reason.as_bytes())) as u64, to);
             bytes(1, id.as_bytes(), to);
             bytes(2, reason.as_bytes(), to);
+        }
+        if decision.policy_version > 0 {
+            encode_key(21, WireType::Varint, to);
+            encode_varint(decision.policy_version, to);
         }
         if let Some(position) = decision.cause.position() {
             let partition = position.partition as u64;
@@ -184,18 +198,27 @@ impl Template {
     }
 
     /// Appends a `CampaignOffer`. Absent fields are left out, as in proto3.
-    fn write_offer(&self, bid: &Bid, to: &mut Vec<u8>) {
+    fn write_offer(&self, bid: &Bid, features: &[f64], to: &mut Vec<u8>) {
         let campaign = &self.campaigns[bid.campaign as usize];
         let arm = bid.arm.map(|arm| campaign.arms[usize::from(arm)].as_slice()).unwrap_or_default();
-        let longs = [(3, bid.value.0), (5, bid.bid.0), (7, bid.floor.0)];
+        let longs = [(3, bid.value.0), (5, bid.bid.0), (6, bid.shaded.map_or(0, |it| it.0)), (7, bid.floor.0)];
         let longs = longs.into_iter().filter(|(_, value)| *value != 0);
         let longs_len: usize = longs.clone().map(|(_, value)| 1 + encoded_len_varint(value as u64)).sum();
-        let creative = bid.creative.map(|shown| (&self.creatives[shown.creative], shown.propensity));
-        let creative_len = creative.map_or(0, |(id, _)| id.len() + DOUBLE_BYTES);
+        let creative = bid.creative.map(|shown| {
+            let id = self.creatives[shown.creative].as_slice();
+            let audience = shown.audience.map(|it| campaign.audiences[usize::from(it)].as_slice()).unwrap_or_default();
+            (id, shown.propensity, shown.method.as_str().as_bytes(), audience, shown.features(features))
+        });
+        let creative_len = creative.map_or(0, |(id, _, method, audience, features)| {
+            let features = 8 * features.len();
+            let features = if features == 0 { 0 } else { 1 + encoded_len_varint(features as u64) + features };
+            id.len() + DOUBLE_BYTES + bytes_len(method) + audience.len() + features
+        });
         let inner = campaign.constant.len()
             + arm.len()
             + longs_len
             + DOUBLE_BYTES
+            + bid.pass_through.map_or(0, |_| DOUBLE_BYTES)
             + creative.map_or(0, |_| 1 + encoded_len_varint(creative_len as u64) + creative_len);
         encode_key(19, WireType::LengthDelimited, to);
         encode_varint(inner as u64, to);
@@ -205,11 +228,21 @@ impl Template {
             long(field, value, to);
         }
         double(4, bid.probability, to);
-        if let Some((id, propensity)) = creative {
+        if let Some(share) = bid.pass_through {
+            double(9, share.share(), to);
+        }
+        if let Some((id, propensity, method, audience, features)) = creative {
             encode_key(10, WireType::LengthDelimited, to);
             encode_varint(creative_len as u64, to);
             to.extend_from_slice(id);
             double(2, propensity, to);
+            bytes(3, method, to);
+            to.extend_from_slice(audience);
+            if !features.is_empty() {
+                encode_key(5, WireType::LengthDelimited, to);
+                encode_varint(8 * features.len() as u64, to);
+                to.extend(features.iter().flat_map(|it| it.to_le_bytes()));
+            }
         }
     }
 

@@ -249,6 +249,17 @@ pub(crate) static CAMPAIGNS: Family = Family::counter(
      consent, child, bot, stale, dates, daypart, cap, recency, conversion_cap, cold_start, floor, no_creative, \
      budget_unknown, budget, paced, holdout, outranked",
 );
+pub(crate) static POLICY_VERSION: Family = Family::gauge(
+    "aimpoint_worker_policy_version",
+    &["worker"],
+    "version of control's policy that decisions are made with; none before the first",
+);
+pub(crate) static POLICY_AGE: Family = Family::gauge(
+    "aimpoint_worker_policy_age_seconds",
+    &["worker"],
+    "age of the policy that decisions are made with; above control.stale_after, campaigns with a budget stop",
+)
+.seconds();
 pub(crate) static SCORES: Family = Family::histogram("aimpoint_score", &[], "scores of decisions", &SCORE_BOUNDS);
 
 // The model.
@@ -391,7 +402,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 54] = [
+pub static FAMILIES: [&Family; 56] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -420,6 +431,8 @@ pub static FAMILIES: [&Family; 54] = [
     &PROFILES_DIRTY,
     &SEGMENTS,
     &CAMPAIGNS,
+    &POLICY_VERSION,
+    &POLICY_AGE,
     &SCORES,
     &MODEL,
     &MODEL_VERSIONS,

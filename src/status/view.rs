@@ -99,6 +99,8 @@ pub struct WorkerStatus {
     pub models: Vec<(String, ModelInfo)>,
     /// The last report of the Kafka client.
     pub client: ClientReport,
+    /// The policy that decisions are made with: its version, and when it was issued. `None` before the first.
+    pub policy: Option<(u64, EventTime)>,
 }
 
 /// A worker's state, written by the worker and read by other threads.
@@ -126,6 +128,7 @@ impl Default for View {
             events: VecDeque::new(),
             models: Vec::new(),
             client: ClientReport::default(),
+            policy: None,
         };
         Self { status: Mutex::new(status), traced_of: AtomicU64::new(0), traces: Mutex::default() }
     }
@@ -134,6 +137,11 @@ impl Default for View {
 impl View {
     fn lock(&self) -> MutexGuard<'_, WorkerStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the policy that decisions are made with.
+    pub fn follow(&self, version: u64, issued_at: EventTime) {
+        self.lock().policy = Some((version, issued_at));
     }
 
     /// Sets the ids of segments and campaigns, in their order, and the models with their variants. Known segments and

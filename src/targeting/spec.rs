@@ -81,6 +81,10 @@ pub struct TargetingSpec {
     /// value counts. Campaigns with `zone = "user"` need it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_zone: Option<String>,
+    /// An expression for the name of the place that a decision is asked for, such as the `[[field]]` `placement`. Win
+    /// rates are then learned for each of them. Outcomes name it as `placement`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<String>,
     /// The value of a unit of each currency, in any one common currency. Needed to rank campaigns in several
     /// currencies. Bids are never converted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -94,6 +98,7 @@ impl Default for TargetingSpec {
             allowed_sensitive: Vec::new(),
             campaigns_max: 3,
             user_zone: None,
+            placement: None,
             rates: BTreeMap::new(),
         }
     }

@@ -6,8 +6,8 @@ use crate::{
         Distribution, FAMILIES, Family, Sample, Samples, Value,
         families::{
             CAMPAIGNS, CLIENT_DISCONNECTS, CLIENT_ERRORS, CLIENT_FETCHED, CLIENT_ROUND_TRIP, LAG_RECORDS, LAG_SECONDS,
-            LATENCY, MODEL, PARTITIONS, PROFILE_BYTES, PROFILES, PROFILES_DIRTY, READY, REPLAY_RECORDS, SCORES,
-            SEGMENTS, SILENT, STAGES, STAGES_COMPUTED,
+            LATENCY, MODEL, PARTITIONS, POLICY_AGE, POLICY_VERSION, PROFILE_BYTES, PROFILES, PROFILES_DIRTY, READY,
+            REPLAY_RECORDS, SCORES, SEGMENTS, SILENT, STAGES, STAGES_COMPUTED,
         },
         recorded,
     },
@@ -35,6 +35,10 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         let sample = |(number, worker): (usize, _)| Sample::number(vec![number.to_string()], value(worker));
         Samples { family, samples: workers.iter().enumerate().map(sample).collect() }
     };
+    let by_worker_if = |family, value: &dyn Fn(&WorkerStatus) -> Option<f64>| {
+        let sample = |(number, worker): (usize, _)| Some(Sample::number(vec![number.to_string()], value(worker)?));
+        Samples { family, samples: workers.iter().enumerate().filter_map(sample).collect() }
+    };
     let of_profiles = |family, value: fn(&PartitionView) -> u64| {
         by_worker(family, &|worker| worker.partitions.iter().map(value).sum::<u64>() as f64)
     };
@@ -59,6 +63,8 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         of_profiles(&PROFILES_DIRTY, |it| it.dirty),
         segments(workers),
         campaigns(workers),
+        by_worker_if(&POLICY_VERSION, &|it| Some(it.policy?.0 as f64)),
+        by_worker_if(&POLICY_AGE, &|it| Some((now.0 - it.policy?.1.0) as f64 / 1e6)),
         models(workers),
         Samples { family: &READY, samples: vec![Sample::number(vec![], f64::from(u8::from(is_ready)))] },
         by_worker(&SILENT, &|it| it.silent.as_secs_f64()),

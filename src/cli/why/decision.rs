@@ -26,6 +26,8 @@ pub(super) struct ReadDecision {
     pub(super) campaigns: Vec<ReadOffer>,
     /// Campaign and reason.
     pub(super) suppressed: Vec<(String, String)>,
+    /// The version of control's policy; 0 for none.
+    pub(super) policy_version: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +53,21 @@ pub(super) struct ReadOffer {
     pub(super) probability: f64,
     pub(super) bid_micros: i64,
     pub(super) currency: String,
-    /// The id, and the probability with which it was drawn.
-    pub(super) creative: Option<(String, f64)>,
+    /// The bid with the best surplus; 0 if it is unknown.
+    pub(super) shaded_micros: i64,
+    /// The share of the decisions that the campaign takes part in, if it has a budget.
+    pub(super) pass_through: Option<f64>,
+    pub(super) creative: Option<ReadCreative>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ReadCreative {
+    pub(super) id: String,
+    pub(super) propensity: f64,
+    /// How it was chosen.
+    pub(super) policy: String,
+    /// The segment whose outcomes it was chosen by, or empty.
+    pub(super) audience: String,
 }
 
 impl ReadDecision {
@@ -112,10 +127,18 @@ impl ReadDecision {
                     probability: offer.probability,
                     bid_micros: offer.bid_micros,
                     currency: offer.currency,
-                    creative: offer.creative.map(|it| (it.id, it.propensity)),
+                    shaded_micros: offer.shaded_micros,
+                    pass_through: offer.pass_through,
+                    creative: offer.creative.map(|it| ReadCreative {
+                        id: it.id,
+                        propensity: it.propensity,
+                        policy: it.policy,
+                        audience: it.audience,
+                    }),
                 })
                 .collect(),
             suppressed: it.suppressed.into_iter().map(|it| (it.campaign_id, it.reason)).collect(),
+            policy_version: it.policy_version,
         }
     }
 
@@ -157,12 +180,18 @@ impl ReadDecision {
                     probability: offer["probability"].as_f64().unwrap_or_default(),
                     bid_micros: long(&offer["bid_micros"]),
                     currency: text(&offer["currency"]),
-                    creative: offer["creative"]["id"]
-                        .as_str()
-                        .map(|id| (id.to_owned(), offer["creative"]["propensity"].as_f64().unwrap_or_default())),
+                    shaded_micros: long(&offer["shaded_micros"]),
+                    pass_through: offer["pass_through"].as_f64(),
+                    creative: offer["creative"].is_object().then(|| ReadCreative {
+                        id: text(&offer["creative"]["id"]),
+                        propensity: offer["creative"]["propensity"].as_f64().unwrap_or_default(),
+                        policy: text(&offer["creative"]["policy"]),
+                        audience: text(&offer["creative"]["audience"]),
+                    }),
                 })
                 .collect(),
             suppressed: list(&it["suppressed"]).map(|it| (text(&it["campaign_id"]), text(&it["reason"]))).collect(),
+            policy_version: u64::try_from(long(&it["policy_version"])).unwrap_or_default(),
         }
     }
 }

@@ -12,12 +12,14 @@ pub(super) struct Offers {
     creatives: Vec<Vec<u8>>,
 }
 
-/// A campaign's id and arms as strings, and its currency as a member.
+/// A campaign's id, arms and audiences as strings, and its currency as a member.
 #[derive(Clone, Debug)]
 struct Encoded {
     id: Vec<u8>,
     currency: Vec<u8>,
     arms: Vec<Vec<u8>>,
+    audiences: Vec<Vec<u8>>,
+    is_budgeted: bool,
 }
 
 impl Offers {
@@ -31,6 +33,8 @@ impl Offers {
                     id: encoded(&campaign.id),
                     currency: format!(",\"currency\":\"{}\"", campaign.currency).into_bytes(),
                     arms: campaign.arms().iter().map(|arm| encoded(arm)).collect(),
+                    audiences: campaign.rotation.audiences.iter().map(|id| encoded(id)).collect(),
+                    is_budgeted: campaign.budget.is_some(),
                 })
                 .collect(),
             creatives: campaigns.creatives().iter().map(|creative| encoded(&creative.spec.id)).collect(),
@@ -49,10 +53,10 @@ impl Offers {
 }
 
 impl Template {
-    pub(super) fn write_campaigns(&self, bids: &[Bid], to: &mut Vec<u8>) {
+    pub(super) fn write_campaigns(&self, bids: &[Bid], features: &[f64], to: &mut Vec<u8>) {
         to.push(b'[');
         for (index, bid) in bids.iter().enumerate() {
-            let Encoded { id, currency, arms } = &self.offers.campaigns[bid.campaign as usize];
+            let Encoded { id, currency, arms, audiences, .. } = &self.offers.campaigns[bid.campaign as usize];
             to.extend_from_slice(if index == 0 { b"{\"id\":" } else { b",{\"id\":" });
             to.extend_from_slice(id);
             if let Some(arm) = bid.arm {
@@ -65,14 +69,30 @@ impl Template {
             write_double(bid.probability, to);
             to.extend_from_slice(b",\"bid_micros\":");
             self.write_long(bid.bid.0, to);
+            if let Some(shaded) = bid.shaded {
+                to.extend_from_slice(b",\"shaded_micros\":");
+                self.write_long(shaded.0, to);
+            }
             to.extend_from_slice(b",\"floor_micros\":");
             self.write_long(bid.floor.0, to);
             to.extend_from_slice(currency);
+            if let Some(share) = bid.pass_through {
+                to.extend_from_slice(b",\"pass_through\":");
+                write_double(share.share(), to);
+            }
             if let Some(shown) = bid.creative {
                 to.extend_from_slice(b",\"creative\":{\"id\":");
                 to.extend_from_slice(self.offers.creative(shown));
                 to.extend_from_slice(b",\"propensity\":");
                 write_double(shown.propensity, to);
+                to.extend_from_slice(b",\"policy\":\"");
+                to.extend_from_slice(shown.method.as_str().as_bytes());
+                to.push(b'"');
+                if let Some(audience) = shown.audience {
+                    to.extend_from_slice(b",\"audience\":");
+                    to.extend_from_slice(&audiences[usize::from(audience)]);
+                }
+                write_features(shown.features(features), to);
                 to.push(b'}');
             }
             to.push(b'}');
@@ -80,11 +100,18 @@ impl Template {
         to.push(b']');
     }
 
-    pub(super) fn write_suppressed(&self, refused: &[Refusal], to: &mut Vec<u8>) {
+    /// Writes the refusals: all of them, or those that control has to learn of.
+    pub(super) fn write_suppressed(&self, refused: &[Refusal], all: bool, to: &mut Vec<u8>) {
         to.push(b'[');
-        for (index, Refusal { campaign, reason }) in refused.iter().enumerate() {
-            to.extend_from_slice(if index == 0 { b"{\"campaign_id\":" } else { b",{\"campaign_id\":" });
-            to.extend_from_slice(&self.offers.campaigns[*campaign as usize].id);
+        let mut is_first = true;
+        for Refusal { campaign, reason } in refused {
+            let Encoded { id, is_budgeted, .. } = &self.offers.campaigns[*campaign as usize];
+            if !all && !(*is_budgeted && reason.concerns_control()) {
+                continue;
+            }
+            to.extend_from_slice(if is_first { b"{\"campaign_id\":" } else { b",{\"campaign_id\":" });
+            is_first = false;
+            to.extend_from_slice(id);
             to.extend_from_slice(b",\"reason\":\"");
             to.extend_from_slice(reason.as_str().as_bytes());
             to.extend_from_slice(b"\"}");
@@ -93,7 +120,18 @@ impl Template {
     }
 }
 
-/// Appends a probability. They are always finite.
+/// Appends the member `features`, if there are any.
+fn write_features(features: &[f64], to: &mut Vec<u8>) {
+    for (index, feature) in features.iter().enumerate() {
+        to.extend_from_slice(if index == 0 { b",\"features\":[" } else { b"," });
+        write_double(*feature, to);
+    }
+    if !features.is_empty() {
+        to.push(b']');
+    }
+}
+
+/// Appends a probability or a feature. They are always finite.
 fn write_double(value: f64, to: &mut Vec<u8>) {
     to.extend_from_slice(ryu::Buffer::new().format(value).as_bytes());
 }

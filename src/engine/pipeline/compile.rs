@@ -179,8 +179,9 @@ impl Pipeline {
         Ok(self)
     }
 
-    /// Replaces this pipeline by another one with the same features, but keeps the current model version.
-    pub fn replace(&mut self, other: Self) {
+    /// Replaces this pipeline by another one with the same features, but keeps the current model version and policy.
+    pub fn replace(&mut self, mut other: Self) {
+        other.offers.inherit(&mut self.offers);
         let model = std::mem::replace(self, other).model;
         if let Some(scoring) = model {
             let errors = self.refer_to(&scoring);
@@ -237,7 +238,7 @@ impl Pipeline {
             .collect();
         let left: Vec<LeftSegment> =
             lasting().map(|(number, _)| LeftSegment { number, was, reason: LeaveReason::ExitRule }).collect();
-        let (campaigns, suppressed) = self.offers.campaigns.largest();
+        let choice = self.offers.campaigns.largest();
         let decision = Decision {
             user: &longest,
             key_type: KeyType::Person,
@@ -253,8 +254,10 @@ impl Pipeline {
             explanation: None,
             segments: &segments,
             left: &left,
-            campaigns: &campaigns,
-            suppressed: &suppressed,
+            campaigns: &choice.bids,
+            suppressed: &choice.refused,
+            features: &choice.features,
+            policy_version: u64::MAX,
         };
         let one = |encoder: &Encoder| {
             let mut bytes = Vec::new();

@@ -32,7 +32,7 @@ impl Pipeline {
                 self.decide(row, partitions);
             }
             if self.profile.applied()[row] == Applied::Counted && !is_replay {
-                self.offer(row);
+                self.offer(row, now);
             }
             if is_replay {
                 counts.replayed += 1;
@@ -131,6 +131,8 @@ impl Pipeline {
             left: &found.left,
             campaigns: &offers.choice.bids,
             suppressed: &offers.choice.refused,
+            features: &offers.choice.features,
+            policy_version: offers.campaigns.policy().version(),
         };
         let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
         let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };

@@ -152,6 +152,8 @@ impl Pipeline {
                     // Campaigns are chosen by events.
                     campaigns: &[],
                     suppressed: &[],
+                    features: &[],
+                    policy_version: 0,
                 };
                 let write = |to: &mut Vec<u8>| expiries.encode(&decision, to);
                 outbox.push(Target::Decisions, Some(key), &[], Some(write));

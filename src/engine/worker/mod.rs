@@ -186,7 +186,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     pub fn turn(&mut self) -> Result<(), EngineError> {
         self.progress.health().beat();
         self.replace_pipeline()?;
-        self.renew_models();
+        self.renew();
         let records = match self.poll() {
             // Records polled before it are dropped with the partitions.
             Err(SourceError::Fenced { instance, detail }) => return self.rejoin(instance, detail),
@@ -251,8 +251,13 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         Ok(())
     }
 
-    /// Takes newer models between two transactions.
-    fn renew_models(&mut self) {
+    /// Takes newer models and policies between two transactions.
+    fn renew(&mut self) {
+        let is_between = self.protocol.transaction.opened_at().is_none();
+        if is_between && let Some(version) = self.pipeline.renew_policy(self.clock.now()) {
+            tracing::debug!(version, "a new policy of control");
+            self.progress.view().follow(version, self.pipeline.campaigns().policy().issued_at());
+        }
         if self.protocol.transaction.opened_at().is_none()
             && let Some((before, now)) = self.pipeline.renew()
         {

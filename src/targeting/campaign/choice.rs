@@ -4,6 +4,7 @@ use super::ShownCreative;
 use crate::targeting::{
     creative::Eligible,
     money::{Cpm, Micros},
+    pacing::PassThrough,
 };
 use std::cmp::Ordering;
 
@@ -100,6 +101,12 @@ impl Reason {
         }
     }
 
+    /// Whether control has to learn of it, if the campaign has a budget: the campaign could have taken part in the
+    /// decision, and pacing follows the number of those.
+    pub fn concerns_control(self) -> bool {
+        matches!(self, Self::Paced | Self::Outranked)
+    }
+
     /// The index in [`Reason::ALL`].
     pub fn index(self) -> usize {
         self as usize
@@ -119,8 +126,12 @@ pub struct Bid {
     pub probability: f64,
     /// The bid hint.
     pub bid: Cpm,
+    /// The bid with the highest expected surplus. `None` as long as it is unknown which bids win.
+    pub shaded: Option<Cpm>,
     /// The campaign's floor.
     pub floor: Cpm,
+    /// The share of the campaign's eligible decisions that take part. `None` without a budget.
+    pub pass_through: Option<PassThrough>,
     /// The creative to show. `None` for a campaign without creatives.
     pub creative: Option<ShownCreative>,
     /// The campaign's creatives that fit.
@@ -133,7 +144,7 @@ pub struct Bid {
 
 impl Bid {
     /// A bid whose numbers take as many bytes as they can.
-    pub(super) fn largest(campaign: u32, arm: Option<u8>, creative: Option<usize>) -> Self {
+    pub(super) fn largest(campaign: u32, arm: Option<u8>, creative: Option<ShownCreative>) -> Self {
         let longest = 0.1 + 0.2;
         Self {
             campaign,
@@ -141,8 +152,11 @@ impl Bid {
             value: Micros(i64::MAX),
             probability: longest,
             bid: Cpm(i64::MAX),
+            shaded: Some(Cpm(i64::MAX)),
             floor: Cpm(i64::MAX),
-            creative: creative.map(|creative| ShownCreative { creative, propensity: longest }),
+            // A share with many digits.
+            pass_through: Some(PassThrough(PassThrough::ALL.0 / 3)),
+            creative,
             fitting: Eligible::default(),
             priority: 0,
             expected: 0.0,
@@ -172,6 +186,8 @@ pub struct Choice {
     pub bids: Vec<Bid>,
     /// The campaigns that were considered but refused, with one reason each, in no particular order.
     pub refused: Vec<Refusal>,
+    /// The features by which creatives were chosen: see [`ShownCreative::features`].
+    pub features: Vec<f64>,
     /// The campaigns that the user's segments open, as a bit set.
     pub(super) open: Vec<u64>,
 }
@@ -181,6 +197,7 @@ impl Choice {
     pub fn clear(&mut self) {
         self.bids.clear();
         self.refused.clear();
+        self.features.clear();
     }
 
     /// Adds a bid if it is among the best `max`. The bid that does not fit, this one or the last, is refused as

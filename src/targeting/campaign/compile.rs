@@ -17,11 +17,11 @@ use crate::{
     profile::HiddenFeature,
     targeting::{
         TargetingSpec,
-        creative::{Catalogue, CreativeSpec},
+        creative::{Catalogue, CreativeSpec, Draw},
         money::Currency,
     },
 };
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// The maximum length of an id. It keeps a decision with 3 campaigns below 2 kB.
 const ID_BYTES_MAX: usize = 64;
@@ -82,6 +82,10 @@ impl Campaigns {
             catalogue: Catalogue::compile(creatives, errors),
             ..Self::default()
         };
+        it.placement = targeting.placement.as_deref().and_then(|placement| {
+            let slot = it.program.add(scope, placement, Some(Type::String));
+            slot.map_err(|error| errors.push(error.config_error("targeting.placement"))).ok()
+        });
         let ids: Vec<&str> = specs.iter().map(|spec| spec.id.as_str()).collect();
         creatives::check_campaigns(creatives, &ids, errors);
         let currencies: Vec<Option<Currency>> =
@@ -126,8 +130,11 @@ impl Campaigns {
                 split,
                 priority: spec.priority,
                 rate: rates[index],
+                shades: spec.shading.unwrap_or(true),
+                pacing_salt: Draw::word(&format!("pacing {}", spec.id)),
             });
         }
+        it.set_policy(None, Duration::ZERO);
         it
     }
 

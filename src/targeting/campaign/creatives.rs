@@ -3,13 +3,21 @@
 //! A creative fits if it is active, the user is in its audience, its rule holds and its caps are not reached. One of
 //! those that fit is drawn by weight, with a floor that keeps every one of them measurable.
 
-use super::{Held, audience::Audience, caps::Caps};
+use super::{
+    Held, RowContext,
+    audience::Audience,
+    caps::Caps,
+    rotation::{Rotation, RotationMethod},
+};
 use crate::{
     canary::{self, Canary},
     columns::{Columns, Slot, Type},
     config_error::ConfigError,
     expression::{Program, Scope, nearest},
-    targeting::creative::{Catalogue, Chosen, CreativeSpec, Draw, Eligible, Floor, by_weight},
+    targeting::{
+        creative::{Catalogue, CreativeSpec, Draw, Eligible},
+        policy::CompiledPolicy,
+    },
 };
 
 /// The creative of a bid.
@@ -19,6 +27,28 @@ pub struct ShownCreative {
     pub creative: usize,
     /// The probability of this choice among those that fit.
     pub propensity: f64,
+    /// How it was chosen. By weight, as long as nothing is known.
+    pub method: RotationMethod,
+    /// The index of the audience whose outcomes decided, among the campaign's. `None` for everybody.
+    pub audience: Option<u8>,
+    /// Where its features are in [`super::Choice::features`].
+    features: (u32, u32),
+}
+
+impl ShownCreative {
+    /// The features that it was chosen by, among those of all creatives of the decision. Empty unless the campaign's
+    /// rotation reads features.
+    pub fn features(self, all: &[f64]) -> &[f64] {
+        all.get(self.features.0 as usize..self.features.1 as usize).unwrap_or_default()
+    }
+
+    /// A choice whose text is as long as it can be. Its features are added to those of the decision.
+    pub(super) fn largest(creative: usize, audience: Option<u8>, features: usize, all: &mut Vec<f64>) -> Self {
+        let (longest, start) = (0.1 + 0.2, all.len() as u32);
+        all.resize(all.len() + features, -longest);
+        let (method, features) = (RotationMethod::LinearThompson, (start, all.len() as u32));
+        Self { creative, propensity: longest, method, audience, features }
+    }
 }
 
 /// A creative of a campaign.
@@ -34,7 +64,6 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Creatives {
     all: Vec<Candidate>,
-    weights: Vec<f64>,
     /// Those that are not paused.
     active: Eligible,
     /// The campaign's part of a draw.
@@ -60,7 +89,6 @@ impl Creatives {
             });
             let audience = Audience::compile(&path, "creative", &spec.segments, segments, errors);
             it.all.push(Candidate { number, audience, rule });
-            it.weights.push(spec.weight);
         }
         it
     }
@@ -68,6 +96,11 @@ impl Creatives {
     /// The number of creatives.
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Their indexes in the catalogue.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.all.iter().map(|candidate| candidate.number)
     }
 
     /// Whether the campaign has creatives. Without any, decisions leave the choice to the bidder.
@@ -86,17 +119,37 @@ impl Creatives {
         self.active.iter().filter(fits).collect()
     }
 
-    /// Draws one of those that fit. `decision` is the [`Draw::word`] of the decision's id.
-    pub(super) fn draw(&self, fitting: Eligible, decision: u64) -> Option<ShownCreative> {
+    /// Draws one of those that fit.
+    pub(super) fn draw(
+        &self,
+        (campaign, fitting): (usize, Eligible),
+        rotation: &Rotation,
+        policy: &mut CompiledPolicy,
+        (columns, row, context): (&Columns, usize, &RowContext<'_>),
+        features: &mut Vec<f64>,
+    ) -> Option<ShownCreative> {
+        if fitting.is_empty() {
+            return None;
+        }
         let decision = if canary::is_in(Canary::DrawOfWorker) {
-            decision ^ std::ptr::from_ref(self).addr() as u64
+            context.decision ^ std::ptr::from_ref(self).addr() as u64
         } else {
-            decision
+            context.decision
         };
-        // Version 0: there is no policy.
-        let draw = Draw::new(decision, 0, self.salt);
-        let Chosen { index, propensity, .. } = by_weight(&self.weights, fitting, Floor::default(), draw)?;
-        Some(ShownCreative { creative: self.all[index].number, propensity })
+        let draw = Draw::new(decision, policy.version(), self.salt);
+        let audience = rotation.audience(context.segments);
+        let start = features.len();
+        rotation.read(columns, row, features);
+        let chosen = policy.choose(campaign, audience, &features[start..], fitting, draw)?;
+        let method = if policy.is_by_weight(campaign) { RotationMethod::Weights } else { rotation.method };
+        Some(ShownCreative {
+            creative: self.all[chosen.index].number,
+            propensity: chosen.propensity,
+            method,
+            // There are at most 16.
+            audience: (audience < rotation.audiences.len()).then_some(audience as u8),
+            features: (start as u32, features.len() as u32),
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 //! refused.
 //!
 //! Owns eligibility, caps, prices, the order of campaigns and which of their creatives fit. It does not keep counts (the
-//! profile engine does, as hidden features), and it does not know budgets, the encoding of a decision or how a user gets
-//! into a segment.
+//! profile engine does, as hidden features) or spend (control does, and tells it by a [`Policy`]), and it does not know
+//! the encoding of a decision or how a user gets into a segment.
 //!
 //! - **Considered.** A campaign is considered if the user is in at least one of its `any` segments and in all of its
 //!   `all` segments, and its rule holds. A rule that depends on a missing value does not hold.
@@ -12,9 +12,13 @@
 //!   are comparable with the others.
 //! - **Order.** A decision lists campaigns by priority, then by the worth of an impression (1000 · probability · value,
 //!   before the ceiling), then by declaration, at most `targeting.campaigns_max` of them.
-//! - **Creative.** A campaign with creatives shows one of those that fit, drawn by weight from the decision's id. A
-//!   campaign without any leaves the choice to the bidder.
-//! - **Repeatable.** The outcome depends only on the row, the user's hash, the decision's id and the declarations.
+//! - **Budget.** A campaign with a budget takes part if the policy knows that money is left, and if the decision's draw
+//!   is within the campaign's pass-through rate. Without a policy, or with one that is too old, it does not.
+//! - **Shading.** The bid is also given as the one with the best surplus, once the policy knows which bids win.
+//! - **Creative.** A campaign with creatives shows one of those that fit, drawn from the decision's id by weight or by
+//!   what the policy has learned. A campaign without any leaves the choice to the bidder.
+//! - **Repeatable.** The outcome depends only on the row, the user's hash, the decision's id, the policy and its age,
+//!   and the declarations.
 //!
 //! Guarantees: a bid is a whole number of micros, never above the ceiling or the worth of an impression, and never
 //! below the floor. Once its buffers have grown, [`Campaigns::decide`] allocates nothing. Rules and values are
@@ -42,11 +46,13 @@ pub use spec::{Amount, ArmSpec, CampaignSpec, CapScope, CapSpec, Chance, Convers
 use super::{
     creative::{Catalogue, Creative},
     money::Currency,
+    policy::{Admission, CampaignRef, CompiledPolicy, Gate, Policy},
 };
 use crate::{
     columns::{Columns, Slot},
     event::EventTime,
     expression::Program,
+    random::mix,
 };
 use audience::Audience;
 use calendar::{Calendar, Clocks, Closed};
@@ -55,6 +61,10 @@ use creatives::Creatives;
 use jiff::tz::TimeZone;
 use price::Price;
 use split::{Part, Split};
+use std::time::Duration;
+
+/// The most bytes of a number in JSON.
+const NUMBER_BYTES: usize = 25;
 
 /// The segments that a user is in, as a bit set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +131,8 @@ pub struct RowContext<'a> {
     pub suppressed: Option<Reason>,
     /// The decision's id as a number ([`super::creative::Draw::word`]), which decides draws.
     pub decision: u64,
+    /// When the decision is made, in microseconds since 1970. A policy that is too old then stops budgets.
+    pub now: i64,
 }
 
 /// A compiled campaign.
@@ -149,9 +161,24 @@ pub struct Campaign {
     priority: i32,
     /// The value of a unit of its currency in the common currency.
     rate: f64,
+    /// Whether bids are shaded.
+    shades: bool,
+    /// The campaign's part of the draw against its pass-through rate.
+    pacing_salt: u64,
 }
 
 impl Campaign {
+    /// What a policy needs to know about it.
+    fn as_ref(&self) -> CampaignRef<'_> {
+        CampaignRef {
+            id: &self.id,
+            currency: self.currency,
+            has_budget: self.budget.is_some(),
+            audiences: &self.rotation.audiences,
+            features: self.rotation.features(),
+        }
+    }
+
     /// When it ends, in microseconds since 1970. `None` if it does not end, or ends at each user's own midnight.
     pub fn until(&self) -> Option<i64> {
         self.calendar.until()
@@ -174,7 +201,7 @@ impl Campaign {
         columns: &Columns,
         row: usize,
         context: &RowContext<'_>,
-        clocks: &Clocks,
+        (clocks, policy): (&Clocks, &CompiledPolicy),
     ) -> Result<Bid, Reason> {
         if self.audience.is_excluded(context.segments) {
             return Err(Reason::Excluded);
@@ -199,8 +226,13 @@ impl Campaign {
         if fitting.is_empty() && !self.creatives.is_empty() {
             return Err(Reason::NoCreative);
         }
-        // The checks that need the policy belong here: a budget that is known and not spent (`BudgetUnknown`,
-        // `Budget`), and the draw against the pass-through rate (`Paced`).
+        let gate = policy.gate(number as usize, context.now);
+        let pass_through = match gate.admit(mix(context.decision ^ self.pacing_salt)) {
+            Admission::Passed(share) => Some(share).filter(|_| gate != Gate::Unbudgeted),
+            Admission::Paced => return Err(Reason::Paced),
+            Admission::Exhausted => return Err(Reason::Budget),
+            Admission::Unknown => return Err(Reason::BudgetUnknown),
+        };
         let Part::Arm(arm) = self.split.part_of(context.user_hash) else { return Err(Reason::Holdout) };
         Ok(Bid {
             campaign: number,
@@ -208,7 +240,9 @@ impl Campaign {
             value: worth.value,
             probability: worth.probability,
             bid,
+            shaded: None,
             floor: self.price.floor(),
+            pass_through,
             creative: None,
             fitting,
             priority: self.priority,
@@ -230,7 +264,10 @@ pub struct Campaigns {
     /// The maximum number of bids in a decision.
     bids_max: usize,
     clocks: Clocks,
+    /// The column of the placement.
+    placement: Option<Slot>,
     catalogue: Catalogue,
+    policy: CompiledPolicy,
     tallies: Vec<Tally>,
 }
 
@@ -280,19 +317,42 @@ impl Campaigns {
                 continue;
             }
             self.tallies[number].considered += 1;
-            match campaign.bid(number as u32, columns, row, context, &self.clocks) {
+            match campaign.bid(number as u32, columns, row, context, (&self.clocks, &self.policy)) {
                 Ok(bid) => choice.offer(bid, self.bids_max),
                 Err(reason) => choice.refused.push(Refusal { campaign: number as u32, reason }),
             }
         }
         choice.open = open;
-        for bid in &mut choice.bids {
-            bid.creative = self.all[bid.campaign as usize].creatives.draw(bid.fitting, context.decision);
-            self.tallies[bid.campaign as usize].chosen += 1;
+        let placement = self.placement.map(|slot| columns.texts.get(columns.get(slot).strings()[row]));
+        let Choice { bids, features, .. } = choice;
+        for bid in bids {
+            let number = bid.campaign as usize;
+            let Campaign { creatives, rotation, shades, .. } = &self.all[number];
+            let fitting = (number, bid.fitting);
+            bid.creative = creatives.draw(fitting, rotation, &mut self.policy, (columns, row, context), features);
+            let rate = self.policy.win_rate(number, placement).filter(|_| *shades);
+            bid.shaded = rate.and_then(|rate| rate.shade(bid.bid, bid.floor)).map(|shaded| shaded.bid);
+            self.tallies[number].chosen += 1;
         }
         for Refusal { campaign, reason } in &choice.refused {
             self.tallies[*campaign as usize].refused[reason.index()] += 1;
         }
+    }
+
+    /// The policy that decisions are made with.
+    pub fn policy(&self) -> &CompiledPolicy {
+        &self.policy
+    }
+
+    /// Decides with this policy from now on; without one, campaigns with a budget stop. A policy that is older than
+    /// `stale_after` when a decision is made stops them, too.
+    pub fn set_policy(&mut self, policy: Option<&Policy>, stale_after: Duration) {
+        let refs: Vec<CampaignRef<'_>> = self.all.iter().map(Campaign::as_ref).collect();
+        let previous = std::mem::take(&mut self.policy);
+        self.policy = match policy {
+            Some(policy) => CompiledPolicy::new(policy, &refs, &self.catalogue, stale_after, Some(previous)),
+            None => CompiledPolicy::absent(&refs, &self.catalogue, stale_after),
+        };
     }
 
     /// The creatives, by which [`ShownCreative::creative`] counts.
@@ -300,26 +360,37 @@ impl Campaigns {
         self.catalogue.all()
     }
 
-    /// A decision as large as it can be: as many bids as fit, of the campaigns with the longest ids, and every campaign
+    /// A choice as large as it can be: as many bids as fit, of the campaigns with the longest ids, and every campaign
     /// refused.
-    pub fn largest(&self) -> (Vec<Bid>, Vec<Refusal>) {
-        let longest = |lengths: &mut dyn Iterator<Item = usize>| {
-            lengths.enumerate().max_by_key(|(_, length)| *length).map_or((None, 0), |(at, length)| (Some(at), length))
+    pub fn largest(&self) -> Choice {
+        let longest = |texts: &mut dyn Iterator<Item = (usize, &String)>| {
+            texts.map(|(number, text)| (text.len(), number)).max().unwrap_or_default()
         };
         let mut bids: Vec<(usize, Bid)> = Vec::new();
+        let mut features = Vec::new();
         for (number, campaign) in self.all.iter().enumerate() {
-            let (arm, arm_bytes) = longest(&mut campaign.arms().iter().map(String::len));
-            let of_campaign = |it: &&Creative| it.spec.campaign == campaign.id;
-            let ids = self.creatives().iter().map(|it| Some(it).filter(of_campaign).map_or(0, |it| it.spec.id.len()));
-            let (creative, creative_bytes) = longest(&mut ids.collect::<Vec<_>>().into_iter());
-            let bid = Bid::largest(number as u32, arm.map(|arm| arm as u8), creative.filter(|_| creative_bytes > 0));
-            bids.push((campaign.id.len() + arm_bytes + creative_bytes, bid));
+            let Rotation { audiences, .. } = &campaign.rotation;
+            let (arm_bytes, arm) = longest(&mut campaign.arms().iter().enumerate());
+            let (audience_bytes, audience) = longest(&mut audiences.iter().enumerate());
+            let ids = campaign.creatives.numbers().map(|number| (number, &self.creatives()[number].spec.id));
+            let (creative_bytes, creative) = longest(&mut ids.into_iter());
+            let creative = (creative_bytes > 0).then(|| {
+                let audience = (audience_bytes > 0).then_some(audience as u8);
+                ShownCreative::largest(creative, audience, campaign.rotation.features().len(), &mut features)
+            });
+            let read = creative.map_or(0, |creative| creative.features(&features).len());
+            let bid = Bid::largest(number as u32, (arm_bytes > 0).then_some(arm as u8), creative);
+            bids.push((campaign.id.len() + arm_bytes + audience_bytes + creative_bytes + NUMBER_BYTES * read, bid));
         }
         bids.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        let bids = bids.into_iter().map(|(_, bid)| bid).take(self.bids_max).collect();
         let longest = Reason::ALL.into_iter().max_by_key(|reason| reason.as_str().len()).unwrap_or(Reason::Cap);
         let refused = (0..self.all.len()).map(|number| Refusal { campaign: number as u32, reason: longest });
-        (bids, refused.collect())
+        Choice {
+            bids: bids.into_iter().map(|(_, bid)| bid).take(self.bids_max).collect(),
+            refused: refused.collect(),
+            features,
+            ..Choice::default()
+        }
     }
 
     /// The outcomes of each campaign since the last [`Campaigns::reset_tallies`].

@@ -156,6 +156,8 @@ impl Default for RotationSpec {
 /// A checked rotation.
 #[derive(Clone, Debug, Default)]
 pub struct Rotation {
+    /// The method.
+    pub method: RotationMethod,
     /// What a creative is rewarded for.
     pub reward: Reward,
     /// How creatives are chosen.
@@ -209,6 +211,7 @@ impl Rotation {
             }
         }
         Self {
+            method: spec.method,
             reward: spec.reward,
             learning: learning(spec),
             floor: spec.floor,

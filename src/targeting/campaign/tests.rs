@@ -159,6 +159,7 @@ impl Rig {
             segments: &segments,
             suppressed: event.suppressed,
             decision: Draw::word(payload.as_str()),
+            now: 0,
         };
         self.campaigns.decide(&self.batch.columns, 0, &context, &mut self.choice);
         self.batch.clear();

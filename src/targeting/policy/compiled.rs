@@ -3,6 +3,7 @@
 use super::{CampaignPolicy, Chooser, CreativePolicy, Policy};
 use crate::{
     canary::{self, Canary},
+    event::EventTime,
     targeting::{
         creative::{Catalogue, Chosen, Draw, Eligible},
         money::Currency,
@@ -70,7 +71,7 @@ impl Gate {
 }
 
 /// A policy for the campaigns of a worker, by the index of the campaign in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CompiledPolicy {
     version: u64,
     issued_at: i64,
@@ -136,6 +137,11 @@ impl CompiledPolicy {
         self.version
     }
 
+    /// When it was issued.
+    pub fn issued_at(&self) -> EventTime {
+        EventTime(self.issued_at)
+    }
+
     /// Whether the policy is too old, or from too far in the future, to spend money on. `now` is the processing time of
     /// the decision in microseconds since 1970. Clocks that differ by more than `stale_after` stop campaigns, because
     /// the policy's age is then unknown.
@@ -170,6 +176,14 @@ impl CompiledPolicy {
     pub fn win_rate(&self, campaign: usize, placement: Option<&str>) -> Option<&WinRate> {
         let campaign = &self.campaigns[campaign];
         placement.and_then(|placement| campaign.placements.get(placement)).or(campaign.win_rate.as_ref())
+    }
+
+    /// Whether the weights of the catalogue choose a campaign's creatives.
+    ///
+    /// # Panics
+    /// If there is no campaign with this index.
+    pub fn is_by_weight(&self, campaign: usize) -> bool {
+        self.campaigns[campaign].chooser.is_by_weight()
     }
 
     /// Chooses a creative: see [`Chooser::choose`]. The draw is [`Draw::new`] of the decision, [`Self::version`] and

@@ -23,12 +23,14 @@
 
 mod chooser;
 mod compiled;
+mod feed;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use chooser::Chooser;
 pub use compiled::{Admission, CampaignRef, CompiledPolicy, Gate};
+pub use feed::PolicyFeed;
 
 use super::{
     creative::{Beta, LinearPosterior},

@@ -1,5 +1,7 @@
 //! Campaigns in the decisions of a whole pipeline.
 
+mod policies;
+
 use crate::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
@@ -64,6 +66,8 @@ struct Rig {
     partitions: Partitions,
     counts: Counts,
     offset: i64,
+    /// The time of day.
+    now: EventTime,
 }
 
 impl Rig {
@@ -73,7 +77,7 @@ impl Rig {
         let pipeline = Pipeline::compile(&spec, ("shop", "clicks")).unwrap();
         let mut partitions = Partitions::default();
         partitions.insert(0, Partition::new(0, replay_until, None));
-        Self { pipeline, partitions, counts: Counts::default(), offset: 0 }
+        Self { pipeline, partitions, counts: Counts::default(), offset: 0, now: EventTime(0) }
     }
 
     /// The decisions about events a minute apart, run as one batch.
@@ -86,7 +90,7 @@ impl Rig {
             self.pipeline.take(&record, &mut self.partitions, &mut outbox, &mut self.counts);
             self.offset += 1;
         }
-        self.pipeline.run(&mut self.partitions, EventTime(0), &mut outbox, &mut self.counts);
+        self.pipeline.run(&mut self.partitions, self.now, &mut outbox, &mut self.counts);
         outbox.all().map(|output| serde_json::from_slice(output.payload.unwrap()).unwrap()).collect()
     }
 }
@@ -100,7 +104,7 @@ fn a_decision_has_the_campaigns_that_fit_and_the_reasons_of_the_others() {
     let mut rig = Rig::new(SPEC, 0);
     let decisions = rig.run(&[VIEW, SHOWN, SHOWN, BOUGHT]);
     let offer = json!([{"id": "spring", "value_micros": "2500", "probability": 1.0, "bid_micros": "2500000",
-        "floor_micros": "0", "currency": "EUR", "creative": {"id": "red", "propensity": 1.0}}]);
+        "floor_micros": "0", "currency": "EUR", "creative": {"id": "red", "propensity": 1.0, "policy": "weights"}}]);
     let refused = |reason: &str| json!([{"campaign_id": "spring", "reason": reason}]);
     for (decision, campaigns, suppressed) in [
         (&decisions[0], offer.clone(), json!([])),

@@ -1,0 +1,170 @@
+//! Policies: follows control's policy topic, and hands each new policy to the workers.
+//!
+//! Guarantees: a worker never waits; it takes the newest policy between two transactions. A policy that cannot be read
+//! is refused as a whole, logged once, and the last good one stays in use until it is too old. If no broker answers or
+//! the topic is absent, it is tried again; campaigns with a budget stop meanwhile, once their policy is too old.
+//! Limits: one thread and one consumer for the process.
+
+use crate::{
+    event::Record,
+    source::{Reader, SourceError},
+    targeting::policy::{Policy, PolicyFeed},
+};
+use anyhow::Context;
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+/// How long to wait for a policy before checking whether a worker is left.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// How long to wait before opening the topic again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The newest policy for one worker.
+#[derive(Default)]
+struct Mailbox(Mutex<Option<Arc<Policy>>>);
+
+/// A worker's access to the newest policy.
+pub(super) struct PolicyMailbox(Arc<Mailbox>);
+
+impl PolicyFeed for PolicyMailbox {
+    fn take(&mut self) -> Option<Arc<Policy>> {
+        // The follower holds the lock only briefly. If it is held, the next transaction tries again.
+        self.0.0.try_lock().ok()?.take()
+    }
+}
+
+/// Where the policies are.
+pub(super) struct PolicyTopic {
+    pub(super) brokers: String,
+    pub(super) client: Vec<(String, String)>,
+    pub(super) topic: String,
+    /// The application, which is the key of its policies.
+    pub(super) app: String,
+}
+
+/// Follows the policy topic for this many workers, on a thread that ends with the last of them.
+pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<PolicyMailbox>> {
+    let mailboxes: Vec<PolicyMailbox> = (0..workers).map(|_| PolicyMailbox(Arc::default())).collect();
+    let follower = Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None };
+    let thread = std::thread::Builder::new().name("policies".to_owned());
+    thread.spawn(move || follower.run()).map(drop).context("start the thread that follows control's policies")?;
+    Ok(mailboxes)
+}
+
+struct Follower {
+    topic: PolicyTopic,
+    mailboxes: Vec<Weak<Mailbox>>,
+    /// The last fault, which is logged once.
+    last: Option<String>,
+}
+
+impl Follower {
+    fn has_workers(&self) -> bool {
+        self.mailboxes.iter().any(|mailbox| mailbox.strong_count() > 0)
+    }
+
+    fn run(mut self) {
+        while self.has_workers() {
+            if let Err(error) = self.read() {
+                self.fault(format!("{error}"));
+                self.wait();
+            }
+        }
+    }
+
+    /// Waits before the next attempt, unless all workers have ended.
+    fn wait(&self) {
+        let mut left = RETRY;
+        while self.has_workers() && !left.is_zero() {
+            std::thread::sleep(WAIT.min(left));
+            left = left.saturating_sub(WAIT);
+        }
+    }
+
+    /// Reads the topic until the client fails or the last worker has ended.
+    fn read(&mut self) -> Result<(), SourceError> {
+        let PolicyTopic { brokers, client, topic, .. } = &self.topic;
+        let reader = Reader::open(brokers, client, &[topic])?;
+        while self.has_workers() {
+            let mut newest = None;
+            reader.poll(WAIT, |_, record, _| {
+                if let Some(payload) = self.payload(record) {
+                    newest = Some(payload.to_vec());
+                }
+            })?;
+            match newest.map(|payload| Policy::parse(&payload)) {
+                None => {}
+                Some(Ok(policy)) => self.hand_over(policy),
+                Some(Err(error)) => self.fault(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy in a record. Keys of other applications are passed over.
+    fn payload<'a>(&self, record: &Record<'a>) -> Option<&'a [u8]> {
+        record.payload.filter(|_| record.key == Some(self.topic.app.as_bytes()))
+    }
+
+    fn hand_over(&mut self, policy: Policy) {
+        if self.last.take().is_some() {
+            tracing::info!(version = policy.version, "control's policies can be read again");
+        }
+        let policy = Arc::new(policy);
+        for mailbox in self.mailboxes.iter().filter_map(Weak::upgrade) {
+            *mailbox.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&policy));
+        }
+    }
+
+    fn fault(&mut self, error: String) {
+        if self.last.as_ref() != Some(&error) {
+            let topic = &self.topic.topic;
+            tracing::warn!(error, topic, "read control's policy; campaigns with a budget stop when the last one is too old");
+            self.last = Some(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower(mailboxes: &[PolicyMailbox]) -> Follower {
+        let topic = PolicyTopic {
+            brokers: String::new(),
+            client: Vec::new(),
+            topic: "shop-policy".to_owned(),
+            app: "shop".to_owned(),
+        };
+        Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None }
+    }
+
+    #[test]
+    fn each_worker_takes_the_newest_policy_once() {
+        let mut mailboxes = [PolicyMailbox(Arc::default()), PolicyMailbox(Arc::default())];
+        let mut follower = follower(&mailboxes);
+        for version in [1, 2] {
+            follower.hand_over(Policy { version, ..Policy::default() });
+        }
+        for mailbox in &mut mailboxes {
+            assert_eq!(mailbox.take().map(|policy| policy.version), Some(2));
+            assert_eq!(mailbox.take(), None);
+        }
+        assert!(follower.has_workers());
+        drop(mailboxes);
+        assert!(!follower.has_workers());
+    }
+
+    #[test]
+    fn policies_of_other_applications_and_tombstones_are_passed_over() {
+        let follower = follower(&[]);
+        let record = |key: &'static str, payload| Record { key: Some(key.as_bytes()), payload, ..Record::default() };
+        assert_eq!(follower.payload(&record("shop", Some(b"{}"))), Some(&b"{}"[..]));
+        assert_eq!(follower.payload(&record("shop", None)), None);
+        assert_eq!(follower.payload(&record("other", Some(b"{}"))), None);
+        assert_eq!(follower.payload(&Record { payload: Some(b"{}"), ..Record::default() }), None);
+    }
+}
