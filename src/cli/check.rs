@@ -191,19 +191,6 @@ fn report_campaigns(out: &mut impl Write, spec: &PipelineSpec, campaigns: &Campa
     Ok(())
 }
 
-/// Describes a budget in words.
-fn described_budget(budget: &Budget) -> String {
-    let daily = budget.daily.map(|amount| format!("{amount} a day"));
-    let total = budget.total.map(|amount| format!("{amount} in total"));
-    let amounts: Vec<String> = daily.into_iter().chain(total).collect();
-    let pacing = match budget.mode {
-        Mode::Even => "spread evenly",
-        Mode::Traffic => "spread like the traffic",
-        Mode::Asap => "spent as soon as possible",
-    };
-    format!("{}, {pacing}", amounts.join(", "))
-}
-
 /// Prints what control keeps, if anything needs it.
 fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
     if !config.needs_control() {
@@ -227,6 +214,19 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
         "", config.topics.decisions, config.topics.outcomes
     )?;
     Ok(())
+}
+
+/// Describes a budget in words.
+fn described_budget(budget: &Budget) -> String {
+    let daily = budget.daily.map(|amount| format!("{amount} a day"));
+    let total = budget.total.map(|amount| format!("{amount} in total"));
+    let amounts: Vec<String> = daily.into_iter().chain(total).collect();
+    let pacing = match budget.mode {
+        Mode::Even => "spread evenly",
+        Mode::Traffic => "spread like the traffic",
+        Mode::Asap => "spent as soon as possible",
+    };
+    format!("{}, {pacing}", amounts.join(", "))
 }
 
 /// Describes a declared feature in one line.

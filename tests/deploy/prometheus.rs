@@ -17,9 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A test in tests/kafka reads these metrics of a process of control.
+const CONTROL: &str = "no control runs beside this worker";
+
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 2] = [
+const EMPTY: [(&str, &str); 8] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
+    ("aimpoint_control_leader", CONTROL),
+    ("aimpoint_control_policy_", CONTROL),
+    ("aimpoint_control_lag_", CONTROL),
+    ("aimpoint_control_spent", CONTROL),
+    ("aimpoint_control_budget", CONTROL),
+    ("aimpoint_worker_policy_", CONTROL),
     ("ALERTS{", "no alert fires where nothing is wrong"),
 ];
 

@@ -51,6 +51,8 @@ value = 4.0
 
 const CAMPAIGNS: [&str; 2] = ["spring", "summer"];
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest takeover. With two cores to itself, the test measures 7 to 9 s; on a machine with other work, 25 s.
+const TAKEOVER_MAX: Duration = Duration::from_secs(45);
 
 /// What was sent, counted by whoever sent it.
 #[derive(Default)]
@@ -372,12 +374,20 @@ fn what_control_knows_equals_a_recount_though_leaders_are_killed_and_paused() {
     std::thread::sleep(Duration::from_secs(3));
     let spent = "aimpoint_control_spent{campaign=\"spring\",currency=\"EUR\",period=\"total\"}";
     assert_eq!(leader.metric(spent), Some(truth.figures[0].spent_micros as f64 / 1e6));
+    let budget = "aimpoint_control_budget{campaign=\"spring\",currency=\"EUR\",period=\"day\"}";
+    assert_eq!(leader.metric(budget), Some(100_000.0));
+    for input in ["decisions", "outcomes"] {
+        assert_eq!(leader.metric(&format!("aimpoint_control_lag_records{{input=\"{input}\"}}")), Some(0.0), "{input}");
+    }
+    let issued = leader.metric("aimpoint_control_policy_timestamp_seconds").unwrap();
+    assert!((now_ms() as f64 / 1e3 - issued).abs() < 10.0, "{issued}");
+    assert!(leader.metric("aimpoint_control_policy_version") >= Some(policies.version() as f64 - 2.0));
     let version = policies.version();
     // A planned hand-over is quick, and nothing is lost.
     let (at, wall_us) = (Instant::now(), now_ms() * 1_000);
     assert_eq!(terminate(&mut leader.child, PATIENCE), 0, "{}", program.logs());
     let took = policies.after(at, wall_us + 1_000_000);
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < TAKEOVER_MAX / 2, "{took:?}");
     wait_for("a policy of the standby", PATIENCE, || policies.version() > version + 2);
     assert_eq!(terminate(&mut standby.child, PATIENCE), 0, "{}", program.logs());
 
@@ -394,7 +404,7 @@ fn what_control_knows_equals_a_recount_though_leaders_are_killed_and_paused() {
     assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "{versions:?}");
     assert_eq!(state.version(), *versions.last().unwrap());
     for took in &takeovers {
-        assert!(*took < Duration::from_secs(20), "{takeovers:?}");
+        assert!(*took < TAKEOVER_MAX, "{takeovers:?}");
     }
 
     let letters = program.read(&["dead-letter"], truth.garbage, PATIENCE);

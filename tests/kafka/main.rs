@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 
 mod broker;
+mod budgets;
 mod control;
 mod doctor;
 mod edge;

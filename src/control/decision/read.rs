@@ -32,6 +32,8 @@ struct Campaign {
     bid: Cpm,
     currency: Currency,
     creative: Option<String>,
+    audience: String,
+    features: Vec<f64>,
 }
 
 impl DecisionRecord {
@@ -81,8 +83,8 @@ impl Campaign {
             bid: self.bid,
             currency: self.currency,
             creative_id: self.creative.as_deref(),
-            audience: "",
-            features: &[],
+            audience: &self.audience,
+            features: &self.features,
         }
     }
 }
@@ -98,6 +100,8 @@ struct Members {
     decided_at: Long,
     #[serde(default, alias = "expiresAt", deserialize_with = "present")]
     expires_at: Long,
+    #[serde(default, alias = "policyVersion", deserialize_with = "present")]
+    policy_version: Long,
     #[serde(default, deserialize_with = "present")]
     campaigns: Vec<CampaignMembers>,
     #[serde(default, deserialize_with = "present")]
@@ -110,6 +114,8 @@ struct CampaignMembers {
     id: String,
     #[serde(default, alias = "bidMicros", deserialize_with = "present")]
     bid_micros: Long,
+    #[serde(default, alias = "shadedMicros", deserialize_with = "present")]
+    shaded_micros: Long,
     #[serde(default, deserialize_with = "present")]
     currency: String,
     #[serde(default, deserialize_with = "present")]
@@ -120,6 +126,11 @@ struct CampaignMembers {
 struct CreativeMembers {
     #[serde(default, deserialize_with = "present")]
     id: String,
+    #[serde(default, deserialize_with = "present")]
+    audience: String,
+    /// JSON has no NaN, so a missing number may be `null`.
+    #[serde(default, deserialize_with = "present")]
+    features: Vec<Option<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,8 +182,13 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
     let campaign = |it: v1::CampaignOffer| CampaignMembers {
         id: it.id,
         bid_micros: Long(it.bid_micros),
+        shaded_micros: Long(it.shaded_micros),
         currency: it.currency,
-        creative: it.creative.map(|creative| CreativeMembers { id: creative.id }),
+        creative: it.creative.map(|creative| CreativeMembers {
+            id: creative.id,
+            audience: creative.audience,
+            features: creative.features.into_iter().map(Some).collect(),
+        }),
     };
     let suppressed = |it: v1::SuppressedCampaign| SuppressedMembers { campaign_id: it.campaign_id, reason: it.reason };
     Ok(Members {
@@ -180,6 +196,7 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
         user_key: decision.user_key,
         decided_at: Long(decision.decided_at),
         expires_at: Long(decision.expires_at),
+        policy_version: Long(i64::try_from(decision.policy_version).unwrap_or(i64::MAX)),
         campaigns: decision.campaigns.into_iter().map(campaign).collect(),
         suppressed: decision.suppressed.into_iter().map(suppressed).collect(),
     })
@@ -199,11 +216,20 @@ impl Members {
             let currency = it.currency.parse::<Currency>().map_err(|error| {
                 Rejection::new(RejectReason::UnknownCurrency, format!("the currency of a campaign is {error}"))
             })?;
-            if it.bid_micros.0 < 0 {
+            if it.bid_micros.0 < 0 || it.shaded_micros.0 < 0 {
                 return Err(Rejection::new(RejectReason::InvalidAmount, "the bid of a campaign is negative"));
             }
-            let creative = it.creative.map(|creative| creative.id).filter(|id| !id.is_empty());
-            campaigns.push(Campaign { id: it.id, bid: Cpm(it.bid_micros.0), currency, creative });
+            // The bidder bids the shaded one, if there is one.
+            let bid = Cpm(if it.shaded_micros.0 > 0 { it.shaded_micros.0 } else { it.bid_micros.0 });
+            let creative = it.creative.filter(|creative| !creative.id.is_empty()).unwrap_or_default();
+            campaigns.push(Campaign {
+                id: it.id,
+                bid,
+                currency,
+                creative: Some(creative.id).filter(|id| !id.is_empty()),
+                audience: creative.audience,
+                features: creative.features.into_iter().map(|it| it.unwrap_or(f64::NAN)).collect(),
+            });
         }
         let skipped = self.suppressed.into_iter();
         let skipped = skipped.filter_map(|it| Some((it.campaign_id, SkipReason::of(&it.reason)?)));
@@ -212,7 +238,7 @@ impl Members {
             user_key: self.user_key,
             decided_at: self.decided_at.0,
             expires_at: self.expires_at.0,
-            policy_version: 0,
+            policy_version: self.policy_version.0.max(0) as u64,
             campaigns,
             skipped: skipped.collect(),
         })
@@ -228,9 +254,11 @@ mod tests {
             id: id.to_owned(),
             bid_micros: 2_500_000,
             currency: "EUR".to_owned(),
+            shaded_micros: if creative.is_some() { 1_500_000 } else { 0 },
             creative: creative.map(|id| v1::ShownCreative {
                 id: id.to_owned(),
-                propensity: 0.5,
+                audience: "keen".to_owned(),
+                features: vec![1.0, 0.25],
                 ..v1::ShownCreative::default()
             }),
             ..v1::CampaignOffer::default()
@@ -242,6 +270,7 @@ mod tests {
             user_key: "u1".to_owned(),
             decided_at: 1_767_225_600_000_000,
             expires_at: 1_767_225_900_000_000,
+            policy_version: 81,
             campaigns: vec![campaign("spring", Some("red")), campaign("summer", None)],
             suppressed: vec![suppressed("a", "paced"), suppressed("b", "outranked"), suppressed("c", "cap")],
             ..v1::Decision::default()
@@ -249,8 +278,9 @@ mod tests {
     }
 
     const JSON: &str = r#" {"schema_version":1,"decision_id":"shop:clicks-0-7","user_key":"u1",
-        "decided_at":"1767225600000000","expires_at":1767225900000000,"score":null,"status":"STATUS_TARGETED",
-        "campaigns":[{"id":"spring","bid_micros":"2500000","currency":"EUR","creative":{"id":"red","propensity":0.5}},
+        "decided_at":"1767225600000000","expires_at":1767225900000000,"score":null,"policy_version":"81","status":"STATUS_TARGETED",
+        "campaigns":[{"id":"spring","bid_micros":"2500000","shaded_micros":"1500000","currency":"EUR",
+                "creative":{"id":"red","propensity":0.5,"audience":"keen","features":[1,0.25]}},
             {"id":"summer","bidMicros":2500000,"currency":"EUR","creative":null}],
         "suppressed":[{"campaign_id":"a","reason":"paced"},{"campaignId":"b","reason":"outranked"},
             {"campaign_id":"c","reason":"cap"}]}"#;
@@ -265,7 +295,13 @@ mod tests {
             assert_eq!((it.decision_id, it.user_key), ("shop:clicks-0-7", "u1"));
             assert_eq!((it.decided_at, it.expires_at), (1_767_225_600_000_000, 1_767_225_900_000_000));
             let offers: Vec<_> = it.offers.iter().map(|it| (it.campaign_id, it.bid.0, it.creative_id)).collect();
-            assert_eq!(offers, [("spring", 2_500_000, Some("red")), ("summer", 2_500_000, None)]);
+            assert_eq!(
+                offers,
+                [("spring", 1_500_000, Some("red")), ("summer", 2_500_000, None)],
+                "the shaded bid counts"
+            );
+            assert_eq!((it.offers[0].audience, it.offers[0].features), ("keen", &[1.0, 0.25][..]));
+            assert_eq!((it.offers[1].audience, it.offers[1].features, it.policy_version), ("", &[][..], 81));
             let skipped: Vec<_> = it.skipped.iter().map(|it| (it.campaign_id, it.reason)).collect();
             assert_eq!(skipped, [("a", SkipReason::Paced), ("b", SkipReason::Outranked)]);
         });
