@@ -62,6 +62,17 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
+    let format = config.pipeline.decision.format;
+    if let [first, rest @ ..] = format.leaves_out() {
+        writeln!(out, "decisions       in the format {:?}, which leaves out {first}", format.name())?;
+        for left_out in rest {
+            writeln!(out, "{:16}{left_out}", "")?;
+        }
+        if config.pipeline.explain.is_on() {
+            writeln!(out, "{:16}explanations are computed but not written: [explain] has no effect here", "")?;
+        }
+    }
+
     report_memberships(&mut out, &config.pipeline.segments)?;
     report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
 

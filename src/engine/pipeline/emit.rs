@@ -3,7 +3,7 @@
 use super::{Encoding, Pipeline, dead_letter::dead_letter, memberships::Expiries, open_batch::OpenBatch};
 use crate::{
     canary::{self, Canary},
-    decision::{Cause, Decision, Status},
+    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
     engine::Partitions,
     event::{EventTime, Record, RejectReason, Rejection, TooLate, split_key},
     profile::Applied,
@@ -132,9 +132,16 @@ impl Pipeline {
             campaigns: &offers.choice.bids,
             suppressed: &offers.choice.refused,
         };
-        let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
-        let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
         let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
+        let mut digits = itoa::Buffer::new();
+        let expiry = encoder.expiry_header(&decision, &mut digits).unwrap_or_default();
+        let all = [("traceparent", texts.bytes(batch.traceparents[row])), (EXPIRES_AT_MS, expiry)];
+        let headers = match all.map(|(_, value)| value.is_empty()) {
+            [false, false] => &all[..],
+            [false, true] => &all[..1],
+            [true, false] => &all[1..],
+            [true, true] => &[],
+        };
         let write = |to: &mut Vec<u8>| encoder.encode(&decision, to);
         outbox.push(Target::Decisions, Some(key.as_bytes()), headers, Some(write));
         outbox.of(position, reason);

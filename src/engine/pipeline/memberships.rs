@@ -10,7 +10,7 @@
 use super::{Encoding, Pipeline};
 use crate::{
     canary::{self, Canary},
-    decision::{Cause, Decision, Status},
+    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
     engine::Partitions,
     event::{EventTime, split_key},
     sink::{Outbox, Target},
@@ -154,7 +154,9 @@ impl Pipeline {
                     suppressed: &[],
                 };
                 let write = |to: &mut Vec<u8>| expiries.encode(&decision, to);
-                outbox.push(Target::Decisions, Some(key), &[], Some(write));
+                let mut digits = itoa::Buffer::new();
+                let header = expiries.expiry_header(&decision, &mut digits).map(|value| (EXPIRES_AT_MS, value));
+                outbox.push(Target::Decisions, Some(key), header.as_slice(), Some(write));
                 outbox.of_expiry();
                 counts.expired += 1;
             }
