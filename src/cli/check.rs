@@ -4,6 +4,7 @@ use super::{ConfigArgs, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
+    decision::emission::{EmissionSpec, EmitOn},
     engine::{Pipeline, PipelineSpec},
     inference::{Model, ModelInfo},
     profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
@@ -73,6 +74,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         }
     }
 
+    report_emission(&mut out, &config.pipeline.emission, pipeline.profile().said().len())?;
     report_memberships(&mut out, &config.pipeline.segments)?;
     report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
 
@@ -139,6 +141,24 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             Err(error) => writeln!(out, "neighbour       not checked: {error}")?,
         }
     }
+    Ok(())
+}
+
+/// Prints which decisions are written, and what that adds to profiles.
+fn report_emission(out: &mut impl Write, spec: &EmissionSpec, words: usize) -> anyhow::Result<()> {
+    if spec.is_plain() {
+        return Ok(());
+    }
+    let what = match spec.on {
+        EmitOn::Event => "of every event".to_owned(),
+        EmitOn::Change => format!("of a change, or of a bid by more than {}", spec.bid_share),
+    };
+    let every = if spec.every.is_zero() {
+        String::new()
+    } else {
+        format!(", none within {} of another", humantime::format_duration(spec.every))
+    };
+    writeln!(out, "emission        {what}{every}; {} B of each profile in use", words * size_of::<u64>())?;
     Ok(())
 }
 

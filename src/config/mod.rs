@@ -19,7 +19,7 @@ pub use sections::{
 use crate::{
     config_error::ConfigError,
     decision::Origin,
-    engine::{Pipeline, PipelineSpec},
+    engine::{Delivery, Pipeline, PipelineSpec},
     inference::{Experiment, ModelSpec},
     kafka::uses_consumer_protocol,
     panics::words_of_panic,
@@ -212,6 +212,7 @@ impl Config {
                 experiment: reader.section("experiment"),
                 explain: reader.section("explain"),
                 decision: reader.section("decision"),
+                emission: reader.section("emission"),
                 label: reader.optional("label"),
             },
         };
@@ -256,6 +257,7 @@ impl Config {
         self.otlp.check(errors);
         self.check_shadows(errors);
         self.check_membership(errors);
+        self.check_emission(errors);
         self.check_names(errors);
         errors.extend(self.too_many());
     }
@@ -328,6 +330,19 @@ impl Config {
         too_many
             .map(|(key, count, max)| ConfigError::new(key, format!("there are {count}, but the maximum is {max}")))
             .collect()
+    }
+
+    /// With outputs shown at once, readers may know decisions that were never committed, so it is not known what they
+    /// were told.
+    fn check_emission(&self, errors: &mut Vec<ConfigError>) {
+        if self.commit.delivery == Delivery::AtLeastOnce && !self.pipeline.emission.is_plain() {
+            let message =
+                "with commit.delivery = \"at_least_once\", readers may have seen decisions that were never committed";
+            errors.push(
+                ConfigError::new("emission", message)
+                    .hint("set commit.delivery = \"exactly_once\", or remove [emission]"),
+            );
+        }
     }
 
     /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the
@@ -467,6 +482,7 @@ impl Config {
             experiment,
             explain,
             decision,
+            emission,
             label,
         } = pipeline;
         let new = &other.pipeline;
@@ -493,6 +509,7 @@ impl Config {
             ("experiment", *experiment == new.experiment),
             ("explain", *explain == new.explain),
             ("decision", *decision == new.decision),
+            ("emission", *emission == new.emission),
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()

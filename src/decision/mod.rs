@@ -1,9 +1,10 @@
 //! The decision and its encodings.
 //!
 //! Owns the decision's deterministic id and its encodings: Protobuf, its proto3 JSON form, a flat JSON object of selected
-//! members, and the forms that bidders read: see [`projection`]. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
+//! members, and the forms that bidders read: see [`projection`]. Which decisions are written is in [`emission`]. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
 //! decision only appends bytes and allocates nothing. How the decision came about is not known here.
 
+pub mod emission;
 mod json;
 pub mod projection;
 mod protobuf;

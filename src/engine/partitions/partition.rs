@@ -166,7 +166,11 @@ impl Partition {
                 words[profile.memberships()].fill(0);
                 return (true, None);
             }
-            let has_changed = profile.bound_memberships(words);
+            let is_lost = canary::is_in(Canary::EmissionStateNotRestored);
+            if is_lost {
+                words[profile.said()].fill(0);
+            }
+            let has_changed = profile.bound_memberships(words) || is_lost;
             (has_changed, profile.first_expiry(words))
         });
     }
