@@ -98,7 +98,7 @@ onnxruntime:
 jars:
 	@tests/kafka/broker/kafka jars
 
-## tools: build the pinned helm, kubeconform, promtool, prometheus and compose-go into .tools/, for the tests
+## tools: fetch the pinned helm, kubeconform, promtool, prometheus, compose-go and OpenRTB classes into .tools/, for the tests
 tools:
 	@tests/deploy/tools
 

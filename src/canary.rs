@@ -96,6 +96,12 @@ pub enum Canary {
     FastClockTrusted,
     /// A replayed tick ends memberships that began after it.
     TickOnNewerProfile,
+    /// What readers were last told is not restored.
+    EmissionStateNotRestored,
+    /// A replay relies on what readers were told before it.
+    ChangeKeptSilent,
+    /// A decision that was not written counts as one that readers were told.
+    SilenceTakenAsSaid,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -117,7 +123,7 @@ pub enum Canary {
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 47] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -162,6 +168,9 @@ impl Canary {
         Self::DrawOfWorker,
         Self::FastClockTrusted,
         Self::TickOnNewerProfile,
+        Self::EmissionStateNotRestored,
+        Self::ChangeKeptSilent,
+        Self::SilenceTakenAsSaid,
     ];
 
     /// The canaries that random seeds of control's simulation find.

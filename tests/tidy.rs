@@ -30,7 +30,7 @@ const MODULES: [(&str, &[&str]); 32] = [
     ("evaluation", &["random"]),
     ("inference", &["config_error", "evaluation", "event", "metrics", "partial", "terminal"]),
     ("targeting", &["canary", "columns", "config_error", "event", "expression", "profile", "random", "terminal"]),
-    ("decision", &["config_error", "event", "hex", "inference", "profile", "proto", "targeting"]),
+    ("decision", &["config_error", "event", "hex", "inference", "profile", "proto", "random", "targeting"]),
     ("status", &["decision", "event", "hex", "inference", "metrics", "targeting"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),

@@ -73,10 +73,13 @@ pub(crate) fn find(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     Ok(found.into_values().collect())
 }
 
-/// The application of a decision in any format: from the first member that is a decision id.
+/// The application of a decision in any format: from the first member that is a decision id. In OpenRTB, it is below
+/// `ext`.
 fn app_of(payload: &[u8]) -> Option<String> {
     if let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(payload) {
-        return members.values().filter_map(|it| it.as_str()).find_map(app_of_id).map(str::to_owned);
+        let below = members.get("ext").and_then(|ext| ext["aimpoint"].as_object());
+        let values = below.into_iter().chain([&members]).flat_map(serde_json::Map::values);
+        return values.filter_map(|it| it.as_str()).find_map(app_of_id).map(str::to_owned);
     }
     app_of_id(&v1::Decision::decode(payload).ok()?.decision_id).map(str::to_owned)
 }
@@ -91,6 +94,9 @@ mod tests {
         for (payload, app) in [
             (&br#"{"schema_version":1,"decision_id":"shop:clicks-0-1","user_key":"u"}"#[..], Some("shop")),
             (br#"{"user":"u","score":0.5,"id":"shop:clicks-0-1-2"}"#, Some("shop")),
+            (br#"{"user":{"data":[]},"ext":{"aimpoint":{"decision_id":"shop:clicks-0-1"}}}"#, Some("shop")),
+            (br#"{"id":"shop:clicks-0-1","mutations":[],"metadata":{"api_version":"1.0"}}"#, Some("shop")),
+            (br#"{"user":{"data":[]},"ext":7}"#, None),
             (br#"{"decision_id":"clicks-0-1"}"#, None),
             (br#"{"user":"u"}"#, None),
             (&protobuf.encode_to_vec(), Some("shop")),

@@ -5,6 +5,7 @@ use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
     control::PARKED_MAX,
+    decision::emission::{EmissionSpec, EmitOn},
     engine::{Pipeline, PipelineSpec},
     inference::{Model, ModelInfo},
     profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
@@ -67,6 +68,18 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let segments: Vec<&str> = pipeline.segments().all().iter().map(|segment| segment.id.as_str()).collect();
     writeln!(out, "segments        {}", if segments.is_empty() { "none".to_owned() } else { segments.join(", ") })?;
 
+    let format = config.pipeline.decision.format;
+    if let [first, rest @ ..] = format.leaves_out() {
+        writeln!(out, "decisions       in the format {:?}, which leaves out {first}", format.name())?;
+        for left_out in rest {
+            writeln!(out, "{:16}{left_out}", "")?;
+        }
+        if config.pipeline.explain.is_on() {
+            writeln!(out, "{:16}explanations are computed but not written: [explain] has no effect here", "")?;
+        }
+    }
+
+    report_emission(&mut out, &config.pipeline.emission, pipeline.profile().said().len())?;
     report_memberships(&mut out, &config.pipeline.segments)?;
     report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
     report_control(&mut out, config)?;
@@ -134,6 +147,24 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             Err(error) => writeln!(out, "neighbour       not checked: {error}")?,
         }
     }
+    Ok(())
+}
+
+/// Prints which decisions are written, and what that adds to profiles.
+fn report_emission(out: &mut impl Write, spec: &EmissionSpec, words: usize) -> anyhow::Result<()> {
+    if spec.is_plain() {
+        return Ok(());
+    }
+    let what = match spec.on {
+        EmitOn::Event => "of every event".to_owned(),
+        EmitOn::Change => format!("of a change, or of a bid by more than {}", spec.bid_share),
+    };
+    let every = if spec.every.is_zero() {
+        String::new()
+    } else {
+        format!(", none within {} of another", humantime::format_duration(spec.every))
+    };
+    writeln!(out, "emission        {what}{every}; {} B of each profile in use", words * size_of::<u64>())?;
     Ok(())
 }
 

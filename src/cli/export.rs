@@ -314,6 +314,9 @@ impl Export<'_> {
                     span(spec.time.allowed_lateness)
                 ),
                 SuppressReason::Bot => format!("{count} of bots"),
+                SuppressReason::Unchanged | SuppressReason::TooSoon => {
+                    unreachable!("an export writes rows, not decisions")
+                }
             });
         }
         for (reason, count) in &self.counts.dead_letters {

@@ -3,8 +3,8 @@
 //! Guarantees: the decision is shown as it was written; nothing of any other user is read out. Limits: rules are those of
 //! this configuration, which may be newer than the decision, and values are those of the stored profile, which lags the
 //! input by up to `checkpoint.interval` and may include later events. All partitions of the decisions topic are read,
-//! since only the producer of the events knows the user's partition. A flat decision has only chosen members, so it
-//! cannot be explained.
+//! since only the producer of the events knows the user's partition. Only the formats
+//! json and protobuf have all that an explanation needs.
 
 mod decision;
 
@@ -12,7 +12,6 @@ use super::{ConfigArgs, Exit, profile};
 use crate::{
     app::topics::{self, block_on},
     config::Config,
-    decision::DecisionFormat,
     engine::{Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record, key_of},
     source::Reader,
@@ -42,10 +41,8 @@ pub(super) struct WhyArgs {
 pub(super) fn run(args: &WhyArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let config = &setup.config;
-    if config.pipeline.decision.format == DecisionFormat::Flat {
-        return Err(Exit::Config.because(
-            "decision.format: a flat decision has only chosen members, so it cannot be explained; json and protobuf can",
-        ));
+    if let Some(why) = config.pipeline.decision.format.unreadable() {
+        return Err(Exit::Config.because(format!("decision.format: it cannot be explained: {why}")));
     }
     let mut pipeline = setup.pipeline(false)?;
     let decision = last_decision(config, &args.user, args.key_type)?;

@@ -21,7 +21,7 @@ use crate::{
     config_error::ConfigError,
     control::ControlSpec,
     decision::Origin,
-    engine::{Pipeline, PipelineSpec},
+    engine::{Delivery, Pipeline, PipelineSpec},
     inference::{Experiment, ModelSpec},
     kafka::uses_consumer_protocol,
     panics::words_of_panic,
@@ -217,6 +217,7 @@ impl Config {
                 experiment: reader.section("experiment"),
                 explain: reader.section("explain"),
                 decision: reader.section("decision"),
+                emission: reader.section("emission"),
                 label: reader.optional("label"),
             },
         };
@@ -267,6 +268,7 @@ impl Config {
         self.otlp.check(errors);
         self.check_shadows(errors);
         self.check_membership(errors);
+        self.check_emission(errors);
         self.check_names(errors);
         errors.extend(self.too_many());
     }
@@ -339,6 +341,19 @@ impl Config {
         too_many
             .map(|(key, count, max)| ConfigError::new(key, format!("there are {count}, but the maximum is {max}")))
             .collect()
+    }
+
+    /// With outputs shown at once, readers may know decisions that were never committed, so it is not known what they
+    /// were told.
+    fn check_emission(&self, errors: &mut Vec<ConfigError>) {
+        if self.commit.delivery == Delivery::AtLeastOnce && !self.pipeline.emission.is_plain() {
+            let message =
+                "with commit.delivery = \"at_least_once\", readers may have seen decisions that were never committed";
+            errors.push(
+                ConfigError::new("emission", message)
+                    .hint("set commit.delivery = \"exactly_once\", or remove [emission]"),
+            );
+        }
     }
 
     /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the
@@ -479,6 +494,7 @@ impl Config {
             experiment,
             explain,
             decision,
+            emission,
             label,
         } = pipeline;
         let new = &other.pipeline;
@@ -506,6 +522,7 @@ impl Config {
             ("experiment", *experiment == new.experiment),
             ("explain", *explain == new.explain),
             ("decision", *decision == new.decision),
+            ("emission", *emission == new.emission),
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()

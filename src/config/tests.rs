@@ -71,6 +71,15 @@ fn static_membership_is_rejected_with_the_consumer_group_protocol() {
 }
 
 #[test]
+fn writing_only_changes_is_rejected_where_decisions_are_shown_at_once() {
+    let at_once = "[commit]\ndelivery = \"at_least_once\"\n[emission]\n";
+    assert!(load(at_once, &[], &[]).is_ok());
+    assert!(load("[emission]\nevery = \"1m\"\n", &[], &[]).is_ok());
+    let message = load(&format!("{at_once}every = \"1m\"\n"), &[], &[]).expect_err("both are refused");
+    assert!(message.contains("aimpoint.toml:3:1: emission: with commit.delivery"), "{message}");
+}
+
+#[test]
 fn flags_override_the_environment_which_overrides_the_file() {
     let text = "[commit]\ninterval = \"100ms\"\n[engine]\nworkers = 1\n";
     let environment = [("AIMPOINT__COMMIT__INTERVAL", "50ms"), ("AIMPOINT__ENGINE__WORKERS", "3"), ("PATH", "/bin")];

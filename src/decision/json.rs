@@ -400,7 +400,7 @@ impl Builder {
 }
 
 /// Appends a number, or `null` if it is not finite.
-fn write_float(value: f32, to: &mut Vec<u8>) {
+pub(super) fn write_float(value: f32, to: &mut Vec<u8>) {
     if value.is_finite() {
         to.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -429,12 +429,12 @@ fn write_explanation(decision: &Decision<'_>, to: &mut Vec<u8>) {
 }
 
 /// A string in JSON syntax.
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
 /// Appends a string in JSON syntax. Hardly any needs escaping, so the common case copies the bytes.
-fn write_text(value: &str, to: &mut Vec<u8>) {
+pub(super) fn write_text(value: &str, to: &mut Vec<u8>) {
     if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         to.push(b'"');
         to.extend_from_slice(value.as_bytes());

@@ -1,14 +1,16 @@
 //! The decision and its encodings.
 //!
-//! Owns the decision's deterministic id and its three encodings: Protobuf, its proto3 JSON form, and a flat JSON object
-//! of selected members. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
+//! Owns the decision's deterministic id and its encodings: Protobuf, its proto3 JSON form, a flat JSON object of selected
+//! members, and the forms that bidders read: see [`projection`]. Which decisions are written is in [`emission`]. What is the same for every decision (model, fingerprint, topic) is encoded once. Writing one
 //! decision only appends bytes and allocates nothing. How the decision came about is not known here.
 
+pub mod emission;
 mod json;
+pub mod projection;
 mod protobuf;
 mod spec;
 
-pub use spec::{DecisionFormat, DecisionSpec};
+pub use spec::{DecisionFormat, DecisionSpec, ProviderSpec};
 
 use crate::{
     config_error::ConfigError,
@@ -204,6 +206,8 @@ pub struct Encoder {
 enum Form {
     Json(json::Template),
     Protobuf(Box<protobuf::Template>),
+    OpenRtb(Box<projection::OpenRtb>),
+    Artf(Box<projection::Artf>),
 }
 
 impl Encoder {
@@ -218,7 +222,21 @@ impl Encoder {
             DecisionFormat::Json => Form::Json(json::Template::canonical(spec, constants, targets)),
             DecisionFormat::Protobuf => Form::Protobuf(Box::new(protobuf::Template::new(spec, constants, targets))),
             DecisionFormat::Flat => Form::Json(json::Template::flat(spec, constants, targets, errors)),
+            DecisionFormat::OpenRtb => {
+                Form::OpenRtb(Box::new(projection::OpenRtb::new(spec, constants, targets, errors)))
+            }
+            DecisionFormat::Artf => Form::Artf(Box::new(projection::Artf::new(spec, constants, targets, errors))),
         };
+        let is_set = [
+            ("provider", !spec.provider.is_empty(), DecisionFormat::OpenRtb, "an OpenRTB decision names its provider"),
+            ("seat", !spec.seat.is_empty(), DecisionFormat::Artf, "an ARTF decision names a seat"),
+        ];
+        for (key, _, of, only) in is_set.into_iter().filter(|(_, is_set, of, _)| *is_set && *of != spec.format) {
+            errors.push(
+                ConfigError::new(format!("decision.{key}"), format!("only {only}"))
+                    .hint(format!("set decision.format = {:?}, or remove decision.{key}", of.name())),
+            );
+        }
         if spec.format == DecisionFormat::Flat && spec.reasons {
             errors.push(
                 ConfigError::new("decision.reasons", "a flat decision has only chosen members")
@@ -236,11 +254,23 @@ impl Encoder {
 
     /// Appends one decision.
     pub fn encode(&self, decision: &Decision<'_>, to: &mut Vec<u8>) {
-        let expires_at = EventTime(decision.occurred_at.0.saturating_add(self.expires_after_micros));
+        let expires_at = self.expires_at(decision);
         match &self.form {
             Form::Json(template) => template.write(decision, expires_at, to),
             Form::Protobuf(template) => template.write(decision, expires_at, to),
+            Form::OpenRtb(template) => template.write(decision, expires_at, to),
+            Form::Artf(template) => template.write(decision, to),
         }
+    }
+
+    /// The value of the header [`projection::EXPIRES_AT_MS`], if decisions have it.
+    pub fn expiry_header<'a>(&self, decision: &Decision<'_>, buffer: &'a mut itoa::Buffer) -> Option<&'a [u8]> {
+        let Form::Artf(_) = &self.form else { return None };
+        Some(buffer.format(self.expires_at(decision).millis()).as_bytes())
+    }
+
+    fn expires_at(&self, decision: &Decision<'_>) -> EventTime {
+        EventTime(decision.occurred_at.0.saturating_add(self.expires_after_micros))
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 const NAMES: [&str; 3] = ["keen", "\"quoted\" \\ and\n", "ünï ☃ \u{1f600}"];
 
-fn segments() -> Vec<Segment> {
+pub(super) fn segments() -> Vec<Segment> {
     let spec = |(index, name): (usize, &&str)| SegmentSpec {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
@@ -40,7 +40,7 @@ fn segments() -> Vec<Segment> {
 }
 
 /// Two campaigns: one with arms and a creative, and one without.
-fn campaigns() -> Campaigns {
+pub(super) fn campaigns() -> Campaigns {
     #[derive(serde::Deserialize)]
     struct Spec {
         campaign: Vec<CampaignSpec>,
@@ -73,7 +73,7 @@ fn campaigns() -> Campaigns {
 }
 
 /// A bid of the first campaign, and one of the second.
-fn bids(value: i64, probability: f64) -> Vec<Bid> {
+pub(super) fn bids(value: i64, probability: f64) -> Vec<Bid> {
     let mut bids = campaigns().largest().bids;
     bids.sort_by_key(|bid| bid.campaign);
     for bid in &mut bids {
@@ -82,7 +82,7 @@ fn bids(value: i64, probability: f64) -> Vec<Bid> {
     bids
 }
 
-fn constants(model: bool) -> Constants {
+pub(super) fn constants(model: bool) -> Constants {
     Constants {
         heads: if model { vec!["buy \"it\"".to_owned(), "call".to_owned()] } else { Vec::new() },
         app: "shop.eu".to_owned(),
@@ -103,7 +103,8 @@ fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Enc
     let mut errors = Vec::new();
     let fields = fields.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
     let reasons = format != DecisionFormat::Flat;
-    let spec = DecisionSpec { format, fields, reasons, expires_after: Duration::from_mins(1) };
+    let spec =
+        DecisionSpec { format, fields, reasons, expires_after: Duration::from_mins(1), ..DecisionSpec::default() };
     let (segments, campaigns) = (segments(), campaigns());
     let targets = Targets { segments: &segments, campaigns: &campaigns };
     let encoder = Encoder::compile(&spec, &constants(model), targets, &mut errors);
@@ -124,11 +125,11 @@ fn encode(format: DecisionFormat, fields: &[(&str, &str)], model: bool, it: &Dec
 const STAY: Membership =
     Membership { entered_at: EventTime(1_767_225_600_000_001), expires_at: EventTime(1_767_229_200_000_001) };
 
-fn in_segment(number: usize) -> InSegment {
+pub(super) fn in_segment(number: usize) -> InSegment {
     InSegment { number, stay: (number == 2).then_some((STAY, true)) }
 }
 
-fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
+pub(super) fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
     Decision {
         user,
         key_type: KeyType::Person,
@@ -267,11 +268,11 @@ fn with_score_as_text(mut value: Value) -> Value {
     value
 }
 
-fn score() -> impl Strategy<Value = f32> {
+pub(super) fn score() -> impl Strategy<Value = f32> {
     prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY), Just(-0.0)]
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
         "[a-z0-9-]{0,40}",

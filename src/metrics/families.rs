@@ -121,9 +121,9 @@ pub(crate) static SUPPRESSED: Family = Family::counter(
     "aimpoint_suppressed_total",
     &["reason"],
     "events that got no decision because the configuration says so, by reason: too_late (time.too_late = \"drop\"), \
-     bot (input.bots = \"exclude\")",
+     bot (input.bots = \"exclude\"), unchanged (emission.on = \"change\"), too_soon (emission.every)",
 )
-.of(&["too_late", "bot"]);
+.of(&["too_late", "bot", "unchanged", "too_soon"]);
 pub(crate) static UNKNOWN_ZONES: Family = Family::counter(
     "aimpoint_unknown_zones_total",
     &[],

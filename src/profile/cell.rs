@@ -7,6 +7,7 @@
 use super::{
     distinct::{self, insert},
     membership::{Membership, MembershipName},
+    said::Said,
     top::{self, count},
 };
 use crate::random::mix;
@@ -89,6 +90,11 @@ pub(super) enum CellKind {
     },
     /// A membership in a segment, see [`Membership`]. Segments change it, not events.
     Membership(MembershipName),
+    /// What readers were last told, see [`Said`]. Decisions change it, not events.
+    Said {
+        /// How many prices it keeps.
+        prices: u8,
+    },
 }
 
 /// One cell: what it stores, for which events, and for which value.
@@ -161,6 +167,7 @@ impl CellKind {
             Self::Decayed { half_life, sum } => format!("Decayed {{ half_life: {half_life}, sum: {sum} }}"),
             Self::Session { gap } => format!("Session {{ gap: {gap} }}"),
             Self::Membership(name) => format!("Membership {{ of: {} }}", name.text()),
+            Self::Said { prices } => format!("Said {{ prices: {prices} }}"),
         }
     }
 
@@ -191,6 +198,7 @@ impl CellKind {
                     && (is_none || is_past(words[0]) && is_past(words[1]) && oldest <= newest)
             }
             Self::Membership(_) => Membership::fits(words, newest),
+            Self::Said { prices } => Said::fits(&words[..Said::WORDS + usize::from(prices)], newest),
         }
     }
 
@@ -227,6 +235,7 @@ impl CellKind {
             Self::Decayed { .. } => to.extend([NEVER as u64, zero]),
             Self::Session { .. } => to.extend([NOT_YET as u64, NEVER as u64, zero, zero]),
             Self::Membership(_) => to.extend([0; Membership::WORDS]),
+            Self::Said { prices } => to.extend(std::iter::repeat_n(0, Said::WORDS + usize::from(prices))),
         }
     }
 
@@ -320,7 +329,7 @@ impl CellKind {
                     words[2] = (float(words[2]) + 1.0).to_bits();
                 }
             }
-            Self::Membership(_) => {}
+            Self::Membership(_) | Self::Said { .. } => {}
         }
     }
 
@@ -356,7 +365,7 @@ impl CellKind {
                 let length = 1 + 2 * usize::from(capacity);
                 top::merge(&mut into[..length], &tile[..length]);
             }
-            Self::Decayed { .. } | Self::Session { .. } | Self::Membership(_) => {
+            Self::Decayed { .. } | Self::Session { .. } | Self::Membership(_) | Self::Said { .. } => {
                 unreachable!("only kept over all events")
             }
         }
@@ -416,6 +425,7 @@ mod tests {
             (CellKind::Decayed { half_life: 60_000_000, sum: true }, "Decayed { half_life: 60000000, sum: true }"),
             (CellKind::Session { gap: 1_800_000_000 }, "Session { gap: 1800000000 }"),
             (CellKind::Membership(MembershipName::of(4, "687")), "Membership { of: 085bcbea287755a8 }"),
+            (CellKind::Said { prices: 3 }, "Said { prices: 3 }"),
         ] {
             assert_eq!(kind.declared(), text);
         }
@@ -440,6 +450,7 @@ mod tests {
             CellKind::Decayed { half_life: 60, sum: true },
             CellKind::Session { gap: 5 },
             CellKind::Membership(MembershipName::of(0, "a")),
+            CellKind::Said { prices: 2 },
         ];
         for kind in all {
             let mut words = empty(kind);
@@ -472,6 +483,12 @@ mod tests {
             (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 9]),
             (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 0]),
             (CellKind::Membership(MembershipName::of(0, "a")), vec![9, 91 + Membership::LONGEST as u64]),
+            (CellKind::Said { prices: 0 }, vec![0, 9, 9]),
+            (CellKind::Said { prices: 0 }, vec![1, late + Membership::LONGEST as u64, 9]),
+            (CellKind::Said { prices: 0 }, vec![1, -1_i64 as u64, 9]),
+            (CellKind::Said { prices: 0 }, vec![1, 9, -1_i64 as u64]),
+            (CellKind::Said { prices: 1 }, vec![1, 9, 9, -1_i64 as u64]),
+            (CellKind::Said { prices: 1 }, vec![0, 0, 0, 1]),
         ] {
             assert!(!kind.fits(&words, 90), "{kind:?}: {words:?}");
         }

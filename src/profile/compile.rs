@@ -8,6 +8,7 @@ use super::{
     finalize::Finalizer,
     layout::Cells,
     membership::Membership,
+    said::Said,
     tiles::TileGroup,
     window::Micros,
 };
@@ -100,6 +101,8 @@ pub(super) struct CompiledFeatures {
     pub(super) features: Vec<Feature>,
     /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
     pub(super) memberships: Range<usize>,
+    /// Where the words of what was said are among the words over all events; empty if nothing is kept.
+    pub(super) said: Range<usize>,
 }
 
 /// The hash of a string in a cell. The values of features depend on it (`buckets`), so it must never change.
@@ -164,13 +167,18 @@ impl CompiledFeatures {
             compiled.conceal(hidden, columns, scope, errors);
         }
         compiled.tell_zones_apart();
-        // Memberships neither count nor add, so ordering keeps these last cells last.
+        // These neither count nor add, so ordering keeps these last cells last.
+        if let Some(prices) = kept.said {
+            compiled.forever.need(Cell { kind: CellKind::Said { prices }, condition: None, value: None });
+        }
         for name in kept.memberships {
             compiled.forever.need(Cell { kind: CellKind::Membership(*name), condition: None, value: None });
         }
         compiled.order();
         let end = compiled.forever.words();
         compiled.memberships = end - kept.memberships.len() * Membership::WORDS..end;
+        let end = compiled.memberships.start;
+        compiled.said = end - kept.said.map_or(0, |prices| Said::WORDS + usize::from(prices))..end;
         compiled
     }
 

@@ -12,6 +12,7 @@ use super::{
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
     membership::Membership,
+    said::Said,
     tiles::{Lane, Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
@@ -79,6 +80,8 @@ pub struct ProfileEngine {
     fresh: Vec<u64>,
     /// Where the words of the memberships are in a profile.
     memberships: Range<usize>,
+    /// Where the words of what was said are in a profile.
+    said: Range<usize>,
     applied: Vec<Applied>,
     /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
@@ -168,6 +171,7 @@ impl ProfileEngine {
         fresh.extend_from_slice(compiled.forever.empty());
         let forever = HEADER + 1 + compiled.groups.len();
         let memberships = forever + compiled.memberships.start..forever + compiled.memberships.end;
+        let said = forever + compiled.said.start..forever + compiled.said.end;
         let has_zones = compiled.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
@@ -181,6 +185,7 @@ impl ProfileEngine {
             ids_max: duplicates.max_ids.into(),
             fresh,
             memberships,
+            said,
             applied: Vec::new(),
             times: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
@@ -233,6 +238,10 @@ impl ProfileEngine {
         let membership = Membership { entered_at: EventTime(TIME), expires_at: EventTime(TIME + Membership::LONGEST) };
         for words in words[self.memberships.clone()].chunks_exact_mut(Membership::WORDS) {
             Membership::write(Some(membership), words);
+        }
+        if !self.said.is_empty() {
+            let prices = std::iter::repeat(1_250_000);
+            Said::new(&mut words[self.said.clone()]).set(u64::MAX, EventTime(TIME), EventTime(TIME), prices);
         }
         words.extend((0..ids(1)).map(|_| TIME as u64));
         let without_tiles = self.fresh.len() + ids(self.ids_max);
@@ -305,6 +314,16 @@ impl ProfileEngine {
         self.memberships.clone()
     }
 
+    /// Where the words of [`Said`] are in a profile. Empty if profiles do not keep it.
+    pub fn said(&self) -> Range<usize> {
+        self.said.clone()
+    }
+
+    /// Whether decisions change profiles, after [`Self::process`].
+    pub fn changes_later(&self) -> bool {
+        !self.memberships.is_empty() || !self.said.is_empty()
+    }
+
     /// When the first membership in a profile ends.
     pub fn first_expiry(&self, words: &[u64]) -> Option<i64> {
         Membership::earliest(&words[self.memberships()]).map(|time| time.0)
@@ -330,8 +349,7 @@ impl ProfileEngine {
         has_changed
     }
 
-    /// Drops idle profiles if that is due. [`Self::process`] does it itself unless profiles keep memberships, which
-    /// change after it.
+    /// Drops idle profiles if that is due. [`Self::process`] does it itself unless profiles change after it.
     pub fn sweep(&self, store: &mut Store) {
         store.sweep(self.ttl, |first, time| self.is_gone(first, time));
     }
@@ -351,6 +369,7 @@ impl ProfileEngine {
             return;
         }
         let keeps_memberships = !self.memberships.is_empty();
+        let changes_later = self.changes_later();
         self.compiled.before.run(&mut batch.columns, rows);
         self.gather(batch, rows);
         let width = self.compiled.reads.len();
@@ -375,7 +394,7 @@ impl ProfileEngine {
                     }
                 }
             }
-            if !keeps_memberships {
+            if !changes_later {
                 self.sweep(store);
             }
             at = end;

@@ -89,4 +89,6 @@ pub struct KeptForTargeting<'a> {
     pub memberships: &'a [MembershipName],
     /// The features that only targeting reads.
     pub hidden: &'a [HiddenFeature],
+    /// Whether profiles keep what readers were last told, and with how many prices.
+    pub said: Option<u8>,
 }

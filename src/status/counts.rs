@@ -2,6 +2,7 @@
 
 use super::{Detail, Progress};
 use crate::{
+    decision::emission::Silence,
     event::RejectReason,
     inference::FallbackReason,
     metrics::{
@@ -17,17 +18,32 @@ pub enum SuppressReason {
     TooLate,
     /// Sent by a bot, where `input.bots` is `exclude`.
     Bot,
+    /// Readers know the decision already, where `emission.on` is `change`.
+    Unchanged,
+    /// Readers were told something less than `emission.every` ago.
+    TooSoon,
+}
+
+impl From<Silence> for SuppressReason {
+    fn from(silence: Silence) -> Self {
+        match silence {
+            Silence::Unchanged => Self::Unchanged,
+            Silence::TooSoon => Self::TooSoon,
+        }
+    }
 }
 
 impl SuppressReason {
     /// All reasons.
-    pub const ALL: [Self; 2] = [Self::TooLate, Self::Bot];
+    pub const ALL: [Self; 4] = [Self::TooLate, Self::Bot, Self::Unchanged, Self::TooSoon];
 
     /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLate => "too_late",
             Self::Bot => "bot",
+            Self::Unchanged => "unchanged",
+            Self::TooSoon => "too_soon",
         }
     }
 }

@@ -73,6 +73,29 @@ fn all_errors_of_a_configuration_are_reported_and_the_code_is_78() {
 }
 
 #[test]
+fn check_lists_what_a_format_for_bidders_leaves_out_and_why_says_that_it_cannot_explain_it() {
+    let segment = "[[segment]]\nid = \"a\"\nwhere = \"true\"\n[emission]\non = \"change\"\nevery = \"1m\"\n";
+    let openrtb = "[decision]\nformat = \"openrtb\"\nprovider = { name = \"shop.example\" }\n";
+    let artf = "[decision]\nformat = \"artf\"\n";
+    for (name, decision, left_out) in [("openrtb", openrtb, "times of memberships"), ("artf", artf, "taxonomies")] {
+        let folder = folder_with(&[("a.toml", &format!("{segment}{decision}"))]);
+        let config = path(&folder, "a.toml");
+        let (code, out, error) = aimpoint(&["check", "--offline", "--config", &config], &[]);
+        assert_eq!(code, 0, "{error}");
+        for part in [
+            &format!("decisions       in the format {name:?}, which leaves out")[..],
+            left_out,
+            "emission        of a change, or of a bid by more than 0.1, none within 1m of another; 24 B of each profile",
+        ] {
+            assert!(out.contains(part), "{part:?} is missing in:\n{out}");
+        }
+        let (code, _, error) = aimpoint(&["why", "--user", "u", "--config", &config], &[]);
+        assert_eq!(code, 78, "{error}");
+        assert!(error.contains("it cannot be explained") && error.contains("json and protobuf"), "{error}");
+    }
+}
+
+#[test]
 fn an_unreachable_broker_is_named_and_the_code_is_69() {
     for command in [&["run"][..], &["profile", "--user", "u1"]] {
         let (code, _, error) = aimpoint(&[command, &["--set", "kafka.brokers=127.0.0.1:1"]].concat(), &[]);

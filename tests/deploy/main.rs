@@ -1,4 +1,5 @@
-//! Checks `deploy/` with the tools that read it: helm, kubeconform, promtool, prometheus, compose-go.
+//! Checks `deploy/` with the tools that read it: helm, kubeconform, promtool, prometheus, compose-go. Also checks decisions
+//! in OpenRTB with a Python package.
 //!
 //! The tools are built into `.tools/` by `tests/deploy/tools`; a test fails with a message if its tool is missing. Rendered charts are
 //! compared with `golden/`; `UPDATE_GOLDEN=1` rewrites it.
@@ -10,6 +11,7 @@ mod docs;
 mod images;
 mod licences;
 mod monitoring;
+mod openrtb;
 #[path = "../cli/process.rs"]
 mod process;
 mod prometheus;
@@ -45,7 +47,7 @@ fn yaml(name: &str) -> Value {
 /// A tool of `.tools/`, run in the repository's root.
 fn tool(name: &str) -> Command {
     let path = repository(".tools").join(name);
-    assert!(path.is_file(), "{} is absent: run make tools, which builds it with Go", path.display());
+    assert!(path.is_file(), "{} is absent: run make tools, which fetches it", path.display());
     let mut command = Command::new(path);
     command.current_dir(repository("."));
     command

@@ -94,6 +94,29 @@ fn users_of(worker: &CaseWorker, partition: i32) -> usize {
     worker.partitions().get(partition).map_or(0, |partition| partition.store().len())
 }
 
+/// What a worker writes if only changes are worth it: it decides about events up to an offset and leaves.
+fn decide_on_change(broker: &MemoryBroker, next: i64) -> usize {
+    let (source, sink) = broker.join(0);
+    let member = source.member();
+    let pipeline = world::pipeline(&world::on_change(world::spec())).0;
+    let mut worker = Worker::new(settings(), source, sink, FakeClock::default(), pipeline, Progress::default());
+    broker.produce(0, (next - broker.produced()[0]) as usize);
+    turn_until(&mut worker, broker, |_| broker.committed()[0].as_ref().is_some_and(|(at, _)| *at == next));
+    worker.leave().expect("nothing goes wrong here");
+    drop(worker);
+    broker.leave(member);
+    broker.all_committed(Place::Decisions(0)).len()
+}
+
+#[test]
+pub(super) fn what_readers_were_told_is_restored() {
+    // Without it, each restart would repeat a decision about every user.
+    let broker = MemoryBroker::new(vec![views(&["a", "b", "a", "b", "a", "b"])], true, Faults::default(), 1);
+    assert_eq!(decide_on_change(&broker, 2), 2, "nothing was said");
+    assert_eq!(decide_on_change(&broker, 4), 2, "it has been said");
+    assert_eq!(decide_on_change(&broker, 6), 2);
+}
+
 #[test]
 fn profiles_in_the_changelog_outlive_the_input_that_they_were_made_of() {
     // The mark was before the start of the log, so the whole changelog was ignored.

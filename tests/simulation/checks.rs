@@ -23,14 +23,19 @@
 //! In runs where outputs are visible at once, nobody owes those based on a tick that was never committed. There, all
 //! owed outputs must be among those shown.
 //!
+//! In runs that write only what changes, a decision may be missing if the rule allows it: see [`super::silence`].
+//!
 //! I8 concerns only the core. The input here has late, future and missing times, and I2 covers them.
 
-use super::world::{Debt, Owed, USERS, is_output, new_ticks, record};
+use super::{
+    silence::Readers,
+    world::{Debt, Owed, USERS, is_output, new_ticks, record},
+};
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline},
     event::{EventTime, Record},
     profile::Layout,
-    sink::Outbox,
+    sink::{Outbox, Target},
     state::{Mark, Ticks, is_layout_key},
     status::Counts,
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
@@ -51,6 +56,10 @@ pub(crate) struct Checks<'a> {
     pub(crate) is_loose: bool,
     /// What was shown in a loose run.
     shown: HashSet<Visible>,
+    /// By partition, if only changes are written: what readers were told.
+    readers: Option<Vec<Readers>>,
+    /// By partition and place in its order, if only changes are written: what became visible.
+    written: BTreeMap<(i32, i64), Visible>,
     /// Whether the model fails now and then, so that a repeated output may lack its score.
     has_moods: bool,
     /// By partition: the generation of the profiles when its changelog was lost.
@@ -88,6 +97,8 @@ impl<'a> Checks<'a> {
             is_at_least_once,
             is_loose: false,
             shown: HashSet::new(),
+            readers: None,
+            written: BTreeMap::new(),
             has_moods,
             lost: BTreeMap::new(),
             history: vec![Vec::new(); input.len()],
@@ -99,6 +110,37 @@ impl<'a> Checks<'a> {
             effects: 0,
             rebuilt: 0,
         }
+    }
+
+    /// Allows that only changes are written.
+    pub(crate) fn allow_silence(&mut self) {
+        self.readers = Some(vec![Readers::default(); self.input.len()]);
+        // Profiles then have another layout than those of the reference.
+        self.has_changes = true;
+    }
+
+    /// How many decisions were not written, and how many need not have been.
+    pub(crate) fn silence(&self) -> (u64, u64) {
+        let all = || self.readers.iter().flatten();
+        (all().map(|it| it.silent).sum(), all().map(|it| it.needless).sum())
+    }
+
+    /// Tells readers what became visible up to a position. A decision that readers can do without counts as seen.
+    fn excuse(&mut self, number: i32, next: i64) -> Result<(), String> {
+        let Some(readers) = &mut self.readers else { return Ok(()) };
+        let readers = &mut readers[number as usize];
+        for (order, (debt, outputs)) in self.owed.due(number, next, readers.next) {
+            readers.next = order + 1;
+            if let Some(output) = self.written.remove(&(number, order)) {
+                readers.read(&output);
+            } else if let Some(at) = debt.record.filter(|_| outputs[0].target == Target::Decisions) {
+                if !readers.can_do_without(&outputs) {
+                    return Err(format!("I1: partition {number} offset {at}: a change was kept silent"));
+                }
+                self.seen[number as usize][at as usize] = true;
+            }
+        }
+        Ok(())
     }
 
     /// Loses a changelog. Until a worker notices and rebuilds the profiles, they cannot be recovered.
@@ -172,12 +214,15 @@ impl<'a> Checks<'a> {
                 self.repeated += u64::from(!self.shown.insert(output));
                 continue;
             }
-            let Some(Debt { partition, record, .. }) = self.owed.debt(&output) else {
+            let Some(Debt { partition, record, order, .. }) = self.owed.debt(&output) else {
                 let text = String::from_utf8_lossy(output.payload.as_deref().unwrap_or_default()).into_owned();
                 return Err(format!("I2, I9: an output that nothing owes: {text}"));
             };
             if !self.is_at_least_once {
                 touched.insert(partition);
+            }
+            if self.readers.is_some() {
+                self.written.insert((partition, order), output.clone());
             }
             let Some(at) = record else {
                 if !self.expired.insert(output) {
@@ -211,6 +256,7 @@ impl<'a> Checks<'a> {
                 let told = self.owed.expiries[number].iter().filter(|(due, it)| due <= next && self.shown.contains(it));
                 self.expired.extend(told.map(|(_, output)| output.clone()));
             }
+            self.excuse(*partition, *next)?;
             let is_short =
                 (from..*next).find(|at| self.owed.has_output[number][*at as usize] != self.seen[number][*at as usize]);
             if let Some(at) = is_short {

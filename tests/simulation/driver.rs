@@ -37,13 +37,13 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What all runs share.
 pub(crate) struct Core {
-    /// Without and with lasting segments.
-    kits: [Kit; 2],
+    /// Without and with lasting segments, and with these where only changes are written.
+    kits: [Kit; 3],
 }
 
 /// Configurations with the same outputs.
 struct Kit {
-    /// The reference specification, followed by those with other features.
+    /// The first specification, followed by those with other features.
     specs: Vec<PipelineSpec>,
     layouts: Vec<Layout>,
     reference: (Pipeline, FakeControl),
@@ -52,15 +52,20 @@ struct Kit {
 impl Default for Core {
     fn default() -> Self {
         let specs = [vec![world::spec()], world::changed_specs().to_vec()].concat();
-        let lasting = specs.iter().cloned().map(world::lasting).collect();
-        Self { kits: [specs, lasting].map(Kit::new) }
+        let lasting: Vec<_> = specs.iter().cloned().map(world::lasting).collect();
+        let on_change = specs.iter().cloned().map(world::on_change).collect();
+        let timed = world::timed(world::spec());
+        let references = [specs[0].clone(), lasting[0].clone(), timed];
+        let mut references = references.iter();
+        let kits = [specs.clone(), lasting, on_change];
+        Self { kits: kits.map(|specs| Kit::new(specs, references.next().expect("one for each"))) }
     }
 }
 
 impl Kit {
-    fn new(specs: Vec<PipelineSpec>) -> Self {
+    fn new(specs: Vec<PipelineSpec>, reference: &PipelineSpec) -> Self {
         let layouts = specs.iter().map(|spec| world::pipeline(spec).0.profile().layout().clone()).collect();
-        Self { reference: world::pipeline(&specs[0]), specs, layouts }
+        Self { reference: world::pipeline(reference), specs, layouts }
     }
 }
 
@@ -88,6 +93,8 @@ pub(crate) struct Happened {
     lost: u64,
     expired: u64,
     ticks: u64,
+    silent: u64,
+    needless: u64,
 }
 
 impl Happened {
@@ -113,6 +120,8 @@ impl Happened {
         self.lost += other.lost;
         self.expired += other.expired;
         self.ticks += other.ticks;
+        self.silent += other.silent;
+        self.needless += other.needless;
     }
 
     /// A simulation without faults would prove nothing.
@@ -121,8 +130,10 @@ impl Happened {
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
         let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, .. } = self;
+        let Self { silent, needless, .. } = self;
         let others = [compactions, trims, retries, failing_models, snapshots];
-        let more = [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks];
+        let more =
+            [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, silent, needless];
         let all = [&workers[..], &others, &more].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
@@ -401,7 +412,9 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let mut moments = SmallRng::seed_from_u64(seed ^ 0x6d65_6d62_6572);
     let is_lasting = moments.random_bool(0.4);
     let ticks = is_lasting && moments.random_bool(0.6);
-    let core = &mut core.kits[usize::from(is_lasting)];
+    // For the same reason.
+    let is_silent = is_lasting && SmallRng::seed_from_u64(seed ^ 0x7369_6c65_6e74).random_bool(0.4);
+    let core = &mut core.kits[usize::from(is_lasting) + usize::from(is_silent)];
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
     let records = random.random_range(10..140);
@@ -442,8 +455,13 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         4..7 => Mode::AtLeastOnce,
         _ => Mode::Changing,
     };
+    // Which decisions are shown at once, and again after a crash, depends on what was known about readers.
+    let mode = if is_silent { Mode::ExactlyOnce } else { mode };
     let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
     let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
+    if is_silent {
+        checks.allow_silence();
+    }
     if is_lasting && !ticks {
         checks.foresee(&mut core.reference)?;
     }
@@ -545,6 +563,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     run.happened.rebuilt = checks.rebuilt;
     run.happened.repeated = checks.repeated;
     (run.happened.expired, run.happened.ticks) = checks.expired();
+    (run.happened.silent, run.happened.needless) = checks.silence();
     Ok(run.happened)
 }
 

@@ -13,6 +13,7 @@ mod cases;
 mod checks;
 mod driver;
 mod naive;
+mod silence;
 mod world;
 
 use aimpoint::canary::{self, Canary};
@@ -112,6 +113,7 @@ fn case_of(canary: Canary) -> Option<fn()> {
     match canary {
         Canary::RestoreToStable => Some(cases::a_restore_waits_for_the_open_transactions_of_the_changelog),
         Canary::OldRecordsTrusted => Some(cases::an_old_record_in_the_right_number_is_noticed),
+        Canary::EmissionStateNotRestored => Some(cases::what_readers_were_told_is_restored),
         Canary::TombstoneAfterProfile => Some(cases::a_tombstone_is_written_before_the_profile_of_a_user_who_came_back),
         _ => None,
     }

@@ -2,6 +2,7 @@
 
 use super::naive::{Event, Naive, Told};
 use aimpoint::{
+    decision::emission::{EmissionSpec, EmitOn},
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, Record},
     profile::Layout,
@@ -14,6 +15,7 @@ use rand::{Rng, rngs::SmallRng};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
 };
 
 const SPEC: &str = r#"
@@ -150,6 +152,25 @@ pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
         spec.decision.fields.insert(field.to_owned(), field.to_owned());
     }
     spec
+}
+
+/// How far apart decisions about a user are at least, in microseconds, and by which share a bid must differ.
+pub(crate) const EVERY: i64 = 30_000_000;
+pub(crate) const BID_SHARE: f64 = 0.2;
+
+/// The same with decisions that say how long they can be used.
+pub(crate) fn timed(spec: PipelineSpec) -> PipelineSpec {
+    let mut spec = lasting(spec);
+    for field in ["occurred_at", "expires_at"] {
+        spec.decision.fields.insert(field.to_owned(), field.to_owned());
+    }
+    spec
+}
+
+/// The same, writing only what changes.
+pub(crate) fn on_change(spec: PipelineSpec) -> PipelineSpec {
+    let every = Duration::from_micros(EVERY as u64);
+    PipelineSpec { emission: EmissionSpec { on: EmitOn::Change, every, bid_share: BID_SHARE }, ..timed(spec) }
 }
 
 /// The same features among others and in other orders; the output is the same.
@@ -621,6 +642,16 @@ impl Owed {
                 seen[record as usize] = true;
             }
         }
+    }
+
+    /// What is owed in a partition by this position, from this place in its order on.
+    pub(crate) fn due(&self, number: i32, next: i64, from: i64) -> BTreeMap<i64, (Debt, Vec<&Visible>)> {
+        let mut due = BTreeMap::<i64, (Debt, Vec<&Visible>)>::new();
+        let of_partition = self.outputs.iter().filter(|(_, debt)| debt.partition == number);
+        for (output, debt) in of_partition.filter(|(_, debt)| debt.due <= next && debt.order >= from) {
+            due.entry(debt.order).or_insert_with(|| (*debt, Vec::new())).1.push(output);
+        }
+        due
     }
 
     /// Why this output is owed.

@@ -177,7 +177,11 @@ impl Partition {
                 words[profile.memberships()].fill(0);
                 return (true, None);
             }
-            let has_changed = profile.bound_memberships(words);
+            let is_lost = canary::is_in(Canary::EmissionStateNotRestored);
+            if is_lost {
+                words[profile.said()].fill(0);
+            }
+            let has_changed = profile.bound_memberships(words) || is_lost;
             for cell in profile.held_memberships(words) {
                 count_member(members, cell, true);
             }

@@ -4,7 +4,7 @@ use super::{Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, export:
 use crate::{
     columns::{Slot, Type},
     config_error::ConfigError,
-    decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status, Targets},
+    decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status, Targets, emission::Emission},
     engine::scoring::{self, ScoreSlots, Scoring},
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
@@ -47,6 +47,11 @@ impl Pipeline {
             KeptForTargeting {
                 memberships: &Segments::memberships(&spec.segments),
                 hidden: &Campaigns::hidden_features(&spec.campaigns, &spec.targeting, &spec.creatives),
+                said: spec.emission.prices(if spec.campaigns.is_empty() {
+                    0
+                } else {
+                    spec.targeting.campaigns_max as usize
+                }),
             },
             &mut scope,
             &mut errors,
@@ -96,6 +101,7 @@ impl Pipeline {
         let targets = Targets { segments: segments.all(), campaigns: &campaigns };
         let encoder = Encoder::compile(&spec.decision, &constants, targets, &mut errors);
         let expiries = encoder.clone();
+        let emission = Emission::compile(&spec.emission, spec.decision.expires_after, targets, &mut errors);
         let used: Vec<Slot> =
             profile.reads().chain(segments.reads()).chain(campaigns.reads()).chain(label.reads()).collect();
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
@@ -119,6 +125,7 @@ impl Pipeline {
             offers: Offers::new(campaigns, spec.segments.len(), constants.id_prefix()),
             scores,
             model: None,
+            emission,
             encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new() },
             export: Export::new(label, outcome),
             batch: OpenBatch::new(EventBatch::new(scope.columns())),

@@ -3,11 +3,12 @@
 use super::{Encoding, Pipeline, dead_letter::dead_letter, memberships::Expiries, open_batch::OpenBatch};
 use crate::{
     canary::{self, Canary},
-    decision::{Cause, Decision, Status},
+    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
     engine::Partitions,
-    event::{EventTime, Record, RejectReason, Rejection, TooLate, split_key},
-    profile::Applied,
+    event::{EventBatch, EventTime, Record, RejectReason, Rejection, TooLate, split_key},
+    profile::{Applied, Said},
     sink::{Outbox, Target},
+    state::Stores,
     status::{Counts, RecentDecision, SuppressReason},
 };
 
@@ -27,14 +28,17 @@ impl Pipeline {
                 self.replay_ticks(position.partition, position.offset, partitions);
             }
             let is_replay = partitions.get(position.partition).is_none_or(|it| it.is_replay(position.offset));
+            let is_counted = self.profile.applied()[row] == Applied::Counted;
             // Replayed events change memberships, too.
-            if self.profile.applied()[row] == Applied::Counted && (keeps_memberships || !is_replay) {
+            if is_counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
                 if !is_replay {
                     counts.detail.changes(self.found.changes());
                 }
             }
-            if self.profile.applied()[row] == Applied::Counted && !is_replay {
+            if is_counted && is_replay {
+                self.forget_said(row, partitions);
+            } else if is_counted {
                 self.offer(row, now);
             }
             if is_replay {
@@ -42,7 +46,7 @@ impl Pipeline {
             } else {
                 counts.events += 1;
                 match self.profile.applied()[row] {
-                    Applied::Counted => self.emit_decision(row, now, outbox, counts),
+                    Applied::Counted => self.emit_decision(row, now, partitions, outbox, counts),
                     Applied::Covered => unreachable!("a profile covers only what was committed, which is replayed"),
                     Applied::Duplicate => counts.duplicates += 1,
                     Applied::TooLate if self.spec.time.too_late == TooLate::Drop => {
@@ -80,41 +84,43 @@ impl Pipeline {
         dead_letter(&self.decoder, &self.encoding.constants, &record, position.index, &rejection, outbox);
     }
 
-    /// Appends the decision of a row after its segments and campaigns were decided.
-    fn emit_decision(&mut self, row: usize, now: EventTime, outbox: &mut Outbox, counts: &mut Counts) {
-        let Self { model, scores, found, offers, .. } = self;
+    /// Notes that it is not known what was said about a replayed row: the model, the policy or the segments may have
+    /// been others when it was decided.
+    fn forget_said(&mut self, row: usize, partitions: &mut Partitions) {
+        if self.profile.said().is_empty() || canary::is_in(Canary::ChangeKeptSilent) {
+            return;
+        }
+        if let Some(words) = self.words_of(row, partitions) {
+            Said::new(&mut words[self.profile.said()]).forget();
+        }
+    }
+
+    /// The profile of a row's user.
+    fn words_of<'a>(&self, row: usize, partitions: &'a mut Partitions) -> Option<&'a mut Vec<u64>> {
+        let EventBatch { columns, positions, user_hashes, users, .. } = &self.batch.events;
+        partitions.store(positions[row].partition).words(user_hashes[row], columns.texts.bytes(users[row]))
+    }
+
+    /// Appends the decision of a row after its segments and campaigns were decided, unless readers know it already.
+    fn emit_decision(
+        &mut self,
+        row: usize,
+        now: EventTime,
+        partitions: &mut Partitions,
+        outbox: &mut Outbox,
+        counts: &mut Counts,
+    ) {
+        let places = self.profile.said();
+        let said = if places.is_empty() { None } else { self.words_of(row, partitions) };
+        let said = said.map(|words| Said::new(&mut words[places]));
+        let Self { model, scores, found, offers, emission, .. } = self;
         let Encoding { encoders, heads, .. } = &mut self.encoding;
         let OpenBatch { events: batch, appended_ms, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);
         let reason = model.as_ref().and_then(|scoring| scoring.reason(row));
-        let status = if let Some(reason) = reason {
-            counts.fallback(reason);
-            Status::Fallback
-        } else {
-            Status::of(&found.now, &offers.choice.bids)
-        };
+        let status = if reason.is_some() { Status::Fallback } else { Status::of(&found.now, &offers.choice.bids) };
         scores.heads(batch, row, heads);
-        counts.decisions += 1;
         let score = scores.score(batch, row);
-        let detail = &mut counts.detail;
-        detail.times.push((batch.times[row].millis(), appended_ms[row]));
-        if score.is_finite() {
-            detail.score(score.into());
-        }
-        let mut bits = 0;
-        for segment in &found.now {
-            detail.segment(segment.number);
-            bits |= 1_u64.checked_shl(segment.number as u32).unwrap_or_default();
-        }
-        detail.last = Some(RecentDecision {
-            user_hash: batch.user_hashes[row],
-            position,
-            occurred_at: batch.times[row],
-            decided_at: now,
-            status,
-            score: Some(score).filter(|score| score.is_finite()),
-            segments: bits,
-        });
         let key = texts.get(batch.users[row]);
         let (key_type, user) = split_key(key);
         let decision = Decision {
@@ -137,11 +143,53 @@ impl Pipeline {
             features: &offers.choice.features,
             policy_version: offers.campaigns.policy().version(),
         };
-        let traceparent = [("traceparent", texts.bytes(batch.traceparents[row]))];
-        let headers = if traceparent[0].1.is_empty() { &[][..] } else { &traceparent[..] };
+        if let Some(mut said) = said
+            && let Err(silence) = emission.weigh(&decision, &mut said)
+        {
+            if canary::is_in(Canary::SilenceTakenAsSaid) {
+                emission.tell(&decision, &mut said);
+            }
+            counts.suppress(silence.into(), 1);
+            return;
+        }
+        if let Some(reason) = reason {
+            counts.fallback(reason);
+        }
+        counts.decisions += 1;
+        let detail = &mut counts.detail;
+        detail.times.push((batch.times[row].millis(), appended_ms[row]));
+        if score.is_finite() {
+            detail.score(score.into());
+        }
+        let mut bits = 0;
+        for segment in &found.now {
+            detail.segment(segment.number);
+            bits |= 1_u64.checked_shl(segment.number as u32).unwrap_or_default();
+        }
+        detail.last = Some(RecentDecision {
+            user_hash: batch.user_hashes[row],
+            position,
+            occurred_at: batch.times[row],
+            decided_at: now,
+            status,
+            score: Some(score).filter(|score| score.is_finite()),
+            segments: bits,
+        });
         let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
+        let mut digits = itoa::Buffer::new();
+        let expiry = encoder.expiry_header(&decision, &mut digits).unwrap_or_default();
+        let all = [("traceparent", texts.bytes(batch.traceparents[row])), (EXPIRES_AT_MS, expiry)];
+        let headers = match all.map(|(_, value)| value.is_empty()) {
+            [false, false] => &all[..],
+            [false, true] => &all[..1],
+            [true, false] => &all[1..],
+            [true, true] => &[],
+        };
         let write = |to: &mut Vec<u8>| encoder.encode(&decision, to);
         outbox.push(Target::Decisions, Some(key.as_bytes()), headers, Some(write));
         outbox.of(position, reason);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,10 @@
 use super::{Encoding, Pipeline};
 use crate::{
     canary::{self, Canary},
-    decision::{Cause, Decision, Status},
+    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
     engine::{Partition, Partitions, partitions::count_member},
     event::{EventTime, split_key},
+    profile::Said,
     sink::{Outbox, Target},
     state::Stores,
     status::Counts,
@@ -135,13 +136,16 @@ impl Pipeline {
         partitions: &mut Partitions,
         mut to: Option<Expiries<'_>>,
     ) {
-        let Self { segments, found, encoding, profile, .. } = self;
+        let Self { segments, found, encoding, profile, emission, .. } = self;
         let Encoding { expiries, .. } = encoding;
-        let places = profile.memberships();
+        let (places, said) = (profile.memberships(), profile.said());
         let mut left = Vec::new();
         partitions.store(number).expire(time, offset, |user_hash, key, words, deadline| {
             let has_ended = segments.expire(EventTime(deadline), &mut words[places.clone()], found);
             left.extend(found.left.iter().map(|left| left.number));
+            if has_ended && to.is_none() && !said.is_empty() && !canary::is_in(Canary::ChangeKeptSilent) {
+                Said::new(&mut words[said.clone()]).forget();
+            }
             if let Some(Expiries { now, outbox, counts }) = &mut to
                 && has_ended
             {
@@ -169,8 +173,13 @@ impl Pipeline {
                     features: &[],
                     policy_version: 0,
                 };
+                if !said.is_empty() {
+                    emission.tell(&decision, &mut Said::new(&mut words[said.clone()]));
+                }
                 let write = |to: &mut Vec<u8>| expiries.encode(&decision, to);
-                outbox.push(Target::Decisions, Some(key), &[], Some(write));
+                let mut digits = itoa::Buffer::new();
+                let header = expiries.expiry_header(&decision, &mut digits).map(|value| (EXPIRES_AT_MS, value));
+                outbox.push(Target::Decisions, Some(key), header.as_slice(), Some(write));
                 outbox.of_expiry();
                 counts.expired += 1;
                 counts.detail.changes(found.changes());
@@ -184,10 +193,10 @@ impl Pipeline {
         }
     }
 
-    /// Ends a batch that may have changed memberships: drops idle profiles, which
+    /// Ends a batch that may have changed profiles after their events: drops idle profiles, which
     /// [`crate::profile::ProfileEngine::process`] leaves to this method, and applies the ticks after the batch.
     pub(super) fn end_batch(&mut self, partitions: &mut Partitions) {
-        if !self.keeps_memberships() {
+        if !self.profile.changes_later() {
             return;
         }
         let mut last = None;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     canary::{self, Canary},
-    decision::{Constants, Encoder},
+    decision::{Constants, Encoder, emission::Emission},
     event::{CLOCKS_SET_FROM, Decoded, Decoder, EventTime, Record, TooLate, split_key},
     inference::ModelInfo,
     profile::{Feature, Layout, ProfileEngine},
@@ -87,6 +87,7 @@ pub struct Pipeline {
     offers: Offers,
     scores: ScoreSlots,
     model: Option<Scoring>,
+    emission: Emission,
     encoding: Encoding,
     export: Export,
     batch: OpenBatch,

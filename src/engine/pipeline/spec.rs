@@ -1,7 +1,7 @@
 //! The configuration sections that define the pipeline.
 
 use crate::{
-    decision::DecisionSpec,
+    decision::{DecisionSpec, emission::EmissionSpec},
     evaluation::LabelSpec,
     event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
@@ -48,6 +48,8 @@ pub struct PipelineSpec {
     pub explain: ExplainSpec,
     /// `[decision]`
     pub decision: DecisionSpec,
+    /// `[emission]`
+    pub emission: EmissionSpec,
     /// `[label]`, which only exports use.
     pub label: Option<LabelSpec>,
 }
