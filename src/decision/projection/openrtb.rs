@@ -15,7 +15,9 @@ impl Provider {
     /// A provider with an id and a name, of which one may be empty.
     pub fn new(id: &str, name: &str) -> Self {
         let members = [("id", id), ("name", name)].into_iter().filter(|(_, value)| !value.is_empty());
-        Self(members.map(|(key, value)| format!("\"{key}\":{},", text(value))).collect::<String>().into_bytes())
+        Self(
+            members.map(|(key, value)| format!("\"{key}\":{},", text(value))).collect::<Vec<_>>().concat().into_bytes(),
+        )
     }
 
     /// Appends the array `user.data`. Its time grows with the square of the number of segments.
