@@ -4,7 +4,6 @@ use super::Config;
 use crate::{
     config_error::ConfigError,
     control::ControlSpec,
-    decision::DecisionFormat,
     targeting::campaign::{CampaignSpec, RotationMethod, RotationSpec},
 };
 
@@ -24,14 +23,13 @@ impl Config {
 
     /// What keeps control from working with this configuration.
     pub fn control_faults(&self) -> Vec<ConfigError> {
-        let flat = (self.pipeline.decision.format == DecisionFormat::Flat).then(|| {
-            ConfigError::new(
-                "decision.format",
-                "control cannot read flat decisions: they do not name campaigns and bids",
-            )
-            .hint("set \"json\" or \"protobuf\"")
+        let format = self.pipeline.decision.format;
+        let unread = (!format.is_complete()).then(|| {
+            let message =
+                format!("control cannot read decisions in the format {:?}: they leave out too much", format.name());
+            ConfigError::new("decision.format", message).hint("set \"json\" or \"protobuf\"")
         });
-        flat.into_iter().collect()
+        unread.into_iter().collect()
     }
 
     /// The topic of control's policy.
@@ -81,7 +79,7 @@ mod tests {
         ))
         .unwrap_err();
         for part in [
-            "aimpoint.toml:9:10: decision.format: control cannot read flat decisions",
+            "aimpoint.toml:9:10: decision.format: control cannot read decisions in the format \"flat\"",
             "set \"json\" or \"protobuf\"",
             "aimpoint.toml:12:19: control.policy_interval: 2m is not between 1s and 1m",
             "topics.outcomes: \"decisions\" is already topics.decisions",

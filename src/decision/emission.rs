@@ -202,7 +202,7 @@ impl Emission {
             let arm = bid.arm.map_or(*id, |arm| arms[usize::from(arm)]);
             let creative = bid.creative.map_or(0, |shown| self.creatives[shown.creative]);
             sum = sum.wrapping_add(mix(arm.wrapping_add(mix(creative))));
-            self.bids.push((*id, bid.bid.0));
+            self.bids.push((*id, bid.best().0));
         }
         self.bids.sort_unstable();
         sum | 1

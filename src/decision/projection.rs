@@ -174,7 +174,7 @@ impl OpenRtb {
             to.extend_from_slice(&self.creatives[shown.creative]);
         }
         to.extend_from_slice(b",\"price\":");
-        write_price(bid.bid, to);
+        write_price(bid.best(), to);
         to.extend_from_slice(b",\"bidfloor\":");
         write_price(bid.floor, to);
         to.extend_from_slice(currency);
@@ -216,7 +216,7 @@ impl Artf {
         self.shared.write_id(decision, to);
         to.extend_from_slice(b",\"mutations\":");
         let shade =
-            |bid: &Bid| Shade { seat: &self.seat, bid_id: &self.campaigns[bid.campaign as usize], price: bid.bid };
+            |bid: &Bid| Shade { seat: &self.seat, bid_id: &self.campaigns[bid.campaign as usize], price: bid.best() };
         let shades = decision.campaigns.iter().map(shade);
         artf::write_mutations(self.shared.of(decision.segments), shades, to);
         to.extend_from_slice(&self.metadata);

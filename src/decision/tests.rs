@@ -78,6 +78,7 @@ pub(super) fn bids(value: i64, probability: f64) -> Vec<Bid> {
     bids.sort_by_key(|bid| bid.campaign);
     for bid in &mut bids {
         (bid.value, bid.probability, bid.bid, bid.floor) = (Micros(value), probability, Cpm(value / 2), Cpm(0));
+        (bid.shaded, bid.pass_through) = (None, None);
     }
     bids
 }

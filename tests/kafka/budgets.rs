@@ -59,7 +59,7 @@ headline = ["Half price"]
 landing_page = "https://shop.example/blue"
 "#;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const BUDGET: f64 = 1.0;
 const PRICE: f64 = 4.0;
 

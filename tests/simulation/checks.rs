@@ -383,7 +383,8 @@ impl<'a> Checks<'a> {
         let view = partitions.views().into_iter().find(|view| view.number == number).ok_or("it is held")?;
         let mut shown = view.members;
         let size = shown.len().max(recount.len());
-        (shown.resize(size, 0), recount.resize(size, 0));
+        shown.resize(size, 0);
+        recount.resize(size, 0);
         if shown == recount {
             return Ok(());
         }

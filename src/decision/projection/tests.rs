@@ -122,6 +122,17 @@ fn artf_has_one_mutation_for_all_segments_and_one_for_each_bid() {
 }
 
 #[test]
+fn the_price_is_the_shaded_bid_if_it_is_known() {
+    let mut bids = bids(2_500_000, 0.5);
+    bids[0].shaded = Some(Cpm(900_000));
+    let it = Decision { campaigns: &bids, ..decision("ann", "e1") };
+    for format in [DecisionFormat::OpenRtb, DecisionFormat::Artf] {
+        let text = encode(format, false, &it);
+        assert!(text.contains(r#""price":0.9"#) && text.contains(r#""price":1.25"#), "{text}");
+    }
+}
+
+#[test]
 fn only_artf_needs_a_header_for_the_end() {
     let it = decision("ann", "");
     for (format, header) in [

@@ -143,6 +143,11 @@ pub struct Bid {
 }
 
 impl Bid {
+    /// The bid to make in a first-price auction: the shaded one, if it is known.
+    pub fn best(&self) -> Cpm {
+        self.shaded.unwrap_or(self.bid)
+    }
+
     /// A bid whose numbers take as many bytes as they can.
     pub(super) fn largest(campaign: u32, arm: Option<u8>, creative: Option<ShownCreative>) -> Self {
         let longest = 0.1 + 0.2;

@@ -55,7 +55,7 @@ headline = ["Half price"]
 landing_page = "https://shop.example/blue"
 "#;
 
-const STALE_AFTER: Duration = Duration::from_secs(60);
+const STALE_AFTER: Duration = Duration::from_mins(1);
 
 /// Policies that wait to be taken.
 #[derive(Clone, Default)]
