@@ -3,7 +3,7 @@
 //! Guarantees: each client gets this program's defaults first, then the user's settings, then the settings that carry the
 //! guarantees, so that no setting of a user can change those.
 
-use super::{ENFORCED, Quiet, settings::OVERRIDDEN};
+use super::{ENFORCED, Mute, Quiet, settings::OVERRIDDEN};
 use rdkafka::{
     ClientConfig,
     admin::AdminClient,
@@ -303,7 +303,7 @@ impl Cluster<'_> {
     pub(crate) fn check_consumer(&self) -> Result<(), KafkaError> {
         let mut config = self.config(&[]);
         enforce(&mut config, &[("group.id", "check")]);
-        config.create::<BaseConsumer>().map(drop)
+        config.create_with_context::<_, BaseConsumer<Mute>>(Mute).map(drop)
     }
 
     /// The common settings of the pipeline's producers.

@@ -36,6 +36,17 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+/// The context of a client that only checks its settings. What it logs about its broker concerns nobody.
+pub(crate) struct Mute;
+
+impl ClientContext for Mute {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Mute {}
+
 /// Converts positions (partition, next offset, metadata) to the client's type.
 pub(crate) fn offset_list(topic: &str, offsets: &[(i32, i64, String)]) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());

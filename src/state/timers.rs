@@ -75,10 +75,6 @@ impl Deadlines {
 /// earlier ticks.
 pub const TICKS_MAX: usize = 16;
 
-/// How far a tick may be behind the last one. A clock that is further behind corrects one that was wrong; one that is
-/// less far behind belongs to another machine.
-const CORRECTED: i64 = 60_000_000;
-
 /// The clock ticks that advanced a partition's time: their offsets and times. A tick comes before the record at its
 /// offset. The input does not contain ticks, so a replay could not know them. They are part of the mark for that
 /// reason.
@@ -100,12 +96,13 @@ impl Ticks {
         self.count == 0
     }
 
-    /// Adds a tick. It replaces one at the same offset. Returns false and adds nothing if there is no room, or if it is
-    /// not later than the last one. An exception is a tick far behind the last one, which came from a wrong clock.
+    /// Adds a tick. It replaces an earlier one at the same offset. Returns false and adds nothing if there is no room, or
+    /// if the last one is at the same offset and not earlier: it has ended everything that this one could end. At a
+    /// later offset, a tick may be behind the last one. The clock of that one was ahead, or a membership that began
+    /// since then would not be due.
     pub fn add(&mut self, offset: i64, time: i64) -> bool {
         match self.all().last() {
-            // At the same offset, the last one has ended everything that this one could end.
-            Some((at, last)) if *last >= time && (*at == offset || *last - time <= CORRECTED) => return false,
+            Some((at, last)) if *at == offset && *last >= time => return false,
             Some((at, _)) if *at == offset => self.all[self.count - 1].1 = time,
             _ if self.count == TICKS_MAX => return false,
             _ => {
@@ -168,10 +165,10 @@ mod tests {
     #[test]
     fn a_tick_of_a_clock_that_was_wrong_is_corrected_and_one_of_a_slower_clock_is_not() {
         let mut ticks = Ticks::default();
-        assert!(ticks.add(5, 10 * CORRECTED));
-        assert!(!ticks.add(5, CORRECTED), "it has ended everything there");
-        assert!(!ticks.add(6, 9 * CORRECTED) && ticks.add(6, 9 * CORRECTED - 1));
-        assert_eq!(ticks.all(), [(5, 10 * CORRECTED), (6, 9 * CORRECTED - 1)]);
+        assert!(ticks.add(5, 1_000));
+        assert!(!ticks.add(5, 1_000) && !ticks.add(5, 900), "it has ended everything there");
+        assert!(ticks.add(6, 999));
+        assert_eq!(ticks.all(), [(5, 1_000), (6, 999)]);
         assert_eq!(Ticks::decode(&ticks.encode()), Some(ticks));
     }
 
@@ -179,7 +176,7 @@ mod tests {
     fn of_the_ticks_at_one_offset_the_latest_counts_and_what_is_passed_is_forgotten() {
         let mut ticks = Ticks::default();
         assert!(
-            ticks.add(5, 100) && ticks.add(5, 120) && !ticks.add(9, 110) && ticks.add(9, 130) && ticks.add(12, 200)
+            ticks.add(5, 100) && ticks.add(5, 120) && !ticks.add(5, 110) && ticks.add(9, 130) && ticks.add(12, 200)
         );
         assert_eq!(ticks.all(), [(5, 120), (9, 130), (12, 200)]);
         assert_eq!(Ticks::decode(&ticks.encode()), Some(ticks));

@@ -35,6 +35,8 @@ use super::{
 };
 use crate::{
     canary::{self, Canary},
+    event::RejectReason,
+    inference::Repeats,
     metrics,
     sink::Sink,
     source::{Source, SourceError},
@@ -83,6 +85,8 @@ struct Published {
     client: ClientReport,
     /// When the partitions are published next.
     next_at: Duration,
+    /// Transactions in which every event was ahead of the present.
+    ahead: Repeats,
 }
 
 /// One worker.
@@ -309,7 +313,25 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
         let (outbox, counts) = self.protocol.transaction.buffers();
         run_batch(&mut self.pipeline, &mut self.partitions, self.clock.now(), outbox, counts);
+        let ahead = counts.dead_letters.iter().find(|(reason, _)| *reason == RejectReason::FutureTime);
+        let all_ahead = ahead.is_some_and(|(_, ahead)| *ahead == counts.events);
+        self.report_clock(all_ahead);
         Ok(())
+    }
+
+    /// Logs that every event of a transaction was too far ahead of the present: then the clock of this machine is
+    /// probably wrong.
+    fn report_clock(&mut self, all_ahead: bool) {
+        if !all_ahead {
+            self.published.ahead.not();
+        } else if let Some(transactions) = self.published.ahead.again() {
+            tracing::warn!(
+                now = self.clock.now().0 / 1_000,
+                transactions,
+                "every event is in the future and becomes a dead letter (future_time); check the clock of this machine, \
+                 which says `now` (in milliseconds since 1970), and those of the senders"
+            );
+        }
     }
 
     /// Ends the replay of partitions whose last records before the committed position do not exist. They may have been

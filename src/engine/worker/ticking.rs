@@ -18,8 +18,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How far ahead a tick must have been to be reported, in microseconds.
-const FAR: i64 = 60_000_000;
+/// How far ahead a tick must have been to be reported, in microseconds. Clocks that are kept right differ by less.
+const FAR: i64 = 2_000_000;
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Ends expired memberships on partitions at the end of their log.

@@ -98,6 +98,19 @@ fn without_timestamps_in_the_log_the_fifth_newest_user_counts() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_by_seconds_delays_no_later_end() {
+    for ahead in [1, 20, 59, 61, 90] {
+        let mut rig = Rig::new();
+        assert!(is_in(&rig.event("first", NOW, Some(NOW))));
+        assert_eq!(rig.tick(NOW + (30 + ahead) * SECOND).map(|it| it.len()), Some(1));
+        let at = NOW + SECOND / 2;
+        assert!(is_in(&rig.event("second", at, Some(at))));
+        let ended = rig.tick(at + 30 * SECOND).unwrap();
+        assert_eq!(ended.iter().map(|it| it["user_key"].as_str().unwrap()).collect::<Vec<_>>(), ["second"], "{ahead}");
+    }
+}
+
+#[test]
 fn a_tick_of_a_wrong_clock_does_no_harm_to_later_memberships() {
     let mut rig = Rig::new();
     assert!(is_in(&rig.event("first", NOW, Some(NOW))));
