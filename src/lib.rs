@@ -108,7 +108,7 @@ pub mod event;
 // Profile: a user's rolling aggregates.
 pub mod profile;
 
-// Evaluation: labels, and how good predictions are.
+// Evaluation: labels, how good predictions are, and what decisions achieved.
 pub mod evaluation;
 
 // Inference: models and scores.

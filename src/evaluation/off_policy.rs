@@ -27,8 +27,11 @@
 //! are `None`. Limits: the bootstrap takes rows × replicates steps and stores its replicates, at most 10,000. Not
 //! covered: where rows come from and how q is fitted.
 
+pub use super::interval::{Confidence, Interval};
+
+use super::interval::quantile;
 use crate::random::mix;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The maximum number of bootstrap replicates. More would no longer move the ends of an interval.
 const REPLICATES_MAX: usize = 10_000;
@@ -70,32 +73,6 @@ impl Logged {
     }
 }
 
-/// The probability that an interval covers the value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Confidence {
-    /// 90 %.
-    #[serde(rename = "90%")]
-    P90,
-    /// 95 %.
-    #[default]
-    #[serde(rename = "95%")]
-    P95,
-    /// 99 %.
-    #[serde(rename = "99%")]
-    P99,
-}
-
-impl Confidence {
-    /// The probability beyond one end, and how many standard errors away that end is.
-    fn tail(self) -> (f64, f64) {
-        match self {
-            Self::P90 => (0.05, 1.644_853_626_951_472_2),
-            Self::P95 => (0.025, 1.959_963_984_540_054),
-            Self::P99 => (0.005, 2.575_829_303_548_900_4),
-        }
-    }
-}
-
 /// How to estimate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
@@ -114,22 +91,6 @@ impl Default for Options {
     /// No clipping, 1,000 replicates, 95 %.
     fn default() -> Self {
         Self { clip: None, replicates: 1_000, seed: 0, confidence: Confidence::default() }
-    }
-}
-
-/// A range that covers the value with the requested confidence.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Interval {
-    /// The lower end. It may be below 0 even if rewards are not.
-    pub low: f64,
-    /// The upper end.
-    pub high: f64,
-}
-
-impl Interval {
-    /// Whether the interval contains a value.
-    pub fn covers(&self, value: f64) -> bool {
-        (self.low..=self.high).contains(&value)
     }
 }
 
@@ -278,13 +239,6 @@ fn bootstrap(terms: &[Terms], options: &Options) -> [Option<Interval>; 4] {
             Interval { low: quantile(&values, tail), high: quantile(&values, 1.0 - tail) }
         })
     })
-}
-
-/// A quantile of sorted values, linear between neighbours (Hyndman and Fan 1996, type 7).
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (before, after) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    before + (after - before) * place.fract()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! input.
 
 use super::*;
+use serde::Deserialize;
 
 /// One case of `off_policy.json`, which `off_policy.py` writes.
 #[derive(Deserialize)]
