@@ -105,6 +105,9 @@ pub mod state;
 // Event: the meaning of one record.
 pub mod event;
 
+// Privacy: what a user's consent permits.
+pub mod privacy;
+
 // Profile: a user's rolling aggregates.
 pub mod profile;
 

@@ -1,7 +1,8 @@
-//! What only tests need: the model broker, and models that fail on purpose.
+//! What only tests need: the model broker, models that fail on purpose, and made-up consent strings.
 
 mod broker;
 mod clock;
+pub mod consent;
 mod model;
 mod snapshots;
 

@@ -9,7 +9,7 @@
 //! | linear | the same to each touch |
 //! | position | 40 % to the first, 40 % to the last, the rest to those between; shares can be set |
 //! | time decay | halves with each half-life of a touch's age |
-//! | Markov | in proportion to what would be lost without the channel (Anderl et al. 2016), see [`markov`] |
+//! | Markov | in proportion to what would be lost without the channel (Anderl et al. 2016) |
 //! | Shapley | the same to each channel of the journey, once |
 //!
 //! The last is the exact Shapley value of the game whose coalitions S earn the value of the journeys that touch only

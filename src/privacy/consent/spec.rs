@@ -1,0 +1,503 @@
+//! The section `[consent]` as written in the configuration, and its check.
+
+use super::{
+    Activity, Permissions,
+    decode::{PURPOSES, Vendor},
+    rules::{ActivityRule, CanadaRules, Codes, DisclosedRule, Forbids, INTEREST_PURPOSES, Rules, TcfRules, UsRules},
+};
+use crate::config_error::ConfigError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// `[consent]`: what may be done with a user's data.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsentSpec {
+    /// Whether consent is checked. Without it, everything is permitted to everybody.
+    pub enabled: bool,
+    /// Your id in IAB Europe's Global Vendor List. Needed if consent is checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor_id: Option<u16>,
+    /// The field with the user's country, ISO 3166-1 alpha-2.
+    pub country: String,
+    /// The field with the user's region, such as `CA` or `US-CA`.
+    pub region: String,
+    /// The country of events without one, such as that of a shop that sells in one country only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_default: Option<String>,
+    /// What is permitted where no law applies. Needed if consent is checked: declare it, even if it is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_law: Option<Vec<Activity>>,
+    /// What is permitted if it is unknown whether a law applies.
+    pub unknown_law: Vec<Activity>,
+    /// The strings whose meaning each worker remembers, 64 to 4,194,304. Each takes about 0.6 kB. More save reading
+    /// strings again, which takes a few microseconds.
+    pub strings_max: usize,
+    /// What flags forbid under every law and without one.
+    pub forbids: ForbidsSpec,
+    /// The European framework.
+    pub tcf: TcfSpec,
+    /// The Canadian framework.
+    pub canada: CanadaSpec,
+    /// The laws of the United States.
+    pub us: UsSpec,
+}
+
+impl Default for ConsentSpec {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            vendor_id: None,
+            country: "geo.country".to_owned(),
+            region: "geo.region".to_owned(),
+            country_default: None,
+            without_law: None,
+            unknown_law: Vec::new(),
+            strings_max: 16_384,
+            forbids: ForbidsSpec::default(),
+            tcf: TcfSpec::default(),
+            canada: CanadaSpec::default(),
+            us: UsSpec::default(),
+        }
+    }
+}
+
+/// `[consent.forbids]`: what a flag forbids, whatever the law is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForbidsSpec {
+    /// What is not done with a child's data.
+    pub child: Vec<Activity>,
+    /// What Global Privacy Control forbids. Leave out `measure` if you count for yourself alone.
+    pub gpc: Vec<Activity>,
+    /// What a device that limits ad tracking forbids.
+    pub lmt: Vec<Activity>,
+}
+
+impl Default for ForbidsSpec {
+    fn default() -> Self {
+        let personal = vec![Activity::Write, Activity::Score, Activity::Emit, Activity::Train];
+        Self { child: Activity::ALL.to_vec(), gpc: personal.clone(), lmt: personal }
+    }
+}
+
+/// `[consent.tcf]`: IAB Europe's Transparency and Consent Framework, version 2.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TcfSpec {
+    /// The countries where the GDPR or a law like it applies, whatever the event says.
+    pub countries: Vec<String>,
+    /// How long after its last update a string counts, 1 day to 10 years. The default is 13 months.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_age: Duration,
+    /// The versions of the framework's policies that are accepted. 4 is TCF 2.2, and 5 is TCF 2.3.
+    pub policy_versions: Vec<u8>,
+    /// The only consent management platforms that are accepted; all if empty.
+    pub cmps: Vec<u16>,
+    /// Consent management platforms that are not accepted, such as those whose registration has ended.
+    pub cmps_refused: Vec<u16>,
+    /// Whether strings with global scope are refused. They have not been valid since 2021.
+    pub service_specific_only: bool,
+    /// When a string must say that you were disclosed to the user.
+    pub disclosed: DisclosedSpec,
+    /// The publishers' countries that need no consent for purpose 1. It counts if the string says that it was not asked
+    /// for.
+    pub purpose_one_exempt_in: Vec<String>,
+    /// What each activity needs.
+    pub needs: NeedsSpec,
+}
+
+impl Default for TcfSpec {
+    fn default() -> Self {
+        let countries = [
+            "AT", "BE", "BG", "HR", "CY", "CZ", "DK", "EE", "FI", "FR", "DE", "GR", "HU", "IE", "IT", "LV", "LT", "LU",
+            "MT", "NL", "PL", "PT", "RO", "SK", "SI", "ES", "SE", "IS", "LI", "NO", "GB", "CH", "AX", "GF", "GP", "MF",
+            "MQ", "RE", "YT",
+        ];
+        Self {
+            countries: countries.map(str::to_owned).to_vec(),
+            max_age: Duration::from_hours(396 * 24),
+            policy_versions: vec![4, 5],
+            cmps: Vec::new(),
+            cmps_refused: Vec::new(),
+            service_specific_only: true,
+            disclosed: DisclosedSpec::FromPolicy5,
+            purpose_one_exempt_in: Vec::new(),
+            needs: NeedsSpec::default(),
+        }
+    }
+}
+
+/// `[consent.tcf.needs]`: what each activity needs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeedsSpec {
+    /// What changing a profile needs.
+    pub write: ActivitySpec,
+    /// What running a model needs.
+    pub score: ActivitySpec,
+    /// What a personalised decision needs.
+    pub emit: ActivitySpec,
+    /// What counting impressions, clicks and conversions needs.
+    pub measure: ActivitySpec,
+    /// What exporting rows for training needs.
+    pub train: ActivitySpec,
+}
+
+impl Default for NeedsSpec {
+    fn default() -> Self {
+        let needs = |purposes: &[u8]| ActivitySpec { purposes: purposes.to_vec(), ..ActivitySpec::default() };
+        Self { write: needs(&[1, 3]), score: needs(&[4]), emit: needs(&[4]), measure: needs(&[7]), train: needs(&[10]) }
+    }
+}
+
+/// When a string must say that the vendor was disclosed to the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DisclosedSpec {
+    /// Always, as TCF 2.3 demands of strings made after 28 February 2026.
+    Always,
+    /// If it follows version 5 of the policies or a later one, or if it lists the disclosed vendors.
+    FromPolicy5,
+    /// If it lists the disclosed vendors.
+    IfListed,
+}
+
+/// What an activity needs under the European and the Canadian framework.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ActivitySpec {
+    /// The purposes that it needs, 1 to 11.
+    pub purposes: Vec<u8>,
+    /// The legal basis that you have registered for these purposes. Purposes 1 and 3 to 6 always need consent.
+    pub legal_basis: LegalBasisSpec,
+    /// Whether you have registered these purposes as flexible, so that a publisher may demand the other basis.
+    pub flexible: bool,
+    /// The special features that it needs: 1 is precise geolocation, and 2 is scanning the device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub special_features: Vec<u8>,
+}
+
+/// A legal basis of the GDPR that the framework knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LegalBasisSpec {
+    /// The user's consent.
+    #[default]
+    Consent,
+    /// Legitimate interest, to which the user may object.
+    LegitimateInterest,
+}
+
+/// `[consent.canada]`: IAB Canada's Transparency and Consent Framework. Purposes are those of `[consent.tcf]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CanadaSpec {
+    /// The countries where it applies, whatever the event says.
+    pub countries: Vec<String>,
+    /// Your id in the Canadian vendor list; by default the same as in the European one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor_id: Option<u16>,
+    /// Whether implied consent is enough.
+    pub accept_implied: bool,
+}
+
+impl Default for CanadaSpec {
+    fn default() -> Self {
+        Self { countries: vec!["CA".to_owned()], vendor_id: None, accept_implied: false }
+    }
+}
+
+/// `[consent.us]`: the laws of the United States. They permit what the user has not opted out of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsSpec {
+    /// The states whose law applies. In the others no law applies; without a region, one does.
+    pub regions: Vec<String>,
+    /// What an opt-out of sale, sharing or targeted advertising forbids.
+    pub opt_out_forbids: Vec<Activity>,
+    /// What is permitted if a law applies and there is no string. These laws permit what is not refused, but a missing
+    /// string may also be a lost one.
+    pub without_string: Vec<Activity>,
+    /// The categories of sensitive data in your events. Without the user's yes to all of them, an opt-out is assumed.
+    pub sensitive: Vec<SensitiveCategory>,
+}
+
+impl Default for UsSpec {
+    fn default() -> Self {
+        let regions = [
+            "CA", "VA", "CO", "UT", "CT", "FL", "MT", "OR", "TX", "DE", "IA", "NE", "NH", "NJ", "TN", "MN", "MD", "IN",
+            "KY", "RI",
+        ];
+        Self {
+            regions: regions.map(str::to_owned).to_vec(),
+            opt_out_forbids: vec![Activity::Write, Activity::Score, Activity::Emit, Activity::Train],
+            without_string: Vec::new(),
+            sensitive: Vec::new(),
+        }
+    }
+}
+
+/// A category of sensitive data, as the sections for the United States distinguish them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SensitiveCategory {
+    /// Racial, ethnic or national origin.
+    Origin = 0,
+    /// Religious or philosophical beliefs.
+    Beliefs = 1,
+    /// Health.
+    Health = 2,
+    /// Sex life or sexual orientation.
+    Sexuality = 3,
+    /// Citizenship or immigration status.
+    Citizenship = 4,
+    /// Genetic data.
+    Genetic = 5,
+    /// Biometric identification.
+    Biometric = 6,
+    /// Precise location.
+    PreciseGeolocation = 7,
+    /// Identification documents.
+    Documents = 8,
+    /// Financial accounts.
+    Financial = 9,
+    /// Membership of a union.
+    UnionMembership = 10,
+    /// The contents of mail, e-mail or messages.
+    Messages = 11,
+    /// Status as a victim of a crime.
+    CrimeVictim = 12,
+    /// Transgender or nonbinary status.
+    Gender = 13,
+}
+
+/// The ids of CMPs have twelve bits; 0 and 1 are not given out.
+pub(super) const CMPS: std::ops::RangeInclusive<u16> = 2..=4095;
+const STRINGS: std::ops::RangeInclusive<usize> = 64..=1 << 22;
+const DAY: Duration = Duration::from_hours(24);
+const AGES: std::ops::RangeInclusive<Duration> = DAY..=Duration::from_hours(24 * 3_660);
+
+/// Collects errors under `consent.`.
+struct Errors<'a>(&'a mut Vec<ConfigError>);
+
+impl Errors<'_> {
+    fn add(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(ConfigError::new(format!("consent.{key}"), message).hint(hint));
+    }
+
+    /// Countries or states as a set of codes.
+    fn codes(&mut self, key: &str, codes: &[String]) -> Codes {
+        let mut set = Codes::default();
+        for code in codes {
+            if !set.add(code) {
+                self.add(
+                    key,
+                    format!("`{code}` is not a code of two capital letters"),
+                    if key.ends_with("regions") {
+                        "write the state alone, such as CA"
+                    } else {
+                        "write a country as in ISO 3166-1 alpha-2, such as DE"
+                    },
+                );
+            }
+        }
+        set
+    }
+
+    fn cmps(&mut self, key: &str, ids: &[u16]) -> Vec<u16> {
+        for id in ids.iter().filter(|id| !CMPS.contains(id)) {
+            self.add(key, format!("{id} is no id of a CMP"), "use the ids of IAB Europe's CMP list, 2 to 4095");
+        }
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn vendor(&mut self, key: &str, id: Option<u16>) -> u16 {
+        if id == Some(0) {
+            self.add(key, "0 is no vendor's id", "use your id in the Global Vendor List");
+        }
+        id.unwrap_or_default()
+    }
+}
+
+impl ConsentSpec {
+    /// Checks the section, and gives the rules to decide by. Adds all errors. `None` if there are any, or if consent is
+    /// not checked.
+    pub fn compile(&self, errors: &mut Vec<ConfigError>) -> Option<Rules> {
+        let before = errors.len();
+        let mut errors = Errors(errors);
+        let vendor = errors.vendor("vendor_id", self.vendor_id);
+        let canada = self.canada.vendor_id.map_or(vendor, |id| errors.vendor("canada.vendor_id", Some(id)));
+        if self.enabled && self.vendor_id.is_none() {
+            errors.add(
+                "vendor_id",
+                "it is missing, so no TC string can be checked",
+                "set your id in IAB Europe's Global Vendor List",
+            );
+        }
+        if self.enabled && self.without_law.is_none() {
+            errors.add(
+                "without_law",
+                "it is missing: what is permitted where no law applies must be declared",
+                "list activities of write, score, emit, measure and train; [] permits nothing",
+            );
+        }
+        for (key, field) in [("country", &self.country), ("region", &self.region)] {
+            if field.trim().is_empty() {
+                errors.add(key, "it names no field", "name the event's field, or leave it out for the default");
+            }
+        }
+        if !STRINGS.contains(&self.strings_max) {
+            let message = format!("{} is not between {} and {}", self.strings_max, STRINGS.start(), STRINGS.end());
+            errors.add("strings_max", message, "leave it out for the default");
+        }
+        let country_default = self.country_default.as_deref().map(|code| {
+            errors.codes("country_default", &[code.to_owned()]);
+            code.to_owned()
+        });
+        let tcf_countries = errors.codes("tcf.countries", &self.tcf.countries);
+        let canada_countries = errors.codes("canada.countries", &self.canada.countries);
+        let us_regions = errors.codes("us.regions", &self.us.regions);
+        let purpose_one_exempt_in = errors.codes("tcf.purpose_one_exempt_in", &self.tcf.purpose_one_exempt_in);
+        let activities = self.tcf.needs.compile(&mut errors);
+        let (cmps, cmps_refused) = self.tcf.check(&mut errors);
+        if !self.enabled || errors.0.len() > before {
+            return None;
+        }
+        let set = |activities: &[Activity]| activities.iter().copied().collect::<Permissions>();
+        Some(Rules {
+            vendor: Vendor { eu: vendor, canada },
+            strings_max: self.strings_max,
+            country_default,
+            without_law: set(self.without_law.as_deref().unwrap_or_default()),
+            unknown_law: set(&self.unknown_law),
+            forbids: Forbids {
+                child: set(&self.forbids.child),
+                gpc: set(&self.forbids.gpc),
+                lmt: set(&self.forbids.lmt),
+            },
+            tcf: TcfRules {
+                countries: tcf_countries,
+                max_age_seconds: i64::try_from(self.tcf.max_age.as_secs()).unwrap_or(i64::MAX),
+                policy_versions: self.tcf.policy_versions.iter().fold(0, |set, version| set | 1 << version),
+                cmps,
+                cmps_refused,
+                service_specific_only: self.tcf.service_specific_only,
+                disclosed: match self.tcf.disclosed {
+                    DisclosedSpec::Always => DisclosedRule { from_policy: 0 },
+                    DisclosedSpec::FromPolicy5 => DisclosedRule { from_policy: 5 },
+                    DisclosedSpec::IfListed => DisclosedRule { from_policy: u8::MAX },
+                },
+                purpose_one_exempt_in,
+                activities,
+            },
+            canada: CanadaRules { countries: canada_countries, accept_implied: self.canada.accept_implied },
+            us: UsRules {
+                regions: us_regions,
+                opt_out_forbids: set(&self.us.opt_out_forbids),
+                without_string: set(&self.us.without_string),
+                sensitive: self.us.sensitive.iter().fold(0, |set, category| set | 1 << *category as u8),
+            },
+        })
+    }
+}
+
+impl TcfSpec {
+    /// Checks what is no activity. Returns the CMPs that are accepted, and those that are not.
+    fn check(&self, errors: &mut Errors<'_>) -> (Vec<u16>, Vec<u16>) {
+        if !AGES.contains(&self.max_age) {
+            let message = format!("{} is not between 1 day and 10 years", humantime::format_duration(self.max_age));
+            errors.add("tcf.max_age", message, "leave it out for the default of 13 months");
+        }
+        if self.policy_versions.is_empty() {
+            let hint = "list the versions, or leave it out for the default";
+            errors.add("tcf.policy_versions", "without a version, every string is refused", hint);
+        }
+        for version in self.policy_versions.iter().filter(|version| !(1..64).contains(*version)) {
+            let message = format!("{version} is not between 1 and 63");
+            errors.add("tcf.policy_versions", message, "4 is TCF 2.2, and 5 is TCF 2.3");
+        }
+        for id in self.cmps.iter().filter(|id| self.cmps_refused.contains(id)) {
+            let message = format!("{id} is also in consent.tcf.cmps_refused");
+            errors.add("tcf.cmps", message, "remove it from one of them");
+        }
+        (errors.cmps("tcf.cmps", &self.cmps), errors.cmps("tcf.cmps_refused", &self.cmps_refused))
+    }
+}
+
+impl NeedsSpec {
+    fn activity(&self, activity: Activity) -> &ActivitySpec {
+        match activity {
+            Activity::Write => &self.write,
+            Activity::Score => &self.score,
+            Activity::Emit => &self.emit,
+            Activity::Measure => &self.measure,
+            Activity::Train => &self.train,
+        }
+    }
+
+    fn compile(&self, errors: &mut Errors<'_>) -> [ActivityRule; 5] {
+        let mut bases: [Option<(Activity, LegalBasisSpec, bool)>; 12] = [None; 12];
+        Activity::ALL.map(|activity| {
+            let spec = self.activity(activity);
+            let key = |part: &str| format!("tcf.needs.{}.{part}", activity.name());
+            let mut rule = ActivityRule::default();
+            if spec.purposes.is_empty() {
+                let hint = "list the purposes, or leave the section out for the default";
+                errors.add(&key("purposes"), "without a purpose, nothing would need consent", hint);
+            }
+            for purpose in spec.purposes.iter().copied() {
+                let bit = 1_u16.checked_shl(purpose.into()).unwrap_or(0) & PURPOSES;
+                if bit == 0 {
+                    errors.add(&key("purposes"), format!("{purpose} is no purpose"), "purposes are 1 to 11");
+                    continue;
+                }
+                if bit & INTEREST_PURPOSES == 0 {
+                    rule.consent |= bit;
+                    continue;
+                }
+                match spec.legal_basis {
+                    LegalBasisSpec::Consent => rule.consent |= bit,
+                    LegalBasisSpec::LegitimateInterest => rule.interest |= bit,
+                }
+                rule.flexible |= if spec.flexible { bit } else { 0 };
+                let registered = &mut bases[usize::from(purpose)];
+                match *registered {
+                    None => *registered = Some((activity, spec.legal_basis, spec.flexible)),
+                    Some((_, basis, flexible)) if (basis, flexible) == (spec.legal_basis, spec.flexible) => {}
+                    Some((other, ..)) => errors.add(
+                        &key("legal_basis"),
+                        format!("purpose {purpose} has another basis in consent.tcf.needs.{}", other.name()),
+                        "a vendor registers one basis for each purpose: use that one",
+                    ),
+                }
+            }
+            let has_choice = spec.legal_basis == LegalBasisSpec::LegitimateInterest || spec.flexible;
+            if has_choice && rule.interest | rule.flexible == 0 && rule.consent != 0 {
+                errors.add(
+                    &key("legal_basis"),
+                    "all its purposes always need consent",
+                    "purposes 1 and 3 to 6 need consent since TCF 2.2; leave out legal_basis and flexible",
+                );
+            }
+            for feature in spec.special_features.iter().copied() {
+                match feature {
+                    1 | 2 => rule.special_features |= 1 << (feature - 1),
+                    _ => {
+                        let message = format!("{feature} is no special feature");
+                        let hint = "1 is precise geolocation, and 2 is scanning the device";
+                        errors.add(&key("special_features"), message, hint);
+                    }
+                }
+            }
+            rule
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
