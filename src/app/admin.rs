@@ -6,7 +6,7 @@ use crate::{
     logging::Logs,
     metrics,
     secret::Secret,
-    status::Progress,
+    status::{Progress, RoleStatus},
     telemetry::{
         admin::{self, AdminState},
         otlp::{Otlp, OtlpSettings},
@@ -39,15 +39,20 @@ impl Setup {
     }
 }
 
-/// Serves health, metrics and the live page; returns the address.
+/// Serves health, metrics and the live page; returns the address. `role`: that of a process without workers.
 pub(crate) fn serve_admin(
     config: &Config,
     instance: &Instance,
     logs: Option<Arc<Logs>>,
+    role: Option<RoleStatus>,
 ) -> anyhow::Result<(Arc<AdminState>, SocketAddr)> {
     metrics::start(&config.app.name, config.group());
     let title = format!("{}, {}", config.app.name, instance.name);
     let state = Arc::new(AdminState::new(title, config.shown(), config.admin.token.as_ref().map(Secret::reveal), logs));
+    // Before the first request, so that nobody gets the page of the workers.
+    if let Some(role) = role {
+        state.set_role(role);
+    }
     let at = admin::serve(config.admin.address, Arc::clone(&state)).with_context(|| {
         let address = config.admin.address.unwrap_or(admin::DEFAULT_ADDRESS);
         format!("serve health, metrics and the page at {address}; set another admin.address")

@@ -46,7 +46,7 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     topics::check(&setup.config)?;
     warn_of_neighbours(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
-    let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)))?;
+    let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), None)?;
     let WorkerSet { workers, progress, updates } = setup.workers(&instance)?;
     state.set_workers(&progress);
     let otlp = setup.start_otlp(&instance, &state, &progress)?;

@@ -195,7 +195,7 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     )?;
 
     let instance = Instance::claim(&setup.config)?;
-    let page = if args.page { Some(serve_admin(&setup.config, &instance, None)?) } else { None };
+    let page = if args.page { Some(serve_admin(&setup.config, &instance, None, None)?) } else { None };
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }

@@ -12,9 +12,12 @@
 //! state and restores it from the compacted topic. A standby follows that topic with a [`Follower`], so that it can take
 //! over at once. Positions to read from are in the state ([`State::position`]).
 //!
+//! [`Board`] is what people see of it.
+//!
 //! Owns everything that is global: spend, pacing, what creatives have earned, audience sizes. See [`State`] for what is
 //! guaranteed and what is bounded.
 
+mod board;
 mod decision;
 mod join;
 mod key;
@@ -25,6 +28,7 @@ mod simulation;
 mod spec;
 mod state;
 
+pub use board::{Board, Following};
 pub use decision::{DecisionRecord, Offer, OfferedDecision, SkipReason, Skipped};
 pub use key::Key;
 pub use ledger::{CampaignSetup, Figures};

@@ -1,6 +1,7 @@
 //! The status of a role that has no workers, such as control.
 
 use super::Health;
+use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a role is doing. Clones share the same data.
@@ -11,6 +12,7 @@ pub struct RoleStatus(Arc<Shared>);
 struct Shared {
     health: Health,
     phase: Mutex<RolePhase>,
+    board: Mutex<Arc<Value>>,
 }
 
 /// Whether a role is ready, in words.
@@ -42,5 +44,15 @@ impl RoleStatus {
     /// Whether it is ready.
     pub fn phase(&self) -> RolePhase {
         self.0.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets what the page shows of the role.
+    pub fn show(&self, board: Value) {
+        *self.0.board.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(board);
+    }
+
+    /// What the page shows of the role. Null before there is anything.
+    pub fn board(&self) -> Arc<Value> {
+        Arc::clone(&self.0.board.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

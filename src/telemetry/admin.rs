@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /` | the live page, with `/page.css` and `/page.js`; no other assets |
+//! | `GET /` | the live page of the workers, or of control; with `/page.css` and its scripts; no other assets |
 //! | `GET /healthz` | 200 while every worker runs its loop |
 //! | `GET /readyz` | 200 if every partition moves; otherwise 503 and the reasons, one per line |
 //! | `GET /metrics` | Prometheus' text format |
@@ -19,6 +19,7 @@
 //! as the process.
 
 mod page;
+mod role;
 mod routes;
 mod server;
 mod window;

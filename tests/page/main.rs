@@ -1,4 +1,4 @@
-//! The live page in a real browser: complete, usable on a screen and on a phone, light and dark, and without console errors.
+//! The live pages in a real browser: complete, usable on a screen and on a phone, light and dark, and without console errors.
 //!
 //! Needs ONNX Runtime (deploy/onnxruntime/fetch) and Chromium or Chrome on the path; without them the tests fail with instructions.
 //! `PICTURES=folder` saves screenshots.
@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own browser cannot be started")]
 
 mod browser;
+mod control;
+mod day;
 #[path = "../cli/process.rs"]
 mod process;
 
@@ -90,6 +92,35 @@ fn contrast(one: &str, other: &str) -> f64 {
     (one.max(other) + 0.05) / (one.min(other) + 0.05)
 }
 
+/// Checks that nothing overflows the page except elements with their own scroll bar, and that these texts can be read.
+fn check_look(browser: &mut Browser, place: &str, texts: &[&str]) {
+    let over = "[...document.querySelectorAll('body *')].filter((it) => !it.closest('.scroll') && \
+                it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.id || it.className || it.tagName)";
+    assert_eq!(browser.evaluate(over), Value::Array(Vec::new()), "{place}");
+    assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), true, "{place}");
+    let mut colour = |selector: &str, what: &str| {
+        let colour = format!("getComputedStyle(document.querySelector({selector:?})).{what}");
+        browser.evaluate(&colour).as_str().unwrap().to_owned()
+    };
+    let card = colour(".card", "backgroundColor");
+    for selector in texts {
+        // A tag has a background of its own.
+        let own = colour(selector, "backgroundColor");
+        let back = if own.starts_with("rgba(") { &card } else { &own };
+        let contrast = contrast(&colour(selector, "color"), back);
+        assert!(contrast >= 4.5, "{place}: {selector} has a contrast of {contrast:.1} on {back}");
+    }
+}
+
+/// Takes a picture of the page, and saves it if that was asked for.
+fn picture(browser: &mut Browser, name: &str) {
+    let picture = browser.picture();
+    assert!(picture.starts_with(b"\x89PNG"), "{name}");
+    if let Some(folder) = std::env::var_os("PICTURES") {
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
+    }
+}
+
 #[test]
 fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
     let running = Running::start(&config());
@@ -130,33 +161,25 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
         });
         assert_eq!(browser.evaluate("document.getElementById('state').textContent"), "ready", "{place}");
 
-        // Nothing overflows the page except elements with their own scroll bar.
-        let over = "[...document.querySelectorAll('body *')].filter((it) => !it.closest('.scroll') && \
-                    it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.id || it.className || it.tagName)";
-        assert_eq!(browser.evaluate(over), Value::Array(Vec::new()), "{place}");
-        assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), true, "{place}");
-        let mut colour = |selector: &str, what: &str| {
-            let colour = format!("getComputedStyle(document.querySelector({selector:?})).{what}");
-            browser.evaluate(&colour).as_str().unwrap().to_owned()
-        };
-        let card = colour(".card", "backgroundColor");
-        for selector in [
-            ".card h2",
-            ".card .quiet",
-            ".tile small",
-            ".bars .name",
-            ".bars .figure",
-            ".axis",
-            ".ticks",
-            ".note",
-            "th",
-            "td",
-            ".mono",
-        ] {
-            let contrast = contrast(&colour(selector, "color"), &card);
-            assert!(contrast >= 4.5, "{place}: {selector} has a contrast of {contrast:.1} on {card}");
-        }
-        backgrounds.push(colour("body", "backgroundColor"));
+        check_look(
+            &mut browser,
+            &place,
+            &[
+                ".card h2",
+                ".card .quiet",
+                ".tile small",
+                ".bars .name",
+                ".bars .figure",
+                ".axis",
+                ".ticks",
+                ".note",
+                "th",
+                "td",
+                ".mono",
+            ],
+        );
+        let background = "getComputedStyle(document.body).backgroundColor";
+        backgrounds.push(browser.evaluate(background).as_str().unwrap().to_owned());
 
         // It updates by itself.
         let shown = |browser: &mut Browser| browser.evaluate("document.getElementById('events').textContent");
@@ -165,11 +188,7 @@ fn every_part_is_filled_on_a_screen_and_on_a_phone_light_and_dark() {
         published += 200;
         wait_for("an update", || if shown(&mut browser) == before { vec![before.to_string()] } else { Vec::new() });
 
-        let picture = browser.picture();
-        assert!(picture.starts_with(b"\x89PNG"), "{place}");
-        if let Some(folder) = std::env::var_os("PICTURES") {
-            std::fs::write(Path::new(&folder).join(format!("page-{width}-{scheme}.png")), picture).unwrap();
-        }
+        picture(&mut browser, &format!("page-{width}-{scheme}"));
     }
     assert!(backgrounds[0] == backgrounds[1] && backgrounds[2] == backgrounds[3], "{backgrounds:?}");
     assert_ne!(backgrounds[0], backgrounds[2], "dark is not light");
@@ -247,9 +266,7 @@ fn a_page_that_needs_a_token_asks_for_it_and_opens_with_it() {
         [seen(&mut browser, "token"), seen(&mut browser, "board"), seen(&mut browser, "wrong")],
         [true, false, true]
     );
-    if let Some(folder) = std::env::var_os("PICTURES") {
-        std::fs::write(Path::new(&folder).join("page-token.png"), browser.picture()).unwrap();
-    }
+    picture(&mut browser, "page-token");
     browser.evaluate(&enter("0123456789abcdef"));
     becomes(&mut browser, "ready");
     assert_eq!([seen(&mut browser, "token"), seen(&mut browser, "board")], [false, true]);

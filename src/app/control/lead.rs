@@ -4,6 +4,7 @@ use super::{
     ControlError, Input, Settings,
     figures::Figures,
     leader::{Leader, Now, Turn},
+    page::{LeaderPage, show_standby},
     ports::{KafkaInputs, KafkaOutlet},
     standby::Standby,
 };
@@ -100,6 +101,7 @@ impl Control {
                 standby.set_campaigns(campaigns);
             }
             standby.turn(WAIT)?;
+            show_standby(&self.settings, &self.status, &standby, false, self.now());
             let records = standby.records();
             self.status.set(if standby.has_caught_up() {
                 RolePhase::Ready("standby")
@@ -117,6 +119,7 @@ impl Control {
     fn lead(&mut self, standby: Standby, candidacy: &Candidacy) -> Result<End, ControlError> {
         let begun = Instant::now();
         self.status.set(RolePhase::NotReady("taking over: reading the state to its end".to_owned()));
+        show_standby(&self.settings, &self.status, &standby, true, self.now());
         let mut sink = ControlSink::new(self.settings.sink());
         while let Err(error) = sink.fence() {
             if matches!(error, SinkError::Fatal { .. }) {
@@ -205,6 +208,7 @@ impl Control {
         candidacy: &Candidacy,
     ) -> Result<End, ControlError> {
         let mut figures = Figures::new(&leader.state, self.started.elapsed());
+        let mut page = LeaderPage::new(&self.settings, &self.status, self.now());
         let mut logged_at = Instant::now();
         loop {
             if self.is_stopping() {
@@ -227,6 +231,8 @@ impl Control {
                 Turn::Committed { policy, taken, took } => {
                     self.status.health().moved();
                     figures.committed(&leader.state, policy.as_deref(), &taken, took, now.uptime);
+                    let lag = Input::ALL.map(|input| leader.lag(input));
+                    page.committed(&leader.state, policy.as_deref(), lag, now);
                 }
                 Turn::Aborted => Figures::aborted(),
                 Turn::Read => {}

@@ -23,6 +23,7 @@ mod intake;
 mod lead;
 mod leader;
 mod once;
+mod page;
 mod ports;
 mod run;
 mod settings;

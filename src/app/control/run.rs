@@ -57,11 +57,10 @@ pub(crate) fn run_control(
     let stop = stop_flag()?;
     topics::check_for_control(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
-    let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)))?;
+    let status = RoleStatus::default();
+    let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     Figures::stands_by();
     let (updates, receiver) = crossbeam_channel::unbounded();
-    let status = RoleStatus::default();
-    state.set_role(status.clone());
     let otlp = setup.start_otlp(&instance, &state, &[])?;
     let settings = Settings::of(&setup.config, &instance);
     let stall_after = setup.config.engine.stall_after;

@@ -101,7 +101,7 @@ impl Settings {
     }
 
     /// The group and the transactional id. Names of applications and workers contain no @, so nobody else has this one.
-    fn group(&self) -> String {
+    pub(super) fn group(&self) -> String {
         format!("{}-@control", self.app)
     }
 

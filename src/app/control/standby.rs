@@ -6,7 +6,7 @@ use crate::{
     event::Record,
     source::Tail,
 };
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How many records are taken at a time.
 const BATCH: usize = 10_000;
@@ -23,6 +23,8 @@ pub(super) struct Standby {
     looked_at: Option<Instant>,
     has_caught_up: bool,
     records: u64,
+    /// When records last arrived, in microseconds since 1970.
+    changed_at: Option<i64>,
 }
 
 impl Standby {
@@ -36,6 +38,7 @@ impl Standby {
             looked_at: None,
             has_caught_up: false,
             records: 0,
+            changed_at: None,
         })
     }
 
@@ -68,6 +71,16 @@ impl Standby {
         self.records
     }
 
+    /// The version of the last policy that a leader has written.
+    pub(super) fn version(&self) -> u64 {
+        self.follower.version()
+    }
+
+    /// When records last arrived, in microseconds since 1970.
+    pub(super) fn changed_at(&self) -> Option<i64> {
+        self.changed_at
+    }
+
     /// Takes in changed campaigns.
     pub(super) fn set_campaigns(&mut self, campaigns: Vec<CampaignSetup>) {
         self.follower.set_campaigns(campaigns);
@@ -98,7 +111,10 @@ impl Standby {
                 *records += 1;
             }
         };
-        self.journal.poll(BATCH, wait, &mut take)?;
+        if self.journal.poll(BATCH, wait, &mut take)? > 0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+            self.changed_at = now.map(|now| now.as_micros() as i64);
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use super::{
     ControlError, Input, Settings,
     leader::{Leader, Now, Turn},
     once::Offline,
+    page::LeaderPage,
     ports::{Inputs, Outlet, Written},
     summary::summary,
 };
@@ -12,6 +13,7 @@ use crate::{
     event::Record,
     sink::{ControlOutputs, DeadLetter},
     source::SourceError,
+    status::RoleStatus,
     targeting::{
         campaign::{Budget, Learning, Reward},
         money::Micros,
@@ -255,6 +257,32 @@ fn an_aborted_transaction_is_written_again_with_its_dead_letters_and_counts_once
     ];
     assert_eq!(places, expected.map(|place| place.map(str::to_owned)));
     assert_eq!(letters[1].payload.as_deref(), Some(&b"garbage"[..]));
+}
+
+#[test]
+fn the_page_shows_what_was_committed() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    let mut leader = leader(&world, &topics);
+    let status = RoleStatus::default();
+    let mut page = LeaderPage::new(&Settings::for_tests(spec()), &status, world.now());
+    for number in 0..30 {
+        let id = format!("shop:c-0-{number}");
+        world.add(Input::Decisions, Some(decision(&id, world.now().wall)));
+        world.add(Input::Outcomes, Some(win(&format!("o{number}"), &id, world.now().wall)));
+        for turn in turns(&mut leader, &world, 1) {
+            if let Turn::Committed { policy, .. } = turn {
+                let lag = Input::ALL.map(|input| leader.lag(input));
+                page.committed(&leader.state, policy.as_deref(), lag, world.now());
+            }
+        }
+    }
+    let board = status.board();
+    let version = topics.0.borrow().policies.last().unwrap().version;
+    assert_eq!((&board["role"], board["policy"]["version"].as_u64()), (&"leader".into(), Some(version)));
+    let (spring, spent) = (&board["campaigns"][0], board["campaigns"][0]["periods"]["all"]["spent_micros"].as_i64());
+    assert!(spent.is_some_and(|spent| (50_000..=60_000).contains(&spent)), "{board}");
+    assert_eq!((&spring["id"], &spring["state"]), (&"spring".into(), &"running".into()));
+    assert_eq!(spring["budget"]["day"]["spent"].as_array().unwrap().last().unwrap()[1].as_i64(), spent);
 }
 
 #[test]

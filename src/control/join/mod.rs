@@ -20,11 +20,13 @@
 //! impression a second and a click in a hundred, 86,400 and 26,000 more.
 
 mod seen;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod touch;
 
 pub(super) use seen::Seen;
+pub(super) use shown::Shown;
 pub(super) use touch::{Alias, Touch, Touches};
 
 use super::{

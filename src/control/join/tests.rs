@@ -170,6 +170,35 @@ fn touches_leave_no_trace_when_they_go() {
 }
 
 #[test]
+fn impressions_of_creatives_are_counted_by_whole_hours() {
+    let hour = 60 * MINUTE;
+    let mut touches = Touches::default();
+    touches.insert(Key(0), touch("a", "a-1", START, &[]));
+    for (number, creative, minutes) in [(1, "a-1", 0), (2, "a-1", 59), (3, "a-1", 60), (4, "a-2", 61), (5, "a-2", 180)]
+    {
+        let at = START + minutes * MINUTE;
+        touches.insert(Key(number), Touch { shown_at: Some(at), ..touch("a", creative, at, &[]) });
+    }
+    touches.change(Key(3), |touch| touch.clicked_at = Some(START + hour));
+    touches.change(Key(4), |touch| touch.converted_at = Some(START + hour));
+    // Replaced, not added.
+    touches.insert(Key(5), Touch { shown_at: Some(START), ..touch("a", "a-3", START, &[]) });
+    let of = |touches: &Touches, since: i64| -> Vec<(String, [u64; 3])> {
+        let all = touches.gallery().of("a", since);
+        all.into_iter().map(|(id, it)| (id.to_owned(), [it.impressions, it.clicks, it.conversions])).collect()
+    };
+    let row = |id: &str, counts| (id.to_owned(), counts);
+    let all = [row("a-1", [3, 1, 0]), row("a-2", [1, 0, 1]), row("a-3", [1, 0, 0])];
+    assert_eq!((of(&touches, i64::MIN), of(&touches, START)), (all.to_vec(), all.to_vec()));
+    assert_eq!(of(&touches, START + 1), [row("a-1", [1, 1, 0]), row("a-2", [1, 0, 1])], "the first hour is not whole");
+    assert_eq!(of(&touches, START + hour), of(&touches, START + 1));
+    assert_eq!(of(&touches, START + hour + 1), []);
+    assert!(touches.gallery().of("b", i64::MIN).is_empty());
+    (0..6).for_each(|number| drop(touches.remove(Key(number))));
+    assert_eq!(format!("{:?}", touches.gallery()), format!("{:?}", Touches::default().gallery()));
+}
+
+#[test]
 fn what_was_forgotten_early_is_late() {
     let mut seen = Seen::default();
     let horizon = 100;

@@ -3,7 +3,7 @@
 //! Limits: a touch takes about 300 bytes, and about 80 for each name that it can be found by, of which there are at
 //! most [`ALIASES_MAX`].
 
-use super::super::key::Key;
+use super::{super::key::Key, shown::Gallery};
 use crate::targeting::money::Cpm;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -87,13 +87,14 @@ impl Touch {
     }
 }
 
-/// All touches, by key, by name and by when they are due.
+/// All touches, by key, by name and by when they are due, and what they say of creatives.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Touches {
     all: HashMap<Key, Touch>,
     /// Name, time and key: the touches of a name, oldest first.
     by_alias: BTreeSet<(Key, i64, Key)>,
     due: BTreeSet<(i64, Key)>,
+    gallery: Gallery,
 }
 
 impl Touches {
@@ -108,6 +109,7 @@ impl Touches {
         for Alias(alias) in &touch.aliases {
             self.by_alias.insert((*alias, touch.at(), key));
         }
+        self.gallery.add(&touch);
         self.all.insert(key, touch);
     }
 
@@ -135,6 +137,7 @@ impl Touches {
     pub(in super::super) fn remove(&mut self, key: Key) -> Option<Touch> {
         let touch = self.all.remove(&key)?;
         self.due.remove(&(touch.due(), key));
+        self.gallery.remove(&touch);
         for Alias(alias) in &touch.aliases {
             self.by_alias.remove(&(*alias, touch.at(), key));
         }
@@ -151,6 +154,11 @@ impl Touches {
     pub(super) fn named(&self, alias: Key) -> impl Iterator<Item = (Key, &Touch)> {
         let range = (alias, i64::MIN, Key(0))..=(alias, i64::MAX, Key(u128::MAX));
         self.by_alias.range(range).rev().filter_map(|(_, _, key)| Some((*key, self.all.get(key)?)))
+    }
+
+    /// The impressions of each creative.
+    pub(in super::super) fn gallery(&self) -> &Gallery {
+        &self.gallery
     }
 
     /// The keys of all touches.

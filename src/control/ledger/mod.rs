@@ -83,6 +83,25 @@ pub struct Figures {
     pub conversions: u64,
 }
 
+impl Figures {
+    /// The sum of two times.
+    pub(super) fn plus(self, other: &Self) -> Self {
+        Self {
+            spent_micros: self.spent_micros.saturating_add(other.spent_micros),
+            unattributed_micros: self.unattributed_micros.saturating_add(other.unattributed_micros),
+            revenue_micros: self.revenue_micros.saturating_add(other.revenue_micros),
+            eligible: self.eligible + other.eligible,
+            passed: self.passed + other.passed,
+            wins: self.wins + other.wins,
+            losses: self.losses + other.losses,
+            impressions: self.impressions + other.impressions,
+            viewable: self.viewable + other.viewable,
+            clicks: self.clicks + other.clicks,
+            conversions: self.conversions + other.conversions,
+        }
+    }
+}
+
 /// The account of a campaign.
 #[derive(Clone, Debug)]
 pub(super) struct Account {

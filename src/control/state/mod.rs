@@ -28,6 +28,7 @@
 //! Not covered: transactions, topics and the encoding of decisions.
 
 mod due;
+mod look;
 mod publish;
 mod records;
 mod restore;
@@ -37,6 +38,7 @@ mod tests;
 mod types;
 mod wire;
 
+pub(super) use look::Look;
 pub use records::Record;
 pub use restore::{Follower, RestoreError};
 pub use types::{Counts, Disposition, Effects, Source};

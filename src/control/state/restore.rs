@@ -58,6 +58,11 @@ impl Follower {
         self.state.set_campaigns(campaigns);
     }
 
+    /// The version of the last policy that was written; 0 before the first.
+    pub fn version(&self) -> u64 {
+        self.state.version()
+    }
+
     /// Takes in a committed record; a value of `None` is a tombstone. Of a key, the last record counts.
     pub fn follow(&mut self, key: &str, value: Option<&[u8]>) {
         self.damaged.remove(key);

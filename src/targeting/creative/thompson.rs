@@ -15,6 +15,8 @@
 //! steps (tens of microseconds for 16), other sets one look-up. Not covered: how posteriors are learned
 //! ([`BetaArm`](super::BetaArm)) and which audience has which.
 
+mod interval;
+
 use super::{
     arithmetic::{exp, exp_minus_one, ln, ln_one_plus_minus},
     choice::{CREATIVES_MAX, Chosen, Draw, Eligible, Floor, Shares},

@@ -30,8 +30,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) const PAGE: &str = include_str!("../page/index.html");
+pub(super) const CONTROL_PAGE: &str = include_str!("../page/control.html");
 const STYLE: &str = include_str!("../page/page.css");
+/// What both pages have in common.
+pub(super) const COMMON: &str = include_str!("../page/common.js");
 pub(super) const SCRIPT: &str = include_str!("../page/page.js");
+pub(super) const CONTROL_SCRIPT: &str = include_str!("../page/control.js");
 
 impl AdminState {
     /// Why this client may not request more than the page's files and the probes, if so.
@@ -61,9 +65,13 @@ impl AdminState {
         let path = request.uri().path().to_owned();
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (path.as_str(), get) {
-            ("/", true) => return answer(StatusCode::OK, HTML, PAGE),
+            ("/", true) => {
+                return answer(StatusCode::OK, HTML, if self.role().is_some() { CONTROL_PAGE } else { PAGE });
+            }
             ("/page.css", true) => return answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
-            ("/page.js", true) => return answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
+            ("/common.js", true) => return answer(StatusCode::OK, SCRIPT_TYPE, COMMON),
+            ("/page.js", true) => return answer(StatusCode::OK, SCRIPT_TYPE, SCRIPT),
+            ("/control.js", true) => return answer(StatusCode::OK, SCRIPT_TYPE, CONTROL_SCRIPT),
             ("/healthz", true) => {
                 let is_alive = self.is_alive();
                 let status = if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -95,7 +103,10 @@ impl AdminState {
             ("/metrics", true, _) => {
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", prometheus::text(&self.figures()))
             }
-            ("/snapshot", true, _) => answer(StatusCode::OK, JSON, self.page().to_string()),
+            ("/snapshot", true, _) => {
+                let page = self.role().map_or_else(|| self.page(), |role| self.role_page(&role));
+                answer(StatusCode::OK, JSON, page.to_string())
+            }
             ("/version", true, _) => answer(
                 StatusCode::OK,
                 JSON,
@@ -110,8 +121,8 @@ impl AdminState {
             }
             ("/log", _, true) => self.set_log(request).await,
             (
-                "/" | "/page.css" | "/page.js" | "/healthz" | "/readyz" | "/metrics" | "/snapshot" | "/version"
-                | "/config" | "/log",
+                "/" | "/page.css" | "/common.js" | "/page.js" | "/control.js" | "/healthz" | "/readyz" | "/metrics"
+                | "/snapshot" | "/version" | "/config" | "/log",
                 ..,
             ) => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n"),
             _ => answer(StatusCode::NOT_FOUND, TEXT, "not found; see /\n"),
@@ -202,6 +213,7 @@ type Answer = Response<Full<Bytes>>;
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
 
 fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let builder = Response::builder()

@@ -37,7 +37,7 @@ pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a client may take to send a body, which is a log filter.
 pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a connection may last. An answer has about 100 KiB at most.
+/// How long a connection may last. An answer has a few hundred KiB at most.
 pub(super) const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest head.

@@ -1,5 +1,5 @@
 use super::{
-    routes::{BODY_BYTES_MAX, PAGE, SCRIPT},
+    routes::{BODY_BYTES_MAX, COMMON, CONTROL_PAGE, CONTROL_SCRIPT, PAGE, SCRIPT},
     server::{ANSWERING_MAX, BODY_DEADLINE, CONNECTION_DEADLINE, HEAD_DEADLINE},
     *,
 };
@@ -61,7 +61,9 @@ fn every_path_answers_with_its_type_and_the_policy() {
     let at = started(&state);
     for (path, kind, part) in [
         ("/", "text/html", "<title>Aimpoint</title>"),
-        ("/page.js", "text/javascript", "textContent"),
+        ("/common.js", "text/javascript", "textContent"),
+        ("/page.js", "text/javascript", "./common.js"),
+        ("/control.js", "text/javascript", "./common.js"),
         ("/page.css", "text/css", "prefers-color-scheme"),
         ("/healthz", "text/plain", "alive"),
         ("/readyz", "text/plain", "ready"),
@@ -83,22 +85,55 @@ fn every_path_answers_with_its_type_and_the_policy() {
 
 #[test]
 fn the_page_s_files_hold_no_way_for_a_text_to_become_code() {
-    for banned in
-        ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "http://", "https://"]
-    {
-        let script = SCRIPT.replace("http://www.w3.org/2000/svg", "");
-        assert!(!script.contains(banned), "{banned}");
+    const BANNED: [&str; 10] = [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+        "http://",
+        "https://",
+        ".style",
+        "import(",
+    ];
+    for (page, script) in [(PAGE, SCRIPT), (CONTROL_PAGE, CONTROL_SCRIPT)] {
+        let scripts = [COMMON, script].concat();
+        for banned in BANNED {
+            assert!(!scripts.replace("http://www.w3.org/2000/svg", "").contains(banned), "{banned}");
+        }
+        for banned in ["<style", "style=", "onclick", "http://", "https://"] {
+            let page = page.replace("http://www.w3.org/2000/svg", "");
+            assert!(!page.contains(banned), "the policy forbids it, or it comes from elsewhere: {banned}");
+        }
+        for call in ["by(\"", "set(\"", "bars(\"", "rows(\"", "more(\""] {
+            for id in scripts.split(call).skip(1) {
+                let id = id.split('"').next().unwrap_or_default();
+                assert!(page.contains(&format!("id=\"{id}\"")), "the page has no {id:?}");
+            }
+        }
     }
-    assert!(
-        !PAGE.contains("<style") && !PAGE.contains("style=") && !PAGE.contains("onclick"),
-        "the policy forbids these"
+}
+
+#[test]
+fn a_role_has_a_page_of_its_own_and_shows_what_it_says() {
+    let state = state(None);
+    let role = RoleStatus::default();
+    state.set_role(role.clone());
+    let at = started(&state);
+    assert!(get(at, "/").2.contains("<title>Control · Aimpoint</title>"));
+    let snapshot = || serde_json::from_str::<Value>(&get(at, "/snapshot").2).expect("JSON");
+    let first = snapshot();
+    assert_eq!(
+        (&first["control"], &first["ready"], &first["title"]),
+        (&Value::Null, &json!(false), &json!("shop, a-0"))
     );
-    let page = PAGE.replace("http://www.w3.org/2000/svg", "");
-    assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere");
-    for id in SCRIPT.split("by(\"").skip(1).chain(SCRIPT.split("set(\"").skip(1)) {
-        let id = id.split('"').next().unwrap_or_default();
-        assert!(PAGE.contains(&format!("id=\"{id}\"")), "the page has no {id:?}");
-    }
+    assert_eq!(first["reasons"], json!(["the process is starting"]));
+    role.health().beat();
+    role.set(RolePhase::Ready("standby"));
+    role.show(json!({ "role": "standby" }));
+    let second = snapshot();
+    assert_eq!((&second["control"], &second["ready"]), (&json!({ "role": "standby" }), &json!(true)));
 }
 
 #[test]
@@ -135,7 +170,7 @@ fn a_token_opens_all_but_the_page_and_the_probes() {
         let opened = if path == "/reload" { 405 } else { 200 };
         assert_eq!((with("wrong"), with(TOKEN)), (401, opened), "{path}");
     }
-    for path in ["/", "/page.js", "/page.css", "/healthz"] {
+    for path in ["/", "/common.js", "/page.js", "/control.js", "/page.css", "/healthz"] {
         assert_eq!(get(at, path).0, 200, "{path}");
     }
     assert_eq!(get(at, "/readyz").0, 503);
