@@ -10,7 +10,7 @@ use aimpoint::{
 };
 use prost::Message;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
@@ -285,6 +285,12 @@ impl Process {
         self.get("/readyz").is_some_and(|(status, body)| status == 200 && body == format!("ready: {role}\n"))
     }
 
+    /// What its page shows.
+    fn board(&self) -> Option<Value> {
+        let snapshot: Value = serde_json::from_str(&self.get("/snapshot")?.1).ok()?;
+        Some(snapshot["control"].clone())
+    }
+
     fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics")?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
@@ -329,6 +335,17 @@ fn what_control_knows_equals_a_recount_though_leaders_are_killed_and_paused() {
         (leader.metric("aimpoint_control_leader"), standby.metric("aimpoint_control_leader")),
         (Some(1.0), Some(0.0))
     );
+    wait_for("both pages", PATIENCE, || {
+        let boards = leader.board().zip(standby.board());
+        boards.is_some_and(|(leads, follows)| {
+            leads["role"] == "leader"
+                && leads["policy"]["version"].as_u64() > Some(0)
+                && leads["campaigns"][0]["id"] == "spring"
+                && follows["role"] == "standby"
+                && follows["follows"]["topic"] == "ad-control"
+                && follows["follows"]["version"].as_u64() > Some(0)
+        })
+    });
 
     let mut takeovers = Vec::new();
     for round in 0..4 {
@@ -374,6 +391,9 @@ fn what_control_knows_equals_a_recount_though_leaders_are_killed_and_paused() {
     std::thread::sleep(Duration::from_secs(3));
     let spent = "aimpoint_control_spent{campaign=\"spring\",currency=\"EUR\",period=\"total\"}";
     assert_eq!(leader.metric(spent), Some(truth.figures[0].spent_micros as f64 / 1e6));
+    let board = leader.board().unwrap();
+    let spring = board["campaigns"].as_array().unwrap().iter().find(|it| it["id"] == "spring").unwrap();
+    assert_eq!(spring["periods"]["all"]["spent_micros"], truth.figures[0].spent_micros);
     let budget = "aimpoint_control_budget{campaign=\"spring\",currency=\"EUR\",period=\"day\"}";
     assert_eq!(leader.metric(budget), Some(100_000.0));
     for input in ["decisions", "outcomes"] {

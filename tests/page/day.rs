@@ -21,10 +21,10 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 const MINUTE: i64 = 60_000_000;
 const STEP: i64 = 5 * MINUTE;
-/// The day before, of which the forecast is learned, and the day until now.
-const STEPS: i64 = (24 + 15) * 12;
+/// Half an hour or so, the whole day before, of which the forecast is learned, and the day until now.
+const STEPS: i64 = (24 + 16) * 12;
 /// When the process began to lead: before, only the sum is known.
-const LEADS_FROM: i64 = (24 + 4) * 12;
+const LEADS_FROM: i64 = (24 + 5) * 12;
 
 /// A campaign: its id, price of a thousand, and creatives with their true click rates.
 type Row = (&'static str, &'static str, f64, &'static [(&'static str, f64)]);

@@ -307,7 +307,7 @@ const showLeader = (it, now) => {
   showCreatives(it.creatives, now);
   more("creatives-more", it.creatives_left_out, "creatives are");
   bars("outcomes", ["joined", "duplicate", "late", "orphan", "rejected", "parked"].map((id) => ({
-    name: id === "parked" ? "parked (waiting now)" : id, count: it.outcomes[id],
+    name: id === "parked" ? "parked now" : id, count: it.outcomes[id],
   })), "");
   by("forgotten").hidden = !it.outcomes.touches_evicted;
   set("forgotten", `${whole(it.outcomes.touches_evicted)} offers and impressions were forgotten early, because there were more than control.touches_max. Creatives' impressions may be incomplete.`);
