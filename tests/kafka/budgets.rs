@@ -36,7 +36,7 @@ reasons = true
 id = "here"
 where = "true"
 exit = "false"
-duration = "15s"
+duration = "10s"
 
 [[campaign]]
 id = "spring"
@@ -162,7 +162,7 @@ fn a_budget_is_spent_and_kept_and_stops_without_control() {
     let mut worker = program.spawn("worker");
     // Close to its end a budget is spent slowly, because what is in flight is not known yet.
     world.until("paced");
-    world.steps(Duration::from_secs(20));
+    world.steps(Duration::from_secs(12));
     let spent = world.wins as f64 * PRICE / 1_000.0;
     assert!((0.6 * BUDGET..1.1 * BUDGET).contains(&spent), "{spent} of {BUDGET}: {:?}", world.seen);
 
