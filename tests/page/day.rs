@@ -160,7 +160,7 @@ impl Day {
         let source = self.source("decisions", at);
         self.state.apply_decision(&source, &decision);
         for (offer, price, click_rate) in offers {
-            let mut send = |day: &mut Self, kind: OutcomeType, after: i64| {
+            let send = |day: &mut Self, kind: OutcomeType, after: i64| {
                 let price =
                     (kind == OutcomeType::Win).then(|| Cpm((price * day.random.random_range(0.7e6..1.2e6)) as i64));
                 let value = (kind == OutcomeType::Conversion).then_some(Micros(24_900_000));
