@@ -49,6 +49,8 @@ pub(crate) struct PipelineUpdates {
     models: Models,
     pipelines: Vec<crossbeam_channel::Sender<Pipeline>>,
     fingerprint: String,
+    /// Whether the workers follow control's policies since they started.
+    follows: bool,
 }
 
 impl PipelineUpdates {
@@ -57,7 +59,12 @@ impl PipelineUpdates {
     pub(super) fn send(&self, to: &Setup) -> anyhow::Result<()> {
         // The workers keep their current model versions. Check that the new pipeline accepts one.
         to.with_models(to.pipeline(false)?, self.models.copies(1)?.remove(0))?;
-        let pipelines: Vec<Pipeline> = self.pipelines.iter().map(|_| to.timed()).collect::<anyhow::Result<_>>()?;
+        // The first campaign with a budget may come with a reload.
+        let feeds = if self.follows { Vec::new() } else { to.follow_policies(self.pipelines.len())? };
+        let mut feeds = feeds.into_iter();
+        let pipeline = || Ok(to.with_policies(to.timed()?, feeds.next()));
+        let pipelines: Vec<Pipeline> =
+            std::iter::repeat_with(pipeline).take(self.pipelines.len()).collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(
             pipelines.iter().all(|it| it.fingerprint() == self.fingerprint),
             "the features have changed; restart to apply them"
@@ -96,9 +103,7 @@ impl Setup {
             for (arm, feed) in feeds {
                 pipeline = pipeline.with_feed(arm, Box::new(feed));
             }
-            if let Some(policies) = policies.next() {
-                pipeline = pipeline.with_policies(Box::new(policies), config.control().stale_after);
-            }
+            pipeline = self.with_policies(pipeline, policies.next());
             let id = instance.worker(config, number);
             let client =
                 |settings: Vec<(String, String)>| [vec![("client.id".to_owned(), id.clone())], settings].concat();
@@ -144,8 +149,16 @@ impl Setup {
         Ok(WorkerSet {
             workers,
             progress: progress_of_all,
-            updates: PipelineUpdates { models, pipelines, fingerprint },
+            updates: PipelineUpdates { models, pipelines, fingerprint, follows: config.needs_control() },
         })
+    }
+
+    /// Gives a pipeline its policies.
+    fn with_policies(&self, pipeline: Pipeline, feed: Option<policies::PolicyMailbox>) -> Pipeline {
+        match feed {
+            Some(feed) => pipeline.with_policies(Box::new(feed), self.config.control().stale_after),
+            None => pipeline,
+        }
     }
 
     /// Follows control's policies for this many workers, if anything needs them.

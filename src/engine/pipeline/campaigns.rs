@@ -48,9 +48,11 @@ impl Offers {
         }
     }
 
-    /// Takes over the policies of other campaigns.
+    /// Takes over the policies of other campaigns, unless they have none.
     pub(super) fn inherit(&mut self, other: &mut Self) {
-        self.policies = std::mem::take(&mut other.policies);
+        if other.policies.feed.is_some() {
+            self.policies = std::mem::take(&mut other.policies);
+        }
         self.campaigns.set_policy(self.policies.current.as_deref(), self.policies.stale_after);
     }
 }

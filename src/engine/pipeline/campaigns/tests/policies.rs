@@ -76,10 +76,14 @@ impl PolicyFeed for Waiting {
 
 fn rig() -> (Rig, Waiting) {
     let waiting = Waiting::default();
+    (rig_with(&waiting), waiting)
+}
+
+fn rig_with(waiting: &Waiting) -> Rig {
     let mut rig = Rig::new(SPEC, 0);
     rig.pipeline = rig.pipeline.with_policies(Box::new(waiting.clone()), STALE_AFTER);
     rig.now = EventTime(1_772_409_600_000_000);
-    (rig, waiting)
+    rig
 }
 
 const ALL: u32 = 1 << 31;
@@ -241,7 +245,12 @@ fn a_reload_keeps_the_policy() {
     rig.pipeline.replace(other);
     let decisions = rig.run(&[VIEW]);
     assert_eq!((ids(&decisions[0]), &decisions[0]["policy_version"]), (vec!["second"], &json!("8")));
-    // The feed is kept as well.
+    // The feed is kept as well, and the first one may come with a reload.
     waiting.add(&policy(9, rig.now, ALL, ALL));
     assert_eq!(rig.pipeline.renew_policy(rig.now), Some(9));
+
+    let mut plain = Rig::new(SPEC, 0);
+    plain.pipeline.replace(self::rig_with(&waiting).pipeline);
+    waiting.add(&policy(10, plain.now, ALL, ALL));
+    assert_eq!(plain.pipeline.renew_policy(plain.now), Some(10));
 }
