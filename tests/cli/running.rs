@@ -31,7 +31,7 @@ fn a_running_process_serves_its_state_and_applies_segments_and_log_levels() {
     };
     publish(0, 100);
     let shown = it.wait_for("decisions", |it| Some(it.snapshot()).filter(|it| it["counts"]["decisions"] == 100));
-    assert_eq!(shown["segments"], serde_json::json!([{ "id": "first", "count": 100 }]));
+    assert_eq!(shown["segments"], serde_json::json!([{ "id": "first", "count": 100, "members": null }]));
     it.wait_for("the dead letter", |it| (it.snapshot()["dead_letters"]["malformed"] == 1).then_some(()));
     let metrics = it.ask("GET", "/metrics", "").1;
     for line in [
