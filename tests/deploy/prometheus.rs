@@ -64,13 +64,14 @@ fn wait_for<T>(what: &str, log: &Path, mut holds: impl FnMut() -> Result<T, Stri
     }
 }
 
-/// The demo's configuration, with its model also as a shadow.
+/// The demo's configuration, with its model also as a shadow, and with a segment that lasts.
 fn config() -> String {
     let model = format!("path = \"{}\"\n", repository("deploy/demo/model.onnx").display());
     text("deploy/demo/aimpoint.toml")
         .replace("path = \"model.onnx\"\n", &model)
         .replace("name = \"aimpoint-demo\"", "name = \"aimpoint\"")
         + &format!("\n[[shadow]]\nname = \"challenger\"\n{model}")
+        + "\n[[segment]]\nid = \"here\"\nwhere = \"true\"\nduration = \"1h\"\n"
 }
 
 /// A Prometheus that scrapes the target every second and evaluates the rules.
