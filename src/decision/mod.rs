@@ -113,7 +113,7 @@ pub struct Decision<'a> {
     /// The campaigns that the user may be shown, best first.
     pub campaigns: &'a [Bid],
     /// The campaigns that were considered and refused. Written if the declared format asks for them, or if control
-    /// needs to know: see [`crate::targeting::campaign::Reason::concerns_control`].
+    /// needs to know: see [`crate::targeting::campaign::Reason::is_listed`].
     pub suppressed: &'a [Refusal],
     /// The features that creatives were chosen by: see [`crate::targeting::campaign::ShownCreative::features`].
     pub features: &'a [f64],

@@ -146,7 +146,7 @@ impl Template {
         }
         for refused in decision.suppressed {
             let Campaign { id, is_budgeted, .. } = &self.campaigns[refused.campaign as usize];
-            if !(self.reasons || *is_budgeted && refused.reason.concerns_control()) {
+            if !refused.reason.is_listed(self.reasons, *is_budgeted) {
                 continue;
             }
             let reason = refused.reason.as_str();

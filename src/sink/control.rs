@@ -10,7 +10,7 @@
 
 use super::{
     SinkError,
-    producer::{CALL_DEADLINE, Context, OutputProducer, await_in_flight, classify, drain, retry},
+    producer::{CALL_DEADLINE, Context, OutputProducer, await_in_flight, classify, drain, end_transaction, retry},
 };
 use crate::kafka::Cluster;
 use rdkafka::{
@@ -150,15 +150,7 @@ impl ControlSinkSettings {
             send(producer, &self.dead_letters, key.as_deref(), payload.as_deref(), headers)?;
         }
         drain(producer).map_err(|error| too_large(producer).unwrap_or(error))?;
-        let mut calls = 0;
-        retry("commit the transaction", |wait| {
-            calls += 1;
-            producer.commit_transaction(wait)
-        })?;
-        if calls > 1 {
-            producer.context().in_doubt.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        end_transaction(producer)
     }
 }
 

@@ -134,6 +134,11 @@ pub(super) fn commit(
 ) -> Result<(), SinkError> {
     drain(producer)?;
     retry("add positions to the transaction", |wait| producer.send_offsets_to_transaction(positions, group, wait))?;
+    end_transaction(producer)
+}
+
+/// Commits the producer's open transaction, and notes whether its outcome was in doubt.
+pub(super) fn end_transaction(producer: &OutputProducer) -> Result<(), SinkError> {
     let mut calls = 0;
     retry("commit the transaction", |wait| {
         calls += 1;

@@ -106,7 +106,7 @@ impl Template {
         let mut is_first = true;
         for Refusal { campaign, reason } in refused {
             let Encoded { id, is_budgeted, .. } = &self.offers.campaigns[*campaign as usize];
-            if !(all || *is_budgeted && reason.concerns_control()) {
+            if !reason.is_listed(all, *is_budgeted) {
                 continue;
             }
             to.extend_from_slice(if is_first { b"{\"campaign_id\":" } else { b",{\"campaign_id\":" });

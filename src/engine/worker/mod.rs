@@ -262,9 +262,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             tracing::debug!(version, "a new policy of control");
             self.progress.view().follow(version, self.pipeline.campaigns().policy().issued_at());
         }
-        if self.protocol.transaction.opened_at().is_none()
-            && let Some((before, now)) = self.pipeline.renew()
-        {
+        if is_between && let Some((before, now)) = self.pipeline.renew() {
             tracing::info!(model = now.name, version = now.version, before = before.version, "the model was replaced");
             self.publish_event("model", format!("version {} in place of {}", now.version, before.version));
             self.publish_pipeline();

@@ -101,10 +101,10 @@ impl Reason {
         }
     }
 
-    /// Whether control has to learn of it, if the campaign has a budget: the campaign could have taken part in the
-    /// decision, and pacing follows the number of those.
-    pub fn concerns_control(self) -> bool {
-        matches!(self, Self::Paced | Self::Outranked)
+    /// Whether a decision lists it. One that does not list `all` still lists those that control has to learn of: a
+    /// campaign with a budget could have taken part, and pacing follows the number of such decisions.
+    pub fn is_listed(self, all: bool, has_budget: bool) -> bool {
+        all || has_budget && matches!(self, Self::Paced | Self::Outranked)
     }
 
     /// The index in [`Reason::ALL`].
