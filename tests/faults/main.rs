@@ -219,6 +219,14 @@ impl World {
         ["a", "b", "c"].map(|it| std::fs::read_to_string(self.program.folder.path().join(it)).unwrap_or_default())
     }
 
+    /// Whether each process that was started has been assigned partitions.
+    fn has_assigned(&self) -> bool {
+        let logs = ["a", "b", "c"].map(|it| self.program.folder.path().join(it));
+        logs.iter()
+            .filter(|log| log.exists())
+            .all(|log| std::fs::read_to_string(log).unwrap().contains("assigned partitions"))
+    }
+
     fn say(&self, what: &str) {
         eprintln!("{}: {what}", self.test);
     }
@@ -467,8 +475,11 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Starts publishing at this rate, and waits for the first decision.
+    /// Waits until the workers have their partitions, starts publishing at this rate, and waits for the first decision.
     fn start(world: &'a World, rate: u64) -> Self {
+        // A producer whose brokers are too busy to answer takes a core for each of them. Brokers that have just started
+        // would never get ready on a small machine.
+        wait_for("the first assignment", PATIENCE, || world.has_assigned());
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let due =
