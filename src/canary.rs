@@ -102,6 +102,10 @@ pub enum Canary {
     ChangeKeptSilent,
     /// A decision that was not written counts as one that readers were told.
     SilenceTakenAsSaid,
+    /// A worker takes a policy while a transaction is open.
+    PolicyWithinTransaction,
+    /// A worker goes back to an older policy.
+    OlderPolicyTaken,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -123,7 +127,7 @@ pub enum Canary {
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 50] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -171,6 +175,9 @@ impl Canary {
         Self::EmissionStateNotRestored,
         Self::ChangeKeptSilent,
         Self::SilenceTakenAsSaid,
+        Self::PolicyWithinTransaction,
+        Self::OlderPolicyTaken,
+        Self::StalePolicyUsed,
     ];
 
     /// The canaries that random seeds of control's simulation find.

@@ -25,9 +25,13 @@
 //!
 //! In runs that write only what changes, a decision may be missing if the rule allows it: see [`super::silence`].
 //!
+//! In runs where workers follow control's policies, each decision is what the core computes with the policy that it
+//! names, and all decisions of a transaction name the same: see [`super::policies`].
+//!
 //! I8 concerns only the core. The input here has late, future and missing times, and I2 covers them.
 
 use super::{
+    policies,
     silence::Readers,
     world::{Debt, Owed, USERS, is_output, new_ticks, record},
 };
@@ -40,7 +44,11 @@ use aimpoint::{
     status::Counts,
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
 };
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    rc::Rc,
+};
 
 /// The state of the checks.
 #[expect(clippy::struct_excessive_bools, reason = "each says what this run is like")]
@@ -54,6 +62,12 @@ pub(crate) struct Checks<'a> {
     is_at_least_once: bool,
     /// Whether outputs become visible before the ticks behind them are committed. Outputs of lost ticks are not owed.
     pub(crate) is_loose: bool,
+    /// Whether workers follow control's policies.
+    pub(crate) has_policies: bool,
+    /// Whether any worker has retried a transaction.
+    pub(crate) has_retried: Rc<Cell<bool>>,
+    /// How many decisions were made with a policy.
+    pub(crate) with_policy: u64,
     /// What was shown in a loose run.
     shown: HashSet<Visible>,
     /// By partition, if only changes are written: what readers were told.
@@ -96,6 +110,9 @@ impl<'a> Checks<'a> {
             has_changes,
             is_at_least_once,
             is_loose: false,
+            has_policies: false,
+            has_retried: Rc::default(),
+            with_policy: 0,
             shown: HashSet::new(),
             readers: None,
             written: BTreeMap::new(),
@@ -154,12 +171,12 @@ impl<'a> Checks<'a> {
     }
 
     /// Checks what has taken effect since the last step.
-    pub(crate) fn step(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
+    pub(crate) fn step(&mut self, cores: &mut [(Pipeline, FakeControl)]) -> Result<(), String> {
         for effect in self.broker.effects() {
             for (number, next, metadata) in &effect.positions {
                 let mark = Mark::parse(metadata).map(|(mark, _)| mark).unwrap_or_default();
                 let records = &self.input[*number as usize];
-                self.owed.advance(*number, *next, mark.ticks.all(), records, core)?;
+                self.owed.advance(*number, *next, mark.ticks.all(), records, cores)?;
                 let ticks = self.owed.ticks(*number).len();
                 self.history[*number as usize].push((*next, metadata.clone(), ticks));
             }
@@ -169,9 +186,9 @@ impl<'a> Checks<'a> {
     }
 
     /// What is owed for the whole input, if no tick can change that.
-    pub(crate) fn foresee(&mut self, core: &mut (Pipeline, FakeControl)) -> Result<(), String> {
+    pub(crate) fn foresee(&mut self, cores: &mut [(Pipeline, FakeControl)]) -> Result<(), String> {
         for (number, records) in self.input.iter().enumerate() {
-            self.owed.advance(number as i32, records.len() as i64, &[], records, core)?;
+            self.owed.advance(number as i32, records.len() as i64, &[], records, cores)?;
         }
         Ok(())
     }
@@ -195,6 +212,7 @@ impl<'a> Checks<'a> {
 
     fn effect(&mut self, effect: &Effect) -> Result<(), String> {
         self.effects += u64::from(!effect.is_beside);
+        self.policy(effect)?;
         if effect.is_beside && !self.is_at_least_once {
             return Err("I4: an output beside the transactions".to_owned());
         }
@@ -283,6 +301,25 @@ impl<'a> Checks<'a> {
             self.committed[number] = *next;
         }
         if touched.is_empty() { Ok(()) } else { Err(format!("I4: outputs without positions: {touched:?}")) }
+    }
+
+    /// Checks that each decision is true to the policy that it names, and that a transaction names one. A retry joins the
+    /// transaction that failed and the one after it.
+    fn policy(&mut self, effect: &Effect) -> Result<(), String> {
+        if !self.has_policies {
+            return Ok(());
+        }
+        let mut last = None;
+        for (place, offset) in &effect.outputs {
+            let Some(output) = self.broker.record(*place, *offset).filter(is_output) else { continue };
+            let Some(version) = policies::check(&output)? else { continue };
+            self.with_policy += u64::from(version > 0);
+            let before = last.replace(version).unwrap_or(version);
+            if before != version && !(self.has_retried.get() && policies::may_follow(before, version)) {
+                return Err(format!("policy {version} after {before} in one transaction"));
+            }
+        }
+        Ok(())
     }
 
     /// Recovers a partition from what is committed, as a new owner would, and compares it with the reference (I3).

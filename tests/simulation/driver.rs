@@ -2,6 +2,7 @@
 
 use super::{
     checks::Checks,
+    policies::{self, Published},
     world::{self, Owed},
 };
 use aimpoint::{
@@ -17,6 +18,8 @@ use aimpoint::{
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
+    cell::Cell,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -37,8 +40,8 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What all runs share.
 pub(crate) struct Core {
-    /// Without and with lasting segments, and with these where only changes are written.
-    kits: [Kit; 3],
+    /// Without and with lasting segments; with these where only changes are written; and with these and policies.
+    kits: [Kit; 4],
 }
 
 /// Configurations with the same outputs.
@@ -46,26 +49,27 @@ struct Kit {
     /// The first specification, followed by those with other features.
     specs: Vec<PipelineSpec>,
     layouts: Vec<Layout>,
-    reference: (Pipeline, FakeControl),
+    /// The first one; with policies, it has none, and there is another for each.
+    references: Vec<(Pipeline, FakeControl)>,
 }
 
 impl Default for Core {
     fn default() -> Self {
         let specs = [vec![world::spec()], world::changed_specs().to_vec()].concat();
-        let lasting: Vec<_> = specs.iter().cloned().map(world::lasting).collect();
-        let on_change = specs.iter().cloned().map(world::on_change).collect();
-        let timed = world::timed(world::spec());
-        let references = [specs[0].clone(), lasting[0].clone(), timed];
-        let mut references = references.iter();
-        let kits = [specs.clone(), lasting, on_change];
-        Self { kits: kits.map(|specs| Kit::new(specs, references.next().expect("one for each"))) }
+        let all = |change: fn(PipelineSpec) -> PipelineSpec| specs.iter().cloned().map(change).collect::<Vec<_>>();
+        let kit = |specs: Vec<PipelineSpec>| Kit::new(vec![world::pipeline(&specs[0])], specs);
+        let budgeted = all(world::budgeted);
+        let references = policies::references(|| world::pipeline(&budgeted[0]));
+        let timed = vec![world::pipeline(&world::timed(world::spec()))];
+        let silent = Kit::new(timed, all(world::on_change));
+        Self { kits: [kit(specs.clone()), kit(all(world::lasting)), silent, Kit::new(references, budgeted)] }
     }
 }
 
 impl Kit {
-    fn new(specs: Vec<PipelineSpec>, reference: &PipelineSpec) -> Self {
+    fn new(references: Vec<(Pipeline, FakeControl)>, specs: Vec<PipelineSpec>) -> Self {
         let layouts = specs.iter().map(|spec| world::pipeline(spec).0.profile().layout().clone()).collect();
-        Self { reference: world::pipeline(reference), specs, layouts }
+        Self { references, specs, layouts }
     }
 }
 
@@ -95,6 +99,8 @@ pub(crate) struct Happened {
     ticks: u64,
     silent: u64,
     needless: u64,
+    policies: u64,
+    with_policy: u64,
 }
 
 impl Happened {
@@ -122,6 +128,8 @@ impl Happened {
         self.ticks += other.ticks;
         self.silent += other.silent;
         self.needless += other.needless;
+        self.policies += other.policies;
+        self.with_policy += other.with_policy;
     }
 
     /// A simulation without faults would prove nothing.
@@ -130,11 +138,12 @@ impl Happened {
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
         let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, .. } = self;
-        let Self { silent, needless, .. } = self;
+        let Self { silent, needless, policies, with_policy, .. } = self;
         let others = [compactions, trims, retries, failing_models, snapshots];
         let more =
             [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, silent, needless];
-        let all = [&workers[..], &others, &more].concat();
+        let followed = [policies, with_policy];
+        let all = [&workers[..], &others, &more, &followed].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
 }
@@ -151,6 +160,8 @@ struct Running {
     hands: (Arc<AtomicI64>, i64),
     /// The index of its specification.
     variant: usize,
+    /// The version of the last policy seen in it.
+    policy: Option<u64>,
 }
 
 /// How often each fault is inflicted, in thousandths of the steps.
@@ -196,9 +207,27 @@ struct Run<'a> {
     /// Whether a worker may find unusable data: a snapshot that is damaged, or older than a tombstone that compaction
     /// has since removed. It then ignores the data.
     may_doubt: bool,
+    /// What control has published, if workers follow it.
+    published: Option<Published>,
+    /// Whether any worker has retried a transaction.
+    has_retried: Rc<Cell<bool>>,
     /// Workers that hang while another one has taken their slot and its transactional ids.
     zombies: Vec<Running>,
     happened: Happened,
+}
+
+impl Running {
+    /// Whether it has taken another policy since the last turn.
+    fn follow(&mut self) -> Result<bool, String> {
+        let version = self.progress.view().status().policy.map(|(version, _)| version);
+        let before = std::mem::replace(&mut self.policy, version);
+        match (before, version) {
+            (Some(before), Some(now)) if !policies::may_follow(before, now) => {
+                Err(format!("a worker goes from policy {before} back to {now}"))
+            }
+            _ => Ok(before != version),
+        }
+    }
 }
 
 impl Run<'_> {
@@ -229,7 +258,10 @@ impl Run<'_> {
         // No two machines show the same time.
         let days = self.random.random_range(0..800);
         spec.time.tick = self.ticks;
-        let (pipeline, control) = world::pipeline(&spec);
+        let (mut pipeline, control) = world::pipeline(&spec);
+        if let Some(published) = &self.published {
+            pipeline = published.followed_by(pipeline);
+        }
         let ahead = days * 2_500 - 1_000_000;
         let clock = if self.ticks {
             FakeClock::showing(EventTime(self.day + ahead))
@@ -241,7 +273,7 @@ impl Run<'_> {
         if let Some(snapshots) = &self.snapshots {
             worker = worker.with_snapshots(Box::new(snapshots.clone()), Duration::from_millis(80));
         }
-        let running = Running { worker, member, fuse, control, progress, hangs: false, hands, variant };
+        let running = Running { worker, member, fuse, control, progress, hangs: false, hands, variant, policy: None };
         if let Some(before) = self.slots[slot].replace(running) {
             self.zombies.push(before);
         }
@@ -255,6 +287,16 @@ impl Run<'_> {
         }
         for Running { hands: (hands, ahead), .. } in self.slots.iter().flatten().chain(&self.zombies) {
             hands.store(self.day + ahead, Ordering::Relaxed);
+        }
+    }
+
+    /// Control publishes a policy now and then.
+    fn publish(&mut self, moments: &mut SmallRng) {
+        let Some(published) = &self.published else { return };
+        match moments.random_range(0..60) {
+            0 => published.next(),
+            1 => published.again(moments.random_range(0..10)),
+            _ => {}
         }
     }
 
@@ -345,7 +387,9 @@ impl Run<'_> {
     /// A worker leaves cleanly.
     fn leave(&mut self, slot: usize) -> Result<(), String> {
         let Some(mut gone) = self.slots[slot].take() else { return Ok(()) };
-        match gone.worker.leave() {
+        let left = gone.worker.leave();
+        self.has_retried.set(self.has_retried.get() || gone.progress.retries() > 0);
+        match left {
             Err(_) if gone.fuse.is_dead() => {
                 self.broker.cut_off(gone.member);
                 return Ok(());
@@ -380,7 +424,9 @@ impl Run<'_> {
         let (is_slot, index) = awake[self.random.random_range(0..awake.len())];
         let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
         let running = running.ok_or("it is awake")?;
-        match running.worker.turn() {
+        let turned = running.worker.turn();
+        self.has_retried.set(self.has_retried.get() || running.progress.retries() > 0);
+        match turned {
             Err(_) if running.fuse.is_dead() => {
                 self.broker.cut_off(running.member);
                 if is_slot {
@@ -392,8 +438,9 @@ impl Run<'_> {
             }
             turned => turned.map_err(|error| format!("a worker ended: {error}"))?,
         }
-        let running = if is_slot { self.slots[index].as_ref() } else { self.zombies.get(index) };
+        let running = if is_slot { self.slots[index].as_mut() } else { self.zombies.get_mut(index) };
         let running = running.ok_or("it is awake")?;
+        self.happened.policies += u64::from(running.follow()?);
         if running.progress.health().doubted() > 0 && !self.may_doubt {
             return Err("I3: a worker finds the changelog not whole".to_owned());
         }
@@ -414,12 +461,19 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let ticks = is_lasting && moments.random_bool(0.6);
     // For the same reason.
     let is_silent = is_lasting && SmallRng::seed_from_u64(seed ^ 0x7369_6c65_6e74).random_bool(0.4);
-    let core = &mut core.kits[usize::from(is_lasting) + usize::from(is_silent)];
+    let has_policies =
+        is_lasting && !is_silent && SmallRng::seed_from_u64(seed ^ 0x706f_6c69_6379).random_bool(0.25);
+    let core = match (is_lasting, is_silent, has_policies) {
+        (false, ..) => &mut core.kits[0],
+        (_, true, _) => &mut core.kits[2],
+        (.., true) => &mut core.kits[3],
+        (.., false) => &mut core.kits[1],
+    };
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
     let records = random.random_range(10..140);
     let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records, !ticks);
-    let owed = Owed::of(&input, &mut core.reference);
+    let owed = Owed::of(&input, &mut core.references);
     let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
     let faults = Faults {
         abortable: rate(60),
@@ -458,12 +512,13 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     // Which decisions are shown at once, and again after a crash, depends on what was known about readers.
     let mode = if is_silent { Mode::ExactlyOnce } else { mode };
     let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
-    let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0));
+    let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0 || has_policies));
+    checks.has_policies = has_policies;
     if is_silent {
         checks.allow_silence();
     }
     if is_lasting && !ticks {
-        checks.foresee(&mut core.reference)?;
+        checks.foresee(&mut core.references)?;
     }
     checks.is_loose = ticks && mode != Mode::ExactlyOnce;
     let newest = world::newest(&input);
@@ -483,6 +538,8 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
         slots,
         snapshots,
         may_doubt,
+        has_retried: Rc::clone(&checks.has_retried),
+        published: has_policies.then(Published::default),
         zombies: Vec::new(),
         happened: Happened::default(),
     };
@@ -513,17 +570,18 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
             let produced = broker.produced().into_iter().zip(&newest).map(|(count, newest)| newest[count as usize]);
             run.pass_time(produced.max().unwrap_or_default(), &mut moments);
         }
+        run.publish(&mut moments);
         // Comparing memberships takes a pass over the whole input.
         let looks = run.random.random_range(0..8) == 0 && (!is_lasting || moments.random_range(0..4) == 0);
         if let Some(running) = run.turn()?
             && looks
         {
-            checks.memory(running.worker.partitions(), &mut core.reference.0, &core.layouts[running.variant])?;
+            checks.memory(running.worker.partitions(), &mut core.references[0].0, &core.layouts[running.variant])?;
         }
-        checks.step(&mut core.reference)?;
+        checks.step(&mut core.references)?;
         if run.random.random_range(0..40) == 0 {
             let partition = run.random.random_range(0..partitions);
-            checks.rebuild(partition as i32, &mut core.reference)?;
+            checks.rebuild(partition as i32, &mut core.references[0])?;
         }
     }
 
@@ -531,14 +589,14 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     for _ in 0..2 * TRANSACTION {
         broker.tick(SESSION, TRANSACTION);
         run.turn()?;
-        checks.step(&mut core.reference)?;
+        checks.step(&mut core.references)?;
     }
     if broker.oldest_open() > TRANSACTION / 2 {
         return Err(format!("I6: a transaction has been open for {} steps", broker.oldest_open()));
     }
     for slot in 0..run.slots.len() {
         run.leave(slot)?;
-        checks.step(&mut core.reference)?;
+        checks.step(&mut core.references)?;
         // Its partitions go to the remaining workers.
         for turn in 0..PATIENCE {
             if turn >= 40 && !run.is_recovering() {
@@ -546,11 +604,11 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
             }
             broker.tick(SESSION, TRANSACTION);
             run.turn()?;
-            checks.step(&mut core.reference)?;
+            checks.step(&mut core.references)?;
         }
     }
     for partition in 0..partitions {
-        checks.rebuild(partition as i32, &mut core.reference)?;
+        checks.rebuild(partition as i32, &mut core.references[0])?;
         if let Some((committed, metadata)) = &broker.committed()[partition]
             && replay_from(metadata) != Some(*committed)
         {
@@ -561,6 +619,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     run.happened.snapshots = run.snapshots.as_ref().map_or(0, MemorySnapshots::opened);
     run.happened.commits = checks.effects;
     run.happened.rebuilt = checks.rebuilt;
+    run.happened.with_policy = checks.with_policy;
     run.happened.repeated = checks.repeated;
     (run.happened.expired, run.happened.ticks) = checks.expired();
     (run.happened.silent, run.happened.needless) = checks.silence();

@@ -13,6 +13,7 @@ mod cases;
 mod checks;
 mod driver;
 mod naive;
+mod policies;
 mod silence;
 mod world;
 

@@ -128,6 +128,9 @@ pub(crate) const USERS: usize = 12;
 /// The start of the streams, in milliseconds.
 const START: i64 = 1_700_000_000_000;
 
+/// The same in microseconds.
+pub(crate) const START_MICROS: i64 = START * 1_000;
+
 /// The time shown by wrong clocks: in the year 2126.
 const WRONG: i64 = 4_923_500_000_000;
 
@@ -151,6 +154,20 @@ pub(crate) fn lasting(spec: PipelineSpec) -> PipelineSpec {
     for field in ["left", "campaigns", "suppressed"] {
         spec.decision.fields.insert(field.to_owned(), field.to_owned());
     }
+    spec
+}
+
+/// The same with a campaign that follows control's policies.
+pub(crate) fn budgeted(spec: PipelineSpec) -> PipelineSpec {
+    const BUDGET: &str = r#"
+ceiling = 10_000
+budget = { daily = 100 }
+rotation = { method = "thompson" }
+"#;
+    let mut spec = lasting(spec);
+    let more = LASTING.replacen("floor = 2\n", BUDGET, 1);
+    spec.campaigns = toml::from_str::<PipelineSpec>(&more).expect("the specification is well formed").campaigns;
+    spec.decision.fields.insert("policy".to_owned(), "policy_version".to_owned());
     spec
 }
 
@@ -375,8 +392,8 @@ impl Course {
 
 /// What is owed if memberships can end by ticks, which are unknown until they are committed.
 struct Lasting {
-    /// By partition: its course if the model scores, and if it fails.
-    courses: Vec<[Course; 2]>,
+    /// By partition: its courses with each reference, if the model scores, and if it fails.
+    courses: Vec<Vec<[Course; 2]>>,
     /// By partition: the committed ticks.
     ticks: Vec<Vec<(i64, i64)>>,
     naive: Vec<Naive>,
@@ -467,17 +484,20 @@ fn visible(outbox: &Outbox, index: usize) -> Visible {
 
 impl Owed {
     /// Computes the expected outputs for this input.
-    pub(crate) fn of(input: &[Vec<InputRecord>], core: &mut (Pipeline, FakeControl)) -> Self {
+    pub(crate) fn of(input: &[Vec<InputRecord>], cores: &mut [(Pipeline, FakeControl)]) -> Self {
         let (has_output, newest, states) = (Vec::new(), Vec::new(), Vec::new());
         let mut owed =
             Self { outputs: HashMap::new(), lasting: None, expiries: Vec::new(), has_output, newest, states };
         for (number, records) in input.iter().enumerate() {
             owed.expiries.push(Vec::new());
-            owed.partition(number as i32, records, core);
+            owed.partition(number as i32, records, &mut cores[0]);
         }
-        if core.0.keeps_memberships() {
-            let both = |number| [0, 1].map(|_| Course::new(number as i32, &mut core.0));
-            let courses = (0..input.len()).map(both).collect();
+        if cores[0].0.keeps_memberships() {
+            let mut both = |number| {
+                let of = |(core, _): &mut (Pipeline, _)| [0, 1].map(|_| Course::new(number as i32, core));
+                cores.iter_mut().map(of).collect()
+            };
+            let courses = (0..input.len()).map(&mut both).collect();
             owed.outputs.clear();
             let ticks = vec![Vec::new(); input.len()];
             owed.lasting = Some(Lasting { courses, ticks, naive: vec![Naive::default(); input.len()] });
@@ -498,11 +518,11 @@ impl Owed {
         next: i64,
         ticks: &[(i64, i64)],
         records: &[InputRecord],
-        (core, control): &mut (Pipeline, FakeControl),
+        cores: &mut [(Pipeline, FakeControl)],
     ) -> Result<(), String> {
         let Some(Lasting { courses, ticks: known, naive }) = &mut self.lasting else { return Ok(()) };
         let (index, newest) = (number as usize, &self.newest[number as usize]);
-        let from = courses[index][0].at;
+        let from = courses[index][0][0].at;
         if next < from {
             return Ok(());
         }
@@ -513,19 +533,21 @@ impl Owed {
         }
         known[index].extend(&new);
         let mut told = Vec::new();
-        for (mood, course) in [Mood::Score, Mood::Fail].into_iter().zip(&mut courses[index]) {
-            control.set(mood);
-            course.go(records, next, &new, core, |debt, output| {
-                if mood == Mood::Score {
-                    if debt.record.is_none() {
-                        self.expiries[index].push((debt.due, output.clone()));
+        for (place, ((core, control), courses)) in cores.iter_mut().zip(&mut courses[index]).enumerate() {
+            for (mood, course) in [Mood::Score, Mood::Fail].into_iter().zip(courses) {
+                control.set(mood);
+                course.go(records, next, &new, core, |debt, output| {
+                    if mood == Mood::Score && place == 0 {
+                        if debt.record.is_none() {
+                            self.expiries[index].push((debt.due, output.clone()));
+                        }
+                        told.push((debt, output.clone()));
                     }
-                    told.push((debt, output.clone()));
-                }
-                self.outputs.insert(output, debt);
-            });
+                    self.outputs.insert(output, debt);
+                });
+            }
+            control.set(Mood::Score);
         }
-        control.set(Mood::Score);
         // The same by definition.
         let mut told = told.into_iter().filter(|(_, output)| output.target == Target::Decisions).peekable();
         let mut ticked = before;

@@ -258,7 +258,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Takes newer models and policies between two transactions.
     fn renew(&mut self) {
         let is_between = self.protocol.transaction.opened_at().is_none();
-        if is_between && let Some(version) = self.pipeline.renew_policy(self.clock.now()) {
+        if (is_between || canary::is_in(Canary::PolicyWithinTransaction))
+            && let Some(version) = self.pipeline.renew_policy(self.clock.now())
+        {
             tracing::debug!(version, "a new policy of control");
             self.progress.view().follow(version, self.pipeline.campaigns().policy().issued_at());
         }
