@@ -106,6 +106,14 @@ pub enum Canary {
     PolicyWithinTransaction,
     /// A worker goes back to an older policy.
     OlderPolicyTaken,
+    /// Events without a consent string do not follow the last consent event.
+    ConsentForgotten,
+    /// A user who withdraws the permission to write keeps the profile.
+    WithdrawalKeepsProfile,
+    /// An event that may not be written changes the profile.
+    RefusedWritten,
+    /// A decision is personalised although the user does not consent.
+    EmittedWithoutConsent,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -127,7 +135,7 @@ pub enum Canary {
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
     /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 54] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -178,6 +186,10 @@ impl Canary {
         Self::PolicyWithinTransaction,
         Self::OlderPolicyTaken,
         Self::StalePolicyUsed,
+        Self::ConsentForgotten,
+        Self::WithdrawalKeepsProfile,
+        Self::RefusedWritten,
+        Self::EmittedWithoutConsent,
     ];
 
     /// The canaries that random seeds of control's simulation find.

@@ -8,7 +8,10 @@ use crate::{
     decision::emission::{EmissionSpec, EmitOn},
     engine::{Pipeline, PipelineSpec},
     inference::{Model, ModelInfo},
-    profile::{Aggregate, Change, FeatureSpec, Kept, Membership, OnChange, ProfileBytes, changes, tile_of},
+    privacy::consent::Activity,
+    profile::{
+        Aggregate, Change, FeatureSpec, Kept, KeptConsent, Membership, OnChange, ProfileBytes, changes, tile_of,
+    },
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{DEADLINE_BYTES, OPEN_SHARE, TABLE_BYTES_MAX},
@@ -79,6 +82,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         }
     }
 
+    report_consent(&mut out, &config.pipeline)?;
     report_emission(&mut out, &config.pipeline.emission, pipeline.profile().said().len())?;
     report_memberships(&mut out, &config.pipeline.segments)?;
     report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
@@ -151,6 +155,45 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
 }
 
 /// Prints which decisions are written, and what that adds to profiles.
+/// How long the law of California asks to honour an opt-out: a year, and a month for the last event.
+const OPT_OUT_KEPT: Duration = Duration::from_hours(24 * 396);
+
+/// Prints what is permitted without a law, what is kept, and for how long.
+fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<()> {
+    let consent = &spec.consent;
+    if !consent.enabled {
+        return Ok(writeln!(out, "consent         not checked: everything is permitted to everybody")?);
+    }
+    let names = |all: &[Activity]| {
+        let names: Vec<&str> = all.iter().map(|activity| activity.name()).collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    writeln!(
+        out,
+        "consent         checked; where no law applies: {}",
+        names(consent.without_law.as_deref().unwrap_or_default())
+    )?;
+    writeln!(out, "{:16}where it is unknown whether one does: {}", "", names(&consent.unknown_law))?;
+    let ttl = spec.profile.ttl;
+    writeln!(
+        out,
+        "{:16}events where {} are remembered for profile.ttl = {}, in {} B",
+        "",
+        consent.remember,
+        humantime::format_duration(ttl),
+        8 * KeptConsent::WORDS
+    )?;
+    if ttl < OPT_OUT_KEPT {
+        writeln!(
+            out,
+            "{:16}warning: an opt-out is forgotten after that time without an event; set profile.ttl to at least \"396d\" where \
+             it must be honoured for a year",
+            ""
+        )?;
+    }
+    Ok(())
+}
+
 fn report_emission(out: &mut impl Write, spec: &EmissionSpec, words: usize) -> anyhow::Result<()> {
     if spec.is_plain() {
         return Ok(());

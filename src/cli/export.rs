@@ -314,6 +314,7 @@ impl Export<'_> {
                     span(spec.time.allowed_lateness)
                 ),
                 SuppressReason::Bot => format!("{count} of bots"),
+                SuppressReason::NoConsent => format!("{count} of users who do not consent to training"),
                 SuppressReason::Unchanged | SuppressReason::TooSoon => {
                     unreachable!("an export writes rows, not decisions")
                 }

@@ -18,7 +18,7 @@ use crate::{
     targeting::{AudienceSpec, campaign::CampaignSpec},
 };
 use clap::Args;
-use decision::{ReadCreative, ReadDecision, ReadOffer};
+use decision::{ReadConsent, ReadCreative, ReadDecision, ReadOffer};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -108,6 +108,12 @@ fn print(
     }
     writeln!(out, "made at         {}, to be used until {}", text(*decided_at), text(*expires_at))?;
     writeln!(out, "status          {}", status_in_words(status, decision.status_reason.as_deref()))?;
+    if let Some(it) = &decision.consent {
+        consent(it, out)?;
+    }
+    if decision.status == "STATUS_SUPPRESSED" {
+        return Ok(());
+    }
     score(decision, out)?;
     if let Err(why) = values {
         writeln!(out, "values          not shown: {why}")?;
@@ -127,8 +133,29 @@ fn status_in_words(status: &str, reason: Option<&str>) -> String {
         ("STATUS_FALLBACK", Some(reason)) => {
             format!("fallback: the model gave no usable score ({})", reason.replace('_', " "))
         }
+        ("STATUS_SUPPRESSED", reason) => match reason {
+            Some("child") => "suppressed: the user is a child".to_owned(),
+            Some("opted_out") => "suppressed: the user has opted out".to_owned(),
+            _ => "suppressed: there is no consent".to_owned(),
+        },
         (other, _) => other.to_owned(),
     }
+}
+
+fn consent(consent: &ReadConsent, out: &mut impl Write) -> io::Result<()> {
+    let ReadConsent { permitted, framework, refused, is_remembered } = consent;
+    let permitted = if permitted.is_empty() { "nothing".to_owned() } else { permitted.join(", ") };
+    let from = match framework.as_str() {
+        "declared" => "no law applies, and the configuration decides".to_owned(),
+        "unknown" => "it is unknown whether a law applies".to_owned(),
+        _ => format!("by {}", framework.replace('_', " ")),
+    };
+    let remembered = if *is_remembered { ", from an earlier consent event" } else { "" };
+    writeln!(out, "consent         permits {permitted}: {from}{remembered}")?;
+    for (activity, reason) in refused {
+        writeln!(out, "{:16}not {activity}: {}", "", reason.replace('_', " "))?;
+    }
+    Ok(())
 }
 
 fn score(decision: &ReadDecision, out: &mut impl Write) -> io::Result<()> {

@@ -218,6 +218,7 @@ impl Config {
                 explain: reader.section("explain"),
                 decision: reader.section("decision"),
                 emission: reader.section("emission"),
+                consent: reader.section("consent"),
                 label: reader.optional("label"),
             },
         };
@@ -495,6 +496,7 @@ impl Config {
             explain,
             decision,
             emission,
+            consent,
             label,
         } = pipeline;
         let new = &other.pipeline;
@@ -523,6 +525,7 @@ impl Config {
             ("explain", *explain == new.explain),
             ("decision", *decision == new.decision),
             ("emission", *emission == new.emission),
+            ("consent", *consent == new.consent),
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()

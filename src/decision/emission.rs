@@ -192,6 +192,7 @@ impl Emission {
             Status::Targeted => 1,
             Status::NoTarget => 2,
             Status::Fallback => 3,
+            Status::Suppressed => 4,
         });
         for InSegment { number, stay } in decision.segments {
             let entered_at = stay.map_or(0, |(membership, _)| membership.entered_at.0 as u64 + 1);

@@ -10,6 +10,7 @@ use crate::{
     config_error::ConfigError,
     event::EventTime,
     inference::ExperimentReference,
+    privacy::consent::Verdict,
     profile::Membership,
     targeting::{InSegment, LeftSegment, Segment},
 };
@@ -47,10 +48,11 @@ enum Member {
     /// The refusals that control has to learn of.
     SuppressedForControl,
     PolicyVersion,
+    Consent,
 }
 
 /// The members that `decision.fields` can select and that differ between decisions.
-const CHOICES: [(&str, Member); 24] = [
+const CHOICES: [(&str, Member); 25] = [
     ("decision_id", Member::DecisionId),
     ("user_key", Member::UserKey),
     ("key_type", Member::KeyType),
@@ -75,6 +77,7 @@ const CHOICES: [(&str, Member); 24] = [
     ("campaigns[0].creative.id", Member::FirstCreativeId),
     ("suppressed", Member::Suppressed),
     ("policy_version", Member::PolicyVersion),
+    ("consent", Member::Consent),
 ];
 
 #[derive(Clone, Debug)]
@@ -95,6 +98,13 @@ pub(super) struct Template {
     topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
     text_integers: bool,
+}
+
+/// Appends the name of a further member. It needs no escapes.
+fn write_name(name: &str, to: &mut Vec<u8>) {
+    to.extend_from_slice(b",\"");
+    to.extend_from_slice(name.as_bytes());
+    to.extend_from_slice(b"\":");
 }
 
 impl Template {
@@ -134,6 +144,10 @@ impl Template {
             }
             builder.literal(",\"policy_version\":");
             builder.member(Member::PolicyVersion);
+        }
+        if constants.has_consent {
+            builder.literal(",\"consent\":");
+            builder.member(Member::Consent);
         }
         builder.literal(",\"input\":");
         builder.member(Member::Input);
@@ -325,7 +339,60 @@ impl Template {
             Member::SuppressedForControl => self.write_suppressed(decision.suppressed, false, to),
             // Versions begin at 1 and grow by 1.
             Member::PolicyVersion => self.write_long(decision.policy_version as i64, to),
+            Member::Consent => match &decision.consent {
+                Some(verdict) => self.write_consent(verdict, to),
+                None => to.extend_from_slice(b"null"),
+            },
         }
+    }
+
+    /// Names of activities, frameworks and reasons need no escapes.
+    fn write_consent(&self, Verdict { permissions, basis }: &Verdict, to: &mut Vec<u8>) {
+        let name = |member: &str, name: &str, to: &mut Vec<u8>| {
+            write_name(member, to);
+            to.push(b'"');
+            to.extend_from_slice(name.as_bytes());
+            to.push(b'"');
+        };
+        to.extend_from_slice(b"{\"permitted\":[");
+        for (index, activity) in permissions.iter().enumerate() {
+            to.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
+            to.extend_from_slice(activity.name().as_bytes());
+            to.push(b'"');
+        }
+        to.push(b']');
+        name("framework", basis.framework.name(), to);
+        name("legal_basis", basis.legal_basis.name(), to);
+        to.extend_from_slice(b",\"refused\":[");
+        for (index, activity) in permissions.complement().iter().enumerate() {
+            to.extend_from_slice(if index > 0 { b",{\"activity\":\"" } else { b"{\"activity\":\"" });
+            to.extend_from_slice(activity.name().as_bytes());
+            to.push(b'"');
+            name("reason", basis.reason(activity).name(), to);
+            to.push(b'}');
+        }
+        to.push(b']');
+        for (member, value) in [("remembered", basis.is_remembered), ("limited", basis.is_limited)] {
+            if value {
+                write_name(member, to);
+                to.extend_from_slice(b"true");
+            }
+        }
+        let numbers = [
+            ("section", basis.section.into()),
+            ("cmp_id", basis.cmp_id.into()),
+            ("vendor_list_version", basis.vendor_list_version.into()),
+            ("policy_version", basis.policy_version.into()),
+        ];
+        for (member, number) in numbers.into_iter().filter(|(_, number)| *number > 0_i64) {
+            write_name(member, to);
+            write_int(number, to);
+        }
+        if basis.last_updated > 0 {
+            write_name("last_updated", to);
+            self.write_long(i64::from(basis.last_updated) * 1_000_000, to);
+        }
+        to.push(b'}');
     }
 
     fn write_input(&self, cause: Cause, to: &mut Vec<u8>) {

@@ -16,6 +16,7 @@ use crate::{
     config_error::ConfigError,
     event::{EventTime, KeyType, Position},
     inference::{ExperimentReference, Explainer, Explanation, FallbackReason},
+    privacy::consent::{Activity, Verdict},
     targeting::{
         InSegment, LeftSegment, Segment,
         campaign::{Bid, Campaigns, Refusal},
@@ -34,6 +35,8 @@ pub enum Status {
     NoTarget,
     /// The model gave no usable score.
     Fallback,
+    /// The user does not consent.
+    Suppressed,
 }
 
 impl Status {
@@ -48,6 +51,7 @@ impl Status {
             Self::Targeted => "STATUS_TARGETED",
             Self::NoTarget => "STATUS_NO_TARGET",
             Self::Fallback => "STATUS_FALLBACK",
+            Self::Suppressed => "STATUS_SUPPRESSED",
         }
     }
 }
@@ -119,6 +123,14 @@ pub struct Decision<'a> {
     pub features: &'a [f64],
     /// The version of the policy that the decision was made with; 0 for none.
     pub policy_version: u64,
+    /// What the user consents to; `None` if consent is not checked.
+    pub consent: Option<Verdict>,
+}
+
+/// Why a verdict forbids a personalised decision: `no_consent`, `opted_out` or `child`. An event that may not change the
+/// profile has none either.
+pub fn suppression(verdict: &Verdict) -> Option<&'static str> {
+    [Activity::Emit, Activity::Write].into_iter().find_map(|activity| verdict.basis.reason(activity).suppression())
 }
 
 /// The declarations that a decision refers to by number.
@@ -131,8 +143,30 @@ pub struct Targets<'a> {
 }
 
 impl Decision<'_> {
+    /// Removes everything personal but the user's id, because the user does not consent.
+    pub fn empty(&mut self) {
+        *self = Self {
+            status: Status::Suppressed,
+            reason: None,
+            raw: f32::NAN,
+            score: f32::NAN,
+            heads: &[],
+            explanation: None,
+            segments: &[],
+            left: &[],
+            campaigns: &[],
+            suppressed: &[],
+            features: &[],
+            policy_version: 0,
+            ..*self
+        };
+    }
+
     /// The reason for the status, if there is one.
     fn status_reason(&self) -> Option<&'static str> {
+        if self.status == Status::Suppressed {
+            return self.consent.as_ref().and_then(suppression);
+        }
         match self.cause {
             Cause::Event(_) => self.reason.map(FallbackReason::as_str),
             Cause::Expiry { .. } => Some(MEMBERSHIP_EXPIRED),
@@ -178,6 +212,8 @@ pub struct Constants {
     pub heads: Vec<String>,
     /// The experiment and the user's variant, if there is one.
     pub experiment: Option<ExperimentReference>,
+    /// Whether consent is checked, so that decisions say what it permits.
+    pub has_consent: bool,
 }
 
 /// The model that computed the score.

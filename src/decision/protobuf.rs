@@ -7,6 +7,7 @@ use super::{Constants, Decision, DecisionSpec, Status, Targets, write_id_of};
 use crate::{
     event::EventTime,
     inference::Group,
+    privacy::consent::Verdict,
     profile::Membership,
     proto::v1,
     targeting::{LeaveReason, Segment, campaign::Bid, creative::Creative},
@@ -47,6 +48,29 @@ struct Campaign {
     audiences: Vec<Vec<u8>>,
     /// Whether it has a budget.
     is_budgeted: bool,
+}
+
+fn consent(Verdict { permissions, basis }: &Verdict) -> v1::DecisionConsent {
+    v1::DecisionConsent {
+        permitted: permissions.iter().map(|activity| activity.name().to_owned()).collect(),
+        framework: basis.framework.name().to_owned(),
+        legal_basis: basis.legal_basis.name().to_owned(),
+        refused: permissions
+            .complement()
+            .iter()
+            .map(|activity| v1::Refused {
+                activity: activity.name().to_owned(),
+                reason: basis.reason(activity).name().to_owned(),
+            })
+            .collect(),
+        remembered: basis.is_remembered,
+        limited: basis.is_limited,
+        section: basis.section.into(),
+        last_updated: i64::from(basis.last_updated) * 1_000_000,
+        cmp_id: basis.cmp_id.into(),
+        vendor_list_version: basis.vendor_list_version.into(),
+        policy_version: basis.policy_version.into(),
+    }
 }
 
 impl Template {
@@ -124,6 +148,7 @@ impl Template {
             Status::Targeted => v1::Status::Targeted,
             Status::NoTarget => v1::Status::NoTarget,
             Status::Fallback => v1::Status::Fallback,
+            Status::Suppressed => v1::Status::Suppressed,
         };
         long(8, status as i64, to);
         for segment in decision.segments {
@@ -158,6 +183,9 @@ impl Template {
         if decision.policy_version > 0 {
             encode_key(21, WireType::Varint, to);
             encode_varint(decision.policy_version, to);
+        }
+        if let Some(verdict) = &decision.consent {
+            message(22, &consent(verdict), to);
         }
         if let Some(position) = decision.cause.position() {
             let partition = position.partition as u64;

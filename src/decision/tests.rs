@@ -1,9 +1,12 @@
-use super::{Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status, Targets};
+use super::{
+    Cause, Constants, Decision, DecisionFormat, DecisionSpec, Encoder, ModelReference, Status, Targets, suppression,
+};
 use crate::{
     config_error::ConfigError,
     event::{EventTime, KeyType, Position},
     expression::Scope,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
+    privacy::consent::{Basis, Verdict},
     profile::Membership,
     proto::v1,
     targeting::{
@@ -97,6 +100,7 @@ pub(super) fn constants(model: bool) -> Constants {
             provider: "cpu".to_owned(),
         }),
         experiment: model.then(|| ExperimentReference { name: "e\"1\"".to_owned(), variant: "challenger".to_owned() }),
+        has_consent: model,
     }
 }
 
@@ -150,7 +154,33 @@ pub(super) fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         suppressed: &[],
         features: &[],
         policy_version: 7,
+        consent: None,
     }
+}
+
+fn consent_json(it: &v1::DecisionConsent) -> Value {
+    let refused: Vec<_> = it.refused.iter().map(|it| json!({"activity": it.activity, "reason": it.reason})).collect();
+    let mut value = json!({
+        "permitted": it.permitted, "framework": it.framework, "legal_basis": it.legal_basis, "refused": refused,
+    });
+    for (name, flag) in [("remembered", it.remembered), ("limited", it.limited)] {
+        if flag {
+            value[name] = true.into();
+        }
+    }
+    let numbers = [
+        ("section", it.section),
+        ("cmp_id", it.cmp_id),
+        ("vendor_list_version", it.vendor_list_version),
+        ("policy_version", it.policy_version),
+    ];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
+        value[name] = number.into();
+    }
+    if it.last_updated > 0 {
+        value["last_updated"] = it.last_updated.to_string().into();
+    }
+    value
 }
 
 /// The message in proto3 JSON, with the names of the .proto file.
@@ -243,6 +273,9 @@ fn proto_json(it: &v1::Decision) -> Value {
                 "contributions": explanation.contributions.iter().map(part).collect::<Vec<_>>()})
         });
     }
+    if it.model.is_some() {
+        value["consent"] = it.consent.as_ref().map_or(Value::Null, consent_json);
+    }
     if let Some(model) = &it.model {
         value["model"] = json!({"name": model.name, "version": model.version, "sha256": model.sha256,
             "runtime": model.runtime, "provider": model.provider});
@@ -273,6 +306,13 @@ pub(super) fn score() -> impl Strategy<Value = f32> {
     prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY), Just(-0.0)]
 }
 
+fn verdict() -> impl Strategy<Value = Verdict> {
+    (any::<u64>(), 0..1_u64 << 38).prop_filter_map("a basis", |(first, second)| {
+        let basis = Basis::decode([first, second])?;
+        Some(Verdict { permissions: basis.permissions(), basis })
+    })
+}
+
 pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -290,7 +330,7 @@ proptest! {
         (partition, offset, index) in (0_i32.., 0_i64.., prop_oneof![Just(0), any::<u32>()]),
         (occurred_at, decided_at) in (any::<i64>(), any::<i64>()),
         key_type in prop::sample::select(KeyType::ALL.to_vec()),
-        status in prop::sample::select(vec![Status::Targeted, Status::NoTarget, Status::Fallback]),
+        status in prop::sample::select(vec![Status::Targeted, Status::NoTarget, Status::Fallback, Status::Suppressed]),
         (raw, score, heads) in (score(), score(), prop::collection::vec(score(), 2)),
         reason in prop::option::of(prop::sample::select(FallbackReason::ALL.to_vec())),
         parts in prop::option::of(prop::collection::vec(-1.0e3_f64..1.0e3, 2)),
@@ -304,6 +344,7 @@ proptest! {
         why in prop::sample::select(Reason::ALL.to_vec()),
         (policy_version, shaded, share) in (any::<u64>().prop_map(|it| it / 2), prop::option::of(1_i64..), prop::option::of(0_u32..=1 << 31)),
         feature in -10.0_f64..10.0,
+        consent in prop::option::of(verdict()),
     ) {
         let mut bids = bids(worth, probability);
         bids[0].shaded = shaded.map(Cpm);
@@ -331,6 +372,7 @@ proptest! {
             suppressed: &suppressed,
             features: &features,
             policy_version,
+            consent: consent.filter(|_| model),
             occurred_at: EventTime(occurred_at),
             decided_at: EventTime(decided_at),
             status,
@@ -366,13 +408,19 @@ proptest! {
         prop_assert_eq!(found.raw.map(f32::to_bits), bits(raw));
         prop_assert_eq!(found.calibrated.map(f32::to_bits), bits(score));
         let reason = reason.map_or("", FallbackReason::as_str);
-        prop_assert_eq!(message.status_reason.as_str(), if user_hash.is_some() { "membership_expired" } else { reason });
+        let reason = match (status, user_hash) {
+            (Status::Suppressed, _) => it.consent.as_ref().and_then(suppression).unwrap_or_default(),
+            (_, Some(_)) => "membership_expired",
+            (_, None) => reason,
+        };
+        prop_assert_eq!(message.status_reason.as_str(), reason);
         prop_assert_eq!(message.left.len(), left.len());
         prop_assert_eq!(message.suppressed.len(), refused.len());
         let offers: Vec<_> = message.campaigns.iter().map(|it| (it.id.as_str(), it.value_micros, it.probability, it.bid_micros)).collect();
         let names = ["spring \"sale\" ☃", "plain"].map(|id| (id, worth, probability, worth / 2));
         prop_assert_eq!(offers, &names[..bid_count]);
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
+        prop_assert_eq!(message.consent.is_some(), it.consent.is_some());
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
     }
 }

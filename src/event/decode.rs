@@ -9,6 +9,7 @@ use super::{
     Rejection, Secret, TimeSpec, TimeUnit,
     access_log::{self, AccessLog},
     bots::Bots,
+    fields::GPP_SECTIONS,
     json::Json,
     protobuf,
     rows::{Mark, Rows},
@@ -32,6 +33,8 @@ pub(super) enum Role {
     KeyType,
     Agent,
     Bot,
+    /// The GPP sections that apply.
+    Sections,
     Other,
 }
 
@@ -145,16 +148,17 @@ impl Decoder {
                 "key_type" => Role::KeyType,
                 "device.ua" if judges => Role::Agent,
                 "bot" if judges => Role::Bot,
+                GPP_SECTIONS => Role::Sections,
                 _ => Role::Other,
             };
             let slot = used.contains(&field.slot).then_some(field.slot);
-            if slot.is_none() && role == Role::Other {
+            if slot.is_none() && matches!(role, Role::Other | Role::Sections) {
                 continue;
             }
             for (rank, path) in field.paths.iter().enumerate() {
                 let rank = rank as u32;
                 match input.format {
-                    InputFormat::Json => json.insert(path, leaves.len(), rank),
+                    InputFormat::Json => json.insert(path, (leaves.len(), role == Role::Sections), rank),
                     InputFormat::AccessLog => log.insert(path, leaves.len(), rank),
                     InputFormat::Protobuf => {}
                 }

@@ -54,8 +54,20 @@ pub const CANONICAL: &[(&str, Type, &[&str])] = &[
     ("device.os", Type::String, &["device.os"]),
     ("geo.country", Type::String, &["geo.country"]),
     ("geo.region", Type::String, &["geo.region"]),
+    ("consent.gdpr_applies", Type::Bool, &["consent.gdpr_applies"]),
+    ("consent.tc_string", Type::String, &["consent.tc_string"]),
+    ("consent.gpp", Type::String, &["consent.gpp"]),
+    (GPP_SECTIONS, Type::Int, &["consent.gpp_sid"]),
+    ("consent.us_privacy", Type::String, &["consent.us_privacy"]),
+    ("consent.gpc", Type::Bool, &["consent.gpc"]),
+    ("consent.coppa", Type::Bool, &["consent.coppa"]),
+    ("consent.lmt", Type::Bool, &["consent.lmt"]),
     ("bot", Type::Bool, &["bot"]),
 ];
+
+/// The canonical field with the GPP sections that apply: a list of ids, or a text of ids. In expressions it is a number
+/// in which bit n stands for section n, and bit 62 for all above 61.
+pub(super) const GPP_SECTIONS: &str = "consent.gpp_sid";
 
 /// Where another producer keeps a canonical field: field, paths in order of preference, unit of a time.
 type Table = &'static [(&'static str, &'static [&'static str], TimeUnit)];

@@ -45,9 +45,9 @@ impl Json {
         Self { record, event: unpack.map(|_| Trie::default()) }
     }
 
-    /// Adds a path. Invalid paths are reported where fields are declared. Proto3 JSON writes a name in snake case or
+    /// Adds a path to a leaf, which may take an array as a whole. Invalid paths are reported where fields are declared. Proto3 JSON writes a name in snake case or
     /// lower camel case, so both are read.
-    pub(super) fn insert(&mut self, path: &str, leaf: usize, rank: u32) {
+    pub(super) fn insert(&mut self, path: &str, leaf: (usize, bool), rank: u32) {
         let steps = steps(path).unwrap_or_default();
         for trie in [Some(&mut self.record), self.event.as_mut()].into_iter().flatten() {
             trie.insert(&steps, leaf, rank.saturating_mul(SPELLINGS), SPELLINGS >> 1);

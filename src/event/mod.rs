@@ -30,6 +30,7 @@ mod payload;
 mod protobuf;
 mod reject;
 mod rows;
+mod sections;
 mod spec;
 mod time;
 

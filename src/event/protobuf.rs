@@ -4,6 +4,7 @@ use super::{
     RejectReason, Rejection,
     decode::Leaf,
     rows::{Rows, Scalar},
+    sections,
 };
 use crate::proto::{v1::Event, without_header};
 use prost::Message;
@@ -80,6 +81,17 @@ fn member<'a>(event: &'a Event, name: &str, path: &str) -> Option<Scalar<'a>> {
         "device.os" => text(&event.device.as_ref()?.os),
         "geo.country" => text(&event.geo.as_ref()?.country),
         "geo.region" => text(&event.geo.as_ref()?.region),
+        "consent.gdpr_applies" => event.consent.as_ref()?.gdpr_applies.map(Scalar::Bool),
+        "consent.tc_string" => text(&event.consent.as_ref()?.tc_string),
+        "consent.gpp" => text(&event.consent.as_ref()?.gpp),
+        "consent.gpp_sid" => {
+            let ids = &event.consent.as_ref()?.gpp_sid;
+            (!ids.is_empty()).then(|| Scalar::Int(sections::of_ids(ids.iter().copied())))
+        }
+        "consent.us_privacy" => text(&event.consent.as_ref()?.us_privacy),
+        "consent.gpc" => event.consent.as_ref()?.gpc.map(Scalar::Bool),
+        "consent.coppa" => event.consent.as_ref()?.coppa.map(Scalar::Bool),
+        "consent.lmt" => event.consent.as_ref()?.lmt.map(Scalar::Bool),
         "bot" => event.bot.map(Scalar::Bool),
         _ => text(event.properties.get(path.strip_prefix("properties.")?)?),
     }

@@ -9,7 +9,7 @@ use super::{
     EventBatch, EventTime, KeyType, Position, Record, RejectReason, Rejection, TimeUnit,
     bots::Bots,
     decode::{Decoded, Leaf, Role, Rules},
-    number, time,
+    number, sections, time,
 };
 use crate::{
     columns::{Column, MISSING_INT, Slot, Text, Truth, Type},
@@ -160,6 +160,7 @@ impl<'a> Rows<'a> {
                 Ok(false) => return,
                 answer => answer.err(),
             },
+            Type::Int if *role == Role::Sections => self.put_sections(*slot, value).err(),
             Type::Int | Type::Duration => match self.put_int(*slot, value) {
                 Ok(false) => return,
                 answer => answer.err(),
@@ -211,7 +212,7 @@ impl<'a> Rows<'a> {
             Role::EventId => self.row.event_id = text,
             Role::EventType => self.row.has_type = true,
             Role::Agent => self.row.agent = text,
-            Role::OccurredAt | Role::KeyType | Role::Bot | Role::Other => {}
+            Role::OccurredAt | Role::KeyType | Role::Bot | Role::Sections | Role::Other => {}
         }
         let index = self.batch.len();
         if let Some(Column::String(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
@@ -273,6 +274,21 @@ impl<'a> Rows<'a> {
             values[index] = value;
         }
         Ok(true)
+    }
+
+    /// Takes a list of GPP section ids: as text, or as the bits that [`sections`] makes of it.
+    fn put_sections(&mut self, slot: Option<Slot>, value: Scalar<'_>) -> Result<(), &'static str> {
+        let bits = match value {
+            Scalar::Int(bits) => Some(bits),
+            Scalar::Number(text) | Scalar::Text(text) => sections::of_text(text),
+            Scalar::Float(_) | Scalar::Bool(_) => None,
+        };
+        let bits = bits.ok_or(sections::EXPECTED)?;
+        let index = self.batch.len();
+        if let Some(Column::Int(values)) = slot.map(|slot| self.batch.columns.get_mut(slot)) {
+            values[index] = bits;
+        }
+        Ok(())
     }
 
     fn put_bool(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {

@@ -638,9 +638,18 @@ fn full() -> (v1::Event, String) {
         }),
         device: Some(v1::Device { ua: text("Mozilla"), r#type: text("phone"), os: text("iOS") }),
         geo: Some(v1::Geo { country: text("DE"), region: text("BE") }),
+        consent: Some(v1::Consent {
+            gdpr_applies: Some(true),
+            tc_string: text("C1"),
+            gpp: text("DB"),
+            gpp_sid: vec![2, 7],
+            gpc: Some(false),
+            coppa: Some(false),
+            lmt: Some(true),
+            us_privacy: text("1YNN"),
+        }),
         bot: Some(false),
         properties: [("color".to_owned(), text("red")), ("size".to_owned(), text("42"))].into(),
-        ..v1::Event::default()
     };
     let json = format!(
         r#"{{"schemaVersion":1,"eventId":"e","eventType":"purchase","occurredAt":"{MICROS}","sentAt":"{}",
@@ -653,6 +662,8 @@ fn full() -> (v1::Event, String) {
         "ad":{{"decisionId":"ad1","auctionId":"ad2","impId":"ad3","campaignId":"ad4","creativeId":"ad5",
         "placement":"ad6","price":0.5,"minToWin":0.25}},
         "device":{{"ua":"Mozilla","type":"phone","os":"iOS"}},"geo":{{"country":"DE","region":"BE"}},
+        "consent":{{"gdprApplies":true,"tcString":"C1","gpp":"DB","gppSid":[2,7],"gpc":false,"coppa":0,"lmt":1,
+        "usPrivacy":"1YNN"}},
         "bot":false,"properties":{{"color":"red","size":"42"}}}}"#,
         MICROS + 1,
         MICROS + 2

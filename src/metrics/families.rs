@@ -121,9 +121,16 @@ pub(crate) static SUPPRESSED: Family = Family::counter(
     "aimpoint_suppressed_total",
     &["reason"],
     "events that got no decision because the configuration says so, by reason: too_late (time.too_late = \"drop\"), \
-     bot (input.bots = \"exclude\"), unchanged (emission.on = \"change\"), too_soon (emission.every)",
+     bot (input.bots = \"exclude\"), unchanged (emission.on = \"change\"), too_soon (emission.every), no_consent \
+     (in an export, without consent to training)",
 )
-.of(&["too_late", "bot", "unchanged", "too_soon"]);
+.of(&["too_late", "bot", "unchanged", "too_soon", "no_consent"]);
+pub(crate) static CONSENT_REFUSED: Family = Family::counter(
+    "aimpoint_consent_refused_total",
+    &["activity", "reason"],
+    "decisions by what the user does not consent to: activity write, score, emit, measure or train, and reason no_consent, \
+     opted_out or child",
+);
 pub(crate) static UNKNOWN_ZONES: Family = Family::counter(
     "aimpoint_unknown_zones_total",
     &[],
@@ -414,11 +421,12 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 59] = [
+pub static FAMILIES: [&Family; 60] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
     &SUPPRESSED,
+    &CONSENT_REFUSED,
     &UNKNOWN_ZONES,
     &EXPIRED_MEMBERSHIPS,
     &BATCH_ROWS,

@@ -5,6 +5,7 @@
 //! [`TOP_CAPACITY_MAX`] most common values, and [`EXACT_MAX`] distinct values before they are estimated.
 
 use super::{
+    consent::KeptConsent,
     distinct::{self, insert},
     membership::{Membership, MembershipName},
     said::Said,
@@ -90,6 +91,8 @@ pub(super) enum CellKind {
     },
     /// A membership in a segment, see [`Membership`]. Segments change it, not events.
     Membership(MembershipName),
+    /// What is kept of the user's consent, see [`KeptConsent`]. The consent gate changes it.
+    Consent,
     /// What readers were last told, see [`Said`]. Decisions change it, not events.
     Said {
         /// How many prices it keeps.
@@ -167,6 +170,7 @@ impl CellKind {
             Self::Decayed { half_life, sum } => format!("Decayed {{ half_life: {half_life}, sum: {sum} }}"),
             Self::Session { gap } => format!("Session {{ gap: {gap} }}"),
             Self::Membership(name) => format!("Membership {{ of: {} }}", name.text()),
+            Self::Consent => "Consent".to_owned(),
             Self::Said { prices } => format!("Said {{ prices: {prices} }}"),
         }
     }
@@ -198,6 +202,7 @@ impl CellKind {
                     && (is_none || is_past(words[0]) && is_past(words[1]) && oldest <= newest)
             }
             Self::Membership(_) => Membership::fits(words, newest),
+            Self::Consent => KeptConsent::fits(&words[..KeptConsent::WORDS]),
             Self::Said { prices } => Said::fits(&words[..Said::WORDS + usize::from(prices)], newest),
         }
     }
@@ -235,6 +240,7 @@ impl CellKind {
             Self::Decayed { .. } => to.extend([NEVER as u64, zero]),
             Self::Session { .. } => to.extend([NOT_YET as u64, NEVER as u64, zero, zero]),
             Self::Membership(_) => to.extend([0; Membership::WORDS]),
+            Self::Consent => to.extend([0; KeptConsent::WORDS]),
             Self::Said { prices } => to.extend(std::iter::repeat_n(0, Said::WORDS + usize::from(prices))),
         }
     }
@@ -329,7 +335,7 @@ impl CellKind {
                     words[2] = (float(words[2]) + 1.0).to_bits();
                 }
             }
-            Self::Membership(_) | Self::Said { .. } => {}
+            Self::Membership(_) | Self::Said { .. } | Self::Consent => {}
         }
     }
 
@@ -365,7 +371,7 @@ impl CellKind {
                 let length = 1 + 2 * usize::from(capacity);
                 top::merge(&mut into[..length], &tile[..length]);
             }
-            Self::Decayed { .. } | Self::Session { .. } | Self::Membership(_) | Self::Said { .. } => {
+            Self::Decayed { .. } | Self::Session { .. } | Self::Membership(_) | Self::Said { .. } | Self::Consent => {
                 unreachable!("only kept over all events")
             }
         }
@@ -424,6 +430,7 @@ mod tests {
             (CellKind::Top { capacity: 16, text: false }, "Top { capacity: 16, text: false }"),
             (CellKind::Decayed { half_life: 60_000_000, sum: true }, "Decayed { half_life: 60000000, sum: true }"),
             (CellKind::Session { gap: 1_800_000_000 }, "Session { gap: 1800000000 }"),
+            (CellKind::Consent, "Consent"),
             (CellKind::Membership(MembershipName::of(4, "687")), "Membership { of: 085bcbea287755a8 }"),
             (CellKind::Said { prices: 3 }, "Said { prices: 3 }"),
         ] {

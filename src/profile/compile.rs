@@ -5,6 +5,7 @@ use super::{
     aggregate::Aggregate,
     builder::{Columns, build, given},
     cell::{Cell, CellKind, NO_TEXT},
+    consent::{ConsentRows, KeptConsent},
     finalize::Finalizer,
     layout::Cells,
     membership::Membership,
@@ -103,6 +104,10 @@ pub(super) struct CompiledFeatures {
     pub(super) memberships: Range<usize>,
     /// Where the words of what was said are among the words over all events; empty if nothing is kept.
     pub(super) said: Range<usize>,
+    /// Where the words of the consent are among the words over all events; empty if consent is not checked.
+    pub(super) consent: Range<usize>,
+    /// The consent gate.
+    pub(super) gate: Option<ConsentRows>,
 }
 
 /// The hash of a string in a cell. The values of features depend on it (`buckets`), so it must never change.
@@ -166,8 +171,13 @@ impl CompiledFeatures {
         for (hidden, columns) in kept.hidden.iter().zip(concealed) {
             compiled.conceal(hidden, columns, scope, errors);
         }
+        compiled.gate = kept.consent.and_then(|spec| ConsentRows::compile(spec, &mut compiled.before, scope, errors));
         compiled.tell_zones_apart();
         // These neither count nor add, so ordering keeps these last cells last.
+        let keeps_consent = kept.consent.is_some_and(|spec| spec.enabled);
+        if keeps_consent {
+            compiled.forever.need(Cell { kind: CellKind::Consent, condition: None, value: None });
+        }
         if let Some(prices) = kept.said {
             compiled.forever.need(Cell { kind: CellKind::Said { prices }, condition: None, value: None });
         }
@@ -179,6 +189,8 @@ impl CompiledFeatures {
         compiled.memberships = end - kept.memberships.len() * Membership::WORDS..end;
         let end = compiled.memberships.start;
         compiled.said = end - kept.said.map_or(0, |prices| Said::WORDS + usize::from(prices))..end;
+        let end = compiled.said.start;
+        compiled.consent = end - if keeps_consent { KeptConsent::WORDS } else { 0 }..end;
         compiled
     }
 

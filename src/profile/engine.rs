@@ -5,10 +5,13 @@
 //! longest window plus `time.allowed_lateness`. Tiles without events are not stored. Memory is allocated for an event
 //! only when a profile grows.
 
+mod admission;
+
 use super::{
     Carry, FeatureSpec, KeptForTargeting, Layout, OnChange, ProfileSpec,
     cell::{NEVER, NO_TEXT, id_word},
     compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
+    consent::ConsentRows,
     fingerprint::fingerprint,
     layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
     membership::Membership,
@@ -25,6 +28,7 @@ use crate::{
     expression::Scope,
     state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
+use admission::remember as remember_consent;
 use std::ops::Range;
 
 const SECOND: f64 = 1e6;
@@ -44,6 +48,8 @@ pub enum Applied {
     Duplicate,
     /// Further behind its user's newest event than allowed; its features are NaN.
     TooLate,
+    /// Not applied, because the user does not consent; its features are NaN.
+    Withheld,
     /// Read again after a restart, and already in its user's restored profile.
     Covered,
 }
@@ -82,6 +88,9 @@ pub struct ProfileEngine {
     memberships: Range<usize>,
     /// Where the words of what was said are in a profile.
     said: Range<usize>,
+    /// Where the words of the consent are in a profile.
+    consent_words: Range<usize>,
+    consent: Option<ConsentRows>,
     applied: Vec<Applied>,
     /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
@@ -102,8 +111,8 @@ struct Buffers {
     merged: Vec<u64>,
     /// By group: the tile of the event, and the oldest tile that a late event can still fall into.
     clocks: Vec<[TileClock; 2]>,
-    /// The memberships of a profile that starts over.
-    memberships: Vec<u64>,
+    /// What decisions still need of a profile that starts over: the last verdict and the memberships.
+    ends: Vec<u64>,
 }
 
 impl ProfileEngine {
@@ -129,7 +138,7 @@ impl ProfileEngine {
         scope: &mut Scope,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
-        let compiled = CompiledFeatures::compile(features, kept, scope, errors);
+        let mut compiled = CompiledFeatures::compile(features, kept, scope, errors);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
@@ -172,6 +181,7 @@ impl ProfileEngine {
         let forever = HEADER + 1 + compiled.groups.len();
         let memberships = forever + compiled.memberships.start..forever + compiled.memberships.end;
         let said = forever + compiled.said.start..forever + compiled.said.end;
+        let consent_words = forever + compiled.consent.start..forever + compiled.consent.end;
         let has_zones = compiled.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
@@ -186,6 +196,8 @@ impl ProfileEngine {
             fresh,
             memberships,
             said,
+            consent_words,
+            consent: compiled.gate.take(),
             applied: Vec::new(),
             times: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
@@ -242,6 +254,10 @@ impl ProfileEngine {
         if !self.said.is_empty() {
             let prices = std::iter::repeat(1_250_000);
             Said::new(&mut words[self.said.clone()]).set(u64::MAX, EventTime(TIME), EventTime(TIME), prices);
+        }
+        if !self.consent_words.is_empty() {
+            // Times of both kinds of choices, as they pack.
+            words[self.consent_words.clone()].fill(TIME as u64);
         }
         words.extend((0..ids(1)).map(|_| TIME as u64));
         let without_tiles = self.fresh.len() + ids(self.ids_max);
@@ -321,7 +337,7 @@ impl ProfileEngine {
 
     /// Whether decisions change profiles, after [`Self::process`].
     pub fn changes_later(&self) -> bool {
-        !self.memberships.is_empty() || !self.said.is_empty()
+        !self.memberships.is_empty() || !self.said.is_empty() || self.checks_consent()
     }
 
     /// When the first membership in a profile ends.
@@ -365,6 +381,7 @@ impl ProfileEngine {
         let rows = batch.len();
         self.applied.clear();
         self.times.clear();
+        self.consent.iter_mut().for_each(ConsentRows::clear);
         if rows == 0 {
             return;
         }
@@ -522,8 +539,16 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        let Self { compiled, buffers, zones, fresh, memberships, ttl, lateness, apart_max, horizon, ids_max, .. } =
-            self;
+        let judged = self.judge(batch, row, store);
+        if judged
+            .as_ref()
+            .is_some_and(|it| !it.may_write() && !it.is_remembered && !canary::is_in(Canary::RefusedWritten))
+        {
+            return Applied::Withheld;
+        }
+        let basis = self.basis();
+        let Self { compiled, buffers, zones, fresh, memberships, .. } = self;
+        let Self { ttl, lateness, apart_max, horizon, ids_max, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);
@@ -538,12 +563,22 @@ impl ProfileEngine {
         // A profile also expires by the user's own next event, if that comes long enough after the previous one.
         let now = partition_time.map_or(time, |it| it.max(time));
         if newest != NEVER && newest < now.saturating_sub(*ttl) {
-            // The memberships have ended by then. The segments' decision reports it.
-            buffers.memberships.clear();
-            buffers.memberships.extend_from_slice(&words[memberships.clone()]);
+            // The memberships have ended by then. The segments' decision reports it, as far as the last verdict permits.
+            let ends = [basis.clone(), memberships.clone()];
+            buffers.ends.clear();
+            for range in ends {
+                buffers.ends.extend_from_slice(&words[range]);
+            }
             words.clear();
             words.extend_from_slice(fresh);
-            words[memberships.clone()].copy_from_slice(&buffers.memberships);
+            let (kept_basis, kept_memberships) = buffers.ends.split_at(basis.len());
+            words[basis.clone()].copy_from_slice(kept_basis);
+            words[memberships.clone()].copy_from_slice(kept_memberships);
+        }
+        if let Some(judged) = &judged
+            && !remember_consent(judged, words, fresh, basis.start..memberships.end, time)
+        {
+            return Applied::Withheld;
         }
         let ids_at = fresh.len();
         let newest = words[NEWEST] as i64;

@@ -1,6 +1,7 @@
 //! The sections `[profile]`, `[[feature]]` and `[[attribute]]` as written in the configuration.
 
 use super::MembershipName;
+use crate::privacy::consent::ConsentSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -91,4 +92,6 @@ pub struct KeptForTargeting<'a> {
     pub hidden: &'a [HiddenFeature],
     /// Whether profiles keep what readers were last told, and with how many prices.
     pub said: Option<u8>,
+    /// What `[consent]` declares.
+    pub consent: Option<&'a ConsentSpec>,
 }

@@ -7,8 +7,9 @@ use crate::{
     inference::FallbackReason,
     metrics::{
         self,
-        families::{DEAD_LETTERS, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        families::{CONSENT_REFUSED, DEAD_LETTERS, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
     },
+    privacy::consent::{Activity, Verdict},
 };
 
 /// Why the configuration asks for no decision about an event.
@@ -22,6 +23,8 @@ pub enum SuppressReason {
     Unchanged,
     /// Readers were told something less than `emission.every` ago.
     TooSoon,
+    /// The user does not consent to training, in an export.
+    NoConsent,
 }
 
 impl From<Silence> for SuppressReason {
@@ -35,7 +38,7 @@ impl From<Silence> for SuppressReason {
 
 impl SuppressReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::TooLate, Self::Bot, Self::Unchanged, Self::TooSoon];
+    pub const ALL: [Self; 5] = [Self::TooLate, Self::Bot, Self::Unchanged, Self::TooSoon, Self::NoConsent];
 
     /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +47,7 @@ impl SuppressReason {
             Self::Bot => "bot",
             Self::Unchanged => "unchanged",
             Self::TooSoon => "too_soon",
+            Self::NoConsent => "no_consent",
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events that get no decision because the configuration says so, by reason.
     pub suppressed: Vec<(SuppressReason, u64)>,
+    /// Refusals of consent, by activity and reason. A decision may have several.
+    pub refused: Vec<((Activity, &'static str), u64)>,
     /// Dead letters, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Events replayed to rebuild profiles. Nothing is written for them, and no other count includes them.
@@ -84,6 +90,15 @@ impl Counts {
     /// Counts events that get no decision, for this reason.
     pub fn suppress(&mut self, reason: SuppressReason, count: u64) {
         add(&mut self.suppressed, reason, count);
+    }
+
+    /// Counts what a verdict on an event's consent refuses.
+    pub fn consent(&mut self, verdict: &Verdict) {
+        for activity in verdict.permissions.complement().iter() {
+            if let Some(reason) = verdict.basis.reason(activity).suppression() {
+                add(&mut self.refused, (activity, reason), 1);
+            }
+        }
     }
 
     /// All suppressed events.
@@ -148,6 +163,9 @@ impl Counts {
         for (reason, count) in &other.suppressed {
             add(&mut self.suppressed, *reason, *count);
         }
+        for (refusal, count) in &other.refused {
+            add(&mut self.refused, *refusal, *count);
+        }
         for (reason, count) in &other.dead_letters {
             add(&mut self.dead_letters, *reason, *count);
         }
@@ -179,6 +197,9 @@ impl Counts {
         for (reason, count) in &self.suppressed {
             add(&SUPPRESSED, &[reason.as_str()], *count);
         }
+        for ((activity, reason), count) in &self.refused {
+            add(&CONSENT_REFUSED, &[activity.name(), reason], *count);
+        }
         add(&UNKNOWN_ZONES, &[], self.unknown_zones);
         add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
     }
@@ -187,11 +208,13 @@ impl Counts {
     pub fn clear(&mut self) {
         let mut dead_letters = std::mem::take(&mut self.dead_letters);
         let mut suppressed = std::mem::take(&mut self.suppressed);
+        let mut refused = std::mem::take(&mut self.refused);
         dead_letters.clear();
         suppressed.clear();
+        refused.clear();
         let mut detail = std::mem::take(&mut self.detail);
         detail.clear();
-        *self = Self { suppressed, dead_letters, detail, ..Self::default() };
+        *self = Self { suppressed, refused, dead_letters, detail, ..Self::default() };
     }
 }
 

@@ -72,6 +72,8 @@ fn config() -> String {
         .replace("name = \"aimpoint-demo\"", "name = \"aimpoint\"")
         + &format!("\n[[shadow]]\nname = \"challenger\"\n{model}")
         + "\n[[segment]]\nid = \"here\"\nwhere = \"true\"\nduration = \"1h\"\n"
+        // Every query has something to show: nobody consents to training.
+        + "\n[consent]\nenabled = true\nvendor_id = 1\nunknown_law = [\"write\", \"score\", \"emit\"]\nwithout_law = []\n"
 }
 
 /// A Prometheus that scrapes the target every second and evaluates the rules.

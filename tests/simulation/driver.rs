@@ -2,6 +2,7 @@
 
 use super::{
     checks::Checks,
+    consent,
     policies::{self, Published},
     world::{self, Owed},
 };
@@ -40,8 +41,9 @@ type SimulatedWorker = Worker<MemorySource, MemorySink, FakeClock>;
 
 /// What all runs share.
 pub(crate) struct Core {
-    /// Without and with lasting segments; with these where only changes are written; and with these and policies.
-    kits: [Kit; 4],
+    /// Without and with lasting segments; with these where only changes are written, with policies, and with
+    /// consent.
+    kits: [Kit; 5],
 }
 
 /// Configurations with the same outputs.
@@ -62,14 +64,16 @@ impl Default for Core {
         let references = policies::references(|| world::pipeline(&budgeted[0]));
         let timed = vec![world::pipeline(&world::timed(world::spec()))];
         let silent = Kit::new(timed, all(world::on_change));
-        Self { kits: [kit(specs.clone()), kit(all(world::lasting)), silent, Kit::new(references, budgeted)] }
+        let budgeted = Kit::new(references, budgeted);
+        let consenting = kit(all(world::consenting));
+        Self { kits: [kit(specs.clone()), kit(all(world::lasting)), silent, budgeted, consenting] }
     }
 }
 
 impl Kit {
     fn new(references: Vec<(Pipeline, FakeControl)>, specs: Vec<PipelineSpec>) -> Self {
         let layouts = specs.iter().map(|spec| world::pipeline(spec).0.profile().layout().clone()).collect();
-        Self { references, specs, layouts }
+        Self { specs, layouts, references }
     }
 }
 
@@ -461,9 +465,11 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let ticks = is_lasting && moments.random_bool(0.6);
     // For the same reason.
     let is_silent = is_lasting && SmallRng::seed_from_u64(seed ^ 0x7369_6c65_6e74).random_bool(0.4);
-    let has_policies =
-        is_lasting && !is_silent && SmallRng::seed_from_u64(seed ^ 0x706f_6c69_6379).random_bool(0.25);
+    let has_policies = is_lasting && !is_silent && SmallRng::seed_from_u64(seed ^ 0x706f_6c69_6379).random_bool(0.25);
+    let mut flags = SmallRng::seed_from_u64(seed ^ 0x0063_6f6e_7365_6e74);
+    let has_consent = is_lasting && !is_silent && !has_policies && flags.random_bool(0.3);
     let core = match (is_lasting, is_silent, has_policies) {
+        _ if has_consent => &mut core.kits[4],
         (false, ..) => &mut core.kits[0],
         (_, true, _) => &mut core.kits[2],
         (.., true) => &mut core.kits[3],
@@ -472,7 +478,10 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let partitions = random.random_range(1..4);
     let records = random.random_range(10..140);
-    let input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records, !ticks);
+    let mut input: Vec<Vec<InputRecord>> = world::input(&mut random, partitions, records, !ticks);
+    if has_consent {
+        consent::add_flags(&mut input, &mut flags);
+    }
     let owed = Owed::of(&input, &mut core.references);
     let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
     let faults = Faults {
@@ -512,7 +521,8 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     // Which decisions are shown at once, and again after a crash, depends on what was known about readers.
     let mode = if is_silent { Mode::ExactlyOnce } else { mode };
     let checkpoint_interval = Duration::from_millis(if random.random_bool(0.5) { 60 } else { 400 });
-    let mut checks = Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0 || has_policies));
+    let mut checks =
+        Checks::new(&broker, owed, &input, (has_changes, mode != Mode::ExactlyOnce, rates.mood > 0 || has_policies));
     checks.has_policies = has_policies;
     if is_silent {
         checks.allow_silence();

@@ -11,6 +11,7 @@
 
 mod cases;
 mod checks;
+mod consent;
 mod driver;
 mod naive;
 mod policies;

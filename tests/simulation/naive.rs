@@ -82,6 +82,11 @@ impl Naive {
         told
     }
 
+    /// Forgets a user.
+    pub(crate) fn forget(&mut self, user: &str) {
+        self.users.remove(user);
+    }
+
     /// Ends what expires by this time: in order of the deadlines, each with its user.
     pub(crate) fn pass(&mut self, time: i64) -> Vec<(i64, String, Told)> {
         let mut ended = Vec::new();
@@ -112,6 +117,11 @@ impl Naive {
 }
 
 impl Told {
+    /// What a suppressed decision tells.
+    pub(crate) fn nothing() -> Self {
+        Self { now: Vec::new(), left: Vec::new() }
+    }
+
     fn sort(&mut self) {
         let place = |it: &Value| LASTING.iter().position(|id| it["id"] == **id);
         self.now.sort_by_key(place);

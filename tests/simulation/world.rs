@@ -1,6 +1,9 @@
 //! The input, and the expected outputs: computed by the core record by record, without a broker or faults.
 
-use super::naive::{Event, Naive, Told};
+use super::{
+    consent::{self, NaiveConsent, Permits},
+    naive::{Event, Naive, Told},
+};
 use aimpoint::{
     decision::emission::{EmissionSpec, EmitOn},
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
@@ -169,6 +172,12 @@ rotation = { method = "thompson" }
     spec.campaigns = toml::from_str::<PipelineSpec>(&more).expect("the specification is well formed").campaigns;
     spec.decision.fields.insert("policy".to_owned(), "policy_version".to_owned());
     spec
+}
+
+/// The same with lasting segments, and consent.
+pub(crate) fn consenting(spec: PipelineSpec) -> PipelineSpec {
+    let more: PipelineSpec = toml::from_str(consent::SPEC).expect("the specification is well formed");
+    PipelineSpec { consent: more.consent, profile: more.profile, ..lasting(spec) }
 }
 
 /// How far apart decisions about a user are at least, in microseconds, and by which share a bid must differ.
@@ -397,6 +406,8 @@ struct Lasting {
     /// By partition: the committed ticks.
     ticks: Vec<Vec<(i64, i64)>>,
     naive: Vec<Naive>,
+    /// If consent is checked.
+    consent: Option<Vec<NaiveConsent>>,
 }
 
 /// The expected outputs and profiles.
@@ -500,7 +511,9 @@ impl Owed {
             let courses = (0..input.len()).map(&mut both).collect();
             owed.outputs.clear();
             let ticks = vec![Vec::new(); input.len()];
-            owed.lasting = Some(Lasting { courses, ticks, naive: vec![Naive::default(); input.len()] });
+            let naive = vec![Naive::default(); input.len()];
+            let consent = cores[0].0.profile().checks_consent().then(|| vec![NaiveConsent::default(); input.len()]);
+            owed.lasting = Some(Lasting { courses, ticks, naive, consent });
         }
         owed
     }
@@ -520,7 +533,7 @@ impl Owed {
         records: &[InputRecord],
         cores: &mut [(Pipeline, FakeControl)],
     ) -> Result<(), String> {
-        let Some(Lasting { courses, ticks: known, naive }) = &mut self.lasting else { return Ok(()) };
+        let Some(Lasting { courses, ticks: known, naive, consent }) = &mut self.lasting else { return Ok(()) };
         let (index, newest) = (number as usize, &self.newest[number as usize]);
         let from = courses[index][0][0].at;
         if next < from {
@@ -551,21 +564,31 @@ impl Owed {
         // The same by definition.
         let mut told = told.into_iter().filter(|(_, output)| output.target == Target::Decisions).peekable();
         let mut ticked = before;
+        let consent = consent.as_mut().map(|all| &mut all[index]);
+        let mut lawful = Lawful { naive: &mut naive[index], consent };
         for offset in from..=next {
             let mut ended = Vec::new();
             for (_, time) in new.iter().filter(|(at, _)| *at == offset) {
                 ticked = *time;
-                ended.extend(naive[index].pass(ticked));
+                ended.extend(lawful.pass(ticked));
             }
             compare_ended(number, offset, ended, &mut told)?;
             if offset == next {
                 break;
             }
             let passed = newest[offset as usize + 1].max(ticked.min(logged_at(&records[offset as usize])));
+            let record = &records[offset as usize];
+            let sound = event(record).filter(|_| record.counts());
+            let permits = sound.as_ref().map_or(Permits::All, |event| lawful.judge(event, record));
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
-                let event = event(&records[offset as usize]).ok_or("an event that is decided is sound")?;
-                let (owed, found) =
-                    (naive[index].event(&event, passed), Told::of(output.payload.as_deref().unwrap_or_default()));
+                let event = sound.as_ref().ok_or("an event that is decided is sound")?;
+                let payload = output.payload.as_deref().unwrap_or_default();
+                let owed = lawful.event(event, passed, permits);
+                let found = Told::of(payload);
+                let decision: serde_json::Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+                if (decision["status"] == "STATUS_SUPPRESSED") != (permits < Permits::All) {
+                    return Err(format!("I2: partition {number} at {offset}: {permits:?} is permitted: {decision}"));
+                }
                 if owed != found {
                     return Err(format!(
                         "I2: partition {} at {offset}: memberships are {found:?}, and should be {owed:?}",
@@ -574,8 +597,7 @@ impl Owed {
                 }
             }
             // Only events let time pass.
-            let it = &records[offset as usize];
-            let ended = if it.counts() && event(it).is_some() { naive[index].pass(passed) } else { Vec::new() };
+            let ended = if sound.is_some() { lawful.pass(passed) } else { Vec::new() };
             compare_ended(number, offset, ended, &mut told)?;
         }
         match told.next() {
@@ -609,6 +631,7 @@ impl Owed {
             partitions.insert(number, Partition::new(0, 0, None));
             core.set_present(present(0));
             let mut users = BTreeMap::new();
+            let mut consent = core.profile().checks_consent().then(NaiveConsent::default);
             for (offset, it) in records.iter().enumerate() {
                 if !it.counts() {
                     newest.extend(newest.last().copied());
@@ -627,10 +650,14 @@ impl Owed {
                     self.outputs.insert(visible(&outbox, 0), Debt { partition: number, record, due, order });
                 }
                 let store = partitions.get(number).expect("it was put in").store();
-                if let Some(Event { user, time, .. }) = event(it) {
-                    let time = time.min(logged_at(it));
-                    let of_user = users.entry(user).or_insert(time);
-                    *of_user = time.max(*of_user);
+                if let Some(event) = event(it) {
+                    let permits = consent.as_mut().map_or(Permits::All, |consent| consent.judge(&event, it));
+                    // An event that is not written lets no time pass.
+                    if permits > Permits::Nothing || consent::is_remembered(it) {
+                        let time = event.time.min(logged_at(it));
+                        let of_user = users.entry(event.user).or_insert(time);
+                        *of_user = time.max(*of_user);
+                    }
                 }
                 let mut all: Vec<i64> = users.values().copied().collect();
                 all.sort_unstable_by(|a, b| b.cmp(a));
@@ -725,6 +752,48 @@ impl Owed {
             }
         }
         if found.is_empty() { Ok(()) } else { Err(format!("partition {number} at {next}: users that never were")) }
+    }
+}
+
+/// Memberships by definition, of users who may have refused.
+struct Lawful<'a> {
+    naive: &'a mut Naive,
+    consent: Option<&'a mut NaiveConsent>,
+}
+
+impl Lawful<'_> {
+    /// What a sound event permits. A withdrawal ends everything.
+    fn judge(&mut self, event: &Event, record: &InputRecord) -> Permits {
+        let Some(consent) = &mut self.consent else { return Permits::All };
+        let permits = consent.judge(event, record);
+        if permits == Permits::Nothing && consent::is_remembered(record) {
+            self.naive.forget(&event.user);
+            consent.note(event, permits);
+        }
+        permits
+    }
+
+    /// What a decision about an event tells.
+    fn event(&mut self, event: &Event, passed: i64, permits: Permits) -> Told {
+        if permits == Permits::Nothing {
+            return Told::nothing();
+        }
+        if let Some(consent) = &mut self.consent {
+            consent.note(event, permits);
+        }
+        let told = self.naive.event(event, passed);
+        if permits == Permits::All { told } else { Told::nothing() }
+    }
+
+    /// Ends what expires by this time, and what is told of it.
+    fn pass(&mut self, time: i64) -> Vec<(i64, String, Told)> {
+        let mut ended = self.naive.pass(time);
+        for (_, user, told) in &mut ended {
+            if self.consent.as_ref().is_some_and(|consent| consent.last(user) < Permits::All) {
+                *told = Told::nothing();
+            }
+        }
+        ended
     }
 }
 

@@ -28,6 +28,16 @@ pub(super) struct ReadDecision {
     pub(super) suppressed: Vec<(String, String)>,
     /// The version of control's policy; 0 for none.
     pub(super) policy_version: u64,
+    pub(super) consent: Option<ReadConsent>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ReadConsent {
+    pub(super) permitted: Vec<String>,
+    pub(super) framework: String,
+    /// Activity and reason.
+    pub(super) refused: Vec<(String, String)>,
+    pub(super) is_remembered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +149,12 @@ impl ReadDecision {
                 .collect(),
             suppressed: it.suppressed.into_iter().map(|it| (it.campaign_id, it.reason)).collect(),
             policy_version: it.policy_version,
+            consent: it.consent.map(|it| ReadConsent {
+                permitted: it.permitted,
+                framework: it.framework,
+                refused: it.refused.into_iter().map(|it| (it.activity, it.reason)).collect(),
+                is_remembered: it.remembered,
+            }),
         }
     }
 
@@ -192,6 +208,14 @@ impl ReadDecision {
                 .collect(),
             suppressed: list(&it["suppressed"]).map(|it| (text(&it["campaign_id"]), text(&it["reason"]))).collect(),
             policy_version: u64::try_from(long(&it["policy_version"])).unwrap_or_default(),
+            consent: it["consent"].is_object().then(|| ReadConsent {
+                permitted: list(&it["consent"]["permitted"]).map(text).collect(),
+                framework: text(&it["consent"]["framework"]),
+                refused: list(&it["consent"]["refused"])
+                    .map(|it| (text(&it["activity"]), text(&it["reason"])))
+                    .collect(),
+                is_remembered: it["consent"]["remembered"].as_bool().unwrap_or_default(),
+            }),
         }
     }
 }

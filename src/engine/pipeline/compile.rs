@@ -9,6 +9,7 @@ use crate::{
     event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
+    privacy::consent::Verdict,
     profile::{KeptForTargeting, Membership, ProfileEngine},
     targeting::{DURATION_MAX, Found, InSegment, LeaveReason, LeftSegment, SegmentSpec, Segments, campaign::Campaigns},
 };
@@ -52,6 +53,7 @@ impl Pipeline {
                 } else {
                     spec.targeting.campaigns_max as usize
                 }),
+                consent: Some(&spec.consent),
             },
             &mut scope,
             &mut errors,
@@ -96,6 +98,7 @@ impl Pipeline {
             topic: origin.topic.to_owned(),
             fingerprint: profile.fingerprint().to_owned(),
             heads: spec.scoring.heads.clone(),
+            has_consent: spec.consent.enabled,
             ..Constants::default()
         };
         let targets = Targets { segments: segments.all(), campaigns: &campaigns };
@@ -265,6 +268,7 @@ impl Pipeline {
             suppressed: &choice.refused,
             features: &choice.features,
             policy_version: u64::MAX,
+            consent: self.profile.checks_consent().then_some(Verdict::LONGEST),
         };
         let one = |encoder: &Encoder| {
             let mut bytes = Vec::new();

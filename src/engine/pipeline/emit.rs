@@ -29,6 +29,7 @@ impl Pipeline {
             }
             let is_replay = partitions.get(position.partition).is_none_or(|it| it.is_replay(position.offset));
             let is_counted = self.profile.applied()[row] == Applied::Counted;
+            self.keep_verdict(row, partitions, (!is_replay).then_some(&mut *counts));
             // Replayed events change memberships, too.
             if is_counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
@@ -38,7 +39,7 @@ impl Pipeline {
             }
             if is_counted && is_replay {
                 self.forget_said(row, partitions);
-            } else if is_counted {
+            } else if is_counted && !self.is_suppressed(row) {
                 self.offer(row, now);
             }
             if is_replay {
@@ -46,7 +47,7 @@ impl Pipeline {
             } else {
                 counts.events += 1;
                 match self.profile.applied()[row] {
-                    Applied::Counted => self.emit_decision(row, now, partitions, outbox, counts),
+                    Applied::Counted | Applied::Withheld => self.emit_decision(row, now, partitions, outbox, counts),
                     Applied::Covered => unreachable!("a profile covers only what was committed, which is replayed"),
                     Applied::Duplicate => counts.duplicates += 1,
                     Applied::TooLate if self.spec.time.too_late == TooLate::Drop => {
@@ -96,7 +97,7 @@ impl Pipeline {
     }
 
     /// The profile of a row's user.
-    fn words_of<'a>(&self, row: usize, partitions: &'a mut Partitions) -> Option<&'a mut Vec<u64>> {
+    pub(super) fn words_of<'a>(&self, row: usize, partitions: &'a mut Partitions) -> Option<&'a mut Vec<u64>> {
         let EventBatch { columns, positions, user_hashes, users, .. } = &self.batch.events;
         partitions.store(positions[row].partition).words(user_hashes[row], columns.texts.bytes(users[row]))
     }
@@ -113,17 +114,26 @@ impl Pipeline {
         let places = self.profile.said();
         let said = if places.is_empty() { None } else { self.words_of(row, partitions) };
         let said = said.map(|words| Said::new(&mut words[places]));
+        let verdict = self.profile.verdict(row);
+        if let Some(verdict) = &verdict {
+            counts.consent(verdict);
+        }
+        let is_suppressed = self.is_suppressed(row);
         let Self { model, scores, found, offers, emission, .. } = self;
-        let Encoding { encoders, heads, .. } = &mut self.encoding;
+        let Encoding { encoders, expiries, heads, .. } = &mut self.encoding;
         let OpenBatch { events: batch, appended_ms, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);
         let reason = model.as_ref().and_then(|scoring| scoring.reason(row));
-        let status = if reason.is_some() { Status::Fallback } else { Status::of(&found.now, &offers.choice.bids) };
+        let status = match reason {
+            _ if is_suppressed => Status::Suppressed,
+            Some(_) => Status::Fallback,
+            None => Status::of(&found.now, &offers.choice.bids),
+        };
         scores.heads(batch, row, heads);
         let score = scores.score(batch, row);
         let key = texts.get(batch.users[row]);
         let (key_type, user) = split_key(key);
-        let decision = Decision {
+        let mut decision = Decision {
             user,
             key_type,
             event_id: texts.get(batch.event_ids[row]),
@@ -142,7 +152,11 @@ impl Pipeline {
             suppressed: &offers.choice.refused,
             features: &offers.choice.features,
             policy_version: offers.campaigns.policy().version(),
+            consent: verdict,
         };
+        if is_suppressed {
+            decision.empty();
+        }
         if let Some(mut said) = said
             && let Err(silence) = emission.weigh(&decision, &mut said)
         {
@@ -152,17 +166,18 @@ impl Pipeline {
             counts.suppress(silence.into(), 1);
             return;
         }
-        if let Some(reason) = reason {
+        if let Some(reason) = decision.reason {
             counts.fallback(reason);
         }
         counts.decisions += 1;
         let detail = &mut counts.detail;
         detail.times.push((batch.times[row].millis(), appended_ms[row]));
+        let score = decision.score;
         if score.is_finite() {
             detail.score(score.into());
         }
         let mut bits = 0;
-        for segment in &found.now {
+        for segment in decision.segments {
             detail.segment(segment.number);
             bits |= 1_u64.checked_shl(segment.number as u32).unwrap_or_default();
         }
@@ -175,7 +190,9 @@ impl Pipeline {
             score: Some(score).filter(|score| score.is_finite()),
             segments: bits,
         });
-        let encoder = &encoders[model.as_ref().map_or(0, |scoring| scoring.arm(row))];
+        let arm = model.as_ref().map_or(0, |scoring| scoring.arm(row));
+        // A suppressed decision has no score, like one about an expired membership.
+        let encoder = if is_suppressed { expiries } else { &encoders[arm] };
         let mut digits = itoa::Buffer::new();
         let expiry = encoder.expiry_header(&decision, &mut digits).unwrap_or_default();
         let all = [("traceparent", texts.bytes(batch.traceparents[row])), (EXPIRES_AT_MS, expiry)];

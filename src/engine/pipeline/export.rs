@@ -70,8 +70,11 @@ impl Pipeline {
                 Applied::Duplicate => counts.duplicates += 1,
                 Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
                 Applied::Covered => counts.replayed += 1,
+                Applied::Withheld => counts.suppress(SuppressReason::NoConsent, 1),
             }
-            if *applied == Applied::Counted {
+            if *applied == Applied::Counted && !self.profile.may_train(row) {
+                counts.suppress(SuppressReason::NoConsent, 1);
+            } else if *applied == Applied::Counted {
                 let (key_type, user) = split_key(self.batch.events.columns.texts.get(self.batch.events.users[row]));
                 visit(&FeatureRow {
                     user,

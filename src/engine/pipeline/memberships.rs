@@ -10,10 +10,10 @@
 use super::{Encoding, Pipeline};
 use crate::{
     canary::{self, Canary},
-    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
+    decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS, suppression},
     engine::{Partition, Partitions, partitions::count_member},
     event::{EventTime, split_key},
-    profile::Said,
+    profile::{KeptConsent, Said},
     sink::{Outbox, Target},
     state::Stores,
     status::Counts,
@@ -138,7 +138,7 @@ impl Pipeline {
     ) {
         let Self { segments, found, encoding, profile, emission, .. } = self;
         let Encoding { expiries, .. } = encoding;
-        let (places, said) = (profile.memberships(), profile.said());
+        let (places, said, kept) = (profile.memberships(), profile.said(), profile.consent());
         let mut left = Vec::new();
         partitions.store(number).expire(time, offset, |user_hash, key, words, deadline| {
             let has_ended = segments.expire(EventTime(deadline), &mut words[places.clone()], found);
@@ -150,9 +150,10 @@ impl Pipeline {
                 && has_ended
             {
                 let deadline = EventTime(deadline);
+                let consent = (!kept.is_empty()).then(|| KeptConsent::read(&words[kept.clone()]).verdict());
                 let text = String::from_utf8_lossy(key);
                 let (key_type, user) = split_key(&text);
-                let decision = Decision {
+                let mut decision = Decision {
                     user,
                     key_type,
                     event_id: "",
@@ -172,7 +173,11 @@ impl Pipeline {
                     suppressed: &[],
                     features: &[],
                     policy_version: 0,
+                    consent,
                 };
+                if consent.is_some_and(|verdict| suppression(&verdict).is_some()) {
+                    decision.empty();
+                }
                 if !said.is_empty() {
                     emission.tell(&decision, &mut Said::new(&mut words[said.clone()]));
                 }

@@ -7,6 +7,7 @@
 
 mod campaigns;
 mod compile;
+mod consent;
 mod dead_letter;
 mod emit;
 mod export;
@@ -268,7 +269,7 @@ impl Pipeline {
         let rows = self.batch.events.len();
         self.scores.clear(&mut self.batch.events);
         if let Some(scoring) = &mut self.model {
-            scoring.run(&mut self.batch.events, &self.scores, self.profile.applied(), partitions);
+            scoring.run(&mut self.batch.events, &self.scores, &self.profile, partitions);
         }
         lap(Stage::Score, counts);
         self.segments.run(&mut self.batch.events.columns, rows);

@@ -5,6 +5,7 @@ use crate::{
     evaluation::LabelSpec,
     event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
+    privacy::consent::ConsentSpec,
     profile::{FeatureSpec, ProfileSpec},
     targeting::{SegmentSpec, TargetingSpec, campaign::CampaignSpec, creative::CreativeSpec},
 };
@@ -50,6 +51,8 @@ pub struct PipelineSpec {
     pub decision: DecisionSpec,
     /// `[emission]`
     pub emission: EmissionSpec,
+    /// `[consent]`
+    pub consent: ConsentSpec,
     /// `[label]`, which only exports use.
     pub label: Option<LabelSpec>,
 }

@@ -22,7 +22,7 @@ use crate::{
         Experiment, ExperimentReference, ExplainSpec, Explainer, Explanation, Fallback, FallbackReason, LastScores,
         Model, ModelFeed, ModelInfo, ScoringSpec, ShadowTap,
     },
-    profile::{Applied, Feature},
+    profile::{Applied, Feature, ProfileEngine},
 };
 use scorer::{FallbackScore, Scorer, draw, inputs};
 
@@ -180,7 +180,7 @@ impl Scoring {
         &mut self,
         batch: &mut EventBatch,
         slots: &ScoreSlots,
-        applied: &[Applied],
+        profile: &ProfileEngine,
         partitions: &Partitions,
     ) {
         let Self { scorers, experiment, fallback_score, arms, reasons, explanations, failures, .. } = self;
@@ -191,10 +191,10 @@ impl Scoring {
         for scorer in scorers.iter_mut() {
             scorer.rows.clear();
         }
-        for (row, applied) in applied.iter().enumerate() {
+        for (row, applied) in profile.applied().iter().enumerate() {
             let position = batch.positions[row];
             let emitted = partitions.get(position.partition).is_some_and(|it| !it.is_replay(position.offset));
-            if *applied == Applied::Counted && emitted {
+            if *applied == Applied::Counted && emitted && profile.may_score(row) {
                 let arm = experiment.as_ref().map_or(0, |experiment| {
                     // Uses only the id, so that a user's arm does not depend on the form of the key.
                     let arm = experiment.arm_of(split_key(batch.columns.texts.get(batch.users[row])).1.as_bytes());

@@ -95,7 +95,8 @@ pub struct Area {
     /// `over_random / rows²`: how many more outcomes a customer gives on average over all depths of targeting.
     pub per_row: f64,
     /// `over_random` as a share of that of a model which knows every outcome. `None` if outcomes are not only 0 and 1,
-    /// or such a model would gain nothing.
+    /// or such a model would gain nothing. With few rows, or arms of very different sizes, it can be over 1: that model is
+    /// then not the best one, because it ignores the sizes of the arms.
     pub of_perfect: Option<f64>,
     /// The bootstrap interval of `per_row`. `None` without replicates.
     pub per_row_interval: Option<Interval>,

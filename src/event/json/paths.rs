@@ -52,6 +52,8 @@ pub(super) struct Trie {
     pub(super) keyed: Members,
     /// The leaves that a value here belongs to, each with the rank of its path.
     pub(super) leaves: Vec<(usize, u32)>,
+    /// Whether an array here is taken as a whole, as text.
+    pub(super) takes_array: bool,
     /// Whether this is the array of events.
     pub(super) is_unpacked: bool,
 }
@@ -110,9 +112,10 @@ impl Trie {
     }
 
     /// Adds a path. `bit` is added to the rank for the other spelling of its first name.
-    pub(super) fn insert(&mut self, steps: &[Step<'_>], leaf: usize, rank: u32, bit: u32) {
+    pub(super) fn insert(&mut self, steps: &[Step<'_>], (leaf, takes_array): (usize, bool), rank: u32, bit: u32) {
         let Some((step, rest)) = steps.split_first() else {
             self.leaves.push((leaf, rank));
+            self.takes_array |= takes_array;
             return;
         };
         let camel = camel_case(step.name);
@@ -121,7 +124,7 @@ impl Trie {
             let child = self.child(name);
             match step.key {
                 Some(key) => child.keyed.child(key).leaves.push((leaf, rank)),
-                None => child.insert(rest, leaf, rank, bit >> 1),
+                None => child.insert(rest, (leaf, takes_array), rank, bit >> 1),
             }
         }
     }

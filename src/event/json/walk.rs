@@ -72,6 +72,9 @@ impl Walk<'_, '_> {
     /// Takes the raw text of a value at a node with leaves.
     pub(super) fn raw<E: Error>(self, mut raw: &str) -> Result<(), E> {
         let whole = raw.len();
+        if self.node.takes_array && raw.starts_with('[') {
+            return self.scalar(Scalar::Text(raw));
+        }
         // An array stands for its first element.
         while let Some(inner) = raw.strip_prefix('[') {
             if !self.node.keyed.all.is_empty() {

@@ -243,6 +243,25 @@ pub struct Verdict {
     pub basis: Basis,
 }
 
+impl Verdict {
+    /// The one that takes the most bytes in a decision.
+    pub const LONGEST: Self = Self {
+        permissions: Permissions::NONE,
+        basis: Basis {
+            framework: Framework::UsUnsignalled,
+            section: u8::MAX,
+            legal_basis: LegalBasis::ConsentAndLegitimateInterest,
+            reasons: [Reason::TargetedAdvertisingOptOut; 5],
+            is_remembered: true,
+            is_limited: true,
+            last_updated: u32::MAX,
+            cmp_id: u16::MAX,
+            vendor_list_version: u16::MAX,
+            policy_version: u8::MAX,
+        },
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

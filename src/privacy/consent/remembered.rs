@@ -9,7 +9,7 @@
 //!   the same time. A malformed string is kept as a refusal: the user's choice has changed, and is not known.
 //! - **An event's own string** comes before a remembered one. If it is older (the event is late, or its string was
 //!   updated before the remembered one), both count.
-//! - **Flags** are kept with their hour. Within the same hour, a yes wins.
+//! - **Flags** are kept with their hour. Within the same hour, a yes wins, also over an event's own no.
 //!
 //! Limits: [`RememberedConsent::WORDS`] words for a user, of which a user with a TC string alone uses three and one with
 //! a section for the United States two. A user without consent events has zeros.
@@ -404,7 +404,11 @@ pub(super) fn effective(signals: &Signals<'_>, own: &Reading, kept: &RememberedC
         us: sections.has_us() || !own.us.is_nothing(),
         none: sections.says_none() || (signals.us_privacy == "1---" && !is_all),
     };
-    let flag = |own: Option<bool>, kept: KeptFlag| own.or(kept.value());
+    // A late event does not undo a yes of the same hour or a later one.
+    let flag = |own: Option<bool>, kept: KeptFlag| match own {
+        Some(false) if kept.hour >= KeptFlag::new(own, at).hour => Some(kept.is_yes),
+        own => own.or(kept.value()),
+    };
     Effective {
         reading: Reading { tcf, us },
         claims,

@@ -57,6 +57,11 @@ impl SectionIds {
         }
     }
 
+    /// The set with these bits: bit n is section n, and bit 62 stands for all that are not known.
+    pub fn from_bits(bits: u64) -> Self {
+        Self::new((0..Self::OTHER as i32).filter(|id| bits >> id & 1 == 1))
+    }
+
     /// Whether a section is in the set.
     pub fn has(self, id: u32) -> bool {
         id > 0 && self.0 >> id.min(Self::OTHER) & 1 == 1

@@ -19,6 +19,9 @@ pub struct ConsentSpec {
     /// Your id in IAB Europe's Global Vendor List. Needed if consent is checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor_id: Option<u16>,
+    /// The rule of the events that say what the user chose. Their consent is kept in the profile, and counts for events
+    /// that bring none.
+    pub remember: String,
     /// The field with the user's country, ISO 3166-1 alpha-2.
     pub country: String,
     /// The field with the user's region, such as `CA` or `US-CA`.
@@ -49,6 +52,7 @@ impl Default for ConsentSpec {
         Self {
             enabled: false,
             vendor_id: None,
+            remember: "event_type == \"consent\"".to_owned(),
             country: "geo.country".to_owned(),
             region: "geo.region".to_owned(),
             country_default: None,

@@ -1,0 +1,107 @@
+//! Asks the consent gate before a row changes a profile, and keeps what the user chose.
+
+use super::{Applied, NEVER, ProfileEngine};
+use crate::{
+    canary::{self, Canary},
+    event::EventBatch,
+    privacy::consent::{Activity, Basis, RememberedConsent, Verdict},
+    profile::{
+        consent::{Judged, KeptConsent},
+        layout::{FIRST, NEWEST},
+    },
+    state::Store,
+};
+use std::ops::Range;
+
+impl ProfileEngine {
+    /// Where the words of [`KeptConsent`] are in a profile. Empty if consent is not checked.
+    pub fn consent(&self) -> Range<usize> {
+        self.consent_words.clone()
+    }
+
+    /// Where the words of the last verdict are in a profile.
+    pub(super) fn basis(&self) -> Range<usize> {
+        self.consent_words.end.saturating_sub(Basis::WORDS).max(self.consent_words.start)..self.consent_words.end
+    }
+
+    /// The verdict on a row of the last batch. `None` if consent is not checked.
+    pub fn verdict(&self, row: usize) -> Option<Verdict> {
+        self.consent.as_ref().map(|consent| consent.verdict(row))
+    }
+
+    /// Whether consent is checked.
+    pub fn checks_consent(&self) -> bool {
+        self.consent.is_some()
+    }
+
+    /// Whether a model may be run for a row of the last batch. A score that must not be emitted is not computed.
+    pub fn may_score(&self, row: usize) -> bool {
+        let needed = [Activity::Score, Activity::Emit];
+        self.verdict(row).is_none_or(|verdict| needed.iter().all(|it| verdict.permissions.allows(*it)))
+    }
+
+    /// Whether a row of the last batch may be exported for training.
+    pub fn may_train(&self, row: usize) -> bool {
+        self.verdict(row).is_none_or(|verdict| verdict.permissions.allows(Activity::Train))
+    }
+
+    /// Keeps the verdict on a row of the last batch in its user's profile, once the earlier rows are decided. If the row
+    /// withdraws the permission to write, it ends the memberships, whose indexes are passed to `ended`, and forgets what
+    /// readers were told.
+    pub fn keep_verdict(&self, row: usize, words: &mut [u64], mut ended: impl FnMut(usize)) {
+        let Some(consent) = &self.consent else { return };
+        let (verdict, is_late) = (consent.verdict(row), consent.is_late(row));
+        if self.applied[row] == Applied::Withheld && !canary::is_in(Canary::WithdrawalKeepsProfile) {
+            self.held_memberships(words).for_each(&mut ended);
+            words[self.memberships.clone()].fill(0);
+            words[self.said.clone()].fill(0);
+        }
+        let places = &mut words[self.consent_words.clone()];
+        let before = KeptConsent::read(places);
+        // A late event must not give back what a newer one has refused.
+        let gives = !verdict.permissions.is_within(before.permissions());
+        if !(is_late && before.basis.is_some() && gives) {
+            KeptConsent { basis: Some(verdict.basis), ..before }.write(places);
+        }
+    }
+
+    /// Whether a row of the last batch has changed its user's profile, be it only what is kept of consent.
+    pub fn has_written(&self, row: usize) -> bool {
+        match self.applied[row] {
+            Applied::Counted => true,
+            Applied::Withheld => self.consent.as_ref().is_some_and(|consent| consent.is_withdrawal(row)),
+            Applied::Duplicate | Applied::TooLate | Applied::Covered => false,
+        }
+    }
+
+    /// Decides on a row, from what its user's profile keeps. `None` if consent is not checked.
+    pub(super) fn judge(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Option<Judged> {
+        let consent = self.consent.as_mut()?;
+        let time = batch.times[row].0;
+        let user = batch.columns.texts.bytes(batch.users[row]);
+        // An expired profile counts as none, whether or not it has been swept.
+        let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.ttl);
+        let words = store.words(batch.user_hashes[row], user).filter(|words| words[NEWEST] as i64 >= oldest);
+        let newest = words.as_ref().map_or(NEVER, |words| words[NEWEST] as i64);
+        let kept = words.map(|words| KeptConsent::read(&words[self.consent_words.clone()]).remembered);
+        let kept = kept.filter(|_| !canary::is_in(Canary::ConsentForgotten)).unwrap_or_default();
+        Some(consent.judge(batch, row, kept, newest))
+    }
+}
+
+/// Remembers what the user chose. Returns whether the row may change the rest of the profile. If it may not, because the
+/// user has withdrawn the permission to write, the rest is dropped, except for what decisions change: that is up to
+/// [`ProfileEngine::keep_verdict`], after the decisions of earlier rows.
+pub(super) fn remember(judged: &Judged, words: &mut Vec<u64>, fresh: &[u64], decided: Range<usize>, time: i64) -> bool {
+    let remembered = decided.start - RememberedConsent::WORDS..decided.start;
+    if judged.may_write() || canary::is_in(Canary::WithdrawalKeepsProfile) {
+        KeptConsent::write_remembered(&judged.remembered, &mut words[remembered]);
+        return judged.may_write();
+    }
+    words.truncate(fresh.len());
+    words[..decided.start].copy_from_slice(&fresh[..decided.start]);
+    KeptConsent::write_remembered(&judged.remembered, &mut words[remembered]);
+    // When the user chose, and nothing about other events.
+    (words[NEWEST], words[FIRST]) = (time as u64, time as u64);
+    false
+}
