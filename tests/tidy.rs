@@ -124,6 +124,7 @@ const MODULES: [(&str, &[&str]); 33] = [
             "partial",
             "profile",
             "proto",
+            "random",
             "secret",
             "sink",
             "source",

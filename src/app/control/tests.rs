@@ -42,6 +42,7 @@ fn campaigns() -> Vec<CampaignSetup> {
         reward: Reward::Click,
         learning: Learning::Weights,
         floor: 0.0,
+        creatives: Vec::new(),
     }]
 }
 
