@@ -75,7 +75,7 @@ fn the_demo_s_campaigns_add_up() {
     assert_eq!(weeks.len(), 13);
     assert!((sum(&weeks, 0) - budget).abs() < 0.07, "the plan is the budget: {weeks:?}");
     assert!((sum(&weeks, 1) - spent).abs() < 0.07, "the weeks are the sum: {weeks:?}");
-    assert!(spent <= budget && spent > 0.93 * budget, "{spent} of {budget}");
+    assert!(spent <= 1.01 * budget && spent > 0.93 * budget, "{spent} of {budget}");
     let mut so_far = (0.0, 0.0);
     for [planned, spent, passed] in &weeks[..] {
         so_far = (so_far.0 + planned, so_far.1 + spent);
@@ -83,7 +83,13 @@ fn the_demo_s_campaigns_add_up() {
         assert!((5.0..95.0).contains(passed), "the budget is neither too small nor too large: {weeks:?}");
     }
     let (early, budget, weeks) = spend(&lines, "collectors");
-    assert!((sum(&weeks, 1) - early).abs() < 0.07 && early <= budget && early > 0.97 * budget, "{early}: {weeks:?}");
+    assert!((sum(&weeks, 1) - early).abs() < 0.07 && early > 0.97 * budget, "{early}: {weeks:?}");
+    // One day is in flight between two policies.
+    if early > budget {
+        let said = lines.iter().find(|line| line.contains("above the budget")).unwrap();
+        assert!((number(between(said, "   ", " above")) - (early - budget)).abs() < 0.011, "{said}");
+        assert!(early - budget <= number(between(said, "budget: ", " were spent")), "{said}");
+    }
     let [first, last] = [weeks[0], weeks[12]];
     assert!(first[1] > last[1] && last[1] < 0.01 && last[2] < 1.0, "it is spent as soon as possible: {weeks:?}");
 

@@ -77,8 +77,12 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(*size as u64), share * 100.0, bar(share))?;
     }
 
-    title(to, "Three decisions in full: the highest, the median and the lowest score")?;
-    let mut scored: Vec<_> = decisions.iter().filter(|decision| decision.score.raw.is_some()).collect();
+    // Those of the flight are the last ones, and the only ones with campaigns.
+    let flown = outcome.flight.as_ref().map_or(decisions.len(), |flight| flight.decisions.len());
+    let of_which = if outcome.flight.is_some() { " of the campaigns' days" } else { "" };
+    title(to, &format!("Three decisions in full: the highest, the median and the lowest score{of_which}"))?;
+    let mut scored: Vec<_> =
+        decisions[decisions.len() - flown..].iter().filter(|decision| decision.score.raw.is_some()).collect();
     scored.sort_by(|a, b| b.score.raw.unwrap_or_default().total_cmp(&a.score.raw.unwrap_or_default()));
     for index in [0, scored.len() / 2, scored.len().saturating_sub(1)] {
         if let Some(decision) = scored.get(index) {
@@ -127,10 +131,10 @@ pub(super) fn next(to: &mut impl Write) -> io::Result<()> {
     title(to, "Next")?;
     for (command, what) in [
         ("aimpoint check --offline --config deploy/demo/aimpoint.toml", "what the demo computes"),
-        ("make model", "rebuild the model: export, train, write ONNX"),
+        ("make model", "export rows, train, write ONNX"),
         ("aimpoint reference config", "every key; then aimpoint run"),
     ] {
-        writeln!(to, "  {command:<62}{what}")?;
+        writeln!(to, "  {command:<61}{what}")?;
     }
     writeln!(to, "  (aimpoint is target/release/aimpoint)")
 }

@@ -91,7 +91,7 @@ may have a user of its own, and has no workers. */}}
 {{- define "aimpoint.env" -}}
 {{- $kafka := .Values.kafka -}}
 {{- if .isControl -}}
-{{- $kafka = mergeOverwrite (deepCopy .Values.kafka) .Values.control.kafka -}}
+{{- $kafka = mergeOverwrite (deepCopy .Values.kafka) (default (dict) .Values.control.kafka) -}}
 {{- end -}}
 - name: AIMPOINT__KAFKA__BROKERS
   value: {{ $kafka.brokers | quote }}

@@ -26,7 +26,7 @@ use std::{
 /// The probability of the ranges.
 const PROBABILITY: f64 = 0.95;
 /// How many weeks are compared at the start and at the end.
-const WEEKS: usize = 4;
+const WEEKS: usize = 2;
 const WEEKS_ALL: usize = DAYS.div_ceil(7);
 
 /// What happened in the flight: its outcomes, spend, decisions, bids and creatives.
@@ -133,8 +133,23 @@ fn spend(to: &mut impl Write, of: &Flight) -> io::Result<()> {
                 bar_of(in_week as f64 / most as f64, 36)
             )?;
         }
+        excess(to, of, campaign)?;
     }
     Ok(())
+}
+
+/// Says by how much a budget was exceeded, and what was in flight when it ran out: the spend of that day.
+fn excess(to: &mut impl Write, of: &Flight, campaign: &CampaignSetup) -> io::Result<()> {
+    let Some(total) = campaign.budget.and_then(|budget| budget.total) else { return Ok(()) };
+    let spent = |policy: &Policy| budget(policy, &campaign.id).map_or(0, |it| it.spent_total_micros);
+    let Some(pair) = of.policies.windows(2).find(|pair| spent(&pair[1]) > total.0) else { return Ok(()) };
+    let over = of.policies.last().map_or(0, spent) - total.0;
+    writeln!(
+        to,
+        "    {} above the budget: {} were spent in the day in which it ran out, between two policies",
+        units(over),
+        units(spent(&pair[1]) - spent(&pair[0]))
+    )
 }
 
 fn terms(campaign: &CampaignSetup) -> String {
@@ -243,12 +258,13 @@ fn creatives(to: &mut impl Write, of: &Flight) -> io::Result<()> {
     title(to, "Creatives: clicks in a hundred impressions")?;
     writeln!(
         to,
-        "  {:<20}{:>8}{:>8}{:>10}{:>16}{:>7}   share of impressions, first and",
+        "  {:<20}{:>8}{:>8}{:>10}{:>16}{:>7}   share in its weeks",
         "", "shown", "clicks", "believed", "range of 95 %", "true"
     )?;
-    writeln!(to, "  {:72}last {WEEKS} weeks", "")?;
+    writeln!(to, "  {:72}first -> last {WEEKS}", "")?;
     for CampaignSetup { id, .. } in &of.campaigns {
         let believed = believed(of, id);
+        let (first, last) = weeks_shown(of, id);
         let mut rows = believed.clone();
         rows.sort_by(|one, other| other.1.mean().total_cmp(&one.1.mean()));
         for (creative, beta) in &rows {
@@ -266,18 +282,24 @@ fn creatives(to: &mut impl Write, of: &Flight) -> io::Result<()> {
                 100.0 * beta.mean(),
                 range.map_or_else(String::new, |(low, high)| format!("{:.2} to {:.2}", 100.0 * low, 100.0 * high)),
                 100.0 * click_rate(creative),
-                share(0..WEEKS),
-                share(WEEKS_ALL - WEEKS..WEEKS_ALL)
+                share(first..first + WEEKS),
+                share((last + 1).saturating_sub(WEEKS)..last + 1)
             )?;
         }
-        if let [(best, first), (_, second), ..] = &rows[..] {
-            let ends = first.interval(PROBABILITY).zip(second.interval(PROBABILITY));
-            let is_clear = ends.is_some_and(|(first, second)| first.0 > second.1);
+        if let [(best, one), (_, other), ..] = &rows[..] {
+            let ranges = one.interval(PROBABILITY).zip(other.interval(PROBABILITY));
+            let is_clear = ranges.is_some_and(|(one, other)| one.0 > other.1);
             let how = if is_clear { "wins: its range is above the others" } else { "leads, but the ranges overlap" };
             writeln!(to, "  {id}: {best} {how}")?;
         }
     }
     Ok(())
+}
+
+/// The first and the last week in which a campaign was shown.
+fn weeks_shown(of: &Flight, campaign: &str) -> (usize, usize) {
+    let weeks = || of.market.creatives.keys().filter(|(id, ..)| id == campaign).map(|(.., week)| *week);
+    (weeks().min().unwrap_or_default(), weeks().max().unwrap_or_default())
 }
 
 /// The posteriors of the last policy, for everybody, by creative.

@@ -130,6 +130,7 @@ fn every_figure_of_a_small_flight_is_the_one_that_it_should_be() {
     has(&lines, "control's books are the market's, to the millionth");
 
     let lines = printed(|to| spend(to, &flight));
+    assert!(!lines.concat().contains("above the budget"), "{lines:?}");
     has(&lines, "spring: 45.50 USD spent; its budget is 91.00 in total, evenly");
     has(&lines, &format!("1998-04-01 7.00 3.50 50.0 % 100.0 % {}", bar_of(1.0, 36)));
     has(&lines, &format!("1998-06-24 7.00 3.50 50.0 % 25.0 % {}", bar_of(1.0, 36)));
@@ -185,4 +186,15 @@ fn a_plan_is_a_line_to_the_end_or_a_budget_a_day_and_there_is_none_for_as_soon_a
     let daily = Budget { daily: Some(Micros(3_000_000)), ..total };
     assert_eq!([2, 40].map(|days| plan(daily, days)), [Some(6_000_000), Some(91_000_000)]);
     assert_eq!(plan(Budget { mode: Mode::Asap, ..total }, 9), None);
+}
+
+#[test]
+fn what_was_spent_above_a_budget_is_said_with_what_was_in_flight() {
+    let mut flight = small();
+    if let Some(budget) = &mut flight.campaigns[0].budget {
+        budget.total = Some(Micros(45_300_000));
+    }
+    let lines = printed(|to| spend(to, &flight));
+    let expected = "0.20 above the budget: 0.50 were spent in the day in which it ran out, between two policies";
+    assert!(lines.contains(&expected.to_owned()), "{lines:#?}");
 }
