@@ -39,7 +39,8 @@ impl ReplayedControl {
         Ok(Self::of(&config.app.name, &config.topics.outcomes, &spec, super::campaigns(setup)?))
     }
 
-    fn of(app: &str, outcomes: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> Self {
+    /// The same from its parts.
+    pub(super) fn of(app: &str, outcomes: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> Self {
         Self {
             app: app.to_owned(),
             outcomes: outcomes.to_owned(),

@@ -1,6 +1,6 @@
 //! What the report says of the campaigns. Every figure is counted: from the decisions, by control, or by the market.
 
-use super::{BAR, bar, grouped, title};
+use super::{BAR, WIDTH, bar, grouped, title};
 use crate::{
     app::Setup,
     cli::{
@@ -234,7 +234,7 @@ fn bids(to: &mut impl Write, of: &Flight) -> io::Result<()> {
         }
         writeln!(
             to,
-            "  {:18}{} {currency} bought {} impressions worth {}; unshaded, they cost {}",
+            "  {:18}{} {currency} bought {} impressions worth {}; full bids would have cost {}",
             "",
             units(it.spent_micros),
             grouped(it.impressions),
@@ -333,10 +333,26 @@ pub(in crate::cli::demo) fn why(to: &mut impl Write, setup: &Setup, of: &Flight)
     let mut text = Vec::new();
     let values = Err("a running Aimpoint reads them from the profiles topic".to_owned());
     why::print(&flown.read, &values, &setup.config.pipeline, &setup.pipeline(false)?, &mut text)?;
-    for line in String::from_utf8_lossy(&text).lines() {
+    for line in String::from_utf8_lossy(&text).lines().flat_map(|line| folded(line, WIDTH - 2)) {
         writeln!(to, "  {line}")?;
     }
     Ok(())
+}
+
+/// A line in lines of at most this width, broken at blanks. Those that follow are indented like text in words.
+fn folded(line: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = line.to_owned();
+    while rest.chars().count() > width {
+        let end = rest.char_indices().nth(width).map_or(rest.len(), |(at, _)| at);
+        // A word that is longer than a line stays whole.
+        let Some(blank) = rest[..end].rfind(' ').filter(|blank| rest[..*blank].trim() != "") else { break };
+        let follows = format!("{:18}{}", "", rest[blank..].trim_start());
+        rest.truncate(blank);
+        lines.push(std::mem::replace(&mut rest, follows));
+    }
+    lines.push(rest);
+    lines
 }
 
 /// A day of the flight.

@@ -147,7 +147,7 @@ fn every_figure_of_a_small_flight_is_the_one_that_it_should_be() {
     let lines = printed(|to| bids(to, &flight));
     has(&lines, "spring 4 000 auctions, 75.0 % won");
     has(&lines, "in 2 000 of them, a value of 4.00 USD was shaded to a bid of 2.50, on average");
-    has(&lines, "45.50 USD bought 3 000 impressions worth 90.00; unshaded, they cost 80.00");
+    has(&lines, "45.50 USD bought 3 000 impressions worth 90.00; full bids would have cost 80.00");
     has(&lines, "60 clicks; 4 conversions worth 99.00");
 
     let lines = printed(|to| creatives(to, &flight));
@@ -197,4 +197,18 @@ fn what_was_spent_above_a_budget_is_said_with_what_was_in_flight() {
     let lines = printed(|to| spend(to, &flight));
     let expected = "0.20 above the budget: 0.50 were spent in the day in which it ran out, between two policies";
     assert!(lines.contains(&expected.to_owned()), "{lines:#?}");
+}
+
+#[test]
+fn long_lines_are_folded_at_blanks() {
+    let line = "campaigns  spring: bid 3 USD per thousand impressions; worth 4";
+    let expected = ["campaigns  spring: bid 3 USD", "                  per thousand", "                  impressions;"];
+    assert_eq!(folded(line, 32)[..3], expected);
+    assert_eq!(
+        folded(line, 32).join(" ").split_whitespace().collect::<Vec<_>>(),
+        line.split_whitespace().collect::<Vec<_>>()
+    );
+    assert_eq!(folded("short", 32), ["short"]);
+    let word = "w".repeat(50);
+    assert_eq!(folded(&word, 32), [word.clone()]);
 }
