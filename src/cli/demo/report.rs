@@ -42,7 +42,7 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let at = |quantile| format!("{:.1}", latency.value_at_quantile(quantile) as f64 / 1e3);
     writeln!(
         to,
-        "  {:<26}{:>10} / {} / {} ms   p50 / p99 / p99.9 of {} events, one by one",
+        "  {:<26}{:>10} / {} / {} ms   p50, p99, p99.9 of {} paced events",
         "latency",
         at(0.5),
         at(0.99),
