@@ -128,6 +128,7 @@ const MODULES: [(&str, &[&str]); 33] = [
             "partial",
             "profile",
             "proto",
+            "random",
             "secret",
             "sink",
             "source",

@@ -275,8 +275,8 @@ mod tests {
         let mut config = Config::default();
         config.topics.replication = 3;
         let deployed = deployed();
-        assert_eq!(deployed.len(), 4, "{deployed:?}");
-        for plan in plans(&config) {
+        assert_eq!(deployed.len(), 7, "{deployed:?}");
+        for plan in plans(&config).into_iter().chain(own_control_plans(&config)) {
             let (replicas, settings) = &deployed[&plan.name];
             let planned: BTreeMap<String, String> =
                 plan.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Delivery, Pipeline, SnapshotFolder, SystemClock, Worker, WorkerSettings},
+    engine::{Clock, Delivery, Pipeline, SnapshotFolder, SystemClock, Worker, WorkerSettings},
     sink::{KafkaSink, KafkaSinkSettings},
     source::{KafkaSource, KafkaSourceSettings},
     status::Progress,
@@ -15,7 +15,7 @@ use crate::{
 use anyhow::Context;
 
 /// A worker on Kafka.
-pub(crate) type KafkaWorker = Worker<KafkaSource, KafkaSink, SystemClock>;
+pub(crate) type KafkaWorker<C> = Worker<KafkaSource, KafkaSink, C>;
 
 /// The settings for a sink that writes to the configured topics.
 pub(crate) fn sink_settings(
@@ -37,8 +37,8 @@ pub(crate) fn sink_settings(
 }
 
 /// The workers of a process, before they start.
-pub(crate) struct WorkerSet {
-    pub(crate) workers: Vec<KafkaWorker>,
+pub(crate) struct WorkerSet<C: Clock = SystemClock> {
+    pub(crate) workers: Vec<KafkaWorker<C>>,
     /// By worker.
     pub(crate) progress: Vec<Progress>,
     pub(crate) updates: PipelineUpdates,
@@ -84,6 +84,11 @@ impl PipelineUpdates {
 impl Setup {
     /// Creates the workers of the process. They join the group at once, with names derived from the instance.
     pub(crate) fn workers(&self, instance: &Instance) -> anyhow::Result<WorkerSet> {
+        self.workers_by(instance, &SystemClock::default())
+    }
+
+    /// As [`Setup::workers`], with another clock.
+    pub(crate) fn workers_by<C: Clock + Clone>(&self, instance: &Instance, clock: &C) -> anyhow::Result<WorkerSet<C>> {
         let config = &self.config;
         let pipeline = self.pipeline(false)?;
         let models = self.models(&pipeline)?;
@@ -134,7 +139,7 @@ impl Setup {
             // Two pipelines may wait for the worker; a third one is rejected.
             let (sender, receiver) = crossbeam_channel::bounded(2);
             pipelines.push(sender);
-            let mut worker = Worker::new(settings, source, sink, SystemClock::default(), pipeline, progress);
+            let mut worker = Worker::new(settings, source, sink, clock.clone(), pipeline, progress);
             if let Some(folder) = &config.checkpoint.snapshots {
                 let store = SnapshotFolder::new(folder)
                     .with_context(|| format!("keep snapshots in {} (checkpoint.snapshots)", folder.display()))?;

@@ -1,32 +1,41 @@
 //! `aimpoint demo`: the whole pipeline on real purchases, with a broker inside the process.
 //!
 //! Owns the steps of the demo and its output. Pipeline, configuration, model and data are real; the broker is librdkafka's
-//! mock cluster. First all but the last [`PACED_EVENTS`] events are published and processed at full speed. Then the rest are
-//! sent at a steady rate, and each is timed until its decision is read.
+//! mock cluster. What happens after a decision is simulated (`market`).
+//!
+//! 1. Most events are published and processed at full speed.
+//! 2. The next [`stage::PACED_EVENTS`] are sent at a steady rate, and each is timed until its decision is read.
+//! 3. The last [`flight::DAYS`] days of the data are the flight of the campaigns: day by day, control publishes a
+//!    policy, the day's events are decided with it, and what the market made of the decisions goes to the outcomes.
+//!
+//! Without a campaign that needs control there is no third step.
 
+mod clock;
+mod decisions;
+mod flight;
+mod market;
 mod replay;
 mod report;
+mod stage;
 
 use super::{Exit, files, signals::clean_up_on_signals};
 use crate::{
-    app::{Instance, Setup, WorkerSet, serve_admin, topics},
+    app::{Instance, Setup, serve_admin, topics},
     decision::DecisionFormat,
-    engine::{Clock, Fleet, Partition, Partitions, Stop, SystemClock},
+    engine::{Clock, Fleet, Partition, Partitions, SystemClock},
     evaluation::Prediction,
     event::Record,
     inference::Runtime,
     partial::TemporaryFolder,
     sink::{EmbeddedBroker, Outbox, Publisher},
-    source::Reader,
     status::Counts,
-    telemetry::admin::AdminState,
     training::Labeller,
 };
 use anyhow::Context;
 use clap::Args;
-use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use decisions::Decision;
 use serde::Deserialize;
+use stage::Stage;
 use std::{
     collections::HashMap,
     io::Write,
@@ -37,10 +46,6 @@ use std::{
 /// Partitions of each topic. The embedded broker keeps about 5 MB per partition, and all decisions take about 40 MB.
 const PARTITIONS: i32 = 12;
 
-/// How many events are sent one by one at the end, and how many per second.
-const PACED_EVENTS: usize = 2_000;
-const PACED_RATE: f64 = 500.0;
-
 /// The shipped model was trained only on data from before this moment.
 const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
 
@@ -49,7 +54,7 @@ const UNSEEN_FROM: &str = "1998-01-01T00:00:00Z";
 const LINGER_RATE: f64 = 120.0;
 const LINGER_EVENTS_MAX: u64 = 5_000_000;
 
-/// The demo fails if no decision arrives for this long.
+/// The demo fails if nothing that it waits for arrives for this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The demo's files, compiled in so that the binary needs nothing else.
@@ -73,64 +78,13 @@ pub(super) struct DemoArgs {
     sets: Vec<String>,
 }
 
-/// The parts of a decision that the demo reads.
-#[derive(Debug, Deserialize)]
-struct Decision {
-    trigger_event_id: String,
-    score: DecisionScore,
-    segments: Vec<DecisionSegment>,
-    #[serde(default)]
-    campaigns: Vec<DecisionCampaign>,
-    #[serde(default)]
-    suppressed: Vec<DecisionRefusal>,
-    #[serde(skip)]
-    payload: Vec<u8>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DecisionScore {
-    raw: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DecisionSegment {
-    id: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct DecisionCampaign {
-    id: String,
-    /// A 64-bit integer, which is text in proto3 JSON.
-    bid_micros: String,
-    currency: String,
-    creative: Option<DecisionCreative>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DecisionCreative {
-    id: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct DecisionRefusal {
-    campaign_id: String,
-    reason: String,
-}
-
-/// The results of the demo.
-struct Outcome {
-    counts: Counts,
-    bulk_events: usize,
-    bulk_time: Duration,
-    latency: Histogram<u64>,
-    decisions: Vec<Decision>,
-}
-
 /// A published event.
 struct Line {
     key: Option<Vec<u8>>,
     payload: Vec<u8>,
     id: String,
+    /// When it happened, in microseconds since 1970, if it says so as text.
+    at: Option<i64>,
 }
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
@@ -168,8 +122,12 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         Setup::read(Some(&folder.join("aimpoint.toml")), &sets)
     };
     // The topics are named by the configuration.
-    let plans = topics::plans(&configured("localhost:9092")?.config);
-    let names: Vec<(&str, i32)> = plans.iter().map(|plan| (plan.name.as_str(), PARTITIONS)).collect();
+    let config = configured("localhost:9092")?.config;
+    let plans = topics::plans(&config).into_iter().map(|plan| (plan.name, PARTITIONS));
+    let of_control = topics::own_control_plans(&config).into_iter();
+    let plans: Vec<(String, i32)> =
+        plans.chain(of_control.map(|plan| (plan.name, plan.partitions.min(PARTITIONS)))).collect();
+    let names: Vec<(&str, i32)> = plans.iter().map(|(name, partitions)| (name.as_str(), *partitions)).collect();
     let broker = EmbeddedBroker::start(&names)?;
     let setup = configured(&broker.brokers())?;
     if setup.config.pipeline.decision.format != DecisionFormat::Json {
@@ -199,7 +157,8 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     if let Some((_, at)) = &page {
         writeln!(out, "Live page at http://{at}/\n")?;
     }
-    let (outcome, mut fleet) = decide(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
+    let mut stage = Stage::set(&setup, &instance, &lines, page.as_ref().map(|(state, _)| &**state))?;
+    let outcome = stage.play(&setup, &lines)?;
     if outcome.decisions.is_empty() {
         let reasons: Vec<String> =
             outcome.counts.dead_letters.iter().map(|(reason, count)| format!("{count} refused: {reason}")).collect();
@@ -211,6 +170,14 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         )));
     }
     report::print(&mut out, &outcome)?;
+    if let Some(flight) = &outcome.flight {
+        report::flight(&mut out, &setup, flight)?;
+        report::why(&mut out, &setup, flight)?;
+    } else if !setup.config.pipeline.campaigns.is_empty() {
+        let decisions = outcome.decisions.iter().map(Decision::read).collect::<anyhow::Result<Vec<_>>>()?;
+        report::title(&mut out, "Offers: decisions with each campaign, out of those that considered it")?;
+        report::offers(&mut out, &setup.config.pipeline.campaigns, decisions.iter())?;
+    }
     let predictions: Vec<Prediction> = outcome
         .decisions
         .iter()
@@ -221,10 +188,10 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
     if let Some((state, at)) = &page {
         writeln!(out, "\nThe page stays open at http://{at}/ and purchases keep arriving; press Ctrl-C to stop.")?;
         out.flush()?;
-        linger(&mut out, &setup, &lines, &mut fleet)?;
+        linger(&mut out, &setup, &lines, &mut stage.fleet)?;
         state.set_stopping();
     }
-    fleet.join(setup.config.engine.shutdown_deadline)?;
+    stage.fleet.join(setup.config.engine.shutdown_deadline)?;
     Ok(())
 }
 
@@ -264,14 +231,21 @@ fn unpack() -> std::io::Result<TemporaryFolder> {
 /// Reads the events with their keys.
 fn read(setup: &Setup, path: &Path) -> anyhow::Result<Vec<Line>> {
     #[derive(Deserialize)]
-    struct Id {
+    struct Event {
         event_id: String,
+        occurred_at: Option<serde_json::Value>,
     }
     let mut keys = super::load::Keys::new(setup.pipeline(false)?);
     let mut lines = Vec::new();
     each_line(setup, path, |line| {
-        let id = serde_json::from_slice::<Id>(line).map(|it| it.event_id).unwrap_or_default();
-        lines.push(Line { key: keys.of(line).map(<[u8]>::to_vec), payload: line.to_vec(), id });
+        let event = serde_json::from_slice::<Event>(line).ok();
+        let at = event.as_ref().and_then(|event| event.occurred_at.as_ref()?.as_str()?.parse::<jiff::Timestamp>().ok());
+        lines.push(Line {
+            key: keys.of(line).map(<[u8]>::to_vec),
+            payload: line.to_vec(),
+            id: event.map(|event| event.event_id).unwrap_or_default(),
+            at: at.map(jiff::Timestamp::as_microsecond),
+        });
         anyhow::Ok(true)
     })?;
     Ok(lines)
@@ -316,132 +290,4 @@ fn label(setup: &Setup, path: &Path) -> anyhow::Result<(HashMap<String, bool>, u
         }
     }
     Ok((truth, labeller.unripe()))
-}
-
-/// Publishes the events, runs the workers and reads their decisions.
-fn decide(
-    setup: &Setup,
-    instance: &Instance,
-    lines: &[Line],
-    state: Option<&AdminState>,
-) -> anyhow::Result<(Outcome, Fleet)> {
-    let kafka = &setup.config.kafka;
-    let topics = &setup.config.topics;
-    let total = lines.len();
-    let bulk_events = total.saturating_sub(PACED_EVENTS);
-    let bar = ProgressBar::new(total as u64).with_style(
-        ProgressStyle::with_template("{msg:<22} {wide_bar} {human_pos} of {human_len}  {elapsed}")
-            .expect("the template is well-formed"),
-    );
-    let publisher = Publisher::new(&kafka.brokers, &kafka.producer_settings(), &topics.clickstream, PATIENCE)?;
-    bar.set_message("publishing");
-    for line in &lines[..bulk_events] {
-        publisher.publish(line.key.as_deref(), Some(&line.payload))?;
-        bar.inc(1);
-    }
-    publisher.finish()?;
-    bar.reset();
-    bar.set_message("joining the group");
-
-    let reader = Reader::open(&kafka.brokers, &kafka.client_settings(), &[&topics.decisions])?;
-    let WorkerSet { workers, progress, .. } = setup.workers(instance)?;
-    if let Some(state) = state {
-        state.set_workers(&progress);
-    }
-    let mut fleet = Fleet::start(workers, progress, Stop::default(), setup.config.engine.stall_after)?;
-    let mut decisions = DecisionReader {
-        reader,
-        all: Vec::new(),
-        sent: HashMap::new(),
-        latency: Histogram::new_with_bounds(1, 60_000_000, 3)?,
-        first: None,
-        last: Instant::now(),
-    };
-
-    bar.set_message("deciding");
-    while committed(&fleet) < bulk_events as u64 || decisions.all.len() < fleet.counts().decisions as usize {
-        decisions.poll(Duration::from_millis(20))?;
-        bar.set_position(decisions.all.len() as u64);
-        decisions.check_progress(&mut fleet)?;
-    }
-    let bulk_time = decisions.first.map_or(Duration::ZERO, |first| decisions.last.duration_since(first));
-
-    bar.set_message("one by one");
-    let start = Instant::now();
-    for (number, line) in lines[bulk_events..].iter().enumerate() {
-        let due = Duration::from_secs_f64(number as f64 / PACED_RATE);
-        while start.elapsed() < due {
-            publisher.serve();
-            decisions.poll(Duration::from_micros(200))?;
-        }
-        // Measured from when the event was due, so that a slow sender does not improve the numbers.
-        decisions.sent.insert(line.id.clone(), start + due);
-        publisher.publish(line.key.as_deref(), Some(&line.payload))?;
-        publisher.serve();
-        bar.set_position(decisions.all.len() as u64);
-    }
-    publisher.finish()?;
-    decisions.last = Instant::now();
-    while committed(&fleet) < total as u64 || decisions.all.len() < fleet.counts().decisions as usize {
-        decisions.poll(Duration::from_millis(5))?;
-        bar.set_position(decisions.all.len() as u64);
-        decisions.check_progress(&mut fleet)?;
-    }
-    let counts = fleet.counts();
-    bar.finish_and_clear();
-    Ok((Outcome { counts, bulk_events, bulk_time, latency: decisions.latency, decisions: decisions.all }, fleet))
-}
-
-/// How many events have been committed.
-fn committed(fleet: &Fleet) -> u64 {
-    fleet.counts().events
-}
-
-/// Reads decisions and times them.
-struct DecisionReader {
-    reader: Reader,
-    all: Vec<Decision>,
-    /// When each timed event was due.
-    sent: HashMap<String, Instant>,
-    /// In microseconds.
-    latency: Histogram<u64>,
-    first: Option<Instant>,
-    last: Instant,
-}
-
-impl DecisionReader {
-    fn poll(&mut self, wait: Duration) -> anyhow::Result<()> {
-        let Self { reader, all, sent, latency, first, last } = self;
-        let mut unreadable = None;
-        reader.poll(wait, |_, record, _| {
-            let now = Instant::now();
-            first.get_or_insert(now);
-            *last = now;
-            let payload = record.payload.unwrap_or_default();
-            match serde_json::from_slice::<Decision>(payload) {
-                Ok(mut decision) => {
-                    if let Some(due) = sent.remove(&decision.trigger_event_id) {
-                        latency.saturating_record(now.duration_since(due).as_micros() as u64);
-                    }
-                    decision.payload = payload.to_vec();
-                    all.push(decision);
-                }
-                Err(error) => unreadable = Some(error),
-            }
-        })?;
-        match unreadable {
-            Some(error) => Err(error).context("read a decision"),
-            None => Ok(()),
-        }
-    }
-
-    fn check_progress(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
-        if fleet.wait(Duration::ZERO)? || self.last.elapsed() > PATIENCE {
-            return Err(Exit::Stalled.because(format!(
-                "no decision for {}; try again with --log debug",
-                humantime::format_duration(PATIENCE)
-            )));
-        }
-        Ok(())
-    }
 }

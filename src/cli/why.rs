@@ -18,12 +18,13 @@ use crate::{
     targeting::{AudienceSpec, campaign::CampaignSpec},
 };
 use clap::Args;
-use decision::{ReadConsent, ReadCreative, ReadDecision, ReadOffer};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
+
+pub(super) use decision::{ReadCreative, ReadDecision, ReadOffer};
 
 /// Explain a user's last decision in words
 #[derive(Args, Clone, Debug)]
@@ -88,9 +89,10 @@ fn last_decision(config: &Config, user: &str, key_type: Option<KeyType>) -> anyh
 }
 
 /// The features of a profile, or why there is none.
-type Values = Result<BTreeMap<String, Option<f64>>, String>;
+pub(super) type Values = Result<BTreeMap<String, Option<f64>>, String>;
 
-fn print(
+/// Explains a decision.
+pub(super) fn print(
     decision: &ReadDecision,
     values: &Values,
     spec: &PipelineSpec,
@@ -299,7 +301,8 @@ fn audience_in_words(audience: &AudienceSpec) -> String {
     parts.join(", and ")
 }
 
-fn reason_in_words(reason: &str, campaign: &CampaignSpec) -> String {
+/// Why a campaign was refused.
+pub(super) fn reason_in_words(reason: &str, campaign: &CampaignSpec) -> String {
     match reason {
         "excluded" => format!("the user is in one of {}", campaign.segments.none.join(", ")),
         "dates" => "the event is outside of its dates".to_owned(),

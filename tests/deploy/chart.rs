@@ -72,7 +72,7 @@ fn the_chart_renders_as_before_and_is_valid_for_kubernetes() {
 #[test]
 fn topics_and_users_are_valid_for_strimzi() {
     let said = kubeconform("deploy/strimzi");
-    assert!(said.contains("7 resources found in 2 files - Valid: 7, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
+    assert!(said.contains("11 resources found in 2 files - Valid: 11, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
 }
 
 #[test]
@@ -99,6 +99,8 @@ fn invalid_values_are_rejected_with_their_path() {
         ("replicaCount=two", "/replicaCount"),
         ("config=", "/config"),
         ("metrics.port=80", "/metrics/port"),
+        ("control.replicaCount=0", "/control/replicaCount"),
+        ("control.replicas=2", "additional properties 'replicas' not allowed"),
         ("podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"),
     ] {
         let refused = helm_template(&["--set", set]).output().unwrap();
@@ -265,11 +267,93 @@ fn the_program_accepts_the_chart_s_configuration_and_arguments() {
     }
 }
 
-/// The Strimzi user has the permissions for transactions; each missing one is an error of the broker.
+/// The object of a kind with this name.
+fn named(rendered: &str, kind: &str, name: &str) -> Value {
+    let is_it = |it: &Value| it["kind"] == kind && it["metadata"]["name"] == name;
+    documents(rendered).into_iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name} in:\n{rendered}"))
+}
+
+/// Whatever selects the workers must not select control, and the other way round: a budget, a service or a set of both
+/// would be of neither.
 #[test]
-fn the_user_has_the_permissions_for_exactly_once() {
-    let user = documents(&text("deploy/strimzi/user.yaml")).remove(0);
-    let allowed: Vec<(String, Vec<String>)> = user["spec"]["authorization"]["acls"]
+fn control_has_its_own_pods_budget_network_policy_and_scrape() {
+    let without = text("tests/deploy/golden/default.yaml");
+    assert!(!without.contains("control"), "it is off by default");
+    let secure = text("tests/deploy/golden/secure.yaml");
+    let labels = |kind: &str, name: &str| named(&secure, kind, name)["spec"]["template"]["metadata"]["labels"].clone();
+    let [workers, control] =
+        [("StatefulSet", "aimpoint"), ("Deployment", "aimpoint-control")].map(|(kind, name)| labels(kind, name));
+    let selects = |selector: &Value, labels: &Value| {
+        selector.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value)
+    };
+    for (kind, path) in [
+        ("Service", "/spec/selector"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+        ("ServiceMonitor", "/spec/selector/matchLabels"),
+    ] {
+        for (name, own, other) in [("aimpoint", &workers, &control), ("aimpoint-control", &control, &workers)] {
+            let selector = named(&secure, kind, name).pointer(path).unwrap().clone();
+            assert!(selects(&selector, own) && !selects(&selector, other), "{kind} {name}: {selector}");
+        }
+    }
+    let service = &named(&secure, "Service", "aimpoint-control")["metadata"]["labels"];
+    assert!(selects(&named(&secure, "ServiceMonitor", "aimpoint-control")["spec"]["selector"]["matchLabels"], service));
+    // The rules know one job of a release.
+    let endpoint = &named(&secure, "ServiceMonitor", "aimpoint-control")["spec"]["endpoints"][0];
+    assert_eq!(endpoint["relabelings"][0], json!({"targetLabel": "job", "replacement": "aimpoint"}));
+    assert_eq!(
+        endpoint["authorization"],
+        json!({"type": "Bearer", "credentials": {"name": "aimpoint-admin", "key": "token"}})
+    );
+
+    let deployment = named(&secure, "Deployment", "aimpoint-control");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((&deployment["spec"]["replicas"], &container["args"][0]), (&json!(2), &json!("control")));
+    let variables = environment(&deployment);
+    assert_eq!(variables["AIMPOINT__KAFKA__CLIENT__SASL_USERNAME"].as_deref(), Some("aimpoint-control"));
+    assert_eq!(variables["AIMPOINT__KAFKA__CLIENT__SASL_MECHANISM"].as_deref(), Some("SCRAM-SHA-512"));
+    let password = container["env"].as_array().unwrap().iter();
+    let password = password.filter(|it| it["name"] == "AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD").collect::<Vec<_>>();
+    assert_eq!(password[0]["valueFrom"]["secretKeyRef"]["name"], "aimpoint-control");
+    for worker_s in ["AIMPOINT__APP__STATIC_MEMBERSHIP", "AIMPOINT__ENGINE__WORKERS"] {
+        assert!(!variables.contains_key(worker_s), "{worker_s} says nothing to control");
+    }
+    // Without a user of its own, it is the workers'.
+    let shared =
+        output(helm_template(&["--values", "deploy/helm/values-secure.yaml"]).args(["--set", "control.kafka=null"]));
+    let user = environment(&named(&shared, "Deployment", "aimpoint-control"));
+    assert_eq!(user["AIMPOINT__KAFKA__CLIENT__SASL_USERNAME"].as_deref(), Some("aimpoint"));
+}
+
+/// The program accepts what the chart gives control, and gets as far as the broker.
+#[test]
+fn the_program_accepts_the_chart_s_arguments_for_control() {
+    let rendered = text("tests/deploy/golden/secure.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("aimpoint.toml");
+    let toml = object(&rendered, "ConfigMap")["data"]["aimpoint.toml"].as_str().unwrap().to_owned();
+    std::fs::write(&config, toml).unwrap();
+    let deployment = object(&rendered, "Deployment");
+    let mut control = Command::new(env!("CARGO_BIN_EXE_aimpoint"));
+    for argument in deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap() {
+        match argument.as_str().unwrap() {
+            "/etc/aimpoint/aimpoint.toml" => control.arg(&config),
+            "0.0.0.0:9464" => control.arg("127.0.0.1:0"),
+            other => control.arg(other),
+        };
+    }
+    let plain = environment(&deployment).into_iter().filter(|(name, _)| !name.contains("__CLIENT__"));
+    control.envs(plain.map(|(name, value)| (name, value.unwrap_or_else(|| "0123456789abcdef".to_owned()))));
+    let run = control.env("AIMPOINT__KAFKA__BROKERS", "127.0.0.1:1").output().unwrap();
+    let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert_eq!((run.status.code(), said.contains("reach a broker at 127.0.0.1:1")), (Some(69), true), "{said}");
+}
+
+/// What Strimzi allows a user: resources with their operations.
+fn allowed(user: &str) -> Vec<(String, Vec<String>)> {
+    let user = named(&text("deploy/strimzi/user.yaml"), "KafkaUser", user);
+    user["spec"]["authorization"]["acls"]
         .as_array()
         .unwrap()
         .iter()
@@ -282,12 +366,19 @@ fn the_user_has_the_permissions_for_exactly_once() {
                 operations.map(|operation| operation.as_str().unwrap().to_owned()).collect(),
             )
         })
-        .collect();
+        .collect()
+}
+
+/// The Strimzi user has the permissions for transactions; each missing one is an error of the broker.
+#[test]
+fn the_user_has_the_permissions_for_exactly_once() {
+    let allowed = allowed("aimpoint");
     for (resource, operations) in [
         ("topic clickstream", &["Read", "Describe", "DescribeConfigs"][..]),
         ("topic decisions", &["Write", "Describe"]),
         ("topic dead-letter", &["Write", "Describe"]),
         ("topic aimpoint-profiles", &["Read", "Write", "Describe"]),
+        ("topic aimpoint-policy", &["Read", "Describe"]),
         ("group aimpoint", &["Read", "Describe"]),
         ("transactionalId aimpoint-", &["Write", "Describe"]),
         ("cluster", &["IdempotentWrite", "Describe"]),
@@ -298,10 +389,34 @@ fn the_user_has_the_permissions_for_exactly_once() {
             assert!(found.1.iter().any(|it| it == operation), "{resource}: {operation} is missing");
         }
     }
+    let control = self::allowed("aimpoint-control");
     let topics = documents(&text("deploy/strimzi/topics.yaml"));
     for topic in &topics {
         let name = topic["metadata"]["name"].as_str().unwrap();
-        assert!(allowed.iter().any(|(resource, _)| *resource == format!("topic {name}")), "{name} is nobody's");
-        assert_eq!(topic["spec"]["partitions"], topics[0]["spec"]["partitions"], "{name}");
+        let users = allowed.iter().chain(&control);
+        assert!(users.clone().any(|(resource, _)| *resource == format!("topic {name}")), "{name} is nobody's");
+        // The state and the policy of control are one fold.
+        let is_single = name == "aimpoint-control" || name == "aimpoint-policy";
+        let partitions = if is_single { &json!(1) } else { &topics[0]["spec"]["partitions"] };
+        assert_eq!(topic["spec"]["partitions"], *partitions, "{name}");
+        assert_eq!(topic["spec"]["config"]["cleanup.policy"] == "compact", is_single || name == "aimpoint-profiles");
     }
+}
+
+/// Control may do what its page says, and nothing else.
+#[test]
+fn the_user_of_control_has_the_least_permissions() {
+    let mut found: Vec<String> =
+        allowed("aimpoint-control").iter().map(|(resource, all)| format!("{resource}: {}", all.join(" "))).collect();
+    found.sort();
+    let expected = [
+        "group aimpoint-@control: Read Describe",
+        "topic aimpoint-control: Read Write Describe DescribeConfigs",
+        "topic aimpoint-policy: Write Describe DescribeConfigs",
+        "topic dead-letter: Write Describe DescribeConfigs",
+        "topic decisions: Read Describe DescribeConfigs",
+        "topic outcomes: Read Describe DescribeConfigs",
+        "transactionalId aimpoint-@control: Write Describe",
+    ];
+    assert_eq!(found, expected);
 }

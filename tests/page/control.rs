@@ -172,6 +172,52 @@ fn control_shows_campaigns_creatives_and_outcomes_on_a_screen_and_on_a_phone_lig
 }
 
 #[test]
+fn creatives_that_were_never_shown_are_named_and_have_no_range() {
+    let served = Served::new();
+    let mut day = Day::begun(now());
+    let mut browser = Browser::start();
+    let shows = |browser: &mut Browser, day: &Day, part: &str| {
+        wait_for(part, || {
+            served.show("leader", day.board.json(&day.state, [0, 0], now()));
+            let shown = text(browser, "#creatives");
+            if shown.contains(part) { Vec::new() } else { vec![shown] }
+        });
+    };
+    for (width, scheme) in [(1400, "light"), (390, "light"), (1400, "dark"), (390, "dark")] {
+        browser.open(&format!("http://{}/", served.address), width, scheme);
+        for names in ["picnic, rain-coat, tulips", "your-basket", "teaser"] {
+            shows(&mut browser, &day, &format!("Not shown yet: {names}. Rates appear with the first impressions."));
+        }
+        assert_eq!(browser.evaluate("document.querySelectorAll('#creatives :is(table, rect)').length"), 0);
+        assert_eq!(browser.evaluate("document.getElementById('creatives-none').hidden"), true);
+        check_look(&mut browser, scheme, &["#creatives .empty", "#creatives h3"]);
+        picture(&mut browser, &format!("control-begun-{width}-{scheme}"));
+    }
+    // Impressions of a minute have taught nothing yet. Those without a posterior have an observed rate at once.
+    day.show("spring-sale", "tulips", now() - 60_000_000);
+    day.show("back-in-stock", "your-basket", now() - 60_000_000);
+    day.publish(now(), true);
+    shows(&mut browser, &day, "nothing learned yet");
+    let row = |browser: &mut Browser, creative: &str| {
+        let row = "[...document.querySelectorAll('#creatives tbody tr')].find((it) => it.cells[0].textContent == ";
+        let cells = format!("[...{row}{creative:?}).cells].map((it) => it.textContent).join('|')");
+        browser.evaluate(&cells).as_str().unwrap().to_owned()
+    };
+    assert_eq!(row(&mut browser, "tulips"), "tulips|nothing learned yet|100 %|1|0|0");
+    assert_eq!(row(&mut browser, "picnic"), "picnic|not shown yet|0 %|0|0|0");
+    assert_eq!(row(&mut browser, "your-basket"), "your-basket||0 %|0–79.3 %|100 %|1|0|0");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#creatives rect').length"), 1);
+    shows(&mut browser, &day, "Not shown yet: teaser.");
+    for (width, scheme) in [(390, "light"), (1400, "dark")] {
+        browser.open(&format!("http://{}/", served.address), width, scheme);
+        shows(&mut browser, &day, "nothing learned yet");
+        check_look(&mut browser, scheme, &["#creatives td.unknown", "#creatives th"]);
+        picture(&mut browser, &format!("control-first-{width}-{scheme}"));
+    }
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
 fn a_standby_shows_what_it_follows_and_nothing_of_a_leader() {
     let served = Served::new();
     let mut browser = Browser::start();

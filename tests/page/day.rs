@@ -75,22 +75,35 @@ fn setups(now: i64) -> Vec<CampaignSetup> {
                 Learning::Weights
             },
             floor: 0.02,
+            creatives: creatives.iter().map(|(id, _)| (*id).to_owned()).collect(),
         };
     CAMPAIGNS.into_iter().zip(amounts).map(setup).collect()
 }
 
 impl Day {
-    /// The day up to now, in microseconds since 1970.
-    pub(crate) fn until(now: i64) -> Self {
+    /// The beginning: nothing has been shown.
+    fn beginning(now: i64, leads_from: i64) -> Self {
         let spec = ControlSpec::default();
-        let start = now - STEPS * STEP;
-        let mut day = Self {
+        Self {
             state: State::new("shop", &spec, setups(now)),
-            board: Board::new(&spec, start + LEADS_FROM * STEP),
+            board: Board::new(&spec, leads_from),
             random: SmallRng::seed_from_u64(11),
             policy: None,
             offset: 0,
-        };
+        }
+    }
+
+    /// Campaigns that have just begun: the first policy, and nothing else.
+    pub(crate) fn begun(now: i64) -> Self {
+        let mut day = Self::beginning(now, now);
+        day.publish(now, true);
+        day
+    }
+
+    /// The day up to now, in microseconds since 1970.
+    pub(crate) fn until(now: i64) -> Self {
+        let start = now - STEPS * STEP;
+        let mut day = Self::beginning(now, start + LEADS_FROM * STEP);
         for step in 0..STEPS {
             let at = start + step * STEP;
             let local = at.div_euclid(60 * MINUTE) + 15 - now.div_euclid(60 * MINUTE).rem_euclid(24);
@@ -186,6 +199,33 @@ impl Day {
                 }
             }
         }
+    }
+
+    /// An impression of a creative, without a price.
+    pub(crate) fn show(&mut self, campaign: &str, creative: &str, at: i64) {
+        let id = format!("shop:clicks-0-{}", self.offset);
+        let (_, currency, ..) = CAMPAIGNS.into_iter().find(|(id, ..)| *id == campaign).unwrap();
+        let offer = Offer {
+            campaign_id: campaign,
+            bid: Cpm(1_000_000),
+            currency: currency.parse().unwrap(),
+            creative_id: Some(creative),
+            audience: "",
+            features: &[],
+        };
+        let decision = OfferedDecision {
+            decision_id: &id,
+            user_key: "user",
+            decided_at: at,
+            expires_at: at + MINUTE,
+            policy_version: 1,
+            offers: &[offer],
+            skipped: &[],
+        };
+        let source = self.source("decisions", at);
+        self.state.apply_decision(&source, &decision);
+        let source = self.source("outcomes", at);
+        self.state.apply_outcome(&source, &outcome(&id, campaign, OutcomeType::Impression, at));
     }
 
     /// Outcomes that belong to nothing, come too late or cannot be used.

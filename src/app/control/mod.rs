@@ -25,6 +25,7 @@ mod leader;
 mod once;
 mod page;
 mod ports;
+mod replay;
 mod run;
 mod settings;
 mod standby;
@@ -33,6 +34,7 @@ mod summary;
 mod tests;
 
 pub(crate) use once::{ControlSummary, Offline};
+pub(crate) use replay::ReplayedControl;
 pub(crate) use run::run_control;
 pub(crate) use settings::campaigns;
 pub(crate) use summary::summary;

@@ -14,6 +14,11 @@ use std::time::Duration;
 /// The campaigns of a configuration as control sees them.
 pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadError> {
     let pipeline = setup.pipeline(false)?;
+    let creatives = |campaign: &Campaign| {
+        let all = pipeline.campaigns().creatives().iter();
+        let own = all.filter(|creative| creative.is_active() && creative.spec.campaign == campaign.id);
+        own.map(|creative| creative.spec.id.clone()).collect()
+    };
     let campaign = |campaign: &Campaign| CampaignSetup {
         id: campaign.id.clone(),
         currency: campaign.currency,
@@ -23,6 +28,7 @@ pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadE
         reward: campaign.rotation.reward,
         learning: campaign.rotation.learning.clone(),
         floor: campaign.rotation.floor,
+        creatives: creatives(campaign),
     };
     Ok(pipeline.campaigns().all().iter().map(campaign).collect())
 }

@@ -6,6 +6,7 @@ use super::{
     once::Offline,
     page::LeaderPage,
     ports::{Inputs, Outlet, Written},
+    replay::ReplayedControl,
     summary::summary,
 };
 use crate::{
@@ -42,6 +43,7 @@ fn campaigns() -> Vec<CampaignSetup> {
         reward: Reward::Click,
         learning: Learning::Weights,
         floor: 0.0,
+        creatives: Vec::new(),
     }]
 }
 
@@ -444,4 +446,38 @@ fn a_line_that_is_neither_is_refused_and_a_contradiction_is_named() {
     let found = offline.finish("shop", &spec(), campaigns());
     assert_eq!((found.foreign, found.counts.rejected, found.rejected.len()), (1, 1, 1));
     assert!(found.rejected[0].0 == 1 && found.rejected[0].1 == 7, "{:?}", found.rejected);
+}
+
+#[test]
+fn a_replay_gives_the_same_policies_in_whatever_order_its_records_were_read() {
+    let (decisions, outcomes) = lines();
+    let replay = |reversed: bool| {
+        let mut control = ReplayedControl::of("shop", "outcomes", &spec(), campaigns());
+        let mut policies = Vec::new();
+        for round in 0..4 {
+            let now = START + round * 25 * SECOND;
+            let mut records = Vec::new();
+            for (topic, all) in [("decisions", &decisions), ("outcomes", &outcomes)] {
+                let size = all.len().div_ceil(4);
+                let from = round as usize * size;
+                records.extend((from..all.len().min(from + size)).map(|offset| (topic, offset, all[offset].clone())));
+            }
+            if reversed {
+                records.reverse();
+            }
+            for (topic, offset, json) in records {
+                let payload = Some(json.as_bytes());
+                let record = Record { partition: 0, offset: offset as i64, payload, ..Record::default() };
+                control.keep(topic, &record, now + 25 * SECOND);
+            }
+            policies.push(control.tick(now + 25 * SECOND));
+        }
+        policies.push(control.tick(START + 200 * SECOND));
+        (policies, control.counts(), control.figures("spring"))
+    };
+    let (policies, counts, figures) = replay(false);
+    assert_eq!(replay(true), (policies.clone(), counts, figures));
+    assert_eq!((counts.decisions, counts.joined, counts.duplicates, counts.orphans), (100, 100, 10, 10));
+    assert_eq!((figures.wins, figures.spent_micros), (100, 200_000));
+    assert!(policies.windows(2).all(|pair| pair[0].version < pair[1].version));
 }

@@ -101,7 +101,7 @@ mod tests {
 
     fn line(id: &str, user: &str, day: u32) -> Line {
         let payload = format!(r#"{{"event_id":"{id}","user_id":"{user}","occurred_at":"1997-01-{day:02}T00:00:00Z"}}"#);
-        Line { key: None, payload: payload.into_bytes(), id: id.to_owned() }
+        Line { key: None, payload: payload.into_bytes(), id: id.to_owned(), at: None }
     }
 
     #[test]

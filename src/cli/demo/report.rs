@@ -1,11 +1,12 @@
 //! The demo's report: figures and charts in plain text.
 
-use super::{Decision, Outcome};
+mod flight;
+
+use super::stage::Outcome;
 use crate::evaluation::{Prediction, Summary, reliability};
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+use std::io::{self, Write};
+
+pub(super) use flight::{flight, offers, why};
 
 /// Width of a full bar, in columns.
 const BAR: usize = 48;
@@ -13,9 +14,12 @@ const BAR: usize = 48;
 /// Bins of the score histogram.
 const BINS: usize = 20;
 
+/// No line is longer, in columns.
+const WIDTH: usize = 100;
+
 /// Events, speed, latency, scores, segments, and three decisions in full.
 pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    let Outcome { counts, bulk_events, bulk_time, latency, decisions } = outcome;
+    let Outcome { counts, bulk_events, bulk_time, latency, decisions, .. } = outcome;
     title(to, "Results")?;
     for (name, count) in [
         ("events", counts.events),
@@ -38,18 +42,15 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let at = |quantile| format!("{:.1}", latency.value_at_quantile(quantile) as f64 / 1e3);
     writeln!(
         to,
-        "  {:<26}{:>10} / {} / {} ms   p50 / p99 / p99.9 of {} events sent one by one",
+        "  {:<26}{:>10} / {} / {} ms   p50, p99, p99.9 of {} paced events",
         "latency",
         at(0.5),
         at(0.99),
         at(0.999),
         grouped(latency.len())
     )?;
-    writeln!(
-        to,
-        "  {:26}{:>10}   the embedded broker shows a decision before its commit; a real broker adds that wait",
-        "", ""
-    )?;
+    writeln!(to, "  {:36}   the embedded broker shows a decision before its commit;", "")?;
+    writeln!(to, "  {:36}   a real broker adds that wait", "")?;
 
     title(to, "Scores: the probability of another purchase within 30 days")?;
     let mut bins = [0_usize; BINS];
@@ -76,69 +77,21 @@ pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(*size as u64), share * 100.0, bar(share))?;
     }
 
-    campaigns(to, decisions)?;
-
-    title(to, "Three decisions in full: the highest, the median and the lowest score")?;
-    let mut scored: Vec<_> = decisions.iter().filter(|decision| decision.score.raw.is_some()).collect();
+    // Those of the flight are the last ones, and the only ones with campaigns.
+    let flown = outcome.flight.as_ref().map_or(decisions.len(), |flight| flight.decisions.len());
+    let of_which = if outcome.flight.is_some() { " of the campaigns' days" } else { "" };
+    title(to, &format!("Three decisions in full: the highest, the median and the lowest score{of_which}"))?;
+    let mut scored: Vec<_> =
+        decisions[decisions.len() - flown..].iter().filter(|decision| decision.score.raw.is_some()).collect();
     scored.sort_by(|a, b| b.score.raw.unwrap_or_default().total_cmp(&a.score.raw.unwrap_or_default()));
     for index in [0, scored.len() / 2, scored.len().saturating_sub(1)] {
         if let Some(decision) = scored.get(index) {
-            writeln!(to, "  {}", String::from_utf8_lossy(&decision.payload))?;
+            for line in wrapped(&String::from_utf8_lossy(&decision.payload), WIDTH - 4) {
+                writeln!(to, "  {line}")?;
+            }
         }
     }
     Ok(())
-}
-
-/// How often each campaign is offered, its mean bid, the creatives drawn, and why it is not offered otherwise.
-fn campaigns(to: &mut impl Write, decisions: &[Decision]) -> io::Result<()> {
-    #[derive(Default)]
-    struct Campaign<'a> {
-        offered: usize,
-        bids: f64,
-        currency: &'a str,
-        creatives: BTreeMap<&'a str, usize>,
-        refused: BTreeMap<&'a str, usize>,
-    }
-    let mut all: BTreeMap<&str, Campaign<'_>> = BTreeMap::new();
-    for decision in decisions {
-        for offer in &decision.campaigns {
-            let campaign = all.entry(&offer.id).or_default();
-            campaign.offered += 1;
-            campaign.bids += offer.bid_micros.parse::<f64>().unwrap_or_default() / 1e6;
-            campaign.currency = &offer.currency;
-            if let Some(creative) = &offer.creative {
-                *campaign.creatives.entry(&creative.id).or_default() += 1;
-            }
-        }
-        for refusal in &decision.suppressed {
-            *all.entry(&refusal.campaign_id).or_default().refused.entry(&refusal.reason).or_default() += 1;
-        }
-    }
-    if all.is_empty() {
-        return Ok(());
-    }
-    title(to, "Campaigns: decisions that offer each, out of those that considered it")?;
-    for (id, campaign) in &all {
-        let considered = campaign.offered + campaign.refused.values().sum::<usize>();
-        let share = campaign.offered as f64 / considered.max(1) as f64;
-        writeln!(to, "  {id:<18}{:>7}  {:>4.1} %  {}", grouped(campaign.offered as u64), share * 100.0, bar(share))?;
-        let mean = campaign.bids / campaign.offered.max(1) as f64;
-        writeln!(to, "  {:18}mean bid {mean:.2} {} per thousand impressions", "", campaign.currency)?;
-        let listed = |counts: &BTreeMap<&str, usize>| {
-            let parts = counts.iter().map(|(name, count)| format!("{name} {}", grouped(*count as u64)));
-            parts.collect::<Vec<_>>().join(", ")
-        };
-        if !campaign.creatives.is_empty() {
-            writeln!(to, "  {:18}creatives drawn: {}", "", listed(&campaign.creatives))?;
-        }
-        if !campaign.refused.is_empty() {
-            writeln!(to, "  {:18}refused: {}", "", listed(&campaign.refused))?;
-        }
-    }
-    writeln!(
-        to,
-        "\n  Purchases and scores are real. The campaigns and creatives are made up, and nobody was shown any."
-    )
 }
 
 /// Compares the scores with what the users did afterwards.
@@ -148,7 +101,7 @@ pub(super) fn effect(to: &mut impl Write, predictions: &[Prediction], unripe: us
     let or_dash = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     writeln!(
         to,
-        "  {} decisions, {} followed by a purchase within 30 days; the outcome of {} is still open",
+        "  {} decisions, {} followed by a purchase within 30 days; {} are still open",
         grouped(summary.count as u64),
         grouped(summary.positives as u64),
         grouped(unripe as u64)
@@ -159,7 +112,7 @@ pub(super) fn effect(to: &mut impl Write, predictions: &[Prediction], unripe: us
         (
             "normalised entropy",
             summary.normalised_entropy,
-            "log loss relative to always predicting the base rate: below 1 is better",
+            "log loss relative to predicting the base rate: below 1 is better",
         ),
         ("calibration ratio", summary.calibration_ratio, "predicted purchases divided by observed ones: 1 is exact"),
     ] {
@@ -177,16 +130,16 @@ pub(super) fn effect(to: &mut impl Write, predictions: &[Prediction], unripe: us
 pub(super) fn next(to: &mut impl Write) -> io::Result<()> {
     title(to, "Next")?;
     for (command, what) in [
-        ("aimpoint check --offline --config deploy/demo/aimpoint.toml", "what the demo computes, feature by feature"),
-        ("make model", "rebuild the model: export rows, train, write ONNX"),
-        ("aimpoint reference config", "every key, to write your own configuration; then aimpoint run"),
+        ("aimpoint check --offline --config deploy/demo/aimpoint.toml", "what the demo computes"),
+        ("make model", "export rows, train, write ONNX"),
+        ("aimpoint reference config", "every key; then aimpoint run"),
     ] {
-        writeln!(to, "  {command:<62}{what}")?;
+        writeln!(to, "  {command:<61}{what}")?;
     }
     writeln!(to, "  (aimpoint is target/release/aimpoint)")
 }
 
-fn title(to: &mut impl Write, title: &str) -> io::Result<()> {
+pub(super) fn title(to: &mut impl Write, title: &str) -> io::Result<()> {
     writeln!(to, "\n{title}\n")
 }
 
@@ -210,9 +163,34 @@ fn grouped(number: u64) -> String {
     out
 }
 
+/// JSON text in lines, broken after commas. A member that is longer has a line of its own.
+fn wrapped(json: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for part in json.split_inclusive(',') {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > 0 && line + part.chars().count() > width {
+            lines.push("  ".to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(part);
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_json_is_broken_after_commas_and_nothing_is_lost() {
+        let json = r#"{"a":"bb","c":[1,22,333],"d":"eeeeeeeeee"}"#;
+        let lines = wrapped(json, 14);
+        // The last member is longer than a line, and stays whole.
+        let expected = [r#"{"a":"bb","#, r#"  "c":[1,22,"#, "  333],", r#"  "d":"eeeeeeeeee"}"#];
+        assert_eq!(lines, expected);
+        assert_eq!(lines.iter().map(|line| line.trim_start()).collect::<String>(), json);
+    }
 
     #[test]
     fn numbers_and_bars_are_drawn_to_scale() {

@@ -6,78 +6,78 @@ use serde_json::Value;
 
 /// A decision, as far as it can be explained.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct ReadDecision {
-    pub(super) decision_id: String,
-    pub(super) trigger_event_id: String,
-    pub(super) occurred_at: i64,
-    pub(super) decided_at: i64,
-    pub(super) expires_at: i64,
-    pub(super) status: String,
-    pub(super) status_reason: Option<String>,
-    pub(super) raw: Option<f32>,
-    pub(super) calibrated: Option<f32>,
-    pub(super) heads: Vec<(String, Option<f32>)>,
+pub(in crate::cli) struct ReadDecision {
+    pub(in crate::cli) decision_id: String,
+    pub(in crate::cli) trigger_event_id: String,
+    pub(in crate::cli) occurred_at: i64,
+    pub(in crate::cli) decided_at: i64,
+    pub(in crate::cli) expires_at: i64,
+    pub(in crate::cli) status: String,
+    pub(in crate::cli) status_reason: Option<String>,
+    pub(in crate::cli) raw: Option<f32>,
+    pub(in crate::cli) calibrated: Option<f32>,
+    pub(in crate::cli) heads: Vec<(String, Option<f32>)>,
     /// The name and version.
-    pub(super) model: Option<(String, String)>,
+    pub(in crate::cli) model: Option<(String, String)>,
     /// By feature: what it adds to the score.
-    pub(super) contributions: Vec<(String, f32)>,
-    pub(super) segments: Vec<ReadSegment>,
-    pub(super) left: Vec<ReadLeft>,
-    pub(super) campaigns: Vec<ReadOffer>,
+    pub(in crate::cli) contributions: Vec<(String, f32)>,
+    pub(in crate::cli) segments: Vec<ReadSegment>,
+    pub(in crate::cli) left: Vec<ReadLeft>,
+    pub(in crate::cli) campaigns: Vec<ReadOffer>,
     /// Campaign and reason.
-    pub(super) suppressed: Vec<(String, String)>,
+    pub(in crate::cli) suppressed: Vec<(String, String)>,
     /// The version of control's policy; 0 for none.
-    pub(super) policy_version: u64,
-    pub(super) consent: Option<ReadConsent>,
+    pub(in crate::cli) policy_version: u64,
+    pub(in crate::cli) consent: Option<ReadConsent>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ReadConsent {
-    pub(super) permitted: Vec<String>,
-    pub(super) framework: String,
+pub(in crate::cli) struct ReadConsent {
+    pub(in crate::cli) permitted: Vec<String>,
+    pub(in crate::cli) framework: String,
     /// Activity and reason.
-    pub(super) refused: Vec<(String, String)>,
-    pub(super) is_remembered: bool,
+    pub(in crate::cli) refused: Vec<(String, String)>,
+    pub(in crate::cli) is_remembered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ReadSegment {
-    pub(super) id: String,
-    pub(super) segtax: u32,
+pub(in crate::cli) struct ReadSegment {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) segtax: u32,
     /// Start and end of a membership.
-    pub(super) times: Option<(i64, i64)>,
-    pub(super) is_new: bool,
+    pub(in crate::cli) times: Option<(i64, i64)>,
+    pub(in crate::cli) is_new: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ReadLeft {
-    pub(super) id: String,
-    pub(super) reason: String,
+pub(in crate::cli) struct ReadLeft {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ReadOffer {
-    pub(super) id: String,
-    pub(super) arm: String,
-    pub(super) value_micros: i64,
-    pub(super) probability: f64,
-    pub(super) bid_micros: i64,
-    pub(super) currency: String,
+pub(in crate::cli) struct ReadOffer {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) arm: String,
+    pub(in crate::cli) value_micros: i64,
+    pub(in crate::cli) probability: f64,
+    pub(in crate::cli) bid_micros: i64,
+    pub(in crate::cli) currency: String,
     /// The bid with the best surplus; 0 if it is unknown.
-    pub(super) shaded_micros: i64,
+    pub(in crate::cli) shaded_micros: i64,
     /// The share of the decisions that the campaign takes part in, if it has a budget.
-    pub(super) pass_through: Option<f64>,
-    pub(super) creative: Option<ReadCreative>,
+    pub(in crate::cli) pass_through: Option<f64>,
+    pub(in crate::cli) creative: Option<ReadCreative>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ReadCreative {
-    pub(super) id: String,
-    pub(super) propensity: f64,
+pub(in crate::cli) struct ReadCreative {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) propensity: f64,
     /// How it was chosen.
-    pub(super) policy: String,
+    pub(in crate::cli) policy: String,
     /// The segment whose outcomes it was chosen by, or empty.
-    pub(super) audience: String,
+    pub(in crate::cli) audience: String,
 }
 
 impl ReadDecision {
@@ -85,7 +85,7 @@ impl ReadDecision {
     ///
     /// # Errors
     /// It is neither.
-    pub(super) fn read(payload: &[u8]) -> Result<Self, String> {
+    pub(in crate::cli) fn read(payload: &[u8]) -> Result<Self, String> {
         let decision = if payload.first() == Some(&b'{') {
             let value = serde_json::from_slice(payload).map_err(|error| format!("it is no JSON: {error}"))?;
             Self::of_json(&value)

@@ -1,7 +1,8 @@
 //! What the board shows of creatives.
 //!
 //! With Thompson sampling, the rate of a creative is its posterior: what choices are made by. The other methods have no
-//! rate of their own, or one for each user, so what was observed is shown instead.
+//! rate of their own, or one for each user, so what was observed is shown instead. A creative of which nothing is known
+//! has no rate: a prior is an assumption, and its range would look like knowledge.
 
 use super::{
     super::{State, join::Shown, ledger::CampaignSetup, state::Look},
@@ -41,6 +42,8 @@ pub(super) fn json(state: &State) -> (Vec<Value>, usize) {
             "is_posterior": posteriors.is_some(),
             "floor": setup.floor,
             "since_ms": ms(since),
+            // Of all days, whatever the creative.
+            "impressions_ever": look.account.map_or(0, |account| account.total.impressions),
             "rows": rows,
         }));
     }
@@ -68,7 +71,8 @@ impl OfCampaign<'_> {
     /// One row for each creative, the best first, and how many find no room. A row takes as much room as it has rates.
     fn rows(&self, room: &mut usize) -> (Vec<Value>, usize) {
         let learned = self.posteriors.into_iter().flatten().map(|(id, _)| id.as_str());
-        let ids: BTreeSet<&str> = learned.chain(self.shown.keys().copied()).collect();
+        let configured = self.setup.creatives.iter().map(String::as_str);
+        let ids: BTreeSet<&str> = configured.chain(learned).chain(self.shown.keys().copied()).collect();
         let mut ids: Vec<&str> = ids.into_iter().collect();
         // Stable, so creatives with the same rate stay in the order of their ids.
         ids.sort_by(|one, other| self.mean(other).total_cmp(&self.mean(one)));
@@ -88,9 +92,9 @@ impl OfCampaign<'_> {
     fn row(&self, id: &str) -> Value {
         let of = self.of(id);
         let all: u64 = self.shown.values().map(|shown| shown.impressions).sum();
-        let rate = match self.everybody(id) {
-            Some(learned) => beta(learned),
-            None => rate::json(self.successes(&of), of.impressions),
+        let rate = match (self.posteriors.is_some(), self.everybody(id)) {
+            (true, learned) => learned.map_or(Value::Null, beta),
+            (false, _) => rate::json(self.successes(&of), of.impressions),
         };
         let audiences = self.audiences(id).map(|(audience, learned)| json!({ "id": audience, "rate": beta(learned) }));
         json!({
@@ -102,18 +106,19 @@ impl OfCampaign<'_> {
 
     fn mean(&self, id: &str) -> f64 {
         let of = self.of(id);
-        self.everybody(id).map_or(self.successes(&of) as f64 / of.impressions.max(1) as f64, Beta::mean)
+        let observed = (of.impressions > 0).then(|| self.successes(&of) as f64 / of.impressions as f64);
+        let known = if self.posteriors.is_some() { self.everybody(id).map(Beta::mean) } else { observed };
+        // What nothing is known of comes last.
+        known.unwrap_or(-1.0)
     }
 
     fn of(&self, id: &str) -> Shown {
         self.shown.get(id).copied().unwrap_or_default()
     }
 
-    /// The posterior for everybody: the prior, if nothing was learned yet. `None` without Thompson sampling.
+    /// The posterior for everybody. `None` if nothing was learned yet, and without Thompson sampling.
     fn everybody(&self, id: &str) -> Option<Beta> {
-        let Learning::Thompson { prior, .. } = self.setup.learning else { return None };
-        let learned = self.posteriors.and_then(|all| all.get(id)).and_then(|audiences| audiences.get(EVERYBODY));
-        Some(learned.copied().unwrap_or(prior))
+        self.posteriors?.get(id)?.get(EVERYBODY).copied()
     }
 
     /// The posteriors for the other audiences.

@@ -28,6 +28,7 @@ fn setup(id: &str, daily: Option<i64>) -> CampaignSetup {
         reward: Reward::Click,
         learning: Learning::Thompson { prior: Beta { alpha: 1.0, beta: 9.0 }, half_life: HalfLife::NEVER },
         floor: 0.01,
+        creatives: Vec::new(),
     }
 }
 
@@ -275,6 +276,38 @@ fn creatives_have_their_posterior_by_audience_and_their_impressions_of_a_day() {
     let plain = of("plain");
     assert_eq!((&plain["is_posterior"], &plain["rows"][0]["rate"]), (&json!(false), &rate::json(1, 10)));
     assert_eq!(plain["rows"][0]["audiences"], json!([]));
+}
+
+#[test]
+fn creatives_of_which_nothing_is_known_are_listed_without_a_rate() {
+    let creatives = vec!["blue".to_owned(), "red".to_owned()];
+    let of = |id: &str, learning: Learning| CampaignSetup { learning, creatives: creatives.clone(), ..setup(id, None) };
+    let thompson = setup("", None).learning;
+    let mut run = Run::new(vec![of("new", thompson.clone()), of("plain", Learning::Weights), of("spring", thompson)]);
+    let rows = |board: &Value, number: usize| {
+        let row = |row: &Value| (row["id"].as_str().unwrap().to_owned(), row["rate"].is_null());
+        board["creatives"][number]["rows"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let both = |is_null| vec![("blue".to_owned(), is_null), ("red".to_owned(), is_null)];
+    let board = run.publish(START);
+    assert_eq!([0, 1, 2].map(|number| rows(&board, number)), [both(true), both(true), both(true)]);
+    for (number, creative) in [(1, "red"), (2, "red"), (3, "blue")] {
+        run.show(&format!("d{number}"), "spring", creative, START, creative == "red");
+        run.show(&format!("p{number}"), "plain", "red", START, false);
+    }
+    // The clicks of an hour are awaited before anything is learned.
+    let early = run.publish(START + HOUR / 2);
+    assert_eq!(rows(&early, 2), both(true));
+    let later = run.publish(START + 2 * HOUR);
+    assert_eq!(rows(&later, 0), both(true));
+    assert_eq!(rows(&later, 1), [("red".to_owned(), false), ("blue".to_owned(), true)]);
+    assert_eq!(rows(&later, 2), [("red".to_owned(), false), ("blue".to_owned(), false)]);
+    let ever = [0, 1, 2].map(|number| later["creatives"][number]["impressions_ever"].as_u64().unwrap());
+    assert_eq!(ever, [0, 3, 3]);
+    assert_eq!(
+        (&early["creatives"][2]["rows"][0]["impressions"], &early["creatives_left_out"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[test]

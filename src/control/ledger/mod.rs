@@ -44,6 +44,8 @@ pub struct CampaignSetup {
     pub learning: Learning,
     /// The smallest probability of an eligible creative, 0 to 1.
     pub floor: f64,
+    /// The ids of its creatives that are not paused.
+    pub creatives: Vec<String>,
 }
 
 impl CampaignSetup {

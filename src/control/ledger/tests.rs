@@ -24,6 +24,7 @@ fn setup(budget: Option<Budget>, learning: Learning) -> CampaignSetup {
         reward: Reward::Click,
         learning,
         floor: 0.01,
+        creatives: Vec::new(),
     }
 }
 

@@ -70,6 +70,7 @@ fn setups() -> Vec<CampaignSetup> {
         reward: Reward::Click,
         learning,
         floor: 0.01,
+        creatives: Vec::new(),
     };
     let thompson = Learning::Thompson { prior: Beta { alpha: 1.0, beta: 1.0 }, half_life: HalfLife::NEVER };
     let kolkata = TimeZone::fixed(Offset::from_seconds(KOLKATA_S as i32).unwrap());

@@ -36,6 +36,7 @@ fn setup(id: &str) -> CampaignSetup {
         reward: Reward::Click,
         learning: Learning::Thompson { prior: Beta { alpha: 1.0, beta: 9.0 }, half_life: HalfLife::NEVER },
         floor: 0.01,
+        creatives: Vec::new(),
     }
 }
 

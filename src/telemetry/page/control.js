@@ -172,10 +172,22 @@ const spread = (it, top) => {
   return box;
 };
 
-const creativeRow = (first, it, top, more) => {
+// Without a rate, `why` says so instead of a bar.
+const creativeRow = (first, it, top, more, why) => {
   const row = make("tr");
-  row.append(first, cell(spread(it, top)), number(rate(it)), number(it ? range(it) : "–"), ...more);
+  if (it) row.append(first, cell(spread(it, top)), number(rate(it)), number(range(it)), ...more);
+  else {
+    const text = make("td", why, "unknown");
+    text.colSpan = 3;
+    row.append(first, text, ...more);
+  }
   return row;
+};
+
+// Why there is no rate of a creative. Only a posterior remembers what was shown before.
+const unknown = (one, row) => {
+  if (row.impressions) return "nothing learned yet";
+  return one.is_posterior || !one.impressions_ever ? "not shown yet" : "not shown in this time";
 };
 
 const showCreatives = (all, now) => {
@@ -189,11 +201,17 @@ const showCreatives = (all, now) => {
     const what = one.is_posterior ? "posterior rate of" : "observed rate of";
     const since = `impressions of the last ${time(Math.max(0, (now - one.since_ms) / 1e3))}`;
     title.append(make("span", `${METHODS[one.method]}; ${what} ${one.reward}s; ${since}`, "quiet"));
+    if (!one.impressions_ever && one.rows.every((row) => !row.rate)) {
+      const ids = one.rows.map((row) => row.id);
+      const names = ids.length > 5 ? [...ids.slice(0, 5), `${ids.length - 5} more`] : ids;
+      box.append(title, make("p", `Not shown yet: ${names.join(", ")}. Rates appear with the first impressions.`, "empty"));
+      return [box];
+    }
     const rates = one.rows.flatMap((row) => [row.rate, ...row.audiences.map((audience) => audience.rate)]).filter((it) => it);
     const top = round(Math.max(...rates.map((it) => it.high), 1e-6));
     const head = make("tr");
     const scale = make("th", undefined, "scale");
-    scale.append(make("span", "0"), make("span", `${+(100 * top).toPrecision(3)} %`));
+    if (rates.length) scale.append(make("span", "0"), make("span", `${+(100 * top).toPrecision(3)} %`));
     head.append(make("th", "Creative"), scale);
     for (const name of ["Mean", "95 % range", "Share shown", "Impressions", "Clicks", "Conversions"]) head.append(make("th", name, "n"));
     const table = make("table");
@@ -204,7 +222,7 @@ const showCreatives = (all, now) => {
       body.append(creativeRow(first, row.rate, top, [
         number(row.share === null ? "–" : percent(row.share)), number(whole(row.impressions)), number(whole(row.clicks)),
         number(whole(row.conversions)),
-      ]));
+      ], unknown(one, row)));
       for (const audience of row.audiences) {
         const name = make("td", undefined, "audience");
         name.append(make("span", `${row.id}, `, "unseen"), `in ${audience.id}`);
@@ -226,7 +244,7 @@ const showCreatives = (all, now) => {
     box.append(title, scroll);
     return [box, scroll, scrolled.get(label)];
   });
-  const places = boxes.map(([, scroll, old]) => [scroll, old ? old.scrollLeft : 0, old ? old.scrollTop : 0]);
+  const places = boxes.filter(([, scroll]) => scroll).map(([, scroll, old]) => [scroll, old ? old.scrollLeft : 0, old ? old.scrollTop : 0]);
   by("creatives").replaceChildren(...boxes.map(([box]) => box));
   for (const [scroll, left, above] of places) {
     scroll.scrollTo(left, above);

@@ -15,9 +15,28 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "aimpoint.labels" -}}
 {{ include "aimpoint.selector" . }}
+{{ include "aimpoint.release" . }}
+{{- end -}}
+
+{{- define "aimpoint.release" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* The same of control. Its pods have another name, so that nothing that selects the workers selects them. */}}
+{{- define "aimpoint.control.name" -}}
+{{- include "aimpoint.name" . }}-control
+{{- end -}}
+
+{{- define "aimpoint.control.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-control
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "aimpoint.control.labels" -}}
+{{ include "aimpoint.control.selector" . }}
+{{ include "aimpoint.release" . }}
 {{- end -}}
 
 {{- define "aimpoint.image" -}}
@@ -67,17 +86,23 @@ not set, or comes from a Secret. */}}
       key: {{ .key }}
 {{- end -}}
 
-{{/* The environment of the container: the brokers and the identity of the pod. */}}
+{{/* The environment of a container: the brokers and the identity of the pod. Takes Values and, for control, isControl: it
+may have a user of its own, and has no workers. */}}
 {{- define "aimpoint.env" -}}
 {{- $kafka := .Values.kafka -}}
+{{- if .isControl -}}
+{{- $kafka = mergeOverwrite (deepCopy .Values.kafka) (default (dict) .Values.control.kafka) -}}
+{{- end -}}
 - name: AIMPOINT__KAFKA__BROKERS
   value: {{ $kafka.brokers | quote }}
 - name: AIMPOINT__APP__INSTANCE
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
+{{- if not .isControl }}
 - name: AIMPOINT__APP__STATIC_MEMBERSHIP
   value: "true"
+{{- end }}
 {{- if or $kafka.tls.enabled $kafka.sasl.mechanism }}
 - name: AIMPOINT__KAFKA__CLIENT__SECURITY_PROTOCOL
   value: {{ printf "%s%s" (ternary "SASL_" "" (ne $kafka.sasl.mechanism "")) (ternary "SSL" "PLAINTEXT" $kafka.tls.enabled) }}
@@ -101,7 +126,7 @@ not set, or comes from a Secret. */}}
 {{- with .Values.metrics.tokenSecret }}
 {{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__ADMIN__TOKEN" "secret" . "key" $.Values.metrics.tokenKey) }}
 {{- end }}
-{{- if not (or (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
+{{- if not (or .isControl (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
 # Without a CPU limit, the pod would count the cores of the node. Use its CPU request, rounded up.
 - name: AIMPOINT__ENGINE__WORKERS
   valueFrom:
@@ -111,6 +136,90 @@ not set, or comes from a Secret. */}}
 {{- end }}
 {{- with .Values.env }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The pod's user: unprivileged. */}}
+{{- define "aimpoint.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* The probes of a container. Takes probes. */}}
+{{- define "aimpoint.probes" -}}
+startupProbe:
+  httpGet:
+    path: {{ .probes.liveness.path }}
+    port: metrics
+  periodSeconds: 5
+  failureThreshold: {{ div (add .probes.startupSeconds 4) 5 }}
+livenessProbe:
+  httpGet:
+    path: {{ .probes.liveness.path }}
+    port: metrics
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: {{ .probes.readiness.path }}
+    port: metrics
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end -}}
+
+{{/* What a NetworkPolicy allows: the metrics port in, DNS and the brokers out. */}}
+{{- define "aimpoint.traffic" -}}
+policyTypes: [Ingress, Egress]
+ingress:
+  - ports:
+      - port: {{ .Values.metrics.port }}
+        protocol: TCP
+    from:
+      {{- if .Values.networkPolicy.metricsFrom }}
+      {{- toYaml .Values.networkPolicy.metricsFrom | nindent 6 }}
+      {{- else }}
+      - podSelector: {}
+      {{- end }}
+egress:
+  # DNS.
+  - ports:
+      - port: 53
+        protocol: UDP
+      - port: 53
+        protocol: TCP
+  # The brokers.
+  - ports:
+      {{- range .Values.networkPolicy.kafkaPorts }}
+      - port: {{ . }}
+        protocol: TCP
+      {{- end }}
+    {{- with .Values.networkPolicy.kafkaTo }}
+    to:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- with .Values.networkPolicy.egress }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* How Prometheus scrapes a pod. */}}
+{{- define "aimpoint.endpoint" -}}
+port: metrics
+path: /metrics
+interval: {{ .Values.metrics.serviceMonitor.interval }}
+{{- if .Values.metrics.tokenSecret }}
+authorization:
+  type: Bearer
+  credentials:
+    name: {{ .Values.metrics.tokenSecret }}
+    key: {{ .Values.metrics.tokenKey }}
+{{- else if or (include "aimpoint.key" (dict "section" "admin" "key" "token" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ADMIN__TOKEN" "values" .Values)) }}
+{{- fail "metrics.tokenSecret: admin.token is set, and Prometheus has to show it as well; name the Secret that holds it here, and leave it out of config and env" }}
 {{- end }}
 {{- end -}}
 
