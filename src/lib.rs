@@ -145,6 +145,9 @@ pub mod engine;
 // Control: from outcomes to a policy.
 pub mod control;
 
+// Effect: what decisions achieved.
+pub mod effect;
+
 // Training: from labelled rows to a model.
 pub mod training;
 
