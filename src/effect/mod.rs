@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod report;
 mod rows;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -33,7 +34,7 @@ pub use dimension::Dimension;
 pub use fold::{Evaluation, Taken, Totals};
 pub use plan::{CampaignPlan, Label, Plan};
 pub use policy::{PolicyPlan, PolicyReport, Rotating, TargetPolicy};
-pub use report::{EffectReport, Finished, GroupReport, GroupingReport, Money, Quality, Span};
+pub use report::{EffectReport, Finished, GroupReport, GroupingReport, Money, Quality, Span, age};
 pub use verdict::{ArmReport, ComparisonReport, TrialReport};
 
 use crate::evaluation::{business::Overflow, experiment::ExperimentError, sample::SampleError, sketch::SketchError};

@@ -244,7 +244,6 @@ impl Evaluation {
     /// What is not known of a group, and why.
     fn unknown(&self, of: &GroupReport, group: &Group) -> Vec<String> {
         let mut all = Vec::new();
-        let age = |micros: i64| humantime::format_duration(Duration::from_micros(micros.max(0) as u64)).to_string();
         let (click, conversion) = (age(self.plan.click_after), age(self.plan.conversion_after));
         if of.impressions > 0 && of.click_rate.is_none() {
             all.push(format!("click rate: all {} impressions are younger than {click}", of.impressions));
@@ -281,6 +280,16 @@ impl Evaluation {
     }
 }
 
+/// An age in microseconds as people say it, to the second.
+pub fn age(micros: i64) -> String {
+    const DAY: u64 = 86_400;
+    let seconds = micros.max(0) as u64 / 1_000_000;
+    if seconds >= 2 * DAY && seconds.is_multiple_of(DAY) {
+        return format!("{} days", seconds / DAY);
+    }
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
 fn money(counts: &Counts) -> Money {
     let figures = counts.figures(Confidence::default());
     Money {
@@ -290,7 +299,8 @@ fn money(counts: &Counts) -> Money {
         ecpm_micros: figures.ecpm_micros,
         cpc_micros: figures.cpc_micros,
         cpa_micros: figures.cpa_micros,
-        roas: figures.roas,
+        // Without a conversion it would be 0, or not yet known to be more.
+        roas: figures.roas.filter(|_| counts.conversions > 0),
     }
 }
 

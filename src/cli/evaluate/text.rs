@@ -4,7 +4,7 @@
 
 use super::{Faults, Report};
 use crate::{
-    effect::{EffectReport, GroupReport, PolicyReport, Span, Totals, TrialReport},
+    effect::{EffectReport, GroupReport, PolicyReport, Span, Totals, TrialReport, age},
     evaluation::{
         Bounded, Interval,
         business::Rate,
@@ -45,10 +45,6 @@ pub(super) fn report(of: &Report) -> String {
 
 fn time(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |time| time.to_string())
-}
-
-fn age(micros: i64) -> String {
-    humantime::format_duration(std::time::Duration::from_micros(micros.max(0) as u64)).to_string()
 }
 
 fn head(of: &Report, lines: &mut Vec<String>) {

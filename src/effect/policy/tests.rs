@@ -58,14 +58,18 @@ fn learned(weight: f64) -> BTreeMap<String, CreativePolicy> {
     [("spring".to_owned(), CreativePolicy { floor: 0.01, method })].into()
 }
 
-/// A log of impressions that were chosen by weight: 1/4, 1/4 and 1/2, half of them of keen users.
+/// The probabilities of a choice by weight: 1/4, 1/4 and 1/2, but for the floor.
+const SHARES: [f64; 3] = [0.2525, 0.2525, 0.495];
+
+/// A log of impressions that were chosen by weight, half of them of keen users.
 fn log(seed: u64, rows: i64) -> (Vec<(i64, String)>, Vec<(i64, String)>) {
     let mut draws = Draws(seed);
     let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
     for number in 0..rows {
         let at = START + number * SECOND;
-        let creative = [0, 1, 2, 2][draws.below(4) as usize];
-        let (is_keen, share) = (draws.chance(0.5), [0.25, 0.25, 0.5][creative]);
+        let place = draws.below(10_000);
+        let creative = usize::from(place >= 2_525) + usize::from(place >= 5_050);
+        let (is_keen, share) = (draws.chance(0.5), SHARES[creative]);
         let audience = if is_keen { r#","audience":"keen""# } else { "" };
         let id = CREATIVES[creative].0;
         decisions.push((at, format!(
@@ -119,19 +123,18 @@ fn truth(shares: [[f64; 3]; 2]) -> f64 {
 #[test]
 fn the_estimates_of_each_policy_cover_its_true_reward() {
     let third = [1.0 / 3.0; 3];
-    let weights = [0.25, 0.25, 0.5];
     // What a worker shows with certain knowledge is the best creative, but for the floor.
     let floored = [[0.01, 0.98, 0.01], [0.98, 0.01, 0.01]];
     for (policy, expected) in [
         (TargetPolicy::Uniform, truth([third; 2])),
-        (TargetPolicy::Weight, truth([weights; 2])),
+        (TargetPolicy::Weight, truth([SHARES; 2])),
         (TargetPolicy::Best(learned(1e6)), truth([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])),
         (TargetPolicy::Learned(learned(1e6)), truth(floored)),
     ] {
         let found = report(policy.clone(), 7, 4_000);
         assert_eq!((found.other_creatives, found.without_propensity, found.immature), (0, 0, 0), "{policy:?}");
         let logged = found.logged.unwrap();
-        assert!(logged.of == 4_000 && logged.interval.covers(truth([weights; 2])));
+        assert!(logged.of == 4_000 && logged.interval.covers(truth([SHARES; 2])));
         let estimate = found.estimate.unwrap();
         assert_eq!(estimate.rows, 4_000);
         assert!((estimate.weight_mean.unwrap() - 1.0).abs() < 0.1, "{policy:?}");
@@ -182,7 +185,7 @@ fn what_the_log_does_not_tell_is_left_out_and_counted() {
     replace(&mut decisions, 3, "weights", "thompson");
     // The bidder has shown another creative.
     let shown = outcomes.iter_mut().find(|(_, line)| line.contains("\"impression4\"")).unwrap();
-    shown.1 = shown.1.replace("}", r#","creative_id":"none"}"#);
+    shown.1 = shown.1.replace("}", r#","campaign_id":"spring","creative_id":"none"}"#);
     let found = evaluate_log(plan_of(TargetPolicy::Uniform, Some(3.0)), &decisions, &outcomes);
     let policy = &found.policies[0];
     assert_eq!((policy.other_creatives, policy.without_propensity, found.totals.other_creative), (1, 2, 1));
