@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     control::{
-        CampaignSetup, ControlSpec, Counts, DecisionRecord, Disposition, Key, OfferedDecision, Outcome, OutcomeType,
-        Rejection, SkipReason, Source, State, offer_key,
+        CampaignSetup, ControlSpec, Counts, DecisionRecord, Disposition, Key, OfferedDecision, Outcome, Rejection,
+        SkipReason, Source, State, offer_key,
     },
     evaluation::business,
 };

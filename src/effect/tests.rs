@@ -427,8 +427,8 @@ fn arms_are_compared_by_user_and_the_split_is_checked() {
     }
     let converted = world.held_out_converted.len() as u64;
     let found: Vec<_> = trial.arms.iter().map(|it| (it.arm.as_str(), it.users, it.clicked, it.converted)).collect();
-    let arm = |name: &'static str| (name, users[name].0.len() as u64, users[name].1.len() as u64, 0);
-    assert_eq!(found, [arm("bold"), arm("control"), ("holdout", world.held_out.len() as u64, 0, converted)]);
+    let arm = |name: &'static str| (name, users[name].0.len() as u64, Some(users[name].1.len() as u64), 0);
+    assert_eq!(found, [arm("bold"), arm("control"), ("holdout", world.held_out.len() as u64, None, converted)]);
     assert_eq!(trial.arms.iter().map(|it| it.planned).collect::<Vec<_>>(), [Some(0.25), Some(0.5), Some(0.25)]);
     assert!(trial.ratio.is_some_and(|ratio| !ratio.is_mismatch) && trial.ratio_any_time.is_some());
     let names: Vec<_> = trial.comparisons.iter().map(|it| (it.metric, it.arm.as_str(), it.against.as_str())).collect();
@@ -439,6 +439,11 @@ fn arms_are_compared_by_user_and_the_split_is_checked() {
     let rate = |name: &str| users[name].1.len() as f64 / users[name].0.len() as f64;
     same(click.once.difference, rate("bold") - rate("control"));
     assert!(click.words.contains("bold") && click.words.contains("control"), "{}", click.words);
+    // Without the conversions of held-out users, the report says that they may not be reported at all.
+    let reported: Vec<_> = world.outcomes.iter().filter(|(_, line)| !line.contains("\"h")).cloned().collect();
+    let notes = &evaluate(plan(&["campaign"]), &world.decisions, &reported).experiments[0].notes;
+    assert!(notes.iter().any(|note| note.starts_with("no conversion of a held-out user")), "{notes:?}");
+    assert!(!trial.notes.iter().any(|note| note.starts_with("no conversion of a held-out user")), "{:?}", trial.notes);
     // A split that was declared otherwise is noticed.
     let mut other = plan(&["campaign"]);
     other.campaigns.insert("spring".to_owned(), campaign("EUR", Some(Label::Click), &[("bold", 0.5)], 0.25));
@@ -453,7 +458,7 @@ fn variants_of_the_model_are_compared_too_and_a_strong_effect_is_settled() {
     let mut draws = Draws(9);
     for number in 0..6_000_i64 {
         let at = START + number * 20 * SECOND;
-        let is_new = mix(number as u64) % 2 == 0;
+        let is_new = mix(number as u64).is_multiple_of(2);
         let variant = if is_new { "next" } else { "control" };
         decisions.push((
             at,

@@ -254,7 +254,9 @@ mod tests {
         let numbers = ["one", "two"].map(|name| trials.begin(Subject::Models(name.to_owned())));
         for user in 0..16_000_u64 {
             let arm = if user % 4 == 0 { "a" } else { CONTROL };
-            numbers.iter().for_each(|trial| trials.enter(*trial, mix(user), arm, user as i64));
+            for trial in numbers {
+                trials.enter(trial, mix(user), arm, user as i64);
+            }
         }
         assert_eq!(trials.one_in(), 64);
         let kept: Vec<TrialSums> = trials.iter().map(|(_, trial)| trial.sums()).collect();

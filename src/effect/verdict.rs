@@ -38,8 +38,8 @@ pub struct ArmReport {
     pub planned: Option<f64>,
     /// Its users.
     pub users: u64,
-    /// Those who clicked.
-    pub clicked: u64,
+    /// Those who clicked. `None` for the holdout, who have nothing to click.
+    pub clicked: Option<u64>,
     /// Those who converted.
     pub converted: u64,
     /// What they brought, in micros.
@@ -122,7 +122,7 @@ fn report(plan: &Plan, subject: &Subject, trial: &Trial, users_one_in: u64) -> R
         arm: arm.clone(),
         planned: planned.get(arm).copied(),
         users: it.users,
-        clicked: it.clicked,
+        clicked: (arm != HOLDOUT).then_some(it.clicked),
         converted: it.converted,
         revenue_micros: it.revenues.iter().fold(0, |sum: i64, it| sum.saturating_add(*it)),
     };
@@ -151,6 +151,12 @@ fn report(plan: &Plan, subject: &Subject, trial: &Trial, users_one_in: u64) -> R
         report.notes.push(
             "conversions of held-out users only count if they are reported with user_key and campaign_id".to_owned(),
         );
+        if sums.arms.get(HOLDOUT).is_some_and(|holdout| holdout.converted == 0) {
+            report.notes.push(
+                "no conversion of a held-out user is in the log; if none are reported, do not compare with the holdout"
+                    .to_owned(),
+            );
+        }
     }
     for (name, of) in sums.arms.iter().filter(|(name, _)| *name != CONTROL && *name != HOLDOUT) {
         if let Some(control) = sums.arms.get(CONTROL) {
@@ -279,7 +285,7 @@ fn words(of: &ComparisonReport, effect: f64, users: u64) -> String {
             effect * 100.0
         ),
         (Some(needed), None) => format!("an effect of {:.0} % needs {needed} users in both arms", effect * 100.0),
-        (None, _) => format!("nobody can say how many users it takes: {against} has no success yet"),
+        (None, _) => format!("how many users it takes cannot be said: {against} has no success yet"),
     };
     match of.any_time {
         Some(any_time) if differs(any_time.interval) => format!("{found}: settled, however often you look"),

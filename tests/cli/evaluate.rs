@@ -38,30 +38,28 @@ landing_page = "https://shop.example/blue"
 /// Decisions about 400 users, two a minute, and what followed: every second one has the other arm, every fourth pair
 /// the other creative. Of ten impressions of red one is clicked, of ten of blue three.
 fn log() -> (String, String) {
-    let (mut decisions, mut outcomes) = (String::new(), String::new());
+    let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
     for number in 0..400_i64 {
         let at = START + number * 30 * SECOND;
         let creative = ["red", "blue"][(number / 2 % 2) as usize];
         let arm = ["control", "bold"][(number % 2) as usize];
-        decisions += &format!(
+        decisions.push(format!(
             r#"{{"decision_id":"shop:d-0-{number}","user_key":"u{number}","decided_at":"{at}","expires_at":"{}","input":{{"partition":{}}},"model":{{"name":"m","version":"3"}},"campaigns":[{{"id":"spring","arm":"{arm}","probability":0.1,"bid_micros":"4000000","currency":"EUR","creative":{{"id":"{creative}","propensity":0.5,"policy":"weights"}}}}]}}"#,
             at + 60 * SECOND,
             number % 3
-        );
-        decisions.push('\n');
+        ));
         let of_creative = number / 4;
         let is_clicked = of_creative % 10 < if creative == "red" { 1 } else { 3 };
         for (kind, after, more) in [("win", 1, r#","price":2.5"#), ("impression", 2, ""), ("click", 9, "")] {
             if kind != "click" || is_clicked {
                 let at = at + after * SECOND;
-                outcomes += &format!(
+                outcomes.push(format!(
                     r#"{{"outcome_id":"{kind}{number}","type":"{kind}","occurred_at":{at},"decision_id":"shop:d-0-{number}","campaign_id":"spring"{more}}}"#
-                );
-                outcomes.push('\n');
+                ));
             }
         }
     }
-    (decisions, outcomes)
+    (decisions.join("\n"), outcomes.join("\n"))
 }
 
 fn folder() -> TempDir {

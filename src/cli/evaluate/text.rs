@@ -262,7 +262,7 @@ fn experiment(of: &TrialReport, lines: &mut Vec<String>) {
             arm.arm.clone(),
             arm.planned.map_or_else(|| DASH.to_owned(), percent),
             arm.users.to_string(),
-            arm.clicked.to_string(),
+            arm.clicked.map_or_else(|| DASH.to_owned(), |clicked| clicked.to_string()),
             arm.converted.to_string(),
             Micros(arm.revenue_micros).to_string(),
         ]);

@@ -58,11 +58,14 @@ fn learned(weight: f64) -> BTreeMap<String, CreativePolicy> {
     [("spring".to_owned(), CreativePolicy { floor: 0.01, method })].into()
 }
 
+/// Lines of JSON, each with its time of arrival.
+type Lines = Vec<(i64, String)>;
+
 /// The probabilities of a choice by weight: 1/4, 1/4 and 1/2, but for the floor.
 const SHARES: [f64; 3] = [0.2525, 0.2525, 0.495];
 
 /// A log of impressions that were chosen by weight, half of them of keen users.
-fn log(seed: u64, rows: i64) -> (Vec<(i64, String)>, Vec<(i64, String)>) {
+fn log(seed: u64, rows: i64) -> (Lines, Lines) {
     let mut draws = Draws(seed);
     let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
     for number in 0..rows {
@@ -173,7 +176,7 @@ fn the_intervals_for_a_learned_policy_cover_as_often_as_they_say_and_the_model_n
 #[test]
 fn what_the_log_does_not_tell_is_left_out_and_counted() {
     let (mut decisions, mut outcomes) = log(3, 300);
-    let replace = |decisions: &mut Vec<(i64, String)>, at: usize, from: &str, to: &str| {
+    let replace = |decisions: &mut Lines, at: usize, from: &str, to: &str| {
         assert!(decisions[at].1.contains(from), "{}", decisions[at].1);
         decisions[at].1 = decisions[at].1.replace(from, to);
     };
@@ -185,7 +188,7 @@ fn what_the_log_does_not_tell_is_left_out_and_counted() {
     replace(&mut decisions, 3, "weights", "thompson");
     // The bidder has shown another creative.
     let shown = outcomes.iter_mut().find(|(_, line)| line.contains("\"impression4\"")).unwrap();
-    shown.1 = shown.1.replace("}", r#","campaign_id":"spring","creative_id":"none"}"#);
+    shown.1 = shown.1.replace('}', r#","campaign_id":"spring","creative_id":"none"}"#);
     let found = evaluate_log(plan_of(TargetPolicy::Uniform, Some(3.0)), &decisions, &outcomes);
     let policy = &found.policies[0];
     assert_eq!((policy.other_creatives, policy.without_propensity, found.totals.other_creative), (1, 2, 1));
