@@ -5,17 +5,24 @@
 //! two variants and 20 campaigns (5 bits), sums for each of 20 values of two fields, counts and money for each
 //! campaign, arms, moments with a covariate, and journeys of the converted; then all figures, curves and reliability
 //! diagrams of every sketch, comparisons, any-time intervals and credits. Making the rows is timed apart and taken off.
+//! The second part is the whole of `aimpoint evaluate` but for the file: a million decisions and outcomes of 5 % of them
+//! are read from JSON, joined and measured.
+//!
 //! Times are CPU times of the thread. `cargo test` runs a small version to keep the bench working.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figure")]
 
-use aimpoint::evaluation::{
-    Confidence, Prediction,
-    attribution::{Ledger, Model, Settings, Touch},
-    business::Counts,
-    experiment::{Arm, Mixture, Paired, any_time_means, any_time_proportions, cuped, means, proportions},
-    sample::{FieldSums, Weighted, field_error},
-    sketch::Sketch,
+use aimpoint::{
+    control::{ControlSpec, DecisionRecord, Outcome, Source},
+    effect::{CampaignPlan, Dimension, Evaluation, Label, Plan},
+    evaluation::{
+        Confidence, Prediction,
+        attribution::{Ledger, Model, Settings, Touch},
+        business::Counts,
+        experiment::{Arm, Mixture, Paired, any_time_means, any_time_proportions, cuped, means, proportions},
+        sample::{FieldSums, Weighted, field_error},
+        sketch::Sketch,
+    },
 };
 use std::{hint::black_box, time::Duration};
 
@@ -164,6 +171,86 @@ fn peak_mb() -> Option<f64> {
     Some(line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()? / 1024.0)
 }
 
+/// The microseconds of a second.
+const SECOND: i64 = 1_000_000;
+
+/// A decision of the day, and what followed: 5 % have an impression, and a tenth of these a click.
+fn line(number: i64, decisions: i64, random: &mut Random) -> (i64, String, Vec<(i64, String)>) {
+    let row = random.row();
+    let at = 1_767_225_600 * SECOND + number * 86_400 * SECOND / decisions;
+    let decision = format!(
+        r#"{{"schema_version":1,"decision_id":"shop:clicks-0-{number}","user_key":"user-{}","key_type":"KEY_TYPE_PERSON","trigger_event_id":"e{number}","occurred_at":"{at}","decided_at":"{at}","expires_at":"{}","status":"STATUS_TARGETED","segments":[{{"id":"keen","name":"Keen"}}],"campaigns":[{{"id":"c{}","value_micros":"800000","probability":{:.6},"bid_micros":"4000000","floor_micros":"0","currency":"EUR"}}],"input":{{"topic":"clicks","partition":0,"offset":"{number}"}},"score":{{"raw":0.1,"calibrated":0.1}},"model":{{"name":"m","version":"{}","sha256":"00","runtime":"r","provider":"cpu"}}}}"#,
+        random.next() % 100_000,
+        at + 60 * SECOND,
+        row.campaign,
+        row.prediction.probability,
+        row.field % 2
+    );
+    let outcome = |kind: &str, after: i64| {
+        let at = at + after * SECOND;
+        let line = format!(
+            r#"{{"outcome_id":"{kind}-{number}","type":"{kind}","occurred_at":{at},"decision_id":"shop:clicks-0-{number}","campaign_id":"c{}","price":2.5}}"#,
+            row.campaign
+        );
+        (at, line)
+    };
+    let mut outcomes = Vec::new();
+    if random.share() < 0.05 {
+        outcomes.extend([outcome("win", 1), outcome("impression", 2)]);
+        outcomes.extend((random.share() < 0.1).then(|| outcome("click", 9)));
+    }
+    (at, decision, outcomes)
+}
+
+/// Reads, joins and measures.
+fn joined(decisions: i64) -> anyhow::Result<()> {
+    let currency = "EUR".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let campaign =
+        CampaignPlan { label: Some(Label::Click), reward: Label::Click, currency, arms: Vec::new(), holdout: 0.0 };
+    let by = ["campaign", "model_version"].map(Dimension::parse);
+    let plan = Plan {
+        by: by.into_iter().collect::<Result<_, _>>().map_err(anyhow::Error::msg)?,
+        campaigns: (0..CAMPAIGNS).map(|number| (format!("c{number}"), campaign.clone())).collect(),
+        variants: Vec::new(),
+        click_after: 600 * SECOND,
+        conversion_after: 600 * SECOND,
+        complete_until: None,
+        confidence: Confidence::P95,
+        effect: 0.1,
+    };
+    let spec = ControlSpec::default();
+    let mut evaluation = Evaluation::new("shop", &spec, Vec::new(), plan, None)?;
+    let (mut making, mut offset) = (Duration::ZERO, 0);
+    let mut random = Random(2);
+    let whole = cpu();
+    for number in 0..decisions {
+        let start = cpu();
+        let (arrived_at, decision, outcomes) = line(number, decisions, &mut random);
+        making += cpu().saturating_sub(start);
+        let source = Source { topic: "decisions", partition: 0, offset: number, arrived_at };
+        let record = DecisionRecord::read(decision.as_bytes()).map_err(|error| anyhow::anyhow!("{error}"))?;
+        evaluation.decision(&source, &record, None)?;
+        for (_, line) in outcomes {
+            offset += 1;
+            let source = Source { topic: "outcomes", partition: 0, offset, arrived_at: arrived_at + 10 * SECOND };
+            let outcome = Outcome::read(Some(line.as_bytes())).map_err(|error| anyhow::anyhow!("{error}"))?;
+            black_box(evaluation.outcome(&source, &outcome)?);
+        }
+    }
+    let report = evaluation.finish(spec.wait)?.report;
+    let took = cpu().saturating_sub(whole).saturating_sub(making);
+    println!(
+        "joined: {decisions} decisions, {offset} outcomes, {} joined: {:.2} CPU-seconds, {:.2} us a decision; peak of the \
+         process {:.1} MB",
+        report.totals.joined,
+        took.as_secs_f64(),
+        took.as_secs_f64() * 1e6 / decisions as f64,
+        peak_mb().unwrap_or(f64::NAN)
+    );
+    anyhow::ensure!(report.totals.joined == offset as u64, "all outcomes have a decision: {:?}", report.totals);
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
     let rows = if std::env::args().any(|it| it == "--bench") { 1_000_000 } else { 10_000 };
     let mut random = Random(1);
@@ -200,5 +287,5 @@ fn main() -> anyhow::Result<()> {
     }
     let one = (cpu().saturating_sub(start)).saturating_sub(making);
     println!("one sketch: {:.0} ns a row; {:?}", one.as_secs_f64() * 1e9 / f64::from(rows), sketch.figures(15));
-    Ok(())
+    joined(i64::from(rows))
 }

@@ -45,6 +45,7 @@
 //! - **Campaign, creative**: what an advertiser pays for, with rules, caps and a price; what it can show.
 //! - **Bid, holdout, arm**: a campaign's suggested price in a decision; users who never see the campaign; a part of an
 //!   experiment's users.
+//! - **Label, immature**: whether a click or a conversion followed an impression; an impression that is too young to know.
 //! - **Dead letter**: a rejected record, written to its own topic with reason, position and payload.
 //! - **Position, committed offset, lag**: the next record to read; where a restart begins; how many records are
 //!   waiting.
@@ -144,6 +145,9 @@ pub mod engine;
 
 // Control: from outcomes to a policy.
 pub mod control;
+
+// Effect: what decisions achieved.
+pub mod effect;
 
 // Training: from labelled rows to a model.
 pub mod training;

@@ -39,7 +39,9 @@ mod run;
 mod control;
 
 pub(crate) use admin::serve_admin;
-pub(crate) use control::{ControlError, ControlSummary, Offline, ReplayedControl, campaigns, run_control, summary};
+pub(crate) use control::{
+    ControlError, ControlSummary, FileRecord, Offline, ReplayedControl, campaigns, run_control, summary,
+};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};

@@ -147,37 +147,66 @@ pub(super) fn each_line<E: From<FileError>>(
     bytes_max: usize,
     mut visit: impl FnMut(Line<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let failed = |error| FileError { path: path.to_owned(), error };
-    let mut reader = open(path).map_err(failed)?;
-    skip_byte_order_mark(&mut reader).map_err(failed)?;
-    let mut line = Vec::new();
-    let mut has_begun = false;
-    for number in 1.. {
-        line.clear();
-        let failed = |error: io::Error| failed(plainly(error));
-        let most = bytes_max as u64 + END_BYTES;
-        if reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            break;
-        }
-        let is_cut = line.len() as u64 == most && !line.ends_with(b"\n");
-        let rest = if is_cut { reader.skip_until(b'\n').map_err(failed)? } else { 0 };
-        let content = line.trim_ascii_end();
-        if !has_begun && !content.is_empty() {
-            has_begun = true;
-            if let Some(form) = other_form(content, line.ends_with(b"\n")) {
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, form)).into());
-            }
-        }
-        let line = match content {
-            [] if rest == 0 => continue,
-            _ if rest > 0 || content.len() > bytes_max => Line::TooLong { number, bytes: (line.len() + rest) as u64 },
-            _ => Line::Whole(number, content),
-        };
+    let mut lines = Lines::open(path, bytes_max)?;
+    while let Some(line) = lines.next()? {
         if !visit(line)? {
             break;
         }
     }
     Ok(())
+}
+
+/// The lines of a file, one after the other, for whoever reads several files at once.
+pub(super) struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    bytes_max: usize,
+    line: Vec<u8>,
+    number: u64,
+    has_begun: bool,
+}
+
+impl Lines {
+    /// Opens a file, of whose lines at most `bytes_max` bytes are in memory.
+    pub(super) fn open(path: &Path, bytes_max: usize) -> Result<Self, FileError> {
+        let failed = |error| FileError { path: path.to_owned(), error };
+        let mut reader = open(path).map_err(failed)?;
+        skip_byte_order_mark(&mut reader).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), reader, bytes_max, line: Vec::new(), number: 0, has_begun: false })
+    }
+
+    /// The next non-empty line, without its line ending.
+    pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, FileError> {
+        let failed = |error: io::Error| FileError { path: self.path.clone(), error };
+        loop {
+            self.number += 1;
+            self.line.clear();
+            let most = self.bytes_max as u64 + END_BYTES;
+            let reader = &mut self.reader;
+            let read = reader.by_ref().take(most).read_until(b'\n', &mut self.line).map_err(plainly).map_err(failed)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            let is_cut = self.line.len() as u64 == most && !self.line.ends_with(b"\n");
+            let rest = if is_cut { reader.skip_until(b'\n').map_err(plainly).map_err(failed)? } else { 0 };
+            let length = self.line.trim_ascii_end().len();
+            if !self.has_begun && length > 0 {
+                self.has_begun = true;
+                if let Some(form) = other_form(&self.line[..length], self.line.ends_with(b"\n")) {
+                    return Err(failed(io::Error::new(io::ErrorKind::InvalidData, form)));
+                }
+            }
+            if length == 0 && rest == 0 {
+                continue;
+            }
+            let number = self.number;
+            return Ok(Some(if rest > 0 || length > self.bytes_max {
+                Line::TooLong { number, bytes: (self.line.len() + rest) as u64 }
+            } else {
+                Line::Whole(number, &self.line[..length])
+            }));
+        }
+    }
 }
 
 /// A decoder's error, with a next step.

@@ -8,6 +8,7 @@ mod completions;
 mod control;
 mod demo;
 mod doctor;
+mod evaluate;
 mod exit;
 mod explain;
 mod export;
@@ -82,6 +83,8 @@ enum Command {
     Run(run::RunArgs),
     /// Keep budgets, pacing and what creatives earn, from outcomes, until stopped
     Control(control::ControlArgs),
+    /// Measure what decisions achieved, from files of decisions and outcomes
+    Evaluate(evaluate::EvaluateArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
     /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
@@ -196,6 +199,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
         Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Topics(args) => topics::run(args),

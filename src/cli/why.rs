@@ -24,6 +24,7 @@ use std::{
     io::{self, Write},
 };
 
+use decision::ReadConsent;
 pub(super) use decision::{ReadCreative, ReadDecision, ReadOffer};
 
 /// Explain a user's last decision in words

@@ -29,9 +29,10 @@ mod spec;
 mod state;
 
 pub use board::{Board, Following};
-pub use decision::{DecisionRecord, Offer, OfferedDecision, SkipReason, Skipped};
+pub use decision::{DecisionRecord, Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
+pub use join::offer_key;
 pub use key::Key;
 pub use ledger::{CampaignSetup, Figures};
 pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};
 pub use spec::{AttributionSpec, ControlSpec, LearningSpec};
-pub use state::{Counts, Disposition, Effects, Follower, PARKED_MAX, Record, RestoreError, Source, State};
+pub use state::{Counts, Disposition, Effects, Follower, PARKED_MAX, Record, RestoreError, Settled, Source, State};

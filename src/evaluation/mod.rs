@@ -13,7 +13,8 @@
 //! | [`attribution`] | which channel earned the conversion |
 //! | [`off_policy`] | what would another policy have earned |
 //!
-//! Of these, commands use `metrics` alone; no command uses the others yet.
+//! `aimpoint evaluate` uses all but [`uplift`] and [`attribution`], which no command uses yet, and of [`experiment`] all
+//! but CUPED.
 //!
 //! Guarantees: an undefined figure (no rows, only one class) is `None` and a bad number is an error that names it;
 //! no figure is NaN or infinite. Not covered: where rows come from, and how outcomes are joined to decisions.

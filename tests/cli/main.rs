@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
 mod demo;
+mod evaluate;
 mod export;
 mod failures;
 mod otlp;

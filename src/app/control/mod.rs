@@ -33,7 +33,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use once::{ControlSummary, Offline};
+pub(crate) use once::{ControlSummary, FileRecord, Offline};
 pub(crate) use replay::ReplayedControl;
 pub(crate) use run::run_control;
 pub(crate) use settings::campaigns;

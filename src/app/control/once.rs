@@ -20,9 +20,39 @@ const INPUTS: [&str; 2] = ["decisions", "outcomes"];
 
 /// A record of either kind.
 #[derive(Debug)]
-enum Either {
+pub(crate) enum FileRecord {
     Decision(Box<DecisionRecord>),
     Outcome(Box<Outcome>),
+}
+
+impl FileRecord {
+    /// Reads a line of a file. What it is, its content says.
+    ///
+    /// # Errors
+    /// If it is neither a decision nor an outcome, or cannot be read.
+    pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
+        let kinds: Kinds = serde_json::from_slice(json)
+            .map_err(|error| format!("no JSON object: column {}; write one record a line", error.column()))?;
+        match kinds {
+            Kinds { outcome_id: Some(_), .. } => {
+                let outcome = Outcome::read(Some(json)).map_err(|error| error.to_string())?;
+                Ok(Self::Outcome(Box::new(outcome)))
+            }
+            Kinds { decided_at: Some(_), .. } => {
+                let decision = DecisionRecord::read(json).map_err(|error| error.to_string())?;
+                Ok(Self::Decision(Box::new(decision)))
+            }
+            _ => Err("neither an outcome, with outcome_id, nor a decision, with decided_at".to_owned()),
+        }
+    }
+
+    /// When it happened, in microseconds since 1970.
+    pub(crate) fn time(&self) -> i64 {
+        match self {
+            Self::Decision(decision) => decision.decided_at(),
+            Self::Outcome(outcome) => outcome.occurred_at,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -31,7 +61,7 @@ struct Entry {
     arrived_at: i64,
     file: usize,
     line: u64,
-    record: Either,
+    record: FileRecord,
 }
 
 /// Records that are to be taken in.
@@ -72,23 +102,12 @@ impl Offline {
     /// # Errors
     /// If it is neither a decision nor an outcome, or cannot be read.
     pub(crate) fn add(&mut self, app: &str, file: usize, line: u64, json: &[u8]) -> Result<(), String> {
-        let kinds: Kinds = serde_json::from_slice(json)
-            .map_err(|error| format!("no JSON object: column {}; write one record a line", error.column()))?;
-        let (time, record) = match kinds {
-            Kinds { outcome_id: Some(_), .. } => {
-                let outcome = Outcome::read(Some(json)).map_err(|error| error.to_string())?;
-                (outcome.occurred_at, Either::Outcome(Box::new(outcome)))
-            }
-            Kinds { decided_at: Some(_), .. } => {
-                let decision = DecisionRecord::read(json).map_err(|error| error.to_string())?;
-                if !decision.is_of(app) {
-                    self.foreign += 1;
-                    return Ok(());
-                }
-                (decision.decided_at(), Either::Decision(Box::new(decision)))
-            }
-            _ => return Err("neither an outcome, with outcome_id, nor a decision, with decided_at".to_owned()),
-        };
+        let record = FileRecord::read(json)?;
+        if matches!(&record, FileRecord::Decision(decision) if !decision.is_of(app)) {
+            self.foreign += 1;
+            return Ok(());
+        }
+        let time = record.time();
         let latest = self.latest.entry(file).or_insert(time);
         *latest = time.max(*latest);
         self.entries.push(Entry { arrived_at: *latest, file, line, record });
@@ -110,12 +129,12 @@ impl Offline {
                 state.tick(tick);
                 next_tick = Some(tick.saturating_add(interval));
             }
-            let input = INPUTS[usize::from(matches!(record, Either::Outcome(_)))];
+            let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
             let (partition, offset) = (i32::try_from(*file).unwrap_or(i32::MAX), *line as i64);
             let source = Source { topic: input, partition, offset, arrived_at: *arrived_at };
             match record {
-                Either::Decision(decision) => drop(decision.with(|it| state.apply_decision(&source, it))),
-                Either::Outcome(outcome) => {
+                FileRecord::Decision(decision) => drop(decision.with(|it| state.apply_decision(&source, it))),
+                FileRecord::Outcome(outcome) => {
                     if let Some(rejection) = state.apply_outcome(&source, outcome).rejection {
                         rejected.push((*file, *line, rejection.to_string()));
                     }
@@ -131,7 +150,7 @@ impl Offline {
         });
         let waited = state.take_rejected();
         let place = |id: &str| {
-            let is_it = |entry: &&Entry| matches!(&entry.record, Either::Outcome(outcome) if outcome.id == id);
+            let is_it = |entry: &&Entry| matches!(&entry.record, FileRecord::Outcome(outcome) if outcome.id == id);
             self.entries.iter().find(is_it).map_or((0, 0), |entry| (entry.file, entry.line))
         };
         rejected.extend(waited.into_iter().map(|(outcome, rejection)| {

@@ -10,8 +10,10 @@
 //! for reasons. A decision that is not emitted (emission on change) is not counted at all: it offers nothing, so it
 //! neither passes nor costs.
 
+mod details;
 mod read;
 
+pub use details::{Details, OfferDetails};
 pub use read::DecisionRecord;
 
 use crate::targeting::money::{Cpm, Currency};

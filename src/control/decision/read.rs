@@ -2,16 +2,20 @@
 //!
 //! Guarantees: both forms give the same [`DecisionRecord`]. Whole numbers of 64 bits may be numbers or texts in JSON, and
 //! names may be in lowerCamelCase, as proto3 JSON allows. Flat decisions do not carry what control needs, so the
-//! configuration refuses them. Limits: only what control needs is read.
+//! configuration refuses them. Limits: only what control and evaluations need is
+//! read.
 
-use super::{Offer, OfferedDecision, SkipReason, Skipped};
+use super::{Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 use crate::{
     control::outcome::{RejectReason, Rejection},
     proto::{v1, without_header},
-    targeting::money::{Cpm, Currency},
+    targeting::money::{Cpm, Currency, Micros},
 };
 use prost::Message;
 use serde::{Deserialize, Deserializer};
+
+/// The reason of a user who never sees the campaign.
+const HOLDOUT: &str = "holdout";
 
 /// A decision as its record says.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +28,7 @@ pub struct DecisionRecord {
     policy_version: u64,
     campaigns: Vec<Campaign>,
     skipped: Vec<(String, SkipReason)>,
+    details: Details,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +62,11 @@ impl DecisionRecord {
     /// Whether the application of this name made it. Applications may share the topic of decisions.
     pub fn is_of(&self, app: &str) -> bool {
         self.decision_id.strip_prefix(app).is_some_and(|rest| rest.starts_with(':'))
+    }
+
+    /// What evaluations read of it.
+    pub fn details(&self) -> &Details {
+        &self.details
     }
 
     /// Hands over the decision in the form that [`State`](crate::control::State) takes in.
@@ -106,6 +116,36 @@ struct Members {
     campaigns: Vec<CampaignMembers>,
     #[serde(default, deserialize_with = "present")]
     suppressed: Vec<SuppressedMembers>,
+    #[serde(default, deserialize_with = "present")]
+    status: String,
+    #[serde(default, deserialize_with = "present")]
+    model: ModelMembers,
+    #[serde(default, deserialize_with = "present")]
+    experiment: ExperimentMembers,
+    #[serde(default, deserialize_with = "present")]
+    segments: Vec<SegmentMembers>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ModelMembers {
+    #[serde(default, deserialize_with = "present")]
+    name: String,
+    #[serde(default, deserialize_with = "present")]
+    version: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ExperimentMembers {
+    #[serde(default, deserialize_with = "present")]
+    name: String,
+    #[serde(default, deserialize_with = "present")]
+    variant: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SegmentMembers {
+    #[serde(default, deserialize_with = "present")]
+    id: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,6 +160,11 @@ struct CampaignMembers {
     currency: String,
     #[serde(default, deserialize_with = "present")]
     creative: Option<CreativeMembers>,
+    #[serde(default, deserialize_with = "present")]
+    arm: String,
+    #[serde(default, alias = "valueMicros", deserialize_with = "present")]
+    value_micros: Long,
+    probability: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +176,9 @@ struct CreativeMembers {
     /// JSON has no NaN, so a missing number may be `null`.
     #[serde(default, deserialize_with = "present")]
     features: Vec<Option<f64>>,
+    propensity: Option<f64>,
+    #[serde(default, deserialize_with = "present")]
+    policy: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -188,8 +236,15 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
             id: creative.id,
             audience: creative.audience,
             features: creative.features.into_iter().map(Some).collect(),
+            propensity: Some(creative.propensity),
+            policy: creative.policy,
         }),
+        arm: it.arm,
+        value_micros: Long(it.value_micros),
+        probability: Some(it.probability),
     };
+    let status = decision.status().as_str_name().to_owned();
+    let (model, experiment) = (decision.model.unwrap_or_default(), decision.experiment.unwrap_or_default());
     let suppressed = |it: v1::SuppressedCampaign| SuppressedMembers { campaign_id: it.campaign_id, reason: it.reason };
     Ok(Members {
         decision_id: decision.decision_id,
@@ -199,6 +254,10 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
         policy_version: Long(i64::try_from(decision.policy_version).unwrap_or(i64::MAX)),
         campaigns: decision.campaigns.into_iter().map(campaign).collect(),
         suppressed: decision.suppressed.into_iter().map(suppressed).collect(),
+        status,
+        model: ModelMembers { name: model.name, version: model.version },
+        experiment: ExperimentMembers { name: experiment.name, variant: experiment.variant },
+        segments: decision.segments.into_iter().map(|it| SegmentMembers { id: it.id }).collect(),
     })
 }
 
@@ -212,6 +271,7 @@ impl Members {
             return Err(Rejection::new(RejectReason::MissingTime, "no decided_at"));
         }
         let mut campaigns = Vec::with_capacity(self.campaigns.len());
+        let mut offers = Vec::with_capacity(self.campaigns.len());
         for it in self.campaigns {
             let currency = it.currency.parse::<Currency>().map_err(|error| {
                 Rejection::new(RejectReason::UnknownCurrency, format!("the currency of a campaign is {error}"))
@@ -222,6 +282,13 @@ impl Members {
             // The bidder bids the shaded one, if there is one.
             let bid = Cpm(if it.shaded_micros.0 > 0 { it.shaded_micros.0 } else { it.bid_micros.0 });
             let creative = it.creative.filter(|creative| !creative.id.is_empty()).unwrap_or_default();
+            offers.push(OfferDetails {
+                arm: it.arm,
+                value: Micros(it.value_micros.0),
+                probability: it.probability.filter(|share| (0.0..=1.0).contains(share)),
+                propensity: creative.propensity.unwrap_or_default(),
+                policy: creative.policy,
+            });
             campaigns.push(Campaign {
                 id: it.id,
                 bid,
@@ -231,6 +298,17 @@ impl Members {
                 features: creative.features.into_iter().map(|it| it.unwrap_or(f64::NAN)).collect(),
             });
         }
+        let held_out = self.suppressed.iter().filter(|it| it.reason == HOLDOUT).map(|it| it.campaign_id.clone());
+        let details = Details {
+            status: self.status.trim_start_matches("STATUS_").to_ascii_lowercase(),
+            model: self.model.name,
+            model_version: self.model.version,
+            experiment: self.experiment.name,
+            variant: self.experiment.variant,
+            segments: self.segments.into_iter().map(|it| it.id).collect(),
+            held_out: held_out.collect(),
+            offers,
+        };
         let skipped = self.suppressed.into_iter();
         let skipped = skipped.filter_map(|it| Some((it.campaign_id, SkipReason::of(&it.reason)?)));
         Ok(DecisionRecord {
@@ -241,99 +319,10 @@ impl Members {
             policy_version: self.policy_version.0.max(0) as u64,
             campaigns,
             skipped: skipped.collect(),
+            details,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message() -> v1::Decision {
-        let campaign = |id: &str, creative: Option<&str>| v1::CampaignOffer {
-            id: id.to_owned(),
-            bid_micros: 2_500_000,
-            currency: "EUR".to_owned(),
-            shaded_micros: if creative.is_some() { 1_500_000 } else { 0 },
-            creative: creative.map(|id| v1::ShownCreative {
-                id: id.to_owned(),
-                audience: "keen".to_owned(),
-                features: vec![1.0, 0.25],
-                ..v1::ShownCreative::default()
-            }),
-            ..v1::CampaignOffer::default()
-        };
-        let suppressed =
-            |id: &str, reason: &str| v1::SuppressedCampaign { campaign_id: id.to_owned(), reason: reason.to_owned() };
-        v1::Decision {
-            decision_id: "shop:clicks-0-7".to_owned(),
-            user_key: "u1".to_owned(),
-            decided_at: 1_767_225_600_000_000,
-            expires_at: 1_767_225_900_000_000,
-            policy_version: 81,
-            campaigns: vec![campaign("spring", Some("red")), campaign("summer", None)],
-            suppressed: vec![suppressed("a", "paced"), suppressed("b", "outranked"), suppressed("c", "cap")],
-            ..v1::Decision::default()
-        }
-    }
-
-    const JSON: &str = r#" {"schema_version":1,"decision_id":"shop:clicks-0-7","user_key":"u1",
-        "decided_at":"1767225600000000","expires_at":1767225900000000,"score":null,"policy_version":"81","status":"STATUS_TARGETED",
-        "campaigns":[{"id":"spring","bid_micros":"2500000","shaded_micros":"1500000","currency":"EUR",
-                "creative":{"id":"red","propensity":0.5,"audience":"keen","features":[1,0.25]}},
-            {"id":"summer","bidMicros":2500000,"currency":"EUR","creative":null}],
-        "suppressed":[{"campaign_id":"a","reason":"paced"},{"campaignId":"b","reason":"outranked"},
-            {"campaign_id":"c","reason":"cap"}]}"#;
-
-    #[test]
-    fn both_forms_give_the_same_decision() {
-        let decision = DecisionRecord::read(JSON.as_bytes()).unwrap();
-        assert_eq!(DecisionRecord::read(&message().encode_to_vec()).unwrap(), decision);
-        let with_header = [&[0, 0, 0, 0, 9, 0][..], &message().encode_to_vec()].concat();
-        assert_eq!(DecisionRecord::read(&with_header).unwrap(), decision);
-        decision.with(|it| {
-            assert_eq!((it.decision_id, it.user_key), ("shop:clicks-0-7", "u1"));
-            assert_eq!((it.decided_at, it.expires_at), (1_767_225_600_000_000, 1_767_225_900_000_000));
-            let offers: Vec<_> = it.offers.iter().map(|it| (it.campaign_id, it.bid.0, it.creative_id)).collect();
-            assert_eq!(
-                offers,
-                [("spring", 1_500_000, Some("red")), ("summer", 2_500_000, None)],
-                "the shaded bid counts"
-            );
-            assert_eq!((it.offers[0].audience, it.offers[0].features), ("keen", &[1.0, 0.25][..]));
-            assert_eq!((it.offers[1].audience, it.offers[1].features, it.policy_version), ("", &[][..], 81));
-            let skipped: Vec<_> = it.skipped.iter().map(|it| (it.campaign_id, it.reason)).collect();
-            assert_eq!(skipped, [("a", SkipReason::Paced), ("b", SkipReason::Outranked)]);
-        });
-    }
-
-    #[test]
-    fn a_decision_belongs_to_the_application_that_its_id_names() {
-        let decision = DecisionRecord::read(JSON.as_bytes()).unwrap();
-        assert!(decision.is_of("shop"));
-        assert!(!decision.is_of("sho") && !decision.is_of("shop2") && !decision.is_of(""));
-    }
-
-    #[test]
-    fn what_is_no_decision_is_rejected_with_its_reason() {
-        for (payload, reason) in [
-            (&b"\xff\xff\xff"[..], RejectReason::Malformed),
-            (b"{\"decision_id\":", RejectReason::Malformed),
-            (b"{\"decision_id\":7}", RejectReason::Malformed),
-            (b"", RejectReason::MissingId),
-            (b"{\"user_key\":\"u\"}", RejectReason::MissingId),
-            (b"{\"decision_id\":\"a:b\"}", RejectReason::MissingTime),
-            (
-                b"{\"decision_id\":\"a:b\",\"decided_at\":\"1\",\"campaigns\":[{\"id\":\"c\",\"currency\":\"euro\"}]}",
-                RejectReason::UnknownCurrency,
-            ),
-            (
-                b"{\"decision_id\":\"a:b\",\"decided_at\":\"1\",\"campaigns\":[{\"id\":\"c\",\"currency\":\"EUR\",\"bid_micros\":-1}]}",
-                RejectReason::InvalidAmount,
-            ),
-        ] {
-            let found = DecisionRecord::read(payload).unwrap_err();
-            assert_eq!(found.reason, reason, "{found}");
-        }
-    }
-}
+mod tests;

@@ -60,8 +60,17 @@ pub(super) enum Lookup {
 }
 
 /// The key of a campaign in a decision.
-pub(super) fn offer_key(decision: &str, campaign: &str) -> Key {
+pub fn offer_key(decision: &str, campaign: &str) -> Key {
     Key::of("offer", &[decision, campaign])
+}
+
+/// The key of an impression of an offer. Without an auction, it is told from others by its outcome's id alone.
+pub(super) fn shown_key(offer: Key, outcome: &Outcome) -> Key {
+    let offer = offer.text();
+    match (outcome.auction_id.as_deref(), outcome.imp_id.as_deref()) {
+        (None, None) => Key::of("shown", &[&offer, &outcome.id]),
+        (auction, imp) => Key::of("shown", &[&offer, auction.unwrap_or_default(), imp.unwrap_or_default()]),
+    }
 }
 
 /// The name of all touches of a decision.

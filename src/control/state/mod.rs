@@ -35,12 +35,14 @@ mod restore;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod types;
 mod wire;
 
 pub(super) use look::Look;
 pub use records::Record;
 pub use restore::{Follower, RestoreError};
+pub use trail::Settled;
 pub use types::{Counts, Disposition, Effects, Source};
 
 use super::{
@@ -101,6 +103,8 @@ pub struct State {
     is_fit_due: bool,
     dirty: BTreeSet<RecordId>,
     rejected: Vec<(Outcome, Rejection)>,
+    /// What became of outcomes, if somebody wants to know.
+    trail: Option<Vec<Settled>>,
 }
 
 impl State {
@@ -124,6 +128,7 @@ impl State {
             is_fit_due: true,
             dirty: BTreeSet::new(),
             rejected: Vec::new(),
+            trail: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Disposition, Effects, RecordId, State, is_notice};
 use crate::{
     canary::{self, Canary},
     control::{
-        join::{Alias, Lookup, Touch, auction_aliases, find},
+        join::{Alias, Lookup, Touch, auction_aliases, find, shown_key},
         key::Key,
         ledger::{Account, Days, Figures},
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
@@ -21,7 +21,8 @@ impl State {
     /// Settles an outcome. `None` if its decision is not known yet and it may still come.
     pub(super) fn settle(&mut self, outcome: &Outcome, is_final: bool) -> Option<Effects> {
         let windows = self.settings.windows;
-        let effects = match find(&self.touches, outcome, &windows) {
+        let found = find(&self.touches, outcome, &windows);
+        let effects = match found {
             Lookup::Found(key) => self.join(key, outcome),
             Lookup::Outside(key) if canary::is_in(Canary::LateOutcomeCounted) => self.join(key, outcome),
             Lookup::Outside(key) => self.unjoined(Disposition::Late, Some(key), outcome),
@@ -38,6 +39,7 @@ impl State {
             Disposition::Parked | Disposition::Replayed => {}
         }
         self.dirty.insert(RecordId::Meta);
+        self.note(outcome, found, &effects);
         Some(effects)
     }
 
@@ -167,13 +169,7 @@ impl State {
     }
 
     fn impression(&mut self, offer: Key, touch: &Touch, outcome: &Outcome) -> Effects {
-        let (auction, imp) = (outcome.auction_id.as_deref(), outcome.imp_id.as_deref());
-        let offer_text = offer.text();
-        // Without an auction, an impression is told from others by its outcome's id alone.
-        let key = match (auction, imp) {
-            (None, None) => Key::of("shown", &[&offer_text, &outcome.id]),
-            _ => Key::of("shown", &[&offer_text, auction.unwrap_or_default(), imp.unwrap_or_default()]),
-        };
+        let key = shown_key(offer, outcome);
         if self.touches.get(key).is_some() {
             return Disposition::Duplicate.into();
         }

@@ -2,7 +2,8 @@
 
 use super::{CreativeMethod, CreativePolicy, EVERYBODY, LinearPolicy};
 use crate::targeting::creative::{
-    Beta, Catalogue, Chosen, Creative, Draw, Eligible, Floor, Linear, LinearArm, LinearMethod, Thompson, by_weight,
+    Beta, Catalogue, Chosen, Creative, Draw, Eligible, Floor, Linear, LinearArm, LinearMethod, Shares, Thompson,
+    by_weight, weight_shares,
 };
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ impl Chooser {
     /// Prepares what control has learned for the creatives of the catalogue. A creative that the policy does not know
     /// has the prior, so that it is tried at once. A creative that the catalogue does not have is left out. Without a
     /// policy, or if it does not fit the campaign's features, the weights choose.
-    pub(super) fn new(
+    pub fn new(
         policy: Option<&CreativePolicy>,
         campaign: &str,
         audiences: &[String],
@@ -75,6 +76,20 @@ impl Chooser {
             Method::Linear(linear) => linear.choose(features, eligible, draw),
         };
         learned.or_else(|| by_weight(&self.weights, eligible, self.floor, draw))
+    }
+
+    /// The probabilities that [`Chooser::choose`] draws by.
+    pub fn shares(&mut self, audience: usize, features: &[f64], eligible: Eligible) -> Option<Shares> {
+        let eligible = eligible.and(Eligible::all(self.weights.len()));
+        let learned = match &mut self.method {
+            Method::Weights => None,
+            Method::Thompson(audiences) => {
+                let everybody = audiences.len().checked_sub(1)?;
+                audiences.get_mut(audience.min(everybody))?.shares(eligible)
+            }
+            Method::Linear(linear) => linear.shares(features, eligible),
+        };
+        learned.or_else(|| weight_shares(&self.weights, eligible, self.floor))
     }
 
     /// Whether the weights of the catalogue choose.

@@ -317,3 +317,37 @@ fn a_policy_that_has_learned_nothing_new_chooses_the_same() {
     assert_eq!(shares(&mut taken, 0, 0, &[]), shares(&mut fresh, 0, 0, &[]));
     assert_eq!(taken.gate(0, NOW), Gate::Known { pass_through: PassThrough(7) });
 }
+
+#[test]
+fn the_shares_of_a_chooser_are_those_that_it_draws_by() {
+    const DRAWS: u64 = 20_000;
+    let policy = complete();
+    let catalogue = catalogue(&[("warm", "spring"), ("cold", "spring"), ("a", "autumn"), ("b", "autumn")]);
+    let (sport, features) = (["sport".to_owned()], ["one".to_owned(), "age".to_owned()]);
+    let learned = |id: &str| policy.campaigns[id].creatives.clone();
+    let thompson = || Chooser::new(learned("spring").as_ref(), "spring", &sport, &[], &catalogue);
+    let linear = || Chooser::new(learned("autumn").as_ref(), "autumn", &[], &features, &catalogue);
+    let by_weight = || Chooser::new(None, "spring", &sport, &[], &catalogue);
+    for (name, mut chooser, audience, numbers) in [
+        ("of sport", thompson(), 0, &[][..]),
+        ("of everybody", thompson(), 7, &[]),
+        ("linear", linear(), 0, &[1.0, 0.3]),
+        ("linear with a wrong number of features", linear(), 0, &[1.0]),
+        ("by weight", by_weight(), 0, &[]),
+    ] {
+        let shares: Vec<(usize, f64)> = chooser.shares(audience, numbers, Eligible::all(2)).unwrap().iter().collect();
+        assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-12);
+        let mut counts = [0.0; 2];
+        for number in 0..DRAWS {
+            let draw = Draw::new(mix(number), 42, 7);
+            let chosen = chooser.choose(audience, numbers, Eligible::all(2), draw).unwrap();
+            assert_eq!(Some(&(chosen.index, chosen.propensity)), shares.get(chosen.index), "{name}");
+            counts[chosen.index] += 1.0 / DRAWS as f64;
+        }
+        for (index, share) in shares {
+            let error = (share * (1.0 - share) / DRAWS as f64).sqrt();
+            assert!((counts[index] - share).abs() < 5.0 * error, "{name}: {counts:?} for {share}");
+        }
+    }
+    assert!(by_weight().shares(0, &[], Eligible::default()).is_none());
+}

@@ -1,0 +1,295 @@
+//! `aimpoint evaluate`: what decisions achieved, from files of decisions and outcomes.
+//!
+//! Owns the arguments and the reading of several files at once, in the order of their records' times. The figures are
+//! those of [`crate::effect`]. Guarantees: one pass over the files, of which one line each is in memory. A file's own
+//! order is kept, because it is the order of arrival. A line that cannot be read is counted and named, and does not
+//! keep the others from being measured.
+
+mod plan;
+mod text;
+
+use super::{
+    ConfigArgs, Exit,
+    files::{self, FileError, Line, Lines},
+    number_within,
+};
+use crate::{
+    app::FileRecord,
+    config::ConfigLoadError,
+    control::{PARKED_MAX, Source},
+    effect::{Dimension, EffectReport, Evaluation, Taken},
+    evaluation::Confidence,
+};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::{HashMap, VecDeque},
+    io::Write,
+    path::PathBuf,
+    time::Duration,
+};
+
+/// The longest line of a file.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// The most lines that are named for each fault.
+const NAMED: usize = 20;
+/// The names of the inputs in control's state.
+const INPUTS: [&str; 2] = ["decisions", "outcomes"];
+
+/// Measure what decisions achieved, from files of decisions and outcomes
+#[derive(Args, Clone, Debug)]
+pub(super) struct EvaluateArgs {
+    /// Decisions and outcomes as JSON lines, plain or compressed; a line's content says which it is
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Group by this field, or by several joined with +; may be given several times [default: campaign, model_version]
+    #[arg(long, value_name = "FIELD", value_parser = Dimension::parse)]
+    by: Vec<Dimension>,
+    /// Output: tables, or JSON for machines
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The age of an impression at which it is known whether it was clicked [default: control.attribution.engagement]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    click_within: Option<Duration>,
+    /// The age of an impression at which it is known whether a conversion followed [default: the sum of
+    /// control.attribution.engagement and the longer of click and view]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    conversion_within: Option<Duration>,
+    /// Up to when the outcomes are complete, such as 2026-03-01T00:00:00Z [default: the time of the last record]
+    #[arg(long, value_name = "TIME")]
+    complete_until: Option<jiff::Timestamp>,
+    /// The confidence of all intervals
+    #[arg(long, value_enum, default_value_t)]
+    confidence: Level,
+    /// The relative effect that experiments are planned for, 0.001 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = number_within(0.001..=1.0))]
+    effect: f64,
+    /// Estimate what another way of choosing creatives would have earned
+    #[arg(long, value_enum, value_name = "NAME")]
+    policy: Option<PolicyName>,
+    /// What control has learned, as `aimpoint control --once --policy` writes it; for --policy best and learned
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    learned: Option<PathBuf>,
+    /// The largest importance weight of --policy [default: no limit]
+    #[arg(long, value_name = "WEIGHT", requires = "policy", value_parser = number_within(1.0..=1e9))]
+    clip: Option<f64>,
+    /// The seed of the bootstrap of --policy
+    #[arg(long, default_value_t = 0, requires = "policy")]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Level {
+    #[value(name = "90")]
+    P90,
+    #[default]
+    #[value(name = "95")]
+    P95,
+    #[value(name = "99")]
+    P99,
+}
+
+impl From<Level> for Confidence {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::P90 => Self::P90,
+            Level::P95 => Self::P95,
+            Level::P99 => Self::P99,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PolicyName {
+    /// Every creative that fits with the same probability
+    Uniform,
+    /// By the weights of the catalogue
+    Weight,
+    /// Always the best by what control has learned (--learned)
+    Best,
+    /// As workers choose with what control has learned (--learned)
+    Learned,
+}
+
+impl PolicyName {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Weight => "weight",
+            Self::Best => "best",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let found = humantime::parse_duration(text).map_err(|error| format!("{error}; write one such as \"24h\""))?;
+    let (least, most) = (Duration::from_secs(1), Duration::from_hours(366 * 24));
+    if (least..=most).contains(&found) { Ok(found) } else { Err("expected 1s to 366 days".to_owned()) }
+}
+
+/// Lines with a fault: how many, and the first of them.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Faults {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Faults {
+    fn add(&mut self, args: &EvaluateArgs, (file, line): (usize, u64), why: &str) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push(format!("{}:{line}: {why}", args.files[file].display()));
+        }
+    }
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    effect: EffectReport,
+    /// Lines that are neither a decision nor an outcome.
+    unreadable: Faults,
+    /// Outcomes that contradict what is known.
+    rejected: Faults,
+}
+
+/// Where the outcomes stand that wait for their decision. As many as can wait are remembered.
+#[derive(Default)]
+struct Waiting {
+    places: HashMap<String, (usize, u64)>,
+    order: VecDeque<String>,
+}
+
+impl Waiting {
+    fn add(&mut self, id: String, place: (usize, u64)) {
+        self.places.insert(id.clone(), place);
+        self.order.push_back(id);
+        if self.order.len() > PARKED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.places.remove(&oldest);
+        }
+    }
+
+    fn place(&self, id: &str) -> (usize, u64) {
+        self.places.get(id).copied().unwrap_or_default()
+    }
+}
+
+/// A file that is read.
+struct Feed {
+    lines: Lines,
+    /// Up to when it has been read, in microseconds since 1970.
+    latest: i64,
+    /// The next record with its line.
+    next: Option<(u64, FileRecord, Option<Value>)>,
+}
+
+impl Feed {
+    /// Reads on to the next record.
+    fn advance(&mut self, mut fault: impl FnMut(u64, String), reads_members: bool) -> Result<(), FileError> {
+        self.next = None;
+        while let Some(line) = self.lines.next()? {
+            let (number, json) = match line {
+                Line::Whole(number, json) => (number, json),
+                Line::TooLong { number, bytes } => {
+                    fault(number, format!("{bytes} bytes; a line has at most {LINE_BYTES_MAX}"));
+                    continue;
+                }
+            };
+            match FileRecord::read(json) {
+                Ok(record) => {
+                    let is_decision = matches!(record, FileRecord::Decision(_));
+                    let all = (reads_members && is_decision).then(|| serde_json::from_slice(json).ok()).flatten();
+                    self.latest = self.latest.max(record.time());
+                    self.next = Some((number, record, all));
+                    return Ok(());
+                }
+                Err(why) => fault(number, why),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let setup = args.config.read()?;
+    let errors = setup.config.control_faults();
+    if !errors.is_empty() {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
+    }
+    let (setups, plan) = plan::plan(&setup, args)?;
+    let policy = plan::policy(&setup, args, &setups)?;
+    for file in &args.files {
+        files::check(file)?;
+    }
+    let spec = setup.config.control();
+    let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
+    let report = read(args, evaluation, spec.wait)?;
+    if report.effect.span.is_none() && report.unreadable.count > 0 {
+        let lines = report.unreadable.first.join("\n");
+        return Err(Exit::Data.because(format!("read decisions and outcomes: no line can be used\n{lines}")));
+    }
+    let mut out = super::printed::stdout();
+    match args.format {
+        Format::Text => write!(out, "{}", text::report(&report))?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all files, always the record that arrived first.
+fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyhow::Result<Report> {
+    let reads_members = args.by.iter().any(Dimension::reads_members);
+    let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
+    let mut feeds = Vec::with_capacity(args.files.len());
+    for (file, path) in args.files.iter().enumerate() {
+        let mut feed = Feed { lines: Lines::open(path, LINE_BYTES_MAX)?, latest: i64::MIN, next: None };
+        feed.advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
+        feeds.push(feed);
+    }
+    let mut waiting = Waiting::default();
+    loop {
+        let heads = feeds.iter().enumerate().filter(|(_, feed)| feed.next.is_some());
+        let Some((file, _)) = heads.min_by_key(|(_, feed)| feed.latest) else { break };
+        let arrived_at = feeds[file].latest;
+        let Some((line, record, json)) = feeds[file].next.take() else { break };
+        let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
+        let partition = i32::try_from(file).unwrap_or(i32::MAX);
+        let source = Source { topic: input, partition, offset: line as i64, arrived_at };
+        match record {
+            FileRecord::Decision(decision) => evaluation.decision(&source, &decision, json.as_ref())?,
+            FileRecord::Outcome(outcome) => match evaluation.outcome(&source, &outcome)? {
+                Taken::Counted => {}
+                Taken::Waits => waiting.add(outcome.id, (file, line)),
+                Taken::Rejected(why) => rejected.add(args, (file, line), &why.to_string()),
+            },
+        }
+        for (outcome, why) in evaluation.take_rejected() {
+            rejected.add(args, waiting.place(&outcome.id), &why.to_string());
+        }
+        feeds[file].advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
+    }
+    let finished = evaluation.finish(wait)?;
+    for (outcome, why) in finished.rejected {
+        rejected.add(args, waiting.place(&outcome.id), &why.to_string());
+    }
+    Ok(Report { effect: finished.report, unreadable, rejected })
+}

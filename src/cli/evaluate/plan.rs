@@ -1,0 +1,109 @@
+//! From the configuration and the arguments to what is measured.
+
+use super::{EvaluateArgs, PolicyName};
+use crate::{
+    app::{self, Setup},
+    cli::Exit,
+    config::ConfigLoadError,
+    control::CampaignSetup,
+    effect::{CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy},
+    targeting::{
+        campaign::CampaignSpec,
+        creative::Catalogue,
+        policy::{CreativePolicy, Policy},
+    },
+};
+use anyhow::Context;
+use std::{collections::BTreeMap, time::Duration};
+
+/// The groupings without `--by`.
+const DEFAULT: [&str; 2] = ["campaign", "model_version"];
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The campaigns as control takes them, and what to measure.
+pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<CampaignSetup>, Plan)> {
+    let setups = app::campaigns(setup)?;
+    let pipeline = &setup.config.pipeline;
+    let attribution = setup.config.control().attribution;
+    let by = if args.by.is_empty() {
+        DEFAULT.iter().map(|name| Dimension::parse(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?
+    } else {
+        args.by.clone()
+    };
+    let of = |campaign: &CampaignSetup, spec: &CampaignSpec| CampaignPlan {
+        label: Label::of_action(spec.action.as_deref()),
+        reward: Label::of_reward(campaign.reward),
+        currency: campaign.currency,
+        arms: spec.arms.iter().map(|arm| (arm.name.clone(), arm.share)).collect(),
+        holdout: spec.holdout,
+    };
+    let declared = |campaign: &CampaignSetup| {
+        let spec = pipeline.campaigns.iter().find(|spec| spec.id == campaign.id)?;
+        Some((campaign.id.clone(), of(campaign, spec)))
+    };
+    let conversion = attribution.engagement.saturating_add(attribution.click.max(attribution.view));
+    let plan = Plan {
+        by,
+        campaigns: setups.iter().filter_map(declared).collect(),
+        variants: pipeline.experiment.shares.iter().map(|(name, share)| (name.clone(), *share)).collect(),
+        click_after: micros(args.click_within.unwrap_or(attribution.engagement)),
+        conversion_after: micros(args.conversion_within.unwrap_or(conversion)),
+        complete_until: args.complete_until.map(jiff::Timestamp::as_microsecond),
+        confidence: args.confidence.into(),
+        effect: args.effect,
+    };
+    Ok((setups, plan))
+}
+
+/// The policy to estimate, if one is named.
+pub(super) fn policy(
+    setup: &Setup,
+    args: &EvaluateArgs,
+    setups: &[CampaignSetup],
+) -> anyhow::Result<Option<PolicyPlan>> {
+    let Some(name) = args.policy else { return Ok(None) };
+    let policy = match name {
+        PolicyName::Uniform => TargetPolicy::Uniform,
+        PolicyName::Weight => TargetPolicy::Weight,
+        PolicyName::Best => TargetPolicy::Best(learned(args)?),
+        PolicyName::Learned => TargetPolicy::Learned(learned(args)?),
+    };
+    let pipeline = &setup.config.pipeline;
+    let mut errors = Vec::new();
+    let catalogue = Catalogue::compile(&pipeline.creatives, &mut errors);
+    if !errors.is_empty() {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
+    }
+    let rotating = |campaign: &CampaignSetup| {
+        let spec = pipeline.campaigns.iter().find(|spec| spec.id == campaign.id)?;
+        let rotation = spec.rotation.clone().unwrap_or_default();
+        (catalogue.of(&campaign.id).len() > 0).then(|| Rotating {
+            campaign: campaign.id.clone(),
+            audiences: rotation.audiences,
+            features: rotation.features,
+            floor: campaign.floor,
+            reward: Label::of_reward(campaign.reward),
+        })
+    };
+    let campaigns: Vec<Rotating> = setups.iter().filter_map(rotating).collect();
+    if campaigns.is_empty() {
+        return Err(Exit::Config.because("--policy: no campaign has creatives; declare some under [[creative]]"));
+    }
+    let name = name.as_str().to_owned();
+    Ok(Some(PolicyPlan { name, policy, campaigns, catalogue, clip: args.clip, seed: args.seed }))
+}
+
+/// What control has learned of each campaign's creatives.
+fn learned(args: &EvaluateArgs) -> anyhow::Result<BTreeMap<String, CreativePolicy>> {
+    let path = args.learned.as_ref().ok_or_else(|| {
+        Exit::Usage
+            .because("--policy best and learned need --learned FILE, as aimpoint control --once --policy writes it")
+    })?;
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let policy =
+        Policy::parse(&bytes).map_err(|error| Exit::Data.because(format!("read {}: {error}", path.display())))?;
+    Ok(policy.campaigns.into_iter().filter_map(|(id, campaign)| Some((id, campaign.creatives?))).collect())
+}

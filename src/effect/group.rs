@@ -1,0 +1,110 @@
+//! A group of decisions: what became of them, added up.
+//!
+//! Owns the counts, the money by currency, and the sketch of predictions with known labels. Guarantees: adding in any
+//! order gives the same counts and sketch. Limits: about 1 kB, and up to 190 kB for the sketch (6 bits), of which
+//! usual scores take a quarter.
+
+use super::plan::Label;
+use crate::{
+    evaluation::{
+        Prediction,
+        business::{Counts, Overflow},
+        sketch::{Sketch, SketchError},
+    },
+    targeting::money::Currency,
+};
+use std::collections::BTreeMap;
+
+/// The fineness of sketches: 64 cells for each factor of two of the score.
+const BITS: u8 = 6;
+
+/// Impressions whose label is known, and what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Impressions of which the outcome is known.
+    pub(super) of: u64,
+    /// Those that succeeded.
+    pub(super) successes: u64,
+    /// Impressions that are too young.
+    pub(super) immature: u64,
+}
+
+/// The sums of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// Its name.
+    pub(super) name: String,
+    /// Decisions.
+    pub(super) decisions: u64,
+    /// Campaigns in them.
+    pub(super) offers: u64,
+    /// Impressions that could be seen.
+    pub(super) viewable: u64,
+    /// What happened, by the currency of the campaign.
+    pub(super) money: BTreeMap<Currency, Counts>,
+    /// Impressions, and whether they were clicked.
+    pub(super) clicks: Known,
+    /// Clicked impressions, and whether a conversion followed.
+    pub(super) conversions: Known,
+    /// Impressions with a prediction whose label is not known yet.
+    pub(super) labels_immature: u64,
+    /// Impressions of campaigns that predict nothing, or whose prediction is missing.
+    pub(super) unpredicted: u64,
+    /// The predictions with their labels.
+    pub(super) sketch: Sketch,
+}
+
+impl Group {
+    /// An empty group.
+    ///
+    /// # Errors
+    ///
+    /// Never: the bits are within the sketch's range.
+    pub(super) fn new(name: String) -> Result<Self, SketchError> {
+        Ok(Self {
+            name,
+            decisions: 0,
+            offers: 0,
+            viewable: 0,
+            money: BTreeMap::new(),
+            clicks: Known::default(),
+            conversions: Known::default(),
+            labels_immature: 0,
+            unpredicted: 0,
+            sketch: Sketch::new(BITS)?,
+        })
+    }
+
+    /// Adds what happened.
+    ///
+    /// # Errors
+    ///
+    /// If a sum does not fit.
+    pub(super) fn count(&mut self, currency: Currency, more: &Counts) -> Result<(), Overflow> {
+        self.money.entry(currency).or_default().merge(more)
+    }
+
+    /// Adds a prediction whose label is known.
+    ///
+    /// # Errors
+    ///
+    /// If the probability is not between 0 and 1, or the sketch is full.
+    pub(super) fn predict(&mut self, prediction: Prediction) -> Result<(), SketchError> {
+        self.sketch.add(prediction)
+    }
+
+    /// Adds an impression whose label is known, or which is too young.
+    pub(super) fn label(&mut self, label: Label, is_success: Option<bool>) {
+        let known = match label {
+            Label::Click => &mut self.clicks,
+            Label::Conversion => &mut self.conversions,
+        };
+        match is_success {
+            None => known.immature += 1,
+            Some(is_success) => {
+                known.of += 1;
+                known.successes += u64::from(is_success);
+            }
+        }
+    }
+}
