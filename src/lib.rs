@@ -145,6 +145,9 @@ pub mod engine;
 // Control: from outcomes to a policy.
 pub mod control;
 
+// Serve: answers about the latest decision of every user.
+pub mod serve;
+
 // Training: from labelled rows to a model.
 pub mod training;
 

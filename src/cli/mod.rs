@@ -19,6 +19,7 @@ mod printed;
 mod profile;
 mod reference;
 mod run;
+mod serve;
 mod signals;
 mod sizes;
 mod sort;
@@ -82,6 +83,8 @@ enum Command {
     Run(run::RunArgs),
     /// Keep budgets, pacing and what creatives earn, from outcomes, until stopped
     Control(control::ControlArgs),
+    /// Answer bidders about the latest decision of a user, until stopped
+    Serve(serve::ServeArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
     /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
@@ -196,6 +199,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
         Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
+        Command::Serve(args) => serve::run(args, logs, log_filter(cli).is_some()),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Topics(args) => topics::run(args),
@@ -261,7 +265,7 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
 /// Starts logging to standard error.
 fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     let quiet = match &cli.command {
-        Command::Run(_) => false,
+        Command::Run(_) | Command::Serve(_) => false,
         Command::Control(args) => args.is_once(),
         _ => true,
     };
