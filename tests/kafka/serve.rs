@@ -195,7 +195,7 @@ fn serve_answers_what_was_committed() {
         assert_eq!(server.decision(user), Ok(id(user, 1)), "the last one that is ours stays");
     }
     wait_for("its counts", PATIENCE, || {
-        let count = |outcome| server.metric(&format!("aimpoint_serve_records_total{{outcome=\"{outcome}\"}}"));
+        let count = |outcome: &str| server.metric(&format!("aimpoint_serve_records_total{{outcome=\"{outcome}\"}}"));
         ["erased", "foreign", "malformed"].iter().all(|it| count(it) == Some(1.0)) && count("kept") == Some(92.0)
     });
 

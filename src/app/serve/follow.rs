@@ -1,6 +1,11 @@
 //! The loop that reads the topic of decisions into the store, and says whether the process is ready.
 
-use super::{ServeError, figures::Figures, look::Look, settings::Settings};
+use super::{
+    ServeError,
+    figures::Figures,
+    look::{Look, Positions},
+    settings::Settings,
+};
 use crate::{
     event::Record,
     logging, metrics,
@@ -13,7 +18,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -29,6 +34,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(60_000 / SHARDS as u64);
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// The pause before a topic that cannot be read is opened again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How many looks in a row must not fit before the topic is read anew. A broker that restarts may not know it at once.
+const MISFITS_MAX: u32 = 4;
 /// How long a look for added partitions may take.
 const ADD_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -44,12 +51,14 @@ struct Progress {
     has_caught_up: bool,
     /// The look whose ends are to be reached.
     aim: Option<Look>,
+    /// How many looks in a row did not fit what was read.
+    misfits: u32,
     records: u64,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self { fresh_at: Instant::now(), has_caught_up: false, aim: None, records: 0 }
+        Self { fresh_at: Instant::now(), has_caught_up: false, aim: None, misfits: 0, records: 0 }
     }
 }
 
@@ -59,6 +68,8 @@ pub(super) struct Follower {
     pub(super) store: Arc<Store>,
     pub(super) figures: Arc<Figures>,
     pub(super) looks: Receiver<Look>,
+    /// How far it has read, for whoever looks.
+    pub(super) positions: Positions,
     pub(super) status: RoleStatus,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -81,6 +92,9 @@ impl Follower {
             }
             // Nothing of an earlier topic may be answered.
             self.store.clear();
+            self.positions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            // A look that is under way knows the old positions.
+            drop(self.looks.try_iter().count());
             progress = Progress { fresh_at: progress.fresh_at, ..Progress::new() };
         }
     }
@@ -133,7 +147,9 @@ impl Follower {
     /// Takes in the records that have arrived.
     fn take(&self, tail: &mut Tail, reader: &mut RecordReader, progress: &mut Progress) -> Result<(), SourceError> {
         let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut read_to = BTreeMap::new();
         let mut take = |record: &Record<'_>| {
+            read_to.insert(record.partition, record.offset + 1);
             let at = record.timestamp_ms.unwrap_or_default().saturating_mul(1_000);
             let outcome = match reader.read(record.key, record.payload) {
                 Ok((key, change)) => {
@@ -148,7 +164,12 @@ impl Follower {
             };
             *outcomes.entry(outcome).or_default() += 1;
         };
-        progress.records += tail.poll(BATCH, WAIT, &mut take)? as u64;
+        let taken = tail.poll(BATCH, WAIT, &mut take)?;
+        if taken > 0 {
+            let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            positions.extend(read_to);
+        }
+        progress.records += taken as u64;
         for (outcome, count) in outcomes {
             metrics::serve_records(outcome, count);
         }
@@ -157,31 +178,31 @@ impl Follower {
 
     /// Finds out whether everything has been read that was there at a look.
     fn aim(&self, tail: &mut Tail, progress: &mut Progress) -> Result<(), SourceError> {
-        if progress.aim.is_none() {
-            let Ok(look) = self.looks.try_recv() else { return Ok(()) };
-            let is_gone =
-                look.ends.iter().any(|(partition, end)| tail.next(*partition).is_some_and(|next| next > *end));
-            let known = tail.partition_count();
-            if is_gone || look.ends.len() < known {
-                return Err(SourceError::Fatal {
-                    doing: format!("follow {}", self.settings.tail.topic),
-                    detail: "the topic was made anew, or has lost records".to_owned(),
-                });
+        for look in self.looks.try_iter() {
+            if !look.fits() || look.ends.is_empty() {
+                progress.misfits += 1;
+                if progress.misfits >= MISFITS_MAX {
+                    return Err(SourceError::Fatal {
+                        doing: format!("follow {}", self.settings.tail.topic),
+                        detail: "the topic was made anew, or has lost records".to_owned(),
+                    });
+                }
+                continue;
             }
-            if look.ends.len() > known {
+            progress.misfits = 0;
+            if look.ends.len() > tail.partition_count() {
                 // It begins to read the partitions that were added.
                 drop(tail.ends(ADD_DEADLINE)?);
             }
-            progress.aim = Some(look);
+            progress.aim.get_or_insert(look);
         }
         let is_reached = |look: &Look| look.ends.iter().all(|(partition, end)| tail.is_read(*partition, *end));
-        if let Some(look) = progress.aim.take_if(|look| is_reached(look)) {
-            progress.fresh_at = look.asked_at;
-            if !progress.has_caught_up {
-                progress.has_caught_up = true;
-                let sizes = self.store.sizes();
-                tracing::info!(users = sizes.users, bytes = sizes.bytes, records = progress.records, "ready");
-            }
+        let Some(look) = progress.aim.take_if(|look| is_reached(look)) else { return Ok(()) };
+        progress.fresh_at = look.asked_at;
+        if !progress.has_caught_up {
+            progress.has_caught_up = true;
+            let sizes = self.store.sizes();
+            tracing::info!(users = sizes.users, bytes = sizes.bytes, records = progress.records, "ready");
         }
         Ok(())
     }

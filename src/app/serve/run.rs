@@ -7,7 +7,7 @@ use super::{
     ServeError, connections,
     figures::Figures,
     follow::Follower,
-    look,
+    look::{self, Positions},
     routes::{Answerer, Shared},
     settings::{self, Settings},
 };
@@ -155,18 +155,20 @@ impl Threads {
         }
         let (hang_up, hung_up) = watch::channel(false);
         let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
+        let positions = Positions::default();
         let (sender, looks) = crossbeam_channel::bounded(1);
         let follower = Follower {
             settings,
             store: Arc::clone(&shared.store),
             figures: Arc::clone(&shared.figures),
             looks,
+            positions: Arc::clone(&positions),
             status: status.clone(),
             stop: Arc::clone(&threads.stop),
         };
         let stop = Arc::clone(&threads.stop);
         threads.spawn("ends".to_owned(), move || {
-            look::run(&ends, &sender, &stop);
+            look::run(&ends, &positions, &sender, &stop);
             Ok(())
         })?;
         threads.spawn("follower".to_owned(), move || follower.run(tail))?;

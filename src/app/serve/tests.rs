@@ -5,6 +5,7 @@ use super::{
     connections,
     figures::Figures,
     follow::{now, phase},
+    look::Look,
     routes::{Answerer, Shared},
 };
 use crate::{
@@ -341,4 +342,16 @@ fn readiness_needs_all_records_and_a_recent_look() {
     assert_eq!(why, "serve is reading the decisions: 5 records so far");
     let RolePhase::NotReady(why) = phase(true, 5, 75 * second, second) else { panic!("it is ready") };
     assert_eq!(why, "serve has not known for 1m 15s whether everything is read (serve.stale_max)");
+}
+
+#[test]
+fn a_topic_that_is_shorter_than_what_was_read_is_another_one() {
+    let look = |read_to: &[(i32, i64)], ends: &[(i32, i64)]| {
+        let read_to = read_to.iter().copied().collect();
+        Look { asked_at: Instant::now(), read_to, ends: ends.to_vec() }.fits()
+    };
+    assert!(look(&[], &[]) && look(&[], &[(0, 0)]));
+    assert!(look(&[(0, 5), (1, 3)], &[(0, 5), (1, 9), (2, 0)]));
+    assert!(!look(&[(0, 5), (1, 3)], &[(0, 4), (1, 9)]));
+    assert!(!look(&[(0, 5), (1, 3)], &[(0, 5)]));
 }
