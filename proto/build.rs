@@ -1,7 +1,7 @@
 //! Compiles the messages with `protox`, so that `protoc` does not have to be installed, writes the proto3 JSON form of
 //! decisions, and lists all fields for the test that compares them with released ones.
 
-use protox::prost_reflect::prost_types::FileDescriptorSet;
+use protox::prost_reflect::prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,8 +41,8 @@ fn write_json_forms(descriptors: &FileDescriptorSet) -> Result<(), Box<dyn std::
     for file in &descriptors.file {
         builder.register_file_descriptor(file.clone());
         if file.name().ends_with("/decision.proto") {
-            let messages = file.message_type.iter().map(|it| it.name());
-            let enums = file.enum_type.iter().map(|it| it.name());
+            let messages = file.message_type.iter().map(DescriptorProto::name);
+            let enums = file.enum_type.iter().map(EnumDescriptorProto::name);
             names.extend(messages.chain(enums).map(|name| format!(".aimpoint.v1.{name}")));
         }
     }

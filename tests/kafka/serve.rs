@@ -1,6 +1,6 @@
 //! The role `serve` on a real Kafka: it answers what was committed, through restarts, outages and a topic that is made anew.
 
-use crate::program::{Program, block_on, now_ms, terminate, wait_for};
+use crate::program::{Program, block_on, now_ms, signal, wait_for};
 use aimpoint::{proto::v1, sink::Topics};
 use prost::Message;
 use rdkafka::{
@@ -22,7 +22,7 @@ name = "shop"
 [serve]
 threads = 1
 stale_max = "4s"
-drain = "0s"
+drain = "2s"
 token = "0123456789abcdef"
 
 [serve.provider]
@@ -205,8 +205,11 @@ fn serve_answers_what_was_committed() {
     let added = r#","data":[{"name":"shop.example","segment":[{"id":"603","name":"Keen"}],"ext":{"segtax":4}}]"#;
     assert_eq!(body, request.replace(r#""u5""#, &format!(r#""u5"{added}"#)));
 
-    // A restart knows the same.
-    assert_eq!(terminate(&mut server.child, PATIENCE), 0, "{}", program.logs());
+    // A process that is to stop answers on for a while, and is not ready. A restart knows the same.
+    signal(&server.child, "-TERM");
+    wait_for("it not to be ready", PATIENCE, || server.ask("GET", "/readyz", "").is_some_and(|it| it.0 == 503));
+    assert_eq!(server.decision("u0"), Ok(id("u0", 4)));
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "{}", program.logs());
     drop(server);
     let server = Server::start(&program, "serve-b");
     wait_for("the process to be ready", PATIENCE, || server.is_ready());

@@ -53,6 +53,10 @@ impl Drop for Server {
 
 impl Server {
     fn start(token: Option<&str>, enriches: bool) -> Self {
+        Self::with(LIMITS, token, enriches)
+    }
+
+    fn with(limits: Limits, token: Option<&str>, enriches: bool) -> Self {
         let status = RoleStatus::of(RoleName::Serve);
         let admin = AdminState::new("test".to_owned(), json!({}), None, None);
         admin.set_role(status.clone());
@@ -60,7 +64,7 @@ impl Server {
             store: Arc::new(Store::default()),
             figures: Arc::new(Figures::default()),
             admin: Arc::new(admin),
-            limits: LIMITS,
+            limits,
             token: token.map(|token| Sha256::digest(token).into()),
         });
         let text = "provider = { name = \"shop.example\" }\n[consent]\nenabled = true\nvendor_id = 7\nwithout_law = [\"emit\"]";
@@ -332,6 +336,22 @@ fn a_long_head_is_refused_and_stopping_ends_idle_connections() {
     assert_eq!(ask(&mut idle, "GET", "/livez", "", "").status, 200);
     server.stop.send_replace(true);
     assert!(answer(&mut idle).is_none());
+}
+
+#[test]
+fn a_silent_connection_and_a_head_that_does_not_end_are_closed() {
+    let idle = Duration::from_millis(300);
+    let server = Server::with(Limits { idle, ..LIMITS }, None, false);
+    let mut silent = server.connect();
+    assert_eq!(ask(&mut silent, "GET", "/livez", "", "").status, 200);
+    let mut slow = server.connect();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nx: ").unwrap();
+    let begun = Instant::now();
+    for stream in [&mut silent, &mut slow] {
+        // A server may say that it took too long before it closes.
+        while answer(stream).is_some() {}
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]
