@@ -62,7 +62,9 @@ impl Arena {
         // A chunk with an offset that does not fit is not open any more.
         let place = Place { chunk: number, offset: chunk.bytes.len() as u16 };
         chunk.bytes.extend_from_slice(&head);
-        parts.iter().for_each(|part| chunk.bytes.extend_from_slice(part));
+        for part in parts {
+            chunk.bytes.extend_from_slice(part);
+        }
         self.written += head.len() + length;
         Some(place)
     }

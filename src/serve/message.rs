@@ -21,7 +21,7 @@ const KEY_TYPE: u32 = 17;
 
 /// The hash of a user's key.
 pub(super) fn hash_of(key: &[u8]) -> u32 {
-    const SECRETS: RapidSecrets = RapidSecrets::seed(0x7365_7276_65);
+    const SECRETS: RapidSecrets = RapidSecrets::seed(0x73_6572_7665);
     rapidhash_v3_seeded(key, &SECRETS) as u32
 }
 

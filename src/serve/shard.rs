@@ -172,10 +172,10 @@ impl Shard {
                 let Some(slot) = self.table.find_mut(spread(hash), |slot| slot.place == place) else { continue };
                 match self.arena.push(&[record]) {
                     Some(place) => slot.place = place,
-                    // There is always a free chunk: one was just emptied. Without one, the decision must go.
+                    // There are as many chunks as there may be, so the decision has no place any more.
                     None => {
                         if let Ok(found) = self.table.find_entry(spread(hash), |slot| slot.place == place) {
-                            drop(found.remove());
+                            found.remove();
                         }
                     }
                 }

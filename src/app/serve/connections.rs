@@ -87,9 +87,9 @@ async fn accept(listener: tokio::net::TcpListener, answerer: Arc<Answerer>, mut 
                 let (answerer, stop) = (Arc::clone(&answerer), stop.clone());
                 drop(tokio::spawn(async move {
                     if is_extra {
-                        turn_away(stream).await
+                        turn_away(stream).await;
                     } else {
-                        serve(stream, &answerer, stop).await
+                        serve(stream, &answerer, stop).await;
                     }
                     count.fetch_sub(1, Ordering::Relaxed);
                 }));

@@ -94,7 +94,7 @@ impl Follower {
             self.store.clear();
             self.positions.lock().unwrap_or_else(PoisonError::into_inner).clear();
             // A look that is under way knows the old positions.
-            drop(self.looks.try_iter().count());
+            self.looks.try_iter().for_each(drop);
             progress = Progress { fresh_at: progress.fresh_at, ..Progress::new() };
         }
     }
