@@ -1,6 +1,7 @@
-//! Compiles the messages with `protox`, so that `protoc` does not have to be installed, and lists their fields for the
-//! test that compares them with released ones.
+//! Compiles the messages with `protox`, so that `protoc` does not have to be installed, writes the proto3 JSON form of
+//! decisions, and lists all fields for the test that compares them with released ones.
 
+use protox::prost_reflect::prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +29,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     lines.sort();
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("fields.txt"), lines.join("\n") + "\n")?;
+    write_json_forms(&descriptors)?;
     prost_build::Config::new().compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Writes the proto3 JSON form of all that a decision contains. Names are those of the messages, unchanged.
+fn write_json_forms(descriptors: &FileDescriptorSet) -> Result<(), Box<dyn std::error::Error>> {
+    let mut builder = pbjson_build::Builder::new();
+    let mut names = vec![".aimpoint.v1.KeyType".to_owned()];
+    for file in &descriptors.file {
+        builder.register_file_descriptor(file.clone());
+        if file.name().ends_with("/decision.proto") {
+            let messages = file.message_type.iter().map(DescriptorProto::name);
+            let enums = file.enum_type.iter().map(EnumDescriptorProto::name);
+            names.extend(messages.chain(enums).map(|name| format!(".aimpoint.v1.{name}")));
+        }
+    }
+    builder.preserve_proto_field_names().ignore_unknown_fields().build(&names)?;
     Ok(())
 }

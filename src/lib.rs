@@ -148,6 +148,8 @@ pub mod control;
 
 // Effect: what decisions achieved.
 pub mod effect;
+// Serve: answers about the latest decision of every user.
+pub mod serve;
 
 // Training: from labelled rows to a model.
 pub mod training;

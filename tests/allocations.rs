@@ -1,4 +1,5 @@
-//! Once the buffers have grown, an event of a known user allocates nothing; the allocator itself counts.
+//! Once the buffers have grown, an event of a known user allocates nothing, and served decisions take little more than their
+//! bytes; the allocator itself counts.
 
 #![allow(unsafe_code, reason = "an allocator is written in no other way")]
 
@@ -8,6 +9,8 @@ use aimpoint::{
     event::{EventTime, Record},
     expression::Scope,
     inference::{FeatureMatrix, Model, ModelError, ModelInfo},
+    proto::v1,
+    serve::{Change, RecordReader, Store},
     sink::Outbox,
     status::Counts,
     targeting::{
@@ -15,6 +18,7 @@ use aimpoint::{
         campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext},
     },
 };
+use prost::Message;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -24,6 +28,8 @@ use std::{
 thread_local! {
     /// How often this thread has requested memory, including reallocations.
     static ASKED: Cell<u64> = const { Cell::new(0) };
+    /// The bytes that this thread has requested and not given back.
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -32,17 +38,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.set(ASKED.get() + 1);
+        HELD.set(HELD.get() + layout.size() as i64);
         // SAFETY: the caller keeps the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ASKED.set(ASKED.get() + 1);
+        HELD.set(HELD.get() + size as i64 - layout.size() as i64);
         // SAFETY: the caller keeps the same contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size() as i64);
         // SAFETY: the caller keeps the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -308,4 +317,51 @@ fn choosing_campaigns_allocates_nothing() {
     let chosen: u64 = campaigns.tallies().iter().map(|tally| tally.chosen).sum();
     let considered: u64 = campaigns.tallies().iter().map(|tally| tally.considered).sum();
     assert!(chosen > 10 && considered > 2 * chosen, "{chosen} of {considered}");
+}
+
+/// A decision of about this many bytes in Protobuf.
+fn served(user: &str, number: usize, bytes: usize) -> Vec<u8> {
+    let mut it = v1::Decision {
+        schema_version: 1,
+        decision_id: format!("shop:clickstream-3-{number}"),
+        user_key: user.to_owned(),
+        decided_at: 1_772_409_600_000_000 + number as i64,
+        expires_at: 1_772_409_600_000_000,
+        key_type: v1::KeyType::Person.into(),
+        ..v1::Decision::default()
+    };
+    let rest = bytes.saturating_sub(it.encoded_len() + 3);
+    it.feature_set_version = "f".repeat(rest);
+    it.encode_to_vec()
+}
+
+#[test]
+fn decisions_in_memory_take_at_most_three_tenths_more_than_their_bytes() {
+    // From just above the size at which the tables grow to just below it.
+    for (users, bytes) in [(58_000, 200), (110_000, 200), (30_000, 400), (15_000, 1_500)] {
+        let before = HELD.get();
+        let store = Store::default();
+        let mut reader = RecordReader::new("shop");
+        let mut whole = vec![0; users];
+        // Each user is decided about once in order, and then at random, with other sizes.
+        let again = (0..users * 2).map(|number| number.wrapping_mul(7_919) % users);
+        for (number, user) in (0..users).chain(again).enumerate() {
+            let key = format!("0190f5a2-7c3e-7b1d-9a4f-{user:012}");
+            let payload = served(&key, number, bytes + number % 64);
+            let (key, change) = reader.read(Some(key.as_bytes()), Some(&payload)).expect("it is a decision");
+            assert!(matches!(change, Change::Kept(_)));
+            store.apply(0, key, change, 0);
+            whole[user] = payload.len();
+        }
+        let (taken, sizes) = (HELD.get() - before - (users * size_of::<usize>()) as i64, store.sizes());
+        let share = taken as f64 / whole.iter().sum::<usize>() as f64;
+        println!("{users} users of {bytes} bytes: {share:.3} of their bytes, {} said", sizes.bytes);
+        assert_eq!(sizes.users, users);
+        assert!(share < 1.3, "{users} users of {bytes} bytes: {share}");
+        assert!(
+            (sizes.bytes as f64 / taken as f64 - 1.0).abs() < 0.02,
+            "{} bytes are said, {taken} are taken",
+            sizes.bytes
+        );
+    }
 }

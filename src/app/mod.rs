@@ -38,6 +38,9 @@ mod run;
 // Control: the role that keeps what is global.
 mod control;
 
+// Serve: the role that answers bidders.
+mod serve;
+
 pub(crate) use admin::serve_admin;
 pub(crate) use control::{
     ControlError, ControlSummary, FileRecord, Offline, ReplayedControl, campaigns, run_control, summary,
@@ -45,6 +48,7 @@ pub(crate) use control::{
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};
+pub(crate) use serve::{ServeError, run_serve};
 pub(crate) use workers::{WorkerSet, sink_settings};
 
 use crate::{

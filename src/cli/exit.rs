@@ -1,7 +1,7 @@
 //! The exit codes, and the mapping from errors to them.
 
 use crate::{
-    app::ControlError,
+    app::{ControlError, ServeError},
     config::ConfigLoadError,
     engine::{EngineError, FleetError},
     inference::{FolderError, ModelError, Refusal, RuntimeError},
@@ -168,6 +168,14 @@ impl Exit {
                 ControlError::Stalled { .. } => Self::Stalled,
                 ControlError::Deadline(_) => Self::Deadline,
                 ControlError::Broken => Self::Internal,
+            });
+        }
+        if let Some(error) = error.downcast_ref::<ServeError>() {
+            return Some(match error {
+                ServeError::Source(error) => Self::of_source(error),
+                ServeError::Stalled(_) => Self::Stalled,
+                ServeError::Deadline(_) => Self::Deadline,
+                ServeError::Broken(_) => Self::Internal,
             });
         }
         if error.is::<crate::app::topics::Unfit>() {

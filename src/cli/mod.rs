@@ -20,6 +20,7 @@ mod printed;
 mod profile;
 mod reference;
 mod run;
+mod serve;
 mod signals;
 mod sizes;
 mod sort;
@@ -85,6 +86,8 @@ enum Command {
     Control(control::ControlArgs),
     /// Measure what decisions achieved, from files of decisions and outcomes
     Evaluate(evaluate::EvaluateArgs),
+    /// Answer bidders about the latest decision of a user, until stopped
+    Serve(serve::ServeArgs),
     /// Check the configuration, the model and the topics without running
     Check(check::CheckArgs),
     /// Check brokers, permissions, topics, clocks, library, model and files, and say how to fix problems
@@ -200,6 +203,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
         Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Serve(args) => serve::run(args, logs, log_filter(cli).is_some()),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Topics(args) => topics::run(args),
@@ -265,7 +269,7 @@ fn number_within(bounds: std::ops::RangeInclusive<f64>) -> impl Fn(&str) -> Resu
 /// Starts logging to standard error.
 fn log(cli: &Cli) -> Result<Arc<Logs>, String> {
     let quiet = match &cli.command {
-        Command::Run(_) => false,
+        Command::Run(_) | Command::Serve(_) => false,
         Command::Control(args) => args.is_once(),
         _ => true,
     };

@@ -9,6 +9,7 @@ mod control;
 mod document;
 mod schema;
 mod sections;
+mod serve;
 
 pub use document::Document;
 pub use schema::schema;
@@ -25,6 +26,7 @@ use crate::{
     inference::{Experiment, ModelSpec},
     kafka::uses_consumer_protocol,
     panics::words_of_panic,
+    serve::ServeSpec,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -83,6 +85,8 @@ pub struct Config {
     pub inference: InferenceSpec,
     /// `[control]`
     pub control: Option<ControlSpec>,
+    /// `[serve]`
+    pub serve: Option<ServeSpec>,
     /// `[model]`
     pub model: Option<ModelSpec>,
     /// `[[variant]]`
@@ -199,6 +203,7 @@ impl Config {
             otlp: reader.section("otlp"),
             inference: reader.section("inference"),
             control: reader.optional("control"),
+            serve: reader.optional("serve"),
             model: reader.optional("model"),
             variants: reader.list("variant"),
             shadows: reader.list("shadow"),
@@ -242,6 +247,9 @@ impl Config {
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);
         }
+        if let Some(path) = config.serve.as_mut().and_then(|serve| serve.token_file.as_mut()) {
+            absolute(path);
+        }
         let mut further = Vec::new();
         config.check(&mut further);
         add_further(errors, further);
@@ -263,6 +271,10 @@ impl Config {
         }
         if self.needs_control() {
             errors.extend(self.control_faults());
+        }
+        if let Some(serve) = &self.serve {
+            serve.check(errors);
+            errors.extend(self.serve_faults());
         }
         self.check_models(errors);
         self.check_variants(errors);
@@ -475,6 +487,7 @@ impl Config {
             otlp,
             inference,
             control,
+            serve,
             model,
             variants,
             shadows,
@@ -511,6 +524,7 @@ impl Config {
             ("otlp", *otlp == other.otlp),
             ("inference", *inference == other.inference),
             ("control", *control == other.control),
+            ("serve", *serve == other.serve),
             ("model", *model == other.model),
             ("variant", *variants == other.variants),
             ("shadow", *shadows == other.shadows),

@@ -3,12 +3,13 @@ use super::{
 };
 use crate::{
     config_error::ConfigError,
-    event::{EventTime, KeyType, Position},
+    event::{EventTime, KeyType, Position, key_of},
     expression::Scope,
     inference::{ExperimentReference, ExplainSpec, Explainer, Explanation, FallbackReason},
     privacy::consent::{Basis, Verdict},
     profile::Membership,
     proto::v1,
+    serve::{Change, RecordReader},
     targeting::{
         InSegment, LeaveReason, LeftSegment, Segment, SegmentSpec, Segments, TargetingSpec,
         campaign::{Bid, CampaignSpec, Campaigns, Reason, Refusal},
@@ -422,6 +423,20 @@ proptest! {
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!(message.consent.is_some(), it.consent.is_some());
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
+
+        // Whoever keeps decisions finds the same in both.
+        let payload = encode(DecisionFormat::Protobuf, &[], model, &it, &[]);
+        let read = |payload: &[u8]| {
+            let (mut reader, key) = (RecordReader::new("shop.eu"), key_of(key_type, &user).into_owned());
+            reader.read(Some(key.as_bytes()), Some(payload)).map(|(_, change)| match change {
+                Change::Kept(message) => v1::Decision::decode(message).unwrap(),
+                other => panic!("{other:?}"),
+            })
+        };
+        let kept = v1::Decision { user_key: String::new(), key_type: 0, ..message };
+        let is_keyless = user.is_empty() && key_type == KeyType::Person;
+        prop_assert_eq!(read(&payload).ok(), (!is_keyless).then_some(kept));
+        prop_assert_eq!(read(&text), read(&payload));
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn setup(id: &str, currency: &str) -> CampaignSetup {
         reward: Reward::Click,
         learning: Learning::Weights,
         floor: 0.01,
+        creatives: Vec::new(),
     }
 }
 

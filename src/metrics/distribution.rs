@@ -6,6 +6,10 @@ pub const LATENCY_BOUNDS: [f64; 20] = [
     14_400.0, 86_400.0,
 ];
 
+/// Upper bounds of the time of an answer in seconds: from a lookup in memory up to a slow client.
+pub const ANSWER_BOUNDS: [f64; 14] =
+    [0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 10.0];
+
 /// Upper bounds of the bins of scores.
 pub const SCORE_BOUNDS: [f64; 20] =
     [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0];

@@ -1,6 +1,6 @@
 //! Every metric, declared once.
 
-use super::{LATENCY_BOUNDS, SCORE_BOUNDS};
+use super::{ANSWER_BOUNDS, LATENCY_BOUNDS, SCORE_BOUNDS};
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,6 +381,60 @@ pub(crate) static CONTROL_LAG: Family = Family::gauge(
     "records that control has yet to read, by input: decisions, outcomes",
 );
 
+// Serve.
+pub(crate) static SERVE_LOOKUPS: Family = Family::counter(
+    "aimpoint_serve_lookups_total",
+    &["outcome"],
+    "users that bidders looked up, by outcome: found, expired, unknown",
+)
+.of(&["found", "expired", "unknown"]);
+pub(crate) static SERVE_BID_REQUESTS: Family = Family::counter(
+    "aimpoint_serve_bid_requests_total",
+    &["outcome"],
+    "bid requests, by outcome: enriched; or given back unchanged: no_id (it names no user as declared), unknown, expired, \
+     no_segments, refused (its consent signals forbid it); or malformed",
+)
+.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed"]);
+pub(crate) static SERVE_REFUSED: Family = Family::counter(
+    "aimpoint_serve_refused_total",
+    &["reason"],
+    "bid requests whose consent signals forbid enrichment, by reason: those of the consent gate, signal_unreadable, \
+     signals_conflict",
+);
+pub(crate) static SERVE_TURNED_AWAY: Family = Family::counter(
+    "aimpoint_serve_turned_away_total",
+    &["reason"],
+    "requests and connections that got no answer to their question, by reason: connections (too many), requests (too many), \
+     token, too_large, slow, bad_request",
+)
+.of(&["connections", "requests", "token", "too_large", "slow", "bad_request"]);
+pub(crate) static SERVE_ANSWER_SECONDS: Family = Family::histogram(
+    "aimpoint_serve_answer_seconds",
+    &[],
+    "time from the head of a request to its answer, with the time its body takes to arrive",
+    &ANSWER_BOUNDS,
+)
+.seconds();
+pub(crate) static SERVE_RECORDS: Family = Family::counter(
+    "aimpoint_serve_records_total",
+    &["outcome"],
+    "records of the topic of decisions, by outcome: kept, erased, foreign (another application's); or left out: no_key, \
+     malformed, other_user (its key names another user)",
+)
+.of(&["kept", "erased", "foreign", "no_key", "malformed", "other_user"]);
+pub(crate) static SERVE_STALENESS: Family = Family::gauge(
+    "aimpoint_serve_staleness_seconds",
+    &[],
+    "how long ago it was last known that every committed decision had been read",
+)
+.seconds();
+pub(crate) static SERVE_USERS: Family =
+    Family::gauge("aimpoint_serve_users", &[], "users with a decision in memory, expired or not");
+pub(crate) static SERVE_STORE_BYTES: Family =
+    Family::gauge("aimpoint_serve_store_bytes", &[], "memory for decisions and their index").bytes();
+pub(crate) static SERVE_CONNECTIONS: Family =
+    Family::gauge("aimpoint_serve_connections", &[], "open connections of bidders");
+
 // The process.
 pub(crate) static BUILD: Family = Family::gauge("aimpoint_build_info", &["version"], "1 for the running version");
 pub(crate) static APP: Family = Family::gauge(
@@ -421,7 +475,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 60] = [
+pub static FAMILIES: [&Family; 70] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -472,6 +526,16 @@ pub static FAMILIES: [&Family; 60] = [
     &CONTROL_SPENT,
     &CONTROL_BUDGET,
     &CONTROL_LAG,
+    &SERVE_LOOKUPS,
+    &SERVE_BID_REQUESTS,
+    &SERVE_REFUSED,
+    &SERVE_TURNED_AWAY,
+    &SERVE_ANSWER_SECONDS,
+    &SERVE_RECORDS,
+    &SERVE_STALENESS,
+    &SERVE_USERS,
+    &SERVE_STORE_BYTES,
+    &SERVE_CONNECTIONS,
     &BUILD,
     &APP,
     &READY,

@@ -10,15 +10,20 @@ mod control;
 mod distribution;
 pub(crate) mod families;
 mod recorder;
+mod serve;
 
 pub use control::{
     control_dead_letters, control_decisions, control_lag, control_leads, control_outcomes, control_policy,
     control_spend,
 };
-pub use distribution::{Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
+pub use distribution::{ANSWER_BOUNDS, Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
 pub use families::{FAMILIES, Family, Kind, Unit};
 pub(crate) use recorder::add;
 pub use recorder::{Sample, Samples, Value, recorded};
+pub use serve::{
+    AnswerTimes, serve_bid_requests, serve_lookups, serve_records, serve_refused, serve_sizes, serve_staleness,
+    serve_turned_away,
+};
 
 use families::{
     APP, BATCH_ROWS, BUILD, COLLECTOR, COMMIT_SECONDS, COMMITS, MODEL_VERSIONS, REBALANCES, RELOADS, RESTORED, RETRIES,

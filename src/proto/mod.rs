@@ -4,8 +4,15 @@ use prost::encoding::decode_varint;
 
 /// Version 1 of the messages.
 pub mod v1 {
-    #![expect(missing_docs, clippy::pedantic, reason = "generated; the messages are explained in their .proto files")]
+    #![expect(
+        missing_docs,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        reason = "generated; the messages are explained in their .proto files"
+    )]
     include!(concat!(env!("OUT_DIR"), "/aimpoint.v1.rs"));
+    // The proto3 JSON form of decisions.
+    include!(concat!(env!("OUT_DIR"), "/aimpoint.v1.serde.rs"));
 }
 
 /// The message after the wire header: a zero byte, four bytes of schema id, and the indexes of the message type,

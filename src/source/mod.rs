@@ -6,12 +6,14 @@
 
 mod candidacy;
 mod changelog;
+mod ends;
 mod kafka;
 mod probe;
 mod reader;
 mod tail;
 
 pub use candidacy::Candidacy;
+pub use ends::Ends;
 pub use kafka::{KafkaSource, KafkaSourceSettings};
 pub use probe::{Probe, TopicLook};
 pub use reader::Reader;

@@ -191,6 +191,11 @@ impl Tail {
         self.ended.contains(&partition) && reached.get(&partition).is_some_and(|reached| *reached >= end)
     }
 
+    /// How many partitions are being read.
+    pub fn partition_count(&self) -> usize {
+        self.next.len()
+    }
+
     /// The next offset of a partition to hand over.
     pub fn next(&self, partition: i32) -> Option<i64> {
         self.next.get(&partition).copied()

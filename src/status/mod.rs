@@ -17,6 +17,6 @@ pub use detail::{Detail, RecentDecision, Stage, StageTimes};
 pub use health::{Health, Restoring};
 pub use partition::{PartitionView, Phase};
 pub use progress::Progress;
-pub use role::{RolePhase, RoleStatus};
+pub use role::{RoleName, RolePhase, RoleStatus};
 pub use trace::{Trace, TraceParent};
 pub use view::{ClientReport, Latency, SegmentCounts, View, WorkerEvent, WorkerStatus};

@@ -10,9 +10,30 @@ pub struct RoleStatus(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
+    name: RoleName,
     health: Health,
     phase: Mutex<RolePhase>,
     board: Mutex<Arc<Value>>,
+}
+
+/// A role that has a status of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoleName {
+    /// `aimpoint control`
+    #[default]
+    Control,
+    /// `aimpoint serve`
+    Serve,
+}
+
+impl RoleName {
+    /// The name of the command.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Serve => "serve",
+        }
+    }
 }
 
 /// Whether a role is ready, in words.
@@ -31,6 +52,16 @@ impl Default for RolePhase {
 }
 
 impl RoleStatus {
+    /// The status of a role that is starting.
+    pub fn of(name: RoleName) -> Self {
+        Self(Arc::new(Shared { name, ..Shared::default() }))
+    }
+
+    /// Which role it is.
+    pub fn name(&self) -> RoleName {
+        self.0.name
+    }
+
     /// When the role last ran its loop.
     pub fn health(&self) -> &Health {
         &self.0.health

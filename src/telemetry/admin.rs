@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /` | the live page of the workers, or of control; with `/page.css` and its scripts; no other assets |
+//! | `GET /` | the live page of the workers, or of control, or a line about serve; with `/page.css` and its scripts; no other assets |
 //! | `GET /healthz` | 200 while every worker runs its loop |
 //! | `GET /readyz` | 200 if every partition moves; otherwise 503 and the reasons, one per line |
 //! | `GET /metrics` | Prometheus' text format |
@@ -24,7 +24,7 @@ mod routes;
 mod server;
 mod window;
 
-use super::figures;
+use super::{figures, prometheus};
 use crate::{
     event::EventTime,
     logging::Logs,
@@ -173,7 +173,7 @@ impl AdminState {
                 let silent = role.health().silent_for();
                 if silent > SILENCE_READY {
                     let time = humantime::format_duration(Duration::from_secs(silent.as_secs()));
-                    reasons.push(format!("control has not run its loop for {time}"));
+                    reasons.push(format!("{} has not run its loop for {time}", role.name().as_str()));
                 }
                 if let RolePhase::NotReady(why) = role.phase() {
                     reasons.push(why);
@@ -213,6 +213,16 @@ impl AdminState {
         reasons
     }
 
+    /// Why the process is not ready; empty if it is.
+    pub fn why_not_ready(&self) -> Vec<String> {
+        self.reasons(&self.status().0)
+    }
+
+    /// All metrics of the process in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        prometheus::text(&self.figures())
+    }
+
     /// What the process is ready as.
     fn ready_as(&self) -> String {
         match self.role().map(|role| role.phase()) {
@@ -221,7 +231,8 @@ impl AdminState {
         }
     }
 
-    fn is_alive(&self) -> bool {
+    /// Whether every loop of the process runs.
+    pub fn is_alive(&self) -> bool {
         let is_alive = |silent: Duration| silent < SILENCE_ALIVE;
         self.status().0.iter().all(|worker| is_alive(worker.silent))
             && self.role().is_none_or(|role| is_alive(role.health().silent_for()))

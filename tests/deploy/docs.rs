@@ -36,7 +36,22 @@ const FOREIGN_FLAGS: [&str; 2] = ["--profile", "--features"];
 /// Options of scikit-learn.
 const FOREIGN_KEYS: [&str; 1] = ["zipmap"];
 /// Members of OpenRTB.
-const FOREIGN_MEMBERS: [&str; 1] = ["ext.segtax"];
+const FOREIGN_MEMBERS: [&str; 14] = [
+    "ext.segtax",
+    "regs.coppa",
+    "regs.ext",
+    "regs.ext.gdpr",
+    "regs.ext.gpc",
+    "regs.ext.us_privacy",
+    "regs.gdpr",
+    "regs.gpp",
+    "regs.gpp_sid",
+    "regs.us_privacy",
+    "user.consent",
+    "user.data",
+    "user.eids",
+    "user.ext.consent",
+];
 /// Programs whose commands are not checked.
 const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "kcat", "kubectl"];
 /// File name extensions.

@@ -20,8 +20,11 @@ use std::{
 /// A test in tests/kafka reads these metrics of a process of control.
 const CONTROL: &str = "no control runs beside this worker";
 
+/// Tests of serve itself read these metrics.
+const SERVE: &str = "no serve runs beside this worker";
+
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 8] = [
+const EMPTY: [(&str, &str); 14] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("aimpoint_control_leader", CONTROL),
     ("aimpoint_control_policy_", CONTROL),
@@ -29,6 +32,12 @@ const EMPTY: [(&str, &str); 8] = [
     ("aimpoint_control_spent", CONTROL),
     ("aimpoint_control_budget", CONTROL),
     ("aimpoint_worker_policy_", CONTROL),
+    ("aimpoint_serve_answer_", SERVE),
+    ("aimpoint_serve_refused_", SERVE),
+    ("aimpoint_serve_staleness_", SERVE),
+    ("aimpoint_serve_users", SERVE),
+    ("aimpoint_serve_store_", SERVE),
+    ("aimpoint_serve_connections", SERVE),
     ("ALERTS{", "no alert fires where nothing is wrong"),
 ];
 

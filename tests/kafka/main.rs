@@ -8,6 +8,7 @@ mod control;
 mod doctor;
 mod edge;
 mod program;
+mod serve;
 mod sizes;
 
 use aimpoint::{

@@ -15,7 +15,7 @@ impl AdminState {
             "uptime_seconds": self.started.elapsed().as_secs(),
             "ready": reasons.is_empty(),
             "reasons": reasons,
-            "control": *role.board(),
+            role.name().as_str(): *role.board(),
         })
     }
 }

@@ -4,7 +4,7 @@ use super::{
     AdminState,
     server::{ANSWERING_MAX, BODY_DEADLINE, Place},
 };
-use crate::telemetry::prometheus;
+use crate::status::RoleName;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -32,6 +32,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub(super) const PAGE: &str = include_str!("../page/index.html");
 pub(super) const CONTROL_PAGE: &str = include_str!("../page/control.html");
 const STYLE: &str = include_str!("../page/page.css");
+/// Serve has no page: its figures are for dashboards.
+const SERVE_PAGE: &str = "aimpoint serve has no page; see /snapshot, /readyz and /metrics\n";
 /// What both pages have in common.
 pub(super) const COMMON: &str = include_str!("../page/common.js");
 pub(super) const SCRIPT: &str = include_str!("../page/page.js");
@@ -66,7 +68,11 @@ impl AdminState {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (path.as_str(), get) {
             ("/", true) => {
-                return answer(StatusCode::OK, HTML, if self.role().is_some() { CONTROL_PAGE } else { PAGE });
+                return match self.role().map(|role| role.name()) {
+                    None => answer(StatusCode::OK, HTML, PAGE),
+                    Some(RoleName::Control) => answer(StatusCode::OK, HTML, CONTROL_PAGE),
+                    Some(RoleName::Serve) => answer(StatusCode::OK, TEXT, SERVE_PAGE),
+                };
             }
             ("/page.css", true) => return answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
             ("/common.js", true) => return answer(StatusCode::OK, SCRIPT_TYPE, COMMON),
@@ -101,7 +107,7 @@ impl AdminState {
         }
         match (path.as_str(), get, request.method() == Method::PUT) {
             ("/metrics", true, _) => {
-                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", prometheus::text(&self.figures()))
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.prometheus())
             }
             ("/snapshot", true, _) => {
                 let page = self.role().map_or_else(|| self.page(), |role| self.role_page(&role));

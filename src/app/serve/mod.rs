@@ -1,0 +1,51 @@
+//! The role `serve`: from the topic of decisions to answers over HTTP.
+//!
+//! ```text
+//! decisions ─► follower ─► Store ◄── answerers ◄─► bidders
+//!                 ▲
+//!            ends of the topic
+//! ```
+//!
+//! Owns the life of the process. What is kept and what is answered is in [`crate::serve`].
+//!
+//! Guarantees:
+//! - **Committed decisions only**, all partitions, from the start of the topic on. No group is joined and nothing is
+//!   committed, so any number of processes may serve the same topic.
+//! - **Ready means complete**: until everything has been read that was in the topic at the start, the process is not ready.
+//! - **Without brokers it answers on**, says how stale it is, and after `serve.stale_max` it is not ready any more.
+//! - **A topic that was made anew** is read anew: nothing of the old one is answered.
+//! - **No queue that grows**: more connections or bodies than configured are told to come back later.
+
+mod body;
+mod connections;
+mod figures;
+mod follow;
+mod look;
+mod negotiate;
+mod routes;
+mod run;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use run::run_serve;
+
+use crate::source::SourceError;
+use std::time::Duration;
+
+/// Why serve ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The topic cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The loop that reads hangs.
+    #[error("serve has not run its loop for {}", humantime::format_duration(*.0))]
+    Stalled(Duration),
+    /// A thread did not end in time.
+    #[error("serve has not stopped within {}", humantime::format_duration(*.0))]
+    Deadline(Duration),
+    /// A thread has panicked.
+    #[error("the thread {0} of serve has ended with a panic")]
+    Broken(String),
+}

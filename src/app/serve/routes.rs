@@ -1,0 +1,321 @@
+//! The paths of the serving port.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /v1/decisions/{user}` | the user's decision: 200, 304, 404 (unknown) or 410 (expired) |
+//! | `POST /v1/decisions:batch` | the decisions of several users, in their order |
+//! | `POST /openrtb2/enrich` | the bid request, with the segments of its user |
+//! | `GET /livez`, `GET /readyz` | 200, or 503 and the reasons |
+//! | `GET /metrics` | Prometheus' text format |
+//!
+//! With a token, everything but the probes needs it. Users are not listed anywhere.
+
+use super::{
+    body::{self, BodyFault, Limits},
+    figures::Figures,
+    follow::now,
+    negotiate::{Form, has_tag},
+};
+use crate::{
+    metrics,
+    serve::{Enricher, Enrichment, Lookup, Store, StoredDecision},
+    telemetry::admin::AdminState,
+};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{self, HeaderValue},
+};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What became of a bid request.
+const OUTCOME: &str = "aimpoint-outcome";
+/// Why its signals forbid enrichment.
+const REASON: &str = "aimpoint-reason";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const USERS: &str = "/v1/decisions/";
+const BATCH: &str = "/v1/decisions:batch";
+const ENRICH: &str = "/openrtb2/enrich";
+
+/// What all threads share.
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) figures: Arc<Figures>,
+    pub(super) admin: Arc<AdminState>,
+    pub(super) limits: Limits,
+    /// The SHA-256 of the token.
+    pub(super) token: Option<[u8; 32]>,
+}
+
+/// Answers the requests of one thread.
+pub(super) struct Answerer {
+    pub(super) shared: Arc<Shared>,
+    /// Only this thread uses it, so nobody waits.
+    pub(super) enricher: Option<Mutex<Enricher>>,
+}
+
+impl Answerer {
+    /// Answers a request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let begun = Instant::now();
+        let answer = self.route(request).await;
+        self.shared.figures.times.record(begun.elapsed());
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Answer {
+        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (request.uri().path(), is_get) {
+            ("/livez", true) => return self.livez(),
+            ("/readyz", true) => return self.readyz(),
+            _ if !self.is_permitted(&request) => {
+                metrics::serve_turned_away("token");
+                let why = "this needs the token: Authorization: Bearer <serve.token>\n";
+                let mut answer = text(StatusCode::UNAUTHORIZED, why);
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return answer;
+            }
+            _ => {}
+        }
+        let path = request.uri().path();
+        let is_post = *request.method() == Method::POST;
+        match path {
+            BATCH if is_post => self.with_body(request, |body| self.batch(body)).await,
+            ENRICH if is_post => self.with_body(request, |body| self.enrich(body)).await,
+            BATCH | ENRICH => method("use POST\n", "POST"),
+            "/metrics" if is_get => reply(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.shared.admin.prometheus().into_bytes(),
+            ),
+            _ if path.strip_prefix(USERS).is_some_and(|user| !user.is_empty()) => {
+                if is_get {
+                    self.decision(&request)
+                } else {
+                    method("use GET\n", "GET, HEAD")
+                }
+            }
+            "/livez" | "/readyz" | "/metrics" => method("use GET\n", "GET, HEAD"),
+            _ => text(StatusCode::NOT_FOUND, "not found; users are at /v1/decisions/{user}\n"),
+        }
+    }
+
+    fn is_permitted(&self, request: &Request<Incoming>) -> bool {
+        let Some(expected) = &self.shared.token else { return true };
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        // Comparing hashes rather than tokens prevents timing attacks.
+        given.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *expected)
+    }
+
+    fn livez(&self) -> Answer {
+        if self.shared.admin.is_alive() {
+            text(StatusCode::OK, "alive\n")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the loop that reads decisions is blocked\n")
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        let reasons = self.shared.admin.why_not_ready();
+        if reasons.is_empty() {
+            text(StatusCode::OK, "ready\n")
+        } else {
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, (reasons.join("\n") + "\n").into_bytes())
+        }
+    }
+
+    /// Reads the body of a request, if there is a place, and answers it.
+    async fn with_body(&self, request: Request<Incoming>, answer: impl FnOnce(&str) -> Answer) -> Answer {
+        let Shared { figures, limits, .. } = &*self.shared;
+        let Some(_place) = figures.begin_body(limits.requests) else {
+            metrics::serve_turned_away("requests");
+            return too_many();
+        };
+        let (reason, status, why) = match body::read(request, limits).await {
+            Ok(body) => match std::str::from_utf8(&body) {
+                Ok(body) => return answer(body),
+                Err(error) => {
+                    let why = format!("the body is no UTF-8 from byte {} on\n", error.valid_up_to());
+                    ("bad_request", StatusCode::BAD_REQUEST, why)
+                }
+            },
+            Err(BodyFault::TooLarge) => {
+                let why = format!("a body has at most {} bytes (serve.body_max)\n", limits.body_bytes);
+                ("too_large", StatusCode::PAYLOAD_TOO_LARGE, why)
+            }
+            Err(BodyFault::Slow) => {
+                let time = humantime::format_duration(limits.body);
+                let why = format!("the body did not arrive within {time} (serve.body_timeout)\n");
+                ("slow", StatusCode::REQUEST_TIMEOUT, why)
+            }
+            Err(BodyFault::Broken) => ("bad_request", StatusCode::BAD_REQUEST, "the body is broken\n".to_owned()),
+            Err(BodyFault::Encoded) => {
+                let why = "send the body without Content-Encoding\n".to_owned();
+                ("bad_request", StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+            }
+        };
+        metrics::serve_turned_away(reason);
+        let mut answer = reply(status, TEXT, why.into_bytes());
+        // The rest of the body is not read.
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+
+    fn decision(&self, request: &Request<Incoming>) -> Answer {
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let Some(form) = Form::of(header(header::ACCEPT)) else {
+            return text(StatusCode::NOT_ACCEPTABLE, "a decision is application/json or application/x-protobuf\n");
+        };
+        let user = request.uri().path().strip_prefix(USERS).unwrap_or_default();
+        let Ok(user) = percent_decode_str(user).decode_utf8() else {
+            metrics::serve_turned_away("bad_request");
+            return text(StatusCode::BAD_REQUEST, "the user's key is no UTF-8\n");
+        };
+        let known = header(header::IF_NONE_MATCH);
+        let found = self.look_up(&user, |decision| {
+            let tag = tag(&decision, form);
+            let is_known = known.is_some_and(|known| has_tag(known, &tag));
+            let body = if is_known {
+                None
+            } else {
+                Some(match form {
+                    Form::Json => decision.json(),
+                    Form::Protobuf => decision.protobuf(),
+                })
+            };
+            (tag, body)
+        });
+        let (tag, body) = match found {
+            Lookup::Found(found) => found,
+            Lookup::Expired => return text(StatusCode::GONE, "the user's last decision has expired\n"),
+            Lookup::Unknown => return text(StatusCode::NOT_FOUND, "there is no decision about this user\n"),
+        };
+        let mut answer = match body {
+            Some(body) => reply(StatusCode::OK, form.content_type(), body),
+            None => {
+                let mut answer = Response::new(Full::default());
+                *answer.status_mut() = StatusCode::NOT_MODIFIED;
+                answer
+            }
+        };
+        let headers = answer.headers_mut();
+        // A tag has only hexadecimal digits and a letter.
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        headers.insert(header::VARY, HeaderValue::from_static("accept"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        answer
+    }
+
+    fn look_up<T>(&self, user: &str, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
+        let found = self.shared.store.look_up(user, now(), take);
+        self.shared.figures.looked_up(&found);
+        found
+    }
+
+    fn batch(&self, body: &str) -> Answer {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Batch {
+            users: Vec<String>,
+        }
+        let batch: Batch = match serde_json::from_str(body) {
+            Ok(batch) => batch,
+            Err(error) => {
+                metrics::serve_turned_away("bad_request");
+                // The place, not the text: it might quote the body.
+                let why = format!("line {}, column {}: expected {{\"users\":[\"…\"]}}\n", error.line(), error.column());
+                return reply(StatusCode::BAD_REQUEST, TEXT, why.into_bytes());
+            }
+        };
+        let max = self.shared.limits.batch;
+        if batch.users.len() > max {
+            metrics::serve_turned_away("too_large");
+            let why = format!("a request has at most {max} users (serve.batch_max)\n");
+            return reply(StatusCode::PAYLOAD_TOO_LARGE, TEXT, why.into_bytes());
+        }
+        let mut out = b"{\"decisions\":[".to_vec();
+        for (index, user) in batch.users.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            let found = self.look_up(user, |decision| decision.json());
+            let (status, decision) = match &found {
+                Lookup::Found(decision) => ("found", decision.as_slice()),
+                Lookup::Expired => ("expired", &b"null"[..]),
+                Lookup::Unknown => ("unknown", &b"null"[..]),
+            };
+            out.extend_from_slice(b"{\"status\":\"");
+            out.extend_from_slice(status.as_bytes());
+            out.extend_from_slice(b"\",\"decision\":");
+            out.extend_from_slice(decision);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+        reply(StatusCode::OK, Form::Json.content_type(), out)
+    }
+
+    fn enrich(&self, body: &str) -> Answer {
+        let Some(enricher) = &self.enricher else {
+            return text(StatusCode::NOT_FOUND, "bid requests are not enriched here; set serve.provider\n");
+        };
+        let mut out = Vec::with_capacity(body.len() + 512);
+        let mut enricher = enricher.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = enricher.enrich(&self.shared.store, body, now(), &mut out);
+        drop(enricher);
+        self.shared.figures.enriched(outcome.as_ref().ok().copied());
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return reply(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n").into_bytes()),
+        };
+        let mut answer = reply(StatusCode::OK, Form::Json.content_type(), out);
+        let headers = answer.headers_mut();
+        headers.insert(OUTCOME, HeaderValue::from_static(outcome.as_str()));
+        if let Enrichment::Refused(reason) = outcome {
+            headers.insert(REASON, HeaderValue::from_static(reason));
+        }
+        answer
+    }
+}
+
+/// The tag of a decision in a form, in quotes.
+fn tag(decision: &StoredDecision<'_>, form: Form) -> String {
+    let form = if form == Form::Json { 'j' } else { 'p' };
+    format!("\"{:016x}{form}\"", decision.tag())
+}
+
+/// The answer to more than there is a place for.
+pub(super) fn too_many() -> Answer {
+    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "too many at once; try again in a moment\n");
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+fn method(why: &'static str, allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    reply(status, TEXT, body.as_bytes().to_vec())
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::from(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,223 @@
+//! The life of a process of serve: starts its threads, watches them, and stops them on a signal.
+//!
+//! Guarantees: SIGTERM and SIGINT make the process not ready at once. It answers on for `serve.drain`, then ends each
+//! connection with the answer that it is at. The configuration is read once; SIGHUP changes nothing and says so.
+
+use super::{
+    ServeError, connections,
+    figures::Figures,
+    follow::Follower,
+    look::{self, Positions},
+    routes::{Answerer, Shared},
+    settings::{self, Settings},
+};
+use crate::{
+    app::{
+        Instance, Setup, check_name,
+        run::{filter, stop_flag},
+        serve_admin,
+    },
+    config::ConfigLoadError,
+    logging::Logs,
+    serve::{ServeSpec, Store},
+    source::{Ends, Tail},
+    status::{RoleName, RoleStatus},
+    telemetry::admin::AdminState,
+};
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use signal_hook::consts::SIGHUP;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// How often the threads are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs until a signal asks it to stop. `is_log_set`: the command line or the environment has set the log filter.
+pub(crate) fn run_serve(
+    path: Option<&Path>,
+    sets: &[String],
+    logs: &Arc<Logs>,
+    is_log_set: bool,
+) -> anyhow::Result<()> {
+    // Register SIGHUP first: without a handler it would end the process.
+    let reload_requested = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
+    let setup = Setup::read(path, sets)?;
+    if !is_log_set {
+        logs.set_if_changed(filter(&setup, &logs.filter())).map_err(anyhow::Error::msg)?;
+    }
+    let errors: Vec<_> = setup.config.serve_faults().into_iter().chain(check_name(&setup.config)).collect();
+    if !errors.is_empty() {
+        return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
+    }
+    let spec = setup.config.serve();
+    let token = settings::token(&setup)?.map(|token| Sha256::digest(token.reveal()).into());
+    let stop_requested = stop_flag()?;
+    let instance = Instance::claim(&setup.config)?;
+    let settings = Settings::of(&setup, &instance);
+    let status = RoleStatus::of(RoleName::Serve);
+    let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
+    let otlp = setup.start_otlp(&instance, &admin, &[])?;
+    let shared = Arc::new(Shared {
+        store: Arc::new(Store::default()),
+        figures: Arc::new(Figures::default()),
+        admin: Arc::clone(&admin),
+        limits: settings::limits(&spec),
+        token,
+    });
+    let (tail, ends) = open(&settings)?;
+    let threads = Threads::start(&setup, &spec, settings, (tail, ends), &shared, &status)?;
+    let ended = watch(&setup, &spec, &threads, &shared, &admin, &status, (&stop_requested, &reload_requested));
+    let stopped = threads.stop(setup.config.engine.shutdown_deadline);
+    shared.figures.publish();
+    if let Some(otlp) = otlp {
+        otlp.finish();
+    }
+    ended.and(stopped).map_err(Into::into)
+}
+
+fn open(settings: &Settings) -> Result<(Tail, Ends), ServeError> {
+    let tail = &settings.tail;
+    let ends = Ends::new(&tail.brokers, &tail.client, &tail.group, &tail.topic)?;
+    Ok((Tail::open(tail, |_, watermarks| watermarks.low)?, ends))
+}
+
+/// Watches until the process may stop: after a signal and `serve.drain`.
+fn watch(
+    setup: &Setup,
+    spec: &ServeSpec,
+    threads: &Threads,
+    shared: &Shared,
+    admin: &AdminState,
+    status: &RoleStatus,
+    (stop_requested, reload_requested): (&AtomicBool, &AtomicBool),
+) -> Result<(), ServeError> {
+    let mut stopping_since: Option<Instant> = None;
+    loop {
+        std::thread::sleep(WATCH_INTERVAL);
+        shared.figures.publish();
+        if let Some(name) = threads.ended() {
+            tracing::error!(thread = name, "a thread has ended");
+            return Ok(());
+        }
+        let silent = status.health().silent_for();
+        if silent > setup.config.engine.stall_after {
+            return Err(ServeError::Stalled(silent));
+        }
+        if reload_requested.swap(false, Ordering::Relaxed) {
+            tracing::warn!("serve reads its configuration when it starts: restart it");
+        }
+        if stop_requested.load(Ordering::Relaxed) {
+            let since = *stopping_since.get_or_insert_with(|| {
+                tracing::info!("stopping");
+                admin.set_stopping();
+                Instant::now()
+            });
+            if since.elapsed() >= spec.drain {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The threads of a process.
+struct Threads {
+    /// Stops those that read.
+    stop: Arc<AtomicBool>,
+    /// Stops those that answer.
+    hang_up: watch::Sender<bool>,
+    all: Vec<(String, JoinHandle<Result<(), ServeError>>)>,
+}
+
+impl Threads {
+    fn start(
+        setup: &Setup,
+        spec: &ServeSpec,
+        settings: Settings,
+        (tail, ends): (Tail, Ends),
+        shared: &Arc<Shared>,
+        status: &RoleStatus,
+    ) -> anyhow::Result<Self> {
+        let listener = connections::listen(spec.address)
+            .with_context(|| format!("answer at {}; set another serve.address", spec.address))?;
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() && shared.token.is_none() {
+            tracing::warn!(%address, "other machines can ask without a token: set serve.token, or let a proxy check them");
+        }
+        let (hang_up, hung_up) = watch::channel(false);
+        let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
+        let positions = Positions::default();
+        let (sender, looks) = crossbeam_channel::bounded(1);
+        let follower = Follower {
+            settings,
+            store: Arc::clone(&shared.store),
+            figures: Arc::clone(&shared.figures),
+            looks,
+            positions: Arc::clone(&positions),
+            status: status.clone(),
+            stop: Arc::clone(&threads.stop),
+        };
+        let stop = Arc::clone(&threads.stop);
+        threads.spawn("ends".to_owned(), move || {
+            look::run(&ends, &positions, &sender, &stop);
+            Ok(())
+        })?;
+        threads.spawn("follower".to_owned(), move || follower.run(tail))?;
+        let enricher = settings::enricher(setup, spec);
+        let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        for number in 0..count {
+            let listener = listener.try_clone()?;
+            let answerer = Answerer { shared: Arc::clone(shared), enricher: enricher.clone().map(Into::into) };
+            let hung_up = hung_up.clone();
+            let name = format!("answer-{number}");
+            threads.spawn(name.clone(), move || {
+                connections::run(listener, answerer, hung_up).map_err(|_| ServeError::Broken(name))
+            })?;
+        }
+        tracing::info!(%address, threads = count, enriches = enricher.is_some(), "serving");
+        Ok(threads)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> Result<(), ServeError> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+        let thread = thread.with_context(|| format!("start the thread {name}"))?;
+        self.all.push((name, thread));
+        Ok(())
+    }
+
+    /// The name of a thread that has ended.
+    fn ended(&self) -> Option<&str> {
+        self.all.iter().find(|(_, thread)| thread.is_finished()).map(|(name, _)| name.as_str())
+    }
+
+    /// Stops all threads. Returns the first error of one.
+    fn stop(self, deadline: Duration) -> Result<(), ServeError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.hang_up.send_replace(true);
+        let begun = Instant::now();
+        while self.all.iter().any(|(_, thread)| !thread.is_finished()) {
+            if begun.elapsed() > deadline {
+                return Err(ServeError::Deadline(deadline));
+            }
+            std::thread::sleep(WATCH_INTERVAL / 10);
+        }
+        let mut outcome = Ok(());
+        for (name, thread) in self.all {
+            outcome = outcome.and(thread.join().unwrap_or(Err(ServeError::Broken(name))));
+        }
+        outcome
+    }
+}

@@ -1,0 +1,38 @@
+//! The forms in which a stored decision is given out.
+
+use super::{
+    message::{Membership, write_user},
+    store::StoredDecision,
+};
+use crate::proto::v1;
+use prost::Message;
+use rapidhash::v3::rapidhash_v3;
+
+impl StoredDecision<'_> {
+    /// The decision in Protobuf: `aimpoint.v1.Decision`.
+    pub fn protobuf(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.message.len() + self.key.len() + 16);
+        bytes.extend_from_slice(self.message);
+        write_user(self.key, &mut bytes);
+        bytes
+    }
+
+    /// The decision in its proto3 JSON form. Members with their default value are left out.
+    pub fn json(&self) -> Vec<u8> {
+        // What is kept could be read, and its JSON has only strings as keys.
+        let decision = v1::Decision::decode(&*self.protobuf()).unwrap_or_default();
+        serde_json::to_vec(&decision).unwrap_or_default()
+    }
+
+    /// A number that differs between decisions, the same in every process.
+    pub fn tag(&self) -> u64 {
+        rapidhash_v3(self.message)
+    }
+
+    /// The segments that the user is in at this moment, in microseconds since 1970.
+    pub(super) fn segments(&self, now: i64) -> Vec<v1::Segment> {
+        let Membership { mut segments } = Membership::decode(self.message).unwrap_or_default();
+        segments.retain(|segment| segment.expires_at == 0 || segment.expires_at > now);
+        segments
+    }
+}

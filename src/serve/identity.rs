@@ -1,0 +1,137 @@
+//! Which user a bid request is about.
+//!
+//! A request names a user in several ways. They are tried in the order of the configuration, and each is looked for among
+//! the users of its type alone: an id of a person is never taken for that of a device. An id of `user.eids` that declares
+//! an agent type (`atype`) must have that of the configuration.
+
+use super::{
+    json::{Malformed, Part},
+    signals::pick,
+    spec::{IdentityField, IdentitySpec},
+};
+use crate::event::{KeyType, key_of};
+
+/// The id of a device whose owner gives none.
+const NO_IFA: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The ways in which users are named, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Identities {
+    specs: Vec<IdentitySpec>,
+    /// Whether ids of all types are one space, as events were read.
+    joined: bool,
+}
+
+impl Identities {
+    pub(super) fn new(specs: Vec<IdentitySpec>, joined: bool) -> Self {
+        Self { specs, joined }
+    }
+
+    /// The keys of the users that a request names, in order.
+    ///
+    /// # Errors
+    /// If a part is no object, or has a member twice.
+    pub(super) fn keys(&self, user: Option<Part<'_>>, device: Option<Part<'_>>) -> Result<Vec<String>, Malformed> {
+        let [id, buyeruid, eids, ext] = pick(user, ["id", "buyeruid", "eids", "ext"])?;
+        let [older_eids] = pick(ext, ["eids"])?;
+        let [ifa] = pick(device, ["ifa"])?;
+        let mut keys = Vec::new();
+        for spec in &self.specs {
+            let ty = spec.key_type.key_type();
+            let plain = match spec.from {
+                IdentityField::Buyeruid => buyeruid,
+                IdentityField::UserId => id,
+                IdentityField::Ifa => ifa,
+                IdentityField::Eids => {
+                    for eids in [eids, older_eids].into_iter().flatten() {
+                        self.add_eids(eids, spec, &mut keys)?;
+                    }
+                    None
+                }
+            };
+            if let Some(id) = plain.and_then(Part::text) {
+                self.add(ty, &id, &mut keys);
+            }
+        }
+        Ok(keys)
+    }
+
+    fn add_eids(&self, eids: Part<'_>, spec: &IdentitySpec, keys: &mut Vec<String>) -> Result<(), Malformed> {
+        let ty = spec.key_type.key_type();
+        for eid in eids.items() {
+            let [source, uids] = eid.pick(["source", "uids"])?;
+            if source.and_then(Part::text).as_deref() != spec.source.as_deref() {
+                continue;
+            }
+            for uid in uids.into_iter().flat_map(Part::items) {
+                let [id, agent] = uid.pick(["id", "atype"])?;
+                let fits = agent.is_none_or(|agent| agent.read::<i32>() == Some(ty.number()));
+                if let Some(id) = id.and_then(Part::text).filter(|_| fits) {
+                    self.add(ty, &id, keys);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&self, ty: KeyType, id: &str, keys: &mut Vec<String>) {
+        if id.is_empty() || id == NO_IFA {
+            return;
+        }
+        let key = if self.joined { id.to_owned() } else { key_of(ty, id).into_owned() };
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::spec::AgentType;
+
+    fn keys(specs: &[(IdentityField, Option<&str>, AgentType)], joined: bool, request: &str) -> Vec<String> {
+        let spec = |(from, source, key_type): &(IdentityField, Option<&str>, AgentType)| IdentitySpec {
+            from: *from,
+            source: source.map(str::to_owned),
+            key_type: *key_type,
+        };
+        let identities = Identities::new(specs.iter().map(spec).collect(), joined);
+        let [user, device] = Part::of(request).unwrap().pick(["user", "device"]).unwrap();
+        identities.keys(user, device).unwrap()
+    }
+
+    const REQUEST: &str = r#"{"user":{"id":"x1","buyeruid":"b\u0031","eids":[
+        {"source":"a.example","uids":[{"id":"p","atype":3},{"id":"d","atype":1},{"id":"any"}]},
+        {"source":"b.example","uids":[{"id":"other"}]}, {"source":"a.example"}],
+        "ext":{"eids":[{"source":"a.example","uids":[{"id":"old","atype":3},{"id":7}]}]}},
+        "device":{"ifa":"i-1"}}"#;
+
+    #[test]
+    fn users_are_named_in_the_declared_order_and_types_are_not_mixed() {
+        use AgentType::{App, Device, Person};
+        use IdentityField::{Buyeruid, Eids, Ifa, UserId};
+        let all = [(Ifa, None, App), (Buyeruid, None, Person), (UserId, None, Device)];
+        assert_eq!(keys(&all, false, REQUEST), ["app:i-1", "b1", "device:x1"]);
+        assert_eq!(keys(&all, true, REQUEST), ["i-1", "b1", "x1"]);
+        let eids = |ty| keys(&[(Eids, Some("a.example"), ty)], false, REQUEST);
+        assert_eq!(eids(Person), ["p", "any", "old"]);
+        assert_eq!(eids(Device), ["device:d", "device:any"]);
+        assert_eq!(eids(App), ["app:any"]);
+    }
+
+    #[test]
+    fn ids_that_say_nothing_name_nobody() {
+        use AgentType::Device;
+        use IdentityField::{Eids, Ifa, UserId};
+        let all = [(Ifa, None, Device), (UserId, None, Device), (Eids, Some("a"), Device)];
+        for request in [
+            "{}",
+            "{\"user\":null}",
+            "{\"user\":{\"id\":\"\"},\"device\":{\"ifa\":\"00000000-0000-0000-0000-000000000000\"}}",
+            "{\"user\":{\"id\":7,\"eids\":{}},\"device\":{\"ifa\":null}}",
+        ] {
+            assert_eq!(keys(&all, false, request), Vec::<String>::new(), "{request}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Serve: answers about the latest decision of every user, without Kafka, a clock or threads.
+//!
+//! ```text
+//! decisions ─► RecordReader ─► Store ─► a decision in JSON or Protobuf
+//!                                ▲  └─► Enricher ─► bid request with user.data[]
+//! bid request ─► who, and whether it is permitted
+//! ```
+//!
+//! A driver reads the topic of decisions, hands each record to a [`RecordReader`] and its change to the [`Store`], and
+//! answers requests from it at the same time. A position need not be kept: whoever starts reads the topic from its start.
+//!
+//! Owns the latest decision per user, its forms, and what a bid request says of user and consent. See [`Store`] and
+//! [`Enricher`] for what is guaranteed and what is bounded.
+
+mod answer;
+mod arena;
+mod country;
+mod enrich;
+mod identity;
+mod json;
+mod message;
+mod record;
+mod shard;
+mod signals;
+mod spec;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use enrich::{Enricher, Enrichment};
+pub use json::Malformed;
+pub use record::{Change, RecordReader, Refusal};
+pub use spec::{AgentType, IdentityField, IdentitySpec, ServeProviderSpec, ServeSpec, TOKEN_FAULT, is_token};
+pub use store::{EXPIRED_KEPT, Lookup, SHARDS, Sizes, Store, StoredDecision};

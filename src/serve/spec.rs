@@ -1,0 +1,266 @@
+//! The section `[serve]` as written in the configuration.
+
+use crate::{
+    config_error::ConfigError,
+    event::KeyType,
+    privacy::consent::{ConsentSpec, Rules},
+    secret::Secret,
+};
+use bytesize::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// `[serve]`: how bidders are answered.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeSpec {
+    /// Address and port.
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// The bearer token that clients need, if any. Give it in the environment or in a file rather than here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// A file with the token, in place of `token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The threads that answer, 1 to 256; by default one for each processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// The most connections, 1 to 100000. More are told to come back later (429).
+    pub connections_max: usize,
+    /// The most requests with a body at a time, 1 to 100000. More are told to come back later (429).
+    pub requests_max: usize,
+    /// The longest body of a request, 1 KiB to 16 MiB.
+    #[schemars(with = "String")]
+    pub body_max: ByteSize,
+    /// The most users of one request, 1 to 100000.
+    pub batch_max: usize,
+    /// How long the body of a request may take to arrive, 10 ms to 1 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub body_timeout: Duration,
+    /// How long a connection may be silent between two requests, and how long the head of one may take, 1 s to 1 h.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub idle_timeout: Duration,
+    /// The process is not ready if it has not known for this long that it has read everything, 1 s to 1 day. It answers
+    /// all the same.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub stale_max: Duration,
+    /// How long a process that is to stop answers on, while load balancers notice that it is not ready; up to 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub drain: Duration,
+    /// Who provides the segments in bid requests. Without it, bid requests are not enriched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ServeProviderSpec>,
+    /// How bid requests name users, in the order in which they are tried.
+    pub identity: Vec<IdentitySpec>,
+    /// `[serve.consent]`: what the signals of a bid request permit. Needed if bid requests are enriched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<ConsentSpec>,
+}
+
+impl Default for ServeSpec {
+    fn default() -> Self {
+        let identity = |from, key_type| IdentitySpec { from, source: None, key_type };
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9470)),
+            token: None,
+            token_file: None,
+            threads: None,
+            connections_max: 1_024,
+            requests_max: 256,
+            body_max: ByteSize::kib(256),
+            batch_max: 1_000,
+            body_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_mins(1),
+            stale_max: Duration::from_mins(1),
+            drain: Duration::from_secs(5),
+            provider: None,
+            identity: vec![
+                identity(IdentityField::Buyeruid, AgentType::Person),
+                identity(IdentityField::UserId, AgentType::Device),
+                identity(IdentityField::Ifa, AgentType::App),
+            ],
+            consent: None,
+        }
+    }
+}
+
+/// `[serve.provider]`: the provider of the segments in a bid request. At least one of them is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeProviderSpec {
+    /// Its id, as the exchange knows it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Its name, by convention a domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+/// `[[serve.identity]]`: one way in which bid requests name a user.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentitySpec {
+    /// Where the id is.
+    pub from: IdentityField,
+    /// For `user.eids`: the `source` of the id, such as `shop.example`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What the id identifies: which of your events' users it is.
+    pub key_type: AgentType,
+}
+
+/// A place in a bid request that names a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum IdentityField {
+    /// The buyer's own id.
+    #[serde(rename = "user.buyeruid")]
+    Buyeruid,
+    /// The exchange's id.
+    #[serde(rename = "user.id")]
+    UserId,
+    /// Ids of others.
+    #[serde(rename = "user.eids")]
+    Eids,
+    /// The device's id for advertising.
+    #[serde(rename = "device.ifa")]
+    Ifa,
+}
+
+/// What an id identifies, as in events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentType {
+    /// A person (`atype` 3): the users of `user_id`.
+    Person,
+    /// A browser or a device (`atype` 1): the users of `anonymous_id`.
+    Device,
+    /// An app (`atype` 2).
+    App,
+}
+
+impl AgentType {
+    pub(super) fn key_type(self) -> KeyType {
+        match self {
+            Self::Person => KeyType::Person,
+            Self::Device => KeyType::Device,
+            Self::App => KeyType::App,
+        }
+    }
+}
+
+/// What is wrong with a token, and the next step.
+pub const TOKEN_FAULT: &str = "a token needs at least 16 ASCII characters and no spaces";
+const TOKEN_HINT: &str = "for instance the output of openssl rand -hex 16";
+
+/// Whether this is a token.
+pub fn is_token(text: &str) -> bool {
+    text.len() >= 16 && text.bytes().all(|letter| letter.is_ascii_graphic())
+}
+
+impl ServeSpec {
+    /// Adds all errors of the section.
+    pub fn check(&self, errors: &mut Vec<ConfigError>) {
+        self.check_bounds(errors);
+        self.check_token(errors);
+        if let Some(provider) = &self.provider {
+            if provider.id.is_empty() && provider.name.is_empty() {
+                errors.push(
+                    ConfigError::new("serve.provider", "an OpenRTB Data object names its provider")
+                        .hint("for instance serve.provider = { name = \"shop.example\" }"),
+                );
+            }
+            if self.consent.is_none() {
+                errors.push(
+                    ConfigError::new(
+                        "serve.provider",
+                        "it is not declared what a bid request's consent signals permit",
+                    )
+                    .hint(
+                        "add [serve.consent] with enabled = true, your vendor_id and without_law, or with enabled = \
+                             false if somebody else has checked them",
+                    ),
+                );
+            }
+        }
+        if self.identity.is_empty() {
+            errors.push(
+                ConfigError::new("serve.identity", "no bid request would name a user")
+                    .hint("leave it out for the default: user.buyeruid, user.id, device.ifa"),
+            );
+        }
+        for (index, identity) in self.identity.iter().enumerate() {
+            let key = format!("serve.identity[{index}].source");
+            let has_source = identity.source.as_deref().is_some_and(|source| !source.is_empty());
+            match (identity.from, has_source) {
+                (IdentityField::Eids, false) => errors.push(
+                    ConfigError::new(key, "ids of user.eids have a source")
+                        .hint("for instance source = \"shop.example\""),
+                ),
+                (IdentityField::Eids, true) => {}
+                (_, true) => errors.push(
+                    ConfigError::new(key, "only ids of user.eids have a source")
+                        .hint("set from = \"user.eids\", or remove it"),
+                ),
+                _ => {}
+            }
+        }
+        drop(self.rules(errors));
+    }
+
+    /// The rules of consent; `None` if it is not checked. Adds all errors.
+    pub fn rules(&self, errors: &mut Vec<ConfigError>) -> Option<Rules> {
+        let mut of_consent = Vec::new();
+        let rules = self.consent.as_ref().and_then(|consent| consent.compile(&mut of_consent));
+        errors.extend(of_consent.into_iter().map(|error| ConfigError { key: format!("serve.{}", error.key), ..error }));
+        rules
+    }
+
+    fn check_token(&self, errors: &mut Vec<ConfigError>) {
+        if self.token.as_ref().is_some_and(|token| !is_token(token.reveal())) {
+            errors.push(ConfigError::new("serve.token", TOKEN_FAULT).hint(TOKEN_HINT));
+        }
+        if self.token.is_some() && self.token_file.is_some() {
+            errors.push(
+                ConfigError::new("serve.token_file", "there is a token already: serve.token")
+                    .hint("remove one of the two"),
+            );
+        }
+    }
+
+    fn check_bounds(&self, errors: &mut Vec<ConfigError>) {
+        const SECOND: Duration = Duration::from_secs(1);
+        let shown = humantime::format_duration;
+        for (key, value, least, most) in [
+            ("body_timeout", self.body_timeout, Duration::from_millis(10), Duration::from_mins(1)),
+            ("idle_timeout", self.idle_timeout, SECOND, Duration::from_hours(1)),
+            ("stale_max", self.stale_max, SECOND, Duration::from_hours(24)),
+            ("drain", self.drain, Duration::ZERO, Duration::from_mins(10)),
+        ] {
+            if !(least..=most).contains(&value) {
+                let message = format!("{} is not between {} and {}", shown(value), shown(least), shown(most));
+                errors.push(ConfigError::new(format!("serve.{key}"), message).hint("leave it out for the default"));
+            }
+        }
+        for (key, value, most) in [
+            ("threads", self.threads.unwrap_or(1), 256),
+            ("connections_max", self.connections_max, 100_000),
+            ("requests_max", self.requests_max, 100_000),
+            ("batch_max", self.batch_max, 100_000),
+        ] {
+            if !(1..=most).contains(&value) {
+                let message = format!("{value} is not between 1 and {most}");
+                errors.push(ConfigError::new(format!("serve.{key}"), message).hint("leave it out for the default"));
+            }
+        }
+        if !(ByteSize::kib(1)..=ByteSize::mib(16)).contains(&self.body_max) {
+            let message = format!("{} is not between 1 KiB and 16 MiB", self.body_max);
+            errors.push(ConfigError::new("serve.body_max", message).hint("leave it out for the default"));
+        }
+    }
+}
