@@ -338,7 +338,7 @@ fn served(user: &str, number: usize, bytes: usize) -> Vec<u8> {
 #[test]
 fn decisions_in_memory_take_at_most_three_tenths_more_than_their_bytes() {
     // From just above the size at which the tables grow to just below it.
-    for (users, bytes) in [(58_000, 200), (110_000, 200), (30_000, 400), (15_000, 1_500)] {
+    for (users, bytes) in [(100_000, 200), (116_000, 200), (100_000, 1_000)] {
         let before = HELD.get();
         let store = Store::default();
         let mut reader = RecordReader::new("shop");

@@ -6,7 +6,8 @@
 //!   order in which partitions are read.
 //! - A user who is erased in one partition has no older decision from another.
 //! - Readers wait for a writer only while it changes one of [`SHARDS`] parts of the users: for microseconds.
-//! - In memory, decisions take at most 1.3 times their bytes in Protobuf, if they have 200 bytes or more.
+//! - In memory, decisions take at most 1.3 times their bytes in Protobuf, if they have 200 bytes or more and there are
+//!   100,000 users or more.
 //!
 //! Limits: after [`EXPIRED_KEPT`] nothing is known of an expired decision, and of an erasure if all partitions have been
 //! read to their ends.

@@ -34,12 +34,10 @@ impl Drop for Place<'_> {
 }
 
 fn enter(taken: &AtomicUsize, max: usize) -> Option<Place<'_>> {
-    // Nobody sees a place that was not free: it is given back at once.
-    let place = (taken.fetch_add(1, Ordering::Relaxed) < max).then_some(Place(taken));
-    if place.is_none() {
-        taken.fetch_sub(1, Ordering::Relaxed);
-    }
-    place
+    // Dropping the place gives it back, also if it was one too many.
+    let before = taken.fetch_add(1, Ordering::Relaxed);
+    let place = Place(taken);
+    (before < max).then_some(place)
 }
 
 impl Figures {
@@ -94,5 +92,22 @@ impl Figures {
                 None => metrics::serve_bid_requests(BID_REQUESTS[index - LOOKUPS.len()], count),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_was_not_free_takes_none_away() {
+        let taken = AtomicUsize::new(0);
+        let places = [enter(&taken, 2), enter(&taken, 2)];
+        assert!(places.iter().all(Option::is_some));
+        assert!((0..3).all(|_| enter(&taken, 2).is_none()));
+        assert_eq!(taken.load(Ordering::Relaxed), 2);
+        drop(places);
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
+        assert!(enter(&taken, 2).is_some());
     }
 }
