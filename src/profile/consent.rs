@@ -42,9 +42,7 @@ impl KeptConsent {
     /// If they are not [`Self::WORDS`] words.
     pub fn read(words: &[u64]) -> Self {
         let (remembered, basis) = split(words);
-        let [first, second] = *basis;
-        let basis = (second & Self::IS_GIVEN != 0).then(|| Basis::decode([first, second & !Self::IS_GIVEN]));
-        Self { remembered: RememberedConsent::read(remembered), basis: basis.flatten() }
+        Self { remembered: RememberedConsent::read(remembered), basis: Self::read_basis(basis) }
     }
 
     /// Writes it into these words of a profile.
@@ -52,12 +50,24 @@ impl KeptConsent {
     /// # Panics
     /// If they are not [`Self::WORDS`] words.
     pub fn write(&self, words: &mut [u64]) {
-        let mut remembered = [0; RememberedConsent::WORDS];
-        self.remembered.write(&mut remembered);
-        let [first, second] = self.basis.map_or([0; 2], |basis| basis.encode());
-        let second = if self.basis.is_some() { second | Self::IS_GIVEN } else { 0 };
-        words[..RememberedConsent::WORDS].copy_from_slice(&remembered);
-        words[RememberedConsent::WORDS..].copy_from_slice(&[first, second]);
+        let (remembered, basis) = words.split_at_mut(RememberedConsent::WORDS);
+        Self::write_remembered(&self.remembered, remembered);
+        match &self.basis {
+            Some(it) => Self::write_basis(it, basis),
+            None => basis.fill(0),
+        }
+    }
+
+    /// The basis in the words of the last verdict.
+    pub(super) fn read_basis(words: &[u64]) -> Option<Basis> {
+        let [first, second] = words.try_into().expect("a layout with this cell");
+        (second & Self::IS_GIVEN != 0).then(|| Basis::decode([first, second & !Self::IS_GIVEN])).flatten()
+    }
+
+    /// Writes a basis into the words of the last verdict.
+    pub(super) fn write_basis(basis: &Basis, words: &mut [u64]) {
+        let [first, second] = basis.encode();
+        words.copy_from_slice(&[first, second | Self::IS_GIVEN]);
     }
 
     /// Writes what is remembered into its words.

@@ -56,12 +56,12 @@ impl ProfileEngine {
             words[self.memberships.clone()].fill(0);
             words[self.said.clone()].fill(0);
         }
-        let places = &mut words[self.consent_words.clone()];
-        let before = KeptConsent::read(places);
+        let last = &mut words[self.basis()];
         // A late event must not give back what a newer one has refused.
-        let gives = !verdict.permissions.is_within(before.permissions());
-        if !(is_late && before.basis.is_some() && gives) {
-            KeptConsent { basis: Some(verdict.basis), ..before }.write(places);
+        let gives_back =
+            is_late && KeptConsent::read_basis(last).is_some_and(|it| !verdict.permissions.is_within(it.permissions()));
+        if !gives_back {
+            KeptConsent::write_basis(&verdict.basis, last);
         }
     }
 
