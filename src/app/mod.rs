@@ -8,6 +8,9 @@ mod models;
 // Policies: what control tells the workers.
 mod policies;
 
+// Audiences: what control is told of segments.
+mod audiences;
+
 // Shadows: models that score but decide nothing.
 mod shadows;
 

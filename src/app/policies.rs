@@ -69,7 +69,9 @@ impl Follower {
 
     fn run(mut self) {
         while self.has_workers() {
-            if let Err(error) = self.read() {
+            if let Err(error) = self.read()
+                && self.has_workers()
+            {
                 self.fault(format!("{error}"));
                 self.wait();
             }

@@ -5,14 +5,18 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{
-    Instance, Setup, WorkerSet, check_name, neighbours, reload::Reloader, serve_admin, topics,
+    Instance, Setup, WorkerSet,
+    audiences::{self, Audiences, AudiencesTopic},
+    check_name, neighbours,
+    reload::Reloader,
+    serve_admin, topics,
     topics_watch::TopicsWatch,
 };
 use crate::{
     config::{Config, ConfigLoadError},
     engine::{Fleet, Stop},
     logging::Logs,
-    status::Counts,
+    status::{Counts, Progress},
 };
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -72,6 +76,7 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     state.set_reload(Arc::new(move || {
         weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
+    let _audiences = report_audiences(&config, fleet.progress())?;
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);
     while !stop_requested.load(Ordering::Relaxed) {
@@ -103,6 +108,20 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     let counts = Counts::of(&progress);
     log_counts("stopped", &counts, None);
     Ok(())
+}
+
+/// Reports the sizes of audiences, if there is a control that reads them.
+fn report_audiences(config: &Config, workers: &[Progress]) -> anyhow::Result<Option<Audiences>> {
+    if !config.needs_control() {
+        return Ok(None);
+    }
+    let topic = AudiencesTopic {
+        brokers: config.kafka.brokers.clone(),
+        client: config.kafka.producer_settings(),
+        topic: config.audiences_topic(),
+        app: config.app.name.clone(),
+    };
+    audiences::report(topic, workers.to_vec()).map(Some)
 }
 
 /// Logs the committed counts, and the rate if it is known.

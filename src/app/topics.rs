@@ -86,13 +86,13 @@ pub(crate) fn plans(config: &Config) -> Vec<TopicPlan> {
     plans
 }
 
-/// The topics that control reads and writes: decisions, dead letters, outcomes, its state, and the policy.
+/// The topics that control reads and writes: decisions, dead letters, outcomes, audiences, its state, and the policy.
 pub(crate) fn control_plans(config: &Config) -> Vec<TopicPlan> {
     let [_, decisions, dead_letters] = [0, 1, 2].map(|index| plans(config).swap_remove(index));
     vec![decisions, dead_letters].into_iter().chain(own_control_plans(config)).collect()
 }
 
-/// The topics that only control needs: outcomes, its state, and the policy. The last two have one partition.
+/// The topics that only control needs: outcomes, audiences, its state, and the policy. The last two have one partition.
 pub(crate) fn own_control_plans(config: &Config) -> Vec<TopicPlan> {
     let plan = |name: String, partitions: i32, settings: &[(&'static str, &str)]| {
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -114,6 +114,7 @@ pub(crate) fn own_control_plans(config: &Config) -> Vec<TopicPlan> {
             config.topics.partitions,
             &[("cleanup.policy", "delete"), ("retention.ms", &kept)],
         ),
+        plan(config.audiences_topic(), 1, &compacted),
         plan(config.control_topic(), 1, &compacted),
         plan(config.policy_topic(), 1, &compacted),
     ]
@@ -275,7 +276,7 @@ mod tests {
         let mut config = Config::default();
         config.topics.replication = 3;
         let deployed = deployed();
-        assert_eq!(deployed.len(), 7, "{deployed:?}");
+        assert_eq!(deployed.len(), 8, "{deployed:?}");
         for plan in plans(&config).into_iter().chain(own_control_plans(&config)) {
             let (replicas, settings) = &deployed[&plan.name];
             let planned: BTreeMap<String, String> =

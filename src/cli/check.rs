@@ -284,8 +284,11 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
     let (state, policy) = (config.control_topic(), config.policy_topic());
     writeln!(
         out,
-        "{:16}reads {} and {}; writes {state} and {policy}",
-        "", config.topics.decisions, config.topics.outcomes
+        "{:16}reads {}, {} and {}; writes {state} and {policy}",
+        "",
+        config.topics.decisions,
+        config.topics.outcomes,
+        config.audiences_topic()
     )?;
     Ok(())
 }

@@ -41,6 +41,11 @@ impl Config {
     pub fn control_topic(&self) -> String {
         self.topics.control.clone().unwrap_or_else(|| format!("{}-control", self.app.name))
     }
+
+    /// The topic of the sizes of audiences.
+    pub fn audiences_topic(&self) -> String {
+        self.topics.audiences.clone().unwrap_or_else(|| format!("{}-audiences", self.app.name))
+    }
 }
 
 #[cfg(test)]

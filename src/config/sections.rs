@@ -69,6 +69,8 @@ pub struct TopicsSpec {
     pub policy: Option<String>,
     /// The state of control; `<app.name>-control` by default.
     pub control: Option<String>,
+    /// How many users are in each segment, which workers report to control; `<app.name>-audiences` by default.
+    pub audiences: Option<String>,
     /// Whether consumers need only a user's latest decision: `aimpoint topics --create` then compacts the decisions.
     pub decisions_by_user: bool,
     /// Number of partitions of topics that `aimpoint topics --create` creates.
@@ -88,6 +90,7 @@ impl Default for TopicsSpec {
             outcomes: "outcomes".to_owned(),
             policy: None,
             control: None,
+            audiences: None,
             decisions_by_user: false,
             partitions: 4,
             replication: -1,
@@ -107,6 +110,7 @@ impl TopicsSpec {
         names.push(("topics.outcomes", self.outcomes.as_str()));
         names.extend(self.policy.as_deref().map(|name| ("topics.policy", name)));
         names.extend(self.control.as_deref().map(|name| ("topics.control", name)));
+        names.extend(self.audiences.as_deref().map(|name| ("topics.audiences", name)));
         for (index, (key, name)) in names.iter().enumerate() {
             if !is_topic(name) {
                 errors.push(name_fault(key, name));

@@ -3,11 +3,12 @@
 //! ```text
 //! outcomes ──► outcome ─┐
 //!                       ├─► join ─► ledger ─► pacing, win rates, posteriors ─► policy
-//! decisions ─► decision ┘
+//! decisions ─► decision ┘                                                              ▲
+//! audiences ─► audience ───────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A driver reads both topics, calls [`State::apply_outcome`] and [`State::apply_decision`], and once per policy
-//! interval [`State::tick`]. It then writes the policy and [`State::dirty`] in one transaction, and calls
+//! A driver reads these topics, calls [`State::apply_outcome`], [`State::apply_decision`] and
+//! [`State::apply_audiences`], and once per policy interval [`State::tick`]. It then writes the policy and [`State::dirty`] in one transaction, and calls
 //! [`State::mark_clean`] when the transaction is committed. If the outcome of the transaction is unknown, it drops the
 //! state and restores it from the compacted topic. A standby follows that topic with a [`Follower`], so that it can take
 //! over at once. Positions to read from are in the state ([`State::position`]).
@@ -17,6 +18,7 @@
 //! Owns everything that is global: spend, pacing, what creatives have earned, audience sizes. See [`State`] for what is
 //! guaranteed and what is bounded.
 
+mod audience;
 mod board;
 mod decision;
 mod join;
@@ -28,6 +30,7 @@ mod simulation;
 mod spec;
 mod state;
 
+pub use audience::{AudienceReport, SegmentSize};
 pub use board::{Board, Following};
 pub use decision::{DecisionRecord, Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 pub use join::offer_key;

@@ -2,8 +2,8 @@
 
 use super::{
     families::{
-        CONTROL_BUDGET, CONTROL_DEAD_LETTERS, CONTROL_DECISIONS, CONTROL_ISSUED, CONTROL_LAG, CONTROL_LEADER,
-        CONTROL_OUTCOMES, CONTROL_SPENT, CONTROL_VERSION,
+        CONTROL_AUDIENCE, CONTROL_BUDGET, CONTROL_DEAD_LETTERS, CONTROL_DECISIONS, CONTROL_ISSUED, CONTROL_LAG,
+        CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_SPENT, CONTROL_VERSION,
     },
     recorder::{add, set},
 };
@@ -45,4 +45,9 @@ pub fn control_spend(labels: [&str; 3], spent: f64, budget: Option<f64>) {
 /// Sets how many records of an input are to be read.
 pub fn control_lag(input: &'static str, records: u64) {
     set(&CONTROL_LAG, &[input], records as f64);
+}
+
+/// Sets how many users are in a segment.
+pub fn control_audience(segtax: u32, segment: &str, members: u64) {
+    set(&CONTROL_AUDIENCE, &[&segtax.to_string(), segment], members as f64);
 }

@@ -378,7 +378,13 @@ pub(crate) static CONTROL_BUDGET: Family = Family::gauge(
 pub(crate) static CONTROL_LAG: Family = Family::gauge(
     "aimpoint_control_lag_records",
     &["input"],
-    "records that control has yet to read, by input: decisions, outcomes",
+    "records that control has yet to read, by input: decisions, outcomes, audiences",
+);
+pub(crate) static CONTROL_AUDIENCE: Family = Family::gauge(
+    "aimpoint_control_audience_members",
+    &["segtax", "segment"],
+    "how many users are in a lasting segment, over all workers, as control has published it; segtax is the taxonomy of the \
+     segment's id, 0 for an own one",
 );
 
 // Serve.
@@ -475,7 +481,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 70] = [
+pub static FAMILIES: [&Family; 71] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -526,6 +532,7 @@ pub static FAMILIES: [&Family; 70] = [
     &CONTROL_SPENT,
     &CONTROL_BUDGET,
     &CONTROL_LAG,
+    &CONTROL_AUDIENCE,
     &SERVE_LOOKUPS,
     &SERVE_BID_REQUESTS,
     &SERVE_REFUSED,

@@ -114,6 +114,8 @@ impl WorkerStatus {
 /// What a worker has counted about a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentCounts {
+    /// The taxonomy of its id; 0 for an id of one's own.
+    pub segtax: u32,
     /// How many decisions matched it.
     pub decisions: u64,
     /// The index of its memberships in [`PartitionView::members`], if it is lasting.
@@ -165,17 +167,18 @@ impl View {
         self.lock().policy = Some((version, issued_at));
     }
 
-    /// Sets the ids of segments and campaigns, in their order, with the index of each lasting segment's memberships, and
-    /// the models with their variants. Known segments and campaigns keep their counts.
+    /// Sets the ids of segments and campaigns, in their order, with the taxonomy of each segment and the index of its
+    /// memberships if it is lasting, and the models with their variants. Known segments and campaigns keep their counts.
     pub fn describe<'a>(
         &self,
-        segments: impl Iterator<Item = (&'a str, Option<usize>)> + Clone,
+        segments: impl Iterator<Item = (&'a str, u32, Option<usize>)> + Clone,
         campaigns: impl Iterator<Item = &'a str>,
         models: impl IntoIterator<Item = (String, &'a ModelInfo)>,
     ) {
         let mut status = self.lock();
-        status.segments = kept(&status.segments, segments.clone().map(|(id, _)| id));
-        for ((_, counts), (_, membership)) in status.segments.iter_mut().zip(segments) {
+        status.segments = kept(&status.segments, segments.clone().map(|(id, ..)| id));
+        for ((_, counts), (_, segtax, membership)) in status.segments.iter_mut().zip(segments) {
+            counts.segtax = segtax;
             counts.membership = membership;
         }
         status.campaigns = kept(&status.campaigns, campaigns);

@@ -163,7 +163,7 @@ mod tests {
     /// The status of a worker with one partition.
     fn worker() -> WorkerStatus {
         let view = View::default();
-        view.describe([("a\"b", Some(1))].into_iter(), ["spring"].into_iter(), None);
+        view.describe([("a\"b", 0, Some(1))].into_iter(), ["spring"].into_iter(), None);
         let mut counts = Counts::default();
         counts.detail.times.extend([(9_000, 9_980), (9_500, 9_990)]);
         counts.detail.score(0.42);

@@ -72,7 +72,7 @@ fn the_chart_renders_as_before_and_is_valid_for_kubernetes() {
 #[test]
 fn topics_and_users_are_valid_for_strimzi() {
     let said = kubeconform("deploy/strimzi");
-    assert!(said.contains("11 resources found in 2 files - Valid: 11, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
+    assert!(said.contains("12 resources found in 2 files - Valid: 12, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
 }
 
 #[test]
@@ -379,6 +379,7 @@ fn the_user_has_the_permissions_for_exactly_once() {
         ("topic dead-letter", &["Write", "Describe"]),
         ("topic aimpoint-profiles", &["Read", "Write", "Describe"]),
         ("topic aimpoint-policy", &["Read", "Describe"]),
+        ("topic aimpoint-audiences", &["Write", "Describe"]),
         ("group aimpoint", &["Read", "Describe"]),
         ("transactionalId aimpoint-", &["Write", "Describe"]),
         ("cluster", &["IdempotentWrite", "Describe"]),
@@ -395,8 +396,8 @@ fn the_user_has_the_permissions_for_exactly_once() {
         let name = topic["metadata"]["name"].as_str().unwrap();
         let users = allowed.iter().chain(&control);
         assert!(users.clone().any(|(resource, _)| *resource == format!("topic {name}")), "{name} is nobody's");
-        // The state and the policy of control are one fold.
-        let is_single = name == "aimpoint-control" || name == "aimpoint-policy";
+        // The state and the policy of control are one fold, and reports of audiences are few.
+        let is_single = ["aimpoint-control", "aimpoint-policy", "aimpoint-audiences"].contains(&name);
         let partitions = if is_single { &json!(1) } else { &topics[0]["spec"]["partitions"] };
         assert_eq!(topic["spec"]["partitions"], *partitions, "{name}");
         assert_eq!(topic["spec"]["config"]["cleanup.policy"] == "compact", is_single || name == "aimpoint-profiles");
@@ -411,6 +412,7 @@ fn the_user_of_control_has_the_least_permissions() {
     found.sort();
     let expected = [
         "group aimpoint-@control: Read Describe",
+        "topic aimpoint-audiences: Read Describe DescribeConfigs",
         "topic aimpoint-control: Read Write Describe DescribeConfigs",
         "topic aimpoint-policy: Write Describe DescribeConfigs",
         "topic dead-letter: Write Describe DescribeConfigs",

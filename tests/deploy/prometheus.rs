@@ -24,12 +24,13 @@ const CONTROL: &str = "no control runs beside this worker";
 const SERVE: &str = "no serve runs beside this worker";
 
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 14] = [
+const EMPTY: [(&str, &str); 15] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("aimpoint_control_leader", CONTROL),
     ("aimpoint_control_policy_", CONTROL),
     ("aimpoint_control_lag_", CONTROL),
     ("aimpoint_control_spent", CONTROL),
+    ("aimpoint_control_audience_", CONTROL),
     ("aimpoint_control_budget", CONTROL),
     ("aimpoint_worker_policy_", CONTROL),
     ("aimpoint_serve_answer_", SERVE),

@@ -136,12 +136,37 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Goes on until the policy says that so many users are in the segment.
+    fn until_audience(&mut self, members: u64) {
+        let start = Instant::now();
+        let expected = json!([{"id": "here", "segtax": 0, "members": members}]);
+        loop {
+            self.steps(Duration::from_secs(1));
+            let policies = last_values(self.program, "loop-policy");
+            if policies.iter().any(|policy| policy["audiences"] == expected) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{policies:?}\n{}", self.program.logs());
+        }
+    }
+
     fn steps(&mut self, time: Duration) {
         let start = Instant::now();
         while start.elapsed() < time {
             self.step();
         }
     }
+}
+
+/// The last value of each key of a topic.
+fn last_values(program: &Program, topic: &str) -> Vec<Value> {
+    let mut last = BTreeMap::new();
+    Reader::read_whole(&program.kafka.brokers, &[], topic, |_, record, _| {
+        let value = serde_json::from_slice(record.payload.unwrap()).unwrap();
+        last.insert(record.key.map(<[u8]>::to_vec), value);
+    })
+    .unwrap();
+    last.into_values().collect()
 }
 
 #[test]
@@ -166,6 +191,8 @@ fn a_budget_is_spent_and_kept_and_stops_without_control() {
     let spent = world.wins as f64 * PRICE / 1_000.0;
     assert!((0.6 * BUDGET..1.1 * BUDGET).contains(&spent), "{spent} of {BUDGET}: {:?}", world.seen);
 
+    // Control knows how many users are in the segment, over all partitions.
+    world.until_audience(40);
     assert_eq!(terminate(&mut control, PATIENCE), 0, "{}", program.logs());
     let unknown = world.seen["budget_unknown"];
     world.steps(Duration::from_secs(8));
@@ -179,6 +206,10 @@ fn a_budget_is_spent_and_kept_and_stops_without_control() {
     let expired = |it: &Value| it["status_reason"] == "membership_expired";
     wait_for("40 memberships to end", PATIENCE, || {
         all().iter().filter(|it| expired(&decision(&it.payload))).count() >= 40
+    });
+    wait_for("a report that nobody is left in the segment", PATIENCE, || {
+        let last = last_values(&program, "loop-audiences");
+        last.iter().all(|report| report["segments"][0]["members"] == 0)
     });
     assert_eq!(terminate(&mut worker, PATIENCE), 0, "{}", program.logs());
 

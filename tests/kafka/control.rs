@@ -302,9 +302,12 @@ fn started(brokers_of: &str) -> (Program, Policies) {
     let (code, out, error) = program.run(&["topics", "--create"]);
     assert_eq!(code, 0, "{out}{error}");
     let topics = Topics::new(&program.kafka.brokers, &[], PATIENCE).unwrap();
-    for (name, partitions, policy) in
-        [("outcomes", 2, "delete"), ("ad-control", 1, "compact"), ("ad-policy", 1, "compact")]
-    {
+    for (name, partitions, policy) in [
+        ("outcomes", 2, "delete"),
+        ("ad-audiences", 1, "compact"),
+        ("ad-control", 1, "compact"),
+        ("ad-policy", 1, "compact"),
+    ] {
         let state = block_on(topics.state(name)).unwrap().unwrap();
         assert_eq!((state.partitions, state.setting("cleanup.policy")), (partitions, Some(policy)), "{name}");
     }

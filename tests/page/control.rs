@@ -14,7 +14,7 @@ use std::{
 };
 
 /// The parts of the leader's page: selectors with the minimum number of elements.
-const PARTS: [(&str, usize); 16] = [
+const PARTS: [(&str, usize); 17] = [
     (".curve polyline.plan", 3),
     (".curve polyline.line:not(.plan):not(.before)", 3),
     (".curve polyline.before", 3),
@@ -29,6 +29,7 @@ const PARTS: [(&str, usize); 16] = [
     ("#creatives tbody th", 5),
     ("#creatives .spread rect", 8),
     ("#outcomes .track", 6),
+    ("#audiences .track", 3),
     ("#process dd", 9),
     ("footer a", 3),
 ];
@@ -80,13 +81,13 @@ fn press(browser: &mut Browser, key: &str, code: u32) {
 fn control_shows_campaigns_creatives_and_outcomes_on_a_screen_and_on_a_phone_light_and_dark() {
     let served = Served::new();
     let mut day = Day::until(now());
-    served.show("leader", day.board.json(&day.state, [12, 340], now()));
+    served.show("leader", day.board.json(&day.state, [12, 340, 0], now()));
     let mut browser = Browser::start();
     for (width, scheme) in [(1400, "light"), (390, "light"), (1400, "dark"), (390, "dark")] {
         let place = format!("{width} {scheme}");
         browser.open(&format!("http://{}/", served.address), width, scheme);
         wait_for(&place, || {
-            served.show("leader", day.board.json(&day.state, [12, 340], now()));
+            served.show("leader", day.board.json(&day.state, [12, 340, 0], now()));
             let mut missing = Vec::new();
             for (selector, least) in PARTS {
                 let found = browser.evaluate(&format!("document.querySelectorAll({selector:?}).length"));
@@ -135,7 +136,7 @@ fn control_shows_campaigns_creatives_and_outcomes_on_a_screen_and_on_a_phone_lig
     assert_eq!(browser.complaints, Vec::<String>::new());
 
     // The figures are those of the state.
-    let board = day.board.json(&day.state, [12, 340], now());
+    let board = day.board.json(&day.state, [12, 340, 0], now());
     let of = |id: &str| board["campaigns"].as_array().unwrap().iter().find(|it| it["id"] == id).unwrap().clone();
     assert_eq!(
         text(&mut browser, "#campaigns tbody tr td.n:nth-child(4)").replace(',', ""),
@@ -159,7 +160,7 @@ fn control_shows_campaigns_creatives_and_outcomes_on_a_screen_and_on_a_phone_lig
     }
     day.publish(now(), true);
     wait_for("an update", || {
-        served.show("leader", day.board.json(&day.state, [0, 0], now()));
+        served.show("leader", day.board.json(&day.state, [0, 0, 0], now()));
         if text(&mut browser, "#shown") == before { vec![before.clone()] } else { Vec::new() }
     });
     let open = "document.querySelector('.curve details').open && document.activeElement.tagName == 'SUMMARY'";
@@ -178,7 +179,7 @@ fn creatives_that_were_never_shown_are_named_and_have_no_range() {
     let mut browser = Browser::start();
     let shows = |browser: &mut Browser, day: &Day, part: &str| {
         wait_for(part, || {
-            served.show("leader", day.board.json(&day.state, [0, 0], now()));
+            served.show("leader", day.board.json(&day.state, [0, 0, 0], now()));
             let shown = text(browser, "#creatives");
             if shown.contains(part) { Vec::new() } else { vec![shown] }
         });

@@ -5,8 +5,8 @@
 
 use aimpoint::{
     control::{
-        Board, CampaignSetup, ControlSpec, Offer, OfferedDecision, Outcome, OutcomeType, SkipReason, Skipped, Source,
-        State,
+        AudienceReport, Board, CampaignSetup, ControlSpec, Offer, OfferedDecision, Outcome, OutcomeType, SegmentSize,
+        SkipReason, Skipped, Source, State,
     },
     targeting::{
         campaign::{Budget, Learning, Reward},
@@ -115,6 +115,7 @@ impl Day {
                 day.visit(at + place);
             }
             day.oddities(at);
+            day.audiences(at, step as u64);
             let end = at + STEP;
             day.publish(end, step >= LEADS_FROM);
         }
@@ -226,6 +227,18 @@ impl Day {
         self.state.apply_decision(&source, &decision);
         let source = self.source("outcomes", at);
         self.state.apply_outcome(&source, &outcome(&id, campaign, OutcomeType::Impression, at));
+    }
+
+    /// What workers report of two partitions.
+    fn audiences(&mut self, at: i64, step: u64) {
+        for partition in 0..2 {
+            let size =
+                |segtax, id: &str, members| SegmentSize { segtax, id: id.to_owned(), members: members * (step + 1) };
+            let segments = vec![size(0, "sport", 31), size(4, "686", 12), size(0, "loyal-customers", 3)];
+            let report = AudienceReport { app: "shop".to_owned(), partition, segments };
+            let source = self.source("audiences", at);
+            self.state.apply_audiences(&source, &report);
+        }
     }
 
     /// Outcomes that belong to nothing, come too late or cannot be used.

@@ -24,7 +24,7 @@ impl Figures {
     /// Says that this process does not lead, or no longer.
     pub(super) fn stands_by() {
         metrics::control_leads(false);
-        Self::set_lag([0; 2]);
+        Self::set_lag([0; 3]);
     }
 
     /// Records a committed transaction.
@@ -55,6 +55,9 @@ impl Figures {
         }
         let Some(policy) = policy else { return };
         metrics::control_policy(policy.version, policy.issued_at);
+        for audience in &policy.audiences {
+            metrics::control_audience(audience.segtax, &audience.id, audience.members);
+        }
         for (id, campaign) in &policy.campaigns {
             let Some(budget) = &campaign.budget else { continue };
             record_budget(id, &campaign.currency, budget);
@@ -67,7 +70,7 @@ impl Figures {
     }
 
     /// Sets how many records are to be read.
-    pub(super) fn set_lag(lag: [u64; 2]) {
+    pub(super) fn set_lag(lag: [u64; 3]) {
         for (input, lag) in Input::ALL.into_iter().zip(lag) {
             metrics::control_lag(input.as_str(), lag);
         }

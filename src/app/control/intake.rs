@@ -1,10 +1,10 @@
-//! Takes records of both inputs into the state, and turns what cannot be used into dead letters.
+//! Takes records of the inputs into the state, and turns what cannot be used into dead letters.
 //!
 //! Guarantees: a dead letter is made when its record becomes part of the state, so it is written once, in the same
 //! transaction as the position behind it. A record that is handed over again makes none.
 
 use crate::{
-    control::{DecisionRecord, Outcome, Rejection, Source, State},
+    control::{AudienceReport, DecisionRecord, Outcome, Rejection, Source, State},
     sink::DeadLetter,
 };
 use std::collections::BTreeMap;
@@ -19,16 +19,23 @@ const KEY_BYTES_MAX: usize = 32 << 10;
 pub(super) enum Input {
     Decisions,
     Outcomes,
+    Audiences,
 }
 
 impl Input {
-    pub(super) const ALL: [Self; 2] = [Self::Decisions, Self::Outcomes];
+    pub(super) const ALL: [Self; 3] = [Self::Decisions, Self::Outcomes, Self::Audiences];
+
+    /// Whether the time of the stream waits for this input.
+    pub(super) fn is_timed(self) -> bool {
+        self != Self::Audiences
+    }
 
     /// The name as a metric label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Decisions => "decisions",
             Self::Outcomes => "outcomes",
+            Self::Audiences => "audiences",
         }
     }
 }
@@ -87,6 +94,25 @@ pub(super) fn take_outcome(state: &mut State, app: &str, source: &Source<'_>, by
             }
         }
     }
+}
+
+/// Takes in a record of the topic of audiences.
+pub(super) fn take_audiences(state: &mut State, app: &str, source: &Source<'_>, bytes: Bytes<'_>, taken: &mut Taken) {
+    match bytes.1.map(AudienceReport::read) {
+        Some(Ok(report)) if report.app == app => {
+            state.apply_audiences(source, &report);
+        }
+        None | Some(Ok(_)) => {
+            state.pass_over(source);
+        }
+        Some(Err(rejection)) => {
+            if state.skip(source) {
+                taken.reject(app, Some(source), source.topic, bytes, &rejection);
+            }
+        }
+    }
+    // Sizes that do not change are not reported.
+    state.set_timeless(source);
 }
 
 /// Takes the outcomes that waited and then turned out to contradict what is known. Their records are gone, so the dead

@@ -168,7 +168,9 @@ impl Control {
         let mut open = |input: Input| {
             let topic = self.settings.topic(input);
             Tail::open(&self.settings.tail(topic), |partition, Watermarks { low, high }| {
-                state.assign(topic, [partition]);
+                if input.is_timed() {
+                    state.assign(topic, [partition]);
+                }
                 match state.position(topic, partition) {
                     None => low,
                     Some(position) if position > high => {
@@ -190,8 +192,8 @@ impl Control {
                                 topic,
                                 partition,
                                 lost,
-                                "records were deleted before control has read them: their spend is not known; raise the \
-                                 topic's retention.ms"
+                                "records were deleted before control has read them: what they say, such as spend, is not \
+                                 known; raise the topic's retention.ms"
                             );
                         }
                         position.max(low)
@@ -199,7 +201,11 @@ impl Control {
                 }
             })
         };
-        Ok(KafkaInputs { decisions: open(Input::Decisions)?, outcomes: open(Input::Outcomes)? })
+        Ok(KafkaInputs {
+            decisions: open(Input::Decisions)?,
+            outcomes: open(Input::Outcomes)?,
+            audiences: open(Input::Audiences)?,
+        })
     }
 
     fn work(

@@ -1,4 +1,4 @@
-//! The leader: reads both inputs, and writes what has changed.
+//! The leader: reads the inputs, and writes what has changed.
 //!
 //! Guarantees:
 //! - A **policy** is only written if everything has been read that was in the inputs shortly before. While control
@@ -11,7 +11,7 @@
 
 use super::{
     ControlError, Input, Settings,
-    intake::{Taken, take_decision, take_outcome, take_rejected},
+    intake::{Taken, take_audiences, take_decision, take_outcome, take_rejected},
     ports::{Inputs, Outlet, Written},
 };
 use crate::{
@@ -54,7 +54,7 @@ struct Looks {
     /// Everything that was in the inputs at this time has been read.
     known_at: Option<Now>,
     /// The records that were to be read at the last look, by input.
-    lag: [u64; 2],
+    lag: [u64; 3],
 }
 
 /// A look at the ends of all partitions.
@@ -155,6 +155,11 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
             let source = Source { topic: &settings.decisions, partition, offset, arrived_at: arrived_at(record) };
             take_decision(state, &settings.app, &source, (record.key, record.payload), taken);
         })?;
+        inputs.poll(Input::Audiences, BATCH, Duration::ZERO, &mut |record| {
+            let Record { partition, offset, .. } = *record;
+            let source = Source { topic: &settings.audiences, partition, offset, arrived_at: arrived_at(record) };
+            take_audiences(state, &settings.app, &source, (record.key, record.payload), taken);
+        })?;
         // Outcomes do not run ahead of their decisions, because there is only room for some to wait.
         let waiting = |state: &State| state.sizes().2;
         if decisions > 0 && waiting(state) > PARKED_MAX / 4 {
@@ -196,7 +201,9 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
                 for input in Input::ALL {
                     let topic = self.settings.topic(input);
                     let of_input = || ends.iter().filter(|(of, ..)| *of == input);
-                    self.state.assign(topic, of_input().map(|(_, partition, _)| *partition));
+                    if input.is_timed() {
+                        self.state.assign(topic, of_input().map(|(_, partition, _)| *partition));
+                    }
                     let left = |(_, partition, end): &(Input, i32, i64)| {
                         let next = self.inputs.next(input, *partition).unwrap_or_default();
                         let is_read = self.inputs.is_read(input, *partition, *end);

@@ -19,8 +19,8 @@ impl LeaderPage {
         Self { board: Board::new(&settings.spec, now.wall), status: status.clone() }
     }
 
-    /// Shows what was committed. `lag`: the records of decisions and outcomes that are to be read.
-    pub(super) fn committed(&mut self, state: &State, policy: Option<&Policy>, lag: [u64; 2], now: Now) {
+    /// Shows what was committed. `lag`: the records of each input that are to be read.
+    pub(super) fn committed(&mut self, state: &State, policy: Option<&Policy>, lag: [u64; 3], now: Now) {
         if let Some(policy) = policy {
             self.board.publish(policy);
         }

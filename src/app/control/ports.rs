@@ -21,7 +21,7 @@ const READ_BACK_WAIT: Duration = Duration::from_millis(5);
 /// How many own records are read back at a time.
 const READ_BACK: usize = 10_000;
 
-/// The topics of decisions and outcomes.
+/// The topics of decisions, outcomes and audiences.
 pub(super) trait Inputs {
     /// Hands over up to `max` records that have arrived, waiting at most `wait` for the first. Returns how many.
     fn poll(
@@ -42,10 +42,11 @@ pub(super) trait Inputs {
     fn next(&self, input: Input, partition: i32) -> Option<i64>;
 }
 
-/// Both topics on Kafka.
+/// These topics on Kafka.
 pub(super) struct KafkaInputs {
     pub(super) decisions: Tail,
     pub(super) outcomes: Tail,
+    pub(super) audiences: Tail,
 }
 
 impl KafkaInputs {
@@ -53,6 +54,7 @@ impl KafkaInputs {
         match input {
             Input::Decisions => &self.decisions,
             Input::Outcomes => &self.outcomes,
+            Input::Audiences => &self.audiences,
         }
     }
 
@@ -60,6 +62,7 @@ impl KafkaInputs {
         match input {
             Input::Decisions => &mut self.decisions,
             Input::Outcomes => &mut self.outcomes,
+            Input::Audiences => &mut self.audiences,
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) struct Settings {
     pub(super) spec: ControlSpec,
     pub(super) decisions: String,
     pub(super) outcomes: String,
+    pub(super) audiences: String,
     pub(super) state: String,
     policy: String,
     dead_letters: String,
@@ -61,6 +62,7 @@ impl Settings {
             spec: config.control(),
             decisions: config.topics.decisions.clone(),
             outcomes: config.topics.outcomes.clone(),
+            audiences: config.audiences_topic(),
             state: config.control_topic(),
             policy: config.policy_topic(),
             dead_letters: config.topics.dead_letter.clone(),
@@ -75,6 +77,7 @@ impl Settings {
         match input {
             Input::Decisions => &self.decisions,
             Input::Outcomes => &self.outcomes,
+            Input::Audiences => &self.audiences,
         }
     }
 
@@ -120,6 +123,7 @@ impl Settings {
             spec,
             decisions: text("decisions"),
             outcomes: text("outcomes"),
+            audiences: text("shop-audiences"),
             state: text("shop-control"),
             policy: text("shop-policy"),
             dead_letters: text("dead-letter"),

@@ -60,11 +60,11 @@ fn win(id: &str, decision: &str, at: i64) -> String {
     )
 }
 
-/// Both topics with one partition each, and the clocks.
+/// The topics with one partition each, and the clocks.
 #[derive(Default)]
 struct World {
-    logs: [Vec<(i64, Option<String>)>; 2],
-    read: [usize; 2],
+    logs: [Vec<(i64, Option<String>)>; 3],
+    read: [usize; 3],
     /// Whether a look at the ends fails.
     is_away: bool,
     now: i64,
@@ -355,6 +355,39 @@ fn decisions_of_other_applications_and_tombstones_only_move_the_position() {
     assert_eq!((foreign, leader.state.counts().decisions, leader.state.counts().rejected), (1, 1, 0));
     assert_eq!(leader.state.position("decisions", 0), Some(3));
     assert!(topics.0.borrow().letters.is_empty());
+}
+
+#[test]
+fn reports_of_audiences_reach_the_policy_and_hold_back_no_time() {
+    let (world, topics) = (Shared::new(), Topics::default());
+    let report = |app: &str, partition, members| {
+        Some(format!(r#"{{"app":"{app}","partition":{partition},"segments":[{{"id":"keen","members":{members}}}]}}"#))
+    };
+    for payload in [report("shop", 0, 7), report("other", 0, 900), report("shop", 1, 5), None, report("shop", 0, 8)] {
+        world.add(Input::Audiences, payload);
+    }
+    world.add(Input::Audiences, Some("{}".to_owned()));
+    let mut leader = leader(&world, &topics);
+    turns(&mut leader, &world, 10);
+    let sizes = || {
+        let policy = topics.0.borrow().policies.last().cloned().unwrap();
+        policy.audiences.iter().map(|it| (it.id.clone(), it.members)).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(), [("keen".to_owned(), 13)]);
+    let letters = topics.0.borrow().letters.len();
+    assert_eq!((letters, leader.state.position("shop-audiences", 0)), (1, Some(6)), "what cannot be read is kept");
+    // An outcome that is far ahead of the last report waits for nothing.
+    world.pass(100_000);
+    let later = world.now().wall;
+    world.add(Input::Decisions, Some(decision("shop:c-0-1", later)));
+    world.add(Input::Outcomes, Some(win("o1", "shop:c-0-1", later)));
+    turns(&mut leader, &world, 10);
+    assert_eq!((spent(&topics), leader.state.counts().joined), (2_000, 1));
+    // A successor has the sizes, and a partition whose segments are gone no longer counts.
+    let mut next = self::leader(&world, &topics);
+    world.add(Input::Audiences, Some(r#"{"app":"shop","partition":1,"segments":[]}"#.to_owned()));
+    turns(&mut next, &world, 10);
+    assert_eq!(sizes(), [("keen".to_owned(), 8)]);
 }
 
 /// The lines of a day: decisions, wins twice, and orphans.

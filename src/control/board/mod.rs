@@ -18,10 +18,10 @@ mod rate;
 mod tests;
 
 use super::{Counts, State, spec::ControlSpec};
-use crate::targeting::policy::Policy;
+use crate::targeting::policy::{AudienceSize, Policy};
 use curve::Curves;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 /// The most campaigns that are shown.
 const CAMPAIGNS_MAX: usize = 100;
@@ -63,14 +63,15 @@ impl Board {
         self.curves.observe(state, now);
     }
 
-    /// The board as JSON. `lag`: the records of decisions and outcomes that are yet to be read.
-    pub fn json(&self, state: &State, lag: [u64; 2], now: i64) -> Value {
+    /// The board as JSON. `lag`: the records of decisions, outcomes and audiences that are yet to be read.
+    pub fn json(&self, state: &State, lag: [u64; 3], now: i64) -> Value {
         // Workers do not follow a policy that is too old.
         let age = |policy: &Policy| u128::from(now.saturating_sub(policy.issued_at).unsigned_abs());
         let followed = self.policy.as_ref().filter(|policy| age(policy) <= self.stale_after.as_micros());
         let (campaigns, left_out) = campaigns::json(state, followed, &self.curves, now);
         let (creatives, creatives_left_out) = creatives::json(state);
-        let [decisions, outcomes] = lag;
+        let [decisions, outcomes, audiences] = lag;
+        let (sizes, audiences_left_out) = audiences_json(state);
         json!({
             "role": "leader",
             "at_ms": ms(now),
@@ -83,13 +84,15 @@ impl Board {
                 "interval_ms": self.policy_interval.as_millis() as u64,
                 "stale_after_ms": self.stale_after.as_millis() as u64,
             },
-            "lag": { "decisions": decisions, "outcomes": outcomes },
+            "lag": { "decisions": decisions, "outcomes": outcomes, "audiences": audiences },
             "clock_ms": Some(ms(state.clock())).filter(|clock| *clock > 0),
             "outcomes": outcomes_json(state),
             "campaigns": campaigns,
             "campaigns_left_out": left_out,
             "creatives": creatives,
             "creatives_left_out": creatives_left_out,
+            "audiences": sizes,
+            "audiences_left_out": audiences_left_out,
         })
     }
 }
@@ -102,6 +105,16 @@ fn outcomes_json(state: &State) -> Value {
         "decisions": decisions, "joined": joined, "duplicate": duplicates, "late": late, "orphan": orphans,
         "rejected": rejected, "parked": state.sizes().2, "lessons": lessons, "touches_evicted": touches_evicted,
     })
+}
+
+/// How many users are in each segment, the largest first, and how many segments are left out.
+fn audiences_json(state: &State) -> (Value, usize) {
+    let mut audiences = state.audiences();
+    audiences.sort_by_key(|audience| Reverse(audience.members));
+    let left_out = audiences.len().saturating_sub(ROWS_MAX);
+    let shown = audiences.iter().take(ROWS_MAX);
+    let row = |it: &AudienceSize| json!({ "segtax": it.segtax, "id": it.id, "members": it.members });
+    (shown.map(row).collect(), left_out)
 }
 
 /// What the page of a standby shows.

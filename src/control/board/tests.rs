@@ -116,7 +116,7 @@ impl Run {
 
     fn at(&mut self, now: i64) -> Value {
         self.board.observe(&self.state, now);
-        self.board.json(&self.state, [3, 4], now)
+        self.board.json(&self.state, [3, 4, 0], now)
     }
 }
 
@@ -156,7 +156,10 @@ fn spend_and_counts_of_a_day_a_week_and_all_days_are_those_of_the_books() {
         (&json!("running"), &Value::Null, &Value::Null)
     );
     assert_eq!(board["campaigns"][0]["id"], "spring", "those with a budget come first");
-    assert_eq!((&board["lag"], &board["policy"]["version"]), (&json!({ "decisions": 3, "outcomes": 4 }), &json!(1)));
+    assert_eq!(
+        (&board["lag"], &board["policy"]["version"]),
+        (&json!({ "decisions": 3, "outcomes": 4, "audiences": 0 }), &json!(1))
+    );
     let outcomes = &board["outcomes"];
     assert_eq!(
         (outcomes["decisions"].as_u64(), outcomes["joined"].as_u64(), outcomes["orphan"].as_u64()),
@@ -326,7 +329,7 @@ fn impressions_of_creatives_are_the_same_after_a_restart() {
     let before = run.publish(now);
     let records = run.state.records().into_iter().map(|it| (it.key, it.value)).collect::<Vec<_>>();
     let state = State::restore("shop", &ControlSpec::default(), vec![setup("spring", None)], records).unwrap();
-    let after = run.board.json(&state, [3, 4], now);
+    let after = run.board.json(&state, [3, 4, 0], now);
     assert_eq!(after, before);
     let shown: u64 =
         after["creatives"][0]["rows"].as_array().unwrap().iter().filter_map(|row| row["impressions"].as_u64()).sum();

@@ -1,6 +1,6 @@
 //! What time changes: outcomes that waited, impressions that teach, and what is forgotten.
 
-use super::{PARKED_MAX, RecordId, State};
+use super::{PARKED_MAX, RecordId, State, types::Progress};
 use crate::{
     control::{
         join::Touch,
@@ -26,7 +26,8 @@ impl State {
 
     /// Moves the time of the stream to that of the slowest input, and does what is due.
     pub(super) fn pass_time(&mut self) {
-        let slowest = self.inputs.values().map(|progress| progress.time).min();
+        let slowest =
+            self.inputs.values().map(|progress| progress.time).filter(|time| *time != Progress::TIMELESS).min();
         self.meta.clock = self.meta.clock.max(slowest.unwrap_or_default());
         self.dirty.insert(RecordId::Meta);
         self.retry();

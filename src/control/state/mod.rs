@@ -3,10 +3,11 @@
 //! ```text
 //! decisions ─► apply_decision ─┐                        ┌─► dirty() ─► compacted topic ─► restore()
 //! outcomes ──► apply_outcome ──┼─► State ─► tick(now) ──┤
+//! audiences ─► apply_audiences ┤                        │
 //! silence ───► advance ────────┘                        └─► Policy ──► <app>-policy
 //! ```
 //!
-//! Owns the fold over both topics. It has no clock: the time of the stream moves with the records, and `tick` is told
+//! Owns the fold over these topics. It has no clock: the time of the stream moves with the records, and `tick` is told
 //! the present.
 //!
 //! Guarantees:
@@ -46,6 +47,7 @@ pub use trail::Settled;
 pub use types::{Counts, Disposition, Effects, Source};
 
 use super::{
+    audience::{AudienceReport, SegmentSize},
     decision::{OfferedDecision, SkipReason},
     join::{Alias, Seen, Touch, Touches, decision_alias, offer_key, user_alias},
     key::Key,
@@ -269,13 +271,29 @@ impl State {
         self.pass_time();
     }
 
-    /// Takes in the number of a segment's members that one source has, such as a partition. The sum over all sources is
-    /// published.
-    pub fn observe_audience(&mut self, segtax: u32, segment: &str, source: &str, members: u64) {
-        let sources = self.audiences.entry((segtax, segment.to_owned())).or_default();
-        if sources.insert(source.to_owned(), members) != Some(members) {
-            self.dirty.insert(RecordId::Audience(segtax, segment.to_owned(), source.to_owned()));
+    /// Takes in how many users are in each segment, of one partition of the clickstream. The report replaces the one
+    /// before; the sum over all partitions is published. Returns false if the record is already part of the state.
+    pub fn apply_audiences(&mut self, source: &Source<'_>, report: &AudienceReport) -> bool {
+        if !self.take(source) {
+            return false;
         }
+        let partition = report.partition.to_string();
+        let is_reported = |(segtax, id): &(u32, String)| {
+            report.segments.iter().any(|segment| segment.segtax == *segtax && segment.id == *id)
+        };
+        for ((segtax, id), sources) in &mut self.audiences {
+            if !is_reported(&(*segtax, id.clone())) && sources.remove(&partition).is_some() {
+                self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
+            }
+        }
+        self.audiences.retain(|_, sources| !sources.is_empty());
+        for SegmentSize { segtax, id, members } in &report.segments {
+            let sources = self.audiences.entry((*segtax, id.clone())).or_default();
+            if sources.insert(partition.clone(), *members) != Some(*members) {
+                self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
+            }
+        }
+        true
     }
 
     /// The next offset of an input, from which to read after a restart. `None` if nothing was read.
@@ -317,6 +335,15 @@ impl State {
     /// The outcomes that waited and were then rejected, for the dead letters. Empties the list.
     pub fn take_rejected(&mut self) -> Vec<(Outcome, Rejection)> {
         std::mem::take(&mut self.rejected)
+    }
+
+    /// Takes the input of this record out of the time of the stream, because its silence says nothing.
+    pub fn set_timeless(&mut self, source: &Source<'_>) {
+        let progress = self.inputs.get_mut(&(source.topic.to_owned(), source.partition));
+        if let Some(progress) = progress.filter(|progress| progress.time != Progress::TIMELESS) {
+            progress.time = Progress::TIMELESS;
+            self.dirty.insert(RecordId::Input(source.topic.to_owned(), source.partition));
+        }
     }
 
     /// Moves the position of an input past a record. Returns false if the record is already part of the state.

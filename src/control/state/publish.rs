@@ -57,7 +57,8 @@ impl State {
         policy
     }
 
-    fn audiences(&self) -> Vec<AudienceSize> {
+    /// How many users are in each segment.
+    pub(in crate::control) fn audiences(&self) -> Vec<AudienceSize> {
         let size = |((segtax, id), sources): (&(u32, String), &BTreeMap<String, u64>)| AudienceSize {
             id: id.clone(),
             segtax: *segtax,

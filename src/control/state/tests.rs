@@ -44,6 +44,7 @@ fn setup(id: &str) -> CampaignSetup {
 struct Run {
     state: State,
     offsets: i64,
+    reports: i64,
 }
 
 impl Run {
@@ -52,7 +53,7 @@ impl Run {
     }
 
     fn with(spec: &ControlSpec) -> Self {
-        Self { state: State::new("shop", spec, vec![setup("spring")]), offsets: 0 }
+        Self { state: State::new("shop", spec, vec![setup("spring")]), offsets: 0, reports: 0 }
     }
 
     fn source(&mut self, topic: &'static str, arrived_at: i64) -> Source<'static> {
@@ -85,6 +86,22 @@ impl Run {
             skipped: &[],
         };
         assert!(self.state.apply_decision(&source, &decision));
+    }
+
+    /// Reports the sizes of audiences of a partition.
+    fn report(&mut self, partition: i32, sizes: &[(u32, &str, u64)]) {
+        self.reports += 1;
+        let source = Source { topic: "audiences", partition: 0, offset: self.reports, arrived_at: START };
+        let size = |(segtax, id, members): &(u32, &str, u64)| SegmentSize {
+            segtax: *segtax,
+            id: (*id).to_owned(),
+            members: *members,
+        };
+        let segments = sizes.iter().map(size).collect();
+        let report = AudienceReport { app: "shop".to_owned(), partition, segments };
+        assert!(self.state.apply_audiences(&source, &report));
+        assert!(!self.state.apply_audiences(&source, &report), "each record counts once");
+        self.state.set_timeless(&source);
     }
 
     /// Applies an outcome that arrives when it happens.

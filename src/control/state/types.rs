@@ -147,4 +147,6 @@ pub(super) struct Progress {
 impl Progress {
     /// Nothing has been read.
     pub(super) const NONE: Self = Self { next: i64::MIN, time: i64::MIN };
+    /// The time of an input that does not take part in the time of the stream.
+    pub(super) const TIMELESS: i64 = i64::MAX;
 }

@@ -412,7 +412,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Publishes the segments, the campaigns and the model.
     fn publish_pipeline(&self) {
-        let segments = self.pipeline.segments().all().iter().map(|it| (it.id.as_str(), it.membership()));
+        let segments = self.pipeline.segments().all().iter().map(|it| (it.id.as_str(), it.segtax, it.membership()));
         let campaigns = self.pipeline.campaigns().all().iter().map(|it| it.id.as_str());
         self.progress.view().describe(segments, campaigns, self.pipeline.models());
     }

@@ -37,7 +37,7 @@ fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
 fn worker(phase: Phase) -> Progress {
     let progress = Progress::default();
     let view = progress.view();
-    view.describe([("keen", None)].into_iter(), ["spring"].into_iter(), None);
+    view.describe([("keen", 0, None)].into_iter(), ["spring"].into_iter(), None);
     view.happened(EventTime(5), "assigned", "partitions [3]".to_owned());
     view.partitions(vec![PartitionView {
         number: 3,

@@ -305,7 +305,7 @@ const showProcess = (it, now) => {
     ["Leads since", `${day(it.led_since_ms)} UTC`],
     ["Policy", policy.version ? `No. ${whole(policy.version)}, every ${time(policy.interval_ms / 1e3)}` : "none yet"],
     ["Workers follow it", policy.is_followed ? tag("yes", "good") : tag("no: it is older than " + time(policy.stale_after_ms / 1e3), "bad")],
-    ["Lag", `${whole(lag.decisions)} decisions, ${whole(lag.outcomes)} outcomes`],
+    ["Lag", `${whole(lag.decisions)} decisions, ${whole(lag.outcomes)} outcomes, ${whole(lag.audiences)} reports of audiences`],
     ["All read up to", behind],
     ["Decisions", `${whole(outcomes.decisions)} read`],
     ["Lessons", `${whole(outcomes.lessons)} impressions taught creatives`],
@@ -327,6 +327,11 @@ const showLeader = (it, now) => {
   bars("outcomes", ["joined", "duplicate", "late", "orphan", "rejected", "parked"].map((id) => ({
     name: id === "parked" ? "parked now" : id, count: it.outcomes[id],
   })), "");
+  bars("audiences", it.audiences.map(({ segtax, id, members }) => ({
+    name: segtax ? `${id} (taxonomy ${segtax})` : id, count: members,
+  })), "");
+  by("audiences-none").hidden = it.audiences.length > 0;
+  more("audiences-more", it.audiences_left_out, "segments are");
   by("forgotten").hidden = !it.outcomes.touches_evicted;
   set("forgotten", `${whole(it.outcomes.touches_evicted)} offers and impressions were forgotten early, because there were more than control.touches_max. Creatives' impressions may be incomplete.`);
   showProcess(it, now);

@@ -7,7 +7,7 @@ use OutcomeType::{Click, Impression, Loss, Win};
 /// A state with a record of each kind.
 fn complete() -> Run {
     let mut run = Run::new();
-    run.state.observe_audience(4, "a/b", "clicks/0", 3);
+    run.report(0, &[(4, "a/b", 3)]);
     run.decide("d1", START);
     let mut win = outcome("w", Win, START + MINUTE);
     (win.auction_id, win.imp_id, win.placement) = (Some("x".into()), Some("1".into()), Some("top".into()));
@@ -47,7 +47,8 @@ fn ids_and_values_never_change() {
     };
     for golden in [
         r#"v1/input/decisions/0 {"next":2,"time":1767225600000000}"#,
-        r#"v1/audience/4/a%2Fb/clicks%2F0 {"members":3}"#,
+        r#"v1/input/audiences/0 {"next":2,"time":9223372036854775807}"#,
+        r#"v1/audience/4/a%2Fb/0 {"members":3}"#,
         r#"v1/arm/spring/red/ {"successes":1.0,"failures":0.0,"at_us":1767225660000000}"#,
         r#"v1/arm/spring/red/sport {"successes":1.0,"failures":0.0,"at_us":1767225660000000}"#,
         r#"v1/notices/EUR/spring/top {"83":[0,0,1048576]}"#,
@@ -90,12 +91,12 @@ const GOLDEN_TOUCH: &str = concat!(
     r#""aliases":["5b45c9d2dadf3edb6865fa559110cb64","ae8bada13fec216e9a006a1c2744c61e","#,
     r#""7fadc89889269628c733ce312194bbf2","af9ecfc7cdcd24d0c2ba4c5b3d0966ed"]}"#,
 );
-const GOLDEN_HASH: &str = "e96ef0c96b3cac0c9710243da05d6ffd";
+const GOLDEN_HASH: &str = "fdce9883a8aa11bd6eefffc37b4058c1";
 
 #[test]
 fn a_restored_state_is_the_same_and_goes_on_the_same() {
     let mut run = complete();
-    let mut other = Run { state: restored(&run.state).unwrap(), offsets: run.offsets };
+    let mut other = Run { state: restored(&run.state).unwrap(), offsets: run.offsets, reports: run.reports };
     assert_eq!(other.state.records(), run.state.records());
     assert_eq!(other.state.dirty(), []);
     for run in [&mut run, &mut other] {

@@ -253,9 +253,9 @@ fn paced_and_outranked_campaigns_are_traffic() {
 #[test]
 fn a_policy_tells_budgets_win_rates_and_audiences() {
     let mut run = Run::new();
-    run.state.observe_audience(4, "sport", "clicks/0", 30);
-    run.state.observe_audience(4, "sport", "clicks/1", 12);
-    run.state.observe_audience(4, "sport", "clicks/0", 40);
+    run.report(0, &[(4, "sport", 30), (0, "gone", 1)]);
+    run.report(1, &[(4, "sport", 12)]);
+    run.report(0, &[(4, "sport", 40)]);
     run.decide("d1", START);
     for number in 0..400_i64 {
         let kind = if number % 3 == 0 { Win } else { Loss };
