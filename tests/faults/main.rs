@@ -20,7 +20,7 @@ mod reference;
 mod watch;
 
 use aimpoint::source::Reader;
-use program::{Found, Program, now_ms, signal, terminate, wait_for};
+use program::{Found, Program, Running, now_ms, signal, terminate, wait_for};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rdkafka::{
     ClientConfig,
@@ -29,7 +29,7 @@ use rdkafka::{
 };
 use std::{
     collections::BTreeSet,
-    process::{Child, Command},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,7 +64,7 @@ impl World {
         world
     }
 
-    fn spawn(&self, instance: &str) -> Child {
+    fn spawn(&self, instance: &str) -> Running {
         self.program.spawn(instance)
     }
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Waits for the outcomes of all events, stops the processes, and checks the guarantees.
-    fn settle(&self, events: usize, processes: &mut [Child]) {
+    fn settle(&self, events: usize, processes: &mut [Running]) {
         self.say(&format!("waiting for what becomes of {events} events"));
         if self.may_repeat {
             self.wait_for_first(events);
@@ -245,20 +245,8 @@ impl Drop for World {
     }
 }
 
-/// Processes that are killed if a test fails.
-struct Processes(Vec<Child>);
-
-impl Drop for Processes {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            // It may have ended already.
-            drop((process.kill(), process.wait()));
-        }
-    }
-}
-
 /// Stops a process with SIGTERM.
-fn end(process: &mut Child) {
+fn end(process: &mut Running) {
     // 75: a call to an unreachable broker did not return within the deadline. Nothing is lost.
     let code = terminate(process, PATIENCE);
     assert!([0, 75].contains(&code), "the exit code after SIGTERM: {code}");
@@ -272,21 +260,21 @@ fn number(name: &str, default: u64) -> u64 {
 fn kill_at_random(world: &World, kills: u64, events: usize) {
     let mut random = SmallRng::seed_from_u64(world.seed);
     let publishing = world.publish(0, events, Duration::from_millis(kills * 2_000));
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     for kill in 1..=kills {
         std::thread::sleep(Duration::from_millis(random.random_range(200..3_800)));
         let index = random.random_range(0..2);
-        processes.0[index].kill().unwrap();
-        processes.0[index].wait().unwrap();
+        processes[index].kill().unwrap();
+        processes[index].wait().unwrap();
         // Sometimes the other process has to take over first.
         if kill % 5 == 0 {
             std::thread::sleep(SESSION + Duration::from_secs(1));
         }
-        processes.0[index] = world.spawn(["a", "b"][index]);
+        processes[index] = world.spawn(["a", "b"][index]);
         world.say(&format!("kill {kill} of {kills}"));
     }
     publishing.join().unwrap();
-    world.settle(events, &mut processes.0);
+    world.settle(events, &mut processes);
 }
 
 #[test]
@@ -301,14 +289,14 @@ fn the_delivery_guarantee_is_changed_at_each_start() {
     let (kills, events) = (number("FAULTS_KILLS", 20) / 5, number("FAULTS_EVENTS", 20_000) as usize / 5);
     let world = World::start("the_delivery_is_changed_at_each_start", 1, &reference::AT_LEAST_ONCE);
     let publishing = world.publish(0, events, Duration::from_millis(kills * 3_000));
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     for kill in 0..kills as usize {
         std::thread::sleep(Duration::from_secs(3));
         let text = std::fs::read_to_string(world.program.config()).unwrap();
         let (from, to) = [("at_least_once", "exactly_once"), ("exactly_once", "at_least_once")][kill % 2];
         assert!(text.contains(from));
         std::fs::write(world.program.config(), text.replace(from, to)).unwrap();
-        let (index, process) = (kill % 2, &mut processes.0[kill % 2]);
+        let (index, process) = (kill % 2, &mut processes[kill % 2]);
         if kill % 4 < 2 {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -319,7 +307,7 @@ fn the_delivery_guarantee_is_changed_at_each_start() {
         world.say(&format!("{to} from here on"));
     }
     publishing.join().unwrap();
-    world.settle(events, &mut processes.0);
+    world.settle(events, &mut processes);
 }
 
 #[test]
@@ -345,17 +333,17 @@ fn static_members_are_killed_at_random() {
 #[test]
 fn a_process_is_suspended_past_its_session_and_resumes() {
     let world = World::start("a_process_sleeps_past_its_session_and_wakes", 1, &reference::USUAL);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let publishing = world.publish(0, 5_000, Duration::from_secs(10));
     std::thread::sleep(Duration::from_secs(6));
-    signal(&processes.0[0], "-STOP");
+    signal(&processes[0], "-STOP");
     publishing.join().unwrap();
     let seen = world.read(&["decisions", "dead-letter"], 5_000).len();
     assert_eq!(seen, 5_000, "the other process takes over while this one is suspended");
     let publishing = world.publish(5_000, 5_000, Duration::from_secs(8));
-    signal(&processes.0[0], "-CONT");
+    signal(&processes[0], "-CONT");
     publishing.join().unwrap();
-    world.settle(10_000, &mut processes.0);
+    world.settle(10_000, &mut processes);
 }
 
 /// A resumed process continues where it was: with outputs in flight, and unwritten profiles.
@@ -365,20 +353,20 @@ fn at_least_once_processes_are_suspended_past_their_session_under_load() {
     let test = "processes_that_show_decisions_at_once_sleep_past_their_session_under_load";
     let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
     let mut random = SmallRng::seed_from_u64(world.seed);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let events = 6_000 * pauses as usize;
     let publishing = world.publish(0, events, Duration::from_secs(12 * pauses + 4));
     std::thread::sleep(Duration::from_secs(4));
     for pause in 1..=pauses {
         std::thread::sleep(Duration::from_millis(random.random_range(500..3_000)));
-        let sleeper = &processes.0[random.random_range(0..2)];
+        let sleeper = &processes[random.random_range(0..2)];
         signal(sleeper, "-STOP");
         std::thread::sleep(SESSION + Duration::from_millis(random.random_range(1_000..5_000)));
         signal(sleeper, "-CONT");
         world.say(&format!("pause {pause} of {pauses}"));
     }
     publishing.join().unwrap();
-    world.settle(events, &mut processes.0);
+    world.settle(events, &mut processes);
 }
 
 /// Deliveries fail, are late, or get no response while the only broker is down.
@@ -387,7 +375,7 @@ fn the_broker_is_killed_during_at_least_once_delivery() {
     let kills = number("FAULTS_RESTARTS", 1) + 1;
     let test = "the_broker_is_killed_under_decisions_that_are_shown_at_once";
     let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let events = 3_000 * kills as usize;
     let publishing = world.publish(0, events, Duration::from_secs(12 * kills));
     for _ in 0..kills {
@@ -397,7 +385,7 @@ fn the_broker_is_killed_during_at_least_once_delivery() {
         world.program.kafka.node("up", 0);
     }
     publishing.join().unwrap();
-    world.settle(events, &mut processes.0);
+    world.settle(events, &mut processes);
 }
 
 /// Aborted input is never decided, and input of an open transaction not yet.
@@ -405,7 +393,7 @@ fn the_broker_is_killed_during_at_least_once_delivery() {
 fn the_input_is_transactional_and_some_transactions_are_aborted() {
     let world = World::start("the_input_comes_in_transactions_some_of_which_are_aborted", 1, &reference::USUAL);
     let events = number("FAULTS_EVENTS", 20_000) as usize / 10;
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let upstream: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.program.kafka.brokers)
         .set("transactional.id", "upstream")
@@ -439,29 +427,29 @@ fn the_input_is_transactional_and_some_transactions_are_aborted() {
         }
         if random.random_range(0..20) == 0 {
             let index = random.random_range(0..2);
-            processes.0[index].kill().unwrap();
-            processes.0[index].wait().unwrap();
-            processes.0[index] = world.spawn(["a", "b"][index]);
+            processes[index].kill().unwrap();
+            processes[index].wait().unwrap();
+            processes[index] = world.spawn(["a", "b"][index]);
         }
     }
     assert!(aborted > 5, "{aborted} transactions were aborted");
-    world.settle(events, &mut processes.0);
+    world.settle(events, &mut processes);
 }
 
 #[test]
 fn a_third_member_joins_and_leaves_repeatedly() {
     let seconds = number("FAULTS_STORM_S", 15);
     let world = World::start("a_third_member_joins_and_leaves_without_end", 1, &reference::USUAL);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let publishing = world.publish(0, 10_000, Duration::from_secs(seconds));
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(seconds) {
-        let mut third = Processes(vec![world.spawn("c")]);
+        let mut third = vec![world.spawn("c")];
         std::thread::sleep(Duration::from_secs(1));
-        end(&mut third.0[0]);
+        end(&mut third[0]);
     }
     publishing.join().unwrap();
-    world.settle(10_000, &mut processes.0);
+    world.settle(10_000, &mut processes);
 }
 
 /// Operations on a cluster under load, with the pauses of its partitions.
@@ -504,7 +492,7 @@ impl<'a> Changes<'a> {
 
     /// Stops everything, checks the output, and prints a table of the pauses: milliseconds between two decisions of a partition, as
     /// seen by a read-committed consumer.
-    fn finish(self, processes: &mut [Child]) {
+    fn finish(self, processes: &mut [Running]) {
         self.stop.store(true, Ordering::Relaxed);
         self.world.settle(self.publishing.join().unwrap(), processes);
         let came = self.watch.finish();
@@ -532,12 +520,12 @@ fn planned_operations_on_a_cluster_under_load() {
     let world = World::start("a_cluster_is_changed_under_load", 1, &reference::USUAL);
     world.train("1");
     world.append("\n[model]\npath = \"models\"\n");
-    let mut processes = Processes(vec![world.spawn("a")]);
+    let mut processes = vec![world.spawn("a")];
     let mut changes = Changes::start(&world, number("FAULTS_RATE", 500));
     changes.make("nothing", || {});
-    changes.make("one process becomes three", || processes.0.extend([world.spawn("b"), world.spawn("c")]));
+    changes.make("one process becomes three", || processes.extend([world.spawn("b"), world.spawn("c")]));
     changes.make("each restarts, one after the other", || {
-        for (process, instance) in processes.0.iter_mut().zip(["a", "b", "c"]) {
+        for (process, instance) in processes.iter_mut().zip(["a", "b", "c"]) {
             end(process);
             *process = world.spawn(instance);
             std::thread::sleep(Duration::from_secs(4));
@@ -546,14 +534,14 @@ fn planned_operations_on_a_cluster_under_load() {
     changes.make("another version of the model", || world.train("2"));
     changes.make("another segment", || {
         world.append("\n[[segment]]\nid = \"added\"\nwhere = \"true\"\n");
-        processes.0.iter().for_each(|process| signal(process, "-HUP"));
+        processes.iter().for_each(|process| signal(process, "-HUP"));
     });
     changes.make("three processes become one", || {
-        for mut process in processes.0.split_off(1) {
+        for mut process in processes.split_off(1) {
             end(&mut process);
         }
     });
-    changes.finish(&mut processes.0);
+    changes.finish(&mut processes);
     let decisions = world.read(&["decisions"], 0);
     let holds = |text: &str| {
         let text = text.as_bytes();
@@ -571,7 +559,7 @@ fn planned_operations_on_a_cluster_under_load() {
 fn each_of_three_brokers_is_killed_and_restarts_under_load() {
     let world = World::start("each_of_three_brokers_is_killed_and_restarts_under_load", 3, &reference::USUAL);
     world.append("\n[commit]\ninterval = \"200ms\"\n");
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let mut changes = Changes::start(&world, 100);
     for node in 0..3 {
         changes.make(&format!("broker {node} is killed"), || {
@@ -586,21 +574,21 @@ fn each_of_three_brokers_is_killed_and_restarts_under_load() {
             world.program.kafka.node("up", node);
         });
     }
-    changes.finish(&mut processes.0);
+    changes.finish(&mut processes);
 }
 
 /// Each of two processes restarts.
 fn restart_under_load(test: &'static str, group: &reference::GroupSetup) {
     let world = World::start(test, 1, group);
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let mut changes = Changes::start(&world, number("FAULTS_RATE", 500));
-    for (process, instance) in processes.0.iter_mut().zip(["a", "b"]) {
+    for (process, instance) in processes.iter_mut().zip(["a", "b"]) {
         changes.make(&format!("process {instance} restarts"), || {
             end(process);
             *process = world.spawn(instance);
         });
     }
-    changes.finish(&mut processes.0);
+    changes.finish(&mut processes);
 }
 
 #[test]
@@ -629,19 +617,19 @@ fn the_disk_for_snapshots_is_full() {
             drop(std::os::unix::fs::symlink("/dev/full", place));
         }
     };
-    let mut processes = Processes(vec![world.spawn("a"), world.spawn("b")]);
+    let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let publishing = world.publish(0, 10_000, Duration::from_secs(20));
     for turn in 0..100 {
         fill();
         std::thread::sleep(Duration::from_millis(200));
         if turn == 50 {
-            processes.0[0].kill().unwrap();
-            processes.0[0].wait().unwrap();
-            processes.0[0] = world.spawn("a");
+            processes[0].kill().unwrap();
+            processes[0].wait().unwrap();
+            processes[0] = world.spawn("a");
         }
     }
     publishing.join().unwrap();
-    world.settle(10_000, &mut processes.0);
+    world.settle(10_000, &mut processes);
     let log = |name: &str| std::fs::read_to_string(world.program.folder.path().join(name)).unwrap();
     let left_out = (log("a") + &log("b")).matches("the snapshot could not be written").count();
     // A loaded machine gets to fewer.

@@ -1,6 +1,6 @@
 //! The role `control` on a real Kafka: what it knows equals a naive recount, whoever leads and whoever dies.
 
-use crate::program::{Program, block_on, now_ms, signal, terminate, wait_for};
+use crate::program::{Program, Running, block_on, now_ms, signal, terminate, wait_for};
 use aimpoint::{
     control::{ControlSpec, Figures, State},
     proto::v1,
@@ -15,7 +15,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::Child,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -259,7 +258,7 @@ impl Drop for Policies {
 
 /// A process of control with its admin port.
 struct Process {
-    child: Child,
+    child: Running,
     port: u16,
     name: &'static str,
 }

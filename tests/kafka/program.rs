@@ -10,6 +10,7 @@ use aimpoint::{
 use std::{
     collections::BTreeMap,
     fs::File,
+    ops::{Deref, DerefMut},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -71,16 +72,16 @@ impl Program {
     }
 
     /// Starts a process that logs to a file named after its instance.
-    pub(crate) fn spawn(&self, instance: &str) -> Child {
+    pub(crate) fn spawn(&self, instance: &str) -> Running {
         self.spawn_as("run", instance, &[])
     }
 
     /// The same for a role, with further arguments.
-    pub(crate) fn spawn_as(&self, role: &str, instance: &str, arguments: &[&str]) -> Child {
+    pub(crate) fn spawn_as(&self, role: &str, instance: &str, arguments: &[&str]) -> Running {
         let log = File::options().create(true).append(true).open(self.folder.path().join(instance)).unwrap();
         let mut command = self.command(&[role, "--log-format", "text", "--set", &format!("app.instance={instance}")]);
         command.args(arguments);
-        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     pub(crate) fn create(&self, name: &str, partitions: i32, settings: &[(&'static str, &'static str)]) {
@@ -153,6 +154,31 @@ pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -
     while !holds() {
         assert!(start.elapsed() < deadline, "waited {deadline:?} for {what}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process, which is killed if its test fails: a process that is left behind keeps its name, and its tests would fail
+/// the next time.
+pub(crate) struct Running(Child);
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop((self.0.kill(), self.0.wait()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The role `serve` on a real Kafka: it answers what was committed, through restarts, outages and a topic that is made anew.
 
-use crate::program::{Program, block_on, now_ms, signal, wait_for};
+use crate::program::{Program, Running, block_on, now_ms, signal, wait_for};
 use aimpoint::{proto::v1, sink::Topics};
 use prost::Message;
 use rdkafka::{
@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::Child,
     time::{Duration, Instant},
 };
 
@@ -39,16 +38,8 @@ const PARTITIONS: i32 = 3;
 
 /// A process that answers.
 struct Server {
-    child: Child,
+    child: Running,
     port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Do not outlive a failed test.
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
 }
 
 impl Server {
