@@ -6,9 +6,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use prost::Message;
-use redis::{AsyncCommands, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, aio::MultiplexedConnection};
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 
 /// The parts of `aimpoint.v1.Decision` that it needs.
@@ -35,7 +35,10 @@ pub fn run(address: &str, redis: &str, threads: usize) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         // One connection, on which requests that come together are sent together.
-        let redis = redis::Client::open(format!("redis://{redis}/"))?.get_multiplexed_async_connection().await?;
+        let client = redis::Client::open(format!("redis://{redis}/"))?;
+        // By default it gives up after half a second, which ends the client's connection and with it the turn.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        let redis = client.get_multiplexed_async_connection_with_config(&patient).await?;
         let listener = TcpListener::bind(address).await?;
         loop {
             let (stream, _) = listener.accept().await?;
