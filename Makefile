@@ -6,6 +6,7 @@ SEEDS ?= 10000
 CASES ?= 200000
 FIRST ?= 0
 PEERS ?=
+BIDDERS ?=
 # For a release: the image registry, whether to push the images, and the tag.
 REGISTRY ?= localhost
 PUSH ?=
@@ -15,7 +16,7 @@ DIST := target/dist
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo check test bench cuda peers simulate properties faults docs fmt lint deny licences onnxruntime jars tools model \
+.PHONY: help demo check test bench cuda peers bidders simulate properties faults docs fmt lint deny licences onnxruntime jars tools model \
 	release-check release-archive release-images release-sbom release-sign
 
 ## help: list the targets
@@ -49,6 +50,12 @@ peers: onnxruntime jars
 	$(CARGO) build --release --quiet --bin aimpoint --example peers
 	mvn -q -B -f benches/peers/java/pom.xml package
 	benches/peers/run $(PEERS)
+
+## bidders: compare aimpoint serve with Redis on this machine, BIDDERS="options" (see benches/bidders/README.md)
+bidders: jars tools
+	$(CARGO) build --release --quiet --bin aimpoint
+	$(CARGO) build --release --quiet --locked --manifest-path benches/bidders/tool/Cargo.toml --target-dir benches/bidders/tool/target
+	benches/bidders/run $(BIDDERS)
 
 ## simulate: test the worker on a model broker with faults, SEEDS=n
 simulate:

@@ -136,6 +136,7 @@ const MODULES: [(&str, &[&str]); 35] = [
             "proto",
             "random",
             "secret",
+            "serve",
             "sink",
             "source",
             "state",

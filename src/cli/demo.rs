@@ -8,8 +8,9 @@
 //! 3. The last [`flight::DAYS`] days of the data are the flight of the campaigns: day by day, control publishes a
 //!    policy, the day's events are decided with it, and what the market made of the decisions goes to the outcomes.
 //!
-//! Without a campaign that needs control there is no third step.
+//! Without a campaign that needs control there is no third step. At the end a bid request is enriched (`bid`).
 
+mod bid;
 mod clock;
 mod decisions;
 mod flight;
@@ -184,6 +185,7 @@ fn play(args: &DemoArgs, folder: &Path) -> anyhow::Result<()> {
         .filter_map(|it| Some(Prediction { probability: it.score.raw?, label: *truth.get(&it.trigger_event_id)? }))
         .collect();
     report::effect(&mut out, &predictions, unripe)?;
+    bid::print(&mut out, &setup, &outcome.decisions)?;
     report::next(&mut out)?;
     if let Some((state, at)) = &page {
         writeln!(out, "\nThe page stays open at http://{at}/ and purchases keep arriving; press Ctrl-C to stop.")?;

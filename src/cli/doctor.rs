@@ -337,7 +337,7 @@ fn transactions(config: &Config, report: &mut Report) {
         Err(error) => report.fail(
             "transactions",
             anyhow::Error::new(error),
-            "allow Write and Describe on transactional ids with the prefix app.name, and IdempotentWrite on the cluster",
+            "allow Write and Describe on transactional ids with the prefix app.name + \"-@\", and IdempotentWrite on the cluster",
         ),
     }
 }

@@ -137,6 +137,36 @@ fn the_demo_s_campaigns_add_up() {
     for said in ["best surplus at a bid of", "creative", "by thompson", "decided with policy", "its budget lets it"] {
         assert!(words.contains(said), "{said:?} is missing in\n{words}");
     }
+    check_bid_request(&out);
+}
+
+/// The request that comes out is the one that goes in, with the customer's segments at the end of its user.
+fn check_bid_request(out: &str) {
+    let lines = part(out, "A bid request for a customer, before and after");
+    let joined = |lines: &[&str]| lines.iter().map(|line| line[12..].trim_start()).collect::<String>();
+    let at = lines.iter().position(|line| line.starts_with("  enriched  ")).unwrap_or_else(|| panic!("{lines:#?}"));
+    let (before, after) = (joined(&lines[..at]), joined(&lines[at..]));
+    let mut request: serde_json::Value = serde_json::from_str(&after).unwrap();
+    let data = request["user"].as_object_mut().unwrap().remove("data").unwrap();
+    assert_eq!(request, serde_json::from_str::<serde_json::Value>(&before).unwrap());
+    let added = format!(",\"data\":{data}");
+    assert_eq!(after.len(), before.len() + added.len(), "nothing else is new: {after}");
+    assert_eq!(data[0]["name"], "music.example", "{data}");
+    let ids: Vec<&str> = data
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|it| it["segment"].as_array().unwrap())
+        .map(|it| it["id"].as_str().unwrap())
+        .collect();
+    assert!(!ids.is_empty(), "{data}");
+    for id in &ids {
+        let known = ["likely-to-return", "high-spender", "one-time-buyer", "won-back"];
+        assert!(known.contains(id), "{id}: {data}");
+    }
+    // The last purchase whose customer is in a segment decides who it is: the decision that the report has read.
+    let user = request["user"]["buyeruid"].as_str().unwrap();
+    assert!(purchases().contains(&format!("\"user_id\":\"{user}\"")), "{user} is a customer");
 }
 
 /// Other data may have no campaign that needs control: then there is no flight, and every event is decided.

@@ -14,7 +14,7 @@ const CASES: [(&str, &[&str]); 3] = [
 /// The Kubernetes version of the schemas in `schemas/`.
 const KUBERNETES: &str = "1.34.0";
 
-fn helm_template(arguments: &[&str]) -> Command {
+pub(crate) fn helm_template(arguments: &[&str]) -> Command {
     let mut helm = tool("helm");
     helm.args(["template", "aimpoint", CHART, "--namespace", "streaming", "--kube-version", KUBERNETES])
         .args(arguments);
@@ -35,7 +35,7 @@ fn object(rendered: &str, kind: &str) -> Value {
 }
 
 /// The environment of the container, without values from secrets and the pod.
-fn environment(stateful_set: &Value) -> BTreeMap<String, Option<String>> {
+pub(crate) fn environment(stateful_set: &Value) -> BTreeMap<String, Option<String>> {
     let variables = stateful_set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
     let value = |variable: &Value| variable["value"].as_str().map(str::to_owned);
     variables.iter().map(|variable| (variable["name"].as_str().unwrap().to_owned(), value(variable))).collect()
@@ -72,7 +72,7 @@ fn the_chart_renders_as_before_and_is_valid_for_kubernetes() {
 #[test]
 fn topics_and_users_are_valid_for_strimzi() {
     let said = kubeconform("deploy/strimzi");
-    assert!(said.contains("12 resources found in 2 files - Valid: 12, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
+    assert!(said.contains("13 resources found in 2 files - Valid: 13, Invalid: 0, Errors: 0, Skipped: 0"), "{said}");
 }
 
 #[test]
@@ -101,6 +101,8 @@ fn invalid_values_are_rejected_with_their_path() {
         ("metrics.port=80", "/metrics/port"),
         ("control.replicaCount=0", "/control/replicaCount"),
         ("control.replicas=2", "additional properties 'replicas' not allowed"),
+        ("serve.port=80", "/serve/port"),
+        ("serve.autoscaling.cpuPercent=0", "/serve/autoscaling/cpuPercent"),
         ("podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"),
     ] {
         let refused = helm_template(&["--set", set]).output().unwrap();
@@ -268,7 +270,7 @@ fn the_program_accepts_the_chart_s_configuration_and_arguments() {
 }
 
 /// The object of a kind with this name.
-fn named(rendered: &str, kind: &str, name: &str) -> Value {
+pub(crate) fn named(rendered: &str, kind: &str, name: &str) -> Value {
     let is_it = |it: &Value| it["kind"] == kind && it["metadata"]["name"] == name;
     documents(rendered).into_iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name} in:\n{rendered}"))
 }
@@ -351,7 +353,7 @@ fn the_program_accepts_the_chart_s_arguments_for_control() {
 }
 
 /// What Strimzi allows a user: resources with their operations.
-fn allowed(user: &str) -> Vec<(String, Vec<String>)> {
+pub(crate) fn allowed(user: &str) -> Vec<(String, Vec<String>)> {
     let user = named(&text("deploy/strimzi/user.yaml"), "KafkaUser", user);
     user["spec"]["authorization"]["acls"]
         .as_array()
@@ -381,7 +383,7 @@ fn the_user_has_the_permissions_for_exactly_once() {
         ("topic aimpoint-policy", &["Read", "Describe"]),
         ("topic aimpoint-audiences", &["Write", "Describe"]),
         ("group aimpoint", &["Read", "Describe"]),
-        ("transactionalId aimpoint-", &["Write", "Describe"]),
+        ("transactionalId aimpoint-@", &["Write", "Describe"]),
         ("cluster", &["IdempotentWrite", "Describe"]),
     ] {
         let found =
@@ -411,14 +413,14 @@ fn the_user_of_control_has_the_least_permissions() {
         allowed("aimpoint-control").iter().map(|(resource, all)| format!("{resource}: {}", all.join(" "))).collect();
     found.sort();
     let expected = [
-        "group aimpoint-@control: Read Describe",
+        "group aimpoint@control: Read Describe",
         "topic aimpoint-audiences: Read Describe DescribeConfigs",
         "topic aimpoint-control: Read Write Describe DescribeConfigs",
         "topic aimpoint-policy: Write Describe DescribeConfigs",
         "topic dead-letter: Write Describe DescribeConfigs",
         "topic decisions: Read Describe DescribeConfigs",
         "topic outcomes: Read Describe DescribeConfigs",
-        "transactionalId aimpoint-@control: Write Describe",
+        "transactionalId aimpoint@control: Write Describe",
     ];
     assert_eq!(found, expected);
 }

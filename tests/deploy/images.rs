@@ -127,7 +127,7 @@ fn the_compose_example_is_valid() {
     }
     // Prometheus scrapes the programs' addresses.
     let prometheus = text("deploy/prometheus/prometheus.yml");
-    for target in ["aimpoint:9464", "control:9464", "kafka-exporter:9308"] {
+    for target in ["aimpoint:9464", "control:9464", "serve:9464", "kafka-exporter:9308"] {
         assert!(prometheus.contains(target) && services.contains_key(target.split(':').next().unwrap()), "{target}");
     }
 }

@@ -15,6 +15,7 @@ mod openrtb;
 #[path = "../cli/process.rs"]
 mod process;
 mod prometheus;
+mod serve;
 mod workflows;
 
 use serde_json::Value;

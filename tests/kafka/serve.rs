@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [app]
 name = "shop"
 
@@ -37,13 +37,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PARTITIONS: i32 = 3;
 
 /// A process that answers.
-struct Server {
+pub(crate) struct Server {
     child: Running,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
-    fn start(program: &Program, name: &str) -> Self {
+    pub(crate) fn start(program: &Program, name: &str) -> Self {
         // The test knows its port before the process does.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// The status, the head and the body of an answer; `None` if nobody answers.
-    fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String, String)> {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
         let length = body.len();
@@ -67,7 +67,7 @@ impl Server {
         Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ask("GET", "/readyz", "").is_some_and(|(status, ..)| status == 200)
     }
 
@@ -115,10 +115,10 @@ fn payload(user: &str, number: i64, lives_for_s: i64) -> Vec<u8> {
 }
 
 /// A worker's producer, with transactions.
-struct Worker(BaseProducer);
+pub(crate) struct Worker(BaseProducer);
 
 impl Worker {
-    fn new(program: &Program) -> Self {
+    pub(crate) fn new(program: &Program) -> Self {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &program.kafka.brokers)
             .set("transactional.id", "shop-@w-0")
@@ -128,7 +128,7 @@ impl Worker {
         Self(producer)
     }
 
-    fn transact(&self, records: &[(&str, Option<Vec<u8>>)], commits: bool) {
+    pub(crate) fn transact(&self, records: &[(&str, Option<Vec<u8>>)], commits: bool) {
         self.0.begin_transaction().unwrap();
         for (user, payload) in records {
             let mut record = BaseRecord::<str, [u8]>::to("decisions").key(user);

@@ -229,7 +229,7 @@ fn a_standby_shows_what_it_follows_and_nothing_of_a_leader() {
     });
     let mut following = Following {
         topic: "shop-control",
-        group: "shop-@control",
+        group: "shop@control",
         records: 48_211,
         has_caught_up: true,
         version: 17_280,
@@ -242,7 +242,7 @@ fn a_standby_shows_what_it_follows_and_nothing_of_a_leader() {
         if state == "standby" { Vec::new() } else { vec![state] }
     });
     let shown = text(&mut browser, "#standby");
-    for part in ["Another process leads", "shop-control", "48,211", "No. 17,280", "shop-@control"] {
+    for part in ["Another process leads", "shop-control", "48,211", "No. 17,280", "shop@control"] {
         assert!(shown.contains(part), "{part:?} is missing in {shown}");
     }
     let seen = "[...document.querySelectorAll('[data-leader]')].some((it) => it.getBoundingClientRect().height > 0)";

@@ -109,9 +109,10 @@ impl Settings {
         }
     }
 
-    /// The group and the transactional id. Names of applications and workers contain no @, so nobody else has this one.
+    /// The group and the transactional id. Names contain no @, so nobody else has this one. No prefix of workers' transactional
+    /// ids covers it, so that a right to theirs is none to this one.
     pub(super) fn group(&self) -> String {
-        format!("{}-@control", self.app)
+        format!("{}@control", self.app)
     }
 
     /// Settings for tests without Kafka.

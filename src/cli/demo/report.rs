@@ -15,7 +15,7 @@ const BAR: usize = 48;
 const BINS: usize = 20;
 
 /// No line is longer, in columns.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 100;
 
 /// Events, speed, latency, scores, segments, and three decisions in full.
 pub(super) fn print(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
@@ -164,7 +164,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// JSON text in lines, broken after commas. A member that is longer has a line of its own.
-fn wrapped(json: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(json: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for part in json.split_inclusive(',') {
         let line = lines.last().map_or(0, |line| line.chars().count());

@@ -364,7 +364,7 @@ fn the_board_is_bounded_says_what_is_left_out_and_names_no_user() {
 fn a_standby_says_what_it_follows() {
     let following = Following {
         topic: "shop-control",
-        group: "shop-@control",
+        group: "shop@control",
         records: 7,
         has_caught_up: true,
         version: 3,
@@ -372,7 +372,7 @@ fn a_standby_says_what_it_follows() {
         takes_over: false,
     };
     let follows = json!({
-        "topic": "shop-control", "group": "shop-@control", "records": 7, "has_caught_up": true, "version": 3,
+        "topic": "shop-control", "group": "shop@control", "records": 7, "has_caught_up": true, "version": 3,
         "changed_ms": 2,
     });
     assert_eq!(following.json(9_000), json!({ "role": "standby", "at_ms": 9, "follows": follows }));

@@ -39,6 +39,21 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "aimpoint.release" . }}
 {{- end -}}
 
+{{/* The same of serve. */}}
+{{- define "aimpoint.serve.name" -}}
+{{- include "aimpoint.name" . }}-serve
+{{- end -}}
+
+{{- define "aimpoint.serve.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-serve
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "aimpoint.serve.labels" -}}
+{{ include "aimpoint.serve.selector" . }}
+{{ include "aimpoint.release" . }}
+{{- end -}}
+
 {{- define "aimpoint.image" -}}
 {{- $suffix := ternary "-cuda" "" .Values.cuda.enabled -}}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s%s" .Chart.AppVersion $suffix) -}}
@@ -86,12 +101,21 @@ not set, or comes from a Secret. */}}
       key: {{ .key }}
 {{- end -}}
 
-{{/* The environment of a container: the brokers and the identity of the pod. Takes Values and, for control, isControl: it
-may have a user of its own, and has no workers. */}}
+{{/* A variable with the pod's CPU request, rounded up. Without a CPU limit, the pod would count the cores of the node. */}}
+{{- define "aimpoint.cpusEnv" -}}
+- name: {{ . }}
+  valueFrom:
+    resourceFieldRef:
+      resource: requests.cpu
+      divisor: "1"
+{{- end -}}
+
+{{/* The environment of a container: the brokers and the identity of the pod. Takes Values and, for a role beside the workers,
+role, which has its values: it may have a Kafka user of its own, and has no workers. */}}
 {{- define "aimpoint.env" -}}
 {{- $kafka := .Values.kafka -}}
-{{- if .isControl -}}
-{{- $kafka = mergeOverwrite (deepCopy .Values.kafka) (default (dict) .Values.control.kafka) -}}
+{{- if .role -}}
+{{- $kafka = mergeOverwrite (deepCopy .Values.kafka) (default (dict) .role.kafka) -}}
 {{- end -}}
 - name: AIMPOINT__KAFKA__BROKERS
   value: {{ $kafka.brokers | quote }}
@@ -99,7 +123,7 @@ may have a user of its own, and has no workers. */}}
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
-{{- if not .isControl }}
+{{- if not .role }}
 - name: AIMPOINT__APP__STATIC_MEMBERSHIP
   value: "true"
 {{- end }}
@@ -126,13 +150,8 @@ may have a user of its own, and has no workers. */}}
 {{- with .Values.metrics.tokenSecret }}
 {{ include "aimpoint.secretEnv" (dict "name" "AIMPOINT__ADMIN__TOKEN" "secret" . "key" $.Values.metrics.tokenKey) }}
 {{- end }}
-{{- if not (or .isControl (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
-# Without a CPU limit, the pod would count the cores of the node. Use its CPU request, rounded up.
-- name: AIMPOINT__ENGINE__WORKERS
-  valueFrom:
-    resourceFieldRef:
-      resource: requests.cpu
-      divisor: "1"
+{{- if not (or .role (include "aimpoint.key" (dict "section" "engine" "key" "workers" "values" .Values)) (include "aimpoint.hasVariable" (dict "name" "AIMPOINT__ENGINE__WORKERS" "values" .Values))) }}
+{{ include "aimpoint.cpusEnv" "AIMPOINT__ENGINE__WORKERS" }}
 {{- end }}
 {{- with .Values.env }}
 {{ toYaml . }}
@@ -172,7 +191,8 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
-{{/* What a NetworkPolicy allows: the metrics port in, DNS and the brokers out. */}}
+{{/* What a NetworkPolicy allows: the metrics port in, DNS and the brokers out. Takes Values and, for serve, bidders: whether
+bidders may ask. */}}
 {{- define "aimpoint.traffic" -}}
 policyTypes: [Ingress, Egress]
 ingress:
@@ -185,6 +205,18 @@ ingress:
       {{- else }}
       - podSelector: {}
       {{- end }}
+  {{- if .bidders }}
+  # Bidders.
+  - ports:
+      - port: {{ .Values.serve.port }}
+        protocol: TCP
+    from:
+      {{- if .Values.networkPolicy.biddersFrom }}
+      {{- toYaml .Values.networkPolicy.biddersFrom | nindent 6 }}
+      {{- else }}
+      - podSelector: {}
+      {{- end }}
+  {{- end }}
 egress:
   # DNS.
   - ports:
