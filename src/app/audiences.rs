@@ -51,7 +51,7 @@ pub(super) fn report(topic: AudiencesTopic, workers: Vec<Progress>) -> anyhow::R
     let publisher = Publisher::new(&topic.brokers, &topic.client, &topic.topic, DEADLINE)?;
     let thread = std::thread::Builder::new().name("audiences".to_owned());
     let mut reported = Reported::default();
-    let mut run = move || {
+    let run = move || {
         let mut next = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if Instant::now() >= next {
@@ -66,7 +66,7 @@ pub(super) fn report(topic: AudiencesTopic, workers: Vec<Progress>) -> anyhow::R
             std::thread::sleep(TURN);
         }
     };
-    thread.spawn(move || run()).map(drop).context("start the thread that reports the sizes of audiences")?;
+    thread.spawn(run).map(drop).context("start the thread that reports the sizes of audiences")?;
     Ok(audiences)
 }
 

@@ -444,9 +444,9 @@ fn a_third_member_joins_and_leaves_repeatedly() {
     let publishing = world.publish(0, 10_000, Duration::from_secs(seconds));
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(seconds) {
-        let mut third = vec![world.spawn("c")];
+        let mut third = world.spawn("c");
         std::thread::sleep(Duration::from_secs(1));
-        end(&mut third[0]);
+        end(&mut third);
     }
     publishing.join().unwrap();
     world.settle(10_000, &mut processes);
@@ -534,7 +534,9 @@ fn planned_operations_on_a_cluster_under_load() {
     changes.make("another version of the model", || world.train("2"));
     changes.make("another segment", || {
         world.append("\n[[segment]]\nid = \"added\"\nwhere = \"true\"\n");
-        processes.iter().for_each(|process| signal(process, "-HUP"));
+        for process in &processes {
+            signal(process, "-HUP");
+        }
     });
     changes.make("three processes become one", || {
         for mut process in processes.split_off(1) {
