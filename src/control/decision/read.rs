@@ -12,7 +12,11 @@ use crate::{
     targeting::money::{Cpm, Currency, Micros},
 };
 use prost::Message;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use std::fmt;
 
 /// The reason of a user who never sees the campaign.
 const HOLDOUT: &str = "holdout";
@@ -52,6 +56,13 @@ impl DecisionRecord {
         let is_json = payload.trim_ascii_start().first() == Some(&b'{');
         let members = if is_json { of_json(payload)? } else { of_protobuf(payload)? };
         members.check()
+    }
+
+    /// Reads a line of a file, in which outcomes may be, too. `None` if it is one of those, or no decision that
+    /// [`DecisionRecord::read`] takes.
+    pub(crate) fn of_line(json: &[u8]) -> Option<Self> {
+        let members: Members = sonic_rs::from_slice(json).ok()?;
+        if members.outcome_id.is_some() { None } else { members.check().ok() }
     }
 
     /// When it was made, in microseconds since 1970.
@@ -123,7 +134,12 @@ struct Members {
     #[serde(default, deserialize_with = "present")]
     experiment: ExperimentMembers,
     #[serde(default, deserialize_with = "present")]
+    score: ScoreMembers,
+    #[serde(default, deserialize_with = "present")]
     segments: Vec<SegmentMembers>,
+    /// Only an outcome has it.
+    #[serde(alias = "outcomeId")]
+    outcome_id: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,6 +156,15 @@ struct ExperimentMembers {
     name: String,
     #[serde(default, deserialize_with = "present")]
     variant: String,
+}
+
+/// A score that is no number is none, and no fault.
+#[derive(Debug, Default, Deserialize)]
+struct ScoreMembers {
+    #[serde(default)]
+    raw: Loose,
+    #[serde(default)]
+    calibrated: Loose,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -195,16 +220,79 @@ struct Long(i64);
 
 impl<'de> Deserialize<'de> for Long {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Long;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a whole number of 64 bits, or one as a text")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Long, E> {
+                Ok(Long(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Long, E> {
+                i64::try_from(number).map(Long).map_err(E::custom)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Long, E> {
+                text.parse().map(Long).map_err(E::custom)
+            }
         }
-        match Form::deserialize(deserializer)? {
-            Form::Number(number) => Ok(Self(number)),
-            Form::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// A number, or something else that is not read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Loose(Option<f32>);
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Loose;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("anything")
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Loose, E> {
+                Ok(Loose(Some(number as f32).filter(|number| number.is_finite())))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Loose, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Loose, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Loose, E> {
+                Ok(Loose(None))
+            }
+
+            fn visit_str<E: Error>(self, _: &str) -> Result<Loose, E> {
+                Ok(Loose(None))
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Loose, E> {
+                Ok(Loose(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Loose, A::Error> {
+                while all.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Loose(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Loose, A::Error> {
+                while all.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Loose(None))
+            }
         }
+        deserializer.deserialize_any(Form)
     }
 }
 
@@ -214,7 +302,8 @@ fn present<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserialize
 }
 
 fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
-    serde_json::from_slice(payload).map_err(|error| {
+    // The fast parser first; what it refuses, the other one explains.
+    sonic_rs::from_slice(payload).or_else(|_| serde_json::from_slice(payload)).map_err(|error| {
         // The place, not the text: it might quote the payload.
         let (line, column) = (error.line(), error.column());
         let detail = format!("no decision in JSON: line {line}, column {column}");
@@ -255,10 +344,24 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
         campaigns: decision.campaigns.into_iter().map(campaign).collect(),
         suppressed: decision.suppressed.into_iter().map(suppressed).collect(),
         status,
+        score: decision.score.map_or_else(ScoreMembers::default, |score| ScoreMembers {
+            raw: Loose(score.raw.filter(|it| it.is_finite())),
+            calibrated: Loose(score.calibrated.filter(|it| it.is_finite())),
+        }),
         model: ModelMembers { name: model.name, version: model.version },
         experiment: ExperimentMembers { name: experiment.name, variant: experiment.variant },
         segments: decision.segments.into_iter().map(|it| SegmentMembers { id: it.id }).collect(),
+        outcome_id: None,
     })
+}
+
+/// A status as in `targeted`.
+fn status(mut written: String) -> String {
+    if written.starts_with("STATUS_") {
+        written.drain(.."STATUS_".len());
+    }
+    written.make_ascii_lowercase();
+    written
 }
 
 impl Members {
@@ -300,11 +403,12 @@ impl Members {
         }
         let held_out = self.suppressed.iter().filter(|it| it.reason == HOLDOUT).map(|it| it.campaign_id.clone());
         let details = Details {
-            status: self.status.trim_start_matches("STATUS_").to_ascii_lowercase(),
+            status: status(self.status),
             model: self.model.name,
             model_version: self.model.version,
             experiment: self.experiment.name,
             variant: self.experiment.variant,
+            score: self.score.calibrated.0.or(self.score.raw.0),
             segments: self.segments.into_iter().map(|it| it.id).collect(),
             held_out: held_out.collect(),
             offers,
