@@ -111,6 +111,7 @@ impl Evaluation {
         let charts = plan.charts.then(|| Collected::new(&campaigns));
         let mut state = State::new(app, spec, campaigns);
         state.keep_trail();
+        state.forget_changes();
         let attribution = &spec.attribution;
         let windows = Windows {
             engagement: micros(attribution.engagement),
@@ -166,7 +167,6 @@ impl Evaluation {
         }
         self.totals.decisions += 1;
         self.state.apply_decision(source, offered);
-        self.state.mark_clean();
         self.settle()?;
         let user = user_hash(offered.user_key);
         let models = self.enter(decided, user);
@@ -250,7 +250,6 @@ impl Evaluation {
         self.pass(source.arrived_at)?;
         self.outcome_at = self.outcome_at.max(Some(outcome.occurred_at));
         let effects = self.state.apply_outcome(source, outcome);
-        self.state.mark_clean();
         self.settle()?;
         Ok(match (effects.disposition, effects.rejection) {
             (Disposition::Parked, _) => Taken::Waits,
@@ -277,7 +276,6 @@ impl Evaluation {
 
     fn advance(&mut self, now: i64) -> Result<(), EffectError> {
         self.state.advance(now);
-        self.state.mark_clean();
         self.settle()?;
         self.rows.forget_offers(now);
         // After the end of what is complete, no label becomes known.

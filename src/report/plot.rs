@@ -118,7 +118,9 @@ impl Plot {
             to.element("p", &[("class", &"up"), ("aria-hidden", &"true")], up);
         }
         to.raw("<div class=\"ticks\" aria-hidden=\"true\">");
-        ticks.iter().for_each(|tick| drop(to.element("span", &[], tick)));
+        for tick in ticks {
+            to.element("span", &[], tick);
+        }
         to.raw("</div>");
         let (title_id, about_id) = (format!("{id}-name"), format!("{id}-about"));
         let names = format!("{title_id} {about_id}");
@@ -132,7 +134,9 @@ impl Plot {
         to.element("title", &[("id", &title_id)], title);
         to.element("desc", &[("id", &about_id)], description);
         to.add(&self.marks).raw("</svg><div class=\"axis\" aria-hidden=\"true\">");
-        axis.iter().for_each(|label| drop(to.element("span", &[], label)));
+        for label in axis {
+            to.element("span", &[], label);
+        }
         to.raw("</div>");
         if !across.is_empty() {
             to.element("p", &[("class", &"across"), ("aria-hidden", &"true")], across);

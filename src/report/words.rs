@@ -98,19 +98,19 @@ pub(super) fn maybe_amount(micros: Option<i64>, currency: &str) -> String {
     micros.map_or_else(|| DASH.to_owned(), |it| format!("{} {currency}", amount(it)))
 }
 
-fn zoned(micros: i64) -> Option<jiff::Zoned> {
-    Some(jiff::Timestamp::from_microsecond(micros).ok()?.to_zoned(jiff::tz::TimeZone::UTC))
+fn in_utc(micros: i64) -> Option<jiff::civil::DateTime> {
+    Some(jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_microsecond(micros).ok()?))
 }
 
 /// A time as in `31 Jan 2026, 12:05`.
 pub(super) fn time(micros: i64) -> String {
-    zoned(micros).map_or_else(|| DASH.to_owned(), |at| at.strftime("%-d %b %Y, %H:%M").to_string())
+    in_utc(micros).map_or_else(|| DASH.to_owned(), |at| at.strftime("%-d %b %Y, %H:%M").to_string())
 }
 
 /// A day as in `31 Jan`, with the hour if points are narrower than days.
 pub(super) fn moment(micros: i64, width: i64) -> String {
     let form = if width < 86_400_000_000 { "%-d %b, %H:%M" } else { "%-d %b" };
-    zoned(micros).map_or_else(|| DASH.to_owned(), |at| at.strftime(form).to_string())
+    in_utc(micros).map_or_else(|| DASH.to_owned(), |at| at.strftime(form).to_string())
 }
 
 /// The width of points as in `each day`.

@@ -86,7 +86,11 @@ fn plan() -> Plan {
 
 /// Two weeks of a shop: one campaign with arms and creatives of which one is better, one whose rate falls.
 fn shop(evil: bool) -> EffectReport {
-    let attribution = AttributionSpec { view: Duration::from_hours(24), click: Duration::from_hours(96), ..AttributionSpec::default() };
+    let attribution = AttributionSpec {
+        view: Duration::from_hours(24),
+        click: Duration::from_hours(96),
+        ..AttributionSpec::default()
+    };
     let spec = ControlSpec { attribution, ..ControlSpec::default() };
     let setups = vec![setup("spring-sale", Some(3.0), None), setup("brand-film", None, Some(45.0))];
     let mut evaluation = Evaluation::new("shop", &spec, setups, plan(), None).unwrap();
@@ -107,7 +111,12 @@ fn shop(evil: bool) -> EffectReport {
         let id = if is_spring { "spring-sale" } else { "brand-film" };
         let named = if is_spring { format!(r#","arm":"{arm}""#) } else { String::new() };
         let mut segments = Vec::new();
-        for (segment, is_in) in [("returning", user % 5 < 2), ("basket-left", user % 7 < 2), ("bargain-hunters", user % 11 < 2), ("vip", user % 400 == 0)] {
+        for (segment, is_in) in [
+            ("returning", user % 5 < 2),
+            ("basket-left", user % 7 < 2),
+            ("bargain-hunters", user % 11 < 2),
+            ("vip", user % 400 == 0),
+        ] {
             segments.extend(is_in.then(|| format!(r#"{{"id":"{segment}"}}"#)));
         }
         let decision = format!(
@@ -184,9 +193,11 @@ fn address(folder: &Path, name: &str, page: &str) -> String {
 
 fn open(browser: &mut Browser, address: &str, width: u32, scheme: &str) {
     browser.open(address, width, scheme);
-    crate::wait_for(address, || match browser.evaluate("document.readyState === 'complete' && !!document.querySelector('footer')") {
-        Value::Bool(true) => Vec::new(),
-        other => vec![other.to_string()],
+    crate::wait_for(address, || {
+        match browser.evaluate("document.readyState === 'complete' && !!document.querySelector('footer')") {
+            Value::Bool(true) => Vec::new(),
+            other => vec![other.to_string()],
+        }
     });
 }
 
@@ -207,10 +218,28 @@ fn the_report_is_complete_wide_narrow_dark_and_printed() {
         for nonsense in ["NaN", "undefined", "null", "inf", "[object", "-0.0"] {
             assert!(!page.split_whitespace().any(|word| word.contains(nonsense)), "{place}: {nonsense} in {page}");
         }
-        crate::check_look(&mut browser, &place, &[
-            ".card h2", ".shown", ".tile small", ".tile h2", ".note", ".axis", ".ticks", "th", "td", ".tag.good", ".tag.bad",
-            ".tag.warn", ".bars .share", "summary", ".shade-3", "#unknown li",
-        ]);
+        crate::check_look(
+            &mut browser,
+            &place,
+            &[
+                ".card h2",
+                ".shown",
+                ".tile small",
+                ".tile h2",
+                ".note",
+                ".axis",
+                ".ticks",
+                "th",
+                "td",
+                ".tag.good",
+                ".tag.bad",
+                ".tag.warn",
+                ".bars .share",
+                "summary",
+                ".shade-3",
+                "#unknown li",
+            ],
+        );
         let background = browser.evaluate("getComputedStyle(document.body).backgroundColor");
         backgrounds.push(background.as_str().unwrap().to_owned());
         crate::picture(&mut browser, &format!("report-{width}-{scheme}"));
@@ -234,7 +263,10 @@ fn the_report_is_complete_wide_narrow_dark_and_printed() {
     browser.evaluate("document.querySelector('#clicks-card summary').focus()");
     for kind in ["rawKeyDown", "char", "keyUp"] {
         let text = if kind == "char" { "\r" } else { "" };
-        browser.call("Input.dispatchKeyEvent", json!({ "type": kind, "key": "Enter", "windowsVirtualKeyCode": 13, "text": text }));
+        browser.call(
+            "Input.dispatchKeyEvent",
+            json!({ "type": kind, "key": "Enter", "windowsVirtualKeyCode": 13, "text": text }),
+        );
     }
     assert_eq!(browser.evaluate("document.querySelector('#clicks-card details').open"), true);
 
@@ -246,7 +278,8 @@ fn the_report_is_complete_wide_narrow_dark_and_printed() {
     let sheet = json!({ "printBackground": true, "paperWidth": 8.27, "paperHeight": 11.69 });
     let pdf = browser.call("Page.printToPDF", sheet)["data"].as_str().unwrap().to_owned();
     let pdf = BASE64_STANDARD.decode(pdf).unwrap();
-    let pages = pdf.windows(12).filter(|part| part.starts_with(b"/Type /Page") && !part.starts_with(b"/Type /Pages")).count();
+    let pages =
+        pdf.windows(12).filter(|part| part.starts_with(b"/Type /Page") && !part.starts_with(b"/Type /Pages")).count();
     assert!((3..=12).contains(&pages), "{pages} pages");
     if let Some(folder) = std::env::var_os("PICTURES") {
         std::fs::write(Path::new(&folder).join("report.pdf"), pdf).unwrap();

@@ -5,8 +5,8 @@
 //! there are more.
 
 use crate::effect::halving::Halving;
-use hashbrown::HashMap;
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// The most segments: the bits of a set.
 pub(super) const SEGMENTS_MAX: usize = 64;

@@ -40,7 +40,7 @@ pub struct SpendReport {
 pub(super) fn report(setup: &CampaignSetup, state: &State, last: i64) -> Option<SpendReport> {
     let budget = setup.budget?;
     let number = |at: i64| {
-        let date = jiff::Timestamp::from_microsecond(at).ok()?.to_zoned(setup.zone.clone()).date();
+        let date = setup.zone.to_datetime(jiff::Timestamp::from_microsecond(at).ok()?).date();
         i32::try_from(date.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days()).ok()
     };
     let known: Vec<(i32, i64)> = state.days(&setup.id).map(|(day, it)| (day, it.spent_micros)).collect();

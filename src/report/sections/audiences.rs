@@ -72,7 +72,9 @@ fn overlaps(to: &mut Html, of: &Audiences, large: &[&SegmentSize]) {
         of.overlaps.iter().map(|it| ((it.one.as_str(), it.other.as_str()), it.users)).collect();
     to.raw("<h3>Of the users in a row’s segment, how many are also in the column’s</h3>");
     to.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Table\"><table class=\"matrix\"><thead><tr><td></td>");
-    large.iter().for_each(|it| drop(to.element("th", &[("scope", &"col"), ("class", &"n")], &it.segment)));
+    for it in large {
+        to.element("th", &[("scope", &"col"), ("class", &"n")], &it.segment);
+    }
     to.raw("</tr></thead><tbody>");
     for row in large {
         to.raw("<tr>").element("th", &[("scope", &"row"), ("class", &"name")], &row.segment);

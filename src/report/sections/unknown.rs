@@ -31,7 +31,9 @@ pub(super) fn section(report: &EffectReport, origin: &Origin) -> Html {
     }
     for (what, number, first) in origin.faults.iter().filter(|(_, count, _)| *count > 0) {
         to.raw("<li>").text(format!("{} lines are {what}:", count(*number))).raw("<ul class=\"lines\">");
-        first.iter().take(LINES_MAX).for_each(|line| drop(to.element("li", &[], line)));
+        for line in first.iter().take(LINES_MAX) {
+            to.element("li", &[], line);
+        }
         to.raw("</ul></li>");
     }
     to.raw("</ul>");
