@@ -196,8 +196,8 @@ impl Evaluation {
         let experiments = verdict::all(&self.plan, &self.trials)?;
         let policy = self.policy.as_ref();
         let charts = self.charts.as_ref();
-        let charts = charts
-            .map(|charts| charts.report(self.groups.everything(), &self.state, self.plan.confidence, self.clock));
+        let charts =
+            charts.map(|charts| charts.report(self.groups.everything(), &self.state, self.plan.confidence, self.clock));
         let report = EffectReport {
             span,
             all,

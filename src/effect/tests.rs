@@ -111,8 +111,7 @@ pub(super) fn evaluate_setup(
     decisions: &[(i64, String)],
     outcomes: &[(i64, String)],
 ) -> EffectReport {
-    let mut setups: Vec<CampaignSetup> =
-        plan.campaigns.iter().map(|(id, of)| setup(id, of.currency.code())).collect();
+    let mut setups: Vec<CampaignSetup> = plan.campaigns.iter().map(|(id, of)| setup(id, of.currency.code())).collect();
     setups.iter_mut().for_each(change);
     let reads_members = plan.by.iter().any(Dimension::reads_members);
     let mut evaluation = Evaluation::new("shop", spec, setups, plan, policy).unwrap();

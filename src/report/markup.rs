@@ -144,9 +144,6 @@ mod tests {
         let mut html = Html::default();
         html.element("b", &[("title", &"\" onclick='x'")], "<script>&\u{0}\u{202e}");
         let found = html.finish();
-        assert_eq!(
-            found,
-            "<b title=\"&quot; onclick=&#39;x&#39;\">&lt;script&gt;&amp;\u{fffd}\u{fffd}</b>"
-        );
+        assert_eq!(found, "<b title=\"&quot; onclick=&#39;x&#39;\">&lt;script&gt;&amp;\u{fffd}\u{fffd}</b>");
     }
 }

@@ -124,13 +124,16 @@ impl Plot {
         to.raw("</div>");
         let (title_id, about_id) = (format!("{id}-name"), format!("{id}-about"));
         let names = format!("{title_id} {about_id}");
-        to.tag("svg", &[
-            ("class", &"chart"),
-            ("viewBox", &format!("0 0 {} {}", self.width, self.height)),
-            ("preserveAspectRatio", &"none"),
-            ("role", &"img"),
-            ("aria-labelledby", &names),
-        ]);
+        to.tag(
+            "svg",
+            &[
+                ("class", &"chart"),
+                ("viewBox", &format!("0 0 {} {}", self.width, self.height)),
+                ("preserveAspectRatio", &"none"),
+                ("role", &"img"),
+                ("aria-labelledby", &names),
+            ],
+        );
         to.element("title", &[("id", &title_id)], title);
         to.element("desc", &[("id", &about_id)], description);
         to.add(&self.marks).raw("</svg><div class=\"axis\" aria-hidden=\"true\">");
@@ -184,9 +187,16 @@ mod tests {
 
     #[test]
     fn scales_end_at_round_numbers_that_nothing_exceeds() {
-        for (value, expected) in
-            [(0.0, 1.0), (f64::NAN, 1.0), (1.0, 1.0), (1.01, 2.0), (0.023, 0.025), (38.5, 40.0), (0.3, 0.4), (7e9, 1e10)]
-        {
+        for (value, expected) in [
+            (0.0, 1.0),
+            (f64::NAN, 1.0),
+            (1.0, 1.0),
+            (1.01, 2.0),
+            (0.023, 0.025),
+            (38.5, 40.0),
+            (0.3, 0.4),
+            (7e9, 1e10),
+        ] {
             let found = round_above(value);
             assert!((found - expected).abs() < 1e-9 * expected, "{value}: {found}");
         }

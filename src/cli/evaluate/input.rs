@@ -93,7 +93,8 @@ fn is_protobuf(path: &Path) -> bool {
 
 fn of_json(json: &[u8], reads_members: bool) -> Found {
     let record = FileRecord::read(json)?;
-    let all = (reads_members && matches!(record, FileRecord::Decision(_))).then(|| String::from_utf8_lossy(json).into());
+    let all =
+        (reads_members && matches!(record, FileRecord::Decision(_))).then(|| String::from_utf8_lossy(json).into());
     Ok((record, all))
 }
 
@@ -181,12 +182,12 @@ impl Rows {
         let file = File::open(path).map_err(|error| FileError::new(path, error))?;
         let reader = decode(path, || SerializedFileReader::new(file))?;
         let columns = reader.metadata().file_metadata().schema_descr().columns();
-        let is_finer = |unit: Option<&LogicalType>| {
-            matches!(unit, Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS)
-        };
+        let is_finer = |unit: Option<&LogicalType>| matches!(unit, Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS);
         if let Some(column) = columns.iter().find(|column| is_finer(column.logical_type_ref())) {
-            let message =
-                format!("column {} has nanoseconds; times are microseconds, so cast the column", column.path().string());
+            let message = format!(
+                "column {} has nanoseconds; times are microseconds, so cast the column",
+                column.path().string()
+            );
             return Err(FileError::new(path, io::Error::new(io::ErrorKind::InvalidData, message)));
         }
         let rows = RowIter::from_file_into(Box::new(reader));

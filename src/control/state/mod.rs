@@ -61,8 +61,8 @@ use crate::{
         shading::{Notices, WinRates},
     },
 };
-use jiff::tz::TimeZone;
 use dirty::Dirty;
+use jiff::tz::TimeZone;
 use records::RecordId;
 use std::collections::BTreeMap;
 use types::{Meta, Progress, Settings};

@@ -151,7 +151,8 @@ impl DriftSums {
         let ends = times.reduce(|(first, last), (from, until)| (first.min(from), last.max(until)));
         let Some((first, last)) = ends else { return Drift { left_out: self.left_out, ..Drift::default() } };
         let middle = first + last.saturating_sub(first) / 2;
-        let mut features: Vec<FeatureDrift> = self.features.iter().map(|(name, it)| feature(name, it, middle)).collect();
+        let mut features: Vec<FeatureDrift> =
+            self.features.iter().map(|(name, it)| feature(name, it, middle)).collect();
         features.sort_by(|a, b| {
             let psi = |of: &FeatureDrift| of.psi.unwrap_or(-1.0);
             psi(b).total_cmp(&psi(a)).then_with(|| a.feature.cmp(&b.feature))

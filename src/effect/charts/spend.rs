@@ -47,7 +47,8 @@ pub(super) fn report(setup: &CampaignSetup, state: &State, last: i64) -> Option<
     let (first, newest) = (known.first()?.0, known.last()?.0);
     let (daily, total) = (budget.daily.map(|it| it.0), budget.total.map(|it| it.0));
     // `until` itself is after the end.
-    let days = setup.until.and_then(|until| number(until.saturating_sub(1))).map(|end| i64::from(end) - i64::from(first));
+    let days =
+        setup.until.and_then(|until| number(until.saturating_sub(1))).map(|end| i64::from(end) - i64::from(first));
     let even = total.zip(days).map(|(total, days)| total / (days + 1).max(1));
     let planned = daily.or(even);
     let day = |day: i32| SpendDay {

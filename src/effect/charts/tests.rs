@@ -1,17 +1,13 @@
 //! Tests of what pictures show: against a recount, and with changes that were planted.
 
 use crate::{
+    control::ControlSpec,
     effect::{
         Dimension, Plan, Shift,
-        tests::{Draws, SECOND, START, evaluate_with, plan},
         tests::world::{World, recount},
+        tests::{Draws, SECOND, START, evaluate_with, plan},
     },
-    control::ControlSpec,
-    targeting::{
-        campaign::Budget,
-        money::Micros,
-        pacing::Mode,
-    },
+    targeting::{campaign::Budget, money::Micros, pacing::Mode},
 };
 
 const DAY: i64 = 86_400 * SECOND;
@@ -126,19 +122,24 @@ fn a_planted_change_is_found_and_nothing_else() {
     plan.campaigns.get_mut("spring").unwrap().features = names.into();
     let drift = evaluate_with(&ControlSpec::default(), plan, None, &decisions, &outcomes).charts.unwrap().drift;
     let found: Vec<_> = drift.features.iter().map(|it| (it.feature.as_str(), it.shift, it.rows)).collect();
-    assert_eq!(found, [
-        ("model score", Some(Shift::Act), [1_200, 1_200]),
-        ("moving", Some(Shift::Watch), [1_200, 1_200]),
-        ("probability of spring", Some(Shift::Steady), [1_200, 1_200]),
-        ("steady", Some(Shift::Steady), [1_200, 1_200]),
-    ], "{drift:?}");
+    assert_eq!(
+        found,
+        [
+            ("model score", Some(Shift::Act), [1_200, 1_200]),
+            ("moving", Some(Shift::Watch), [1_200, 1_200]),
+            ("probability of spring", Some(Shift::Steady), [1_200, 1_200]),
+            ("steady", Some(Shift::Steady), [1_200, 1_200]),
+        ],
+        "{drift:?}"
+    );
     assert_eq!(drift.second_from, Some(START + 2 * DAY));
     let score = &drift.features[0];
     assert!((score.means[0].unwrap() - 0.5).abs() < 0.03 && (score.means[1].unwrap() - 0.25).abs() < 0.02);
     // Half of the bins hold double and the others nothing, which counts as 0.0001: 5 · 0.1 ln 2 + 5 · 0.1 ln 1000.
     assert!((score.psi.unwrap() - 3.8).abs() < 0.6, "{score:?}");
     // A configuration that names other features says nothing of those in the log.
-    let short = evaluate_with(&ControlSpec::default(), charted(&[]), None, &decisions[..900], &[]).charts.unwrap().drift;
+    let short =
+        evaluate_with(&ControlSpec::default(), charted(&[]), None, &decisions[..900], &[]).charts.unwrap().drift;
     assert!(short.features.iter().all(|it| it.psi.is_none() && it.shift.is_none()), "too few rows: {short:?}");
     assert_eq!(short.features.len(), 2);
 }
@@ -169,7 +170,8 @@ fn creatives_and_spend_are_those_of_the_log() {
         &outcomes,
     );
     let charts = report.charts.unwrap();
-    let found: Vec<_> = charts.creatives.iter().map(|it| (it.campaign.as_str(), it.creative.as_str(), it.click_rate)).collect();
+    let found: Vec<_> =
+        charts.creatives.iter().map(|it| (it.campaign.as_str(), it.creative.as_str(), it.click_rate)).collect();
     let groups: Vec<_> = report.by[0].groups.iter().map(|it| ("spring", it.name.as_str(), it.click_rate)).collect();
     assert_eq!(found, groups);
     assert_eq!(charts.creatives[0].click_rate.unwrap().count, 150);
@@ -177,6 +179,9 @@ fn creatives_and_spend_are_those_of_the_log() {
     let days: Vec<_> = spend.days.iter().map(|it| (it.day.as_str(), it.spent_micros, it.planned_micros)).collect();
     // 600 wins a day at 2 a thousand.
     let plan = Some(1_500_000);
-    assert_eq!(days, [("2026-01-01", 1_200_000, plan), ("2026-01-02", 1_200_000, plan), ("2026-01-03", 1_200_000, plan)]);
+    assert_eq!(
+        days,
+        [("2026-01-01", 1_200_000, plan), ("2026-01-02", 1_200_000, plan), ("2026-01-03", 1_200_000, plan)]
+    );
     assert_eq!((spend.spent_micros, spend.is_last_over), (3_600_000, false));
 }

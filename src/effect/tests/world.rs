@@ -230,3 +230,4 @@ pub(in crate::effect) fn check(of: &GroupReport, expected: &Recount) {
         .iter()
         .fold((0.0, 0.0), |(sum, positives), row| (sum + row.probability, positives + f64::from(u8::from(row.label))));
     same(figures.calibration_ratio.unwrap(), sum / positives);
+}

@@ -46,7 +46,10 @@ pub(super) fn section(of: &Audiences) -> Html {
     let small = of.segments.len() - large.len();
     if small > 0 {
         let what = counted(small as u64, "segment");
-        note(&mut to, format!("{what} with fewer than {USERS_MIN} users: their sizes are not shown, to protect the users."));
+        note(
+            &mut to,
+            format!("{what} with fewer than {USERS_MIN} users: their sizes are not shown, to protect the users."),
+        );
     }
     if large.len() > BARS_MAX {
         note(&mut to, format!("And {} smaller segments.", large.len() - BARS_MAX));

@@ -12,7 +12,11 @@ use crate::{
 pub(super) fn section(all: &GroupReport) -> Html {
     let title = match (all.click_rate, all.conversion_rate) {
         (Some(click), Some(conversion)) => {
-            format!("{} of impressions are clicked, and {} of clicks convert", percent(click.value), percent(conversion.value))
+            format!(
+                "{} of impressions are clicked, and {} of clicks convert",
+                percent(click.value),
+                percent(conversion.value)
+            )
         }
         (Some(click), None) => format!("{} of impressions are clicked", percent(click.value)),
         (None, _) if all.impressions > 0 => "Impressions were shown, and it is too early for rates".to_owned(),
@@ -38,6 +42,7 @@ pub(super) fn section(all: &GroupReport) -> Html {
     }
     to.raw("</div>");
     behind(&mut to, &rows);
-    let shown = "All that happened, also of impressions that are still young. At the right: the share of the step before.";
+    let shown =
+        "All that happened, also of impressions that are still young. At the right: the share of the step before.";
     card("wide", "funnel", &title, shown, &to)
 }

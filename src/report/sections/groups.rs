@@ -17,7 +17,8 @@ pub(super) fn sections(by: &[GroupingReport]) -> Vec<Html> {
 fn section(at: usize, grouping: &GroupingReport) -> Html {
     let mut groups: Vec<&GroupReport> = grouping.groups.iter().collect();
     groups.sort_by(|a, b| b.impressions.cmp(&a.impressions).then_with(|| a.name.cmp(&b.name)));
-    let head = ["", "Decisions", "Impressions", "Click rate", "Conversion rate", "Spend", "Cost a click", "Revenue per spend"];
+    let head =
+        ["", "Decisions", "Impressions", "Click rate", "Conversion rate", "Spend", "Cost a click", "Revenue per spend"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for group in groups.iter().take(ROWS_MAX) {
         // Without money there is still a row.

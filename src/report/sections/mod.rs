@@ -60,8 +60,12 @@ fn tiles(to: &mut Html, all: &GroupReport) {
     tiles.push(("Conversion rate of clicks", conversion, how));
     for (currency, money) in all.money.iter().take(2) {
         let earned = match money.roas {
-            Some(roas) => format!("{} earned, {} for each 1", maybe_amount(Some(money.revenue_micros), currency), number(roas)),
-            None if money.revenue_micros > 0 => format!("{} earned", maybe_amount(Some(money.revenue_micros), currency)),
+            Some(roas) => {
+                format!("{} earned, {} for each 1", maybe_amount(Some(money.revenue_micros), currency), number(roas))
+            }
+            None if money.revenue_micros > 0 => {
+                format!("{} earned", maybe_amount(Some(money.revenue_micros), currency))
+            }
             None => "no revenue yet".to_owned(),
         };
         tiles.push(("Spend", maybe_amount(Some(money.spend_micros), currency), earned));

@@ -68,9 +68,7 @@ fn plot(to: &mut Html, at: usize, of: &SpendReport, spent: &[i64], planned: &[i6
     let top = round_above(most as f64 / 1e6);
     let days = &of.days;
     let line = |sums: &[i64]| -> Vec<Place> {
-        let place = |(number, sum): (usize, &i64)| {
-            ((number + 1) as f64 / days.len() as f64, *sum as f64 / 1e6 / top)
-        };
+        let place = |(number, sum): (usize, &i64)| ((number + 1) as f64 / days.len() as f64, *sum as f64 / 1e6 / top);
         [(0.0, 0.0)].into_iter().chain(sums.iter().enumerate().map(place)).collect()
     };
     let end = |sums: &[i64]| amount(sums.last().copied().unwrap_or(0));

@@ -107,7 +107,8 @@ fn lift(tenths: &[Tenth]) -> Option<Html> {
     }
     to.raw("</div>");
     behind(&mut to, &rows);
-    let shown = format!("Tenths of the impressions, best predictions first. The lowest tenth reaches {worst:.2} times.");
+    let shown =
+        format!("Tenths of the impressions, best predictions first. The lowest tenth reaches {worst:.2} times.");
     Some(card("", "lift", &title, &shown, &to))
 }
 
@@ -123,7 +124,10 @@ fn roc(charts: &Charts, auc: Bounded, figures: &Figures) -> Html {
         id: "roc".to_owned(),
         is_square: true,
         title: "ROC curve".to_owned(),
-        description: format!("A curve above the diagonal is better than chance. The area under it is {:.3}.", auc.value),
+        description: format!(
+            "A curve above the diagonal is better than chance. The area under it is {:.3}.",
+            auc.value
+        ),
         ticks: shares(),
         axis: shares().into_iter().rev().collect(),
         across: "of the others, chosen wrongly",
@@ -175,7 +179,8 @@ fn precision(charts: &Charts, figures: &Figures) -> Html {
     plot.line("line", &curve);
     let mut to = Html::default();
     plot.finish(&mut to);
-    let mut rows = vec![["Prediction from", "Successes found", "Successes among the chosen"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["Prediction from", "Successes found", "Successes among the chosen"].map(str::to_owned).to_vec()];
     for it in thinned(charts) {
         rows.push(vec![percent(it.threshold), percent(it.true_positive_rate), percent(it.precision)]);
     }

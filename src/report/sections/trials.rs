@@ -36,7 +36,8 @@ fn title(trial: &TrialReport) -> String {
     };
     match (found(1), found(-1)) {
         (Some(it), _) => format!("{name}: {} brings more {} than {}", it.arm, what(it), it.against),
-        (None, Some(it)) => format!("{name}: {} brings fewer {} than {}", it.arm, what(it), it.against).replace("fewer revenue", "less revenue"),
+        (None, Some(it)) => format!("{name}: {} brings fewer {} than {}", it.arm, what(it), it.against)
+            .replace("fewer revenue", "less revenue"),
         (None, None) if trial.comparisons.is_empty() => format!("{name}: there is nothing to compare yet"),
         (None, None) => format!("{name}: no difference is settled yet"),
     }
@@ -74,7 +75,8 @@ fn section(at: usize, trial: &TrialReport) -> Html {
     }
     behind(&mut to, &rows);
     let kind = if trial.kind == "models" { "Experiment between models" } else { "Experiment of a campaign" };
-    let sample = if trial.users_one_in > 1 { format!(" Over 1 user in {}.", trial.users_one_in) } else { String::new() };
+    let sample =
+        if trial.users_one_in > 1 { format!(" Over 1 user in {}.", trial.users_one_in) } else { String::new() };
     let split = match trial.ratio {
         Some(ratio) if ratio.is_mismatch => format!(" The split is not as planned (p = {}).", number(ratio.p_value)),
         Some(_) => " The split is as planned.".to_owned(),
@@ -90,7 +92,11 @@ fn difference(to: &mut Html, of: &ComparisonReport) {
     let reach = round_above(low.abs().max(high.abs()));
     let label = |value: f64| {
         let sign = if value > 0.0 { "+" } else { "" };
-        if of.metric == "revenue" { format!("{sign}{}", number(value)) } else { format!("{sign}{} points", number(value * 100.0)) }
+        if of.metric == "revenue" {
+            format!("{sign}{}", number(value))
+        } else {
+            format!("{sign}{} points", number(value * 100.0))
+        }
     };
     to.raw("<div class=\"difference\">").element("span", &[("class", &"quiet")], label(-reach));
     spread(to, of.once.difference, (low, high), (-reach, reach), Some(0.0));

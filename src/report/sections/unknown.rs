@@ -59,8 +59,14 @@ fn missing(totals: &Totals) -> Vec<String> {
         (totals.orphan, "outcomes have no known decision. Are all decisions in the log?"),
         (totals.late, "outcomes came too late to be counted."),
         (totals.rejected, "outcomes contradict what is known, such as a price in another currency."),
-        (totals.other_creative, "impressions showed another creative than the decision’s. They count for the decision’s."),
-        (totals.after_label, "clicks or conversions came after their result was taken as known. They count, but in no rate."),
+        (
+            totals.other_creative,
+            "impressions showed another creative than the decision’s. They count for the decision’s.",
+        ),
+        (
+            totals.after_label,
+            "clicks or conversions came after their result was taken as known. They count, but in no rate.",
+        ),
         (totals.forgotten, "offers or impressions were forgotten, because there were too many."),
     ];
     let counted = counts.into_iter().filter(|(number, _)| *number > 0);
