@@ -12,6 +12,10 @@ const WIDTHS: [i64; 6] = [1, 3, 6, 12, 24, 168];
 /// The most buckets while collecting: at an hour each, three weeks.
 const BUCKETS_MAX: usize = 512;
 
+/// No bucket is wider than 14 doublings of a week, three centuries: all times together are then 1,862 buckets.
+const DOUBLINGS_MAX: u32 = 14;
+const STEPS_MAX: u32 = WIDTHS.len() as u32 - 1 + DOUBLINGS_MAX;
+
 /// Something that adds up.
 pub(super) trait Sum: Default {
     fn add(&mut self, other: &Self);
@@ -34,15 +38,14 @@ impl<T> Default for Buckets<T> {
 fn width(step: u32) -> i64 {
     let last = WIDTHS.len() as u32 - 1;
     let hours = WIDTHS[step.min(last) as usize];
-    // 14 doublings of a week are three centuries.
-    (hours << step.saturating_sub(last).min(14)).saturating_mul(HOUR)
+    (hours << step.saturating_sub(last).min(DOUBLINGS_MAX)).saturating_mul(HOUR)
 }
 
 impl<T: Sum> Buckets<T> {
     /// The sum of a time.
     pub(super) fn at(&mut self, time: i64) -> &mut T {
         let is_new = |all: &BTreeMap<i64, T>, step| !all.contains_key(&time.div_euclid(width(step)));
-        while self.all.len() >= BUCKETS_MAX && is_new(&self.all, self.step) {
+        while self.all.len() >= BUCKETS_MAX && self.step < STEPS_MAX && is_new(&self.all, self.step) {
             self.widen();
         }
         self.all.entry(time.div_euclid(width(self.step))).or_default()
@@ -63,7 +66,7 @@ impl<T: Sum> Buckets<T> {
         T: Clone,
     {
         let mut fewer = self.clone();
-        while fewer.span() > count as i64 && fewer.step < 40 {
+        while fewer.span() > count as i64 && fewer.step < STEPS_MAX {
             fewer.widen();
         }
         fewer
@@ -109,11 +112,12 @@ mod tests {
         assert_eq!((days.width(), days.all.len()), (24 * HOUR, 40));
         assert!(days.iter().all(|(begin, count)| begin % (24 * HOUR) == 0 && *count == 144));
         assert_eq!(days.iter().next().map(|(begin, _)| begin), Some(start));
-        // Odd times cost no more.
-        for time in [i64::MIN, i64::MAX, 0] {
-            *buckets.at(time) += 1;
+        // Odd times cost no more: here all that there are, in 4,000 steps.
+        let step = i64::MAX / 2_000;
+        for number in -2_000..2_000_i64 {
+            *buckets.at(number * step) += 1;
         }
-        assert!(buckets.all.len() <= BUCKETS_MAX + 3);
-        assert_eq!(buckets.at_most(10).iter().map(|(_, count)| count).sum::<u64>(), 40 * 144 + 3);
+        assert!(buckets.all.len() <= 1_862 + 1);
+        assert_eq!(buckets.at_most(10).iter().map(|(_, count)| count).sum::<u64>(), 40 * 144 + 4_000);
     }
 }
