@@ -125,7 +125,7 @@ fn shop(evil: bool) -> EffectReport {
             1 + number / (DAYS * A_DAY / 2),
             segments.join(","),
             (0.012 + 0.1 * score).min(1.0),
-            draws.share() * if number > DAYS * A_DAY / 2 { 96.0 } else { 80.0 }
+            draws.share() * if number > DAYS * A_DAY / 2 { 100.0 } else { 80.0 }
         );
         lines.push((at, true, decision));
         let mut outcome = |kind: &str, after: f64, more: &str| {

@@ -187,15 +187,17 @@ fn feature(name: &str, buckets: &Buckets<Numbers>, middle: i64) -> FeatureDrift 
 
 /// The index of two halves with rows.
 fn psi(before: &Numbers, after: &Numbers) -> f64 {
-    // The cells at which a bin ends, so that each holds about a tenth of the rows before.
-    let (mut ends, mut sum) = (Vec::new(), 0);
+    // The cells at which a bin ends, so that each holds at least a tenth of the rows before. A bin with fewer would turn
+    // a handful of rows into a large index.
+    let (mut ends, mut in_bin) = (Vec::new(), 0);
     for (cell, count) in &before.cells {
-        sum += count;
-        if sum * BINS >= before.rows * (ends.len() as u64 + 1) {
+        in_bin += count;
+        if in_bin * BINS >= before.rows {
             ends.push(*cell);
+            in_bin = 0;
         }
     }
-    // The last bin has no end.
+    // The last bin has no end, and takes in what is left over.
     ends.pop();
     let shares = |of: &Numbers| {
         let mut bins = vec![0; ends.len() + 1];
@@ -216,5 +218,23 @@ mod tests {
         let numbers = [-1e300, -2.0, -1.0, -1e-9, 0.0, 1e-300, 1e-9, 0.5, 1.0, 1.9, 2.0, 1e300];
         assert!(numbers.windows(2).all(|two| cell(two[0]) < cell(two[1])));
         assert_eq!((cell(1.0), cell(-0.0)), (cell(1.2), cell(0.0)));
+    }
+
+    #[test]
+    fn a_handful_of_rows_at_the_end_is_no_bin() {
+        // Uniform up to 80, of which a few rows are 80 itself, in a cell of their own; then up to 96.
+        let uniform = |end: f64| {
+            let mut numbers = Numbers::default();
+            for number in 0..=10_000 {
+                numbers.rows += 1;
+                *numbers.cells.entry(cell(end * f64::from(number) / 10_000.0)).or_default() += 1;
+            }
+            numbers
+        };
+        // From 64 on, 0.2 of the rows become 0.333; below, 0.8 become 0.667.
+        let expected = (0.333_f64 - 0.2) * (0.333_f64 / 0.2).ln() + (0.667_f64 - 0.8) * (0.667_f64 / 0.8).ln();
+        let found = psi(&uniform(80.0), &uniform(96.0));
+        assert!((found - expected).abs() < 0.01, "{found} for {expected}");
+        assert!(psi(&uniform(80.0), &uniform(80.0)) < 1e-9);
     }
 }

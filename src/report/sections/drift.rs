@@ -5,7 +5,7 @@ use crate::{
     report::{
         ROWS_MAX,
         markup::{Html, card, note},
-        words::{count, maybe, number, time},
+        words::{count, maybe, time},
     },
 };
 
@@ -38,8 +38,7 @@ pub(super) fn section(of: &Drift) -> Html {
         to.element("span", &[("class", &class)], word).raw("</td>");
         let [before, after] = it.means.map(maybe);
         let rows = it.rows.map(count);
-        let psi =
-            it.psi.map_or_else(|| "–".to_owned(), |psi| if psi < 0.001 { "0.00".to_owned() } else { number(psi) });
+        let psi = it.psi.map_or_else(|| "–".to_owned(), |psi| format!("{psi:.2}"));
         for cell in [&psi, &before, &after, &rows[0], &rows[1]] {
             to.element("td", &[("class", &"n")], cell);
         }

@@ -22,7 +22,7 @@ pub(super) fn section(all: &GroupReport) -> Html {
         (None, _) if all.impressions > 0 => "Impressions were shown, and it is too early for rates".to_owned(),
         (None, _) => "Nothing was shown yet".to_owned(),
     };
-    let mut steps = vec![("Decisions", all.decisions), ("Campaigns offered", all.offers)];
+    let mut steps = vec![("Decisions", all.decisions), ("Offers", all.offers)];
     steps.extend((all.wins > 0).then_some(("Auctions won", all.wins)));
     steps.push(("Impressions", all.impressions));
     steps.extend((all.viewable > 0).then_some(("Seen", all.viewable)));

@@ -61,7 +61,11 @@ fn tiles(to: &mut Html, all: &GroupReport) {
     for (currency, money) in all.money.iter().take(2) {
         let earned = match money.roas {
             Some(roas) => {
-                format!("{} earned, {} for each 1", maybe_amount(Some(money.revenue_micros), currency), number(roas))
+                format!(
+                    "{} earned, {} times the spend",
+                    maybe_amount(Some(money.revenue_micros), currency),
+                    number(roas)
+                )
             }
             None if money.revenue_micros > 0 => {
                 format!("{} earned", maybe_amount(Some(money.revenue_micros), currency))

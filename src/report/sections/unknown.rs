@@ -30,7 +30,7 @@ pub(super) fn section(report: &EffectReport, origin: &Origin) -> Html {
         to.element("li", &[], item);
     }
     for (what, number, first) in origin.faults.iter().filter(|(_, count, _)| *count > 0) {
-        to.raw("<li>").text(format!("{} lines are {what}:", count(*number))).raw("<ul class=\"lines\">");
+        to.raw("<li>").text(lines(*number, what)).raw("<ul class=\"lines\">");
         for line in first.iter().take(LINES_MAX) {
             to.element("li", &[], line);
         }
@@ -51,6 +51,10 @@ pub(super) fn section(report: &EffectReport, origin: &Origin) -> Html {
     rows.extend(counts.map(|(name, number)| vec![name.to_owned(), count(number)]));
     behind(&mut to, &rows);
     card("wide", "unknown", title, "", &to)
+}
+
+fn lines(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 line is {what}:") } else { format!("{} lines are {what}:", count(number)) }
 }
 
 /// What the counts of the log say is missing.
