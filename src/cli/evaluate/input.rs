@@ -23,6 +23,7 @@ use parquet::{
     record::{Field, Row, reader::RowIter},
 };
 use prost::Message;
+use serde_json::Value;
 use std::{
     fs::File,
     io::{self, BufRead, Read, Write},
@@ -112,9 +113,17 @@ fn of_protobuf(message: &[u8], reads_members: bool) -> Found {
     }
 }
 
+/// A decision as JSON, for groupings by its members.
 fn as_json(message: &[u8]) -> Option<String> {
     let decision = v1::Decision::decode(without_header(message)?).ok()?;
-    serde_json::to_string(&decision).ok()
+    let mut json = serde_json::to_value(&decision).ok()?;
+    // Protobuf has no zeros. A position has both numbers, as in the JSON that workers write.
+    if let Some(input) = json.get_mut("input").and_then(Value::as_object_mut) {
+        for name in ["partition", "offset"] {
+            input.entry(name).or_insert_with(|| Value::from(0));
+        }
+    }
+    Some(json.to_string())
 }
 
 /// Messages, each after its length.
