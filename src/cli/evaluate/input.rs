@@ -180,7 +180,7 @@ fn length(reader: &mut impl Read) -> io::Result<Option<u64>> {
 /// Rows of a Parquet file.
 pub(super) struct Rows {
     path: PathBuf,
-    rows: RowIter<'static>,
+    from: RowIter<'static>,
     /// The row as JSON.
     json: Vec<u8>,
     number: u64,
@@ -199,14 +199,14 @@ impl Rows {
             );
             return Err(FileError::new(path, io::Error::new(io::ErrorKind::InvalidData, message)));
         }
-        let rows = RowIter::from_file_into(Box::new(reader));
-        Ok(Self { path: path.to_owned(), rows, json: Vec::new(), number: 0 })
+        let from = RowIter::from_file_into(Box::new(reader));
+        Ok(Self { path: path.to_owned(), from, json: Vec::new(), number: 0 })
     }
 
     /// Reads on to the next row, and returns its number.
     fn next(&mut self) -> Result<Option<u64>, FileError> {
-        let rows = &mut self.rows;
-        let Some(row) = decode(&self.path, || rows.next().transpose())? else { return Ok(None) };
+        let from = &mut self.from;
+        let Some(row) = decode(&self.path, || from.next().transpose())? else { return Ok(None) };
         self.number += 1;
         self.json.clear();
         object(&row, &mut self.json).map_err(|error| FileError::new(&self.path, error))?;

@@ -41,7 +41,7 @@ pub(super) fn report(setup: &CampaignSetup, state: &State, last: i64) -> Option<
     let budget = setup.budget?;
     let number = |at: i64| {
         let date = setup.zone.to_datetime(jiff::Timestamp::from_microsecond(at).ok()?).date();
-        i32::try_from(date.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days()).ok()
+        Some(date.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days())
     };
     let known: Vec<(i32, i64)> = state.days(&setup.id).map(|(day, it)| (day, it.spent_micros)).collect();
     let (first, newest) = (known.first()?.0, known.last()?.0);
