@@ -205,8 +205,14 @@ fn line(number: i64, decisions: i64, random: &mut Random) -> (i64, String, Vec<(
 /// Reads, joins and measures.
 fn joined(decisions: i64) -> anyhow::Result<()> {
     let currency = "EUR".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-    let campaign =
-        CampaignPlan { label: Some(Label::Click), reward: Label::Click, currency, arms: Vec::new(), holdout: 0.0 };
+    let campaign = CampaignPlan {
+        label: Some(Label::Click),
+        reward: Label::Click,
+        currency,
+        arms: Vec::new(),
+        holdout: 0.0,
+        features: Vec::new(),
+    };
     let by = ["campaign", "model_version"].map(Dimension::parse);
     let plan = Plan {
         by: by.into_iter().collect::<Result<_, _>>().map_err(anyhow::Error::msg)?,
@@ -217,6 +223,7 @@ fn joined(decisions: i64) -> anyhow::Result<()> {
         complete_until: None,
         confidence: Confidence::P95,
         effect: 0.1,
+        charts: false,
     };
     let spec = ControlSpec::default();
     let mut evaluation = Evaluation::new("shop", &spec, Vec::new(), plan, None)?;

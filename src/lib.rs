@@ -148,6 +148,10 @@ pub mod control;
 
 // Effect: what decisions achieved.
 pub mod effect;
+
+// Report: what decisions achieved, as a page for people.
+pub mod report;
+
 // Serve: answers about the latest decision of every user.
 pub mod serve;
 

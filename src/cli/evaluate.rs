@@ -5,12 +5,13 @@
 //! order is kept, because it is the order of arrival. A line that cannot be read is counted and named, and does not
 //! keep the others from being measured.
 
+mod input;
 mod plan;
 mod text;
 
 use super::{
     ConfigArgs, Exit,
-    files::{self, FileError, Line, Lines},
+    files::{self, FileError},
     number_within,
 };
 use crate::{
@@ -19,19 +20,20 @@ use crate::{
     control::{PARKED_MAX, Source},
     effect::{Dimension, EffectReport, Evaluation, Taken},
     evaluation::Confidence,
+    partial::PartialFile,
+    report,
 };
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use input::Records;
 use serde::Serialize;
-use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-/// The longest line of a file.
-const LINE_BYTES_MAX: usize = 1 << 20;
 /// The most lines that are named for each fault.
 const NAMED: usize = 20;
 /// The names of the inputs in control's state.
@@ -40,7 +42,7 @@ const INPUTS: [&str; 2] = ["decisions", "outcomes"];
 /// Measure what decisions achieved, from files of decisions and outcomes
 #[derive(Args, Clone, Debug)]
 pub(super) struct EvaluateArgs {
-    /// Decisions and outcomes as JSON lines, plain or compressed; a line's content says which it is
+    /// Decisions and outcomes as JSON lines, Protobuf (.pb) or Parquet; a record's content says which it is
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -51,6 +53,9 @@ pub(super) struct EvaluateArgs {
     /// Output: tables, or JSON for machines
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Also write a report for people, with pictures: one page (.html), or its data (.json); may be given several times
+    #[arg(long, value_name = "FILE", value_parser = report_file)]
+    report: Vec<PathBuf>,
     /// The age of an impression at which it is known whether it was clicked [default: control.attribution.engagement]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     click_within: Option<Duration>,
@@ -134,6 +139,13 @@ impl PolicyName {
     }
 }
 
+/// A file of a report, whose name says its form.
+fn report_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let is = |form: &str| path.extension().is_some_and(|it| it.eq_ignore_ascii_case(form));
+    if is("html") || is("json") { Ok(path) } else { Err("expected a name that ends in .html or .json".to_owned()) }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let found = humantime::parse_duration(text).map_err(|error| format!("{error}; write one such as \"24h\""))?;
     let (least, most) = (Duration::from_secs(1), Duration::from_hours(366 * 24));
@@ -192,29 +204,20 @@ impl Waiting {
 
 /// A file that is read.
 struct Feed {
-    lines: Lines,
+    records: Records,
     /// Up to when it has been read, in microseconds since 1970.
     latest: i64,
-    /// The next record with its line.
-    next: Option<(u64, FileRecord, Option<Value>)>,
+    /// The next record with its number, and all of it if a grouping reads its members.
+    next: Option<(u64, FileRecord, Option<String>)>,
 }
 
 impl Feed {
     /// Reads on to the next record.
     fn advance(&mut self, mut fault: impl FnMut(u64, String), reads_members: bool) -> Result<(), FileError> {
         self.next = None;
-        while let Some(line) = self.lines.next()? {
-            let (number, json) = match line {
-                Line::Whole(number, json) => (number, json),
-                Line::TooLong { number, bytes } => {
-                    fault(number, format!("{bytes} bytes; a line has at most {LINE_BYTES_MAX}"));
-                    continue;
-                }
-            };
-            match FileRecord::read(json) {
-                Ok(record) => {
-                    let is_decision = matches!(record, FileRecord::Decision(_));
-                    let all = (reads_members && is_decision).then(|| serde_json::from_slice(json).ok()).flatten();
+        while let Some((number, found)) = self.records.next(reads_members)? {
+            match found {
+                Ok((record, all)) => {
                     self.latest = self.latest.max(record.time());
                     self.next = Some((number, record, all));
                     return Ok(());
@@ -237,12 +240,18 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     for file in &args.files {
         files::check(file)?;
     }
+    for report in &args.report {
+        files::check_out(report, &args.files)?;
+    }
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
     let report = read(args, evaluation, spec.wait)?;
     if report.effect.span.is_none() && report.unreadable.count > 0 {
         let lines = report.unreadable.first.join("\n");
         return Err(Exit::Data.because(format!("read decisions and outcomes: no line can be used\n{lines}")));
+    }
+    for path in &args.report {
+        write_report(path, &report, &setup.config.app.name)?;
     }
     let mut out = super::printed::stdout();
     match args.format {
@@ -255,13 +264,31 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes the report into a file, which appears once it is complete.
+fn write_report(path: &Path, report: &Report, app: &str) -> anyhow::Result<()> {
+    let is_html = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("html"));
+    let bytes = if is_html {
+        let fault = |what: &str, of: &Faults| (what.to_owned(), of.count, of.first.clone());
+        let faults = vec![fault("unreadable", &report.unreadable), fault("rejected", &report.rejected)];
+        report::html(&report.effect, &report::Origin { app: app.to_owned(), faults }).into_bytes()
+    } else {
+        serde_json::to_vec_pretty(report)?
+    };
+    let write = || {
+        let mut file = PartialFile::create(path)?;
+        file.write_all(&bytes)?;
+        file.finish()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
 /// Reads all files, always the record that arrived first.
 fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyhow::Result<Report> {
     let reads_members = args.by.iter().any(Dimension::reads_members);
     let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
     let mut feeds = Vec::with_capacity(args.files.len());
     for (file, path) in args.files.iter().enumerate() {
-        let mut feed = Feed { lines: Lines::open(path, LINE_BYTES_MAX)?, latest: i64::MIN, next: None };
+        let mut feed = Feed { records: Records::open(path)?, latest: i64::MIN, next: None };
         feed.advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
         feeds.push(feed);
     }
@@ -275,7 +302,7 @@ fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyh
         let partition = i32::try_from(file).unwrap_or(i32::MAX);
         let source = Source { topic: input, partition, offset: line as i64, arrived_at };
         match record {
-            FileRecord::Decision(decision) => evaluation.decision(&source, &decision, json.as_ref())?,
+            FileRecord::Decision(decision) => evaluation.decision(&source, &decision, json.as_deref())?,
             FileRecord::Outcome(outcome) => match evaluation.outcome(&source, &outcome)? {
                 Taken::Counted => {}
                 Taken::Waits => waiting.add(outcome.id, (file, line)),

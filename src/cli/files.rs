@@ -44,6 +44,10 @@ pub(crate) struct FileError {
 }
 
 impl FileError {
+    pub(super) fn new(path: &Path, error: io::Error) -> Self {
+        Self { path: path.to_owned(), error }
+    }
+
     /// The error of the system or the decoder.
     pub(super) fn system(&self) -> &io::Error {
         &self.error
@@ -252,7 +256,8 @@ fn skip_byte_order_mark(reader: &mut dyn BufRead) -> io::Result<()> {
     Ok(())
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+/// Opens a file, and unpacks it if it is compressed.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::new(File::open(path)?);
     let is = |kind: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
     // The first bytes decide, because names are often lost. The name matters only for a file that should be compressed

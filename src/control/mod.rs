@@ -37,5 +37,6 @@ pub use join::offer_key;
 pub use key::Key;
 pub use ledger::{CampaignSetup, Figures};
 pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};
+pub(crate) use spec::micros;
 pub use spec::{AttributionSpec, ControlSpec, LearningSpec};
 pub use state::{Counts, Disposition, Effects, Follower, PARKED_MAX, Record, RestoreError, Settled, Source, State};

@@ -206,7 +206,7 @@ impl ControlSpec {
 }
 
 /// A duration in microseconds, at most what an `i64` holds.
-pub(super) fn micros(duration: Duration) -> i64 {
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -5,7 +5,7 @@
 //! A decision without campaigns is in no group of the latter. A user in several segments is in several groups.
 
 use crate::control::{Details, OfferedDecision};
-use serde_json::Value;
+use sonic_rs::{JsonValueTrait, LazyValue};
 
 /// The value of a decision that does not have the field.
 const NONE: &str = "(none)";
@@ -105,21 +105,24 @@ impl Field {
 
 /// The day of a time in UTC.
 fn day(at: i64) -> String {
+    i32::try_from(at.div_euclid(DAY)).map(date).unwrap_or_default()
+}
+
+/// A day since 1970 as in `2026-01-31`.
+pub(super) fn date(days: i32) -> String {
     let since = jiff::civil::date(1970, 1, 1);
-    i32::try_from(at.div_euclid(DAY))
-        .ok()
-        .and_then(|days| since.checked_add(jiff::Span::new().try_days(days).ok()?).ok())
-        .map(|date| date.to_string())
-        .unwrap_or_default()
+    let date = jiff::Span::new().try_days(days).ok().and_then(|days| since.checked_add(days).ok());
+    date.map(|date| date.to_string()).unwrap_or_default()
 }
 
 /// A member of an object as text; empty if it is missing or no single value.
-fn member(json: Option<&Value>, path: &[String]) -> String {
-    let found = path.iter().try_fold(json, |at, part| Some(at?.get(part)));
-    match found.flatten() {
-        Some(Value::String(text)) => text.clone(),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-        _ => String::new(),
+fn member(json: Option<&str>, path: &[String]) -> String {
+    let found: Option<LazyValue<'_>> = json.and_then(|json| sonic_rs::get(json, path).ok());
+    let Some(found) = found else { return String::new() };
+    match found.as_str() {
+        Some(text) => text.to_owned(),
+        None if found.is_number() || found.is_boolean() => found.as_raw_str().to_owned(),
+        None => String::new(),
     }
 }
 
@@ -131,7 +134,7 @@ pub(super) struct Decided<'a> {
     /// What else evaluations read.
     pub(super) details: &'a Details,
     /// All of it, if a grouping reads a member.
-    pub(super) json: Option<&'a Value>,
+    pub(super) json: Option<&'a str>,
 }
 
 /// A grouping.
@@ -208,10 +211,9 @@ mod tests {
 
     fn values(name: &str, offer: Option<usize>) -> Vec<String> {
         let record = DecisionRecord::read(JSON.as_bytes()).unwrap();
-        let json = serde_json::from_str(JSON).unwrap();
         let mut found = Vec::new();
         record.with(|offered| {
-            let decided = Decided { offered, details: record.details(), json: Some(&json) };
+            let decided = Decided { offered, details: record.details(), json: Some(JSON) };
             Dimension::parse(name).unwrap().visit(&decided, offer, &mut |value| found.push(value.to_owned()));
         });
         found

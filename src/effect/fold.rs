@@ -10,6 +10,7 @@
 
 use super::{
     EffectError, Plan,
+    charts::Collected,
     dimension::Decided,
     groups::Groups,
     plan::Label,
@@ -21,12 +22,11 @@ use super::{
 use crate::{
     control::{
         CampaignSetup, ControlSpec, Counts, DecisionRecord, Disposition, Key, OfferedDecision, Outcome, Rejection,
-        SkipReason, Source, State, offer_key,
+        SkipReason, Source, State, micros, offer_key,
     },
     evaluation::business,
 };
 use serde::Serialize;
-use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 
 /// How often the time of the stream moves on, in microseconds: outcomes that wait are tried again then.
@@ -70,7 +70,7 @@ pub struct Evaluation {
     app: String,
     offer_for: i64,
     windows: Windows,
-    state: State,
+    pub(super) state: State,
     next_step: i64,
     /// The time of the newest record.
     pub(super) clock: i64,
@@ -83,6 +83,7 @@ pub struct Evaluation {
     pub(super) users: UserRows,
     pub(super) trials: Trials,
     pub(super) policy: Option<PolicyLog>,
+    pub(super) charts: Option<Collected>,
     pub(super) totals: Totals,
 }
 
@@ -92,10 +93,6 @@ struct Windows {
     engagement: i64,
     view: i64,
     click: i64,
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Evaluation {
@@ -111,8 +108,10 @@ impl Evaluation {
         plan: Plan,
         policy: Option<PolicyPlan>,
     ) -> Result<Self, EffectError> {
+        let charts = plan.charts.then(|| Collected::new(&campaigns));
         let mut state = State::new(app, spec, campaigns);
         state.keep_trail();
+        state.forget_changes();
         let attribution = &spec.attribution;
         let windows = Windows {
             engagement: micros(attribution.engagement),
@@ -133,6 +132,7 @@ impl Evaluation {
             users: UserRows::default(),
             trials: Trials::default(),
             policy: policy.map(PolicyLog::new),
+            charts,
             totals: Totals::default(),
             plan,
         })
@@ -148,7 +148,7 @@ impl Evaluation {
         &mut self,
         source: &Source<'_>,
         record: &DecisionRecord,
-        json: Option<&Value>,
+        json: Option<&str>,
     ) -> Result<(), EffectError> {
         self.pass(source.arrived_at)?;
         if !record.is_of(&self.app) {
@@ -167,10 +167,12 @@ impl Evaluation {
         }
         self.totals.decisions += 1;
         self.state.apply_decision(source, offered);
-        self.state.mark_clean();
         self.settle()?;
         let user = user_hash(offered.user_key);
         let models = self.enter(decided, user);
+        if let Some(charts) = &mut self.charts {
+            charts.decided(&self.plan, decided, user);
+        }
         let mut groups = self.groups.of(decided, None)?;
         for (at, offer) in offered.offers.iter().enumerate() {
             let details = &decided.details.offers[at];
@@ -183,6 +185,8 @@ impl Evaluation {
             let label = self.plan.campaigns.get(offer.campaign_id).and_then(|campaign| campaign.label);
             let segments = &decided.details.segments;
             let choice = self.policy.as_mut().and_then(|log| log.choice(offer, details, segments));
+            let charts = self.charts.as_mut();
+            let charted = charts.and_then(|charts| charts.creative(offer.campaign_id, offer.creative_id));
             let row = Offered {
                 groups: of_offer.into(),
                 trials: models.into_iter().chain(self.trials.of_campaign(offer.campaign_id)).collect(),
@@ -190,6 +194,7 @@ impl Evaluation {
                 currency: offer.currency,
                 decided_at: offered.decided_at,
                 creative: offer.creative_id.map(Into::into),
+                charted,
                 predicted: label.zip(details.probability),
                 choice,
             };
@@ -245,7 +250,6 @@ impl Evaluation {
         self.pass(source.arrived_at)?;
         self.outcome_at = self.outcome_at.max(Some(outcome.occurred_at));
         let effects = self.state.apply_outcome(source, outcome);
-        self.state.mark_clean();
         self.settle()?;
         Ok(match (effects.disposition, effects.rejection) {
             (Disposition::Parked, _) => Taken::Waits,
@@ -272,7 +276,6 @@ impl Evaluation {
 
     fn advance(&mut self, now: i64) -> Result<(), EffectError> {
         self.state.advance(now);
-        self.state.mark_clean();
         self.settle()?;
         self.rows.forget_offers(now);
         // After the end of what is complete, no label becomes known.

@@ -54,6 +54,26 @@ pub(super) struct Group {
     pub(super) sketch: Sketch,
 }
 
+impl Known {
+    /// Counts an impression. `None`: it is too young.
+    pub(super) fn note(&mut self, is_success: Option<bool>) {
+        match is_success {
+            None => self.immature += 1,
+            Some(is_success) => {
+                self.of += 1;
+                self.successes += u64::from(is_success);
+            }
+        }
+    }
+
+    /// Adds those of another group.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.of += other.of;
+        self.successes += other.successes;
+        self.immature += other.immature;
+    }
+}
+
 impl Group {
     /// An empty group.
     ///
@@ -95,16 +115,9 @@ impl Group {
 
     /// Adds an impression whose label is known, or which is too young.
     pub(super) fn label(&mut self, label: Label, is_success: Option<bool>) {
-        let known = match label {
-            Label::Click => &mut self.clicks,
-            Label::Conversion => &mut self.conversions,
-        };
-        match is_success {
-            None => known.immature += 1,
-            Some(is_success) => {
-                known.of += 1;
-                known.successes += u64::from(is_success);
-            }
+        match label {
+            Label::Click => self.clicks.note(is_success),
+            Label::Conversion => self.conversions.note(is_success),
         }
     }
 }

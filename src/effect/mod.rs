@@ -14,6 +14,7 @@
 //! and the constants of this module: 1 M offers, 1 M impressions, 500 groups of a grouping, 2 M rows of users, 2 M
 //! members of experiments, and 1 M choices. Not covered: reading files, and writing reports.
 
+mod charts;
 mod dimension;
 mod fold;
 mod group;
@@ -30,6 +31,10 @@ mod trial;
 mod users;
 mod verdict;
 
+pub use charts::{
+    Audiences, Charts, CreativeReport, Drift, FeatureDrift, Overlap, SegmentSize, Shift, SpendDay, SpendReport, Tenth,
+    TimePoint, Timeline,
+};
 pub use dimension::Dimension;
 pub use fold::{Evaluation, Taken, Totals};
 pub use plan::{CampaignPlan, Label, Plan};

@@ -57,6 +57,8 @@ pub struct CampaignPlan {
     pub arms: Vec<(String, f64)>,
     /// The share of users who never see it.
     pub holdout: f64,
+    /// The names of the features that its creatives are chosen by.
+    pub features: Vec<String>,
 }
 
 /// What to measure.
@@ -78,6 +80,8 @@ pub struct Plan {
     pub confidence: Confidence,
     /// The relative effect that experiments are planned for, above 0.
     pub effect: f64,
+    /// Whether to collect what the pictures of a report need.
+    pub charts: bool,
 }
 
 impl Plan {

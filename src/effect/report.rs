@@ -5,6 +5,7 @@
 
 use super::{
     EffectError, Evaluation, Totals,
+    charts::Charts,
     group::Group,
     policy::PolicyReport,
     verdict::{self, TrialReport},
@@ -21,7 +22,7 @@ use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// The fewest impressions with a known label for figures of predictions.
-const ROWS_MIN: u64 = 100;
+pub(super) const ROWS_MIN: u64 = 100;
 
 /// The bins of equal mass of the calibration error.
 const BINS: usize = 10;
@@ -139,6 +140,9 @@ pub struct EffectReport {
     pub all: GroupReport,
     /// The groupings.
     pub by: Vec<GroupingReport>,
+    /// The data of pictures, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charts: Option<Charts>,
     /// The experiments.
     pub experiments: Vec<TrialReport>,
     /// The policy whose estimates `policies` has.
@@ -191,10 +195,14 @@ impl Evaluation {
         });
         let experiments = verdict::all(&self.plan, &self.trials)?;
         let policy = self.policy.as_ref();
+        let charts = self.charts.as_ref();
+        let charts =
+            charts.map(|charts| charts.report(self.groups.everything(), &self.state, self.plan.confidence, self.clock));
         let report = EffectReport {
             span,
             all,
             by,
+            charts,
             experiments,
             policy: policy.map(|log| log.name().to_owned()),
             policies: policy.map(|log| log.reports(self.plan.confidence)).unwrap_or_default(),

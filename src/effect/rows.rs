@@ -33,6 +33,8 @@ pub(super) struct Offered {
     pub(super) currency: Currency,
     pub(super) decided_at: i64,
     pub(super) creative: Option<Box<str>>,
+    /// The number of its creative in the pictures, if there are any.
+    pub(super) charted: Option<u32>,
     /// What was predicted. `None` without a prediction.
     pub(super) predicted: Option<(super::plan::Label, f64)>,
     /// The choice of its creative, if policies are compared, and what it is rewarded for.

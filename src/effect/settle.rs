@@ -2,6 +2,7 @@
 
 use super::{
     EffectError, Evaluation,
+    charts::Labelled,
     fold::user_hash,
     plan::Label,
     rows::{Offered, Shown},
@@ -30,6 +31,10 @@ impl Evaluation {
             let is_counted = label == Label::Click || shown.clicked_at.is_some_and(|at| at <= until);
             let predicted = offered.predicted.filter(|(of, _)| *of == label);
             let is_first = label == Label::Click;
+            if let Some(charts) = &mut self.charts {
+                let (at, creative) = (shown.at, offered.charted);
+                charts.label(Labelled { at, creative, label, is_success: result, is_counted });
+            }
             self.groups.each(&offered.groups, |group| {
                 if is_counted {
                     group.label(label, result);
@@ -169,6 +174,7 @@ fn without_choice(offered: &Offered) -> Offered {
         currency: offered.currency,
         decided_at: offered.decided_at,
         creative: offered.creative.clone(),
+        charted: offered.charted,
         predicted: offered.predicted,
         choice: None,
     }

@@ -37,7 +37,7 @@ landing_page = "https://shop.example/blue"
 
 /// Decisions about 400 users, two a minute, and what followed: every second one has the other arm, every fourth pair
 /// the other creative. Of ten impressions of red one is clicked, of ten of blue three.
-fn log() -> (String, String) {
+pub(super) fn log() -> (String, String) {
     let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
     for number in 0..400_i64 {
         let at = START + number * 30 * SECOND;
@@ -62,13 +62,13 @@ fn log() -> (String, String) {
     (decisions.join("\n"), outcomes.join("\n"))
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let (decisions, outcomes) = log();
     folder_with(&[("a.toml", CONFIG), ("decisions.jsonl", &decisions), ("outcomes.jsonl", &outcomes)])
 }
 
 /// Runs the command on files of the folder.
-fn evaluate(folder: &TempDir, files: &[&str], arguments: &[&str]) -> (i32, String, String) {
+pub(super) fn evaluate(folder: &TempDir, files: &[&str], arguments: &[&str]) -> (i32, String, String) {
     let config = path(folder, "a.toml");
     let files: Vec<String> = files.iter().map(|name| path(folder, name)).collect();
     let mut all = vec!["evaluate", "--config", &config];
@@ -77,13 +77,13 @@ fn evaluate(folder: &TempDir, files: &[&str], arguments: &[&str]) -> (i32, Strin
     aimpoint(&all, &[])
 }
 
-fn json(folder: &TempDir, files: &[&str], arguments: &[&str]) -> Value {
+pub(super) fn json(folder: &TempDir, files: &[&str], arguments: &[&str]) -> Value {
     let (code, out, error) = evaluate(folder, files, &[&["--format", "json"][..], arguments].concat());
     assert_eq!(code, 0, "{error}");
     serde_json::from_str(&out).unwrap()
 }
 
-const FILES: [&str; 2] = ["decisions.jsonl", "outcomes.jsonl"];
+pub(super) const FILES: [&str; 2] = ["decisions.jsonl", "outcomes.jsonl"];
 
 #[test]
 fn the_tables_have_the_figures_of_the_log_and_say_what_is_not_known() {

@@ -4,6 +4,7 @@
 
 mod demo;
 mod evaluate;
+mod evaluate_report;
 mod export;
 mod failures;
 mod otlp;

@@ -10,6 +10,7 @@ mod control;
 mod day;
 #[path = "../cli/process.rs"]
 mod process;
+mod report;
 
 use browser::Browser;
 use process::Running;

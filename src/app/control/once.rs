@@ -31,6 +31,10 @@ impl FileRecord {
     /// # Errors
     /// If it is neither a decision nor an outcome, or cannot be read.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
+        // Most lines are decisions, which are read at once. For the others it matters what they are.
+        if let Some(decision) = DecisionRecord::of_line(json) {
+            return Ok(Self::Decision(Box::new(decision)));
+        }
         let kinds: Kinds = serde_json::from_slice(json)
             .map_err(|error| format!("no JSON object: column {}; write one record a line", error.column()))?;
         match kinds {

@@ -5,7 +5,7 @@ use crate::{
     app::{self, Setup},
     cli::Exit,
     config::ConfigLoadError,
-    control::CampaignSetup,
+    control::{CampaignSetup, micros},
     effect::{CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy},
     targeting::{
         campaign::CampaignSpec,
@@ -14,14 +14,10 @@ use crate::{
     },
 };
 use anyhow::Context;
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// The groupings without `--by`.
 const DEFAULT: [&str; 2] = ["campaign", "model_version"];
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
 
 /// The campaigns as control takes them, and what to measure.
 pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<CampaignSetup>, Plan)> {
@@ -39,6 +35,7 @@ pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<Ca
         currency: campaign.currency,
         arms: spec.arms.iter().map(|arm| (arm.name.clone(), arm.share)).collect(),
         holdout: spec.holdout,
+        features: spec.rotation.as_ref().map(|rotation| rotation.features.clone()).unwrap_or_default(),
     };
     let declared = |campaign: &CampaignSetup| {
         let spec = pipeline.campaigns.iter().find(|spec| spec.id == campaign.id)?;
@@ -54,6 +51,7 @@ pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<Ca
         complete_until: args.complete_until.map(jiff::Timestamp::as_microsecond),
         confidence: args.confidence.into(),
         effect: args.effect,
+        charts: !args.report.is_empty(),
     };
     Ok((setups, plan))
 }

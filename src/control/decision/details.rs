@@ -16,6 +16,8 @@ pub struct Details {
     pub experiment: String,
     /// The user's variant in it.
     pub variant: String,
+    /// The score that rules used, or the model's own; `None` if no model scored.
+    pub score: Option<f32>,
     /// The ids of the segments that the user is in.
     pub segments: Vec<String>,
     /// The campaigns that the user is held out from. A decision only lists them with `decision.reasons`.

@@ -5,14 +5,17 @@
 //! configuration refuses them. Limits: only what control and evaluations need is
 //! read.
 
+mod number;
+
 use super::{Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 use crate::{
     control::outcome::{RejectReason, Rejection},
     proto::{v1, without_header},
     targeting::money::{Cpm, Currency, Micros},
 };
+use number::{Long, Loose, present};
 use prost::Message;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, de::IgnoredAny};
 
 /// The reason of a user who never sees the campaign.
 const HOLDOUT: &str = "holdout";
@@ -52,6 +55,13 @@ impl DecisionRecord {
         let is_json = payload.trim_ascii_start().first() == Some(&b'{');
         let members = if is_json { of_json(payload)? } else { of_protobuf(payload)? };
         members.check()
+    }
+
+    /// Reads a line of a file, in which outcomes may be, too. `None` if it is one of those, or no decision that
+    /// [`DecisionRecord::read`] takes.
+    pub(crate) fn of_line(json: &[u8]) -> Option<Self> {
+        let members: Members = sonic_rs::from_slice(json).ok()?;
+        if members.outcome_id.is_some() { None } else { members.check().ok() }
     }
 
     /// When it was made, in microseconds since 1970.
@@ -123,7 +133,12 @@ struct Members {
     #[serde(default, deserialize_with = "present")]
     experiment: ExperimentMembers,
     #[serde(default, deserialize_with = "present")]
+    score: ScoreMembers,
+    #[serde(default, deserialize_with = "present")]
     segments: Vec<SegmentMembers>,
+    /// Only an outcome has it.
+    #[serde(alias = "outcomeId")]
+    outcome_id: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,6 +155,15 @@ struct ExperimentMembers {
     name: String,
     #[serde(default, deserialize_with = "present")]
     variant: String,
+}
+
+/// A score that is no number is none, and no fault.
+#[derive(Debug, Default, Deserialize)]
+struct ScoreMembers {
+    #[serde(default)]
+    raw: Loose,
+    #[serde(default)]
+    calibrated: Loose,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -189,32 +213,9 @@ struct SuppressedMembers {
     reason: String,
 }
 
-/// A whole number of 64 bits.
-#[derive(Clone, Copy, Debug, Default)]
-struct Long(i64);
-
-impl<'de> Deserialize<'de> for Long {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(number) => Ok(Self(number)),
-            Form::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
-        }
-    }
-}
-
-/// A member, or its default if it is `null`.
-fn present<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
 fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
-    serde_json::from_slice(payload).map_err(|error| {
+    // The fast parser first; what it refuses, the other one explains.
+    sonic_rs::from_slice(payload).or_else(|_| serde_json::from_slice(payload)).map_err(|error| {
         // The place, not the text: it might quote the payload.
         let (line, column) = (error.line(), error.column());
         let detail = format!("no decision in JSON: line {line}, column {column}");
@@ -255,10 +256,24 @@ fn of_protobuf(payload: &[u8]) -> Result<Members, Rejection> {
         campaigns: decision.campaigns.into_iter().map(campaign).collect(),
         suppressed: decision.suppressed.into_iter().map(suppressed).collect(),
         status,
+        score: decision.score.map_or_else(ScoreMembers::default, |score| ScoreMembers {
+            raw: Loose(score.raw.filter(|it| it.is_finite())),
+            calibrated: Loose(score.calibrated.filter(|it| it.is_finite())),
+        }),
         model: ModelMembers { name: model.name, version: model.version },
         experiment: ExperimentMembers { name: experiment.name, variant: experiment.variant },
         segments: decision.segments.into_iter().map(|it| SegmentMembers { id: it.id }).collect(),
+        outcome_id: None,
     })
+}
+
+/// A status as in `targeted`.
+fn status(mut written: String) -> String {
+    if written.starts_with("STATUS_") {
+        written.drain(.."STATUS_".len());
+    }
+    written.make_ascii_lowercase();
+    written
 }
 
 impl Members {
@@ -300,11 +315,12 @@ impl Members {
         }
         let held_out = self.suppressed.iter().filter(|it| it.reason == HOLDOUT).map(|it| it.campaign_id.clone());
         let details = Details {
-            status: self.status.trim_start_matches("STATUS_").to_ascii_lowercase(),
+            status: status(self.status),
             model: self.model.name,
             model_version: self.model.version,
             experiment: self.experiment.name,
             variant: self.experiment.variant,
+            score: self.score.calibrated.0.or(self.score.raw.0),
             segments: self.segments.into_iter().map(|it| it.id).collect(),
             held_out: held_out.collect(),
             offers,

@@ -6,7 +6,7 @@
 use super::{super::key::Key, shown::Gallery};
 use crate::targeting::money::Cpm;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 /// The most names of a touch. A decision may be used in many auctions; those beyond are found by the decision alone.
 pub(super) const ALIASES_MAX: usize = 32;
@@ -87,12 +87,48 @@ impl Touch {
     }
 }
 
+/// The touches of a name by their time. Most names have one.
+#[derive(Clone, Debug)]
+enum Named {
+    One(i64, Key),
+    Several(BTreeSet<(i64, Key)>),
+}
+
+impl Named {
+    fn insert(&mut self, at: i64, key: Key) {
+        match self {
+            Self::One(first, other) => *self = Self::Several([(*first, *other), (at, key)].into()),
+            Self::Several(all) => drop(all.insert((at, key))),
+        }
+    }
+
+    /// Removes a touch. Returns whether none is left.
+    fn remove(&mut self, at: i64, key: Key) -> bool {
+        match self {
+            Self::One(first, other) => (*first, *other) == (at, key),
+            Self::Several(all) => {
+                all.remove(&(at, key));
+                all.is_empty()
+            }
+        }
+    }
+
+    /// The keys, latest first.
+    fn latest_first(&self) -> impl Iterator<Item = Key> + '_ {
+        let (one, several) = match self {
+            Self::One(_, key) => (Some(*key), None),
+            Self::Several(all) => (None, Some(all.iter().rev().map(|(_, key)| *key))),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+}
+
 /// All touches, by key, by name and by when they are due, and what they say of creatives.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Touches {
     all: HashMap<Key, Touch>,
-    /// Name, time and key: the touches of a name, oldest first.
-    by_alias: BTreeSet<(Key, i64, Key)>,
+    /// By name, the touches with their times.
+    by_alias: HashMap<Key, Named>,
     due: BTreeSet<(i64, Key)>,
     gallery: Gallery,
 }
@@ -107,7 +143,7 @@ impl Touches {
         self.remove(key);
         self.due.insert((touch.due(), key));
         for Alias(alias) in &touch.aliases {
-            self.by_alias.insert((*alias, touch.at(), key));
+            name(&mut self.by_alias, *alias, touch.at(), key);
         }
         self.gallery.add(&touch);
         self.all.insert(key, touch);
@@ -128,7 +164,7 @@ impl Touches {
         for alias in aliases {
             if touch.aliases.len() < ALIASES_MAX && !touch.aliases.contains(&Alias(*alias)) {
                 touch.aliases.push(Alias(*alias));
-                self.by_alias.insert((*alias, touch.at(), key));
+                name(&mut self.by_alias, *alias, touch.at(), key);
             }
         }
         touch.aliases.len() > before
@@ -139,7 +175,9 @@ impl Touches {
         self.due.remove(&(touch.due(), key));
         self.gallery.remove(&touch);
         for Alias(alias) in &touch.aliases {
-            self.by_alias.remove(&(*alias, touch.at(), key));
+            if self.by_alias.get_mut(alias).is_some_and(|named| named.remove(touch.at(), key)) {
+                self.by_alias.remove(alias);
+            }
         }
         Some(touch)
     }
@@ -152,8 +190,8 @@ impl Touches {
 
     /// The touches with this name, latest first.
     pub(super) fn named(&self, alias: Key) -> impl Iterator<Item = (Key, &Touch)> {
-        let range = (alias, i64::MIN, Key(0))..=(alias, i64::MAX, Key(u128::MAX));
-        self.by_alias.range(range).rev().filter_map(|(_, _, key)| Some((*key, self.all.get(key)?)))
+        let keys = self.by_alias.get(&alias).into_iter().flat_map(Named::latest_first);
+        keys.filter_map(|key| Some((key, self.all.get(&key)?)))
     }
 
     /// The impressions of each creative.
@@ -168,5 +206,17 @@ impl Touches {
 
     pub(in super::super) fn len(&self) -> usize {
         self.all.len()
+    }
+}
+
+/// Gives a touch a name.
+fn name(by_alias: &mut HashMap<Key, Named>, alias: Key, at: i64, key: Key) {
+    match by_alias.entry(alias) {
+        Entry::Vacant(vacant) => drop(vacant.insert(Named::One(at, key))),
+        Entry::Occupied(mut named) => {
+            if !matches!(named.get(), Named::One(first, other) if (*first, *other) == (at, key)) {
+                named.get_mut().insert(at, key);
+            }
+        }
     }
 }

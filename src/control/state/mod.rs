@@ -28,6 +28,7 @@
 //!
 //! Not covered: transactions, topics and the encoding of decisions.
 
+mod dirty;
 mod due;
 mod look;
 mod publish;
@@ -62,9 +63,10 @@ use crate::{
         shading::{Notices, WinRates},
     },
 };
+use dirty::Dirty;
 use jiff::tz::TimeZone;
 use records::RecordId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use types::{Meta, Progress, Settings};
 
 /// The most outcomes that wait for their decision, at about 500 bytes each. If there are more, the oldest is settled
@@ -103,7 +105,7 @@ pub struct State {
     audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
     /// Whether there may be notices that were not fitted.
     is_fit_due: bool,
-    dirty: BTreeSet<RecordId>,
+    dirty: Dirty,
     rejected: Vec<(Outcome, Rejection)>,
     /// What became of outcomes, if somebody wants to know.
     trail: Option<Vec<Settled>>,
@@ -128,7 +130,7 @@ impl State {
             rates: BTreeMap::new(),
             audiences: BTreeMap::new(),
             is_fit_due: true,
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             rejected: Vec::new(),
             trail: None,
         }
@@ -349,13 +351,16 @@ impl State {
     /// Moves the position of an input past a record. Returns false if the record is already part of the state.
     fn take(&mut self, source: &Source<'_>) -> bool {
         let input = (source.topic.to_owned(), source.partition);
-        let progress = self.inputs.entry(input.clone()).or_insert(Progress::NONE);
+        let Some(progress) = self.inputs.get_mut(&input) else {
+            self.inputs.insert(input, Progress::NONE);
+            return self.take(source);
+        };
         if source.offset < progress.next && !canary::is_in(Canary::InputAppliedTwice) {
             return false;
         }
         progress.next = source.offset.saturating_add(1);
         progress.time = progress.time.max(source.arrived_at);
-        self.dirty.insert(RecordId::Input(input.0, input.1));
+        self.dirty.note(|| RecordId::Input(input.0, input.1));
         self.dirty.insert(RecordId::Meta);
         true
     }

@@ -131,8 +131,8 @@ impl State {
         let cost = price.per_impression();
         let moment = self.moment(campaign, at);
         self.accounts.get_mut(campaign)?.spend(moment, cost, is_attributed);
-        self.dirty.insert(RecordId::Account(campaign.to_owned()));
-        self.dirty.insert(RecordId::Day(campaign.to_owned(), moment.day));
+        self.dirty.note(|| RecordId::Account(campaign.to_owned()));
+        self.dirty.note(|| RecordId::Day(campaign.to_owned(), moment.day));
         Some(cost)
     }
 
@@ -217,8 +217,8 @@ impl State {
     pub(super) fn observe_decision(&mut self, campaign: &str, currency: Currency, at: i64, has_passed: bool) {
         let moment = self.moment(campaign, at);
         self.open(campaign, currency).observe_decision(moment, has_passed);
-        self.dirty.insert(RecordId::Account(campaign.to_owned()));
-        self.dirty.insert(RecordId::Day(campaign.to_owned(), moment.day));
+        self.dirty.note(|| RecordId::Account(campaign.to_owned()));
+        self.dirty.note(|| RecordId::Day(campaign.to_owned(), moment.day));
     }
 
     /// Changes the figures of the day of a decision.
@@ -226,8 +226,8 @@ impl State {
         let day = self.moment(campaign, decided_at).day;
         if let Some(account) = self.accounts.get_mut(campaign) {
             account.count(day, change);
-            self.dirty.insert(RecordId::Account(campaign.to_owned()));
-            self.dirty.insert(RecordId::Day(campaign.to_owned(), day));
+            self.dirty.note(|| RecordId::Account(campaign.to_owned()));
+            self.dirty.note(|| RecordId::Day(campaign.to_owned(), day));
         }
     }
 
@@ -245,7 +245,7 @@ impl State {
     pub(super) fn open(&mut self, campaign: &str, currency: Currency) -> &mut Account {
         let timing = self.settings.timing;
         if !self.accounts.contains_key(campaign) {
-            self.dirty.insert(RecordId::Account(campaign.to_owned()));
+            self.dirty.note(|| RecordId::Account(campaign.to_owned()));
         }
         self.accounts.entry(campaign.to_owned()).or_insert_with(|| Account::new(currency, timing))
     }

@@ -35,6 +35,11 @@ impl State {
         self.trail.get_or_insert_default();
     }
 
+    /// Notes no changed record from now on: [`State::dirty`] is empty, so nobody can restore this state.
+    pub fn forget_changes(&mut self) {
+        self.dirty.turn_off();
+    }
+
     /// The outcomes that were settled since the last call. Outcomes that were refused before that are not among them:
     /// doubles, and those beyond the dedupe horizon.
     pub fn take_trail(&mut self) -> Vec<Settled> {

@@ -96,6 +96,7 @@ fn evaluate_log(policy: PolicyPlan, decisions: &[(i64, String)], outcomes: &[(i6
         currency: "EUR".parse().unwrap(),
         arms: Vec::new(),
         holdout: 0.0,
+        features: Vec::new(),
     };
     let plan = Plan {
         by: vec![Dimension::parse("creative").unwrap()],
@@ -106,6 +107,7 @@ fn evaluate_log(policy: PolicyPlan, decisions: &[(i64, String)], outcomes: &[(i6
         complete_until: Some(START + 1_000_000 * SECOND),
         confidence: Confidence::P95,
         effect: 0.1,
+        charts: false,
     };
     evaluate_with(&ControlSpec::default(), plan, Some(policy), decisions, outcomes)
 }

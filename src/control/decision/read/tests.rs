@@ -119,3 +119,50 @@ fn what_is_no_decision_is_rejected_with_its_reason() {
         assert_eq!(found.reason, reason, "{found}");
     }
 }
+
+#[test]
+fn a_line_is_a_decision_unless_it_is_an_outcome_or_none_that_counts() {
+    let of_line = |line: &str| DecisionRecord::of_line(line.as_bytes());
+    assert_eq!(of_line(JSON), DecisionRecord::read(JSON.as_bytes()).ok());
+    let start = r#"{"decision_id":"a:b","decided_at":"1""#;
+    assert!(of_line(&format!("{start}}}")).is_some());
+    for more in [
+        r#","outcome_id":"o"}"#,
+        r#","outcomeId":"o"}"#,
+        r#","campaigns":[{"currency":"euro"}]}"#,
+        r#","expires_at":1.5}"#,
+        r#","policy_version":18446744073709551615}"#,
+        "",
+        "}}",
+    ] {
+        assert!(of_line(&format!("{start}{more}")).is_none(), "{more}");
+    }
+    assert!(of_line(r#"{"outcome_id":"o","decision_id":"a:b"}"#).is_none());
+    // What is no outcome may say so with null.
+    assert!(of_line(&format!("{start},\"outcome_id\":null}}")).is_some());
+}
+
+#[test]
+fn a_score_is_the_calibrated_one_and_what_is_no_number_is_none_and_no_fault() {
+    let score = |json: &str| {
+        let line = format!(r#"{{"decision_id":"a:b","decided_at":1,"score":{json}}}"#);
+        DecisionRecord::read(line.as_bytes()).unwrap().details().score
+    };
+    for (json, expected) in [
+        (r#"{"raw":0.25,"calibrated":0.5}"#, Some(0.5)),
+        (r#"{"raw":1}"#, Some(1.0)),
+        (r#"{"raw":0.25,"calibrated":null}"#, Some(0.25)),
+        (r#"{"raw":"NaN"}"#, None),
+        (r#"{"raw":[1],"calibrated":{"a":true}}"#, None),
+        ("null", None),
+        ("{}", None),
+    ] {
+        assert_eq!(score(json), expected, "{json}");
+    }
+    let of = |raw: Option<f32>, calibrated: Option<f32>| {
+        let score = v1::Score { raw, calibrated, ..v1::Score::default() };
+        let message = v1::Decision { score: Some(score), ..message() };
+        DecisionRecord::read(&message.encode_to_vec()).unwrap().details().score
+    };
+    assert_eq!([of(Some(0.1), None), of(Some(0.1), Some(0.2)), of(Some(f32::NAN), None)], [Some(0.1), Some(0.2), None]);
+}
