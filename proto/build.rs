@@ -1,7 +1,11 @@
 //! Compiles the messages with `protox`, so that `protoc` does not have to be installed, writes the proto3 JSON form of
-//! decisions, and lists all fields for the test that compares them with released ones.
+//! decisions, and lists all fields for the test that compares them with released ones. The messages of others, which are
+//! in `iab`, come with their service and with their descriptors.
 
-use protox::prost_reflect::prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
+use protox::prost_reflect::{
+    prost::Message,
+    prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet},
+};
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +35,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("fields.txt"), lines.join("\n") + "\n")?;
     write_json_forms(&descriptors)?;
     prost_build::Config::new().compile_fds(descriptors)?;
+    compile_service()
+}
+
+/// Compiles the service of the Agentic RTB Framework, and keeps its descriptors for clients that ask for them.
+fn compile_service() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/iab");
+    let descriptors = protox::compile(["proto/iab/service.proto"], ["proto"])?;
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("iab.descriptors"), descriptors.encode_to_vec())?;
+    let generator = tonic_prost_build::configure().build_client(false).build_transport(false);
+    generator.include_file("iab.rs").compile_fds(descriptors)?;
     Ok(())
 }
 

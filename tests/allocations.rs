@@ -336,6 +336,47 @@ fn served(user: &str, number: usize, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_decision_in_json_is_read_without_a_tree_of_it() {
+    let segment = |number: usize| v1::Segment {
+        id: format!("60{number}"),
+        name: format!("Segment {number}"),
+        segtax: 4,
+        entered_at: 1_772_409_600_000_000,
+        ..v1::Segment::default()
+    };
+    let decision = v1::Decision {
+        decision_id: "shop:clickstream-3-7".to_owned(),
+        user_key: "u7".to_owned(),
+        key_type: v1::KeyType::Person.into(),
+        decided_at: 1_772_409_600_000_000,
+        expires_at: 1_772_413_200_000_000,
+        segments: (0..10).map(segment).collect(),
+        model: Some(v1::Model { name: "propensity".to_owned(), version: "7".to_owned(), ..v1::Model::default() }),
+        ..v1::Decision::default()
+    };
+    let json = serde_json::to_string(&decision).unwrap();
+    let (bytes, json) = (decision.encode_to_vec(), json.replacen('{', "{\"status_reason\":null,", 1));
+    let asked = |read: &mut dyn FnMut()| {
+        // Once before, so that buffers have grown.
+        read();
+        let before = ASKED.get();
+        read();
+        ASKED.get() - before
+    };
+    let mut reader = RecordReader::new("shop");
+    let mut read = |payload: &[u8]| {
+        assert!(matches!(reader.read(Some(b"u7"), Some(payload)), Ok((_, Change::Kept(_)))));
+    };
+    let of_protobuf = asked(&mut || read(&bytes));
+    let of_json = asked(&mut || read(json.as_bytes()));
+    let of_tree = asked(&mut || drop(serde_json::from_str::<serde_json::Value>(&json).unwrap()));
+    println!("requests for memory: {of_protobuf} for Protobuf, {of_json} for JSON, {of_tree} for a tree of it alone");
+    // What Protobuf needs, and the message in Protobuf.
+    assert!(of_json <= of_protobuf + 2, "{of_json} for JSON, {of_protobuf} for Protobuf");
+    assert!(of_tree > of_json, "{of_tree} for a tree, {of_json} without");
+}
+
+#[test]
 fn decisions_in_memory_take_at_most_three_tenths_more_than_their_bytes() {
     // From just above the size at which the tables grow to just below it.
     for (users, bytes) in [(100_000, 200), (116_000, 200), (100_000, 1_000)] {

@@ -87,6 +87,9 @@ pub struct Config {
     pub control: Option<ControlSpec>,
     /// `[serve]`
     pub serve: Option<ServeSpec>,
+    /// Whether there is a section `[consent]`.
+    #[serde(skip)]
+    pub has_consent: bool,
     /// `[model]`
     pub model: Option<ModelSpec>,
     /// `[[variant]]`
@@ -191,6 +194,7 @@ impl Config {
 
     fn read(document: &Document, folder: Option<&Path>, errors: &mut Vec<ConfigError>) -> Self {
         let mut reader = document.reader(errors);
+        let consent = reader.optional("consent");
         let mut config = Self {
             app: reader.section("app"),
             kafka: reader.section("kafka"),
@@ -204,6 +208,7 @@ impl Config {
             inference: reader.section("inference"),
             control: reader.optional("control"),
             serve: reader.optional("serve"),
+            has_consent: consent.is_some(),
             model: reader.optional("model"),
             variants: reader.list("variant"),
             shadows: reader.list("shadow"),
@@ -223,7 +228,7 @@ impl Config {
                 explain: reader.section("explain"),
                 decision: reader.section("decision"),
                 emission: reader.section("emission"),
-                consent: reader.section("consent"),
+                consent: consent.unwrap_or_default(),
                 label: reader.optional("label"),
             },
         };
@@ -247,8 +252,12 @@ impl Config {
         if let Some(path) = &mut config.inference.onnxruntime {
             absolute(path);
         }
-        if let Some(path) = config.serve.as_mut().and_then(|serve| serve.token_file.as_mut()) {
-            absolute(path);
+        if let Some(serve) = &mut config.serve {
+            let tls =
+                serve.tls.as_mut().map(|tls| [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()]);
+            for path in serve.token_file.as_mut().into_iter().chain(tls.into_iter().flatten().flatten()) {
+                absolute(path);
+            }
         }
         let mut further = Vec::new();
         config.check(&mut further);
@@ -273,7 +282,7 @@ impl Config {
             errors.extend(self.control_faults());
         }
         if let Some(serve) = &self.serve {
-            serve.check(errors);
+            serve.check(self.has_consent, errors);
             errors.extend(self.serve_faults());
         }
         self.check_models(errors);
@@ -488,6 +497,7 @@ impl Config {
             inference,
             control,
             serve,
+            has_consent: _,
             model,
             variants,
             shadows,

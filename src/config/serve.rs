@@ -4,9 +4,18 @@ use super::Config;
 use crate::{config_error::ConfigError, serve::ServeSpec};
 
 impl Config {
-    /// The settings of serve.
+    /// The settings of serve. What consent permits is in `[consent]`, for events and for bid requests alike.
     pub fn serve(&self) -> ServeSpec {
-        self.serve.clone().unwrap_or_default()
+        let mut spec = self.serve.clone().unwrap_or_default();
+        if spec.consent.is_none() && self.has_consent {
+            spec.consent = Some(self.pipeline.consent.clone());
+        }
+        spec
+    }
+
+    /// Whether the configuration has consent in a place that the next version does not read.
+    pub fn has_older_consent(&self) -> bool {
+        self.serve.as_ref().is_some_and(|serve| serve.consent.is_some())
     }
 
     /// What keeps serve from working with this configuration.
@@ -52,10 +61,36 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_the_token_is_relative_to_the_file() {
-        let text = "[serve]\ntoken_file = \"token\"\n".to_owned();
+    fn one_section_says_what_consent_permits() {
+        let provider = "[serve]\nprovider = { name = \"shop.example\" }\n";
+        let message = config(provider).unwrap_err();
+        assert!(message.contains("add [consent] with enabled = true"), "{message}");
+        let of_events = "[consent]\nenabled = true\nvendor_id = 7\nwithout_law = []\n";
+        let older = "[serve.consent]\nenabled = false\n";
+        let both = config(&format!("{provider}{of_events}")).unwrap();
+        assert_eq!((both.serve().consent.unwrap().vendor_id, both.has_older_consent()), (Some(7), false));
+        // Written out, it is declared.
+        let declared = config(&format!("{provider}[consent]\nenabled = false\n")).unwrap();
+        assert!(!declared.serve().consent.unwrap().enabled);
+        // The older place counts as long as it is read.
+        let first = config(&format!("{provider}{older}{of_events}")).unwrap();
+        assert!(!first.serve().consent.unwrap().enabled && first.has_older_consent());
+        // A fault is told once, where it is.
+        let message = config(&format!("{provider}[consent]\nenabled = true\nwithout_law = []\n")).unwrap_err();
+        assert_eq!(message.matches("no TC string can be checked").count(), 1, "{message}");
+        assert!(!message.contains("serve.consent"), "{message}");
+    }
+
+    #[test]
+    fn paths_of_files_are_relative_to_the_configuration() {
+        let text = "[serve]\ntoken_file = \"token\"\ntls = { certificate = \"c\", key = \"k\", client_ca = \"/a\" }\n";
+        let text = text.to_owned();
         let folder = std::path::Path::new("/etc/aimpoint");
         let (config, _) = Config::of_text("aimpoint.toml", text, Some(folder), &[], &[]).unwrap();
-        assert_eq!(config.serve().token_file, Some(folder.join("token")));
+        let serve = config.serve();
+        assert_eq!(serve.token_file, Some(folder.join("token")));
+        let tls = serve.tls.unwrap();
+        assert_eq!((tls.certificate, tls.key), (folder.join("c"), folder.join("k")));
+        assert_eq!(tls.client_ca, Some("/a".into()));
     }
 }

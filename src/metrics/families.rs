@@ -397,10 +397,17 @@ pub(crate) static SERVE_LOOKUPS: Family = Family::counter(
 pub(crate) static SERVE_BID_REQUESTS: Family = Family::counter(
     "aimpoint_serve_bid_requests_total",
     &["outcome"],
-    "bid requests, by outcome: enriched; or given back unchanged: no_id (it names no user as declared), unknown, expired, \
-     no_segments, refused (its consent signals forbid it); or malformed",
+    "bid requests, by outcome: enriched (or, by gRPC, changes were proposed); or given back unchanged: no_id (it names no \
+     user as declared), unknown, expired, no_segments, refused (its consent signals forbid it); or malformed; and by gRPC \
+     alone: not_asked (the host accepts none of our changes), late (its time was over)",
 )
-.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed"]);
+.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late"]);
+pub(crate) static SERVE_MUTATIONS: Family = Family::counter(
+    "aimpoint_serve_mutations_total",
+    &["intent"],
+    "changes proposed by gRPC, by intent: ACTIVATE_SEGMENTS, BID_SHADE",
+)
+.of(&["ACTIVATE_SEGMENTS", "BID_SHADE"]);
 pub(crate) static SERVE_REFUSED: Family = Family::counter(
     "aimpoint_serve_refused_total",
     &["reason"],
@@ -411,9 +418,9 @@ pub(crate) static SERVE_TURNED_AWAY: Family = Family::counter(
     "aimpoint_serve_turned_away_total",
     &["reason"],
     "requests and connections that got no answer to their question, by reason: connections (too many), requests (too many), \
-     token, too_large, slow, bad_request",
+     token, tls (the connection could not begin), too_large, slow, bad_request",
 )
-.of(&["connections", "requests", "token", "too_large", "slow", "bad_request"]);
+.of(&["connections", "requests", "token", "tls", "too_large", "slow", "bad_request"]);
 pub(crate) static SERVE_ANSWER_SECONDS: Family = Family::histogram(
     "aimpoint_serve_answer_seconds",
     &[],
@@ -440,6 +447,12 @@ pub(crate) static SERVE_STORE_BYTES: Family =
     Family::gauge("aimpoint_serve_store_bytes", &[], "memory for decisions and their index").bytes();
 pub(crate) static SERVE_CONNECTIONS: Family =
     Family::gauge("aimpoint_serve_connections", &[], "open connections of bidders");
+pub(crate) static SERVE_CERTIFICATE_END: Family = Family::gauge(
+    "aimpoint_serve_certificate_end_seconds",
+    &[],
+    "when the certificate of serve.tls ends, in seconds since 1970; absent without TLS",
+)
+.seconds();
 
 // The process.
 pub(crate) static BUILD: Family = Family::gauge("aimpoint_build_info", &["version"], "1 for the running version");
@@ -481,7 +494,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 71] = [
+pub static FAMILIES: [&Family; 73] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -535,6 +548,7 @@ pub static FAMILIES: [&Family; 71] = [
     &CONTROL_AUDIENCE,
     &SERVE_LOOKUPS,
     &SERVE_BID_REQUESTS,
+    &SERVE_MUTATIONS,
     &SERVE_REFUSED,
     &SERVE_TURNED_AWAY,
     &SERVE_ANSWER_SECONDS,
@@ -543,6 +557,7 @@ pub static FAMILIES: [&Family; 71] = [
     &SERVE_USERS,
     &SERVE_STORE_BYTES,
     &SERVE_CONNECTIONS,
+    &SERVE_CERTIFICATE_END,
     &BUILD,
     &APP,
     &READY,

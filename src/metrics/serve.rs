@@ -2,8 +2,9 @@
 
 use super::{
     families::{
-        SERVE_ANSWER_SECONDS, SERVE_BID_REQUESTS, SERVE_CONNECTIONS, SERVE_LOOKUPS, SERVE_RECORDS, SERVE_REFUSED,
-        SERVE_STALENESS, SERVE_STORE_BYTES, SERVE_TURNED_AWAY, SERVE_USERS,
+        SERVE_ANSWER_SECONDS, SERVE_BID_REQUESTS, SERVE_CERTIFICATE_END, SERVE_CONNECTIONS, SERVE_LOOKUPS,
+        SERVE_MUTATIONS, SERVE_RECORDS, SERVE_REFUSED, SERVE_STALENESS, SERVE_STORE_BYTES, SERVE_TURNED_AWAY,
+        SERVE_USERS,
     },
     recorder::{add, histogram, set},
 };
@@ -36,6 +37,11 @@ pub fn serve_bid_requests(outcome: &'static str, count: u64) {
     add(&SERVE_BID_REQUESTS, &[outcome], count);
 }
 
+/// Counts changes that were proposed to hosts of agents.
+pub fn serve_mutations(intent: &'static str, count: u64) {
+    add(&SERVE_MUTATIONS, &[intent], count);
+}
+
 /// Counts a bid request whose consent signals forbid enrichment.
 pub fn serve_refused(reason: &'static str) {
     add(&SERVE_REFUSED, &[reason], 1);
@@ -61,4 +67,9 @@ pub fn serve_sizes(users: usize, bytes: usize, connections: usize) {
     set(&SERVE_USERS, &[], users as f64);
     set(&SERVE_STORE_BYTES, &[], bytes as f64);
     set(&SERVE_CONNECTIONS, &[], connections as f64);
+}
+
+/// Sets when the certificate ends, in seconds since 1970.
+pub fn serve_certificate_end(end: u64) {
+    set(&SERVE_CERTIFICATE_END, &[], end as f64);
 }

@@ -1,7 +1,7 @@
 //! The forms in which a stored decision is given out.
 
 use super::{
-    message::{Membership, write_user},
+    message::{Membership, Targeting, write_user},
     store::StoredDecision,
 };
 use crate::proto::v1;
@@ -32,7 +32,18 @@ impl StoredDecision<'_> {
     /// The segments that the user is in at this moment, in microseconds since 1970.
     pub(super) fn segments(&self, now: i64) -> Vec<v1::Segment> {
         let Membership { mut segments } = Membership::decode(self.message).unwrap_or_default();
-        segments.retain(|segment| segment.expires_at == 0 || segment.expires_at > now);
+        segments.retain(|segment| is_in(segment, now));
         segments
     }
+
+    /// The segments that the user is in at this moment, the campaigns with their bids, and the model.
+    pub(super) fn targeting(&self, now: i64) -> Targeting {
+        let mut targeting = Targeting::decode(self.message).unwrap_or_default();
+        targeting.segments.retain(|segment| is_in(segment, now));
+        targeting
+    }
+}
+
+fn is_in(segment: &v1::Segment, now: i64) -> bool {
+    segment.expires_at == 0 || segment.expires_at > now
 }

@@ -3,27 +3,28 @@
 //! Guarantees:
 //! - Every byte of the request that is not ours stays as it is. The segments are put into the text as one or more Data
 //!   objects at the end of `user.data`; nothing else is written anew.
+//! - Data objects of the same provider that are there already are replaced: who enriches twice has them once. They are of
+//!   the same provider if they have the `id` and the `name` that are configured.
 //! - Neither `yob` nor `gender` is written, and ids are strings.
 //! - A request whose consent signals do not permit it is given back unchanged, and no user is looked for.
-//!
-//! Left out on purpose: a Data object of the same provider that is there already stays; who enriches twice has it twice.
 
 use super::{
     identity::Identities,
     json::{Malformed, Part},
+    permission::Permission,
     signals::{RequestSignals, Sources},
     spec::{IdentitySpec, ServeProviderSpec},
-    store::{Lookup, Store},
+    store::{Lookup, Store, StoredDecision},
 };
 use crate::{
     decision::projection::{WireSegment, openrtb::Provider},
-    privacy::consent::{Activity, ConsentGate, Reason, RememberedConsent, Rules},
+    privacy::consent::Rules,
 };
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enrichment {
-    /// It has the user's segments.
+    /// It has the user's segments, or changes were proposed.
     Enriched,
     /// It names no user in a way that is declared.
     NoId,
@@ -31,8 +32,12 @@ pub enum Enrichment {
     Unknown,
     /// The decision about the user must not be used any more.
     Expired,
-    /// The user is in no segment.
+    /// The user is in no segment, and there is nothing else to propose.
     NoSegments,
+    /// The host accepts no change of the kinds that could be proposed.
+    NotAsked,
+    /// The answer would have come after the host's time was over.
+    Late,
     /// Its signals do not permit it, for this reason.
     Refused(&'static str),
 }
@@ -46,6 +51,8 @@ impl Enrichment {
             Self::Unknown => "unknown",
             Self::Expired => "expired",
             Self::NoSegments => "no_segments",
+            Self::NotAsked => "not_asked",
+            Self::Late => "late",
             Self::Refused(_) => "refused",
         }
     }
@@ -55,9 +62,9 @@ impl Enrichment {
 #[derive(Clone, Debug)]
 pub struct Enricher {
     provider: Provider,
+    spec: ServeProviderSpec,
     identities: Identities,
-    /// `None` if consent is not checked.
-    gate: Option<ConsentGate>,
+    permission: Permission,
 }
 
 impl Enricher {
@@ -70,8 +77,9 @@ impl Enricher {
     ) -> Self {
         Self {
             provider: Provider::new(&provider.id, &provider.name),
+            spec: provider.clone(),
             identities: Identities::new(identities, joined),
-            gate: rules.map(ConsentGate::new),
+            permission: Permission::new(rules),
         }
     }
 
@@ -93,16 +101,8 @@ impl Enricher {
         let [user, regs, device] = root.pick(["user", "regs", "device"])?;
         let keys = self.identities.keys(user, device)?;
         let signals = RequestSignals::of(Sources { regs, user, device })?;
-        let place = Target::of(root, user)?;
-        let refusal = match (&mut self.gate, signals) {
-            (None, _) => None,
-            (Some(_), Err(fault)) => Some(fault.name()),
-            (Some(gate), Ok(signals)) => {
-                let verdict = gate.decide(&signals.signals(), &RememberedConsent::default(), now);
-                let reason = verdict.basis.reason(Activity::Emit);
-                (reason != Reason::Granted).then(|| reason.name())
-            }
-        };
+        let place = Target::of(root, user, &self.spec)?;
+        let refusal = self.permission.refusal(signals, now);
         let unchanged = match refusal {
             Some(reason) => Enrichment::Refused(reason),
             None => match segments(store, &keys, now) {
@@ -118,7 +118,12 @@ impl Enricher {
     }
 
     fn write(&self, request: &str, target: Target, segments: &[WireSegment], to: &mut Vec<u8>) {
-        to.extend_from_slice(&request.as_bytes()[..target.start]);
+        let mut copied = 0;
+        for (from, end) in &target.ours {
+            to.extend_from_slice(&request.as_bytes()[copied..*from]);
+            copied = *end;
+        }
+        to.extend_from_slice(&request.as_bytes()[copied..target.start]);
         to.extend_from_slice(target.before.as_bytes());
         let from = to.len();
         self.provider.write_data(segments.iter(), to);
@@ -134,13 +139,24 @@ impl Enricher {
 
 /// The segments of the first user of whom something is known.
 fn segments(store: &Store, keys: &[String], now: i64) -> Result<Vec<WireSegment>, Enrichment> {
+    let segments = first_known(store, keys, now, |decision| decision.segments(now))?;
+    if segments.is_empty() {
+        return Err(Enrichment::NoSegments);
+    }
+    Ok(segments.iter().map(|it| WireSegment::new(&it.id, &it.name, it.segtax)).collect())
+}
+
+/// What is taken of the decision about the first user of whom something is known.
+pub(super) fn first_known<T>(
+    store: &Store,
+    keys: &[String],
+    now: i64,
+    take: impl Fn(StoredDecision<'_>) -> T,
+) -> Result<T, Enrichment> {
     let mut why = if keys.is_empty() { Enrichment::NoId } else { Enrichment::Unknown };
     for key in keys {
-        match store.look_up(key, now, |decision| decision.segments(now)) {
-            Lookup::Found(segments) if segments.is_empty() => return Err(Enrichment::NoSegments),
-            Lookup::Found(segments) => {
-                return Ok(segments.iter().map(|it| WireSegment::new(&it.id, &it.name, it.segtax)).collect());
-            }
+        match store.look_up(key, now, &take) {
+            Lookup::Found(taken) => return Ok(taken),
             Lookup::Expired => why = Enrichment::Expired,
             Lookup::Unknown => {}
         }
@@ -149,8 +165,10 @@ fn segments(store: &Store, keys: &[String], now: i64) -> Result<Vec<WireSegment>
 }
 
 /// Where the new Data objects belong, and what stands around them there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
+    /// The older objects of the same provider, with their commas: the bytes from one to before the other, in order.
+    ours: Vec<(usize, usize)>,
     /// The bytes of the request that they replace, which are none or a null.
     start: usize,
     end: usize,
@@ -160,7 +178,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(root: Part<'_>, user: Option<Part<'_>>) -> Result<Self, Malformed> {
+    fn of(root: Part<'_>, user: Option<Part<'_>>, provider: &ServeProviderSpec) -> Result<Self, Malformed> {
         let Some(user) = user else {
             let null = root.null_member("user");
             return Ok(Self::member(root, null, "\"user\":{\"data\":", ",\"user\":{\"data\":", "{\"data\":", "}"));
@@ -173,8 +191,13 @@ impl Target {
         if !data.is_list() {
             return Err(data.fault("expected a list"));
         }
-        let before = if data.is_empty() { "" } else { "," };
-        Ok(Self { start: data.end - 1, end: data.end - 1, before, behind: "", is_in_list: true })
+        let mut items = Vec::new();
+        for item in data.items() {
+            items.push((item, is_of(item, provider)?));
+        }
+        let before = if items.iter().all(|(_, is_ours)| *is_ours) { "" } else { "," };
+        let (start, end) = (data.end - 1, data.end - 1);
+        Ok(Self { ours: without(&items), start, end, before, behind: "", is_in_list: true })
     }
 
     /// A new last member of an object, or the value of one that is null.
@@ -190,6 +213,31 @@ impl Target {
             Some(null) => (null.start, null.end, value),
             None => (object.end - 1, object.end - 1, if object.is_empty() { first } else { further }),
         };
-        Self { start, end, before, behind, is_in_list: false }
+        Self { ours: Vec::new(), start, end, before, behind, is_in_list: false }
     }
+}
+
+/// Whether a Data object is of this provider. What is no object is of none.
+fn is_of(data: Part<'_>, provider: &ServeProviderSpec) -> Result<bool, Malformed> {
+    if !data.is_object() {
+        return Ok(false);
+    }
+    let members = data.pick(["id", "name"])?;
+    let is = |member: Option<Part<'_>>, ours: &str| member.and_then(Part::text).unwrap_or_default() == ours;
+    Ok(is(members[0], &provider.id) && is(members[1], &provider.name))
+}
+
+/// The bytes to leave out so that a list is without the marked items: each with the comma behind it, and those at the
+/// end with the comma before them.
+fn without(items: &[(Part<'_>, bool)]) -> Vec<(usize, usize)> {
+    let kept_end = items.iter().rposition(|(_, is_ours)| !is_ours).map_or(0, |last| last + 1);
+    let (inner, last) = items.split_at(kept_end);
+    let starts = inner.iter().skip(1).map(|(next, _)| next.start);
+    let cuts =
+        inner.iter().zip(starts).filter(|((_, is_ours), _)| *is_ours).map(|((item, _), next)| (item.start, next));
+    let mut cuts: Vec<_> = cuts.collect();
+    if let (Some((first, _)), Some((end, _))) = (last.first(), last.last()) {
+        cuts.push((inner.last().map_or(first.start, |(kept, _)| kept.behind()), end.end));
+    }
+    cuts
 }

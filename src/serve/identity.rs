@@ -9,7 +9,10 @@ use super::{
     signals::pick,
     spec::{IdentityField, IdentitySpec},
 };
-use crate::event::{KeyType, key_of};
+use crate::{
+    event::{KeyType, key_of},
+    proto::iab::openrtb::bid_request::{Device, Eid, User},
+};
 
 /// The id of a device whose owner gives none.
 const NO_IFA: &str = "00000000-0000-0000-0000-000000000000";
@@ -54,6 +57,42 @@ impl Identities {
             }
         }
         Ok(keys)
+    }
+
+    /// The keys of the users that a request in Protobuf names, in order.
+    pub(super) fn keys_of_message(&self, user: Option<&User>, device: Option<&Device>) -> Vec<String> {
+        let mut keys = Vec::new();
+        for spec in &self.specs {
+            let ty = spec.key_type.key_type();
+            let plain = match spec.from {
+                IdentityField::Buyeruid => user.map(|user| &user.buyeruid),
+                IdentityField::UserId => user.map(|user| &user.id),
+                IdentityField::Ifa => device.map(|device| &device.ifa),
+                IdentityField::Eids => {
+                    let older = user.and_then(|user| user.ext.as_ref()).map(|ext| &ext.eids);
+                    for eid in user.map(|user| &user.eids).into_iter().chain(older).flatten() {
+                        self.add_eid(eid, spec, &mut keys);
+                    }
+                    None
+                }
+            };
+            if let Some(id) = plain {
+                self.add(ty, id, &mut keys);
+            }
+        }
+        keys
+    }
+
+    fn add_eid(&self, eid: &Eid, spec: &IdentitySpec, keys: &mut Vec<String>) {
+        let ty = spec.key_type.key_type();
+        if Some(eid.source.as_str()) != spec.source.as_deref() {
+            return;
+        }
+        for uid in &eid.uids {
+            if uid.atype.is_none_or(|agent| agent == ty.number()) {
+                self.add(ty, &uid.id, keys);
+            }
+        }
     }
 
     fn add_eids(&self, eids: Part<'_>, spec: &IdentitySpec, keys: &mut Vec<String>) -> Result<(), Malformed> {

@@ -132,6 +132,11 @@ impl<'a> Part<'a> {
         })
     }
 
+    /// Where the comma behind this item of a list is, which has a next one.
+    pub(super) fn behind(self) -> usize {
+        self.end + self.whole[self.end..].find(',').unwrap_or_default()
+    }
+
     /// An error at this value.
     pub(super) fn fault(self, what: &'static str) -> Malformed {
         let before = &self.whole[..self.start];

@@ -109,6 +109,20 @@ pub(super) struct Membership {
     pub(super) segments: Vec<v1::Segment>,
 }
 
+/// What of a decision a host of agents needs.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Targeting {
+    /// The segments that the user is in.
+    #[prost(message, repeated, tag = "9")]
+    pub(super) segments: Vec<v1::Segment>,
+    /// The model that scored.
+    #[prost(message, optional, tag = "12")]
+    pub(super) model: Option<v1::Model>,
+    /// The campaigns with their bids.
+    #[prost(message, repeated, tag = "19")]
+    pub(super) campaigns: Vec<v1::CampaignOffer>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! decisions ─► RecordReader ─► Store ─► a decision in JSON or Protobuf
-//!                                ▲  └─► Enricher ─► bid request with user.data[]
+//!                                ▲  ├─► Enricher ─► bid request with user.data[]
+//!                                │  └─► Mutator ─► changes for a host of agents
 //! bid request ─► who, and whether it is permitted
 //! ```
 //!
 //! A driver reads the topic of decisions, hands each record to a [`RecordReader`] and its change to the [`Store`], and
 //! answers requests from it at the same time. A position need not be kept: whoever starts reads the topic from its start.
 //!
-//! Owns the latest decision per user, its forms, and what a bid request says of user and consent. See [`Store`] and
-//! [`Enricher`] for what is guaranteed and what is bounded.
+//! Owns the latest decision per user, its forms, and what a bid request says of user and consent. See [`Store`],
+//! [`Enricher`] and [`Mutator`] for what is guaranteed and what is bounded.
 
 mod answer;
 mod arena;
@@ -19,6 +20,9 @@ mod enrich;
 mod identity;
 mod json;
 mod message;
+mod mutate;
+mod nulls;
+mod permission;
 mod record;
 mod shard;
 mod signals;
@@ -29,6 +33,11 @@ mod tests;
 
 pub use enrich::{Enricher, Enrichment};
 pub use json::Malformed;
+pub use mutate::Mutator;
+pub(crate) use mutate::empty_response;
 pub use record::{Change, RecordReader, Refusal};
-pub use spec::{AgentType, IdentityField, IdentitySpec, ServeProviderSpec, ServeSpec, TOKEN_FAULT, is_token};
+pub use spec::{
+    AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServeProviderSpec, ServeSpec, ServeTlsSpec, TOKEN_FAULT,
+    is_token,
+};
 pub use store::{EXPIRED_KEPT, Lookup, SHARDS, Sizes, Store, StoredDecision};

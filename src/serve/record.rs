@@ -5,13 +5,12 @@
 //! refused with one of a closed set of reasons, and a user keeps the last one that could be. Decisions of other
 //! applications are left to them.
 
-use super::message;
+use super::{message, nulls};
 use crate::{
     event::key_of,
     proto::{v1, without_header},
 };
 use prost::Message;
-use serde_json::Value;
 
 /// What a record changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,27 +100,5 @@ fn of_protobuf(payload: &[u8]) -> Option<v1::Decision> {
 }
 
 fn of_json(payload: &[u8]) -> Option<v1::Decision> {
-    let mut value: Value = serde_json::from_slice(payload).ok()?;
-    drop_nulls(&mut value);
-    serde_json::from_value(value).ok()
-}
-
-/// Removes members that are null, which means the same in proto3 JSON. Decisions write a number that is missing from a
-/// list as null, because JSON has no NaN; proto3 JSON has it as a string.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, value| !value.is_null());
-            members.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => {
-            for item in items {
-                if item.is_null() {
-                    *item = Value::from("NaN");
-                }
-                drop_nulls(item);
-            }
-        }
-        _ => {}
-    }
+    nulls::from_slice(payload).ok()
 }

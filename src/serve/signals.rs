@@ -8,7 +8,10 @@ use super::{
     country::two_letters,
     json::{Malformed, Part},
 };
-use crate::privacy::consent::{SectionIds, Signals};
+use crate::{
+    privacy::consent::{SectionIds, Signals},
+    proto::iab::openrtb::bid_request::{Device, Regs, User},
+};
 use std::borrow::Cow;
 
 /// The signals of a request.
@@ -83,6 +86,44 @@ impl<'a> RequestSignals<'a> {
         Ok(all())
     }
 
+    /// The signals of a request in Protobuf. There, an empty string is one that is absent, and GPP has one place.
+    ///
+    /// # Errors
+    /// If one cannot be read, or two places disagree.
+    pub(super) fn of_message(
+        regs: Option<&'a Regs>,
+        user: Option<&'a User>,
+        device: Option<&'a Device>,
+    ) -> Result<Self, SignalFault> {
+        let older = regs.and_then(|regs| regs.ext.as_ref());
+        let older_consent = user.and_then(|user| user.ext.as_ref()).and_then(|ext| ext.consent.as_deref());
+        let geo = device.and_then(|device| device.geo.as_ref());
+        let agreed = |here: Option<&'a str>, there: Option<&'a str>| {
+            let text = agree(here.filter(|it| !it.is_empty()), there.filter(|it| !it.is_empty()))?;
+            Ok(Cow::Borrowed(text.unwrap_or_default()))
+        };
+        Ok(Self {
+            gdpr: agree(regs.and_then(|it| it.gdpr), older.and_then(|it| it.gdpr))?,
+            tc_string: agreed(user.and_then(|it| it.consent.as_deref()), older_consent)?,
+            gpp: agreed(regs.and_then(|it| it.gpp.as_deref()), None)?,
+            gpp_sid: SectionIds::new(regs.into_iter().flat_map(|it| it.gpp_sid.iter().copied())),
+            us_privacy: agreed(
+                regs.and_then(|it| it.us_privacy.as_deref()),
+                older.and_then(|it| it.us_privacy.as_deref()),
+            )?,
+            gpc: match older.and_then(|it| it.gpc.as_deref()) {
+                None | Some("") => None,
+                Some("1") => Some(true),
+                Some("0") => Some(false),
+                Some(_) => return Err(SignalFault::Unreadable),
+            },
+            coppa: regs.and_then(|it| it.coppa),
+            lmt: device.and_then(|it| it.lmt),
+            country: Cow::Borrowed(geo.map(|it| two_letters(&it.country)).unwrap_or_default()),
+            region: Cow::Borrowed(geo.map(|it| it.region.as_str()).unwrap_or_default()),
+        })
+    }
+
     /// The signals as the consent gate takes them.
     pub(super) fn signals(&self) -> Signals<'_> {
         Signals {
@@ -115,7 +156,11 @@ fn one<'a, T: PartialEq>(
     read: impl Fn(Part<'a>) -> Option<T>,
 ) -> Result<Option<T>, SignalFault> {
     let read = |part: Option<Part<'a>>| part.map(|part| read(part).ok_or(SignalFault::Unreadable)).transpose();
-    match (read(here)?, read(there)?) {
+    agree(read(here)?, read(there)?)
+}
+
+fn agree<T: PartialEq>(here: Option<T>, there: Option<T>) -> Result<Option<T>, SignalFault> {
+    match (here, there) {
         (Some(here), Some(there)) if here != there => Err(SignalFault::Conflict),
         (here, there) => Ok(here.or(there)),
     }

@@ -56,9 +56,16 @@ pub struct ServeSpec {
     /// Who provides the segments in bid requests. Without it, bid requests are not enriched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ServeProviderSpec>,
+    /// The port for gRPC, where hosts of agents ask. Without it, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<ServeGrpcSpec>,
+    /// TLS, for HTTP and gRPC. Without it, the ports speak plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServeTlsSpec>,
     /// How bid requests name users, in the order in which they are tried.
     pub identity: Vec<IdentitySpec>,
-    /// `[serve.consent]`: what the signals of a bid request permit. Needed if bid requests are enriched.
+    /// An older place for `[consent]`, for bid requests alone. This is the last version that reads it: move it to
+    /// `[consent]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentSpec>,
 }
@@ -80,6 +87,8 @@ impl Default for ServeSpec {
             stale_max: Duration::from_mins(1),
             drain: Duration::from_secs(5),
             provider: None,
+            grpc: None,
+            tls: None,
             identity: vec![
                 identity(IdentityField::Buyeruid, AgentType::Person),
                 identity(IdentityField::UserId, AgentType::Device),
@@ -100,6 +109,34 @@ pub struct ServeProviderSpec {
     /// Its name, by convention a domain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+}
+
+/// `[serve.grpc]`: the port for gRPC. Its limits are those of `[serve]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeGrpcSpec {
+    /// Address and port.
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+}
+
+impl Default for ServeGrpcSpec {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9471)) }
+    }
+}
+
+/// `[serve.tls]`: TLS from files in PEM format. SIGHUP makes the process read them again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServeTlsSpec {
+    /// The certificate of this process, and those of the authorities between it and a root.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The authorities whose certificates clients need. Without it, clients need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[[serve.identity]]`: one way in which bid requests name a user.
@@ -164,8 +201,8 @@ pub fn is_token(text: &str) -> bool {
 }
 
 impl ServeSpec {
-    /// Adds all errors of the section.
-    pub fn check(&self, errors: &mut Vec<ConfigError>) {
+    /// Adds all errors of the section. `has_consent`: the configuration has a section `[consent]`.
+    pub fn check(&self, has_consent: bool, errors: &mut Vec<ConfigError>) {
         self.check_bounds(errors);
         self.check_token(errors);
         if let Some(provider) = &self.provider {
@@ -175,18 +212,22 @@ impl ServeSpec {
                         .hint("for instance serve.provider = { name = \"shop.example\" }"),
                 );
             }
-            if self.consent.is_none() {
-                errors.push(
-                    ConfigError::new(
-                        "serve.provider",
-                        "it is not declared what a bid request's consent signals permit",
-                    )
-                    .hint(
-                        "add [serve.consent] with enabled = true, your vendor_id and without_law, or with enabled = \
-                             false if somebody else has checked them",
-                    ),
-                );
-            }
+        }
+        let reads_requests = [("serve.provider", self.provider.is_some()), ("serve.grpc", self.grpc.is_some())];
+        let is_declared = has_consent || self.consent.is_some();
+        for (key, _) in reads_requests.iter().filter(|(_, is_set)| *is_set && !is_declared) {
+            errors.push(
+                ConfigError::new(*key, "it is not declared what a bid request's consent signals permit").hint(
+                    "add [consent] with enabled = true, your vendor_id and without_law, or with enabled = false if somebody \
+                     else has checked them",
+                ),
+            );
+        }
+        if self.grpc.as_ref().is_some_and(|grpc| grpc.address == self.address && grpc.address.port() != 0) {
+            errors.push(
+                ConfigError::new("serve.grpc.address", "HTTP has this address: serve.address")
+                    .hint("set another port for one of the two"),
+            );
         }
         if self.identity.is_empty() {
             errors.push(

@@ -1,4 +1,5 @@
 mod enrich;
+mod mutate;
 mod record;
 mod spec;
 mod store;

@@ -24,7 +24,7 @@ const CONTROL: &str = "no control runs beside this worker";
 const SERVE: &str = "no serve runs beside this worker";
 
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 15] = [
+const EMPTY: [(&str, &str); 16] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("aimpoint_control_leader", CONTROL),
     ("aimpoint_control_policy_", CONTROL),
@@ -39,6 +39,7 @@ const EMPTY: [(&str, &str); 15] = [
     ("aimpoint_serve_users", SERVE),
     ("aimpoint_serve_store_", SERVE),
     ("aimpoint_serve_connections", SERVE),
+    ("aimpoint_serve_certificate_", SERVE),
     ("ALERTS{", "no alert fires where nothing is wrong"),
 ];
 

@@ -85,6 +85,7 @@ impl Drop for Follower {
 }
 
 /// A decision in JSON that lives for so many seconds.
+#[expect(clippy::unnecessary_wraps, reason = "no value means that the user was erased")]
 fn decision(key: &str, number: i64, lives_for_s: i64, more: &Value) -> Option<Vec<u8>> {
     let (kind, user) = key.strip_prefix("device:").map_or(("PERSON", key), |user| ("DEVICE", user));
     let now = now_ms() * 1_000;

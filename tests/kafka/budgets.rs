@@ -115,7 +115,7 @@ impl<'a> World<'a> {
             *self.seen.entry(what.to_owned()).or_default() += 1;
             if offer.is_object() {
                 self.win(&decision["decision_id"], &offer["creative"]["id"]);
-                self.won.push((now_ms() as i64, decision["policy_version"].as_str().unwrap().to_owned()));
+                self.won.push((now_ms(), decision["policy_version"].as_str().unwrap().to_owned()));
             }
         }
     }
@@ -155,7 +155,6 @@ impl<'a> World<'a> {
         if delay <= POLICY_LAG_MS {
             return 0;
         }
-        println!("policies were used up to {delay} ms after they were issued");
         let within = |last: i64| self.won.iter().filter(|(at, _)| (last - delay..=last).contains(at)).count();
         self.won.iter().map(|(at, _)| within(*at)).max().unwrap_or_default()
     }

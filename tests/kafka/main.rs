@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own broker cannot be reached")]
 
+mod agents;
 mod bidders;
 mod broker;
 mod budgets;

@@ -19,6 +19,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
+    metadata::MetadataPartition,
 };
 use serde_json::Value;
 use std::{
@@ -139,7 +140,7 @@ fn follow(user: &str) -> anyhow::Result<()> {
         .set("enable.partition.eof", "true")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(30))?;
-    let mut behind: HashSet<i32> = metadata.topics()[0].partitions().iter().map(|it| it.id()).collect();
+    let mut behind: HashSet<i32> = metadata.topics()[0].partitions().iter().map(MetadataPartition::id).collect();
     let mut partitions = TopicPartitionList::new();
     for partition in &behind {
         partitions.add_partition_offset(&topic, *partition, Offset::Beginning)?;

@@ -10,15 +10,19 @@ use std::sync::{
 };
 
 const LOOKUPS: [&str; 3] = ["found", "expired", "unknown"];
-const BID_REQUESTS: [&str; 7] = ["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed"];
+const BID_REQUESTS: [&str; 9] =
+    ["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late"];
+const MUTATIONS: [&str; 2] = ["ACTIVATE_SEGMENTS", "BID_SHADE"];
+const ALL: usize = LOOKUPS.len() + BID_REQUESTS.len() + MUTATIONS.len();
 
 /// The counts so far.
 #[derive(Default)]
 pub(super) struct Figures {
     lookups: [AtomicU64; LOOKUPS.len()],
     bid_requests: [AtomicU64; BID_REQUESTS.len()],
+    mutations: [AtomicU64; MUTATIONS.len()],
     /// What was published.
-    published: Mutex<[u64; LOOKUPS.len() + BID_REQUESTS.len()]>,
+    published: Mutex<[u64; ALL]>,
     pub(super) times: AnswerTimes,
     open: AtomicUsize,
     bodies: AtomicUsize,
@@ -81,17 +85,26 @@ impl Figures {
         }
     }
 
+    /// Counts a change that was proposed to a host of agents.
+    pub(super) fn proposed(&self, intent: &str) {
+        if let Some(index) = MUTATIONS.iter().position(|it| *it == intent) {
+            self.mutations[index].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Publishes what was counted since the last time.
     pub(super) fn publish(&self) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = self.lookups.iter().chain(&self.bid_requests).map(|count| count.load(Ordering::Relaxed));
-        for (index, (now, before)) in counts.zip(published.iter_mut()).enumerate() {
-            let count = now - std::mem::replace(before, now);
-            match LOOKUPS.get(index) {
-                Some(outcome) => metrics::serve_lookups(outcome, count),
-                None => metrics::serve_bid_requests(BID_REQUESTS[index - LOOKUPS.len()], count),
+        let mut published = published.iter_mut();
+        let mut publish = |counts: &[AtomicU64], names: &[&'static str], add: fn(&'static str, u64)| {
+            for (name, (count, before)) in names.iter().zip(counts.iter().zip(&mut published)) {
+                let now = count.load(Ordering::Relaxed);
+                add(name, now - std::mem::replace(before, now));
             }
-        }
+        };
+        publish(&self.lookups, &LOOKUPS, metrics::serve_lookups);
+        publish(&self.bid_requests, &BID_REQUESTS, metrics::serve_bid_requests);
+        publish(&self.mutations, &MUTATIONS, metrics::serve_mutations);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The role `serve`: from the topic of decisions to answers over HTTP.
+//! The role `serve`: from the topic of decisions to answers over HTTP and gRPC.
 //!
 //! ```text
 //! decisions ─► follower ─► Store ◄── answerers ◄─► bidders
@@ -20,6 +20,7 @@ mod body;
 mod connections;
 mod figures;
 mod follow;
+mod grpc;
 mod look;
 mod negotiate;
 mod routes;
@@ -27,6 +28,7 @@ mod run;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub(crate) use run::run_serve;
 

@@ -15,6 +15,7 @@ use super::{
     figures::Figures,
     follow::now,
     negotiate::{Form, has_tag},
+    tls::Tls,
 };
 use crate::{
     metrics,
@@ -23,7 +24,7 @@ use crate::{
 };
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{self, HeaderValue},
 };
@@ -38,9 +39,9 @@ use std::{
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// What became of a bid request.
-const OUTCOME: &str = "aimpoint-outcome";
+pub(super) const OUTCOME: &str = "aimpoint-outcome";
 /// Why its signals forbid enrichment.
-const REASON: &str = "aimpoint-reason";
+pub(super) const REASON: &str = "aimpoint-reason";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const USERS: &str = "/v1/decisions/";
@@ -55,6 +56,18 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// The SHA-256 of the token.
     pub(super) token: Option<[u8; 32]>,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Shared {
+    /// Whether a request with this head has the token, if there is one.
+    pub(super) fn is_permitted(&self, head: &HeaderMap) -> bool {
+        let Some(expected) = &self.token else { return true };
+        let given = head.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        // Comparing hashes rather than tokens prevents timing attacks.
+        given.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *expected)
+    }
 }
 
 /// Answers the requests of one thread.
@@ -78,7 +91,7 @@ impl Answerer {
         match (request.uri().path(), is_get) {
             ("/livez", true) => return self.livez(),
             ("/readyz", true) => return self.readyz(),
-            _ if !self.is_permitted(&request) => {
+            _ if !self.shared.is_permitted(request.headers()) => {
                 metrics::serve_turned_away("token");
                 let why = "this needs the token: Authorization: Bearer <serve.token>\n";
                 let mut answer = text(StatusCode::UNAUTHORIZED, why);
@@ -108,14 +121,6 @@ impl Answerer {
             "/livez" | "/readyz" | "/metrics" => method("use GET\n", "GET, HEAD"),
             _ => text(StatusCode::NOT_FOUND, "not found; users are at /v1/decisions/{user}\n"),
         }
-    }
-
-    fn is_permitted(&self, request: &Request<Incoming>) -> bool {
-        let Some(expected) = &self.shared.token else { return true };
-        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        // Comparing hashes rather than tokens prevents timing attacks.
-        given.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *expected)
     }
 
     fn livez(&self) -> Answer {

@@ -1,15 +1,18 @@
 //! The life of a process of serve: starts its threads, watches them, and stops them on a signal.
 //!
 //! Guarantees: SIGTERM and SIGINT make the process not ready at once. It answers on for `serve.drain`, then ends each
-//! connection with the answer that it is at. The configuration is read once; SIGHUP changes nothing and says so.
+//! connection with the answer that it is at. The configuration is read once; SIGHUP only reads the files of TLS again.
 
 use super::{
-    ServeError, connections,
+    ServeError,
+    connections::{self, Answers, Door},
     figures::Figures,
     follow::Follower,
+    grpc::GrpcAnswerer,
     look::{self, Positions},
     routes::{Answerer, Shared},
     settings::{self, Settings},
+    tls::Tls,
 };
 use crate::{
     app::{
@@ -19,6 +22,7 @@ use crate::{
     },
     config::ConfigLoadError,
     logging::Logs,
+    metrics,
     serve::{ServeSpec, Store},
     source::{Ends, Tail},
     status::{RoleName, RoleStatus},
@@ -28,6 +32,7 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 use signal_hook::consts::SIGHUP;
 use std::{
+    net::{SocketAddr, TcpListener},
     path::Path,
     sync::{
         Arc,
@@ -60,6 +65,15 @@ pub(crate) fn run_serve(
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
     }
     let spec = setup.config.serve();
+    if setup.config.has_older_consent() {
+        tracing::warn!(
+            "the next version does not read [serve.consent]: move it to [consent], which is for events as well"
+        );
+    }
+    let is_unchecked = spec.consent.as_ref().is_some_and(|consent| !consent.enabled);
+    if is_unchecked && (spec.provider.is_some() || spec.grpc.is_some()) {
+        tracing::warn!("consent signals of bid requests are not checked: [consent] has enabled = false");
+    }
     let token = settings::token(&setup)?.map(|token| Sha256::digest(token.reveal()).into());
     let stop_requested = stop_flag()?;
     let instance = Instance::claim(&setup.config)?;
@@ -73,6 +87,7 @@ pub(crate) fn run_serve(
         admin: Arc::clone(&admin),
         limits: settings::limits(&spec),
         token,
+        tls: settings::tls(&setup, &spec)?,
     });
     let (tail, ends) = open(&settings)?;
     let threads = Threads::start(&setup, &spec, settings, (tail, ends), &shared, &status)?;
@@ -114,7 +129,7 @@ fn watch(
             return Err(ServeError::Stalled(silent));
         }
         if reload_requested.swap(false, Ordering::Relaxed) {
-            tracing::warn!("serve reads its configuration when it starts: restart it");
+            reload(shared.tls.as_ref());
         }
         if stop_requested.load(Ordering::Relaxed) {
             let since = *stopping_since.get_or_insert_with(|| {
@@ -126,6 +141,64 @@ fn watch(
                 return Ok(());
             }
         }
+    }
+}
+
+/// Reads the files of TLS again.
+fn reload(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => tracing::warn!("serve reads its configuration when it starts: restart it"),
+        Some(Ok(())) => {
+            metrics::reloaded(true);
+            tracing::info!("the certificate is read again; for the rest of the configuration, restart the process");
+        }
+        Some(Err(error)) => {
+            metrics::reloaded(false);
+            tracing::error!(%error, "the certificate stays as it is: repair the file, and send SIGHUP again");
+        }
+    }
+}
+
+/// Where a process listens.
+struct Sockets {
+    http: TcpListener,
+    grpc: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn open(spec: &ServeSpec, shared: &Shared) -> anyhow::Result<Self> {
+        let open = |address: SocketAddr, key: &str| {
+            let listener =
+                connections::listen(address).with_context(|| format!("answer at {address}; set another {key}"))?;
+            let checks = shared.token.is_some() || shared.tls.as_ref().is_some_and(Tls::checks_clients);
+            if !listener.local_addr()?.ip().is_loopback() && !checks {
+                tracing::warn!(
+                    %address,
+                    "other machines can ask without a token: set serve.token or serve.tls.client_ca, or let a proxy check them"
+                );
+            }
+            anyhow::Ok(listener)
+        };
+        let http = open(spec.address, "serve.address")?;
+        let grpc = spec.grpc.as_ref().map(|grpc| open(grpc.address, "serve.grpc.address")).transpose()?;
+        Ok(Self { http, grpc })
+    }
+
+    /// What a thread answers at them.
+    fn doors(&self, setup: &Setup, spec: &ServeSpec, shared: &Arc<Shared>) -> anyhow::Result<Vec<Door>> {
+        let enricher = settings::enricher(setup, spec);
+        let answerer = Answerer { shared: Arc::clone(shared), enricher: enricher.map(Into::into) };
+        let mut doors = vec![Door { listener: self.http.try_clone()?, answers: Answers::Http(Arc::new(answerer)) }];
+        if let (Some(listener), Some(mutator)) = (&self.grpc, settings::mutator(setup, spec)) {
+            let answerer = GrpcAnswerer::new(Arc::clone(shared), mutator).context("describe the services of gRPC")?;
+            doors.push(Door { listener: listener.try_clone()?, answers: Answers::Grpc(Arc::new(answerer)) });
+        }
+        Ok(doors)
+    }
+
+    fn addresses(&self) -> std::io::Result<(SocketAddr, Option<String>)> {
+        let grpc = self.grpc.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok((self.http.local_addr()?, grpc.map(|address| address.to_string())))
     }
 }
 
@@ -147,12 +220,7 @@ impl Threads {
         shared: &Arc<Shared>,
         status: &RoleStatus,
     ) -> anyhow::Result<Self> {
-        let listener = connections::listen(spec.address)
-            .with_context(|| format!("answer at {}; set another serve.address", spec.address))?;
-        let address = listener.local_addr()?;
-        if !address.ip().is_loopback() && shared.token.is_none() {
-            tracing::warn!(%address, "other machines can ask without a token: set serve.token, or let a proxy check them");
-        }
+        let sockets = Sockets::open(spec, shared)?;
         let (hang_up, hung_up) = watch::channel(false);
         let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
         let positions = Positions::default();
@@ -172,18 +240,16 @@ impl Threads {
             Ok(())
         })?;
         threads.spawn("follower".to_owned(), move || follower.run(tail))?;
-        let enricher = settings::enricher(setup, spec);
         let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         for number in 0..count {
-            let listener = listener.try_clone()?;
-            let answerer = Answerer { shared: Arc::clone(shared), enricher: enricher.clone().map(Into::into) };
+            let doors = sockets.doors(setup, spec, shared)?;
             let hung_up = hung_up.clone();
             let name = format!("answer-{number}");
-            threads.spawn(name.clone(), move || {
-                connections::run(listener, answerer, hung_up).map_err(|_| ServeError::Broken(name))
-            })?;
+            threads
+                .spawn(name.clone(), move || connections::run(doors, &hung_up).map_err(|_| ServeError::Broken(name)))?;
         }
-        tracing::info!(%address, threads = count, enriches = enricher.is_some(), "serving");
+        let (address, grpc) = sockets.addresses()?;
+        tracing::info!(%address, grpc, threads = count, enriches = spec.provider.is_some(), "serving");
         Ok(threads)
     }
 

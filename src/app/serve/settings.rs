@@ -1,13 +1,13 @@
 //! What serve takes from the configuration.
 
-use super::body::Limits;
+use super::{body::Limits, tls::Tls};
 use crate::{
     app::{Instance, Setup},
     config::ConfigLoadError,
     config_error::ConfigError,
     event::KeyTypes,
     secret::Secret,
-    serve::{Enricher, ServeSpec, TOKEN_FAULT, is_token},
+    serve::{Enricher, Mutator, ServeSpec, TOKEN_FAULT, is_token},
     source::TailSettings,
 };
 use std::time::Duration;
@@ -58,6 +58,12 @@ pub(super) fn token(setup: &Setup) -> Result<Option<Secret>, ConfigLoadError> {
     }
 }
 
+/// The settings of TLS; `None` without it.
+pub(super) fn tls(setup: &Setup, spec: &ServeSpec) -> Result<Option<Tls>, ConfigLoadError> {
+    let read = spec.tls.clone().map(Tls::read).transpose();
+    read.map_err(|error| ConfigLoadError::Invalid(setup.document.explain(&[error])))
+}
+
 /// What enriches bid requests; `None` without a provider.
 pub(super) fn enricher(setup: &Setup, spec: &ServeSpec) -> Option<Enricher> {
     let provider = spec.provider.as_ref()?;
@@ -65,6 +71,15 @@ pub(super) fn enricher(setup: &Setup, spec: &ServeSpec) -> Option<Enricher> {
     let rules = spec.rules(&mut Vec::new());
     let joined = setup.config.pipeline.input.key_types == KeyTypes::Joined;
     Some(Enricher::new(provider, spec.identity.clone(), joined, rules))
+}
+
+/// What proposes changes to bid requests; `None` without a port for gRPC.
+pub(super) fn mutator(setup: &Setup, spec: &ServeSpec) -> Option<Mutator> {
+    spec.grpc.as_ref()?;
+    let rules = spec.rules(&mut Vec::new());
+    let pipeline = &setup.config.pipeline;
+    let joined = pipeline.input.key_types == KeyTypes::Joined;
+    Some(Mutator::new(&pipeline.decision.seat, spec.identity.clone(), joined, rules))
 }
 
 /// What bounds requests.

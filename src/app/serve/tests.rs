@@ -1,16 +1,21 @@
 //! The answers over real connections, without Kafka.
 
+mod grpc;
+mod tls;
+
 use super::{
     body::Limits,
-    connections,
+    connections::{self, Answers, Door},
     figures::Figures,
     follow::{now, phase},
+    grpc::GrpcAnswerer,
     look::Look,
     routes::{Answerer, Shared},
+    tls::Tls,
 };
 use crate::{
     proto::v1,
-    serve::{Enricher, RecordReader, ServeSpec, Store},
+    serve::{Enricher, Mutator, RecordReader, ServeSpec, Store},
     status::{RoleName, RolePhase, RoleStatus},
     telemetry::admin::AdminState,
 };
@@ -37,6 +42,7 @@ const LIMITS: Limits = Limits {
 
 struct Server {
     address: SocketAddr,
+    grpc: SocketAddr,
     shared: Arc<Shared>,
     status: RoleStatus,
     stop: watch::Sender<bool>,
@@ -57,6 +63,10 @@ impl Server {
     }
 
     fn with(limits: Limits, token: Option<&str>, enriches: bool) -> Self {
+        Self::with_tls(limits, token, enriches, None)
+    }
+
+    fn with_tls(limits: Limits, token: Option<&str>, enriches: bool, tls: Option<Tls>) -> Self {
         let status = RoleStatus::of(RoleName::Serve);
         let admin = AdminState::new("test".to_owned(), json!({}), None, None);
         admin.set_role(status.clone());
@@ -66,6 +76,7 @@ impl Server {
             admin: Arc::new(admin),
             limits,
             token: token.map(|token| Sha256::digest(token).into()),
+            tls,
         });
         let text = "provider = { name = \"shop.example\" }\n[consent]\nenabled = true\nvendor_id = 7\nwithout_law = [\"emit\"]";
         let spec: ServeSpec = toml::from_str(text).unwrap();
@@ -73,12 +84,20 @@ impl Server {
             let rules = spec.rules(&mut Vec::new());
             Enricher::new(spec.provider.as_ref().unwrap(), spec.identity.clone(), false, rules)
         });
+        // Where no law is named, nothing is forbidden.
+        let text = "[consent]\nenabled = true\nvendor_id = 7\nwithout_law = [\"emit\"]\nunknown_law = [\"emit\"]";
+        let rules = toml::from_str::<ServeSpec>(text).unwrap().rules(&mut Vec::new());
+        let mutator = Mutator::new("s1", spec.identity.clone(), false, rules);
         let answerer = Answerer { shared: Arc::clone(&shared), enricher: enricher.map(Into::into) };
-        let listener = connections::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = listener.local_addr().unwrap();
+        let grpc = GrpcAnswerer::new(Arc::clone(&shared), mutator).unwrap();
+        let doors = [Answers::Http(Arc::new(answerer)), Answers::Grpc(Arc::new(grpc))].map(|answers| {
+            let listener = connections::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            Door { listener, answers }
+        });
+        let [address, grpc] = doors.each_ref().map(|door| door.listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::spawn(move || connections::run(listener, answerer, stopped));
-        Self { address, shared, status, stop, thread: Some(thread) }
+        let thread = std::thread::spawn(move || connections::run(doors.into(), &stopped));
+        Self { address, grpc, shared, status, stop, thread: Some(thread) }
     }
 
     fn keep(&self, key: &str, decision: &v1::Decision) {
@@ -123,7 +142,7 @@ impl Answer {
     }
 }
 
-fn ask(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+fn ask(stream: &mut (impl Read + Write), method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n");
     // The server may answer and close before it has read everything.
@@ -132,7 +151,7 @@ fn ask(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: &s
 }
 
 /// Reads one answer. `None` if the connection was closed.
-fn answer(stream: &mut TcpStream) -> Option<Answer> {
+fn answer(stream: &mut impl Read) -> Option<Answer> {
     let (mut bytes, mut part) = (Vec::new(), [0; 4_096]);
     loop {
         if let Some(at) = bytes.windows(4).position(|it| it == b"\r\n\r\n") {

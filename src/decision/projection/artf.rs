@@ -14,7 +14,7 @@ use super::{WireSegment, write_part, write_price};
 use crate::{decision::json::text, targeting::money::Cpm};
 
 /// The version of the framework.
-const API_VERSION: &str = "1.0";
+pub const API_VERSION: &str = "1.0";
 
 /// A bid and the price that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -224,6 +224,28 @@ fn members() -> impl Strategy<Value = Vec<String>> {
         .prop_map(|all| all.iter().enumerate().map(|(index, value)| format!("\"x{index}\" :{value}")).collect())
 }
 
+#[test]
+fn objects_of_the_same_provider_are_replaced() {
+    let mut enricher = enricher("enabled = false");
+    let (ours, other) = (r#"{"name" : "shop.\u0065xample","segment":[]}"#, r#"{"name":"shop.example","id":"2"}"#);
+    let request = |data: &str| format!(r#"{{"user":{{"buyeruid":"ann","data":[{data}]}},"x":1}}"#);
+    for (before, after) in [
+        (ours.to_owned(), DATA.to_owned()),
+        (format!(" {ours} , {ours} "), format!("  {DATA}")),
+        (format!("{ours}, {other}"), format!("{other},{DATA}")),
+        (format!("{other} ,\t{ours}"), format!("{other} ,{DATA}")),
+        (format!("{other},{ours} ,{ours},{other},{ours} ,{ours}\n"), format!("{other},{other}\n,{DATA}")),
+        (format!("1,{ours},[]"), format!("1,[],{DATA}")),
+        (DATA.to_owned(), DATA.to_owned()),
+    ] {
+        let (outcome, out) = enrich(&mut enricher, &request(&before));
+        assert_eq!((outcome, out), (Enrichment::Enriched, request(&after)), "{before}");
+    }
+    // A request that is not enriched keeps what it has.
+    let unknown = request(ours).replace("ann", "eve");
+    assert_eq!(enrich(&mut enricher, &unknown), (Enrichment::Unknown, unknown));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -248,6 +270,9 @@ proptest! {
         let same_behind = request.bytes().rev().zip(out.bytes().rev()).take_while(|(a, b)| a == b).count();
         prop_assert!(same + same_behind >= request.len(), "{}\n{}", request, out);
         prop_assert_eq!(out.matches(DATA).count(), 1);
+
+        // Twice is as good as once.
+        prop_assert_eq!(enrich(&mut enricher("enabled = false"), &out), (Enrichment::Enriched, out.clone()));
 
         // A reader finds the new object behind the others.
         let with_text_numbers = |text: &str| serde_json::from_str::<Value>(&text.replace("E+400", "E+40")).unwrap();

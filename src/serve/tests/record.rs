@@ -82,3 +82,87 @@ fn names_of_proto3_json_numbers_and_nulls_are_read() {
     let features = &read.campaigns[0].creative.as_ref().unwrap().features;
     assert!(features[0].is_nan() && features[1] == 1.5, "{features:?}");
 }
+
+/// Replaces one member after the other by null, at any depth.
+fn with_one_null(value: &Value) -> Vec<Value> {
+    let mut all = Vec::new();
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                for new in std::iter::once(Value::Null).chain(with_one_null(member)) {
+                    let mut changed = members.clone();
+                    changed[name] = new;
+                    all.push(Value::Object(changed));
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                for new in with_one_null(item) {
+                    let mut changed = items.clone();
+                    changed[index] = new;
+                    all.push(Value::Array(changed));
+                }
+            }
+        }
+        _ => {}
+    }
+    all
+}
+
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_member_that_is_null_is_one_that_is_absent() {
+    let offer = v1::CampaignOffer {
+        id: "c".to_owned(),
+        bid_micros: 5,
+        probability: 0.5,
+        pass_through: Some(0.25),
+        creative: Some(v1::ShownCreative { id: "x".to_owned(), features: vec![0.5], ..v1::ShownCreative::default() }),
+        ..v1::CampaignOffer::default()
+    };
+    let consent = v1::DecisionConsent {
+        permitted: vec!["emit".to_owned()],
+        remembered: true,
+        section: 7,
+        ..v1::DecisionConsent::default()
+    };
+    let whole = v1::Decision {
+        status: v1::Status::Targeted.into(),
+        score: Some(v1::Score { raw: Some(0.1), ..v1::Score::default() }),
+        input: Some(v1::InputPosition { topic: "clicks".to_owned(), partition: 3, offset: 9 }),
+        campaigns: vec![offer],
+        consent: Some(consent),
+        ..decision("7", NOW, &["a", "b"])
+    };
+    let json = serde_json::to_value(&whole).unwrap();
+    let cases = with_one_null(&json);
+    assert!(cases.len() > 30, "{}", cases.len());
+    for case in cases {
+        let mut absent = case.clone();
+        without_nulls(&mut absent);
+        let absent: v1::Decision = serde_json::from_value(absent).unwrap();
+        let read = super::super::nulls::from_slice(case.to_string().as_bytes());
+        assert_eq!(read.ok(), Some(absent), "{case}");
+    }
+    assert_eq!(super::super::nulls::from_slice(json.to_string().as_bytes()).ok(), Some(whole));
+}
+
+#[test]
+fn null_stands_for_nothing_else() {
+    let read = |text: &str| super::super::nulls::from_slice::<v1::Decision>(text.as_bytes());
+    for text in ["{\"decision_id\":nul}", "{\"decision_id\":null,}", "{} {}", "[]", "{\"segments\":[null]}", "7"] {
+        assert!(read(text).is_err(), "{text}");
+    }
+    assert!(read(&format!("{}1{}", "[".repeat(200), "]".repeat(200))).is_err());
+}

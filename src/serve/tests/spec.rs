@@ -5,7 +5,7 @@ use crate::serve::ServeSpec;
 fn faults(text: &str) -> Vec<String> {
     let spec: ServeSpec = toml::from_str(text).unwrap();
     let mut errors = Vec::new();
-    spec.check(&mut errors);
+    spec.check(false, &mut errors);
     errors.iter().map(ToString::to_string).collect()
 }
 
@@ -35,11 +35,21 @@ fn the_defaults_have_no_faults_and_each_fault_is_named_with_its_next_step() {
             "provider = { name = \"x\" }",
             "serve.provider: it is not declared what a bid request's consent signals permit",
         ),
+        ("[grpc]", "serve.grpc: it is not declared what a bid request's consent signals permit"),
+        (
+            &format!("address = \"127.0.0.1:9471\"\n[grpc]{consent}"),
+            "serve.grpc.address: HTTP has this address: serve.address",
+        ),
         (&format!("provider = {{}}{consent}"), "serve.provider: an OpenRTB Data object names its provider"),
         ("[consent]\nenabled = true\nwithout_law = []", "serve.consent.vendor_id: it is missing"),
     ] {
         let all = faults(text);
         assert!(all.len() == 1 && all[0].starts_with(found), "{text}: {all:?}");
     }
-    assert_eq!(faults(&format!("provider = {{ name = \"x\" }}{consent}")), Vec::<String>::new());
+    assert_eq!(faults(&format!("provider = {{ name = \"x\" }}\n[grpc]{consent}")), Vec::<String>::new());
+    // Another section may declare it.
+    let spec: ServeSpec = toml::from_str("provider = { name = \"x\" }\n[grpc]").unwrap();
+    let mut errors = Vec::new();
+    spec.check(true, &mut errors);
+    assert_eq!(errors, []);
 }

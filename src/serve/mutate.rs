@@ -1,0 +1,161 @@
+//! Proposes changes to a bid request and the bids about it, as the Agentic RTB Framework 1.0 has them.
+//!
+//! | Intent | Path | Proposed |
+//! |---|---|---|
+//! | `ACTIVATE_SEGMENTS` | `/user/data/segment` | the segments that the user is in, by id |
+//! | `BID_SHADE` | `/seatbid/{seat}/bid/{id}` | the decision's price for a bid of ours that costs more |
+//!
+//! Guarantees:
+//! - Only what the host accepts is proposed: `applicable_intents`. A host that names none accepts everything.
+//! - A bid is ours if it has our seat and names a campaign of the decision. Its price is only ever lowered, in its own
+//!   currency, and never to nothing.
+//! - A request whose consent signals do not permit it gets no proposal, and no user is looked for.
+//!
+//! Limits: no more proposals than the request has bids, and one. Left out on purpose: `ACTIVATE_DEALS`, because campaigns
+//! have no deals; the taxonomy of segments, for which the framework has no place.
+
+use super::{
+    enrich::{Enrichment, first_known},
+    identity::Identities,
+    permission::Permission,
+    signals::RequestSignals,
+    spec::IdentitySpec,
+    store::Store,
+};
+use crate::{
+    decision::projection::artf::API_VERSION,
+    privacy::consent::Rules,
+    proto::{
+        iab::{
+            mutation::{
+                AdjustBidPayload, IDsPayload, Intent, Metadata, Mutation, Operation, RtbRequest, RtbResponse,
+                mutation::Value,
+            },
+            openrtb::{
+                BidResponse,
+                bid_response::{Bid, SeatBid},
+            },
+        },
+        v1,
+    },
+};
+
+/// The currency of a bid response that names none.
+const CURRENCY: &str = "USD";
+
+/// Proposes changes. Each thread has its own.
+#[derive(Clone, Debug)]
+pub struct Mutator {
+    identities: Identities,
+    permission: Permission,
+    /// The seat of our bids; without one, none is ours.
+    seat: String,
+}
+
+impl Mutator {
+    /// A mutator for a bidder's seat. `joined`: whether ids of persons, devices and apps are one space.
+    pub fn new(seat: &str, identities: Vec<IdentitySpec>, joined: bool, rules: Option<Rules>) -> Self {
+        Self {
+            identities: Identities::new(identities, joined),
+            permission: Permission::new(rules),
+            seat: seat.to_owned(),
+        }
+    }
+
+    /// The changes to propose at this moment, in microseconds since 1970, and what became of the request.
+    pub(crate) fn propose(&mut self, store: &Store, request: &RtbRequest, now: i64) -> (RtbResponse, Enrichment) {
+        let empty = || empty_response(&request.id);
+        let accepts = |intent: Intent| {
+            request.applicable_intents.is_empty() || request.applicable_intents().any(|it| it == intent)
+        };
+        let (segments, shades) = (accepts(Intent::ActivateSegments), accepts(Intent::BidShade));
+        if !segments && !shades {
+            return (empty(), Enrichment::NotAsked);
+        }
+        let bid_request = request.bid_request.as_ref();
+        let (regs, user, device) =
+            bid_request.map_or((None, None, None), |it| (it.regs.as_ref(), it.user.as_ref(), it.device.as_ref()));
+        if let Some(reason) = self.permission.refusal(RequestSignals::of_message(regs, user, device), now) {
+            return (empty(), Enrichment::Refused(reason));
+        }
+        let keys = self.identities.keys_of_message(user, device);
+        let targeting = match first_known(store, &keys, now, |decision| decision.targeting(now)) {
+            Ok(targeting) => targeting,
+            Err(why) => return (empty(), why),
+        };
+        let mut mutations = Vec::new();
+        if segments {
+            mutations.extend(activate(&targeting.segments));
+        }
+        if let Some(bids) = request.bid_response.as_ref().filter(|_| shades) {
+            self.shade(bids, &targeting.campaigns, &mut mutations);
+        }
+        if mutations.is_empty() {
+            return (empty(), Enrichment::NoSegments);
+        }
+        let model_version = targeting.model.map(|model| model.version).unwrap_or_default();
+        let metadata = Metadata { api_version: API_VERSION.to_owned(), model_version };
+        (RtbResponse { mutations, metadata: Some(metadata), ..empty() }, Enrichment::Enriched)
+    }
+
+    /// Lowers the prices of our bids to those of the decision.
+    fn shade(&self, response: &BidResponse, campaigns: &[v1::CampaignOffer], to: &mut Vec<Mutation>) {
+        if self.seat.is_empty() {
+            return;
+        }
+        let currency = if response.cur.is_empty() { CURRENCY } else { &response.cur };
+        for SeatBid { bid, seat } in response.seatbid.iter().filter(|it| it.seat == self.seat) {
+            for bid in bid {
+                let campaign = campaigns.iter().find(|it| it.id == bid.cid && it.currency == currency);
+                if let Some(price) = campaign.map(price).filter(|price| *price > 0.0 && *price < bid.price)
+                    && is_in_path(seat)
+                    && is_in_path(&bid.id)
+                {
+                    to.push(lower(seat, bid, price));
+                }
+            }
+        }
+    }
+}
+
+/// The answer that proposes nothing.
+pub(crate) fn empty_response(id: &str) -> RtbResponse {
+    let metadata = Metadata { api_version: API_VERSION.to_owned(), ..Metadata::default() };
+    RtbResponse { id: id.to_owned(), mutations: Vec::new(), metadata: Some(metadata) }
+}
+
+/// The segments by id; none if the user is in none. The same id in two taxonomies is there once.
+fn activate(segments: &[v1::Segment]) -> Option<Mutation> {
+    let mut id: Vec<String> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        if !id.contains(&segment.id) {
+            id.push(segment.id.clone());
+        }
+    }
+    (!id.is_empty()).then(|| Mutation {
+        intent: Intent::ActivateSegments.into(),
+        op: Operation::Add.into(),
+        path: "/user/data/segment".to_owned(),
+        value: Some(Value::Ids(IDsPayload { id })),
+    })
+}
+
+fn lower(seat: &str, bid: &Bid, price: f64) -> Mutation {
+    Mutation {
+        intent: Intent::BidShade.into(),
+        op: Operation::Replace.into(),
+        path: format!("/seatbid/{seat}/bid/{}", bid.id),
+        value: Some(Value::AdjustBid(AdjustBidPayload { price: Some(price) })),
+    }
+}
+
+/// The price to bid: the shaded one if there is one. The nearest number to the decimal one.
+fn price(offer: &v1::CampaignOffer) -> f64 {
+    let micros = if offer.shaded_micros > 0 { offer.shaded_micros } else { offer.bid_micros };
+    micros as f64 / 1e6
+}
+
+/// Whether a name can be a part of a path: with a slash, the path might be that of another bid.
+fn is_in_path(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/')
+}
