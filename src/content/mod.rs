@@ -15,8 +15,9 @@
 //LAB pub mod brief;
 //LAB pub mod gates;
 mod language;
+pub mod quotes;
 //LAB pub mod review;
-//LAB pub mod themes;
+pub mod themes;
 pub mod voices;
 mod words;
 //LAB pub mod writing;
