@@ -12,14 +12,14 @@
 //! The same input and seed give the same result. Limits: themes are found in one language at a time. Not covered: files,
 //! the network and the terminal, which belong to `aimpoint content`.
 
-//LAB pub mod brief;
-//LAB pub mod gates;
+pub mod brief;
+pub mod gates;
 mod language;
 pub mod quotes;
-//LAB pub mod review;
+pub mod review;
 pub mod themes;
 pub mod voices;
 mod words;
-//LAB pub mod writing;
+pub mod writing;
 
 pub use language::{detect, is_language};

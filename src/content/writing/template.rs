@@ -1,0 +1,98 @@
+//! The template writer: frames around facts. No model, the default, and the baseline for models.
+//!
+//! Guarantees: it says only what a fact says, in the order of the brief's facts, which the seed turns. The same brief and
+//! seed give the same drafts. Limits: frames exist in English and German; in other languages a text is a fact and no more.
+
+use super::{Ask, Draft, Objection, WriteError, Writer, Written};
+use crate::content::{
+    brief::{Part, Tone},
+    gates::seen_length,
+};
+use std::collections::HashSet;
+
+/// Frames: `$` stands for the fact, `#` for the first word of the theme.
+type Frames = &'static [&'static str];
+
+/// The frames of a language, tone and part.
+fn frames(language: &str, tone: Tone, part: Part) -> Frames {
+    match (language, tone, part) {
+        ("en", Tone::Plain, Part::Headline) => &["$", "#: $", "Now: $"],
+        ("en", Tone::Warm, Part::Headline) => &["$", "For you: $", "Your #: $"],
+        ("en", Tone::Bold, Part::Headline) => &["$", "$. Go.", "#. $"],
+        ("en", Tone::Plain, Part::LongHeadline) => &["$", "On #: $"],
+        ("en", Tone::Warm, Part::LongHeadline) => &["We listened: $", "You care about #. $"],
+        ("en", Tone::Bold, Part::LongHeadline) => &["$. Period.", "#, settled. $"],
+        ("en", Tone::Plain, Part::Description) => &["$.", "What to know about #: $."],
+        ("en", Tone::Warm, Part::Description) => &["Thinking about #? $.", "$. See how it feels."],
+        ("en", Tone::Bold, Part::Description) => &["$. Try it.", "Talk about #: $."],
+        ("de", Tone::Plain, Part::Headline) => &["$", "#: $", "Jetzt: $"],
+        ("de", Tone::Warm, Part::Headline) => &["$", "Für dich: $", "Zum Thema #: $"],
+        ("de", Tone::Bold, Part::Headline) => &["$", "$. Los.", "#. $"],
+        ("de", Tone::Plain, Part::LongHeadline) => &["$", "Zum Thema #: $"],
+        ("de", Tone::Warm, Part::LongHeadline) => &["Wir haben zugehört: $", "Dir ist # wichtig. $"],
+        ("de", Tone::Bold, Part::LongHeadline) => &["$. Punkt.", "#, geklärt. $"],
+        ("de", Tone::Plain, Part::Description) => &["$.", "Gut zu wissen über #: $."],
+        ("de", Tone::Warm, Part::Description) => &["Eine Frage zu #? $.", "$. Probier es aus."],
+        ("de", Tone::Bold, Part::Description) => &["$. Probier es.", "Reden wir über #: $."],
+        (_, _, Part::Description) => &["$."],
+        _ => &["$"],
+    }
+}
+
+/// Writes frames around facts.
+#[derive(Debug, Default)]
+pub struct TemplateWriter {
+    used: HashSet<(Part, String)>,
+}
+
+impl TemplateWriter {
+    /// The next text that was not used and fits.
+    fn next(&mut self, ask: &Ask<'_>, part: Part) -> Option<Draft> {
+        let mut facts: Vec<_> = ask.brief.facts_of(ask.theme).collect();
+        if facts.is_empty() {
+            return None;
+        }
+        let turn = (ask.seed % facts.len() as u64) as usize;
+        facts.rotate_left(turn);
+        let word = ask.theme.words.first().map_or("", String::as_str);
+        let limit = ask.brief.limits.of(part);
+        for frame in frames(&ask.brief.language, ask.brief.tone, part) {
+            for fact in &facts {
+                let own = if part == Part::Headline { fact.short.as_ref().unwrap_or(&fact.text) } else { &fact.text };
+                let text = fill(frame, own, word, &ask.brief.language);
+                if seen_length(&text) <= limit && self.used.insert((part, text.clone())) {
+                    return Some(Draft { part, text, theme: ask.theme.id.clone(), facts: vec![fact.id.clone()] });
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Writer for TemplateWriter {
+    fn name(&self) -> String {
+        "template".to_owned()
+    }
+
+    fn write(&mut self, ask: &Ask<'_>) -> Result<Written, WriteError> {
+        let mut drafts = Vec::new();
+        for part in Part::ALL {
+            drafts.extend((0..ask.count).map_while(|_| self.next(ask, part)));
+        }
+        Ok(Written { drafts, prompt: "template".to_owned() })
+    }
+
+    fn repair(&mut self, ask: &Ask<'_>, draft: &Draft, _: &[Objection]) -> Result<Option<Draft>, WriteError> {
+        Ok(self.next(ask, draft.part))
+    }
+}
+
+/// Fills a frame. The word begins with a capital at the start, and always in German, where it is a noun most often.
+fn fill(frame: &str, fact: &str, word: &str, language: &str) -> String {
+    let capital = |text: &str| {
+        let mut letters = text.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    };
+    let word = if language == "de" { capital(word) } else { word.to_owned() };
+    capital(&frame.replace('#', &word).replace('$', fact))
+}
