@@ -6,7 +6,7 @@
 //! catalogue. Limits: up to 5 headlines and 5 descriptions per creative; further ones form the next variant.
 
 use super::{
-    brief::{Brief, Part},
+    brief::Brief,
     writing::{Candidate, Draft},
 };
 use crate::{
@@ -79,7 +79,9 @@ pub fn creatives(brief: &Brief, decisions: &[Decision]) -> Vec<CreativeSpec> {
     let mut themes = BTreeMap::<&str, Texts<'_>>::new();
     let newest = newest(decisions, &brief.id);
     // In the order in which they were decided.
-    for decision in decisions.iter().filter(|it| newest.get(it.candidate.id.as_str()).is_some_and(|last| std::ptr::eq(*last, *it))) {
+    for decision in
+        decisions.iter().filter(|it| newest.get(it.candidate.id.as_str()).is_some_and(|last| std::ptr::eq(*last, *it)))
+    {
         let Some(text) = decision.approved() else { continue };
         let Draft { theme, part, .. } = &decision.candidate.draft;
         let texts = &mut themes.entry(theme).or_default()[*part as usize];
@@ -94,7 +96,11 @@ pub fn creatives(brief: &Brief, decisions: &[Decision]) -> Vec<CreativeSpec> {
 fn variants(brief: &Brief, theme: &str, [headlines, long_headlines, descriptions]: &Texts<'_>) -> Vec<CreativeSpec> {
     let of = |texts: &[&str], most: usize, variant: usize| -> Vec<String> {
         let parts: Vec<_> = texts.chunks(most).collect();
-        if parts.is_empty() { Vec::new() } else { parts[variant % parts.len()].iter().map(|&it| it.to_owned()).collect() }
+        if parts.is_empty() {
+            Vec::new()
+        } else {
+            parts[variant % parts.len()].iter().map(|&it| it.to_owned()).collect()
+        }
     };
     if headlines.is_empty() && long_headlines.is_empty() {
         return Vec::new();
@@ -140,13 +146,14 @@ pub fn to_toml(creatives: &[CreativeSpec]) -> Result<String, Vec<ConfigError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    toml::to_string(&Section { creative: creatives }).map_err(|error| vec![ConfigError::new("creative", error.to_string())])
+    toml::to_string(&Section { creative: creatives })
+        .map_err(|error| vec![ConfigError::new("creative", error.to_string())])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::brief::{read, tests::BRIEF};
+    use crate::content::brief::{Part, read, tests::BRIEF};
 
     fn decision(number: usize, part: Part, verdict: Verdict) -> Decision {
         let draft = Draft { part, text: format!("Text {number}"), theme: "t1".to_owned(), facts: vec![] };
@@ -179,11 +186,20 @@ mod tests {
             decision(4, Part::Headline, Verdict::Approved),
             decision(5, Part::Headline, Verdict::Approved),
             decision(5, Part::Headline, refused()),
-            Decision { candidate: Candidate { brief: "other".to_owned(), ..decision(6, Part::Headline, Verdict::Approved).candidate }, ..decision(6, Part::Headline, Verdict::Approved) },
+            Decision {
+                candidate: Candidate {
+                    brief: "other".to_owned(),
+                    ..decision(6, Part::Headline, Verdict::Approved).candidate
+                },
+                ..decision(6, Part::Headline, Verdict::Approved)
+            },
         ];
         let made = creatives(&brief, &decisions);
         assert_eq!(made.len(), 1);
-        assert_eq!((&made[0].headline[..], &made[0].description[..]), (&["Text 1".to_owned(), "Text 4".to_owned()][..], &["Better".to_owned()][..]));
+        assert_eq!(
+            (&made[0].headline[..], &made[0].description[..]),
+            (&["Text 1".to_owned(), "Text 4".to_owned()][..], &["Better".to_owned()][..])
+        );
         assert_eq!((made[0].campaign.as_str(), &made[0].segments.any[..]), ("spring", &["runners".to_owned()][..]));
         assert_eq!(creatives(&brief, &decisions)[0].id, made[0].id);
         assert_ne!(creatives(&brief, &decisions[..4])[0].id, made[0].id, "other texts, another variant");
@@ -205,7 +221,11 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log_is_read_as_it_was_written() {
-        for verdict in [Verdict::Approved, Verdict::Edited { new_text: "a".to_owned() }, Verdict::Refused { reason: "b".to_owned() }] {
+        for verdict in [
+            Verdict::Approved,
+            Verdict::Edited { new_text: "a".to_owned() },
+            Verdict::Refused { reason: "b".to_owned() },
+        ] {
             let decision = decision(1, Part::LongHeadline, verdict);
             let line = serde_json::to_string(&decision).unwrap();
             assert_eq!(serde_json::from_str::<Decision>(&line).unwrap(), decision, "{line}");

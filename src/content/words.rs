@@ -28,7 +28,9 @@ pub(super) fn words(text: &str) -> Vec<String> {
 
 /// Whether a word carries meaning: it has two letters or more, no digit, and is no stop word.
 pub(super) fn is_content(word: &str, stops: &HashSet<&str>) -> bool {
-    word.chars().nth(1).is_some() && word.chars().all(|it| it.is_alphabetic() || it == '\'' || it == '-') && !stops.contains(word)
+    word.chars().nth(1).is_some()
+        && word.chars().all(|it| it.is_alphabetic() || it == '\'' || it == '-')
+        && !stops.contains(word)
 }
 
 /// The stop words of a language; none if it is not known.
@@ -39,7 +41,8 @@ pub(super) fn stop_words(language: &str) -> HashSet<&'static str> {
 /// The hashes of all runs of `count` words.
 pub(super) fn grams(words: &[String], count: usize) -> impl Iterator<Item = u64> {
     words.windows(count).map(|run| {
-        run.iter().fold(0, |hash, word| rapidhash::v3::rapidhash_v3(word.as_bytes()).wrapping_add(crate::random::mix(hash)))
+        run.iter()
+            .fold(0, |hash, word| rapidhash::v3::rapidhash_v3(word.as_bytes()).wrapping_add(crate::random::mix(hash)))
     })
 }
 
@@ -63,7 +66,8 @@ mod tests {
     #[test]
     fn stop_words_numbers_and_letters_carry_no_meaning() {
         let stops = stop_words("en");
-        let kept: Vec<_> = words("The battery of my x 30 2x isn't bad").into_iter().filter(|it| is_content(it, &stops)).collect();
+        let kept: Vec<_> =
+            words("The battery of my x 30 2x isn't bad").into_iter().filter(|it| is_content(it, &stops)).collect();
         assert_eq!(kept, ["battery", "bad"]);
         assert!(stop_words("xx").is_empty());
         assert!(stop_words("de").contains("und"));

@@ -109,9 +109,12 @@ impl Reader<'_> {
         let text = value.get_ref().as_str().map(|text| text.trim().to_owned());
         match text {
             Some(text) if !text.is_empty() && text.chars().count() <= TEXT_LETTERS_MAX => return Some(text),
-            Some(text) if text.is_empty() => self.fault(value.span().start, &table.key(name), "the text is empty; write it, or remove the key"),
+            Some(text) if text.is_empty() => {
+                self.fault(value.span().start, &table.key(name), "the text is empty; write it, or remove the key")
+            }
             Some(text) => {
-                let message = format!("{} characters, and at most {TEXT_LETTERS_MAX} are read; shorten it", text.chars().count());
+                let message =
+                    format!("{} characters, and at most {TEXT_LETTERS_MAX} are read; shorten it", text.chars().count());
                 self.fault(value.span().start, &table.key(name), message);
             }
             None => self.fault(value.span().start, &table.key(name), "expected a text in quotes"),
@@ -128,7 +131,8 @@ impl Reader<'_> {
 
     fn id(&mut self, table: &Table<'_>, name: &str) -> Option<String> {
         let id = self.required(table, name)?;
-        let is_id = id.len() <= ID_LETTERS_MAX && id.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'));
+        let is_id = id.len() <= ID_LETTERS_MAX
+            && id.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'));
         if !is_id {
             let message = format!("{id:?} is no id; write up to {ID_LETTERS_MAX} letters, digits, - or _");
             self.fault(table.at(name), &table.key(name), message);
@@ -145,8 +149,14 @@ impl Reader<'_> {
         let mut found = Vec::new();
         for item in items.iter() {
             match item.get_ref().as_str().map(str::trim) {
-                Some(text) if !text.is_empty() && text.chars().count() <= TEXT_LETTERS_MAX => found.push(text.to_owned()),
-                _ => self.fault(item.span().start, &table.key(name), format!("expected texts of 1 to {TEXT_LETTERS_MAX} characters")),
+                Some(text) if !text.is_empty() && text.chars().count() <= TEXT_LETTERS_MAX => {
+                    found.push(text.to_owned())
+                }
+                _ => self.fault(
+                    item.span().start,
+                    &table.key(name),
+                    format!("expected texts of 1 to {TEXT_LETTERS_MAX} characters"),
+                ),
             }
         }
         found
@@ -157,7 +167,11 @@ impl Reader<'_> {
         let items = value.get_ref().as_array();
         let found: Vec<_> = items.into_iter().flat_map(|items| items.iter().enumerate()).collect();
         if items.is_none() || found.len() > most || found.iter().any(|(_, item)| !item.get_ref().is_table()) {
-            self.fault(value.span().start, &table.key(name), format!("expected at most {most} tables, each under [[{name}]]"));
+            self.fault(
+                value.span().start,
+                &table.key(name),
+                format!("expected at most {most} tables, each under [[{name}]]"),
+            );
             return Vec::new();
         }
         let one = |(index, item): (usize, &'t Spanned<DeValue<'t>>)| {
@@ -171,16 +185,36 @@ impl Reader<'_> {
         let value = table.get(name)?;
         let entries = value.get_ref().as_table();
         if entries.is_none() {
-            self.fault(value.span().start, &table.key(name), format!("expected a table: write [{name}] above its keys"));
+            self.fault(
+                value.span().start,
+                &table.key(name),
+                format!("expected a table: write [{name}] above its keys"),
+            );
         }
         Some(Table { path: table.key(name), at: value.span().start, entries: entries? })
     }
 
     fn brief(&mut self, root: &Table<'_>) -> Option<Brief> {
-        self.known(root, &[
-            "id", "campaign", "language", "tone", "platform", "landing_page", "business_name", "audience", "segments",
-            "limits", "avoid", "proof", "domains", "theme", "fact",
-        ]);
+        self.known(
+            root,
+            &[
+                "id",
+                "campaign",
+                "language",
+                "tone",
+                "platform",
+                "landing_page",
+                "business_name",
+                "audience",
+                "segments",
+                "limits",
+                "avoid",
+                "proof",
+                "domains",
+                "theme",
+                "fact",
+            ],
+        );
         let id = self.id(root, "id");
         let campaign = self.required(root, "campaign");
         let language = self.language(root);
@@ -188,7 +222,11 @@ impl Reader<'_> {
         self.platform(root);
         let landing_page = self.required(root, "landing_page");
         if landing_page.as_ref().is_some_and(|url| !url.starts_with("https://")) {
-            self.fault(root.at("landing_page"), "landing_page", "write a full address, such as \"https://shop.example/summer\"");
+            self.fault(
+                root.at("landing_page"),
+                "landing_page",
+                "write a full address, such as \"https://shop.example/summer\"",
+            );
         }
         let business_name = self.string(root, "business_name");
         if business_name.as_ref().is_some_and(|name| seen_length(name) > BUSINESS_NAME_MAX) {
@@ -203,7 +241,11 @@ impl Reader<'_> {
         let [avoid, proof, domains] = ["avoid", "proof", "domains"].map(|name| self.strings(root, name));
         for domain in &domains {
             if domain.contains('/') || !domain.contains('.') {
-                self.fault(root.at("domains"), "domains", format!("{domain:?} is no domain; write one such as \"shop.example\""));
+                self.fault(
+                    root.at("domains"),
+                    "domains",
+                    format!("{domain:?} is no domain; write one such as \"shop.example\""),
+                );
             }
         }
         Some(Brief {
@@ -227,7 +269,11 @@ impl Reader<'_> {
     fn language(&mut self, root: &Table<'_>) -> Option<String> {
         let language = self.required(root, "language")?;
         if !is_language(&language) {
-            self.fault(root.at("language"), "language", format!("{language:?} is not known here; write a code such as \"en\" or \"de\""));
+            self.fault(
+                root.at("language"),
+                "language",
+                format!("{language:?} is not known here; write a code such as \"en\" or \"de\""),
+            );
         }
         Some(language)
     }
@@ -238,7 +284,11 @@ impl Reader<'_> {
             Some("warm") => Tone::Warm,
             Some("bold") => Tone::Bold,
             Some(other) => {
-                self.fault(root.at("tone"), "tone", format!("{other:?} is no tone; write \"plain\", \"warm\" or \"bold\""));
+                self.fault(
+                    root.at("tone"),
+                    "tone",
+                    format!("{other:?} is no tone; write \"plain\", \"warm\" or \"bold\""),
+                );
                 Tone::Plain
             }
         }
@@ -248,7 +298,9 @@ impl Reader<'_> {
         if let Some(platform) = self.string(root, "platform")
             && platform != "google_responsive_display"
         {
-            let message = format!("{platform:?} is not known; write \"google_responsive_display\", and lower its limits in [limits]");
+            let message = format!(
+                "{platform:?} is not known; write \"google_responsive_display\", and lower its limits in [limits]"
+            );
             self.fault(root.at("platform"), "platform", message);
         }
     }
@@ -273,7 +325,11 @@ impl Reader<'_> {
             let number = value.get_ref().as_integer().and_then(|it| it.as_str().parse().ok());
             match number.filter(|number| (10..=*limit).contains(number)) {
                 Some(number) => *limit = number,
-                None => self.fault(table.at(name), &table.key(name), format!("expected a whole number from 10 to {limit}, the platform's limit")),
+                None => self.fault(
+                    table.at(name),
+                    &table.key(name),
+                    format!("expected a whole number from 10 to {limit}, the platform's limit"),
+                ),
             }
         }
         limits
@@ -284,15 +340,24 @@ impl Reader<'_> {
         let mut facts = Vec::new();
         for table in self.tables(root, "fact", FACTS_MAX) {
             self.known(&table, &["id", "text", "short"]);
-            let (id, text, short) = (self.id(&table, "id"), self.required(&table, "text"), self.string(&table, "short"));
+            let (id, text, short) =
+                (self.id(&table, "id"), self.required(&table, "text"), self.string(&table, "short"));
             let (Some(id), Some(text)) = (id, text) else { continue };
             if !seen.insert(id.clone()) {
-                self.fault(table.at("id"), &table.key("id"), format!("the fact {id:?} is declared twice; choose another id"));
+                self.fault(
+                    table.at("id"),
+                    &table.key("id"),
+                    format!("the fact {id:?} is declared twice; choose another id"),
+                );
             }
             facts.push(Fact { id, text, short });
         }
         if root.get("fact").is_none() {
-            self.fault(0, "fact", "there is no fact; add one under [[fact]] with id and text, because texts may only say what is true");
+            self.fault(
+                0,
+                "fact",
+                "there is no fact; add one under [[fact]] with id and text, because texts may only say what is true",
+            );
         }
         facts
     }
@@ -305,14 +370,22 @@ impl Reader<'_> {
             let id = self.id(&table, "id");
             let [words, points, of] = ["words", "points", "facts"].map(|name| self.strings(&table, name));
             if words.is_empty() {
-                self.fault(table.at("words"), &table.key("words"), "write the words of the theme, the most important first");
+                self.fault(
+                    table.at("words"),
+                    &table.key("words"),
+                    "write the words of the theme, the most important first",
+                );
             }
             for fact in of.iter().filter(|fact| !facts.iter().any(|it| it.id == **fact)) {
                 self.fault(table.at("facts"), &table.key("facts"), format!("there is no fact {fact:?}"));
             }
             let Some(id) = id else { continue };
             if !seen.insert(id.clone()) {
-                self.fault(table.at("id"), &table.key("id"), format!("the theme {id:?} is declared twice; choose another id"));
+                self.fault(
+                    table.at("id"),
+                    &table.key("id"),
+                    format!("the theme {id:?} is declared twice; choose another id"),
+                );
             }
             themes.push(BriefTheme { id, words, points, facts: of });
         }

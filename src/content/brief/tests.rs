@@ -43,7 +43,10 @@ words = ["strap", "skin"]
 #[test]
 fn a_brief_is_read_with_all_its_parts() {
     let brief = read(BRIEF).unwrap();
-    assert_eq!((brief.id.as_str(), brief.tone, brief.limits.description, brief.limits.headline), ("trail", Tone::Warm, 80, 30));
+    assert_eq!(
+        (brief.id.as_str(), brief.tone, brief.limits.description, brief.limits.headline),
+        ("trail", Tone::Warm, 80, 30)
+    );
     assert_eq!(brief.segments.any, ["runners"]);
     let facts = |theme: usize| brief.facts_of(&brief.themes[theme]).map(|it| it.id.as_str()).collect::<Vec<_>>();
     assert_eq!((facts(0), facts(1)), (vec!["battery"], vec!["battery", "strap"]));
@@ -92,7 +95,13 @@ fn missing_keys_broken_syntax_and_huge_files_are_named() {
 
 #[test]
 fn a_draft_from_themes_names_what_people_have_to_fill_in() {
-    let share = |low| SegmentShare { segment: "runners".to_owned(), count: 3, share: 0.2, log_odds: low + 0.5, interval: [low, low + 1.0] };
+    let share = |low| SegmentShare {
+        segment: "runners".to_owned(),
+        count: 3,
+        share: 0.2,
+        log_odds: low + 0.5,
+        interval: [low, low + 1.0],
+    };
     let theme = |id: &str, low| Theme {
         id: id.to_owned(),
         words: vec![format!("word \"{id}\"")],
@@ -117,7 +126,11 @@ fn a_draft_from_themes_names_what_people_have_to_fill_in() {
     let keys: Vec<String> = read(&text).unwrap_err().into_iter().map(|it| it.key).collect();
     assert_eq!(keys, ["id", "campaign", "landing_page", "fact[0].id", "fact[0].text"], "{text}");
     let filled = text.replacen("id = \"\"", "id = \"a\"", 2).replace("campaign = \"\"", "campaign = \"c\"");
-    let filled = filled.replace("landing_page = \"\"", "landing_page = \"https://a.example\"").replacen("text = \"\"", "text = \"It is blue\"", 1);
+    let filled = filled.replace("landing_page = \"\"", "landing_page = \"https://a.example\"").replacen(
+        "text = \"\"",
+        "text = \"It is blue\"",
+        1,
+    );
     let brief = read(&filled).unwrap();
     assert_eq!(brief.themes[0].id, "t2", "the segment's theme comes first");
     assert_eq!(brief.themes[0].words, ["word \"t2\""]);

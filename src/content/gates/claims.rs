@@ -8,13 +8,69 @@ use unicode_segmentation::UnicodeSegmentation;
 
 /// Words that claim something, in English and German.
 const CLAIMS: [&str; 63] = [
-    "best", "cheapest", "lowest", "fastest", "safest", "strongest", "leading", "unique", "unbeatable", "guaranteed",
-    "guarantee", "free", "risk-free", "always", "never", "forever", "everyone", "proven", "clinically", "scientifically",
-    "certified", "approved", "award-winning", "winner", "only", "first", "double", "twice", "half", "triple", "hundred",
-    "thousand", "million", "unlimited", "lifetime", "waterproof", "organic", "sustainable", "climate-neutral", "instantly",
-    "cure", "cures", "beste", "besten", "bester", "bestes", "günstigste", "günstigsten", "billigste", "schnellste",
-    "führend", "einzigartig", "garantiert", "garantie", "gratis", "kostenlos", "immer", "nie", "bewiesen",
-    "zertifiziert", "doppelt", "wasserdicht", "klimaneutral",
+    "best",
+    "cheapest",
+    "lowest",
+    "fastest",
+    "safest",
+    "strongest",
+    "leading",
+    "unique",
+    "unbeatable",
+    "guaranteed",
+    "guarantee",
+    "free",
+    "risk-free",
+    "always",
+    "never",
+    "forever",
+    "everyone",
+    "proven",
+    "clinically",
+    "scientifically",
+    "certified",
+    "approved",
+    "award-winning",
+    "winner",
+    "only",
+    "first",
+    "double",
+    "twice",
+    "half",
+    "triple",
+    "hundred",
+    "thousand",
+    "million",
+    "unlimited",
+    "lifetime",
+    "waterproof",
+    "organic",
+    "sustainable",
+    "climate-neutral",
+    "instantly",
+    "cure",
+    "cures",
+    "beste",
+    "besten",
+    "bester",
+    "bestes",
+    "günstigste",
+    "günstigsten",
+    "billigste",
+    "schnellste",
+    "führend",
+    "einzigartig",
+    "garantiert",
+    "garantie",
+    "gratis",
+    "kostenlos",
+    "immer",
+    "nie",
+    "bewiesen",
+    "zertifiziert",
+    "doppelt",
+    "wasserdicht",
+    "klimaneutral",
 ];
 /// Signs that claim something.
 const SIGNS: [&str; 3] = ["#1", "no. 1", "nr. 1"];
@@ -22,8 +78,15 @@ const SIGNS: [&str; 3] = ["#1", "no. 1", "nr. 1"];
 /// The first claim that no fact brings.
 pub(super) fn unproven(text: &str, facts: &[Fact], more: &[String]) -> Option<String> {
     let lower = text.to_lowercase();
-    let of_facts: Vec<String> = facts.iter().flat_map(|fact| [Some(&fact.text), fact.short.as_ref()]).flatten().map(|it| it.to_lowercase()).collect();
-    if let Some(sign) = SIGNS.iter().find(|sign| lower.contains(*sign) && !of_facts.iter().any(|fact| fact.contains(*sign))) {
+    let of_facts: Vec<String> = facts
+        .iter()
+        .flat_map(|fact| [Some(&fact.text), fact.short.as_ref()])
+        .flatten()
+        .map(|it| it.to_lowercase())
+        .collect();
+    if let Some(sign) =
+        SIGNS.iter().find(|sign| lower.contains(*sign) && !of_facts.iter().any(|fact| fact.contains(*sign)))
+    {
         return Some((*sign).to_owned());
     }
     let parts: Vec<Vec<String>> = of_facts.iter().map(|fact| tokens(fact)).collect();
@@ -35,15 +98,17 @@ pub(super) fn unproven(text: &str, facts: &[Fact], more: &[String]) -> Option<St
             return Some(claim.join(" "));
         }
     }
-    let number = (0..own.len()).filter(|&at| is_number(&own[at])).find(|&at| !parts.iter().any(|fact| brings(fact, &own[at..])));
+    let number =
+        (0..own.len()).filter(|&at| is_number(&own[at])).find(|&at| !parts.iter().any(|fact| brings(fact, &own[at..])));
     number.map(|at| own[at..own.len().min(at + 2)].join(" "))
 }
 
 /// Words, numbers, and the signs that follow numbers.
 fn tokens(text: &str) -> Vec<String> {
-    let words = text.split_word_bounds().map(str::trim).filter(|word| {
-        word.chars().any(char::is_alphanumeric) || matches!(*word, "%" | "€" | "$" | "£")
-    });
+    let words = text
+        .split_word_bounds()
+        .map(str::trim)
+        .filter(|word| word.chars().any(char::is_alphanumeric) || matches!(*word, "%" | "€" | "$" | "£"));
     words.map(plain_number).collect()
 }
 

@@ -95,14 +95,77 @@ pub struct Objection {
 
 /// Insults and the like. Not a list of all of them: it stops what a writer must never produce.
 const BLOCKED: [&str; 24] = [
-    "damn", "shit", "fuck", "fucking", "crap", "bitch", "idiot", "idiots", "stupid", "moron", "kill", "die", "nazi",
-    "porn", "scheiße", "scheiß", "arsch", "arschloch", "idioten", "dumm", "hure", "fotze", "wichser", "töten",
+    "damn",
+    "shit",
+    "fuck",
+    "fucking",
+    "crap",
+    "bitch",
+    "idiot",
+    "idiots",
+    "stupid",
+    "moron",
+    "kill",
+    "die",
+    "nazi",
+    "porn",
+    "scheiße",
+    "scheiß",
+    "arsch",
+    "arschloch",
+    "idioten",
+    "dumm",
+    "hure",
+    "fotze",
+    "wichser",
+    "töten",
 ];
 
 /// Words about traits that ads must not attribute to the reader, by category.
 const SENSITIVE: [(&str, &[&str]); 7] = [
-    ("health", &["diabetes", "diabetic", "cancer", "depression", "depressed", "anxiety", "obese", "overweight", "hiv", "pregnant", "infertility", "disability", "krebs", "depressionen", "übergewicht", "schwanger", "behinderung", "diabetiker"]),
-    ("religion", &["christian", "christians", "muslim", "muslims", "jewish", "jews", "hindu", "buddhist", "church", "mosque", "christen", "muslime", "juden", "kirche", "moschee"]),
+    (
+        "health",
+        &[
+            "diabetes",
+            "diabetic",
+            "cancer",
+            "depression",
+            "depressed",
+            "anxiety",
+            "obese",
+            "overweight",
+            "hiv",
+            "pregnant",
+            "infertility",
+            "disability",
+            "krebs",
+            "depressionen",
+            "übergewicht",
+            "schwanger",
+            "behinderung",
+            "diabetiker",
+        ],
+    ),
+    (
+        "religion",
+        &[
+            "christian",
+            "christians",
+            "muslim",
+            "muslims",
+            "jewish",
+            "jews",
+            "hindu",
+            "buddhist",
+            "church",
+            "mosque",
+            "christen",
+            "muslime",
+            "juden",
+            "kirche",
+            "moschee",
+        ],
+    ),
     ("politics", &["republican", "republicans", "democrat", "democrats", "communist", "fascist", "afd", "cdu", "spd"]),
     ("sexuality", &["gay", "lesbian", "bisexual", "transgender", "homosexual", "schwul", "lesbisch"]),
     ("origin", &["immigrant", "immigrants", "refugee", "refugees", "ethnic", "migranten", "flüchtlinge"]),
@@ -169,10 +232,15 @@ impl<'a> Gates<'a> {
             return Some("the text is empty; write one".to_owned());
         }
         if draft.text.chars().any(moves_a_terminal) {
-            return Some("the text has a character that is not shown; write it on one line, with letters and signs only".to_owned());
+            return Some(
+                "the text has a character that is not shown; write it on one line, with letters and signs only"
+                    .to_owned(),
+            );
         }
         let part = draft.part.as_str();
-        (length > most).then(|| format!("a {part} has at most {most} characters and this one {length}; shorten it by {}", length - most))
+        (length > most).then(|| {
+            format!("a {part} has at most {most} characters and this one {length}; shorten it by {}", length - most)
+        })
     }
 
     fn link(&self, text: &str) -> Option<String> {
@@ -187,9 +255,12 @@ impl<'a> Gates<'a> {
 
     /// Links have a gate of their own.
     fn personal_data(&self, text: &str) -> Option<String> {
-        let text = LINK.replace_all(text, |found: &regex::Captures<'_>| {
-            if found[0].contains('@') { found[0].to_owned() } else { " ".to_owned() }
-        });
+        let text = LINK.replace_all(
+            text,
+            |found: &regex::Captures<'_>| {
+                if found[0].contains('@') { found[0].to_owned() } else { " ".to_owned() }
+            },
+        );
         let text = if text.contains('@') { text } else { text.into_owned().into() };
         let kind = first_personal_data(&text)?;
         Some(format!("the text has personal data ({}); leave them out", kind.word()))
@@ -269,7 +340,8 @@ fn readability(text: &str) -> Option<String> {
     let sentences = text.matches(['.', ':', '!', '?', ';']).count().max(1);
     let long = all.iter().filter(|word| letters(word) > 6).count();
     let lix = all.len() as f64 / sentences as f64 + 100.0 * long as f64 / all.len().max(1) as f64;
-    (all.len() >= LIX_WORDS_MIN && lix > LIX_MAX).then(|| format!("the text is hard to read (LIX {lix:.0}, at most {LIX_MAX}); use shorter words and sentences"))
+    (all.len() >= LIX_WORDS_MIN && lix > LIX_MAX)
+        .then(|| format!("the text is hard to read (LIX {lix:.0}, at most {LIX_MAX}); use shorter words and sentences"))
 }
 
 #[cfg(test)]

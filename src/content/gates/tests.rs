@@ -68,7 +68,11 @@ fn each_gate_finds_its_own_and_says_what_to_do() {
     let mut seen = HashSet::new();
     for (part, text, gate) in CASES {
         let found = gates.check(&draft(part, text));
-        assert_eq!(found.iter().map(|it| it.gate).collect::<Vec<_>>(), gate.into_iter().collect::<Vec<_>>(), "{text:?}: {found:?}");
+        assert_eq!(
+            found.iter().map(|it| it.gate).collect::<Vec<_>>(),
+            gate.into_iter().collect::<Vec<_>>(),
+            "{text:?}: {found:?}"
+        );
         assert!(found.iter().all(|it| it.reason.contains(';')), "the reason has no next step: {found:?}");
         seen.extend(gate);
     }

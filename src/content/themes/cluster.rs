@@ -21,7 +21,12 @@ pub(super) struct Clusters {
 }
 
 /// The clusters of all rows, with the silhouette of each k that was tried.
-pub(super) fn find(vectors: &Vectors, weights: &[f32], ks: &[usize], seed: u64) -> (Vec<Option<usize>>, Vec<(usize, f64)>) {
+pub(super) fn find(
+    vectors: &Vectors,
+    weights: &[f32],
+    ks: &[usize],
+    seed: u64,
+) -> (Vec<Option<usize>>, Vec<(usize, f64)>) {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut rows: Vec<usize> = (0..vectors.count()).filter(|row| !vectors.is_zero(*row)).collect();
     let all = rows.clone();

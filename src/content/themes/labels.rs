@@ -49,7 +49,8 @@ pub(super) fn label_words(themes: &[Uses]) -> Vec<Vec<u32>> {
     }
     let average = themes.iter().map(|theme| theme.total).sum::<f64>() / themes.len().max(1) as f64;
     let of_theme = |theme: &Uses| {
-        let score = |(word, count): (&u32, &f64)| (*word, count / theme.total.max(1.0) * (1.0 + average / all[word]).ln());
+        let score =
+            |(word, count): (&u32, &f64)| (*word, count / theme.total.max(1.0) * (1.0 + average / all[word]).ln());
         let mut scored: Vec<(u32, f64)> = theme.counts.iter().map(score).collect();
         scored.sort_by(|(a, of_a), (b, of_b)| of_b.total_cmp(of_a).then(a.cmp(b)));
         scored.into_iter().take(LABEL_WORDS).map(|(word, _)| word).collect()

@@ -96,7 +96,11 @@ pub struct Found {
 ///
 /// # Errors
 /// The embedder fails.
-pub fn find(voices: &[Voice], options: &ThemeOptions, embedder: Option<&mut dyn Embedder>) -> Result<Found, EmbedError> {
+pub fn find(
+    voices: &[Voice],
+    options: &ThemeOptions,
+    embedder: Option<&mut dyn Embedder>,
+) -> Result<Found, EmbedError> {
     let is_here = |voice: &Voice| voice.language.is_none_or(|it| it == options.language);
     let places: Vec<usize> = (0..voices.len()).filter(|&place| is_here(&voices[place])).collect();
     let here: Vec<&Voice> = places.iter().map(|&place| &voices[place]).collect();

@@ -41,7 +41,8 @@ pub fn self_bleu(texts: &[String]) -> f64 {
         let mut counts = HashMap::<u64, usize>::new();
         grams(&all[own], length).for_each(|gram| *counts.entry(gram).or_default() += 1);
         let total: usize = counts.values().sum();
-        let hit: usize = counts.iter().map(|(gram, count)| (*count).min(most.get(gram).copied().unwrap_or_default())).sum();
+        let hit: usize =
+            counts.iter().map(|(gram, count)| (*count).min(most.get(gram).copied().unwrap_or_default())).sum();
         hit as f64 / total as f64
     };
     let of = |own: usize| (shared(own, 1) * shared(own, 2)).sqrt();

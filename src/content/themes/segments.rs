@@ -57,7 +57,9 @@ mod tests {
         let expected = (45.0_f64 / 55.0).ln() - (65.0_f64 / 275.0).ln();
         assert!((it.log_odds - expected).abs() < 1e-12);
         let half = 1.959_964 * (1.0_f64 / 45.0 + 1.0 / 65.0).sqrt();
-        assert!((it.interval[0] - (expected - half)).abs() < 1e-12 && (it.interval[1] - (expected + half)).abs() < 1e-12);
+        assert!(
+            (it.interval[0] - (expected - half)).abs() < 1e-12 && (it.interval[1] - (expected + half)).abs() < 1e-12
+        );
         assert!(it.is_over_represented());
         assert_eq!((it.count, it.share), (40, 0.5));
     }

@@ -28,7 +28,8 @@ fn comments() -> Vec<(usize, Comment)> {
     for (subject, (starts, middles, ends)) in PARTS.iter().enumerate() {
         for number in 0..64_usize {
             let text = format!("{} {} {}", starts[number % 4], middles[number / 4 % 4], ends[number / 16]);
-            let segments = if subject == 0 && number % 2 == 0 || number % 8 == 0 { vec!["commuters".to_owned()] } else { vec![] };
+            let segments =
+                if subject == 0 && number % 2 == 0 || number % 8 == 0 { vec!["commuters".to_owned()] } else { vec![] };
             let user = format!("u{}", number % 40);
             all.push((subject, Comment { user, text, likes: (number % 5) as f64, segments, ..Comment::default() }));
         }
@@ -87,7 +88,8 @@ fn no_theme_quotes_five_words_and_no_word_is_of_fewer_than_three_people() {
     }
     let voices = voices(&comments);
     let found = find(voices.voices(), &options(), None).unwrap();
-    let said: HashSet<u64> = comments.iter().flat_map(|(_, it)| grams(&words(&it.text), 5).collect::<Vec<_>>()).collect();
+    let said: HashSet<u64> =
+        comments.iter().flat_map(|(_, it)| grams(&words(&it.text), 5).collect::<Vec<_>>()).collect();
     let printed = serde_json::to_string(&found.report).unwrap();
     assert!(!printed.contains("zanzibar"), "{printed}");
     for theme in &found.report.themes {
@@ -124,8 +126,11 @@ fn an_embedder_takes_the_place_of_the_bag_of_words() {
         fn embed(&mut self, texts: &[&str]) -> Result<Vectors, EmbedError> {
             let subject = |text: &&str| {
                 let text = text.to_lowercase();
-                let place = [&["batter", "charg"][..], &["strap", "band"], &["deliver", "parcel", "courier", "shipping"]];
-                let found = place.iter().position(|words| words.iter().any(|word| text.split(' ').take(2).any(|it| it.starts_with(word))));
+                let place =
+                    [&["batter", "charg"][..], &["strap", "band"], &["deliver", "parcel", "courier", "shipping"]];
+                let found = place
+                    .iter()
+                    .position(|words| words.iter().any(|word| text.split(' ').take(2).any(|it| it.starts_with(word))));
                 (0..3).map(move |it| f32::from(u8::from(Some(it) == found)) * 7.0).collect::<Vec<_>>()
             };
             Ok(Vectors::Dense { values: texts.iter().flat_map(subject).collect(), width: 3 })
@@ -144,7 +149,12 @@ fn an_embedder_takes_the_place_of_the_bag_of_words() {
     let voices = voices(&comments);
     let options = ThemeOptions { count: None, ..options() };
     let found = find(voices.voices(), &options, Some(&mut Subjects)).unwrap();
-    assert_eq!((found.report.embedding.as_str(), found.report.themes.len()), ("subjects", 3), "{:?}", found.report.tried);
+    assert_eq!(
+        (found.report.embedding.as_str(), found.report.themes.len()),
+        ("subjects", 3),
+        "{:?}",
+        found.report.tried
+    );
     let error = find(voices.voices(), &options, Some(&mut Broken)).unwrap_err().to_string();
     assert_eq!(error, "embed texts with broken: no input named ids");
 }

@@ -55,11 +55,14 @@ impl Vocabulary {
             }
         }
         let frequent = (voices.len() / 2).max(FREQUENT_MIN) as u32;
-        let mut kept: Vec<_> = uses.into_iter().filter(|(_, it)| it.users_count == USERS_MIN && it.documents <= frequent).collect();
+        let mut kept: Vec<_> =
+            uses.into_iter().filter(|(_, it)| it.users_count == USERS_MIN && it.documents <= frequent).collect();
         kept.sort_unstable_by(|(a, of_a), (b, of_b)| of_b.documents.cmp(&of_a.documents).then_with(|| a.cmp(b)));
         kept.truncate(WORDS_MAX);
-        let index: HashMap<&str, u32> = kept.iter().enumerate().map(|(at, (word, _))| (word.as_str(), at as u32)).collect();
-        let find = |voice: &&Voice| words(&voice.text).iter().filter_map(|word| index.get(word.as_str()).copied()).collect();
+        let index: HashMap<&str, u32> =
+            kept.iter().enumerate().map(|(at, (word, _))| (word.as_str(), at as u32)).collect();
+        let find =
+            |voice: &&Voice| words(&voice.text).iter().filter_map(|word| index.get(word.as_str()).copied()).collect();
         let texts = voices.iter().map(find).collect();
         let documents = kept.iter().map(|(_, it)| it.documents).collect();
         let words = kept.into_iter().map(|(word, _)| word).collect();

@@ -53,25 +53,46 @@ impl PersonalData {
 /// Each pattern with what it finds. Group 1, if there is one, is kept.
 static PATTERNS: LazyLock<Vec<(PersonalData, Regex)>> = LazyLock::new(|| {
     let patterns = [
-        (PersonalData::Email, r"(?i)[\w.+%'-]+(?:@|\s?[\[(](?:at|ät)[\])]\s?)[\w-]+(?:(?:\.|\s?[\[(](?:dot|punkt)[\])]\s?)[\w-]+)+"),
+        (
+            PersonalData::Email,
+            r"(?i)[\w.+%'-]+(?:@|\s?[\[(](?:at|ät)[\])]\s?)[\w-]+(?:(?:\.|\s?[\[(](?:dot|punkt)[\])]\s?)[\w-]+)+",
+        ),
         (PersonalData::Link, r"(?i)\b(?:https?://|ftp://|www\.)[^\s<>‹›]+"),
-        (PersonalData::Link, r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|info|biz|shop|store|app|dev|io|me|ly|eu|de|at|ch|fr|es|it|nl|pl|uk|us|ru|cn|xyz|online|site|example)\b(?:/[^\s<>‹›]*)?"),
+        (
+            PersonalData::Link,
+            r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|info|biz|shop|store|app|dev|io|me|ly|eu|de|at|ch|fr|es|it|nl|pl|uk|us|ru|cn|xyz|online|site|example)\b(?:/[^\s<>‹›]*)?",
+        ),
         (PersonalData::Iban, r"(?i)\b[a-z]{2}\d{2}(?: ?[a-z0-9]{4}){2,7}(?: ?[a-z0-9]{1,4})?\b"),
         (PersonalData::Card, r"\b\d(?:[ -]?\d){12,18}\b"),
         (PersonalData::Ip, r"\b(?:\d{1,3}\.){3}\d{1,3}\b"),
         (PersonalData::Ip, r"(?i)\b(?:[0-9a-f]{1,4}:){4,7}(?::|[0-9a-f]{1,4})"),
         // 12 Main Street, 10 Downing St.
-        (PersonalData::Address, r"\b\d{1,5}[a-zA-Z]?\s+(?:\p{Lu}[\p{L}'.-]+\s+){1,3}(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Square|Way)\b\.?(?:,?\s+(?:\p{Lu}[\p{L}-]+\s+)?(?:[A-Z]{2}\s+)?\d{5}\b)?"),
+        (
+            PersonalData::Address,
+            r"\b\d{1,5}[a-zA-Z]?\s+(?:\p{Lu}[\p{L}'.-]+\s+){1,3}(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Square|Way)\b\.?(?:,?\s+(?:\p{Lu}[\p{L}-]+\s+)?(?:[A-Z]{2}\s+)?\d{5}\b)?",
+        ),
         // Hauptstraße 12a, 10115 Berlin
-        (PersonalData::Address, r"(?i)\b\p{L}[\p{L}.-]*\s?(?:straße|strasse|str\.|weg|allee|platz|gasse|ring|ufer|damm)\s+\d{1,4}(?:\s?[a-z])?\b(?:,?\s+\d{4,5}\s+\p{L}[\p{L}-]+)?"),
+        (
+            PersonalData::Address,
+            r"(?i)\b\p{L}[\p{L}.-]*\s?(?:straße|strasse|str\.|weg|allee|platz|gasse|ring|ufer|damm)\s+\d{1,4}(?:\s?[a-z])?\b(?:,?\s+\d{4,5}\s+\p{L}[\p{L}-]+)?",
+        ),
         (PersonalData::Phone, r"\b\d{3}[\s.-]\d{3}[\s.-]\d{4}\b"),
         (PersonalData::Phone, r"(?:\+|\b00)\d{1,3}[\s./-]?(?:\(0?\d{1,5}\)[\s./-]?)?\d{1,5}(?:[\s./-]?\d{2,5}){1,5}\b"),
         (PersonalData::Phone, r"\(0?\d{2,5}\)[\s./-]?\d{2,5}(?:[\s./-]?\d{2,5}){1,4}\b"),
         (PersonalData::Phone, r"\b0\d{2,5}[\s./-]?\d{2,8}(?:[\s./-]?\d{2,5}){0,4}\b"),
         (PersonalData::Handle, r"(^|[^\w@])@\w[\w.-]+"),
-        (PersonalData::Name, r"((?i:\b(?:my name is|i am called|call me|mein name ist|ich hei(?:ß|ss)e|je m'appelle|me llamo|mi chiamo|ik heet)\s+))\p{L}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?"),
-        (PersonalData::Name, r"(\b(?:Mr|Mrs|Ms|Dr|Prof|Herrn?|Frau|Mme|Señora?)\b\.?\s+)\p{Lu}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?"),
-        (PersonalData::Name, r"((?i:\b(?:kind regards|best regards|regards|cheers|yours|viele gr(?:ü|ue)(?:ß|ss)e|liebe gr(?:ü|ue)(?:ß|ss)e|gru(?:ß|ss)|lg|vg|mfg)),?\s+)\p{Lu}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?\s*$"),
+        (
+            PersonalData::Name,
+            r"((?i:\b(?:my name is|i am called|call me|mein name ist|ich hei(?:ß|ss)e|je m'appelle|me llamo|mi chiamo|ik heet)\s+))\p{L}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?",
+        ),
+        (
+            PersonalData::Name,
+            r"(\b(?:Mr|Mrs|Ms|Dr|Prof|Herrn?|Frau|Mme|Señora?)\b\.?\s+)\p{Lu}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?",
+        ),
+        (
+            PersonalData::Name,
+            r"((?i:\b(?:kind regards|best regards|regards|cheers|yours|viele gr(?:ü|ue)(?:ß|ss)e|liebe gr(?:ü|ue)(?:ß|ss)e|gru(?:ß|ss)|lg|vg|mfg)),?\s+)\p{Lu}[\p{L}'-]+(?:\s+\p{Lu}[\p{L}'-]+)?\s*$",
+        ),
     ];
     patterns.into_iter().map(|(kind, pattern)| (kind, Regex::new(pattern).expect("the patterns are tested"))).collect()
 });
@@ -129,7 +150,12 @@ fn is_iban(text: &str) -> bool {
 /// The check digit of ISO/IEC 7812 (Luhn).
 fn is_card(text: &str) -> bool {
     let digits: Vec<u32> = text.chars().filter_map(|it| it.to_digit(10)).collect();
-    let sum: u32 = digits.iter().rev().enumerate().map(|(place, digit)| if place % 2 == 0 { *digit } else { digit * 2 / 10 + digit * 2 % 10 }).sum();
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| if place % 2 == 0 { *digit } else { digit * 2 / 10 + digit * 2 % 10 })
+        .sum();
     (13..=19).contains(&digits.len()) && sum % 10 == 0 && digits.iter().any(|it| *it != digits[0])
 }
 

@@ -13,12 +13,11 @@ pub use mask::{PersonalData, first_personal_data, mask};
 use super::{language::detect, words::words};
 use near::Near;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A comment as it comes.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comment {
     /// Who wrote it.
     pub user: String,
@@ -31,6 +30,7 @@ pub struct Comment {
     /// The segments of the user.
     pub segments: Vec<String>,
     /// Whether the user permits this use; absent if nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<bool>,
 }
 
@@ -210,7 +210,8 @@ mod tests {
             voices.add(&it);
         }
         let counts = voices.counts();
-        let all = counts.no_consent + counts.empty + counts.too_long + counts.duplicate + counts.not_sampled + counts.kept;
+        let all =
+            counts.no_consent + counts.empty + counts.too_long + counts.duplicate + counts.not_sampled + counts.kept;
         assert_eq!((counts.read, all), (9, 9), "{counts:?}");
         assert_eq!((counts.no_consent, counts.empty, counts.too_long, counts.duplicate), (1, 2, 1, 1), "{counts:?}");
         assert_eq!((counts.kept, counts.odd_likes), (4, 2));

@@ -126,7 +126,9 @@ impl<T: Transport> ChatWriter<T> {
             let spent = self.usage.tokens_in + self.usage.tokens_out;
             if spent >= self.settings.tokens_max {
                 let most = self.settings.tokens_max;
-                return Err(WriteError::Away(format!("the token budget is spent ({spent} of {most}); raise --tokens-max")));
+                return Err(WriteError::Away(format!(
+                    "the token budget is spent ({spent} of {most}); raise --tokens-max"
+                )));
             }
             tried += 1;
             self.usage.requests += 1;
@@ -172,10 +174,12 @@ impl<T: Transport> ChatWriter<T> {
     }
 
     fn read(&mut self, body: &[u8], texts_max: usize) -> Result<Vec<Text>, AnswerError> {
-        let answer: Envelope = serde_json::from_slice(body).map_err(|error| AnswerError::Envelope(error.to_string()))?;
+        let answer: Envelope =
+            serde_json::from_slice(body).map_err(|error| AnswerError::Envelope(error.to_string()))?;
         self.usage.tokens_in += answer.usage.prompt_tokens;
         self.usage.tokens_out += answer.usage.completion_tokens;
-        let choice = answer.choices.into_iter().next().ok_or_else(|| AnswerError::Envelope("there is no choice".to_owned()))?;
+        let choice =
+            answer.choices.into_iter().next().ok_or_else(|| AnswerError::Envelope("there is no choice".to_owned()))?;
         if let Some(refusal) = choice.message.refusal {
             return Err(AnswerError::Refused(shown(&refusal)));
         }
@@ -186,7 +190,10 @@ impl<T: Transport> ChatWriter<T> {
         let value: Value = serde_json::from_str(&content).map_err(|error| AnswerError::Broken(error.to_string()))?;
         let texts: Texts = serde_json::from_value(value).map_err(|error| AnswerError::Schema(error.to_string()))?;
         if texts.texts.is_empty() || texts.texts.len() > texts_max {
-            return Err(AnswerError::Schema(format!("{} texts, and 1 to {texts_max} were asked for", texts.texts.len())));
+            return Err(AnswerError::Schema(format!(
+                "{} texts, and 1 to {texts_max} were asked for",
+                texts.texts.len()
+            )));
         }
         match texts.texts.iter().find(|text| text.text.chars().count() > TEXT_MAX) {
             Some(_) => Err(AnswerError::Schema(format!("a text has more than {TEXT_MAX} characters"))),

@@ -197,7 +197,15 @@ impl Outcome {
         }
     }
 
-    fn keep(&mut self, ask: &Ask<'_>, writer: &dyn Writer, gates: &mut Gates<'_>, draft: Draft, prompt: &str, repaired: bool) {
+    fn keep(
+        &mut self,
+        ask: &Ask<'_>,
+        writer: &dyn Writer,
+        gates: &mut Gates<'_>,
+        draft: Draft,
+        prompt: &str,
+        repaired: bool,
+    ) {
         gates.pass(&draft);
         self.candidates.push(Candidate {
             id: id_of(&ask.brief.id, draft.part, &draft.text),

@@ -10,13 +10,19 @@ use std::collections::HashSet;
 #[test]
 fn templates_fill_every_part_within_its_limits_and_through_the_gates() {
     for (tone, language) in [("plain", "en"), ("warm", "en"), ("bold", "en"), ("plain", "fr")] {
-        let brief = BRIEF.replace("\"warm\"", &format!("{tone:?}")).replace("language = \"en\"", &format!("language = {language:?}"));
+        let brief = BRIEF
+            .replace("\"warm\"", &format!("{tone:?}"))
+            .replace("language = \"en\"", &format!("language = {language:?}"));
         let brief = read(&brief).unwrap();
         let write = |seed| write(&brief, &mut TemplateWriter::default(), &mut Gates::new(&brief, None), 2, seed);
         let outcome = write(1);
         if language == "en" {
             for part in Part::ALL {
-                assert!(outcome.candidates.iter().any(|it| it.draft.part == part), "{tone}: {part:?}: {:?}", outcome.dropped);
+                assert!(
+                    outcome.candidates.iter().any(|it| it.draft.part == part),
+                    "{tone}: {part:?}: {:?}",
+                    outcome.dropped
+                );
             }
         }
         let counts = &outcome.counts;
@@ -42,7 +48,12 @@ impl Writer for Fixed {
             Some(left) => self.2 = Some(left - 1),
             None => {}
         }
-        let draft = |text: &&str| Draft { part: Part::Headline, text: (*text).to_owned(), theme: ask.theme.id.clone(), facts: vec![] };
+        let draft = |text: &&str| Draft {
+            part: Part::Headline,
+            text: (*text).to_owned(),
+            theme: ask.theme.id.clone(),
+            facts: vec![],
+        };
         Ok(Written { drafts: self.0.iter().map(draft).collect(), prompt: "p".to_owned() })
     }
 
@@ -58,7 +69,10 @@ fn what_fails_a_gate_is_repaired_once_then_dropped_and_counted() {
     let run = |mut writer: Fixed| write(&brief, &mut writer, &mut Gates::new(&brief, None), 2, 0);
     let outcome = run(Fixed(vec!["Guaranteed soft"], Some("Soft on skin"), None));
     // The second theme gets the same text, and its repair is a copy.
-    assert_eq!((outcome.counts.written, outcome.counts.repaired, outcome.counts.dropped[&Gate::CreativeCopy]), (2, 1, 1));
+    assert_eq!(
+        (outcome.counts.written, outcome.counts.repaired, outcome.counts.dropped[&Gate::CreativeCopy]),
+        (2, 1, 1)
+    );
     assert!(outcome.candidates[0].repaired && outcome.candidates[0].prompt == "p");
     let outcome = run(Fixed(vec!["Guaranteed soft", "Soft on skin", "Third"], Some("Guaranteed"), None));
     assert_eq!((outcome.counts.passed, outcome.counts.surplus), (1, 2));
@@ -93,10 +107,17 @@ const INJECTIONS: [&str; 10] = [
 /// Real comments of several people about two subjects.
 fn comments() -> Vec<Comment> {
     let parts = [
-        ["The battery", "lasts for days", "takes an hour to charge", "survives long trips", "is great on a single charge"],
+        [
+            "The battery",
+            "lasts for days",
+            "takes an hour to charge",
+            "survives long trips",
+            "is great on a single charge",
+        ],
         ["The strap", "feels soft on skin", "scratches my wrist", "is comfortable leather", "broke at the clasp"],
     ];
-    let ends = ["at work", "in summer", "on the bike", "while travelling", "after a month", "during sleep", "in the rain"];
+    let ends =
+        ["at work", "in summer", "on the bike", "while travelling", "after a month", "during sleep", "in the rain"];
     let text = |number: usize| {
         let of = parts[number % 2];
         format!("{} {} {}", of[0], of[1 + number / 2 % 4], ends[number / 8])
@@ -111,8 +132,13 @@ fn instructions_in_comments_change_nothing() {
         comments.iter().for_each(|comment| voices.add(comment));
         let options = ThemeOptions { language: "en".to_owned(), count: Some(2), seed: 1 };
         let report = find(voices.voices(), &options, None).unwrap().report;
-        let text = draft(&report, None).replace("id = \"\"", "id = \"a\"").replace("campaign = \"\"", "campaign = \"c\"");
-        let text = text.replace("landing_page = \"\"", "landing_page = \"https://a.example\"").replacen("text = \"\"", "text = \"It is blue\"", 1);
+        let text =
+            draft(&report, None).replace("id = \"\"", "id = \"a\"").replace("campaign = \"\"", "campaign = \"c\"");
+        let text = text.replace("landing_page = \"\"", "landing_page = \"https://a.example\"").replacen(
+            "text = \"\"",
+            "text = \"It is blue\"",
+            1,
+        );
         let brief = read(&text).unwrap();
         let mut prompts = String::new();
         for theme in &brief.themes {
@@ -125,7 +151,12 @@ fn instructions_in_comments_change_nothing() {
     for injection in INJECTIONS {
         let mut with = comments();
         // Once, and by a crowd that repeats it.
-        with.extend((0..20).map(|it| Comment { user: format!("x{it}"), text: injection.to_owned(), likes: 1e6, ..Comment::default() }));
+        with.extend((0..20).map(|it| Comment {
+            user: format!("x{it}"),
+            text: injection.to_owned(),
+            likes: 1e6,
+            ..Comment::default()
+        }));
         let prompts = told(&with);
         let said: HashSet<u64> = grams(&words(injection), 3).collect();
         assert!(!grams(&words(&prompts), 3).any(|gram| said.contains(&gram)), "{injection}: {prompts}");

@@ -37,7 +37,8 @@ fn status(status: u16, retry_after: Option<u64>) -> Result<Response, TransportEr
 }
 
 fn run(answers: Vec<Result<Response, TransportError>>) -> (Result<Vec<Draft>, String>, ChatWriter<Script>) {
-    let settings = ChatSettings { model: "m".to_owned(), temperature: 0.7, tokens_max: 10_000, wait_max: Duration::from_mins(1) };
+    let settings =
+        ChatSettings { model: "m".to_owned(), temperature: 0.7, tokens_max: 10_000, wait_max: Duration::from_mins(1) };
     let mut writer = ChatWriter::new(Script { answers: answers.into(), ..Script::default() }, settings);
     let brief: Brief = read(BRIEF).unwrap();
     let ask = Ask { brief: &brief, theme: &brief.themes[0], count: 2, seed: 5 };
@@ -48,7 +49,12 @@ fn run(answers: Vec<Result<Response, TransportError>>) -> (Result<Vec<Draft>, St
 #[test]
 fn an_answer_by_the_schema_becomes_drafts() {
     let (drafts, writer) = run(vec![envelope(GOOD, "stop")]);
-    let draft = Draft { part: Part::Headline, text: "30 hours with GPS".to_owned(), theme: "t1".to_owned(), facts: vec!["battery".to_owned()] };
+    let draft = Draft {
+        part: Part::Headline,
+        text: "30 hours with GPS".to_owned(),
+        theme: "t1".to_owned(),
+        facts: vec!["battery".to_owned()],
+    };
     assert_eq!(drafts.unwrap(), [draft]);
     assert_eq!(writer.usage(), Usage { requests: 1, repeated: 0, tokens_in: 100, tokens_out: 20 });
     let sent = &writer.transport.sent[0];
@@ -61,7 +67,16 @@ fn an_answer_by_the_schema_becomes_drafts() {
 #[test]
 fn what_can_pass_is_tried_again_with_growing_waits_and_another_seed() {
     let slow = || Err(TransportError("no answer within 30s".to_owned()));
-    for bad in [slow(), status(429, None), status(503, None), envelope(&GOOD[..30], "stop"), envelope(GOOD, "length"), envelope(r#"{"texts":[{"part":"poem","text":"x","facts":[]}]}"#, "stop"), envelope(r#"{"texts":[]}"#, "stop"), envelope("Sure! Here are your texts.", "stop")] {
+    for bad in [
+        slow(),
+        status(429, None),
+        status(503, None),
+        envelope(&GOOD[..30], "stop"),
+        envelope(GOOD, "length"),
+        envelope(r#"{"texts":[{"part":"poem","text":"x","facts":[]}]}"#, "stop"),
+        envelope(r#"{"texts":[]}"#, "stop"),
+        envelope("Sure! Here are your texts.", "stop"),
+    ] {
         let (drafts, writer) = run(vec![bad.clone(), bad.clone(), envelope(GOOD, "stop")]);
         assert_eq!(drafts.map(|it| it.len()), Ok(1), "{bad:?}");
         assert_eq!((writer.usage().requests, writer.usage().repeated), (3, 2));
@@ -104,21 +119,34 @@ fn requests_stop_at_the_token_budget() {
     let brief = read(BRIEF).unwrap();
     let ask = Ask { brief: &brief, theme: &brief.themes[0], count: 2, seed: 5 };
     let error = writer.write(&ask).unwrap_err();
-    assert!(matches!(&error, WriteError::Away(why) if why.contains("the token budget is spent (120 of 120)")), "{error}");
+    assert!(
+        matches!(&error, WriteError::Away(why) if why.contains("the token budget is spent (120 of 120)")),
+        "{error}"
+    );
     assert_eq!(writer.usage().requests, 1);
 }
 
 #[test]
 fn each_kind_of_bad_answer_is_named() {
-    let refused = json!({"choices": [{"message": {"refusal": "I cannot"}, "finish_reason": "stop"}]}).to_string().into_bytes();
+    let refused =
+        json!({"choices": [{"message": {"refusal": "I cannot"}, "finish_reason": "stop"}]}).to_string().into_bytes();
     for (answer, part) in [
         (Ok(Response { status: 200, retry_after: None, body: b"<html>".to_vec() }), "is this the address"),
         (Ok(Response { status: 200, retry_after: None, body: b"{\"choices\":[]}".to_vec() }), "there is no choice"),
         (Ok(Response { status: 200, retry_after: None, body: refused }), "the model refused: I cannot"),
         (envelope(GOOD, "length"), "cut off"),
         (envelope("Sure!", "stop"), "response_format"),
-        (envelope(r#"{"texts":[{"part":"headline","text":"x","facts":[],"more":1}]}"#, "stop"), "schema (unknown field"),
-        (envelope(&format!(r#"{{"texts":[{{"part":"headline","text":"{}","facts":[]}}]}}"#, "x".repeat(2_000)), "stop"), "more than 1000 characters"),
+        (
+            envelope(r#"{"texts":[{"part":"headline","text":"x","facts":[],"more":1}]}"#, "stop"),
+            "schema (unknown field",
+        ),
+        (
+            envelope(
+                &format!(r#"{{"texts":[{{"part":"headline","text":"{}","facts":[]}}]}}"#, "x".repeat(2_000)),
+                "stop",
+            ),
+            "more than 1000 characters",
+        ),
     ] {
         let (drafts, _) = run(vec![answer; 4]);
         let error = drafts.unwrap_err();
