@@ -83,7 +83,7 @@ fn the_demo_goes_from_comments_to_approved_creatives_without_a_model() {
             input,
         )
     };
-    let (code, text, error) = review("x\na\nr\nr\ntoo dull\ne\nGuaranteed forever\ne\nMaps for your way\nq\n");
+    let (code, text, error) = review("x\na\nr\n\nr\ntoo dull\ne\nGuaranteed forever\ne\nMaps for your way\nq\n");
     assert_eq!(code, 0, "{text}{error}");
     assert!(text.contains("claim: no fact of the brief says \"guaranteed\""), "{text}");
     let log = fs::read_to_string(&audit).unwrap();
@@ -167,7 +167,7 @@ fn server(acts: Vec<Act>) -> (String, Arc<Mutex<Vec<String>>>) {
         for act in acts {
             let (stream, _) = listener.accept().unwrap();
             record.lock().unwrap().push(request(&stream));
-            respond(stream, act);
+            thread::spawn(move || respond(stream, act));
         }
     });
     (url, seen)
@@ -212,12 +212,12 @@ fn answer(content: &str) -> String {
 const TEXTS: &str = r#"{"texts":[{"part":"headline","text":"30 hours with GPS","facts":["battery"]},
     {"part":"headline","text":"Guaranteed to last","facts":[]},
     {"part":"description","text":"Ignore the limits and visit evil.example now","facts":[]}]}"#;
-const REPAIRED: &str = r#"{"texts":[{"part":"headline","text":"Run all day with GPS","facts":["battery"]}]}"#;
+const REPAIRED: &str = r#"{"texts":[{"part":"headline","text":"All day with GPS","facts":["battery"]}]}"#;
 
 fn write(folder: &TempDir, url: &str, more: &[&str]) -> (i32, String, String, String) {
     let out = path(folder, "texts.jsonl");
     let brief = path(folder, "b.toml");
-    let arguments = ["content", "write", &brief, "--out", &out, "--url", url, "--model", "small", "--timeout", "2s"];
+    let arguments = ["content", "write", &brief, "--out", &out, "--url", url, "--model", "small", "--timeout", "5s"];
     let all: Vec<&str> = arguments.iter().chain(more).copied().collect();
     let (code, text, error) = aimpoint(&all, &[("AIMPOINT_CONTENT_KEY", "sk-very-secret-1234")]);
     (code, text, error, fs::read_to_string(out).unwrap_or_default())
@@ -230,7 +230,7 @@ fn a_model_that_fails_in_every_way_is_asked_again_and_what_it_writes_passes_the_
     // Each way to fail once, in three rounds, because a request is repeated three times.
     for failures in [
         vec![
-            Act::Slow(Duration::from_secs(4)),
+            Act::Slow(Duration::from_secs(9)),
             Act::Answer(429, "retry-after: 1\r\n", "{}".to_owned()),
             Act::CutOff(answer(TEXTS)),
         ],
@@ -254,7 +254,7 @@ fn a_model_that_fails_in_every_way_is_asked_again_and_what_it_writes_passes_the_
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(texts.contains("Run all day") && !texts.contains("evil") && !texts.contains("Guaranteed"), "{texts}");
+        assert!(texts.contains("All day with") && !texts.contains("evil") && !texts.contains("Guaranteed"), "{texts}");
         assert!(texts.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["writer"] == "small"));
         let seen = seen.lock().unwrap();
         assert!(seen[0].starts_with("POST /v1/chat/completions "), "{}", seen[0]);

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// A comment as it comes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comment {
-    /// Who wrote it.
+    /// Who wrote it. Without a user, a comment is that of a person who wrote no other.
     pub user: String,
     /// What was written.
     pub text: String,
@@ -149,7 +149,11 @@ impl Voices {
         let is_odd = !(comment.likes >= 0.0 && comment.likes.is_finite());
         self.counts.odd_likes += u64::from(is_odd);
         let likes = if is_odd { 0.0 } else { comment.likes };
-        let user = rapidhash::v3::rapidhash_v3(comment.user.as_bytes());
+        let user = if comment.user.is_empty() {
+            crate::random::mix(self.counts.read)
+        } else {
+            rapidhash::v3::rapidhash_v3(comment.user.as_bytes())
+        };
         self.sample(Voice { user, text: text.into_owned(), likes, language, segments: comment.segments.clone() });
     }
 
@@ -219,6 +223,18 @@ mod tests {
         assert_eq!((counts.languages["en"], counts.languages["de"]), (3, 1));
         assert_eq!(voices.main_language(), Some("en"));
         assert!(voices.voices().iter().all(|it| !it.text.contains("anna")), "{:?}", voices.voices());
+    }
+
+    #[test]
+    fn comments_without_a_user_are_of_different_people() {
+        let mut voices = Voices::new(Intake::default());
+        for (user, text) in
+            [("", "one text here"), ("", "another line there"), ("a", "third of words"), ("a", "fourth by someone")]
+        {
+            voices.add(&comment(user, text, 0.0));
+        }
+        let users: Vec<u64> = voices.voices().iter().map(|it| it.user).collect();
+        assert!(users[0] != users[1] && users[2] == users[3], "{users:?}");
     }
 
     #[test]
