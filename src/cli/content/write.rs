@@ -9,6 +9,7 @@ use super::{
 use crate::{
     cli::{Exit, files::check_out, number_within, whole_within},
     content::{
+        brief::Part,
         gates::Gates,
         quotes::Quotes,
         themes::self_bleu,
@@ -145,8 +146,13 @@ pub(super) fn print(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     if counts.surplus > 0 {
         writeln!(out, "  {:>5}  more than asked for", counts.surplus)?;
     }
-    let texts: Vec<String> = outcome.candidates.iter().map(|it| it.draft.text.clone()).collect();
-    writeln!(out, "  self-BLEU {:.2} (0 is diverse, 1 is always the same)", self_bleu(&texts))?;
+    let of_part = |part: Part| {
+        let texts = outcome.candidates.iter().filter(|it| it.draft.part == part).map(|it| it.draft.text.clone());
+        let texts: Vec<String> = texts.collect();
+        self_bleu(&texts) * texts.len() as f64
+    };
+    let same = Part::ALL.map(of_part).iter().sum::<f64>() / outcome.candidates.len().max(1) as f64;
+    writeln!(out, "  self-BLEU within parts {same:.2} (0 is diverse, 1 is always the same)")?;
     for (draft, objections) in outcome.dropped.iter().take(SHOWN) {
         let reason = objections.first().map_or("", |it| it.reason.as_str());
         writeln!(out, "  dropped {:?}: {reason}", draft.text)?;

@@ -1,12 +1,14 @@
 //! The template writer: frames around facts. No model, the default, and the baseline for models.
 //!
-//! Guarantees: it says only what a fact says, in the order of the brief's facts, which the seed turns. The same brief and
+//! Guarantees: it says only what a fact says, and each fact once for each part, those that share a word with the theme
+//! first. The same brief and
 //! seed give the same drafts. Limits: frames exist in English and German; in other languages a text is a fact and no more.
 
 use super::{Ask, Draft, Objection, WriteError, Writer, Written};
 use crate::content::{
     brief::{Part, Tone},
     gates::seen_length,
+    words::words,
 };
 use std::collections::HashSet;
 
@@ -42,28 +44,34 @@ fn frames(language: &str, tone: Tone, part: Part) -> Frames {
 /// Writes frames around facts.
 #[derive(Debug, Default)]
 pub struct TemplateWriter {
+    /// The facts that are stated, by part: the same fact in another frame would be a copy.
     used: HashSet<(Part, String)>,
 }
 
 impl TemplateWriter {
-    /// The next text that was not used and fits.
+    /// A text with the next fact that no text of this part states, in the first frame that fits.
     fn next(&mut self, ask: &Ask<'_>, part: Part) -> Option<Draft> {
         let mut facts: Vec<_> = ask.brief.facts_of(ask.theme).collect();
-        if facts.is_empty() {
-            return None;
-        }
-        let turn = (ask.seed % facts.len() as u64) as usize;
+        let turn = (ask.seed % facts.len().max(1) as u64) as usize;
         facts.rotate_left(turn);
+        // Those that answer the theme come first.
+        facts.sort_by_key(|fact| !words(&fact.text).iter().any(|word| ask.theme.words.contains(word)));
         let word = ask.theme.words.first().map_or("", String::as_str);
-        let limit = ask.brief.limits.of(part);
-        for frame in frames(&ask.brief.language, ask.brief.tone, part) {
-            for fact in &facts {
-                let own = if part == Part::Headline { fact.short.as_ref().unwrap_or(&fact.text) } else { &fact.text };
-                let text = fill(frame, own, word, &ask.brief.language);
-                if seen_length(&text) <= limit && self.used.insert((part, text.clone())) {
-                    return Some(Draft { part, text, theme: ask.theme.id.clone(), facts: vec![fact.id.clone()] });
-                }
+        let frames = frames(&ask.brief.language, ask.brief.tone, part);
+        for fact in facts {
+            if self.used.contains(&(part, fact.id.clone())) {
+                continue;
             }
+            let own = if part == Part::Headline { fact.short.as_ref().unwrap_or(&fact.text) } else { &fact.text };
+            // Each text begins with another frame.
+            let turn = (self.used.len() + ask.seed as usize) % frames.len();
+            let turned = frames[turn..].iter().chain(&frames[..turn]);
+            let texts = turned.map(|frame| fill(frame, own, word, &ask.brief.language));
+            let Some(text) = texts.into_iter().find(|text| seen_length(text) <= ask.brief.limits.of(part)) else {
+                continue;
+            };
+            self.used.insert((part, fact.id.clone()));
+            return Some(Draft { part, text, theme: ask.theme.id.clone(), facts: vec![fact.id.clone()] });
         }
         None
     }

@@ -8,6 +8,20 @@ use crate::content::{
 use std::collections::HashSet;
 
 #[test]
+fn a_template_states_each_fact_once_for_each_part_and_first_what_answers_the_theme() {
+    let text = BRIEF.replace("facts = [\"battery\"]", "").replace("[\"strap\", \"skin\"]", "[\"silicone\", \"skin\"]");
+    let brief = read(&text).unwrap();
+    for seed in 0..6 {
+        let outcome = write(&brief, &mut TemplateWriter::default(), &mut Gates::new(&brief, None), 1, seed);
+        let headlines: Vec<_> = outcome.candidates.iter().filter(|it| it.draft.part == Part::Headline).collect();
+        let stated: Vec<_> = headlines.iter().map(|it| (it.draft.theme.as_str(), it.draft.facts[0].as_str())).collect();
+        assert_eq!(stated, [("t1", "battery"), ("t2", "strap")], "{seed}");
+        let more = write(&brief, &mut TemplateWriter::default(), &mut Gates::new(&brief, None), 5, seed);
+        assert!(more.counts.dropped.is_empty(), "{:?}", more.dropped);
+    }
+}
+
+#[test]
 fn templates_fill_every_part_within_its_limits_and_through_the_gates() {
     for (tone, language) in [("plain", "en"), ("warm", "en"), ("bold", "en"), ("plain", "fr")] {
         let brief = BRIEF
