@@ -127,6 +127,7 @@ const MODULES: [(&str, &[&str]); 36] = [
             "event",
             "expression",
             "gzip",
+            "hex",
             "inference",
             "kafka",
             "logging",

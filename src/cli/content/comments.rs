@@ -242,7 +242,7 @@ mod tests {
             if index == 2 {
                 out.typed::<DoubleType>().write_batch(&[3.0, 0.0], None, None).unwrap();
             } else {
-                let values = column.map(|it| ByteArray::from(it));
+                let values = column.map(ByteArray::from);
                 out.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
             }
             out.close().unwrap();

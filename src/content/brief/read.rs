@@ -89,8 +89,7 @@ impl Table<'_> {
 
 impl Reader<'_> {
     fn fault(&mut self, at: usize, key: &str, message: impl Into<String>) {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + self.text.get(..at).unwrap_or_default().matches('\n').count();
         self.faults.push(BriefFault { line, key: key.to_owned(), message: message.into() });
     }
 

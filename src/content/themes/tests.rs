@@ -54,7 +54,7 @@ fn planted_subjects_become_themes_with_words_points_and_segments() {
     let voices = voices(&comments);
     let found = find(voices.voices(), &options(), None).unwrap();
     let truth: Vec<usize> = comments.iter().map(|(subject, _)| *subject).collect();
-    let labels: Vec<usize> = found.labels.iter().map(|label| label.map_or(9, |it| it)).collect();
+    let labels: Vec<usize> = found.labels.iter().map(|label| label.unwrap_or(9)).collect();
     let index = adjusted_rand_index(&labels, &truth);
     assert!(index > 0.9, "{index}");
     let of_subject = |subject: usize| {

@@ -54,7 +54,7 @@ pub(super) struct Near {
 impl Near {
     /// Remembers at least half of `texts_max` texts. Texts count as the same from the similarity `alike` on.
     pub(super) fn new(texts_max: usize, alike: f64) -> Self {
-        Self { halves: Default::default(), texts_max: texts_max.max(2), alike }
+        Self { halves: [Half::default(), Half::default()], texts_max: texts_max.max(2), alike }
     }
 
     /// Whether a text like this was seen; if not, it is remembered.
