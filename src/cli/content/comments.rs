@@ -138,7 +138,7 @@ fn lines(
                 Err(why) => unread.add(path, number, &why),
             },
             Line::TooLong { number, bytes } => {
-                unread.add(path, number, &format!("{bytes} bytes; a line has at most {LINE_BYTES_MAX}"))
+                unread.add(path, number, &format!("{bytes} bytes; a line has at most {LINE_BYTES_MAX}"));
             }
         }
     }

@@ -109,7 +109,7 @@ impl Reader<'_> {
         match text {
             Some(text) if !text.is_empty() && text.chars().count() <= TEXT_LETTERS_MAX => return Some(text),
             Some(text) if text.is_empty() => {
-                self.fault(value.span().start, &table.key(name), "the text is empty; write it, or remove the key")
+                self.fault(value.span().start, &table.key(name), "the text is empty; write it, or remove the key");
             }
             Some(text) => {
                 let message =
@@ -146,10 +146,10 @@ impl Reader<'_> {
             return Vec::new();
         };
         let mut found = Vec::new();
-        for item in items.iter() {
+        for item in items {
             match item.get_ref().as_str().map(str::trim) {
                 Some(text) if !text.is_empty() && text.chars().count() <= TEXT_LETTERS_MAX => {
-                    found.push(text.to_owned())
+                    found.push(text.to_owned());
                 }
                 _ => self.fault(
                     item.span().start,

@@ -13,7 +13,7 @@ use super::{
     brief::{Brief, Part},
     language::{detect, has_other_script},
     quotes::Quotes,
-    voices::first_personal_data,
+    voices::{PersonalData, mask},
     words::{grams, words},
     writing::Draft,
 };
@@ -209,7 +209,7 @@ impl<'a> Gates<'a> {
             (Gate::Length, self.length(draft)),
             (Gate::Placeholder, placeholder(&draft.text)),
             (Gate::Link, self.link(&draft.text)),
-            (Gate::PersonalData, self.personal_data(&draft.text)),
+            (Gate::PersonalData, personal_data(&draft.text)),
             (Gate::Blocked, self.blocked(&draft.text)),
             (Gate::Sensitive, sensitive(&draft.text)),
             (Gate::Claim, self.claim(&draft.text)),
@@ -251,19 +251,6 @@ impl<'a> Gates<'a> {
         let hosts = LINK.captures_iter(text).filter_map(|found| found.get(1).or(found.get(2)));
         let wrong = hosts.map(|it| it.as_str().trim_end_matches('.')).find(|host| !is_allowed(host))?;
         Some(format!("{wrong:?} is not among the allowed domains; leave it out"))
-    }
-
-    /// Links have a gate of their own.
-    fn personal_data(&self, text: &str) -> Option<String> {
-        let text = LINK.replace_all(
-            text,
-            |found: &regex::Captures<'_>| {
-                if found[0].contains('@') { found[0].to_owned() } else { " ".to_owned() }
-            },
-        );
-        let text = if text.contains('@') { text } else { text.into_owned().into() };
-        let kind = first_personal_data(&text)?;
-        Some(format!("the text has personal data ({}); leave them out", kind.word()))
     }
 
     fn blocked(&self, text: &str) -> Option<String> {
@@ -311,6 +298,17 @@ impl<'a> Gates<'a> {
         let (_, other) = of_part.into_iter().find(|(_, other)| is_copy(other))?;
         Some(format!("the text is nearly {:?}, which is there already; say something else", other.join(" ")))
     }
+}
+
+/// Links have a gate of their own.
+fn personal_data(text: &str) -> Option<String> {
+    let mut first = None;
+    mask(text, |kind| {
+        if kind != PersonalData::Link {
+            first.get_or_insert(kind);
+        }
+    });
+    Some(format!("the text has personal data ({}); leave them out", first?.word()))
 }
 
 fn placeholder(text: &str) -> Option<String> {

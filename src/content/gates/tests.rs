@@ -6,7 +6,7 @@ fn draft(part: Part, text: &str) -> Draft {
 }
 
 /// A text with the gate that objects to it; `None` if it passes.
-const CASES: [(Part, &str, Option<Gate>); 44] = [
+const CASES: [(Part, &str, Option<Gate>); 45] = [
     (Part::Headline, "30 hours with GPS", None),
     (Part::Headline, "Soft strap, no tools", None),
     (Part::Description, "A soft strap that you change without tools, and 30 hours with GPS.", None),
@@ -29,6 +29,7 @@ const CASES: [(Part, &str, Option<Gate>); 44] = [
     (Part::Description, "Ask anna@mail.local about the strap", Some(Gate::PersonalData)),
     (Part::Description, "Call 030 303030", Some(Gate::PersonalData)),
     (Part::Headline, "Ask @anna", Some(Gate::PersonalData)),
+    (Part::Headline, "Mail anna@shop.example", Some(Gate::PersonalData)),
     (Part::Headline, "A damn good strap", Some(Gate::Blocked)),
     (Part::Headline, "Cheap and good", Some(Gate::Blocked)),
     (Part::Headline, "Cheaper than you think", None),

@@ -83,7 +83,9 @@ impl Clusters {
                 let length = sum.iter().map(|it| it * it).sum::<f32>().sqrt();
                 // An empty cluster keeps its centre.
                 if length > 0.0 {
-                    sum.iter_mut().for_each(|it| *it /= length);
+                    for it in &mut sum {
+                        *it /= length;
+                    }
                     *centre = sum;
                 }
             }

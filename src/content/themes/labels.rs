@@ -37,7 +37,9 @@ impl Uses {
         let mut once = words.to_vec();
         once.sort_unstable();
         once.dedup();
-        once.into_iter().for_each(|word| *side.entry(word).or_default() += 1);
+        for word in once {
+            *side.entry(word).or_default() += 1;
+        }
     }
 }
 

@@ -155,7 +155,9 @@ fn describe(
     options: &ThemeOptions,
 ) -> Vec<Theme> {
     let mut quotes = Quotes::default();
-    voices.iter().for_each(|voice| quotes.add(&voice.text));
+    for voice in voices {
+        quotes.add(&voice.text);
+    }
     let mut uses: Vec<Uses> = (0..count).map(|_| Uses::default()).collect();
     let mut sums = vec![Sums::default(); count];
     let mut totals = BTreeMap::<&str, u64>::new();

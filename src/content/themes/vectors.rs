@@ -47,13 +47,17 @@ impl Vectors {
             Self::Sparse { rows, .. } => {
                 for row in rows {
                     let by = scale(row.iter().map(|(_, it)| it * it).sum());
-                    row.iter_mut().for_each(|(_, it)| *it *= by);
+                    for (_, it) in row {
+                        *it *= by;
+                    }
                 }
             }
             Self::Dense { values, width } => {
                 for row in values.chunks_exact_mut((*width).max(1)) {
                     let by = scale(row.iter().map(|it| it * it).sum());
-                    row.iter_mut().for_each(|it| *it *= by);
+                    for it in row {
+                        *it *= by;
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@
 mod mask;
 mod near;
 
-pub use mask::{PersonalData, first_personal_data, mask};
+pub use mask::{PersonalData, mask};
 
 use super::{language::detect, words::words};
 use near::Near;
@@ -108,7 +108,7 @@ pub struct Voices {
     near: Near,
     random: SmallRng,
     good: u64,
-    voices: Vec<Voice>,
+    kept: Vec<Voice>,
     counts: VoiceCounts,
 }
 
@@ -117,7 +117,7 @@ impl Voices {
     pub fn new(intake: Intake) -> Self {
         let near = Near::new(intake.comments_max.saturating_mul(2), intake.alike);
         let random = SmallRng::seed_from_u64(intake.seed);
-        Self { intake, near, random, good: 0, voices: Vec::new(), counts: VoiceCounts::default() }
+        Self { intake, near, random, good: 0, kept: Vec::new(), counts: VoiceCounts::default() }
     }
 
     /// Takes a comment.
@@ -160,15 +160,15 @@ impl Voices {
     /// Keeps a uniform sample (Vitter's algorithm R, 1985).
     fn sample(&mut self, voice: Voice) {
         self.good += 1;
-        if self.voices.len() < self.intake.comments_max {
-            self.voices.push(voice);
+        if self.kept.len() < self.intake.comments_max {
+            self.kept.push(voice);
             self.counts.kept += 1;
             return;
         }
         self.counts.not_sampled += 1;
         let place = self.random.random_range(0..self.good);
-        if let Some(kept) = usize::try_from(place).ok().and_then(|place| self.voices.get_mut(place)) {
-            *kept = voice;
+        if let Some(other) = usize::try_from(place).ok().and_then(|place| self.kept.get_mut(place)) {
+            *other = voice;
         }
     }
 
@@ -179,7 +179,7 @@ impl Voices {
 
     /// The kept comments, in the order in which they were read unless they are a sample.
     pub fn voices(&self) -> &[Voice] {
-        &self.voices
+        &self.kept
     }
 
     /// The language of most comments.

@@ -120,7 +120,7 @@ impl<T: Transport> ChatWriter<T> {
     }
 
     /// Asks until there is a usable answer, or asking again is useless.
-    fn ask(&mut self, prompt: &str, texts_max: usize, seed: u64) -> Result<Vec<Text>, WriteError> {
+    fn ask(&mut self, prompt: &str, texts_max: usize, seed: u64) -> Result<Vec<Answered>, WriteError> {
         let mut tried = 0;
         loop {
             let spent = self.usage.tokens_in + self.usage.tokens_out;
@@ -173,7 +173,7 @@ impl<T: Transport> ChatWriter<T> {
         })
     }
 
-    fn read(&mut self, body: &[u8], texts_max: usize) -> Result<Vec<Text>, AnswerError> {
+    fn read(&mut self, body: &[u8], texts_max: usize) -> Result<Vec<Answered>, AnswerError> {
         let answer: Envelope =
             serde_json::from_slice(body).map_err(|error| AnswerError::Envelope(error.to_string()))?;
         self.usage.tokens_in += answer.usage.prompt_tokens;
@@ -324,18 +324,18 @@ struct Message {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Texts {
-    texts: Vec<Text>,
+    texts: Vec<Answered>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct Answered {
     part: Part,
     text: String,
     facts: Vec<String>,
 }
 
-impl Text {
+impl Answered {
     fn draft(self, ask: &Ask<'_>) -> Draft {
         let facts = self.facts.into_iter().filter(|id| ask.brief.facts.iter().any(|fact| fact.id == *id)).collect();
         Draft { part: self.part, text: self.text.trim().to_owned(), theme: ask.theme.id.clone(), facts }

@@ -6,7 +6,7 @@
 
 use super::{Ask, Draft, Objection, WriteError, Writer, Written};
 use crate::content::{
-    brief::{Part, Tone},
+    brief::{Fact, Part, Tone},
     gates::seen_length,
     words::words,
 };
@@ -55,7 +55,8 @@ impl TemplateWriter {
         let turn = (ask.seed % facts.len().max(1) as u64) as usize;
         facts.rotate_left(turn);
         // Those that answer the theme come first.
-        facts.sort_by_key(|fact| !words(&fact.text).iter().any(|word| ask.theme.words.contains(word)));
+        let answers = |fact: &Fact| words(&fact.text).iter().any(|word| ask.theme.words.contains(word));
+        facts.sort_by_key(|fact| !answers(fact));
         let word = ask.theme.words.first().map_or("", String::as_str);
         let frames = frames(&ask.brief.language, ask.brief.tone, part);
         for fact in facts {
@@ -66,8 +67,10 @@ impl TemplateWriter {
             // Each text begins with another frame.
             let turn = (self.used.len() + ask.seed as usize) % frames.len();
             let turned = frames[turn..].iter().chain(&frames[..turn]);
-            let texts = turned.map(|frame| fill(frame, own, word, &ask.brief.language));
-            let Some(text) = texts.into_iter().find(|text| seen_length(text) <= ask.brief.limits.of(part)) else {
+            // A fact about something else must not be named after the theme.
+            let turned = turned.filter(|frame| answers(fact) || !frame.contains('#'));
+            let mut texts = turned.map(|frame| fill(frame, own, word, &ask.brief.language));
+            let Some(text) = texts.find(|text| seen_length(text) <= ask.brief.limits.of(part)) else {
                 continue;
             };
             self.used.insert((part, fact.id.clone()));

@@ -16,6 +16,9 @@ fn a_template_states_each_fact_once_for_each_part_and_first_what_answers_the_the
         let headlines: Vec<_> = outcome.candidates.iter().filter(|it| it.draft.part == Part::Headline).collect();
         let stated: Vec<_> = headlines.iter().map(|it| (it.draft.theme.as_str(), it.draft.facts[0].as_str())).collect();
         assert_eq!(stated, [("t1", "battery"), ("t2", "strap")], "{seed}");
+        let other = read(&text.replace("\"silicone\", \"skin\"", "\"screen\"")).unwrap();
+        let outcome = write(&other, &mut TemplateWriter::default(), &mut Gates::new(&other, None), 2, seed);
+        assert!(outcome.candidates.iter().all(|it| !it.draft.text.to_lowercase().contains("screen")), "{outcome:?}");
         let more = write(&brief, &mut TemplateWriter::default(), &mut Gates::new(&brief, None), 5, seed);
         assert!(more.counts.dropped.is_empty(), "{:?}", more.dropped);
     }
