@@ -196,7 +196,7 @@ fn respond(mut stream: TcpStream, act: Act) {
             body.len()
         )),
         Act::CutOff(body) => {
-            send(format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{}", body.len(), &body[..body.len() / 2]))
+            send(format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{}", body.len(), &body[..body.len() / 2]));
         }
     }
 }

@@ -40,7 +40,9 @@ fn comments() -> Vec<(usize, Comment)> {
 fn voices(comments: &[(usize, Comment)]) -> Voices {
     // Texts of the same parts are alike on purpose.
     let mut voices = Voices::new(Intake { alike: 1.0, ..Intake::default() });
-    comments.iter().for_each(|(_, comment)| voices.add(comment));
+    for (_, comment) in comments {
+        voices.add(comment);
+    }
     voices
 }
 

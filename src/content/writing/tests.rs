@@ -146,7 +146,9 @@ fn comments() -> Vec<Comment> {
 fn instructions_in_comments_change_nothing() {
     let told = |comments: &[Comment]| {
         let mut voices = Voices::new(Intake { alike: 1.0, ..Intake::default() });
-        comments.iter().for_each(|comment| voices.add(comment));
+        for comment in comments {
+            voices.add(comment);
+        }
         let options = ThemeOptions { language: "en".to_owned(), count: Some(2), seed: 1 };
         let report = find(voices.voices(), &options, None).unwrap().report;
         let text =

@@ -21,6 +21,7 @@ impl Transport for Script {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a script is made of results")]
 fn envelope(content: &str, finish: &str) -> Result<Response, TransportError> {
     let body = json!({
         "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": finish}],
@@ -31,6 +32,7 @@ fn envelope(content: &str, finish: &str) -> Result<Response, TransportError> {
 
 const GOOD: &str = r#"{"texts":[{"part":"headline","text":" 30 hours with GPS ","facts":["battery","nonsense"]}]}"#;
 
+#[expect(clippy::unnecessary_wraps, reason = "a script is made of results")]
 fn status(status: u16, retry_after: Option<u64>) -> Result<Response, TransportError> {
     let body = br#"{"error":{"message":"slow\n\u001b[31m down"}}"#.to_vec();
     Ok(Response { status, retry_after: retry_after.map(Duration::from_secs), body })
