@@ -158,6 +158,9 @@ pub mod serve;
 // Training: from labelled rows to a model.
 pub mod training;
 
+// Content: from what people say to creatives that people approve.
+pub mod content;
+
 // ---- The outside ----
 
 // Config: as written and as typed, with the position of each key.

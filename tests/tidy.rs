@@ -70,6 +70,7 @@ const MODULES: [(&str, &[&str]); 36] = [
     ("report", &["effect", "evaluation", "targeting"]),
     ("serve", &["config_error", "decision", "event", "privacy", "proto", "secret"]),
     ("training", &["evaluation", "gzip", "inference", "panics", "partial", "state"]),
+    ("content", &["config_error", "random", "targeting", "terminal"]),
     // The outside.
     (
         "config",
@@ -118,6 +119,7 @@ const MODULES: [(&str, &[&str]); 36] = [
         &[
             "app",
             "config",
+            "content",
             "control",
             "decision",
             "effect",
@@ -126,6 +128,7 @@ const MODULES: [(&str, &[&str]); 36] = [
             "event",
             "expression",
             "gzip",
+            "hex",
             "inference",
             "kafka",
             "logging",
@@ -170,6 +173,7 @@ const PURE: [&str; 19] = [
     "profile/",
     "evaluation/",
     "targeting/",
+    "content/",
     "control/",
     "effect/",
     "report/",

@@ -25,7 +25,7 @@ pub enum Exit {
     NoInput = 66,
     /// The user is unknown.
     NoUser = 67,
-    /// No broker responds, or it refuses the request.
+    /// No broker or language model responds, or it refuses the request.
     Broker = 69,
     /// A bug, or a failure that no other code covers.
     Internal = 70,
@@ -59,7 +59,7 @@ impl Exit {
         (Self::Data, "a file of rows or events cannot be used"),
         (Self::NoInput, "a file is missing, or a folder was given instead of a file or the other way round"),
         (Self::NoUser, "the user is unknown"),
-        (Self::Broker, "no broker responds, or it refuses the request"),
+        (Self::Broker, "no broker or language model responds, or it refuses the request"),
         (Self::Internal, "a bug, or a failure that no other code covers"),
         (Self::System, "the operating system refuses: the address is in use, or it is out of threads, files or memory"),
         (Self::Topics, "a topic is missing, or does not match the others"),

@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod content;
 mod control;
 mod demo;
 mod doctor;
@@ -86,6 +87,8 @@ enum Command {
     Control(control::ControlArgs),
     /// Measure what decisions achieved, from files of decisions and outcomes
     Evaluate(evaluate::EvaluateArgs),
+    /// Find themes in comments, and write creatives that people approve
+    Content(content::ContentArgs),
     /// Answer bidders about the latest decision of a user, until stopped
     Serve(serve::ServeArgs),
     /// Check the configuration, the model and the topics without running
@@ -203,6 +206,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
         Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Content(args) => content::run(args),
         Command::Serve(args) => serve::run(args, logs, log_filter(cli).is_some()),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),

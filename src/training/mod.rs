@@ -35,6 +35,7 @@ pub use onnx::{Identity, encode};
 pub use read::{Dataset, ReadSpec, read};
 pub use rows::{Row, RowFile};
 pub use split::Split;
+pub use table::{Table, Value};
 
 use crate::{
     evaluation::{Bin, Prediction, Summary, log_loss, normalised_entropy, reliability},

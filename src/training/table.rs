@@ -34,14 +34,18 @@ const DELIMITERS: [u8; 4] = *b",;\t|";
 
 /// A value of a table.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
+pub enum Value<'a> {
+    /// None.
     Missing,
+    /// A number, or a truth value as 0 or 1.
     Number(f64),
+    /// A text.
     Text(&'a str),
 }
 
 impl Value<'_> {
-    pub(super) fn text(self) -> String {
+    /// The value as text; empty if it is missing.
+    pub fn text(self) -> String {
         match self {
             Self::Missing => String::new(),
             Self::Number(number) => number.to_string(),
@@ -52,9 +56,10 @@ impl Value<'_> {
 
 /// A file that can be scanned repeatedly.
 #[derive(Debug)]
-pub(super) struct Table {
+pub struct Table {
     pub(super) path: PathBuf,
-    pub(super) columns: Vec<String>,
+    /// The names of the columns.
+    pub columns: Vec<String>,
     pub(super) fingerprint: Option<String>,
     /// The unit of row numbers: line or row.
     pub(super) unit: &'static str,
@@ -64,7 +69,10 @@ pub(super) struct Table {
 
 impl Table {
     /// Opens a file. The delimiter is the first with which `column` exists.
-    pub(super) fn open(path: &Path, column: &str) -> Result<Self, TrainError> {
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn open(path: &Path, column: &str) -> Result<Self, TrainError> {
         let kind = FileFormat::of(path)?;
         let unit = if kind == FileFormat::Parquet { "row" } else { "line" };
         let mut table =
@@ -95,7 +103,10 @@ impl Table {
     }
 
     /// Visits every row with its number.
-    pub(super) fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    ///
+    /// # Errors
+    /// The file cannot be read, a row has another number of values than there are columns, or `row` fails.
+    pub fn scan(&self, row: impl FnMut(u64, &[Value<'_>]) -> Result<(), TrainError>) -> Result<(), TrainError> {
         if self.kind != FileFormat::Parquet {
             return self.scan_csv(row);
         }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own files cannot be written")]
 
+mod content;
 mod demo;
 mod evaluate;
 mod evaluate_report;

@@ -1,0 +1,130 @@
+//! `aimpoint content themes`: what comments are about.
+
+use super::comments::{self, ColumnArgs, Unread};
+use crate::{
+    cli::{Exit, files::check_out, whole_within},
+    content::{
+        is_language,
+        themes::{Found, Theme, ThemeOptions, find},
+        voices::{Intake, VoiceCounts, Voices},
+    },
+    partial::PartialFile,
+};
+use anyhow::Context;
+use clap::Args;
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Find what comments are about
+#[derive(Args, Clone, Debug)]
+pub(super) struct ThemesArgs {
+    /// Comments as JSON lines, CSV or Parquet
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write the themes to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The language of the comments, as a code of two letters [default: that of most of them]
+    #[arg(long, value_name = "CODE")]
+    language: Option<String>,
+    /// The number of themes, 2 to 50 [default: by silhouette, 2 to 12]
+    #[arg(long, value_name = "COUNT", value_parser = whole_within(2..=50))]
+    count: Option<usize>,
+    /// The most comments that are kept; of more, a sample
+    #[arg(long, value_name = "COUNT", default_value_t = 200_000, value_parser = whole_within(100..=2_000_000))]
+    comments_max: usize,
+    /// The seed of sample and clusters
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    columns: ColumnArgs,
+}
+
+pub(super) fn run(args: &ThemesArgs) -> anyhow::Result<()> {
+    if let Some(language) = args.language.as_ref().filter(|it| !is_language(it)) {
+        return Err(Exit::Usage.because(format!("--language {language:?} is not known; write a code such as en or de")));
+    }
+    if let Some(out) = &args.out {
+        check_out(out, &args.files)?;
+    }
+    let mut voices = Voices::new(Intake { comments_max: args.comments_max, seed: args.seed, ..Intake::default() });
+    let unread = comments::each(&args.files, &args.columns, |comment| voices.add(comment))?;
+    let found = of(&voices, args.language.as_deref(), args.count, args.seed)?;
+    let mut out = crate::cli::printed::stdout();
+    counts(&mut out, voices.counts(), &unread)?;
+    print(&mut out, &found)?;
+    if let Some(path) = &args.out {
+        save(path, &serde_json::to_vec_pretty(&found.report)?)?;
+        writeln!(out, "\nThe themes are in {}. Next: aimpoint content brief {}", path.display(), path.display())?;
+    }
+    Ok(())
+}
+
+/// The themes of comments, in their main language unless another one is given.
+pub(super) fn of(voices: &Voices, language: Option<&str>, count: Option<usize>, seed: u64) -> anyhow::Result<Found> {
+    let Some(language) = language.or(voices.main_language()) else {
+        return Err(
+            Exit::Data.because("find themes: the language of the comments could not be told; give it with --language")
+        );
+    };
+    let options = ThemeOptions { language: language.to_owned(), count, seed };
+    Ok(find(voices.voices(), &options, None)?)
+}
+
+/// Writes a file that appears once it is complete.
+pub(super) fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    PartialFile::write(path, bytes).with_context(|| format!("write {}", path.display()))
+}
+
+/// What became of the comments.
+pub(super) fn counts(out: &mut impl Write, counts: &VoiceCounts, unread: &Unread) -> io::Result<()> {
+    writeln!(out, "Comments")?;
+    let mut line = |name: &str, count: u64| if count > 0 { writeln!(out, "  {count:>9}  {name}") } else { Ok(()) };
+    line("read", counts.read)?;
+    line("lines that are no comments", unread.count)?;
+    line("without consent", counts.no_consent)?;
+    line("without any word", counts.empty)?;
+    line("too long", counts.too_long)?;
+    line("nearly the same as an earlier one", counts.duplicate)?;
+    line("left out of the sample", counts.not_sampled)?;
+    line("kept", counts.kept)?;
+    line("likes that are no number, counted as none", counts.odd_likes)?;
+    let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+    let masked = counts.masked.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
+    writeln!(out, "  masked: {}", list(masked))?;
+    let languages = counts.languages.iter().map(|(language, count)| format!("{language} {count}")).collect();
+    writeln!(out, "  languages: {}", list(languages))?;
+    unread.first.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+/// The themes as tables.
+pub(super) fn print(out: &mut impl Write, found: &Found) -> io::Result<()> {
+    let report = &found.report;
+    let (language, embedding) = (&report.language, &report.embedding);
+    writeln!(
+        out,
+        "\nThemes in {language}, by {embedding}: {} comments, {} in no theme",
+        report.comments, report.without_theme
+    )?;
+    if report.themes.is_empty() {
+        return writeln!(out, "  too few comments for a theme: it takes 16 and more");
+    }
+    writeln!(out, "  {:<4}{:>8}{:>8}{:>8}{:>11}  words", "id", "size", "users", "likes", "sentiment")?;
+    for Theme { id, size, users, likes_mean, sentiment, words, .. } in &report.themes {
+        writeln!(out, "  {id:<4}{size:>8}{users:>8}{likes_mean:>8.1}{sentiment:>+11.2}  {}", words.join(", "))?;
+    }
+    for theme in &report.themes {
+        for share in theme.segments.iter().filter(|share| share.is_over_represented()) {
+            let [low, high] = share.interval.map(f64::exp);
+            let times = share.log_odds.exp();
+            let (segment, id) = (&share.segment, &theme.id);
+            writeln!(
+                out,
+                "  {segment} speaks about {id} more than others: odds ratio {times:.1} ({low:.1} to {high:.1})"
+            )?;
+        }
+    }
+    Ok(())
+}
