@@ -29,6 +29,9 @@ pub(crate) mod neighbours;
 // Admin: metrics, traces and the live page of this process.
 mod admin;
 
+// Erase: asks for erasures.
+mod erase;
+
 // Reload: applies a changed configuration.
 mod reload;
 
@@ -42,6 +45,7 @@ mod control;
 mod serve;
 
 pub(crate) use admin::serve_admin;
+pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use control::{
     ControlError, ControlSummary, FileRecord, Offline, ReplayedControl, campaigns, run_control, summary,
 };

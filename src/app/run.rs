@@ -5,13 +5,14 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{
-    Instance, Setup, WorkerSet, check_name, neighbours, reload::Reloader, serve_admin, topics,
+    Instance, Setup, WorkerSet, check_name, erase::ask_for_one, neighbours, reload::Reloader, serve_admin, topics,
     topics_watch::TopicsWatch,
 };
 use crate::{
     config::{Config, ConfigLoadError},
     engine::{Fleet, Stop},
     logging::Logs,
+    secret::scrub,
     status::Counts,
 };
 use anyhow::Context;
@@ -72,6 +73,8 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     state.set_reload(Arc::new(move || {
         weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
+    let erasing = config.clone();
+    state.set_erase(Arc::new(move |key| ask_for_one(&erasing, key).map_err(|error| scrub(&format!("{error:#}")).into_owned())));
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);
     while !stop_requested.load(Ordering::Relaxed) {

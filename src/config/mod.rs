@@ -224,6 +224,7 @@ impl Config {
                 decision: reader.section("decision"),
                 emission: reader.section("emission"),
                 consent: reader.section("consent"),
+                erasure: reader.section("erasure"),
                 label: reader.optional("label"),
             },
         };
@@ -510,6 +511,7 @@ impl Config {
             decision,
             emission,
             consent,
+            erasure,
             label,
         } = pipeline;
         let new = &other.pipeline;
@@ -540,6 +542,7 @@ impl Config {
             ("decision", *decision == new.decision),
             ("emission", *emission == new.emission),
             ("consent", *consent == new.consent),
+            ("erasure", *erasure == new.erasure),
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()

@@ -15,6 +15,8 @@
 
 mod changelog;
 mod clock;
+mod erasing;
+mod erasures;
 mod expiring;
 mod packed;
 mod slots;
@@ -27,6 +29,7 @@ pub use changelog::{
     Mark, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
+pub use erasures::{ERASURES_MAX, Erasures, decode_erasure, erasure_key, is_erasure_key};
 pub use packed::PackedWords;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
@@ -162,6 +165,10 @@ pub struct Store {
     digest: u64,
     /// How often the profiles were rebuilt from the input.
     generation: u64,
+    /// The users who were erased. They outlast all profiles.
+    erasures: Erasures,
+    /// Whether the next commit must contain the tombstones of `swept`, because a user among them was erased.
+    must_bury: bool,
 }
 
 impl Store {

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PARTITIONS: i32 = 3;
 
 /// A process that answers.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
 }
@@ -52,7 +52,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(program: &Program, name: &str) -> Self {
+    pub(crate) fn start(program: &Program, name: &str) -> Self {
         // The test knows its port before the process does.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -76,12 +76,12 @@ impl Server {
         Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ask("GET", "/readyz", "").is_some_and(|(status, ..)| status == 200)
     }
 
     /// The id of a user's decision, or the status without one.
-    fn decision(&self, user: &str) -> Result<String, u16> {
+    pub(crate) fn decision(&self, user: &str) -> Result<String, u16> {
         let (status, _, body) = self.ask("GET", &format!("/v1/decisions/{user}"), "").unwrap();
         let id = |body: &str| serde_json::from_str::<Value>(body).unwrap()["decision_id"].as_str().unwrap().to_owned();
         if status == 200 { Ok(id(&body)) } else { Err(status) }
