@@ -125,6 +125,7 @@ const MODULES: [(&str, &[&str]); 35] = [
             "event",
             "expression",
             "gzip",
+            "hex",
             "inference",
             "kafka",
             "logging",

@@ -21,7 +21,10 @@ impl Eraser {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let topic = &config.topics.clickstream;
         let Some(state) = block_on(topics::client(config)?.state(topic))?? else {
-            return Err(topics::Unfit(vec![format!("the topic {topic:?} does not exist: nobody can be erased from it")]).into());
+            return Err(topics::Unfit(vec![format!(
+                "the topic {topic:?} does not exist: nobody can be erased from it"
+            )])
+            .into());
         };
         let settings = config.kafka.producer_settings();
         let publisher = Publisher::new(&config.kafka.brokers, &settings, topic, DEADLINE)?;

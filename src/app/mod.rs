@@ -45,10 +45,10 @@ mod control;
 mod serve;
 
 pub(crate) use admin::serve_admin;
-pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use control::{
     ControlError, ControlSummary, FileRecord, Offline, ReplayedControl, campaigns, run_control, summary,
 };
+pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};

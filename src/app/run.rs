@@ -74,7 +74,9 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
         weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
     let erasing = config.clone();
-    state.set_erase(Arc::new(move |key| ask_for_one(&erasing, key).map_err(|error| scrub(&format!("{error:#}")).into_owned())));
+    state.set_erase(Arc::new(move |key| {
+        ask_for_one(&erasing, key).map_err(|error| scrub(&format!("{error:#}")).into_owned())
+    }));
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);
     while !stop_requested.load(Ordering::Relaxed) {

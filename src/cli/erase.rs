@@ -33,7 +33,9 @@ const SHOWN_MAX: usize = 10;
 
 /// Erase users, or prove that nothing about a user is left
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Only a record keeper needs --record: it appends what was verified to a signed file without the user's id.")]
+#[command(
+    after_help = "Only a record keeper needs --record: it appends what was verified to a signed file without the user's id."
+)]
 pub(super) struct EraseArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -85,7 +87,9 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     };
     if let Some(id) = ids.iter().find(|id| id.len() > ID_BYTES_MAX) {
         let start: String = id.chars().take(20).collect();
-        return Err(Exit::Usage.because(format!("the id {start:?}… has more than {ID_BYTES_MAX} bytes: no event has it")));
+        return Err(
+            Exit::Usage.because(format!("the id {start:?}… has more than {ID_BYTES_MAX} bytes: no event has it"))
+        );
     }
     let setup = args.config.read()?;
     let topic = &setup.config.topics.clickstream;
@@ -94,7 +98,10 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     let (users, what) = (ids.len(), args.key_type.as_str());
     let mut out = super::printed::stdout();
     if args.dry_run {
-        writeln!(out, "would ask to erase {users} users (each {what}) in {partitions} partitions of {topic}, nothing was asked:")?;
+        writeln!(
+            out,
+            "would ask to erase {users} users (each {what}) in {partitions} partitions of {topic}, nothing was asked:"
+        )?;
         for id in ids.iter().take(SHOWN_MAX) {
             writeln!(out, "  {id}")?;
         }

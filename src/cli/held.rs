@@ -102,11 +102,14 @@ pub(super) fn read(config: &Config, user: &str, key_type: KeyType) -> anyhow::Re
     for (topic, kind) in all(config) {
         let Some(state) = block_on(client.state(&topic))?? else { continue };
         let mut search = Search::new(&topic, kind, user, key_type);
-        Reader::read_whole(&config.kafka.brokers, &settings, &topic, |_, record, headers| search.take(record, headers))?;
+        Reader::read_whole(&config.kafka.brokers, &settings, &topic, |_, record, headers| {
+            search.take(record, headers)
+        })?;
         held.topics.push(search.topic_read(&state));
         if kind == TopicKind::Profiles {
             held.partitions = state.partitions;
-            held.notes = search.notes.iter().map(|(partition, at)| Note { partition: *partition, erased_at: *at }).collect();
+            held.notes =
+                search.notes.iter().map(|(partition, at)| Note { partition: *partition, erased_at: *at }).collect();
         }
         held.holdings.extend(search.finish());
     }
@@ -163,11 +166,14 @@ impl<'a> Search<'a> {
         }
         let is_key = key == Some(self.key.as_bytes());
         let is_in = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| contains(bytes, self.id.as_bytes()));
-        let found_in = match () {
-            () if is_key || is_in(key) => "key",
-            () if is_in(payload) => "value",
-            () if headers.iter().any(|(_, value)| is_in(Some(value))) => "headers",
-            () => return,
+        let found_in = if is_key || is_in(key) {
+            "key"
+        } else if is_in(payload) {
+            "value"
+        } else if headers.iter().any(|(_, value)| is_in(Some(value))) {
+            "headers"
+        } else {
+            return;
         };
         let is_replaced = matches!(self.kind, TopicKind::Profiles | TopicKind::Decisions) && is_key;
         if is_replaced && let Some(before) = self.newest.insert(partition, self.found.len()) {
@@ -286,7 +292,8 @@ mod tests {
         assert_eq!(standings(TopicKind::Decisions, &erased), [(0, "key", gone), (3, "key", gone)]);
         let again = [&erased[..], &[record(4, "ann", Some("d"))]].concat();
         assert_eq!(standings(TopicKind::Decisions, &again)[2], (4, "key", held));
-        let letters = [record(0, "ann", Some("x")), record(1, "x", Some(r#"{"user_id":"ann"}"#)), record(2, "ann", None)];
+        let letters =
+            [record(0, "ann", Some("x")), record(1, "x", Some(r#"{"user_id":"ann"}"#)), record(2, "ann", None)];
         let all = [(0, "key", held), (1, "value", held), (2, "key", held)];
         assert_eq!(standings(TopicKind::Log, &letters), all, "each record of a log counts for itself");
         assert_eq!(standings(TopicKind::Input, &letters[..1]), [(0, "key", Standing::Input)]);

@@ -15,6 +15,7 @@ mod explain;
 mod export;
 mod files;
 mod held;
+mod keeping;
 mod load;
 mod metrics;
 mod models;

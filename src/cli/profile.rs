@@ -107,9 +107,14 @@ struct ConsentShown {
 impl ConsentShown {
     fn of(kept: &KeptConsent) -> Self {
         let verdict = kept.verdict();
-        let origin = |origin: Option<(i64, ConsentSource)>| origin.map(|(at, source)| (text(EventTime(at)), source.name()));
+        let origin =
+            |origin: Option<(i64, ConsentSource)>| origin.map(|(at, source)| (text(EventTime(at)), source.name()));
         Self {
-            permits: Activity::ALL.into_iter().filter(|it| verdict.permissions.allows(*it)).map(Activity::name).collect(),
+            permits: Activity::ALL
+                .into_iter()
+                .filter(|it| verdict.permissions.allows(*it))
+                .map(Activity::name)
+                .collect(),
             framework: verdict.basis.framework.name(),
             tcf: origin(kept.remembered.tcf_origin()),
             us: origin(kept.remembered.us_origin()),

@@ -103,7 +103,13 @@ pub(super) fn run(args: &SubjectArgs) -> anyhow::Result<()> {
     let mut file = File::create(path).with_context(doing)?;
     file.write_all(html::page(&subject).as_bytes()).with_context(doing)?;
     file.sync_all().with_context(doing)?;
-    writeln!(super::printed::stdout(), "wrote {} records about {} to {}", subject.records.len(), args.user, path.display())?;
+    writeln!(
+        super::printed::stdout(),
+        "wrote {} records about {} to {}",
+        subject.records.len(),
+        args.user,
+        path.display()
+    )?;
     Ok(())
 }
 
@@ -151,7 +157,8 @@ mod tests {
         assert_eq!(content(TopicKind::Log, br#"{"a":1}"#), serde_json::json!({"a": 1}));
         assert_eq!(content(TopicKind::Log, b"garbage"), Value::from("garbage"));
         assert_eq!(content(TopicKind::Log, &[0xff, 1]), Value::from("2 bytes: ff01"));
-        let decision = v1::Decision { decision_id: "d1".to_owned(), user_key: "ann".to_owned(), ..v1::Decision::default() };
+        let decision =
+            v1::Decision { decision_id: "d1".to_owned(), user_key: "ann".to_owned(), ..v1::Decision::default() };
         let shown = content(TopicKind::Decisions, &decision.encode_to_vec());
         assert_eq!((shown["decision_id"].as_str(), shown["user_key"].as_str()), (Some("d1"), Some("ann")));
     }

@@ -27,7 +27,9 @@ pub(super) fn read(
     if version != ERASE_VERSION.as_bytes() {
         return Err(Rejection::new(
             RejectReason::Malformed,
-            format!("a request to erase a user of a version that is not {ERASE_VERSION}: was it written by a later release?"),
+            format!(
+                "a request to erase a user of a version that is not {ERASE_VERSION}: was it written by a later release?"
+            ),
         ));
     }
     let key = record.key.map(std::str::from_utf8).and_then(Result::ok).filter(|key| !key.trim().is_empty());

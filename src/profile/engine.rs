@@ -561,6 +561,7 @@ impl ProfileEngine {
             .as_ref()
             .is_some_and(|it| !it.may_write() && !it.is_remembered && !canary::is_in(Canary::RefusedWritten))
         {
+            store.note_place(batch.positions[row].offset);
             return Applied::Withheld;
         }
         let basis = self.basis();

@@ -21,13 +21,15 @@ impl Store {
     }
 
     /// Notes an event that counts for nothing but the partition's time.
-    pub fn note_time(&mut self, hash: u64, witnessed: i64) {
+    pub fn note_time(&mut self, hash: u64, offset: i64, witnessed: i64) {
+        self.note_place(offset);
         self.clock.note(hash, witnessed);
     }
 
     /// The words of a user who is erased by the record at `offset`, to be emptied; `Some(None)` if there is no profile. The
     /// profile is dirty from there on. `None` if it was restored and is one from after the record.
     pub fn erase(&mut self, hash: u64, key: &[u8], offset: i64) -> Option<Option<&mut Vec<u64>>> {
+        self.note_place(offset);
         let Self { table, open, dirty, points, clock, .. } = self;
         let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return Some(None) };
         let mut account = open.account(&entry.place);

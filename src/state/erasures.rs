@@ -107,7 +107,8 @@ fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Unfit> {
     let unsigned = v1::Erasure { checksum: 0, ..record.clone() };
     let name = Name::of_key(key).ok_or(Unfit::Damaged)?;
     let kept = unpack(&record.kept).filter(|kept| kept.len() <= KEPT_WORDS_MAX).ok_or(Unfit::Damaged)?;
-    let is_sound = super::is_event_time(record.erased_at) && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
+    let is_sound =
+        super::is_event_time(record.erased_at) && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
     if is_sound {
         Ok(Entry { name, at: record.erased_at, kept: kept.into(), is_written: true })
     } else {

@@ -237,12 +237,8 @@ impl Store {
         witnessed: i64,
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
-        let Self { table, open, dirty, points, clock, batch_points, .. } = self;
-        if let Some(batch_points) = batch_points
-            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
-        {
-            batch_points.push(Point { offset, clock: *clock });
-        }
+        self.note_place(offset);
+        let Self { table, open, dirty, points, clock, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -272,6 +268,16 @@ impl Store {
         }
         let slot = open.open(hash, &mut entry.place);
         Some((&mut open.slots[slot as usize].words, clock.time()))
+    }
+
+    /// Notes the place of a row in the batch, even if it changes no profile: memberships may end after it.
+    pub fn note_place(&mut self, offset: i64) {
+        let Self { batch_points, clock, .. } = self;
+        if let Some(batch_points) = batch_points
+            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
+        {
+            batch_points.push(Point { offset, clock: *clock });
+        }
     }
 
     /// The words of a user who has a profile, for further changes by an event that [`Self::entry`] has already seen.

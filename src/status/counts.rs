@@ -7,7 +7,10 @@ use crate::{
     inference::FallbackReason,
     metrics::{
         self,
-        families::{CONSENT_REFUSED, DEAD_LETTERS, ERASURES_DROPPED, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        families::{
+            CONSENT_REFUSED, DEAD_LETTERS, ERASURES_DROPPED, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED,
+            UNKNOWN_ZONES,
+        },
     },
     privacy::consent::{Activity, Verdict},
 };

@@ -172,7 +172,8 @@ fn proof(program: &Program) {
     std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
     let files = ["--record-key", key.to_str().unwrap()];
     for user in ["visitor-7", "visitor-8"] {
-        let arguments = [&["erase", "--verify", "--user", user, "--record", record.to_str().unwrap()], &files[..]].concat();
+        let arguments =
+            [&["erase", "--verify", "--user", user, "--record", record.to_str().unwrap()], &files[..]].concat();
         let (code, out, error) = program.run(&arguments);
         assert!(code == 0 && out.contains("result: nothing in use has the id"), "{code}: {out}{error}");
     }

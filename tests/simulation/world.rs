@@ -544,7 +544,9 @@ impl Owed {
         records: &[InputRecord],
         cores: &mut [(Pipeline, FakeControl)],
     ) -> Result<(), String> {
-        let Some(Lasting { courses, ticks: known, naive, erasures, consent }) = &mut self.lasting else { return Ok(()) };
+        let Some(Lasting { courses, ticks: known, naive, erasures, consent }) = &mut self.lasting else {
+            return Ok(());
+        };
         let (index, newest) = (number as usize, &self.newest[number as usize]);
         let from = courses[index][0][0].at;
         if next < from {
@@ -601,7 +603,9 @@ impl Owed {
             let permits = sound.as_ref().map_or(Permits::All, |event| lawful.judge(event, record));
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
                 if standing == Standing::Past {
-                    return Err(format!("I2: partition {number} at {offset}: from before its user's erasure, and decided"));
+                    return Err(format!(
+                        "I2: partition {number} at {offset}: from before its user's erasure, and decided"
+                    ));
                 }
                 let event = sound.as_ref().ok_or("an event that is decided is sound")?;
                 let payload = output.payload.as_deref().unwrap_or_default();

@@ -42,7 +42,8 @@ struct Report<'a> {
 pub(super) fn run(args: &EraseArgs, user: &str) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     // Before the topics are read, which may take long.
-    let record = args.record.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Key::read(args.record_key.as_deref())?)));
+    let record =
+        args.record.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Key::read(args.record_key.as_deref())?)));
     let record = record.transpose()?;
     let held = held::read(&setup.config, user, args.key_type)?;
     let verified_at = text(now_ms() * 1_000);
@@ -87,7 +88,8 @@ fn is_absent(held: &Held) -> bool {
 
 /// What a record keeps of a topic.
 fn place(read: &TopicRead, holdings: &[Holding]) -> Place {
-    let count = |standing| holdings.iter().filter(|it| it.topic == read.topic && it.standing == standing).count() as u64;
+    let count =
+        |standing| holdings.iter().filter(|it| it.topic == read.topic && it.standing == standing).count() as u64;
     Place {
         topic: read.topic.clone(),
         records: read.records,
@@ -124,7 +126,9 @@ fn print(held: &Held, is_absent: bool, out: &mut impl Write) -> io::Result<()> {
     }
     match (held.notes.iter().map(|note| note.erased_at).max(), held.notes.len()) {
         (None, _) => writeln!(out, "no partition remembers an erasure of this user")?,
-        (Some(at), count) if count == held.partitions => writeln!(out, "erased at {}, in all {count} partitions", text(at))?,
+        (Some(at), count) if count == held.partitions => {
+            writeln!(out, "erased at {}, in all {count} partitions", text(at))?
+        }
         (Some(at), count) => writeln!(
             out,
             "erased at {}, but only in {count} of {} partitions: are all workers running, and have they caught up?",

@@ -34,20 +34,40 @@ fn escaped(text: &str) -> String {
 pub(super) fn page(subject: &Subject<'_>) -> String {
     let mut to = String::new();
     let user = escaped(subject.user);
-    write_all(&mut to, &[
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
-        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n",
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n",
-        "<title>What is held about ", &user, "</title>\n<style>", STYLE, "</style>\n</head>\n<body>\n",
-        "<h1>What is held about ", &user, "</h1>\n<p>The id is of a ", subject.key_type, ". Read at ",
-        &escaped(&subject.read_at), ".</p>\n",
-    ]);
+    write_all(
+        &mut to,
+        &[
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
+            "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n",
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n",
+            "<title>What is held about ",
+            &user,
+            "</title>\n<style>",
+            STYLE,
+            "</style>\n</head>\n<body>\n",
+            "<h1>What is held about ",
+            &user,
+            "</h1>\n<p>The id is of a ",
+            subject.key_type,
+            ". Read at ",
+            &escaped(&subject.read_at),
+            ".</p>\n",
+        ],
+    );
     profile(subject, &mut to);
     erasure(subject, &mut to);
     for (standing, title, what) in [
         (Standing::Held, "In use", "Records with the id that count today."),
-        (Standing::Superseded, "Replaced", "Older records with the id. Newer ones replace them, and they are about to go."),
-        (Standing::Input, "Events", "Records of the input: what was reported about the user, and requests to erase the user."),
+        (
+            Standing::Superseded,
+            "Replaced",
+            "Older records with the id. Newer ones replace them, and they are about to go.",
+        ),
+        (
+            Standing::Input,
+            "Events",
+            "Records of the input: what was reported about the user, and requests to erase the user.",
+        ),
     ] {
         let records: Vec<&HeldRecord<'_>> = subject.records.iter().filter(|it| it.standing == standing).collect();
         write_all(&mut to, &["<h2>", title, "</h2>\n<p class=\"muted\">", what, "</p>\n"]);
@@ -104,11 +124,24 @@ fn erasure(subject: &Subject<'_>, to: &mut String) {
 
 fn record(it: &HeldRecord<'_>, to: &mut String) {
     let (partition, offset) = (it.partition.to_string(), it.offset.to_string());
-    write_all(to, &[
-        "<p><b>", &escaped(it.topic), "</b>, partition ", &partition, ", offset ", &offset, ", written ",
-        &escaped(it.written_at.as_deref().unwrap_or("at an unknown time")), "; the id is in its ", it.found_in,
-        ". <span class=\"muted\">Goes ", &escaped(&it.goes), ".</span></p>\n",
-    ]);
+    write_all(
+        to,
+        &[
+            "<p><b>",
+            &escaped(it.topic),
+            "</b>, partition ",
+            &partition,
+            ", offset ",
+            &offset,
+            ", written ",
+            &escaped(it.written_at.as_deref().unwrap_or("at an unknown time")),
+            "; the id is in its ",
+            it.found_in,
+            ". <span class=\"muted\">Goes ",
+            &escaped(&it.goes),
+            ".</span></p>\n",
+        ],
+    );
     for (name, value) in &it.headers {
         write_all(to, &["<pre>", &escaped(name), ": ", &escaped(value), "</pre>\n"]);
     }

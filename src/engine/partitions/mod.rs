@@ -303,11 +303,13 @@ impl Partitions {
         }
     }
 
-    /// Whether a profile is due to be written.
+    /// Whether a profile is due to be written, or who was erased.
     pub fn is_due(&self) -> bool {
         self.each().any(|(_, partition)| {
+            let is_old = |oldest| oldest < partition.due.below;
             partition.next >= partition.replay_until
-                && partition.store.oldest_dirty().is_some_and(|oldest| oldest < partition.due.below)
+                && !partition.is_restoring
+                && (partition.store.oldest_dirty().is_some_and(is_old) || !partition.store.is_erasure_written())
         })
     }
 

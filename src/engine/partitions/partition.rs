@@ -5,8 +5,9 @@ use crate::{
     event::Record,
     profile::{Carry, Layout, ProfileEngine},
     proto::v1,
-    state::{Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key,
-        is_erasure_key, layout_id,
+    state::{
+        Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, is_erasure_key,
+        layout_id,
     },
 };
 use std::{

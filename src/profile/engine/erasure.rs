@@ -10,18 +10,12 @@
 use super::{Applied, ProfileEngine};
 use crate::{
     canary::{self, Canary},
+    columns::{Slot, Type},
     config_error::ConfigError,
     event::EventBatch,
     expression::Scope,
     privacy::{consent::RememberedConsent, erasure::ErasureSpec},
-    profile::{
-        compile::CompiledFeatures,
-        consent::KeptConsent,
-        layout::NEWEST,
-        window::micros,
-        cell::NEVER,
-    },
-    columns::{Slot, Type},
+    profile::{cell::NEVER, compile::CompiledFeatures, consent::KeptConsent, layout::NEWEST, window::micros},
     state::Store,
 };
 
@@ -139,7 +133,7 @@ impl ProfileEngine {
             return false;
         }
         // A replay must find the partition's time as it was, and then the erasure was not known yet.
-        store.note_time(hash, time.min(batch.logged_at[row].0));
+        store.note_time(hash, batch.positions[row].offset, time.min(batch.logged_at[row].0));
         if let Some(consent) = &mut self.consent {
             consent.pass_over();
         }

@@ -105,8 +105,10 @@ impl StartPlan {
             None => committed.offset.unwrap_or_default().max(0) as u64,
         };
         let Mark { ceilings, ticks, .. } = mark.map(|(mark, _)| mark).unwrap_or_default();
-        let partition =
-            Partition::new(log.low, replay_until, position).of_generation(generation).under(ceilings, ticks).rebuilding();
+        let partition = Partition::new(log.low, replay_until, position)
+            .of_generation(generation)
+            .under(ceilings, ticks)
+            .rebuilding();
         Ok(Self { partition, start: log.low, findings })
     }
 }
