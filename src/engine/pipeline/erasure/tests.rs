@@ -261,13 +261,13 @@ fn an_opt_out_is_not_forgotten() {
         next.event("ann", 3, "view", "");
         let status = next.run()[0].1.clone().unwrap()["status_reason"].clone();
         let views = next.views("ann");
-        next.event("ann", 4, "consent", r#","consent":{"gpc":false}"#);
-        next.event("ann", 64, "view", "");
+        next.event("ann", 64, "consent", r#","consent":{"gpc":false}"#);
+        next.event("ann", 65, "view", "");
         next.run();
         canary::put_in(None);
         (status, views, next.views("ann"))
     };
-    assert_eq!(opted_out(None), ("opted_out".into(), None, Some(1.0)), "until the user opts in again, an hour later");
+    assert_eq!(opted_out(None), ("opted_out".into(), None, Some(2.0)), "until the user opts in again, an hour later");
     assert_ne!(opted_out(Some(Canary::OptOutErased)).0, Value::from("opted_out"));
 }
 
@@ -292,18 +292,19 @@ fn notes_of_erasures_end_and_then_the_past_counts_again() {
 
 #[test]
 fn a_request_that_cannot_be_read_is_a_dead_letter() {
+    let (ann, long) = (&b"ann"[..], [b'x'; 1_025]);
     for (key, minute, version, reason) in [
-        (Some(&b"ann"[..]), Some(0), &b"2"[..], "malformed"),
-        (Some(b"ann"), Some(0), b"", "malformed"),
-        (None, Some(0), b"1", "missing_user"),
-        (Some(b" "), Some(0), b"1", "missing_user"),
-        (Some(b"\xff"), Some(0), b"1", "missing_user"),
-        (Some(&[b'x'; 1_025]), Some(0), b"1", "missing_user"),
-        (Some(b"ann"), None, b"1", "missing_time"),
+        (Some(ann), Some(0), "2", "malformed"),
+        (Some(ann), Some(0), "", "malformed"),
+        (None, Some(0), "1", "missing_user"),
+        (Some(&b" "[..]), Some(0), "1", "missing_user"),
+        (Some(&b"\xff"[..]), Some(0), "1", "missing_user"),
+        (Some(&long[..]), Some(0), "1", "missing_user"),
+        (Some(ann), None, "1", "missing_time"),
     ] {
         let mut rig = Rig::new("");
         rig.event("ann", 0, "view", "");
-        rig.record(key, minute, Some(version), Some("anything"));
+        rig.record(key, minute, Some(version.as_bytes()), Some("anything"));
         let reasons: Vec<&str> = rig.counts.dead_letters.iter().map(|(reason, _)| reason.as_str()).collect();
         assert_eq!((reasons, rig.run().len(), rig.views("ann")), (vec![reason], 1, Some(1.0)), "{key:?}");
     }
