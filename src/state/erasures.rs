@@ -308,11 +308,13 @@ mod tests {
     #[test]
     fn records_are_written_and_read_as_changelogs_have_them() {
         // If these bytes changed, no erasure of an earlier release could be read.
-        const KEY: &str = "ff6572617365642f5ca1cd2f34f2b12a9a2bd0b7c5a0d2a3";
+        const KEY: &str = "ff6572617365642fc5e7b9efa07eddf349915e0d7d4b402e3017d010bc1c0e83";
+        const RECORD: &str = "0801108080f9c0c1c482031a0390700779a8a6af704c2f5050";
         let mut erasures = Erasures::default();
         note(&mut erasures, b"ann", 1_700_000_000_000_000, Some(&[0, 0, 7]));
         let (key, record) = erasures.records().next().expect("one entry");
-        assert_eq!((crate::hex::encode(&key), crate::hex::encode(&record)), (KEY.to_owned(), String::new()));
+        assert_eq!((crate::hex::encode(&key), crate::hex::encode(&record)), (KEY.to_owned(), RECORD.to_owned()));
+        assert_eq!(decode_erasure(&key, &record), Ok(1_700_000_000_000_000));
     }
 
     #[test]
