@@ -173,11 +173,11 @@ fn proof(program: &Program) {
     let files = ["--record-key", key.to_str().unwrap()];
     for user in ["visitor-7", "visitor-8"] {
         let arguments =
-            [&["erase", "--verify", "--user", user, "--record", record.to_str().unwrap()], &files[..]].concat();
+            [&["erase", "--verify", "--user", user, "--record", record.to_str().unwrap()][..], &files].concat();
         let (code, out, error) = program.run(&arguments);
         assert!(code == 0 && out.contains("result: nothing in use has the id"), "{code}: {out}{error}");
     }
-    let check = [&["erase", "--check-record", record.to_str().unwrap()], &files[..]].concat();
+    let check = [&["erase", "--check-record", record.to_str().unwrap()][..], &files].concat();
     let (code, out, error) = program.run(&check);
     assert!(code == 0 && out.contains("as it was written: 2 entries"), "{code}: {out}{error}");
     let text = std::fs::read_to_string(&record).unwrap();
