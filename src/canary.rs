@@ -114,6 +114,16 @@ pub enum Canary {
     RefusedWritten,
     /// A decision is personalised although the user does not consent.
     EmittedWithoutConsent,
+    /// Who was erased is not written with the position after the request.
+    ErasureNotCommitted,
+    /// Who was erased is not restored.
+    ErasureForgottenAtRestore,
+    /// An event from before its user's erasure counts.
+    EventBeforeErasureCounted,
+    /// The null of an erased user is lost when outputs are sent again.
+    NullLostInRetry,
+    /// An erased user's opt-out is forgotten.
+    OptOutErased,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -134,8 +144,9 @@ pub enum Canary {
 
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
-    /// needs a failure at the moment when a worker was removed from the group without knowing it.
-    pub const ALL: [Self; 54] = [
+    /// needs a failure at the moment when a worker was removed from the group without knowing it. [`Self::OptOutErased`] is
+    /// found by a test of the pipeline.
+    pub const ALL: [Self; 58] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -190,6 +201,10 @@ impl Canary {
         Self::WithdrawalKeepsProfile,
         Self::RefusedWritten,
         Self::EmittedWithoutConsent,
+        Self::ErasureNotCommitted,
+        Self::ErasureForgottenAtRestore,
+        Self::EventBeforeErasureCounted,
+        Self::NullLostInRetry,
     ];
 
     /// The canaries that random seeds of control's simulation find.

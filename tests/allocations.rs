@@ -241,6 +241,7 @@ impl Rig {
                     key: None,
                     payload: Some(self.payload.as_bytes()),
                     traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                    erase: None,
                 };
                 self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
                 self.number += 1;

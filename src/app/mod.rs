@@ -32,6 +32,9 @@ pub(crate) mod neighbours;
 // Admin: metrics, traces and the live page of this process.
 mod admin;
 
+// Erase: asks for erasures.
+mod erase;
+
 // Reload: applies a changed configuration.
 mod reload;
 
@@ -48,6 +51,7 @@ pub(crate) use admin::serve_admin;
 pub(crate) use control::{
     ControlError, ControlSummary, FileRecord, Offline, ReplayedControl, campaigns, run_control, summary,
 };
+pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
 pub(crate) use run::{heeded, run};

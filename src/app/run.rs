@@ -7,7 +7,9 @@
 use super::{
     Instance, Setup, WorkerSet,
     audiences::{self, Audiences, AudiencesTopic},
-    check_name, neighbours,
+    check_name,
+    erase::ask_for_one,
+    neighbours,
     reload::Reloader,
     serve_admin, topics,
     topics_watch::TopicsWatch,
@@ -16,6 +18,7 @@ use crate::{
     config::{Config, ConfigLoadError},
     engine::{Fleet, Stop},
     logging::Logs,
+    secret::scrub,
     status::{Counts, Progress},
 };
 use anyhow::Context;
@@ -77,6 +80,10 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
         weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
     }));
     let _audiences = report_audiences(&config, fleet.progress())?;
+    let erasing = config.clone();
+    state.set_erase(Arc::new(move |key| {
+        ask_for_one(&erasing, key).map_err(|error| scrub(&format!("{error:#}")).into_owned())
+    }));
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);
     while !stop_requested.load(Ordering::Relaxed) {

@@ -1,6 +1,6 @@
 //! `aimpoint check`: finds every error that can be found before the first event, without running the pipeline.
 
-use super::{ConfigArgs, profile, sizes};
+use super::{ConfigArgs, keeping, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
@@ -142,6 +142,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));
         writeln!(out, "workers         {workers}: {why}")?;
         sizes::report(&mut out, config, &pipeline, topics::size_limits(&states))?;
+        let input = states.first().and_then(Option::as_ref);
+        keeping::report(&mut out, config.pipeline.erasure.keep, &config.topics.clickstream, input)?;
         match neighbours::find(config) {
             Ok(found) => {
                 for it in found {

@@ -33,6 +33,8 @@ pub enum Exit {
     System = 71,
     /// A topic is missing, or does not match the others.
     Topics = 72,
+    /// Something about a user who should be erased is still held.
+    Held = 73,
     /// Reading or writing failed, for instance on a full disk.
     Io = 74,
     /// A shutdown took longer than its deadline.
@@ -53,7 +55,7 @@ pub enum Exit {
 
 impl Exit {
     /// All codes with their meaning.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Clean, "success"),
         (Self::Usage, "the command line is invalid"),
         (Self::Data, "a file of rows or events cannot be used"),
@@ -63,6 +65,7 @@ impl Exit {
         (Self::Internal, "a bug, or a failure that no other code covers"),
         (Self::System, "the operating system refuses: the address is in use, or it is out of threads, files or memory"),
         (Self::Topics, "a topic is missing, or does not match the others"),
+        (Self::Held, "something about a user who should be erased is still held"),
         (Self::Io, "reading or writing failed, for instance on a full disk"),
         (Self::Deadline, "a shutdown took longer than its deadline"),
         (Self::Stalled, "records were waiting but nothing was committed for engine.stall_after, or a worker hung"),

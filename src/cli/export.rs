@@ -315,6 +315,7 @@ impl Export<'_> {
                 ),
                 SuppressReason::Bot => format!("{count} of bots"),
                 SuppressReason::NoConsent => format!("{count} of users who do not consent to training"),
+                SuppressReason::Erased => format!("{count} from before their user was erased"),
                 SuppressReason::Unchanged | SuppressReason::TooSoon => {
                     unreachable!("an export writes rows, not decisions")
                 }

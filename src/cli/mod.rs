@@ -9,11 +9,14 @@ mod content;
 mod control;
 mod demo;
 mod doctor;
+mod erase;
 mod evaluate;
 mod exit;
 mod explain;
 mod export;
 mod files;
+mod held;
+mod keeping;
 mod load;
 mod metrics;
 mod models;
@@ -25,6 +28,7 @@ mod serve;
 mod signals;
 mod sizes;
 mod sort;
+mod subject;
 mod synthetic;
 mod topics;
 
@@ -115,6 +119,10 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Explain a user's last decision in words
     Why(why::WhyArgs),
+    /// Show everything that is held about a user, with sources and times
+    Subject(subject::SubjectArgs),
+    /// Erase users, or prove that nothing about a user is left
+    Erase(erase::EraseArgs),
     /// Show the model versions, and choose the active one
     Models(models::ModelsArgs),
     /// List the aggregates of features, with their keys, bounds and sizes, and the elements of expressions
@@ -220,6 +228,8 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Explain(args) => explain::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Why(args) => why::run(args),
+        Command::Subject(args) => subject::run(args),
+        Command::Erase(args) => erase::run(args),
         Command::Models(args) => models::run(args),
         Command::Features => reference::features(),
         Command::Reference(args) => reference::run(args),

@@ -10,7 +10,8 @@ use crate::{
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record, key_of, split_key},
-    profile::{FeatureSpec, Layout, OnChange, ProfileEngine},
+    privacy::consent::{Activity, ConsentSource},
+    profile::{FeatureSpec, KeptConsent, Layout, OnChange, ProfileEngine},
     source::{Probe, Reader},
     state::{Mark, Unfit, decode_profile, hash_key, is_layout_key},
 };
@@ -86,6 +87,39 @@ pub(super) struct ProfileReport<'a> {
     pub(super) features: Vec<FeatureValue>,
     /// The lasting segments that the user was in when the record was written.
     memberships: Vec<MembershipShown>,
+    /// What is remembered of the user's consent. Absent if consent is not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consent: Option<ConsentShown>,
+}
+
+/// What is remembered of a user's consent.
+#[derive(Debug, Serialize)]
+struct ConsentShown {
+    /// What the user's last event permitted.
+    permits: Vec<&'static str>,
+    framework: &'static str,
+    /// When a TC string was last remembered, and from what.
+    tcf: Option<(String, &'static str)>,
+    /// The same for the laws of the United States.
+    us: Option<(String, &'static str)>,
+}
+
+impl ConsentShown {
+    fn of(kept: &KeptConsent) -> Self {
+        let verdict = kept.verdict();
+        let origin =
+            |origin: Option<(i64, ConsentSource)>| origin.map(|(at, source)| (text(EventTime(at)), source.name()));
+        Self {
+            permits: Activity::ALL
+                .into_iter()
+                .filter(|it| verdict.permissions.allows(*it))
+                .map(Activity::name)
+                .collect(),
+            framework: verdict.basis.framework.name(),
+            tcf: origin(kept.remembered.tcf_origin()),
+            us: origin(kept.remembered.us_origin()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -274,6 +308,8 @@ fn show<'a>(
         expires_at: text(membership.expires_at),
     });
     let memberships = memberships.collect();
+    let kept = words.get(pipeline.profile().consent()).filter(|kept| !kept.is_empty());
+    let consent = kept.map(|kept| ConsentShown::of(&KeptConsent::read(kept)));
     let others = found.records.values().filter(|it| it.partition != held.partition);
     let (also_in, removed_in): (Vec<_>, Vec<_>) = others.partition(|it| it.payload.is_some());
     let numbers = |records: Vec<&StoredRecord>| records.into_iter().map(|it| it.partition).collect();
@@ -301,6 +337,7 @@ fn show<'a>(
         begin_empty,
         features: features.collect(),
         memberships,
+        consent,
     })
 }
 
@@ -388,6 +425,13 @@ fn print(
     for FeatureValue { name, value, what } in &shown.features {
         let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
         writeln!(out, "{name:<28}{value:>20}  {what}")?;
+    }
+    if let Some(ConsentShown { permits, framework, tcf, us }) = &shown.consent {
+        let permits = if permits.is_empty() { "nothing".to_owned() } else { permits.join(", ") };
+        writeln!(out, "\nconsent         the last event permitted {permits} ({})", framework.replace('_', " "))?;
+        for (at, source) in tcf.iter().chain(us) {
+            writeln!(out, "{:16}remembered from {source} at {at}", "")?;
+        }
     }
     if !shown.memberships.is_empty() {
         writeln!(out, "\nmember of")?;

@@ -229,6 +229,7 @@ impl Config {
                 decision: reader.section("decision"),
                 emission: reader.section("emission"),
                 consent: consent.unwrap_or_default(),
+                erasure: reader.section("erasure"),
                 label: reader.optional("label"),
             },
         };
@@ -520,6 +521,7 @@ impl Config {
             decision,
             emission,
             consent,
+            erasure,
             label,
         } = pipeline;
         let new = &other.pipeline;
@@ -550,6 +552,7 @@ impl Config {
             ("decision", *decision == new.decision),
             ("emission", *emission == new.emission),
             ("consent", *consent == new.consent),
+            ("erasure", *erasure == new.erasure),
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()

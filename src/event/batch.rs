@@ -17,7 +17,15 @@ pub struct Record<'a> {
     pub payload: Option<&'a [u8]>,
     /// The W3C trace context from the headers.
     pub traceparent: Option<&'a str>,
+    /// The value of the header [`ERASE_HEADER`], which makes the record a request to erase the user with its key.
+    pub erase: Option<&'a [u8]>,
 }
+
+/// The header of a request to erase the user whose key is the record's key. Its value is [`ERASE_VERSION`].
+pub const ERASE_HEADER: &str = "aimpoint-erase";
+
+/// The version of requests to erase a user.
+pub const ERASE_VERSION: &str = "1";
 
 /// 2020-01-01. A clock that shows an earlier time has not been set yet.
 pub const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
@@ -78,6 +86,8 @@ pub struct EventBatch {
     pub logged_at: Vec<EventTime>,
     /// The W3C trace context, if there is one.
     pub traceparents: Vec<Text>,
+    /// The rows that are requests to erase a user, ascending. Nearly always none.
+    pub erasures: Vec<usize>,
     /// The declared fields, and space for everything computed from them.
     pub columns: Columns,
 }
@@ -107,6 +117,7 @@ impl EventBatch {
         self.times.truncate(rows);
         self.logged_at.truncate(rows);
         self.traceparents.truncate(rows);
+        self.erasures.retain(|row| *row < rows);
     }
 
     /// Empties the batch but keeps its memory.
@@ -118,6 +129,7 @@ impl EventBatch {
         self.times.clear();
         self.logged_at.clear();
         self.traceparents.clear();
+        self.erasures.clear();
         self.columns.clear();
     }
 }

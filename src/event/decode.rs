@@ -9,6 +9,7 @@ use super::{
     Rejection, Secret, TimeSpec, TimeUnit,
     access_log::{self, AccessLog},
     bots::Bots,
+    erasure,
     fields::GPP_SECTIONS,
     json::Json,
     protobuf,
@@ -210,6 +211,9 @@ impl Decoder {
         ceiling: Option<i64>,
         batch: &mut EventBatch,
     ) -> Result<Decoded, Rejection> {
+        if let Some(version) = record.erase {
+            return erasure::read(version, record, ceiling, self.rules.slots(), batch);
+        }
         let Some(payload) = record.payload else {
             return Err(Rejection::new(RejectReason::NullPayload, "the record has no payload"));
         };

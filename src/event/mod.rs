@@ -15,12 +15,15 @@
 //!   outside the array apply to each event, an event's own member takes precedence, and the record is accepted or
 //!   rejected as a whole. An empty array holds no event.
 //! - A time without a zone is UTC. A time before `time.past_limit` is rejected: it is usually a number in another unit.
+//! - A record with the header [`ERASE_HEADER`] is no event but a request to erase the user with its key, as of its
+//!   timestamp, whatever the format is.
 //! - Unknown members are skipped. A JSON payload is one object and nests at most 64 levels deep.
 
 mod access_log;
 mod batch;
 mod bots;
 mod decode;
+mod erasure;
 mod fields;
 mod json;
 mod key;
@@ -34,7 +37,7 @@ mod sections;
 mod spec;
 mod time;
 
-pub use batch::{CLOCKS_SET_FROM, EventBatch, EventTime, Position, Record};
+pub use batch::{CLOCKS_SET_FROM, ERASE_HEADER, ERASE_VERSION, EventBatch, EventTime, Position, Record};
 pub use decode::{Decoded, Decoder};
 pub use fields::{CANONICAL, Fields};
 pub use key::{KeyType, key_of, split_key};

@@ -5,6 +5,8 @@
 
 mod bounds;
 
+pub(super) use bounds::TIME_MAX;
+
 use super::{
     EventBatch, EventTime, KeyType, Position, Record, RejectReason, Rejection, TimeUnit,
     bots::Bots,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// The longest user key. Profiles and decisions contain it.
-const USER_BYTES_MAX: usize = 1024;
+pub(super) const USER_BYTES_MAX: usize = 1024;
 
 /// The longest event id, for the same reason. Longer ones are rejected: truncated, two ids could become equal.
 const EVENT_ID_BYTES_MAX: usize = 1024;

@@ -407,6 +407,7 @@ fn where_a_row_came_from_stands_beside_it() {
         offset: 91,
         payload: Some(payload.as_bytes()),
         traceparent: Some("00-trace"),
+        erase: None,
         ..Record::default()
     };
     assert_eq!(rig.take(&record), Ok(1));

@@ -92,9 +92,9 @@ impl Family {
 pub(crate) static EVENTS: Family = Family::counter(
     "aimpoint_events_total",
     &["outcome"],
-    "events committed, by outcome: decision, fallback, duplicate, suppressed, replayed",
+    "events committed, by outcome: decision, fallback, duplicate, suppressed, erasure, replayed",
 )
-.of(&["decision", "fallback", "duplicate", "suppressed", "replayed"]);
+.of(&["decision", "fallback", "duplicate", "suppressed", "erasure", "replayed"]);
 pub(crate) static FALLBACKS: Family = Family::counter(
     "aimpoint_fallbacks_total",
     &["reason"],
@@ -122,9 +122,9 @@ pub(crate) static SUPPRESSED: Family = Family::counter(
     &["reason"],
     "events that got no decision because the configuration says so, by reason: too_late (time.too_late = \"drop\"), \
      bot (input.bots = \"exclude\"), unchanged (emission.on = \"change\"), too_soon (emission.every), no_consent \
-     (in an export, without consent to training)",
+     (in an export, without consent to training), erased (from before the user's erasure)",
 )
-.of(&["too_late", "bot", "unchanged", "too_soon", "no_consent"]);
+.of(&["too_late", "bot", "unchanged", "too_soon", "no_consent", "erased"]);
 pub(crate) static CONSENT_REFUSED: Family = Family::counter(
     "aimpoint_consent_refused_total",
     &["activity", "reason"],
@@ -140,6 +140,12 @@ pub(crate) static EXPIRED_MEMBERSHIPS: Family = Family::counter(
     "aimpoint_expired_memberships_total",
     &[],
     "decisions about memberships in segments that ended by time, without an event",
+);
+pub(crate) static ERASURES_DROPPED: Family = Family::counter(
+    "aimpoint_erasures_dropped_total",
+    &[],
+    "notes of erased users that were dropped before erasure.keep because a partition had more than 1,048,576 of them: older \
+     events can bring these users back",
 );
 pub(crate) static BATCH_ROWS: Family = Family::histogram(
     "aimpoint_batch_rows",
@@ -494,7 +500,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 73] = [
+pub static FAMILIES: [&Family; 74] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -502,6 +508,7 @@ pub static FAMILIES: [&Family; 73] = [
     &CONSENT_REFUSED,
     &UNKNOWN_ZONES,
     &EXPIRED_MEMBERSHIPS,
+    &ERASURES_DROPPED,
     &BATCH_ROWS,
     &LATENCY,
     &STAGES,

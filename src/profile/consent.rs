@@ -190,6 +190,12 @@ impl ConsentRows {
         self.rows.clear();
     }
 
+    /// Passes over a row that is no event of its user.
+    pub(super) fn pass_over(&mut self) {
+        let verdict = KeptConsent::default().verdict();
+        self.rows.push(JudgedRow { verdict, is_remembered: false, is_late: false });
+    }
+
     /// Decides on a row whose user's profile remembers this, and has its newest event at this time.
     pub(super) fn judge(
         &mut self,

@@ -6,6 +6,7 @@
 //! only when a profile grows.
 
 mod admission;
+mod erasure;
 
 use super::{
     Carry, FeatureSpec, KeptForTargeting, Layout, OnChange, ProfileSpec,
@@ -29,6 +30,7 @@ use crate::{
     state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
 };
 use admission::remember as remember_consent;
+use erasure::Erasing;
 use std::ops::Range;
 
 const SECOND: f64 = 1e6;
@@ -50,6 +52,10 @@ pub enum Applied {
     TooLate,
     /// Not applied, because the user does not consent; its features are NaN.
     Withheld,
+    /// A request to erase its user: the profile is dropped.
+    Erasure,
+    /// From before its user's erasure; its features are NaN.
+    Erased,
     /// Read again after a restart, and already in its user's restored profile.
     Covered,
 }
@@ -91,6 +97,7 @@ pub struct ProfileEngine {
     /// Where the words of the consent are in a profile.
     consent_words: Range<usize>,
     consent: Option<ConsentRows>,
+    erasing: Erasing,
     applied: Vec<Applied>,
     /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
@@ -139,6 +146,7 @@ impl ProfileEngine {
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         let mut compiled = CompiledFeatures::compile(features, kept, scope, errors);
+        let erasing = Erasing::compile(kept.erasure, &mut compiled, scope, errors);
         let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
         let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
         if ttl < longest {
@@ -198,6 +206,7 @@ impl ProfileEngine {
             said,
             consent_words,
             consent: compiled.gate.take(),
+            erasing,
             applied: Vec::new(),
             times: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
@@ -367,6 +376,7 @@ impl ProfileEngine {
 
     /// Drops idle profiles if that is due. [`Self::process`] does it itself unless profiles change after it.
     pub fn sweep(&self, store: &mut Store) {
+        self.sweep_erasures(store);
         store.sweep(self.ttl, |first, time| self.is_gone(first, time));
     }
 
@@ -389,6 +399,7 @@ impl ProfileEngine {
         let changes_later = self.changes_later();
         self.compiled.before.run(&mut batch.columns, rows);
         self.gather(batch, rows);
+        self.erasing.find(batch);
         let width = self.compiled.reads.len();
         self.buffers.rows.clear();
         self.buffers.rows.resize(rows * width, f64::NAN);
@@ -539,11 +550,18 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
+        if self.erasing.is_next(row) {
+            return self.erase(batch, row, store);
+        }
+        if !store.erasures().is_empty() && self.is_erased(batch, row, store) {
+            return Applied::Erased;
+        }
         let judged = self.judge(batch, row, store);
         if judged
             .as_ref()
             .is_some_and(|it| !it.may_write() && !it.is_remembered && !canary::is_in(Canary::RefusedWritten))
         {
+            store.note_place(batch.positions[row].offset);
             return Applied::Withheld;
         }
         let basis = self.basis();

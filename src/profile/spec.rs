@@ -1,7 +1,7 @@
 //! The sections `[profile]`, `[[feature]]` and `[[attribute]]` as written in the configuration.
 
 use super::MembershipName;
-use crate::privacy::consent::ConsentSpec;
+use crate::privacy::{consent::ConsentSpec, erasure::ErasureSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -94,4 +94,6 @@ pub struct KeptForTargeting<'a> {
     pub said: Option<u8>,
     /// What `[consent]` declares.
     pub consent: Option<&'a ConsentSpec>,
+    /// What `[erasure]` declares.
+    pub erasure: Option<&'a ErasureSpec>,
 }

@@ -205,13 +205,14 @@ impl ServeSpec {
     pub fn check(&self, has_consent: bool, errors: &mut Vec<ConfigError>) {
         self.check_bounds(errors);
         self.check_token(errors);
-        if let Some(provider) = &self.provider {
-            if provider.id.is_empty() && provider.name.is_empty() {
-                errors.push(
-                    ConfigError::new("serve.provider", "an OpenRTB Data object names its provider")
-                        .hint("for instance serve.provider = { name = \"shop.example\" }"),
-                );
-            }
+        if let Some(provider) = &self.provider
+            && provider.id.is_empty()
+            && provider.name.is_empty()
+        {
+            errors.push(
+                ConfigError::new("serve.provider", "an OpenRTB Data object names its provider")
+                    .hint("for instance serve.provider = { name = \"shop.example\" }"),
+            );
         }
         let reads_requests = [("serve.provider", self.provider.is_some()), ("serve.grpc", self.grpc.is_some())];
         let is_declared = has_consent || self.consent.is_some();

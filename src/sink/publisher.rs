@@ -1,14 +1,17 @@
-//! A plain producer that writes events to the clickstream, for `load` and `demo`.
+//! A plain producer that writes events to the clickstream, for `load` and `demo`, and requests to erase users, for `erase`.
 //!
 //! Guarantees: idempotent, so there are no duplicates and the order per key is kept. [`Publisher::finish`] reports what
 //! the broker did not accept. It is not part of the pipeline and uses no transactions.
 
-use crate::kafka::{Cluster, log_client};
+use crate::{
+    event::{ERASE_HEADER, ERASE_VERSION},
+    kafka::{Cluster, log_client},
+};
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
+    message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use std::{
@@ -97,12 +100,30 @@ impl Publisher {
     /// # Errors
     /// If the queue stays full until the deadline.
     pub fn publish(&self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<(), PublishError> {
-        let start = Instant::now();
-        loop {
+        self.send(|| {
             let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
             record.key = key;
             record.payload = payload;
-            match self.producer.send(record) {
+            record
+        })
+    }
+
+    /// Queues a request to erase the user with this key as of this time, in one partition; blocks while the queue is full.
+    ///
+    /// # Errors
+    /// If the queue stays full until the deadline.
+    pub fn erase(&self, key: &[u8], partition: i32, at_ms: i64) -> Result<(), PublishError> {
+        self.send(|| {
+            let header = Header { key: ERASE_HEADER, value: Some(ERASE_VERSION) };
+            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+            record.key(key).partition(partition).timestamp(at_ms).headers(OwnedHeaders::new().insert(header))
+        })
+    }
+
+    fn send<'a>(&'a self, record: impl Fn() -> BaseRecord<'a, [u8], [u8]>) -> Result<(), PublishError> {
+        let start = Instant::now();
+        loop {
+            match self.producer.send(record()) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if start.elapsed() < self.deadline =>

@@ -109,6 +109,7 @@ impl Changelog {
                         key: message.key(),
                         payload: message.payload(),
                         traceparent: None,
+                        erase: None,
                     }));
                     None
                 }

@@ -5,7 +5,7 @@
 
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
 use crate::{
-    event::Record,
+    event::{ERASE_HEADER, Record},
     kafka::{Cluster, KafkaGroup, log_client},
     logging,
     status::ClientReport,
@@ -240,17 +240,22 @@ impl Source for KafkaSource {
                 // Also after a rebalance was recorded; the worker checks for that after each poll.
                 None => break,
                 Some(Ok(message)) => {
-                    let traceparent = message.headers().and_then(|headers| {
-                        let header = headers.iter().find(|header| header.key == "traceparent")?;
-                        std::str::from_utf8(header.value?).ok()
-                    });
+                    let (mut traceparent, mut erase) = (None, None);
+                    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+                        match header.key {
+                            "traceparent" if traceparent.is_none() => traceparent = header.value,
+                            ERASE_HEADER if erase.is_none() => erase = Some(header.value.unwrap_or_default()),
+                            _ => {}
+                        }
+                    }
                     take(&Record {
                         partition: message.partition(),
                         offset: message.offset(),
                         timestamp_ms: message.timestamp().to_millis(),
                         key: message.key(),
                         payload: message.payload(),
-                        traceparent,
+                        traceparent: traceparent.and_then(|value| std::str::from_utf8(value).ok()),
+                        erase,
                     });
                     taken += 1;
                     if !self.at_end.is_empty() {

@@ -151,6 +151,7 @@ impl Reader {
             key: message.key(),
             payload: message.payload(),
             traceparent: None,
+            erase: None,
         };
         let headers = message.headers();
         let headers: Vec<(&str, &[u8])> =

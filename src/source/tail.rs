@@ -144,6 +144,7 @@ impl Tail {
                         key: message.key(),
                         payload: message.payload(),
                         traceparent: None,
+                        erase: None,
                     });
                     taken += 1;
                 }

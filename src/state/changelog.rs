@@ -206,6 +206,11 @@ impl ProfileRecord<'_> {
     }
 }
 
+/// The checksum of another record in the changelog, over its key and its bytes.
+pub(super) fn checksum_of(key: &[u8], record: &[u8]) -> u64 {
+    checksum(key, record)
+}
+
 /// The checksum of a record. It covers the key as well as all preceding bytes, so a record under a wrong key is
 /// detected.
 fn checksum(key: &[u8], record: &[u8]) -> u64 {

@@ -15,6 +15,8 @@
 
 mod changelog;
 mod clock;
+mod erasing;
+mod erasures;
 mod expiring;
 mod packed;
 mod slots;
@@ -27,6 +29,7 @@ pub use changelog::{
     Mark, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
+pub use erasures::{ERASURES_MAX, Erasures, decode_erasure, erasure_key, is_erasure_key};
 pub use packed::PackedWords;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
@@ -162,6 +165,10 @@ pub struct Store {
     digest: u64,
     /// How often the profiles were rebuilt from the input.
     generation: u64,
+    /// The users who were erased. They outlast all profiles.
+    erasures: Erasures,
+    /// Whether the next commit must contain the tombstones of `swept`, because a user among them was erased.
+    must_bury: bool,
 }
 
 impl Store {
@@ -230,12 +237,8 @@ impl Store {
         witnessed: i64,
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
-        let Self { table, open, dirty, points, clock, batch_points, .. } = self;
-        if let Some(batch_points) = batch_points
-            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
-        {
-            batch_points.push(Point { offset, clock: *clock });
-        }
+        self.note_place(offset);
+        let Self { table, open, dirty, points, clock, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -265,6 +268,16 @@ impl Store {
         }
         let slot = open.open(hash, &mut entry.place);
         Some((&mut open.slots[slot as usize].words, clock.time()))
+    }
+
+    /// Notes the place of a row in the batch, even if it changes no profile: memberships may end after it.
+    pub fn note_place(&mut self, offset: i64) {
+        let Self { batch_points, clock, .. } = self;
+        if let Some(batch_points) = batch_points
+            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
+        {
+            batch_points.push(Point { offset, clock: *clock });
+        }
     }
 
     /// The words of a user who has a profile, for further changes by an event that [`Self::entry`] has already seen.

@@ -7,7 +7,10 @@ use crate::{
     inference::FallbackReason,
     metrics::{
         self,
-        families::{CONSENT_REFUSED, DEAD_LETTERS, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED, UNKNOWN_ZONES},
+        families::{
+            CONSENT_REFUSED, DEAD_LETTERS, ERASURES_DROPPED, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED,
+            UNKNOWN_ZONES,
+        },
     },
     privacy::consent::{Activity, Verdict},
 };
@@ -25,6 +28,8 @@ pub enum SuppressReason {
     TooSoon,
     /// The user does not consent to training, in an export.
     NoConsent,
+    /// From before the user's erasure.
+    Erased,
 }
 
 impl From<Silence> for SuppressReason {
@@ -38,7 +43,8 @@ impl From<Silence> for SuppressReason {
 
 impl SuppressReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::TooLate, Self::Bot, Self::Unchanged, Self::TooSoon, Self::NoConsent];
+    pub const ALL: [Self; 6] =
+        [Self::TooLate, Self::Bot, Self::Unchanged, Self::TooSoon, Self::NoConsent, Self::Erased];
 
     /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -48,11 +54,13 @@ impl SuppressReason {
             Self::Unchanged => "unchanged",
             Self::TooSoon => "too_soon",
             Self::NoConsent => "no_consent",
+            Self::Erased => "erased",
         }
     }
 }
 
-/// The counts of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed` and `dead_letters`.
+/// The counts of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed`, `erasures` and
+/// `dead_letters`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Events read: rows, plus records that yielded none.
@@ -71,6 +79,10 @@ pub struct Counts {
     pub refused: Vec<((Activity, &'static str), u64)>,
     /// Dead letters, by reason.
     pub dead_letters: Vec<(RejectReason, u64)>,
+    /// Requests to erase a user.
+    pub erasures: u64,
+    /// Notes of erasures that were dropped because there were too many.
+    pub erasures_dropped: u64,
     /// Events replayed to rebuild profiles. Nothing is written for them, and no other count includes them.
     pub replayed: u64,
     /// Events that named an unknown time zone.
@@ -157,6 +169,8 @@ impl Counts {
             *sum += count;
         }
         self.duplicates += other.duplicates;
+        self.erasures += other.erasures;
+        self.erasures_dropped += other.erasures_dropped;
         self.replayed += other.replayed;
         self.unknown_zones += other.unknown_zones;
         self.expired += other.expired;
@@ -184,6 +198,7 @@ impl Counts {
             ("fallback", self.fallbacks),
             ("duplicate", self.duplicates),
             ("suppressed", self.suppressed_total()),
+            ("erasure", self.erasures),
             ("replayed", self.replayed),
         ] {
             add(&EVENTS, &[outcome], count);
@@ -202,6 +217,7 @@ impl Counts {
         }
         add(&UNKNOWN_ZONES, &[], self.unknown_zones);
         add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
+        add(&ERASURES_DROPPED, &[], self.erasures_dropped);
     }
 
     /// Resets all counts but keeps the memory.

@@ -9,20 +9,24 @@
 //! | `GET /snapshot` | what the page shows, as JSON |
 //! | `GET /version`, `GET /config` | as JSON; secrets are stars |
 //! | `GET /log`, `PUT /log` | the log filter; the body of a `PUT` is the new one |
+//! | `POST /erase` | asks to erase the user whose id is the body; needs the token |
 //! | `POST /reload` | reloads the configuration, all of it or nothing, and answers with the outcome; needs the token |
 //!
 //! Guarantees: the server runs on its own thread and only reads the workers' status, so it delays no worker; slow
 //! clients delay no probe (see `server`). With a token, everything except the page's own files and the two probes
 //! requires it (`Authorization: Bearer …`). Without one, a client on this machine must address the server by IP address
 //! or as `localhost`, so that no web site can reach it under its own name; `PUT` is only for clients on this machine,
-//! and `POST /reload` is refused. User keys are never shown, only keyed hashes of them, and the hash key lives as long
+//! and `POST` is refused. User keys are never shown, only keyed hashes of them, and the hash key lives as long
 //! as the process.
 
+mod erase;
 mod page;
 mod role;
 mod routes;
 mod server;
 mod window;
+
+pub use erase::Erase;
 
 use super::{figures, prometheus};
 use crate::{
@@ -84,6 +88,7 @@ pub struct AdminState {
     pseudonyms: RandomState,
     window: Mutex<Window>,
     reload: Mutex<Option<Arc<Reload>>>,
+    erase: Mutex<Option<Arc<Erase>>>,
     /// Permits one reload at a time.
     reload_permit: Arc<Semaphore>,
 }
@@ -103,6 +108,7 @@ impl AdminState {
             pseudonyms: RandomState::new(),
             window: Mutex::default(),
             reload: Mutex::default(),
+            erase: Mutex::default(),
             reload_permit: Arc::new(Semaphore::new(1)),
         }
     }

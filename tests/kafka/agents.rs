@@ -12,7 +12,7 @@ use std::{
     io::Write,
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -36,16 +36,6 @@ seat = "s1"
 "#;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // Do not outlive a failed test.
-        self.0.kill().unwrap_or_default();
-        self.0.wait().map(drop).unwrap_or_default();
-    }
-}
 
 /// Asks as a host, and returns what `agent.py` found.
 fn ask(address: &str, requests: &Value) -> Value {
@@ -98,7 +88,7 @@ fn a_host_in_another_language_gets_changes_that_it_understands() {
     let (http, grpc) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
     let set = format!("serve.grpc.address={grpc}");
     let arguments = ["--address", &http, "--admin", "127.0.0.1:0", "--set", &set];
-    let _server = Started(program.spawn_as("serve", "serve-a", &arguments));
+    let _server = program.spawn_as("serve", "serve-a", &arguments);
     wait_for("the process to answer", PATIENCE, || std::net::TcpStream::connect(&grpc).is_ok());
     wait_for("health to say so", PATIENCE, || ask(&grpc, &json!([]))["health"] == "SERVING");
 

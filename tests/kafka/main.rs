@@ -9,6 +9,7 @@ mod budgets;
 mod control;
 mod doctor;
 mod edge;
+mod erasure;
 mod program;
 mod serve;
 mod sizes;
@@ -120,6 +121,7 @@ fn expected(input: &[Found]) -> (BTreeMap<i32, Vec<Value>>, Counts) {
             key: found.key.as_deref(),
             payload: found.payload.as_deref(),
             traceparent: None,
+            erase: None,
         };
         pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
         pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);

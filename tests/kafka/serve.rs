@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// The id of a user's decision, or the status without one.
-    fn decision(&self, user: &str) -> Result<String, u16> {
+    pub(crate) fn decision(&self, user: &str) -> Result<String, u16> {
         let (status, _, body) = self.ask("GET", &format!("/v1/decisions/{user}"), "").unwrap();
         let id = |body: &str| serde_json::from_str::<Value>(body).unwrap()["decision_id"].as_str().unwrap().to_owned();
         if status == 200 { Ok(id(&body)) } else { Err(status) }

@@ -215,6 +215,7 @@ fn each_decision_names_the_one_version_that_scored_it_while_versions_change_unde
         let input: Vec<InputRecord> = (0..EVENTS)
             .map(|number| InputRecord {
                 key: None,
+                erase: None,
                 payload: Some(event(number, number % 7, 1.0)),
                 timestamp_ms: 1_700_000_000_000,
                 ..InputRecord::default()

@@ -56,6 +56,7 @@ fn views(users: &[&str]) -> Vec<InputRecord> {
         let payload = format!(r#"{{"event_type":"view","user_id":"{user}","occurred_at":{at}}}"#).into_bytes();
         InputRecord {
             key: Some(user.as_bytes().to_vec()),
+            erase: None,
             payload: Some(payload),
             timestamp_ms: at,
             ..InputRecord::default()
@@ -984,6 +985,7 @@ fn caps_outlive_a_reload_that_adds_and_removes_other_campaigns() {
     };
     let click = |number: i64| InputRecord {
         key: Some(b"a".to_vec()),
+        erase: None,
         payload: Some(
             format!(
                 r#"{{"event_type":"click","user_id":"a","value":1,"occurred_at":{},"ad":{{"campaign_id":"spring"}}}}"#,

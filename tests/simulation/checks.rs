@@ -40,7 +40,7 @@ use aimpoint::{
     event::{EventTime, Record},
     profile::Layout,
     sink::{Outbox, Target},
-    state::{Mark, Ticks, is_layout_key},
+    state::{Mark, Ticks, is_reserved_key},
     status::Counts,
     testkit::{Effect, FakeControl, InputRecord, MemoryBroker, Place, Visible},
 };
@@ -343,7 +343,7 @@ impl<'a> Checks<'a> {
                 ..Record::default()
             };
             partitions.restore(&record, core.profile());
-            if it.key.as_deref().is_some_and(is_layout_key) {
+            if it.key.as_deref().is_some_and(is_reserved_key) {
                 continue;
             }
             if it.payload.is_some() {

@@ -2,7 +2,7 @@
 
 use super::{
     checks::Checks,
-    consent,
+    consent, erasure,
     policies::{self, Published},
     world::{self, Owed},
 };
@@ -105,6 +105,7 @@ pub(crate) struct Happened {
     needless: u64,
     policies: u64,
     with_policy: u64,
+    erasures: u64,
 }
 
 impl Happened {
@@ -134,6 +135,7 @@ impl Happened {
         self.needless += other.needless;
         self.policies += other.policies;
         self.with_policy += other.with_policy;
+        self.erasures += other.erasures;
     }
 
     /// A simulation without faults would prove nothing.
@@ -142,11 +144,11 @@ impl Happened {
         let Self { compactions, trims, retries, failing_models, snapshots, changes, .. } = self;
         let workers = [crashes, hangs, zombies, leaves, rebalances];
         let Self { kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, .. } = self;
-        let Self { silent, needless, policies, with_policy, .. } = self;
+        let Self { silent, needless, policies, with_policy, erasures, .. } = self;
         let others = [compactions, trims, retries, failing_models, snapshots];
         let more =
             [changes, kills_in_calls, pauses_in_calls, shown_at_once, repeated, lost, expired, ticks, silent, needless];
-        let followed = [policies, with_policy];
+        let followed = [policies, with_policy, erasures];
         let all = [&workers[..], &others, &more, &followed].concat();
         assert!(all.iter().all(|count| **count > 100), "too little has happened: {self:?}");
     }
@@ -482,6 +484,13 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     if has_consent {
         consent::add_flags(&mut input, &mut flags);
     }
+    // For the same reason.
+    let mut asks = SmallRng::seed_from_u64(seed ^ 0x6572_6173_6564);
+    let erasures = if asks.random_bool(0.3) && !is_silent && !has_policies && !has_consent {
+        erasure::add_requests(&mut input, &mut asks, !ticks)
+    } else {
+        0
+    };
     let owed = Owed::of(&input, &mut core.references);
     let mut rate = |most: u32| if random.random_bool(0.5) { random.random_range(0..most) } else { 0 };
     let faults = Faults {
@@ -630,6 +639,7 @@ pub(crate) fn simulate(seed: u64, core: &mut Core) -> Result<Happened, String> {
     run.happened.commits = checks.effects;
     run.happened.rebuilt = checks.rebuilt;
     run.happened.with_policy = checks.with_policy;
+    run.happened.erasures = erasures;
     run.happened.repeated = checks.repeated;
     (run.happened.expired, run.happened.ticks) = checks.expired();
     (run.happened.silent, run.happened.needless) = checks.silence();

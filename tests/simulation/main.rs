@@ -13,6 +13,7 @@ mod cases;
 mod checks;
 mod consent;
 mod driver;
+mod erasure;
 mod naive;
 mod policies;
 mod silence;

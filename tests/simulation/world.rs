@@ -2,6 +2,7 @@
 
 use super::{
     consent::{self, NaiveConsent, Permits},
+    erasure::{NaiveErasures, Standing},
     naive::{Event, Naive, Told},
 };
 use aimpoint::{
@@ -29,6 +30,9 @@ future_tolerance = "1000d"
 
 [duplicates]
 horizon = "1h"
+
+[erasure]
+keep = "48h"
 
 [profile]
 ttl = "24h"
@@ -285,7 +289,8 @@ pub(crate) fn input(
             ),
         };
         let key = format!("u{user}").into_bytes();
-        input[user % partitions].push(InputRecord { key: Some(key), payload, timestamp_ms, fate: Fate::Plain });
+        let erase = None;
+        input[user % partitions].push(InputRecord { key: Some(key), payload, erase, timestamp_ms, fate: Fate::Plain });
     }
     if random.random_bool(0.4) {
         input = input.into_iter().map(|records| in_transactions(random, records)).collect();
@@ -406,6 +411,7 @@ struct Lasting {
     /// By partition: the committed ticks.
     ticks: Vec<Vec<(i64, i64)>>,
     naive: Vec<Naive>,
+    erasures: Vec<NaiveErasures>,
     /// If consent is checked.
     consent: Option<Vec<NaiveConsent>>,
 }
@@ -442,6 +448,7 @@ pub(crate) fn record(partition: i32, offset: i64, record: &InputRecord) -> Recor
         key: record.key.as_deref(),
         payload: record.payload.as_deref(),
         traceparent: None,
+        erase: record.erase.as_deref(),
     }
 }
 
@@ -458,6 +465,9 @@ pub(crate) fn event(record: &InputRecord) -> Option<Event> {
         occurred_at: i64,
         event_type: String,
         value: f64,
+    }
+    if record.erase.is_some() {
+        return None;
     }
     let it: Payload = serde_json::from_slice(record.payload.as_deref()?).ok()?;
     let event = Event { user: it.user_id, time: it.occurred_at * 1_000, kind: it.event_type, value: it.value };
@@ -512,8 +522,9 @@ impl Owed {
             owed.outputs.clear();
             let ticks = vec![Vec::new(); input.len()];
             let naive = vec![Naive::default(); input.len()];
+            let erasures = vec![NaiveErasures::default(); input.len()];
             let consent = cores[0].0.profile().checks_consent().then(|| vec![NaiveConsent::default(); input.len()]);
-            owed.lasting = Some(Lasting { courses, ticks, naive, consent });
+            owed.lasting = Some(Lasting { courses, ticks, naive, erasures, consent });
         }
         owed
     }
@@ -533,7 +544,9 @@ impl Owed {
         records: &[InputRecord],
         cores: &mut [(Pipeline, FakeControl)],
     ) -> Result<(), String> {
-        let Some(Lasting { courses, ticks: known, naive, consent }) = &mut self.lasting else { return Ok(()) };
+        let Some(Lasting { courses, ticks: known, naive, erasures, consent }) = &mut self.lasting else {
+            return Ok(());
+        };
         let (index, newest) = (number as usize, &self.newest[number as usize]);
         let from = courses[index][0][0].at;
         if next < from {
@@ -578,9 +591,22 @@ impl Owed {
             }
             let passed = newest[offset as usize + 1].max(ticked.min(logged_at(&records[offset as usize])));
             let record = &records[offset as usize];
+            let standing = erasures[index].judge(record, newest[offset as usize]);
+            if let Standing::Request(user) = &standing {
+                lawful.naive.forget(user);
+                let null = told.next_if(|(debt, _)| debt.record == Some(offset)).ok_or("an erasure gives a null")?;
+                NaiveErasures::check(user, &null.1)?;
+                compare_ended(number, offset, lawful.pass(passed), &mut told)?;
+                continue;
+            }
             let sound = event(record).filter(|_| record.counts());
             let permits = sound.as_ref().map_or(Permits::All, |event| lawful.judge(event, record));
             if let Some((debt, output)) = told.next_if(|(debt, _)| debt.record == Some(offset)) {
+                if standing == Standing::Past {
+                    return Err(format!(
+                        "I2: partition {number} at {offset}: from before its user's erasure, and decided"
+                    ));
+                }
                 let event = sound.as_ref().ok_or("an event that is decided is sound")?;
                 let payload = output.payload.as_deref().unwrap_or_default();
                 let owed = lawful.event(event, passed, permits);
@@ -632,11 +658,13 @@ impl Owed {
             core.set_present(present(0));
             let mut users = BTreeMap::new();
             let mut consent = core.profile().checks_consent().then(NaiveConsent::default);
+            let mut erasures = NaiveErasures::default();
             for (offset, it) in records.iter().enumerate() {
                 if !it.counts() {
                     newest.extend(newest.last().copied());
                     continue;
                 }
+                let standing = erasures.judge(it, newest.last().copied().unwrap_or(i64::MIN));
                 let mut outbox = Outbox::default();
                 let mut counts = Counts::default();
                 core.take(&record(number, offset as i64, it), &mut partitions, &mut outbox, &mut counts);
@@ -664,6 +692,8 @@ impl Owed {
                 newest.push(all.get(4).copied().unwrap_or(i64::MIN));
                 let key = it.key.clone().expect("each record has one");
                 let words = store.get(hash_key(&key), &key).map(Cow::into_owned).unwrap_or_default();
+                let shown: Vec<Visible> = (0..outbox.len()).map(|index| visible(&outbox, index)).collect();
+                erasures.check_profile(&standing, it, &words, &shown);
                 let history = states.entry(key).or_default();
                 if mood == Mood::Score && history.last().is_none_or(|(_, last)| *last != words) {
                     history.push((offset as i64 + 1, words));

@@ -116,6 +116,7 @@ impl Inputs for Shared {
                 key: Some(b"key"),
                 payload: payload.as_deref().map(str::as_bytes),
                 traceparent: None,
+                erase: None,
             });
         }
         world.read[input as usize] = to;

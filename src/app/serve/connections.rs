@@ -196,7 +196,7 @@ where
         .header_read_timeout(idle)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    drive(connection, stop.wait_for(|it| *it), |it| it.graceful_shutdown()).await;
+    drive(connection, stop.wait_for(|it| *it), hyper::server::conn::http1::Connection::graceful_shutdown).await;
 }
 
 /// Serves a connection. When `until` is there, asks it to end with the answers that it is at.

@@ -54,8 +54,11 @@ fn the_timeline_adds_up_to_the_rates_of_all_and_is_only_there_if_asked_for() {
     assert!(!serde_json::to_string(&plain).unwrap().contains("charts"));
 }
 
+/// Lines of a log, each with the time at which it arrived.
+type Lines = Vec<(i64, String)>;
+
 /// Decisions of a spring, two a minute, each with an impression whose creative and segments depend on its number.
-fn spring(days: i64, more: impl Fn(i64) -> String) -> (Vec<(i64, String)>, Vec<(i64, String)>) {
+fn spring(days: i64, more: impl Fn(i64) -> String) -> (Lines, Lines) {
     let (mut decisions, mut outcomes) = (Vec::new(), Vec::new());
     for number in 0..days * 600 {
         let at = START + number * DAY / 600;

@@ -160,7 +160,10 @@ impl Partitions {
     pub fn restore_applied(&mut self, record: &Record<'_>, profile: &ProfileEngine, applied: i64) {
         let (Some(partition), Some(key)) = (self.get_mut(record.partition), record.key) else { return };
         if is_reserved_key(key) {
-            partition.restore_layout(key, record, profile.layout());
+            partition.restore_reserved(key, record, profile.layout());
+            return;
+        }
+        if partition.is_rebuilding {
             return;
         }
         let written_ms = record.timestamp_ms;
@@ -195,6 +198,7 @@ impl Partitions {
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
+        partition.is_rebuilding = false;
         let foreign = std::mem::take(&mut partition.layouts.foreign);
         let carried = foreign.len() as u64;
         partition.carry_over(foreign, profile);
@@ -208,7 +212,7 @@ impl Partitions {
                 .mark
                 .and_then(|mark| mark.digest)
                 .is_none_or(|digest| digest == partition.store.digest()),
-            unfit: unfit.users.len() as u64,
+            unfit: unfit.users.len() as u64 + unfit.erasures,
             unfit_records: unfit.count,
             first_unfit: unfit.first,
             carried,
@@ -272,6 +276,9 @@ impl Partitions {
         let mut record = Vec::new();
         let store = &mut self.get_mut(number)?.store;
         let generation = store.generation();
+        if !store.is_erasure_written() {
+            return None;
+        }
         let is_whole = store.recorded(|key, profile, as_of, dirty_from| {
             record.clear();
             // A replay recovers changes by events, but not memberships that ended without one.
@@ -279,6 +286,7 @@ impl Partitions {
             ProfileRecord { as_of, layout, generation, dirty_from }.encode(key, profile, &mut record);
             writer.push(key, &record);
         });
+        store.erasures().records().for_each(|(key, record)| writer.push(&key, &record));
         is_whole.then(|| writer.finish())
     }
 
@@ -295,11 +303,13 @@ impl Partitions {
         }
     }
 
-    /// Whether a profile is due to be written.
+    /// Whether a profile is due to be written, or who was erased.
     pub fn is_due(&self) -> bool {
         self.each().any(|(_, partition)| {
+            let is_old = |oldest| oldest < partition.due.below;
             partition.next >= partition.replay_until
-                && partition.store.oldest_dirty().is_some_and(|oldest| oldest < partition.due.below)
+                && !partition.is_restoring
+                && (partition.store.oldest_dirty().is_some_and(is_old) || !partition.store.is_erasure_written())
         })
     }
 
@@ -338,6 +348,21 @@ impl Partitions {
             outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
         }
         written
+    }
+
+    /// Appends to the outputs what the changelogs lack of erased users. It must be part of every commit: see
+    /// [`Store::write_erasures`].
+    pub fn write_erasures(&mut self, outbox: &mut Outbox) {
+        for (number, slot) in self.0.iter_mut().enumerate() {
+            let Some(partition) = slot.as_deref_mut() else { continue };
+            // The mark that was committed before the replay stays valid until the replay has ended.
+            if !partition.is_restoring && partition.next >= partition.replay_until {
+                partition.store.write_erasures(|key, record| {
+                    let write = record.map(|record| move |to: &mut Vec<u8>| to.extend_from_slice(record));
+                    outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
+                });
+            }
+        }
     }
 
     /// The positions that have moved since the last commit: partition, next offset, metadata.

@@ -5,7 +5,10 @@ use crate::{
     event::Record,
     profile::{Carry, Layout, ProfileEngine},
     proto::v1,
-    state::{Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, layout_id},
+    state::{
+        Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, is_erasure_key,
+        layout_id,
+    },
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -24,6 +27,8 @@ pub struct Partition {
     pub(super) committed: Option<(i64, String)>,
     /// Whether its profiles are still being read from the changelog; its input is paused meanwhile.
     pub(super) is_restoring: bool,
+    /// Whether only the erased users are restored, because the profiles are rebuilt from the input.
+    pub(super) is_rebuilding: bool,
     /// What the changelog has to contain, while it is read.
     pub(super) mark: Option<Mark>,
     /// Whether its profiles came from a snapshot.
@@ -55,6 +60,8 @@ pub(super) struct UnfitRecords {
     pub(super) count: u64,
     /// The offset of the first one, and what is wrong with it.
     pub(super) first: Option<(i64, Unfit)>,
+    /// How many of them say who was erased. The input has to say it again.
+    pub(super) erasures: u64,
 }
 
 impl UnfitRecords {
@@ -85,6 +92,7 @@ impl Partition {
             replay_until,
             committed,
             is_restoring: false,
+            is_rebuilding: false,
             mark: None,
             is_cached: false,
             log_start: next,
@@ -122,6 +130,14 @@ impl Partition {
         self
     }
 
+    /// The same partition, with its erased users to be restored from the changelog before its profiles are rebuilt.
+    #[must_use]
+    pub fn rebuilding(mut self) -> Self {
+        self.is_restoring = true;
+        self.is_rebuilding = true;
+        self
+    }
+
     /// The profiles.
     pub fn store(&self) -> &Store {
         &self.store
@@ -132,6 +148,11 @@ impl Partition {
         self.next
     }
 
+    /// Whether its profiles are rebuilt from the input, and the changelog is only read for who was erased.
+    pub(in crate::engine) fn is_rebuilding(&self) -> bool {
+        self.is_rebuilding
+    }
+
     /// Whether its profiles are still being read from the changelog.
     pub fn is_restoring(&self) -> bool {
         self.is_restoring
@@ -140,7 +161,7 @@ impl Partition {
     /// Drops all profiles and starts a new generation.
     pub(super) fn empty(&mut self, generation: u64) {
         let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
-        self.store = Store::of_generation(generation);
+        self.store = Store::of_generation(generation).after(&mut self.store);
         self.store.rewind(PartitionClock::default(), ceilings, ticks);
         self.members.clear();
         self.layouts = Layouts::default();
@@ -189,8 +210,19 @@ impl Partition {
         });
     }
 
-    /// Restores the record of a layout; other keys that are not a user's are ignored.
-    pub(super) fn restore_layout(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
+    /// Restores who was erased, or a layout; other keys that are not a user's are ignored.
+    pub(super) fn restore_reserved(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
+        if !is_erasure_key(key) {
+            self.restore_layout(key, record, ours);
+        } else if !canary::is_in(Canary::ErasureForgottenAtRestore)
+            && let Err(why) = self.store.erasures_mut().restore(key, record.payload)
+        {
+            self.unfit.note(record.offset, why);
+            self.unfit.erasures += 1;
+        }
+    }
+
+    fn restore_layout(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
         let Some(id) = layout_id(key) else { return };
         match record.payload.map(|payload| Layout::decode(payload).filter(|layout| layout.id() == id)) {
             None => {}

@@ -54,6 +54,7 @@ impl Pipeline {
                     spec.targeting.campaigns_max as usize
                 }),
                 consent: Some(&spec.consent),
+                erasure: Some(&spec.erasure),
             },
             &mut scope,
             &mut errors,

@@ -30,6 +30,9 @@ impl Pipeline {
             let is_replay = partitions.get(position.partition).is_none_or(|it| it.is_replay(position.offset));
             let is_counted = self.profile.applied()[row] == Applied::Counted;
             self.keep_verdict(row, partitions, (!is_replay).then_some(&mut *counts));
+            if self.profile.applied()[row] == Applied::Erasure {
+                self.finish_erasure(row, partitions, (!is_replay).then_some(&mut *counts));
+            }
             // Replayed events change memberships, too.
             if is_counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
@@ -49,6 +52,8 @@ impl Pipeline {
                 match self.profile.applied()[row] {
                     Applied::Counted | Applied::Withheld => self.emit_decision(row, now, partitions, outbox, counts),
                     Applied::Covered => unreachable!("a profile covers only what was committed, which is replayed"),
+                    Applied::Erasure => self.emit_erasure(row, outbox, counts),
+                    Applied::Erased => counts.suppress(SuppressReason::Erased, 1),
                     Applied::Duplicate => counts.duplicates += 1,
                     Applied::TooLate if self.spec.time.too_late == TooLate::Drop => {
                         counts.suppress(SuppressReason::TooLate, 1);
@@ -79,6 +84,7 @@ impl Pipeline {
             key: Some(split_key(texts.get(batch.users[row])).1.as_bytes()),
             payload: Some(payload),
             traceparent: Some(texts.get(batch.traceparents[row])),
+            erase: None,
         };
         let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
         let rejection = Rejection { reason: RejectReason::TooLate, detail };

@@ -63,7 +63,11 @@ impl Pipeline {
         }
         let all: Vec<u32> = (0..rows as u32).collect();
         fill(&mut self.export.matrix, &self.batch.events, &inputs, &all);
-        for (row, applied) in self.profile.applied().iter().enumerate() {
+        for row in 0..rows {
+            let applied = self.profile.applied()[row];
+            if applied == Applied::Erasure {
+                self.finish_erasure(row, partitions, None);
+            }
             counts.events += 1;
             match applied {
                 Applied::Counted => counts.decisions += 1,
@@ -71,10 +75,12 @@ impl Pipeline {
                 Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
                 Applied::Covered => counts.replayed += 1,
                 Applied::Withheld => counts.suppress(SuppressReason::NoConsent, 1),
+                Applied::Erasure => counts.erasures += 1,
+                Applied::Erased => counts.suppress(SuppressReason::Erased, 1),
             }
-            if *applied == Applied::Counted && !self.profile.may_train(row) {
+            if applied == Applied::Counted && !self.profile.may_train(row) {
                 counts.suppress(SuppressReason::NoConsent, 1);
-            } else if *applied == Applied::Counted {
+            } else if applied == Applied::Counted {
                 let (key_type, user) = split_key(self.batch.events.columns.texts.get(self.batch.events.users[row]));
                 visit(&FeatureRow {
                     user,

@@ -10,6 +10,7 @@ mod compile;
 mod consent;
 mod dead_letter;
 mod emit;
+mod erasure;
 mod export;
 mod memberships;
 mod open_batch;

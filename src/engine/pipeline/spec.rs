@@ -5,7 +5,7 @@ use crate::{
     evaluation::LabelSpec,
     event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
-    privacy::consent::ConsentSpec,
+    privacy::{consent::ConsentSpec, erasure::ErasureSpec},
     profile::{FeatureSpec, ProfileSpec},
     targeting::{SegmentSpec, TargetingSpec, campaign::CampaignSpec, creative::CreativeSpec},
 };
@@ -53,6 +53,8 @@ pub struct PipelineSpec {
     pub emission: EmissionSpec,
     /// `[consent]`
     pub consent: ConsentSpec,
+    /// `[erasure]`
+    pub erasure: ErasureSpec,
     /// `[label]`, which only exports use.
     pub label: Option<LabelSpec>,
 }

@@ -111,7 +111,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Opens the snapshot of a partition, if there is a usable one.
     fn open_snapshot(&mut self, number: i32) -> Option<SnapshotReader> {
         let snapshots = self.snapshots.as_mut()?;
-        let committed = self.partitions.get(number)?.replay_until;
+        let partition = self.partitions.get(number).filter(|it| !it.is_rebuilding())?;
+        let committed = partition.replay_until;
         let reader = match snapshots.store.open(number) {
             Ok(None) => return None,
             Ok(Some(from)) => SnapshotReader::open(from, number, self.pipeline.layout().id(), committed),

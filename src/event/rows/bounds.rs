@@ -11,7 +11,7 @@ use super::{
 use crate::columns::Column;
 
 /// The last microsecond of the year 9999.
-const TIME_MAX: i64 = 253_402_300_799_999_999;
+pub(in crate::event) const TIME_MAX: i64 = 253_402_300_799_999_999;
 
 /// 2100-01-01 in microseconds, the bound for events of records without a timestamp.
 const PLAUSIBLE_MAX: i64 = 4_102_444_800_000_000;

@@ -70,22 +70,24 @@ impl ProfileEngine {
         match self.applied[row] {
             Applied::Counted => true,
             Applied::Withheld => self.consent.as_ref().is_some_and(|consent| consent.is_withdrawal(row)),
-            Applied::Duplicate | Applied::TooLate | Applied::Covered => false,
+            Applied::Duplicate | Applied::TooLate | Applied::Covered | Applied::Erasure | Applied::Erased => false,
         }
     }
 
     /// Decides on a row, from what its user's profile keeps. `None` if consent is not checked.
     pub(super) fn judge(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Option<Judged> {
-        let consent = self.consent.as_mut()?;
+        self.consent.as_ref()?;
         let time = batch.times[row].0;
         let user = batch.columns.texts.bytes(batch.users[row]);
+        let before_erasure = self.choice_before_erasure(batch.user_hashes[row], user, store);
         // An expired profile counts as none, whether or not it has been swept.
         let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.ttl);
         let words = store.words(batch.user_hashes[row], user).filter(|words| words[NEWEST] as i64 >= oldest);
         let newest = words.as_ref().map_or(NEVER, |words| words[NEWEST] as i64);
         let kept = words.map(|words| KeptConsent::read(&words[self.consent_words.clone()]).remembered);
+        let kept = kept.filter(|it| !it.is_empty()).or(before_erasure);
         let kept = kept.filter(|_| !canary::is_in(Canary::ConsentForgotten)).unwrap_or_default();
-        Some(consent.judge(batch, row, kept, newest))
+        Some(self.consent.as_mut()?.judge(batch, row, kept, newest))
     }
 }
 

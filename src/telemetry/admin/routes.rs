@@ -102,6 +102,9 @@ impl AdminState {
             full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return full;
         }
+        if path == "/erase" {
+            return self.answer_erase(request).await;
+        }
         if path == "/reload" {
             return self.answer_reload(request.method()).await;
         }
@@ -214,14 +217,14 @@ impl AdminState {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 const HTML: &str = "text/html; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let builder = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, kind)

@@ -161,13 +161,13 @@ fn readiness_gives_its_reasons() {
 #[test]
 fn a_token_opens_all_but_the_page_and_the_probes() {
     let at = started(&state(Some(TOKEN)));
-    for path in ["/metrics", "/snapshot", "/config", "/version", "/log", "/reload"] {
+    for path in ["/metrics", "/snapshot", "/config", "/version", "/log", "/reload", "/erase"] {
         assert_eq!(get(at, path).0, 401, "{path}");
         let with = |token: &str| {
             send(at, &format!("GET {path} HTTP/1.1\r\nHost: aimpoint.example\r\nAuthorization: Bearer {token}\r\n\r\n"))
                 .0
         };
-        let opened = if path == "/reload" { 405 } else { 200 };
+        let opened = if matches!(path, "/reload" | "/erase") { 405 } else { 200 };
         assert_eq!((with("wrong"), with(TOKEN)), (401, opened), "{path}");
     }
     for path in ["/", "/common.js", "/page.js", "/control.js", "/page.css", "/healthz"] {

@@ -54,6 +54,8 @@ pub struct InputRecord {
     pub key: Option<Vec<u8>>,
     /// The value.
     pub payload: Option<Vec<u8>>,
+    /// The value of the header that makes it a request to erase the user with its key.
+    pub erase: Option<Vec<u8>>,
     /// The Kafka timestamp.
     pub timestamp_ms: i64,
     /// How its transaction ended, if it has one.

@@ -108,6 +108,7 @@ impl Source for MemorySource {
                     key: record.key.as_deref(),
                     payload: record.payload.as_deref(),
                     traceparent: None,
+                    erase: record.erase.as_deref(),
                 });
             }
             taken

@@ -98,7 +98,7 @@ where
         let is_over = stopped.as_mut().poll(context).is_ready() || quiet.as_mut().poll(context).is_ready();
         if is_over { Poll::Ready(()) } else { Poll::Pending }
     });
-    drive(connection, until, |it| it.graceful_shutdown()).await;
+    drive(connection, until, hyper::server::conn::http2::Connection::graceful_shutdown).await;
 }
 
 /// Answers the requests of a moment without looking at them.

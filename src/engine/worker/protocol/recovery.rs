@@ -99,14 +99,16 @@ impl StartPlan {
         if replay_until > log.low {
             findings.push(Finding::NoCheckpoint { from: log.low, to: replay_until });
         }
-        // Without a mark, the last generation is unknown. No partition has had more generations than offsets.
+        // The profiles are rebuilt, but who was erased is not forgotten. Without a mark, the last generation is unknown. No partition has had more generations than offsets.
         let generation = match mark {
             Some((mark, _)) => mark.generation + 1,
             None => committed.offset.unwrap_or_default().max(0) as u64,
         };
         let Mark { ceilings, ticks, .. } = mark.map(|(mark, _)| mark).unwrap_or_default();
-        let partition =
-            Partition::new(log.low, replay_until, position).of_generation(generation).under(ceilings, ticks);
+        let partition = Partition::new(log.low, replay_until, position)
+            .of_generation(generation)
+            .under(ceilings, ticks)
+            .rebuilding();
         Ok(Self { partition, start: log.low, findings })
     }
 }
@@ -237,11 +239,11 @@ mod tests {
         let with_mark = committed(50, Some(&mark));
         let unknown = Committed { offset: Some(50), metadata: "anything".to_owned() };
         let none = Committed { offset: None, metadata: String::new() };
-        // The committed position, the first offset of the log, the layout in use: whether the changelog is read, the
-        // first offset read, the end of the replay, and the findings.
+        // The committed position, the first offset of the log, the layout in use: whether the changelog is read (at least
+        // for who was erased), the first offset read, the end of the replay, and the findings.
         let skipped = Finding::RecordsSkipped { next: 50, log_start: 60 };
         let cases = [
-            (&none, 10, LAYOUT, false, 10, 10, vec![]),
+            (&none, 10, LAYOUT, true, 10, 10, vec![]),
             (&with_mark, 10, LAYOUT, true, 40, 50, vec![]),
             (
                 &with_mark,
@@ -261,12 +263,12 @@ mod tests {
                 60,
                 vec![skipped, Finding::ProfilesIncomplete { replay_from: 40, log_start: 60 }],
             ),
-            (&with_mark, 10, "other", false, 10, 50, vec![Finding::NoCheckpoint { from: 10, to: 50 }]),
+            (&with_mark, 10, "other", true, 10, 50, vec![Finding::NoCheckpoint { from: 10, to: 50 }]),
             (
                 &unknown,
                 10,
                 LAYOUT,
-                false,
+                true,
                 10,
                 50,
                 vec![Finding::ForeignMetadata, Finding::NoCheckpoint { from: 10, to: 50 }],

@@ -1,0 +1,54 @@
+//! What an erasure does after its profile was emptied: it ends the memberships, removes the profile, and tells readers with a
+//! null for the user's key, in order with the decisions. Its header `erasure` says where the request was read.
+
+use super::Pipeline;
+use crate::{
+    engine::{Partitions, partitions::count_member},
+    sink::{Outbox, Target},
+    state::Stores,
+    status::Counts,
+};
+
+impl Pipeline {
+    /// Ends what is left of an erased user, once the earlier rows are decided. `counts` is absent in a replay, and nothing has
+    /// to be written then.
+    pub(super) fn finish_erasure(&mut self, row: usize, partitions: &mut Partitions, counts: Option<&mut Counts>) {
+        let (mut ended, mut is_over) = (Vec::new(), true);
+        if let Some(words) = self.words_of(row, partitions) {
+            is_over = self.profile.finish_erasure(words, |cell| ended.push(cell));
+        }
+        let batch = &self.batch.events;
+        let (hash, key) = (batch.user_hashes[row], batch.columns.texts.bytes(batch.users[row]));
+        let number = batch.positions[row].partition;
+        if is_over {
+            partitions.store(number).remove(hash, key, counts.is_some());
+        }
+        if let Some(partition) = partitions.get_mut(number) {
+            for cell in &ended {
+                count_member(&mut partition.members, *cell, false);
+            }
+        }
+        if let Some(counts) = counts {
+            counts.erasures_dropped += partitions.store(batch.positions[row].partition).erasures_mut().take_dropped();
+            let number = |cell: &usize| self.segments.all().iter().position(|it| it.membership() == Some(*cell));
+            counts.detail.changes(ended.iter().filter_map(number).map(|number| (number, false)));
+        }
+    }
+
+    /// Appends the null that takes back all decisions about an erased user.
+    pub(super) fn emit_erasure(&self, row: usize, outbox: &mut Outbox, counts: &mut Counts) {
+        let batch = &self.batch.events;
+        counts.erasures += 1;
+        let position = batch.positions[row];
+        let place = format!("{}/{}/{}", self.encoding.constants.topic, position.partition, position.offset);
+        let traceparent = batch.columns.texts.bytes(batch.traceparents[row]);
+        let headers = [("erasure", place.as_bytes()), ("traceparent", traceparent)];
+        let headers = if traceparent.is_empty() { &headers[..1] } else { &headers[..] };
+        let key = batch.columns.texts.bytes(batch.users[row]);
+        outbox.push(Target::Decisions, Some(key), headers, None::<fn(&mut Vec<u8>)>);
+        outbox.of(position, None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

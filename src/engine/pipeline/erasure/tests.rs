@@ -1,0 +1,311 @@
+//! Erasures in a whole pipeline: outputs, profiles, the changelog and what is restored from it.
+
+use crate::{
+    canary::{self, Canary},
+    engine::{Partition, Partitions, Pipeline, PipelineSpec},
+    event::{ERASE_VERSION, EventTime, Record},
+    sink::{Outbox, Target},
+    state::{Mark, erasure_key, hash_key},
+    status::{Counts, SuppressReason},
+};
+use serde_json::Value;
+
+const SPEC: &str = r#"
+[erasure]
+keep = "30d"
+where = 'event_type == "forget_me"'
+
+[time]
+too_late = "dead_letter"
+
+[[feature]]
+name = "views"
+aggregate = "count"
+window = "forever"
+
+[[segment]]
+id = "viewer"
+where = "true"
+exit = "false"
+duration = "2h"
+"#;
+
+const CONSENT: &str = r#"
+[consent]
+enabled = true
+vendor_id = 1
+country_default = "BR"
+without_law = ["write", "score", "emit", "measure", "train"]
+"#;
+
+const START: i64 = 1_772_409_600_000;
+
+struct Rig {
+    pipeline: Pipeline,
+    partitions: Partitions,
+    counts: Counts,
+    outbox: Outbox,
+    offset: i64,
+}
+
+impl Rig {
+    fn new(more: &str) -> Self {
+        let spec: PipelineSpec = toml::from_str(&format!("{SPEC}{more}")).unwrap();
+        let pipeline = Pipeline::compile(&spec, ("shop", "clicks")).unwrap();
+        let mut partitions = Partitions::default();
+        partitions.insert(0, Partition::new(0, 0, None));
+        Self { pipeline, partitions, counts: Counts::default(), outbox: Outbox::default(), offset: 0 }
+    }
+
+    fn record(&mut self, key: Option<&[u8]>, minute: Option<i64>, erase: Option<&[u8]>, payload: Option<&str>) {
+        let record = Record {
+            offset: self.offset,
+            timestamp_ms: minute.map(|minute| START + minute * 60_000),
+            key,
+            payload: payload.map(str::as_bytes),
+            erase,
+            ..Record::default()
+        };
+        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
+        self.offset += 1;
+    }
+
+    fn event(&mut self, user: &str, minute: i64, kind: &str, more: &str) {
+        let at = START + minute * 60_000;
+        let payload = format!(r#"{{"user_id":"{user}","occurred_at":{at},"event_type":"{kind}"{more}}}"#);
+        self.record(Some(user.as_bytes()), Some(minute), None, Some(&payload));
+    }
+
+    fn erase(&mut self, user: &str, minute: i64) {
+        self.record(Some(user.as_bytes()), Some(minute), Some(ERASE_VERSION.as_bytes()), None);
+    }
+
+    /// The outputs about users: key, and the decision or null.
+    fn run(&mut self) -> Vec<(String, Option<Value>)> {
+        self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
+        let decisions = self.outbox.all().filter(|output| output.target == Target::Decisions);
+        let all = decisions.map(|output| {
+            let decision = output.payload.map(|payload| serde_json::from_slice(payload).unwrap());
+            (String::from_utf8_lossy(output.key.unwrap()).into_owned(), decision)
+        });
+        let all = all.collect();
+        self.outbox.clear();
+        all
+    }
+
+    fn views(&mut self, user: &str) -> Option<f64> {
+        let store = self.partitions.get(0).unwrap().store();
+        let words = store.get(hash_key(user.as_bytes()), user.as_bytes())?.into_owned();
+        Some(self.pipeline.read(&words)[0])
+    }
+
+    fn members(&self) -> u64 {
+        self.partitions.views()[0].members.iter().sum()
+    }
+
+    /// Writes everything that the changelog lacks: key and value.
+    fn write(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut outbox = Outbox::default();
+        self.partitions.write_erasures(&mut outbox);
+        self.partitions.write_profiles(0, true, (usize::MAX, usize::MAX), self.pipeline.layout(), &mut outbox);
+        outbox.all().map(|it| (it.key.unwrap().to_vec(), it.payload.map(<[u8]>::to_vec))).collect()
+    }
+
+    /// What a process knows after a restart with these records of the changelog.
+    fn restarted(&self, more: &str, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Self {
+        let mut next = Self::new(more);
+        let partition = self.partitions.get(0).unwrap();
+        let metadata = partition.store().mark(partition.next()).metadata(self.pipeline.layout().id());
+        let (mark, _) = Mark::parse(&metadata).unwrap();
+        let restored = Partition::new(mark.replay_from, self.offset, Some((self.offset, metadata))).restoring(mark, 0);
+        next.partitions.insert(0, restored);
+        for (key, payload) in records {
+            let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };
+            next.partitions.restore(&record, next.pipeline.profile());
+        }
+        let recovered = next.partitions.restored(0, next.pipeline.profile()).unwrap();
+        assert!(recovered.is_whole(), "{recovered:?}");
+        next.offset = self.offset;
+        next
+    }
+}
+
+#[test]
+fn at_a_request_everything_goes_readers_get_a_null_and_later_events_begin_anew() {
+    let mut rig = Rig::new("");
+    rig.event("ann", 0, "view", "");
+    rig.event("bob", 0, "view", "");
+    rig.run();
+    assert_eq!((rig.views("ann"), rig.members()), (Some(1.0), 2));
+    rig.event("ann", 1, "view", "");
+    rig.erase("ann", 2);
+    rig.event("ann", 3, "view", "");
+    let outputs = rig.run();
+    let keys: Vec<_> = outputs.iter().map(|(key, decision)| (key.as_str(), decision.is_some())).collect();
+    assert_eq!(keys, [("ann", true), ("ann", false), ("ann", true)], "in order with the decisions");
+    let [before, after] = [0, 2].map(|at: usize| outputs[at].1.clone().unwrap());
+    assert_eq!((&before["segments"][0]["is_new"], &after["segments"][0]["is_new"]), (&false.into(), &true.into()));
+    assert_eq!((rig.views("ann"), rig.views("bob"), rig.members()), (Some(1.0), Some(1.0), 2));
+    rig.erase("ann", 4);
+    rig.erase("nobody", 4);
+    assert_eq!(rig.run(), [("ann".to_owned(), None), ("nobody".to_owned(), None)]);
+    assert_eq!((rig.views("ann"), rig.members(), rig.counts.erasures), (None, 1, 3));
+    let counted = rig.counts.decisions + rig.counts.erasures + rig.counts.suppressed_total();
+    assert_eq!(rig.counts.events, counted);
+}
+
+#[test]
+fn events_from_before_the_request_count_for_nothing() {
+    let mut rig = Rig::new("");
+    rig.event("ann", 0, "view", "");
+    rig.erase("ann", 10);
+    rig.event("ann", 5, "view", "");
+    rig.event("ann", 10, "view", "");
+    assert_eq!(rig.run().len(), 2, "a decision and a null");
+    assert_eq!((rig.views("ann"), &rig.counts.suppressed), (None, &vec![(SuppressReason::Erased, 2)]));
+    // An older request takes nothing back.
+    rig.erase("ann", 7);
+    rig.event("ann", 9, "view", "");
+    rig.event("ann", 11, "view", "");
+    assert_eq!(rig.run().len(), 2);
+    assert_eq!(rig.views("ann"), Some(1.0));
+    canary::put_in(Some(Canary::EventBeforeErasureCounted));
+    rig.event("ann", 6, "view", "");
+    assert_eq!(rig.run().len(), 1, "the canary lets it through");
+    canary::put_in(None);
+}
+
+#[test]
+fn an_event_that_meets_the_rule_erases_its_user_as_of_its_own_time() {
+    let mut rig = Rig::new("");
+    rig.event("ann", 0, "view", "");
+    rig.event("ann", 4, "forget_me", "");
+    rig.event("ann", 3, "view", "");
+    rig.event("ann", 5, "view", "");
+    let outputs = rig.run();
+    let nulls: Vec<bool> = outputs.iter().map(|(_, decision)| decision.is_none()).collect();
+    assert_eq!((nulls, rig.views("ann")), (vec![false, true, false], Some(1.0)));
+}
+
+#[test]
+fn the_changelog_gets_a_tombstone_and_a_note_that_hold_after_a_restart() {
+    let mut rig = Rig::new("");
+    rig.event("ann", 0, "view", "");
+    rig.event("bob", 0, "view", "");
+    rig.run();
+    let mut log = rig.write();
+    rig.erase("ann", 2);
+    rig.run();
+    let written = rig.write();
+    let note = erasure_key(b"ann");
+    assert_eq!(written[0], (b"ann".to_vec(), None), "the tombstone");
+    assert_eq!((&written[1].0, written[1].1.is_some(), written.len()), (&note, true, 2));
+    assert!(rig.write().is_empty());
+    log.extend(written);
+    let mut next = rig.restarted("", &log);
+    assert_eq!((next.views("ann"), next.views("bob")), (None, Some(1.0)));
+    next.event("ann", 1, "view", "");
+    assert_eq!((next.run().len(), next.views("ann")), (0, None), "it is still known");
+    // Without the note, the user would be back.
+    log.retain(|(key, _)| *key != note);
+    let mut without = rig.restarted("", &log);
+    without.event("ann", 1, "view", "");
+    assert_eq!((without.run().len(), without.views("ann")), (1, Some(1.0)));
+    // A snapshot has it, too.
+    rig.partitions.settle(vec![(0, rig.offset, String::new())]);
+    let snapshot = rig.partitions.snapshot(0, 9, rig.pipeline.profile()).expect("nothing is open");
+    let from = Box::new(std::io::Cursor::new(snapshot));
+    let mut reader = crate::state::SnapshotReader::open(from, 0, rig.pipeline.layout().id(), rig.offset).unwrap();
+    let mut keys = Vec::new();
+    while reader.next(|key, _| keys.push(key.to_vec())).unwrap() {}
+    assert!(keys.contains(&note) && keys.contains(&b"bob".to_vec()) && !keys.contains(&b"ann".to_vec()), "{keys:?}");
+}
+
+#[test]
+fn profiles_that_are_rebuilt_from_the_input_do_not_bring_an_erased_user_back() {
+    let mut rig = Rig::new("");
+    rig.event("ann", 0, "view", "");
+    rig.erase("ann", 2);
+    rig.run();
+    let log = rig.write();
+    // The request itself is no longer in the input: only what the changelog says is left.
+    let mut next = Rig::new("");
+    next.partitions.insert(0, Partition::new(rig.offset, rig.offset, None).of_generation(7).rebuilding());
+    for (key, payload) in &log {
+        let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };
+        next.partitions.restore(&record, next.pipeline.profile());
+    }
+    assert!(next.partitions.restored(0, next.pipeline.profile()).unwrap().is_whole());
+    next.offset = rig.offset;
+    next.event("ann", 1, "view", "");
+    next.event("ann", 3, "view", "");
+    assert_eq!((next.run().len(), next.views("ann")), (1, Some(1.0)));
+}
+
+#[test]
+fn an_opt_out_is_not_forgotten() {
+    let opted_out = |canary| {
+        canary::put_in(canary);
+        let mut rig = Rig::new(CONSENT);
+        rig.event("ann", 0, "view", "");
+        rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
+        rig.erase("ann", 2);
+        rig.run();
+        let mut log = rig.write();
+        log.retain(|(key, _)| key != b"ann");
+        assert!(log.iter().all(|(key, value)| {
+            let text = [key.as_slice(), value.as_deref().unwrap_or_default()].concat();
+            !text.windows(3).any(|part| part == b"ann")
+        }));
+        let mut next = rig.restarted(CONSENT, &log);
+        next.event("ann", 3, "view", "");
+        let status = next.run()[0].1.clone().unwrap()["status_reason"].clone();
+        let views = next.views("ann");
+        next.event("ann", 64, "consent", r#","consent":{"gpc":false}"#);
+        next.event("ann", 65, "view", "");
+        next.run();
+        canary::put_in(None);
+        (status, views, next.views("ann"))
+    };
+    assert_eq!(opted_out(None), ("opted_out".into(), None, Some(2.0)), "until the user opts in again, an hour later");
+    assert_ne!(opted_out(Some(Canary::OptOutErased)).0, Value::from("opted_out"));
+}
+
+#[test]
+fn notes_of_erasures_end_and_then_the_past_counts_again() {
+    let mut rig = Rig::new("");
+    rig.erase("ann", 0);
+    rig.run();
+    let day = 24 * 60;
+    for user in 0..6 {
+        rig.event(&format!("u{user}"), 29 * day, "view", "");
+    }
+    rig.event("ann", -1, "view", "");
+    assert_eq!((rig.run().len(), rig.views("ann")), (6, None));
+    for user in 0..6 {
+        rig.event(&format!("u{user}"), 33 * day, "view", "");
+    }
+    rig.event("ann", -1, "view", "");
+    rig.run();
+    assert_eq!(rig.views("ann"), Some(1.0), "it was remembered for 30 days");
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_a_dead_letter() {
+    let (ann, long) = (&b"ann"[..], [b'x'; 1_025]);
+    for (key, minute, version, reason) in [
+        (Some(ann), Some(0), "2", "malformed"),
+        (Some(ann), Some(0), "", "malformed"),
+        (None, Some(0), "1", "missing_user"),
+        (Some(&b" "[..]), Some(0), "1", "missing_user"),
+        (Some(&b"\xff"[..]), Some(0), "1", "missing_user"),
+        (Some(&long[..]), Some(0), "1", "missing_user"),
+        (Some(ann), None, "1", "missing_time"),
+    ] {
+        let mut rig = Rig::new("");
+        rig.event("ann", 0, "view", "");
+        rig.record(key, minute, Some(version.as_bytes()), Some("anything"));
+        let reasons: Vec<&str> = rig.counts.dead_letters.iter().map(|(reason, _)| reason.as_str()).collect();
+        assert_eq!((reasons, rig.run().len(), rig.views("ann")), (vec![reason], 1, Some(1.0)), "{key:?}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Requests to erase a user, as records of the input: a header marks them, so they need no format.
+//!
+//! The record's key is the user's key in all topics of ours, and its timestamp is the time of the erasure. A timestamp
+//! further in the future than an event may be is brought back, because otherwise the user's events would be ignored until
+//! then. The payload is ignored.
+
+use super::{
+    ERASE_VERSION, EventBatch, EventTime, Position, Record, RejectReason, Rejection, decode::Decoded,
+    rows::USER_BYTES_MAX,
+};
+use crate::{
+    columns::{Slot, Text},
+    state::hash_key,
+};
+
+/// Adds the request as a row of its own, in which all fields of `slots` are missing.
+///
+/// # Errors
+/// Why the record is rejected; the batch is unchanged.
+pub(super) fn read(
+    version: &[u8],
+    record: &Record<'_>,
+    ceiling: Option<i64>,
+    slots: impl Iterator<Item = Slot>,
+    batch: &mut EventBatch,
+) -> Result<Decoded, Rejection> {
+    if version != ERASE_VERSION.as_bytes() {
+        return Err(Rejection::new(
+            RejectReason::Malformed,
+            format!(
+                "a request to erase a user of a version that is not {ERASE_VERSION}: was it written by a later release?"
+            ),
+        ));
+    }
+    let key = record.key.map(std::str::from_utf8).and_then(Result::ok).filter(|key| !key.trim().is_empty());
+    let Some(key) = key.filter(|key| key.len() <= USER_BYTES_MAX) else {
+        return Err(Rejection::new(
+            RejectReason::MissingUser,
+            format!("a request to erase a user whose key is not text of 1 to {USER_BYTES_MAX} bytes"),
+        ));
+    };
+    let Some(millis) = record.timestamp_ms.filter(|millis| *millis >= 0) else {
+        return Err(Rejection::new(RejectReason::MissingTime, "a request to erase a user without a timestamp"));
+    };
+    if batch.columns.texts.is_full() {
+        return Err(Rejection::new(RejectReason::TooLarge, "the batch has no room for more text"));
+    }
+    let time = millis.saturating_mul(1_000).min(ceiling.unwrap_or(i64::MAX)).clamp(0, super::rows::TIME_MAX);
+    let row = batch.len();
+    for slot in slots {
+        batch.columns.get_mut(slot).resize(row + 1);
+    }
+    let user = batch.columns.texts.push(key);
+    let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
+    batch.positions.push(Position { partition: record.partition, offset: record.offset, index: 0 });
+    batch.users.push(user);
+    batch.user_hashes.push(hash_key(key.as_bytes()));
+    batch.event_ids.push(Text::MISSING);
+    batch.times.push(EventTime(time));
+    batch.logged_at.push(record.logged_at());
+    batch.traceparents.push(traceparent);
+    batch.erasures.push(row);
+    Ok(Decoded { rows: 1, bots: 0 })
+}

@@ -1,0 +1,109 @@
+//! Removes the profile of an erased user, in two steps: at its place among the batch's events, and after the decisions
+//! about the events before it.
+
+use super::{CLEAN, Canary, Dirty, Erasures, POINT_OFFSETS, Point, Store, Swept, canary, changelog::record_digest};
+
+impl Store {
+    /// The erased users.
+    pub fn erasures(&self) -> &Erasures {
+        &self.erasures
+    }
+
+    /// The erased users, to note further ones.
+    pub fn erasures_mut(&mut self) -> &mut Erasures {
+        &mut self.erasures
+    }
+
+    /// When this user was erased, if that counts at the partition's time: it is no longer ago than `keep`.
+    pub fn erased_at(&self, hash: u64, key: &[u8], keep: i64) -> Option<i64> {
+        let counts = |at: &i64| self.clock.time().is_none_or(|now| now <= at.saturating_add(keep));
+        self.erasures.at(hash, key).filter(counts)
+    }
+
+    /// Notes an event that counts for nothing but the partition's time.
+    pub fn note_time(&mut self, hash: u64, offset: i64, witnessed: i64) {
+        self.note_place(offset);
+        self.clock.note(hash, witnessed);
+    }
+
+    /// The words of a user who is erased by the record at `offset`, to be emptied; `Some(None)` if there is no profile. The
+    /// profile is dirty from there on. `None` if it was restored and is one from after the record.
+    pub fn erase(&mut self, hash: u64, key: &[u8], offset: i64) -> Option<Option<&mut Vec<u64>>> {
+        self.note_place(offset);
+        let Self { table, open, dirty, points, clock, .. } = self;
+        let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return Some(None) };
+        let mut account = open.account(&entry.place);
+        if account.covered > offset {
+            return None;
+        }
+        if account.first_dirty == CLEAN {
+            account.first_dirty = offset;
+            open.set_account(&mut entry.place, account);
+            if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
+                points.push_back(Point { offset, clock: *clock });
+            }
+            dirty.push_back(Dirty { offset, hash });
+        }
+        if account.applied > offset {
+            return None;
+        }
+        let slot = open.open(hash, &mut entry.place);
+        Some(Some(&mut open.slots[slot as usize].words))
+    }
+
+    /// Removes the profile of an erased user, if there is one. With `buries`, schedules a tombstone for the next commit even
+    /// if there is no known record: the changelog may have one of an earlier generation.
+    pub fn remove(&mut self, hash: u64, key: &[u8], buries: bool) {
+        let Self { table, open, recorded, swept, must_bury, .. } = self;
+        let mut digest = None;
+        if let Ok(entry) = table.find_entry(hash, |entry| open.key(&entry.place) == key) {
+            let place = entry.remove().0.place;
+            let covered = open.account(&place).covered;
+            if covered > i64::MIN {
+                *recorded -= 1;
+                digest = Some(record_digest(hash, covered));
+            }
+            open.give_back(&place);
+        }
+        if digest.is_some() || buries {
+            *must_bury = true;
+            swept.push(Swept { key: key.into(), digest: digest.unwrap_or_default() });
+        }
+    }
+
+    /// Removes the erasures older than `keep`, now and then.
+    pub fn sweep_erasures(&mut self, keep: i64) {
+        if self.erasures.is_empty() {
+            return;
+        }
+        // Where a replay would start.
+        let clock = self.points.front().map_or(self.clock, |point| point.clock);
+        self.erasures.sweep(clock.time(), keep);
+    }
+
+    /// Hands over what the changelog lacks of erased users: the tombstones of their profiles, and who was erased. It must
+    /// be part of every commit of the partition, because a replay from the committed mark may begin after the erasure.
+    pub fn write_erasures(&mut self, mut write: impl FnMut(&[u8], Option<&[u8]>)) {
+        if self.is_erasure_written() || canary::is_in(Canary::ErasureNotCommitted) {
+            return;
+        }
+        self.must_bury = false;
+        while let Some(Swept { key, digest }) = self.swept.pop() {
+            self.digest = self.digest.wrapping_sub(digest);
+            write(&key, None);
+        }
+        self.erasures.write(write);
+    }
+
+    /// Whether the changelog lacks nothing of erased users.
+    pub fn is_erasure_written(&self) -> bool {
+        self.erasures.is_written() && !self.must_bury
+    }
+
+    /// Takes over the erased users of the store that this one replaces.
+    #[must_use]
+    pub fn after(mut self, other: &mut Self) -> Self {
+        self.erasures = std::mem::take(&mut other.erasures);
+        self
+    }
+}

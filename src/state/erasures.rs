@@ -1,0 +1,375 @@
+//! Which users of a partition were erased, and when: what must outlive their profiles, so that they do not come back.
+//!
+//! Owns one entry for each erased user: the time of the erasure, and what must not be forgotten with the user (words whose
+//! meaning is up to the caller). An entry has no id but two hashes of it, so it names nobody; whoever knows an id can find
+//! its entry.
+//!
+//! Guarantees: an entry counts until its time plus the declared one has passed, by the partition's time, whether or not it
+//! has been removed. An entry that the changelog lacks is written with the next commit of the partition, never later, so no
+//! committed position is ahead of it. Limits: [`ERASURES_MAX`] entries of about 90 bytes. Beyond that the oldest ones are
+//! dropped and counted.
+
+use super::{Unfit, changelog::checksum_of, hash_key, pack, unpack};
+use crate::proto::v1;
+use hashbrown::HashTable;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+/// The most erased users that a partition remembers.
+pub const ERASURES_MAX: usize = 1 << 20;
+
+/// When there are too many, one in this many is dropped.
+const DROPPED_SHARE: usize = 8;
+
+/// How many sweeps there are in the time that entries are kept.
+const SWEEPS: i64 = 16;
+
+/// The version of the record encoding.
+const VERSION: u32 = 1;
+
+/// The prefix of the keys of entries. User keys are UTF-8, which never contains this byte.
+const KEY: &[u8] = b"\xfferased/";
+
+/// The bytes of an entry's name: the hash of the user's key, and the first half of its SHA-256.
+const NAME_BYTES: usize = 24;
+
+/// The most words that are kept with an entry.
+const KEPT_WORDS_MAX: usize = 64;
+
+/// Whether this is the key of an erased user's entry.
+pub fn is_erasure_key(key: &[u8]) -> bool {
+    key.starts_with(KEY)
+}
+
+/// The key of the entry of the user with this key.
+pub fn erasure_key(user: &[u8]) -> Vec<u8> {
+    Name::of(hash_key(user), user).key()
+}
+
+/// Decodes the entry with this key: when its user was erased, in microseconds since 1970.
+///
+/// # Errors
+/// Why the record is unusable.
+pub fn decode_erasure(key: &[u8], bytes: &[u8]) -> Result<i64, Unfit> {
+    decode(key, bytes).map(|entry| entry.at)
+}
+
+/// What stands for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    hash: u64,
+    digest: [u8; NAME_BYTES - 8],
+}
+
+impl Name {
+    fn of(hash: u64, user: &[u8]) -> Self {
+        let digest = Sha256::digest(user);
+        Self { hash, digest: *digest.first_chunk().expect("it has 32 bytes") }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        [KEY, &self.hash.to_be_bytes(), &self.digest].concat()
+    }
+
+    fn of_key(key: &[u8]) -> Option<Self> {
+        let name: &[u8; NAME_BYTES] = key.strip_prefix(KEY)?.try_into().ok()?;
+        let (hash, digest) = name.split_first_chunk()?;
+        Some(Self { hash: u64::from_be_bytes(*hash), digest: digest.try_into().ok()? })
+    }
+}
+
+/// An erased user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    name: Name,
+    /// In microseconds since 1970.
+    at: i64,
+    kept: Box<[u64]>,
+    /// Whether the changelog has it.
+    is_written: bool,
+}
+
+impl Entry {
+    /// The record, encoded as `aimpoint.v1.Erasure`.
+    fn encode(&self) -> Vec<u8> {
+        let kept = pack(&self.kept);
+        let mut record = v1::Erasure { schema_version: VERSION, erased_at: self.at, kept, checksum: 0 };
+        record.checksum = checksum_of(&self.name.key(), &record.encode_to_vec());
+        record.encode_to_vec()
+    }
+}
+
+fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Unfit> {
+    let record = v1::Erasure::decode(bytes).map_err(|_| Unfit::Damaged)?;
+    if record.schema_version != VERSION {
+        return Err(Unfit::Version);
+    }
+    let unsigned = v1::Erasure { checksum: 0, ..record.clone() };
+    let name = Name::of_key(key).ok_or(Unfit::Damaged)?;
+    let kept = unpack(&record.kept).filter(|kept| kept.len() <= KEPT_WORDS_MAX).ok_or(Unfit::Damaged)?;
+    let is_sound =
+        super::is_event_time(record.erased_at) && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
+    if is_sound {
+        Ok(Entry { name, at: record.erased_at, kept: kept.into(), is_written: true })
+    } else {
+        Err(Unfit::Damaged)
+    }
+}
+
+/// The erased users of a partition.
+#[derive(Debug, Default)]
+pub struct Erasures {
+    table: HashTable<Entry>,
+    /// The entries that the changelog lacks.
+    unwritten: Vec<Name>,
+    /// The keys of records in the changelog that stand for nothing any more.
+    obsolete: Vec<Vec<u8>>,
+    /// The partition's time at the last sweep.
+    swept_at: Option<i64>,
+    /// Entries dropped because there were too many, since the last call of [`Self::take_dropped`].
+    dropped: u64,
+}
+
+impl Erasures {
+    /// How many users are remembered.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// When the user was erased, in microseconds since 1970.
+    pub fn at(&self, hash: u64, user: &[u8]) -> Option<i64> {
+        self.find(hash, user).map(|entry| entry.at)
+    }
+
+    /// What is kept of the user.
+    pub fn kept(&self, hash: u64, user: &[u8]) -> Option<&[u64]> {
+        self.find(hash, user).map(|entry| &*entry.kept)
+    }
+
+    fn find(&self, hash: u64, user: &[u8]) -> Option<&Entry> {
+        // The digest is computed only for a user whose hash is known.
+        self.table.find(hash, |entry| entry.name.hash == hash && entry.name == Name::of(hash, user))
+    }
+
+    /// Notes that the user was erased at this time, and what is to be kept of the user; without anything, what was kept
+    /// before stays. Of several times the latest counts.
+    pub fn note(&mut self, hash: u64, user: &[u8], at: i64, kept: Option<&[u64]>) {
+        let name = Name::of(hash, user);
+        let known = self.table.find(hash, |entry| entry.name == name);
+        let before = known.map(|entry| &*entry.kept).unwrap_or_default();
+        let entry = Entry {
+            name,
+            at: known.map_or(at, |known| known.at.max(at)),
+            kept: kept.unwrap_or(before).into(),
+            is_written: false,
+        };
+        if known.is_some_and(|known| known.at == entry.at && known.kept == entry.kept) {
+            return;
+        }
+        if known.is_none_or(|known| known.is_written) {
+            self.unwritten.push(name);
+        }
+        self.put(entry);
+        self.bound(ERASURES_MAX);
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let hash = entry.name.hash;
+        match self.table.entry(hash, |known| known.name == entry.name, |known| known.name.hash) {
+            hashbrown::hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
+            hashbrown::hash_table::Entry::Vacant(place) => drop(place.insert(entry)),
+        }
+    }
+
+    /// Drops the oldest entries if there are more than `most`.
+    fn bound(&mut self, most: usize) {
+        if self.table.len() <= most {
+            return;
+        }
+        let mut times: Vec<i64> = self.table.iter().map(|entry| entry.at).collect();
+        let (_, last, _) = times.select_nth_unstable(most / DROPPED_SHARE);
+        let last = *last;
+        let before = self.table.len();
+        self.remove(|entry| entry.at <= last);
+        self.dropped += (before - self.table.len()) as u64;
+    }
+
+    fn remove(&mut self, is_gone: impl Fn(&Entry) -> bool) {
+        let Self { table, obsolete, .. } = self;
+        table.retain(|entry| {
+            let is_gone = is_gone(entry);
+            if is_gone && entry.is_written {
+                obsolete.push(entry.name.key());
+            }
+            !is_gone
+        });
+    }
+
+    /// Removes the entries older than `keep` at this time, now and then. `time` must be the partition's time at the place
+    /// from which a replay would start, so that a replay still finds every entry that counted.
+    pub fn sweep(&mut self, time: Option<i64>, keep: i64) {
+        let Some(time) = time.filter(|_| !self.is_empty()) else { return };
+        let swept_at = *self.swept_at.get_or_insert(time);
+        if time.saturating_sub(swept_at) > keep / SWEEPS {
+            self.swept_at = Some(time);
+            self.remove(|entry| entry.at.saturating_add(keep) < time);
+        }
+    }
+
+    /// Restores an entry from a record of the changelog or of a snapshot; without a payload, it is removed.
+    ///
+    /// # Errors
+    /// Why the record is unusable. Its removal from the changelog is scheduled.
+    pub fn restore(&mut self, key: &[u8], payload: Option<&[u8]>) -> Result<(), Unfit> {
+        let Some(payload) = payload else {
+            if let Some(name) = Name::of_key(key)
+                && let Ok(entry) = self.table.find_entry(name.hash, |entry| entry.name == name)
+            {
+                entry.remove();
+            }
+            return Ok(());
+        };
+        let entry = decode(key, payload).inspect_err(|_| self.obsolete.push(key.to_vec()))?;
+        self.put(entry);
+        Ok(())
+    }
+
+    /// Hands over what the changelog lacks: keys and records, and keys without a record.
+    pub fn write(&mut self, mut write: impl FnMut(&[u8], Option<&[u8]>)) {
+        for key in self.obsolete.drain(..) {
+            write(&key, None);
+        }
+        for name in self.unwritten.drain(..) {
+            // An entry that was removed in the meantime was never written.
+            if let Some(entry) = self.table.find_mut(name.hash, |entry| entry.name == name) {
+                entry.is_written = true;
+                write(&name.key(), Some(&entry.encode()));
+            }
+        }
+    }
+
+    /// Whether the changelog has everything.
+    pub fn is_written(&self) -> bool {
+        self.unwritten.is_empty() && self.obsolete.is_empty()
+    }
+
+    /// All entries as records: key and value.
+    pub fn records(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        self.table.iter().map(|entry| (entry.name.key(), entry.encode()))
+    }
+
+    /// How many entries were dropped since the last call, because there were too many.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    fn written(erasures: &mut Erasures) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut all = Vec::new();
+        erasures.write(|key, record| all.push((key.to_vec(), record.map(<[u8]>::to_vec))));
+        all
+    }
+
+    fn note(erasures: &mut Erasures, user: &[u8], at: i64, kept: Option<&[u64]>) {
+        erasures.note(hash_key(user), user, at, kept);
+    }
+
+    #[test]
+    fn an_entry_comes_back_from_its_record_and_names_nobody() {
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann@example.com", 70, Some(&[0, 7, u64::MAX]));
+        let records = written(&mut erasures);
+        assert_eq!((records.len(), erasures.is_written(), written(&mut erasures).len()), (1, true, 0));
+        let (key, record) = (&records[0].0, records[0].1.as_deref().expect("a record"));
+        assert!(is_erasure_key(key) && super::super::is_reserved_key(key) && *key == erasure_key(b"ann@example.com"));
+        assert!(![key, record].iter().any(|it| it.windows(3).any(|part| part == b"ann")), "the id is in it");
+        let mut restored = Erasures::default();
+        restored.restore(key, Some(record)).expect("a sound record");
+        let hash = hash_key(b"ann@example.com");
+        assert_eq!(restored.at(hash, b"ann@example.com"), Some(70));
+        assert_eq!(restored.kept(hash, b"ann@example.com"), Some(&[0, 7, u64::MAX][..]));
+        assert_eq!(restored.at(hash, b"bob"), None, "the hash alone is not the user");
+        assert!(restored.is_written());
+        restored.restore(key, None).expect("a tombstone");
+        assert!(restored.is_empty());
+    }
+
+    #[test]
+    fn records_are_written_and_read_as_changelogs_have_them() {
+        // If these bytes changed, no erasure of an earlier release could be read.
+        const KEY: &str = "ff6572617365642fc5e7b9efa07eddf349915e0d7d4b402e3017d010bc1c0e83";
+        const RECORD: &str = "0801108080f9c0c1c482031a0390700779a8a6af704c2f5050";
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann", 1_700_000_000_000_000, Some(&[0, 0, 7]));
+        let (key, record) = erasures.records().next().expect("one entry");
+        assert_eq!((crate::hex::encode(&key), crate::hex::encode(&record)), (KEY.to_owned(), RECORD.to_owned()));
+        assert_eq!(decode_erasure(&key, &record), Ok(1_700_000_000_000_000));
+    }
+
+    #[test]
+    fn a_record_that_was_changed_anywhere_is_noticed_and_removed() {
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann", 70, Some(&[3]));
+        let (key, record) = erasures.records().next().expect("one entry");
+        for bit in 0..record.len() * 8 {
+            let mut changed = record.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let mut restored = Erasures::default();
+            assert!(restored.restore(&key, Some(&changed)).is_err(), "bit {bit}");
+            assert_eq!(written(&mut restored), [(key.clone(), None)]);
+        }
+        let other = erasure_key(b"bob");
+        assert_eq!(Erasures::default().restore(&other, Some(&record)), Err(Unfit::Damaged), "it is another user's");
+    }
+
+    #[test]
+    fn of_several_erasures_the_latest_counts_and_what_was_kept_stays() {
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann", 70, Some(&[9]));
+        note(&mut erasures, b"ann", 50, None);
+        let hash = hash_key(b"ann");
+        assert_eq!((erasures.at(hash, b"ann"), erasures.kept(hash, b"ann")), (Some(70), Some(&[9][..])));
+        assert_eq!(written(&mut erasures).len(), 1, "one record for both");
+        note(&mut erasures, b"ann", 50, None);
+        assert!(erasures.is_written(), "nothing has changed");
+        note(&mut erasures, b"ann", 90, None);
+        assert_eq!((written(&mut erasures).len(), erasures.at(hash, b"ann")), (1, Some(90)));
+    }
+
+    #[test]
+    fn entries_are_removed_after_their_time_and_not_before() {
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann", 0, None);
+        note(&mut erasures, b"bob", 5 * HOUR, None);
+        written(&mut erasures);
+        erasures.sweep(Some(HOUR), 10 * HOUR);
+        erasures.sweep(Some(10 * HOUR), 10 * HOUR);
+        assert_eq!((erasures.len(), erasures.is_written()), (2, true));
+        erasures.sweep(Some(11 * HOUR), 10 * HOUR);
+        assert_eq!(written(&mut erasures), [(erasure_key(b"ann"), None)]);
+        assert_eq!(erasures.at(hash_key(b"bob"), b"bob"), Some(5 * HOUR));
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_are_dropped_and_counted() {
+        let mut erasures = Erasures::default();
+        (0..100_i64).for_each(|at| note(&mut erasures, at.to_string().as_bytes(), at, None));
+        erasures.bound(99);
+        let dropped = erasures.take_dropped();
+        assert_eq!((dropped, erasures.len(), erasures.take_dropped()), (13, 87, 0));
+        assert_eq!(erasures.at(hash_key(b"12"), b"12"), None);
+        assert_eq!(erasures.at(hash_key(b"13"), b"13"), Some(13));
+        assert_eq!(written(&mut erasures).len(), 87, "what was dropped was never written");
+    }
+}
