@@ -8,11 +8,11 @@
 //! [`crate::effect`], whose JSON has them all.
 //!
 //! Guarantees: one file that loads nothing and runs nothing: no script, no address, and a content security policy that
-//! forbids both. Every text that comes from outside is escaped ([`markup::Html`] takes no other). The same report gives
+//! forbids both. Every text that comes from outside is escaped (`markup::Html` takes no other). The same report gives
 //! the same bytes. Each picture has a title, a description and a table. A segment with fewer than [`USERS_MIN`] users is
 //! shown without its number.
 //!
-//! Limits: [`ROWS_MAX`] rows of a table, and the most used of what is beyond.
+//! Limits: `ROWS_MAX` rows of a table, and the most used of what is beyond.
 
 mod markup;
 mod plot;
