@@ -48,11 +48,8 @@ const OUTCOMES: &str = "message outcome {
 
 /// What a row has in a column; the only campaign of a decision stands for its list.
 fn cell<'a>(row: &'a Value, column: &str) -> Option<&'a Value> {
-    let names = column.split('.').filter(|name| !["list", "element"].contains(name));
-    names.fold(Some(row), |at, name| {
-        let at = at?;
-        at.as_array().map_or(at, |list| &list[0]).get(name)
-    })
+    let mut names = column.split('.').filter(|name| !["list", "element"].contains(name));
+    names.try_fold(row, |at, name| at.as_array().map_or(at, |list| &list[0]).get(name))
 }
 
 fn whole(value: &Value) -> i64 {

@@ -213,7 +213,10 @@ impl Partition {
     /// Restores who was erased, or a layout; other keys that are not a user's are ignored.
     pub(super) fn restore_reserved(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
         if !is_erasure_key(key) {
-            self.restore_layout(key, record, ours);
+            // A rebuild writes its layout again, with the first profiles: the records that are read here may be gone by then.
+            if !self.is_rebuilding {
+                self.restore_layout(key, record, ours);
+            }
         } else if !canary::is_in(Canary::ErasureForgottenAtRestore)
             && let Err(why) = self.store.erasures_mut().restore(key, record.payload)
         {

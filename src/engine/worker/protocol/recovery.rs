@@ -99,7 +99,8 @@ impl StartPlan {
         if replay_until > log.low {
             findings.push(Finding::NoCheckpoint { from: log.low, to: replay_until });
         }
-        // The profiles are rebuilt, but who was erased is not forgotten. Without a mark, the last generation is unknown. No partition has had more generations than offsets.
+        // The profiles are rebuilt, but who was erased is not forgotten. Without a mark, the last generation is unknown. No
+        // partition has had more generations than offsets.
         let generation = match mark {
             Some((mark, _)) => mark.generation + 1,
             None => committed.offset.unwrap_or_default().max(0) as u64,
