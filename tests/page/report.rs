@@ -115,7 +115,7 @@ fn shop(evil: bool) -> EffectReport {
             ("returning", user % 5 < 2),
             ("basket-left", user % 7 < 2),
             ("bargain-hunters", user % 11 < 2),
-            ("vip", user % 400 == 0),
+            ("vip", user.is_multiple_of(400)),
         ] {
             segments.extend(is_in.then(|| format!(r#"{{"id":"{segment}"}}"#)));
         }

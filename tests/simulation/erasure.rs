@@ -77,7 +77,7 @@ impl NaiveErasures {
         match standing {
             Standing::Request(user) => {
                 assert!(words.is_empty(), "{user} was erased and has a profile");
-                NaiveErasures::check(user, &outputs[0]).unwrap();
+                NaiveErasures::check(user, &outputs[0]).expect("an erasure gives a null");
             }
             Standing::Past => {
                 let about_events = outputs.iter().filter(|output| !is_about_time(output)).count();
