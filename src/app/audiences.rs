@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::status::PartitionView;
 
-    /// A worker with the segments `keen` (momentary), `old` and `new`, and these partitions.
+    /// A worker with the segments `keen` (momentary), `686` and `new`, and these partitions.
     fn worker(partitions: &[(i32, Phase, &[u64])]) -> WorkerStatus {
         let progress = Progress::default();
         let segments = [("keen", 0, None), ("686", 4, Some(0)), ("new", 0, Some(1))];

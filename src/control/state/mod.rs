@@ -66,7 +66,7 @@ use crate::{
 use dirty::Dirty;
 use jiff::tz::TimeZone;
 use records::RecordId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{Meta, Progress, Settings};
 
 /// The most outcomes that wait for their decision, at about 500 bytes each. If there are more, the oldest is settled
@@ -280,11 +280,9 @@ impl State {
             return false;
         }
         let partition = report.partition.to_string();
-        let is_reported = |(segtax, id): &(u32, String)| {
-            report.segments.iter().any(|segment| segment.segtax == *segtax && segment.id == *id)
-        };
+        let reported: BTreeSet<(u32, &str)> = report.segments.iter().map(|it| (it.segtax, it.id.as_str())).collect();
         for ((segtax, id), sources) in &mut self.audiences {
-            if !is_reported(&(*segtax, id.clone())) && sources.remove(&partition).is_some() {
+            if !reported.contains(&(*segtax, id.as_str())) && sources.remove(&partition).is_some() {
                 self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
             }
         }
