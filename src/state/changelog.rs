@@ -46,8 +46,8 @@ pub struct Mark {
     /// The number of profiles in the changelog as of this commit. If a restore reads another number, the changelog is
     /// incomplete.
     pub records: u64,
-    /// The digest of these profiles' keys and offsets (see `record_digest`). If a restore computes another one, it read
-    /// an old record. Earlier releases wrote none.
+    /// The digest of these profiles' keys and offsets (see `record_digest`), and of who was erased. If a restore computes
+    /// another one, it read an old record, or one is missing. Earlier releases wrote none.
     pub digest: Option<u64>,
     /// How often the profiles were rebuilt from the input. Records of other generations are ignored.
     pub generation: u64,

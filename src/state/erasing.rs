@@ -100,10 +100,11 @@ impl Store {
         self.erasures.is_written() && !self.must_bury
     }
 
-    /// Takes over the erased users of the store that this one replaces.
+    /// Takes over the erased users of the store that this one replaces, and writes them again: the changelog may lack some.
     #[must_use]
     pub fn after(mut self, other: &mut Self) -> Self {
         self.erasures = std::mem::take(&mut other.erasures);
+        self.erasures.write_again();
         self
     }
 }

@@ -6,10 +6,15 @@
 //!
 //! Guarantees: an entry counts until its time plus the declared one has passed, by the partition's time, whether or not it
 //! has been removed. An entry that the changelog lacks is written with the next commit of the partition, never later, so no
-//! committed position is ahead of it. Limits: [`ERASURES_MAX`] entries of about 90 bytes. Beyond that the oldest ones are
+//! committed position is ahead of it. The digest of the changelog covers the entries in it, so a restore notices if one is
+//! missing. Limits: [`ERASURES_MAX`] entries of about 90 bytes. Beyond that the oldest ones are
 //! dropped and counted.
 
-use super::{Unfit, changelog::checksum_of, hash_key, pack, unpack};
+use super::{
+    Unfit,
+    changelog::{checksum_of, record_digest},
+    hash_key, pack, unpack,
+};
 use crate::proto::v1;
 use hashbrown::HashTable;
 use prost::Message;
@@ -85,7 +90,9 @@ struct Entry {
     /// In microseconds since 1970.
     at: i64,
     kept: Box<[u64]>,
-    /// Whether the changelog has it.
+    /// What its record in the changelog adds to the digest; 0 without a record.
+    recorded: u64,
+    /// Whether that record says the same as the entry.
     is_written: bool,
 }
 
@@ -96,6 +103,12 @@ impl Entry {
         let mut record = v1::Erasure { schema_version: VERSION, erased_at: self.at, kept, checksum: 0 };
         record.checksum = checksum_of(&self.name.key(), &record.encode_to_vec());
         record.encode_to_vec()
+    }
+
+    /// What its record adds to the digest.
+    fn digest(&self) -> u64 {
+        let kept = self.kept.iter().fold(0, |sum, word| record_digest(sum, *word as i64));
+        record_digest(self.name.hash ^ kept, self.at)
     }
 }
 
@@ -110,7 +123,9 @@ fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Unfit> {
     let is_sound =
         super::is_event_time(record.erased_at) && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
     if is_sound {
-        Ok(Entry { name, at: record.erased_at, kept: kept.into(), is_written: true })
+        let mut entry = Entry { name, at: record.erased_at, kept: kept.into(), recorded: 0, is_written: true };
+        entry.recorded = entry.digest();
+        Ok(entry)
     } else {
         Err(Unfit::Damaged)
     }
@@ -122,8 +137,10 @@ pub struct Erasures {
     table: HashTable<Entry>,
     /// The entries that the changelog lacks.
     unwritten: Vec<Name>,
-    /// The keys of records in the changelog that stand for nothing any more.
-    obsolete: Vec<Vec<u8>>,
+    /// The keys of records in the changelog that stand for nothing any more, and what they add to the digest.
+    obsolete: Vec<(Vec<u8>, u64)>,
+    /// The sum over the records in the changelog.
+    digest: u64,
     /// The partition's time at the last sweep.
     swept_at: Option<i64>,
     /// Entries dropped because there were too many, since the last call of [`Self::take_dropped`].
@@ -166,6 +183,7 @@ impl Erasures {
             name,
             at: known.map_or(at, |known| known.at.max(at)),
             kept: kept.unwrap_or(before).into(),
+            recorded: known.map_or(0, |known| known.recorded),
             is_written: false,
         };
         if known.is_some_and(|known| known.at == entry.at && known.kept == entry.kept) {
@@ -203,8 +221,8 @@ impl Erasures {
         let Self { table, obsolete, .. } = self;
         table.retain(|entry| {
             let is_gone = is_gone(entry);
-            if is_gone && entry.is_written {
-                obsolete.push(entry.name.key());
+            if is_gone && entry.recorded != 0 {
+                obsolete.push((entry.name.key(), entry.recorded));
             }
             !is_gone
         });
@@ -230,24 +248,41 @@ impl Erasures {
             if let Some(name) = Name::of_key(key)
                 && let Ok(entry) = self.table.find_entry(name.hash, |entry| entry.name == name)
             {
-                entry.remove();
+                self.digest = self.digest.wrapping_sub(entry.remove().0.recorded);
             }
             return Ok(());
         };
-        let entry = decode(key, payload).inspect_err(|_| self.obsolete.push(key.to_vec()))?;
+        let entry = decode(key, payload).inspect_err(|_| self.obsolete.push((key.to_vec(), 0)))?;
+        let before =
+            self.table.find(entry.name.hash, |known| known.name == entry.name).map_or(0, |known| known.recorded);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(entry.recorded);
         self.put(entry);
         Ok(())
     }
 
+    /// Writes every entry again with the next commit: the changelog may lack some of them.
+    pub fn write_again(&mut self) {
+        self.unwritten.clear();
+        for entry in &mut self.table {
+            (entry.recorded, entry.is_written) = (0, false);
+            self.unwritten.push(entry.name);
+        }
+        self.obsolete.iter_mut().for_each(|(_, digest)| *digest = 0);
+        self.digest = 0;
+    }
+
     /// Hands over what the changelog lacks: keys and records, and keys without a record.
     pub fn write(&mut self, mut write: impl FnMut(&[u8], Option<&[u8]>)) {
-        for key in self.obsolete.drain(..) {
+        for (key, digest) in self.obsolete.drain(..) {
+            self.digest = self.digest.wrapping_sub(digest);
             write(&key, None);
         }
         for name in self.unwritten.drain(..) {
-            // An entry that was removed in the meantime was never written.
+            // An entry that was removed in the meantime has a tombstone, or was never written.
             if let Some(entry) = self.table.find_mut(name.hash, |entry| entry.name == name) {
-                entry.is_written = true;
+                let digest = entry.digest();
+                self.digest = self.digest.wrapping_sub(entry.recorded).wrapping_add(digest);
+                (entry.recorded, entry.is_written) = (digest, true);
                 write(&name.key(), Some(&entry.encode()));
             }
         }
@@ -256,6 +291,11 @@ impl Erasures {
     /// Whether the changelog has everything.
     pub fn is_written(&self) -> bool {
         self.unwritten.is_empty() && self.obsolete.is_empty()
+    }
+
+    /// The digest of the records in the changelog: see [`super::Mark::digest`].
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// All entries as records: key and value.
@@ -345,6 +385,38 @@ mod tests {
         assert!(erasures.is_written(), "nothing has changed");
         note(&mut erasures, b"ann", 90, None);
         assert_eq!((written(&mut erasures).len(), erasures.at(hash, b"ann")), (1, Some(90)));
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_records_in_the_changelog() {
+        let restored = |records: &[(Vec<u8>, Option<Vec<u8>>)]| {
+            let mut restored = Erasures::default();
+            records.iter().for_each(|(key, record)| restored.restore(key, record.as_deref()).expect("it is sound"));
+            restored.digest()
+        };
+        let mut erasures = Erasures::default();
+        note(&mut erasures, b"ann", 70, Some(&[9]));
+        note(&mut erasures, b"bob", 80, None);
+        assert_eq!(erasures.digest(), 0, "nothing is written yet");
+        let mut changelog = written(&mut erasures);
+        assert_eq!(erasures.digest(), restored(&changelog));
+        assert_ne!(erasures.digest(), restored(&changelog[1..]), "one is missing");
+        // A newer entry, and one that goes before it was written again.
+        note(&mut erasures, b"ann", 90, None);
+        note(&mut erasures, b"bob", 85, None);
+        assert_eq!(erasures.digest(), restored(&changelog));
+        erasures.remove(|entry| entry.at == 85);
+        changelog.extend(written(&mut erasures));
+        assert_eq!((erasures.len(), erasures.digest()), (1, restored(&changelog)));
+        erasures.write_again();
+        assert_eq!(erasures.digest(), 0);
+        assert_eq!(
+            (restored(&written(&mut erasures)), erasures.digest()),
+            (restored(&changelog), restored(&changelog))
+        );
+        erasures.remove(|_| true);
+        written(&mut erasures);
+        assert_eq!(erasures.digest(), 0);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Store {
 
     /// The digest of the records in the changelog: see [`Mark::digest`].
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.digest.wrapping_add(self.erasures.digest())
     }
 
     /// An upper bound on the number of dirty profiles.
@@ -131,7 +131,7 @@ impl Store {
         let mut ceilings = self.ceilings;
         ceilings.forget_before(replay_from);
         let lacking_from = if is_dirty { self.oldest_dirty().unwrap_or(next) } else { next };
-        let digest = Some(self.digest);
+        let digest = Some(self.digest());
         let mut ticks = self.ticks;
         ticks.forget_before(replay_from.min(committed), clock.time());
         if canary::is_in(Canary::TickNotCommitted) {

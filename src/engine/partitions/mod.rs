@@ -254,7 +254,7 @@ impl Partitions {
         if let Some(partition) = self.get_mut(number) {
             partition.is_restoring = true;
             partition.is_cached = false;
-            partition.empty(partition.store.generation());
+            partition.forget();
             let mark = partition.mark.unwrap_or_default();
             partition.store.rewind(mark.clock, mark.ceilings, mark.ticks);
         }

@@ -158,10 +158,20 @@ impl Partition {
         self.is_restoring
     }
 
-    /// Drops all profiles and starts a new generation.
+    /// Drops all profiles and starts a new generation. Who was erased stays known.
     pub(super) fn empty(&mut self, generation: u64) {
+        let store = Store::of_generation(generation).after(&mut self.store);
+        self.replace(store);
+    }
+
+    /// Drops all that was read of the changelog or a snapshot.
+    pub(super) fn forget(&mut self) {
+        self.replace(Store::of_generation(self.store.generation()));
+    }
+
+    fn replace(&mut self, store: Store) {
         let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
-        self.store = Store::of_generation(generation).after(&mut self.store);
+        self.store = store;
         self.store.rewind(PartitionClock::default(), ceilings, ticks);
         self.members.clear();
         self.layouts = Layouts::default();
