@@ -74,6 +74,9 @@ pub mod hex;
 // Random: deterministic pseudo-random numbers.
 mod random;
 
+// Mailbox: newest values for workers, from the threads that fetch them.
+pub mod mailbox;
+
 // Gzip: reading compressed files of several members.
 mod gzip;
 

@@ -7,14 +7,12 @@
 
 use crate::{
     event::Record,
+    mailbox::{Mailbox, Senders},
     source::{Reader, SourceError},
     targeting::policy::{Policy, PolicyFeed},
 };
 use anyhow::Context;
-use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// How long to wait for a policy before checking whether a worker is left.
 const WAIT: Duration = Duration::from_millis(500);
@@ -22,17 +20,12 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How long to wait before opening the topic again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The newest policy for one worker.
-#[derive(Default)]
-struct Mailbox(Mutex<Option<Arc<Policy>>>);
-
 /// A worker's access to the newest policy.
-pub(super) struct PolicyMailbox(Arc<Mailbox>);
+pub(super) type PolicyMailbox = Mailbox<Arc<Policy>>;
 
 impl PolicyFeed for PolicyMailbox {
     fn take(&mut self) -> Option<Arc<Policy>> {
-        // The follower holds the lock only briefly. If it is held, the next transaction tries again.
-        self.0.0.try_lock().ok()?.take()
+        Mailbox::take(self)
     }
 }
 
@@ -47,9 +40,8 @@ pub(super) struct PolicyTopic {
 
 /// Follows the policy topic for this many workers, on a thread that ends with the last of them.
 pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<PolicyMailbox>> {
-    let mailboxes: Vec<PolicyMailbox> = (0..workers).map(|_| PolicyMailbox(Arc::default())).collect();
-    let follower =
-        Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None };
+    let (senders, mailboxes) = Senders::to_workers(workers);
+    let follower = Follower { topic, senders, last: None };
     let thread = std::thread::Builder::new().name("policies".to_owned());
     thread.spawn(move || follower.run()).map(drop).context("start the thread that follows control's policies")?;
     Ok(mailboxes)
@@ -57,20 +49,16 @@ pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<P
 
 struct Follower {
     topic: PolicyTopic,
-    mailboxes: Vec<Weak<Mailbox>>,
+    senders: Senders<Arc<Policy>>,
     /// The last fault, which is logged once.
     last: Option<String>,
 }
 
 impl Follower {
-    fn has_workers(&self) -> bool {
-        self.mailboxes.iter().any(|mailbox| mailbox.strong_count() > 0)
-    }
-
     fn run(mut self) {
-        while self.has_workers() {
+        while self.senders.has_workers() {
             if let Err(error) = self.read()
-                && self.has_workers()
+                && self.senders.has_workers()
             {
                 self.fault(format!("{error}"));
                 self.wait();
@@ -81,7 +69,7 @@ impl Follower {
     /// Waits before the next attempt, unless all workers have ended.
     fn wait(&self) {
         let mut left = RETRY;
-        while self.has_workers() && !left.is_zero() {
+        while self.senders.has_workers() && !left.is_zero() {
             std::thread::sleep(WAIT.min(left));
             left = left.saturating_sub(WAIT);
         }
@@ -91,7 +79,7 @@ impl Follower {
     fn read(&mut self) -> Result<(), SourceError> {
         let PolicyTopic { brokers, client, topic, .. } = &self.topic;
         let reader = Reader::open(brokers, client, &[topic])?;
-        while self.has_workers() {
+        while self.senders.has_workers() {
             let mut newest = None;
             reader.poll(WAIT, |_, record, _| {
                 if let Some(payload) = self.payload(record) {
@@ -117,9 +105,7 @@ impl Follower {
             tracing::info!(version = policy.version, "control's policies can be read again");
         }
         let policy = Arc::new(policy);
-        for mailbox in self.mailboxes.iter().filter_map(Weak::upgrade) {
-            *mailbox.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&policy));
-        }
+        self.senders.send(std::iter::repeat_with(|| Arc::clone(&policy)));
     }
 
     fn fault(&mut self, error: String) {
@@ -139,35 +125,15 @@ impl Follower {
 mod tests {
     use super::*;
 
-    fn follower(mailboxes: &[PolicyMailbox]) -> Follower {
+    #[test]
+    fn policies_of_other_applications_and_tombstones_are_passed_over() {
         let topic = PolicyTopic {
             brokers: String::new(),
             client: Vec::new(),
             topic: "shop-policy".to_owned(),
             app: "shop".to_owned(),
         };
-        Follower { topic, mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(), last: None }
-    }
-
-    #[test]
-    fn each_worker_takes_the_newest_policy_once() {
-        let mut mailboxes = [PolicyMailbox(Arc::default()), PolicyMailbox(Arc::default())];
-        let mut follower = follower(&mailboxes);
-        for version in [1, 2] {
-            follower.hand_over(Policy { version, ..Policy::default() });
-        }
-        for mailbox in &mut mailboxes {
-            assert_eq!(mailbox.take().map(|policy| policy.version), Some(2));
-            assert_eq!(mailbox.take(), None);
-        }
-        assert!(follower.has_workers());
-        drop(mailboxes);
-        assert!(!follower.has_workers());
-    }
-
-    #[test]
-    fn policies_of_other_applications_and_tombstones_are_passed_over() {
-        let follower = follower(&[]);
+        let follower = Follower { topic, senders: Senders::to_workers(0).0, last: None };
         let record = |key: &'static str, payload| Record { key: Some(key.as_bytes()), payload, ..Record::default() };
         assert_eq!(follower.payload(&record("shop", Some(b"{}"))), Some(&b"{}"[..]));
         assert_eq!(follower.payload(&record("shop", None)), None);

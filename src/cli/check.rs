@@ -252,8 +252,9 @@ fn report_campaigns(out: &mut impl Write, spec: &PipelineSpec, campaigns: &Campa
         let (count, active) = (of_campaign.clone().count(), of_campaign.filter(|it| it.is_active()).count());
         let creatives = match count {
             0 => "no creatives: the bidder chooses".to_owned(),
-            _ if active < count => format!("{count} creatives, {} of them paused", count - active),
+            1 if active == 0 => "1 creative, which is paused".to_owned(),
             1 => "1 creative".to_owned(),
+            _ if active < count => format!("{count} creatives, {} of them paused", count - active),
             _ => format!("{count} creatives"),
         };
         let arms =

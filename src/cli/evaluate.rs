@@ -207,6 +207,10 @@ struct Feed {
     records: Records,
     /// Up to when it has been read, in microseconds since 1970.
     latest: i64,
+    /// How far a decision may be behind one before it, in microseconds.
+    wait: i64,
+    /// How many decisions are further behind.
+    behind: u64,
     /// The next record with its number, and all of it if a grouping reads its members.
     next: Option<(u64, FileRecord, Option<String>)>,
 }
@@ -219,6 +223,8 @@ impl Feed {
             match found {
                 Ok((record, all)) => {
                     self.latest = self.latest.max(record.time());
+                    let is_behind = record.time() < self.latest.saturating_sub(self.wait);
+                    self.behind += u64::from(is_behind && matches!(record, FileRecord::Decision(_)));
                     self.next = Some((number, record, all));
                     return Ok(());
                 }
@@ -287,8 +293,9 @@ fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyh
     let reads_members = args.by.iter().any(Dimension::reads_members);
     let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
     let mut feeds = Vec::with_capacity(args.files.len());
+    let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
     for (file, path) in args.files.iter().enumerate() {
-        let mut feed = Feed { records: Records::open(path)?, latest: i64::MIN, next: None };
+        let mut feed = Feed { records: Records::open(path)?, latest: i64::MIN, wait: micros, behind: 0, next: None };
         feed.advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
         feeds.push(feed);
     }
@@ -313,6 +320,15 @@ fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyh
             rejected.add(args, waiting.place(&outcome.id), &why.to_string());
         }
         feeds[file].advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
+    }
+    for (feed, path) in feeds.iter().zip(&args.files).filter(|(feed, _)| feed.behind > 0) {
+        let (path, behind) = (path.display(), feed.behind);
+        writeln!(
+            std::io::stderr(),
+            "aimpoint: warning: {path}: {behind} decisions are older than one before them by more than control.wait, so their \
+             outcomes may count as orphans; if the file has one partition after the other, sort it by time, or write a file \
+             for each partition"
+        )?;
     }
     let finished = evaluation.finish(wait)?;
     for (outcome, why) in finished.rejected {

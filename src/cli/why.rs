@@ -259,7 +259,7 @@ fn campaigns(
         let refused = decision.suppressed.iter().find(|(id, _)| *id == campaign.id);
         let why = match refused {
             Some((_, reason)) => reason_in_words(reason, campaign),
-            None if !is_audience(&campaign.segments, &held) => {
+            None if !campaign.segments.needs_only(|id| held.contains(id.as_str())) => {
                 format!("not considered: {}", audience_in_words(&campaign.segments))
             }
             None if spec.decision.reasons => "not considered: its rule did not hold".to_owned(),
@@ -283,12 +283,6 @@ fn bid_in_words(offer: &ReadOffer) -> String {
         format!("{probability:.6} that the action follows, worth {} {currency}", units(*value_micros))
     };
     format!("bid {} {currency} per thousand impressions; {worth}", units(*bid_micros))
-}
-
-/// Whether a user with these segments is in the audience. Only segments that the decision lists are known.
-fn is_audience(audience: &AudienceSpec, held: &BTreeSet<&str>) -> bool {
-    let is_held = |id: &String| held.contains(id.as_str());
-    (audience.any.is_empty() || audience.any.iter().any(is_held)) && audience.all.iter().all(is_held)
 }
 
 fn audience_in_words(audience: &AudienceSpec) -> String {

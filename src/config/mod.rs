@@ -270,7 +270,7 @@ impl Config {
     fn check(&self, errors: &mut Vec<ConfigError>) {
         self.app.check(errors);
         self.kafka.check(errors);
-        self.topics.check(errors);
+        self.topics.check(&self.app.name, errors);
         self.commit.check(errors);
         self.checkpoint.check(errors);
         self.engine.check(errors);

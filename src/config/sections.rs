@@ -99,25 +99,35 @@ impl Default for TopicsSpec {
 }
 
 impl TopicsSpec {
-    pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
-        let mut names = vec![
-            ("topics.clickstream", self.clickstream.as_str()),
-            ("topics.decisions", self.decisions.as_str()),
-            ("topics.dead_letter", self.dead_letter.as_str()),
+    /// Checks that names are valid and differ from each other, and from the names that the application `app` gives to
+    /// those that are left out.
+    pub(super) fn check(&self, app: &str, errors: &mut Vec<ConfigError>) {
+        let given = [
+            ("topics.clickstream", Some(&self.clickstream)),
+            ("topics.decisions", Some(&self.decisions)),
+            ("topics.dead_letter", Some(&self.dead_letter)),
+            ("topics.profiles", self.profiles.as_ref()),
+            ("topics.shadow_scores", self.shadow_scores.as_ref()),
+            ("topics.outcomes", Some(&self.outcomes)),
+            ("topics.policy", self.policy.as_ref()),
+            ("topics.control", self.control.as_ref()),
+            ("topics.audiences", self.audiences.as_ref()),
         ];
-        names.extend(self.profiles.as_deref().map(|name| ("topics.profiles", name)));
-        names.extend(self.shadow_scores.as_deref().map(|name| ("topics.shadow_scores", name)));
-        names.push(("topics.outcomes", self.outcomes.as_str()));
-        names.extend(self.policy.as_deref().map(|name| ("topics.policy", name)));
-        names.extend(self.control.as_deref().map(|name| ("topics.control", name)));
-        names.extend(self.audiences.as_deref().map(|name| ("topics.audiences", name)));
+        // Names that are left out come first: an error is about one that is given.
+        let of_app = ["profiles", "policy", "control", "audiences"].map(|part| (part, format!("{app}-{part}")));
+        let is_left_out = |part: &str| given.iter().any(|(key, name)| name.is_none() && key.ends_with(part));
+        let mut names: Vec<(String, &str)> = Vec::new();
+        for (part, name) in of_app.iter().filter(|(part, _)| is_left_out(part)) {
+            names.push((format!("the default of topics.{part}"), name));
+        }
+        names.extend(given.iter().filter_map(|(key, name)| Some(((*key).to_owned(), name.as_ref()?.as_str()))));
         for (index, (key, name)) in names.iter().enumerate() {
-            if !is_topic(name) {
+            if !is_topic(name) && key.starts_with("topics.") {
                 errors.push(name_fault(key, name));
             }
             if let Some((other, _)) = names[..index].iter().find(|(_, other)| other == name) {
                 errors.push(
-                    ConfigError::new(*key, format!("{name:?} is already {other}"))
+                    ConfigError::new(key, format!("{name:?} is already {other}"))
                         .hint("use a different topic for each"),
                 );
             }

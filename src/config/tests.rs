@@ -394,6 +394,22 @@ fn a_string_that_is_not_a_date_is_rejected() {
 }
 
 #[test]
+fn a_date_may_be_one_of_toml_or_a_text() {
+    let text = |from: &str| {
+        format!("[[campaign]]\nid = \"spring\"\nvalue = 0.8\ncurrency = \"EUR\"\nfrom = {from}\nuntil = 2026-03-31\n")
+    };
+    for (from, found) in
+        [("2026-03-01", "2026-03-01"), ("\"2026-03-01\"", "2026-03-01"), ("2026-03-01T08:00:00", "2026-03-01T08:00:00")]
+    {
+        let config = load(&text(from), &[], &[]).unwrap();
+        assert_eq!(config.pipeline.campaigns[0].from.as_deref(), Some(found));
+        assert_eq!(config.pipeline.campaigns[0].until.as_deref(), Some("2026-03-31"));
+    }
+    let message = load(&text("2026-03-32"), &[], &[]).unwrap_err();
+    assert!(message.contains("aimpoint.toml:5"), "{message}");
+}
+
+#[test]
 fn wrong_numbers_and_sizes_are_explained() {
     for (text, part) in [
         ("[engine]\nworkers = -1", "engine.workers: expected a whole number from 0 to 18446744073709551615, found -1"),

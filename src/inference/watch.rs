@@ -9,12 +9,11 @@
 //! stopped, so its thread is leaked; after [`HUNG_MAX`] of them nothing new is loaded.
 
 use super::{Model, ModelFeed, ModelFolder, Refusal, folder::Stamp};
-use crate::metrics;
-use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
-    thread::JoinHandle,
-    time::Duration,
+use crate::{
+    mailbox::{Mailbox, Senders},
+    metrics,
 };
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 /// How often the folder is checked: it takes microseconds, and is far more often than models are trained.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,17 +65,12 @@ pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Sen
     }
 }
 
-/// The newest model for one worker.
-#[derive(Default)]
-struct Mailbox(Mutex<Option<Box<dyn Model>>>);
-
 /// A worker's access to its newest model.
-pub struct ModelMailbox(Arc<Mailbox>);
+pub type ModelMailbox = Mailbox<Box<dyn Model>>;
 
 impl ModelFeed for ModelMailbox {
     fn take(&mut self) -> Option<Box<dyn Model>> {
-        // The watcher holds the lock only briefly. If it is held, the next transaction tries again.
-        self.0.0.try_lock().ok()?.take()
+        Mailbox::take(self)
     }
 }
 
@@ -100,7 +94,7 @@ pub struct ModelWatcher {
     load: Arc<Load>,
     /// How long a load may take.
     limit: Duration,
-    mailboxes: Vec<Weak<Mailbox>>,
+    senders: Senders<Box<dyn Model>>,
     serving: String,
     /// The state of the active version's files, and the hash that its manifest had first.
     seen: Option<(Stamp, String)>,
@@ -123,12 +117,12 @@ impl ModelWatcher {
         limit: Duration,
         load: impl Fn(&str, usize) -> Result<Vec<Box<dyn Model>>, Refusal> + Send + Sync + 'static,
     ) -> (Self, Vec<ModelMailbox>) {
-        let mailboxes: Vec<ModelMailbox> = (0..workers).map(|_| ModelMailbox(Arc::default())).collect();
+        let (senders, mailboxes) = Senders::to_workers(workers);
         let watcher = Self {
             folder,
             load: Arc::new(load),
             limit,
-            mailboxes: mailboxes.iter().map(|it| Arc::downgrade(&it.0)).collect(),
+            senders,
             serving: serving.to_owned(),
             seen: None,
             refused: None,
@@ -145,7 +139,7 @@ impl ModelWatcher {
     /// The thread cannot be started.
     pub fn start(mut self) -> std::io::Result<()> {
         let run = move || {
-            while self.mailboxes.iter().any(|mailbox| mailbox.strong_count() > 0) {
+            while self.senders.has_workers() {
                 std::thread::sleep(INTERVAL);
                 self.check();
             }
@@ -184,11 +178,7 @@ impl ModelWatcher {
         }
         match self.loaded(&version) {
             Ok(models) => {
-                for (mailbox, model) in self.mailboxes.iter().zip(models) {
-                    if let Some(mailbox) = mailbox.upgrade() {
-                        *mailbox.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
-                    }
-                }
+                self.senders.send(models);
                 metrics::model_version("handed_over");
                 tracing::info!(version, before = self.serving, "a new version of the model is ready");
                 (self.serving, self.refused, self.seen) = (version.clone(), None, None);
@@ -255,7 +245,7 @@ impl ModelWatcher {
             let reason = "loads of earlier versions are hung; restart the process";
             return Err(Refusal::Slow(reason.to_owned()));
         }
-        let (load, name, copies) = (Arc::clone(&self.load), version.to_owned(), self.mailboxes.len());
+        let (load, name, copies) = (Arc::clone(&self.load), version.to_owned(), self.senders.count());
         match within(self.limit, move || load(&name, copies)) {
             Ok(outcome) => outcome,
             Err(Unfinished::Late(thread)) => {

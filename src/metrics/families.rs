@@ -360,6 +360,7 @@ pub(crate) static CONTROL_DEAD_LETTERS: Family = Family::counter(
     "invalid_amount",
     "unknown_currency",
     "other_currency",
+    "implausible_price",
     "no_key",
 ]);
 pub(crate) static CONTROL_VERSION: Family =

@@ -212,6 +212,11 @@ impl CellKind {
         matches!(self, Self::Count | Self::ValueCount | Self::Sum)
     }
 
+    /// Whether events change it: the others are changed by what is decided about them.
+    pub(super) fn follows_events(self) -> bool {
+        !matches!(self, Self::Membership(_) | Self::Said { .. } | Self::Consent)
+    }
+
     /// Whether it is a count, so that addition needs no overflow check.
     pub(super) fn counts(self) -> bool {
         matches!(self, Self::Count | Self::ValueCount)

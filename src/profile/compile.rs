@@ -99,6 +99,8 @@ pub(super) struct CompiledFeatures {
     pub(super) reads_before: Vec<usize>,
     /// The indexes of the reads done after an event is applied that need no tiles.
     pub(super) reads_forever: Vec<usize>,
+    /// What each aggregate column is without any tiles; NaN if it is not read from tiles.
+    pub(super) blank: Vec<f64>,
     pub(super) features: Vec<Feature>,
     /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
     pub(super) memberships: Range<usize>,
@@ -312,6 +314,8 @@ impl CompiledFeatures {
                 Read::Age | Read::Calendar { zone: None, .. } => {}
             }
         }
+        self.blank = vec![f64::NAN; self.reads.len()];
+        self.groups.iter().for_each(|group| group.blank(&mut self.blank));
     }
 }
 

@@ -7,30 +7,39 @@
 
 mod admission;
 mod erasure;
+mod ids;
+mod inputs;
+mod reading;
+mod sizes;
+
+pub use sizes::ProfileBytes;
+pub(super) use sizes::{are_ids_sound, is_header_sound};
 
 use super::{
     Carry, FeatureSpec, KeptForTargeting, Layout, OnChange, ProfileSpec,
-    cell::{NEVER, NO_TEXT, id_word},
-    compile::{Calendar, CompiledFeatures, Feature, Input, InputKind, Read, text_hash},
+    cell::NEVER,
+    compile::{CompiledFeatures, Feature, Read},
     consent::ConsentRows,
     fingerprint::fingerprint,
-    layout::{FIRST, HEADER, ID_WORDS, IDS, IDS_MAX, NEWEST},
+    layout::{FIRST, HEADER, ID_WORDS, IDS, NEWEST},
     membership::Membership,
-    said::Said,
-    tiles::{Lane, Run, TILES_APART_MAX, TileClock},
+    tiles::{Run, TILES_APART_MAX, TileClock},
     window::micros,
     zone::Zones,
 };
 use crate::{
     canary::{self, Canary},
-    columns::{Column, Columns, Slot, Text, Type},
+    columns::Slot,
     config_error::ConfigError,
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
-    state::{PackedWords, Store, Stores, is_event_time, pack, packed_bytes, record_bytes_max, unpack, user_bytes_max},
+    state::{Store, Stores},
 };
 use admission::remember as remember_consent;
 use erasure::Erasing;
+use ids::remember;
+use inputs::Inputs;
+use reading::{read_before, read_forever};
 use std::ops::Range;
 
 const SECOND: f64 = 1e6;
@@ -58,19 +67,6 @@ pub enum Applied {
     Erased,
     /// Read again after a restart, and already in its user's restored profile.
     Covered,
-}
-
-/// The size of a profile, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProfileBytes {
-    /// At rest, for a user with one event that every feature counts.
-    pub one_event: usize,
-    /// In use, for a user with an event in every tile of the longest windows and as many remembered ids as allowed.
-    pub full: usize,
-    /// The upper bound per user, without the key, if all users were full: see [`user_bytes_max`].
-    pub user_max: usize,
-    /// The upper bound of a changelog record, with the longest key.
-    pub record_max: usize,
 }
 
 /// The compiled features.
@@ -108,10 +104,7 @@ pub struct ProfileEngine {
 /// Buffers reused from batch to batch.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// By row: a bit for each condition that the row meets.
-    conditions: Vec<u64>,
-    /// By row: the values, as float bits or as the hash of a text.
-    values: Vec<u64>,
+    inputs: Inputs,
     /// By row: the aggregates, in the order of `CompiledFeatures::reads`.
     rows: Vec<f64>,
     /// The merged words of a window.
@@ -245,85 +238,6 @@ impl ProfileEngine {
         Carry::new(from, &self.layout, &self.compiled, &self.fresh)
     }
 
-    /// The bytes of a profile, computed only from the declared features.
-    pub fn profile_bytes(&self) -> ProfileBytes {
-        // A realistic time, so that times and tile numbers pack into as many bytes as in production.
-        const TIME: i64 = 1_800_000_000_123_456;
-        let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
-        let mut words = self.fresh.clone();
-        (words[NEWEST], words[FIRST]) = (TIME as u64, TIME as u64);
-        let value = 12.5_f64.to_bits();
-        let values: Vec<u64> = self.compiled.values.iter().map(|_| value).collect();
-        let forever = HEADER + 1 + self.compiled.groups.len();
-        self.compiled.forever.apply(0, &mut words[forever..], &|_| true, &values, TIME);
-        let membership = Membership { entered_at: EventTime(TIME), expires_at: EventTime(TIME + Membership::LONGEST) };
-        for words in words[self.memberships.clone()].chunks_exact_mut(Membership::WORDS) {
-            Membership::write(Some(membership), words);
-        }
-        if !self.said.is_empty() {
-            let prices = std::iter::repeat(1_250_000);
-            Said::new(&mut words[self.said.clone()]).set(u64::MAX, EventTime(TIME), EventTime(TIME), prices);
-        }
-        if !self.consent_words.is_empty() {
-            // Times of both kinds of choices, as they pack.
-            words[self.consent_words.clone()].fill(TIME as u64);
-        }
-        words.extend((0..ids(1)).map(|_| TIME as u64));
-        let without_tiles = self.fresh.len() + ids(self.ids_max);
-        let (mut full, mut widest) = (without_tiles, without_tiles);
-        for (number, group) in self.compiled.groups.iter().enumerate() {
-            let at = (HEADER + 1 + number, words.len());
-            let tile = TIME.div_euclid(group.tile);
-            group.apply(&mut words, at, (TIME, tile, tile - group.tiles_max), &|_| true, &values);
-            let tiles = (group.tiles_max + self.lateness / group.tile + 1) as usize;
-            full += tiles * group.stride(Lane::default());
-            widest += tiles * group.stride(Lane::WIDEST);
-        }
-        ProfileBytes {
-            one_event: packed_bytes(&words),
-            full: full * 8,
-            user_max: user_bytes_max(widest),
-            record_max: record_bytes_max(widest),
-        }
-    }
-
-    /// Whether the newest event of an untrusted packed state lies far after the record that contains it was written. No
-    /// event is accepted that is further ahead of its own record than `time.future_tolerance`; a year is allowed for
-    /// clock differences.
-    pub fn is_of_the_future(&self, state: &[u8], written_ms: i64) -> bool {
-        let newest = PackedWords::new(state).word().unwrap_or_default() as i64;
-        let latest = written_ms.saturating_mul(1_000).saturating_add(self.future_tolerance);
-        newest > latest.saturating_add(YEAR_MICROS)
-    }
-
-    /// Whether an untrusted packed state is a valid profile of this engine's layout, so that events can be applied to
-    /// it. Takes time linear in its actual size, whatever sizes it claims.
-    pub fn fits(&self, state: &[u8]) -> bool {
-        let mut words = PackedWords::new(state);
-        let mut fixed = vec![0; self.fresh.len()];
-        if !words.fill(&mut fixed) {
-            return false;
-        }
-        let forever = HEADER + 1 + self.compiled.groups.len();
-        let newest = fixed[NEWEST] as i64;
-        is_header_sound(&fixed, self.horizon > 0)
-            && self.compiled.forever.fit(0, &fixed[forever..], newest)
-            && are_ids_sound(&mut words, fixed[IDS], newest)
-            && self.compiled.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {
-                // A run without tiles has no words to check.
-                Run::checked(*run).is_some_and(|run| group.fit(run, &mut words, newest))
-            })
-            && words.is_at_end()
-    }
-
-    /// Converts a packed state from another layout to this one; `None` if it is not valid in its own layout.
-    pub fn carry_over(&self, carry: &Carry, state: &[u8]) -> Option<Vec<u8>> {
-        let words = carry.takes(state).then(|| unpack(state)).flatten()?;
-        let state = pack(&carry.apply(&words)?);
-        // Cells with the same name mean the same, so a profile that was invalid there is invalid here.
-        self.fits(&state).then_some(state)
-    }
-
     /// The outcome of each row of the last batch.
     pub fn applied(&self) -> &[Applied] {
         &self.applied
@@ -398,11 +312,11 @@ impl ProfileEngine {
         let keeps_memberships = !self.memberships.is_empty();
         let changes_later = self.changes_later();
         self.compiled.before.run(&mut batch.columns, rows);
-        self.gather(batch, rows);
+        self.buffers.inputs.gather(&self.compiled, batch, rows, &mut self.zones);
         self.erasing.find(batch);
         let width = self.compiled.reads.len();
         self.buffers.rows.clear();
-        self.buffers.rows.resize(rows * width, f64::NAN);
+        (0..rows).for_each(|_| self.buffers.rows.extend_from_slice(&self.compiled.blank));
         let mut at = 0;
         while at < rows {
             let partition = batch.positions[at].partition;
@@ -417,6 +331,9 @@ impl ProfileEngine {
                 for row in rows {
                     let applied = self.apply(batch, row, store);
                     self.applied.push(applied);
+                    if applied != Applied::Counted {
+                        self.buffers.rows[row * width..(row + 1) * width].fill(f64::NAN);
+                    }
                     if keeps_memberships {
                         self.times.push(store.clock().time());
                     }
@@ -447,42 +364,6 @@ impl ProfileEngine {
         }
     }
 
-    /// Reads the features of a profile, in declaration order, as of its user's newest event: what an event at that time
-    /// would see if no aggregate counted it. So a recency is 0 if that newest event counted for it, and derived
-    /// features see no event fields.
-    ///
-    /// # Panics
-    /// If the words do not have this engine's layout, or the columns do not belong to the scope it was compiled in.
-    pub fn read(&mut self, words: &[u64], columns: &mut Columns) -> Vec<f64> {
-        columns.clear();
-        for slot in self.reads() {
-            columns.get_mut(slot).resize(1);
-        }
-        let Self { compiled, buffers, zones, fresh, .. } = self;
-        let time = words[NEWEST] as i64;
-        let out = &mut buffers.rows;
-        out.clear();
-        out.resize(compiled.reads.len(), f64::NAN);
-        read_before(compiled, words, time, out);
-        read_forever(compiled, words, zones, time, out);
-        let mut at = fresh.len() + words[IDS] as usize * ID_WORDS;
-        for (number, group) in compiled.groups.iter().enumerate() {
-            let run = Run::of(words[HEADER + 1 + number]);
-            let end = at + group.words(run);
-            let at_time = (time, time.div_euclid(group.tile));
-            group.read_all(run, &words[at..end], at_time, &mut buffers.merged, out);
-            at = end;
-        }
-        compiled.before.run(columns, 1);
-        for ((_, slot), value) in compiled.reads.iter().zip(out) {
-            let column = columns.get_mut(*slot).doubles_mut();
-            column.clear();
-            column.push(*value);
-        }
-        compiled.after.run(columns, 1);
-        compiled.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
-    }
-
     /// Returns the number of events that named an unknown time zone since the last call.
     pub fn take_unknown_zones(&mut self) -> u64 {
         self.zones.take_unknown()
@@ -491,62 +372,6 @@ impl ProfileEngine {
     /// The times of a profile's first and newest event.
     pub fn seen(words: &[u64]) -> (EventTime, EventTime) {
         (EventTime(words[FIRST] as i64), EventTime(words[NEWEST] as i64))
-    }
-
-    /// Transposes the columns of conditions and values into rows.
-    fn gather(&mut self, batch: &EventBatch, rows: usize) {
-        let Buffers { conditions, values, .. } = &mut self.buffers;
-        let words = self.compiled.conditions.len().div_ceil(64);
-        conditions.clear();
-        conditions.resize(rows * words, 0);
-        for (number, input) in self.compiled.conditions.iter().enumerate() {
-            let column = batch.columns.get(input.slot).bools();
-            for (row, truth) in column.iter().enumerate().take(rows) {
-                conditions[row * words + number / 64] |= u64::from(truth.holds()) << (number % 64);
-            }
-        }
-        let width = self.compiled.values.len();
-        values.clear();
-        values.resize(rows * width, f64::NAN.to_bits());
-        let zones = &mut self.zones;
-        for (number, Input { slot, ty, kind, .. }) in self.compiled.values.iter().enumerate() {
-            let cells = values[number..].iter_mut().step_by(width);
-            match batch.columns.get(*slot) {
-                Column::Int(column) if *kind == InputKind::Ids => {
-                    cells
-                        .zip(column)
-                        .filter(|(_, value)| **value != crate::columns::MISSING_INT)
-                        .for_each(|(cell, value)| *cell = id_word(*value));
-                }
-                Column::String(column) if *kind == InputKind::Zones => {
-                    let texts = &batch.columns.texts;
-                    for (cell, text) in cells.zip(column) {
-                        let hash = if text.is_missing() { None } else { zones.hash(texts.bytes(*text)) };
-                        *cell = hash.unwrap_or(NO_TEXT);
-                    }
-                }
-                Column::Double(column) => cells.zip(column).for_each(|(cell, value)| *cell = value.to_bits()),
-                Column::Int(column) => {
-                    // Durations and timestamps become seconds wherever they become numbers.
-                    let unit = if matches!(ty, Type::Timestamp | Type::Duration) { SECOND } else { 1.0 };
-                    cells
-                        .zip(column)
-                        .filter(|(_, value)| **value != crate::columns::MISSING_INT)
-                        .for_each(|(cell, value)| *cell = (*value as f64 / unit).to_bits());
-                }
-                Column::Bool(column) => {
-                    cells
-                        .zip(column)
-                        .filter(|(_, truth)| **truth != crate::columns::Truth::Missing)
-                        .for_each(|(cell, truth)| *cell = f64::from(u8::from(truth.holds())).to_bits());
-                }
-                Column::String(column) => {
-                    let texts = &batch.columns.texts;
-                    let hash = |text| if Text::is_missing(text) { NO_TEXT } else { text_hash(texts.bytes(text)) };
-                    cells.zip(column).for_each(|(cell, text)| *cell = hash(*text));
-                }
-            }
-        }
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
@@ -625,23 +450,20 @@ impl ProfileEngine {
             remember(words, ids_at, id, time, newest - *horizon, *ids_max);
         }
 
-        let condition_words = compiled.conditions.len().div_ceil(64);
-        let mask = &buffers.conditions[row * condition_words..(row + 1) * condition_words];
-        let meets = |condition: Option<usize>| condition.is_none_or(|it| mask[it / 64] >> (it % 64) & 1 == 1);
-        let values = &buffers.values[row * compiled.values.len()..(row + 1) * compiled.values.len()];
+        let (met, values) = buffers.inputs.of(compiled, row);
         let out = &mut buffers.rows[row * compiled.reads.len()..(row + 1) * compiled.reads.len()];
         let forever_at = HEADER + 1 + compiled.groups.len();
         let forever = forever_at..forever_at + compiled.forever.words();
 
         read_before(compiled, words, time, out);
-        compiled.forever.apply(0, &mut words[forever], &meets, values, time);
+        compiled.forever.apply(0, &mut words[forever], met, values, time);
         read_forever(compiled, words, zones, time, out);
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
         for (number, group) in compiled.groups.iter().enumerate() {
             let [of_event, of_oldest] = &mut buffers.clocks[number];
             let tile = of_event.tile(time, group.tile);
             let oldest = of_oldest.tile(newest - *lateness, group.tile) - group.tiles_max;
-            let run = group.apply(words, (HEADER + 1 + number, at), (time, tile, oldest), &meets, values);
+            let run = group.apply(words, (HEADER + 1 + number, at), (time, tile, oldest), met, values);
             let end = at + group.words(run);
             group.read_all(run, &words[at..end], (time, tile), &mut buffers.merged, out);
             at = end;
@@ -650,122 +472,9 @@ impl ProfileEngine {
     }
 }
 
-/// Whether the times and the number of ids at the start of an untrusted profile are valid.
-pub(super) fn is_header_sound(words: &[u64], has_ids: bool) -> bool {
-    let (newest, first) = (words[NEWEST] as i64, words[FIRST] as i64);
-    let ids_max = if has_ids { IDS_MAX } else { 0 };
-    is_event_time(newest) && (0..=newest).contains(&first) && words[IDS] <= ids_max
-}
-
-/// Whether `count` valid remembered ids come next.
-pub(super) fn are_ids_sound(words: &mut PackedWords<'_>, count: u64, newest: i64) -> bool {
-    (0..count).all(|_| {
-        let time = words.word();
-        time.is_some_and(|time| (0..=newest).contains(&(time as i64))) && words.word().is_some()
-    })
-}
-
 /// Drops all tiles.
 #[cold]
 fn forget_tiles(compiled: &CompiledFeatures, words: &mut Vec<u64>, ids_at: usize) {
     words.truncate(ids_at + words[IDS] as usize * ID_WORDS);
     words[HEADER + 1..HEADER + 1 + compiled.groups.len()].fill(Run::default().word());
-}
-
-/// Reads values that applying an event at this time would change.
-#[inline]
-fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut [f64]) {
-    let forever_at = HEADER + 1 + compiled.groups.len();
-    for number in &compiled.reads_before {
-        match compiled.reads[*number].0 {
-            Read::Since { cell, within } => {
-                let last = words[forever_at + cell] as i64;
-                let since = time.saturating_sub(last).max(0);
-                if last != NEVER && within.is_none_or(|within| since < within) {
-                    out[*number] = since as f64 / SECOND;
-                }
-            }
-            Read::Age => {
-                let age = time - words[FIRST] as i64;
-                // A late event from before the first event has no age.
-                out[*number] = if age < 0 { f64::NAN } else { age as f64 / SECOND };
-            }
-            Read::Tiles { .. } | Read::Forever(_) | Read::Calendar { .. } => {}
-        }
-    }
-}
-
-/// Reads the cells over all events, and the calendar, after an event at this time has been applied.
-#[inline]
-fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
-    let forever_at = HEADER + 1 + compiled.groups.len();
-    let forever = forever_at..forever_at + compiled.forever.words();
-    for number in &compiled.reads_forever {
-        match &compiled.reads[*number].0 {
-            Read::Forever(finalizer) => out[*number] = finalizer.value(&words[forever.clone()], time),
-            // The most common calendar feature by far; it needs no calendar.
-            Read::Calendar { what: Calendar::Hour, zone: None } => {
-                out[*number] = (time.rem_euclid(DAY_MICROS) / HOUR_MICROS) as f64;
-            }
-            Read::Calendar { what, zone } => {
-                out[*number] = zones.read(*what, time, zone.map(|cell| words[forever_at + cell + 1]));
-            }
-            Read::Tiles { .. } | Read::Since { .. } | Read::Age => {}
-        }
-    }
-}
-
-/// Adds an id to the remembered ones. Removes ids from before `oldest` and, beyond `ids_max`, the earliest ones. The
-/// words behind the ids move only if the number of ids changes.
-fn remember(words: &mut Vec<u64>, ids_at: usize, id: Option<u64>, time: i64, oldest: i64, ids_max: usize) {
-    let count = words[IDS] as usize;
-    let mut kept = 0;
-    for index in 0..count {
-        let at = ids_at + index * ID_WORDS;
-        if words[at] as i64 >= oldest {
-            if kept < index {
-                words.copy_within(at..at + ID_WORDS, ids_at + kept * ID_WORDS);
-            }
-            kept += 1;
-        }
-    }
-    if let Some(id) = id
-        && time >= oldest
-    {
-        // More than one id is surplus if `ids_max` used to be larger.
-        let surplus = (kept + 1).saturating_sub(ids_max);
-        words.copy_within(ids_at + surplus * ID_WORDS..ids_at + kept * ID_WORDS, ids_at);
-        kept -= surplus;
-        let at = ids_at + kept * ID_WORDS;
-        kept += 1;
-        if kept > count {
-            words.splice(at..at, [time as u64, id]);
-        } else {
-            words[at..at + ID_WORDS].copy_from_slice(&[time as u64, id]);
-        }
-    }
-    if kept < count {
-        words.drain(ids_at + kept * ID_WORDS..ids_at + count * ID_WORDS);
-    }
-    words[IDS] = kept as u64;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn as_many_ids_are_remembered_as_are_allowed_also_after_more_were() {
-        // newest, first, ids | ids of times 1 to 4 | a word behind them.
-        let mut words = vec![9, 1, 4, 1, 11, 2, 12, 3, 13, 4, 14, 77];
-        remember(&mut words, 3, Some(15), 5, 0, 4);
-        assert_eq!(words, [9, 1, 4, 2, 12, 3, 13, 4, 14, 5, 15, 77], "the earliest gives way");
-        remember(&mut words, 3, Some(16), 6, 4, 4);
-        assert_eq!(words, [9, 1, 3, 4, 14, 5, 15, 6, 16, 77], "what is before the horizon goes");
-        remember(&mut words, 3, Some(17), 7, 0, 2);
-        assert_eq!(words, [9, 1, 2, 6, 16, 7, 17, 77], "the bound was lowered");
-        remember(&mut words, 3, None, 8, 0, 2);
-        remember(&mut words, 3, Some(18), 8, 0, 3);
-        assert_eq!(words, [9, 1, 3, 6, 16, 7, 17, 8, 18, 77], "and raised again");
-    }
 }

@@ -29,6 +29,17 @@ pub(super) const ID_WORDS: usize = 2;
 /// The most ids that can be remembered: `duplicates.max_ids` has 16 bits.
 pub(super) const IDS_MAX: u64 = u16::MAX as u64;
 
+/// The conditions that an event meets, as a bit set of their indexes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met<'a>(pub(super) &'a [u64]);
+
+impl Met<'_> {
+    /// Whether the event meets this condition, if there is one.
+    pub(super) fn meets(self, condition: Option<usize>) -> bool {
+        condition.is_none_or(|it| self.0[it / 64] >> (it % 64) & 1 == 1)
+    }
+}
+
 /// Cells that are stored together: those of one tile width, or those of `forever`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
@@ -42,6 +53,10 @@ pub(super) struct Cells {
     offsets: Vec<usize>,
     /// The words of empty cells.
     empty: Vec<u64>,
+    /// The conditions of the cells, as a bit set.
+    conditions: Vec<u64>,
+    /// Whether any event may change a cell: one that follows events has no condition.
+    is_for_all: bool,
 }
 
 impl Cells {
@@ -68,6 +83,11 @@ impl Cells {
             self.all[*old].kind.empty(&mut self.empty);
         }
         self.all = order.iter().map(|index| self.all[*index]).collect();
+        self.is_for_all = self.all.iter().any(|cell| cell.condition.is_none() && cell.kind.follows_events());
+        for condition in self.all.iter().filter_map(|cell| cell.condition) {
+            self.conditions.resize(self.conditions.len().max(condition / 64 + 1), 0);
+            self.conditions[condition / 64] |= 1 << (condition % 64);
+        }
         places
     }
 
@@ -89,8 +109,8 @@ impl Cells {
     }
 
     /// Whether an event that meets these conditions changes any cell.
-    pub(super) fn concerns(&self, meets: &impl Fn(Option<usize>) -> bool) -> bool {
-        self.all.iter().any(|cell| meets(cell.condition))
+    pub(super) fn concerns(&self, met: Met<'_>) -> bool {
+        self.is_for_all || self.conditions.iter().zip(met.0).any(|(wanted, met)| wanted & met != 0)
     }
 
     /// Whether untrusted words are valid for all cells except the first `skipped` ones, which are counts.
@@ -105,27 +125,20 @@ impl Cells {
     }
 
     /// The indexes of the counts that an event with these conditions and values increments.
-    pub(super) fn counted<'a>(
-        &'a self,
-        meets: &'a impl Fn(Option<usize>) -> bool,
-        values: &'a [u64],
-    ) -> impl Iterator<Item = usize> + 'a {
-        let counts = |cell: &Cell| meets(cell.condition) && cell.kind.counts_this(cell.value.map(|it| values[it]));
+    pub(super) fn counted<'a>(&'a self, met: Met<'a>, values: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        let counts =
+            move |cell: &Cell| met.meets(cell.condition) && cell.kind.counts_this(cell.value.map(|it| values[it]));
         let counting = self.all[..self.counting].iter().enumerate();
         counting.filter(move |(_, cell)| counts(cell)).map(|(number, _)| number)
     }
 
     /// Applies an event to the words of all cells except the first `skipped` ones, which are counts.
-    pub(super) fn apply(
-        &self,
-        skipped: usize,
-        words: &mut [u64],
-        meets: &impl Fn(Option<usize>) -> bool,
-        values: &[u64],
-        time: i64,
-    ) {
+    pub(super) fn apply(&self, skipped: usize, words: &mut [u64], met: Met<'_>, values: &[u64], time: i64) {
+        if !self.concerns(met) {
+            return;
+        }
         for (cell, at) in self.all.iter().zip(&self.offsets).skip(skipped) {
-            if meets(cell.condition) {
+            if met.meets(cell.condition) {
                 let value = cell.value.map(|value| values[value]);
                 cell.kind.apply(&mut words[*at - skipped..], value, time);
             }

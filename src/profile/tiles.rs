@@ -11,7 +11,10 @@
 //! Limits: a tile's count saturates at 4,294,967,295. A tile number identifies a tile only within [`TILES_APART_MAX`]
 //! of the event being applied.
 
-use super::{finalize::Finalizer, layout::Cells};
+use super::{
+    finalize::Finalizer,
+    layout::{Cells, Met},
+};
 use crate::state::PackedWords;
 
 /// The bits of a tile's number, which are below its counts.
@@ -217,16 +220,16 @@ impl TileGroup {
         words: &mut Vec<u64>,
         (run_at, at): (usize, usize),
         (time, tile, oldest): (i64, i64, i64),
-        meets: &impl Fn(Option<usize>) -> bool,
+        met: Met<'_>,
         values: &[u64],
     ) -> Run {
         let mut run = Run::of(words[run_at]);
-        let is_wanted = self.cells.concerns(meets);
+        let is_wanted = self.cells.concerns(met);
         if let Some(index) = self.move_tiles(words, at, &mut run, (tile, oldest), is_wanted) {
-            self.count(words, at, index, &mut run, meets, values);
+            self.count(words, at, index, &mut run, met, values);
             let (lanes, stride) = self.row_words(run.lane);
             let row = &mut words[at + index * stride + lanes..at + (index + 1) * stride];
-            self.cells.apply(self.cells.counting(), row, meets, values, time);
+            self.cells.apply(self.cells.counting(), row, met, values, time);
         }
         words[run_at] = run.word();
         run
@@ -286,16 +289,8 @@ impl TileGroup {
         Some(index - gone)
     }
 
-    fn count(
-        &self,
-        words: &mut Vec<u64>,
-        at: usize,
-        index: usize,
-        run: &mut Run,
-        meets: &impl Fn(Option<usize>) -> bool,
-        values: &[u64],
-    ) {
-        for count in self.cells.counted(meets, values) {
+    fn count(&self, words: &mut Vec<u64>, at: usize, index: usize, run: &mut Run, met: Met<'_>, values: &[u64]) {
+        for count in self.cells.counted(met, values) {
             loop {
                 let row = at + index * self.stride(run.lane);
                 let (word, bit) = run.lane.place(count);
@@ -326,7 +321,8 @@ impl TileGroup {
         run.lane = wider;
     }
 
-    /// Reads all windows that end in the tile of this time, from the words of the existing tiles.
+    /// Reads all windows that end in the tile of this time, from the words of the existing tiles. Without tiles, it leaves
+    /// `out` as it is: see [`TileGroup::blank`].
     pub(super) fn read_all(
         &self,
         run: Run,
@@ -335,6 +331,9 @@ impl TileGroup {
         merged: &mut Vec<u64>,
         out: &mut [f64],
     ) {
+        if run.tiles == 0 {
+            return;
+        }
         let (lanes, stride) = self.row_words(run.lane);
         let ahead = |index: usize| ahead(rows[index * stride], tile);
         let mut at = run.tiles;
@@ -363,6 +362,13 @@ impl TileGroup {
                     _ => finalizer.value(merged, time),
                 };
             }
+        }
+    }
+
+    /// Writes what is read where there are no tiles. That does not depend on the time.
+    pub(super) fn blank(&self, out: &mut [f64]) {
+        for (finalizer, number) in self.windows.iter().flat_map(|window| &window.finalizers) {
+            out[*number] = finalizer.value(self.cells.empty(), 0);
         }
     }
 
@@ -438,13 +444,13 @@ mod tests {
                 let mask: u64 = random.random();
                 let times = if step % 97 == 0 { 70_000 } else { 1 + i64::from(step % 13 == 0) * 200 };
                 let value = 0.25 * f64::from(random.random_range(0..8));
-                let meets = |condition: Option<usize>| condition.is_none_or(|it| mask >> it & 1 == 1);
+                let met = Met(&[mask]);
                 let (mut run, before) = (Run::default(), newest);
                 for _ in 0..times {
                     newest = newest.max(event);
                     let oldest = (newest - lateness).div_euclid(10) - 40;
                     let at = (event, event.div_euclid(10), oldest);
-                    run = group.apply(&mut words, (0, 1), at, &meets, &[value.to_bits()]);
+                    run = group.apply(&mut words, (0, 1), at, met, &[value.to_bits()]);
                 }
                 assert!(newest >= before && run == Run::checked(words[0]).unwrap());
                 widest_seen = if run.lane == Lane::WIDEST { run.lane } else { widest_seen };
@@ -455,6 +461,7 @@ mod tests {
                 let end = words.len() - 1;
                 assert_eq!((1 + group.words(run), words[end]), (end, 77), "nothing else has moved");
                 let mut out = vec![f64::NAN; 2 * group.cells.words()];
+                group.blank(&mut out);
                 let now = event.div_euclid(10);
                 group.read_all(run, &words[1..end], (event, now), &mut merged, &mut out);
                 let owed = [3, 40].into_iter().flat_map(|tiles| {
@@ -473,7 +480,7 @@ mod tests {
         let mut words = vec![0];
         let mut apply = |event: i64| {
             let tile = event.div_euclid(10);
-            group.apply(&mut words, (0, 1), (event, tile, tile - 40), &|_| true, &[])
+            group.apply(&mut words, (0, 1), (event, tile, tile - 40), Met(&[u64::MAX]), &[])
         };
         let lanes: Vec<Lane> = (0..300).map(|_| apply(5).lane).collect();
         assert_eq!((lanes[254], lanes[255]), (Lane(0), Lane(1)), "255 fit");
@@ -489,7 +496,7 @@ mod tests {
         let mut words = vec![run.word(), 0];
         set_count(&mut words[1..], run.lane, 0, run.lane.max() - 1);
         for _ in 0..3 {
-            assert_eq!(group.apply(&mut words, (0, 1), (0, 0, -40), &|_| true, &[]), run);
+            assert_eq!(group.apply(&mut words, (0, 1), (0, 0, -40), Met(&[u64::MAX]), &[]), run);
         }
         assert_eq!(count_of(&words[1..], run.lane, 0), u64::from(u32::MAX));
         let mut out = [0.0; 2];

@@ -174,6 +174,12 @@ impl Cpm {
     /// The price of so many impressions, rounded once to the nearest millionth, halves away from zero; stopped at the
     /// ends of an `i64`.
     pub fn cost_of(self, impressions: u64) -> Micros {
+        // Nearly always an `i64` is enough, and divides much faster.
+        let half = self.0.signum() * MILLE / 2;
+        let small = i64::try_from(impressions).ok().and_then(|it| self.0.checked_mul(it)?.checked_add(half));
+        if let Some(thousandfold) = small {
+            return Micros(thousandfold / MILLE);
+        }
         let mille = i128::from(MILLE);
         let thousandfold = i128::from(self.0) * i128::from(impressions);
         Micros(clamp((thousandfold + thousandfold.signum() * mille / 2) / mille))

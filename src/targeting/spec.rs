@@ -58,6 +58,16 @@ pub struct AudienceSpec {
 }
 
 impl AudienceSpec {
+    /// Whether it takes a user who is in the segments for which `is_in` holds.
+    pub fn takes(&self, is_in: impl Fn(&String) -> bool) -> bool {
+        self.needs_only(&is_in) && !self.none.iter().any(is_in)
+    }
+
+    /// Like [`Self::takes`], but without regard to the segments that it excludes.
+    pub fn needs_only(&self, is_in: impl Fn(&String) -> bool) -> bool {
+        (self.any.is_empty() || self.any.iter().any(&is_in)) && self.all.iter().all(is_in)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -2,12 +2,12 @@
 //!
 //! The table and the list of its sensitive tiers are data (`taxonomy/*.tsv`), with their licence beside them. An id
 //! with `segtax = 4` must be in the table. An id in a sensitive tier must also be allowed by name, so that nobody
-//! targets by health or faith because of a mistyped number. Own ids (no `segtax`, or 500 and above) are not checked,
-//! and neither are those of other registered taxonomies.
+//! targets by health or faith because of a mistyped number. Own ids (no `segtax`, or 500 and above) are not checked. Other
+//! registered taxonomies are refused, because a sensitive id of theirs would go unnoticed.
 
 use super::{SegmentSpec, TargetingSpec};
 use crate::config_error::ConfigError;
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 /// The number of the Audience Taxonomy 1.1 in AdCOM's list.
 const AUDIENCE: u32 = 4;
@@ -31,8 +31,21 @@ fn sensitive(tiers: &str) -> Option<&'static str> {
     lines.into_iter().find(|(_, above)| is_within(above)).map(|(what, _)| what)
 }
 
-/// Reports ids that are not in the table, and sensitive ids that are not allowed.
+/// The numbers of registered taxonomies. From 500 on they are a vendor's own.
+const REGISTERED: RangeInclusive<u32> = 1..=499;
+
+/// Reports ids that are not in the table, sensitive ids that are not allowed, and other taxonomies.
 pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &mut Vec<ConfigError>) {
+    for (index, spec) in specs.iter().enumerate() {
+        if REGISTERED.contains(&spec.segtax) && spec.segtax != AUDIENCE {
+            let message = format!("{} is no taxonomy whose ids can be checked", spec.segtax);
+            errors.push(
+                ConfigError::new(format!("segment[{index}].segtax"), message).hint(
+                    "4 is the IAB Audience Taxonomy 1.1; leave it out, or write 500 or more, for ids of your own",
+                ),
+            );
+        }
+    }
     let is_needed = specs.iter().any(|spec| spec.segtax == AUDIENCE) || !targeting.allowed_sensitive.is_empty();
     if !is_needed {
         return;
@@ -113,12 +126,13 @@ mod tests {
         assert_eq!(
             told,
             [
+                ("segment[6].segtax", "7 is no taxonomy whose ids can be checked"),
                 ("segment[1].id", "\"9999\" is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)"),
                 ("segment[2].id", "\"381\" (Interest | Health and Medical Services) is sensitive: it is about health"),
                 ("targeting.allowed_sensitive[1]", "\"4:687\" is not sensitive"),
                 ("targeting.allowed_sensitive[2]", "\"381\" is no id of the IAB Audience Taxonomy 1.1"),
             ]
         );
-        assert!(errors[1].hint.as_deref().is_some_and(|hint| hint.contains("\"4:381\"")));
+        assert!(errors[2].hint.as_deref().is_some_and(|hint| hint.contains("\"4:381\"")));
     }
 }

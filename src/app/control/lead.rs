@@ -139,7 +139,7 @@ impl Control {
         }
         let Some((state, journal)) = self.restore(standby, begun)? else { return Ok(End::Stopped) };
         let mut state = state;
-        state.set_campaigns(self.campaigns.clone());
+        take(&mut state, self.campaigns.clone());
         let version = state.version();
         let inputs = self.inputs(&mut state)?;
         let mut leader = Leader::new(self.settings.clone(), state, inputs, KafkaOutlet::new(sink, journal));
@@ -229,7 +229,7 @@ impl Control {
                 return Ok(End::Deposed("the group has chosen another process".to_owned()));
             }
             if let Some(campaigns) = self.update() {
-                leader.state.set_campaigns(campaigns);
+                take(&mut leader.state, campaigns);
             }
             let turn = leader.turn(&|| self.now())?;
             let now = self.now();
@@ -259,5 +259,19 @@ impl Control {
                 Figures::log("so far", &leader.state);
             }
         }
+    }
+}
+
+/// Takes in changed campaigns, and logs those whose budget stops by it.
+fn take(state: &mut State, campaigns: Vec<CampaignSetup>) {
+    state.set_campaigns(campaigns);
+    for (campaign, spent_in) in state.of_other_currency() {
+        let spent_in = spent_in.code();
+        tracing::warn!(
+            campaign,
+            spent_in,
+            "the campaign has spent money in another currency than its present one, so its budget is unknown and it stops: \
+             give it the earlier currency again, or declare a campaign with another id"
+        );
     }
 }

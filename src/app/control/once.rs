@@ -1,7 +1,8 @@
 //! Control offline: records of decisions and outcomes in, the policy and a summary out.
 //!
 //! Guarantees: the same rules as on Kafka. Records are merged by their times, so the order of the files does not matter.
-//! A file's own order is kept, because it is the order of arrival. The time of the stream moves with the records, and a
+//! Within a file, the order of each partition's decisions is kept, and that of the outcomes, because it is the order of
+//! arrival. A file may have one partition after the other. The time of the stream moves with the records, and a
 //! policy is computed after each `control.policy_interval` of it, so pacing has learned what it would have learned. At
 //! the end, outcomes that still wait for their decision are settled without it.
 //!
@@ -13,7 +14,7 @@ use crate::{
     targeting::policy::Policy,
 };
 use serde::{Deserialize, de::IgnoredAny};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The names of the inputs in the state.
 const INPUTS: [&str; 2] = ["decisions", "outcomes"];
@@ -63,17 +64,29 @@ impl FileRecord {
 struct Entry {
     /// The time up to which its file has been read, in microseconds since 1970.
     arrived_at: i64,
+    /// The part of the file whose order is kept.
+    part: i32,
     file: usize,
     line: u64,
     record: FileRecord,
+}
+
+/// What was read of one partition.
+#[derive(Debug)]
+struct Part {
+    number: i32,
+    /// The latest time so far.
+    latest: i64,
 }
 
 /// Records that are to be taken in.
 #[derive(Debug, Default)]
 pub(crate) struct Offline {
     entries: Vec<Entry>,
-    /// By file, the latest time of a record.
-    latest: BTreeMap<usize, i64>,
+    /// By file and partition of the decisions in it (none for outcomes), what was read.
+    parts: HashMap<usize, HashMap<String, Part>>,
+    /// The number of parts.
+    count: i32,
     foreign: u64,
 }
 
@@ -112,9 +125,20 @@ impl Offline {
             return Ok(());
         }
         let time = record.time();
-        let latest = self.latest.entry(file).or_insert(time);
+        let name = match &record {
+            FileRecord::Decision(decision) => decision.partition(),
+            FileRecord::Outcome(_) => "",
+        };
+        let parts = self.parts.entry(file).or_default();
+        let Part { number, latest } = match parts.get_mut(name) {
+            Some(part) => part,
+            None => {
+                self.count += 1;
+                parts.entry(name.to_owned()).or_insert(Part { number: self.count, latest: time })
+            }
+        };
         *latest = time.max(*latest);
-        self.entries.push(Entry { arrived_at: *latest, file, line, record });
+        self.entries.push(Entry { arrived_at: *latest, part: *number, file, line, record });
         Ok(())
     }
 
@@ -127,15 +151,14 @@ impl Offline {
         let mut rejected = Vec::new();
         let interval = i64::try_from(spec.policy_interval.as_micros()).unwrap_or(i64::MAX).max(1);
         let mut next_tick = self.entries.first().map(|first| first.arrived_at.saturating_add(interval));
-        for Entry { arrived_at, file, line, record } in &self.entries {
+        for Entry { arrived_at, part, file, line, record } in &self.entries {
             while let Some(tick) = next_tick.filter(|tick| tick <= arrived_at) {
                 state.advance(tick);
                 state.tick(tick);
                 next_tick = Some(tick.saturating_add(interval));
             }
             let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
-            let (partition, offset) = (i32::try_from(*file).unwrap_or(i32::MAX), *line as i64);
-            let source = Source { topic: input, partition, offset, arrived_at: *arrived_at };
+            let source = Source { topic: input, partition: *part, offset: *line as i64, arrived_at: *arrived_at };
             match record {
                 FileRecord::Decision(decision) => drop(decision.with(|it| state.apply_decision(&source, it))),
                 FileRecord::Outcome(outcome) => {

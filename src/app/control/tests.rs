@@ -429,6 +429,15 @@ fn files_give_what_the_topics_give_whatever_their_order() {
         assert_eq!((&other.campaigns, &other.counts.joined), (&first.campaigns, &first.counts.joined));
     }
 
+    // One partition after the other, as a consumer may have written them: the later half first.
+    let moved = |line: &String| {
+        (50..100)
+            .fold(line.clone(), |line, number| line.replace(&format!("c-0-{number}\""), &format!("c-1-{number}\"")))
+    };
+    let two: Vec<String> = decisions[50..].iter().chain(&decisions[..50]).map(moved).collect();
+    let other = offline(&[&two, &outcomes.iter().map(moved).collect()]);
+    assert_eq!((&other.campaigns, &other.counts.joined), (&first.campaigns, &first.counts.joined));
+
     let (world, topics) = (Shared::new(), Topics::default());
     let mut live = leader(&world, &topics);
     let mut outcomes = outcomes.into_iter().peekable();

@@ -148,6 +148,12 @@ fn plain(message: &str) -> String {
 /// Reports values of the wrong type, unknown keys and missing keys. False if the value as a whole cannot be used.
 fn check_types(value: &mut Spanned<DeValue<'_>>, key: &str, place: SchemaNode, errors: &mut Vec<ConfigError>) -> bool {
     let takes = place.takes();
+    // TOML has dates of its own. Here they are texts.
+    if takes.text
+        && let DeValue::Datetime(time) = value.get_ref()
+    {
+        *value.get_mut() = DeValue::String(time.to_string().into());
+    }
     let is_of_type = match value.get_ref() {
         DeValue::String(_) => takes.text,
         DeValue::Integer(_) => takes.whole,

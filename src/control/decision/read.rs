@@ -74,6 +74,11 @@ impl DecisionRecord {
         self.decision_id.strip_prefix(app).is_some_and(|rest| rest.starts_with(':'))
     }
 
+    /// The partition that its event was read from, with its topic: the id up to the offset.
+    pub(crate) fn partition(&self) -> &str {
+        self.decision_id.rsplit_once('-').map_or("", |(partition, _)| partition)
+    }
+
     /// What evaluations read of it.
     pub fn details(&self) -> &Details {
         &self.details

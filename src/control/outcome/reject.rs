@@ -31,13 +31,15 @@ pub enum RejectReason {
     UnknownCurrency,
     /// The currency is not that of the campaign.
     OtherCurrency,
+    /// The price of a win is far above the bid.
+    ImplausiblePrice,
     /// Nothing tells which decision it belongs to.
     NoKey,
 }
 
 impl RejectReason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NullPayload,
         Self::TooLarge,
         Self::Malformed,
@@ -51,6 +53,7 @@ impl RejectReason {
         Self::InvalidAmount,
         Self::UnknownCurrency,
         Self::OtherCurrency,
+        Self::ImplausiblePrice,
         Self::NoKey,
     ];
 
@@ -70,6 +73,7 @@ impl RejectReason {
             Self::InvalidAmount => "invalid_amount",
             Self::UnknownCurrency => "unknown_currency",
             Self::OtherCurrency => "other_currency",
+            Self::ImplausiblePrice => "implausible_price",
             Self::NoKey => "no_key",
         }
     }

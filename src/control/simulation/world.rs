@@ -5,7 +5,7 @@ use crate::{
     control::{Outcome, SkipReason},
     random::mix,
     targeting::{
-        creative::{Catalogue, CreativeSpec, Draw, Eligible},
+        creative::{Catalogue, CreativeSpec, Draw, Eligible, Floor},
         policy::{Admission, CampaignRef, CompiledPolicy, Gate, Policy},
     },
 };
@@ -110,6 +110,7 @@ fn campaigns(audiences: &[String]) -> [CampaignRef<'_>; 3] {
         has_budget: index < 2,
         audiences: if index == 0 { audiences } else { &[] },
         features: &[],
+        floor: Floor::default(),
     })
 }
 

@@ -266,6 +266,17 @@ impl State {
         self.campaigns = configured(campaigns);
     }
 
+    /// The campaigns that have spent money in another currency than their present one, with that currency. Those with a
+    /// budget stop, because the amounts cannot be added up.
+    pub fn of_other_currency(&self) -> impl Iterator<Item = (&str, Currency)> {
+        let other = |(id, campaign): (_, &Configured)| {
+            let account = self.accounts.get(id)?;
+            let is_other = account.currency != campaign.setup.currency && account.total.spent_micros != 0;
+            is_other.then_some((id, account.currency))
+        };
+        self.campaigns.iter().map(|(id, campaign)| (id.as_str(), campaign)).filter_map(other)
+    }
+
     /// Moves the time of the stream. To be called with the present when all inputs have been read to their ends, because
     /// a silent partition holds the time back: what waits would wait for ever, and nothing would be forgotten.
     pub fn advance(&mut self, now: i64) {

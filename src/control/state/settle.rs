@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// A price this many times above the bid is one in another unit.
+const IMPLAUSIBLE: i64 = 100;
+
 impl State {
     /// Settles an outcome. `None` if its decision is not known yet and it may still come.
     pub(super) fn settle(&mut self, outcome: &Outcome, is_final: bool) -> Option<Effects> {
@@ -43,9 +46,10 @@ impl State {
         Some(effects)
     }
 
-    /// Settles an outcome that belongs to no touch, or too late to one: a win has cost money all the same.
+    /// Settles an outcome that belongs to no touch, or too late to one: a win has cost money all the same, unless it
+    /// belongs to a decision of another application.
     fn unjoined(&mut self, disposition: Disposition, late: Option<Key>, outcome: &Outcome) -> Effects {
-        if outcome.kind != OutcomeType::Win {
+        if outcome.kind != OutcomeType::Win || self.is_foreign(outcome) {
             return disposition.into();
         }
         let late = late.and_then(|key| self.touches.get(key)).map(|touch| (touch.campaign.clone(), touch.bid()));
@@ -55,7 +59,8 @@ impl State {
             return disposition.into();
         };
         let Some(currency) = self.currency(&campaign) else { return disposition.into() };
-        if let Some(rejection) = other_currency(outcome, currency) {
+        let wrong = other_currency(outcome, currency).or_else(|| self.implausible(&campaign, bid, outcome));
+        if let Some(rejection) = wrong {
             return rejected(rejection);
         }
         let cost = self.pay(&campaign, outcome.occurred_at, price, outcome, false);
@@ -66,7 +71,9 @@ impl State {
     fn join(&mut self, key: Key, outcome: &Outcome) -> Effects {
         let Some(touch) = self.touches.get(key).cloned() else { return Disposition::Orphan.into() };
         let Some(currency) = self.currency(&touch.campaign) else { return Disposition::Orphan.into() };
-        if let Some(rejection) = other_currency(outcome, currency) {
+        let wrong =
+            other_currency(outcome, currency).or_else(|| self.implausible(&touch.campaign, Some(touch.bid()), outcome));
+        if let Some(rejection) = wrong {
             return rejected(rejection);
         }
         match outcome.kind {
@@ -117,6 +124,29 @@ impl State {
             }
             None => Disposition::Duplicate.into(),
         }
+    }
+
+    /// Whether an outcome names a decision of another application.
+    fn is_foreign(&self, outcome: &Outcome) -> bool {
+        let app = outcome.decision_id.as_deref().and_then(|id| id.split_once(':')).map(|(app, _)| app);
+        app.is_some_and(|app| app != self.app)
+    }
+
+    /// Why the price of a win cannot be right: it is far above the bid, or above what an impression of the campaign may
+    /// cost. A price in another unit would use up a budget at once.
+    fn implausible(&self, campaign: &str, bid: Option<Cpm>, outcome: &Outcome) -> Option<Rejection> {
+        let price = outcome.price.filter(|_| outcome.kind == OutcomeType::Win)?;
+        let budget = self.campaigns.get(campaign).and_then(|it| it.setup.budget.as_ref());
+        let most = |limit: i64| limit.saturating_mul(IMPLAUSIBLE);
+        let is_far_above_bid = bid.is_some_and(|bid| price.0 > most(bid.0));
+        let is_far_above_cost = budget.is_some_and(|budget| price.per_impression().0 > most(budget.cost_max.0));
+        (is_far_above_bid || is_far_above_cost).then(|| {
+            let detail = format!(
+                "the price is more than {IMPLAUSIBLE} times what the campaign bids; it must be a CPM in units of the \
+                 currency, such as 1.20"
+            );
+            Rejection::new(RejectReason::ImplausiblePrice, detail)
+        })
     }
 
     /// Books the cost of a win. `None` if the same impression of the same auction was paid before.

@@ -26,7 +26,7 @@ use crate::{
     },
     targeting::{
         AudienceSpec,
-        creative::{Catalogue, Eligible},
+        creative::{Catalogue, Eligible, Floor},
         policy::Chooser,
     },
 };
@@ -99,7 +99,7 @@ struct Campaign {
     ids: Vec<String>,
     active: Eligible,
     segments: Vec<AudienceSpec>,
-    /// By weight with the default floor, and with that of the rotation.
+    /// By weight with the floor of the rotation, and with the default one, which earlier releases used without a policy.
     by_weight: [Chooser; 2],
     /// Choices among other creatives than assumed.
     other_creatives: u64,
@@ -156,7 +156,10 @@ impl PolicyLog {
                 ids: of.clone().map(|it| it.spec.id.clone()).collect(),
                 active: plan.catalogue.active(&setting.campaign),
                 segments: of.clone().map(|it| it.spec.segments.clone()).collect(),
-                by_weight: [None, Some(setting.floor)].map(|floor| by_weight(&refer(setting, &plan.catalogue), floor)),
+                by_weight: {
+                    let setting = refer(setting, &plan.catalogue);
+                    [setting.floor, Floor::default()].map(|floor| by_weight(&setting, floor))
+                },
                 other_creatives: 0,
                 unknown: 0,
                 immature: 0,
@@ -184,7 +187,7 @@ impl PolicyLog {
             campaign.unknown += 1;
             return None;
         };
-        let fits = |index: &usize| fits(&campaign.segments[*index], segments);
+        let fits = |index: &usize| campaign.segments[*index].takes(|id| segments.contains(id));
         let eligible: Eligible = campaign.active.iter().filter(fits).collect();
         let audiences = &campaign.setting.audiences;
         let audience = audiences.iter().position(|known| known == offer.audience).unwrap_or(audiences.len());
@@ -286,15 +289,7 @@ impl PolicyLog {
 
 fn refer<'a>(setting: &'a Rotating, catalogue: &'a Catalogue) -> Setting<'a> {
     let Rotating { campaign, audiences, features, floor, .. } = setting;
-    Setting { campaign, audiences, features, floor: *floor, catalogue }
-}
-
-/// Whether a user in these segments is in the audience.
-fn fits(audience: &AudienceSpec, segments: &[String]) -> bool {
-    let is_in = |id: &String| segments.contains(id);
-    (audience.any.is_empty() || audience.any.iter().any(is_in))
-        && audience.all.iter().all(is_in)
-        && !audience.none.iter().any(is_in)
+    Setting { campaign, audiences, features, floor: Floor::new(*floor).unwrap_or_default(), catalogue }
 }
 
 #[cfg(test)]

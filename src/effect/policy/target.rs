@@ -4,7 +4,7 @@
 //! from the same [`Chooser`]. So nothing is sampled, and the same log gives the same figures.
 
 use crate::targeting::{
-    creative::{Beta, Catalogue, Eligible},
+    creative::{Beta, Catalogue, Eligible, Floor},
     policy::{Chooser, CreativeMethod, CreativePolicy, EVERYBODY},
 };
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(super) struct Setting<'a> {
     pub(super) campaign: &'a str,
     pub(super) audiences: &'a [String],
     pub(super) features: &'a [String],
-    pub(super) floor: f64,
+    pub(super) floor: Floor,
     pub(super) catalogue: &'a Catalogue,
 }
 
@@ -41,14 +41,13 @@ pub(super) enum Target {
     Chooser(Box<Chooser>),
 }
 
-/// How creatives are chosen without a policy, but with the floor of the rotation.
-pub(super) fn by_weight(setting: &Setting<'_>, floor: Option<f64>) -> Chooser {
-    let policy = floor.map(|floor| CreativePolicy { floor, method: CreativeMethod::Weights });
-    chooser(policy.as_ref(), setting)
+/// How creatives are chosen without a policy.
+pub(super) fn by_weight(setting: &Setting<'_>, floor: Floor) -> Chooser {
+    chooser(None, floor, setting)
 }
 
-fn chooser(policy: Option<&CreativePolicy>, setting: &Setting<'_>) -> Chooser {
-    Chooser::new(policy, setting.campaign, setting.audiences, setting.features, setting.catalogue)
+fn chooser(policy: Option<&CreativePolicy>, floor: Floor, setting: &Setting<'_>) -> Chooser {
+    Chooser::new(policy, floor, setting.campaign, setting.audiences, setting.features, setting.catalogue)
 }
 
 impl Target {
@@ -63,7 +62,7 @@ impl Target {
             })
         };
         let chosen = |policy: &CreativePolicy| {
-            let chooser = chooser(Some(policy), setting);
+            let chooser = chooser(Some(policy), setting.floor, setting);
             if chooser.is_by_weight() && !matches!(policy.method, CreativeMethod::Weights) {
                 return Err("the policy does not fit the configuration, so workers would choose by weight".to_owned());
             }
@@ -71,7 +70,7 @@ impl Target {
         };
         match policy {
             TargetPolicy::Uniform => Ok(Self::Uniform),
-            TargetPolicy::Weight => Ok(Self::Chooser(Box::new(by_weight(setting, Some(setting.floor))))),
+            TargetPolicy::Weight => Ok(Self::Chooser(Box::new(by_weight(setting, setting.floor)))),
             TargetPolicy::Learned(policies) => chosen(&learned(policies)?),
             TargetPolicy::Best(policies) => {
                 let policy = learned(policies)?;

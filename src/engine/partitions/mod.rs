@@ -13,7 +13,8 @@ use crate::{
     profile::{Layout, ProfileEngine},
     sink::{Outbox, Target},
     state::{
-        PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, hash_key, is_reserved_key, layout_key,
+        Erasures, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, hash_key, is_reserved_key,
+        layout_key,
     },
     status::{PartitionView, Phase},
 };
@@ -198,7 +199,10 @@ impl Partitions {
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
         partition.is_restoring = false;
-        partition.is_rebuilding = false;
+        if std::mem::take(&mut partition.is_rebuilding) {
+            // Like the layout: the records that were read may be gone by the first commit of a rebuild.
+            partition.store.erasures_mut().write_again();
+        }
         let foreign = std::mem::take(&mut partition.layouts.foreign);
         let carried = foreign.len() as u64;
         partition.carry_over(foreign, profile);
@@ -219,6 +223,9 @@ impl Partitions {
             is_cached: std::mem::take(&mut partition.is_cached),
         };
         if recovered.is_whole() {
+            if canary::is_in(Canary::ErasureForgottenAtRestore) {
+                *partition.store.erasures_mut() = Erasures::default();
+            }
             partition.store.end_restore(partition.next);
             partition.schedule_memberships(profile);
             return Some(recovered);

@@ -227,9 +227,7 @@ impl Partition {
             if !self.is_rebuilding {
                 self.restore_layout(key, record, ours);
             }
-        } else if !canary::is_in(Canary::ErasureForgottenAtRestore)
-            && let Err(why) = self.store.erasures_mut().restore(key, record.payload)
-        {
+        } else if let Err(why) = self.store.erasures_mut().restore(key, record.payload) {
             self.unfit.note(record.offset, why);
             self.unfit.erasures += 1;
         }

@@ -58,6 +58,14 @@ impl Audience {
         held.has_any(&self.none)
     }
 
+    /// Whether nobody can be in both, because one needs a segment that the other excludes.
+    pub(super) fn clashes_with(&self, other: &Self) -> bool {
+        let meets = |set: &[u64], other: &[u64]| set.iter().zip(other).any(|(a, b)| a & b != 0);
+        let is_within = |set: &[u64], other: &[u64]| set.iter().zip(other).all(|(a, b)| a & !b == 0);
+        let needs = |of: &Self, none: &[u64]| meets(&of.all, none) || of.has_any && is_within(&of.any, none);
+        needs(self, &other.none) || needs(other, &self.none)
+    }
+
     /// Whether the user belongs to it.
     pub(super) fn has(&self, held: &Held) -> bool {
         (!self.has_any || held.has_any(&self.any)) && self.has_all(held) && !self.is_excluded(held)

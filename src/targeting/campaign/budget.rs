@@ -68,7 +68,7 @@ impl BudgetSpec {
             let units = units?;
             let amount = Micros::from_units(units).ok().filter(|amount| *amount > Micros::ZERO);
             if amount.is_none() {
-                let message = format!("{units} is no amount above 0");
+                let message = format!("{units:?} is not an amount from 0.000001 to 9.2e12");
                 let hint = "write an amount such as 250.0; to stop the campaign, set its `until`";
                 errors.push(ConfigError::new(key(part), message).hint(hint));
             }

@@ -232,7 +232,13 @@ impl Caps {
         check(index, &spec.caps, errors);
         let mut caps = Self::default();
         let of_campaign = |events| Counted { events, campaign: &spec.id, creative: None };
+        let has_creatives = creatives.iter().any(|creative| creative.campaign == spec.id);
         for (number, cap) in spec.caps.iter().enumerate() {
+            if cap.scope == CapScope::Creative && !has_creatives {
+                let message = "the campaign has no creatives to count for";
+                let error = ConfigError::new(key(&format!("caps[{number}].scope")), message);
+                errors.push(error.hint("declare some under [[creative]], or cap the campaign"));
+            }
             let mut limit = |counted: Counted<'_>| {
                 let count = slot(&counted.count(cap.per), key(&format!("caps[{number}]")), scope, errors)?;
                 Some(Limit { count, max: cap.max.into() })

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     columns::{Slot, Type},
     config_error::ConfigError,
-    expression::Scope,
+    expression::{Program, Scope},
     profile::HiddenFeature,
     targeting::{
         TargetingSpec,
@@ -21,7 +21,7 @@ use crate::{
         money::Currency,
     },
 };
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 /// The maximum length of an id. It keeps a decision with 3 campaigns below 2 kB.
 const ID_BYTES_MAX: usize = 64;
@@ -104,8 +104,9 @@ impl Campaigns {
             } else {
                 Caps::default()
             };
-            let creatives =
-                Creatives::compile(&spec.id, creatives, &it.catalogue, segments, (&mut it.program, scope), errors);
+            let of_campaign = (spec.id.as_str(), &audience);
+            let within = (&mut it.program, &mut *scope);
+            let creatives = Creatives::compile(of_campaign, creatives, &it.catalogue, segments, within, errors);
             let price = Price::compile(index, spec, heads, (&mut it.program, scope), errors);
             let split = Split::compile(index, spec, errors);
             let budget = spec.budget.as_ref().and_then(|it| it.compile(index, price::cost_bounds(spec), errors));
@@ -133,6 +134,19 @@ impl Campaigns {
                 shades: spec.shading.unwrap_or(true),
                 pacing_salt: Draw::word(&format!("pacing {}", spec.id)),
             });
+        }
+        // What else is wrong with the creatives of unknown campaigns is reported, too.
+        let known = |spec: &&CreativeSpec| ids.contains(&spec.campaign.as_str());
+        let unknown: BTreeSet<&str> = creatives.iter().filter(|it| !known(it)).map(|it| it.campaign.as_str()).collect();
+        for campaign in unknown {
+            let (audience, within) = (Audience::default(), (&mut it.program, &mut *scope));
+            Creatives::compile((campaign, &audience), creatives, &it.catalogue, segments, within, errors);
+        }
+        if let Some(zone) = &targeting.user_zone
+            && !specs.iter().any(calendar::is_of_user)
+            && let Err(error) = Program::default().add(scope, zone, Some(Type::String))
+        {
+            errors.push(error.config_error("targeting.user_zone"));
         }
         it.set_policy(None, Duration::ZERO);
         it

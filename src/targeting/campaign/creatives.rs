@@ -71,9 +71,9 @@ pub(super) struct Creatives {
 }
 
 impl Creatives {
-    /// Compiles the creatives of a campaign. Errors are added under `creative[i]`.
+    /// Compiles the creatives of a campaign with this audience. Errors are added under `creative[i]`.
     pub(super) fn compile(
-        campaign: &str,
+        (campaign, of_campaign): (&str, &Audience),
         specs: &[CreativeSpec],
         catalogue: &Catalogue,
         segments: &[&str],
@@ -88,6 +88,11 @@ impl Creatives {
                 slot.map_err(|error| errors.push(error.config_error(format!("{path}.where")))).ok()
             });
             let audience = Audience::compile(&path, "creative", &spec.segments, segments, errors);
+            if audience.clashes_with(of_campaign) {
+                let message = format!("the audiences of the creative and of campaign {campaign:?} exclude each other");
+                let hint = "change one of them: nobody sees the creative";
+                errors.push(ConfigError::new(format!("{path}.segments"), message).hint(hint));
+            }
             it.all.push(Candidate { number, audience, rule });
         }
         it

@@ -44,7 +44,7 @@ pub use rotation::{Learning, Reward, Rotation, RotationMethod, RotationSpec};
 pub use spec::{Amount, ArmSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec};
 
 use super::{
-    creative::{Catalogue, Creative},
+    creative::{Catalogue, Creative, Floor},
     money::Currency,
     policy::{Admission, CampaignRef, CompiledPolicy, Gate, Policy},
 };
@@ -176,6 +176,7 @@ impl Campaign {
             has_budget: self.budget.is_some(),
             audiences: &self.rotation.audiences,
             features: self.rotation.features(),
+            floor: Floor::new(self.rotation.floor).unwrap_or_default(),
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Price {
     probability: Probability,
     floor: Cpm,
     ceiling: Cpm,
+    /// The worth of an impression, if it is the same for all.
+    constant: Option<Worth>,
 }
 
 /// The worth of an impression.
@@ -86,7 +88,7 @@ impl Price {
             Some(Amount::Number(number)) => match Micros::from_units(*number) {
                 Ok(value) if value > Micros::ZERO => Some(Value::Constant(value)),
                 _ => {
-                    let message = format!("{number} is not an amount above 0");
+                    let message = format!("{number:?} is not an amount from 0.000001 to 9.2e12");
                     errors.push(
                         ConfigError::new(key("value"), message).hint("write units of the currency, such as 0.50"),
                     );
@@ -114,15 +116,22 @@ impl Price {
             found.map(|found| Cpm(found.0))
         };
         let (floor, ceiling) = (limit("floor", spec.floor), limit("ceiling", spec.ceiling));
-        let price = Self {
+        let mut price = Self {
             is_cpm,
             value: value.unwrap_or(Value::Constant(Micros::ZERO)),
             probability: probability.unwrap_or(Probability::Constant(1.0)),
             floor: floor.unwrap_or_default().max(BID_MIN),
             ceiling: ceiling.unwrap_or(Cpm::MAX),
+            constant: None,
         };
+        if let (Value::Constant(value), Probability::Constant(probability)) = (price.value, price.probability) {
+            price.constant = price.of(value, probability);
+        }
         let shown = |price: Cpm| Micros(price.0).to_string();
-        if price.floor > price.ceiling {
+        if price.ceiling < BID_MIN {
+            let error = ConfigError::new(key("ceiling"), "a ceiling of 0 lets the campaign never bid");
+            errors.push(error.hint("raise the ceiling, or remove the campaign"));
+        } else if price.floor > price.ceiling {
             let message = format!("a floor of {} is above the ceiling of {}", shown(price.floor), shown(price.ceiling));
             errors.push(ConfigError::new(key("floor"), message).hint("lower the floor, or raise the ceiling"));
         }
@@ -153,6 +162,9 @@ impl Price {
 
     /// The worth of an impression for the user of a row. `None` if the value or the probability is missing or invalid.
     pub(super) fn worth(&self, columns: &Columns, row: usize) -> Option<Worth> {
+        if self.constant.is_some() {
+            return self.constant;
+        }
         let value = match self.value {
             Value::Constant(value) => value,
             Value::Column(slot) => Micros::from_units(columns.get(slot).doubles()[row]).ok()?,
@@ -337,9 +349,10 @@ mod tests {
             ("action = \"click\"\nvalue = \"margin * 0.1\"\nprobability = \"buy\"", ""),
             ("action = \"click\"\nvalue = 1\nprobability = \"score\"\nfloor = 1000", ""),
             ("", "value: campaign \"a\" has no value; set"),
-            ("value = 0", "value: 0 is not an amount above 0; write"),
-            ("value = -1.5", "value: -1.5 is not an amount above 0"),
-            ("value = 1e13", "value: 10000000000000 is not an amount"),
+            ("value = 0", "value: 0.0 is not an amount from 0.000001 to 9.2e12; write"),
+            ("value = -1.5", "value: -1.5 is not an amount from 0.000001"),
+            ("value = 1e13", "value: 10000000000000.0 is not an amount"),
+            ("value = 1e300", "value: 1e300 is not an amount"),
             ("value = \"marjin\"", "value (1:1): nothing here is named \"marjin\""),
             ("value = \"true\"", "value (1:1): expected a double"),
             ("value = 1\nprobability = 0.1", "action: there is a probability, and nothing says of what; set action"),
@@ -371,7 +384,7 @@ mod tests {
                 "action = \"click\"\nvalue = 1\nprobability = \"score\"\nfloor = 1000.01",
                 "floor: a floor of 1000.01 is above the value",
             ),
-            ("value = 9\nceiling = 0", "floor: a floor of 0.000001 is above the ceiling of 0.00"),
+            ("value = 9\nceiling = 0", "ceiling: a ceiling of 0 lets the campaign never bid; raise"),
         ] {
             let (_, found) = price(text);
             if expected.is_empty() {

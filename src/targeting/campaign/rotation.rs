@@ -255,6 +255,11 @@ fn check_use(spec: &RotationSpec, creatives: usize, key: &impl Fn(&str) -> Strin
                 .hint("declare some under [[creative]], or remove the section"),
         );
     }
+    if spec.floor <= 1.0 && spec.floor * creatives as f64 > 1.0 {
+        let message = format!("{creatives} creatives cannot each have a probability of at least {}", spec.floor);
+        let hint = format!("set at most {}, which chooses all alike", (1e4 / creatives as f64).floor() / 1e4);
+        errors.push(ConfigError::new(key(".floor"), message).hint(hint));
+    }
     if spec.method != RotationMethod::Thompson && !spec.audiences.is_empty() {
         let message = format!("{method} does not learn by audience");
         errors.push(ConfigError::new(key(".audiences"), message).hint("set method = \"thompson\", or remove it"));

@@ -31,16 +31,18 @@ enum Method {
 impl Chooser {
     /// Prepares what control has learned for the creatives of the catalogue. A creative that the policy does not know
     /// has the prior, so that it is tried at once. A creative that the catalogue does not have is left out. Without a
-    /// policy, or if it does not fit the campaign's features, the weights choose.
+    /// policy, or if it does not fit the campaign's features, the weights choose. `floor` is that of the campaign's
+    /// rotation, which counts as long as there is no policy.
     pub fn new(
         policy: Option<&CreativePolicy>,
+        floor: Floor,
         campaign: &str,
         audiences: &[String],
         features: &[String],
         catalogue: &Catalogue,
     ) -> Self {
         let creatives = catalogue.of(campaign);
-        let floor = policy.and_then(|policy| Floor::new(policy.floor)).unwrap_or_default();
+        let floor = policy.and_then(|policy| Floor::new(policy.floor)).unwrap_or(floor);
         let method = match policy.map(|policy| &policy.method) {
             Some(CreativeMethod::Thompson { prior, posteriors }) => {
                 thompson(*prior, posteriors, audiences, creatives.clone(), floor)

@@ -5,7 +5,7 @@ use crate::{
     canary::{self, Canary},
     event::EventTime,
     targeting::{
-        creative::{Catalogue, Chosen, Draw, Eligible},
+        creative::{Catalogue, Chosen, Draw, Eligible, Floor},
         money::Currency,
         pacing::{PassThrough, passes},
         shading::WinRate,
@@ -26,6 +26,8 @@ pub struct CampaignRef<'a> {
     pub audiences: &'a [String],
     /// The features that a linear bandit chooses its creatives by.
     pub features: &'a [String],
+    /// The least probability of a creative that fits.
+    pub floor: Floor,
 }
 
 /// What a policy says of a campaign's budget.
@@ -216,7 +218,10 @@ impl Campaign {
         let learned = policy.and_then(|policy| policy.creatives.clone());
         let chooser = match former {
             Some(former) if former.learned == learned => former.chooser,
-            _ => Chooser::new(learned.as_ref(), campaign.id, campaign.audiences, campaign.features, catalogue),
+            _ => {
+                let CampaignRef { id, audiences, features, floor, .. } = *campaign;
+                Chooser::new(learned.as_ref(), floor, id, audiences, features, catalogue)
+            }
         };
         let rates = policy.iter().flat_map(|policy| &policy.placements);
         Self {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     random::mix,
-    targeting::creative::{Catalogue, Chosen, CreativeSpec, Draw, Eligible, LinearArm},
+    targeting::creative::{Catalogue, Chosen, CreativeSpec, Draw, Eligible, Floor, LinearArm},
 };
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn catalogue(ids: &[(&str, &str)]) -> Catalogue {
 }
 
 fn campaign<'a>(id: &'a str, has_budget: bool, audiences: &'a [String], features: &'a [String]) -> CampaignRef<'a> {
-    CampaignRef { id, currency: "EUR".parse().unwrap(), has_budget, audiences, features }
+    CampaignRef { id, currency: "EUR".parse().unwrap(), has_budget, audiences, features, floor: Floor::default() }
 }
 
 fn plain(id: &str, has_budget: bool) -> CampaignRef<'_> {
@@ -325,9 +325,9 @@ fn the_shares_of_a_chooser_are_those_that_it_draws_by() {
     let catalogue = catalogue(&[("warm", "spring"), ("cold", "spring"), ("a", "autumn"), ("b", "autumn")]);
     let (sport, features) = (["sport".to_owned()], ["one".to_owned(), "age".to_owned()]);
     let learned = |id: &str| policy.campaigns[id].creatives.clone();
-    let thompson = || Chooser::new(learned("spring").as_ref(), "spring", &sport, &[], &catalogue);
-    let linear = || Chooser::new(learned("autumn").as_ref(), "autumn", &[], &features, &catalogue);
-    let by_weight = || Chooser::new(None, "spring", &sport, &[], &catalogue);
+    let thompson = || Chooser::new(learned("spring").as_ref(), Floor::default(), "spring", &sport, &[], &catalogue);
+    let linear = || Chooser::new(learned("autumn").as_ref(), Floor::default(), "autumn", &[], &features, &catalogue);
+    let by_weight = || Chooser::new(None, Floor::default(), "spring", &sport, &[], &catalogue);
     for (name, mut chooser, audience, numbers) in [
         ("of sport", thompson(), 0, &[][..]),
         ("of everybody", thompson(), 7, &[]),

@@ -189,6 +189,28 @@ fn what_contradicts_is_rejected_and_may_be_sent_again() {
 }
 
 #[test]
+fn a_price_in_another_unit_is_rejected_and_a_win_of_another_application_is_not_paid() {
+    let mut run = Run::new();
+    run.decide("d1", START);
+    let dear = Outcome { price: Some(Cpm(1_500_000_000_000)), ..outcome("w", Win, START) };
+    let rejection = run.apply(&dear).rejection.unwrap();
+    assert_eq!(rejection.reason, RejectReason::ImplausiblePrice);
+    assert!(rejection.detail.contains("a CPM in units of the currency"), "{rejection}");
+    assert_eq!(run.apply(&outcome("w", Win, START)).disposition, Disposition::Joined, "it may be sent again");
+    for (id, decision, price) in
+        [("far", "shop:clicks-0-1", Cpm(1_500_000_000_000)), ("foreign", "other:clicks-0-1", Cpm(1_500_000))]
+    {
+        let lone = Outcome { decision_id: Some(decision.to_owned()), price: Some(price), ..outcome(id, Win, START) };
+        assert_eq!(run.apply(&lone).disposition, Disposition::Parked);
+    }
+    run.state.advance(START + 60 * MINUTE);
+    run.state.tick(START + 60 * MINUTE);
+    let rejected = run.state.take_rejected();
+    assert_eq!(rejected.iter().map(|(outcome, _)| outcome.id.as_str()).collect::<Vec<_>>(), ["far"]);
+    assert_eq!((run.state.counts().orphans, run.total().spent_micros), (1, 1_500));
+}
+
+#[test]
 fn impressions_teach_when_their_success_is_known() {
     let mut run = Run::new();
     for (decision, clicks_after) in [("d1", None), ("d2", Some(9)), ("d3", Some(11))] {
@@ -296,4 +318,7 @@ fn spend_in_another_currency_closes_the_budget() {
     let policy = state.tick(START);
     let campaign = &policy.campaigns["spring"];
     assert_eq!((campaign.currency.as_str(), campaign.budget.map(|budget| budget.known)), ("USD", Some(false)));
+    assert_eq!(state.of_other_currency().collect::<Vec<_>>(), [("spring", "EUR".parse().unwrap())]);
+    state.set_campaigns(vec![setup("spring")]);
+    assert_eq!(state.of_other_currency().count(), 0);
 }

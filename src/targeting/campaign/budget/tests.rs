@@ -37,8 +37,8 @@ fn all_errors_of_a_budget_are_reported_at_once_with_the_next_step() {
             "daily = 0\ntotal = -1.5",
             CostBounds::default(),
             &[
-                "campaign[3].budget.daily: 0 is no amount above 0; write an amount such as 250.0",
-                "campaign[3].budget.total: -1.5 is no amount above 0",
+                "campaign[3].budget.daily: 0.0 is not an amount from 0.000001 to 9.2e12; write an amount such as 250.0",
+                "campaign[3].budget.total: -1.5 is not an amount from",
                 "campaign[3].budget: nothing bounds what one impression may cost; set the campaign's ceiling",
             ],
         ),
@@ -55,8 +55,8 @@ fn all_errors_of_a_budget_are_reported_at_once_with_the_next_step() {
                 "campaign[3].budget.total: 0.004 does not buy one impression",
             ],
         ),
-        ("daily = nan", ceiling, &["campaign[3].budget.daily: NaN is no amount above 0"]),
-        ("daily = 1e-9", ceiling, &["campaign[3].budget.daily: 0.000000001 is no amount above 0"]),
+        ("daily = nan", ceiling, &["campaign[3].budget.daily: NaN is not an amount from"]),
+        ("daily = 1e-9", ceiling, &["campaign[3].budget.daily: 1e-9 is not an amount from"]),
         ("total = 1e18", ceiling, &["campaign[3].budget.total: 1000000000000000000 is no amount"]),
     ] {
         let (budget, errors) = budget(text, bounds);
