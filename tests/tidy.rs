@@ -79,6 +79,7 @@ const MODULES: [(&str, &[&str]); 37] = [
             "control",
             "decision",
             "engine",
+            "event",
             "expression",
             "inference",
             "kafka",
