@@ -133,7 +133,7 @@ fn nothing_that_is_written_or_kept_has_an_id() {
     rig.event(r#""anonymous_id":"c4nary-cookie""#, 2, "view");
     rig.event(r#""user_id":"bob@c4nary.example","events":[{},{"user_id":"eve@c4nary.example"},{}]"#, 3, "view");
     // Dead letters: a wrong type, no JSON, no e-mail address, and an event that is too late.
-    rig.event(r#""user_id":"ann@c4nary.example","value":"c4nary""#, 4, "view");
+    rig.event(r#""user_id":"ann@c4nary.example","key_type":"c4nary""#, 4, "view");
     rig.take("device:c4nary-cookie", 4, None, Some("c4nary is no JSON"));
     rig.event(r#""user_id":"c4nary""#, 4, "view");
     rig.event(r#""user_id":"ann@c4nary.example""#, -60 * 24 * 30, "view");
