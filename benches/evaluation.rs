@@ -221,6 +221,7 @@ fn joined(decisions: i64) -> anyhow::Result<()> {
         click_after: 600 * SECOND,
         conversion_after: 600 * SECOND,
         complete_until: None,
+        minimum_audience: 0,
         confidence: Confidence::P95,
         effect: 0.1,
         charts: false,

@@ -51,7 +51,8 @@ pub struct Known(Vec<String>);
 /// The secrets of this process.
 static KNOWN: RwLock<Known> = RwLock::new(Known(Vec::new()));
 
-/// A secret string: masked when displayed, serialized or formatted for debugging.
+/// A secret string. It cannot be displayed, and is masked when serialized or formatted for debugging: [`Secret::reveal`] is the
+/// only way to its text.
 #[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(extend("format" = "password"))]
 pub struct Secret(String);
@@ -71,12 +72,6 @@ impl Secret {
 }
 
 impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STARS)
-    }
-}
-
-impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(STARS)
     }
@@ -270,11 +265,16 @@ impl<W: std::io::Write> std::io::Write for Scrubbed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use static_assertions::assert_not_impl_any;
+    use std::{borrow::Borrow, ops::Deref};
+
+    // Whoever uses a secret has to say so: it does not compile as text, nor as a part of a message.
+    assert_not_impl_any!(Secret: fmt::Display, Deref, AsRef<str>, AsRef<[u8]>, Borrow<str>, Into<String>, Into<Vec<u8>>, fmt::LowerHex, IntoIterator);
 
     #[test]
     fn a_secret_is_masked_in_every_format_and_in_messages_of_others() {
         let secret = Secret::new("c4nary-\"one\"\\two");
-        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(format!("{secret:?} {secret:#?}"), "*** ***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         for message in [
             format!("refused: {}", secret.reveal()),

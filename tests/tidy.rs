@@ -80,6 +80,7 @@ const MODULES: [(&str, &[&str]); 38] = [
             "control",
             "decision",
             "engine",
+            "event",
             "expression",
             "inference",
             "kafka",

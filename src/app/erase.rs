@@ -1,7 +1,7 @@
 //! Asks for erasures: a request is a record of the input, in each of its partitions.
 
 use super::topics::{self, block_on};
-use crate::{config::Config, sink::Publisher};
+use crate::{config::Config, event::KeyType, sink::Publisher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the broker may take to accept a request.
@@ -11,6 +11,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Eraser {
     publisher: Publisher,
     partitions: i32,
+    /// Whether keys have pseudonyms.
+    has_pseudonyms: bool,
 }
 
 impl Eraser {
@@ -28,7 +30,8 @@ impl Eraser {
         };
         let settings = config.kafka.producer_settings();
         let publisher = Publisher::new(&config.kafka.brokers, &settings, topic, DEADLINE)?;
-        Ok(Self { publisher, partitions: state.partitions as i32 })
+        let has_pseudonyms = config.pipeline.identity.pseudonymise;
+        Ok(Self { publisher, partitions: state.partitions as i32, has_pseudonyms })
     }
 
     /// How many partitions the input has.
@@ -42,7 +45,7 @@ impl Eraser {
     /// If the broker takes nothing.
     pub(crate) fn ask(&self, key: &[u8], at_ms: i64) -> anyhow::Result<()> {
         for partition in 0..self.partitions {
-            self.publisher.erase(key, partition, at_ms)?;
+            self.publisher.erase(key, self.has_pseudonyms, partition, at_ms)?;
         }
         self.publisher.serve();
         Ok(())
@@ -58,9 +61,9 @@ impl Eraser {
 }
 
 /// Asks to erase one user now, and returns in how many partitions. The log says that it was asked, not for whom.
-pub(super) fn ask_for_one(config: &Config, key: &[u8]) -> anyhow::Result<usize> {
+pub(super) fn ask_for_one(config: &Config, key_type: KeyType, id: &str) -> anyhow::Result<usize> {
     let outcome = Eraser::new(config).and_then(|eraser| {
-        eraser.ask(key, now_ms())?;
+        eraser.ask(config.users().of(key_type, id)?.as_bytes(), now_ms())?;
         eraser.finish()?;
         Ok(eraser.partitions() as usize)
     });

@@ -81,8 +81,8 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     }));
     let _audiences = report_audiences(&config, fleet.progress())?;
     let erasing = config.clone();
-    state.set_erase(Arc::new(move |key| {
-        ask_for_one(&erasing, key).map_err(|error| scrub(&format!("{error:#}")).into_owned())
+    state.set_erase(Arc::new(move |key_type, id| {
+        ask_for_one(&erasing, key_type, id).map_err(|error| scrub(&format!("{error:#}")).into_owned())
     }));
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);

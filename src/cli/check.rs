@@ -1,6 +1,6 @@
 //! `aimpoint check`: finds every error that can be found before the first event, without running the pipeline.
 
-use super::{ConfigArgs, keeping, profile, sizes};
+use super::{ConfigArgs, keeping, processing, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
@@ -33,6 +33,9 @@ pub(super) struct CheckArgs {
     /// Do not contact the broker
     #[arg(long)]
     offline: bool,
+    /// Print what is kept of a person, for how long, on which basis and who gets it, as Markdown to file
+    #[arg(long, conflicts_with = "against")]
+    record_of_processing: bool,
     /// Show which features differ from those in FILE, and what happens to the profiles
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
@@ -42,6 +45,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let pipeline = setup.pipeline(true)?;
     let mut out = super::printed::stdout();
+    if args.record_of_processing {
+        let states = if args.offline { Vec::new() } else { topics::states_or_none(&setup.config) };
+        return Ok(processing::write(&mut out, &setup.config, &pipeline, &states)?);
+    }
     writeln!(out, "configuration   valid")?;
 
     let config = &setup.config;
@@ -158,7 +165,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
 
 /// Prints which decisions are written, and what that adds to profiles.
 /// How long the law of California asks to honour an opt-out: a year, and a month for the last event.
-const OPT_OUT_KEPT: Duration = Duration::from_hours(24 * 396);
+pub(super) const OPT_OUT_KEPT: Duration = Duration::from_hours(24 * 396);
 
 /// Prints what is permitted without a law, what is kept, and for how long.
 fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<()> {

@@ -64,12 +64,12 @@ fn once(args: &ControlArgs) -> anyhow::Result<()> {
     if let Some(out) = &args.policy {
         files::check_out(out, &args.once)?;
     }
-    let app = &setup.config.app.name;
+    let (app, users) = (&setup.config.app.name, setup.config.users());
     let (mut offline, mut faults) = (Offline::default(), Vec::new());
     for (index, file) in args.once.iter().enumerate() {
         files::each_line(file, LINE_BYTES_MAX, |line| {
             let (number, added) = match line {
-                Line::Whole(number, line) => (number, offline.add(app, index, number, line)),
+                Line::Whole(number, line) => (number, offline.add((app, &users), index, number, line)),
                 Line::TooLong { number, bytes } => {
                     (number, Err(format!("{bytes} bytes; a line has at most {LINE_BYTES_MAX}")))
                 }

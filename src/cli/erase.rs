@@ -13,7 +13,7 @@ mod verify;
 use super::{ConfigArgs, Exit};
 use crate::{
     app::{Eraser, now_ms},
-    event::{KeyType, key_of},
+    event::KeyType,
 };
 use anyhow::Context;
 use clap::Args;
@@ -93,6 +93,12 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     }
     let setup = args.config.read()?;
     let topic = &setup.config.topics.clickstream;
+    let users_of = setup.config.users();
+    let mut keys = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let key = users_of.of(args.key_type, id);
+        keys.push(key.map_err(|error| Exit::Usage.because(format!("the id {id:?}: {error}: no event has it")))?);
+    }
     let eraser = Eraser::new(&setup.config)?;
     let partitions = eraser.partitions();
     let (users, what) = (ids.len(), args.key_type.as_str());
@@ -114,8 +120,8 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template(style).expect("the template is well-formed");
     let bar = ProgressBar::new(users as u64).with_style(style);
     let at_ms = now_ms();
-    for id in &ids {
-        eraser.ask(key_of(args.key_type, id).as_bytes(), at_ms)?;
+    for key in &keys {
+        eraser.ask(key.as_bytes(), at_ms)?;
         bar.inc(1);
     }
     eraser.finish()?;

@@ -20,6 +20,7 @@ use crate::{
     control::{PARKED_MAX, Source},
     effect::{Dimension, EffectReport, Evaluation, Taken},
     evaluation::Confidence,
+    event::UserKeys,
     partial::PartialFile,
     report,
 };
@@ -251,7 +252,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     }
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
-    let report = read(args, evaluation, spec.wait)?;
+    let report = read(args, &setup.config.users(), evaluation, spec.wait)?;
     if report.effect.span.is_none() && report.unreadable.count > 0 {
         let lines = report.unreadable.first.join("\n");
         return Err(Exit::Data.because(format!("read decisions and outcomes: no line can be used\n{lines}")));
@@ -289,7 +290,7 @@ fn write_report(path: &Path, report: &Report, app: &str) -> anyhow::Result<()> {
 }
 
 /// Reads all files, always the record that arrived first.
-fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyhow::Result<Report> {
+fn read(args: &EvaluateArgs, users: &UserKeys, mut evaluation: Evaluation, wait: Duration) -> anyhow::Result<Report> {
     let reads_members = args.by.iter().any(Dimension::reads_members);
     let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
     let mut feeds = Vec::with_capacity(args.files.len());
@@ -305,6 +306,7 @@ fn read(args: &EvaluateArgs, mut evaluation: Evaluation, wait: Duration) -> anyh
         let Some((file, _)) = heads.min_by_key(|(_, feed)| feed.latest) else { break };
         let arrived_at = feeds[file].latest;
         let Some((line, record, json)) = feeds[file].next.take() else { break };
+        let record = record.named(users);
         let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
         let partition = i32::try_from(file).unwrap_or(i32::MAX);
         let source = Source { topic: input, partition, offset: line as i64, arrived_at };

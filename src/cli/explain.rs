@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::Setup,
     engine::{Clock, Partition, Partitions, Pipeline, SystemClock},
-    event::Record,
+    event::{KeyType, Record, UserKeys, split_key},
     inference::{Explainer, FeatureMatrix, Model, OnnxModel},
     sink::Outbox,
     status::Counts,
@@ -57,9 +57,9 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     }
     let files = args.event.as_ref().map_or(&args.files[..], std::slice::from_ref);
     let bytes_max = setup.config.pipeline.input.max_bytes.as_u64() as usize;
-    let Explained { user, moment, values, begin_empty } = match (&args.user, files) {
+    let Explained { user, named, moment, values, begin_empty } = match (&args.user, files) {
         (Some(user), []) => from_changelog(&setup, &mut pipeline, user)?,
-        (user, files) => match replay(&mut pipeline, files, bytes_max, user.as_deref())? {
+        (user, files) => match replay(&mut pipeline, files, bytes_max, user.as_deref(), &setup.config.users())? {
             Some(explained) => explained,
             None => match user {
                 Some(user) => {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
             },
         },
     };
-    let (variant, mut model) = setup.deciding(models, &user)?;
+    let (variant, mut model) = setup.deciding(models, &named)?;
     let row = row(&model, &values)?;
     let info = model.info().clone();
     let baseline = info.baseline.clone().ok_or_else(|| {
@@ -121,6 +121,8 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
 /// The user and event to explain, with the features.
 struct Explained {
     user: String,
+    /// The id of the user behind the input.
+    named: String,
     /// Describes the event, or the state of the profile.
     moment: String,
     /// The features, by name; NaN where missing.
@@ -136,7 +138,9 @@ fn from_changelog(setup: &Setup, pipeline: &mut Pipeline, user: &str) -> anyhow:
     let for_model = pipeline.model_features();
     let features = shown.features.into_iter().filter(|it| for_model.contains(&it.name));
     let values = features.map(|it| (it.name, it.value.map_or(f32::NAN, narrowed))).collect();
-    Ok(Explained { user: user.to_owned(), moment, values, begin_empty: shown.begin_empty })
+    let key_type = KeyType::named(shown.key_type).unwrap_or_default();
+    let named = split_key(&setup.config.users().sought(key_type, user)).1.to_owned();
+    Ok(Explained { user: user.to_owned(), named, moment, values, begin_empty: shown.begin_empty })
 }
 
 /// Converts a value to the model's type: what does not fit an `f32` is missing.
@@ -151,7 +155,9 @@ fn replay(
     files: &[PathBuf],
     bytes_max: usize,
     user: Option<&str>,
+    users: &UserKeys,
 ) -> anyhow::Result<Option<Explained>> {
+    let sought = user.map(|user| KeyType::ALL.map(|ty| split_key(&users.sought(ty, user)).1.to_owned()));
     let names = pipeline.model_features();
     let mut partitions = Partitions::default();
     partitions.insert(0, Partition::new(0, 0, None));
@@ -168,7 +174,7 @@ fn replay(
             }
             if line.is_none() || (offset as usize).is_multiple_of(BATCH) || pipeline.is_full() {
                 pipeline.rows(&mut partitions, &mut counts, |row| {
-                    if user.is_none_or(|user| user == row.user) {
+                    if sought.as_ref().is_none_or(|names| names.iter().any(|name| name == row.user)) {
                         newest = Some((row.user.to_owned(), row.event_id.to_owned(), row.features.to_vec()));
                     }
                 });
@@ -178,8 +184,9 @@ fn replay(
         read(file, bytes_max, &mut step)?;
         step(None);
     }
-    Ok(newest.map(|(user, event_id, features)| Explained {
-        user,
+    Ok(newest.map(|(named, event_id, features)| Explained {
+        user: user.unwrap_or(&named).to_owned(),
+        named,
         moment: format!("event {event_id}"),
         values: names.into_iter().zip(features).collect(),
         begin_empty: Vec::new(),

@@ -1,13 +1,13 @@
 //! What the topics hold about a user: every record that has the id, and whether it still counts.
 //!
 //! Guarantees: every partition of a topic is read to its end as of the call, and committed records only. A record is found by
-//! its key, or if the id appears in its key, value or headers as a word of its own. Limits: an id that other values equal, such
+//! its key, or if the id (or its pseudonym) appears in its key, value or headers as a word of its own. Limits: an id that other values equal, such
 //! as `5`, is also found where something else has this value; each place is listed, so a person can tell.
 
 use crate::{
     app::topics::{self, block_on},
     config::Config,
-    event::{KeyType, Record, key_of},
+    event::{KeyType, Record, UserKeys, split_key},
     sink::TopicState,
     source::Reader,
     state::{decode_erasure, erasure_key},
@@ -99,9 +99,10 @@ pub(super) fn read(config: &Config, user: &str, key_type: KeyType) -> anyhow::Re
     let client = topics::client(config)?;
     let settings = config.kafka.consumer_settings();
     let mut held = Held::default();
+    let users = config.users();
     for (topic, kind) in all(config) {
         let Some(state) = block_on(client.state(&topic))?? else { continue };
-        let mut search = Search::new(&topic, kind, user, key_type);
+        let mut search = Search::new(&topic, kind, user, key_type, &users);
         Reader::read_whole(&config.kafka.brokers, &settings, &topic, |_, record, headers| {
             search.take(record, headers);
         })?;
@@ -137,6 +138,8 @@ struct Search<'a> {
     topic: &'a str,
     kind: TopicKind,
     id: &'a str,
+    /// What stands for the id behind the input, if it is not the id itself.
+    pseudonym: Option<String>,
     key: String,
     note_key: Vec<u8>,
     records: u64,
@@ -147,11 +150,12 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(topic: &'a str, kind: TopicKind, id: &'a str, key_type: KeyType) -> Self {
-        let key = key_of(key_type, id).into_owned();
+    fn new(topic: &'a str, kind: TopicKind, id: &'a str, key_type: KeyType, users: &UserKeys) -> Self {
+        let key = users.sought(key_type, id).into_owned();
+        let pseudonym = users.pseudonyms().map(|_| split_key(&key).1.to_owned());
         let note_key = erasure_key(key.as_bytes());
         let (found, newest, notes) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { topic, kind, id, key, note_key, records: 0, found, newest, notes }
+        Self { topic, kind, id, pseudonym, key, note_key, records: 0, found, newest, notes }
     }
 
     fn take(&mut self, record: &Record<'_>, headers: &[(&str, &[u8])]) {
@@ -165,7 +169,10 @@ impl<'a> Search<'a> {
             return;
         }
         let is_key = key == Some(self.key.as_bytes());
-        let is_in = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| contains(bytes, self.id.as_bytes()));
+        let names = [Some(self.id), self.pseudonym.as_deref()];
+        let is_in = |bytes: Option<&[u8]>| {
+            bytes.is_some_and(|bytes| names.iter().flatten().any(|name| contains(bytes, name.as_bytes())))
+        };
         let found_in = if is_key || is_in(key) {
             "key"
         } else if is_in(payload) {
@@ -261,7 +268,7 @@ mod tests {
     }
 
     fn standings(kind: TopicKind, records: &[Record<'_>]) -> Vec<(i64, &'static str, Standing)> {
-        let mut search = Search::new("t", kind, "ann", KeyType::Person);
+        let mut search = Search::new("t", kind, "ann", KeyType::Person, &UserKeys::default());
         for record in records {
             search.take(record, &[]);
         }
@@ -306,7 +313,7 @@ mod tests {
         let mut erasures = crate::state::Erasures::default();
         erasures.note(crate::state::hash_key(b"ann"), b"ann", 70, None);
         let (key, payload) = erasures.records().next().unwrap();
-        let mut search = Search::new("t", TopicKind::Profiles, "ann", KeyType::Person);
+        let mut search = Search::new("t", TopicKind::Profiles, "ann", KeyType::Person, &UserKeys::default());
         let note = |payload| Record { partition: 2, key: Some(&key), payload, ..Record::default() };
         search.take(&note(Some(&payload)), &[]);
         assert_eq!((search.notes.get(&2), search.found.len()), (Some(&70), 0));
@@ -329,5 +336,23 @@ mod tests {
         assert_eq!(goes(read("compact", None), Standing::Superseded), "by compaction");
         assert_eq!(goes(read("compact", None), Standing::Held), "when it is replaced");
         assert_eq!(goes(read("delete", Some(-1)), Standing::Held), "never: retention.ms is unlimited");
+    }
+
+    #[test]
+    fn with_pseudonyms_both_names_are_searched() {
+        let spec = crate::event::PseudonymSpec {
+            pseudonymise: true,
+            key: Some(crate::secret::Secret::new("a key of thirty-two bytes or more")),
+            ..crate::event::PseudonymSpec::default()
+        };
+        let users = UserKeys::new(&spec, false);
+        let key = users.of(KeyType::Person, "ann").unwrap().into_owned();
+        let mut search = Search::new("t", TopicKind::Decisions, "ann", KeyType::Person, &users);
+        search.take(&record(0, &key, Some("{}")), &[]);
+        search.take(&record(1, "x", Some(&format!("{{\"user_key\":\"{key}\"}}"))), &[]);
+        search.take(&record(2, "ann", Some("{}")), &[]);
+        search.take(&record(3, "bob", Some("{}")), &[]);
+        let found: Vec<_> = search.finish().into_iter().map(|it| (it.offset, it.found_in)).collect();
+        assert_eq!(found, [(0, "key"), (1, "value"), (2, "key")]);
     }
 }

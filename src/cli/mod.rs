@@ -21,6 +21,7 @@ mod load;
 mod metrics;
 mod models;
 mod printed;
+mod processing;
 mod profile;
 mod reference;
 mod run;

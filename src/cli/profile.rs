@@ -9,7 +9,7 @@ use crate::{
     app::topics::{self, block_on},
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{EventTime, KeyType, Record, key_of, split_key},
+    event::{EventTime, KeyType, Record, split_key},
     privacy::consent::{Activity, ConsentSource},
     profile::{FeatureSpec, KeptConsent, Layout, OnChange, ProfileEngine},
     source::{Probe, Reader},
@@ -63,7 +63,7 @@ struct UserRecords {
 pub(super) struct ProfileReport<'a> {
     user: &'a str,
     /// The type of the id.
-    key_type: &'static str,
+    pub(super) key_type: &'static str,
     /// Types of other users with the same id.
     other_types: Vec<&'static str>,
     topic: String,
@@ -175,7 +175,8 @@ pub(super) fn look_up<'a>(
     let partitions = state.partitions as i32;
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
-    let found = find(brokers, &client, &topic, user, key_type)?;
+    let keys = KeyType::ALL.map(|ty| config.users().sought(ty, user).into_owned());
+    let found = find(brokers, &client, &topic, keys, key_type)?;
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
@@ -191,11 +192,10 @@ fn find(
     brokers: &str,
     client: &[(String, String)],
     topic: &str,
-    user: &str,
+    keys: [String; KeyType::ALL.len()],
     key_type: Option<KeyType>,
 ) -> anyhow::Result<UserRecords> {
     let mut layouts = Vec::new();
-    let keys = KeyType::ALL.map(|ty| key_of(ty, user));
     let mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()] = Default::default();
     Reader::read_whole(brokers, client, topic, |_, record, _| {
         let Record { partition, offset, timestamp_ms, key: Some(key), payload, .. } = *record else { return };
@@ -206,12 +206,12 @@ fn find(
             layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
         }
     })?;
-    Ok(choose(user, key_type, all, layouts))
+    Ok(choose(keys, key_type, all, layouts))
 }
 
 /// Picks the records of the requested type, or of the first type that has a profile, or had one.
 fn choose(
-    user: &str,
+    mut keys: [String; KeyType::ALL.len()],
     key_type: Option<KeyType>,
     mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()],
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
@@ -223,7 +223,7 @@ fn choose(
     let others = (0..all.len()).filter(|index| *index != chosen && has_profile(&all[*index]));
     UserRecords {
         other_types: others.map(|index| KeyType::ALL[index]).collect(),
-        key: key_of(KeyType::ALL[chosen], user).into_owned(),
+        key: std::mem::take(&mut keys[chosen]),
         records: std::mem::take(&mut all[chosen]),
         layouts,
     }
@@ -521,6 +521,10 @@ mod tests {
         String::from_utf8(page).unwrap()
     }
 
+    fn keys() -> [String; KeyType::ALL.len()] {
+        KeyType::ALL.map(|ty| crate::event::key_of(ty, "u").into_owned())
+    }
+
     fn found() -> UserRecords {
         UserRecords { records: BTreeMap::new(), key: "u".to_owned(), other_types: Vec::new(), layouts: Vec::new() }
     }
@@ -535,7 +539,7 @@ mod tests {
             let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
             of("user_id", 1, 3, &mut all[0], &mut layouts);
             of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
-            let found = choose("u", asked, all, layouts);
+            let found = choose(keys(), asked, all, layouts);
             let shown = shown(&found).unwrap();
             assert_eq!((shown.key_type, shown.features[0].value), (seen.0, Some(seen.1)), "{asked:?}");
             let page = page(&shown);
@@ -544,7 +548,7 @@ mod tests {
         // If only one type exists, it is found without naming it.
         let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
         of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
-        let found = choose("u", None, all, layouts);
+        let found = choose(keys(), None, all, layouts);
         assert_eq!(shown(&found).unwrap().key_type, "device");
     }
 

@@ -13,7 +13,7 @@ use crate::{
     app::topics::{self, block_on},
     config::Config,
     engine::{Pipeline, PipelineSpec},
-    event::{EventTime, KeyType, Record, key_of},
+    event::{EventTime, KeyType, Record},
     source::Reader,
     targeting::{AudienceSpec, campaign::CampaignSpec},
 };
@@ -70,7 +70,8 @@ fn last_decision(config: &Config, user: &str, key_type: Option<KeyType>) -> anyh
         );
     }
     let types: Vec<KeyType> = key_type.map_or_else(|| KeyType::ALL.to_vec(), |key_type| vec![key_type]);
-    let keys: Vec<_> = types.iter().map(|ty| key_of(*ty, user)).collect();
+    let users = config.users();
+    let keys: Vec<_> = types.iter().map(|ty| users.sought(*ty, user)).collect();
     let mut last: Option<(i64, Option<Vec<u8>>)> = None;
     Reader::read_whole(&config.kafka.brokers, &config.kafka.consumer_settings(), topic, |_, record, _| {
         let Record { timestamp_ms, key: Some(key), payload, .. } = *record else { return };
@@ -307,6 +308,10 @@ pub(super) fn reason_in_words(reason: &str, campaign: &CampaignSpec) -> String {
         "conversion_cap" => "the user has converted as often as its cap allows".to_owned(),
         "cold_start" => "its value or probability is missing or no valid number".to_owned(),
         "floor" => format!("its bid would be below the floor of {}", campaign.floor.unwrap_or_default()),
+        "small_audience" => {
+            "a segment that it needs has too few members (targeting.minimum_audience), or control has not told how many"
+                .to_owned()
+        }
         "no_creative" => "none of its creatives fits".to_owned(),
         "budget_unknown" => "what is left of its budget is not known; does aimpoint control run?".to_owned(),
         "budget" => "its budget of the day, or in total, is spent".to_owned(),

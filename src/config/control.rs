@@ -10,7 +10,8 @@ use crate::{
 impl Config {
     /// The settings of control.
     pub fn control(&self) -> ControlSpec {
-        self.control.clone().unwrap_or_default()
+        let minimum_audience = self.pipeline.targeting.minimum_audience;
+        ControlSpec { minimum_audience, ..self.control.clone().unwrap_or_default() }
     }
 
     /// Whether there is anything for control to do: it is configured, or a campaign needs it.
@@ -18,7 +19,8 @@ impl Config {
         let learns = |rotation: &RotationSpec| rotation.method != RotationMethod::Weights;
         let needs =
             |campaign: &CampaignSpec| campaign.budget.is_some() || campaign.rotation.as_ref().is_some_and(learns);
-        self.control.is_some() || self.pipeline.campaigns.iter().any(needs)
+        let has_minimum = self.pipeline.targeting.minimum_audience > 0;
+        self.control.is_some() || has_minimum || self.pipeline.campaigns.iter().any(needs)
     }
 
     /// What keeps control from working with this configuration.
@@ -67,6 +69,7 @@ mod tests {
             ("[[campaign]]\nid = \"a\"\ncurrency = \"EUR\"\nvalue = 2.0\n", false),
             (BUDGET, true),
             ("[control]\n", true),
+            ("[targeting]\nminimum_audience = 50\n", true),
         ] {
             let config = config(text).unwrap();
             assert_eq!(config.needs_control(), is_needed, "{text}");

@@ -7,6 +7,7 @@
 
 mod control;
 mod document;
+mod identity;
 mod schema;
 mod sections;
 mod serve;
@@ -23,6 +24,7 @@ use crate::{
     control::ControlSpec,
     decision::Origin,
     engine::{Delivery, Pipeline, PipelineSpec},
+    event::{KeyTypes, UserKeys},
     inference::{Experiment, ModelSpec},
     kafka::uses_consumer_protocol,
     panics::words_of_panic,
@@ -216,6 +218,7 @@ impl Config {
                 input: reader.section("input"),
                 fields: reader.list("field"),
                 time: reader.section("time"),
+                identity: reader.section("identity"),
                 duplicates: reader.section("duplicates"),
                 profile: reader.section("profile"),
                 features: reader.list("feature"),
@@ -261,6 +264,10 @@ impl Config {
             }
         }
         let mut further = Vec::new();
+        if let Some(path) = &mut config.pipeline.identity.key_file {
+            absolute(path);
+        }
+        identity::complete(&mut config.pipeline, &mut further);
         config.check(&mut further);
         add_further(errors, further);
         config
@@ -276,6 +283,7 @@ impl Config {
         self.engine.check(errors);
         self.admin.check(errors);
         self.log.check(errors);
+        self.pipeline.identity.check(errors);
         if let Some(control) = &self.control {
             control.check(errors);
         }
@@ -478,6 +486,7 @@ impl Config {
         let KafkaSpec { client, consumer, producer, .. } = &self.kafka;
         self.admin.token.is_some()
             || self.pipeline.input.secret.is_some()
+            || self.pipeline.identity.key.is_some()
             || [client, consumer, producer].into_iter().any(ClientSettings::holds_secrets)
     }
 
@@ -508,6 +517,7 @@ impl Config {
             input,
             fields,
             time,
+            identity,
             duplicates,
             profile,
             features,
@@ -543,6 +553,7 @@ impl Config {
             ("input", *input == new.input),
             ("field", *fields == new.fields),
             ("time", *time == new.time),
+            ("identity", *identity == new.identity),
             ("duplicates", *duplicates == new.duplicates),
             ("profile", *profile == new.profile),
             ("feature", *features == new.features),
@@ -556,6 +567,11 @@ impl Config {
             ("label", *label == new.label),
         ];
         same.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// How users are named behind the input.
+    pub fn users(&self) -> UserKeys {
+        UserKeys::new(&self.pipeline.identity, self.pipeline.input.key_types == KeyTypes::Joined)
     }
 
     /// The consumer group, which is the application's name.

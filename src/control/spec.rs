@@ -43,6 +43,9 @@ pub struct ControlSpec {
     /// The most offers and impressions that are remembered, at about 600 bytes each. If there are more, the oldest are
     /// forgotten, and their outcomes find no decision. Their money counts nevertheless.
     pub touches_max: usize,
+    /// `targeting.minimum_audience`: smaller sizes of audiences are not shown.
+    #[serde(skip)]
+    pub minimum_audience: u64,
     /// How long after its cause an outcome counts.
     pub attribution: AttributionSpec,
     /// When it is known whether an impression has succeeded.
@@ -60,6 +63,7 @@ impl Default for ControlSpec {
             wait: Duration::from_mins(1),
             outcomes_max: 2_000_000,
             touches_max: 500_000,
+            minimum_audience: 0,
             attribution: AttributionSpec::default(),
             learning: LearningSpec::default(),
         }

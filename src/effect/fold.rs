@@ -200,8 +200,10 @@ impl Evaluation {
             };
             self.rows.offer(offer_key(offered.decision_id, offer.campaign_id), until, row);
         }
+        let minimum = self.plan.minimum_audience;
         self.groups.each(&groups, |group| {
             group.decisions += 1;
+            group.see(user, minimum);
             Ok(())
         })
     }

@@ -4,7 +4,7 @@
 //! order gives the same counts and sketch. Limits: about 1 kB, and up to 190 kB for the sketch (6 bits), of which
 //! usual scores take a quarter.
 
-use super::plan::Label;
+use super::{EffectError, plan::Label};
 use crate::{
     evaluation::{
         Prediction,
@@ -13,7 +13,7 @@ use crate::{
     },
     targeting::money::Currency,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The fineness of sketches: 64 cells for each factor of two of the score.
 const BITS: u8 = 6;
@@ -36,6 +36,8 @@ pub(super) struct Group {
     pub(super) name: String,
     /// Decisions.
     pub(super) decisions: u64,
+    /// Some of their users: as many as have to be shown together.
+    users: BTreeSet<u64>,
     /// Campaigns in them.
     pub(super) offers: u64,
     /// Impressions that could be seen.
@@ -84,6 +86,7 @@ impl Group {
         Ok(Self {
             name,
             decisions: 0,
+            users: BTreeSet::new(),
             offers: 0,
             viewable: 0,
             money: BTreeMap::new(),
@@ -102,6 +105,38 @@ impl Group {
     /// If a sum does not fit.
     pub(super) fn count(&mut self, currency: Currency, more: &Counts) -> Result<(), Overflow> {
         self.money.entry(currency).or_default().merge(more)
+    }
+
+    /// Notes the user of a decision, until there are `most`.
+    pub(super) fn see(&mut self, user: u64, most: u64) {
+        if !self.has_users(most) {
+            self.users.insert(user);
+        }
+    }
+
+    /// Whether it has so many users.
+    pub(super) fn has_users(&self, users: u64) -> bool {
+        self.users.len() as u64 >= users
+    }
+
+    /// Adds another group, and of its users as many as make `most`.
+    ///
+    /// # Errors
+    ///
+    /// If a sum does not fit.
+    pub(super) fn merge(&mut self, other: &Self, most: u64) -> Result<(), EffectError> {
+        self.decisions += other.decisions;
+        other.users.iter().for_each(|user| self.see(*user, most));
+        self.offers += other.offers;
+        self.viewable += other.viewable;
+        for (currency, counts) in &other.money {
+            self.count(*currency, counts)?;
+        }
+        self.clicks.add(&other.clicks);
+        self.conversions.add(&other.conversions);
+        self.labels_immature += other.labels_immature;
+        self.unpredicted += other.unpredicted;
+        Ok(self.sketch.merge(&other.sketch)?)
     }
 
     /// Adds a prediction whose label is known.

@@ -16,6 +16,7 @@
 
 mod charts;
 mod dimension;
+mod fewer;
 mod fold;
 mod group;
 mod groups;

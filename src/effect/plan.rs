@@ -80,6 +80,8 @@ pub struct Plan {
     pub confidence: Confidence,
     /// The relative effect that experiments are planned for, above 0.
     pub effect: f64,
+    /// The fewest users of a group by segment; 0 is any number.
+    pub minimum_audience: u64,
     /// Whether to collect what the pictures of a report need.
     pub charts: bool,
 }

@@ -6,6 +6,7 @@
 use super::{
     EffectError, Evaluation, Totals,
     charts::Charts,
+    fewer,
     group::Group,
     policy::PolicyReport,
     verdict::{self, TrialReport},
@@ -175,15 +176,20 @@ impl Evaluation {
             self.group(group, user_auc)
         };
         let by = self.groups.iter().map(|(dimension, groups)| {
+            let minimum = if dimension.has_several() { self.plan.minimum_audience } else { 0 };
+            let (groups, fewer) = fewer::merged(groups, minimum)?;
             let sums: Vec<FieldSums> = groups.iter().map(|(_, group)| field_sums(group)).collect();
             let has_labels = sums.iter().any(|sums| sums.weight > 0.0);
-            GroupingReport {
+            let named = groups.iter().map(|(number, group)| describe(*number, group));
+            // The users of all these together were not kept for the AUC within users.
+            let all = named.chain(fewer.iter().map(|group| describe(u32::MAX, group)));
+            Ok(GroupingReport {
                 by: dimension.name().to_owned(),
                 field_error: (has_labels && !dimension.has_several()).then(|| field_error(&sums)),
-                groups: groups.iter().map(|(number, group)| describe(*number, group)).collect(),
-            }
+                groups: all.collect(),
+            })
         });
-        let by = by.collect();
+        let by = by.collect::<Result<_, EffectError>>()?;
         let all = describe(0, self.groups.everything());
         let span = self.started_at.map(|first| Span {
             first,

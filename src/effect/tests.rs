@@ -77,6 +77,7 @@ pub(super) fn plan(by: &[&str]) -> Plan {
         click_after: CLICK_AFTER,
         conversion_after: CONVERSION_AFTER,
         complete_until: None,
+        minimum_audience: 0,
         confidence: Confidence::P95,
         effect: 0.2,
         charts: false,

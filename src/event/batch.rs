@@ -21,11 +21,15 @@ pub struct Record<'a> {
     pub erase: Option<&'a [u8]>,
 }
 
-/// The header of a request to erase the user whose key is the record's key. Its value is [`ERASE_VERSION`].
+/// The header of a request to erase the user whose key is the record's key. Its value is [`ERASE_VERSION`] or
+/// [`ERASE_VERSION_EXACT`].
 pub const ERASE_HEADER: &str = "aimpoint-erase";
 
-/// The version of requests to erase a user.
+/// The version of requests to erase a user whose key is made of the id, as producers know it.
 pub const ERASE_VERSION: &str = "1";
+
+/// The version of requests whose key is the one behind the input: with pseudonyms, it has the pseudonym already.
+pub const ERASE_VERSION_EXACT: &str = "2";
 
 /// 2020-01-01. A clock that shows an earlier time has not been set yet.
 pub const CLOCKS_SET_FROM: EventTime = EventTime(1_577_836_800_000_000);
@@ -74,7 +78,7 @@ pub struct Position {
 pub struct EventBatch {
     /// The origin of each row.
     pub positions: Vec<Position>,
-    /// The user's key, from `user_id` or, if the event has none, from `anonymous_id`: see [`super::key_of`].
+    /// The user's key, from `user_id` or, if the event has none, from `anonymous_id`: see [`super::UserKeys`].
     pub users: Vec<Text>,
     /// The hash of the user's key, computed once and used by the store.
     pub user_hashes: Vec<u64>,

@@ -5,8 +5,8 @@
 //! once the batch has grown.
 
 use super::{
-    BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, KeyTypes, MissingTime, Record, RejectReason,
-    Rejection, Secret, TimeSpec, TimeUnit,
+    Addresses, BotRule, EventBatch, EventTime, Fields, InputFormat, InputSpec, KeyTypes, MissingTime, Pseudonyms,
+    Record, RejectReason, Rejection, Secret, TimeSpec, TimeUnit,
     access_log::{self, AccessLog},
     bots::Bots,
     erasure,
@@ -17,7 +17,7 @@ use super::{
     time,
 };
 use crate::columns::{Slot, Type};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// The furthest that a record's timestamp may be ahead of the present, even if late events count for much longer. A
 /// process whose clock is less than a day behind therefore rejects nothing.
@@ -49,6 +49,8 @@ pub(super) struct Leaf {
     pub(super) slot: Option<Slot>,
     pub(super) ty: Type,
     pub(super) unit: TimeUnit,
+    /// Whether an address in it is truncated.
+    pub(super) truncates: bool,
 }
 
 impl Leaf {
@@ -91,6 +93,7 @@ pub(super) struct Rules {
     pub(super) excludes_bots: bool,
     /// Whether keys of different types with the same text are one user.
     pub(super) joins_types: bool,
+    pub(super) pseudonyms: Option<Pseudonyms>,
 }
 
 impl Rules {
@@ -165,7 +168,8 @@ impl Decoder {
                 }
             }
             let path = field.paths.into_iter().next().unwrap_or_default();
-            leaves.push(Leaf { name: field.name, path, role, slot, ty: field.ty, unit: field.unit });
+            let truncates = field.is_own && input.addresses == Addresses::Truncated;
+            leaves.push(Leaf { name: field.name, path, role, slot, ty: field.ty, unit: field.unit, truncates });
         }
         Self {
             marks: vec![Mark::default(); leaves.len()],
@@ -181,6 +185,7 @@ impl Decoder {
                 missing_time: time.missing,
                 excludes_bots,
                 joins_types: input.key_types == KeyTypes::Joined,
+                pseudonyms: None,
             },
             format: match input.format {
                 InputFormat::Json => Format::Json(json.finish()),
@@ -190,6 +195,13 @@ impl Decoder {
             bots: judges.then(Bots::default),
             bytes_max: input.max_bytes.as_u64() as usize,
         }
+    }
+
+    /// Names users by pseudonyms from now on.
+    #[must_use]
+    pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
+        self.rules.pseudonyms = pseudonyms;
+        self
     }
 
     /// Adds the events of a record to the batch.
@@ -212,7 +224,8 @@ impl Decoder {
         batch: &mut EventBatch,
     ) -> Result<Decoded, Rejection> {
         if let Some(version) = record.erase {
-            return erasure::read(version, record, ceiling, self.rules.slots(), batch);
+            let pseudonyms = self.rules.pseudonyms.as_ref();
+            return erasure::read(version, record, ceiling, self.rules.slots(), pseudonyms, batch);
         }
         let Some(payload) = record.payload else {
             return Err(Rejection::new(RejectReason::NullPayload, "the record has no payload"));
@@ -265,8 +278,42 @@ impl Decoder {
         present.0.saturating_add(self.rules.future_tolerance_micros)
     }
 
-    /// A redacted copy of a rejected record's payload or key; `None` if it can be shown unchanged.
-    pub fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        matches!(self.format, Format::AccessLog(_)).then(|| access_log::without_addresses(bytes))
+    /// The names of the fields that are read.
+    pub fn fields_read(&self) -> impl Iterator<Item = &str> {
+        self.rules
+            .leaves
+            .iter()
+            .map(|leaf| leaf.name.as_str())
+            .scan("", |last, name| {
+                // A field with several paths has as many leaves, one after the other.
+                Some((std::mem::replace(last, name) != name).then_some(name))
+            })
+            .flatten()
+    }
+
+    /// The pseudonyms that users are named by, if they are.
+    pub fn pseudonyms(&self) -> Option<&Pseudonyms> {
+        self.rules.pseudonyms.as_ref()
+    }
+
+    /// A rejected record's key as it may be shown: with pseudonyms, that of a user whom the key names.
+    pub fn shown_key<'a>(&self, key: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.rules.pseudonyms {
+            Some(pseudonyms) => Cow::Owned(pseudonyms.of_bytes(key).into_bytes()),
+            None => self.redacted(key),
+        }
+    }
+
+    /// A rejected record's payload as it may be shown. `None` with pseudonyms: an id may be anywhere in it, and it cannot be
+    /// read to find out where.
+    pub fn shown_payload<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        self.rules.pseudonyms.is_none().then(|| self.redacted(payload))
+    }
+
+    fn redacted<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.format {
+            Format::AccessLog(_) => Cow::Owned(access_log::without_addresses(bytes)),
+            Format::Json(_) | Format::Protobuf => Cow::Borrowed(bytes),
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! Requests to erase a user, as records of the input: a header marks them, so they need no format.
 //!
-//! The record's key is the user's key in all topics of ours, and its timestamp is the time of the erasure. A timestamp
+//! The record's key is the user's key, and its timestamp is the time of the erasure. A timestamp
 //! further in the future than an event may be is brought back, because otherwise the user's events would be ignored until
-//! then. The payload is ignored.
+//! then. The payload is ignored. Requests that others write have the id in the key, and with pseudonyms it becomes one here. Those
+//! of `aimpoint erase` have the pseudonym.
 
 use super::{
-    ERASE_VERSION, EventBatch, EventTime, Position, Record, RejectReason, Rejection, decode::Decoded,
-    rows::USER_BYTES_MAX,
+    ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, Position, Pseudonyms, Record, RejectReason, Rejection,
+    decode::Decoded, key::key_of, key::split_key, rows::USER_BYTES_MAX,
 };
 use crate::{
     columns::{Slot, Text},
     state::hash_key,
 };
+use std::borrow::Cow;
 
 /// Adds the request as a row of its own, in which all fields of `slots` are missing.
 ///
@@ -22,13 +24,15 @@ pub(super) fn read(
     record: &Record<'_>,
     ceiling: Option<i64>,
     slots: impl Iterator<Item = Slot>,
+    pseudonyms: Option<&Pseudonyms>,
     batch: &mut EventBatch,
 ) -> Result<Decoded, Rejection> {
-    if version != ERASE_VERSION.as_bytes() {
+    let is_exact = version == ERASE_VERSION_EXACT.as_bytes();
+    if version != ERASE_VERSION.as_bytes() && !is_exact {
         return Err(Rejection::new(
             RejectReason::Malformed,
             format!(
-                "a request to erase a user of a version that is not {ERASE_VERSION}: was it written by a later release?"
+                "a request to erase a user of a version that is neither {ERASE_VERSION} nor {ERASE_VERSION_EXACT}: was it written by a later release?"
             ),
         ));
     }
@@ -38,6 +42,17 @@ pub(super) fn read(
             RejectReason::MissingUser,
             format!("a request to erase a user whose key is not text of 1 to {USER_BYTES_MAX} bytes"),
         ));
+    };
+    let key = match pseudonyms.filter(|_| !is_exact) {
+        None => Cow::Borrowed(key),
+        Some(pseudonyms) => {
+            let (ty, id) = split_key(key);
+            let pseudonym = pseudonyms.of(ty, id);
+            let pseudonym = pseudonym.map_err(|error| {
+                Rejection::new(RejectReason::WrongType, format!("a request to erase a user by its key: {error}"))
+            })?;
+            Cow::Owned(key_of(ty, &pseudonym).into_owned())
+        }
     };
     let Some(millis) = record.timestamp_ms.filter(|millis| *millis >= 0) else {
         return Err(Rejection::new(RejectReason::MissingTime, "a request to erase a user without a timestamp"));
@@ -50,7 +65,7 @@ pub(super) fn read(
     for slot in slots {
         batch.columns.get_mut(slot).resize(row + 1);
     }
-    let user = batch.columns.texts.push(key);
+    let user = batch.columns.texts.push(&key);
     let traceparent = record.traceparent.map_or(Text::MISSING, |text| batch.columns.texts.push(text));
     batch.positions.push(Position { partition: record.partition, offset: record.offset, index: 0 });
     batch.users.push(user);

@@ -217,6 +217,8 @@ pub(super) struct Field {
     /// Dotted paths in order of preference.
     pub(super) paths: Vec<String>,
     pub(super) unit: TimeUnit,
+    /// Whether it is one of the configuration's own.
+    pub(super) is_own: bool,
 }
 
 /// All fields that expressions can use.
@@ -262,7 +264,7 @@ impl Fields {
                     (own.iter().map(|path| (*path).to_owned()).collect(), unit)
                 }
             };
-            fields.push(Field { name: (*name).to_owned(), ty: *ty, slot, paths, unit });
+            fields.push(Field { name: (*name).to_owned(), ty: *ty, slot, paths, unit, is_own: false });
         }
         for (index, spec) in extra.iter().enumerate() {
             if input.format == InputFormat::Protobuf && !spec.path.starts_with("properties.") {
@@ -281,6 +283,7 @@ impl Fields {
                     slot,
                     paths: vec![spec.path.clone()],
                     unit: TimeUnit::Auto,
+                    is_own: true,
                 }),
                 None => errors.push(
                     ConfigError::new(format!("field[{index}].name"), format!("{:?} is declared already", spec.name))

@@ -17,6 +17,7 @@
 //! - A time without a zone is UTC. A time before `time.past_limit` is rejected: it is usually a number in another unit.
 //! - A record with the header [`ERASE_HEADER`] is no event but a request to erase the user with its key, as of its
 //!   timestamp, whatever the format is.
+//! - With pseudonyms ([`Pseudonyms`]), a batch names users by them alone, in keys and in the fields with ids.
 //! - Unknown members are skipped. A JSON payload is one object and nests at most 64 levels deep.
 
 mod access_log;
@@ -31,20 +32,25 @@ mod log_format;
 mod number;
 mod payload;
 mod protobuf;
+mod pseudonym;
 mod reject;
 mod rows;
 mod sections;
 mod spec;
 mod time;
+mod truncate;
 
-pub use batch::{CLOCKS_SET_FROM, ERASE_HEADER, ERASE_VERSION, EventBatch, EventTime, Position, Record};
+pub use batch::{
+    CLOCKS_SET_FROM, ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, Position, Record,
+};
 pub use decode::{Decoded, Decoder};
 pub use fields::{CANONICAL, Fields};
 pub use key::{KeyType, key_of, split_key};
+pub use pseudonym::{Normalise, NotNormal, PSEUDONYM_BYTES, PseudonymSpec, Pseudonyms, UserKeys};
 pub use reject::{RejectReason, Rejection};
 pub use spec::{
-    BotRule, DuplicateSpec, FieldPath, FieldSpec, InputFormat, InputSpec, KeyTypes, MissingTime, Preset, Secret,
-    TimeSpec, TimeUnit, TooLate,
+    Addresses, BotRule, DuplicateSpec, FieldPath, FieldSpec, InputFormat, InputSpec, KeyTypes, MissingTime, Preset,
+    Secret, TimeSpec, TimeUnit, TooLate,
 };
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! [`UNPACKED_MAX`] events.
 
 mod bounds;
+mod names;
 
 pub(super) use bounds::TIME_MAX;
 
@@ -11,7 +12,7 @@ use super::{
     EventBatch, EventTime, KeyType, Position, Record, RejectReason, Rejection, TimeUnit,
     bots::Bots,
     decode::{Decoded, Leaf, Role, Rules},
-    number, sections, time,
+    number, sections, time, truncate,
 };
 use crate::{
     columns::{Column, MISSING_INT, Slot, Text, Truth, Type},
@@ -97,6 +98,8 @@ pub(super) struct Rows<'a> {
     buffer: &'a mut String,
     bots: Option<&'a mut Bots>,
     row: Row,
+    /// The last id, its type, and its pseudonym: the events of a record often share their user.
+    known: Option<(Text, KeyType, Text)>,
     /// The rows so far.
     taken: Decoded,
 }
@@ -113,8 +116,20 @@ impl<'a> Rows<'a> {
         bots: Option<&'a mut Bots>,
     ) -> Self {
         let (row, taken) = (Row::default(), Decoded::default());
-        let mut rows =
-            Self { rules, ceiling, record, batch, marks, outside, may_be_wrong: false, buffer, bots, row, taken };
+        let mut rows = Self {
+            rules,
+            ceiling,
+            record,
+            batch,
+            marks,
+            outside,
+            may_be_wrong: false,
+            buffer,
+            bots,
+            row,
+            known: None,
+            taken,
+        };
         rows.open();
         rows
     }
@@ -136,7 +151,7 @@ impl<'a> Rows<'a> {
             return;
         }
         let rules = self.rules;
-        let Leaf { role, slot, ty, unit, .. } = &rules.leaves[leaf];
+        let Leaf { role, slot, ty, unit, truncates, .. } = &rules.leaves[leaf];
         let is_id = matches!(role, Role::User | Role::Anonymous | Role::EventId);
         // An id of blanks, or a bool, would be shared by many users.
         if is_id && matches!(value, Scalar::Text(text) if text.trim().is_empty()) {
@@ -153,7 +168,10 @@ impl<'a> Rows<'a> {
                 },
                 _ if is_id && matches!(value, Scalar::Bool(_)) => Some("an id: a text or a number"),
                 _ => {
-                    self.put_text(*role, *slot, value);
+                    match value {
+                        Scalar::Text(text) if *truncates => self.put_network(*role, *slot, text),
+                        value => self.put_text(*role, *slot, value),
+                    }
                     None
                 }
             },
@@ -197,6 +215,14 @@ impl<'a> Rows<'a> {
         if rank <= self.marks[leaf].rank {
             self.mark(leaf, rank, Some(NOT_AN_OBJECT));
         }
+    }
+
+    /// Takes a text, and of an address its network.
+    fn put_network(&mut self, role: Role, slot: Option<Slot>, text: &str) {
+        let mut buffer = std::mem::take(self.buffer);
+        let network = truncate::truncated(text, &mut buffer);
+        self.put_text(role, slot, Scalar::Text(network.unwrap_or(text)));
+        *self.buffer = buffer;
     }
 
     fn put_text(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) {
@@ -393,7 +419,7 @@ impl<'a> Rows<'a> {
                 format!("event_id: expected at most {EVENT_ID_BYTES_MAX} bytes, found {}", event_id.len()),
             ));
         }
-        let user = self.key(key_type.unwrap_or(usual), user);
+        let user = self.key(key_type.unwrap_or(usual), user)?;
         let hash = hash_key(self.batch.columns.texts.bytes(user));
         self.classify_agent();
         let Self { rules, record, batch, row, taken, .. } = self;
@@ -415,7 +441,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The key for an id.
-    fn key(&mut self, ty: KeyType, id: Text) -> Text {
+    fn key(&mut self, ty: KeyType, id: Text) -> Result<Text, Rejection> {
         let index = self.batch.len();
         if let Some(slot) = self.rules.slot_of(Role::KeyType) {
             let name = self.batch.columns.texts.push(ty.as_str());
@@ -424,8 +450,9 @@ impl<'a> Rows<'a> {
             }
         }
         let ty = if self.rules.joins_types { KeyType::Person } else { ty };
+        let id = self.named(ty, id)?;
         let texts = &mut self.batch.columns.texts;
-        match ty.before(texts.get(id)) {
+        Ok(match ty.before(texts.get(id)) {
             None => id,
             Some(prefix) => {
                 self.buffer.clear();
@@ -433,7 +460,7 @@ impl<'a> Rows<'a> {
                 self.buffer.push_str(texts.get(id));
                 texts.push(self.buffer)
             }
-        }
+        })
     }
 
     /// Sets `bot` by the user agent, if the event has no such field.

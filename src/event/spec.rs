@@ -22,6 +22,8 @@ pub struct InputSpec {
     pub unpack: Option<String>,
     /// What to do with user agents of bots.
     pub bots: BotRule,
+    /// What a `[[field]]` of text keeps of an address.
+    pub addresses: Addresses,
     /// The key of the hash that stands for a client of an access log.
     pub secret: Option<Secret>,
     /// The format of access log lines, in nginx's or Apache's syntax; if absent, the usual formats are recognised.
@@ -42,6 +44,7 @@ impl Default for InputSpec {
             preset: Preset::Canonical,
             unpack: None,
             bots: BotRule::Mark,
+            addresses: Addresses::Truncated,
             secret: None,
             log_format: None,
             key_types: KeyTypes::Separate,
@@ -61,6 +64,16 @@ pub enum InputFormat {
     Protobuf,
     /// One line of a web server's log, in the common or the combined form.
     AccessLog,
+}
+
+/// What fields keep of IP addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Addresses {
+    /// The network: an IPv4 address without its last byte, and the first 48 bits of an IPv6 address.
+    Truncated,
+    /// All of them.
+    Whole,
 }
 
 /// Whether a user id and an anonymous id with the same text are one user.

@@ -986,3 +986,15 @@ mod any_bytes {
         }
     }
 }
+
+#[test]
+fn a_field_keeps_the_network_of_an_address_and_an_id_stays() {
+    let field = "[[field]]\nname = \"ip\"\ntype = \"string\"\npath = \"ip\"\n";
+    let payload = br#"{"user_id":"203.0.113.77","event_type":"view","occurred_at":1700000000000,
+        "ip":"203.0.113.77","source":{"sdk":"10.4.1.7"}}"#;
+    for (input, kept) in [("", "203.0.113.0"), ("[input]\naddresses = \"whole\"\n", "203.0.113.77")] {
+        let mut rig = Rig::new(&format!("{input}{field}"));
+        assert_eq!(rig.decode(payload), Ok(1));
+        assert_eq!([rig.show("ip"), rig.show("the user"), rig.show("source.sdk")], [kept, "203.0.113.77", "10.4.1.7"]);
+    }
+}

@@ -271,7 +271,7 @@ pub(crate) static CAMPAIGNS: Family = Family::counter(
     "aimpoint_campaign_decisions_total",
     &["campaign", "outcome"],
     "decisions for which a campaign was considered, by outcome: chosen, or the reason why it was refused: excluded, \
-     consent, child, bot, stale, dates, daypart, cap, recency, conversion_cap, cold_start, floor, no_creative, \
+     consent, child, bot, stale, small_audience, dates, daypart, cap, recency, conversion_cap, cold_start, floor, no_creative, \
      budget_unknown, budget, paced, holdout, outranked",
 );
 pub(crate) static POLICY_VERSION: Family = Family::gauge(

@@ -16,6 +16,7 @@ fn empty() -> EffectReport {
         click_after: 1,
         conversion_after: 1,
         complete_until: None,
+        minimum_audience: 0,
         confidence: crate::evaluation::Confidence::P95,
         effect: 0.1,
         charts: true,

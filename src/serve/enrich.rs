@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     decision::projection::{WireSegment, openrtb::Provider},
+    event::UserKeys,
     privacy::consent::Rules,
 };
 
@@ -68,17 +69,17 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// An enricher in the name of a provider. `joined`: whether ids of persons, devices and apps are one space.
+    /// An enricher in the name of a provider. `users`: how events named them.
     pub fn new(
         provider: &ServeProviderSpec,
         identities: Vec<IdentitySpec>,
-        joined: bool,
+        users: UserKeys,
         rules: Option<Rules>,
     ) -> Self {
         Self {
             provider: Provider::new(&provider.id, &provider.name),
             spec: provider.clone(),
-            identities: Identities::new(identities, joined),
+            identities: Identities::new(identities, users),
             permission: Permission::new(rules),
         }
     }

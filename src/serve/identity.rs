@@ -10,7 +10,7 @@ use super::{
     spec::{IdentityField, IdentitySpec},
 };
 use crate::{
-    event::{KeyType, key_of},
+    event::{KeyType, UserKeys},
     proto::iab::openrtb::bid_request::{Device, Eid, User},
 };
 
@@ -21,13 +21,13 @@ const NO_IFA: &str = "00000000-0000-0000-0000-000000000000";
 #[derive(Clone, Debug)]
 pub(super) struct Identities {
     specs: Vec<IdentitySpec>,
-    /// Whether ids of all types are one space, as events were read.
-    joined: bool,
+    /// How events named the users.
+    users: UserKeys,
 }
 
 impl Identities {
-    pub(super) fn new(specs: Vec<IdentitySpec>, joined: bool) -> Self {
-        Self { specs, joined }
+    pub(super) fn new(specs: Vec<IdentitySpec>, users: UserKeys) -> Self {
+        Self { specs, users }
     }
 
     /// The keys of the users that a request names, in order.
@@ -117,9 +117,10 @@ impl Identities {
         if id.is_empty() || id == NO_IFA {
             return;
         }
-        let key = if self.joined { id.to_owned() } else { key_of(ty, id).into_owned() };
-        if !keys.contains(&key) {
-            keys.push(key);
+        // An id that cannot be normalised names nobody.
+        let Ok(key) = self.users.of(ty, id) else { return };
+        if !keys.iter().any(|known| *known == key) {
+            keys.push(key.into_owned());
         }
     }
 }
@@ -127,7 +128,7 @@ impl Identities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::spec::AgentType;
+    use crate::{event::PseudonymSpec, serve::spec::AgentType};
 
     fn keys(specs: &[(IdentityField, Option<&str>, AgentType)], joined: bool, request: &str) -> Vec<String> {
         let spec = |(from, source, key_type): &(IdentityField, Option<&str>, AgentType)| IdentitySpec {
@@ -135,7 +136,8 @@ mod tests {
             source: source.map(str::to_owned),
             key_type: *key_type,
         };
-        let identities = Identities::new(specs.iter().map(spec).collect(), joined);
+        let identities =
+            Identities::new(specs.iter().map(spec).collect(), UserKeys::new(&PseudonymSpec::default(), joined));
         let [user, device] = Part::of(request).unwrap().pick(["user", "device"]).unwrap();
         identities.keys(user, device).unwrap()
     }
@@ -172,5 +174,22 @@ mod tests {
         ] {
             assert_eq!(keys(&all, false, request), Vec::<String>::new(), "{request}");
         }
+    }
+
+    #[test]
+    fn a_bidder_asks_with_the_raw_id_and_finds_the_pseudonym() {
+        let spec = PseudonymSpec {
+            pseudonymise: true,
+            key: Some(crate::secret::Secret::new("a key of thirty-two bytes or more")),
+            ..PseudonymSpec::default()
+        };
+        let users = UserKeys::new(&spec, false);
+        let from = |from, key_type| IdentitySpec { from, source: None, key_type };
+        let all = vec![from(IdentityField::Buyeruid, AgentType::Person), from(IdentityField::Ifa, AgentType::App)];
+        let identities = Identities::new(all, users.clone());
+        let [user, device] = Part::of(REQUEST).unwrap().pick(["user", "device"]).unwrap();
+        let expected = [users.of(KeyType::Person, "b1").unwrap(), users.of(KeyType::App, "i-1").unwrap()];
+        assert_eq!(identities.keys(user, device).unwrap(), expected);
+        assert!(expected[1].starts_with("app:") && !expected[1].contains("i-1"));
     }
 }

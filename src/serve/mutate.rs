@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     decision::projection::artf::API_VERSION,
+    event::UserKeys,
     privacy::consent::Rules,
     proto::{
         iab::{
@@ -53,10 +54,10 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// A mutator for a bidder's seat. `joined`: whether ids of persons, devices and apps are one space.
-    pub fn new(seat: &str, identities: Vec<IdentitySpec>, joined: bool, rules: Option<Rules>) -> Self {
+    /// A mutator for a bidder's seat. `users`: how events named them.
+    pub fn new(seat: &str, identities: Vec<IdentitySpec>, users: UserKeys, rules: Option<Rules>) -> Self {
         Self {
-            identities: Identities::new(identities, joined),
+            identities: Identities::new(identities, users),
             permission: Permission::new(rules),
             seat: seat.to_owned(),
         }

@@ -4,7 +4,7 @@
 //! the broker did not accept. It is not part of the pipeline and uses no transactions.
 
 use crate::{
-    event::{ERASE_HEADER, ERASE_VERSION},
+    event::{ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT},
     kafka::{Cluster, log_client},
 };
 use rdkafka::{
@@ -108,13 +108,15 @@ impl Publisher {
         })
     }
 
-    /// Queues a request to erase the user with this key as of this time, in one partition; blocks while the queue is full.
+    /// Queues a request to erase the user with this key behind the input as of this time, in one partition; blocks while the
+    /// queue is full. `is_pseudonym`: the key has a pseudonym already.
     ///
     /// # Errors
     /// If the queue stays full until the deadline.
-    pub fn erase(&self, key: &[u8], partition: i32, at_ms: i64) -> Result<(), PublishError> {
+    pub fn erase(&self, key: &[u8], is_pseudonym: bool, partition: i32, at_ms: i64) -> Result<(), PublishError> {
+        let version = if is_pseudonym { ERASE_VERSION_EXACT } else { ERASE_VERSION };
         self.send(|| {
-            let header = Header { key: ERASE_HEADER, value: Some(ERASE_VERSION) };
+            let header = Header { key: ERASE_HEADER, value: Some(version) };
             let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
             record.key(key).partition(partition).timestamp(at_ms).headers(OwnedHeaders::new().insert(header))
         })

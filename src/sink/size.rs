@@ -27,8 +27,9 @@ const PROFILE_BYTES_MIN: usize = 2 * MESSAGE_OVERHEAD;
 
 /// The headers that a dead letter loses, in order. The position of the record goes last, because it allows to find the
 /// record.
-const HEADERS_LOST: [&str; 10] = [
+const HEADERS_LOST: [&str; 11] = [
     "detail",
+    "withheld_bytes",
     "traceparent",
     "key_cut_from_bytes",
     "cut_from_bytes",

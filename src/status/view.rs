@@ -101,6 +101,8 @@ pub struct WorkerStatus {
     pub client: ClientReport,
     /// The policy that decisions are made with: its version, and when it was issued. `None` before the first.
     pub policy: Option<(u64, EventTime)>,
+    /// `targeting.minimum_audience`: smaller segments are not shown.
+    pub minimum_audience: u64,
 }
 
 impl WorkerStatus {
@@ -108,6 +110,11 @@ impl WorkerStatus {
     pub fn members(&self, segment: &SegmentCounts) -> Option<u64> {
         let cell = segment.membership?;
         Some(self.partitions.iter().filter_map(|partition| partition.members.get(cell)).sum())
+    }
+
+    /// The number of members of all workers as it may be shown: 0 stands for fewer than the minimum.
+    pub fn shown_members(&self, members: u64) -> u64 {
+        if members < self.minimum_audience { 0 } else { members }
     }
 }
 
@@ -152,6 +159,7 @@ impl Default for View {
             models: Vec::new(),
             client: ClientReport::default(),
             policy: None,
+            minimum_audience: 0,
         };
         Self { status: Mutex::new(status), traced_of: AtomicU64::new(0), traces: Mutex::default() }
     }
@@ -160,6 +168,11 @@ impl Default for View {
 impl View {
     fn lock(&self) -> MutexGuard<'_, WorkerStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the fewest members of a segment that are shown.
+    pub fn show_from(&self, minimum_audience: u64) {
+        self.lock().minimum_audience = minimum_audience;
     }
 
     /// Sets the policy that decisions are made with.

@@ -84,6 +84,8 @@ pub struct TargetingSpec {
     /// The sensitive ids of registered taxonomies that segments may use, as `segtax:id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_sensitive: Vec<String>,
+    /// The fewest members of a segment that campaigns and creatives may use, and that reports may show; 0 is any number.
+    pub minimum_audience: u64,
     /// The maximum number of campaigns in a decision, 1 to 32. More campaigns give the bidder more alternatives but
     /// make decisions larger.
     pub campaigns_max: u32,
@@ -106,6 +108,7 @@ impl Default for TargetingSpec {
         Self {
             segments_max: None,
             allowed_sensitive: Vec::new(),
+            minimum_audience: 0,
             campaigns_max: 3,
             user_zone: None,
             placement: None,

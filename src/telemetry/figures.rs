@@ -63,7 +63,7 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         of_profiles(&PROFILE_BYTES, |it| it.profile_bytes),
         of_profiles(&PROFILES_DIRTY, |it| it.dirty),
         segments(workers, &SEGMENTS, |_, it| Some(it.decisions)),
-        segments(workers, &SEGMENT_MEMBERS, WorkerStatus::members),
+        members(workers),
         segments(workers, &SEGMENT_ENTRIES, |_, it| it.membership.map(|_| it.entries)),
         segments(workers, &SEGMENT_EXITS, |_, it| it.membership.map(|_| it.exits)),
         campaigns(workers),
@@ -123,6 +123,17 @@ fn segments(
     };
     let samples = workers.first().into_iter().flat_map(|worker| &worker.segments).filter_map(sample).collect();
     Samples { family, samples }
+}
+
+/// The members of segments, as they may be shown.
+fn members(workers: &[WorkerStatus]) -> Samples {
+    let mut found = segments(workers, &SEGMENT_MEMBERS, WorkerStatus::members);
+    for sample in &mut found.samples {
+        if let (Value::Number(members), Some(worker)) = (&mut sample.value, workers.first()) {
+            *members = worker.shown_members(*members as u64) as f64;
+        }
+    }
+    found
 }
 
 /// All workers have the same campaigns. Reasons that have not occurred are omitted: a campaign has few of them.

@@ -77,6 +77,7 @@ fn plan() -> Plan {
         variants: Vec::new(),
         click_after: 6 * 3_600 * SECOND,
         conversion_after: 4 * DAY,
+        minimum_audience: 0,
         complete_until: None,
         confidence: Confidence::P95,
         effect: 0.1,

@@ -56,7 +56,7 @@ impl Figures {
         let Some(policy) = policy else { return };
         metrics::control_policy(policy.version, policy.issued_at);
         for audience in &policy.audiences {
-            metrics::control_audience(audience.segtax, &audience.id, audience.members);
+            metrics::control_audience(audience.segtax, &audience.id, state.shown_members(audience.members));
         }
         for (id, campaign) in &policy.campaigns {
             let Some(budget) = &campaign.budget else { continue };

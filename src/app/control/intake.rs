@@ -5,6 +5,7 @@
 
 use crate::{
     control::{AudienceReport, DecisionRecord, Outcome, Rejection, Source, State},
+    event::UserKeys,
     sink::DeadLetter,
 };
 use std::collections::BTreeMap;
@@ -81,9 +82,22 @@ pub(super) fn take_decision(state: &mut State, app: &str, source: &Source<'_>, b
 }
 
 /// Takes in a record of the topic of outcomes.
-pub(super) fn take_outcome(state: &mut State, app: &str, source: &Source<'_>, bytes: Bytes<'_>, taken: &mut Taken) {
-    match Outcome::read(bytes.1) {
-        Ok(outcome) => {
+///
+/// With pseudonyms, the outcome's user is named by one, as in decisions. A dead letter then has no value, because it may
+/// name the user anywhere, and the pseudonym of what is in its key.
+pub(super) fn take_outcome(
+    state: &mut State,
+    (app, users): (&str, &UserKeys),
+    source: &Source<'_>,
+    bytes: Bytes<'_>,
+    taken: &mut Taken,
+) {
+    let outcome = Outcome::read(bytes.1);
+    let key = users.pseudonyms().zip(bytes.0).map(|(pseudonyms, key)| pseudonyms.of_bytes(key));
+    let bytes = if users.pseudonyms().is_some() { (key.as_deref().map(str::as_bytes), None) } else { bytes };
+    match outcome {
+        Ok(mut outcome) => {
+            name_user(&mut outcome, users);
             if let Some(rejection) = state.apply_outcome(source, &outcome).rejection {
                 taken.reject(app, Some(source), source.topic, bytes, &rejection);
             }
@@ -93,6 +107,13 @@ pub(super) fn take_outcome(state: &mut State, app: &str, source: &Source<'_>, by
                 taken.reject(app, Some(source), source.topic, bytes, &rejection);
             }
         }
+    }
+}
+
+/// Names the user of an outcome as decisions do.
+pub(crate) fn name_user(outcome: &mut Outcome, users: &UserKeys) {
+    if let (Some(pseudonyms), Some(user)) = (users.pseudonyms(), &mut outcome.user_key) {
+        *user = pseudonyms.of_bytes(user.as_bytes());
     }
 }
 

@@ -172,7 +172,7 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
         inputs.poll(Input::Outcomes, BATCH, wait, &mut |record| {
             let Record { partition, offset, .. } = *record;
             let source = Source { topic: &settings.outcomes, partition, offset, arrived_at: arrived_at(record) };
-            take_outcome(state, &settings.app, &source, (record.key, record.payload), taken);
+            take_outcome(state, (&settings.app, &settings.users), &source, (record.key, record.payload), taken);
         })?;
         Ok(())
     }

@@ -9,8 +9,10 @@
 //! Limits: all records are in memory, at about 500 bytes each. An offline record has no time of arrival, so a decision
 //! arrives when it is made, and an outcome when it happens.
 
+use super::intake::name_user;
 use crate::{
     control::{CampaignSetup, ControlSpec, Counts, DecisionRecord, Figures, Outcome, Source, State},
+    event::UserKeys,
     targeting::policy::Policy,
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -49,6 +51,15 @@ impl FileRecord {
             }
             _ => Err("neither an outcome, with outcome_id, nor a decision, with decided_at".to_owned()),
         }
+    }
+
+    /// The record with its user named as decisions do.
+    #[must_use]
+    pub(crate) fn named(mut self, users: &UserKeys) -> Self {
+        if let Self::Outcome(outcome) = &mut self {
+            name_user(outcome, users);
+        }
+        self
     }
 
     /// When it happened, in microseconds since 1970.
@@ -118,8 +129,14 @@ impl Offline {
     ///
     /// # Errors
     /// If it is neither a decision nor an outcome, or cannot be read.
-    pub(crate) fn add(&mut self, app: &str, file: usize, line: u64, json: &[u8]) -> Result<(), String> {
-        let record = FileRecord::read(json)?;
+    pub(crate) fn add(
+        &mut self,
+        (app, users): (&str, &UserKeys),
+        file: usize,
+        line: u64,
+        json: &[u8],
+    ) -> Result<(), String> {
+        let record = FileRecord::read(json)?.named(users);
         if matches!(&record, FileRecord::Decision(decision) if !decision.is_of(app)) {
             self.foreign += 1;
             return Ok(());

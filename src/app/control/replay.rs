@@ -10,7 +10,7 @@ use crate::{
     app::Setup,
     config::ConfigLoadError,
     control::{CampaignSetup, ControlSpec, Counts, Figures, Source, State},
-    event::Record,
+    event::{Record, UserKeys},
     targeting::policy::Policy,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -21,6 +21,7 @@ type Waiting = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 /// Control in a replay.
 pub(crate) struct ReplayedControl {
     app: String,
+    pub(super) users: UserKeys,
     outcomes: String,
     state: State,
     taken: Taken,
@@ -36,13 +37,15 @@ impl ReplayedControl {
     pub(crate) fn new(setup: &Setup, interval: Duration) -> Result<Self, ConfigLoadError> {
         let config = &setup.config;
         let spec = ControlSpec { policy_interval: interval, ..config.control() };
-        Ok(Self::of(&config.app.name, &config.topics.outcomes, &spec, super::campaigns(setup)?))
+        let replay = Self::of(&config.app.name, &config.topics.outcomes, &spec, super::campaigns(setup)?);
+        Ok(Self { users: config.users(), ..replay })
     }
 
     /// The same from its parts.
     pub(super) fn of(app: &str, outcomes: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> Self {
         Self {
             app: app.to_owned(),
+            users: UserKeys::default(),
             outcomes: outcomes.to_owned(),
             state: State::new(app, spec, campaigns),
             taken: Taken::default(),
@@ -64,7 +67,7 @@ impl ReplayedControl {
             let source = Source { topic: &topic, partition, offset, arrived_at };
             let bytes = (key.as_deref(), payload.as_deref());
             if topic == self.outcomes {
-                take_outcome(&mut self.state, &self.app, &source, bytes, &mut self.taken);
+                take_outcome(&mut self.state, (&self.app, &self.users), &source, bytes, &mut self.taken);
             } else {
                 take_decision(&mut self.state, &self.app, &source, bytes, &mut self.taken);
             }

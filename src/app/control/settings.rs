@@ -5,6 +5,7 @@ use crate::{
     app::{Instance, Setup},
     config::{Config, ConfigLoadError},
     control::{CampaignSetup, ControlSpec},
+    event::UserKeys,
     sink::ControlSinkSettings,
     source::TailSettings,
     targeting::campaign::Campaign,
@@ -37,6 +38,8 @@ pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadE
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) app: String,
+    /// How users are named in decisions.
+    pub(super) users: UserKeys,
     pub(super) spec: ControlSpec,
     pub(super) decisions: String,
     pub(super) outcomes: String,
@@ -59,6 +62,7 @@ impl Settings {
         let kafka = &config.kafka;
         Self {
             app: config.app.name.clone(),
+            users: config.users(),
             spec: config.control(),
             decisions: config.topics.decisions.clone(),
             outcomes: config.topics.outcomes.clone(),
@@ -121,6 +125,7 @@ impl Settings {
         let text = str::to_owned;
         Self {
             app: text("shop"),
+            users: UserKeys::default(),
             spec,
             decisions: text("decisions"),
             outcomes: text("outcomes"),

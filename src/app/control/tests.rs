@@ -2,6 +2,7 @@
 
 use super::{
     ControlError, Input, Settings,
+    intake::{Taken, take_outcome},
     leader::{Leader, Now, Turn},
     once::Offline,
     page::LeaderPage,
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::{
     control::{CampaignSetup, ControlSpec, State},
-    event::Record,
+    event::{PseudonymSpec, Record, UserKeys},
+    secret::Secret,
     sink::{ControlOutputs, DeadLetter},
     source::SourceError,
     status::RoleStatus,
@@ -413,7 +415,7 @@ fn files_give_what_the_topics_give_whatever_their_order() {
         let mut offline = Offline::default();
         for (file, lines) in files.iter().enumerate() {
             for (line, json) in lines.iter().enumerate() {
-                offline.add("shop", file, line as u64 + 1, json.as_bytes()).unwrap();
+                offline.add(("shop", &UserKeys::default()), file, line as u64 + 1, json.as_bytes()).unwrap();
             }
         }
         offline.finish("shop", &spec(), campaigns())
@@ -480,12 +482,14 @@ fn a_line_that_is_neither_is_refused_and_a_contradiction_is_named() {
         ("{\"outcome_id\":\"a\"}", "missing_type"),
         ("{\"decided_at\":\"1\"}", "missing_id"),
     ] {
-        let fault = offline.add("shop", 0, 1, line.as_bytes()).unwrap_err();
+        let fault = offline.add(("shop", &UserKeys::default()), 0, 1, line.as_bytes()).unwrap_err();
         assert!(fault.contains(part), "{line}: {fault}");
     }
-    offline.add("shop", 0, 1, decision("shop:c-0-1", START).as_bytes()).unwrap();
-    offline.add("shop", 0, 2, decision("other:c-0-1", START).as_bytes()).unwrap();
-    offline.add("shop", 1, 7, win("o1", "shop:c-0-1", START).replace("EUR", "USD").as_bytes()).unwrap();
+    offline.add(("shop", &UserKeys::default()), 0, 1, decision("shop:c-0-1", START).as_bytes()).unwrap();
+    offline.add(("shop", &UserKeys::default()), 0, 2, decision("other:c-0-1", START).as_bytes()).unwrap();
+    offline
+        .add(("shop", &UserKeys::default()), 1, 7, win("o1", "shop:c-0-1", START).replace("EUR", "USD").as_bytes())
+        .unwrap();
     let found = offline.finish("shop", &spec(), campaigns());
     assert_eq!((found.foreign, found.counts.rejected, found.rejected.len()), (1, 1, 1));
     assert!(found.rejected[0].0 == 1 && found.rejected[0].1 == 7, "{:?}", found.rejected);
@@ -523,4 +527,46 @@ fn a_replay_gives_the_same_policies_in_whatever_order_its_records_were_read() {
     assert_eq!((counts.decisions, counts.joined, counts.duplicates, counts.orphans), (100, 100, 10, 10));
     assert_eq!((figures.wins, figures.spent_micros), (100, 200_000));
     assert!(policies.windows(2).all(|pair| pair[0].version < pair[1].version));
+}
+
+/// Pseudonyms of e-mail addresses.
+fn pseudonyms() -> UserKeys {
+    let key = Some(Secret::new("a key of thirty-two bytes or more"));
+    let spec: PseudonymSpec = toml::from_str("pseudonymise = true\nnormalise = \"email\"").unwrap();
+    UserKeys::new(&PseudonymSpec { key, ..spec }, false)
+}
+
+#[test]
+fn an_outcome_that_names_its_user_by_the_raw_id_finds_a_decision_with_the_pseudonym() {
+    let users = pseudonyms();
+    let ann = users.pseudonyms().unwrap().of_bytes(b"ann@example.com");
+    let mut control = ReplayedControl::of("shop", "outcomes", &spec(), campaigns());
+    control.users = users;
+    let decision = decision("shop:c-0-1", START).replace(r#""user_key":"u""#, &format!(r#""user_key":"{ann}""#));
+    let outcome = format!(
+        r#"{{"outcome_id":"o1","type":"impression","occurred_at":{},"user_key":"Ann@Example.com","campaign_id":"spring"}}"#,
+        START + SECOND
+    );
+    for (topic, json) in [("decisions", &decision), ("outcomes", &outcome)] {
+        control.keep(topic, &Record { payload: Some(json.as_bytes()), ..Record::default() }, START + SECOND);
+    }
+    control.tick(START + 60 * SECOND);
+    assert_eq!((control.counts().joined, control.counts().orphans), (1, 0));
+}
+
+#[test]
+fn a_dead_letter_of_an_outcome_has_no_id_with_pseudonyms() {
+    let json = br#"{"outcome_id":"o1","user_key":"ann@example.com"}"#;
+    let taken = |users: &UserKeys| {
+        let mut taken = Taken::default();
+        let mut state = State::new("shop", &spec(), campaigns());
+        let source = crate::control::Source { topic: "outcomes", partition: 0, offset: 0, arrived_at: START };
+        take_outcome(&mut state, ("shop", users), &source, (Some(b"ann@example.com"), Some(json)), &mut taken);
+        taken.dead_letters.swap_remove(0)
+    };
+    let letter = taken(&pseudonyms());
+    assert_eq!((letter.key.map(|key| key.len()), letter.payload), (Some(43), None));
+    assert_eq!(letter.headers[0], ("reason", b"missing_type".to_vec()));
+    let letter = taken(&UserKeys::default());
+    assert_eq!((letter.key.as_deref(), letter.payload.as_deref()), (Some(&b"ann@example.com"[..]), Some(&json[..])));
 }

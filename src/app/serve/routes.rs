@@ -18,6 +18,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    event::UserKeys,
     metrics,
     serve::{Enricher, Enrichment, Lookup, Store, StoredDecision},
     telemetry::admin::AdminState,
@@ -50,6 +51,8 @@ const ENRICH: &str = "/openrtb2/enrich";
 
 /// What all threads share.
 pub(super) struct Shared {
+    /// How users are named in the store.
+    pub(super) users: UserKeys,
     pub(super) store: Arc<Store>,
     pub(super) figures: Arc<Figures>,
     pub(super) admin: Arc<AdminState>,
@@ -225,7 +228,7 @@ impl Answerer {
     }
 
     fn look_up<T>(&self, user: &str, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
-        let found = self.shared.store.look_up(user, now(), take);
+        let found = self.shared.store.look_up(&self.shared.users.sought_by_key(user), now(), take);
         self.shared.figures.looked_up(&found);
         found
     }

@@ -82,6 +82,7 @@ pub(crate) fn run_serve(
     let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     let otlp = setup.start_otlp(&instance, &admin, &[])?;
     let shared = Arc::new(Shared {
+        users: setup.config.users(),
         store: Arc::new(Store::default()),
         figures: Arc::new(Figures::default()),
         admin: Arc::clone(&admin),

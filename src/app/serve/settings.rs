@@ -5,7 +5,6 @@ use crate::{
     app::{Instance, Setup},
     config::ConfigLoadError,
     config_error::ConfigError,
-    event::KeyTypes,
     secret::Secret,
     serve::{Enricher, Mutator, ServeSpec, TOKEN_FAULT, is_token},
     source::TailSettings,
@@ -69,17 +68,15 @@ pub(super) fn enricher(setup: &Setup, spec: &ServeSpec) -> Option<Enricher> {
     let provider = spec.provider.as_ref()?;
     // The configuration was checked, so there are no errors.
     let rules = spec.rules(&mut Vec::new());
-    let joined = setup.config.pipeline.input.key_types == KeyTypes::Joined;
-    Some(Enricher::new(provider, spec.identity.clone(), joined, rules))
+    Some(Enricher::new(provider, spec.identity.clone(), setup.config.users(), rules))
 }
 
 /// What proposes changes to bid requests; `None` without a port for gRPC.
 pub(super) fn mutator(setup: &Setup, spec: &ServeSpec) -> Option<Mutator> {
     spec.grpc.as_ref()?;
     let rules = spec.rules(&mut Vec::new());
-    let pipeline = &setup.config.pipeline;
-    let joined = pipeline.input.key_types == KeyTypes::Joined;
-    Some(Mutator::new(&pipeline.decision.seat, spec.identity.clone(), joined, rules))
+    let seat = &setup.config.pipeline.decision.seat;
+    Some(Mutator::new(seat, spec.identity.clone(), setup.config.users(), rules))
 }
 
 /// What bounds requests.

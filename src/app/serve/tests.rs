@@ -14,6 +14,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    event::UserKeys,
     proto::v1,
     serve::{Enricher, Mutator, RecordReader, ServeSpec, Store},
     status::{RoleName, RolePhase, RoleStatus},
@@ -71,6 +72,7 @@ impl Server {
         let admin = AdminState::new("test".to_owned(), json!({}), None, None);
         admin.set_role(status.clone());
         let shared = Arc::new(Shared {
+            users: UserKeys::default(),
             store: Arc::new(Store::default()),
             figures: Arc::new(Figures::default()),
             admin: Arc::new(admin),
@@ -82,12 +84,12 @@ impl Server {
         let spec: ServeSpec = toml::from_str(text).unwrap();
         let enricher = enriches.then(|| {
             let rules = spec.rules(&mut Vec::new());
-            Enricher::new(spec.provider.as_ref().unwrap(), spec.identity.clone(), false, rules)
+            Enricher::new(spec.provider.as_ref().unwrap(), spec.identity.clone(), UserKeys::default(), rules)
         });
         // Where no law is named, nothing is forbidden.
         let text = "[consent]\nenabled = true\nvendor_id = 7\nwithout_law = [\"emit\"]\nunknown_law = [\"emit\"]";
         let rules = toml::from_str::<ServeSpec>(text).unwrap().rules(&mut Vec::new());
-        let mutator = Mutator::new("s1", spec.identity.clone(), false, rules);
+        let mutator = Mutator::new("s1", spec.identity.clone(), UserKeys::default(), rules);
         let answerer = Answerer { shared: Arc::clone(&shared), enricher: enricher.map(Into::into) };
         let grpc = GrpcAnswerer::new(Arc::clone(&shared), mutator).unwrap();
         let doors = [Answers::Http(Arc::new(answerer)), Answers::Grpc(Arc::new(grpc))].map(|answers| {

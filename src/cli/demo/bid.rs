@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     app::Setup,
-    event::KeyTypes,
     serve::{Enricher, Enrichment, RecordReader, Store},
 };
 use anyhow::Context;
@@ -47,9 +46,9 @@ fn enriched(setup: &Setup, decisions: &[Decision]) -> anyhow::Result<Option<(Str
     }
     let Some(user) = user else { return Ok(None) };
     let request = request(&user);
-    let joined = setup.config.pipeline.input.key_types == KeyTypes::Joined;
     // The configuration was checked, so there are no errors.
-    let mut enricher = Enricher::new(provider, spec.identity.clone(), joined, spec.rules(&mut Vec::new()));
+    let mut enricher =
+        Enricher::new(provider, spec.identity.clone(), setup.config.users(), spec.rules(&mut Vec::new()));
     let mut after = Vec::new();
     let at = last.read()?.decided_at;
     let outcome = enricher.enrich(&store, &request, at, &mut after).context("enrich the demo's bid request")?;

@@ -10,7 +10,7 @@ use crate::{
         Exit,
         held::{self, Held, Holding, Note, Standing, TopicRead},
     },
-    event::{EventTime, key_of},
+    event::EventTime,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -68,7 +68,7 @@ pub(super) fn run(args: &EraseArgs, user: &str) -> anyhow::Result<()> {
     if let Some((path, key)) = record {
         let places = held.topics.iter().map(|read| place(read, &held.holdings)).collect();
         let erased_at = held.notes.iter().map(|note| note.erased_at).max().map(text);
-        let subject = key.pseudonym(key_of(args.key_type, user).as_bytes());
+        let subject = key.pseudonym(setup.config.users().sought(args.key_type, user).as_bytes());
         record::append(path, &key, Entry { at: verified_at, subject, is_absent, erased_at, places })?;
         if !args.json {
             writeln!(out, "recorded in {}", path.display())?;

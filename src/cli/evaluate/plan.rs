@@ -51,6 +51,7 @@ pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<Ca
         complete_until: args.complete_until.map(jiff::Timestamp::as_microsecond),
         confidence: args.confidence.into(),
         effect: args.effect,
+        minimum_audience: pipeline.targeting.minimum_audience,
         charts: !args.report.is_empty(),
     };
     Ok((setups, plan))

@@ -113,7 +113,8 @@ fn audiences_json(state: &State) -> (Value, usize) {
     audiences.sort_by_key(|audience| Reverse(audience.members));
     let left_out = audiences.len().saturating_sub(ROWS_MAX);
     let shown = audiences.iter().take(ROWS_MAX);
-    let row = |it: &AudienceSize| json!({ "segtax": it.segtax, "id": it.id, "members": it.members });
+    let row =
+        |it: &AudienceSize| json!({ "segtax": it.segtax, "id": it.id, "members": state.shown_members(it.members) });
     (shown.map(row).collect(), left_out)
 }
 

@@ -67,6 +67,11 @@ impl State {
         self.audiences.iter().map(size).collect()
     }
 
+    /// The number of members as it may be shown: 0 stands for fewer than `targeting.minimum_audience`.
+    pub fn shown_members(&self, members: u64) -> u64 {
+        if members < self.settings.minimum_audience { 0 } else { members }
+    }
+
     /// Fades notices, once for each day of the stream.
     fn fade(&mut self) {
         let today = self.meta.clock.div_euclid(DAY);

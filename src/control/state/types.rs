@@ -98,6 +98,7 @@ pub(super) struct Settings {
     pub(super) conversion_after: i64,
     pub(super) outcomes_max: usize,
     pub(super) touches_max: usize,
+    pub(super) minimum_audience: u64,
     pub(super) timing: Timing,
 }
 
@@ -112,6 +113,7 @@ impl From<&ControlSpec> for Settings {
             conversion_after: micros(spec.learning.conversion_after),
             outcomes_max: spec.outcomes_max,
             touches_max: spec.touches_max,
+            minimum_audience: spec.minimum_audience,
             timing: spec.timing(),
         }
     }

@@ -105,6 +105,7 @@ fn evaluate_log(policy: PolicyPlan, decisions: &[(i64, String)], outcomes: &[(i6
         click_after: 60 * SECOND,
         conversion_after: 60 * SECOND,
         complete_until: Some(START + 1_000_000 * SECOND),
+        minimum_audience: 0,
         confidence: Confidence::P95,
         effect: 0.1,
         charts: false,

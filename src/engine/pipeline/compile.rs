@@ -6,7 +6,7 @@ use crate::{
     config_error::ConfigError,
     decision::{Cause, Constants, Decision, Encoder, ModelReference, Origin, Status, Targets, emission::Emission},
     engine::scoring::{self, ScoreSlots, Scoring},
-    event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position},
+    event::{Decoder, EventBatch, EventTime, Fields, KeyType, Position, Pseudonyms},
     expression::{COLUMNS_MAX, Program, Scope, nearest},
     inference::{Experiment, FallbackReason, Model, ModelFeed, ModelInfo, ShadowTap},
     privacy::consent::Verdict,
@@ -93,6 +93,7 @@ impl Pipeline {
             &mut scope,
             &mut errors,
         );
+        let campaigns = campaigns.with_minimum_audience(spec.targeting.minimum_audience, segments.all());
         check_ttl(spec, &mut errors);
         let constants = Constants {
             app: origin.app.to_owned(),
@@ -108,7 +109,8 @@ impl Pipeline {
         let emission = Emission::compile(&spec.emission, spec.decision.expires_after, targets, &mut errors);
         let used: Vec<Slot> =
             profile.reads().chain(segments.reads()).chain(campaigns.reads()).chain(label.reads()).collect();
-        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time);
+        let pseudonyms = Pseudonyms::new(&spec.identity);
+        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time).with_pseudonyms(pseudonyms);
         if scope.width() > COLUMNS_MAX {
             let message =
                 format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());

@@ -81,14 +81,18 @@ impl Pipeline {
             partition: position.partition,
             offset: position.offset,
             timestamp_ms,
-            key: Some(split_key(texts.get(batch.users[row])).1.as_bytes()),
+            key: None,
             payload: Some(payload),
             traceparent: Some(texts.get(batch.traceparents[row])),
             erase: None,
         };
         let detail = "the event is further behind its user's newest than time.allowed_lateness".to_owned();
         let rejection = Rejection { reason: RejectReason::TooLate, detail };
-        dead_letter(&self.decoder, &self.encoding.constants, &record, position.index, &rejection, outbox);
+        let user = split_key(texts.get(batch.users[row])).1.as_bytes();
+        // A pseudonym is shown as it is.
+        let key = if self.decoder.pseudonyms().is_some() { user.into() } else { self.decoder.shown_key(user) };
+        let constants = &self.encoding.constants;
+        dead_letter(&self.decoder, constants, &record, Some(&key), position.index, &rejection, outbox);
     }
 
     /// Notes that it is not known what was said about a replayed row: the model, the policy or the segments may have

@@ -135,6 +135,16 @@ impl Pipeline {
         &self.segments
     }
 
+    /// The names of the fields that are read of an event.
+    pub fn fields_read(&self) -> impl Iterator<Item = &str> {
+        self.decoder.fields_read()
+    }
+
+    /// `targeting.minimum_audience`.
+    pub fn minimum_audience(&self) -> u64 {
+        self.spec.targeting.minimum_audience
+    }
+
     /// The shadows, for the driver: see [`super::run_batch`].
     pub(super) fn shadows(&mut self) -> &mut [ShadowSlot] {
         self.model.as_mut().map(Scoring::shadows).unwrap_or_default()
@@ -212,7 +222,9 @@ impl Pipeline {
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                dead_letter(&self.decoder, &self.encoding.constants, record, 0, &rejection, outbox);
+                let key = record.key.map(|key| self.decoder.shown_key(key));
+                let constants = &self.encoding.constants;
+                dead_letter(&self.decoder, constants, record, key.as_deref(), 0, &rejection, outbox);
             }
         }
     }
@@ -283,6 +295,8 @@ impl Pipeline {
     }
 }
 
+#[cfg(test)]
+mod pseudonyms;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use crate::{
     decision::{DecisionSpec, emission::EmissionSpec},
     evaluation::LabelSpec,
-    event::{DuplicateSpec, FieldSpec, InputSpec, TimeSpec},
+    event::{DuplicateSpec, FieldSpec, InputSpec, PseudonymSpec, TimeSpec},
     inference::{ExperimentSpec, ExplainSpec, ScoringSpec},
     privacy::{consent::ConsentSpec, erasure::ErasureSpec},
     profile::{FeatureSpec, ProfileSpec},
@@ -23,6 +23,8 @@ pub struct PipelineSpec {
     pub fields: Vec<FieldSpec>,
     /// `[time]`
     pub time: TimeSpec,
+    /// `[identity]`
+    pub identity: PseudonymSpec,
     /// `[duplicates]`
     pub duplicates: DuplicateSpec,
     /// `[profile]`

@@ -415,6 +415,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         let segments = self.pipeline.segments().all().iter().map(|it| (it.id.as_str(), it.segtax, it.membership()));
         let campaigns = self.pipeline.campaigns().all().iter().map(|it| it.id.as_str());
         self.progress.view().describe(segments, campaigns, self.pipeline.models());
+        self.progress.view().show_from(self.pipeline.minimum_audience());
     }
 
     /// Publishes an event of the worker.

@@ -2,6 +2,7 @@
 
 use super::{NOW, decision, keep};
 use crate::{
+    event::UserKeys,
     proto::v1,
     serve::{Enricher, Enrichment, ServeProviderSpec, ServeSpec, Store},
 };
@@ -14,7 +15,7 @@ fn enricher(consent: &str) -> Enricher {
     let rules = spec.rules(&mut errors);
     assert_eq!(errors, []);
     let provider = ServeProviderSpec { id: String::new(), name: "shop.example".to_owned() };
-    Enricher::new(&provider, spec.identity, false, rules)
+    Enricher::new(&provider, spec.identity, UserKeys::default(), rules)
 }
 
 fn store() -> Store {

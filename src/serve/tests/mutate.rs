@@ -2,6 +2,7 @@
 
 use super::{NOW, decision, keep};
 use crate::{
+    event::UserKeys,
     proto::{
         iab::{
             mutation::{Intent, Mutation, Operation, RtbRequest, RtbResponse, mutation::Value},
@@ -21,7 +22,7 @@ fn mutator(text: &str) -> Mutator {
     let mut errors = Vec::new();
     let rules = spec.rules(&mut errors);
     assert_eq!(errors, []);
-    Mutator::new("s1", spec.identity, false, rules)
+    Mutator::new("s1", spec.identity, UserKeys::default(), rules)
 }
 
 const OPEN: &str = "[consent]\nenabled = false";
@@ -121,7 +122,7 @@ fn only_our_bids_that_cost_more_are_lowered() {
     let (other, _) = propose(&mut mutator, &with_bids("s2", bids(), "USD"));
     assert_eq!(lowered(&other.mutations), []);
     // Who has no seat has no bids, not even those without one.
-    let mut nobody = Mutator::new("", ServeSpec::default().identity, false, None);
+    let mut nobody = Mutator::new("", ServeSpec::default().identity, UserKeys::default(), None);
     assert_eq!(lowered(&propose(&mut nobody, &with_bids("", bids(), "USD")).0.mutations), []);
 }
 

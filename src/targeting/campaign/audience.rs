@@ -66,6 +66,15 @@ impl Audience {
         needs(self, &other.none) || needs(other, &self.none)
     }
 
+    /// Whether it rests on a segment of these, which are too small: one of `all`, or the only ones of `any` that the user is
+    /// in. To leave out the members of a small segment singles out nobody.
+    pub(super) fn is_small(&self, held: &Held, small: &[u64]) -> bool {
+        let words = || held.0.iter().zip(small);
+        let needs = words().zip(&self.all).any(|((_, small), all)| small & all != 0);
+        let mut large = words().zip(&self.any).filter(|((held, small), any)| *held & !*small & **any != 0);
+        needs || (self.has_any && !small.is_empty() && large.next().is_none())
+    }
+
     /// Whether the user belongs to it.
     pub(super) fn has(&self, held: &Held) -> bool {
         (!self.has_any || held.has_any(&self.any)) && self.has_all(held) && !self.is_excluded(held)

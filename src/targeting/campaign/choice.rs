@@ -22,6 +22,8 @@ pub enum Reason {
     Bot,
     /// The data behind the decision is too old.
     Stale,
+    /// A segment that the campaign needs has fewer than `targeting.minimum_audience` members, or its size is unknown.
+    SmallAudience,
     /// The event is before `from`, or `until` has passed.
     Dates,
     /// The event is outside the dayparts, or the user's time zone is unknown.
@@ -53,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// The number of reasons.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// All reasons, in the order in which they are checked.
     pub const ALL: [Self; Self::COUNT] = [
@@ -62,6 +64,7 @@ impl Reason {
         Self::Child,
         Self::Bot,
         Self::Stale,
+        Self::SmallAudience,
         Self::Dates,
         Self::Daypart,
         Self::Cap,
@@ -85,6 +88,7 @@ impl Reason {
             Self::Child => "child",
             Self::Bot => "bot",
             Self::Stale => "stale",
+            Self::SmallAudience => "small_audience",
             Self::Dates => "dates",
             Self::Daypart => "daypart",
             Self::Cap => "cap",

@@ -113,11 +113,18 @@ impl Creatives {
         self.all.is_empty()
     }
 
-    /// The creatives that fit a row.
-    pub(super) fn fitting(&self, columns: &Columns, row: usize, held: &Held, caps: &Caps) -> Eligible {
+    /// The creatives that fit a row. `small` are the segments that are too small.
+    pub(super) fn fitting(
+        &self,
+        columns: &Columns,
+        row: usize,
+        (held, small): (&Held, &[u64]),
+        caps: &Caps,
+    ) -> Eligible {
         let fits = |index: &usize| {
             let Candidate { number, audience, rule } = &self.all[*index];
             audience.has(held)
+                && !audience.is_small(held, small)
                 && rule.is_none_or(|rule| columns.get(rule).bools()[row].holds())
                 && !caps.is_creative_capped(columns, row, *number)
         };

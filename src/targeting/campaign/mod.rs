@@ -12,6 +12,7 @@
 //!   are comparable with the others.
 //! - **Order.** A decision lists campaigns by priority, then by the worth of an impression (1000 · probability · value,
 //!   before the ceiling), then by declaration, at most `targeting.campaigns_max` of them.
+//! - **Minimum audience.** A segment with too few members counts as none that a campaign or a creative needs.
 //! - **Budget.** A campaign with a budget takes part if the policy knows that money is left, and if the decision's draw
 //!   is within the campaign's pass-through rate. Without a policy, or with one that is too old, it does not.
 //! - **Shading.** The bid is also given as the one with the best surplus, once the policy knows which bids win.
@@ -31,6 +32,7 @@ mod caps;
 mod choice;
 mod compile;
 mod creatives;
+mod minimum;
 mod price;
 mod rotation;
 mod spec;
@@ -44,6 +46,7 @@ pub use rotation::{Learning, Reward, Rotation, RotationMethod, RotationSpec};
 pub use spec::{Amount, ArmSpec, CampaignSpec, CapScope, CapSpec, Chance, ConversionCapSpec};
 
 use super::{
+    Segment,
     creative::{Catalogue, Creative, Floor},
     money::Currency,
     policy::{Admission, CampaignRef, CompiledPolicy, Gate, Policy},
@@ -59,6 +62,7 @@ use calendar::{Calendar, Clocks, Closed};
 use caps::{Caps, Reached};
 use creatives::Creatives;
 use jiff::tz::TimeZone;
+use minimum::Minimum;
 use price::Price;
 use split::{Part, Split};
 use std::time::Duration;
@@ -202,13 +206,16 @@ impl Campaign {
         columns: &Columns,
         row: usize,
         context: &RowContext<'_>,
-        (clocks, policy): (&Clocks, &CompiledPolicy),
+        (clocks, policy, small): (&Clocks, &CompiledPolicy, &[u64]),
     ) -> Result<Bid, Reason> {
         if self.audience.is_excluded(context.segments) {
             return Err(Reason::Excluded);
         }
         if let Some(reason) = context.suppressed {
             return Err(reason);
+        }
+        if self.audience.is_small(context.segments, small) {
+            return Err(Reason::SmallAudience);
         }
         match self.calendar.closed(context.time.0, clocks) {
             Some(Closed::Dates) => return Err(Reason::Dates),
@@ -223,7 +230,7 @@ impl Campaign {
         }
         let worth = self.price.worth(columns, row).ok_or(Reason::ColdStart)?;
         let bid = self.price.bid(worth.hint).ok_or(Reason::Floor)?;
-        let fitting = self.creatives.fitting(columns, row, context.segments, &self.caps);
+        let fitting = self.creatives.fitting(columns, row, (context.segments, small), &self.caps);
         if fitting.is_empty() && !self.creatives.is_empty() {
             return Err(Reason::NoCreative);
         }
@@ -269,6 +276,7 @@ pub struct Campaigns {
     placement: Option<Slot>,
     catalogue: Catalogue,
     policy: CompiledPolicy,
+    minimum: Minimum,
     tallies: Vec<Tally>,
 }
 
@@ -318,7 +326,8 @@ impl Campaigns {
                 continue;
             }
             self.tallies[number].considered += 1;
-            match campaign.bid(number as u32, columns, row, context, (&self.clocks, &self.policy)) {
+            let known = (&self.clocks, &self.policy, self.minimum.small());
+            match campaign.bid(number as u32, columns, row, context, known) {
                 Ok(bid) => choice.offer(bid, self.bids_max),
                 Err(reason) => choice.refused.push(Refusal { campaign: number as u32, reason }),
             }
@@ -345,11 +354,21 @@ impl Campaigns {
         &self.policy
     }
 
+    /// Requires that a segment has this many members, by the sizes in the policy, before campaigns and creatives use it.
+    /// `segments` are those that the campaigns were compiled with.
+    #[must_use]
+    pub fn with_minimum_audience(mut self, members: u64, segments: &[Segment]) -> Self {
+        self.minimum = Minimum::new(members, segments);
+        self.minimum.learn(None);
+        self
+    }
+
     /// Decides with this policy from now on; without one, campaigns with a budget stop. A policy that is older than
     /// `stale_after` when a decision is made stops them, too.
     pub fn set_policy(&mut self, policy: Option<&Policy>, stale_after: Duration) {
         let refs: Vec<CampaignRef<'_>> = self.all.iter().map(Campaign::as_ref).collect();
         let previous = std::mem::take(&mut self.policy);
+        self.minimum.learn(policy);
         self.policy = match policy {
             Some(policy) => CompiledPolicy::new(policy, &refs, &self.catalogue, stale_after, Some(previous)),
             None => CompiledPolicy::absent(&refs, &self.catalogue, stale_after),

@@ -5,7 +5,7 @@ use super::{
     routes::{Answer, TEXT, answer},
     server::BODY_DEADLINE,
 };
-use crate::event::{KeyType, key_of};
+use crate::event::KeyType;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, body::Incoming};
 use std::{
@@ -19,8 +19,8 @@ const ID_BYTES_MAX: usize = 1_024;
 /// How long a client waits: less than the limit of its connection.
 const WAIT: Duration = Duration::from_secs(7);
 
-/// Asks to erase the user with this key: returns in how many partitions, or what has failed.
-pub type Erase = dyn Fn(&[u8]) -> Result<usize, String> + Send + Sync;
+/// Asks to erase the user with this type and id: returns in how many partitions, or what has failed.
+pub type Erase = dyn Fn(KeyType, &str) -> Result<usize, String> + Send + Sync;
 
 impl AdminState {
     /// Sets how to ask for an erasure.
@@ -62,8 +62,8 @@ impl AdminState {
                 "this process cannot ask for erasures, or not yet: wait until the workers of `aimpoint run` have started\n",
             );
         };
-        let key = key_of(key_type, id).into_owned().into_bytes();
-        match tokio::time::timeout(WAIT, tokio::task::spawn_blocking(move || erase(&key))).await {
+        let id = id.to_owned();
+        match tokio::time::timeout(WAIT, tokio::task::spawn_blocking(move || erase(key_type, &id))).await {
             Ok(Ok(Ok(partitions))) => answer(
                 StatusCode::ACCEPTED,
                 TEXT,

@@ -127,7 +127,9 @@ fn segments(workers: &[WorkerStatus]) -> Vec<Value> {
             None => all.push((id, counts.decisions, members)),
         }
     }
-    all.into_iter().map(|(id, count, members)| json!({ "id": id, "count": count, "members": members })).collect()
+    let shown = |members| workers.first().map_or(members, |worker| worker.shown_members(members));
+    let all = all.into_iter().map(|(id, count, members)| (id, count, members.map(shown)));
+    all.map(|(id, count, members)| json!({ "id": id, "count": count, "members": members })).collect()
 }
 
 fn campaigns(workers: &[WorkerStatus]) -> Vec<Value> {

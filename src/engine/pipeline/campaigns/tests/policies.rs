@@ -254,3 +254,98 @@ fn a_reload_keeps_the_policy() {
     waiting.add(&policy(10, plain.now, ALL, ALL));
     assert_eq!(plain.pipeline.renew_policy(plain.now), Some(10));
 }
+
+const SMALL: &str = r#"
+[targeting]
+minimum_audience = 50
+
+[[segment]]
+id = "buyer"
+where = 'event_type == "purchase"'
+exit = "false"
+duration = "30d"
+
+[[segment]]
+id = "visitor"
+where = "true"
+exit = "false"
+duration = "30d"
+
+[[campaign]]
+id = "thanks"
+segments = { all = ["buyer"] }
+value = 3
+currency = "EUR"
+
+[[campaign]]
+id = "either"
+segments = { any = ["buyer", "visitor"] }
+value = 2
+currency = "EUR"
+
+[[campaign]]
+id = "open"
+value = 1
+currency = "EUR"
+
+[[creative]]
+id = "red"
+campaign = "open"
+headline = ["Thanks"]
+landing_page = "https://shop.example/red"
+segments = { any = ["buyer"] }
+
+[[creative]]
+id = "blue"
+campaign = "open"
+headline = ["Welcome"]
+landing_page = "https://shop.example/blue"
+weight = 0.001
+
+[decision]
+reasons = true
+"#;
+
+#[test]
+fn a_segment_with_few_or_unknown_members_decides_nothing() {
+    let waiting = Waiting::default();
+    let mut rig = Rig::new(SMALL, 0);
+    rig.pipeline = rig.pipeline.with_policies(Box::new(waiting.clone()), STALE_AFTER);
+    rig.now = EventTime(1_772_409_600_000_000);
+    let told = |rig: &mut Rig, version: u64, sizes: &[(&str, u64)]| {
+        if version > 0 {
+            let audiences: Vec<Value> =
+                sizes.iter().map(|(id, members)| json!({"id": id, "members": members})).collect();
+            waiting.add(&json!({"schema_version": 1, "version": version, "issued_at": rig.now.0, "app": "shop", "audiences": audiences}));
+            assert_eq!(rig.pipeline.renew_policy(rig.now), Some(version));
+        }
+        let decision = rig.run(&[BOUGHT]).swap_remove(0);
+        let refused = decision["suppressed"].as_array().unwrap().iter();
+        let refused: Vec<String> = refused.map(|it| format!("{}: {}", it["campaign_id"], it["reason"])).collect();
+        let shown = decision["campaigns"].as_array().unwrap().iter().find(|it| it["id"] == "open");
+        let creative = shown.map(|it| it["creative"]["id"].as_str().unwrap().to_owned());
+        (ids(&decision).into_iter().map(str::to_owned).collect::<Vec<_>>(), refused.join(", "), creative.unwrap())
+    };
+    let small =
+        |ids: &[&str]| ids.iter().map(|id| format!("\"{id}\": \"small_audience\"")).collect::<Vec<_>>().join(", ");
+    let unknown = told(&mut rig, 0, &[]);
+    assert_eq!(unknown, (vec!["open".to_owned()], small(&["thanks", "either"]), "blue".to_owned()));
+    let few = told(&mut rig, 1, &[("buyer", 49), ("visitor", 50)]);
+    assert_eq!(few, (vec!["either".to_owned(), "open".to_owned()], small(&["thanks"]), "blue".to_owned()));
+    let enough = told(&mut rig, 2, &[("buyer", 50), ("visitor", 49)]);
+    assert_eq!((enough.0.len(), enough.1.as_str(), enough.2.as_str()), (3, "", "red"));
+    // Sizes of a policy that is too old for money still count, and a reload keeps them.
+    rig.now = EventTime(rig.now.0 + 3_600_000_000);
+    rig.pipeline.replace(Rig::new(SMALL, 0).pipeline);
+    assert_eq!(told(&mut rig, 0, &[]).0.len(), 3);
+    let of_other_taxonomy = json!({"id": "buyer", "segtax": 4, "members": 900});
+    waiting_of(&waiting, &rig, &of_other_taxonomy);
+    rig.pipeline.renew_policy(rig.now);
+    assert_eq!(told(&mut rig, 0, &[]).1, small(&["thanks", "either"]));
+}
+
+fn waiting_of(waiting: &Waiting, rig: &Rig, audience: &Value) {
+    waiting.add(
+        &json!({"schema_version": 1, "version": 9, "issued_at": rig.now.0, "app": "shop", "audiences": [audience]}),
+    );
+}
