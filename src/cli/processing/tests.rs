@@ -35,7 +35,7 @@ token = "sixteen-letters-and-more"
 [otlp]
 endpoint = "http://collector:4318"
 [kafka.client]
-"security.protocol" = "ssl"
+"security.protocol" = "plaintext"
 [[field]]
 name = "ip"
 type = "string"
@@ -104,7 +104,7 @@ fn everything_that_is_declared_is_in_the_record() {
         "pseudonyms (HMAC-SHA-256, of normalised e-mail addresses)",
         "- IP addresses in fields are truncated to their network\n",
         "reports show: 50\n",
-        "- Connections to the brokers: ssl\n",
+        "- Connections to the brokers: plaintext\n",
         "- Bidders ask by plain text, with a token\n",
         "- Erasure by the person's own event: `event_type == \"forget_me\"`\n",
         "- An opt-out is forgotten 30days after the last event: `profile.ttl`.\n",

@@ -90,7 +90,8 @@ impl Rig {
 
     fn event(&mut self, ids: &str, minute: i64, kind: &str) {
         let at = START + minute * 60_000;
-        let payload = format!(r#"{{"occurred_at":{at},"event_type":"{kind}",{ids}}}"#);
+        let one = if ids.contains("\"events\"") { "" } else { ",\"events\":[{}]" };
+        let payload = format!(r#"{{"occurred_at":{at},"event_type":"{kind}",{ids}{one}}}"#);
         self.take("ANN@c4nary.example", minute, None, Some(&payload));
     }
 

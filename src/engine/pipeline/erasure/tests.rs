@@ -298,7 +298,7 @@ fn notes_of_erasures_end_and_then_the_past_counts_again() {
 fn a_request_that_cannot_be_read_is_a_dead_letter() {
     let (ann, long) = (&b"ann"[..], [b'x'; 1_025]);
     for (key, minute, version, reason) in [
-        (Some(ann), Some(0), "2", "malformed"),
+        (Some(ann), Some(0), "3", "malformed"),
         (Some(ann), Some(0), "", "malformed"),
         (None, Some(0), "1", "missing_user"),
         (Some(&b" "[..]), Some(0), "1", "missing_user"),
