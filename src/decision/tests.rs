@@ -30,7 +30,7 @@ pub(super) fn segments() -> Vec<Segment> {
         id: format!("s{index}-{name}"),
         name: (index > 0).then(|| (*name).to_owned()),
         // The second segment has no taxonomy.
-        segtax: [7, 0, 502][index],
+        segtax: [507, 0, 502][index],
         filter: "true".to_owned(),
         // The last segment has members.
         duration: (index == 2).then_some(Duration::from_hours(1)),

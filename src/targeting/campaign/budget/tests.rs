@@ -57,7 +57,7 @@ fn all_errors_of_a_budget_are_reported_at_once_with_the_next_step() {
         ),
         ("daily = nan", ceiling, &["campaign[3].budget.daily: NaN is not an amount from"]),
         ("daily = 1e-9", ceiling, &["campaign[3].budget.daily: 1e-9 is not an amount from"]),
-        ("total = 1e18", ceiling, &["campaign[3].budget.total: 1000000000000000000 is no amount"]),
+        ("total = 1e18", ceiling, &["campaign[3].budget.total: 1e18 is not an amount"]),
     ] {
         let (budget, errors) = budget(text, bounds);
         assert_eq!(budget, None, "{text}");
