@@ -5,11 +5,11 @@
 
 use super::{EffectError, group::Group};
 
+/// Groups, each with the number of its grouping.
+type Numbered<'a> = Vec<(u32, &'a Group)>;
+
 /// The groups with enough users, and all others as one.
-pub(super) fn merged(
-    groups: Vec<(u32, &Group)>,
-    minimum: u64,
-) -> Result<(Vec<(u32, &Group)>, Option<Group>), EffectError> {
+pub(super) fn merged(groups: Numbered<'_>, minimum: u64) -> Result<(Numbered<'_>, Option<Group>), EffectError> {
     let (enough, fewer): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(_, group)| group.has_users(minimum));
     let mut all = Group::new(format!("fewer than {minimum} users"))?;
     for (_, group) in fewer {

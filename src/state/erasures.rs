@@ -391,7 +391,9 @@ mod tests {
     fn the_digest_is_that_of_the_records_in_the_changelog() {
         let restored = |records: &[(Vec<u8>, Option<Vec<u8>>)]| {
             let mut restored = Erasures::default();
-            records.iter().for_each(|(key, record)| restored.restore(key, record.as_deref()).expect("it is sound"));
+            for (key, record) in records {
+                restored.restore(key, record.as_deref()).expect("it is sound");
+            }
             restored.digest()
         };
         let mut erasures = Erasures::default();

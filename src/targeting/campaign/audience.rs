@@ -104,3 +104,27 @@ fn numbers(path: &str, ids: &[String], segments: &[&str], errors: &mut Vec<Confi
     }
     numbers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences_clash_if_one_needs_what_the_other_excludes() {
+        let audience = |text: &str| {
+            let spec: AudienceSpec = toml::from_str(text).unwrap();
+            Audience::compile("x", "creative", &spec, &["a", "b", "c"], &mut Vec::new())
+        };
+        for (one, other, clash) in [
+            ("", "", false),
+            ("any = [\"a\", \"b\"]", "none = [\"a\"]", false),
+            ("any = [\"a\", \"b\"]", "none = [\"a\", \"b\", \"c\"]", true),
+            ("all = [\"a\", \"b\"]", "none = [\"b\"]", true),
+            ("all = [\"a\"]", "any = [\"b\"]\nnone = [\"c\"]", false),
+            ("none = [\"a\"]", "none = [\"a\"]", false),
+        ] {
+            let (one, other) = (audience(one), audience(other));
+            assert_eq!((one.clashes_with(&other), other.clashes_with(&one)), (clash, clash), "{one:?} {other:?}");
+        }
+    }
+}

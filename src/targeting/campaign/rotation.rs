@@ -363,6 +363,13 @@ mod tests {
         for (text, creatives, expected) in [
             ("method = \"thompson\"", 0, &["campaign[2].rotation: the campaign has no creatives to choose from"][..]),
             (
+                "floor = 0.4",
+                3,
+                &[
+                    "campaign[2].rotation.floor: 3 creatives cannot each have a probability of at least 0.4; set at most 0.3333",
+                ],
+            ),
+            (
                 "audiences = [\"kean\", \"kean\"]\nfeatures = [\"vists\"]\nfloor = 1.5",
                 2,
                 &[

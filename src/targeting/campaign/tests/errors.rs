@@ -142,3 +142,19 @@ fn unknown_keys_are_refused_and_a_written_campaign_is_read_again() {
     let spec: CampaignSpec = toml::from_str(text).unwrap();
     assert_eq!(toml::from_str::<CampaignSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
 }
+
+#[test]
+fn what_is_declared_and_has_no_effect_is_reported() {
+    let spec = Spec::new(&format!(
+        "targeting = {{ user_zone = \"zoen\" }}\n[[campaign]]\nid = \"a\"\n{GOOD}caps = [{{ scope = \"creative\", max = 1, per = \"day\" }}]\n"
+    ));
+    let found = spec.errors();
+    let expected = [
+        "campaign[0].caps[0].scope: the campaign has no creatives to count for; declare some",
+        "targeting.user_zone (1:1): nothing here is named \"zoen\"",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}");
+    }
+}
