@@ -138,7 +138,8 @@ impl State {
         let price = outcome.price.filter(|_| outcome.kind == OutcomeType::Win)?;
         let budget = self.campaigns.get(campaign).and_then(|it| it.setup.budget.as_ref());
         let most = |limit: i64| limit.saturating_mul(IMPLAUSIBLE);
-        let is_far_above_bid = bid.is_some_and(|bid| price.0 > most(bid.0));
+        // A decision of another kind may have no bid.
+        let is_far_above_bid = bid.is_some_and(|bid| bid.0 > 0 && price.0 > most(bid.0));
         let is_far_above_cost = budget.is_some_and(|budget| price.per_impression().0 > most(budget.cost_max.0));
         (is_far_above_bid || is_far_above_cost).then(|| {
             let detail = format!(

@@ -162,7 +162,7 @@ fn creatives_and_spend_are_those_of_the_log() {
     }
     outcomes.sort();
     let plan = Plan { by: vec![Dimension::parse("creative").unwrap()], ..charted(&[]) };
-    let budget = Budget { mode: Mode::Even, daily: Some(Micros(1_500_000)), total: None, cost_max: Micros(1) };
+    let budget = Budget { mode: Mode::Even, daily: Some(Micros(1_500_000)), total: None, cost_max: Micros(2_000) };
     let report = crate::effect::tests::evaluate_setup(
         &ControlSpec::default(),
         plan,
