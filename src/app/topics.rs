@@ -45,6 +45,27 @@ pub(crate) fn check_for_control(config: &Config) -> anyhow::Result<()> {
     }
 }
 
+/// Checks that the topics of the workers exist and match, and those of control if a campaign needs it.
+pub(crate) fn check_all(config: &Config) -> anyhow::Result<()> {
+    let own = check(config).map_err(|error| error.downcast::<Unfit>());
+    let mut errors = match own {
+        Ok(()) => Vec::new(),
+        Err(Ok(Unfit(errors))) => errors,
+        Err(Err(other)) => return Err(other),
+    };
+    if config.needs_control() {
+        errors.extend(unfit_for_control(config)?.into_iter().flat_map(|unfit| unfit.0));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Unfit(errors).into()) }
+}
+
+/// What is wrong with the topics that only control needs.
+pub(crate) fn unfit_for_control(config: &Config) -> anyhow::Result<Option<Unfit>> {
+    let plans = own_control_plans(config);
+    let states = block_on(states(&client(config)?, &plans))??;
+    Ok(fit_control(&plans, &states).err())
+}
+
 /// A client for requests about topics.
 pub(crate) fn client(config: &Config) -> anyhow::Result<Topics> {
     Ok(Topics::new(&config.kafka.brokers, &config.kafka.client_settings(), DEADLINE)?)

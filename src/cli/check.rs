@@ -143,7 +143,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     if args.offline {
         writeln!(out, "topics          not checked")?;
     } else {
-        topics::check(config)?;
+        topics::check_all(config)?;
         writeln!(out, "topics          exist and match")?;
         let states = topics::states_or_none(config);
         let (workers, why) = config.engine.workers(states.first().and_then(Option::as_ref).map(|it| it.partitions));

@@ -243,6 +243,15 @@ fn cluster(config: &Config, report: &mut Report) {
             report.fail("topics", unfit.into(), "see above; aimpoint topics --create creates what is missing");
         }
     }
+    if config.needs_control() {
+        match topics::unfit_for_control(config) {
+            Ok(None) => report.ok("control's topics", "exist and match"),
+            Ok(Some(unfit)) => {
+                report.fail("control's topics", unfit.into(), "aimpoint topics --create creates what is missing");
+            }
+            Err(error) => report.fail("control's topics", error, "see brokers"),
+        }
+    }
     settings(&plans, &states, config.checkpoint.interval, report);
     let Some(Some(input)) = states.first() else { return };
 

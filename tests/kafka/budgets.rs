@@ -203,6 +203,11 @@ fn last_values(program: &Program, topic: &str) -> Vec<Value> {
 #[test]
 fn a_budget_is_spent_and_kept_and_stops_without_control() {
     let program = Program::start(1, CONFIG);
+    let (code, _, error) = program.run(&["check"]);
+    assert_ne!(code, 0);
+    for topic in ["policy", "control", "audiences"] {
+        assert!(error.contains(&format!("-{topic}\" does not exist")), "control's topics are missing, too: {error}");
+    }
     let (code, out, error) = program.run(&["topics", "--create"]);
     assert_eq!(code, 0, "{out}{error}");
     let mut worker = program.spawn("worker");
