@@ -4,6 +4,8 @@ CARGO ?= cargo
 DEMO := deploy/demo
 SEEDS ?= 10000
 CASES ?= 200000
+SECONDS ?= 600
+ONLY ?=
 FIRST ?= 0
 PEERS ?=
 BIDDERS ?=
@@ -16,7 +18,7 @@ DIST := target/dist
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo check test bench cuda peers bidders simulate properties faults docs fmt lint deny licences onnxruntime jars tools model \
+.PHONY: help demo check test bench cuda peers bidders simulate properties fuzz faults docs fmt lint deny licences onnxruntime jars tools model \
 	release-check release-archive release-images release-sbom release-sign
 
 ## help: list the targets
@@ -64,6 +66,11 @@ simulate:
 ## properties: compare features of random declarations and streams with a naive recount, CASES=n, FIRST=n
 properties:
 	PROPERTIES_CASES=$(CASES) PROPERTIES_FIRST=$(FIRST) $(CARGO) test --release --test properties -- --nocapture
+
+## fuzz: give every decoder inputs made to reach new code, SECONDS=n for each, ONLY="names", KEEP=1 to add to the corpus
+fuzz:
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/fuzz/instrument FUZZ_SECONDS=$(SECONDS) FUZZ_ONLY=$(ONLY) $(if $(KEEP),FUZZ_KEEP=1) \
+		$(CARGO) test --all-features --test fuzz -- --nocapture
 
 ## faults: run the long test on a real Kafka: kills, pauses, restarts and cluster changes at 20,000 events per second
 faults: onnxruntime jars

@@ -383,6 +383,29 @@ fn modules_import_only_what_the_list_allows() {
     }
 }
 
+/// Where unsafe code may be: the allocators that count, and the counters of coverage. The program itself has none.
+const UNSAFE: [&str; 3] = ["tests/allocations.rs", "tests/fuzz/coverage.rs", "tests/fuzz/memory.rs"];
+
+#[test]
+fn unsafe_code_is_only_where_it_is_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeSet::new();
+    for folder in ["src", "tests", "benches/peers/tool", "benches/bidders/tool/src", "deploy/examples/rust", "proto"] {
+        let mut paths = Vec::new();
+        files(&root.join(folder), &mut paths);
+        for path in paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+            let text = fs::read_to_string(&path).expect("a source can be read");
+            if text.lines().any(|line| has_name(&code(line), "unsafe")) {
+                let path = path.strip_prefix(root).expect("it was found there");
+                found.insert(path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    assert_eq!(found, UNSAFE.map(str::to_owned).into(), "unsafe code is somewhere else than the list says");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the manifest can be read");
+    assert!(manifest.contains("unsafe_code = \"deny\""), "the lint denies unsafe code");
+}
+
 #[test]
 fn imports_point_down() {
     assert_eq!(upward(&MODULES), []);

@@ -27,6 +27,9 @@ const CLASSIFIERS: [&str; 3] = ["LinearClassifier", "TreeEnsembleClassifier", "S
 /// Maximum number of operators between a classifier and its output: a cast, a normalizer, an identity or two.
 const STEPS_MAX: usize = 16;
 
+/// The domains of the operators that ONNX Runtime itself has. Others would be code that comes with the model.
+const DOMAINS: [&str; 5] = ["", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"];
+
 /// `ModelProto`
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -41,6 +44,8 @@ struct ModelProto {
 struct FunctionProto {
     #[prost(message, repeated, tag = "7")]
     node: Vec<NodeProto>,
+    #[prost(string, tag = "10")]
+    domain: String,
 }
 
 /// `GraphProto`
@@ -67,6 +72,8 @@ struct NodeProto {
     op_type: String,
     #[prost(message, repeated, tag = "5")]
     attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    domain: String,
 }
 
 /// `AttributeProto`
@@ -179,6 +186,8 @@ struct Zipped {
 pub(super) struct Graph {
     proto: GraphProto,
     external: Vec<External>,
+    /// An operator of another domain, if there is one.
+    foreign: Option<String>,
     /// The removed `ZipMap`s, by output.
     zipped: BTreeMap<String, Zipped>,
 }
@@ -200,12 +209,21 @@ impl Graph {
                     .insert(output.clone(), Zipped { input: input.clone(), labels: labels(node).unwrap_or_default() });
             }
         }
-        Some(Self { proto: graph, external, zipped })
+        // A function is made of the file's own operators.
+        let own: Vec<&str> = model.functions.iter().map(|function| function.domain.as_str()).collect();
+        let functions = model.functions.iter().flat_map(|function| &function.node);
+        let foreign = graph.node.iter().chain(functions).find_map(|node| foreign(node, &own));
+        Some(Self { proto: graph, external, foreign, zipped })
     }
 
     /// The tensors in external files.
     pub(super) fn external(&self) -> &[External] {
         &self.external
+    }
+
+    /// An operator that ONNX Runtime does not have: its domain and name.
+    pub(super) fn foreign(&self) -> Option<&str> {
+        self.foreign.as_deref()
     }
 
     /// The file without the `ZipMap`s at its outputs; `None` if there are none.
@@ -342,6 +360,16 @@ impl Graph {
     }
 }
 
+/// The first operator in a node, and in the graphs of its attributes, that is neither ONNX Runtime's nor the file's own.
+fn foreign(node: &NodeProto, own: &[&str]) -> Option<String> {
+    let domain = node.domain.as_str();
+    if !DOMAINS.contains(&domain) && !own.contains(&domain) {
+        return Some(format!("{domain}.{}", node.op_type));
+    }
+    let graphs = node.attribute.iter().flat_map(|it| it.g.iter().chain(&it.graphs));
+    graphs.flat_map(|graph| &graph.node).find_map(|node| foreign(node, own))
+}
+
 /// The labels of a classifier or a `ZipMap`.
 fn labels(node: &NodeProto) -> Option<Vec<String>> {
     let attribute = node.attribute.iter().find(|it| {
@@ -460,7 +488,7 @@ mod tests {
 
     fn node(op_type: &str, input: &[&str], output: &str) -> NodeProto {
         let input = input.iter().map(|it| (*it).to_owned()).collect();
-        NodeProto { op_type: op_type.to_owned(), input, output: vec![output.to_owned()], attribute: Vec::new() }
+        NodeProto { op_type: op_type.to_owned(), input, output: vec![output.to_owned()], ..NodeProto::default() }
     }
 
     /// A network with probabilities, and a label computed by these nodes from the index of the largest column.
@@ -476,6 +504,29 @@ mod tests {
         };
         let model = ModelProto { graph: Some(proto), functions: Vec::new() };
         Graph::read(&model.encode_to_vec().into()).unwrap()
+    }
+
+    #[test]
+    fn an_operator_of_another_domain_is_found_wherever_it_is() {
+        let of = |domain: &str| NodeProto { domain: domain.to_owned(), ..node("Run", &["x"], "score") };
+        let within = |inner: NodeProto| {
+            let graph = GraphProto { node: vec![inner], ..GraphProto::default() };
+            let attribute = AttributeProto { g: Some(graph), ..AttributeProto::default() };
+            NodeProto { attribute: vec![attribute], ..node("If", &["x"], "score") }
+        };
+        let model = |node: NodeProto, functions| {
+            let graph = Some(GraphProto { node: vec![node], ..GraphProto::default() });
+            Graph::read(&ModelProto { graph, functions }.encode_to_vec().into()).unwrap()
+        };
+        for domain in DOMAINS {
+            assert_eq!(model(within(of(domain)), Vec::new()).foreign(), None, "{domain}");
+        }
+        for found in [of("evil"), within(of("evil"))] {
+            assert_eq!(model(found, Vec::new()).foreign(), Some("evil.Run"));
+        }
+        let function = |node| FunctionProto { node: vec![node], domain: "own".to_owned() };
+        assert_eq!(model(of("own"), vec![function(node("Exp", &["x"], "y"))]).foreign(), None);
+        assert_eq!(model(of("own"), vec![function(of("evil"))]).foreign(), Some("evil.Run"));
     }
 
     /// Labels selected by `Gather` used to be taken for column indexes, so the score was that of the other class.

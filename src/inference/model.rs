@@ -253,6 +253,18 @@ pub enum ModelError {
         /// The settings that name one.
         choices: String,
     },
+    /// An operator is not one of ONNX Runtime's own.
+    #[error(
+        "load model {}: the operator {operator:?} would be code of somebody else, and no such code is run; export the model with \
+         the operators of ONNX alone",
+        path.display()
+    )]
+    Operator {
+        /// The ONNX file.
+        path: PathBuf,
+        /// Domain and name.
+        operator: String,
+    },
     /// An external weight file cannot be used.
     #[error("load model {}: weights of {tensor:?} in {location:?}: {reason}", path.display())]
     External {

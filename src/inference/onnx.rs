@@ -91,6 +91,9 @@ impl OnnxModel {
         let graph = Graph::read(&files.bytes);
         if let Some(graph) = &graph {
             files.check(path, graph)?;
+            if let Some(operator) = graph.foreign() {
+                return Err(ModelError::Operator { path: path.to_path_buf(), operator: shown(operator) });
+            }
             if let Some(bytes) = graph.without_zipmaps(&files.bytes) {
                 files.bytes = bytes.into();
             }

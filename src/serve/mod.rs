@@ -35,6 +35,8 @@ pub use enrich::{Enricher, Enrichment};
 pub use json::Malformed;
 pub use mutate::Mutator;
 pub(crate) use mutate::empty_response;
+#[cfg(any(test, feature = "testkit"))]
+pub use mutate::example_request;
 pub use record::{Change, RecordReader, Refusal};
 pub use spec::{
     AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServeProviderSpec, ServeSpec, ServeTlsSpec, TOKEN_FAULT,

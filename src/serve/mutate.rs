@@ -63,6 +63,13 @@ impl Mutator {
         }
     }
 
+    /// What became of the `RtbRequest` in these bytes; `None` if they are none. For tests, which cannot name its type.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn propose_for(&mut self, store: &Store, request: &[u8], now: i64) -> Option<Enrichment> {
+        let request = prost::Message::decode(request).ok()?;
+        Some(self.propose(store, &request, now).1)
+    }
+
     /// The changes to propose at this moment, in microseconds since 1970, and what became of the request.
     pub(crate) fn propose(&mut self, store: &Store, request: &RtbRequest, now: i64) -> (RtbResponse, Enrichment) {
         let empty = || empty_response(&request.id);
@@ -117,6 +124,15 @@ impl Mutator {
             }
         }
     }
+}
+
+/// An `RtbRequest` about this user, for tests.
+#[cfg(any(test, feature = "testkit"))]
+pub fn example_request(user: &str) -> Vec<u8> {
+    use crate::proto::iab::openrtb::{BidRequest, bid_request::User};
+    let user = User { buyeruid: user.to_owned(), ..User::default() };
+    let bid_request = Some(BidRequest { user: Some(user), ..BidRequest::default() });
+    prost::Message::encode_to_vec(&RtbRequest { id: "r1".to_owned(), bid_request, ..RtbRequest::default() })
 }
 
 /// The answer that proposes nothing.

@@ -166,3 +166,12 @@ fn external_weights_are_copied_with_the_model_and_included_in_its_hash() {
     let sha256 = |out: &str| out.lines().find(|line| line.contains("sha256")).unwrap().to_owned();
     assert_eq!(sha256(&before), sha256(&after));
 }
+
+/// ONNX Runtime would look for a library with such an operator.
+#[test]
+fn operators_of_others_are_refused() {
+    let dir = folder();
+    let error = refused(dir.path(), &["models", "add", &hostile("custom"), "--version", "1"]);
+    assert!(error.contains("the operator \"evil.Run\" would be code of somebody else"), "{error}");
+    assert!(error.contains("with the operators of ONNX alone"), "{error}");
+}
