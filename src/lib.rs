@@ -74,6 +74,9 @@ pub mod hex;
 // Random: deterministic pseudo-random numbers.
 mod random;
 
+// Nesting: how deep JSON of others may nest.
+mod nesting;
+
 // Mailbox: newest values for workers, from the threads that fetch them.
 pub mod mailbox;
 

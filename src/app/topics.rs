@@ -47,11 +47,9 @@ pub(crate) fn check_for_control(config: &Config) -> anyhow::Result<()> {
 
 /// Checks that the topics of the workers exist and match, and those of control if a campaign needs it.
 pub(crate) fn check_all(config: &Config) -> anyhow::Result<()> {
-    let own = check(config).map_err(|error| error.downcast::<Unfit>());
-    let mut errors = match own {
+    let mut errors = match check(config) {
         Ok(()) => Vec::new(),
-        Err(Ok(Unfit(errors))) => errors,
-        Err(Err(other)) => return Err(other),
+        Err(error) => error.downcast::<Unfit>()?.0,
     };
     if config.needs_control() {
         errors.extend(unfit_for_control(config)?.into_iter().flat_map(|unfit| unfit.0));

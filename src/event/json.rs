@@ -20,9 +20,10 @@ mod walk;
 pub(super) use paths::steps;
 
 use super::{RejectReason, Rejection, payload, rows::Rows};
+use crate::nesting::{NESTING_MAX, nests_too_deep};
 use paths::{SPELLINGS, Trie};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny};
-use syntax::{NESTING_MAX, malformed, nests_too_deep, no_json};
+use syntax::{malformed, no_json};
 use walk::{Events, Found, Walk};
 
 /// The declared paths, and where the events of a record are.

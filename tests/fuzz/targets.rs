@@ -6,7 +6,7 @@ use aimpoint::{
     config::Config,
     control::{AudienceReport, ControlSpec, DecisionRecord, Outcome, State},
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{EventTime, Record},
+    event::{EventTime, PseudonymSpec, Record, UserKeys},
     expression::{Program, Scope},
     inference::ModelFiles,
     privacy::consent::{ConsentGate, RememberedConsent, SectionIds, Signals},
@@ -324,7 +324,9 @@ fn expression(input: &[u8]) {
     let mut program = Program::default();
     if program.add(&mut scope, text, None).is_ok() {
         let mut columns = scope.columns();
-        slots.into_iter().for_each(|slot| columns.get_mut(slot).resize(3));
+        for slot in slots {
+            columns.get_mut(slot).resize(3);
+        }
         program.run(&mut columns, 3);
     }
 }
@@ -391,7 +393,7 @@ fn bid_requests() -> Decoder {
     let spec = serve_spec();
     let rules = spec.rules(&mut Vec::new());
     let provider = ServeProviderSpec { id: String::new(), name: "shop.example".to_owned() };
-    let mut enricher = Enricher::new(&provider, spec.identity, false, rules);
+    let mut enricher = Enricher::new(&provider, spec.identity, UserKeys::new(&PseudonymSpec::default(), false), rules);
     let store = store();
     let mut out = Vec::new();
     Box::new(move |input| {
@@ -421,7 +423,7 @@ fn store() -> Store {
 fn grpc() -> Decoder {
     let spec = serve_spec();
     let rules = spec.rules(&mut Vec::new());
-    let mut mutator = Mutator::new("s1", spec.identity, false, rules);
+    let mut mutator = Mutator::new("s1", spec.identity, UserKeys::new(&PseudonymSpec::default(), false), rules);
     let store = store();
     Box::new(move |input| {
         black_box(mutator.propose_for(&store, input, 1_780_000_000_000_000));

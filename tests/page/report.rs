@@ -44,7 +44,8 @@ impl Draws {
 
 fn setup(id: &str, daily: Option<f64>, total: Option<f64>) -> CampaignSetup {
     let units = |units: f64| Micros((units * 1e6) as i64);
-    let budget = Budget { mode: Mode::Even, daily: daily.map(units), total: total.map(units), cost_max: Micros(10_000) };
+    let budget =
+        Budget { mode: Mode::Even, daily: daily.map(units), total: total.map(units), cost_max: Micros(10_000) };
     CampaignSetup {
         id: id.to_owned(),
         currency: "EUR".parse().unwrap(),

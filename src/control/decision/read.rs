@@ -10,6 +10,7 @@ mod number;
 use super::{Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 use crate::{
     control::outcome::{RejectReason, Rejection},
+    nesting::{NESTING_MAX, nests_too_deep},
     proto::{v1, without_header},
     targeting::money::{Cpm, Currency, Micros},
 };
@@ -60,6 +61,9 @@ impl DecisionRecord {
     /// Reads a line of a file, in which outcomes may be, too. `None` if it is one of those, or no decision that
     /// [`DecisionRecord::read`] takes.
     pub(crate) fn of_line(json: &[u8]) -> Option<Self> {
+        if nests_too_deep(json) {
+            return None;
+        }
         let members: Members = sonic_rs::from_slice(json).ok()?;
         if members.outcome_id.is_some() { None } else { members.check().ok() }
     }
@@ -219,6 +223,10 @@ struct SuppressedMembers {
 }
 
 fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
+    if nests_too_deep(payload) {
+        let detail = format!("nested more than {NESTING_MAX} levels deep");
+        return Err(Rejection::new(RejectReason::Malformed, detail));
+    }
     // The fast parser first; what it refuses, the other one explains.
     sonic_rs::from_slice(payload).or_else(|_| serde_json::from_slice(payload)).map_err(|error| {
         // The place, not the text: it might quote the payload.

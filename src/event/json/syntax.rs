@@ -1,38 +1,9 @@
-//! Diagnoses payloads that are not JSON, and limits how deep they nest.
+//! Diagnoses payloads that are not JSON.
 
 use super::super::{RejectReason, Rejection};
 
-/// How deep a payload may nest. The parser uses stack for each level, even in what it skips, and a record that
-/// overflows the stack would crash the process at every restart.
-pub(super) const NESTING_MAX: usize = 64;
-
 pub(super) fn malformed(detail: String) -> Rejection {
     Rejection::new(RejectReason::Malformed, detail)
-}
-
-/// Whether objects and arrays nest deeper than [`NESTING_MAX`].
-pub(super) fn nests_too_deep(payload: &[u8]) -> bool {
-    // Few payloads have this many brackets, and counting takes nanoseconds: '[' and '{' differ in one bit, and the
-    // count of a chunk fits into a byte, so the loop is vectorised.
-    let brackets = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte | 0x20 == b'{')).sum::<u8>();
-    if payload.chunks(192).map(|piece| usize::from(brackets(piece))).sum::<usize>() <= NESTING_MAX {
-        return false;
-    }
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in payload {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'[' | b'{' if !in_text => depth += 1,
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > NESTING_MAX {
-            return true;
-        }
-    }
-    false
 }
 
 /// Why a text is not JSON: position and reason only, because the parser's message would quote the payload.

@@ -8,8 +8,8 @@ use super::{
     pairs::Pair,
     parser,
     paths::{Members, Trie},
-    syntax::nests_too_deep,
 };
+use crate::nesting::nests_too_deep;
 use serde::{
     Deserialize,
     de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},

@@ -166,3 +166,15 @@ fn a_score_is_the_calibrated_one_and_what_is_no_number_is_none_and_no_fault() {
     };
     assert_eq!([of(Some(0.1), None), of(Some(0.1), Some(0.2)), of(Some(f32::NAN), None)], [Some(0.1), Some(0.2), None]);
 }
+
+/// The fast parser would overflow the stack, and so end the process.
+#[test]
+fn a_decision_that_nests_too_deep_is_refused() {
+    let deep = format!(r#"{{"decision_id":"a:b-0-1","x":{}{}}}"#, "[".repeat(60_000), "]".repeat(60_000));
+    let rejection = DecisionRecord::read(deep.as_bytes()).unwrap_err();
+    assert_eq!(
+        (rejection.reason, rejection.detail.as_str()),
+        (RejectReason::Malformed, "nested more than 64 levels deep")
+    );
+    assert_eq!(DecisionRecord::of_line(deep.as_bytes()), None);
+}
