@@ -253,7 +253,7 @@ impl ProfileEngine {
         self.memberships.clone()
     }
 
-    /// Where the words of [`Said`] are in a profile. Empty if profiles do not keep it.
+    /// Where the words of what was said are in a profile. Empty if profiles do not keep it.
     pub fn said(&self) -> Range<usize> {
         self.said.clone()
     }
