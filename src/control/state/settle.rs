@@ -59,8 +59,7 @@ impl State {
             return disposition.into();
         };
         let Some(currency) = self.currency(&campaign) else { return disposition.into() };
-        let wrong = other_currency(outcome, currency).or_else(|| self.implausible(&campaign, bid, outcome));
-        if let Some(rejection) = wrong {
+        if let Some(rejection) = self.contradiction(&campaign, (currency, bid), outcome) {
             return rejected(rejection);
         }
         let cost = self.pay(&campaign, outcome.occurred_at, price, outcome, false);
@@ -71,9 +70,7 @@ impl State {
     fn join(&mut self, key: Key, outcome: &Outcome) -> Effects {
         let Some(touch) = self.touches.get(key).cloned() else { return Disposition::Orphan.into() };
         let Some(currency) = self.currency(&touch.campaign) else { return Disposition::Orphan.into() };
-        let wrong =
-            other_currency(outcome, currency).or_else(|| self.implausible(&touch.campaign, Some(touch.bid()), outcome));
-        if let Some(rejection) = wrong {
+        if let Some(rejection) = self.contradiction(&touch.campaign, (currency, Some(touch.bid())), outcome) {
             return rejected(rejection);
         }
         match outcome.kind {
@@ -130,6 +127,16 @@ impl State {
     fn is_foreign(&self, outcome: &Outcome) -> bool {
         let app = outcome.decision_id.as_deref().and_then(|id| id.split_once(':')).map(|(app, _)| app);
         app.is_some_and(|app| app != self.app)
+    }
+
+    /// What an outcome contradicts: the campaign's currency, or what it bids.
+    fn contradiction(
+        &self,
+        campaign: &str,
+        (currency, bid): (Currency, Option<Cpm>),
+        outcome: &Outcome,
+    ) -> Option<Rejection> {
+        other_currency(outcome, currency).or_else(|| self.implausible(campaign, bid, outcome))
     }
 
     /// Why the price of a win cannot be right: it is far above the bid, or above what an impression of the campaign may
