@@ -71,6 +71,9 @@ pub mod secret;
 // Hex: bytes as text.
 pub mod hex;
 
+// Duration: durations as people write them.
+mod duration;
+
 // Random: deterministic pseudo-random numbers.
 mod random;
 

@@ -7,13 +7,14 @@ use std::{
 };
 
 /// The modules of `src` from the ground up, each with its allowed imports. Every import points up in this list.
-const MODULES: [(&str, &[&str]); 39] = [
+const MODULES: [(&str, &[&str]); 40] = [
     // The ground.
     ("config_error", &[]),
     ("panics", &[]),
     ("terminal", &[]),
     ("secret", &[]),
     ("hex", &[]),
+    ("duration", &[]),
     ("random", &[]),
     ("mailbox", &[]),
     ("nesting", &[]),
@@ -28,15 +29,44 @@ const MODULES: [(&str, &[&str]); 39] = [
     // The pure core.
     ("state", &["canary", "proto", "random"]),
     ("event", &["columns", "config_error", "expression", "hex", "nesting", "proto", "secret", "state"]),
-    ("privacy", &["config_error"]),
+    ("privacy", &["config_error", "duration"]),
     (
         "profile",
-        &["canary", "columns", "config_error", "event", "expression", "hex", "privacy", "proto", "random", "state"],
+        &[
+            "canary",
+            "columns",
+            "config_error",
+            "duration",
+            "event",
+            "expression",
+            "hex",
+            "privacy",
+            "proto",
+            "random",
+            "state",
+        ],
     ),
     ("evaluation", &["random"]),
-    ("inference", &["config_error", "evaluation", "event", "mailbox", "metrics", "partial", "terminal"]),
-    ("targeting", &["canary", "columns", "config_error", "event", "expression", "profile", "random", "terminal"]),
-    ("decision", &["config_error", "event", "hex", "inference", "privacy", "profile", "proto", "random", "targeting"]),
+    ("inference", &["config_error", "duration", "evaluation", "event", "mailbox", "metrics", "partial", "terminal"]),
+    (
+        "targeting",
+        &["canary", "columns", "config_error", "duration", "event", "expression", "profile", "random", "terminal"],
+    ),
+    (
+        "decision",
+        &[
+            "config_error",
+            "duration",
+            "event",
+            "hex",
+            "inference",
+            "privacy",
+            "profile",
+            "proto",
+            "random",
+            "targeting",
+        ],
+    ),
     ("status", &["decision", "event", "hex", "inference", "metrics", "privacy", "targeting"]),
     // The edges, and the engine between them.
     ("kafka", &["logging"]),
@@ -49,6 +79,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "columns",
             "config_error",
             "decision",
+            "duration",
             "evaluation",
             "event",
             "expression",
@@ -67,10 +98,10 @@ const MODULES: [(&str, &[&str]); 39] = [
         ],
     ),
     // Roles next to the engine.
-    ("control", &["canary", "config_error", "hex", "nesting", "proto", "random", "targeting"]),
-    ("effect", &["control", "evaluation", "random", "targeting"]),
+    ("control", &["canary", "config_error", "duration", "hex", "nesting", "proto", "random", "targeting"]),
+    ("effect", &["control", "duration", "evaluation", "random", "targeting"]),
     ("report", &["effect", "evaluation", "targeting"]),
-    ("serve", &["config_error", "decision", "event", "privacy", "proto", "secret"]),
+    ("serve", &["config_error", "decision", "duration", "event", "privacy", "proto", "secret"]),
     ("training", &["evaluation", "gzip", "inference", "panics", "partial", "state"]),
     ("content", &["config_error", "random", "targeting", "terminal"]),
     // The outside.
@@ -80,6 +111,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "config_error",
             "control",
             "decision",
+            "duration",
             "engine",
             "event",
             "expression",
@@ -93,7 +125,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "targeting",
         ],
     ),
-    ("telemetry", &["event", "inference", "logging", "metrics", "status", "targeting"]),
+    ("telemetry", &["duration", "event", "inference", "logging", "metrics", "status", "targeting"]),
     (
         "app",
         &[
@@ -101,6 +133,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "config_error",
             "control",
             "decision",
+            "duration",
             "engine",
             "event",
             "inference",
@@ -126,6 +159,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "content",
             "control",
             "decision",
+            "duration",
             "effect",
             "engine",
             "evaluation",

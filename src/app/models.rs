@@ -215,7 +215,7 @@ pub(crate) fn load_within_limit<T: Send + 'static>(
         let path = spec.path.display().to_string();
         let why = match unfinished {
             Unfinished::Late(_) => {
-                let limit = humantime::format_duration(spec.load_timeout);
+                let limit = crate::duration::display(spec.load_timeout);
                 format!("it was not loaded and checked within model.load_timeout, which is {limit}")
             }
             other => other.to_string(),

@@ -36,7 +36,7 @@ impl Neighbour {
     /// Names the application, and says how to separate the two.
     pub(crate) fn message(&self, config: &Config) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as i64);
-        let age = humantime::format_duration(Duration::from_secs((now - self.newest_ms).max(0) as u64 / 1_000));
+        let age = crate::duration::display(Duration::from_secs((now - self.newest_ms).max(0) as u64 / 1_000));
         format!(
             "the application {:?} also writes to {:?}; its last record there is {age} old. Consumers of the topic get decisions \
              of both for each event. Set another {} for {:?}, unless the other application is gone for good or consumers tell \

@@ -1,6 +1,6 @@
 //! `aimpoint check`: finds every error that can be found before the first event, without running the pipeline.
 
-use super::{ConfigArgs, keeping, processing, profile, sizes};
+use super::{ConfigArgs, campaigns, keeping, processing, profile, sizes};
 use crate::{
     app::{Setup, check_name, neighbours, topics},
     config::{Config, ConfigLoadError},
@@ -15,11 +15,7 @@ use crate::{
     sink::{Publisher, Topics},
     source::KafkaSource,
     state::{DEADLINE_BYTES, OPEN_SHARE, TABLE_BYTES_MAX},
-    targeting::{
-        DURATION_MAX, SegmentSpec,
-        campaign::{Budget, Campaigns},
-        pacing::Mode,
-    },
+    targeting::{DURATION_MAX, SegmentSpec},
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -92,7 +88,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     report_consent(&mut out, &config.pipeline)?;
     report_emission(&mut out, &config.pipeline.emission, pipeline.profile().said().len())?;
     report_memberships(&mut out, &config.pipeline.segments)?;
-    report_campaigns(&mut out, &config.pipeline, pipeline.campaigns())?;
+    campaigns::report(&mut out, config, pipeline.campaigns(), jiff::Timestamp::now())?;
     report_control(&mut out, config)?;
 
     let models = setup.models(&pipeline)?;
@@ -163,7 +159,6 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints which decisions are written, and what that adds to profiles.
 /// How long the law of California asks to honour an opt-out: a year, and a month for the last event.
 pub(super) const OPT_OUT_KEPT: Duration = Duration::from_hours(24 * 396);
 
@@ -189,7 +184,7 @@ fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<(
         "{:16}events where {} are remembered for profile.ttl = {}, in {} B",
         "",
         consent.remember,
-        humantime::format_duration(ttl),
+        crate::duration::display(ttl),
         8 * KeptConsent::WORDS
     )?;
     if ttl < OPT_OUT_KEPT {
@@ -203,6 +198,7 @@ fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<(
     Ok(())
 }
 
+/// Prints which decisions are written, and what that adds to profiles.
 fn report_emission(out: &mut impl Write, spec: &EmissionSpec, words: usize) -> anyhow::Result<()> {
     if spec.is_plain() {
         return Ok(());
@@ -214,7 +210,7 @@ fn report_emission(out: &mut impl Write, spec: &EmissionSpec, words: usize) -> a
     let every = if spec.every.is_zero() {
         String::new()
     } else {
-        format!(", none within {} of another", humantime::format_duration(spec.every))
+        format!(", none within {} of another", crate::duration::display(spec.every))
     };
     writeln!(out, "emission        {what}{every}; {} B of each profile in use", words * size_of::<u64>())?;
     Ok(())
@@ -235,42 +231,9 @@ fn report_memberships(out: &mut impl Write, segments: &[SegmentSpec]) -> anyhow:
         ""
     )?;
     for spec in lasting {
-        let duration = humantime::format_duration(spec.duration.unwrap_or(DURATION_MAX));
+        let duration = crate::duration::display(spec.duration.unwrap_or(DURATION_MAX));
         let exit = spec.exit.as_deref().unwrap_or("its rule does not hold");
         writeln!(out, "{:16}{:<24} {duration} after its rule last held, or until {exit}", "", spec.id)?;
-    }
-    Ok(())
-}
-
-/// Prints the campaigns with their creatives, and what their caps add to profiles.
-fn report_campaigns(out: &mut impl Write, spec: &PipelineSpec, campaigns: &Campaigns) -> anyhow::Result<()> {
-    if campaigns.all().is_empty() {
-        return Ok(());
-    }
-    let counted = Campaigns::hidden_features(&spec.campaigns, &spec.targeting, &spec.creatives).len();
-    writeln!(
-        out,
-        "campaigns       {}, at most {} in a decision; profiles keep {counted} values for their caps and zones",
-        campaigns.all().len(),
-        campaigns.campaigns_max()
-    )?;
-    for campaign in campaigns.all() {
-        let of_campaign = campaigns.creatives().iter().filter(|it| it.spec.campaign == campaign.id);
-        let (count, active) = (of_campaign.clone().count(), of_campaign.filter(|it| it.is_active()).count());
-        let creatives = match count {
-            0 => "no creatives: the bidder chooses".to_owned(),
-            1 if active == 0 => "1 creative, which is paused".to_owned(),
-            1 => "1 creative".to_owned(),
-            _ if active < count => format!("{count} creatives, {} of them paused", count - active),
-            _ => format!("{count} creatives"),
-        };
-        let arms =
-            if campaign.arms().is_empty() { String::new() } else { format!("; arms {}", campaign.arms().join(", ")) };
-        let budget = campaign.budget.map(|budget| format!("; budget {}", described_budget(&budget)));
-        let method = campaign.rotation.method.as_str();
-        let learned = if campaign.rotation.learns() { format!(" by {method}") } else { String::new() };
-        let budget = budget.unwrap_or_default();
-        writeln!(out, "{:16}{:<24} in {}; {creatives}{learned}{arms}{budget}", "", campaign.id, campaign.currency)?;
     }
     Ok(())
 }
@@ -282,7 +245,7 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
     }
     let spec = config.control();
     let [interval, stale, horizon] =
-        [spec.policy_interval, spec.stale_after, spec.dedupe_horizon].map(humantime::format_duration);
+        [spec.policy_interval, spec.stale_after, spec.dedupe_horizon].map(crate::duration::display);
     let [outcomes, touches, parked] = [(spec.outcomes_max, 100), (spec.touches_max, 600), (PARKED_MAX, 500)]
         .map(|(count, bytes)| (count, ByteSize::b((count * bytes) as u64).display().si()));
     writeln!(
@@ -301,19 +264,6 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
         config.audiences_topic()
     )?;
     Ok(())
-}
-
-/// Describes a budget in words.
-fn described_budget(budget: &Budget) -> String {
-    let daily = budget.daily.map(|amount| format!("{amount} a day"));
-    let total = budget.total.map(|amount| format!("{amount} in total"));
-    let amounts: Vec<String> = daily.into_iter().chain(total).collect();
-    let pacing = match budget.mode {
-        Mode::Even => "spread evenly",
-        Mode::Traffic => "spread like the traffic",
-        Mode::Asap => "spent as soon as possible",
-    };
-    format!("{}, {pacing}", amounts.join(", "))
 }
 
 /// Describes a declared feature in one line.

@@ -304,7 +304,7 @@ fn settings(plans: &[TopicPlan], states: &[Option<TopicState>], checkpoint: Dura
             if kept < wanted {
                 report.warn(
                     "retention",
-                    format!("{:?} is kept for {}", plan.name, humantime::format_duration(kept)),
+                    format!("{:?} is kept for {}", plan.name, crate::duration::display(kept)),
                     &format!(
                         "raise its retention.ms to {} or more: after a crash the input of one checkpoint.interval is reread",
                         wanted.as_millis()

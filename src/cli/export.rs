@@ -105,7 +105,7 @@ struct PendingRow {
 
 /// A duration as written in the configuration.
 fn span(duration: Duration) -> impl fmt::Display {
-    humantime::format_duration(duration)
+    crate::duration::display(duration)
 }
 
 /// Statistics that show whether events can have arrived in this order.

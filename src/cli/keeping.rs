@@ -11,7 +11,7 @@ pub(super) fn report(
     topic: &str,
     input: Option<&TopicState>,
 ) -> std::io::Result<()> {
-    let written = humantime::format_duration;
+    let written = crate::duration::display;
     writeln!(out, "erasures        are remembered for {}", written(keep))?;
     let retention = input.and_then(|state| state.setting("retention.ms")).and_then(|text| text.parse::<i64>().ok());
     let Some(retention) = retention else { return Ok(()) };

@@ -3,6 +3,7 @@
 //! Owns the command line, tables, messages, and the exit code of each failure. Results go to standard output. Logs and progress
 //! go to standard error, progress only on a terminal.
 
+mod campaigns;
 mod check;
 mod completions;
 mod content;

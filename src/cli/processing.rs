@@ -67,7 +67,7 @@ fn data(out: &mut impl Write, config: &Config, pipeline: &Pipeline) -> io::Resul
     writeln!(out, "\n| Segment | Rule | A user stays |\n|---|---|---|")?;
     for segment in &spec.segments {
         let stays = match segment.duration {
-            Some(duration) => humantime::format_duration(duration).to_string(),
+            Some(duration) => crate::duration::display(duration).to_string(),
             None if segment.is_lasting() => "540days".to_owned(),
             None => "for one event".to_owned(),
         };
@@ -88,7 +88,7 @@ fn cell(text: &str) -> String {
 /// Where something is kept of a person, for how long, and who reads it.
 fn storage(out: &mut impl Write, config: &Config, states: &[Option<TopicState>]) -> io::Result<()> {
     let spec = &config.pipeline;
-    let written = |time: Duration| humantime::format_duration(time).to_string();
+    let written = |time: Duration| crate::duration::display(time).to_string();
     let names_users = if spec.identity.pseudonymise { "the pseudonym" } else { "the id" };
     let (ttl, keep) = (written(spec.profile.ttl), written(spec.erasure.keep));
     let kept = |index: usize| retention(config, states, index);
@@ -176,7 +176,7 @@ fn retention(config: &Config, states: &[Option<TopicState>], index: usize) -> St
     let source = if state.is_some() { "" } else { " (planned: the topic was not looked up)" };
     match found.and_then(|text| text.parse::<i64>().ok()) {
         Some(millis @ 0..) => {
-            format!("{}{source}", humantime::format_duration(Duration::from_millis(millis.unsigned_abs())))
+            format!("{}{source}", crate::duration::display(Duration::from_millis(millis.unsigned_abs())))
         }
         Some(_) => format!("without end{source}"),
         None => format!("unknown{source}"),
@@ -285,7 +285,7 @@ fn gaps(out: &mut impl Write, config: &Config, states: &[Option<TopicState>]) ->
         found.push(format!("`{}` has records as they came: keep its retention short.", config.topics.dead_letter));
     }
     if spec.consent.enabled && spec.profile.ttl < super::check::OPT_OUT_KEPT {
-        let ttl = humantime::format_duration(spec.profile.ttl);
+        let ttl = crate::duration::display(spec.profile.ttl);
         found.push(format!("An opt-out is forgotten {ttl} after the last event: `profile.ttl`."));
     }
     if !spec.consent.enabled {

@@ -381,7 +381,7 @@ fn print(
     on_change: OnChange,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let interval = humantime::format_duration(interval);
+    let interval = crate::duration::display(interval);
     writeln!(out, "user            {}, in partition {} of {}", shown.user, shown.partition, shown.topic)?;
     writeln!(out, "key             of {}", with_article(shown.key_type))?;
     if !shown.other_types.is_empty() {

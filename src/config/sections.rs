@@ -185,7 +185,7 @@ impl CommitSpec {
 
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !(Duration::from_millis(1)..=Duration::from_secs(5)).contains(&self.interval) {
-            let interval = humantime::format_duration(self.interval);
+            let interval = crate::duration::display(self.interval);
             errors.push(
                 ConfigError::new("commit.interval", format!("{interval} is not between 1ms and 5s"))
                     .hint("short intervals cost broker CPU, long ones latency; 25ms is a good start"),
@@ -219,14 +219,14 @@ impl Default for CheckpointSpec {
 impl CheckpointSpec {
     pub(super) fn check(&self, errors: &mut Vec<ConfigError>) {
         if !(Duration::from_millis(100)..=Duration::from_hours(24)).contains(&self.interval) {
-            let interval = humantime::format_duration(self.interval);
+            let interval = crate::duration::display(self.interval);
             errors.push(
                 ConfigError::new("checkpoint.interval", format!("{interval} is not between 100ms and 24h"))
                     .hint("after a crash the input of about this long is reread; 30s is a good start"),
             );
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.snapshot_interval) {
-            let interval = humantime::format_duration(self.snapshot_interval);
+            let interval = crate::duration::display(self.snapshot_interval);
             errors.push(
                 ConfigError::new("checkpoint.snapshot_interval", format!("{interval} is not between 1s and 24h"))
                     .hint("a worker pauses while it copies a partition's profiles; 5m is a good start"),
@@ -308,7 +308,7 @@ impl EngineSpec {
             errors.push(ConfigError::new("engine.workers", format!("{} is more than 1024", self.workers)));
         }
         if !(Duration::from_mins(1)..=Duration::from_hours(24)).contains(&self.stall_after) {
-            let time = humantime::format_duration(self.stall_after);
+            let time = crate::duration::display(self.stall_after);
             errors.push(
                 ConfigError::new("engine.stall_after", format!("{time} is not between 1m and 24h"))
                     .hint("calls to a slow broker take up to half a minute; 3m is a good start"),
@@ -404,7 +404,7 @@ impl OtlpSpec {
             }
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.interval) {
-            let interval = humantime::format_duration(self.interval);
+            let interval = crate::duration::display(self.interval);
             errors.push(ConfigError::new("otlp.interval", format!("{interval} is not between 1s and 1h")));
         }
     }

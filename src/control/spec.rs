@@ -148,7 +148,7 @@ impl ControlSpec {
             ("learning.conversion_after", learning.conversion_after, SECOND, 90 * DAY),
         ] {
             if !(least..=most).contains(&value) {
-                let shown = humantime::format_duration;
+                let shown = crate::duration::display;
                 let message = format!("{} is not between {} and {}", shown(value), shown(least), shown(most));
                 errors.push(ConfigError::new(format!("control.{key}"), message).hint("leave it out for the default"));
             }

@@ -120,7 +120,7 @@ impl Emission {
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         if spec.every > expires_after / 2 {
-            let [every, most] = [spec.every, expires_after / 2].map(humantime::format_duration);
+            let [every, most] = [spec.every, expires_after / 2].map(crate::duration::display);
             let message =
                 format!("{every} leaves users without a valid decision; half of decision.expires_after is {most}");
             errors.push(ConfigError::new("emission.every", message).hint(format!("set at most \"{most}\"")));

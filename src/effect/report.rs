@@ -301,7 +301,7 @@ pub fn age(micros: i64) -> String {
     if seconds >= 2 * DAY && seconds.is_multiple_of(DAY) {
         return format!("{} days", seconds / DAY);
     }
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+    crate::duration::display(Duration::from_secs(seconds)).to_string()
 }
 
 fn money(counts: &Counts) -> Money {

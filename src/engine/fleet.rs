@@ -33,7 +33,7 @@ pub enum FleetError {
         error: EngineError,
     },
     /// A worker's loop is blocked.
-    #[error("worker {worker} has been blocked for {}", humantime::format_duration(*time))]
+    #[error("worker {worker} has been blocked for {}", crate::duration::display(*time))]
     Hung {
         /// Its index.
         worker: usize,
@@ -44,7 +44,7 @@ pub enum FleetError {
     #[error("worker {0} panicked: this is a bug, and the lines above say where")]
     Broken(usize),
     /// Workers did not stop in time.
-    #[error("{count} workers did not end within {}: the broker aborts what they had open, and the next owner does it again", humantime::format_duration(*deadline))]
+    #[error("{count} workers did not end within {}: the broker aborts what they had open, and the next owner does it again", crate::duration::display(*deadline))]
     Deadline {
         /// How many.
         count: usize,

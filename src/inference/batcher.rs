@@ -48,7 +48,7 @@ impl BatchSpec {
             return Some(("max_rows", format!("{} is not between {ROWS_MIN} and {}", self.max_rows, 1 << 20)));
         }
         if self.max_delay > Duration::from_millis(100) {
-            let found = humantime::format_duration(self.max_delay);
+            let found = crate::duration::display(self.max_delay);
             return Some(("max_delay", format!("{found} is more than 100ms, which could delay every decision")));
         }
         None

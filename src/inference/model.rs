@@ -348,7 +348,7 @@ pub enum ModelError {
     /// A run took too long.
     #[error(
         "score {rows} rows with model {model}: not done within {}; raise model.deadline or use a smaller model",
-        humantime::format_duration(*limit)
+        crate::duration::display(*limit)
     )]
     Late {
         /// The model's name.

@@ -261,7 +261,7 @@ pub fn warm(model: &mut dyn Model, rows: usize, limit: Duration) -> Result<(), R
         model.score(&matrix, &mut scores).map_err(|error| Refusal::Slow(error.to_string()))?;
         let took = start.elapsed();
         if is_timed && took > limit {
-            let [took, limit] = [took, limit].map(humantime::format_duration).map(|it| it.to_string());
+            let [took, limit] = [took, limit].map(crate::duration::display).map(|it| it.to_string());
             return Err(Refusal::Slow(format!("{rows} rows took {took}, but model.deadline is {limit}")));
         }
     }

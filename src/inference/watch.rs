@@ -214,7 +214,7 @@ impl ModelWatcher {
             Ok(found) => found.map_err(|error: super::FolderError| error.to_string()),
             Err(Unfinished::Late(thread)) => {
                 self.hung_check = Some(thread);
-                let limit = humantime::format_duration(limit);
+                let limit = crate::duration::display(limit);
                 Err(format!("the folder has not responded for {limit}; no new version is loaded until it does"))
             }
             Err(unfinished) => Err(unfinished.to_string()),
@@ -250,7 +250,7 @@ impl ModelWatcher {
             Ok(outcome) => outcome,
             Err(Unfinished::Late(thread)) => {
                 self.hung_loads.push(thread);
-                let limit = humantime::format_duration(self.limit);
+                let limit = crate::duration::display(self.limit);
                 Err(Refusal::Slow(format!("it was not loaded and checked within model.load_timeout = {limit}")))
             }
             Err(unfinished) => Err(Refusal::Unfit(unfinished.to_string())),

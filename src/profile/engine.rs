@@ -146,11 +146,11 @@ impl ProfileEngine {
             errors.push(
                 ConfigError::new(
                     "profile.ttl",
-                    format!("{} is shorter than the longest window", humantime::format_duration(profile.ttl)),
+                    format!("{} is shorter than the longest window", crate::duration::display(profile.ttl)),
                 )
                 .hint(format!(
                     "set at least {:?}",
-                    humantime::format_duration(std::time::Duration::from_micros(longest as u64)).to_string()
+                    crate::duration::display(std::time::Duration::from_micros(longest as u64)).to_string()
                 )),
             );
         }
@@ -168,7 +168,7 @@ impl ProfileEngine {
                     "time.allowed_lateness",
                     format!(
                         "{} is too long for tiles of {} s",
-                        humantime::format_duration(time.allowed_lateness),
+                        crate::duration::display(time.allowed_lateness),
                         narrowest / 1_000_000
                     ),
                 )

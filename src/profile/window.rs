@@ -95,7 +95,7 @@ impl Window {
 pub fn tile_of(window: &str, tile: Option<&str>) -> Option<String> {
     match Window::parse(window, tile) {
         Ok(Window::Tiled { tile, .. }) => {
-            Some(humantime::format_duration(Duration::from_micros(tile as u64)).to_string())
+            Some(crate::duration::display(Duration::from_micros(tile as u64)).to_string())
         }
         Ok(Window::Forever) | Err(_) => None,
     }
@@ -103,7 +103,7 @@ pub fn tile_of(window: &str, tile: Option<&str>) -> Option<String> {
 
 /// The default tile widths, as people write them.
 pub fn tile_widths() -> String {
-    let text = |width: &Micros| humantime::format_duration(Duration::from_micros(*width as u64)).to_string();
+    let text = |width: &Micros| crate::duration::display(Duration::from_micros(*width as u64)).to_string();
     WIDTHS.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 

@@ -277,7 +277,7 @@ impl ServeSpec {
 
     fn check_bounds(&self, errors: &mut Vec<ConfigError>) {
         const SECOND: Duration = Duration::from_secs(1);
-        let shown = humantime::format_duration;
+        let shown = crate::duration::display;
         for (key, value, least, most) in [
             ("body_timeout", self.body_timeout, Duration::from_millis(10), Duration::from_mins(1)),
             ("idle_timeout", self.idle_timeout, SECOND, Duration::from_hours(1)),

@@ -177,7 +177,7 @@ fn check_duration(index: usize, spec: &SegmentSpec, errors: &mut Vec<ConfigError
     if let Some(duration) = spec.duration
         && !(DURATION_MIN..=DURATION_MAX).contains(&duration)
     {
-        let message = format!("a membership lasts 1s to 540d, not {}", humantime::format_duration(duration));
+        let message = format!("a membership lasts 1s to 540d, not {}", crate::duration::display(duration));
         errors.push(ConfigError::new(format!("segment[{index}].duration"), message));
     }
 }

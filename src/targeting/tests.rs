@@ -209,7 +209,7 @@ unless = ["s"]
     assert_eq!(
         told,
         [
-            ("segment[0].duration", "a membership lasts 1s to 540d, not 1year 5months 23days 13h 12m"),
+            ("segment[0].duration", "a membership lasts 1s to 540d, not 541days"),
             ("segment[0].unless[0]", "there is no segment \"yy\""),
             ("segment[1].duration", "a membership lasts 1s to 540d, not 10ms"),
             ("segment[2].exit", "nothing here is named \"nothing\""),

@@ -178,7 +178,7 @@ impl AdminState {
             Some(role) => {
                 let silent = role.health().silent_for();
                 if silent > SILENCE_READY {
-                    let time = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                    let time = crate::duration::display(Duration::from_secs(silent.as_secs()));
                     reasons.push(format!("{} has not run its loop for {time}", role.name().as_str()));
                 }
                 if let RolePhase::NotReady(why) = role.phase() {
@@ -191,7 +191,7 @@ impl AdminState {
         reasons.extend_from_slice(&self.topic_faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, worker) in workers.iter().enumerate() {
             if worker.silent > SILENCE_READY {
-                let time = humantime::format_duration(Duration::from_secs(worker.silent.as_secs()));
+                let time = crate::duration::display(Duration::from_secs(worker.silent.as_secs()));
                 reasons.push(format!("worker {number} has not run its loop for {time}"));
             }
             if worker.is_behind {

@@ -65,7 +65,7 @@ pub(crate) enum ControlError {
     #[error("{0}")]
     Deposed(String),
     /// The leader has committed nothing for a long time, or its loop hangs.
-    #[error("control has {what} for {}", humantime::format_duration(*.time))]
+    #[error("control has {what} for {}", crate::duration::display(*.time))]
     Stalled {
         /// What it has not done.
         what: &'static str,
@@ -73,7 +73,7 @@ pub(crate) enum ControlError {
         time: Duration,
     },
     /// The loop did not end in time.
-    #[error("control has not stopped within {}", humantime::format_duration(*.0))]
+    #[error("control has not stopped within {}", crate::duration::display(*.0))]
     Deadline(Duration),
     /// Its thread has panicked.
     #[error("the thread of control has ended with a panic")]

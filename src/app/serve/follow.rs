@@ -231,7 +231,7 @@ pub(super) fn phase(has_caught_up: bool, records: u64, staleness: Duration, stal
         return RolePhase::NotReady(format!("serve is reading the decisions: {records} records so far"));
     }
     if staleness > stale_max {
-        let time = humantime::format_duration(Duration::from_secs(staleness.as_secs()));
+        let time = crate::duration::display(Duration::from_secs(staleness.as_secs()));
         return RolePhase::NotReady(format!(
             "serve has not known for {time} whether everything is read (serve.stale_max)"
         ));

@@ -144,7 +144,7 @@ impl GrpcAnswerer {
         let limits = &self.shared.limits;
         let Ok(answer) = tokio::time::timeout(limits.body, answering).await else {
             metrics::serve_turned_away("slow");
-            let time = humantime::format_duration(limits.body);
+            let time = crate::duration::display(limits.body);
             let why = format!("the request did not arrive within {time} (serve.body_timeout)");
             return Status::deadline_exceeded(why).into_http();
         };

@@ -42,10 +42,10 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The loop that reads hangs.
-    #[error("serve has not run its loop for {}", humantime::format_duration(*.0))]
+    #[error("serve has not run its loop for {}", crate::duration::display(*.0))]
     Stalled(Duration),
     /// A thread did not end in time.
-    #[error("serve has not stopped within {}", humantime::format_duration(*.0))]
+    #[error("serve has not stopped within {}", crate::duration::display(*.0))]
     Deadline(Duration),
     /// A thread has panicked.
     #[error("the thread {0} of serve has ended with a panic")]

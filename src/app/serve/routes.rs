@@ -163,7 +163,7 @@ impl Answerer {
                 ("too_large", StatusCode::PAYLOAD_TOO_LARGE, why)
             }
             Err(BodyFault::Slow) => {
-                let time = humantime::format_duration(limits.body);
+                let time = crate::duration::display(limits.body);
                 let why = format!("the body did not arrive within {time} (serve.body_timeout)\n");
                 ("slow", StatusCode::REQUEST_TIMEOUT, why)
             }

@@ -174,7 +174,7 @@ fn tell_end(path: &Path, end: u64) {
     if end <= now {
         tracing::warn!(%path, "the certificate has expired: replace the file, and send SIGHUP");
     } else if end - now < END_NEAR.as_secs() {
-        let left = humantime::format_duration(Duration::from_secs(end - now));
+        let left = crate::duration::display(Duration::from_secs(end - now));
         tracing::warn!(%path, %left, "the certificate expires soon: replace the file, and send SIGHUP");
     }
 }

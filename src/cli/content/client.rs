@@ -51,7 +51,7 @@ impl Client {
     }
 
     fn failed(&self, doing: &str, error: &ureq::Error) -> TransportError {
-        let (url, timeout) = (&self.url, humantime::format_duration(self.timeout));
+        let (url, timeout) = (&self.url, crate::duration::display(self.timeout));
         TransportError(match error {
             ureq::Error::Timeout(_) => {
                 format!("{doing} {url}: no answer within {timeout}; raise --timeout, or choose a smaller model")

@@ -108,7 +108,7 @@ impl DecisionReader {
 pub(super) fn check_progress(since: Instant, what: &str, fleet: &mut Fleet) -> anyhow::Result<()> {
     if fleet.wait(Duration::ZERO)? || since.elapsed() > PATIENCE {
         return Err(Exit::Stalled
-            .because(format!("{what} for {}; try again with --log debug", humantime::format_duration(PATIENCE))));
+            .because(format!("{what} for {}; try again with --log debug", crate::duration::display(PATIENCE))));
     }
     Ok(())
 }

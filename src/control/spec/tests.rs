@@ -35,7 +35,7 @@ fn all_errors_of_control_are_reported_at_once() {
     spec.check(&mut errors);
     let expected = [
         "control.policy_interval: 500ms is not between 1s and 1m",
-        "control.dedupe_horizon: 1s is not between 1m and 2months",
+        "control.dedupe_horizon: 1s is not between 1m and 90days",
         "control.attribution.view: ",
         "control.touches_max: 0 remembers nothing",
         "control.stale_after: a policy would be too old before the next but one is there; set at least three times",

@@ -294,7 +294,7 @@ fn check_ttl(spec: &PipelineSpec, errors: &mut Vec<ConfigError>) {
     let Some(segment) = lasting.max_by_key(longest) else { return };
     let duration = longest(&segment);
     if spec.profile.ttl < duration {
-        let written = humantime::format_duration;
+        let written = crate::duration::display;
         let message = format!(
             "{} is shorter than a membership in segment {:?} may last: {}",
             written(spec.profile.ttl),

@@ -73,7 +73,7 @@ pub enum EngineError {
         last: SinkError,
     },
     /// Records are waiting but nothing is being committed.
-    #[error("records of partitions {partitions:?} have been waiting for {} but nothing was committed", humantime::format_duration(*time))]
+    #[error("records of partitions {partitions:?} have been waiting for {} but nothing was committed", crate::duration::display(*time))]
     Stalled {
         /// Those partitions.
         partitions: Vec<i32>,

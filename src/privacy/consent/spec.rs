@@ -414,7 +414,7 @@ impl TcfSpec {
     /// Checks what is no activity. Returns the CMPs that are accepted, and those that are not.
     fn check(&self, errors: &mut Errors<'_>) -> (Vec<u16>, Vec<u16>) {
         if !AGES.contains(&self.max_age) {
-            let message = format!("{} is not between 1 day and 10 years", humantime::format_duration(self.max_age));
+            let message = format!("{} is not between 1 day and 10 years", crate::duration::display(self.max_age));
             errors.add("tcf.max_age", message, "leave it out for the default of 13 months");
         }
         if self.policy_versions.is_empty() {

@@ -68,6 +68,11 @@ impl Period {
         }
     }
 
+    /// Its length. `None` if it is unbounded.
+    pub fn window(self) -> Option<Duration> {
+        self.tiles().map(|(window, _)| Duration::from_secs(window))
+    }
+
     /// The width of its tiles.
     pub fn tile(self) -> Option<Duration> {
         self.tiles().map(|(_, tile)| Duration::from_secs(tile))
@@ -267,7 +272,7 @@ impl Caps {
                     Err(error) => errors.push(error.config_error(key("recency"))),
                 }
             } else {
-                let message = format!("{} is not between 1s and 540d", humantime::format_duration(recency));
+                let message = format!("{} is not between 1s and 540d", crate::duration::display(recency));
                 errors.push(ConfigError::new(key("recency"), message).hint("for instance \"2h\", or remove it"));
             }
         }
@@ -378,7 +383,7 @@ mod tests {
         for per in [Period::Hour, Period::Day, Period::Week, Period::Month] {
             let (length, tile) = per.tiles().unwrap();
             assert_eq!(length % tile, 0, "{per}");
-            let width = humantime::format_duration(per.tile().unwrap()).to_string();
+            let width = crate::duration::display(per.tile().unwrap()).to_string();
             assert!(usual.split(", ").all(|usual| usual != width), "{width} is among {usual}");
         }
         assert_eq!(Period::Total.tile(), None);

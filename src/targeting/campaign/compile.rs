@@ -86,6 +86,8 @@ impl Campaigns {
             let slot = it.program.add(scope, placement, Some(Type::String));
             slot.map_err(|error| errors.push(error.config_error("targeting.placement"))).ok()
         });
+        // A field of that name with another type marks nothing.
+        it.bot = (!specs.is_empty()).then(|| it.program.add(scope, "bot", Some(Type::Bool)).ok()).flatten();
         let ids: Vec<&str> = specs.iter().map(|spec| spec.id.as_str()).collect();
         creatives::check_campaigns(creatives, &ids, errors);
         let currencies: Vec<Option<Currency>> =

@@ -274,6 +274,8 @@ pub struct Campaigns {
     clocks: Clocks,
     /// The column of the placement.
     placement: Option<Slot>,
+    /// The column that marks events of bots.
+    bot: Option<Slot>,
     catalogue: Catalogue,
     policy: CompiledPolicy,
     minimum: Minimum,
@@ -318,6 +320,8 @@ impl Campaigns {
             choice.open.iter_mut().zip(opened).for_each(|(open, opened)| *open |= opened);
         }
         self.clocks.set(context.time.0, columns, row);
+        let is_bot = self.bot.is_some_and(|slot| columns.get(slot).bools()[row].holds());
+        let context = &RowContext { suppressed: context.suppressed.or(is_bot.then_some(Reason::Bot)), ..*context };
         // The buffer is moved out while bids are added.
         let open = std::mem::take(&mut choice.open);
         for number in bits(&open) {

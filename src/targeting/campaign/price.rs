@@ -77,7 +77,7 @@ impl Price {
     ) -> Self {
         let key = |rest: &str| format!("campaign[{index}].{rest}");
         let is_cpm = spec.action.as_deref().is_none_or(|action| action == super::caps::IMPRESSION);
-        let value = match &spec.value {
+        let value = match spec.value.as_ref().map(Amount::folded) {
             None => {
                 errors.push(
                     ConfigError::new(key("value"), format!("campaign {:?} has no value", spec.id))
@@ -85,7 +85,7 @@ impl Price {
                 );
                 None
             }
-            Some(Amount::Number(number)) => match Micros::from_units(*number) {
+            Some(Amount::Number(number)) => match Micros::from_units(number) {
                 Ok(value) if value > Micros::ZERO => Some(Value::Constant(value)),
                 _ => {
                     let message = format!("{number:?} is not an amount from 0.000001 to 9.2e12");
@@ -95,7 +95,7 @@ impl Price {
                     None
                 }
             },
-            Some(Amount::Expression(text)) => match program.add(scope, text, Some(Type::Double)) {
+            Some(Amount::Expression(text)) => match program.add(scope, &text, Some(Type::Double)) {
                 Ok(slot) => Some(Value::Column(slot)),
                 Err(error) => {
                     errors.push(error.config_error(key("value")));
@@ -193,8 +193,8 @@ impl Price {
 /// What bounds the cost of an impression.
 pub(super) fn cost_bounds(spec: &CampaignSpec) -> CostBounds {
     let is_cpm = spec.action.as_deref().is_none_or(|action| action == super::caps::IMPRESSION);
-    let value = spec.value.as_ref().and_then(|value| match value {
-        Amount::Number(number) => Some(*number),
+    let value = spec.value.as_ref().and_then(|value| match value.folded() {
+        Amount::Number(number) => Some(number),
         Amount::Expression(_) => None,
     });
     CostBounds { ceiling: spec.ceiling, value: value.filter(|_| is_cpm) }

@@ -97,6 +97,16 @@ pub enum Amount {
     Expression(String),
 }
 
+impl Amount {
+    /// The same amount; a number if its expression is nothing but one.
+    pub(super) fn folded(&self) -> Self {
+        match self {
+            Self::Expression(text) => text.trim().parse().map_or_else(|_| self.clone(), Self::Number),
+            Self::Number(_) => self.clone(),
+        }
+    }
+}
+
 /// A number, or the name of a score.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]

@@ -246,6 +246,11 @@ fn each_refusal_has_the_first_reason_that_applies() {
     assert_eq!(rig.first(Event { user: "v", json: bought, ..morning }), Some(Reason::ConversionCap));
     assert_eq!(rig.first(Event { user: "v", json: shown, ..morning }), Some(Reason::Cap));
     assert_eq!(rig.first(Event { user: "w", json: shown, ..morning }), Some(Reason::Cap));
+    let bot = Event { json: r#""event_type":"view","value":1,"bot":true"#, ..morning };
+    assert_eq!(rig.first(bot), Some(Reason::Bot));
+    assert_eq!(rig.first(Event { at: 24.0 * hour, ..bot }), Some(Reason::Bot));
+    assert_eq!(rig.first(Event { segments: &[2], ..bot }), Some(Reason::Excluded));
+    assert_eq!(rig.first(Event { json: r#""event_type":"view","value":1,"bot":false"#, ..morning }), None);
     for reason in [Reason::Consent, Reason::Child, Reason::Bot, Reason::Stale] {
         let suppressed = Event { suppressed: Some(reason), at: 24.0 * hour, ..morning };
         assert_eq!(rig.first(suppressed), Some(reason));
@@ -253,7 +258,7 @@ fn each_refusal_has_the_first_reason_that_applies() {
     }
     let tally = rig.campaigns.tallies()[0];
     assert_eq!(tally.considered, tally.chosen + tally.refused.iter().sum::<u64>());
-    assert_eq!((tally.chosen, tally.refused[Reason::Cap.index()], tally.refused[Reason::ColdStart.index()]), (2, 2, 2));
+    assert_eq!((tally.chosen, tally.refused[Reason::Cap.index()], tally.refused[Reason::ColdStart.index()]), (3, 2, 2));
     rig.campaigns.reset_tallies();
     assert_eq!(rig.campaigns.tallies(), [Tally::default()]);
 }

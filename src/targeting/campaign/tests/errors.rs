@@ -35,7 +35,7 @@ fn every_fault_is_reported_at_once_with_its_key_and_the_next_step() {
 
         [[campaign]]
         id = "b"
-        value = "1"
+        value = "value"
         currency = "USD"
         floor = 3
         ceiling = 2
@@ -65,7 +65,7 @@ fn every_fault_is_reported_at_once_with_its_key_and_the_next_step() {
         "campaign[2].floor: a floor of 3.00 is above the value: an impression is worth at most 2.00 per thousand; lower",
         "campaign[3].currency: campaigns in USD cannot be ranked among those in other currencies; set targeting.rates",
         "campaign[3].caps[0].max: 5 impression events per day are never reached, because another cap allows 3 per week; set",
-        "campaign[3].recency: 1year 7months 21days 16h 4m 48s is not between 1s and 540d",
+        "campaign[3].recency: 600days is not between 1s and 540d",
         "campaign[3].conversion_cap.max: 0 allows nothing, so nobody sees the campaign; allow",
         "campaign[3].floor: a floor of 3.00 is above the ceiling of 2.00; lower",
         "campaign[3].arms[1].name: \"x\" is the name of another arm; rename",
@@ -92,6 +92,21 @@ fn shares_are_checked_by_themselves_and_together() {
         let found = Spec::new(&format!("[[campaign]]\nid = \"a\"\n{GOOD}{text}")).errors();
         assert_eq!(found.is_empty(), expected.is_empty(), "{text}: {found:?}");
         assert!(found.iter().all(|error| error.starts_with(expected)), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_written_as_text_is_a_number_all_the_same() {
+    for (value, expected) in [
+        ("'-1.5'", "campaign[0].value: -1.5 is not an amount from 0.000001"),
+        ("' 0 '", "campaign[0].value: 0.0 is not an amount from 0.000001"),
+        (
+            "'1'\nfloor = 2",
+            "campaign[0].floor: a floor of 2.00 is above the value: an impression is worth at most 1.00",
+        ),
+    ] {
+        let found = Spec::new(&format!("[[campaign]]\nid = \"a\"\ncurrency = \"EUR\"\nvalue = {value}")).errors();
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{value}: {found:?}");
     }
 }
 
