@@ -38,6 +38,9 @@ mod erase;
 // Reload: applies a changed configuration.
 mod reload;
 
+// Start: what each role does first.
+mod start;
+
 // Run: the life of a process.
 mod run;
 
@@ -54,8 +57,9 @@ pub(crate) use control::{
 pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
-pub(crate) use run::{heeded, run};
+pub(crate) use run::run;
 pub(crate) use serve::{ServeError, run_serve};
+pub(crate) use start::heeded;
 pub(crate) use workers::{WorkerSet, sink_settings};
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Guarantees: a configuration is applied completely or not at all; whatever the file contains, the process continues;
 //! only one reload runs at a time.
 
-use super::{Setup, run::filter, workers::PipelineUpdates};
+use super::{Setup, start::filter, workers::PipelineUpdates};
 use crate::{logging::Logs, metrics, panics::words_of_panic, secret::scrub, telemetry::admin::AdminState};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -5,30 +5,27 @@
 //! `engine.shutdown_deadline`; a second signal ends the process at once, which loses nothing either.
 
 use super::{
-    Instance, Setup, WorkerSet,
+    Instance, WorkerSet,
     audiences::{self, Audiences, AudiencesTopic},
-    check_name,
     erase::ask_for_one,
     neighbours,
     reload::Reloader,
-    serve_admin, topics,
+    serve_admin,
+    start::{Started, start},
+    topics,
     topics_watch::TopicsWatch,
 };
 use crate::{
-    config::{Config, ConfigLoadError},
+    config::Config,
     engine::{Fleet, Stop},
     logging::Logs,
     secret::scrub,
     status::{Counts, Progress},
 };
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -38,18 +35,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Runs until a signal asks it to stop. The configuration may set the log filter unless the command line or the environment
 /// has (`is_log_set`).
 pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log_set: bool) -> anyhow::Result<()> {
-    // Register SIGHUP first: without a handler it would end the process.
-    let reload_requested = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
-    let setup = Setup::read(path, sets)?;
-    let default_filter = (!is_log_set).then(|| logs.filter());
-    if let Some(default) = &default_filter {
-        logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;
-    }
-    if let Some(error) = check_name(&setup.config) {
-        return Err(ConfigLoadError::Invalid(setup.document.explain(&[error])).into());
-    }
-    let stop_requested = stop_flag()?;
+    let Started { setup, stop_requested, reload_requested, default_filter } =
+        start(path, sets, (logs, is_log_set), |_| Vec::new())?;
     topics::check(&setup.config)?;
     warn_of_neighbours(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
@@ -154,29 +141,4 @@ fn warn_of_neighbours(config: &Config) -> std::io::Result<()> {
         Err(error) => tracing::debug!(%error, "look for other applications in the topics of outputs"),
     };
     std::thread::Builder::new().name("neighbours".to_owned()).spawn(find).map(drop)
-}
-
-/// The log filter of the configuration, or the default.
-pub(super) fn filter<'a>(setup: &'a Setup, default: &'a str) -> &'a str {
-    setup.config.log.filter.as_deref().unwrap_or(default)
-}
-
-/// The given signals, except those that the process was started to ignore, as with `nohup` or background jobs of a
-/// shell.
-pub(crate) fn heeded<const N: usize>(signals: [i32; N]) -> impl Iterator<Item = i32> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    signals.into_iter().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
-}
-
-/// A flag that SIGTERM and SIGINT set. The second signal ends the process at once.
-pub(super) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in heeded([SIGINT, SIGTERM]) {
-        // The order matters: the first handler ends the process if the flag is set already.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
-    }
-    Ok(flag)
 }

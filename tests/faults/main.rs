@@ -40,6 +40,9 @@ use std::{
 use watch::Watch;
 
 const PARTITIONS: i32 = 4;
+/// The kills and events of the longest run, unless set otherwise.
+const KILLS: u64 = 12;
+const EVENTS: u64 = 12_000;
 /// The shortest session that a broker allows.
 const SESSION: Duration = Duration::from_secs(6);
 /// A run without progress for this long is considered stuck. It is generous, because the machine may be busy.
@@ -267,7 +270,7 @@ fn kill_at_random(world: &World, kills: u64, events: usize) {
         processes[index].kill().unwrap();
         processes[index].wait().unwrap();
         // Sometimes the other process has to take over first.
-        if kill % 5 == 0 {
+        if kill % 4 == 2 {
             std::thread::sleep(SESSION + Duration::from_secs(1));
         }
         processes[index] = world.spawn(["a", "b"][index]);
@@ -279,14 +282,14 @@ fn kill_at_random(world: &World, kills: u64, events: usize) {
 
 #[test]
 fn two_at_least_once_processes_are_killed_at_random() {
-    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let (kills, events) = (number("FAULTS_KILLS", KILLS) / 4, number("FAULTS_EVENTS", EVENTS) as usize / 4);
     let test = "two_processes_that_show_decisions_at_once_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::AT_LEAST_ONCE), kills, events);
 }
 
 #[test]
 fn the_delivery_guarantee_is_changed_at_each_start() {
-    let (kills, events) = (number("FAULTS_KILLS", 20) / 5, number("FAULTS_EVENTS", 20_000) as usize / 5);
+    let (kills, events) = (number("FAULTS_KILLS", KILLS) / 3, number("FAULTS_EVENTS", EVENTS) as usize / 3);
     let world = World::start("the_delivery_is_changed_at_each_start", 1, &reference::AT_LEAST_ONCE);
     let publishing = world.publish(0, events, Duration::from_millis(kills * 3_000));
     let mut processes = vec![world.spawn("a"), world.spawn("b")];
@@ -312,20 +315,20 @@ fn the_delivery_guarantee_is_changed_at_each_start() {
 
 #[test]
 fn two_processes_are_killed_at_random() {
-    let (kills, events) = (number("FAULTS_KILLS", 20), number("FAULTS_EVENTS", 20_000) as usize);
+    let (kills, events) = (number("FAULTS_KILLS", KILLS), number("FAULTS_EVENTS", EVENTS) as usize);
     kill_at_random(&World::start("two_processes_are_killed_at_random", 1, &reference::USUAL), kills, events);
 }
 
 #[test]
 fn consumer_protocol_members_are_killed_at_random() {
-    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let (kills, events) = (number("FAULTS_KILLS", KILLS) / 4, number("FAULTS_EVENTS", EVENTS) as usize / 4);
     let test = "members_that_the_broker_keeps_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::BROKER), kills, events);
 }
 
 #[test]
 fn static_members_are_killed_at_random() {
-    let (kills, events) = (number("FAULTS_KILLS", 20) / 4, number("FAULTS_EVENTS", 20_000) as usize / 4);
+    let (kills, events) = (number("FAULTS_KILLS", KILLS) / 4, number("FAULTS_EVENTS", EVENTS) as usize / 4);
     let test = "members_known_by_their_instance_are_killed_at_random";
     kill_at_random(&World::start(test, 1, &reference::STATIC), kills, events);
 }
@@ -349,7 +352,7 @@ fn a_process_is_suspended_past_its_session_and_resumes() {
 /// A resumed process continues where it was: with outputs in flight, and unwritten profiles.
 #[test]
 fn at_least_once_processes_are_suspended_past_their_session_under_load() {
-    let pauses = number("FAULTS_KILLS", 20) / 10;
+    let pauses = number("FAULTS_KILLS", KILLS) / 10;
     let test = "processes_that_show_decisions_at_once_sleep_past_their_session_under_load";
     let world = World::start(test, 1, &reference::AT_LEAST_ONCE);
     let mut random = SmallRng::seed_from_u64(world.seed);
@@ -392,7 +395,7 @@ fn the_broker_is_killed_during_at_least_once_delivery() {
 #[test]
 fn the_input_is_transactional_and_some_transactions_are_aborted() {
     let world = World::start("the_input_comes_in_transactions_some_of_which_are_aborted", 1, &reference::USUAL);
-    let events = number("FAULTS_EVENTS", 20_000) as usize / 10;
+    let events = number("FAULTS_EVENTS", EVENTS) as usize / 10;
     let mut processes = vec![world.spawn("a"), world.spawn("b")];
     let upstream: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.program.kafka.brokers)
@@ -485,7 +488,9 @@ impl<'a> Changes<'a> {
         let before = self.world.logs().map(|log| log.len());
         let start = Instant::now();
         act();
-        std::thread::sleep(Duration::from_secs(8));
+        std::thread::sleep(Duration::from_secs(4));
+        let now = Instant::now();
+        wait_for("a decision of each partition", PATIENCE, || self.watch.has_seen_all_since(now));
         let moved = self.world.logs().iter().zip(before).flat_map(|(log, before)| moved(&log[before..])).collect();
         self.done.push((what.to_owned(), start, Instant::now(), moved));
     }

@@ -3,7 +3,7 @@
 use aimpoint::source::Reader;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -13,7 +13,8 @@ use std::{
 /// Reads decisions on another thread until stopped.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
-    seen: Arc<AtomicBool>,
+    /// When the last decision of each partition came.
+    last: Arc<Mutex<Vec<Option<Instant>>>>,
     thread: JoinHandle<Vec<Vec<Instant>>>,
 }
 
@@ -21,8 +22,9 @@ impl Watch {
     /// Starts reading the decisions of this many partitions.
     pub(crate) fn start(brokers: &str, partitions: i32) -> Self {
         let reader = Reader::open(brokers, &[], &["decisions"]).unwrap();
-        let [stop, seen] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (stopped, saw) = (Arc::clone(&stop), Arc::clone(&seen));
+        let stop = Arc::new(AtomicBool::new(false));
+        let last = Arc::new(Mutex::new(vec![None; partitions as usize]));
+        let (stopped, saw) = (Arc::clone(&stop), Arc::clone(&last));
         let thread = std::thread::spawn(move || {
             let mut came = vec![Vec::<Instant>::new(); partitions as usize];
             while !stopped.load(Ordering::Relaxed) {
@@ -34,7 +36,7 @@ impl Watch {
                 });
                 match taken {
                     Ok(0) => {}
-                    Ok(_) => saw.store(true, Ordering::Relaxed),
+                    Ok(_) => *saw.lock().unwrap() = came.iter().map(|came| came.last().copied()).collect(),
                     // The client reconnects when a broker comes back. Errors come at once, and asking without a pause
                     // would take the processors from the brokers.
                     Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -42,12 +44,17 @@ impl Watch {
             }
             came
         });
-        Self { stop, seen, thread }
+        Self { stop, last, thread }
     }
 
     /// Whether a decision has arrived.
     pub(crate) fn has_seen_one(&self) -> bool {
-        self.seen.load(Ordering::Relaxed)
+        self.last.lock().unwrap().iter().any(Option::is_some)
+    }
+
+    /// Whether a decision of each partition has arrived after this time.
+    pub(crate) fn has_seen_all_since(&self, time: Instant) -> bool {
+        self.last.lock().unwrap().iter().all(|last| last.is_some_and(|last| last > time))
     }
 
     /// The arrival times of decisions, by partition.

@@ -6,11 +6,11 @@
 use super::{ControlError, Settings, campaigns, figures::Figures, lead::Control};
 use crate::{
     app::{
-        Instance, Setup, check_name,
-        run::{filter, stop_flag},
-        serve_admin, topics,
+        Instance, Setup, serve_admin,
+        start::{Started, start},
+        topics,
     },
-    config::ConfigLoadError,
+    config::Config,
     control::CampaignSetup,
     logging::Logs,
     metrics,
@@ -19,13 +19,9 @@ use crate::{
 };
 use anyhow::Context;
 use crossbeam_channel::Sender;
-use signal_hook::consts::SIGHUP;
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -39,22 +35,9 @@ pub(crate) fn run_control(
     logs: &Arc<Logs>,
     is_log_set: bool,
 ) -> anyhow::Result<()> {
-    // Register SIGHUP first: without a handler it would end the process.
-    let reload_requested = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
-    let setup = Setup::read(path, sets)?;
-    if !is_log_set {
-        logs.set_if_changed(filter(&setup, &logs.filter())).map_err(anyhow::Error::msg)?;
-    }
-    let errors = setup.config.control_faults();
-    if !errors.is_empty() {
-        return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
-    }
-    if let Some(error) = check_name(&setup.config) {
-        return Err(ConfigLoadError::Invalid(setup.document.explain(&[error])).into());
-    }
+    let Started { setup, stop_requested: stop, reload_requested, .. } =
+        start(path, sets, (logs, is_log_set), Config::control_faults)?;
     let campaigns = campaigns(&setup)?;
-    let stop = stop_flag()?;
     topics::check_for_control(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
     let status = RoleStatus::default();

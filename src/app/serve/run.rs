@@ -16,11 +16,10 @@ use super::{
 };
 use crate::{
     app::{
-        Instance, Setup, check_name,
-        run::{filter, stop_flag},
-        serve_admin,
+        Instance, Setup, serve_admin,
+        start::{Started, start},
     },
-    config::ConfigLoadError,
+    config::Config,
     logging::Logs,
     metrics,
     serve::{ServeSpec, Store},
@@ -30,7 +29,6 @@ use crate::{
 };
 use anyhow::Context;
 use sha2::{Digest, Sha256};
-use signal_hook::consts::SIGHUP;
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
@@ -53,17 +51,8 @@ pub(crate) fn run_serve(
     logs: &Arc<Logs>,
     is_log_set: bool,
 ) -> anyhow::Result<()> {
-    // Register SIGHUP first: without a handler it would end the process.
-    let reload_requested = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
-    let setup = Setup::read(path, sets)?;
-    if !is_log_set {
-        logs.set_if_changed(filter(&setup, &logs.filter())).map_err(anyhow::Error::msg)?;
-    }
-    let errors: Vec<_> = setup.config.serve_faults().into_iter().chain(check_name(&setup.config)).collect();
-    if !errors.is_empty() {
-        return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
-    }
+    let Started { setup, stop_requested, reload_requested, .. } =
+        start(path, sets, (logs, is_log_set), Config::serve_faults)?;
     let spec = setup.config.serve();
     if setup.config.has_older_consent() {
         tracing::warn!(
@@ -75,7 +64,6 @@ pub(crate) fn run_serve(
         tracing::warn!("consent signals of bid requests are not checked: [consent] has enabled = false");
     }
     let token = settings::token(&setup)?.map(|token| Sha256::digest(token.reveal()).into());
-    let stop_requested = stop_flag()?;
     let instance = Instance::claim(&setup.config)?;
     let settings = Settings::of(&setup, &instance);
     let status = RoleStatus::of(RoleName::Serve);
