@@ -38,6 +38,9 @@ mod erase;
 // Reload: applies a changed configuration.
 mod reload;
 
+// Dumps: keeps memory out of core dumps.
+mod dumps;
+
 // Run: the life of a process.
 mod run;
 

@@ -7,7 +7,7 @@
 use super::{
     Instance, Setup, WorkerSet,
     audiences::{self, Audiences, AudiencesTopic},
-    check_name,
+    check_name, dumps,
     erase::ask_for_one,
     neighbours,
     reload::Reloader,
@@ -42,6 +42,7 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     let reload_requested = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
     let setup = Setup::read(path, sets)?;
+    dumps::leave_out_memory(&setup.config);
     let default_filter = (!is_log_set).then(|| logs.filter());
     if let Some(default) = &default_filter {
         logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;

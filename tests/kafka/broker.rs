@@ -39,6 +39,12 @@ impl Kafka {
         Self { folder, brokers, _turn: turn }
     }
 
+    /// The folder in which the only broker keeps the topics.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("node-0/data")
+    }
+
     /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {

@@ -6,7 +6,7 @@
 use super::{ControlError, Settings, campaigns, figures::Figures, lead::Control};
 use crate::{
     app::{
-        Instance, Setup, check_name,
+        Instance, Setup, check_name, dumps,
         run::{filter, stop_flag},
         serve_admin, topics,
     },
@@ -43,6 +43,7 @@ pub(crate) fn run_control(
     let reload_requested = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
     let setup = Setup::read(path, sets)?;
+    dumps::leave_out_memory(&setup.config);
     if !is_log_set {
         logs.set_if_changed(filter(&setup, &logs.filter())).map_err(anyhow::Error::msg)?;
     }
