@@ -303,6 +303,8 @@ impl Pipeline {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod pseudonyms;
 #[cfg(test)]
 mod tests {
