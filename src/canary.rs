@@ -124,6 +124,8 @@ pub enum Canary {
     NullLostInRetry,
     /// An erased user's opt-out is forgotten.
     OptOutErased,
+    /// An opt-out is forgotten with its profile.
+    OptOutExpired,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -144,8 +146,8 @@ pub enum Canary {
 
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
-    /// needs a failure at the moment when a worker was removed from the group without knowing it. [`Self::OptOutErased`] is
-    /// found by a test of the pipeline.
+    /// needs a failure at the moment when a worker was removed from the group without knowing it. [`Self::OptOutErased`]
+    /// and [`Self::OptOutExpired`] are found by tests of the pipeline.
     pub const ALL: [Self; 58] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,

@@ -41,6 +41,9 @@ mod reload;
 // Start: what each role does first.
 mod start;
 
+// Dumps: keeps memory out of core dumps.
+mod dumps;
+
 // Run: the life of a process.
 mod run;
 

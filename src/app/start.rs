@@ -1,6 +1,6 @@
 //! What each role does first: it takes the signals, reads the configuration, and sets the log filter.
 
-use super::{Setup, check_name};
+use super::{Setup, check_name, dumps};
 use crate::{
     config::{Config, ConfigLoadError},
     config_error::ConfigError,
@@ -35,6 +35,7 @@ pub(super) fn start(
     let reload_requested = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGHUP, Arc::clone(&reload_requested))?;
     let setup = Setup::read(path, sets)?;
+    dumps::leave_out_memory(&setup.config);
     let default_filter = (!is_log_set).then(|| logs.filter());
     if let Some(default) = &default_filter {
         logs.set_if_changed(filter(&setup, default)).map_err(anyhow::Error::msg)?;

@@ -187,15 +187,26 @@ fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<(
         crate::duration::display(ttl),
         8 * KeptConsent::WORDS
     )?;
-    if ttl < OPT_OUT_KEPT {
+    let kept = opt_out_kept(spec);
+    writeln!(
+        out,
+        "{:16}an opt-out is remembered for {} without an event (profile.ttl or erasure.keep)",
+        "",
+        crate::duration::display(kept)
+    )?;
+    if kept < OPT_OUT_KEPT {
         writeln!(
             out,
-            "{:16}warning: an opt-out is forgotten after that time without an event; set profile.ttl to at least \"396d\" where \
-             it must be honoured for a year",
+            "{:16}warning: set erasure.keep to at least \"396d\" where an opt-out must be honoured for a year",
             ""
         )?;
     }
     Ok(())
+}
+
+/// How long an opt-out counts after its user's last event: with the profile, and beyond that with the notes beside profiles.
+pub(super) fn opt_out_kept(spec: &PipelineSpec) -> Duration {
+    spec.profile.ttl.max(spec.erasure.keep)
 }
 
 /// Prints which decisions are written, and what that adds to profiles.

@@ -175,7 +175,7 @@ impl Lines {
     pub(super) fn open(path: &Path, bytes_max: usize) -> Result<Self, FileError> {
         let failed = |error| FileError { path: path.to_owned(), error };
         let mut reader = open(path).map_err(failed)?;
-        skip_byte_order_mark(&mut reader).map_err(failed)?;
+        skip_byte_order_mark(&mut reader).map_err(plainly).map_err(failed)?;
         Ok(Self { path: path.to_owned(), reader, bytes_max, line: Vec::new(), number: 0, has_begun: false })
     }
 
@@ -221,6 +221,9 @@ fn plainly(error: io::Error) -> io::Error {
             "it is cut off in the middle of its compressed data; copy or create it again"
         }
         "invalid gzip header" => "its name ends in .gz, but it is not gzip; rename it, or compress it",
+        "Frame requires too much memory for decoding" => {
+            "it needs more than 128 MiB of memory to be unpacked; compress it again, without --long"
+        }
         "Unknown frame descriptor" => "its name ends in .zst, but it is not zstd; rename it, or compress it",
         _ => return error,
     };
@@ -321,6 +324,19 @@ mod tests {
             summary.starts_with("2 of more than input.max_bytes = 100 bytes; the first is line 4 of a.jsonl"),
             "{summary}"
         );
+    }
+
+    #[test]
+    fn a_file_that_expands_without_end_takes_no_memory_and_one_that_asks_for_memory_is_refused() {
+        // A thousand times its size, in one line.
+        let bomb = zstd::encode_all(&vec![b' '; 50_000_000][..], 3).unwrap();
+        assert!(bomb.len() < 50_000, "{}", bomb.len());
+        let end = zstd::encode_all(&b"x\n1\n"[..], 1).unwrap();
+        let found = lines("a.zst", &[bomb, end].concat()).unwrap();
+        assert_eq!(found, ["line 1: 50000002", "1"]);
+        // A frame whose header asks for a window of two gigabytes.
+        let error = lines("a.zst", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00").unwrap_err().to_string();
+        assert!(error.contains("more than 128 MiB of memory") && error.contains("--long"), "{error}");
     }
 
     #[test]

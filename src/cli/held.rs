@@ -80,6 +80,12 @@ pub(super) struct Note {
     pub(super) erased_at: i64,
 }
 
+/// The note that a partition keeps of a choice that has outlived its user's profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct KeptChoice {
+    pub(super) partition: i32,
+}
+
 /// Everything that was found about a user.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -87,6 +93,8 @@ pub(super) struct Held {
     pub(super) holdings: Vec<Holding>,
     /// By partition of the changelog.
     pub(super) notes: Vec<Note>,
+    /// The same for choices.
+    pub(super) choices: Vec<KeptChoice>,
     /// How many partitions the changelog has.
     pub(super) partitions: usize,
 }
@@ -109,8 +117,13 @@ pub(super) fn read(config: &Config, user: &str, key_type: KeyType) -> anyhow::Re
         held.topics.push(search.topic_read(&state));
         if kind == TopicKind::Profiles {
             held.partitions = state.partitions;
-            held.notes =
-                search.notes.iter().map(|(partition, at)| Note { partition: *partition, erased_at: *at }).collect();
+            for (partition, erased_at) in &search.notes {
+                let partition = *partition;
+                match erased_at {
+                    Some(erased_at) => held.notes.push(Note { partition, erased_at: *erased_at }),
+                    None => held.choices.push(KeptChoice { partition }),
+                }
+            }
         }
         held.holdings.extend(search.finish());
     }
@@ -146,7 +159,8 @@ struct Search<'a> {
     found: Vec<Holding>,
     /// By partition: the index in `found` of the newest record with the user's key.
     newest: BTreeMap<i32, usize>,
-    notes: BTreeMap<i32, i64>,
+    /// By partition: when the user was erased; `None` if only a choice is kept.
+    notes: BTreeMap<i32, Option<i64>>,
 }
 
 impl<'a> Search<'a> {
@@ -316,7 +330,7 @@ mod tests {
         let mut search = Search::new("t", TopicKind::Profiles, "ann", KeyType::Person, &UserKeys::default());
         let note = |payload| Record { partition: 2, key: Some(&key), payload, ..Record::default() };
         search.take(&note(Some(&payload)), &[]);
-        assert_eq!((search.notes.get(&2), search.found.len()), (Some(&70), 0));
+        assert_eq!((search.notes.get(&2), search.found.len()), (Some(&Some(70)), 0));
         search.take(&note(None), &[]);
         assert!(search.notes.is_empty());
     }

@@ -110,7 +110,13 @@ fn storage(out: &mut impl Write, config: &Config, states: &[Option<TopicState>])
     let ttl = format!("{ttl} after the last event, or until erasure");
     let what = "features, memberships, caps, choices about consent, what readers were told";
     row(&format!("{profiles}{snapshots}"), what, names_users, &ttl, "workers")?;
-    row(&profiles, "notes of erasures, with the choice about consent", "two hashes", &keep, "workers")?;
+    row(
+        &profiles,
+        "notes of erasures with the choice about consent, and opt-outs whose profiles have expired",
+        "two hashes",
+        &keep,
+        "workers",
+    )?;
     let decisions = format!("`{}`", config.topics.decisions);
     let until = if config.topics.decisions_by_user { "the last of each user until erasure; others " } else { "" };
     let readers = if config.serve.is_some() { "bidders, by `aimpoint serve`; control" } else { OPEN };
@@ -284,9 +290,10 @@ fn gaps(out: &mut impl Write, config: &Config, states: &[Option<TopicState>]) ->
         found.push("Users are named by their ids in all topics: `identity.pseudonymise`.".to_owned());
         found.push(format!("`{}` has records as they came: keep its retention short.", config.topics.dead_letter));
     }
-    if spec.consent.enabled && spec.profile.ttl < super::check::OPT_OUT_KEPT {
-        let ttl = crate::duration::display(spec.profile.ttl);
-        found.push(format!("An opt-out is forgotten {ttl} after the last event: `profile.ttl`."));
+    let kept = super::check::opt_out_kept(spec);
+    if spec.consent.enabled && kept < super::check::OPT_OUT_KEPT {
+        let kept = crate::duration::display(kept);
+        found.push(format!("An opt-out is forgotten {kept} after the last event: `erasure.keep`."));
     }
     if !spec.consent.enabled {
         found.push("No consent is checked: `[consent]`.".to_owned());

@@ -11,7 +11,7 @@ use crate::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record, split_key},
     privacy::consent::{Activity, ConsentSource},
-    profile::{FeatureSpec, KeptConsent, Layout, OnChange, ProfileEngine},
+    profile::{FeatureSpec, HiddenFeature, KeptConsent, Layout, OnChange, ProfileEngine, Said},
     source::{Probe, Reader},
     state::{Mark, Unfit, decode_profile, hash_key, is_layout_key},
 };
@@ -90,6 +90,57 @@ pub(super) struct ProfileReport<'a> {
     /// What is remembered of the user's consent. Absent if consent is not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     consent: Option<ConsentShown>,
+    /// What campaigns count of the user, such as impressions for a frequency cap.
+    counts: Vec<CountShown>,
+    /// What readers were last told. Absent if profiles do not keep it, or if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<ToldShown>,
+    /// How many ids of events are remembered as hashes, to tell duplicates.
+    event_ids: u64,
+}
+
+/// What a campaign counts of a user.
+#[derive(Debug, Serialize)]
+struct CountShown {
+    /// The first key of the configuration that needs it.
+    key: String,
+    aggregate: String,
+    /// Of which events.
+    events: String,
+    window: String,
+    /// As of the user's newest event.
+    value: Option<f64>,
+}
+
+impl CountShown {
+    fn of((hidden, value): (HiddenFeature, f64)) -> Self {
+        let FeatureSpec { aggregate, filter, window, .. } = hidden.feature;
+        Self {
+            key: hidden.key,
+            aggregate: aggregate.unwrap_or_default(),
+            events: filter.unwrap_or_else(|| "true".to_owned()),
+            window: window.unwrap_or_default(),
+            value: value.is_finite().then_some(value),
+        }
+    }
+}
+
+/// What readers were last told about a user.
+#[derive(Debug, Serialize)]
+struct ToldShown {
+    at: String,
+    /// How long they can use it.
+    until: String,
+    prices_micros: Vec<i64>,
+}
+
+impl ToldShown {
+    fn of(words: &[u64]) -> Option<Self> {
+        let mut words = words.to_vec();
+        let said = (words.len() >= Said::WORDS).then(|| Said::new(&mut words)).filter(Said::is_known)?;
+        let prices_micros = said.prices().take_while(|price| *price > 0).collect();
+        Some(Self { at: text(said.at()), until: text(said.until()), prices_micros })
+    }
 }
 
 /// What is remembered of a user's consent.
@@ -102,6 +153,8 @@ struct ConsentShown {
     tcf: Option<(String, &'static str)>,
     /// The same for the laws of the United States.
     us: Option<(String, &'static str)>,
+    /// The flags of devices that were last remembered.
+    flags: BTreeMap<&'static str, bool>,
 }
 
 impl ConsentShown {
@@ -118,6 +171,7 @@ impl ConsentShown {
             framework: verdict.basis.framework.name(),
             tcf: origin(kept.remembered.tcf_origin()),
             us: origin(kept.remembered.us_origin()),
+            flags: kept.remembered.flags().into_iter().filter_map(|(name, flag)| Some((name, flag?))).collect(),
         }
     }
 }
@@ -338,6 +392,9 @@ fn show<'a>(
         features: features.collect(),
         memberships,
         consent,
+        counts: pipeline.read_hidden(&words).into_iter().map(CountShown::of).collect(),
+        told: words.get(pipeline.profile().said()).and_then(ToldShown::of),
+        event_ids: ProfileEngine::remembered_ids(&words),
     })
 }
 
@@ -426,11 +483,14 @@ fn print(
         let value = value.map_or_else(|| "missing".to_owned(), |value| value.to_string());
         writeln!(out, "{name:<28}{value:>20}  {what}")?;
     }
-    if let Some(ConsentShown { permits, framework, tcf, us }) = &shown.consent {
+    if let Some(ConsentShown { permits, framework, tcf, us, flags }) = &shown.consent {
         let permits = if permits.is_empty() { "nothing".to_owned() } else { permits.join(", ") };
         writeln!(out, "\nconsent         the last event permitted {permits} ({})", framework.replace('_', " "))?;
         for (at, source) in tcf.iter().chain(us) {
             writeln!(out, "{:16}remembered from {source} at {at}", "")?;
+        }
+        for (name, flag) in flags {
+            writeln!(out, "{:16}remembered: {name} is {flag}", "")?;
         }
     }
     if !shown.memberships.is_empty() {
@@ -438,6 +498,19 @@ fn print(
         for MembershipShown { id, entered_at, expires_at, .. } in &shown.memberships {
             writeln!(out, "{id:<28}since {entered_at}, until {expires_at} unless an event changes it")?;
         }
+    }
+    if !shown.counts.is_empty() {
+        writeln!(out, "\ncounted for campaigns")?;
+        for CountShown { key, aggregate, events, window, value } in &shown.counts {
+            let value = value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+            writeln!(out, "{key:<28}{value:>20}  {aggregate} within {window} of events with {events}")?;
+        }
+    }
+    if let Some(ToldShown { at, until, prices_micros }) = &shown.told {
+        writeln!(out, "\nreaders         were told at {at}, until {until}, prices in micros: {prices_micros:?}")?;
+    }
+    if shown.event_ids > 0 {
+        writeln!(out, "\nevent ids       {} are remembered as hashes, to tell duplicates", shown.event_ids)?;
     }
     Ok(())
 }
@@ -481,14 +554,27 @@ mod tests {
         records: &mut BTreeMap<i32, StoredRecord>,
         layouts: &mut Vec<(i32, Vec<u8>, Vec<u8>)>,
     ) {
-        let (mut pipeline, mut partitions) = (pipeline(), Partitions::default());
+        let events: Vec<String> = (0..events).map(|_| format!(r#""event_type":"view","{name}":"u""#)).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        write(pipeline(), partition, &events, records, layouts);
+    }
+
+    /// The same with these members of events, which name the user unless they do.
+    fn write(
+        mut pipeline: Pipeline,
+        partition: i32,
+        events: &[&str],
+        records: &mut BTreeMap<i32, StoredRecord>,
+        layouts: &mut Vec<(i32, Vec<u8>, Vec<u8>)>,
+    ) {
+        let mut partitions = Partitions::default();
         partitions.insert(partition, Partition::new(0, 0, None));
         let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
-        for offset in 0..events {
-            let payload = format!(
-                r#"{{"event_id":"e{offset}","event_type":"view","{name}":"u","occurred_at":{}}}"#,
-                1_767_225_600 + offset
-            );
+        for (offset, members) in events.iter().enumerate() {
+            let user = if members.contains("_id\":\"u\"") { "" } else { r#""user_id":"u","# };
+            let at = 1_767_225_600 + offset;
+            let payload = format!(r#"{{{user}"event_id":"e{offset}","occurred_at":{at},{members}}}"#);
+            let offset = offset as i64;
             let record = Record { partition, offset, payload: Some(payload.as_bytes()), ..Record::default() };
             pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
             pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
@@ -503,7 +589,7 @@ mod tests {
                 let held = StoredRecord {
                     partition,
                     offset: offset as i64,
-                    timestamp_ms: Some(events),
+                    timestamp_ms: Some(events.len() as i64),
                     payload: Some(payload),
                 };
                 records.insert(partition, held);
@@ -560,6 +646,54 @@ mod tests {
         let expected =
             "visitor                     since 2026-01-01T00:00:00Z, until 2026-01-02T00:00:04Z unless an event";
         assert!(page.contains(expected), "{page}");
+    }
+
+    #[test]
+    fn frequency_caps_flags_and_event_ids_are_shown() {
+        let text = format!(
+            "{SPEC}\n{}",
+            r#"
+            [duplicates]
+            horizon = "1h"
+
+            [consent]
+            enabled = true
+            vendor_id = 1
+            country_default = "BR"
+            without_law = ["write", "score", "emit", "measure", "train"]
+
+            [[campaign]]
+            id = "spring"
+            value = 2.0
+            ceiling = 5.0
+            currency = "EUR"
+            caps = [{ max = 5, per = "day" }]
+            recency = "10m"
+            "#
+        );
+        let spec: PipelineSpec = toml::from_str(&text).unwrap();
+        let pipeline = || Pipeline::compile(&spec, "clickstream").unwrap();
+        let mut found = found();
+        let events = [
+            r#""event_type":"consent","consent":{"gpc":false}"#,
+            r#""event_type":"impression","ad":{"campaign_id":"spring"}"#,
+            r#""event_type":"impression","ad":{"campaign_id":"spring"}"#,
+            r#""event_type":"impression","ad":{"campaign_id":"summer"}"#,
+        ];
+        write(pipeline(), 1, &events, &mut found.records, &mut found.layouts);
+        let shown = show("u", "profiles", &found, &[], &spec, &mut pipeline(), 10).unwrap();
+        let counts: Vec<_> = shown.counts.iter().map(|it| (it.key.as_str(), it.value)).collect();
+        assert_eq!(counts, [("campaign[0].caps[0]", Some(2.0)), ("campaign[0].recency", Some(1.0))]);
+        assert!(shown.counts[0].events.contains(r#"ad.campaign_id == "spring""#), "{:?}", shown.counts);
+        assert_eq!(shown.event_ids, 4);
+        let page = page(&shown);
+        for part in [
+            "campaign[0].caps[0]                            2  count within 87600s of events with event_type == \"impression\"",
+            "remembered: gpc is false",
+            "event ids       4 are remembered as hashes",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod html;
 
 use super::{
     ConfigArgs,
-    held::{self, Holding, Note, Standing, TopicKind, TopicRead},
+    held::{self, Holding, KeptChoice, Note, Standing, TopicKind, TopicRead},
     profile::{self, ProfileReport},
 };
 use crate::{
@@ -52,6 +52,9 @@ struct Subject<'a> {
     no_profile: Option<String>,
     /// By partition: since when the user counts as erased.
     erased: &'a [Note],
+    /// By partition: a refusal that is kept although the profile has expired.
+    #[serde(skip_serializing_if = "<[KeptChoice]>::is_empty")]
+    refused: &'a [KeptChoice],
     records: Vec<HeldRecord<'a>>,
     /// What was read.
     topics: &'a [TopicRead],
@@ -90,6 +93,7 @@ pub(super) fn run(args: &SubjectArgs) -> anyhow::Result<()> {
         profile,
         no_profile,
         erased: &held.notes,
+        refused: &held.choices,
         records: held.holdings.iter().map(|it| record(it, &held.topics)).collect(),
         topics: &held.topics,
     };

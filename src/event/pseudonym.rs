@@ -7,7 +7,7 @@
 //! Guarantees: the same id and type give the same key in events, requests to erase, bid requests and on the command line.
 //! Whoever has the key can compute a pseudonym with any tool; without it, an id cannot be tried out. Nothing is allocated for
 //! an event. Limits: the key does not change while there are profiles, because they would stay under the old pseudonyms; and
-//! only the ids that name users are replaced. A field that holds an id as well is the mapping's business.
+//! only the ids that name users are replaced, and ids of events that are no UUIDs. Another field that holds an id is the mapping's business.
 
 mod normalise;
 mod spec;
@@ -66,7 +66,7 @@ impl Pseudonyms {
         Ok(self.hash(buffer.as_bytes(), to))
     }
 
-    fn hash<'a>(&self, bytes: &[u8], to: &'a mut [u8; PSEUDONYM_BYTES]) -> &'a str {
+    pub(super) fn hash<'a>(&self, bytes: &[u8], to: &'a mut [u8; PSEUDONYM_BYTES]) -> &'a str {
         let mut hash = self.hash.clone();
         hash.update(bytes);
         let written = URL_SAFE_NO_PAD.encode_slice(hash.finalize().into_bytes(), to);
@@ -81,6 +81,11 @@ impl Pseudonyms {
     pub fn of(&self, ty: KeyType, id: &str) -> Result<String, NotNormal> {
         let mut to = [0; PSEUDONYM_BYTES];
         self.write(ty, id, &mut String::new(), &mut to).map(str::to_owned)
+    }
+
+    /// What stands for an id of something else: a keyed hash, without normalisation.
+    pub fn opaque(&self, bytes: &[u8]) -> String {
+        self.hash(bytes, &mut [0; PSEUDONYM_BYTES]).to_owned()
     }
 
     /// What stands for bytes that may name a user, such as a record's key: their pseudonym as a person's id, or without

@@ -420,6 +420,7 @@ impl<'a> Rows<'a> {
             ));
         }
         let user = self.key(key_type.unwrap_or(usual), user)?;
+        let event_id = self.nameless(event_id);
         let hash = hash_key(self.batch.columns.texts.bytes(user));
         self.classify_agent();
         let Self { rules, record, batch, row, taken, .. } = self;

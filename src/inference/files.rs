@@ -196,6 +196,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_model_that_is_too_large_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(&path, [7; 11]).unwrap();
+        assert!(ModelFiles::read(&path, 11).is_ok());
+        let error = ModelFiles::read(&path, 10).unwrap_err();
+        assert!(matches!(error, ModelError::Read { .. }), "{error}");
+        // A file without a size, such as a device or a growing one, is not read without end either.
+        let endless = ModelFiles::read(Path::new("/dev/zero"), 1_000);
+        assert!(endless.is_err());
+    }
+
+    #[test]
     fn weights_must_be_in_the_model_s_folder() {
         let dir = tempfile::tempdir().unwrap();
         let (models, other) = (dir.path().join("models"), dir.path().join("other"));

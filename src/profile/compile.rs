@@ -102,6 +102,8 @@ pub(super) struct CompiledFeatures {
     /// What each aggregate column is without any tiles; NaN if it is not read from tiles.
     pub(super) blank: Vec<f64>,
     pub(super) features: Vec<Feature>,
+    /// What only targeting reads, with its columns.
+    pub(super) hidden: Vec<(HiddenFeature, Slot)>,
     /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
     pub(super) memberships: Range<usize>,
     /// Where the words of what was said are among the words over all events; empty if nothing is kept.
@@ -216,6 +218,7 @@ impl CompiledFeatures {
             let name = hidden.feature.name.clone() + &suffix;
             let slot = scope.reserve(Type::Double);
             self.reads.push((read, slot));
+            self.hidden.push((hidden.clone(), slot));
             if is_name(&name) || scope.conceal(&name, slot).is_none() {
                 let error = ConfigError::new(&hidden.key, format!("{name:?} is declared already"));
                 errors.push(error.hint("give the [[field]] of this name another one"));

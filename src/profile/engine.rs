@@ -33,7 +33,7 @@ use crate::{
     config_error::ConfigError,
     event::{DuplicateSpec, EventBatch, EventTime, TimeSpec},
     expression::Scope,
-    state::{Store, Stores},
+    state::{Outlives, Store, Stores},
 };
 use admission::remember as remember_consent;
 use erasure::Erasing;
@@ -291,7 +291,9 @@ impl ProfileEngine {
     /// Drops idle profiles if that is due. [`Self::process`] does it itself unless profiles change after it.
     pub fn sweep(&self, store: &mut Store) {
         self.sweep_erasures(store);
-        store.sweep(self.ttl, |first, time| self.is_gone(first, time));
+        let outlives: Outlives<'_> = &|words| self.outliving_choice(words);
+        let outlives = self.checks_consent().then_some(outlives);
+        store.sweep(self.ttl, |first, time| self.is_gone(first, time), outlives);
     }
 
     /// Whether a profile has expired at this time of its partition, whether or not it has been swept. `first` is the

@@ -16,8 +16,17 @@ impl Store {
 
     /// When this user was erased, if that counts at the partition's time: it is no longer ago than `keep`.
     pub fn erased_at(&self, hash: u64, key: &[u8], keep: i64) -> Option<i64> {
-        let counts = |at: &i64| self.clock.time().is_none_or(|now| now <= at.saturating_add(keep));
-        self.erasures.at(hash, key).filter(counts)
+        self.erasures.at(hash, key).filter(|at| self.is_within(*at, keep))
+    }
+
+    /// What is kept of this user beside any profile, if that counts at the partition's time.
+    pub fn kept(&self, hash: u64, key: &[u8], keep: i64) -> Option<&[u64]> {
+        self.erasures.kept(hash, key).filter(|(_, seen)| self.is_within(*seen, keep)).map(|(words, _)| words)
+    }
+
+    /// Whether this moment is no longer ago than `keep`, by the partition's time.
+    pub fn is_within(&self, moment: i64, keep: i64) -> bool {
+        self.clock.time().is_none_or(|now| now <= moment.saturating_add(keep))
     }
 
     /// Notes an event that counts for nothing but the partition's time.
@@ -87,11 +96,14 @@ impl Store {
         if self.is_erasure_written() || canary::is_in(Canary::ErasureNotCommitted) {
             return;
         }
-        self.must_bury = false;
-        while let Some(Swept { key, digest }) = self.swept.pop() {
+        // A swept profile whose choice is kept needs no tombstone yet: it does not count, and says the same.
+        while self.must_bury
+            && let Some(Swept { key, digest }) = self.swept.pop()
+        {
             self.digest = self.digest.wrapping_sub(digest);
             write(&key, None);
         }
+        self.must_bury = false;
         self.erasures.write(write);
     }
 

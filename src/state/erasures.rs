@@ -1,11 +1,12 @@
-//! Which users of a partition were erased, and when: what must outlive their profiles, so that they do not come back.
+//! What must outlive profiles: which users of a partition were erased, and when, so that they do not come back; and what users
+//! chose whose profiles have expired.
 //!
-//! Owns one entry for each erased user: the time of the erasure, and what must not be forgotten with the user (words whose
-//! meaning is up to the caller). An entry has no id but two hashes of it, so it names nobody; whoever knows an id can find
-//! its entry.
+//! Owns one entry for each such user: the time of the erasure, if there was one, and what must not be forgotten with the user
+//! (words whose meaning is up to the caller), with the time of the user's last event. An entry has no id but two hashes of it,
+//! so it names nobody; whoever knows an id can find its entry.
 //!
-//! Guarantees: an entry counts until its time plus the declared one has passed, by the partition's time, whether or not it
-//! has been removed. An entry that the changelog lacks is written with the next commit of the partition, never later, so no
+//! Guarantees: each part of an entry counts until its time plus the declared one has passed, by the partition's time, whether or
+//! not it has been removed. An entry that the changelog lacks is written with the next commit of the partition, never later, so no
 //! committed position is ahead of it. The digest of the changelog covers the entries in it, so a restore notices if one is
 //! missing. Limits: [`ERASURES_MAX`] entries of about 90 bytes. Beyond that the oldest ones are
 //! dropped and counted.
@@ -38,6 +39,9 @@ const KEY: &[u8] = b"\xfferased/";
 /// The bytes of an entry's name: the hash of the user's key, and the first half of its SHA-256.
 const NAME_BYTES: usize = 24;
 
+/// The time of an erasure that did not happen.
+const NEVER: i64 = -1;
+
 /// The most words that are kept with an entry.
 const KEPT_WORDS_MAX: usize = 64;
 
@@ -51,12 +55,13 @@ pub fn erasure_key(user: &[u8]) -> Vec<u8> {
     Name::of(hash_key(user), user).key()
 }
 
-/// Decodes the entry with this key: when its user was erased, in microseconds since 1970.
+/// Decodes the entry with this key: when its user was erased, in microseconds since 1970. `None` if it only keeps what a user
+/// chose whose profile has expired.
 ///
 /// # Errors
 /// Why the record is unusable.
-pub fn decode_erasure(key: &[u8], bytes: &[u8]) -> Result<i64, Unfit> {
-    decode(key, bytes).map(|entry| entry.at)
+pub fn decode_erasure(key: &[u8], bytes: &[u8]) -> Result<Option<i64>, Unfit> {
+    decode(key, bytes).map(|entry| entry.erased_at())
 }
 
 /// What stands for a user.
@@ -83,12 +88,14 @@ impl Name {
     }
 }
 
-/// An erased user.
+/// An erased user, or one whose profile has expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     name: Name,
-    /// In microseconds since 1970.
+    /// When the user was erased, in microseconds since 1970, or [`NEVER`].
     at: i64,
+    /// From when on it is kept: the time of the erasure, or of the user's last event if that is later.
+    seen: i64,
     kept: Box<[u64]>,
     /// What its record in the changelog adds to the digest; 0 without a record.
     recorded: u64,
@@ -97,10 +104,15 @@ struct Entry {
 }
 
 impl Entry {
+    fn erased_at(&self) -> Option<i64> {
+        Some(self.at).filter(|at| *at != NEVER)
+    }
+
     /// The record, encoded as `aimpoint.v1.Erasure`.
     fn encode(&self) -> Vec<u8> {
         let kept = pack(&self.kept);
-        let mut record = v1::Erasure { schema_version: VERSION, erased_at: self.at, kept, checksum: 0 };
+        let seen_at = if self.seen == self.at { 0 } else { self.seen };
+        let mut record = v1::Erasure { schema_version: VERSION, erased_at: self.at, kept, seen_at, checksum: 0 };
         record.checksum = checksum_of(&self.name.key(), &record.encode_to_vec());
         record.encode_to_vec()
     }
@@ -108,7 +120,8 @@ impl Entry {
     /// What its record adds to the digest.
     fn digest(&self) -> u64 {
         let kept = self.kept.iter().fold(0, |sum, word| record_digest(sum, *word as i64));
-        record_digest(self.name.hash ^ kept, self.at)
+        let digest = record_digest(self.name.hash ^ kept, self.at);
+        if self.seen == self.at { digest } else { record_digest(digest, self.seen) }
     }
 }
 
@@ -120,10 +133,12 @@ fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Unfit> {
     let unsigned = v1::Erasure { checksum: 0, ..record.clone() };
     let name = Name::of_key(key).ok_or(Unfit::Damaged)?;
     let kept = unpack(&record.kept).filter(|kept| kept.len() <= KEPT_WORDS_MAX).ok_or(Unfit::Damaged)?;
-    let is_sound =
-        super::is_event_time(record.erased_at) && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
+    let (at, seen) = (record.erased_at, if record.seen_at == 0 { record.erased_at } else { record.seen_at });
+    let is_sound = super::is_event_time(seen)
+        && (super::is_event_time(at) && at <= seen || at == NEVER && !kept.is_empty())
+        && record.checksum == checksum_of(key, &unsigned.encode_to_vec());
     if is_sound {
-        let mut entry = Entry { name, at: record.erased_at, kept: kept.into(), recorded: 0, is_written: true };
+        let mut entry = Entry { name, at, seen, kept: kept.into(), recorded: 0, is_written: true };
         entry.recorded = entry.digest();
         Ok(entry)
     } else {
@@ -131,7 +146,7 @@ fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Unfit> {
     }
 }
 
-/// The erased users of a partition.
+/// The erased users of a partition, and those whose choice has outlived their profile.
 #[derive(Debug, Default)]
 pub struct Erasures {
     table: HashTable<Entry>,
@@ -160,12 +175,12 @@ impl Erasures {
 
     /// When the user was erased, in microseconds since 1970.
     pub fn at(&self, hash: u64, user: &[u8]) -> Option<i64> {
-        self.find(hash, user).map(|entry| entry.at)
+        self.find(hash, user)?.erased_at()
     }
 
-    /// What is kept of the user.
-    pub fn kept(&self, hash: u64, user: &[u8]) -> Option<&[u64]> {
-        self.find(hash, user).map(|entry| &*entry.kept)
+    /// What is kept of the user, and from when on.
+    pub fn kept(&self, hash: u64, user: &[u8]) -> Option<(&[u64], i64)> {
+        self.find(hash, user).map(|entry| (&*entry.kept, entry.seen))
     }
 
     fn find(&self, hash: u64, user: &[u8]) -> Option<&Entry> {
@@ -177,16 +192,35 @@ impl Erasures {
     /// before stays. Of several times the latest counts.
     pub fn note(&mut self, hash: u64, user: &[u8], at: i64, kept: Option<&[u64]>) {
         let name = Name::of(hash, user);
-        let known = self.table.find(hash, |entry| entry.name == name);
-        let before = known.map(|entry| &*entry.kept).unwrap_or_default();
+        let before = self.table.find(hash, |entry| entry.name == name);
+        let kept = kept.unwrap_or(before.map(|entry| &*entry.kept).unwrap_or_default()).into();
+        let at = before.map_or(at, |before| before.at.max(at));
+        self.change(name, at, at, kept);
+    }
+
+    /// Keeps what a user chose whose profile has expired, and who was last seen at this time. Without any words, what was kept
+    /// before is forgotten.
+    pub fn keep(&mut self, hash: u64, user: &[u8], seen: i64, kept: &[u64]) {
+        let name = Name::of(hash, user);
+        let at = self.table.find(hash, |entry| entry.name == name).map_or(NEVER, |before| before.at);
+        if at == NEVER && kept.is_empty() {
+            self.remove_one(name);
+        } else {
+            self.change(name, at, seen.max(1), kept.into());
+        }
+    }
+
+    fn change(&mut self, name: Name, at: i64, seen: i64, kept: Box<[u64]>) {
+        let known = self.table.find(name.hash, |entry| entry.name == name);
         let entry = Entry {
             name,
-            at: known.map_or(at, |known| known.at.max(at)),
-            kept: kept.unwrap_or(before).into(),
+            at,
+            seen: known.map_or(seen, |known| known.seen.max(seen)).max(at),
+            kept,
             recorded: known.map_or(0, |known| known.recorded),
             is_written: false,
         };
-        if known.is_some_and(|known| known.at == entry.at && known.kept == entry.kept) {
+        if known.is_some_and(|known| (known.at, known.seen, &known.kept) == (entry.at, entry.seen, &entry.kept)) {
             return;
         }
         if known.is_none_or(|known| known.is_written) {
@@ -194,6 +228,15 @@ impl Erasures {
         }
         self.put(entry);
         self.bound(ERASURES_MAX);
+    }
+
+    fn remove_one(&mut self, name: Name) {
+        if let Ok(entry) = self.table.find_entry(name.hash, |entry| entry.name == name) {
+            let recorded = entry.remove().0.recorded;
+            if recorded != 0 {
+                self.obsolete.push((name.key(), recorded));
+            }
+        }
     }
 
     fn put(&mut self, entry: Entry) {
@@ -209,11 +252,11 @@ impl Erasures {
         if self.table.len() <= most {
             return;
         }
-        let mut times: Vec<i64> = self.table.iter().map(|entry| entry.at).collect();
+        let mut times: Vec<i64> = self.table.iter().map(|entry| entry.seen).collect();
         let (_, last, _) = times.select_nth_unstable(most / DROPPED_SHARE);
         let last = *last;
         let before = self.table.len();
-        self.remove(|entry| entry.at <= last);
+        self.remove(|entry| entry.seen <= last);
         self.dropped += (before - self.table.len()) as u64;
     }
 
@@ -235,7 +278,7 @@ impl Erasures {
         let swept_at = *self.swept_at.get_or_insert(time);
         if time.saturating_sub(swept_at) > keep / SWEEPS {
             self.swept_at = Some(time);
-            self.remove(|entry| entry.at.saturating_add(keep) < time);
+            self.remove(|entry| entry.seen.saturating_add(keep) < time);
         }
     }
 
@@ -338,7 +381,7 @@ mod tests {
         restored.restore(key, Some(record)).expect("a sound record");
         let hash = hash_key(b"ann@example.com");
         assert_eq!(restored.at(hash, b"ann@example.com"), Some(70));
-        assert_eq!(restored.kept(hash, b"ann@example.com"), Some(&[0, 7, u64::MAX][..]));
+        assert_eq!(restored.kept(hash, b"ann@example.com"), Some((&[0, 7, u64::MAX][..], 70)));
         assert_eq!(restored.at(hash, b"bob"), None, "the hash alone is not the user");
         assert!(restored.is_written());
         restored.restore(key, None).expect("a tombstone");
@@ -354,7 +397,7 @@ mod tests {
         note(&mut erasures, b"ann", 1_700_000_000_000_000, Some(&[0, 0, 7]));
         let (key, record) = erasures.records().next().expect("one entry");
         assert_eq!((crate::hex::encode(&key), crate::hex::encode(&record)), (KEY.to_owned(), RECORD.to_owned()));
-        assert_eq!(decode_erasure(&key, &record), Ok(1_700_000_000_000_000));
+        assert_eq!(decode_erasure(&key, &record), Ok(Some(1_700_000_000_000_000)));
     }
 
     #[test]
@@ -379,12 +422,45 @@ mod tests {
         note(&mut erasures, b"ann", 70, Some(&[9]));
         note(&mut erasures, b"ann", 50, None);
         let hash = hash_key(b"ann");
-        assert_eq!((erasures.at(hash, b"ann"), erasures.kept(hash, b"ann")), (Some(70), Some(&[9][..])));
+        assert_eq!((erasures.at(hash, b"ann"), erasures.kept(hash, b"ann")), (Some(70), Some((&[9][..], 70))));
         assert_eq!(written(&mut erasures).len(), 1, "one record for both");
         note(&mut erasures, b"ann", 50, None);
         assert!(erasures.is_written(), "nothing has changed");
         note(&mut erasures, b"ann", 90, None);
         assert_eq!((written(&mut erasures).len(), erasures.at(hash, b"ann")), (1, Some(90)));
+    }
+
+    #[test]
+    fn a_choice_is_kept_without_an_erasure_and_from_when_the_user_was_last_seen() {
+        let mut erasures = Erasures::default();
+        let hash = hash_key(b"ann");
+        erasures.keep(hash, b"ann", 2 * HOUR, &[9]);
+        assert_eq!((erasures.at(hash, b"ann"), erasures.kept(hash, b"ann")), (None, Some((&[9][..], 2 * HOUR))));
+        let records = written(&mut erasures);
+        let (key, record) = (&records[0].0, records[0].1.as_deref().expect("a record"));
+        assert_eq!(decode_erasure(key, record), Ok(None));
+        let mut restored = Erasures::default();
+        restored.restore(key, Some(record)).expect("a sound record");
+        assert_eq!(restored.kept(hash, b"ann"), erasures.kept(hash, b"ann"));
+        assert_eq!(restored.digest(), erasures.digest());
+        // With an erasure before it, each part has its own time.
+        note(&mut erasures, b"bob", HOUR, Some(&[3]));
+        erasures.keep(hash_key(b"bob"), b"bob", 3 * HOUR, &[4]);
+        let (_, both) = written(&mut erasures).pop().expect("bob's");
+        restored.restore(&erasure_key(b"bob"), both.as_deref()).expect("a sound record");
+        assert_eq!(restored.digest(), erasures.digest());
+        let bob = hash_key(b"bob");
+        assert_eq!((restored.at(bob, b"bob"), restored.kept(bob, b"bob")), (Some(HOUR), Some((&[4][..], 3 * HOUR))));
+        // A later choice that refuses nothing ends it; the erasure stays.
+        restored.keep(bob, b"bob", 4 * HOUR, &[]);
+        restored.keep(hash, b"ann", 4 * HOUR, &[]);
+        assert_eq!((restored.at(bob, b"bob"), restored.len()), (Some(HOUR), 1));
+        assert_eq!(written(&mut restored)[0], (key.clone(), None), "ann's entry has a tombstone");
+        restored.sweep(Some(0), 10 * HOUR);
+        restored.sweep(Some(13 * HOUR), 10 * HOUR);
+        assert_eq!(restored.len(), 1, "it is kept from the user's last event on");
+        restored.sweep(Some(15 * HOUR), 10 * HOUR);
+        assert!(restored.is_empty());
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub trait Stores {
     fn store(&mut self, partition: i32) -> &mut Store;
 }
 
+/// What has to be kept of a profile with these words that is dropped because it is too old.
+pub type Outlives<'a> = &'a dyn Fn(&[u64]) -> Option<Vec<u64>>;
+
+/// Of how many profiles a sweep keeps something; others wait for the next one. All of it is in one commit, about 100 bytes
+/// each.
+const KEPT_PER_SWEEP: usize = 1 << 16;
+
 /// How many sweeps there are per TTL of partition time.
 const SWEEPS_PER_TTL: i64 = 16;
 
@@ -365,14 +372,29 @@ impl Store {
     }
 
     /// If a sweep is due, drops the profiles for which `is_gone` returns true. It gets their first word and the
-    /// partition time.
-    pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool) {
+    /// partition time. `outlives` gets the words of such a profile, and returns what has to be kept of it
+    /// ([`Erasures::keep`]), or `None` if it has nothing that could.
+    ///
+    /// A profile of which something is kept is dropped only once it is gone at the place where a replay would start. So a
+    /// replay never meets what was kept later than it happened.
+    pub fn sweep(&mut self, ttl: i64, is_gone: impl Fn(u64, i64) -> bool, outlives: Option<Outlives<'_>>) {
         let Some(time) = self.clock.time() else { return };
         let swept_at = *self.swept_at.get_or_insert(time);
         if time.saturating_sub(swept_at) > ttl / SWEEPS_PER_TTL {
-            let Self { table, open, swept, recorded, .. } = self;
+            let Self { table, open, swept, recorded, erasures, points, clock, .. } = self;
+            let replay_time = points.front().map_or(*clock, |point| point.clock).time();
+            let mut kept = 0;
             table.retain(|entry| {
-                let gone = is_gone(open.first(&entry.place), time);
+                let first = open.first(&entry.place);
+                let gone = is_gone(first, time);
+                if gone && let Some(words) = outlives.and_then(|outlives| outlives(&open.read(&entry.place))) {
+                    let is_settled = replay_time.is_some_and(|time| is_gone(first, time));
+                    if !is_settled || kept == KEPT_PER_SWEEP {
+                        return true;
+                    }
+                    kept += 1;
+                    erasures.keep(entry.hash, open.key(&entry.place), first as i64, &words);
+                }
                 if gone {
                     let covered = open.account(&entry.place).covered;
                     if covered > i64::MIN {

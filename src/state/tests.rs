@@ -43,16 +43,16 @@ fn a_sweep_waits_until_it_is_due_and_frees_the_idle() {
     let idle = |first: u64, time: i64| (first as i64) < time - 160;
     store.entry(1, b"old", &[0], 0, 0);
     store.entry(2, b"new", &[1_000], 1, 1_000);
-    store.sweep(160, idle);
+    store.sweep(160, idle, None);
     assert_eq!((store.len(), store.clock().time()), (2, None), "two users make no time");
     pass(&mut store, 0);
-    store.sweep(160, idle);
+    store.sweep(160, idle, None);
     pass(&mut store, 10);
-    store.sweep(160, idle);
+    store.sweep(160, idle, None);
     assert_eq!(store.len(), 2, "no sweep is due yet");
     write_all(&mut store, 2, 2, 9);
     pass(&mut store, 1_000);
-    store.sweep(160, idle);
+    store.sweep(160, idle, None);
     assert_eq!((store.get(1, b"old"), store.len()), (None, 1));
     assert_eq!(write_all(&mut store, 0, 2, 9), [(b"old".to_vec(), None)], "its record gets a tombstone");
 }
@@ -141,9 +141,9 @@ fn idle_profiles_rest_packed_and_open_as_they_were() {
         assert_eq!(store.len(), users as usize);
     }
     assert_eq!(store.get(7, &7_u64.to_le_bytes()).as_deref(), Some(&[7, 3, 21][..]));
-    store.sweep(16, |_, _| false);
+    store.sweep(16, |_, _| false, None);
     pass(&mut store, 1_000_000);
-    store.sweep(16, |first, _| first % 2 == 0);
+    store.sweep(16, |first, _| first % 2 == 0, None);
     assert_eq!(store.len(), users as usize / 2);
     assert_eq!(store.iter().map(|(_, words)| words[1]).sum::<u64>(), 3 * users / 2);
 }

@@ -460,7 +460,36 @@ fn unknown_words(page: &Page) -> Vec<String> {
 /// Returns the faults of a page.
 type Check = fn(&Page) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 7] = [
+/// Tests that a page names and that do not exist. Tests have longer names than anything else with underscores.
+fn unknown_tests(page: &Page) -> Vec<String> {
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        fn below(folder: &Path, text: &mut String) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    below(&path, text);
+                } else if path.extension().is_some_and(|it| it == "rs") {
+                    text.push_str(&fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
+        let test = Regex::new(r"#\[test\]\n\s*(?:pub\(super\) |pub\(crate\) )?fn (\w+)\(").unwrap();
+        let mut text = String::new();
+        below(&repository("src"), &mut text);
+        below(&repository("tests"), &mut text);
+        test.captures_iter(&text).map(|found| found[1].to_owned()).collect()
+    });
+    let is_test = |span: &&String| {
+        span.matches('_').count() >= 4
+            && !span.starts_with("aimpoint_")
+            && span.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let named = page.spans.iter().filter(is_test);
+    named.filter(|name| !NAMES.contains(*name)).map(|name| format!("there is no test {name}")).collect()
+}
+
+const CHECKS: [(&str, Check); 8] = [
+    ("tests", unknown_tests),
     ("links", dead_links),
     ("paths", absent_paths),
     ("commands", unknown_commands),
@@ -496,6 +525,8 @@ fn each_check_of_the_pages_finds_what_is_wrong_and_nothing_else() {
         ("links", "[a](alerts.md#aimpointnothing)", Some("has no heading")),
         ("links", "[a](#nothing)", Some("has no heading")),
         ("links", "`[a](nowhere.md)`\n```\n[a](nowhere.md)\n```\n", None),
+        ("tests", "`an_opt_out_is_not_forgotten`, `trigger_event_id`", None),
+        ("tests", "`an_opt_out_is_not_forgoten`", Some("there is no test an_opt_out_is_not_forgoten")),
         ("paths", "`deploy/helm` and tests/tidy.rs.", None),
         ("paths", "`deploy/nothing.yaml`", Some("there is no deploy/nothing.yaml")),
         ("commands", "```sh\naimpoint models add model.onnx -c a.toml --version 3   # --nothing\n```\n", None),

@@ -52,6 +52,12 @@ impl Kafka {
         Self { cluster: Some(cluster), brokers, is_reusable: Cell::new(is_usual), turn }
     }
 
+    /// The folder in which the only broker keeps the topics.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("node-0/data")
+    }
+
     /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {

@@ -6,6 +6,7 @@ mod agents;
 mod bidders;
 mod broker;
 mod budgets;
+mod canaries;
 mod control;
 mod doctor;
 mod edge;

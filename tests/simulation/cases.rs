@@ -726,12 +726,12 @@ pub(crate) fn a_tombstone_is_written_before_the_profile_of_a_user_who_came_back(
     for (offset, key) in [b"p", b"q", b"r", b"s", b"t"].into_iter().enumerate() {
         store.entry(hash_key(key), key, &[1_000], offset as i64 + 1, 10);
     }
-    store.sweep(160, is_gone);
+    store.sweep(160, is_gone, None);
     assert_eq!(write(&mut store, 6).len(), 6);
     for (offset, key) in [b"p", b"q", b"r", b"s", b"t"].into_iter().enumerate() {
         store.entry(hash_key(key), key, &[1_000], offset as i64 + 6, 1_000);
     }
-    store.sweep(160, is_gone);
+    store.sweep(160, is_gone, None);
     store.entry(hash_key(b"a"), b"a", &[1_000], 11, 1_000);
     let of_a: Vec<bool> = write(&mut store, 12).into_iter().filter(|(key, _)| key == b"a").map(|(_, it)| it).collect();
     assert_eq!(of_a, [false, true], "first the tombstone, then the profile");

@@ -16,6 +16,7 @@ mod driver;
 mod erasure;
 mod naive;
 mod policies;
+mod pseudonyms;
 mod silence;
 mod world;
 

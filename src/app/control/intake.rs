@@ -83,8 +83,8 @@ pub(super) fn take_decision(state: &mut State, app: &str, source: &Source<'_>, b
 
 /// Takes in a record of the topic of outcomes.
 ///
-/// With pseudonyms, the outcome's user is named by one, as in decisions. A dead letter then has no value, because it may
-/// name the user anywhere, and the pseudonym of what is in its key.
+/// With pseudonyms, the outcome's user is named by one, as in decisions, and its other ids by keyed hashes, because others choose
+/// them. A dead letter then has no value, because it may name the user anywhere, and the pseudonym of what is in its key.
 pub(super) fn take_outcome(
     state: &mut State,
     (app, users): (&str, &UserKeys),
@@ -98,6 +98,7 @@ pub(super) fn take_outcome(
     match outcome {
         Ok(mut outcome) => {
             name_user(&mut outcome, users);
+            conceal_ids(&mut outcome, app, users);
             if let Some(rejection) = state.apply_outcome(source, &outcome).rejection {
                 taken.reject(app, Some(source), source.topic, bytes, &rejection);
             }
@@ -115,6 +116,35 @@ pub(crate) fn name_user(outcome: &mut Outcome, users: &UserKeys) {
     if let (Some(pseudonyms), Some(user)) = (users.pseudonyms(), &mut outcome.user_key) {
         *user = pseudonyms.of_bytes(user.as_bytes());
     }
+}
+
+/// With pseudonyms, puts keyed hashes in place of the ids that bidders and exchanges choose: an outcome that waits for its decision
+/// is kept, and such an id may be anything. Equal ids stay equal. What decisions name stays: the id of a decision of this
+/// application, and the names of campaigns, creatives and placements.
+fn conceal_ids(outcome: &mut Outcome, app: &str, users: &UserKeys) {
+    let Some(pseudonyms) = users.pseudonyms() else { return };
+    let hash = |id: &mut String| *id = pseudonyms.opaque(id.as_bytes());
+    hash(&mut outcome.id);
+    outcome.auction_id.iter_mut().chain(&mut outcome.imp_id).for_each(hash);
+    if let Some(id) = &mut outcome.decision_id
+        && !is_decision_of(app, id)
+    {
+        // That it is of another application stays.
+        let is_foreign = id.split_once(':').is_some_and(|(of, _)| of != app);
+        hash(id);
+        if is_foreign {
+            id.insert_str(0, "other:");
+        }
+    }
+}
+
+/// Whether an id is in the form of the decisions of this application: its name, the topic, and numbers.
+fn is_decision_of(app: &str, id: &str) -> bool {
+    let Some(place) = id.strip_prefix(app).and_then(|rest| rest.strip_prefix(':')) else { return false };
+    let is_number =
+        |part: Option<&str>| part.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()));
+    let mut parts = place.rsplit('-');
+    is_number(parts.next()) && is_number(parts.next()) && parts.next().is_some()
 }
 
 /// Takes in a record of the topic of audiences.
@@ -137,11 +167,12 @@ pub(super) fn take_audiences(state: &mut State, app: &str, source: &Source<'_>, 
 }
 
 /// Takes the outcomes that waited and then turned out to contradict what is known. Their records are gone, so the dead
-/// letter has the outcome as control understood it, and no position.
-pub(super) fn take_rejected(state: &mut State, app: &str, topic: &str, taken: &mut Taken) {
+/// letter has the outcome as control understood it, and no position. With pseudonyms it has nothing of it, as for any other
+/// outcome.
+pub(super) fn take_rejected(state: &mut State, (app, users): (&str, &UserKeys), topic: &str, taken: &mut Taken) {
     for (outcome, rejection) in state.take_rejected() {
-        let payload = outcome.to_json();
-        taken.reject(app, None, topic, (None, Some(&payload)), &rejection);
+        let payload = users.pseudonyms().is_none().then(|| outcome.to_json());
+        taken.reject(app, None, topic, (None, payload.as_deref()), &rejection);
     }
 }
 

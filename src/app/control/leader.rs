@@ -227,7 +227,8 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
         if policy.is_none() {
             self.state.advance(i64::MIN);
         }
-        take_rejected(&mut self.state, &self.settings.app, &self.settings.outcomes, &mut self.taken);
+        let Settings { app, users, outcomes, .. } = &self.settings;
+        take_rejected(&mut self.state, (app, users), outcomes, &mut self.taken);
         let json = policy.as_ref().and_then(|policy| match policy.to_json() {
             Ok(json) => Some(json),
             Err(error) => {

@@ -74,7 +74,7 @@ impl ReplayedControl {
         }
         self.state.advance(now);
         let policy = self.state.tick(now);
-        take_rejected(&mut self.state, &self.app, &self.outcomes, &mut self.taken);
+        take_rejected(&mut self.state, (&self.app, &self.users), &self.outcomes, &mut self.taken);
         // Nobody restores this state.
         self.state.mark_clean();
         policy

@@ -2,7 +2,7 @@
 
 use super::{
     ControlError, Input, Settings,
-    intake::{Taken, take_outcome},
+    intake::{Taken, take_decision, take_outcome, take_rejected},
     leader::{Leader, Now, Turn},
     once::Offline,
     page::LeaderPage,
@@ -552,6 +552,76 @@ fn an_outcome_that_names_its_user_by_the_raw_id_finds_a_decision_with_the_pseudo
     }
     control.tick(START + 60 * SECOND);
     assert_eq!((control.counts().joined, control.counts().orphans), (1, 0));
+}
+
+#[test]
+fn an_outcome_that_waited_and_contradicts_has_no_content_in_its_dead_letter_with_pseudonyms() {
+    for (users, is_shown) in [(pseudonyms(), false), (UserKeys::default(), true)] {
+        let mut state = State::new("shop", &spec(), campaigns());
+        let mut taken = Taken::default();
+        let source = |topic, offset| crate::control::Source { topic, partition: 0, offset, arrived_at: START };
+        let outcome = win("ann@example.com-1", "shop:c-0-1", START).replace("EUR", "USD");
+        take_outcome(
+            &mut state,
+            ("shop", &users),
+            &source("outcomes", 0),
+            (None, Some(outcome.as_bytes())),
+            &mut taken,
+        );
+        assert!(taken.dead_letters.is_empty(), "it waits for its decision");
+        let decision = decision("shop:c-0-1", START);
+        take_decision(&mut state, "shop", &source("decisions", 0), (None, Some(decision.as_bytes())), &mut taken);
+        state.tick(START);
+        take_rejected(&mut state, ("shop", &users), "outcomes", &mut taken);
+        let letter = taken.dead_letters.pop().expect("it contradicts its decision");
+        assert_eq!(letter.payload.is_some_and(|it| it.windows(3).any(|part| part == b"ann")), is_shown);
+    }
+}
+
+#[test]
+fn with_pseudonyms_the_ids_of_outcomes_are_kept_as_hashes_and_join_as_before() {
+    let of_auction = |kind: &str, more: &str| {
+        format!(
+            r#"{{"outcome_id":"{kind}-ann@x.example","type":"{kind}","occurred_at":{START},"auction_id":"auction-ann@x.example","imp_id":"imp-ann","campaign_id":"spring"{more}}}"#
+        )
+    };
+    let win = of_auction("win", r#","price":2.0,"currency":"EUR","decision_id":"shop:c-0-1""#);
+    let outcomes = [
+        win.clone(),
+        win,
+        of_auction("impression", ""),
+        of_auction("click", r#","decision_id":"shop:ann@x.example""#),
+        of_auction("win", r#","price":2.0,"currency":"EUR","decision_id":"ann@x.example:c-0-1""#)
+            .replace("win-ann", "w2-ann"),
+    ];
+    let joined = |users: &UserKeys| {
+        let mut state = State::new("shop", &spec(), campaigns());
+        let mut taken = Taken::default();
+        let source = |topic, offset| crate::control::Source { topic, partition: 0, offset, arrived_at: START };
+        for (offset, json) in (0..).zip(&outcomes) {
+            take_outcome(
+                &mut state,
+                ("shop", users),
+                &source("outcomes", offset),
+                (None, Some(json.as_bytes())),
+                &mut taken,
+            );
+        }
+        let text = |state: &mut State| {
+            let records = state.dirty().into_iter().map(|it| (it.key, it.value.unwrap_or_default()));
+            records.map(|(key, value)| key + &String::from_utf8_lossy(&value)).collect::<String>()
+        };
+        let waiting = text(&mut state);
+        assert!(waiting.contains("shop:c-0-1"), "{waiting}");
+        let json = decision("shop:c-0-1", START);
+        take_decision(&mut state, "shop", &source("decisions", 0), (None, Some(json.as_bytes())), &mut taken);
+        state.tick(START);
+        let has_id = waiting.contains("ann") || text(&mut state).contains("ann");
+        (*state.counts(), state.total("spring").map(|it| it.spent_micros), has_id)
+    };
+    let (plain, hidden) = (joined(&UserKeys::default()), joined(&pseudonyms()));
+    assert_eq!((plain.0.joined, plain.0.duplicates, plain.1, plain.2), (3, 1, Some(2_000), true), "{plain:?}");
+    assert_eq!((hidden.0, hidden.1, hidden.2), (plain.0, plain.1, false));
 }
 
 #[test]

@@ -173,6 +173,7 @@ mod tests {
             topics: vec![read],
             holdings: standings.iter().map(holding).collect(),
             notes: (0..notes).map(|partition| Note { partition: partition as i32, erased_at: 70 }).collect(),
+            choices: Vec::new(),
             partitions: 3,
         }
     }

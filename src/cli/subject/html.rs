@@ -114,6 +114,16 @@ fn profile(subject: &Subject<'_>, to: &mut String) {
     if memberships.is_some() {
         to.push_str("</table>\n");
     }
+    let counts = value["counts"].as_array().filter(|all| !all.is_empty());
+    if counts.is_some() {
+        to.push_str("<table>\n<tr><th>Counted for campaigns</th><th>Value</th><th>Window</th><th>Events</th></tr>\n");
+    }
+    for count in counts.into_iter().flatten() {
+        row(&[&text(&count["key"]), &text(&count["value"]), &text(&count["window"]), &text(&count["events"])], to);
+    }
+    if counts.is_some() {
+        to.push_str("</table>\n");
+    }
 }
 
 fn erasure(subject: &Subject<'_>, to: &mut String) {
@@ -121,6 +131,12 @@ fn erasure(subject: &Subject<'_>, to: &mut String) {
         let at = jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |at| at.to_string());
         let count = subject.erased.len().to_string();
         write_all(to, &["<h2>Erasure</h2>\n<p>The user was erased at ", &at, ", in ", &count, " partitions.</p>\n"]);
+    }
+    if !subject.refused.is_empty() {
+        to.push_str(
+            "<h2>Refusal</h2>\n<p>The profile has expired. What the user has refused is kept without the id, and counts if \
+             the user comes back.</p>\n",
+        );
     }
 }
 
@@ -210,6 +226,7 @@ mod tests {
             read_at: "2026-01-01T00:00:00Z".to_owned(),
             profile: None,
             no_profile: Some(ATTACK.to_owned()),
+            refused: &[],
             erased: &[Note { partition: 0, erased_at: 1_700_000_000_000_000 }],
             records: vec![record],
             topics: &[read],

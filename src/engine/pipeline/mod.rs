@@ -28,7 +28,7 @@ use crate::{
     decision::{Constants, Encoder, emission::Emission},
     event::{CLOCKS_SET_FROM, Decoded, Decoder, EventTime, Record, TooLate, split_key},
     inference::ModelInfo,
-    profile::{Feature, Layout, ProfileEngine},
+    profile::{Feature, HiddenFeature, Layout, ProfileEngine},
     sink::Outbox,
     status::{Counts, Stage, SuppressReason, TraceParent},
     targeting::{Found, Segments},
@@ -128,6 +128,13 @@ impl Pipeline {
     pub fn read(&mut self, words: &[u64]) -> Vec<f64> {
         self.batch.clear();
         self.profile.read(words, &mut self.batch.events.columns)
+    }
+
+    /// Reads what only targeting uses of a profile, such as the counts behind frequency caps ([`ProfileEngine::read_hidden`]).
+    /// Drops the open batch.
+    pub fn read_hidden(&mut self, words: &[u64]) -> Vec<(HiddenFeature, f64)> {
+        self.read(words);
+        self.profile.read_hidden(&self.batch.events.columns).map(|(hidden, value)| (hidden.clone(), value)).collect()
     }
 
     /// The segments.
@@ -295,6 +302,8 @@ impl Pipeline {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod pseudonyms;
 #[cfg(test)]

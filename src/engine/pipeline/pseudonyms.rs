@@ -180,6 +180,32 @@ fn nothing_that_is_written_or_kept_has_an_id() {
 }
 
 #[test]
+fn the_id_of_an_event_names_nobody_and_still_tells_duplicates() {
+    let mut rig = Rig::new(&format!("{SPEC}\n[duplicates]\nhorizon = \"1h\"\n"));
+    for (user, event_id) in [
+        ("ann@c4nary.example", "ANN@C4nary.example-17"),
+        ("Ann@c4nary.example", "ANN@C4nary.example-17"),
+        ("ann@c4nary.example", "ANN@C4nary.example-18"),
+        ("ann@c4nary.example", "4aae6dff-9d92-4c83-8001-000000000013"),
+    ] {
+        rig.event(&format!(r#""user_id":"{user}","event_id":"{event_id}""#), 0, "view");
+    }
+    rig.event(r#""user_id":"bob@x.example","anonymous_id":"c4nary-cookie","event_id":"1.c4nary-cookie""#, 0, "view");
+    rig.run();
+    assert_eq!(rig.views(KeyType::Person, "ann@c4nary.example"), Some(3.0), "the second is a duplicate");
+    let written = rig.written();
+    assert!(!written.iter().any(|it| has_canary(&format!("{it:?}"))), "{written:?}");
+    let decisions = written.iter().filter(|it| it.0 == Target::Decisions);
+    let event_ids: Vec<String> = decisions
+        .map(|it| {
+            serde_json::from_str::<serde_json::Value>(&it.2).unwrap()["trigger_event_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!((event_ids.len(), &*event_ids[2]), (4, "4aae6dff-9d92-4c83-8001-000000000013"), "a UUID names nobody");
+    assert!(event_ids.iter().enumerate().all(|(at, id)| at == 2 || id.len() == 43), "{event_ids:?}");
+}
+
+#[test]
 fn a_request_names_its_user_by_id_or_by_pseudonym() {
     let mut rig = Rig::new(SPEC);
     for id in ["ann@c4nary.example", "bob@c4nary.example"] {

@@ -52,8 +52,9 @@ impl PseudonymSpec {
         if self.previous_key.is_some() || self.previous_key_file.is_some() {
             let name = if self.previous_key.is_some() { "previous_key" } else { "previous_key_file" };
             errors.push(
-                ConfigError::new(format!("identity.{name}"), "this version cannot move profiles to a new key")
-                    .hint("keep the key; a new one makes every user new, and forgets opt-outs and erasures"),
+                ConfigError::new(format!("identity.{name}"), "this version cannot move profiles to a new key").hint(
+                    "keep the key, or build the profiles anew with another one: Another key, in deploy/docs/privacy.md",
+                ),
             );
         }
         if let Some(key) = &self.key

@@ -24,6 +24,22 @@ impl Rows<'_> {
         Ok(named)
     }
 
+    /// What names the event in decisions: its id if that is a UUID, and otherwise with pseudonyms a keyed hash of it. Producers
+    /// often make such ids of the user's, as in `ann@shop.example-17`, or of anything else.
+    pub(super) fn nameless(&mut self, event_id: Text) -> Text {
+        let rules = self.rules;
+        let Some(pseudonyms) = &rules.pseudonyms else { return event_id };
+        let texts = &mut self.batch.columns.texts;
+        if event_id.is_missing() || is_uuid(texts.bytes(event_id)) {
+            return event_id;
+        }
+        let mut to = [0; PSEUDONYM_BYTES];
+        let hash = pseudonyms.hash(texts.bytes(event_id), &mut to);
+        let hash = texts.push(hash);
+        self.replace(Role::EventId, hash);
+        hash
+    }
+
     fn pseudonym(&mut self, pseudonyms: &Pseudonyms, ty: KeyType, id: Text) -> Result<Text, Rejection> {
         if let Some((of, of_ty, known)) = self.known
             && (of, of_ty) == (id, ty)
@@ -45,6 +61,41 @@ impl Rows<'_> {
             && let Column::String(values) = self.batch.columns.get_mut(slot)
         {
             values[row] = text;
+        }
+    }
+}
+
+/// Whether this is a UUID: 32 hexadecimal digits, with four hyphens or without.
+fn is_uuid(id: &[u8]) -> bool {
+    let is_part = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+    match id.len() {
+        32 => is_part(id),
+        36 => {
+            let mut parts = id.split(|byte| *byte == b'-');
+            [8, 4, 4, 4, 12]
+                .iter()
+                .all(|length| parts.next().is_some_and(|part| part.len() == *length && is_part(part)))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_uuid;
+
+    #[test]
+    fn a_uuid_is_told_from_other_ids() {
+        for (id, is) in [
+            ("4aae6dff-9d92-4c83-8001-00000000002a", true),
+            ("4AAE6DFF9D924C83800100000000002A", true),
+            ("4aae6dff-9d92-4c83-8001-00000000002g", false),
+            ("4aae6dff9-d92-4c83-8001-00000000002a", false),
+            ("ann@shop.example-17", false),
+            ("4929123412341234", false),
+            ("", false),
+        ] {
+            assert_eq!(is_uuid(id.as_bytes()), is, "{id}");
         }
     }
 }

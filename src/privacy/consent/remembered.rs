@@ -165,6 +165,26 @@ impl RememberedConsent {
         *self == Self::default()
     }
 
+    /// Whether the user refuses something that silence would not: a flag that is set, an opt-out of the United States, or a TC
+    /// string that permits this vendor nothing or cannot be read. A string that permits only some purposes is no refusal: where
+    /// it counts, without one nothing is permitted.
+    pub fn refuses(&self) -> bool {
+        let tcf = self.tcf.is_some_and(|kept| match kept.said {
+            Said::Nothing => false,
+            Said::Bad(_) => true,
+            Said::Facts(facts) => {
+                let is_nothing = facts.consent == 0 && facts.interest == 0;
+                is_nothing || !facts.vendor.has_consent && !facts.vendor.has_interest
+            }
+        });
+        let us = self.us.is_some_and(|kept| match kept.said {
+            Said::Nothing => false,
+            Said::Bad(_) => true,
+            Said::Facts(facts) => facts.flags != 0 || facts.refused_categories != 0,
+        });
+        tcf || us || [self.gpc, self.coppa, self.lmt].iter().any(|flag| flag.is_yes)
+    }
+
     /// When and from what the user's TC string came, in microseconds since 1970.
     pub fn tcf_origin(&self) -> Option<(i64, ConsentSource)> {
         self.tcf.map(|kept| (kept.at, kept.source))
@@ -173,6 +193,11 @@ impl RememberedConsent {
     /// When and from what the user's choice for the United States came, in microseconds since 1970.
     pub fn us_origin(&self) -> Option<(i64, ConsentSource)> {
         self.us.map(|kept| (kept.at, kept.source))
+    }
+
+    /// The flags of the user's devices by their names, if they are known.
+    pub fn flags(&self) -> [(&'static str, Option<bool>); 3] {
+        [("gpc", self.gpc.value()), ("coppa", self.coppa.value()), ("lmt", self.lmt.value())]
     }
 
     /// What the words hold. Words that [`RememberedConsent::fits`] refuses may hold anything, without a panic.

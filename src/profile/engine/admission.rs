@@ -79,16 +79,60 @@ impl ProfileEngine {
         self.consent.as_ref()?;
         let time = batch.times[row].0;
         let user = batch.columns.texts.bytes(batch.users[row]);
-        let before_erasure = self.choice_before_erasure(batch.user_hashes[row], user, store);
+        let hash = batch.user_hashes[row];
         // An expired profile counts as none, whether or not it has been swept.
         let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.ttl);
-        let words = store.words(batch.user_hashes[row], user).filter(|words| words[NEWEST] as i64 >= oldest);
-        let newest = words.as_ref().map_or(NEVER, |words| words[NEWEST] as i64);
-        let kept = words.map(|words| KeptConsent::read(&words[self.consent_words.clone()]).remembered);
-        let kept = kept.filter(|it| !it.is_empty()).or(before_erasure);
+        let chosen = store.words(hash, user).map(|words| self.chosen(words));
+        let newest = chosen.map(|(newest, _)| newest).filter(|newest| *newest >= oldest).unwrap_or(NEVER);
+        let kept = self.choice(chosen, oldest, hash, user, store);
         let kept = kept.filter(|_| !canary::is_in(Canary::ConsentForgotten)).unwrap_or_default();
         Some(self.consent.as_mut()?.judge(batch, row, kept, newest))
     }
+
+    /// The time of a profile's newest event, and what it remembers of its user's choice.
+    pub(super) fn chosen(&self, words: &[u64]) -> (i64, RememberedConsent) {
+        (words[NEWEST] as i64, KeptConsent::read(&words[self.consent_words.clone()]).remembered)
+    }
+
+    /// The choice of a user that counts, if the profile has this one and this newest event. The profile has expired if its newest event is older than `oldest`.
+    /// Of an expired profile, a choice that refuses something counts for `erasure.keep`; after the profile has been dropped,
+    /// it stands beside the profiles, as does the choice of an erased user.
+    pub(super) fn choice(
+        &self,
+        chosen: Option<(i64, RememberedConsent)>,
+        oldest: i64,
+        hash: u64,
+        user: &[u8],
+        store: &Store,
+    ) -> Option<RememberedConsent> {
+        if let Some((newest, chosen)) = chosen.filter(|(_, chosen)| !chosen.is_empty()) {
+            let counts = newest >= oldest
+                || chosen.refuses()
+                    && store.is_within(newest, self.erasing.keep())
+                    && !canary::is_in(Canary::OptOutExpired);
+            return counts.then_some(chosen);
+        }
+        if store.erasures().is_empty() {
+            return None;
+        }
+        let kept = store.kept(hash, user, self.erasing.keep())?.try_into().ok()?;
+        RememberedConsent::fits(kept).then(|| RememberedConsent::read(kept))
+    }
+
+    /// What outlives an expired profile of its user's choice: all of it if it refuses something, no words if it does not, and
+    /// `None` without any.
+    pub(super) fn outliving_choice(&self, words: &[u64]) -> Option<Vec<u64>> {
+        let (_, chosen) = self.chosen(words);
+        let outlives = chosen.refuses() && !canary::is_in(Canary::OptOutExpired);
+        (!chosen.is_empty()).then(|| if outlives { words_of(&chosen) } else { Vec::new() })
+    }
+}
+
+/// A choice in words.
+pub(super) fn words_of(choice: &RememberedConsent) -> Vec<u64> {
+    let mut words = [0; RememberedConsent::WORDS];
+    choice.write(&mut words);
+    words.to_vec()
 }
 
 /// Remembers what the user chose. Returns whether the row may change the rest of the profile. If it may not, because the

@@ -7,15 +7,15 @@
 //! What the user chose about consent is not forgotten: it stays with the note of the erasure, without the user's id, and
 //! counts as soon as the user comes back.
 
-use super::{Applied, ProfileEngine};
+use super::{Applied, ProfileEngine, admission::words_of};
 use crate::{
     canary::{self, Canary},
     columns::{Slot, Type},
     config_error::ConfigError,
     event::EventBatch,
     expression::Scope,
-    privacy::{consent::RememberedConsent, erasure::ErasureSpec},
-    profile::{cell::NEVER, compile::CompiledFeatures, consent::KeptConsent, layout::NEWEST, window::micros},
+    privacy::erasure::ErasureSpec,
+    profile::{cell::NEVER, compile::CompiledFeatures, layout::NEWEST, window::micros},
     state::Store,
 };
 
@@ -32,6 +32,11 @@ pub(super) struct Erasing {
 }
 
 impl Erasing {
+    /// `erasure.keep` in microseconds.
+    pub(super) fn keep(&self) -> i64 {
+        self.keep
+    }
+
     /// Compiles `[erasure]`. Errors are added under `erasure`.
     pub(super) fn compile(
         spec: Option<&ErasureSpec>,
@@ -79,7 +84,7 @@ impl ProfileEngine {
         }
         let (hash, time) = (batch.user_hashes[row], batch.times[row].0);
         let user = batch.columns.texts.bytes(batch.users[row]);
-        let kept = self.opt_out(hash, user, time, store);
+        let kept = self.kept_choice(hash, user, time, store);
         let ends = [self.basis(), self.said.clone(), self.memberships.clone()];
         let Self { fresh, buffers, .. } = self;
         let found = store.erase(hash, user, batch.positions[row].offset);
@@ -102,26 +107,13 @@ impl ProfileEngine {
         if is_ahead { Applied::Covered } else { Applied::Erasure }
     }
 
-    /// What is kept of the choice of a user who is erased: all of it, if there is any.
-    fn opt_out(&self, hash: u64, user: &[u8], time: i64, store: &Store) -> Option<Vec<u64>> {
+    /// What is kept of the choice of a user who is erased: all of it that counts.
+    fn kept_choice(&self, hash: u64, user: &[u8], time: i64, store: &Store) -> Option<Vec<u64>> {
         self.consent.as_ref()?;
-        let words = store.get(hash, user)?;
-        let is_alive = !self.is_gone(words[NEWEST], store.clock().time().unwrap_or(time));
-        let remembered = KeptConsent::read(&words[self.consent_words.clone()]).remembered;
-        if !is_alive || remembered.is_empty() || canary::is_in(Canary::OptOutErased) {
-            return None;
-        }
-        Some(words[self.consent_words.clone()][..RememberedConsent::WORDS].to_vec())
-    }
-
-    /// The choice of an erased user who has made no other one since.
-    pub(super) fn choice_before_erasure(&self, hash: u64, user: &[u8], store: &Store) -> Option<RememberedConsent> {
-        if store.erasures().is_empty() {
-            return None;
-        }
-        store.erased_at(hash, user, self.erasing.keep)?;
-        let kept = store.erasures().kept(hash, user)?.try_into().ok()?;
-        RememberedConsent::fits(kept).then(|| RememberedConsent::read(kept))
+        let oldest = store.clock().time().unwrap_or(time).saturating_sub(self.ttl);
+        let chosen = store.get(hash, user).map(|words| self.chosen(&words));
+        let choice = self.choice(chosen, oldest, hash, user, store);
+        Some(choice.filter(|_| !canary::is_in(Canary::OptOutErased)).map_or_else(Vec::new, |choice| words_of(&choice)))
     }
 
     /// Whether a row is from before its user's erasure, or from the same moment.

@@ -4,6 +4,7 @@ use super::{DAY_MICROS, HOUR_MICROS, ProfileEngine, SECOND};
 use crate::{
     columns::Columns,
     profile::{
+        HiddenFeature,
         cell::NEVER,
         compile::{Calendar, CompiledFeatures, Read},
         layout::{FIRST, HEADER, ID_WORDS, IDS, NEWEST},
@@ -47,6 +48,17 @@ impl ProfileEngine {
         }
         compiled.after.run(columns, 1);
         compiled.features.iter().map(|feature| columns.get(feature.slot).doubles()[0]).collect()
+    }
+
+    /// What only targeting reads of the profile that [`Self::read`] has just read into these columns, such as the count behind
+    /// a frequency cap; NaN if there is nothing.
+    pub fn read_hidden<'a>(&'a self, columns: &'a Columns) -> impl Iterator<Item = (&'a HiddenFeature, f64)> + 'a {
+        self.compiled.hidden.iter().map(|(hidden, slot)| (hidden, columns.get(*slot).doubles()[0]))
+    }
+
+    /// How many ids of events a profile remembers to tell duplicates. Each is a hash.
+    pub fn remembered_ids(words: &[u64]) -> u64 {
+        words[IDS]
     }
 }
 

@@ -275,6 +275,121 @@ fn an_opt_out_is_not_forgotten() {
     assert_ne!(opted_out(Some(Canary::OptOutErased)).0, Value::from("opted_out"));
 }
 
+/// Profiles expire after ten days, and what outlives them after 30.
+const TTL: &str = r#"
+[profile]
+ttl = "10d"
+
+[consent]
+enabled = true
+vendor_id = 1
+country_default = "BR"
+without_law = ["write", "score", "emit", "measure", "train"]
+"#;
+
+const DAY: i64 = 24 * 60;
+
+impl Rig {
+    /// Events of others, which move the partition's time.
+    fn others(&mut self, day: i64) {
+        (0..6).for_each(|user| self.event(&format!("u{user}"), day * DAY, "view", ""));
+    }
+
+    fn holds(&self, user: &str) -> bool {
+        self.partitions.get(0).unwrap().store().get(hash_key(user.as_bytes()), user.as_bytes()).is_some()
+    }
+}
+
+/// Whether an opt-out counts after so many days without an event. The profile was dropped or not, and the process restarted or not.
+fn is_opted_out_after(days: i64, is_swept: bool, is_restarted: bool) -> bool {
+    let mut rig = Rig::new(TTL);
+    rig.event("ann", 0, "view", "");
+    rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
+    rig.run();
+    let mut log = rig.write();
+    if is_swept {
+        for day in 1..=days {
+            rig.others(day);
+            rig.run();
+            log.extend(rig.write());
+        }
+        assert!(!rig.holds("ann"));
+        assert_eq!(log.iter().rev().find(|(key, _)| key == b"ann"), Some(&(b"ann".to_vec(), None)));
+        assert_eq!(log.iter().any(|(key, _)| *key == erasure_key(b"ann")), !canary::is_in(Canary::OptOutExpired));
+    }
+    if is_restarted {
+        rig = rig.restarted(TTL, &log);
+    }
+    if !is_swept {
+        // In the batch of the event, so that nothing is dropped before it.
+        rig.others(days);
+    }
+    rig.event("ann", days * DAY + 1, "view", "");
+    let (user, decision) = rig.run().pop().expect("a decision");
+    let is_out = decision.unwrap()["status_reason"] == "opted_out";
+    assert_eq!(
+        (user.as_str(), rig.views("ann")),
+        ("ann", if is_out { rig.views("ann").filter(|_| !is_swept) } else { Some(1.0) })
+    );
+    is_out
+}
+
+#[test]
+fn an_opt_out_outlives_its_profile_whether_or_not_that_has_been_dropped() {
+    for (is_swept, is_restarted) in [(false, false), (false, true), (true, false), (true, true)] {
+        assert!(is_opted_out_after(12, is_swept, is_restarted), "{is_swept} {is_restarted}");
+        assert!(is_opted_out_after(29, is_swept, is_restarted), "{is_swept} {is_restarted}");
+        assert!(!is_opted_out_after(32, is_swept, is_restarted), "erasure.keep ends it: {is_swept} {is_restarted}");
+        canary::put_in(Some(Canary::OptOutExpired));
+        let is_noticed = !is_opted_out_after(12, is_swept, is_restarted);
+        canary::put_in(None);
+        assert!(is_noticed);
+    }
+}
+
+#[test]
+fn a_later_choice_that_refuses_nothing_replaces_the_one_that_outlived_its_profile() {
+    let mut rig = Rig::new(TTL);
+    let mut log = Vec::new();
+    let mut pass = |rig: &mut Rig, days: std::ops::Range<i64>| {
+        for day in days {
+            rig.others(day);
+            rig.run();
+            log.extend(rig.write());
+        }
+        rig.partitions.get(0).unwrap().store().erasures().len()
+    };
+    rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
+    assert_eq!(pass(&mut rig, 0..13), 1, "the refusal is kept");
+    rig.event("ann", 13 * DAY, "consent", r#","consent":{"gpc":false}"#);
+    rig.event("ann", 13 * DAY + 1, "view", "");
+    rig.run();
+    assert_eq!(rig.views("ann"), Some(2.0));
+    assert_eq!(pass(&mut rig, 13..27), 0, "the consent is not kept, and neither is the refusal before it");
+    let mut next = rig.restarted(TTL, &log);
+    next.event("ann", 27 * DAY, "view", "");
+    next.run();
+    assert_eq!(next.views("ann"), Some(1.0));
+}
+
+#[test]
+fn a_profile_with_a_refusal_is_not_dropped_before_a_replay_would_find_it_expired() {
+    let mut rig = Rig::new(TTL);
+    rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
+    rig.event("bob", 1, "view", "");
+    rig.run();
+    for day in 1..13 {
+        // Nothing is written, so a replay would start at the first event.
+        rig.others(day);
+        rig.run();
+    }
+    assert_eq!((rig.holds("ann"), rig.holds("bob")), (true, false));
+    rig.write();
+    rig.others(13);
+    rig.run();
+    assert!(!rig.holds("ann"));
+}
+
 #[test]
 fn notes_of_erasures_end_and_then_the_past_counts_again() {
     let mut rig = Rig::new("");
