@@ -7,8 +7,8 @@ use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_with
 use crate::{
     partial::PartialFile,
     training::{
-        CalibrationMethod, Dataset, Decimal, Epoch, Identity, Note, Part, ReadSpec, TrainSpec, Trained, encode, read,
-        train_with,
+        Balance, CalibrationMethod, ClassWeight, Dataset, Decimal, Disturb, Epoch, Identity, Note, Part, ReadSpec,
+        Schedule, TrainSpec, Trained, encode, read, train_with,
     },
 };
 use anyhow::Context;
@@ -62,9 +62,13 @@ pub struct TrainArgs {
     /// Number of networks to average: more vary less between seeds, but make the model as many times larger
     #[arg(long, default_value_t = TrainSpec::default().members, value_parser = whole_within(1..=100))]
     pub members: usize,
-    /// Units in the hidden layer of each network
-    #[arg(long, default_value_t = TrainSpec::default().hidden, value_parser = whole_within(1..=8_192))]
-    pub hidden: usize,
+    /// Units in the hidden layers of each network, such as 64,32 for two layers
+    #[arg(long, default_values_t = TrainSpec::default().hidden, value_delimiter = ',', value_name = "UNITS",
+          value_parser = whole_within(1..=8_192))]
+    pub hidden: Vec<usize>,
+    /// Share of the hidden units that are switched off in each step of training
+    #[arg(long, default_value_t = 0.0, value_name = "RATE", value_parser = number_within(0.0..=0.95))]
+    pub dropout: f64,
     /// Maximum number of epochs
     #[arg(long, default_value_t = TrainSpec::default().epochs_max, value_parser = whole_within(1..=1_000_000))]
     pub epochs: usize,
@@ -77,12 +81,25 @@ pub struct TrainArgs {
     /// Learning rate
     #[arg(long, default_value_t = TrainSpec::default().learning_rate, value_parser = number_within(1e-9..=100.0))]
     pub learning_rate: f64,
+    /// How the learning rate changes: cosine lets it fall to 0 at --epochs
+    #[arg(long, value_enum, default_value_t)]
+    pub schedule: Schedule,
     /// Weight decay: the share of a weight removed by a step of size 1
     #[arg(long, default_value_t = TrainSpec::default().weight_decay, value_parser = number_within(0.0..=1.0))]
     pub weight_decay: f64,
     /// Seed of the weights, the shuffling and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
+    /// Weight of a positive row in the loss, or balanced, so that both labels weigh the same in total. The model is corrected
+    /// for it, so its scores are still probabilities
+    #[arg(long, default_value = "1", value_name = "WEIGHT")]
+    pub class_weight: ClassWeight,
+    /// Share of the negative rows that each network is trained on. The model is corrected for it
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = number_within(1e-6..=1.0))]
+    pub keep_negatives: f64,
+    /// What to change in training batches: noise=0.1,feature-dropout=0.1,mixup=0.2, or some of them
+    #[arg(long, value_name = "WHAT")]
+    pub augment: Option<Disturb>,
     /// Fit a calibration of the scores on the validation rows, and write it into the model if it improves the log loss of the
     /// test rows
     #[arg(long, value_enum, value_name = "METHOD")]
@@ -113,14 +130,17 @@ impl TrainArgs {
     /// The options for training.
     fn training(&self) -> TrainSpec {
         TrainSpec {
-            hidden: self.hidden,
+            hidden: self.hidden.clone(),
             members: self.members,
             epochs_max: self.epochs,
             patience: self.patience,
             batch: self.batch,
             learning_rate: self.learning_rate,
+            schedule: self.schedule,
             seed: self.seed,
             weight_decay: self.weight_decay,
+            balance: Balance { class_weight: self.class_weight, keep_negatives: self.keep_negatives },
+            disturb: Disturb { dropout: self.dropout, ..self.augment.unwrap_or_default() },
         }
     }
 }
@@ -208,6 +228,11 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     PartialFile::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
+/// The sizes of the hidden layers in words.
+fn layers(hidden: &[usize]) -> String {
+    hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
 /// Prints the data used and the metrics.
 fn report(
     to: &mut impl Write,
@@ -222,14 +247,15 @@ fn report(
         "random" => "split at random",
         _ => "too few rows to split: the metrics are those of the training rows",
     };
-    let (members, hidden) = (trained.spec.members, trained.spec.hidden);
+    let members = trained.spec.members;
+    let hidden = layers(&trained.spec.hidden);
     writeln!(to, "{} rows, {} features; {split}", data.rows(), data.features.len())?;
     for note in trained.notes.iter().filter(|note| !note.is_warning()) {
         writeln!(to, "note: {note}")?;
     }
     let networks = match members {
         1 => format!("a network of {hidden} units"),
-        _ => format!("{members} networks of {hidden} units, averaged into one of {}", members * hidden),
+        _ => format!("{members} networks of {hidden} units, averaged into one of {}", trained.network.units()),
     };
     writeln!(to, "{networks}; up to {} epochs tried, {} used", trained.epochs, trained.best_epoch)?;
     if trained.split != "none" {

@@ -1,8 +1,8 @@
 //! Training: from labelled rows to an ONNX model.
 //!
 //! Owns the files of rows ([`read`] reads them, [`RowFile`] writes those of `aimpoint export`), the split into training, validation
-//! and test rows, the reference network (one hidden ReLU layer and a sigmoid output), and its ONNX file with the model card. Several
-//! networks are trained from different initial weights and averaged into one of the same form ([`Network::average`]). The validation
+//! and test rows, the reference network (hidden ReLU layers, by default one, and a sigmoid output), and its ONNX file with the model
+//! card. Several networks are trained from different initial weights and averaged into one ([`Perceptron::average`]). The validation
 //! rows determine the number of epochs; then the networks are retrained on the training and validation rows for that many epochs.
 //!
 //! Guarantees: the same rows, spec and build give the same weights on the same machine; no statistic of a test row enters the model;
@@ -10,28 +10,35 @@
 //! copies of 4 bytes per value; labels are 0 or 1. Not covered: other architectures, which are trained elsewhere and exported to
 //! ONNX.
 
+mod batch;
 mod card;
 mod column;
 mod error;
+mod fit;
 mod format;
 mod label;
+mod layers;
 mod logistic;
 mod network;
 mod note;
 mod number;
 mod onnx;
+mod options;
 mod read;
 mod rows;
+mod scaled;
 mod split;
 mod table;
 
 pub use card::{Card, Part, Spread};
 pub use error::TrainError;
+pub use fit::Epoch;
 pub use label::Labeller;
-pub use network::{Epoch, Network};
+pub use network::{Layer, Network, Perceptron};
 pub use note::Note;
 pub use number::Decimal;
 pub use onnx::{Identity, encode};
+pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
 pub use read::{Dataset, ReadSpec, read};
 pub use rows::{Row, RowFile};
 pub use split::Split;
@@ -41,8 +48,8 @@ use crate::{
     evaluation::{Bin, Prediction, Summary, log_loss, normalised_entropy, reliability},
     inference::Calibration,
 };
-use network::{Ending, Scaled};
-use serde::Serialize;
+use fit::{Ending, fit};
+use scaled::Scaled;
 
 /// Fewer rows than this are not split: a seventh of them would be meaningless.
 pub const SPLIT_ROWS_MIN: usize = 20;
@@ -58,47 +65,11 @@ const BIN_ROWS: usize = 20;
 /// The ratio between the positive rates of training and test rows from which a shift is reported.
 const MOVED: f64 = 1.25;
 
-/// The training options.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TrainSpec {
-    /// Units in the hidden layer. More can fit more complex functions and need more rows.
-    pub hidden: usize,
-    /// How many networks are averaged. More vary less between seeds, but the model and the training time grow in proportion.
-    pub members: usize,
-    /// Maximum number of epochs.
-    pub epochs_max: usize,
-    /// Training stops after this many epochs without a better validation loss.
-    pub patience: usize,
-    /// Rows per step. More make epochs faster but learning slower.
-    pub batch: usize,
-    /// Adam's learning rate.
-    pub learning_rate: f64,
-    /// Seed of the weights, shuffling and split.
-    pub seed: u64,
-    /// The share of a weight removed by a step of size 1 (decoupled weight decay, Loshchilov and Hutter 2019).
-    pub weight_decay: f64,
-}
-
-impl Default for TrainSpec {
-    fn default() -> Self {
-        Self {
-            hidden: 10,
-            members: 5,
-            epochs_max: 1000,
-            patience: 20,
-            batch: 128,
-            learning_rate: 0.01,
-            seed: 1,
-            weight_decay: 0.3,
-        }
-    }
-}
-
 /// A trained network, with its history.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The network.
-    pub network: Network,
+    pub network: Perceptron,
     /// The features in the order of its input.
     pub features: Vec<String>,
     /// The fingerprint of the rows.
@@ -124,7 +95,7 @@ pub struct Trained {
     /// The training options.
     pub spec: TrainSpec,
     /// The average of the networks before training on validation rows.
-    stopped: Network,
+    stopped: Perceptron,
 }
 
 /// The calibration method.
@@ -182,34 +153,30 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 /// # Errors
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
-    check(spec)?;
+    spec.check(data.features.len())?;
     let split = Split::of(data, spec.seed);
     let mut notes = data.notes.clone();
     check_labels(data, &split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
     let validation = train.scale_like(data, &split.validation);
     let watched = if split.validation.is_empty() { &train } else { &validation };
-    let fits = network::fit(&train, spec, &Ending::Best { of: watched }, &mut progress)?;
-    let mut best_epochs: Vec<_> = fits.iter().map(|fit| fit.best_epoch).collect();
-    best_epochs.sort_unstable();
-    let best_epoch = best_epochs[best_epochs.len() / 2];
-    let stopped: Vec<_> = fits.iter().map(|fit| fit.network.clone()).collect();
+    let first = fit(&train, spec, &Ending::Best { of: watched }, None, &mut progress)?;
     // Retrain on all rows but the test rows, with the known number of epochs.
     let (networks, known, learned) = if split.validation.is_empty() {
-        (stopped.clone(), train, split.train.clone())
+        (first.networks.clone(), train, split.train.clone())
     } else {
         drop((train, validation));
         let rows = [&split.train[..], &split.validation].concat();
         let known = Scaled::new(data, &rows);
-        let fits = network::fit(&known, spec, &Ending::After { epochs: best_epoch }, &mut progress)?;
-        (fits.into_iter().map(|fit| fit.network).collect(), known, rows)
+        let again = fit(&known, spec, &Ending::After { epochs: first.best_epoch }, None, &mut progress)?;
+        (again.networks, known, rows)
     };
     let constant = known.constant.iter().zip(&data.features).filter(|(constant, _)| **constant);
     let constant: Vec<_> = constant.map(|(_, name)| name.clone()).collect();
     if !constant.is_empty() {
         notes.push(Note::Constant { features: constant });
     }
-    let (network, stopped) = (Network::average(&networks), Network::average(&stopped));
+    let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&first.networks));
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -224,8 +191,8 @@ pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epo
         baselines: Vec::new(),
         bins: Vec::new(),
         spread: None,
-        epochs: fits.iter().map(|fit| fit.epochs).max().unwrap_or_default(),
-        best_epoch,
+        epochs: first.epochs,
+        best_epoch: first.best_epoch,
         notes,
         spec: spec.clone(),
         stopped,
@@ -243,7 +210,7 @@ impl Trained {
         &mut self,
         data: &Dataset,
         split: &Split,
-        networks: &[Network],
+        networks: &[Perceptron],
         known: &Scaled,
         learned: &[usize],
     ) -> Result<(), TrainError> {
@@ -288,7 +255,7 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
 }
 
 /// A network's predictions for some rows, with the outcomes.
-fn predict(network: &Network, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
+fn predict(network: &Perceptron, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
     let scores = network.score(&data.matrix(rows))?;
     let predictions = rows.iter().zip(scores);
     let prediction = |(row, score): (&usize, f32)| Prediction { probability: score.into(), label: data.labels[*row] };
@@ -322,34 +289,6 @@ fn check_labels(data: &Dataset, split: &Split, notes: &mut Vec<Note>) -> Result<
         if let Some(label) = one_of(rows) {
             notes.push(Note::OneLabel { part: name, rows: rows.len(), label });
         }
-    }
-    Ok(())
-}
-
-fn check(spec: &TrainSpec) -> Result<(), TrainError> {
-    let at_least_one = [
-        ("hidden", spec.hidden),
-        ("members", spec.members),
-        ("epochs_max", spec.epochs_max),
-        ("patience", spec.patience),
-        ("batch", spec.batch),
-    ];
-    for (key, found) in at_least_one {
-        if found == 0 {
-            return Err(TrainError::Spec { key, expected: "at least 1", found: found.to_string() });
-        }
-    }
-    let rate = spec.learning_rate;
-    if !(rate > 0.0 && rate <= 1.0) {
-        return Err(TrainError::Spec {
-            key: "learning_rate",
-            expected: "above 0 and at most 1",
-            found: rate.to_string(),
-        });
-    }
-    let decay = spec.weight_decay;
-    if !(0.0..=1.0).contains(&decay) {
-        return Err(TrainError::Spec { key: "weight_decay", expected: "0 to 1", found: decay.to_string() });
     }
     Ok(())
 }

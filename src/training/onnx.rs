@@ -1,10 +1,13 @@
 //! Writes the ONNX file of a network.
 //!
 //! Owns the required subset of ONNX's schema, with the official field numbers (onnx.proto, IR version 8), and the graph. Guarantees:
-//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Network::score`]; the same
+//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Perceptron::score`]; the same
 //! network and identity give the same bytes. Limits: operator set 13, which runtimes have supported since 2020.
 
-use super::{Network, network::LIMIT};
+use super::{
+    Perceptron,
+    network::{LIMIT, Layer},
+};
 use crate::inference::{Calibration, metadata};
 use prost::Message;
 use serde::Serialize;
@@ -157,12 +160,12 @@ enum Extent {
 }
 
 /// The bytes of the ONNX file: input `input` [rows, features], output `score` [rows, 1].
-pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Vec<u8> {
-    let names = json(&features);
+pub fn encode(network: impl Into<Perceptron>, features: &[String], identity: &Identity) -> Vec<u8> {
+    let network = network.into();
     let properties = [
         (metadata::NAME, Some(identity.name.clone())),
         (metadata::VERSION, identity.version.clone()),
-        (metadata::FEATURES, Some(names)),
+        (metadata::FEATURES, Some(json(&features))),
         (metadata::FINGERPRINT, identity.fingerprint.clone()),
         (metadata::CALIBRATION, identity.calibration.as_ref().map(json)),
         (metadata::BASELINE, Some(json(&network.mean))),
@@ -175,7 +178,7 @@ pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Ve
         ir_version: IR_VERSION,
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(graph(network)),
+        graph: Some(Drawing::default().finish(&network)),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPERATOR_SET }],
         metadata_props,
     };
@@ -186,47 +189,88 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("names and numbers are written as JSON")
 }
 
-fn graph(network: &Network) -> Graph {
-    let (width, hidden) = (network.width() as i64, network.hidden() as i64);
-    let node = |op_type: &str, input: &[&str], output: &str| Node {
-        input: input.iter().map(|&name| name.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        name: output.to_owned(),
-        op_type: op_type.to_owned(),
-    };
-    let weights = |name: &str, dims: &[i64], values: &[f32]| Tensor {
-        dims: dims.to_vec(),
-        data_type: FLOAT,
-        float_data: values.to_vec(),
-        name: name.to_owned(),
-    };
-    Graph {
-        node: vec![
-            node("IsNaN", &["input"], "is_nan"),
-            node("IsInf", &["input"], "is_infinite"),
-            node("Or", &["is_nan", "is_infinite"], "is_missing"),
-            node("Where", &["is_missing", "mean", "input"], "clean"),
-            node("Sub", &["clean", "mean"], "centred"),
-            node("Div", &["centred", "deviation"], "scaled"),
-            node("Clip", &["scaled", "least", "most"], "limited"),
-            node("Gemm", &["limited", "hidden_weight", "hidden_bias"], "hidden"),
-            node("Relu", &["hidden"], "rectified"),
-            node("Gemm", &["rectified", "output_weight", "output_bias"], "log_odds"),
-            node("Sigmoid", &["log_odds"], "score"),
-        ],
-        name: "aimpoint".to_owned(),
-        initializer: vec![
-            weights("mean", &[1, width], &network.mean),
-            weights("deviation", &[1, width], &network.deviation),
-            weights("least", &[], &[-LIMIT]),
-            weights("most", &[], &[LIMIT]),
-            weights("hidden_weight", &[width, hidden], &network.hidden_weight),
-            weights("hidden_bias", &[hidden], &network.hidden_bias),
-            weights("output_weight", &[hidden, 1], &network.output_weight),
-            weights("output_bias", &[1], &[network.output_bias]),
-        ],
-        input: vec![matrix("input", width)],
-        output: vec![matrix("score", 1)],
+/// A graph that is being drawn.
+#[derive(Default)]
+struct Drawing {
+    nodes: Vec<Node>,
+    constants: Vec<Tensor>,
+}
+
+impl Drawing {
+    /// Adds a node; its name is that of its output.
+    fn node(&mut self, op_type: &str, input: &[&str], output: &str) {
+        self.nodes.push(Node {
+            input: input.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op_type.to_owned(),
+        });
+    }
+
+    /// Adds a constant.
+    fn floats(&mut self, name: &str, dims: &[i64], values: &[f32]) {
+        self.constants.push(Tensor {
+            dims: dims.to_vec(),
+            data_type: FLOAT,
+            float_data: values.to_vec(),
+            name: name.to_owned(),
+        });
+    }
+
+    /// Adds a layer.
+    fn layer(&mut self, layer: &Layer, input: &str, output: &str) {
+        let units = layer.units();
+        let inputs = layer.weight.len() / units;
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{output}_{part}"));
+        self.floats(&weight, &[inputs as i64, units as i64], &layer.weight);
+        self.floats(&bias, &[units as i64], &layer.bias);
+        self.node("Gemm", &[input, &weight, &bias], output);
+    }
+
+    /// Adds a branch.
+    fn branch(&mut self, branch: &[Layer], prefix: &str) {
+        let (output, hidden) = branch.split_last().expect("a branch has an output");
+        let mut input = "limited".to_owned();
+        for (number, layer) in (1..).zip(hidden) {
+            let [sum, rectified] = ["hidden", "rectified"].map(|name| format!("{prefix}{name}_{number}"));
+            self.layer(layer, &input, &sum);
+            self.node("Relu", &[&sum], &rectified);
+            input = rectified;
+        }
+        self.layer(output, &input, &format!("{prefix}log_odds"));
+    }
+
+    fn finish(mut self, network: &Perceptron) -> Graph {
+        let width = network.width() as i64;
+        self.floats("mean", &[1, width], &network.mean);
+        self.floats("deviation", &[1, width], &network.deviation);
+        self.floats("least", &[], &[-LIMIT]);
+        self.floats("most", &[], &[LIMIT]);
+        self.node("IsNaN", &["input"], "is_nan");
+        self.node("IsInf", &["input"], "is_infinite");
+        self.node("Or", &["is_nan", "is_infinite"], "is_missing");
+        self.node("Where", &["is_missing", "mean", "input"], "clean");
+        self.node("Sub", &["clean", "mean"], "centred");
+        self.node("Div", &["centred", "deviation"], "scaled");
+        self.node("Clip", &["scaled", "least", "most"], "limited");
+        if let [branch] = &network.branches[..] {
+            self.branch(branch, "");
+        } else {
+            let prefixes: Vec<_> = (1..=network.branches.len()).map(|number| format!("branch_{number}_")).collect();
+            for (branch, prefix) in network.branches.iter().zip(&prefixes) {
+                self.branch(branch, prefix);
+            }
+            let outputs: Vec<_> = prefixes.iter().map(|prefix| format!("{prefix}log_odds")).collect();
+            self.node("Sum", &outputs.iter().map(String::as_str).collect::<Vec<_>>(), "log_odds");
+        }
+        self.node("Sigmoid", &["log_odds"], "score");
+        Graph {
+            node: self.nodes,
+            name: "aimpoint".to_owned(),
+            initializer: self.constants,
+            input: vec![matrix("input", width)],
+            output: vec![matrix("score", 1)],
+        }
     }
 }
 

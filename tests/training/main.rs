@@ -5,7 +5,7 @@
 use aimpoint::{
     cli::train::{TrainArgs, run},
     inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
-    training::{Dataset, Identity, ReadSpec, TrainSpec, Trained, encode, read, train},
+    training::{Balance, ClassWeight, Dataset, Identity, ReadSpec, TrainSpec, Trained, encode, read, train},
 };
 use clap::Parser;
 use std::{
@@ -374,12 +374,85 @@ fn a_calibration_that_worsens_the_test_rows_is_omitted_unless_requested() {
 fn averaged_networks_are_one_network_of_the_same_form() {
     let folder = tempfile::tempdir().unwrap();
     let data = xnor(&folder);
-    let trained = train(&data, &TrainSpec { members: 3, hidden: 6, ..TrainSpec::default() }).unwrap();
-    assert_eq!(trained.network.hidden(), 18);
+    let trained = train(&data, &TrainSpec { members: 3, hidden: vec![6], ..TrainSpec::default() }).unwrap();
+    assert_eq!(trained.network.units(), 18);
     let mut model =
         OnnxModel::load(&runtime(), &spec(&write(&folder, &trained, &data.features, None)), &[], "").unwrap();
     let expected = trained.network.score(&data.matrix(&[0, 1, 2, 3])).unwrap();
     for (found, expected) in score(&mut model, 4, &data.values).iter().zip(expected) {
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
+}
+
+#[test]
+fn networks_of_several_layers_score_the_same_in_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = xnor(&folder);
+    let spec = TrainSpec { members: 2, hidden: vec![8, 4], epochs_max: 40, ..TrainSpec::default() };
+    let trained = train(&data, &spec).unwrap();
+    assert_eq!((trained.network.branches.len(), trained.network.units()), (2, 24));
+    let mut model =
+        OnnxModel::load(&runtime(), &ModelSpec::at(&write(&folder, &trained, &data.features, None)), &[], "").unwrap();
+    let values = [0.0, 1.0, f32::NAN, 0.5, f32::INFINITY, -3.0];
+    let mut matrix = FeatureMatrix::new(2);
+    matrix.reset(3).copy_from_slice(&values);
+    let expected = trained.network.score(&matrix).unwrap();
+    for (found, expected) in score(&mut model, 3, &values).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+}
+
+/// Rows of which this share are positive, more for larger values of one feature.
+fn rare(rows: u32, rate: f64) -> Dataset {
+    let mut data = Dataset { features: names(&["a", "b"]), ..Dataset::default() };
+    let mut state = 7u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 8) / f64::from(1 << 24)
+    };
+    for _ in 0..rows {
+        let [a, b, chance] = [draw(), draw(), draw()];
+        data.values.extend([a as f32, b as f32]);
+        data.labels.push(chance < 2.0 * rate * a);
+    }
+    data
+}
+
+#[test]
+fn with_class_weights_and_fewer_negatives_the_mean_score_is_the_base_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = rare(6_000, 0.06);
+    let rows: Vec<usize> = (0..data.rows()).collect();
+    let rate = data.labels.iter().filter(|label| **label).count() as f64 / 6_000.0;
+    let error = (rate * (1.0 - rate) / 6_000.0).sqrt();
+    let cases = [(ClassWeight::Fixed(1.0), 0.2), (ClassWeight::Balanced, 1.0), (ClassWeight::Fixed(4.0), 0.5)];
+    for (class_weight, keep_negatives) in cases {
+        let balance = Balance { class_weight, keep_negatives };
+        let trained = train(&data, &TrainSpec { members: 1, epochs_max: 12, balance, ..TrainSpec::default() }).unwrap();
+        let path = write(&folder, &trained, &trained.features, None);
+        let mut model = OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+        let scores = score(&mut model, rows.len(), &data.values);
+        let mean = scores.iter().copied().map(f64::from).sum::<f64>() / 6_000.0;
+        assert!((mean - rate).abs() < 3.0 * error, "{balance:?}: mean score {mean}, rate {rate}, error {error}");
+        let auc = trained.parts[2].summary.auc.unwrap();
+        assert!(auc > 0.6, "{balance:?}: {auc}");
+    }
+}
+
+#[test]
+fn augmented_rows_train_a_model_that_is_measured_on_rows_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = (0..600u32)
+        .map(|row| format!("{},{},{}", row * 37 % 101, row * 53 % 89, u8::from(row * 37 % 101 > 50)))
+        .collect();
+    let table = format!("a,b,label\n{}\n", rows.join("\n"));
+    let plain = ["--members", "1", "--epochs", "20"];
+    let augmented = [&plain[..], &["--augment", "noise=0.1,feature-dropout=0.1,mixup=0.2"]].concat();
+    let [plain, first, second] =
+        [&plain[..], &augmented, &augmented].map(|more| card_of(&folder, "rows.csv", &table, more).unwrap());
+    assert_eq!(first["parts"], second["parts"], "the seed determines the disturbance");
+    assert_ne!(plain["parts"], first["parts"]);
+    assert_eq!(first["training"]["mixup"], 0.2);
+    assert_eq!(first["parts"][2]["positives"], plain["parts"][2]["positives"], "labels of test rows are not mixed");
+    assert!(first["parts"][2]["auc"].as_f64().unwrap() > 0.95, "{first}");
 }
