@@ -15,7 +15,10 @@ mod card;
 mod column;
 mod error;
 mod fit;
+mod folds;
 mod format;
+mod importance;
+mod inspect;
 mod label;
 mod layers;
 mod logistic;
@@ -24,28 +27,34 @@ mod note;
 mod number;
 mod onnx;
 mod options;
+mod prune;
+mod quantise;
 mod read;
 mod rows;
 mod scaled;
 mod split;
 mod table;
 
-pub use card::{Card, Part, Spread};
+pub use card::{Card, DataFile, Measured, Part, Spread};
 pub use error::TrainError;
 pub use fit::Epoch;
+pub use folds::{Fold, folds};
+pub use importance::Importance;
 pub use label::Labeller;
 pub use network::{Layer, Network, Perceptron};
 pub use note::Note;
 pub use number::Decimal;
-pub use onnx::{Identity, encode};
+pub use onnx::{Identity, encode, encode_quantised};
 pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
+pub use prune::Pruning;
+pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};
 pub use rows::{Row, RowFile};
 pub use split::Split;
 pub use table::{Table, Value};
 
 use crate::{
-    evaluation::{Bin, Prediction, Summary, log_loss, normalised_entropy, reliability},
+    evaluation::{Prediction, Summary, log_loss, normalised_entropy, reliability},
     inference::Calibration,
 };
 use fit::{Ending, fit};
@@ -79,13 +88,8 @@ pub struct Trained {
     /// The metrics by part. On training and validation rows they are those of the networks before they were trained on validation
     /// rows, on test rows those of the final model.
     pub parts: Vec<Part>,
-    /// The baselines on the test rows: the positive rate of the other rows, and a logistic regression fitted to them. Empty without
-    /// test rows.
-    pub baselines: Vec<Part>,
-    /// Predicted and observed rates in equal-sized bins of the test rows.
-    pub bins: Vec<Bin>,
-    /// The spread of the networks on the test rows; `None` without test rows of both labels.
-    pub spread: Option<Spread>,
+    /// What else was measured on the test rows.
+    pub measured: Measured,
     /// The most epochs that a network was trained for to find the best one.
     pub epochs: usize,
     /// How many epochs the final networks were trained for: the median of the best ones.
@@ -153,30 +157,49 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 /// # Errors
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
-    spec.check(data.features.len())?;
     let split = Split::of(data, spec.seed);
-    let mut notes = data.notes.clone();
-    check_labels(data, &split, &mut notes)?;
+    train_on(data, spec, &split, data.notes.clone(), &mut progress)
+}
+
+/// Trains on a split of the rows.
+fn train_on(
+    data: &Dataset,
+    spec: &TrainSpec,
+    split: &Split,
+    mut notes: Vec<Note>,
+    progress: &mut impl FnMut(Epoch),
+) -> Result<Trained, TrainError> {
+    spec.check(data.features.len())?;
+    check_labels(data, split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
     let validation = train.scale_like(data, &split.validation);
     let watched = if split.validation.is_empty() { &train } else { &validation };
-    let first = fit(&train, spec, &Ending::Best { of: watched }, None, &mut progress)?;
-    // Retrain on all rows but the test rows, with the known number of epochs.
-    let (networks, known, learned) = if split.validation.is_empty() {
-        (first.networks.clone(), train, split.train.clone())
+    let best = Ending::Best { of: watched };
+    let first = fit(&train, spec, &best, None, progress)?;
+    let tuned = match spec.prune {
+        0.0 => None,
+        share => Some(fit(&train, &spec.gentle(), &best, Some(&prune::prune(&first.networks, share)), progress)?),
+    };
+    let stopped = tuned.as_ref().unwrap_or(&first).networks.clone();
+    // Retrain on all rows but the test rows, with the known numbers of epochs.
+    let (whole, networks, known, learned) = if split.validation.is_empty() {
+        (first.networks, stopped.clone(), train, split.train.clone())
     } else {
         drop((train, validation));
         let rows = [&split.train[..], &split.validation].concat();
         let known = Scaled::new(data, &rows);
-        let again = fit(&known, spec, &Ending::After { epochs: first.best_epoch }, None, &mut progress)?;
-        (again.networks, known, rows)
+        let whole = fit(&known, spec, &Ending::After { epochs: first.best_epoch }, None, progress)?.networks;
+        let networks = match &tuned {
+            None => whole.clone(),
+            Some(tuned) => {
+                let (rest, ending) = (prune::prune(&whole, spec.prune), Ending::After { epochs: tuned.best_epoch });
+                fit(&known, &spec.gentle(), &ending, Some(&rest), progress)?.networks
+            }
+        };
+        (whole, networks, known, rows)
     };
-    let constant = known.constant.iter().zip(&data.features).filter(|(constant, _)| **constant);
-    let constant: Vec<_> = constant.map(|(_, name)| name.clone()).collect();
-    if !constant.is_empty() {
-        notes.push(Note::Constant { features: constant });
-    }
-    let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&first.networks));
+    inspect::inspect(data, split, &learned, &known.constant, &mut notes);
+    let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&stopped));
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -188,17 +211,19 @@ pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epo
         fingerprint: data.fingerprint.clone(),
         split: split.how,
         parts,
-        baselines: Vec::new(),
-        bins: Vec::new(),
-        spread: None,
+        measured: Measured::default(),
         epochs: first.epochs,
         best_epoch: first.best_epoch,
         notes,
         spec: spec.clone(),
         stopped,
     };
+    if let Some(tuned) = tuned {
+        trained.measured.pruning =
+            Some(trained.pruning(data, split, &Perceptron::average(&whole), tuned.best_epoch)?);
+    }
     if !split.test.is_empty() {
-        trained.measure(data, &split, &networks, &known, &learned)?;
+        trained.measure(data, split, &networks, &known, &learned)?;
     }
     Ok(trained)
 }
@@ -215,10 +240,11 @@ impl Trained {
         learned: &[usize],
     ) -> Result<(), TrainError> {
         let predictions = predict(&self.network, data, &split.test)?;
-        self.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
+        self.measured.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
         let each = networks.iter().map(|network| Ok(normalised_entropy(&predict(network, data, &split.test)?)));
         let each: Option<Vec<f64>> = each.collect::<Result<_, TrainError>>()?;
-        self.spread = each.and_then(Spread::of);
+        self.measured.spread = each.and_then(Spread::of);
+        self.measured.importance = importance::importance(&self.network, data, &split.test, self.spec.seed)?;
 
         let rate = learned.iter().filter(|&&row| data.labels[row]).count() as f64 / learned.len() as f64;
         let labels = || split.test.iter().map(|&row| data.labels[row]);
@@ -227,7 +253,7 @@ impl Trained {
         let by_logistic: Vec<_> =
             labels().zip(scores).map(|(label, probability)| Prediction { probability, label }).collect();
         let baseline = |name, predictions: &[Prediction]| Part { name, summary: Summary::of(predictions) };
-        self.baselines = vec![baseline("base rate", &by_rate), baseline("logistic", &by_logistic)];
+        self.measured.baselines = vec![baseline("base rate", &by_rate), baseline("logistic", &by_logistic)];
 
         let summary = Summary::of(&predictions);
         let Some(entropy) = summary.normalised_entropy else { return Ok(()) };
@@ -242,6 +268,21 @@ impl Trained {
             self.notes.push(Note::WorseThanLogistic { entropy, logistic, error });
         }
         Ok(())
+    }
+}
+
+impl Trained {
+    /// What pruning did to the average of the `whole` networks.
+    fn pruning(&self, data: &Dataset, split: &Split, whole: &Perceptron, epochs: usize) -> Result<Pruning, TrainError> {
+        let both = [whole, &self.network];
+        let [before, after] = both.map(|network| predict(network, data, &split.test));
+        Ok(Pruning {
+            units: both.map(Perceptron::units),
+            parameters: both.map(Perceptron::parameters),
+            bytes: both.map(|network| encode(network, &self.features, &Identity::default()).len()),
+            log_loss: [log_loss(&before?), log_loss(&after?)],
+            epochs,
+        })
     }
 }
 

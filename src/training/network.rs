@@ -104,6 +104,11 @@ impl Perceptron {
         self.branches.iter().map(hidden).sum()
     }
 
+    /// The number of weights and biases.
+    pub fn parameters(&self) -> usize {
+        self.branches.iter().flatten().map(|layer| layer.weight.len() + layer.bias.len()).sum()
+    }
+
     /// Adds to the log-odds.
     pub(super) fn shift(&mut self, offset: f64) {
         let output = self.branches.first_mut().and_then(|branch| branch.last_mut());

@@ -13,6 +13,9 @@ const LAYERS_MAX: usize = 8;
 /// Maximum number of weights: 200 MB as floats, a tenth of the largest ONNX file.
 const WEIGHTS_MAX: usize = 50_000_000;
 
+/// The range of a class weight. Beyond it, one label is as good as absent.
+const WEIGHT: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+
 /// The training options.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainSpec {
@@ -40,6 +43,8 @@ pub struct TrainSpec {
     /// What is disturbed in training batches.
     #[serde(flatten)]
     pub disturb: Disturb,
+    /// The share of the hidden units that is removed after training.
+    pub prune: f64,
 }
 
 /// How the learning rate changes over the epochs.
@@ -58,7 +63,7 @@ impl Schedule {
     pub(super) fn share(self, epoch: usize, epochs_max: usize) -> f64 {
         match self {
             Self::Constant => 1.0,
-            Self::Cosine => (1.0 + (std::f64::consts::PI * (epoch - 1) as f64 / epochs_max as f64).cos()) / 2.0,
+            Self::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * (epoch - 1) as f64 / epochs_max as f64).cos()),
         }
     }
 }
@@ -77,9 +82,9 @@ impl FromStr for ClassWeight {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
-            Ok(weight) => Ok(Self::Fixed(weight)),
-            Err(_) if text == "balanced" => Ok(Self::Balanced),
-            Err(_) => Err("expected a number, such as 5, or balanced".to_owned()),
+            Ok(weight) if WEIGHT.contains(&weight) => Ok(Self::Fixed(weight)),
+            _ if text == "balanced" => Ok(Self::Balanced),
+            _ => Err("expected a number from 0.000001 to 1000000, or balanced".to_owned()),
         }
     }
 }
@@ -170,6 +175,7 @@ impl Default for TrainSpec {
             weight_decay: 0.3,
             balance: Balance::default(),
             disturb: Disturb::default(),
+            prune: 0.0,
         }
     }
 }
@@ -221,10 +227,16 @@ impl TrainSpec {
         }
         within("weight_decay", self.weight_decay, 0.0..=1.0, "0 to 1")?;
         if let ClassWeight::Fixed(weight) = self.balance.class_weight {
-            within("class_weight", weight, 1e-6..=1e6, "0.000001 to 1000000, or balanced")?;
+            within("class_weight", weight, WEIGHT, "0.000001 to 1000000, or balanced")?;
         }
         within("keep_negatives", self.balance.keep_negatives, 1e-6..=1.0, "0.000001 to 1")?;
+        within("prune", self.prune, 0.0..=0.95, "0 to 0.95")?;
         self.disturb.check()
+    }
+
+    /// The options for training on after units were removed: in small steps, so that the rest is corrected and not learned anew.
+    pub(super) fn gentle(&self) -> Self {
+        Self { learning_rate: self.learning_rate / 10.0, schedule: Schedule::Constant, ..self.clone() }
     }
 }
 
@@ -240,6 +252,7 @@ mod tests {
             (TrainSpec { hidden: vec![2; 9], ..TrainSpec::default() }, "hidden to be at most 8 layers, found 9"),
             (TrainSpec { hidden: vec![8_192, 8_192], ..TrainSpec::default() }, "at most 50 million weights, found"),
             (TrainSpec { learning_rate: f64::NAN, ..TrainSpec::default() }, "learning_rate to be above 0"),
+            (TrainSpec { prune: 1.0, ..TrainSpec::default() }, "prune to be 0 to 0.95, found 1"),
         ];
         for (spec, expected) in cases {
             let error = spec.check(3).unwrap_err().to_string();
@@ -257,7 +270,9 @@ mod tests {
         }
         assert_eq!("5".parse(), Ok(ClassWeight::Fixed(5.0)));
         assert_eq!("balanced".parse(), Ok(ClassWeight::Balanced));
-        "heavy".parse::<ClassWeight>().unwrap_err();
+        for wrong in ["heavy", "0", "-1", "nan"] {
+            wrong.parse::<ClassWeight>().unwrap_err();
+        }
     }
 
     #[test]

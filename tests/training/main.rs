@@ -215,6 +215,9 @@ fn the_command_writes_a_model_and_a_card_that_belong_together() {
     let counts: Vec<_> = (0..3).map(|part| card["parts"][part]["count"].as_u64().unwrap()).collect();
     assert_eq!(counts, [140, 30, 30]);
     assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.99, "{card}");
+    assert_eq!(card["importance"][0]["feature"], "n", "{card}");
+    assert!(card["importance"][0]["log_loss"].as_f64().unwrap() > 0.1, "{card}");
+    assert!(card["notes"].to_string().contains("\\\"n\\\" alone tells the label (AUC 1.0000)"), "{card}");
     assert_eq!(info.calibration, None);
     let baseline = info.baseline.clone().unwrap();
     // The mean of the training rows: n is uniform from 0 to 9.
@@ -392,7 +395,7 @@ fn networks_of_several_layers_score_the_same_in_onnx_runtime() {
     let trained = train(&data, &spec).unwrap();
     assert_eq!((trained.network.branches.len(), trained.network.units()), (2, 24));
     let mut model =
-        OnnxModel::load(&runtime(), &ModelSpec::at(&write(&folder, &trained, &data.features, None)), &[], "").unwrap();
+        OnnxModel::load(&runtime(), &ModelSpec::at(write(&folder, &trained, &data.features, None)), &[], "").unwrap();
     let values = [0.0, 1.0, f32::NAN, 0.5, f32::INFINITY, -3.0];
     let mut matrix = FeatureMatrix::new(2);
     matrix.reset(3).copy_from_slice(&values);
@@ -455,4 +458,105 @@ fn augmented_rows_train_a_model_that_is_measured_on_rows_as_they_are() {
     assert_eq!(first["training"]["mixup"], 0.2);
     assert_eq!(first["parts"][2]["positives"], plain["parts"][2]["positives"], "labels of test rows are not mixed");
     assert!(first["parts"][2]["auc"].as_f64().unwrap() > 0.95, "{first}");
+}
+
+/// 600 rows with a rule in one of two columns, a time, and some noise in the labels.
+fn noisy_line() -> String {
+    let row = |row: u32| {
+        let (a, b) = (row * 37 % 101, row * 53 % 89);
+        format!("{row},{a},{b},{}", u8::from(a + row * 7_919 % 40 > 70))
+    };
+    format!("when,a,b,label\n{}\n", (0..600).map(row).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn every_fault_of_the_rows_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |row: u32| {
+        let copied = if row >= 380 { row - 380 } else { row };
+        let (a, label) = (copied * 37 % 101, u8::from(copied % 3 == 0));
+        let wild = if copied == 7 { "1e30".to_owned() } else { a.to_string() };
+        format!("{a},{label},4,,{wild},{label}")
+    };
+    let rows: Vec<_> = (0..400).map(row).collect();
+    let table = format!("a,paid,same,empty,wild,label\n{}\n", rows.join("\n"));
+    let card = card_of(&folder, "rows.csv", &table, &["--members", "1", "--epochs", "2"]).unwrap();
+    let notes = card["notes"].to_string().replace('\\', "");
+    for expected in [
+        "feature \"paid\" alone tells the label (AUC 1.0000)",
+        "\"same\": constant in all training rows",
+        "\"empty\": missing in all training rows",
+        "feature \"wild\": values up to 1.000e30",
+        "rows are copies of others",
+    ] {
+        assert!(notes.contains(expected), "{expected}: {notes}");
+    }
+    assert!(card["parts"][2]["log_loss"].is_number(), "{card}");
+}
+
+#[test]
+fn pruning_makes_the_graph_smaller_and_says_what_it_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["--members", "2", "--hidden", "16,8", "--epochs", "20", "--time", "when", "--prune", "0.5"];
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &more).unwrap();
+    let pruning = &card["pruning"];
+    assert_eq!(pruning["units"], serde_json::json!([48, 24]), "{card}");
+    assert_eq!(pruning["parameters"], serde_json::json!([2 * (48 + 136 + 9), 2 * (24 + 36 + 5)]), "{card}");
+    assert!(pruning["bytes"][1].as_u64().unwrap() < pruning["bytes"][0].as_u64().unwrap(), "{card}");
+    let size = fs::metadata(folder.path().join("model.onnx")).unwrap().len();
+    assert!(size.abs_diff(pruning["bytes"][1].as_u64().unwrap()) < 200, "{size}: {card}");
+    assert_eq!(pruning["log_loss"][1], card["parts"][2]["log_loss"], "the figures after are those of the model");
+    assert!(pruning["epochs"].as_u64().unwrap() > 0 && pruning["log_loss"][0].is_number(), "{card}");
+    assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.8, "{card}");
+    OnnxModel::load(&runtime(), &spec(&folder.path().join("model.onnx")), &[], "").unwrap();
+}
+
+#[test]
+fn a_quantised_model_is_smaller_and_scores_nearly_the_same_whatever_rows_are_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let floats = ["--members", "1", "--hidden", "64,32", "--epochs", "6", "--time", "when"];
+    let whole = [&floats[..], &["--quantise"]].concat();
+    let path = folder.path().join("model.onnx");
+    let load = || OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+    let values: Vec<f32> = (0..200).flat_map(|row| [(row * 37 % 101) as f32, (row * 53 % 89) as f32]).collect();
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &floats).unwrap();
+    assert!(card["quantisation"].is_null(), "{card}");
+    let before = score(&mut load(), 200, &values);
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &whole).unwrap();
+    let quantisation = &card["quantisation"];
+    assert!(quantisation["bytes"][1].as_u64().unwrap() < quantisation["bytes"][0].as_u64().unwrap(), "{card}");
+    assert_eq!(quantisation["bytes"][1], fs::metadata(&path).unwrap().len());
+    let reported = quantisation["difference_max"].as_f64().unwrap();
+    assert!(reported > 0.0 && reported < 0.05, "{card}");
+    let [loss_before, loss_after] = [0, 1].map(|at| quantisation["log_loss"][at].as_f64().unwrap());
+    assert!((loss_before - card["parts"][2]["log_loss"].as_f64().unwrap()).abs() < 1e-4, "{card}");
+    assert!((loss_before - loss_after).abs() < 0.01, "{card}");
+    let mut model = load();
+    assert_eq!(card["sha256"], model.info().sha256);
+    let together = score(&mut model, 200, &values);
+    for (row, (before, after)) in before.iter().zip(&together).enumerate() {
+        assert!((before - after).abs() < 0.05, "row {row}: {before} {after}");
+        assert_eq!(score(&mut model, 1, &values[2 * row..2 * row + 2]), [*after], "row {row} alone");
+    }
+    let odd = score(&mut model, 2, &[f32::NAN, f32::INFINITY, 1e30, -1e30]);
+    assert!(odd.iter().all(|score| (0.0..=1.0).contains(score)), "{odd:?}");
+}
+
+#[test]
+fn folds_by_time_are_in_the_card_and_do_not_change_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = ["--members", "1", "--epochs", "8", "--time", "when"];
+    let folded = [&plain[..], &["--folds", "3"]].concat();
+    let [plain, card] = [&plain[..], &folded].map(|more| card_of(&folder, "rows.csv", &noisy_line(), more).unwrap());
+    assert_eq!((&plain["sha256"], &plain["parts"]), (&card["sha256"], &card["parts"]));
+    let folds = card["folds"].as_array().unwrap();
+    let trained_on: Vec<_> = folds.iter().map(|fold| fold["trained_on"].as_u64().unwrap()).collect();
+    assert_eq!(trained_on, [150, 300, 450]);
+    for fold in folds {
+        assert_eq!(fold["model"]["count"], 150, "{fold}");
+        assert!(fold["model"]["auc"].is_number() && fold["logistic"]["normalised_entropy"].is_number(), "{fold}");
+    }
+    let table = noisy_line().replace("when,", "other,");
+    let error = format!("{:#}", card_of(&folder, "rows.csv", &table, &["--folds", "3"]).unwrap_err());
+    assert!(error.contains("name their column with --time"), "{error}");
 }
