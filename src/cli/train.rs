@@ -5,10 +5,13 @@
 
 use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_within};
 use crate::{
+    evaluation::{Prediction, log_loss},
+    inference::{Model, ModelSpec, OnnxModel, Runtime},
     partial::PartialFile,
     training::{
-        CalibrationMethod, Dataset, Decimal, Epoch, Identity, Note, Part, ReadSpec, TrainSpec, Trained, encode, read,
-        train_with,
+        Balance, CalibrationMethod, ClassWeight, DataFile, Dataset, Decimal, Disturb, Epoch, Fold, Identity,
+        Importance, Note, Part, Pruning, Quantised, ReadSpec, Schedule, Split, TrainSpec, Trained, encode,
+        encode_quantised, folds, read, train_with,
     },
 };
 use anyhow::Context;
@@ -16,10 +19,18 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    time::Instant,
 };
+
+/// How many features the table shows, the most important ones.
+const FEATURES_SHOWN: usize = 10;
+/// Rows per run and number of runs for the time of a model; the shortest one counts, because other programs only make it longer.
+const BATCH: usize = 256;
+const TURNS: usize = 50;
 
 /// Train a small network on a file of rows, and write it as ONNX with a card beside it
 #[derive(Args, Clone, Debug)]
@@ -62,9 +73,13 @@ pub struct TrainArgs {
     /// Number of networks to average: more vary less between seeds, but make the model as many times larger
     #[arg(long, default_value_t = TrainSpec::default().members, value_parser = whole_within(1..=100))]
     pub members: usize,
-    /// Units in the hidden layer of each network
-    #[arg(long, default_value_t = TrainSpec::default().hidden, value_parser = whole_within(1..=8_192))]
-    pub hidden: usize,
+    /// Units in the hidden layers of each network, such as 64,32 for two layers
+    #[arg(long, default_values_t = TrainSpec::default().hidden, value_delimiter = ',', value_name = "UNITS",
+          value_parser = whole_within(1..=8_192))]
+    pub hidden: Vec<usize>,
+    /// Share of the hidden units that are switched off in each step of training
+    #[arg(long, default_value_t = 0.0, value_name = "RATE", value_parser = number_within(0.0..=0.95))]
+    pub dropout: f64,
     /// Maximum number of epochs
     #[arg(long, default_value_t = TrainSpec::default().epochs_max, value_parser = whole_within(1..=1_000_000))]
     pub epochs: usize,
@@ -77,12 +92,34 @@ pub struct TrainArgs {
     /// Learning rate
     #[arg(long, default_value_t = TrainSpec::default().learning_rate, value_parser = number_within(1e-9..=100.0))]
     pub learning_rate: f64,
+    /// How the learning rate changes: cosine lets it fall to 0 at --epochs
+    #[arg(long, value_enum, default_value_t)]
+    pub schedule: Schedule,
     /// Weight decay: the share of a weight removed by a step of size 1
     #[arg(long, default_value_t = TrainSpec::default().weight_decay, value_parser = number_within(0.0..=1.0))]
     pub weight_decay: f64,
     /// Seed of the weights, the shuffling and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
+    /// Weight of a positive row in the loss, or balanced, so that both labels weigh the same in total. The model is corrected
+    /// for it, so its scores are still probabilities
+    #[arg(long, default_value = "1", value_name = "WEIGHT")]
+    pub class_weight: ClassWeight,
+    /// Share of the negative rows that each network is trained on. The model is corrected for it
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = number_within(1e-6..=1.0))]
+    pub keep_negatives: f64,
+    /// What to change in training batches: noise=0.1,feature-dropout=0.1,mixup=0.2, or some of them
+    #[arg(long, value_name = "WHAT")]
+    pub augment: Option<Disturb>,
+    /// Remove this share of the hidden units after training, those with the smallest weights, and train the rest a little more
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = number_within(0.0..=0.95))]
+    pub prune: f64,
+    /// Write the layers in 8-bit integers, and compare the scores with those in floats; needs ONNX Runtime
+    #[arg(long)]
+    pub quantise: bool,
+    /// Also train and test on this many folds by time, each on all rows before those that it is tested on
+    #[arg(long, value_name = "FOLDS", value_parser = whole_within(2..=100))]
+    pub folds: Option<usize>,
     /// Fit a calibration of the scores on the validation rows, and write it into the model if it improves the log loss of the
     /// test rows
     #[arg(long, value_enum, value_name = "METHOD")]
@@ -113,14 +150,18 @@ impl TrainArgs {
     /// The options for training.
     fn training(&self) -> TrainSpec {
         TrainSpec {
-            hidden: self.hidden,
+            hidden: self.hidden.clone(),
             members: self.members,
             epochs_max: self.epochs,
             patience: self.patience,
             batch: self.batch,
             learning_rate: self.learning_rate,
+            schedule: self.schedule,
             seed: self.seed,
             weight_decay: self.weight_decay,
+            balance: Balance { class_weight: self.class_weight, keep_negatives: self.keep_negatives },
+            disturb: Disturb { dropout: self.dropout, ..self.augment.unwrap_or_default() },
+            prune: self.prune,
         }
     }
 }
@@ -148,12 +189,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
     let bar = progress(args.quiet);
-    let mut trained = train_with(&data, &spec, |epoch: Epoch| {
+    let mut tell = |epoch: Epoch| {
         bar.inc(1);
         let loss = epoch.loss.map_or_else(|| "on all but the test rows".to_owned(), |loss| format!("loss {loss:.4}"));
         bar.set_message(format!("network {} of {}, epoch {}, {loss}", epoch.member, spec.members, epoch.number));
-    })
-    .with_context(|| format!("learn from {}", args.data.display()))?;
+    };
+    let learn = || format!("learn from {}", args.data.display());
+    let by_time = args.folds.map(|count| folds(&data, &spec, count, &mut tell)).transpose().with_context(learn)?;
+    let mut trained = train_with(&data, &spec, &mut tell).with_context(learn)?;
+    trained.measured.folds = by_time.unwrap_or_default();
     bar.finish_and_clear();
     let mut calibrated = args.calibrate.map(|method| trained.calibrate(&data, method)).transpose()?;
     if let Some((_, [Some(before), Some(after)])) = calibrated
@@ -170,10 +214,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         fingerprint: trained.fingerprint.clone(),
         calibration: calibrated.as_ref().map(|(calibration, _)| calibration.clone()),
     };
-    let model = encode(&trained.network, &trained.features, &identity);
+    let mut model = encode(&trained.network, &trained.features, &identity);
+    let mut seconds = None;
+    if args.quantise {
+        let (whole, times) = quantise(&data, &mut trained, &identity, model)?;
+        (model, seconds) = (whole, Some(times));
+    }
     let sha256 = format!("{:x}", Sha256::digest(&model));
     let name = args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let card = trained.card(&identity, sha256, name, hash(&args.data)?);
+    let card = trained.card(&identity, sha256, DataFile { data: name, data_sha256: hash(&args.data)? });
     write(&args.out, &model)?;
     write(&card_path, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     for warning in trained.notes.iter().filter(|note| note.is_warning()) {
@@ -181,7 +230,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     if !args.quiet {
         let losses = calibrated.map(|(_, losses)| losses);
-        report(&mut super::printed::stdout(), &data, &trained, losses, &args.out, &card_path)
+        let mut to = super::printed::stdout();
+        report(&mut to, &data, &trained, losses)
+            .and_then(|()| report_size(&mut to, &trained, seconds))
+            .and_then(|()| writeln!(to, "\nwrote {} and {}", args.out.display(), card_path.display()))
             .context("print the table")?;
     }
     Ok(())
@@ -208,28 +260,32 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     PartialFile::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
+/// The sizes of the hidden layers in words.
+fn layers(hidden: &[usize]) -> String {
+    hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
 /// Prints the data used and the metrics.
 fn report(
     to: &mut impl Write,
     data: &Dataset,
     trained: &Trained,
     calibrated: Option<[Option<f64>; 2]>,
-    out: &Path,
-    card: &Path,
 ) -> io::Result<()> {
     let split = match trained.split {
         "time" => "split by time",
         "random" => "split at random",
         _ => "too few rows to split: the metrics are those of the training rows",
     };
-    let (members, hidden) = (trained.spec.members, trained.spec.hidden);
+    let members = trained.spec.members;
+    let hidden = layers(&trained.spec.hidden);
     writeln!(to, "{} rows, {} features; {split}", data.rows(), data.features.len())?;
     for note in trained.notes.iter().filter(|note| !note.is_warning()) {
         writeln!(to, "note: {note}")?;
     }
     let networks = match members {
         1 => format!("a network of {hidden} units"),
-        _ => format!("{members} networks of {hidden} units, averaged into one of {}", members * hidden),
+        _ => format!("{members} networks of {hidden} units, averaged into one of {}", trained.network.units()),
     };
     writeln!(to, "{networks}; up to {} epochs tried, {} used", trained.epochs, trained.best_epoch)?;
     if trained.split != "none" {
@@ -241,15 +297,15 @@ fn report(
         "{:<12}{:>8}{:>11}{:>10}{:>9}{:>9}{:>10}{:>10}",
         "part", "rows", "positives", "log loss", "NE", "AUC", "accuracy", "pred/obs"
     )?;
-    for Part { name, summary } in trained.parts.iter().chain(&trained.baselines) {
+    for Part { name, summary } in trained.parts.iter().chain(&trained.measured.baselines) {
         let [loss, entropy, auc, accuracy, ratio] =
             [summary.log_loss, summary.normalised_entropy, summary.auc, summary.accuracy, summary.calibration_ratio]
-                .map(|metric| metric.map_or_else(|| "-".to_owned(), |metric| format!("{metric:.4}")));
+                .map(figure);
         let (rows, positives) = (summary.count, summary.positives);
         writeln!(to, "{name:<12}{rows:>8}{positives:>11}{loss:>10}{entropy:>9}{auc:>9}{accuracy:>10}{ratio:>10}")?;
     }
     writeln!(to)?;
-    if !trained.baselines.is_empty() {
+    if !trained.measured.baselines.is_empty() {
         writeln!(
             to,
             "train, validation: the networks before they were trained on the validation rows; test: the model as written;\n\
@@ -258,7 +314,7 @@ fn report(
              pred/obs: predicted positives divided by observed ones."
         )?;
     }
-    if let Some(spread) = trained.spread.as_ref().filter(|spread| spread.normalised_entropy.len() > 1) {
+    if let Some(spread) = trained.measured.spread.as_ref().filter(|spread| spread.normalised_entropy.len() > 1) {
         let one_by_one: Vec<_> = spread.normalised_entropy.iter().map(|entropy| format!("{entropy:.4}")).collect();
         writeln!(
             to,
@@ -269,11 +325,11 @@ fn report(
             one_by_one.join(", ")
         )?;
     }
-    if trained.bins.len() > 1 {
+    if trained.measured.bins.len() > 1 {
         writeln!(to)?;
         writeln!(to, "calibration on the test rows, from lowest to highest score:")?;
         writeln!(to, "{:>8}{:>11}{:>10}", "rows", "predicted", "observed")?;
-        for bin in &trained.bins {
+        for bin in &trained.measured.bins {
             writeln!(to, "{:>8}{:>11.4}{:>10.4}", bin.count, bin.predicted, bin.observed)?;
         }
     }
@@ -283,6 +339,128 @@ fn report(
             "calibrated on the validation rows: log loss of the test rows {before:.4} before, {after:.4} after"
         )?;
     }
+    let importance = &trained.measured.importance;
+    if !importance.is_empty() {
+        writeln!(to)?;
+        writeln!(to, "what the model uses: how much worse it gets on the test rows if a feature is shuffled:")?;
+        writeln!(to, "{:>10}{:>10}{:>10}  feature", "log loss", "+/-", "AUC")?;
+        for Importance { feature, log_loss, deviation, auc } in importance.iter().take(FEATURES_SHOWN) {
+            writeln!(to, "{log_loss:>10.4}{deviation:>10.4}{:>10}  {feature}", figure(auc.map(|auc| -auc)))?;
+        }
+        if importance.len() > FEATURES_SHOWN {
+            writeln!(to, "and {} more, which are in the card", importance.len() - FEATURES_SHOWN)?;
+        }
+    }
+    report_folds(to, &trained.measured.folds)
+}
+
+/// A metric, or a dash.
+fn figure(metric: Option<f64>) -> String {
+    metric.map_or_else(|| "-".to_owned(), |metric| format!("{metric:.4}"))
+}
+
+/// Prints the folds by time, with their mean and spread.
+fn report_folds(to: &mut impl Write, folds: &[Fold]) -> io::Result<()> {
+    if folds.is_empty() {
+        return Ok(());
+    }
     writeln!(to)?;
-    writeln!(to, "wrote {} and {}", out.display(), card.display())
+    writeln!(to, "by time, each fold trained on all rows before those that it is tested on:")?;
+    writeln!(
+        to,
+        "{:<8}{:>11}{:>8}{:>10}{:>9}{:>9}{:>14}",
+        "fold", "trained on", "rows", "log loss", "NE", "AUC", "logistic NE"
+    )?;
+    let of = |fold: &Fold| {
+        let model = fold.model.unwrap_or_default();
+        let logistic = fold.logistic.and_then(|it| it.normalised_entropy);
+        [model.log_loss, model.normalised_entropy, model.auc, logistic]
+    };
+    for (number, fold) in (1..).zip(folds) {
+        let [loss, entropy, auc, logistic] = of(fold).map(figure);
+        let rows = fold.model.map_or_else(|| "-".to_owned(), |it| it.count.to_string());
+        writeln!(to, "{number:<8}{:>11}{rows:>8}{loss:>10}{entropy:>9}{auc:>9}{logistic:>14}", fold.trained_on)?;
+    }
+    let [means, deviations]: [[Option<f64>; 4]; 2] = {
+        let each = [0, 1, 2, 3].map(|at| folds.iter().filter_map(|fold| of(fold)[at]).collect::<Vec<f64>>());
+        let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        let deviation = |values: &Vec<f64>| {
+            let centre = mean(values)?;
+            Some(mean(&values.iter().map(|it| (it - centre).powi(2)).collect::<Vec<_>>())?.sqrt())
+        };
+        [each.each_ref().map(|values| mean(values)), each.each_ref().map(deviation)]
+    };
+    for (name, figures) in [("mean", means), ("spread", deviations)] {
+        let [loss, entropy, auc, logistic] = figures.map(figure);
+        writeln!(to, "{name:<8}{:>11}{:>8}{loss:>10}{entropy:>9}{auc:>9}{logistic:>14}", "", "")?;
+    }
+    if folds.iter().any(|fold| fold.model.is_none()) {
+        writeln!(to, "a fold without figures has only one label in the rows before it")?;
+    }
+    Ok(())
+}
+
+/// Two values in words.
+fn both(what: &str, [before, after]: &[impl Display; 2]) -> String {
+    format!("{what} {before} before, {after} after")
+}
+
+/// Prints what pruning and quantisation did.
+fn report_size(to: &mut impl Write, trained: &Trained, seconds: Option<[f64; 2]>) -> io::Result<()> {
+    let losses = |losses: &[Option<f64>; 2]| both("log loss of the test rows", &losses.map(figure));
+    if let Some(Pruning { units, parameters, bytes, log_loss, epochs }) = &trained.measured.pruning {
+        let sizes = [both("hidden units", units), both("weights", parameters), both("bytes", bytes)].join("; ");
+        writeln!(to, "\npruned, and trained on for {epochs} epochs: {sizes}; {}", losses(log_loss))?;
+    }
+    if let Some(Quantised { bytes, log_loss, difference_max }) = &trained.measured.quantisation {
+        let (bytes, losses) = (both("bytes", bytes), losses(log_loss));
+        writeln!(to, "\nquantised to 8-bit integers: {bytes}; {losses}; scores differ by at most {difference_max:.4}")?;
+    }
+    if let Some([before, after]) = seconds.map(|times| times.map(|time| time * 1e6)) {
+        writeln!(
+            to,
+            "ONNX Runtime took {before:.2} microseconds per row before, {after:.2} after, up to {BATCH} rows at once"
+        )?;
+    }
+    Ok(())
+}
+
+/// The model in integers, and the seconds per row before and after. Both models are compared by ONNX Runtime on the test rows, or on
+/// all rows if they were too few to split.
+fn quantise(
+    data: &Dataset,
+    trained: &mut Trained,
+    identity: &Identity,
+    floats: Vec<u8>,
+) -> anyhow::Result<(Vec<u8>, [f64; 2])> {
+    let whole = encode_quantised(&trained.network, &trained.features, identity, &trained.ranges(data)?);
+    let split = Split::of(data, trained.spec.seed);
+    let rows = if split.test.is_empty() { &split.train } else { &split.test };
+    let runtime = Runtime::load(None).context("compare the quantised model")?;
+    let fingerprint = trained.fingerprint.clone().unwrap_or_default();
+    let (matrix, few) = (data.matrix(rows), data.matrix(&rows[..rows.len().min(BATCH)]));
+    let bytes = [floats.len(), whole.len()];
+    let mut scores = [Vec::new(), Vec::new()];
+    let mut seconds = [f64::INFINITY; 2];
+    for (at, file) in [floats, whole.clone()].into_iter().enumerate() {
+        let spec = ModelSpec::at("model.onnx");
+        let mut model = OnnxModel::from_bytes(&runtime, &spec, file, &trained.features, &fingerprint)
+            .context("compare the quantised model")?;
+        model.score(&matrix, &mut scores[at]).context("compare the quantised model")?;
+        let mut thrown_away = Vec::new();
+        for _ in 0..TURNS {
+            let start = Instant::now();
+            model.score(&few, &mut thrown_away).context("compare the quantised model")?;
+            seconds[at] = seconds[at].min(start.elapsed().as_secs_f64() / few.rows() as f64);
+        }
+    }
+    let loss = |scores: &Vec<f32>| {
+        let pairs = scores.iter().zip(rows);
+        let prediction =
+            |(&score, &row): (&f32, &usize)| Prediction { probability: score.into(), label: data.labels[row] };
+        log_loss(&pairs.map(prediction).collect::<Vec<_>>())
+    };
+    let difference_max = scores[0].iter().zip(&scores[1]).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    trained.measured.quantisation = Some(Quantised { bytes, log_loss: scores.each_ref().map(loss), difference_max });
+    Ok((whole, seconds))
 }

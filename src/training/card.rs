@@ -1,6 +1,6 @@
 //! The model card: how a model was trained, and its metrics.
 
-use super::{Identity, Note, TrainSpec, Trained};
+use super::{Fold, Identity, Importance, Note, Pruning, Quantised, TrainSpec, Trained};
 use crate::evaluation::{Bin, Summary};
 use serde::{Serialize, Serializer};
 
@@ -39,6 +39,38 @@ impl Spread {
     }
 }
 
+/// What was measured beside the metrics by part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Measured {
+    /// The baselines on the test rows: the positive rate of the other rows, and a logistic regression fitted to them. Empty without
+    /// test rows.
+    pub baselines: Vec<Part>,
+    /// Predicted and observed rates in equal-sized bins of the test rows.
+    pub bins: Vec<Bin>,
+    /// The spread of the networks on the test rows; `None` without test rows of both labels.
+    pub spread: Option<Spread>,
+    /// The importance of each feature in the test rows, the most important first. Empty without test rows.
+    pub importance: Vec<Importance>,
+    /// What pruning did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruning: Option<Pruning>,
+    /// What quantisation did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantised>,
+    /// The folds by time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<Fold>,
+}
+
+/// The file of rows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataFile {
+    /// Its name, without its folder.
+    pub data: String,
+    /// Its SHA-256.
+    pub data_sha256: String,
+}
+
 /// The model card: how a model was trained, and its metrics.
 #[derive(Clone, Debug, Serialize)]
 pub struct Card {
@@ -47,22 +79,18 @@ pub struct Card {
     pub identity: Identity,
     /// The SHA-256 of the ONNX file.
     pub sha256: String,
-    /// The name of the file of rows, without its folder.
-    pub data: String,
-    /// The SHA-256 of the file of rows.
-    pub data_sha256: String,
+    /// The file of rows.
+    #[serde(flatten)]
+    pub data: DataFile,
     /// The number of rows.
     pub rows: usize,
     /// How they were split.
     pub split: &'static str,
     /// The metrics by part, see [`Trained::parts`].
     pub parts: Vec<Part>,
-    /// The baselines on the test rows.
-    pub baselines: Vec<Part>,
-    /// Predicted and observed rates in equal-sized bins of the test rows.
-    pub bins: Vec<Bin>,
-    /// The spread of the networks on the test rows.
-    pub spread: Option<Spread>,
+    /// What else was measured on the test rows.
+    #[serde(flatten)]
+    pub measured: Measured,
     /// The most epochs that a network was trained for to find the best one.
     pub epochs: usize,
     /// How many epochs the final networks were trained for.
@@ -82,18 +110,15 @@ fn as_text<S: Serializer>(notes: &[Note], serializer: S) -> Result<S::Ok, S::Err
 
 impl Trained {
     /// The card of this model, with the hashes of its ONNX file and of the file of rows.
-    pub fn card(&self, identity: &Identity, sha256: String, data: String, data_sha256: String) -> Card {
+    pub fn card(&self, identity: &Identity, sha256: String, data: DataFile) -> Card {
         Card {
             identity: identity.clone(),
             sha256,
             data,
-            data_sha256,
             rows: self.parts.iter().map(|part| part.summary.count).sum(),
             split: self.split,
             parts: self.parts.clone(),
-            baselines: self.baselines.clone(),
-            bins: self.bins.clone(),
-            spread: self.spread.clone(),
+            measured: self.measured.clone(),
             epochs: self.epochs,
             best_epoch: self.best_epoch,
             training: self.spec.clone(),

@@ -3,7 +3,7 @@
 //! Guarantees: it uses the same scaled values as the network, and minimises the loss with a ridge of 1, the default of most libraries
 //! (scikit-learn's `C = 1`). Limits: sums are 32-bit floats, so a loss has about five correct digits. It is never written to a file.
 
-use super::{TrainError, network::Scaled};
+use super::{TrainError, scaled::Scaled};
 use candle_core::{Device, Tensor};
 
 /// The penalty: half of this times the sum of squared weights is added to the sum of losses.

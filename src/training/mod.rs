@@ -1,8 +1,8 @@
 //! Training: from labelled rows to an ONNX model.
 //!
 //! Owns the files of rows ([`read`] reads them, [`RowFile`] writes those of `aimpoint export`), the split into training, validation
-//! and test rows, the reference network (one hidden ReLU layer and a sigmoid output), and its ONNX file with the model card. Several
-//! networks are trained from different initial weights and averaged into one of the same form ([`Network::average`]). The validation
+//! and test rows, the reference network (hidden ReLU layers, by default one, and a sigmoid output), and its ONNX file with the model
+//! card. Several networks are trained from different initial weights and averaged into one ([`Perceptron::average`]). The validation
 //! rows determine the number of epochs; then the networks are retrained on the training and validation rows for that many epochs.
 //!
 //! Guarantees: the same rows, spec and build give the same weights on the same machine; no statistic of a test row enters the model;
@@ -10,39 +10,55 @@
 //! copies of 4 bytes per value; labels are 0 or 1. Not covered: other architectures, which are trained elsewhere and exported to
 //! ONNX.
 
+mod batch;
 mod card;
 mod column;
 mod error;
+mod fit;
+mod folds;
 mod format;
+mod importance;
+mod inspect;
 mod label;
+mod layers;
 mod logistic;
 mod network;
 mod note;
 mod number;
 mod onnx;
+mod options;
+mod prune;
+mod quantise;
 mod read;
 mod rows;
+mod scaled;
 mod split;
 mod table;
 
-pub use card::{Card, Part, Spread};
+pub use card::{Card, DataFile, Measured, Part, Spread};
 pub use error::TrainError;
+pub use fit::Epoch;
+pub use folds::{Fold, folds};
+pub use importance::Importance;
 pub use label::Labeller;
-pub use network::{Epoch, Network};
+pub use network::{Layer, Network, Perceptron};
 pub use note::Note;
 pub use number::Decimal;
-pub use onnx::{Identity, encode};
+pub use onnx::{Identity, encode, encode_quantised};
+pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
+pub use prune::Pruning;
+pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};
 pub use rows::{Row, RowFile};
 pub use split::Split;
 pub use table::{Table, Value};
 
 use crate::{
-    evaluation::{Bin, Prediction, Summary, log_loss, normalised_entropy, reliability},
+    evaluation::{Prediction, Summary, log_loss, normalised_entropy, reliability},
     inference::Calibration,
 };
-use network::{Ending, Scaled};
-use serde::Serialize;
+use fit::{Ending, fit};
+use scaled::Scaled;
 
 /// Fewer rows than this are not split: a seventh of them would be meaningless.
 pub const SPLIT_ROWS_MIN: usize = 20;
@@ -58,47 +74,11 @@ const BIN_ROWS: usize = 20;
 /// The ratio between the positive rates of training and test rows from which a shift is reported.
 const MOVED: f64 = 1.25;
 
-/// The training options.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TrainSpec {
-    /// Units in the hidden layer. More can fit more complex functions and need more rows.
-    pub hidden: usize,
-    /// How many networks are averaged. More vary less between seeds, but the model and the training time grow in proportion.
-    pub members: usize,
-    /// Maximum number of epochs.
-    pub epochs_max: usize,
-    /// Training stops after this many epochs without a better validation loss.
-    pub patience: usize,
-    /// Rows per step. More make epochs faster but learning slower.
-    pub batch: usize,
-    /// Adam's learning rate.
-    pub learning_rate: f64,
-    /// Seed of the weights, shuffling and split.
-    pub seed: u64,
-    /// The share of a weight removed by a step of size 1 (decoupled weight decay, Loshchilov and Hutter 2019).
-    pub weight_decay: f64,
-}
-
-impl Default for TrainSpec {
-    fn default() -> Self {
-        Self {
-            hidden: 10,
-            members: 5,
-            epochs_max: 1000,
-            patience: 20,
-            batch: 128,
-            learning_rate: 0.01,
-            seed: 1,
-            weight_decay: 0.3,
-        }
-    }
-}
-
 /// A trained network, with its history.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The network.
-    pub network: Network,
+    pub network: Perceptron,
     /// The features in the order of its input.
     pub features: Vec<String>,
     /// The fingerprint of the rows.
@@ -108,13 +88,8 @@ pub struct Trained {
     /// The metrics by part. On training and validation rows they are those of the networks before they were trained on validation
     /// rows, on test rows those of the final model.
     pub parts: Vec<Part>,
-    /// The baselines on the test rows: the positive rate of the other rows, and a logistic regression fitted to them. Empty without
-    /// test rows.
-    pub baselines: Vec<Part>,
-    /// Predicted and observed rates in equal-sized bins of the test rows.
-    pub bins: Vec<Bin>,
-    /// The spread of the networks on the test rows; `None` without test rows of both labels.
-    pub spread: Option<Spread>,
+    /// What else was measured on the test rows.
+    pub measured: Measured,
     /// The most epochs that a network was trained for to find the best one.
     pub epochs: usize,
     /// How many epochs the final networks were trained for: the median of the best ones.
@@ -124,7 +99,7 @@ pub struct Trained {
     /// The training options.
     pub spec: TrainSpec,
     /// The average of the networks before training on validation rows.
-    stopped: Network,
+    stopped: Perceptron,
 }
 
 /// The calibration method.
@@ -182,34 +157,49 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 /// # Errors
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
-    check(spec)?;
     let split = Split::of(data, spec.seed);
-    let mut notes = data.notes.clone();
-    check_labels(data, &split, &mut notes)?;
+    train_on(data, spec, &split, data.notes.clone(), &mut progress)
+}
+
+/// Trains on a split of the rows.
+fn train_on(
+    data: &Dataset,
+    spec: &TrainSpec,
+    split: &Split,
+    mut notes: Vec<Note>,
+    progress: &mut impl FnMut(Epoch),
+) -> Result<Trained, TrainError> {
+    spec.check(data.features.len())?;
+    check_labels(data, split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
     let validation = train.scale_like(data, &split.validation);
     let watched = if split.validation.is_empty() { &train } else { &validation };
-    let fits = network::fit(&train, spec, &Ending::Best { of: watched }, &mut progress)?;
-    let mut best_epochs: Vec<_> = fits.iter().map(|fit| fit.best_epoch).collect();
-    best_epochs.sort_unstable();
-    let best_epoch = best_epochs[best_epochs.len() / 2];
-    let stopped: Vec<_> = fits.iter().map(|fit| fit.network.clone()).collect();
-    // Retrain on all rows but the test rows, with the known number of epochs.
-    let (networks, known, learned) = if split.validation.is_empty() {
-        (stopped.clone(), train, split.train.clone())
+    let best = Ending::Best { of: watched };
+    let first = fit(&train, spec, &best, None, progress)?;
+    let tuned = match spec.prune {
+        0.0 => None,
+        share => Some(fit(&train, &spec.gentle(), &best, Some(&prune::prune(&first.networks, share)), progress)?),
+    };
+    let stopped = tuned.as_ref().unwrap_or(&first).networks.clone();
+    // Retrain on all rows but the test rows, with the known numbers of epochs.
+    let (whole, networks, known, learned) = if split.validation.is_empty() {
+        (first.networks, stopped.clone(), train, split.train.clone())
     } else {
         drop((train, validation));
         let rows = [&split.train[..], &split.validation].concat();
         let known = Scaled::new(data, &rows);
-        let fits = network::fit(&known, spec, &Ending::After { epochs: best_epoch }, &mut progress)?;
-        (fits.into_iter().map(|fit| fit.network).collect(), known, rows)
+        let whole = fit(&known, spec, &Ending::After { epochs: first.best_epoch }, None, progress)?.networks;
+        let networks = match &tuned {
+            None => whole.clone(),
+            Some(tuned) => {
+                let (rest, ending) = (prune::prune(&whole, spec.prune), Ending::After { epochs: tuned.best_epoch });
+                fit(&known, &spec.gentle(), &ending, Some(&rest), progress)?.networks
+            }
+        };
+        (whole, networks, known, rows)
     };
-    let constant = known.constant.iter().zip(&data.features).filter(|(constant, _)| **constant);
-    let constant: Vec<_> = constant.map(|(_, name)| name.clone()).collect();
-    if !constant.is_empty() {
-        notes.push(Note::Constant { features: constant });
-    }
-    let (network, stopped) = (Network::average(&networks), Network::average(&stopped));
+    inspect::inspect(data, split, &learned, &known.constant, &mut notes);
+    let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&stopped));
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -221,17 +211,19 @@ pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epo
         fingerprint: data.fingerprint.clone(),
         split: split.how,
         parts,
-        baselines: Vec::new(),
-        bins: Vec::new(),
-        spread: None,
-        epochs: fits.iter().map(|fit| fit.epochs).max().unwrap_or_default(),
-        best_epoch,
+        measured: Measured::default(),
+        epochs: first.epochs,
+        best_epoch: first.best_epoch,
         notes,
         spec: spec.clone(),
         stopped,
     };
+    if let Some(tuned) = tuned {
+        trained.measured.pruning =
+            Some(trained.pruning(data, split, &Perceptron::average(&whole), tuned.best_epoch)?);
+    }
     if !split.test.is_empty() {
-        trained.measure(data, &split, &networks, &known, &learned)?;
+        trained.measure(data, split, &networks, &known, &learned)?;
     }
     Ok(trained)
 }
@@ -243,15 +235,16 @@ impl Trained {
         &mut self,
         data: &Dataset,
         split: &Split,
-        networks: &[Network],
+        networks: &[Perceptron],
         known: &Scaled,
         learned: &[usize],
     ) -> Result<(), TrainError> {
         let predictions = predict(&self.network, data, &split.test)?;
-        self.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
+        self.measured.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
         let each = networks.iter().map(|network| Ok(normalised_entropy(&predict(network, data, &split.test)?)));
         let each: Option<Vec<f64>> = each.collect::<Result<_, TrainError>>()?;
-        self.spread = each.and_then(Spread::of);
+        self.measured.spread = each.and_then(Spread::of);
+        self.measured.importance = importance::importance(&self.network, data, &split.test, self.spec.seed)?;
 
         let rate = learned.iter().filter(|&&row| data.labels[row]).count() as f64 / learned.len() as f64;
         let labels = || split.test.iter().map(|&row| data.labels[row]);
@@ -260,7 +253,7 @@ impl Trained {
         let by_logistic: Vec<_> =
             labels().zip(scores).map(|(label, probability)| Prediction { probability, label }).collect();
         let baseline = |name, predictions: &[Prediction]| Part { name, summary: Summary::of(predictions) };
-        self.baselines = vec![baseline("base rate", &by_rate), baseline("logistic", &by_logistic)];
+        self.measured.baselines = vec![baseline("base rate", &by_rate), baseline("logistic", &by_logistic)];
 
         let summary = Summary::of(&predictions);
         let Some(entropy) = summary.normalised_entropy else { return Ok(()) };
@@ -278,6 +271,21 @@ impl Trained {
     }
 }
 
+impl Trained {
+    /// What pruning did to the average of the `whole` networks.
+    fn pruning(&self, data: &Dataset, split: &Split, whole: &Perceptron, epochs: usize) -> Result<Pruning, TrainError> {
+        let both = [whole, &self.network];
+        let [before, after] = both.map(|network| predict(network, data, &split.test));
+        Ok(Pruning {
+            units: both.map(Perceptron::units),
+            parameters: both.map(Perceptron::parameters),
+            bytes: both.map(|network| encode(network, &self.features, &Identity::default()).len()),
+            log_loss: [log_loss(&before?), log_loss(&after?)],
+            epochs,
+        })
+    }
+}
+
 /// The standard error of the difference between the log losses of two predictions of the same rows.
 fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
     let loss = |it: &Prediction| log_loss(std::slice::from_ref(it)).unwrap_or(f64::NAN);
@@ -288,7 +296,7 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
 }
 
 /// A network's predictions for some rows, with the outcomes.
-fn predict(network: &Network, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
+fn predict(network: &Perceptron, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
     let scores = network.score(&data.matrix(rows))?;
     let predictions = rows.iter().zip(scores);
     let prediction = |(row, score): (&usize, f32)| Prediction { probability: score.into(), label: data.labels[*row] };
@@ -322,34 +330,6 @@ fn check_labels(data: &Dataset, split: &Split, notes: &mut Vec<Note>) -> Result<
         if let Some(label) = one_of(rows) {
             notes.push(Note::OneLabel { part: name, rows: rows.len(), label });
         }
-    }
-    Ok(())
-}
-
-fn check(spec: &TrainSpec) -> Result<(), TrainError> {
-    let at_least_one = [
-        ("hidden", spec.hidden),
-        ("members", spec.members),
-        ("epochs_max", spec.epochs_max),
-        ("patience", spec.patience),
-        ("batch", spec.batch),
-    ];
-    for (key, found) in at_least_one {
-        if found == 0 {
-            return Err(TrainError::Spec { key, expected: "at least 1", found: found.to_string() });
-        }
-    }
-    let rate = spec.learning_rate;
-    if !(rate > 0.0 && rate <= 1.0) {
-        return Err(TrainError::Spec {
-            key: "learning_rate",
-            expected: "above 0 and at most 1",
-            found: rate.to_string(),
-        });
-    }
-    let decay = spec.weight_decay;
-    if !(0.0..=1.0).contains(&decay) {
-        return Err(TrainError::Spec { key: "weight_decay", expected: "0 to 1", found: decay.to_string() });
     }
     Ok(())
 }

@@ -92,6 +92,36 @@ pub enum Note {
         /// The features.
         features: Vec<String>,
     },
+    /// Features have no value in the training rows.
+    Absent {
+        /// The features.
+        features: Vec<String>,
+    },
+    /// A feature tells the label.
+    Leak {
+        /// The feature.
+        feature: String,
+        /// Its AUC, without any model.
+        auc: f64,
+    },
+    /// A few values are so large that all others are the same once scaled.
+    Outlier {
+        /// The feature.
+        feature: String,
+        /// The largest value.
+        largest: f64,
+        /// The range of all but the outer percent on each side.
+        usual: [f64; 2],
+    },
+    /// Rows occur more than once.
+    Copies {
+        /// How many are copies of others.
+        copies: usize,
+        /// How many of these are test rows.
+        in_test: usize,
+        /// The number of rows.
+        rows: usize,
+    },
     /// One label is very rare.
     Rare {
         /// The number of rows with the rarer label.
@@ -144,7 +174,8 @@ impl Note {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::Formatted { .. } | Self::Texts { .. } | Self::Constant { .. } => false,
-            Self::Unnamed { .. } => false,
+            Self::Unnamed { .. } | Self::Absent { .. } | Self::Copies { .. } => false,
+            Self::Leak { .. } | Self::Outlier { .. } => true,
             Self::Mixed { .. } | Self::LikeNumbers { .. } => true,
             Self::Beyond { .. } | Self::Rounded { .. } | Self::Merged { .. } => true,
             Self::Rare { .. } | Self::OneLabel { .. } => true,
@@ -158,6 +189,14 @@ const RANKS: f64 = 0.6;
 
 /// Maximum number of names in a sentence.
 const NAMES: usize = 8;
+
+/// The first names, quoted.
+fn names(features: &[String]) -> String {
+    let names: Vec<_> = features.iter().take(NAMES).map(|name| format!("{name:?}")).collect();
+    let more = features.len().saturating_sub(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
 
 /// Formats a number with a few digits.
 fn short(value: f64) -> String {
@@ -211,10 +250,30 @@ impl fmt::Display for Note {
                  feature"
             ),
             Self::Constant { features } => {
-                let names: Vec<_> = features.iter().take(NAMES).map(|name| format!("{name:?}")).collect();
-                let more = features.len().saturating_sub(NAMES);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                write!(f, "{}{more}: constant in all training rows, so the model ignores it", names.join(", "))
+                write!(f, "{}: constant in all training rows, so the model ignores it", names(features))
+            }
+            Self::Absent { features } => {
+                write!(f, "{}: missing in all training rows, so the model ignores it", names(features))
+            }
+            Self::Leak { feature, auc } => write!(
+                f,
+                "feature {feature:?} alone tells the label (AUC {auc:.4}): it is probably made of the outcome, or known only after \
+                 it. Exclude it with --ignore, unless it is known when an event is scored"
+            ),
+            Self::Outlier { feature, largest, usual } => write!(
+                f,
+                "feature {feature:?}: values up to {} make all usual ones, from {} to {}, the same to the model; if the large ones \
+                 are errors or mean a missing value, leave these cells empty",
+                short(*largest),
+                short(usual[0]),
+                short(usual[1])
+            ),
+            Self::Copies { copies, in_test, rows } => {
+                write!(f, "{copies} of the {rows} rows are copies of others")?;
+                if *in_test > 0 {
+                    write!(f, ", {in_test} of them test rows, whose metrics are then too good")?;
+                }
+                write!(f, "; if events were written twice, remove the copies")
             }
             Self::Rare { count, label, rows } => write!(
                 f,

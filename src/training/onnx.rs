@@ -1,16 +1,24 @@
 //! Writes the ONNX file of a network.
 //!
 //! Owns the required subset of ONNX's schema, with the official field numbers (onnx.proto, IR version 8), and the graph. Guarantees:
-//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Network::score`]; the same
+//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Perceptron::score`]; the same
 //! network and identity give the same bytes. Limits: operator set 13, which runtimes have supported since 2020.
 
-use super::{Network, network::LIMIT};
+use super::{
+    Perceptron, Ranges,
+    network::{LIMIT, Layer},
+    quantise::{MIDDLE, whole},
+};
 use crate::inference::{Calibration, metadata};
 use prost::Message;
 use serde::Serialize;
 
 /// ONNX's number of the element type float32.
 const FLOAT: i32 = 1;
+/// Its number of unsigned 8-bit integers.
+const UINT8: i32 = 2;
+/// `AttributeProto.AttributeType.INT`
+const INT: i32 = 2;
 /// IR version 8, from ONNX 1.10 (2021).
 const IR_VERSION: i64 = 8;
 /// The first operator set that has all operators of the graph in the form used here.
@@ -93,6 +101,19 @@ struct Node {
     name: String,
     #[prost(string, tag = "4")]
     op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<Attribute>,
+}
+
+/// `AttributeProto`; only integers are used.
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, tag = "3")]
+    i: i64,
+    #[prost(int32, tag = "20")]
+    kind: i32,
 }
 
 /// `TensorProto`
@@ -106,6 +127,8 @@ struct Tensor {
     float_data: Vec<f32>,
     #[prost(string, tag = "8")]
     name: String,
+    #[prost(bytes = "vec", tag = "9")]
+    raw_data: Vec<u8>,
 }
 
 /// `ValueInfoProto`
@@ -157,12 +180,20 @@ enum Extent {
 }
 
 /// The bytes of the ONNX file: input `input` [rows, features], output `score` [rows, 1].
-pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Vec<u8> {
-    let names = json(&features);
+pub fn encode(network: impl Into<Perceptron>, features: &[String], identity: &Identity) -> Vec<u8> {
+    file(&network.into(), features, identity, None)
+}
+
+/// As [`encode`], with the layers in 8-bit integers.
+pub fn encode_quantised(network: &Perceptron, features: &[String], identity: &Identity, ranges: &Ranges) -> Vec<u8> {
+    file(network, features, identity, Some(ranges))
+}
+
+fn file(network: &Perceptron, features: &[String], identity: &Identity, ranges: Option<&Ranges>) -> Vec<u8> {
     let properties = [
         (metadata::NAME, Some(identity.name.clone())),
         (metadata::VERSION, identity.version.clone()),
-        (metadata::FEATURES, Some(names)),
+        (metadata::FEATURES, Some(json(&features))),
         (metadata::FINGERPRINT, identity.fingerprint.clone()),
         (metadata::CALIBRATION, identity.calibration.as_ref().map(json)),
         (metadata::BASELINE, Some(json(&network.mean))),
@@ -175,7 +206,7 @@ pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Ve
         ir_version: IR_VERSION,
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(graph(network)),
+        graph: Some(Drawing::default().finish(network, ranges)),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPERATOR_SET }],
         metadata_props,
     };
@@ -186,47 +217,146 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("names and numbers are written as JSON")
 }
 
-fn graph(network: &Network) -> Graph {
-    let (width, hidden) = (network.width() as i64, network.hidden() as i64);
-    let node = |op_type: &str, input: &[&str], output: &str| Node {
-        input: input.iter().map(|&name| name.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        name: output.to_owned(),
-        op_type: op_type.to_owned(),
-    };
-    let weights = |name: &str, dims: &[i64], values: &[f32]| Tensor {
-        dims: dims.to_vec(),
-        data_type: FLOAT,
-        float_data: values.to_vec(),
-        name: name.to_owned(),
-    };
-    Graph {
-        node: vec![
-            node("IsNaN", &["input"], "is_nan"),
-            node("IsInf", &["input"], "is_infinite"),
-            node("Or", &["is_nan", "is_infinite"], "is_missing"),
-            node("Where", &["is_missing", "mean", "input"], "clean"),
-            node("Sub", &["clean", "mean"], "centred"),
-            node("Div", &["centred", "deviation"], "scaled"),
-            node("Clip", &["scaled", "least", "most"], "limited"),
-            node("Gemm", &["limited", "hidden_weight", "hidden_bias"], "hidden"),
-            node("Relu", &["hidden"], "rectified"),
-            node("Gemm", &["rectified", "output_weight", "output_bias"], "log_odds"),
-            node("Sigmoid", &["log_odds"], "score"),
-        ],
-        name: "aimpoint".to_owned(),
-        initializer: vec![
-            weights("mean", &[1, width], &network.mean),
-            weights("deviation", &[1, width], &network.deviation),
-            weights("least", &[], &[-LIMIT]),
-            weights("most", &[], &[LIMIT]),
-            weights("hidden_weight", &[width, hidden], &network.hidden_weight),
-            weights("hidden_bias", &[hidden], &network.hidden_bias),
-            weights("output_weight", &[hidden, 1], &network.output_weight),
-            weights("output_bias", &[1], &[network.output_bias]),
-        ],
-        input: vec![matrix("input", width)],
-        output: vec![matrix("score", 1)],
+/// A graph that is being drawn.
+#[derive(Default)]
+struct Drawing {
+    nodes: Vec<Node>,
+    constants: Vec<Tensor>,
+}
+
+impl Drawing {
+    /// Adds a node; its name is that of its output.
+    fn node(&mut self, op_type: &str, input: &[&str], output: &str) {
+        self.nodes.push(Node {
+            input: input.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op_type.to_owned(),
+            attribute: Vec::new(),
+        });
+    }
+
+    /// Adds a constant.
+    fn floats(&mut self, name: &str, dims: &[i64], values: &[f32]) {
+        self.constants.push(Tensor {
+            dims: dims.to_vec(),
+            data_type: FLOAT,
+            float_data: values.to_vec(),
+            name: name.to_owned(),
+            raw_data: Vec::new(),
+        });
+    }
+
+    /// Adds a constant of small integers.
+    fn bytes(&mut self, name: &str, dims: &[i64], values: Vec<u8>) {
+        self.constants.push(Tensor {
+            dims: dims.to_vec(),
+            data_type: UINT8,
+            float_data: Vec::new(),
+            name: name.to_owned(),
+            raw_data: values,
+        });
+    }
+
+    /// Adds the rounding of a layer's input to integers.
+    fn rounded(&mut self, input: &str, (step, zero): (f32, u8)) {
+        let [rounded, size, nil] = ["rounded", "step", "zero"].map(|part| format!("{input}_{part}"));
+        self.floats(&size, &[], &[step]);
+        self.bytes(&nil, &[], vec![zero]);
+        self.node("QuantizeLinear", &[input, &size, &nil], &rounded);
+    }
+
+    /// Adds a layer in integers, whose input has been rounded with this step.
+    fn whole_layer(&mut self, layer: &Layer, input: &str, output: &str, step: f32) {
+        let units = layer.units();
+        let inputs = layer.weight.len() / units;
+        let (weights, scales) = whole(layer);
+        let [weight, middle, scale, bias] =
+            ["weight", "middle", "scale", "bias"].map(|part| format!("{output}_{part}"));
+        self.bytes(&weight, &[inputs as i64, units as i64], weights);
+        self.bytes(&middle, &[], vec![MIDDLE]);
+        self.floats(&scale, &[units as i64], &scales.iter().map(|scale| scale * step).collect::<Vec<_>>());
+        self.floats(&bias, &[units as i64], &layer.bias);
+        let [product, float, scaled] = ["product", "float", "scaled"].map(|part| format!("{output}_{part}"));
+        let [rounded, nil] = ["rounded", "zero"].map(|part| format!("{input}_{part}"));
+        self.node("MatMulInteger", &[&rounded, &weight, &nil, &middle], &product);
+        self.node("Cast", &[&product], &float);
+        let to = Attribute { name: "to".to_owned(), i: FLOAT.into(), kind: INT };
+        self.nodes.last_mut().expect("a node was added").attribute.push(to);
+        self.node("Mul", &[&float, &scale], &scaled);
+        self.node("Add", &[&scaled, &bias], output);
+    }
+
+    /// Adds a layer.
+    fn layer(&mut self, layer: &Layer, input: &str, output: &str) {
+        let units = layer.units();
+        let inputs = layer.weight.len() / units;
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{output}_{part}"));
+        self.floats(&weight, &[inputs as i64, units as i64], &layer.weight);
+        self.floats(&bias, &[units as i64], &layer.bias);
+        self.node("Gemm", &[input, &weight, &bias], output);
+    }
+
+    /// Adds a branch; in integers if there are steps of the inputs of its layers.
+    fn branch(&mut self, branch: &[Layer], prefix: &str, steps: Option<Vec<(f32, u8)>>) {
+        let last = branch.len() - 1;
+        let mut input = "limited".to_owned();
+        for (at, layer) in branch.iter().enumerate() {
+            let [hidden, rectified] = ["hidden", "rectified"].map(|name| format!("{prefix}{name}_{}", at + 1));
+            let output = if at == last { format!("{prefix}log_odds") } else { hidden };
+            match &steps {
+                None => self.layer(layer, &input, &output),
+                Some(steps) => {
+                    // All branches share the first input.
+                    if at > 0 {
+                        self.rounded(&input, steps[at]);
+                    }
+                    self.whole_layer(layer, &input, &output, steps[at].0);
+                }
+            }
+            if at < last {
+                self.node("Relu", &[&output], &rectified);
+            }
+            input = rectified;
+        }
+    }
+
+    fn finish(mut self, network: &Perceptron, ranges: Option<&Ranges>) -> Graph {
+        let width = network.width() as i64;
+        self.floats("mean", &[1, width], &network.mean);
+        self.floats("deviation", &[1, width], &network.deviation);
+        self.floats("least", &[], &[-LIMIT]);
+        self.floats("most", &[], &[LIMIT]);
+        self.node("IsNaN", &["input"], "is_nan");
+        self.node("IsInf", &["input"], "is_infinite");
+        self.node("Or", &["is_nan", "is_infinite"], "is_missing");
+        self.node("Where", &["is_missing", "mean", "input"], "clean");
+        self.node("Sub", &["clean", "mean"], "centred");
+        self.node("Div", &["centred", "deviation"], "scaled");
+        self.node("Clip", &["scaled", "least", "most"], "limited");
+        if let Some(ranges) = ranges {
+            self.rounded("limited", ranges.steps(0)[0]);
+        }
+        let steps = |branch| ranges.map(|ranges| ranges.steps(branch));
+        if let [branch] = &network.branches[..] {
+            self.branch(branch, "", steps(0));
+        } else {
+            let mut outputs = Vec::new();
+            for (at, branch) in network.branches.iter().enumerate() {
+                let prefix = format!("branch_{}_", at + 1);
+                self.branch(branch, &prefix, steps(at));
+                outputs.push(format!("{prefix}log_odds"));
+            }
+            self.node("Sum", &outputs.iter().map(String::as_str).collect::<Vec<_>>(), "log_odds");
+        }
+        self.node("Sigmoid", &["log_odds"], "score");
+        Graph {
+            node: self.nodes,
+            name: "aimpoint".to_owned(),
+            initializer: self.constants,
+            input: vec![matrix("input", width)],
+            output: vec![matrix("score", 1)],
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Split {
 }
 
 /// The groups of rows that stay together, in the order of their first row.
-fn units(data: &Dataset) -> Vec<Vec<usize>> {
+pub(super) fn units(data: &Dataset) -> Vec<Vec<usize>> {
     let Some(groups) = &data.groups else { return (0..data.rows()).map(|row| vec![row]).collect() };
     let mut index = HashMap::new();
     let mut units: Vec<Vec<usize>> = Vec::new();

@@ -5,7 +5,7 @@
 use aimpoint::{
     cli::train::{TrainArgs, run},
     inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
-    training::{Dataset, Identity, ReadSpec, TrainSpec, Trained, encode, read, train},
+    training::{Balance, ClassWeight, Dataset, Identity, ReadSpec, TrainSpec, Trained, encode, read, train},
 };
 use clap::Parser;
 use std::{
@@ -215,6 +215,9 @@ fn the_command_writes_a_model_and_a_card_that_belong_together() {
     let counts: Vec<_> = (0..3).map(|part| card["parts"][part]["count"].as_u64().unwrap()).collect();
     assert_eq!(counts, [140, 30, 30]);
     assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.99, "{card}");
+    assert_eq!(card["importance"][0]["feature"], "n", "{card}");
+    assert!(card["importance"][0]["log_loss"].as_f64().unwrap() > 0.1, "{card}");
+    assert!(card["notes"].to_string().contains("\\\"n\\\" alone tells the label (AUC 1.0000)"), "{card}");
     assert_eq!(info.calibration, None);
     let baseline = info.baseline.clone().unwrap();
     // The mean of the training rows: n is uniform from 0 to 9.
@@ -374,12 +377,186 @@ fn a_calibration_that_worsens_the_test_rows_is_omitted_unless_requested() {
 fn averaged_networks_are_one_network_of_the_same_form() {
     let folder = tempfile::tempdir().unwrap();
     let data = xnor(&folder);
-    let trained = train(&data, &TrainSpec { members: 3, hidden: 6, ..TrainSpec::default() }).unwrap();
-    assert_eq!(trained.network.hidden(), 18);
+    let trained = train(&data, &TrainSpec { members: 3, hidden: vec![6], ..TrainSpec::default() }).unwrap();
+    assert_eq!(trained.network.units(), 18);
     let mut model =
         OnnxModel::load(&runtime(), &spec(&write(&folder, &trained, &data.features, None)), &[], "").unwrap();
     let expected = trained.network.score(&data.matrix(&[0, 1, 2, 3])).unwrap();
     for (found, expected) in score(&mut model, 4, &data.values).iter().zip(expected) {
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
+}
+
+#[test]
+fn networks_of_several_layers_score_the_same_in_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = xnor(&folder);
+    let spec = TrainSpec { members: 2, hidden: vec![8, 4], epochs_max: 40, ..TrainSpec::default() };
+    let trained = train(&data, &spec).unwrap();
+    assert_eq!((trained.network.branches.len(), trained.network.units()), (2, 24));
+    let mut model =
+        OnnxModel::load(&runtime(), &ModelSpec::at(write(&folder, &trained, &data.features, None)), &[], "").unwrap();
+    let values = [0.0, 1.0, f32::NAN, 0.5, f32::INFINITY, -3.0];
+    let mut matrix = FeatureMatrix::new(2);
+    matrix.reset(3).copy_from_slice(&values);
+    let expected = trained.network.score(&matrix).unwrap();
+    for (found, expected) in score(&mut model, 3, &values).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+}
+
+/// Rows of which this share are positive, more for larger values of one feature.
+fn rare(rows: u32, rate: f64) -> Dataset {
+    let mut data = Dataset { features: names(&["a", "b"]), ..Dataset::default() };
+    let mut state = 7u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 8) / f64::from(1 << 24)
+    };
+    for _ in 0..rows {
+        let [a, b, chance] = [draw(), draw(), draw()];
+        data.values.extend([a as f32, b as f32]);
+        data.labels.push(chance < 2.0 * rate * a);
+    }
+    data
+}
+
+#[test]
+fn with_class_weights_and_fewer_negatives_the_mean_score_is_the_base_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = rare(6_000, 0.06);
+    let rows: Vec<usize> = (0..data.rows()).collect();
+    let rate = data.labels.iter().filter(|label| **label).count() as f64 / 6_000.0;
+    let error = (rate * (1.0 - rate) / 6_000.0).sqrt();
+    let cases = [(ClassWeight::Fixed(1.0), 0.2), (ClassWeight::Balanced, 1.0), (ClassWeight::Fixed(4.0), 0.5)];
+    for (class_weight, keep_negatives) in cases {
+        let balance = Balance { class_weight, keep_negatives };
+        let trained = train(&data, &TrainSpec { members: 1, epochs_max: 12, balance, ..TrainSpec::default() }).unwrap();
+        let path = write(&folder, &trained, &trained.features, None);
+        let mut model = OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+        let scores = score(&mut model, rows.len(), &data.values);
+        let mean = scores.iter().copied().map(f64::from).sum::<f64>() / 6_000.0;
+        assert!((mean - rate).abs() < 3.0 * error, "{balance:?}: mean score {mean}, rate {rate}, error {error}");
+        let auc = trained.parts[2].summary.auc.unwrap();
+        assert!(auc > 0.6, "{balance:?}: {auc}");
+    }
+}
+
+#[test]
+fn augmented_rows_train_a_model_that_is_measured_on_rows_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = (0..600u32)
+        .map(|row| format!("{},{},{}", row * 37 % 101, row * 53 % 89, u8::from(row * 37 % 101 > 50)))
+        .collect();
+    let table = format!("a,b,label\n{}\n", rows.join("\n"));
+    let plain = ["--members", "1", "--epochs", "20"];
+    let augmented = [&plain[..], &["--augment", "noise=0.1,feature-dropout=0.1,mixup=0.2"]].concat();
+    let [plain, first, second] =
+        [&plain[..], &augmented, &augmented].map(|more| card_of(&folder, "rows.csv", &table, more).unwrap());
+    assert_eq!(first["parts"], second["parts"], "the seed determines the disturbance");
+    assert_ne!(plain["parts"], first["parts"]);
+    assert_eq!(first["training"]["mixup"], 0.2);
+    assert_eq!(first["parts"][2]["positives"], plain["parts"][2]["positives"], "labels of test rows are not mixed");
+    assert!(first["parts"][2]["auc"].as_f64().unwrap() > 0.95, "{first}");
+}
+
+/// 600 rows with a rule in one of two columns, a time, and some noise in the labels.
+fn noisy_line() -> String {
+    let row = |row: u32| {
+        let (a, b) = (row * 37 % 101, row * 53 % 89);
+        format!("{row},{a},{b},{}", u8::from(a + row * 7_919 % 40 > 70))
+    };
+    format!("when,a,b,label\n{}\n", (0..600).map(row).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn every_fault_of_the_rows_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |row: u32| {
+        let copied = if row >= 380 { row - 380 } else { row };
+        let (a, label) = (copied * 37 % 101, u8::from(copied % 3 == 0));
+        let wild = if copied == 7 { "1e30".to_owned() } else { a.to_string() };
+        format!("{a},{label},4,,{wild},{label}")
+    };
+    let rows: Vec<_> = (0..400).map(row).collect();
+    let table = format!("a,paid,same,empty,wild,label\n{}\n", rows.join("\n"));
+    let card = card_of(&folder, "rows.csv", &table, &["--members", "1", "--epochs", "2"]).unwrap();
+    let notes = card["notes"].to_string().replace('\\', "");
+    for expected in [
+        "feature \"paid\" alone tells the label (AUC 1.0000)",
+        "\"same\": constant in all training rows",
+        "\"empty\": missing in all training rows",
+        "feature \"wild\": values up to 1.000e30",
+        "rows are copies of others",
+    ] {
+        assert!(notes.contains(expected), "{expected}: {notes}");
+    }
+    assert!(card["parts"][2]["log_loss"].is_number(), "{card}");
+}
+
+#[test]
+fn pruning_makes_the_graph_smaller_and_says_what_it_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["--members", "2", "--hidden", "16,8", "--epochs", "20", "--time", "when", "--prune", "0.5"];
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &more).unwrap();
+    let pruning = &card["pruning"];
+    assert_eq!(pruning["units"], serde_json::json!([48, 24]), "{card}");
+    assert_eq!(pruning["parameters"], serde_json::json!([2 * (48 + 136 + 9), 2 * (24 + 36 + 5)]), "{card}");
+    assert!(pruning["bytes"][1].as_u64().unwrap() < pruning["bytes"][0].as_u64().unwrap(), "{card}");
+    let size = fs::metadata(folder.path().join("model.onnx")).unwrap().len();
+    assert!(size.abs_diff(pruning["bytes"][1].as_u64().unwrap()) < 200, "{size}: {card}");
+    assert_eq!(pruning["log_loss"][1], card["parts"][2]["log_loss"], "the figures after are those of the model");
+    assert!(pruning["epochs"].as_u64().unwrap() > 0 && pruning["log_loss"][0].is_number(), "{card}");
+    assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.8, "{card}");
+    OnnxModel::load(&runtime(), &spec(&folder.path().join("model.onnx")), &[], "").unwrap();
+}
+
+#[test]
+fn a_quantised_model_is_smaller_and_scores_nearly_the_same_whatever_rows_are_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let floats = ["--members", "1", "--hidden", "64,32", "--epochs", "6", "--time", "when"];
+    let whole = [&floats[..], &["--quantise"]].concat();
+    let path = folder.path().join("model.onnx");
+    let load = || OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+    let values: Vec<f32> = (0..200).flat_map(|row| [(row * 37 % 101) as f32, (row * 53 % 89) as f32]).collect();
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &floats).unwrap();
+    assert!(card["quantisation"].is_null(), "{card}");
+    let before = score(&mut load(), 200, &values);
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &whole).unwrap();
+    let quantisation = &card["quantisation"];
+    assert!(quantisation["bytes"][1].as_u64().unwrap() < quantisation["bytes"][0].as_u64().unwrap(), "{card}");
+    assert_eq!(quantisation["bytes"][1], fs::metadata(&path).unwrap().len());
+    let reported = quantisation["difference_max"].as_f64().unwrap();
+    assert!(reported > 0.0 && reported < 0.05, "{card}");
+    let [loss_before, loss_after] = [0, 1].map(|at| quantisation["log_loss"][at].as_f64().unwrap());
+    assert!((loss_before - card["parts"][2]["log_loss"].as_f64().unwrap()).abs() < 1e-4, "{card}");
+    assert!((loss_before - loss_after).abs() < 0.01, "{card}");
+    let mut model = load();
+    assert_eq!(card["sha256"], model.info().sha256);
+    let together = score(&mut model, 200, &values);
+    for (row, (before, after)) in before.iter().zip(&together).enumerate() {
+        assert!((before - after).abs() < 0.05, "row {row}: {before} {after}");
+        assert_eq!(score(&mut model, 1, &values[2 * row..2 * row + 2]), [*after], "row {row} alone");
+    }
+    let odd = score(&mut model, 2, &[f32::NAN, f32::INFINITY, 1e30, -1e30]);
+    assert!(odd.iter().all(|score| (0.0..=1.0).contains(score)), "{odd:?}");
+}
+
+#[test]
+fn folds_by_time_are_in_the_card_and_do_not_change_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = ["--members", "1", "--epochs", "8", "--time", "when"];
+    let folded = [&plain[..], &["--folds", "3"]].concat();
+    let [plain, card] = [&plain[..], &folded].map(|more| card_of(&folder, "rows.csv", &noisy_line(), more).unwrap());
+    assert_eq!((&plain["sha256"], &plain["parts"]), (&card["sha256"], &card["parts"]));
+    let folds = card["folds"].as_array().unwrap();
+    let trained_on: Vec<_> = folds.iter().map(|fold| fold["trained_on"].as_u64().unwrap()).collect();
+    assert_eq!(trained_on, [150, 300, 450]);
+    for fold in folds {
+        assert_eq!(fold["model"]["count"], 150, "{fold}");
+        assert!(fold["model"]["auc"].is_number() && fold["logistic"]["normalised_entropy"].is_number(), "{fold}");
+    }
+    let table = noisy_line().replace("when,", "other,");
+    let error = format!("{:#}", card_of(&folder, "rows.csv", &table, &["--folds", "3"]).unwrap_err());
+    assert!(error.contains("name their column with --time"), "{error}");
 }
