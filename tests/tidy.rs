@@ -104,6 +104,7 @@ const MODULES: [(&str, &[&str]); 39] = [
             "engine",
             "event",
             "inference",
+            "kafka",
             "logging",
             "mailbox",
             "metrics",

@@ -9,7 +9,7 @@ use super::{
     audiences::{self, Audiences, AudiencesTopic},
     check_name,
     erase::ask_for_one,
-    neighbours,
+    namesakes, neighbours,
     reload::Reloader,
     serve_admin, topics,
     topics_watch::TopicsWatch,
@@ -54,6 +54,7 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     warn_of_neighbours(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
     let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), None)?;
+    namesakes::await_none(&setup.config, &instance, &stop_requested)?;
     let WorkerSet { workers, progress, updates } = setup.workers(&instance)?;
     state.set_workers(&progress);
     let otlp = setup.start_otlp(&instance, &state, &progress)?;

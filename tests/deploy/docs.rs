@@ -32,7 +32,7 @@ const NO_PAGES: [&str; 3] = ["runs", "target", "__pycache__"];
 const TOPIC_SETTINGS: [&str; 5] =
     ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas", "retention.ms"];
 /// Flags of cargo.
-const FOREIGN_FLAGS: [&str; 2] = ["--profile", "--features"];
+const FOREIGN_FLAGS: [&str; 3] = ["--profile", "--features", "--no-default-features"];
 /// Options of scikit-learn.
 const FOREIGN_KEYS: [&str; 1] = ["zipmap"];
 /// Members of OpenRTB.

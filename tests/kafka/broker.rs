@@ -24,19 +24,28 @@ impl Kafka {
 
     /// The same with additional broker settings, one per line.
     pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
+        Self::start_by(nodes, |start| {
+            start.env("KAFKA_SETTINGS", settings);
+        })
+    }
+
+    /// The same with further variables for the script.
+    pub(crate) fn start_by(nodes: usize, set: impl FnOnce(&mut Command)) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut start = script();
-        start
-            .arg("start")
-            .arg("-d")
-            .arg(folder.path())
-            .args(["-n", &nodes.to_string()])
-            .env("KAFKA_SETTINGS", settings);
+        start.arg("start").arg("-d").arg(folder.path()).args(["-n", &nodes.to_string()]);
+        set(&mut start);
         let output = start.output().expect("the script runs");
         assert!(output.status.success(), "start Kafka: {}", String::from_utf8_lossy(&output.stderr));
         let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Self { folder, brokers, _turn: turn }
+    }
+
+    /// The log of a node.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn log(&self, node: usize) -> std::path::PathBuf {
+        self.folder.path().join(format!("node-{node}.log"))
     }
 
     /// Kills or starts a broker: `kill` or `up`.
@@ -70,6 +79,6 @@ impl Drop for Kafka {
     }
 }
 
-fn script() -> Command {
+pub(crate) fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka"))
 }

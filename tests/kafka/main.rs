@@ -11,6 +11,7 @@ mod doctor;
 mod edge;
 mod erasure;
 mod program;
+mod secured;
 mod serve;
 mod sizes;
 

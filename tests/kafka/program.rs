@@ -161,6 +161,12 @@ pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -
 /// the next time.
 pub(crate) struct Running(Child);
 
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Deref for Running {
     type Target = Child;
 
