@@ -231,9 +231,9 @@ pub(crate) fn commands(rights: &[Right], brokers: &str, principal: &str) -> Vec<
     };
     let (brokers, principal) = (quoted(brokers), quoted(principal));
     let command = |right: &Right| {
-        let operations: String = right.operations.iter().map(|it| format!(" --operation {it}")).collect();
-        let options = right.resource.options();
-        format!("kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal {principal}{operations} {options}")
+        let operations: Vec<String> = right.operations.iter().map(|it| format!("--operation {it}")).collect();
+        let (operations, options) = (operations.join(" "), right.resource.options());
+        format!("kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal {principal} {operations} {options}")
     };
     rights.iter().map(command).collect()
 }

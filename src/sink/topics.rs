@@ -122,7 +122,8 @@ impl Topics {
         let Ok(observer) = self.cluster().observer() else { return false };
         // Requests of a consumer do not create topics.
         let Ok(metadata) = observer.fetch_metadata(Some(name), self.deadline) else { return false };
-        let error = metadata.topics().iter().find(|topic| topic.name() == name).and_then(|topic| topic.error());
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        let error = topic.and_then(rdkafka::metadata::MetadataTopic::error);
         error.map(RDKafkaErrorCode::from) == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
     }
 

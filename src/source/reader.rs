@@ -53,7 +53,8 @@ impl Reader {
                 SourceError::Unreachable { doing: format!("look up {topic} at {brokers}"), detail }
             };
             let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(unreachable)?;
-            let denied = metadata.topics().iter().find_map(|it| it.error()).map(RDKafkaErrorCode::from);
+            let denied =
+                metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from);
             if let Some(detail) = denied.and_then(|code| missing_right(code, "Read", Some(topic))) {
                 return Err(SourceError::Fatal { doing: format!("look up {topic}"), detail });
             }

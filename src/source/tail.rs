@@ -224,7 +224,8 @@ impl Tail {
         let metadata = self.retry(&format!("look up {topic}"), begun, deadline, |wait| {
             self.consumer.fetch_metadata(Some(topic), wait)
         })?;
-        let denied = metadata.topics().iter().find_map(|it| it.error()).map(RDKafkaErrorCode::from);
+        let denied =
+            metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from);
         if let Some(detail) = denied.and_then(|code| missing_right(code, "Read", Some(topic))) {
             return Err(SourceError::Fatal { doing: format!("look up {topic}"), detail });
         }

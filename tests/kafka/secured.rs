@@ -74,7 +74,8 @@ impl Secured {
         let file = |name: &str| certificates.path(name).display().to_string();
         let keys = file("keys.json");
         std::fs::write(&keys, tokens.keys()).unwrap();
-        let users: String = USERS.iter().map(|user| format!(" user_{user}=\"{user}-secret\"")).collect();
+        let users: Vec<String> = USERS.iter().map(|user| format!("user_{user}=\"{user}-secret\"")).collect();
+        let users = users.join(" ");
         let security = "org.apache.kafka.common.security";
         let settings = [
             "ssl.keystore.type=PEM".to_owned(),
@@ -87,7 +88,9 @@ impl Secured {
             "listener.name.old.ssl.keystore.type=PEM".to_owned(),
             format!("listener.name.old.ssl.keystore.location={}", file("old.store")),
             "listener.name.password.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512".to_owned(),
-            format!("listener.name.password.plain.sasl.jaas.config={security}.plain.PlainLoginModule required{users};"),
+            format!(
+                "listener.name.password.plain.sasl.jaas.config={security}.plain.PlainLoginModule required {users};"
+            ),
             format!(
                 "listener.name.password.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;"
             ),
@@ -153,19 +156,6 @@ impl Secured {
         ]
     }
 
-    /// Runs commands of `kafka-acls.sh`, as `aimpoint topics --acls` prints them, in one process.
-    fn grant(&self, commands: &[String]) {
-        let acls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/broker/Acls.java");
-        let mut tool = script();
-        tool.args(["tool", acls]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut tool = tool.spawn().unwrap();
-        let words = commands.iter().filter_map(|line| line.strip_prefix("kafka-acls.sh "));
-        let words: Vec<&str> = words.map(|line| line.split(" # ").next().unwrap_or(line)).collect();
-        tool.stdin.take().unwrap().write_all(words.join("\n").as_bytes()).unwrap();
-        let output = tool.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
     /// What the authorizer has said.
     fn verdicts(&self) -> String {
         std::fs::read_to_string(self.program.kafka.log(0)).unwrap()
@@ -174,6 +164,19 @@ impl Secured {
     fn path(&self, name: &str) -> PathBuf {
         self.program.folder.path().join(name)
     }
+}
+
+/// Runs commands of `kafka-acls.sh`, as `aimpoint topics --acls` prints them, in one process.
+fn grant(commands: &[String]) {
+    let acls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/broker/Acls.java");
+    let mut tool = script();
+    tool.args(["tool", acls]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tool = tool.spawn().unwrap();
+    let words = commands.iter().filter_map(|line| line.strip_prefix("kafka-acls.sh "));
+    let words: Vec<&str> = words.map(|line| line.split(" # ").next().unwrap_or(line)).collect();
+    tool.stdin.take().unwrap().write_all(words.join("\n").as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The exit code of a command and what it said.
