@@ -25,9 +25,9 @@ DIST := target/dist
 help:
 	@sed -n 's/^## \([a-z-]*\): /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
-## demo: run the whole pipeline on real data, without a Kafka
+## demo: run the whole pipeline on real data, without a Kafka (built without TLS, which takes minutes; for a Kafka: cargo build --release)
 demo: onnxruntime
-	$(CARGO) run --release --quiet -- demo
+	$(CARGO) run --release --quiet --no-default-features -- demo
 
 ## check: format, lints, unit tests and a small simulation, to run while you work
 check:
@@ -122,7 +122,7 @@ release-check:
 
 ## release-archive: the program, ONNX Runtime and all licences as an archive in target/dist/
 release-archive: onnxruntime
-	$(CARGO) build --release --locked --features rdkafka/ssl-vendored
+	$(CARGO) build --release --locked
 	deploy/release/archive target/release/aimpoint $(DIST)
 
 ## release-images: both images, REGISTRY=ghcr.io/owner, PUSH=1
@@ -133,7 +133,7 @@ release-images:
 release-sbom:
 	@deploy/release/tools cargo-cyclonedx
 	mkdir -p $(DIST)
-	.tools/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --features rdkafka/ssl-vendored --override-filename aimpoint.cdx
+	.tools/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --override-filename aimpoint.cdx
 	mv aimpoint.cdx.json $(DIST)/
 
 ## release-sign: sign what is in target/dist/, and the images that were pushed (cosign)

@@ -137,6 +137,7 @@ const MODULES: [(&str, &[&str]); 40] = [
             "engine",
             "event",
             "inference",
+            "kafka",
             "logging",
             "mailbox",
             "metrics",

@@ -1,6 +1,6 @@
 //! Asks for erasures: a request is a record of the input, in each of its partitions.
 
-use super::topics::{self, block_on};
+use super::topics;
 use crate::{config::Config, event::KeyType, sink::Publisher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ impl Eraser {
     /// If no broker responds, or the input does not exist.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let topic = &config.topics.clickstream;
-        let Some(state) = block_on(topics::client(config)?.state(topic))?? else {
+        let Some(partitions) = topics::client(config)?.partitions(topic)? else {
             return Err(topics::Unfit(vec![format!(
                 "the topic {topic:?} does not exist: nobody can be erased from it"
             )])
@@ -31,7 +31,7 @@ impl Eraser {
         let settings = config.kafka.producer_settings();
         let publisher = Publisher::new(&config.kafka.brokers, &settings, topic, DEADLINE)?;
         let has_pseudonyms = config.pipeline.identity.pseudonymise;
-        Ok(Self { publisher, partitions: state.partitions as i32, has_pseudonyms })
+        Ok(Self { publisher, partitions: partitions as i32, has_pseudonyms })
     }
 
     /// How many partitions the input has.

@@ -34,7 +34,13 @@ impl Instance {
         for number in 0..PROCESSES_MAX {
             let name = numbered(&instance, number);
             if let Some(claimed) = Self::named(app, &name)? {
-                if number > 0 {
+                if number > 0 && config.app.instance.is_some() {
+                    tracing::warn!(
+                        instance = name,
+                        "another process on this machine has the same app.instance: this one takes another name, so that the two do \
+                         not fence each other; if you meant to start one, stop the other"
+                    );
+                } else if number > 0 {
                     tracing::info!(
                         instance = name,
                         "other processes of this application run on this machine: this one has a name of its own"

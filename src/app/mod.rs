@@ -20,8 +20,14 @@ mod workers;
 // Instance: the name of this process among those of its application.
 mod instance;
 
+// Namesakes: other processes with the name of this one.
+mod namesakes;
+
 // Topics: what they should be, and what they are.
 pub(crate) mod topics;
+
+// Rights: what the brokers have to grant to each role.
+pub(crate) mod rights;
 
 // Topics watch: checks the topics while the process runs.
 mod topics_watch;
@@ -60,6 +66,7 @@ pub(crate) use control::{
 pub(crate) use erase::{Eraser, now_ms};
 pub(crate) use instance::{Instance, check_name};
 pub(crate) use models::{LoadError, Models, load_within_limit};
+pub(crate) use namesakes::Namesake;
 pub(crate) use run::run;
 pub(crate) use serve::{ServeError, run_serve};
 pub(crate) use start::heeded;

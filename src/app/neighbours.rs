@@ -54,7 +54,7 @@ pub(crate) fn find(config: &Config) -> Result<Vec<Neighbour>, SourceError> {
     let topics = [(&config.topics.decisions, "topics.decisions"), (&config.topics.dead_letter, "topics.dead_letter")];
     let mut found = BTreeMap::<(&str, String), Neighbour>::new();
     for (topic, key) in topics {
-        let (brokers, client) = (&config.kafka.brokers, config.kafka.client_settings());
+        let (brokers, client) = (&config.kafka.brokers, config.reader_settings());
         Reader::read_last(brokers, &client, topic, RECORDS, DEADLINE, |_, record, headers| {
             let header =
                 headers.iter().find(|(name, _)| *name == "app").and_then(|(_, app)| std::str::from_utf8(app).ok());

@@ -8,7 +8,7 @@ use super::{
     Instance, WorkerSet,
     audiences::{self, Audiences, AudiencesTopic},
     erase::ask_for_one,
-    neighbours,
+    namesakes, neighbours,
     reload::Reloader,
     serve_admin,
     start::{Started, start},
@@ -41,6 +41,7 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     warn_of_neighbours(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
     let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), None)?;
+    namesakes::await_none(&setup.config, &instance, &stop_requested)?;
     let WorkerSet { workers, progress, updates } = setup.workers(&instance)?;
     state.set_workers(&progress);
     let otlp = setup.start_otlp(&instance, &state, &progress)?;

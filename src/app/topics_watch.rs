@@ -32,7 +32,7 @@ pub(super) struct TopicsWatch(Arc<Mutex<Option<Vec<String>>>>);
 impl TopicsWatch {
     /// Starts watching.
     pub(super) fn start(config: &Config, state: &Arc<AdminState>) -> anyhow::Result<Self> {
-        let topics = TopicLook::new(&config.kafka.brokers, &config.kafka.client_settings())?;
+        let topics = TopicLook::new(&config.kafka.brokers, &config.reader_settings())?;
         let names: Vec<String> = topics::plans(config).into_iter().map(|plan| plan.name).collect();
         let (state, fatal) = (Arc::clone(state), Arc::new(Mutex::new(None)));
         let shared = Arc::clone(&fatal);

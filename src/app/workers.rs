@@ -174,7 +174,7 @@ impl Setup {
         }
         let topic = PolicyTopic {
             brokers: config.kafka.brokers.clone(),
-            client: config.kafka.client_settings(),
+            client: config.reader_settings(),
             topic: config.policy_topic(),
             app: config.app.name.clone(),
         };

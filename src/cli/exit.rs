@@ -1,7 +1,7 @@
 //! The exit codes, and the mapping from errors to them.
 
 use crate::{
-    app::{ControlError, ServeError},
+    app::{ControlError, Namesake, ServeError},
     config::ConfigLoadError,
     engine::{EngineError, FleetError},
     inference::{FolderError, ModelError, Refusal, RuntimeError},
@@ -130,6 +130,9 @@ impl Exit {
                 ConfigLoadError::Invalid(_) => Self::Config,
                 ConfigLoadError::Bug { .. } => Self::Internal,
             });
+        }
+        if error.is::<Namesake>() {
+            return Some(Self::Config);
         }
         if error.is::<RuntimeError>() {
             return Some(Self::Library);

@@ -1,11 +1,16 @@
-//! `aimpoint topics`: lists the topics, checks that they match, and creates those that are missing.
+//! `aimpoint topics`: lists the topics, checks that they match, and creates those that are missing; or prints the rights that the
+//! brokers have to grant.
 
 use super::ConfigArgs;
 use crate::{
-    app::topics::{
-        AS_MANY, DEADLINE, Unfit, block_on, client, fit, fit_control, own_control_plans, plans, require_two_in_sync,
-        settled, states,
+    app::{
+        rights::{Role, commands, rights},
+        topics::{
+            AS_MANY, DEADLINE, Unfit, block_on, client, fit, fit_control, own_control_plans, plans,
+            require_two_in_sync, settled, states,
+        },
     },
+    config::Config,
     sink::TopicPlan,
 };
 use clap::Args;
@@ -19,11 +24,23 @@ pub(super) struct TopicsArgs {
     /// Create missing topics, and add partitions to those that have fewer than the input
     #[arg(long)]
     create: bool,
+    /// Print the commands that grant each role the rights it needs, and do nothing else
+    #[arg(long, conflicts_with = "create")]
+    acls: bool,
+    /// With --acls: only this role
+    #[arg(long, value_enum, value_name = "ROLE", requires = "acls")]
+    role: Option<Role>,
+    /// With --acls: the user, such as User:aimpoint; by default one for each role, named after the application
+    #[arg(long, value_name = "USER", requires = "acls")]
+    principal: Option<String>,
 }
 
 pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let config = &setup.config;
+    if args.acls {
+        return Ok(print_rights(args, config)?);
+    }
     let topics = client(config)?;
     let mut out = super::printed::stdout();
     let mut plans = plans(config);
@@ -72,4 +89,22 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     let (own, control) = (fit(&plans[..own], &states[..own]), fit_control(&plans[own..], &states[own..]));
     let errors: Vec<String> = [own, control].into_iter().filter_map(Result::err).flat_map(|unfit| unfit.0).collect();
     if errors.is_empty() { Ok(()) } else { Err(Unfit(errors).into()) }
+}
+
+/// Prints the commands that grant the rights, by role.
+fn print_rights(args: &TopicsArgs, config: &Config) -> std::io::Result<()> {
+    let mut out = super::printed::stdout();
+    writeln!(out, "# For brokers with TLS or SASL, add --command-config FILE with the settings of an administrator.")?;
+    for role in Role::ALL.into_iter().filter(|role| args.role.is_none_or(|only| only == *role)) {
+        let rights = rights(role, config);
+        if rights.is_empty() {
+            continue;
+        }
+        let principal = args.principal.clone().unwrap_or_else(|| role.principal(&config.app.name));
+        writeln!(out, "\n# {}", role.users())?;
+        for (command, right) in commands(&rights, &config.kafka.brokers, &principal).iter().zip(&rights) {
+            writeln!(out, "{command} # {}", right.why)?;
+        }
+    }
+    Ok(())
 }

@@ -579,6 +579,14 @@ impl Config {
         &self.app.name
     }
 
+    /// The client settings of a reader that joins no group. It names that of the application, so that it asks the brokers for
+    /// no other one.
+    pub(crate) fn reader_settings(&self) -> Vec<(String, String)> {
+        let mut settings = self.kafka.client_settings();
+        settings.push(("group.id".to_owned(), self.group().to_owned()));
+        settings
+    }
+
     /// The prefix of decision ids.
     pub fn origin(&self) -> Origin<'_> {
         Origin { app: &self.app.name, topic: &self.topics.clickstream }

@@ -3,16 +3,17 @@
 //! Guarantees: each client gets this program's defaults first, then the user's settings, then the settings that carry the
 //! guarantees, so that no setting of a user can change those.
 
-use super::{ENFORCED, Mute, Quiet, settings::OVERRIDDEN};
+use super::{ENFORCED, Mute, Quiet, Trouble, certificate, settings::OVERRIDDEN, trouble};
 use rdkafka::{
     ClientConfig,
     admin::AdminClient,
     client::DefaultClientContext,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, ProducerContext},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one call of a transaction is retried. Longer than the transaction's timeout, so that the broker has decided
 /// by then.
@@ -193,13 +194,14 @@ impl Cluster<'_> {
         config.create_with_context(Quiet)
     }
 
-    /// A reader of committed records, which joins no group. With `reports_ends` it also reports when a partition ends.
+    /// A reader of committed records, which joins no group. With `reports_ends` it also reports when a partition ends. Brokers
+    /// refuse it the coordinator of a group that it has no right to, which does not matter.
     pub(crate) fn reader(&self, reports_ends: bool) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let mut config = self.config(&[("fetch.wait.max.ms", "5"), ("fetch.queue.backoff.ms", "2")]);
         enforce(
             &mut config,
             &[
-                ("group.id", "aimpoint-reader"),
+                ("group.id", self.group_or("aimpoint-reader")),
                 ("enable.auto.commit", "false"),
                 ("enable.partition.eof", if reports_ends { "true" } else { "false" }),
                 ("isolation.level", "read_committed"),
@@ -211,7 +213,7 @@ impl Cluster<'_> {
     /// A client that only looks up topics.
     pub(crate) fn observer(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let mut config = self.config(&[]);
-        enforce(&mut config, &[("group.id", "aimpoint-look")]);
+        enforce(&mut config, &[("group.id", self.group_or("aimpoint-look"))]);
         config.create_with_context(Quiet)
     }
 
@@ -223,6 +225,11 @@ impl Cluster<'_> {
             &[("group.id", group), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")],
         );
         config.create_with_context(Quiet)
+    }
+
+    /// A client that looks up what there is, and names no group.
+    pub(crate) fn look(&self) -> Result<BaseProducer<Quiet>, KafkaError> {
+        self.config(&[]).create_with_context(Quiet)
     }
 
     /// A client for administration.
@@ -306,6 +313,57 @@ impl Cluster<'_> {
         config.create_with_context::<_, BaseConsumer<Mute>>(Mute).map(drop)
     }
 
+    /// The group that the settings name, so that a reader within an application asks for none that is not the application's.
+    /// Users cannot name one.
+    fn group_or<'b>(&'b self, other: &'b str) -> &'b str {
+        self.settings.iter().rev().find(|(name, _)| name == "group.id").map_or(other, |(_, group)| group)
+    }
+
+    /// What a failed call means: what has been wrong with the connections since its start, with the next step, or else the
+    /// client's own words.
+    pub(crate) fn explain(&self, start: Instant, error: &KafkaError) -> String {
+        use RDKafkaErrorCode::{
+            AllBrokersDown, Authentication, BrokerTransportFailure, MessageTimedOut, OperationTimedOut,
+            RequestTimedOut, Resolve, SSL, TimedOutQueue, WaitingForCoordinator,
+        };
+        let is_about_connections = error.rdkafka_error_code().is_none_or(|code| {
+            matches!(
+                code,
+                AllBrokersDown
+                    | Authentication
+                    | BrokerTransportFailure
+                    | MessageTimedOut
+                    | OperationTimedOut
+                    | RequestTimedOut
+                    | Resolve
+                    | SSL
+                    | TimedOutQueue
+                    | WaitingForCoordinator
+            )
+        });
+        match trouble::since(start).filter(|_| is_about_connections) {
+            None => error.to_string(),
+            Some(trouble) => self.words(&trouble),
+        }
+    }
+
+    /// Whether what has been wrong with the connections since this time does not pass by itself.
+    pub(crate) fn is_hopeless(start: Instant) -> bool {
+        trouble::since(start).is_some_and(|trouble| trouble.is_lasting())
+    }
+
+    /// What is wrong, with the next step.
+    fn words(&self, trouble: &Trouble) -> String {
+        if let Trouble::Certificate { broker } = trouble
+            && let Some(fault) = certificate::fault(broker, self.settings)
+        {
+            return format!("the certificate of {broker} {fault}; {}", fault.next_step());
+        }
+        let own = ["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"];
+        let has_certificate = self.settings.iter().any(|(name, _)| own.contains(&name.as_str()));
+        format!("{trouble}; {}", trouble.next_step(has_certificate))
+    }
+
     /// The common settings of the pipeline's producers.
     fn output_config(&self, linger: Duration, batch_bytes: usize) -> ClientConfig {
         let mut config = self.config(&[
@@ -324,6 +382,11 @@ impl Cluster<'_> {
     /// Our defaults, then the user's settings, then the brokers.
     fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // That a broker closed the connection at the first request is no more than information to the client, but it may be the
+        // only sign of what is wrong.
+        if (config.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+            config.set_log_level(RDKafkaLogLevel::Info);
+        }
         for (name, value) in defaults {
             config.set(*name, *value);
         }

@@ -32,6 +32,18 @@ pub(super) const OVERRIDDEN: [(&str, &str); 3] = [
     ("enable.gapless.guarantee", "outputs keep their order"),
 ];
 
+/// Whether this program was built with TLS, SCRAM and OAUTHBEARER.
+const HAS_TLS: bool = cfg!(feature = "tls");
+
+/// What to do about a setting that only a program with TLS accepts; `None` if this is one, or the setting is not about that.
+pub fn needs_tls(name: &str) -> Option<&'static str> {
+    let is_about_tls =
+        ["ssl.", "sasl.", "https.", "enable.ssl", "security.protocol"].iter().any(|it| name.starts_with(it));
+    (is_about_tls && !HAS_TLS).then_some(
+        "this program was built without TLS (--no-default-features), as for make demo: use a released one, or cargo build --release",
+    )
+}
+
 /// What is wrong with a client setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingFault {

@@ -2,7 +2,7 @@
 
 use super::{Deliveries, SinkError, parts_bytes};
 pub(super) use crate::kafka::TRANSACTION_CALL_DEADLINE as CALL_DEADLINE;
-use crate::kafka::{KafkaGroup, log_client};
+use crate::kafka::{KafkaGroup, log_client, missing_right, note_error};
 use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
@@ -34,6 +34,8 @@ pub(super) struct Context {
     pub(super) failed: AtomicU64,
     /// The topics that refused messages because of their size, and the size of the largest.
     pub(super) too_large: Mutex<Vec<(String, usize)>>,
+    /// The first topic that this user may not write to.
+    pub(super) denied: Mutex<Option<String>>,
     /// Whether a commit was requested twice, or may have been.
     pub(super) in_doubt: AtomicBool,
     /// The deliveries, if this is an outlet.
@@ -46,10 +48,17 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         // The client resends requests that were in flight when a connection broke.
         self.in_doubt.store(true, Ordering::Relaxed);
-        tracing::debug!(%error, reason, "producer");
+        note_error("producer", &error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The calls of the transaction fail with less: that its state does not fit.
+        if facility == "ADDPARTS"
+            && message.contains("Topic authorization failed")
+            && let Some(topic) = message.split('"').nth(1)
+        {
+            self.deny(topic);
+        }
         log_client(level, facility, message);
     }
 }
@@ -67,6 +76,9 @@ impl ProducerContext for Context {
         }
         if let Err((error, message)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+                self.deny(message.topic());
+            }
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
                 let headers = message.headers().into_iter().flat_map(Headers::iter);
                 let headers = headers.map(|it| (it.key, it.value.unwrap_or_default()));
@@ -85,6 +97,10 @@ impl Context {
     /// The context of an outlet, which counts its deliveries.
     pub(super) fn of_outlet() -> Self {
         Self { deliveries: Some(Deliveries::default()), ..Self::default() }
+    }
+
+    fn deny(&self, topic: &str) {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| topic.to_owned());
     }
 
     /// Records why an output failed, unless it failed only because an earlier one did.
@@ -191,6 +207,12 @@ pub(super) fn drain(producer: &OutputProducer) -> Result<(), SinkError> {
     let unanswered =
         |left| SinkError::Abortable { doing: "deliver outputs", detail: format!("no answer for {left} messages") };
     await_in_flight(producer).map_err(unanswered)?;
+    producer.poll(Duration::ZERO);
+    // The same outputs would be refused again and again.
+    if let Some(topic) = producer.context().denied.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let right = missing_right(RDKafkaErrorCode::TopicAuthorizationFailed, "Write", Some(&topic));
+        return Err(SinkError::Fatal { doing: "deliver outputs", detail: right.unwrap_or_default() });
+    }
     match producer.context().failed.swap(0, Ordering::Relaxed) {
         0 => Ok(()),
         failed => {
@@ -227,7 +249,8 @@ pub(super) fn classify(doing: &'static str, error: &KafkaError) -> Option<SinkEr
                 | RDKafkaErrorCode::GroupAuthorizationFailed
         )
     ) {
-        return Some(SinkError::Fatal { doing, detail });
+        let right = code.and_then(|code| missing_right(code, "Write", None));
+        return Some(SinkError::Fatal { doing, detail: right.unwrap_or(detail) });
     }
     let KafkaError::Transaction(transaction) = error else {
         return match error {

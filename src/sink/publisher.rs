@@ -5,13 +5,13 @@
 
 use crate::{
     event::{ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT},
-    kafka::{Cluster, log_client},
+    kafka::{Cluster, log_client, missing_right, note_error},
 };
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{DeliveryResult, Header, Message, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use std::{
@@ -52,7 +52,7 @@ struct Context {
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "publisher");
+        note_error("publisher", &error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -64,10 +64,11 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
+        if let Err((error, message)) = result {
             let mut refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             refused.0 += 1;
-            refused.1 = error.to_string();
+            let right = error.rdkafka_error_code().and_then(|code| missing_right(code, "Write", Some(message.topic())));
+            refused.1 = right.unwrap_or_else(|| error.to_string());
         }
     }
 }

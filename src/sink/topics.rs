@@ -2,15 +2,21 @@
 //!
 //! Limits: each request to the cluster ends within the given deadline.
 
-use crate::kafka::Cluster;
+use crate::kafka::{Cluster, Quiet, missing_right};
 use rdkafka::{
     admin::{
         AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
     },
     client::DefaultClientContext,
+    consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
+    producer::{BaseProducer, Producer},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long one attempt to reach a broker takes, after which the client's messages are looked at.
+const ATTEMPT: Duration = Duration::from_millis(500);
 
 /// The actual state of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +74,10 @@ pub enum TopicsError {
 /// Describes and creates topics.
 pub struct Topics {
     client: AdminClient<DefaultClientContext>,
+    /// Unlike the admin client, it passes on what is wrong with its connections.
+    look: BaseProducer<Quiet>,
     brokers: String,
+    settings: Vec<(String, String)>,
     deadline: Duration,
 }
 
@@ -78,9 +87,44 @@ impl Topics {
     /// # Errors
     /// [`TopicsError::Settings`]
     pub fn new(brokers: &str, client: &[(String, String)], deadline: Duration) -> Result<Self, TopicsError> {
-        let client = Cluster { brokers, settings: client }.admin();
-        let client = client.map_err(|error| TopicsError::Settings(error.to_string()))?;
-        Ok(Self { client, brokers: brokers.to_owned(), deadline })
+        let cluster = Cluster { brokers, settings: client };
+        let refused = |error: KafkaError| TopicsError::Settings(error.to_string());
+        let (admin, look) = (cluster.admin().map_err(refused)?, cluster.look().map_err(refused)?);
+        Ok(Self { client: admin, look, brokers: brokers.to_owned(), settings: client.to_vec(), deadline })
+    }
+
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster { brokers: &self.brokers, settings: &self.settings }
+    }
+
+    /// The brokers and all topics that this user may see. Gives up early if waiting does not help.
+    fn metadata(&self) -> Result<Metadata, TopicsError> {
+        let start = Instant::now();
+        loop {
+            let left = self.deadline.saturating_sub(start.elapsed());
+            // Requesting topics by name could create them if the broker auto-creates topics.
+            match self.look.client().fetch_metadata(None, left.clamp(Duration::from_millis(1), ATTEMPT)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => {
+                    // Polling only passes on the client's own messages.
+                    self.look.poll(Duration::ZERO);
+                    if left.is_zero() || Cluster::is_hopeless(start) {
+                        let detail = self.cluster().explain(start, &error);
+                        return Err(TopicsError::Unreachable { brokers: self.brokers.clone(), detail });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether this user may not see a topic that appears to be missing. Brokers do not tell whether it exists.
+    fn is_hidden(&self, name: &str) -> bool {
+        let Ok(observer) = self.cluster().observer() else { return false };
+        // Requests of a consumer do not create topics.
+        let Ok(metadata) = observer.fetch_metadata(Some(name), self.deadline) else { return false };
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        let error = topic.and_then(rdkafka::metadata::MetadataTopic::error);
+        error.map(RDKafkaErrorCode::from) == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
     }
 
     /// The state of a topic; `None` if it does not exist.
@@ -91,22 +135,38 @@ impl Topics {
         Ok(self.states(&[name]).await?.pop().flatten())
     }
 
+    /// How many partitions a topic has; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As for [`Topics::state`].
+    pub fn partitions(&self, name: &str) -> Result<Option<usize>, TopicsError> {
+        Ok(self.found(&[name])?.pop().flatten().map(|state| state.partitions))
+    }
+
+    /// The topics that exist, without their settings, in the order of `names`.
+    fn found(&self, names: &[&str]) -> Result<Vec<Option<TopicState>>, TopicsError> {
+        let metadata = self.metadata()?;
+        let find = |name: &&str| {
+            let topic = metadata.topics().iter().find(|topic| topic.name() == *name)?;
+            Some(TopicState { partitions: topic.partitions().len(), settings: Vec::new() })
+        };
+        let states: Vec<Option<TopicState>> = names.iter().map(find).collect();
+        for (name, _) in names.iter().zip(&states).filter(|(_, state)| state.is_none()) {
+            if self.is_hidden(name) {
+                let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+                let detail = missing_right(code, "Describe", Some(name)).unwrap_or_default();
+                return Err(TopicsError::Refused { doing: format!("look up {name}"), detail });
+            }
+        }
+        Ok(states)
+    }
+
     /// The states of several topics, in the order of `names`.
     ///
     /// # Errors
     /// As for [`Topics::state`].
     pub async fn states(&self, names: &[&str]) -> Result<Vec<Option<TopicState>>, TopicsError> {
-        let unreachable =
-            |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
-        // Requesting topics by name could create them if the broker auto-creates topics.
-        let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
-        let mut states: Vec<Option<TopicState>> = names
-            .iter()
-            .map(|name| {
-                let topic = metadata.topics().iter().find(|topic| topic.name() == *name)?;
-                Some(TopicState { partitions: topic.partitions().len(), settings: Vec::new() })
-            })
-            .collect();
+        let mut states = self.found(names)?;
         let there = names.iter().zip(&states).filter(|(_, state)| state.is_some());
         let asked: Vec<ResourceSpecifier<'_>> = there.map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
         if asked.is_empty() {
@@ -130,9 +190,7 @@ impl Topics {
     /// # Errors
     /// If no broker answers.
     pub async fn usual_replication(&self) -> Result<Option<i32>, TopicsError> {
-        let unreachable =
-            |error: KafkaError| TopicsError::Unreachable { brokers: self.brokers.clone(), detail: error.to_string() };
-        let metadata = self.client.inner().fetch_metadata(None, self.deadline).map_err(unreachable)?;
+        let metadata = self.metadata()?;
         let Some(broker) = metadata.brokers().first() else { return Ok(None) };
         let options = AdminOptions::new().request_timeout(Some(self.deadline));
         let asked = [ResourceSpecifier::Broker(broker.id())];
@@ -154,7 +212,9 @@ impl Topics {
             self.client.create_partitions(&more, &options).await.map_err(|error| refused(error.to_string()))?;
         match answers.into_iter().find_map(Result::err) {
             None => Ok(()),
-            Some((_, code)) => Err(refused(code.to_string())),
+            Some((_, code)) => {
+                Err(refused(missing_right(code, "Alter", Some(name)).unwrap_or_else(|| code.to_string())))
+            }
         }
     }
 
@@ -175,7 +235,10 @@ impl Topics {
         for answer in answers {
             match answer {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(refused(code.to_string())),
+                Err((_, code)) => {
+                    let right = missing_right(code, "Create", Some(&plan.name));
+                    return Err(refused(right.unwrap_or_else(|| code.to_string())));
+                }
             }
         }
         Ok(())

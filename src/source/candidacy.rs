@@ -5,7 +5,7 @@
 //! leader that dies is replaced after its session timeout of 6 s and a rebalance.
 
 use super::{SourceError, TailSettings};
-use crate::kafka::{Cluster, log_client};
+use crate::kafka::{Cluster, log_client, note_error};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -25,7 +25,7 @@ struct Context {
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "candidate");
+        note_error("candidate", &error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -58,6 +58,7 @@ impl ConsumerContext for Context {
 /// A member of the group that elects the leader.
 pub struct Candidacy {
     consumer: BaseConsumer<Context>,
+    topic: String,
 }
 
 impl Candidacy {
@@ -70,7 +71,7 @@ impl Candidacy {
         let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
         let consumer = cluster.candidate(&settings.group, Context::default()).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, topic: settings.topic.clone() })
     }
 
     /// Whether this process leads. To be called several times a second, because the group's messages are answered here.
@@ -82,7 +83,7 @@ impl Candidacy {
             match answer {
                 Err(error) if super::kafka::is_fatal(&error) => {
                     let doing = "stay in the group that elects the leader".to_owned();
-                    return Err(SourceError::Fatal { doing, detail: error.to_string() });
+                    return Err(SourceError::Fatal { doing, detail: super::kafka::words(&error, &self.topic) });
                 }
                 Err(error) => tracing::debug!(%error, "candidate"),
                 Ok(_) => {}

@@ -6,7 +6,7 @@
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
 use crate::{
     event::{ERASE_HEADER, Record},
-    kafka::{Cluster, KafkaGroup, log_client},
+    kafka::{Cluster, KafkaGroup, log_client, missing_right, note_error},
     logging,
     status::ClientReport,
 };
@@ -94,7 +94,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "consumer");
+        note_error("consumer", &error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -201,7 +201,9 @@ impl KafkaSource {
             match call(left.max(Duration::from_secs(1))) {
                 Ok(value) => return Ok(value),
                 Err(error) if left.is_zero() => {
-                    return Err(SourceError::Unreachable { doing: doing.to_owned(), detail: error.to_string() });
+                    let KafkaSourceSettings { brokers, client, .. } = &self.settings;
+                    let detail = Cluster { brokers, settings: client }.explain(start, &error);
+                    return Err(SourceError::Unreachable { doing: doing.to_owned(), detail });
                 }
                 Err(error) => {
                     tracing::debug!(%error, doing, topic = self.topic, "try again");
@@ -210,6 +212,15 @@ impl KafkaSource {
             }
         }
     }
+}
+
+/// What an error of `poll` means: the right that is missing, or the client's own words.
+pub(super) fn words(error: &KafkaError, topic: &str) -> String {
+    let right = |code| {
+        let resource = (code == RDKafkaErrorCode::TopicAuthorizationFailed).then_some(topic);
+        missing_right(code, "Read", resource)
+    };
+    error.rdkafka_error_code().and_then(right).unwrap_or_else(|| error.to_string())
 }
 
 /// Whether an error of `poll` is final.
@@ -276,7 +287,7 @@ impl Source for KafkaSource {
                 Some(Err(error)) if is_fatal(&error) => {
                     return Err(SourceError::Fatal {
                         doing: format!("read {}", self.topic),
-                        detail: error.to_string(),
+                        detail: words(&error, &self.topic),
                     });
                 }
                 Some(Err(error)) => {

@@ -15,12 +15,12 @@ mod tail;
 pub use candidacy::Candidacy;
 pub use ends::Ends;
 pub use kafka::{KafkaSource, KafkaSourceSettings};
-pub use probe::{Probe, TopicLook};
+pub use probe::{Member, Probe, TopicLook};
 pub use reader::Reader;
 pub use tail::{Tail, TailSettings};
 
 use crate::{event::Record, status::ClientReport};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 
 /// A change of the assignment that the worker must answer.
@@ -93,6 +93,11 @@ impl SourceError {
     fn settings(brokers: &str, error: &KafkaError) -> Self {
         Self::Settings { brokers: brokers.to_owned(), detail: error.to_string() }
     }
+}
+
+/// Whether an error only says that this user has no right to the group. It does not concern a reader that joins none.
+fn is_about_the_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 /// What reading a changelog yields.

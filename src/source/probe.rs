@@ -47,9 +47,21 @@ impl TopicLook {
     }
 }
 
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id, which the group has given to it.
+    pub id: String,
+    /// Its client id.
+    pub client: String,
+    /// Where it comes from.
+    pub host: String,
+}
+
 /// A consumer for queries only.
 pub struct Probe {
     consumer: BaseConsumer<Quiet>,
+    group: String,
     topic: String,
     partitions: i32,
 }
@@ -68,7 +80,7 @@ impl Probe {
     ) -> Result<Self, SourceError> {
         let probe = Cluster { brokers, settings: client }.probe(group);
         let consumer = probe.map_err(|error| SourceError::settings(brokers, &error))?;
-        Ok(Self { consumer, topic: topic.to_owned(), partitions })
+        Ok(Self { consumer, group: group.to_owned(), topic: topic.to_owned(), partitions })
     }
 
     fn list(&self, offset: Offset) -> Result<TopicPartitionList, KafkaError> {
@@ -77,6 +89,25 @@ impl Probe {
             list.add_partition_offset(&self.topic, partition, offset)?;
         }
         Ok(list)
+    }
+
+    /// The members of the group.
+    ///
+    /// # Errors
+    /// If the coordinator refuses or does not answer.
+    pub fn members(&self) -> Result<Vec<Member>, SourceError> {
+        let failed = |error: KafkaError| SourceError::Unreachable {
+            doing: format!("list the members of the group {}", self.group),
+            detail: error.to_string(),
+        };
+        let groups = self.consumer.fetch_group_list(Some(&self.group), DEADLINE).map_err(failed)?;
+        let members = groups.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
+        let member = |it: &rdkafka::groups::GroupMemberInfo| Member {
+            id: it.id().to_owned(),
+            client: it.client_id().to_owned(),
+            host: it.client_host().to_owned(),
+        };
+        Ok(members.map(member).collect())
     }
 
     /// How many partitions the group has committed positions for.

@@ -3,12 +3,12 @@
 use super::SourceError;
 use crate::{
     event::Record,
-    kafka::{Cluster, Quiet},
+    kafka::{Cluster, Quiet, missing_right},
 };
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
 };
 use std::{
@@ -42,14 +42,22 @@ impl Reader {
         reports_ends: bool,
     ) -> Result<Self, SourceError> {
         let refused = |error: KafkaError| SourceError::settings(brokers, &error);
-        let consumer = Cluster { brokers, settings: client }.reader(reports_ends).map_err(refused)?;
+        let (cluster, begun) = (Cluster { brokers, settings: client }, Instant::now());
+        let consumer = cluster.reader(reports_ends).map_err(refused)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
-            let unreachable = |error: KafkaError| SourceError::Unreachable {
-                doing: format!("look up {topic} at {brokers}"),
-                detail: error.to_string(),
+            let unreachable = |error: KafkaError| {
+                // Polling only passes on the client's own messages.
+                drop(consumer.poll(Duration::ZERO));
+                let detail = cluster.explain(begun, &error);
+                SourceError::Unreachable { doing: format!("look up {topic} at {brokers}"), detail }
             };
             let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(unreachable)?;
+            let denied =
+                metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from);
+            if let Some(detail) = denied.and_then(|code| missing_right(code, "Read", Some(topic))) {
+                return Err(SourceError::Fatal { doing: format!("look up {topic}"), detail });
+            }
             for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
                 list.add_partition_offset(topic, partition.id(), start).map_err(refused)?;
             }
@@ -70,7 +78,7 @@ impl Reader {
     ) -> Result<usize, SourceError> {
         let mut wait = wait;
         let mut taken = 0;
-        while let Some(answer) = self.consumer.poll(wait) {
+        while let Some(answer) = self.next(wait) {
             if Self::hand_over(answer, &mut take)?.is_none() {
                 taken += 1;
                 wait = Duration::ZERO;
@@ -93,7 +101,7 @@ impl Reader {
         let mut ended = BTreeSet::new();
         let mut last = Instant::now();
         while ended.len() < reader.partitions {
-            match reader.consumer.poll(Duration::from_millis(100)) {
+            match reader.next(Duration::from_millis(100)) {
                 Some(answer) => {
                     ended.extend(Self::hand_over(answer, &mut take)?);
                     last = Instant::now();
@@ -125,11 +133,16 @@ impl Reader {
         let reader = Self::open_at(brokers, client, &[topic], Offset::OffsetTail(offsets), true)?;
         let (mut ended, start) = (BTreeSet::new(), Instant::now());
         while ended.len() < reader.partitions && start.elapsed() < deadline {
-            if let Some(answer) = reader.consumer.poll(Duration::from_millis(50)) {
+            if let Some(answer) = reader.next(Duration::from_millis(50)) {
                 ended.extend(Self::hand_over(answer, &mut take)?);
             }
         }
         Ok(())
+    }
+
+    /// What the client has next. That brokers refuse it a group does not concern a reader, which joins none.
+    fn next(&self, wait: Duration) -> Option<Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>> {
+        self.consumer.poll(wait).filter(|answer| !answer.as_ref().is_err_and(super::is_about_the_group))
     }
 
     /// Hands over a record, or returns the partition whose end was reached.
@@ -141,7 +154,9 @@ impl Reader {
             Ok(message) => message,
             Err(KafkaError::PartitionEOF(partition)) => return Ok(Some(partition)),
             Err(error) => {
-                return Err(SourceError::Unreachable { doing: "read".to_owned(), detail: error.to_string() });
+                let right = error.rdkafka_error_code().and_then(|code| missing_right(code, "Read", None));
+                let detail = right.unwrap_or_else(|| error.to_string());
+                return Err(SourceError::Unreachable { doing: "read".to_owned(), detail });
             }
         };
         let record = Record {

@@ -8,14 +8,14 @@
 use super::{SourceError, Watermarks};
 use crate::{
     event::Record,
-    kafka::{Cluster, Isolation, log_client},
+    kafka::{Cluster, Isolation, log_client, missing_right, note_error},
     logging,
 };
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     statistics::Statistics,
 };
 use std::{
@@ -66,7 +66,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, topic = self.topic, "reader");
+        note_error("reader", &error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -149,9 +149,13 @@ impl Tail {
                     taken += 1;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.ended.insert(partition)),
+                Some(Err(error)) if super::is_about_the_group(&error) => {}
                 Some(Err(error)) if super::kafka::is_fatal(&error) => {
                     let doing = format!("read {}", self.settings.topic);
-                    return Err(SourceError::Fatal { doing, detail: error.to_string() });
+                    return Err(SourceError::Fatal {
+                        doing,
+                        detail: super::kafka::words(&error, &self.settings.topic),
+                    });
                 }
                 Some(Err(error)) => {
                     if let Some(left_out) = logging::rate_limited("read") {
@@ -212,14 +216,19 @@ impl Tail {
         let reader = reader.map_err(|error| SourceError::settings(&settings.brokers, &error))?;
         let doing = format!("read the end of {}/{partition}", settings.topic);
         let call = |wait| reader.fetch_watermarks(&settings.topic, partition, wait);
-        retry(&doing, Instant::now(), OPEN_DEADLINE, call).map(|(_, high)| high)
+        self.retry(&doing, Instant::now(), OPEN_DEADLINE, call).map(|(_, high)| high)
     }
 
     fn partitions(&self, begun: Instant, deadline: Duration) -> Result<Vec<i32>, SourceError> {
         let topic = &self.settings.topic;
-        let metadata = retry(&format!("look up {topic}"), begun, deadline, |wait| {
+        let metadata = self.retry(&format!("look up {topic}"), begun, deadline, |wait| {
             self.consumer.fetch_metadata(Some(topic), wait)
         })?;
+        let denied =
+            metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from);
+        if let Some(detail) = denied.and_then(|code| missing_right(code, "Read", Some(topic))) {
+            return Err(SourceError::Fatal { doing: format!("look up {topic}"), detail });
+        }
         let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
         Ok(partitions.map(rdkafka::metadata::MetadataPartition::id).collect())
     }
@@ -228,8 +237,29 @@ impl Tail {
         let topic = &self.settings.topic;
         let doing = format!("read the ends of {topic}/{partition}");
         let call = |wait| self.consumer.fetch_watermarks(topic, partition, wait);
-        let (low, high) = retry(&doing, begun, deadline, call)?;
+        let (low, high) = self.retry(&doing, begun, deadline, call)?;
         Ok(Watermarks { low, high })
+    }
+
+    /// Repeats a call until it succeeds, the deadline has passed, or waiting does not help.
+    fn retry<T>(
+        &self,
+        doing: &str,
+        begun: Instant,
+        deadline: Duration,
+        mut call: impl FnMut(Duration) -> Result<T, KafkaError>,
+    ) -> Result<T, SourceError> {
+        loop {
+            let left = deadline.saturating_sub(begun.elapsed()).min(CALL_DEADLINE);
+            match call(left.max(Duration::from_millis(100))) {
+                Ok(value) => return Ok(value),
+                Err(error) if left.is_zero() || Cluster::is_hopeless(begun) => {
+                    let detail = self.settings.cluster().explain(begun, &error);
+                    return Err(SourceError::Unreachable { doing: doing.to_owned(), detail });
+                }
+                Err(_) => std::thread::sleep(RETRY_PAUSE),
+            }
+        }
     }
 
     fn assign(&self) -> Result<(), SourceError> {
@@ -242,24 +272,5 @@ impl Tail {
             list.add_partition_offset(&self.settings.topic, *partition, Offset::Offset(*next)).map_err(refused)?;
         }
         self.consumer.assign(&list).map_err(refused)
-    }
-}
-
-/// Repeats a call until it succeeds or the deadline has passed.
-fn retry<T>(
-    doing: &str,
-    begun: Instant,
-    deadline: Duration,
-    mut call: impl FnMut(Duration) -> Result<T, KafkaError>,
-) -> Result<T, SourceError> {
-    loop {
-        let left = deadline.saturating_sub(begun.elapsed()).min(CALL_DEADLINE);
-        match call(left.max(Duration::from_millis(100))) {
-            Ok(value) => return Ok(value),
-            Err(error) if left.is_zero() => {
-                return Err(SourceError::Unreachable { doing: doing.to_owned(), detail: error.to_string() });
-            }
-            Err(_) => std::thread::sleep(RETRY_PAUSE),
-        }
     }
 }

@@ -15,8 +15,8 @@
 //! Guarantees: the server runs on its own thread and only reads the workers' status, so it delays no worker; slow
 //! clients delay no probe (see `server`). With a token, everything except the page's own files and the two probes
 //! requires it (`Authorization: Bearer …`). Without one, a client on this machine must address the server by IP address
-//! or as `localhost`, so that no web site can reach it under its own name; `PUT` is only for clients on this machine,
-//! and `POST` is refused. User keys are never shown, only keyed hashes of them, and the hash key lives as long
+//! or as `localhost`, so that no web site can reach it under its own name; what changes
+//! something is refused. Each change that is asked for is in the log, with the client's address. User keys are never shown, only keyed hashes of them, and the hash key lives as long
 //! as the process.
 
 mod erase;

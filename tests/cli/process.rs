@@ -17,6 +17,9 @@ use std::{
 pub(crate) const TOPICS: [&str; 4] = ["clickstream", "decisions", "dead-letter", "aimpoint-profiles"];
 
 /// `aimpoint run`, stopped when dropped.
+/// The token of the admin port, where a test sets one.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,
@@ -70,7 +73,7 @@ impl Running {
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        self.ask_with("", method, path, body)
+        self.ask_with(TOKEN, method, path, body)
     }
 
     /// As `ask`, with a token.

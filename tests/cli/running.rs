@@ -3,6 +3,9 @@
 use crate::process::Running;
 
 const CONFIG: &str = r#"
+[admin]
+token = "0123456789abcdef"
+
 [engine]
 workers = 2
 
@@ -58,7 +61,13 @@ fn a_running_process_serves_its_state_and_applies_segments_and_log_levels() {
     });
 
     assert_eq!(it.ask("PUT", "/log", "aimpoint=nonsense").0, 400);
+    assert_eq!(it.ask_with("stolen", "PUT", "/log", "off").0, 401);
     assert_eq!(it.ask("PUT", "/log", "debug,librdkafka=off").0, 200);
+    for audited in
+        ["\"path\":\"/log\",\"status\":400", "\"path\":\"/log\",\"status\":200", "\"path\":\"/log\",\"status\":401"]
+    {
+        it.wait_for("each attempt in the log", |it| it.says(audited));
+    }
     assert_eq!(it.ask("GET", "/log", "").1, "debug,librdkafka=off\n");
 
     let other = CONFIG.replace("\"first\"", "\"second\"") + "[log]\nfilter = \"info,aimpoint=warn\"\n";

@@ -32,7 +32,7 @@ const NO_PAGES: [&str; 3] = ["runs", "target", "__pycache__"];
 const TOPIC_SETTINGS: [&str; 5] =
     ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas", "retention.ms"];
 /// Flags of cargo.
-const FOREIGN_FLAGS: [&str; 2] = ["--profile", "--features"];
+const FOREIGN_FLAGS: [&str; 3] = ["--profile", "--features", "--no-default-features"];
 /// Options of scikit-learn.
 const FOREIGN_KEYS: [&str; 1] = ["zipmap"];
 /// Members of OpenRTB.
@@ -646,6 +646,43 @@ fn no_page_names_an_alert_that_there_is_not() {
             assert!(alerts.iter().any(|alert| alert["alert"] == name), "{}: there is no alert {name}", page.name);
         }
     }
+}
+
+/// Each defence is shown by tests that there are; a threat without one says what is left to the operator.
+#[test]
+fn every_defence_of_the_threat_model_names_tests_that_exist() {
+    let sources: Vec<String> = ["src", "tests"].iter().flat_map(|folder| sources(&repository(folder))).collect();
+    let is_test = |name: &str| sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+    let span = Regex::new("`([^`]+)`").unwrap();
+    let page = text("deploy/docs/threat-model.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| Who,"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for row in &rows {
+        let [threat, _, tests, left] = row[..] else { panic!("{row:?} has not four columns") };
+        let names: Vec<&str> = span.captures_iter(tests).map(|found| found.get(1).unwrap().as_str()).collect();
+        assert!(!names.is_empty() || !left.is_empty(), "{threat}: neither a test nor a task of the operator");
+        for name in names {
+            assert!(is_test(name), "{threat}: there is no test {name}");
+        }
+    }
+    assert!(!is_test("a_test_that_there_is_not_anywhere"));
+}
+
+/// The Rust sources of a folder, without this one.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("deploy/docs.rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    found
 }
 
 /// Reasons as they appear in headers and metrics.

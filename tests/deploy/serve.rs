@@ -95,7 +95,7 @@ fn serve_has_a_token_and_a_user_of_its_own() {
         assert_eq!(found.len(), 1, "{name}");
         assert_eq!(found[0]["valueFrom"]["secretKeyRef"]["name"], secret, "{name}");
     }
-    let expected = [("topic decisions".to_owned(), vec!["Read".to_owned(), "Describe".to_owned()])];
+    let expected = [("topic decisions".to_owned(), vec!["Read".to_owned()])];
     assert_eq!(allowed("aimpoint-serve"), expected, "it may read decisions and nothing else");
 }
 

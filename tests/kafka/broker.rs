@@ -12,7 +12,7 @@ use rdkafka::{
 };
 use std::{
     cell::Cell,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -38,32 +38,56 @@ pub(crate) struct Kafka {
 impl Kafka {
     /// Starts a cluster of this many brokers. If Java or Maven is missing, the test fails with the script's message.
     pub(crate) fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, "")
+        if nodes > 1 {
+            return Self::start_by(nodes, |_| {});
+        }
+        let mut turn = turn();
+        // One that cannot be used again stops here.
+        let idle = turn.take().filter(Cluster::is_cleared);
+        Self::of(idle.unwrap_or_else(|| Cluster::start(nodes, |_| {})), true, turn)
     }
 
     /// The same with additional broker settings, one per line.
+    #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn start_with(nodes: usize, settings: &str) -> Self {
-        let mut turn = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_usual = nodes == 1 && settings.is_empty();
-        // One that cannot be used stops here.
-        let idle = turn.take().filter(|idle| is_usual && idle.is_cleared());
-        let cluster = idle.unwrap_or_else(|| Cluster::start(nodes, settings));
+        Self::start_by(nodes, |start| {
+            start.env("KAFKA_SETTINGS", settings);
+        })
+    }
+
+    /// A new cluster, which no other test uses, with further variables for the script.
+    pub(crate) fn start_by(nodes: usize, set: impl FnOnce(&mut Command)) -> Self {
+        let mut turn = turn();
+        drop(turn.take());
+        Self::of(Cluster::start(nodes, set), false, turn)
+    }
+
+    fn of(cluster: Cluster, is_reusable: bool, turn: MutexGuard<'static, Option<Cluster>>) -> Self {
         let brokers = cluster.brokers.clone();
-        Self { cluster: Some(cluster), brokers, is_reusable: Cell::new(is_usual), turn }
+        Self { cluster: Some(cluster), brokers, is_reusable: Cell::new(is_reusable), turn }
     }
 
     /// The folder in which the only broker keeps the topics.
     #[allow(dead_code, reason = "each test target uses its own part")]
-    pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("node-0/data")
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder().join("node-0/data")
+    }
+
+    /// The log of a node.
+    #[allow(dead_code, reason = "each test target uses its own part")]
+    pub(crate) fn log(&self, node: usize) -> PathBuf {
+        self.folder().join(format!("node-{node}.log"))
+    }
+
+    fn folder(&self) -> &Path {
+        self.cluster.as_ref().expect("it is not dropped").folder.path()
     }
 
     /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {
         self.is_reusable.set(false);
-        let folder = self.cluster.as_ref().expect("it is not dropped").folder.path();
-        let output = script().arg(what).arg("-d").arg(folder).arg(node.to_string()).output();
+        let output = script().arg(what).arg("-d").arg(self.folder()).arg(node.to_string()).output();
         let output = output.expect("the script runs");
         assert!(output.status.success(), "{what} node {node}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -93,15 +117,16 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(nodes: usize, settings: &str) -> Self {
+    fn start(nodes: usize, set: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut start = script();
-        start
-            .arg("start")
-            .arg("-d")
-            .arg(folder.path())
-            .args(["-n", &nodes.to_string(), "-w", &std::process::id().to_string()])
-            .env("KAFKA_SETTINGS", settings);
+        start.arg("start").arg("-d").arg(folder.path()).args([
+            "-n",
+            &nodes.to_string(),
+            "-w",
+            &std::process::id().to_string(),
+        ]);
+        set(&mut start);
         let output = start.output().expect("the script runs");
         assert!(output.status.success(), "start Kafka: {}", String::from_utf8_lossy(&output.stderr));
         let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -160,6 +185,11 @@ impl Drop for Cluster {
     }
 }
 
-fn script() -> Command {
+/// The turn of a test.
+fn turn() -> MutexGuard<'static, Option<Cluster>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker/kafka"))
 }

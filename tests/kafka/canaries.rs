@@ -1,7 +1,10 @@
 //! Canaries on a real Kafka: what names a person, and every secret, is planted wherever somebody may put it. After a kill and an
 //! abort, nothing behind the input has any of it: no topic, log, page, metric, trace, snapshot, answer or core dump.
 
-use crate::program::{Program, Running, now_ms, terminate, wait_for};
+use crate::{
+    broker::Kafka,
+    program::{Program, Running, now_ms, terminate, wait_for},
+};
 use aimpoint::{
     event::{KeyType, PseudonymSpec, UserKeys},
     training::{Dataset, Identity, TrainSpec, encode, train},
@@ -300,7 +303,7 @@ impl World<'_> {
             .args(command.get_args());
         let child = shell.current_dir(folder).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let token = if role == "serve" { SERVE_TOKEN } else { ADMIN_TOKEN };
-        Role { child: Running::of(child), port, token }
+        Role { child: Running::from(child), port, token }
     }
 }
 
@@ -380,7 +383,7 @@ fn files(folder: &Path, without: &[&str]) -> Vec<PathBuf> {
 #[test]
 fn nothing_behind_the_input_has_what_names_a_person_or_a_secret() {
     let (collector, port) = Collector::start();
-    let program = Program::start(1, "");
+    let program = Program::on(Kafka::start_by(1, |_| {}), "");
     let folder = program.folder.path();
     fs::write(program.config(), config(folder, port)).unwrap();
     fs::write(folder.join("identity.pem"), IDENTITY_KEY).unwrap();

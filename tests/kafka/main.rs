@@ -12,6 +12,7 @@ mod doctor;
 mod edge;
 mod erasure;
 mod program;
+mod secured;
 mod serve;
 mod sizes;
 

@@ -161,8 +161,8 @@ pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -
 /// the next time.
 pub(crate) struct Running(Child);
 
-impl Running {
-    pub(crate) fn of(child: Child) -> Self {
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
         Self(child)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     config_error::ConfigError,
     expression::nearest,
-    kafka::{ENFORCED, SettingFault, check_setting, is_setting},
+    kafka::{ENFORCED, SettingFault, check_setting, is_setting, needs_tls},
     secret,
 };
 use schemars::JsonSchema;
@@ -265,13 +265,17 @@ impl KafkaSpec {
                             ),
                         });
                     }
-                    // The message may quote part of the value.
-                    Err(SettingFault::Invalid(_)) if !ClientSettings::shows(name) => {
-                        errors
-                            .push(ConfigError::new(key, "librdkafka does not accept this value, or not in this build"));
-                    }
+                    // The message may quote part of the value, so it is not shown for a secret.
                     Err(SettingFault::Invalid(words)) => {
-                        errors.push(ConfigError::new(key, format!("librdkafka does not accept it: {words}")));
+                        let error = if ClientSettings::shows(name) {
+                            ConfigError::new(key, format!("librdkafka does not accept it: {words}"))
+                        } else {
+                            ConfigError::new(key, "librdkafka does not accept this value")
+                        };
+                        errors.push(match needs_tls(name) {
+                            Some(next) => error.hint(next),
+                            None => error,
+                        });
                     }
                 }
             }

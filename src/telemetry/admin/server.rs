@@ -9,12 +9,13 @@
 //! [`CONNECTION_DEADLINE`].
 
 use super::AdminState;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use crate::logging;
+use hyper::{Method, Request, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -127,11 +128,32 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<AdminState>) {
     }
 }
 
+/// Logs who asked for a change, and what came of it. The body may name a user, so it is not logged.
+fn audit(peer: IpAddr, method: &Method, path: &str, status: StatusCode) {
+    let status = status.as_u16();
+    if matches!(status, 401 | 403..=405) {
+        // Anyone can cause these.
+        if let Some(left_out) = logging::rate_limited("a refused change by the admin port") {
+            tracing::warn!(target: "aimpoint::audit", %peer, %method, path, status, left_out, "a change was refused");
+        }
+    } else {
+        tracing::info!(target: "aimpoint::audit", %peer, %method, path, status, "a change was asked for");
+    }
+}
+
 /// Serves one request.
 async fn serve(stream: TcpStream, peer: SocketAddr, state: Arc<AdminState>, place: Arc<Place>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, place) = (Arc::clone(&state), Arc::clone(&place));
-        async move { Ok::<_, Infallible>(state.answer(request, peer.ip(), &place).await) }
+        async move {
+            let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+            let asked = changes.then(|| (request.method().clone(), request.uri().path().to_owned()));
+            let answer = state.answer(request, peer.ip(), &place).await;
+            if let Some((method, path)) = asked {
+                audit(peer.ip(), &method, &path, answer.status());
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

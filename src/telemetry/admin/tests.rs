@@ -33,6 +33,10 @@ fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
     send(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"))
 }
 
+fn get_with(at: SocketAddr, path: &str) -> (u16, String, String) {
+    send(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"))
+}
+
 /// A worker that is a member of the group and holds one partition.
 fn worker(phase: Phase) -> Progress {
     let progress = Progress::default();
@@ -185,6 +189,16 @@ fn without_a_token_a_web_site_s_name_is_refused() {
 }
 
 #[test]
+fn without_a_token_nothing_can_be_changed() {
+    let at = started(&state(None));
+    let change = |what: &str| send(at, &format!("{what} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4\r\n\r\ninfo"));
+    for what in ["PUT /log", "POST /reload", "POST /erase"] {
+        let (status, _, body) = change(what);
+        assert!(status == 403 && body.contains("AIMPOINT__ADMIN__TOKEN"), "{what}: {status} {body}");
+    }
+}
+
+#[test]
 fn users_are_shown_under_a_name_that_only_this_process_knows() {
     let progress = worker(Phase::Moving);
     let mut counts = Counts::default();
@@ -247,7 +261,7 @@ fn silent_clients_however_many_hold_no_probe_up() {
 
 #[test]
 fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
-    let state = state(None);
+    let state = state(Some(TOKEN));
     state.set_workers(&[worker(Phase::Moving)]);
     let at = started(&state);
     let open = |text: &str| {
@@ -257,10 +271,10 @@ fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
     };
     let slow = [
         format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\nX-Slow: "),
-        format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo"),
+        format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4000\r\n\r\ninfo"),
         format!("POST /healthz HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\nx"),
         // Never reads the response.
-        format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+        format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"),
     ];
     let mut clients: Vec<_> = slow.iter().cycle().take(300).map(|text| open(text)).collect();
     for _ in 0..5 {
@@ -282,8 +296,9 @@ fn heads_bodies_and_readers_that_are_slow_hold_no_probe_up() {
 
 #[test]
 fn a_crowd_of_costly_requests_is_told_to_come_again_and_the_places_come_back() {
-    let at = started(&state(None));
-    let text = format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4000\r\n\r\ninfo");
+    let at = started(&state(Some(TOKEN)));
+    let text =
+        format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4000\r\n\r\ninfo");
     let waiting: Vec<_> = (0..ANSWERING_MAX)
         .map(|_| {
             let mut stream = std::net::TcpStream::connect(at).expect("the server listens");
@@ -292,11 +307,11 @@ fn a_crowd_of_costly_requests_is_told_to_come_again_and_the_places_come_back() {
         })
         .collect();
     let start = Instant::now();
-    while get(at, "/metrics").0 != 503 {
+    while get_with(at, "/metrics").0 != 503 {
         assert!(start.elapsed() < BODY_DEADLINE, "all places are taken");
     }
     assert_eq!(get(at, "/healthz").0, 200);
-    while get(at, "/metrics").0 != 200 {
+    while get_with(at, "/metrics").0 != 200 {
         assert!(start.elapsed() < BODY_DEADLINE + Duration::from_secs(5), "the places are free again");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -351,8 +366,11 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
 
 #[test]
 fn a_body_without_end_is_refused() {
-    let at = started(&state(None));
+    let at = started(&state(Some(TOKEN)));
     let body = "x".repeat(BODY_BYTES_MAX + 1);
-    let request = format!("PUT /log HTTP/1.1\r\nHost: {at}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "PUT /log HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     assert_eq!(send(at, &request).0, 413);
 }
