@@ -122,7 +122,7 @@ release-check:
 
 ## release-archive: the program, ONNX Runtime and all licences as an archive in target/dist/
 release-archive: onnxruntime
-	$(CARGO) build --release --locked
+	deploy/release/build
 	deploy/release/archive target/release/aimpoint $(DIST)
 
 ## release-images: both images, REGISTRY=ghcr.io/owner, PUSH=1

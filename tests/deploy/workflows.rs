@@ -97,3 +97,59 @@ fn a_release_archive_holds_a_program_that_runs_and_every_licence() {
     );
     assert!(said.contains("cdnow-repurchase"), "the model is read by the archive's ONNX Runtime: {said}");
 }
+
+/// The program itself takes too long to be built twice. This package has what could differ: a panic's place in Rust, a file's name
+/// in C, and a time.
+#[test]
+fn two_builds_of_a_release_in_different_folders_are_equal() {
+    const FILES: [(&str, &str); 4] = [
+        (
+            "Cargo.toml",
+            "[package]\nname = \"twin\"\nversion = \"0.1.0\"\nedition = \"2024\"\nbuild = \"build.rs\"\n\n[workspace]\n\n\
+             [profile.release]\nstrip = \"debuginfo\"\n",
+        ),
+        ("Cargo.lock", "version = 4\n\n[[package]]\nname = \"twin\"\nversion = \"0.1.0\"\n"),
+        (
+            "build.rs",
+            r#"use std::{env, process::Command};
+fn main() {
+    let (out, source) = (env::var("OUT_DIR").unwrap(), env::var("CARGO_MANIFEST_DIR").unwrap() + "/place.c");
+    let cc = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    assert!(Command::new(cc).args(["-c", &source, "-o", &format!("{out}/place.o")]).status().unwrap().success());
+    let archive = format!("{out}/libplace.a");
+    assert!(Command::new("ar").args(["rcsD", &archive, &format!("{out}/place.o")]).status().unwrap().success());
+    println!("cargo:rustc-link-search=native={out}");
+    println!("cargo:rustc-link-lib=static=place");
+}
+"#,
+        ),
+        ("place.c", "const char *place(void) { return __FILE__ \" \" __DATE__ \" \" __TIME__; }\n"),
+    ];
+    const MAIN: &str = r#"unsafe extern "C" { fn place() -> *const std::ffi::c_char; }
+fn main() {
+    let place = unsafe { std::ffi::CStr::from_ptr(place()) };
+    println!("{place:?} {}", file!());
+    std::panic::Location::caller().file().parse::<u8>().unwrap();
+}
+"#;
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let built = |folder: &tempfile::TempDir, command: &mut Command| {
+        output(command.current_dir(folder.path()).env("CARGO", env!("CARGO")).env_remove("CARGO_TARGET_DIR"));
+        fs::read(folder.path().join("target/release/twin")).unwrap()
+    };
+    for folder in &folders {
+        fs::create_dir(folder.path().join("src")).unwrap();
+        fs::write(folder.path().join("src/main.rs"), MAIN).unwrap();
+        for (name, text) in FILES {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+    }
+    let [one, other] = [0, 1].map(|index| {
+        built(&folders[index], Command::new(repository("deploy/release/build")).arg(folders[index].path()))
+    });
+    assert!(one == other, "a release depends on the folder or the time of its build");
+    // Otherwise they would differ.
+    let [one, other] = [0, 1]
+        .map(|index| built(&folders[index], Command::new(env!("CARGO")).args(["build", "--release", "--locked"])));
+    assert!(one != other, "nothing in it depends on the folder, so the test shows nothing");
+}
