@@ -186,6 +186,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         )));
     }
     clean_up_on_signals()?;
+    // Before the training, which would be in vain.
+    let runtime = args.quantise.then(|| Runtime::load(None)).transpose().context("compare the quantised model")?;
     let data = read(&args.data, &args.reading())?;
     let spec = args.training();
     let bar = progress(args.quiet);
@@ -216,8 +218,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     let mut model = encode(&trained.network, &trained.features, &identity);
     let mut seconds = None;
-    if args.quantise {
-        let (whole, times) = quantise(&data, &mut trained, &identity, model)?;
+    if let Some(runtime) = &runtime {
+        let (whole, times) = quantise(runtime, &data, &mut trained, &identity, model)?;
         (model, seconds) = (whole, Some(times));
     }
     let sha256 = format!("{:x}", Sha256::digest(&model));
@@ -428,6 +430,7 @@ fn report_size(to: &mut impl Write, trained: &Trained, seconds: Option<[f64; 2]>
 /// The model in integers, and the seconds per row before and after. Both models are compared by ONNX Runtime on the test rows, or on
 /// all rows if they were too few to split.
 fn quantise(
+    runtime: &Runtime,
     data: &Dataset,
     trained: &mut Trained,
     identity: &Identity,
@@ -436,7 +439,6 @@ fn quantise(
     let whole = encode_quantised(&trained.network, &trained.features, identity, &trained.ranges(data)?);
     let split = Split::of(data, trained.spec.seed);
     let rows = if split.test.is_empty() { &split.train } else { &split.test };
-    let runtime = Runtime::load(None).context("compare the quantised model")?;
     let fingerprint = trained.fingerprint.clone().unwrap_or_default();
     let (matrix, few) = (data.matrix(rows), data.matrix(&rows[..rows.len().min(BATCH)]));
     let bytes = [floats.len(), whole.len()];
@@ -444,7 +446,7 @@ fn quantise(
     let mut seconds = [f64::INFINITY; 2];
     for (at, file) in [floats, whole.clone()].into_iter().enumerate() {
         let spec = ModelSpec::at("model.onnx");
-        let mut model = OnnxModel::from_bytes(&runtime, &spec, file, &trained.features, &fingerprint)
+        let mut model = OnnxModel::from_bytes(runtime, &spec, file, &trained.features, &fingerprint)
             .context("compare the quantised model")?;
         model.score(&matrix, &mut scores[at]).context("compare the quantised model")?;
         let mut thrown_away = Vec::new();

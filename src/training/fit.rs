@@ -309,7 +309,8 @@ mod tests {
         let units: Vec<_> = first.network.branches[0].iter().map(Layer::units).collect();
         assert_eq!(units, [12, 6, 1]);
         assert!(first.parts[2].summary.auc.unwrap() > 0.95, "{:?}", first.parts);
-        let without = train(&sums(600), &TrainSpec { disturb: Default::default(), ..spec.clone() }).unwrap();
+        let without =
+            train(&sums(600), &TrainSpec { disturb: crate::training::Disturb::default(), ..spec.clone() }).unwrap();
         assert_ne!(first.network, without.network, "dropout changes the weights");
         let constant = crate::training::Schedule::Constant;
         let constant = train(&sums(600), &TrainSpec { schedule: constant, ..spec }).unwrap();

@@ -121,7 +121,7 @@ mod tests {
         let mut data = Dataset { features: names.iter().map(|&name| name.to_owned()).collect(), ..Dataset::default() };
         for at in 0..200 {
             data.values.extend(row(at));
-            data.labels.push(at % 5 == 0);
+            data.labels.push(at.is_multiple_of(5));
         }
         let split = Split::of(&data, 1);
         let learned = [&split.train[..], &split.validation].concat();
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn features_that_tell_the_label_are_named_whatever_their_direction() {
-        let label = |at: usize| at % 5 == 0;
+        let label = |at: usize| at.is_multiple_of(5);
         let found = notes(&["noise", "up", "down", "gap"], |at| {
             let sign = if label(at) { 1.0 } else { -1.0 };
             vec![noise(at), sign, -3.0 * sign, if label(at) { noise(at) } else { f32::NAN }]

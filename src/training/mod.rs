@@ -176,9 +176,10 @@ fn train_on(
     let watched = if split.validation.is_empty() { &train } else { &validation };
     let best = Ending::Best { of: watched };
     let first = fit(&train, spec, &best, None, progress)?;
+    let gentle = spec.gentle(first.best_epoch);
     let tuned = match spec.prune {
         0.0 => None,
-        share => Some(fit(&train, &spec.gentle(), &best, Some(&prune::prune(&first.networks, share)), progress)?),
+        share => Some(fit(&train, &gentle, &best, Some(&prune::prune(&first.networks, share)), progress)?),
     };
     let stopped = tuned.as_ref().unwrap_or(&first).networks.clone();
     // Retrain on all rows but the test rows, with the known numbers of epochs.
@@ -193,7 +194,7 @@ fn train_on(
             None => whole.clone(),
             Some(tuned) => {
                 let (rest, ending) = (prune::prune(&whole, spec.prune), Ending::After { epochs: tuned.best_epoch });
-                fit(&known, &spec.gentle(), &ending, Some(&rest), progress)?.networks
+                fit(&known, &gentle, &ending, Some(&rest), progress)?.networks
             }
         };
         (whole, networks, known, rows)

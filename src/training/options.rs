@@ -234,9 +234,11 @@ impl TrainSpec {
         self.disturb.check()
     }
 
-    /// The options for training on after units were removed: in small steps, so that the rest is corrected and not learned anew.
-    pub(super) fn gentle(&self) -> Self {
-        Self { learning_rate: self.learning_rate / 10.0, schedule: Schedule::Constant, ..self.clone() }
+    /// The options for training on after units were removed: in small steps, so that the rest is corrected and not learned anew, and
+    /// for at most so many epochs, because small steps improve the loss a little for very long.
+    pub(super) fn gentle(&self, epochs_max: usize) -> Self {
+        let learning_rate = self.learning_rate / 10.0;
+        Self { learning_rate, epochs_max, schedule: Schedule::Constant, ..self.clone() }
     }
 }
 
