@@ -11,10 +11,12 @@ use rdkafka::{
     error::RDKafkaErrorCode,
 };
 use std::{
-    cell::Cell,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -31,7 +33,7 @@ pub(crate) struct Kafka {
     cluster: Option<Cluster>,
     pub(crate) brokers: String,
     /// Whether the next test finds it as new: no settings of its own, and no broker that was killed.
-    is_reusable: Cell<bool>,
+    is_reusable: AtomicBool,
     turn: MutexGuard<'static, Option<Cluster>>,
 }
 
@@ -64,7 +66,7 @@ impl Kafka {
 
     fn of(cluster: Cluster, is_reusable: bool, turn: MutexGuard<'static, Option<Cluster>>) -> Self {
         let brokers = cluster.brokers.clone();
-        Self { cluster: Some(cluster), brokers, is_reusable: Cell::new(is_reusable), turn }
+        Self { cluster: Some(cluster), brokers, is_reusable: AtomicBool::new(is_reusable), turn }
     }
 
     /// The folder in which the only broker keeps the topics.
@@ -86,7 +88,7 @@ impl Kafka {
     /// Kills or starts a broker: `kill` or `up`.
     #[allow(dead_code, reason = "each test target uses its own part")]
     pub(crate) fn node(&self, what: &str, node: usize) {
-        self.is_reusable.set(false);
+        self.is_reusable.store(false, Ordering::Relaxed);
         let output = script().arg(what).arg("-d").arg(self.folder()).arg(node.to_string()).output();
         let output = output.expect("the script runs");
         assert!(output.status.success(), "{what} node {node}: {}", String::from_utf8_lossy(&output.stderr));
@@ -104,7 +106,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        if self.is_reusable.get() && !std::thread::panicking() {
+        if self.is_reusable.load(Ordering::Relaxed) && !std::thread::panicking() {
             *self.turn = self.cluster.take();
         }
     }
