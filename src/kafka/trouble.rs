@@ -14,7 +14,7 @@ use std::{
 /// What is wrong with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The broker's certificate could not be verified; [`super::certificate`] says why.
+    /// The broker's certificate could not be verified; `certificate` says why.
     Certificate {
         /// Host and port.
         broker: String,
