@@ -1,4 +1,4 @@
-//! Other processes with the name of this one. Two of them would fence each other's transactions for ever.
+//! Other processes with the name of this one. Two of them would fence each other forever.
 //!
 //! On one machine, [`super::Instance`] gives each process a name of its own. In containers and on several machines, a process cannot
 //! see the others, so this looks for its name among the members of the group. Guarantees: a process that takes over after a crash
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[error(
     "another process is in the group {group:?} as {client:?}, from {host}, and has been for {}: two processes with the same app.name \
      and app.instance fence each other. Stop one of them, or give each its own app.instance",
-    humantime::format_duration(Duration::from_secs(waited.as_secs()))
+    crate::duration::display(Duration::from_secs(waited.as_secs()))
 )]
 pub(crate) struct Namesake {
     group: String,
