@@ -39,14 +39,14 @@ pub(crate) struct Namesake {
     waited: Duration,
 }
 
-/// Waits until no member of the group has the name of this process.
+/// Waits until no member of the group has the name of this process. Returns false if the process was asked to stop meanwhile.
 ///
 /// # Errors
 /// If one is alive.
-pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool) -> Result<(), Namesake> {
+pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool) -> Result<bool, Namesake> {
     let settings = config.kafka.consumer_settings();
     if config.app.static_membership || uses_consumer_protocol(&settings) {
-        return Ok(());
+        return Ok(true);
     }
     let probe = Probe::new(&config.kafka.brokers, &settings, config.group(), &config.topics.clickstream, 0);
     let Ok(probe) = probe else { return Ok(()) };
@@ -58,14 +58,19 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
         // What cannot be looked up is not refused: the brokers fence in any case.
         let members = match probe.members() {
             Ok(members) => members,
-            Err(error) => {
+            Err(error) if has_told && begun.elapsed() <= limit => {
                 tracing::debug!(%error, "look for processes with the same name");
-                return Ok(());
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Err(error) => {
+                tracing::info!(%error, "could not look for processes with the same name");
+                return Ok(true);
             }
         };
         let Some(Member { client, host, .. }) = members.into_iter().find(|member| is_namesake(&member.client, &name))
         else {
-            return Ok(());
+            return Ok(true);
         };
         let waited = begun.elapsed();
         if waited > limit {
@@ -81,7 +86,7 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
             );
         }
         if stop.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(false);
         }
         std::thread::sleep(PAUSE);
     }

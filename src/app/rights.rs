@@ -1,6 +1,6 @@
 //! What the brokers have to grant to each role: the one list behind `aimpoint topics --acls`, the documentation and the examples.
 //!
-//! Guarantees: tests/kafka/rights.rs runs each role on a broker with an authorizer, and shows that the list is enough and that each
+//! Guarantees: tests/kafka/secured/rights.rs runs each role on a broker with an authorizer, and shows that the list is enough and that each
 //! right in it is used. Read and Write include Describe, so that it is not listed with them.
 
 use super::topics;

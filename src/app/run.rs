@@ -41,7 +41,9 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     warn_of_neighbours(&setup.config)?;
     let instance = Instance::claim(&setup.config)?;
     let (state, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), None)?;
-    namesakes::await_none(&setup.config, &instance, &stop_requested)?;
+    if !namesakes::await_none(&setup.config, &instance, &stop_requested)? {
+        return Ok(());
+    }
     let WorkerSet { workers, progress, updates } = setup.workers(&instance)?;
     state.set_workers(&progress);
     let otlp = setup.start_otlp(&instance, &state, &progress)?;

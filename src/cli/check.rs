@@ -190,7 +190,7 @@ fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<(
     let kept = opt_out_kept(spec);
     writeln!(
         out,
-        "{:16}an opt-out is remembered for {} without an event (profile.ttl or erasure.keep)",
+        "{:16}an opt-out is remembered for {} after the choice (profile.ttl or erasure.keep)",
         "",
         crate::duration::display(kept)
     )?;
@@ -204,7 +204,7 @@ fn report_consent(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<(
     Ok(())
 }
 
-/// How long an opt-out counts after its user's last event: with the profile, and beyond that with the notes beside profiles.
+/// How long an opt-out counts after its user's choice: with the profile, and beyond that with the notes beside profiles.
 pub(super) fn opt_out_kept(spec: &PipelineSpec) -> Duration {
     spec.profile.ttl.max(spec.erasure.keep)
 }

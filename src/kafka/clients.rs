@@ -15,6 +15,9 @@ use rdkafka::{
 };
 use std::time::{Duration, Instant};
 
+/// How long to wait for a broker that answers while another one refuses this client.
+const HOPE: Duration = Duration::from_secs(2);
+
 /// How long one call of a transaction is retried. Longer than the transaction's timeout, so that the broker has decided
 /// by then.
 pub(crate) const TRANSACTION_CALL_DEADLINE: Duration = Duration::from_secs(20);
@@ -347,9 +350,10 @@ impl Cluster<'_> {
         }
     }
 
-    /// Whether what has been wrong with the connections since this time does not pass by itself.
+    /// Whether what has been wrong with the connections since this time does not pass by itself. Another broker may still
+    /// answer, so this is not said at once.
     pub(crate) fn is_hopeless(start: Instant) -> bool {
-        trouble::since(start).is_some_and(|trouble| trouble.is_lasting())
+        start.elapsed() > HOPE && trouble::since(start).is_some_and(|trouble| trouble.is_lasting())
     }
 
     /// What is wrong, with the next step.

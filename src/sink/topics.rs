@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use std::time::{Duration, Instant};
 
-/// How long one attempt to reach a broker takes, after which the client's messages are looked at.
+/// How long the first attempt to reach a broker takes, after which the client's messages are looked at.
 const ATTEMPT: Duration = Duration::from_millis(500);
 
 /// The actual state of a topic.
@@ -99,15 +99,17 @@ impl Topics {
 
     /// The brokers and all topics that this user may see. Gives up early if waiting does not help.
     fn metadata(&self) -> Result<Metadata, TopicsError> {
-        let start = Instant::now();
+        let (start, mut attempt) = (Instant::now(), ATTEMPT);
         loop {
             let left = self.deadline.saturating_sub(start.elapsed());
             // Requesting topics by name could create them if the broker auto-creates topics.
-            match self.look.client().fetch_metadata(None, left.clamp(Duration::from_millis(1), ATTEMPT)) {
+            match self.look.client().fetch_metadata(None, left.clamp(Duration::from_millis(1), attempt)) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => {
                     // Polling only passes on the client's own messages.
                     self.look.poll(Duration::ZERO);
+                    // An answer that comes later is lost, and a busy cluster may need longer for it.
+                    attempt *= 2;
                     if left.is_zero() || Cluster::is_hopeless(start) {
                         let detail = self.cluster().explain(start, &error);
                         return Err(TopicsError::Unreachable { brokers: self.brokers.clone(), detail });

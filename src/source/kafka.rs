@@ -42,6 +42,9 @@ const NO_POSITION: &str = "Erroneous state";
 /// The shortest time that the client can wait.
 const CLIENT_TICK: Duration = Duration::from_millis(1);
 
+/// How long the consumer may take to answer, before another client is asked.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+
 /// The settings of a consumer.
 #[derive(Clone, Debug)]
 pub struct KafkaSourceSettings {
@@ -425,8 +428,16 @@ impl Source for KafkaSource {
     fn profiles_end(&mut self, partition: i32) -> Result<i64, SourceError> {
         let profiles = &self.settings.profiles;
         let doing = format!("read the end of {profiles}/{partition}");
-        // This consumer reads only committed records, so the reported end is the last stable offset.
-        let (_, end) = self.retry(&doing, |wait| self.consumer.fetch_watermarks(profiles, partition, wait))?;
+        // This consumer and a probe read only committed records, so the reported end is the last stable offset.
+        if let Ok((_, end)) = self.consumer.fetch_watermarks(profiles, partition, FIRST_ANSWER) {
+            return Ok(end);
+        }
+        // A consumer does not keep up with the leaders of topics that it does not subscribe to. After a broker has died, it
+        // may say for minutes that there is no such partition, while a new client finds it at once.
+        let KafkaSourceSettings { brokers, client, group, .. } = &self.settings;
+        let probe = Cluster { brokers, settings: client }.probe(group);
+        let probe = probe.map_err(|error| SourceError::settings(brokers, &error))?;
+        let (_, end) = self.retry(&doing, |wait| probe.fetch_watermarks(profiles, partition, wait))?;
         Ok(end)
     }
 

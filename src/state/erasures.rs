@@ -247,16 +247,18 @@ impl Erasures {
         }
     }
 
-    /// Drops the oldest entries if there are more than `most`.
+    /// Drops the oldest entries if there are more than `most`: first opt-outs of users who were never erased, because there may
+    /// be many of them, and an erasure is a promise.
     fn bound(&mut self, most: usize) {
         if self.table.len() <= most {
             return;
         }
-        let mut times: Vec<i64> = self.table.iter().map(|entry| entry.seen).collect();
-        let (_, last, _) = times.select_nth_unstable(most / DROPPED_SHARE);
+        let order = |entry: &Entry| (entry.at != NEVER, entry.seen);
+        let mut orders: Vec<(bool, i64)> = self.table.iter().map(order).collect();
+        let (_, last, _) = orders.select_nth_unstable(most / DROPPED_SHARE);
         let last = *last;
         let before = self.table.len();
-        self.remove(|entry| entry.seen <= last);
+        self.remove(|entry| order(entry) <= last);
         self.dropped += (before - self.table.len()) as u64;
     }
 
@@ -521,5 +523,23 @@ mod tests {
         assert_eq!(erasures.at(hash_key(b"12"), b"12"), None);
         assert_eq!(erasures.at(hash_key(b"13"), b"13"), Some(13));
         assert_eq!(written(&mut erasures).len(), 87, "what was dropped was never written");
+    }
+
+    #[test]
+    fn opt_outs_are_dropped_before_erasures_that_are_older() {
+        let mut erasures = Erasures::default();
+        for at in 0..50_i64 {
+            note(&mut erasures, at.to_string().as_bytes(), at, None);
+            let user = format!("opted out {at}");
+            erasures.keep(hash_key(user.as_bytes()), user.as_bytes(), 1_000 + at, &[7]);
+        }
+        erasures.bound(99);
+        assert_eq!((erasures.take_dropped(), erasures.len()), (13, 87));
+        assert_eq!(erasures.at(hash_key(b"0"), b"0"), Some(0));
+        let kept = |at: i64| {
+            let user = format!("opted out {at}");
+            erasures.kept(hash_key(user.as_bytes()), user.as_bytes()).is_some()
+        };
+        assert_eq!((kept(12), kept(13)), (false, true));
     }
 }

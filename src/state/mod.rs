@@ -57,7 +57,7 @@ pub type Outlives<'a> = &'a dyn Fn(&[u64]) -> Option<Vec<u64>>;
 
 /// Of how many profiles a sweep keeps something; others wait for the next one. All of it is in one commit, about 100 bytes
 /// each.
-const KEPT_PER_SWEEP: usize = 1 << 16;
+const KEPT_PER_SWEEP: usize = if cfg!(test) { 3 } else { 1 << 16 };
 
 /// How many sweeps there are per TTL of partition time.
 const SWEEPS_PER_TTL: i64 = 16;
@@ -383,17 +383,25 @@ impl Store {
         if time.saturating_sub(swept_at) > ttl / SWEEPS_PER_TTL {
             let Self { table, open, swept, recorded, erasures, points, clock, .. } = self;
             let replay_time = points.front().map_or(*clock, |point| point.clock).time();
-            let mut kept = 0;
+            let (mut kept, mut is_cut) = (0, false);
             table.retain(|entry| {
                 let first = open.first(&entry.place);
                 let gone = is_gone(first, time);
                 if gone && let Some(words) = outlives.and_then(|outlives| outlives(&open.read(&entry.place))) {
-                    let is_settled = replay_time.is_some_and(|time| is_gone(first, time));
-                    if !is_settled || kept == KEPT_PER_SWEEP {
+                    let (is_settled, key) =
+                        (replay_time.is_some_and(|time| is_gone(first, time)), open.key(&entry.place));
+                    if !is_settled {
                         return true;
                     }
-                    kept += 1;
-                    erasures.keep(entry.hash, open.key(&entry.place), first as i64, &words);
+                    // What refuses nothing changes notes only where it ends one.
+                    if !words.is_empty() || erasures.kept(entry.hash, key).is_some() {
+                        if kept == KEPT_PER_SWEEP {
+                            is_cut = true;
+                            return true;
+                        }
+                        kept += 1;
+                        erasures.keep(entry.hash, key, first as i64, &words);
+                    }
                 }
                 if gone {
                     let covered = open.account(&entry.place).covered;
@@ -406,7 +414,9 @@ impl Store {
                 }
                 !gone
             });
-            self.swept_at = Some(time);
+            // The rest is swept soon, but not in the same commit.
+            let pause = ttl / SWEEPS_PER_TTL;
+            self.swept_at = Some(if is_cut { time.saturating_sub(pause - pause / 16) } else { time });
         }
     }
 

@@ -57,6 +57,34 @@ fn a_sweep_waits_until_it_is_due_and_frees_the_idle() {
     assert_eq!(write_all(&mut store, 0, 2, 9), [(b"old".to_vec(), None)], "its record gets a tombstone");
 }
 
+/// A sweep keeps something of a few profiles only, so that a commit stays small. It drops all others at once, and the rest
+/// soon after.
+#[test]
+fn a_sweep_drops_all_that_leave_nothing_and_keeps_something_of_a_few_at_a_time() {
+    const TTL: i64 = 160_000;
+    let mut store = Store::default();
+    let idle = |first: u64, time: i64| (first as i64) < time - TTL;
+    // Even users refuse something.
+    let outlives: Outlives<'_> = &|words| Some(if words[1] == 0 { vec![7] } else { Vec::new() });
+    for user in 0..10_u64 {
+        store.entry(user, &user.to_le_bytes(), &[0, user % 2], user as i64, 0);
+    }
+    pass(&mut store, 0);
+    store.sweep(TTL, idle, Some(outlives));
+    let next = 10;
+    write_all(&mut store, next, next, 99);
+    // A replay would start behind the time at which they are gone.
+    pass(&mut store, 2 * TTL);
+    store.entry(99, b"later", &[2 * TTL as u64, 1], next, 2 * TTL);
+    store.sweep(TTL, idle, Some(outlives));
+    assert_eq!((store.len(), store.erasures().len()), (1 + 2, 3), "two of those who refuse wait");
+    store.sweep(TTL, idle, Some(outlives));
+    assert_eq!(store.len(), 3, "not in the same commit");
+    pass(&mut store, 2 * TTL + TTL / 16 / 8);
+    store.sweep(TTL, idle, Some(outlives));
+    assert_eq!((store.len(), store.erasures().len()), (1, 5));
+}
+
 #[test]
 fn the_oldest_dirty_profile_is_written_first_and_the_mark_moves_behind_it() {
     let mut store = Store::default();

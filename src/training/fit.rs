@@ -154,8 +154,13 @@ impl Member<'_> {
         let mut steps = 0.0;
         let mut order = sample.rows.clone();
         let (mut best, mut best_epoch, mut epochs) = (f64::INFINITY, 0, 0);
+        // Rows with few positives have a small loss from the start.
+        let learned = match ending {
+            Ending::Best { of } => LEARNED * (of.entropy() / 0.1).min(1.0),
+            Ending::After { .. } => 0.0,
+        };
         let goes_on = |epochs, best_epoch, best| match ending {
-            Ending::Best { .. } => epochs < spec.epochs_max && epochs < best_epoch + spec.patience && best > LEARNED,
+            Ending::Best { .. } => epochs < spec.epochs_max && epochs < best_epoch + spec.patience && best > learned,
             Ending::After { epochs: enough } => epochs < *enough,
         };
         let diverged = |epoch| TrainError::Diverged { epoch, learning_rate: spec.learning_rate };

@@ -31,7 +31,7 @@ pub fn folds(
     let mut found = Vec::with_capacity(count);
     for split in splits(data, count)? {
         let trained_on = split.train.len() + split.validation.len();
-        found.push(match train_on(data, spec, &split, Vec::new(), &mut progress) {
+        found.push(match train_on(data, spec, &split, None, &mut progress) {
             Ok(trained) => {
                 let summary =
                     |parts: &[super::Part], name| parts.iter().find(|it| it.name == name).map(|it| it.summary);
@@ -64,10 +64,13 @@ fn splits(data: &Dataset, count: usize) -> Result<Vec<Split>, TrainError> {
     let split = |fold: usize| {
         let known = &units[..edge(fold)];
         let (train, validation) = known.split_at(known.len() * 70 / 85);
+        // A group that began earlier may go on for longer.
+        let begin = oldest(&units[edge(fold)]);
+        let past = |units: &[Vec<usize>]| units.iter().flatten().copied().filter(|&row| times[row] <= begin).collect();
         Split {
             how: "time",
-            train: train.concat(),
-            validation: validation.concat(),
+            train: past(train),
+            validation: past(validation),
             test: units[edge(fold)..edge(fold + 1)].concat(),
         }
     };
@@ -107,6 +110,19 @@ mod tests {
             assert!(
                 newest(&split.train) < oldest(&split.validation) && newest(&split.validation) < oldest(&split.test)
             );
+        }
+    }
+
+    #[test]
+    fn what_a_group_does_later_is_not_learned_from() {
+        // Each group has a row in every tenth of the time.
+        let mut data = data(400);
+        data.groups = Some((0..400).map(|row| format!("g{}", row % 40)).collect());
+        let times = data.times.as_ref().unwrap();
+        for split in splits(&data, 3).unwrap() {
+            let begin = split.test.iter().map(|&row| times[row]).fold(f64::INFINITY, f64::min);
+            let known = split.train.iter().chain(&split.validation);
+            assert!(!split.train.is_empty() && known.clone().all(|&row| times[row] <= begin));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Permutation importance: how much worse the model gets if the values of one feature are shuffled (Breiman 2001, section 10;
 //! Fisher, Rudin and Dominici 2019).
 //!
-//! Guarantees: uses the test rows only and no gradient; depends on the seed. Limits: 10,000 rows and 5 shuffles per feature. Features
+//! Guarantees: uses the test rows only and no gradient; depends on the seed. Limits: 10,000 rows, fewer for more than about 280 features, and 5 shuffles per feature. Features
 //! that say the same share their importance: if one is shuffled, the model still has the other.
 
 use super::{Dataset, Perceptron, TrainError};
@@ -14,6 +14,9 @@ use serde::Serialize;
 
 /// With 10,000 rows the mean of a log loss of about 0.5 is known to a hundredth, and more rows only cost time.
 const ROWS_MAX: usize = 10_000;
+/// A wide table has fewer rows: this many values are scored in all, unless these rows have more.
+const VALUES_MAX: usize = 4_000_000_000;
+const ROWS_MIN: usize = 500;
 /// Number of shuffles, whose mean and spread are reported.
 const REPEATS: usize = 5;
 
@@ -39,9 +42,11 @@ pub(super) fn importance(
 ) -> Result<Vec<Importance>, TrainError> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut rows = rows.to_vec();
-    if rows.len() > ROWS_MAX {
+    let width = data.features.len();
+    let rows_max = (VALUES_MAX / (REPEATS * width * width).max(1)).clamp(ROWS_MIN, ROWS_MAX);
+    if rows.len() > rows_max {
         rows.shuffle(&mut random);
-        rows.truncate(ROWS_MAX);
+        rows.truncate(rows_max);
     }
     let matrix = data.matrix(&rows);
     let measure = |matrix: &FeatureMatrix| -> Result<(f64, Option<f64>), TrainError> {
@@ -51,7 +56,6 @@ pub(super) fn importance(
         Ok((log_loss(&predictions).unwrap_or(f64::NAN), auc(&predictions)))
     };
     let (loss, rank) = measure(&matrix)?;
-    let width = data.features.len();
     let mut found = Vec::with_capacity(width);
     let mut changed = FeatureMatrix::new(width);
     for (column, feature) in data.features.iter().enumerate() {

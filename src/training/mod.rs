@@ -158,17 +158,18 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
     let split = Split::of(data, spec.seed);
-    train_on(data, spec, &split, data.notes.clone(), &mut progress)
+    train_on(data, spec, &split, Some(data.notes.clone()), &mut progress)
 }
 
-/// Trains on a split of the rows.
+/// Trains on a split of the rows. Without `notes`, nothing is said of the rows and of what the model uses.
 fn train_on(
     data: &Dataset,
     spec: &TrainSpec,
     split: &Split,
-    mut notes: Vec<Note>,
+    notes: Option<Vec<Note>>,
     progress: &mut impl FnMut(Epoch),
 ) -> Result<Trained, TrainError> {
+    let (is_inspected, mut notes) = (notes.is_some(), notes.unwrap_or_default());
     spec.check(data.features.len())?;
     check_labels(data, split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
@@ -199,7 +200,9 @@ fn train_on(
         };
         (whole, networks, known, rows)
     };
-    inspect::inspect(data, split, &learned, &known.constant, &mut notes);
+    if is_inspected {
+        inspect::inspect(data, split, &learned, &known.constant, &mut notes);
+    }
     let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&stopped));
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
@@ -225,6 +228,9 @@ fn train_on(
     }
     if !split.test.is_empty() {
         trained.measure(data, split, &networks, &known, &learned)?;
+        if is_inspected {
+            trained.measured.importance = importance::importance(&trained.network, data, &split.test, spec.seed)?;
+        }
     }
     Ok(trained)
 }
@@ -245,7 +251,6 @@ impl Trained {
         let each = networks.iter().map(|network| Ok(normalised_entropy(&predict(network, data, &split.test)?)));
         let each: Option<Vec<f64>> = each.collect::<Result<_, TrainError>>()?;
         self.measured.spread = each.and_then(Spread::of);
-        self.measured.importance = importance::importance(&self.network, data, &split.test, self.spec.seed)?;
 
         let rate = learned.iter().filter(|&&row| data.labels[row]).count() as f64 / learned.len() as f64;
         let labels = || split.test.iter().map(|&row| data.labels[row]);

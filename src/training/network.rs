@@ -85,10 +85,13 @@ impl Perceptron {
         let share = networks.len() as f32;
         let mut branches: Vec<Vec<Layer>> = networks.iter().flat_map(|it| it.branches.iter().cloned()).collect();
         for output in branches.iter_mut().filter_map(|branch| branch.last_mut()) {
-            output.weight.iter_mut().chain(&mut output.bias).for_each(|it| *it /= share);
+            output.weight.iter_mut().for_each(|it| *it /= share);
         }
         if branches.iter().all(|branch| branch.len() == 2) {
             branches = vec![merge(&branches, first.width())];
+        }
+        for output in branches.iter_mut().filter_map(|branch| branch.last_mut()) {
+            output.bias.iter_mut().for_each(|it| *it /= share);
         }
         Self { mean: first.mean.clone(), deviation: first.deviation.clone(), branches }
     }

@@ -291,7 +291,8 @@ impl Drawing {
     fn layer(&mut self, layer: &Layer, input: &str, output: &str) {
         let units = layer.units();
         let inputs = layer.weight.len() / units;
-        let [weight, bias] = ["weight", "bias"].map(|part| format!("{output}_{part}"));
+        let stem = output.replace("log_odds", "output");
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{stem}_{part}"));
         self.floats(&weight, &[inputs as i64, units as i64], &layer.weight);
         self.floats(&bias, &[units as i64], &layer.bias);
         self.node("Gemm", &[input, &weight, &bias], output);
@@ -302,7 +303,9 @@ impl Drawing {
         let last = branch.len() - 1;
         let mut input = "limited".to_owned();
         for (at, layer) in branch.iter().enumerate() {
-            let [hidden, rectified] = ["hidden", "rectified"].map(|name| format!("{prefix}{name}_{}", at + 1));
+            // A single hidden layer needs no number.
+            let number = if last == 1 { String::new() } else { format!("_{}", at + 1) };
+            let [hidden, rectified] = ["hidden", "rectified"].map(|name| format!("{prefix}{name}{number}"));
             let output = if at == last { format!("{prefix}log_odds") } else { hidden };
             match &steps {
                 None => self.layer(layer, &input, &output),

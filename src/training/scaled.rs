@@ -44,6 +44,14 @@ impl Scaled {
         self.labels = rows.iter().map(|&row| data.labels[row]).collect();
     }
 
+    /// The log loss of always predicting the rows' own rate.
+    pub(super) fn entropy(&self) -> f64 {
+        let positives = self.labels.iter().filter(|label| **label).count() as f64;
+        let rate = positives / self.labels.len().max(1) as f64;
+        let part = |share: f64| if share > 0.0 { -share * share.ln() } else { 0.0 };
+        part(rate) + part(1.0 - rate)
+    }
+
     /// The loss of all rows, if `offset` is added to the log-odds; NaN if a score is.
     pub(super) fn loss(&self, layers: &Layers, offset: f64) -> Result<f64, TrainError> {
         let input = Tensor::from_slice(&self.values, (self.labels.len(), self.width), &Device::Cpu)?;

@@ -16,10 +16,10 @@ use std::{
 /// The topics of an application with the default name.
 pub(crate) const TOPICS: [&str; 4] = ["clickstream", "decisions", "dead-letter", "aimpoint-profiles"];
 
-/// `aimpoint run`, stopped when dropped.
 /// The token of the admin port, where a test sets one.
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
+/// `aimpoint run`, stopped when dropped.
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,

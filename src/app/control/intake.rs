@@ -5,10 +5,14 @@
 
 use crate::{
     control::{AudienceReport, DecisionRecord, Outcome, Rejection, Source, State},
+    decision::app_of_id,
     event::UserKeys,
     sink::DeadLetter,
 };
 use std::collections::BTreeMap;
+
+/// What the concealed id of another application's decision begins with: no application has such a name.
+const OTHER: &str = "@other:";
 
 /// The longest beginning of a value that a dead letter repeats.
 const PAYLOAD_BYTES_MAX: usize = 256 << 10;
@@ -127,24 +131,15 @@ fn conceal_ids(outcome: &mut Outcome, app: &str, users: &UserKeys) {
     hash(&mut outcome.id);
     outcome.auction_id.iter_mut().chain(&mut outcome.imp_id).for_each(hash);
     if let Some(id) = &mut outcome.decision_id
-        && !is_decision_of(app, id)
+        && app_of_id(id) != Some(app)
     {
         // That it is of another application stays.
         let is_foreign = id.split_once(':').is_some_and(|(of, _)| of != app);
         hash(id);
         if is_foreign {
-            id.insert_str(0, "other:");
+            id.insert_str(0, OTHER);
         }
     }
-}
-
-/// Whether an id is in the form of the decisions of this application: its name, the topic, and numbers.
-fn is_decision_of(app: &str, id: &str) -> bool {
-    let Some(place) = id.strip_prefix(app).and_then(|rest| rest.strip_prefix(':')) else { return false };
-    let is_number =
-        |part: Option<&str>| part.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()));
-    let mut parts = place.rsplit('-');
-    is_number(parts.next()) && is_number(parts.next()) && parts.next().is_some()
 }
 
 /// Takes in a record of the topic of audiences.
