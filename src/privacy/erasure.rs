@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct ErasureSpec {
     /// How long it is remembered who was erased, by event time, so that older events do not bring the user back. It must
     /// be longer than any such event can be in the input or come to it, so longer than the input's retention. It takes
-    /// about 90 bytes for each erased user and partition. An opt-out is remembered for as long after its user's last event, if
+    /// about 90 bytes for each erased user and partition. An opt-out is remembered for as long after the user's choice, if
     /// the profile expires before.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
