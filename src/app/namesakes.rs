@@ -49,7 +49,7 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
         return Ok(true);
     }
     let probe = Probe::new(&config.kafka.brokers, &settings, config.group(), &config.topics.clickstream, 0);
-    let Ok(probe) = probe else { return Ok(()) };
+    let Ok(probe) = probe else { return Ok(true) };
     let limit = session(&settings) + GRACE;
     let name = instance.worker(config, 0);
     let begun = Instant::now();

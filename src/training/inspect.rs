@@ -7,7 +7,7 @@
 use super::{Dataset, Note, Split};
 use crate::evaluation::{Prediction, auc};
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
@@ -99,20 +99,18 @@ fn copies(data: &Dataset, split: &Split) -> Option<(usize, usize)> {
         let time = data.times.as_ref().map(|times| times[row].to_bits());
         state.hash_one((bits, data.labels[row], time, data.groups.as_ref().map(|groups| &groups[row])))
     };
-    let mut seen: HashMap<u64, usize> = HashMap::with_capacity(data.rows());
-    let mut count = |rows: &[usize]| {
-        let mut copies = 0;
-        for &row in rows {
-            let times = seen.entry(hash(row)).or_default();
-            copies += usize::from(*times > 0);
-            *times += 1;
-        }
-        copies
-    };
-    let learned = count(&split.train) + count(&split.validation);
-    let known = seen.clone();
-    let in_test = split.test.iter().filter(|row| known.contains_key(&hash(**row))).count();
-    let copies = learned + count(&split.test);
+    let mut learned: HashSet<u64> = HashSet::with_capacity(data.rows());
+    let mut copies = 0;
+    for &row in split.train.iter().chain(&split.validation) {
+        copies += usize::from(!learned.insert(hash(row)));
+    }
+    let (mut in_test, mut tested) = (0, HashSet::with_capacity(split.test.len()));
+    for &row in &split.test {
+        let hash = hash(row);
+        let is_known = learned.contains(&hash);
+        in_test += usize::from(is_known);
+        copies += usize::from(!tested.insert(hash) || is_known);
+    }
     let is_coarse = data.times.is_none() && copies * 2 > data.rows();
     (copies > 0 && !is_coarse).then_some((copies, in_test))
 }
