@@ -293,7 +293,7 @@ fn gaps(out: &mut impl Write, config: &Config, states: &[Option<TopicState>]) ->
     let kept = super::check::opt_out_kept(spec);
     if spec.consent.enabled && kept < super::check::OPT_OUT_KEPT {
         let kept = crate::duration::display(kept);
-        found.push(format!("An opt-out is forgotten {kept} after the last event: `erasure.keep`."));
+        found.push(format!("An opt-out is forgotten {kept} after the choice: `erasure.keep`."));
     }
     if !spec.consent.enabled {
         found.push("No consent is checked: `[consent]`.".to_owned());

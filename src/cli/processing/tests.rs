@@ -107,7 +107,7 @@ fn everything_that_is_declared_is_in_the_record() {
         "- Connections to the brokers: plaintext\n",
         "- Bidders ask by plain text, with a token\n",
         "- Erasure by the person's own event: `event_type == \"forget_me\"`\n",
-        "- An opt-out is forgotten 1month 29days 13h 26m 24s after the last event: `erasure.keep`.\n",
+        "- An opt-out is forgotten 60days after the choice: `erasure.keep`.\n",
     ] {
         assert!(record.contains(part), "{part}\n{record}");
     }
