@@ -34,7 +34,8 @@ fn without(branch: &[Layer], share: f64) -> Vec<Layer> {
     let mut branch = branch.to_vec();
     for at in 0..branch.len() - 1 {
         let units = branch[at].units();
-        let kept = ((units as f64 * (1.0 - share)).floor() as usize).max(1);
+        // At least one goes, and at least one stays.
+        let kept = ((units as f64 * (1.0 - share)).round() as usize).min(units - 1).max(1);
         let mut strongest: Vec<usize> = (0..units).collect();
         let strength = |unit: usize| column(&branch[at], unit) * row(&branch[at + 1], unit);
         strongest.sort_by(|&a, &b| strength(b).total_cmp(&strength(a)));
