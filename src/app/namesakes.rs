@@ -2,8 +2,8 @@
 //!
 //! On one machine, [`super::Instance`] gives each process a name of its own. In containers and on several machines, a process cannot
 //! see the others, so this looks for its name among the members of the group. Guarantees: a process that takes over after a crash
-//! is not refused, because the group forgets a dead member after its session timeout, and it would not give away the partitions of
-//! that member earlier. Limits: static members are left out, because they are meant to take their own place at once, and the broker
+//! is not refused, because a stable group forgets a dead member after its session timeout, and it would not give away the partitions
+//! of that member earlier. Limits: static members are left out, because they are meant to take their own place at once, and the broker
 //! tells the earlier one; so are groups of KIP-848, which cannot be described in this way; and two processes that start within the
 //! same second do not see each other.
 
@@ -22,6 +22,8 @@ use std::{
 const SESSION: Duration = Duration::from_secs(10);
 /// How much longer to wait than a session, because the group looks for dead members in turns.
 const GRACE: Duration = Duration::from_secs(3);
+/// How long to wait for a group that does not become stable.
+const UNSTABLE_MAX: Duration = Duration::from_mins(2);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -52,11 +54,14 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
     let Ok(probe) = probe else { return Ok(true) };
     let limit = session(&settings) + GRACE;
     let name = instance.worker(config, 0);
-    let begun = Instant::now();
+    let start = Instant::now();
+    let mut begun = start;
+    // Whom it has waited for since.
+    let mut awaited = String::new();
     let mut has_told = false;
     loop {
         // What cannot be looked up is not refused: the brokers fence in any case.
-        let members = match probe.members() {
+        let (members, is_stable) = match probe.members() {
             Ok(members) => members,
             Err(error) if has_told && begun.elapsed() <= limit => {
                 tracing::debug!(%error, "look for processes with the same name");
@@ -68,10 +73,19 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
                 return Ok(true);
             }
         };
-        let Some(Member { client, host, .. }) = members.into_iter().find(|member| is_namesake(&member.client, &name))
+        let Some(Member { id, client, host }) =
+            members.into_iter().filter(|member| is_namesake(&member.client, &name)).min_by(|a, b| a.id.cmp(&b.id))
         else {
             return Ok(true);
         };
+        // Only a stable group forgets a dead member after its session. One that keeps changing says nothing: the brokers fence
+        // in any case.
+        if start.elapsed() > UNSTABLE_MAX {
+            return Ok(true);
+        }
+        if !is_stable || id != awaited {
+            (begun, awaited) = (Instant::now(), id);
+        }
         let waited = begun.elapsed();
         if waited > limit {
             return Err(Namesake { group: config.group().to_owned(), client, host, waited });

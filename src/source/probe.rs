@@ -91,11 +91,11 @@ impl Probe {
         Ok(list)
     }
 
-    /// The members of the group.
+    /// The members of the group, and whether it is stable: while it rebalances, dead members stay for longer than a session.
     ///
     /// # Errors
     /// If the coordinator refuses or does not answer.
-    pub fn members(&self) -> Result<Vec<Member>, SourceError> {
+    pub fn members(&self) -> Result<(Vec<Member>, bool), SourceError> {
         let failed = |error: KafkaError| SourceError::Unreachable {
             doing: format!("list the members of the group {}", self.group),
             detail: error.to_string(),
@@ -107,7 +107,8 @@ impl Probe {
             client: it.client_id().to_owned(),
             host: it.client_host().to_owned(),
         };
-        Ok(members.map(member).collect())
+        let is_stable = groups.groups().iter().all(|group| group.state() == "Stable");
+        Ok((members.map(member).collect(), is_stable))
     }
 
     /// How many partitions the group has committed positions for.
