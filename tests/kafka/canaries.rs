@@ -5,10 +5,7 @@ use crate::{
     broker::Kafka,
     program::{Program, Running, now_ms, terminate, wait_for},
 };
-use aimpoint::{
-    event::{KeyType, PseudonymSpec, UserKeys},
-    training::{Dataset, Identity, TrainSpec, encode, train},
-};
+use aimpoint::event::{KeyType, PseudonymSpec, UserKeys};
 use rdkafka::{
     ClientConfig,
     message::{Header, OwnedHeaders},
@@ -128,21 +125,6 @@ provider = {{ name = "shop.example" }}
 "#,
         folder = folder.display()
     )
-}
-
-/// A model over two of the features.
-fn put_model(program: &Program) {
-    let names = ["views", "pages"].map(str::to_owned);
-    let random = |at: usize| (at * 37 % 101) as f32;
-    let data = Dataset {
-        values: (0..400).map(random).collect(),
-        labels: (0..200).map(|row| random(2 * row) > random(2 * row + 1)).collect(),
-        features: names.to_vec(),
-        ..Dataset::default()
-    };
-    let network = train(&data, &TrainSpec { epochs_max: 20, members: 1, ..TrainSpec::default() }).unwrap().network;
-    let model = encode(&network, &names, &Identity { name: "told".to_owned(), ..Identity::default() });
-    fs::write(program.folder.path().join("told.onnx"), model).unwrap();
 }
 
 /// A collector of OTLP that keeps what it gets.
@@ -389,7 +371,7 @@ fn nothing_behind_the_input_has_what_names_a_person_or_a_secret() {
     fs::write(folder.join("identity.pem"), IDENTITY_KEY).unwrap();
     let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join(".onnxruntime");
     std::os::unix::fs::symlink(runtime, folder.join(".onnxruntime")).unwrap();
-    put_model(&program);
+    crate::put_model(&program, ["views", "pages"]);
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
     let producer = ClientConfig::new().set("bootstrap.servers", &program.kafka.brokers).create().unwrap();
     let mut world = World { program: &program, producer, now: now_ms(), sent: 0 };
@@ -465,6 +447,8 @@ fn nothing_behind_the_input_has_what_names_a_person_or_a_secret() {
     wait_for("a snapshot", PATIENCE, || {
         !files(folder, &[]).iter().all(|path| !path.starts_with(folder.join("snapshots")))
     });
+    // Workers report their audiences every ten seconds.
+    program.read(&["shop-audiences"], 1, PATIENCE);
     let filter = fs::read_to_string(format!("/proc/{}/coredump_filter", worker.child.id())).unwrap();
     assert_eq!(u32::from_str_radix(filter.trim(), 16), Ok(0), "core dumps have memory");
     worker.end("-ABRT");

@@ -250,7 +250,7 @@ fn a_user_s_profile_is_shown_from_the_changelog() {
     let program = Program::start(1, CONFIG);
     let (code, _, error) = program.run(&["profile", "--user", "u5"]);
     assert_eq!((code, error.contains("\"it-profiles\" does not exist")), (72, true), "{error}");
-    put_model(&program);
+    configure_model(&program);
     program.create("clickstream", 3, &[]);
     assert_eq!(program.run(&["topics", "--create"]).0, 0);
     let publisher = program.publisher(Duration::from_secs(20));
@@ -321,9 +321,9 @@ fn a_user_s_profile_is_shown_from_the_changelog() {
     assert!(out.contains("it has no state for views_5m"), "{out}{error}");
 }
 
-/// A model over two of the features, which is also its own shadow.
-fn put_model(program: &Program) {
-    let names = ["views_5m", "spent_1d"].map(str::to_owned);
+/// Puts a model over two features into the program's folder, as told.onnx.
+fn put_model(program: &Program, names: [&str; 2]) {
+    let names = names.map(str::to_owned);
     let random = |at: usize| (at * 37 % 101) as f32;
     let data = Dataset {
         values: (0..400).map(random).collect(),
@@ -334,6 +334,11 @@ fn put_model(program: &Program) {
     let network = train(&data, &TrainSpec { epochs_max: 20, members: 1, ..TrainSpec::default() }).unwrap().network;
     let model = encode(&network, &names, &Identity { name: "told".to_owned(), ..Identity::default() });
     std::fs::write(program.folder.path().join("told.onnx"), model).unwrap();
+}
+
+/// Configures a model over two of the features, which is also its own shadow.
+fn configure_model(program: &Program) {
+    put_model(program, ["views_5m", "spent_1d"]);
     let more = "\n[topics]\nshadow_scores = \"shadow-scores\"\n[model]\npath = \"told.onnx\"\n\
                 [[shadow]]\nname = \"twin\"\npath = \"told.onnx\"\n";
     std::fs::write(program.config(), format!("{CONFIG}{more}")).unwrap();
