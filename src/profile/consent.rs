@@ -20,6 +20,7 @@ use crate::{
         SectionIds, Signals, Verdict,
     },
 };
+use std::collections::HashSet;
 
 /// What a profile keeps of a user's consent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +136,8 @@ pub(super) struct ConsentRows {
     slots: SignalSlots,
     /// By row of the last batch.
     rows: Vec<JudgedRow>,
+    /// The hashes of users whose kept basis a row of the last batch may change.
+    changing: HashSet<u64>,
 }
 
 #[derive(Debug)]
@@ -144,6 +147,8 @@ struct JudgedRow {
     is_remembered: bool,
     /// Whether its user's profile has a newer event.
     is_late: bool,
+    /// Whether its user's profile keeps this basis already.
+    is_kept: bool,
 }
 
 /// The verdict on a row.
@@ -182,18 +187,24 @@ impl ConsentRows {
             region: slot("region", &spec.region, Type::String)?,
             is_remembered: slot("remember", &spec.remember, Type::Bool)?,
         };
-        (errors.len() == before).then(|| Self { gate: ConsentGate::new(rules), slots, rows: Vec::new() })
+        (errors.len() == before).then(|| Self {
+            gate: ConsentGate::new(rules),
+            slots,
+            rows: Vec::new(),
+            changing: HashSet::new(),
+        })
     }
 
     /// Starts a batch.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.changing.clear();
     }
 
     /// Passes over a row that is no event of its user.
     pub(super) fn pass_over(&mut self) {
         let verdict = KeptConsent::default().verdict();
-        self.rows.push(JudgedRow { verdict, is_remembered: false, is_late: false });
+        self.rows.push(JudgedRow { verdict, is_remembered: false, is_late: false, is_kept: false });
     }
 
     /// Decides on a row whose user's profile remembers this, and has its newest event at this time.
@@ -231,13 +242,31 @@ impl ConsentRows {
         let is_remembered = columns.get(slots.is_remembered).bools()[row].holds();
         let remembered = if is_remembered { remembered.merge(self.gate.observe(&signals, time)) } else { remembered };
         let verdict = self.gate.decide(&signals, &remembered, time);
-        self.rows.push(JudgedRow { verdict, is_remembered, is_late: time < newest });
+        self.rows.push(JudgedRow { verdict, is_remembered, is_late: time < newest, is_kept: false });
         Judged { verdict, remembered, is_remembered }
     }
 
     /// The verdict on a row of the last batch.
     pub(super) fn verdict(&self, row: usize) -> Verdict {
         self.rows[row].verdict
+    }
+
+    /// Compares the basis of the row that was judged last with that in its user's profile. Most users' is the same at each
+    /// event, and then it need not be written after the earlier rows are decided.
+    pub(super) fn compare_basis(&mut self, user_hash: u64, kept: &[u64]) {
+        let Some(row) = self.rows.last_mut() else { return };
+        let is_same = row.verdict.permissions.allows(Activity::Write)
+            && KeptConsent::read_basis(kept).is_some_and(|it| it == row.verdict.basis);
+        if is_same {
+            row.is_kept = self.changing.is_empty() || !self.changing.contains(&user_hash);
+        } else {
+            self.changing.insert(user_hash);
+        }
+    }
+
+    /// Whether the profile of a row's user keeps the basis of its verdict already, and no earlier row of the batch changes it.
+    pub(super) fn is_kept(&self, row: usize) -> bool {
+        self.rows[row].is_kept
     }
 
     /// Whether its user's profile had a newer event than a row of the last batch.

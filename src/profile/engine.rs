@@ -393,7 +393,7 @@ impl ProfileEngine {
         }
         let basis = self.basis();
         let Self { compiled, buffers, zones, fresh, memberships, .. } = self;
-        let Self { ttl, lateness, apart_max, horizon, ids_max, .. } = self;
+        let Self { ttl, lateness, apart_max, horizon, ids_max, consent, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let user = batch.columns.texts.bytes(batch.users[row]);
@@ -420,10 +420,11 @@ impl ProfileEngine {
             words[basis.clone()].copy_from_slice(kept_basis);
             words[memberships.clone()].copy_from_slice(kept_memberships);
         }
-        if let Some(judged) = &judged
-            && !remember_consent(judged, words, fresh, basis.start..memberships.end, time)
-        {
-            return Applied::Withheld;
+        if let (Some(judged), Some(consent)) = (&judged, consent) {
+            consent.compare_basis(batch.user_hashes[row], &words[basis.clone()]);
+            if !remember_consent(judged, words, fresh, basis.start..memberships.end, time) {
+                return Applied::Withheld;
+            }
         }
         let ids_at = fresh.len();
         let newest = words[NEWEST] as i64;

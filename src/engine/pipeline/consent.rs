@@ -24,7 +24,7 @@ impl Pipeline {
 
     /// Keeps the verdict on a row in its user's profile, and counts the user out of the segments that a withdrawal ends.
     pub(super) fn keep_verdict(&mut self, row: usize, partitions: &mut Partitions, counts: Option<&mut Counts>) {
-        if !self.profile.checks_consent() || !self.profile.has_written(row) {
+        if !self.profile.checks_consent() || !self.profile.has_written(row) || self.profile.keeps_verdict(row) {
             return;
         }
         let mut ended = Vec::new();

@@ -105,7 +105,7 @@ impl Walk<'_, '_> {
     /// Takes a string, starting at its opening quote. More may follow it.
     fn text<E: Error>(self, raw: &str) -> Result<(), E> {
         let inner = &raw[1..];
-        if let Some(end) = inner.find(['"', '\\'])
+        if let Some(end) = memchr::memchr2(b'"', b'\\', inner.as_bytes())
             && inner.as_bytes()[end] == b'"'
         {
             return self.scalar(Scalar::Text(&inner[..end]));

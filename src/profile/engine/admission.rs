@@ -65,6 +65,11 @@ impl ProfileEngine {
         }
     }
 
+    /// Whether [`Self::keep_verdict`] would change nothing for a row of the last batch.
+    pub fn keeps_verdict(&self, row: usize) -> bool {
+        self.applied[row] == Applied::Counted && self.consent.as_ref().is_none_or(|consent| consent.is_kept(row))
+    }
+
     /// Whether a row of the last batch has changed its user's profile, be it only what is kept of consent.
     pub fn has_written(&self, row: usize) -> bool {
         match self.applied[row] {

@@ -21,40 +21,35 @@ fn an_answer_is_that_of_the_whole_string_and_its_sections() {
 }
 
 #[test]
-fn equal_hashes_do_not_share_an_answer() {
-    let mut cache = Cache::new(64);
-    let _ = cache.get(Key::Tc("one"), || reading(1));
-    let hash = Key::Tc("one").hash();
-    let set = hash as usize & (cache.tags.len() - 1);
-    let way = cache.tags[set].iter().position(|tag| *tag != 0).unwrap();
-    // As if another string had the hash of this one.
-    cache.slots[set * WAYS + way].text = "two".into();
-    assert_eq!(cache.get(Key::Tc("one"), || reading(5)), (reading(5), false));
-    // As if the same string, read for other sections, had the same hash.
-    let mut cache = Cache::new(64);
-    let _ = cache.get(Key::Tc("one"), || reading(1));
-    let way = cache.tags[set].iter().position(|tag| *tag != 0).unwrap();
-    cache.slots[set * WAYS + way].kind = 0;
-    assert_eq!(cache.get(Key::Tc("one"), || reading(6)), (reading(6), false));
+fn an_equal_half_of_the_hash_does_not_share_an_answer() {
+    for half in [0, 1] {
+        let mut cache = Cache::new(64);
+        let _ = cache.get(Key::Tc("one"), || reading(1));
+        let slot = cache.slots.iter_mut().find(|slot| slot.hash != [0, 0]).unwrap();
+        // As if another string had one hash of this one. The low bits are those of its place.
+        slot.hash[half] ^= 1 << 31;
+        assert_eq!(cache.get(Key::Tc("one"), || reading(5)), (reading(5), false));
+    }
 }
 
 #[test]
-fn the_number_of_strings_and_their_bytes_stay_bounded() {
+fn the_hashes_are_keyed_and_independent() {
+    // Two caches do not agree on a hash, and the same text has two that differ.
+    let (one, other) = (Cache::new(64), Cache::new(64));
+    for key in [Key::Tc(""), Key::Tc("one"), Key::Gpp("one", SectionIds::new([7]))] {
+        let [first, second] = one.hash(key);
+        assert!(first != second && other.hash(key) != [first, second], "{key:?}");
+    }
+}
+
+#[test]
+fn the_number_of_strings_stays_bounded() {
     let mut cache = Cache::new(64);
-    assert_eq!((cache.slots.len(), cache.bytes_max), (64, 64 * BYTES_EACH));
     for number in 0..5_000 {
-        // From a few bytes up to more than the share of one string.
         let text = format!("{number}-{}", "x".repeat(number * 37 % 2_500));
         assert_eq!(cache.get(Key::Tc(&text), || reading(number)).0, reading(number));
-        let bytes: usize = cache.slots.iter().map(|slot| slot.text.len()).sum();
-        assert_eq!(bytes, cache.bytes);
-        assert!(bytes <= cache.bytes_max);
-        let used = cache.tags.iter().flatten().filter(|tag| **tag != 0).count();
-        assert_eq!(used, cache.slots.iter().filter(|slot| !slot.text.is_empty()).count());
     }
-    assert_eq!(cache.slots.len(), 64);
-    let large = "x".repeat(cache.bytes_max / SHARE + 1);
-    assert!(!cache.get(Key::Tc(&large), || reading(1)).1 && !cache.get(Key::Tc(&large), || reading(1)).1);
+    assert_eq!((cache.slots.len(), cache.tags.len()), (64, 8));
 }
 
 #[test]
@@ -75,13 +70,13 @@ fn strings_that_are_asked_for_outlive_those_that_are_not() {
 }
 
 #[test]
-fn strings_made_for_one_set_only_displace_each_other() {
+fn strings_of_one_set_only_displace_each_other() {
     let mut cache = Cache::new(1_024);
     let sets = cache.tags.len();
     let mut by_set: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for number in 0..20_000 {
         let text = format!("{number}");
-        by_set.entry(Key::Tc(&text).hash() as usize & (sets - 1)).or_default().push(text);
+        by_set.entry(cache.hash(Key::Tc(&text))[0] as usize & (sets - 1)).or_default().push(text);
     }
     // The hash spreads: each set has its share.
     assert!(by_set.len() == sets && by_set.values().all(|texts| (60..300).contains(&texts.len())));
