@@ -113,6 +113,7 @@ impl Rig {
 }
 
 const VIEW: &str = r#""event_type":"view""#;
+const LIMITED: &str = r#""event_type":"view","consent":{"lmt":true}"#;
 const OPTS_OUT: &str = r#""event_type":"consent","consent":{"gpc":true}"#;
 const OPTS_IN: &str = r#""event_type":"consent","consent":{"gpc":false}"#;
 
@@ -207,9 +208,8 @@ fn a_late_event_does_not_undo_a_withdrawal() {
 #[test]
 fn without_emission_the_profile_goes_on_and_nothing_is_told_not_even_the_end_of_a_membership() {
     let mut rig = Rig::new("[time]\ntick = false\n");
-    let limited = r#""event_type":"view","consent":{"lmt":true}"#;
     for minute in 0..3 {
-        assert_suppressed(&rig.decide("u", minute, limited), "opted_out");
+        assert_suppressed(&rig.decide("u", minute, LIMITED), "opted_out");
     }
     assert_eq!((rig.features("u"), rig.members()), (vec![3.0], 1));
     assert_eq!(rig.scored.load(Ordering::Relaxed), 0, "a score that may not be told is not computed");
@@ -231,7 +231,7 @@ fn without_scoring_no_model_runs() {
     let text = SPEC.replace("lmt = [\"emit\", \"train\"]", "lmt = [\"score\"]");
     let spec: PipelineSpec = toml::from_str(&text).unwrap();
     rig.pipeline.replace(Pipeline::compile(&spec, ("shop", "clicks")).unwrap());
-    let decision = rig.decide("u", 0, r#""event_type":"view","consent":{"lmt":true}"#);
+    let decision = rig.decide("u", 0, LIMITED);
     assert_eq!((&decision["status"], &decision["score"]["raw"]), (&json!("STATUS_TARGETED"), &Value::Null));
     assert_eq!(rig.scored.load(Ordering::Relaxed), 0);
     assert_eq!(rig.decide("u", 1, VIEW)["score"]["raw"], json!(0.02));
@@ -240,12 +240,7 @@ fn without_scoring_no_model_runs() {
 #[test]
 fn an_export_has_no_row_without_consent_to_training() {
     let mut rig = Rig::new("");
-    for (minute, event) in [
-        (0, VIEW),
-        (1, r#""event_type":"view","consent":{"lmt":true}"#),
-        (2, r#""event_type":"view","consent":{"gpc":true}"#),
-        (3, VIEW),
-    ] {
+    for (minute, event) in [(0, VIEW), (1, LIMITED), (2, r#""event_type":"view","consent":{"gpc":true}"#), (3, VIEW)] {
         rig.take("u", minute, event);
     }
     let mut rows = Vec::new();
@@ -256,22 +251,31 @@ fn an_export_has_no_row_without_consent_to_training() {
 
 #[test]
 fn the_same_events_in_other_batches_give_the_same_decisions_and_profiles() {
-    let events: Vec<(i64, &str)> = (0..60)
-        .map(|at| (at * 7 % 50, [VIEW, OPTS_IN, VIEW, OPTS_OUT, VIEW, VIEW, OPTS_IN][at as usize % 7]))
-        .collect();
-    let run = |size: usize| {
-        let mut rig = Rig::new("");
-        let mut decisions = Vec::new();
-        for chunk in events.chunks(size) {
-            for (minute, event) in chunk {
+    let mixed = [VIEW, OPTS_IN, VIEW, OPTS_OUT, VIEW, VIEW, OPTS_IN];
+    // The basis of a verdict is kept only if it is another than before, which within a batch is not in the profile yet.
+    let limited = [VIEW, LIMITED, VIEW, VIEW, LIMITED, LIMITED, VIEW];
+    for kinds in [mixed, limited] {
+        let events: Vec<(i64, &str)> = (0..60).map(|at| (at * 7 % 50, kinds[at as usize % 7])).collect();
+        let run = |size: usize| {
+            let mut rig = Rig::new("");
+            let (mut decisions, mut profiles) = (Vec::new(), Vec::new());
+            for (number, (minute, event)) in events.iter().enumerate() {
                 rig.take(if minute % 2 == 0 { "u" } else { "v" }, 60 * minute, event);
+                if (number + 1) % size == 0 || number + 1 == events.len() {
+                    decisions.extend(rig.run());
+                }
+                if (number + 1) % 12 == 0 && 12 % size == 0 {
+                    profiles.push([rig.words("u"), rig.words("v")]);
+                }
             }
-            decisions.extend(rig.run());
+            (decisions, profiles)
+        };
+        let alone = run(1);
+        for size in [2, 3, 4, 6, 12] {
+            assert_eq!(run(size), alone, "batches of {size}");
         }
-        (decisions, rig.words("u"), rig.words("v"))
-    };
-    assert_eq!(run(1), run(60));
-    assert_eq!(run(1), run(7));
+        assert_eq!(run(60).0, alone.0);
+    }
 }
 
 #[test]
