@@ -123,7 +123,10 @@ impl Reported {
 
     fn fault(&mut self, fault: &str) {
         if self.fault.as_deref() != Some(fault) {
-            tracing::warn!(fault, "the sizes of audiences cannot be reported to control; trying again");
+            tracing::warn!(
+                fault,
+                "the sizes of audiences cannot be reported to control; trying again. If the topic is missing, create it with: aimpoint topics --create"
+            );
             self.fault = Some(fault.to_owned());
         }
     }

@@ -79,6 +79,11 @@ impl Follower {
     fn read(&mut self) -> Result<(), SourceError> {
         let PolicyTopic { brokers, client, topic, .. } = &self.topic;
         let reader = Reader::open(brokers, client, &[topic])?;
+        if reader.is_empty() {
+            let doing = format!("look up {topic}");
+            let detail = "the topic does not exist; create it with: aimpoint topics --create".to_owned();
+            return Err(SourceError::Unreachable { doing, detail });
+        }
         while self.senders.has_workers() {
             let mut newest = None;
             reader.poll(WAIT, |_, record, _| {

@@ -67,7 +67,9 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     });
     let weak = Arc::downgrade(&reloader);
     state.set_reload(Arc::new(move || {
-        weak.upgrade().map_or_else(|| Err("the process is stopping".to_owned()), |reloader| reloader.reload())
+        let reloader = weak.upgrade().ok_or("the process is stopping")?;
+        let segments = reloader.reload()?;
+        Ok(format!("{segments} segments, from the next transaction of each worker"))
     }));
     let _audiences = report_audiences(&config, fleet.progress())?;
     let erasing = config.clone();

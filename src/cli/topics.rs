@@ -48,8 +48,8 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     if config.needs_control() {
         plans.extend(own_control_plans(config));
     }
-    // The state and the policy of control have one partition.
-    let single = if plans.len() > own { plans.len() - 2 } else { plans.len() };
+    // Of control's topics, only the outcomes have as many partitions as the input.
+    let single = own + 1;
     let mut states = block_on(states(&topics, &plans))??;
     if args.create {
         if config.topics.replication == -1
@@ -61,6 +61,8 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
         }
         // New topics get as many partitions as the existing ones, so that a user is in the same partition of each.
         let partitions = states.iter().flatten().map(|state| state.partitions as i32).next();
+        // A reader that goes away must not keep topics from being created.
+        let mut printed = Ok(());
         for (index, (plan, state)) in plans.iter().zip(&states).enumerate() {
             if state.is_none() {
                 let partitions = partitions.filter(|_| index < single).unwrap_or(plan.partitions);
@@ -68,16 +70,20 @@ pub(super) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
                 let settings: Vec<String> =
                     plan.settings.iter().map(|(name, value)| format!(", {name} = {value}")).collect();
                 let settings = settings.concat();
-                writeln!(out, "created {} with {partitions} partitions{settings}", plan.name)?;
+                printed = printed
+                    .and_then(|()| writeln!(out, "created {} with {partitions} partitions{settings}", plan.name));
             }
         }
         let input = states.first().and_then(Option::as_ref).map_or(0, |input| input.partitions);
         for (index, _) in AS_MANY {
             if states[index].as_ref().is_some_and(|state| state.partitions < input) {
                 block_on(topics.grow(&plans[index].name, input))??;
-                writeln!(out, "{} now has {input} partitions, as many as {}", plans[index].name, plans[0].name)?;
+                let names = (&plans[index].name, &plans[0].name);
+                printed = printed
+                    .and_then(|()| writeln!(out, "{} now has {input} partitions, as many as {}", names.0, names.1));
             }
         }
+        printed?;
         states = block_on(settled(&topics, &plans, DEADLINE))??;
     }
     for (plan, state) in plans.iter().zip(&states) {

@@ -14,8 +14,8 @@
 //!   see a membership end early by at most half of its duration, and only if the user's later events all came in the
 //!   first half.
 //!
-//! Within `every` of the last decision that was written, before or after, none is written. What changes in that time is
-//! not lost: it is compared again at the user's next event. The decision about an **expired** membership is always
+//! Until `every` has passed since the last decision that was written, none is written, and none about events before it. What
+//! changes in that time is not lost: it is compared again at the user's next event. The decision about an **expired** membership is always
 //! written.
 //!
 //! Guarantees: readers never miss a change for good. If it cannot be known what they were told, the next decision is
@@ -98,7 +98,7 @@ pub enum Silence {
 #[derive(Clone, Debug, Default)]
 pub struct Emission {
     on_change: bool,
-    every: u64,
+    every: i64,
     bid_share: f64,
     expires_after: i64,
     /// By segment: the hash of its id and taxonomy.
@@ -144,7 +144,7 @@ impl Emission {
         let creative = |it: &Creative| hash(&["creative", &it.spec.id]);
         Self {
             on_change: spec.on == EmitOn::Change,
-            every: spec.every.as_micros() as u64,
+            every: spec.every.as_micros() as i64,
             bid_share: spec.bid_share,
             expires_after: expires_after.as_micros() as i64,
             segments: targets.segments.iter().map(segment).collect(),
@@ -161,7 +161,7 @@ impl Emission {
     pub fn weigh(&mut self, decision: &Decision<'_>, said: &mut Said<'_>) -> Result<(), Silence> {
         let content = self.content(decision);
         if said.is_known() {
-            if decision.occurred_at.0.abs_diff(said.at().0) < self.every {
+            if decision.occurred_at.0.saturating_sub(said.at().0) < self.every {
                 return Err(Silence::TooSoon);
             }
             let is_known = content == said.content() && !self.has_other_bids(said);

@@ -170,8 +170,11 @@ impl Checker<'_> {
             return Ok(Value { operand: Operand::Column(slot), ty });
         }
         let error = self.error(first(tree), format!("nothing here is named {name:?}"));
-        let hint = nearest(&name, self.scope.names()).map(|near| format!("did you mean {near:?}?"));
-        Err(ExpressionError { hint, ..error })
+        let hint = nearest(&name, self.scope.names()).map_or_else(
+            || "use a field of events or a feature, or declare it as a [[field]]".to_owned(),
+            |near| format!("did you mean {near:?}?"),
+        );
+        Err(ExpressionError { hint: Some(hint), ..error })
     }
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Checked<Value> {

@@ -362,6 +362,7 @@ pub(crate) static CONTROL_DEAD_LETTERS: Family = Family::counter(
     "other_currency",
     "implausible_price",
     "no_key",
+    "unknown_campaign",
 ]);
 pub(crate) static CONTROL_VERSION: Family =
     Family::gauge("aimpoint_control_policy_version", &[], "version of the last policy that was published");

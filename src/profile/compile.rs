@@ -102,7 +102,7 @@ pub(super) struct CompiledFeatures {
     /// What each aggregate column is without any tiles; NaN if it is not read from tiles.
     pub(super) blank: Vec<f64>,
     pub(super) features: Vec<Feature>,
-    /// What only targeting reads, with its columns.
+    /// What only targeting reads, with its columns. These are the last of the reads.
     pub(super) hidden: Vec<(HiddenFeature, Slot)>,
     /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
     pub(super) memberships: Range<usize>,

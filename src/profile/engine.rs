@@ -39,7 +39,7 @@ use admission::remember as remember_consent;
 use erasure::Erasing;
 use ids::remember;
 use inputs::Inputs;
-use reading::{read_before, read_forever};
+use reading::{read_before, read_for_targeting, read_forever};
 use std::ops::Range;
 
 const SECOND: f64 = 1e6;
@@ -109,6 +109,8 @@ struct Buffers {
     rows: Vec<f64>,
     /// The merged words of a window.
     merged: Vec<u64>,
+    /// The aggregates of a late row, as of its user's newest event.
+    late: Vec<f64>,
     /// By group: the tile of the event, and the oldest tile that a late event can still fall into.
     clocks: Vec<[TileClock; 2]>,
     /// What decisions still need of a profile that starts over: the last verdict and the memberships.
@@ -462,6 +464,7 @@ impl ProfileEngine {
         compiled.forever.apply(0, &mut words[forever], met, values, time);
         read_forever(compiled, words, zones, time, out);
         let mut at = ids_at + words[IDS] as usize * ID_WORDS;
+        let tiles_at = at;
         for (number, group) in compiled.groups.iter().enumerate() {
             let [of_event, of_oldest] = &mut buffers.clocks[number];
             let tile = of_event.tile(time, group.tile);
@@ -470,6 +473,9 @@ impl ProfileEngine {
             let end = at + group.words(run);
             group.read_all(run, &words[at..end], (time, tile), &mut buffers.merged, out);
             at = end;
+        }
+        if time < newest && !compiled.hidden.is_empty() {
+            read_for_targeting(compiled, words, (tiles_at, newest), (&mut buffers.late, &mut buffers.merged), out);
         }
         Applied::Counted
     }

@@ -29,7 +29,7 @@ impl Reader {
     /// Opens the topics.
     ///
     /// # Errors
-    /// If no broker answers, or a topic does not exist.
+    /// If no broker answers, or the right to read is missing. A topic that does not exist has no records.
     pub fn open(brokers: &str, client: &[(String, String)], topics: &[&str]) -> Result<Self, SourceError> {
         Self::open_at(brokers, client, topics, Offset::Beginning, false)
     }
@@ -64,6 +64,11 @@ impl Reader {
         }
         consumer.assign(&list).map_err(refused)?;
         Ok(Self { consumer, partitions: list.count() })
+    }
+
+    /// Whether none of the topics existed when they were opened.
+    pub fn is_empty(&self) -> bool {
+        self.partitions == 0
     }
 
     /// Hands over the available records with topic and headers, waiting at most `wait` for the first. Returns how many

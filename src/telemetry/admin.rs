@@ -63,8 +63,8 @@ const SILENCE_READY: Duration = Duration::from_secs(45);
 /// A worker that has not run its loop for this long will not do so again.
 const SILENCE_ALIVE: Duration = Duration::from_mins(3);
 
-/// Reloads the configuration: returns the number of its segments, or what is wrong with it, without secrets.
-pub type Reload = dyn Fn() -> Result<usize, String> + Send + Sync;
+/// Reloads the configuration: returns what was taken, or what is wrong with it, without secrets.
+pub type Reload = dyn Fn() -> Result<String, String> + Send + Sync;
 
 /// Who does the work of the process.
 enum Served {

@@ -21,7 +21,7 @@ use anyhow::Context;
 use crossbeam_channel::Sender;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -62,14 +62,21 @@ pub(crate) fn run_control(
         started: Instant::now(),
     };
     let deadline = setup.config.engine.shutdown_deadline;
-    let mut reloader = Reloader { path: path.map(Path::to_owned), sets: sets.to_vec(), running: setup, updates };
+    let (path, sets) = (path.map(Path::to_owned), sets.to_vec());
+    let reloader = Arc::new(Reloader { path, sets, running: Mutex::new(setup), updates });
+    let on_call = Arc::clone(&reloader);
+    state.set_reload(Arc::new(move || {
+        let campaigns = on_call.reload()?;
+        Ok(format!("{campaigns} campaigns, from the next policy"))
+    }));
     let thread = std::thread::Builder::new().name("control".to_owned());
     let thread = thread.spawn(move || control.run()).context("start the thread of control")?;
     let mut stopping_since: Option<Instant> = None;
     while !thread.is_finished() {
         std::thread::sleep(WATCH_INTERVAL);
         if reload_requested.swap(false, Ordering::Relaxed) {
-            reloader.reload();
+            // The outcome is logged and counted.
+            reloader.reload().map(drop).unwrap_or_default();
         }
         let silent = status.health().silent_for();
         if silent > stall_after {
@@ -97,32 +104,38 @@ pub(crate) fn run_control(
 struct Reloader {
     path: Option<PathBuf>,
     sets: Vec<String>,
-    running: Setup,
+    running: Mutex<Setup>,
     updates: Sender<Vec<CampaignSetup>>,
 }
 
 impl Reloader {
-    fn reload(&mut self) {
+    /// Applies the current configuration, on SIGHUP and on `POST /reload`; returns the number of its campaigns.
+    fn reload(&self) -> Result<usize, String> {
         let outcome = self.apply();
         metrics::reloaded(outcome.is_ok());
         match outcome {
-            Ok(campaigns) => tracing::info!(campaigns, "configuration reloaded"),
+            Ok(campaigns) => {
+                tracing::info!(campaigns, "configuration reloaded");
+                Ok(campaigns)
+            }
             Err(error) => {
                 let error = scrub(format!("{error:#}").trim_end()).into_owned();
                 tracing::error!("reload refused, the old configuration stays: {error}");
+                Err(error)
             }
         }
     }
 
-    fn apply(&mut self) -> anyhow::Result<usize> {
+    fn apply(&self) -> anyhow::Result<usize> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Setup::read(self.path.as_deref(), &self.sets)?;
-        let changed = self.running.config.needs_restart(&new.config);
+        let changed = running.config.needs_restart(&new.config);
         anyhow::ensure!(changed.is_empty(), "restart for what has changed in {}", changed.join(", "));
         let campaigns = campaigns(&new)?;
         let count = campaigns.len();
         // The loop has ended if nobody receives.
         self.updates.send(campaigns).unwrap_or_default();
-        self.running = new;
+        *running = new;
         Ok(count)
     }
 }

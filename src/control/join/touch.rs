@@ -189,7 +189,7 @@ impl Touches {
     }
 
     /// The touches with this name, latest first.
-    pub(super) fn named(&self, alias: Key) -> impl Iterator<Item = (Key, &Touch)> {
+    pub(in crate::control) fn named(&self, alias: Key) -> impl Iterator<Item = (Key, &Touch)> {
         let keys = self.by_alias.get(&alias).into_iter().flat_map(Named::latest_first);
         keys.filter_map(|key| Some((key, self.all.get(&key)?)))
     }

@@ -35,11 +35,13 @@ pub enum RejectReason {
     ImplausiblePrice,
     /// Nothing tells which decision it belongs to.
     NoKey,
+    /// Its decision is known, but not which of its campaigns it is about.
+    UnknownCampaign,
 }
 
 impl RejectReason {
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NullPayload,
         Self::TooLarge,
         Self::Malformed,
@@ -55,6 +57,7 @@ impl RejectReason {
         Self::OtherCurrency,
         Self::ImplausiblePrice,
         Self::NoKey,
+        Self::UnknownCampaign,
     ];
 
     /// The reason as used in headers and metric labels.
@@ -75,6 +78,7 @@ impl RejectReason {
             Self::OtherCurrency => "other_currency",
             Self::ImplausiblePrice => "implausible_price",
             Self::NoKey => "no_key",
+            Self::UnknownCampaign => "unknown_campaign",
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Disposition, Effects, RecordId, State, is_notice};
 use crate::{
     canary::{self, Canary},
     control::{
-        join::{Alias, Lookup, Touch, auction_aliases, find, shown_key},
+        join::{Alias, Lookup, Touch, auction_aliases, decision_alias, find, shown_key},
         key::Key,
         ledger::{Account, Days, Figures},
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
@@ -29,6 +29,11 @@ impl State {
             Lookup::Found(key) => self.join(key, outcome),
             Lookup::Outside(key) if canary::is_in(Canary::LateOutcomeCounted) => self.join(key, outcome),
             Lookup::Outside(key) => self.unjoined(Disposition::Late, Some(key), outcome),
+            Lookup::Unknown if self.names_no_campaign(outcome) => rejected(Rejection::new(
+                RejectReason::UnknownCampaign,
+                "the decision is known, but campaign_id and creative_id do not tell which of its campaigns this is about; \
+                 send the campaign_id of the campaign that was bid for",
+            )),
             Lookup::Unknown if !is_final => return None,
             Lookup::Unknown => self.unjoined(Disposition::Orphan, None, outcome),
         };
@@ -44,6 +49,18 @@ impl State {
         self.dirty.insert(RecordId::Meta);
         self.note(outcome, found, &effects);
         Some(effects)
+    }
+
+    /// Whether the decision of an outcome is known, and none of its campaigns is meant or can be charged. Waiting cannot
+    /// help. The money of a win counts if it names a campaign of ours, even if the decision did not offer it.
+    fn names_no_campaign(&mut self, outcome: &Outcome) -> bool {
+        let Some(decision) = outcome.decision_id.as_deref().filter(|_| !outcome.kind.follows_impression()) else {
+            return false;
+        };
+        let is_known = self.touches.named(decision_alias(decision)).any(|(_, touch)| !touch.is_shown());
+        let can_be_charged = outcome.kind == OutcomeType::Win
+            && outcome.campaign_id.as_deref().is_some_and(|campaign| self.currency(campaign).is_some());
+        is_known && !can_be_charged
     }
 
     /// Settles an outcome that belongs to no touch, or too late to one: a win has cost money all the same, unless it

@@ -75,6 +75,9 @@ impl Target {
             TargetPolicy::Best(policies) => {
                 let policy = learned(policies)?;
                 match policy.method {
+                    CreativeMethod::Thompson { posteriors, .. } if posteriors.is_empty() => {
+                        Err("control has learned nothing of its creatives, so none is known to be the best".to_owned())
+                    }
                     CreativeMethod::Thompson { prior, posteriors } => {
                         Ok(Self::Greedy(means(prior, &posteriors, setting)))
                     }

@@ -214,6 +214,22 @@ fn a_policy_that_knows_nothing_of_a_campaign_says_so() {
         (TargetPolicy::Learned(BTreeMap::new()), "control has learned nothing"),
         (
             TargetPolicy::Best(
+                [(
+                    "spring".to_owned(),
+                    CreativePolicy {
+                        floor: 0.0,
+                        method: CreativeMethod::Thompson {
+                            prior: Beta { alpha: 1.0, beta: 9.0 },
+                            posteriors: BTreeMap::new(),
+                        },
+                    },
+                )]
+                .into(),
+            ),
+            "control has learned nothing of its creatives",
+        ),
+        (
+            TargetPolicy::Best(
                 [("spring".to_owned(), CreativePolicy { floor: 0.0, method: CreativeMethod::Weights })].into(),
             ),
             "none is known to be the best",

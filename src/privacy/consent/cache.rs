@@ -53,7 +53,7 @@ struct Slot {
 #[derive(Clone, Debug)]
 pub(super) struct Cache {
     /// The keys of the two hashes.
-    secrets: [RapidSecrets; 2],
+    secrets: Box<[RapidSecrets; 2]>,
     /// A part of each slot's hash, in sets; 0 if the slot is empty.
     tags: Box<[[u32; WAYS]]>,
     slots: Box<[Slot]>,
@@ -65,7 +65,7 @@ impl Cache {
         let slots = strings_max.max(WAYS).next_power_of_two();
         let random = RandomState::new();
         Self {
-            secrets: [0, 1].map(|number: u8| RapidSecrets::seed(random.hash_one(number))),
+            secrets: Box::new([0, 1].map(|number: u8| RapidSecrets::seed(random.hash_one(number)))),
             tags: vec![[0; WAYS]; slots / WAYS].into(),
             slots: vec![Slot::default(); slots].into(),
         }

@@ -62,6 +62,28 @@ impl ProfileEngine {
     }
 }
 
+/// Reads again what only targeting reads over the tiles from `at` on, as of the user's newest event: whatever the time of a late
+/// event, a cap is about what the user has seen by now.
+#[cold]
+pub(super) fn read_for_targeting(
+    compiled: &CompiledFeatures,
+    words: &[u64],
+    (mut at, newest): (usize, i64),
+    (again, merged): (&mut Vec<f64>, &mut Vec<u64>),
+    out: &mut [f64],
+) {
+    again.clear();
+    again.extend_from_slice(out);
+    for (number, group) in compiled.groups.iter().enumerate() {
+        let run = Run::of(words[HEADER + 1 + number]);
+        let end = at + group.words(run);
+        group.read_all(run, &words[at..end], (newest, newest.div_euclid(group.tile)), merged, again);
+        at = end;
+    }
+    let first = compiled.reads.len() - compiled.hidden.len();
+    out[first..].copy_from_slice(&again[first..]);
+}
+
 /// Reads values that applying an event at this time would change.
 #[inline]
 pub(super) fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut [f64]) {

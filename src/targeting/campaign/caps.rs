@@ -4,7 +4,8 @@
 //! creatives. It is therefore part of the profile's layout, and is checkpointed, restored and carried over like any
 //! other feature. Equal caps share one feature, and features share cells.
 //!
-//! Guarantees: an event counts in the decision that it causes. A cap of `max` in a window of length L, with tiles of
+//! Guarantees: an event counts in the decision that it causes. The windows end at the user's newest event, so a late event
+//! does not get round a cap. A cap of `max` in a window of length L, with tiles of
 //! width s, is closed while the tiles that overlap the last L contain `max` events. It therefore never allows more than
 //! `max` events within L, and reopens between L and L + s after an event. If the count is missing (which only happens
 //! in a row without a decision), the cap is closed. Recency is exact to the microsecond.

@@ -254,6 +254,7 @@ fn probability(
                 let error = ConfigError::new(key("probability"), format!("the model has no score {name:?}"));
                 let known = || heads.iter().map(String::as_str).chain([SCORE]);
                 errors.push(match nearest(name, known()) {
+                    _ if name.trim().parse::<f64>().is_ok() => error.hint("write a number without quotes"),
                     Some(near) => error.hint(format!("did you mean {near:?}?")),
                     None => error.hint(format!("write one of {}", known().collect::<Vec<_>>().join(", "))),
                 });

@@ -23,6 +23,9 @@ const ARMS_MAX: usize = 16;
 /// The arm of users in no other arm, if there are arms.
 const CONTROL: &str = "control";
 
+/// What reports call the users who are held out.
+const HOLDOUT: &str = "holdout";
+
 /// The part of the split that a user is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -62,6 +65,11 @@ impl Split {
                 errors.push(
                     ConfigError::new(name(), format!("{CONTROL:?} is the arm of users who are in none"))
                         .hint("choose another name, or remove the arm: the control has the rest of the users"),
+                );
+            } else if arm.name == HOLDOUT {
+                errors.push(
+                    ConfigError::new(name(), format!("{HOLDOUT:?} is what reports call the users who are held out"))
+                        .hint("choose another name; to hold users out, set the campaign's holdout"),
                 );
             } else if spec.arms[..number].iter().any(|other| other.name == arm.name) {
                 errors.push(

@@ -183,7 +183,7 @@ impl AdminState {
             return answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
-                "reload is not available yet: wait until the workers of `aimpoint run` have started\n",
+                "reload is not available yet: wait until the process has started; aimpoint serve only takes SIGHUP\n",
             );
         };
         let Ok(permit) = Arc::clone(&self.reload_permit).try_acquire_owned() else {
@@ -196,11 +196,7 @@ impl AdminState {
             outcome
         });
         match tokio::time::timeout(RELOAD_WAIT, task).await {
-            Ok(Ok(Ok(segments))) => answer(
-                StatusCode::OK,
-                TEXT,
-                format!("taken: {segments} segments, from the next transaction of each worker\n"),
-            ),
+            Ok(Ok(Ok(taken))) => answer(StatusCode::OK, TEXT, format!("taken: {taken}\n")),
             Ok(Ok(Err(why))) => answer(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 TEXT,

@@ -330,7 +330,7 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
         (status, body)
     };
     let open = state(None);
-    open.set_reload(Arc::new(|| Ok(1)));
+    open.set_reload(Arc::new(|| Ok(String::new())));
     let (status, body) = post(started(&open), TOKEN);
     assert!(status == 403 && body.contains("set admin.token (AIMPOINT__ADMIN__TOKEN)"), "{status} {body}");
 
@@ -354,7 +354,7 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
     release.send(()).expect("it waits");
     let (status, body) = first.join().expect("an answer");
     assert!(status == 422 && body.contains("nothing has changed") && body.contains("a.toml:3:9"), "{status} {body}");
-    state.set_reload(Arc::new(|| Ok(3)));
+    state.set_reload(Arc::new(|| Ok("3 segments".to_owned())));
     let (status, body) = post(at, TOKEN);
     assert!(status == 200 && body.contains("3 segments"), "{status} {body}");
     state.set_reload(Arc::new(|| panic!("a bug")));

@@ -211,6 +211,37 @@ fn a_price_in_another_unit_is_rejected_and_a_win_of_another_application_is_not_p
 }
 
 #[test]
+fn an_outcome_of_a_known_decision_must_tell_the_campaign_and_a_win_that_names_one_is_paid() {
+    let mut run = Run::new();
+    run.decide("d1", START);
+    let nameless = |kind, campaign: Option<&str>| Outcome {
+        campaign_id: campaign.map(str::to_owned),
+        creative_id: campaign.is_none().then(|| "blue".to_owned()),
+        ..outcome("o", kind, START)
+    };
+    for kind in [OutcomeType::Win, OutcomeType::Loss, OutcomeType::Impression] {
+        for campaign in [None, Some("unheard-of")] {
+            let effects = run.apply(&nameless(kind, campaign));
+            assert_eq!(effects.disposition, Disposition::Rejected, "{kind:?} {campaign:?}");
+            let rejection = effects.rejection.expect("a dead letter");
+            assert_eq!(rejection.reason, RejectReason::UnknownCampaign);
+            assert!(rejection.detail.contains("send the campaign_id"), "{rejection}");
+        }
+    }
+    assert_eq!((run.state.counts().orphans, run.state.counts().rejected), (0, 6));
+    // Sent again with the campaign, it counts.
+    assert_eq!(run.apply(&outcome("o", OutcomeType::Win, START)).disposition, Disposition::Joined);
+    assert_eq!(run.total().spent_micros, 1_500);
+    // Money for a campaign of ours that the decision did not offer was spent all the same, and waits for nothing else.
+    let mut run = Run::new();
+    run.offer("d1", "autumn", START);
+    assert_eq!(run.apply(&outcome("o", OutcomeType::Win, START)).disposition, Disposition::Parked);
+    // What follows an impression waits for it.
+    let click = Outcome { campaign_id: None, ..outcome("c", OutcomeType::Click, START) };
+    assert_eq!(run.apply(&click).disposition, Disposition::Parked);
+}
+
+#[test]
 fn impressions_teach_when_their_success_is_known() {
     let mut run = Run::new();
     for (decision, clicks_after) in [("d1", None), ("d2", Some(9)), ("d3", Some(11))] {

@@ -43,6 +43,36 @@ fn a_cap_is_reached_at_exactly_its_number_and_opens_again_after_its_window() {
 }
 
 #[test]
+fn a_late_event_does_not_get_round_a_cap() {
+    for (per, window) in [("hour", HOUR), ("day", DAY), ("week", 7.0 * DAY)] {
+        let per = format!("max = 1, per = \"{per}\"");
+        let caps = [
+            format!("caps = [{{ {per} }}]"),
+            format!("caps = [{{ {per}, scope = \"creative\" }}]"),
+            format!("conversion_cap = {{ {per} }}"),
+        ];
+        for more in caps {
+            let mut rig = Rig::new(&format!("creative = [[\"x\", \"a\"]]\n{}", campaign("a", &more)));
+            let shown = shown("a", "x");
+            let converted = shown.replace("impression", "conversion");
+            let start = 60.0 * DAY;
+            let before = rig.first(Event::new(start, VIEW));
+            assert_eq!(before, None, "{more}");
+            rig.first(Event::new(start + 0.5 * window, &shown));
+            rig.first(Event::new(start + 0.5 * window, &converted));
+            let late = [0.6, 0.4, 0.1, 0.0].map(|part| rig.first(Event::new(start + part * window, VIEW)).is_some());
+            assert_eq!(late, [true; 4], "{more}: what happened after a late event counts for it");
+            // And a late impression counts, wherever the newest event is by now.
+            let newest = start + 4.0 * window;
+            assert_eq!(rig.first(Event::new(newest, VIEW)), None, "{more}");
+            rig.first(Event::new(newest - 0.5 * window, &shown));
+            rig.first(Event::new(newest - 0.5 * window, &converted));
+            assert!(rig.first(Event::new(newest, VIEW)).is_some(), "{more}");
+        }
+    }
+}
+
+#[test]
 fn a_window_never_holds_more_impressions_than_its_cap_however_they_come() {
     let mut random = SmallRng::seed_from_u64(8);
     for (per, window, tile) in [("hour", HOUR, 4.0 * MINUTE), ("day", DAY, 20.0 * MINUTE)] {
