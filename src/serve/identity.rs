@@ -117,10 +117,13 @@ impl Identities {
         if id.is_empty() || id == NO_IFA {
             return;
         }
-        // An id that cannot be normalised names nobody.
-        let Ok(key) = self.users.of(ty, id) else { return };
-        if !keys.iter().any(|known| *known == key) {
-            keys.push(key.into_owned());
+        // An id that cannot be normalised names nobody. While the key of pseudonyms changes, one that has not moved yet has the
+        // former name.
+        let Ok(all) = self.users.all_of(ty, id) else { return };
+        for key in all {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 }

@@ -137,7 +137,8 @@ impl Store {
         if canary::is_in(Canary::TickNotCommitted) {
             ticks = Ticks::default();
         }
-        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation: self.generation, ticks }
+        let (generation, named) = (self.generation, self.named);
+        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks, named }
     }
 
     /// Schedules tombstones for users that the store does not hold and whose records are unusable.
