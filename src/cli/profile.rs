@@ -6,7 +6,7 @@
 
 use super::{ConfigArgs, Exit, check::described};
 use crate::{
-    app::topics::{self, block_on},
+    app::topics,
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record, UserKeys, split_key},
@@ -223,8 +223,7 @@ pub(super) fn look_up<'a>(
     key_type: Option<KeyType>,
 ) -> anyhow::Result<ProfileReport<'a>> {
     let topic = config.profiles_topic();
-    let state = block_on(topics::client(config)?.state(&topic))??;
-    let Some(state) = state else {
+    let Some(partitions) = topics::client(config)?.partitions(&topic)? else {
         return Err(topics::Unfit(vec![format!(
             "the topic {topic:?} does not exist, so no profiles are stored; is app.name the same as that of the running process?"
         )])
@@ -232,7 +231,7 @@ pub(super) fn look_up<'a>(
     };
     let client = config.kafka.consumer_settings();
     let brokers = &config.kafka.brokers;
-    let partitions = state.partitions as i32;
+    let partitions = partitions as i32;
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
     let users = config.users();

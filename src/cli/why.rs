@@ -10,7 +10,7 @@ mod decision;
 
 use super::{ConfigArgs, Exit, profile};
 use crate::{
-    app::topics::{self, block_on},
+    app::topics,
     config::Config,
     engine::{Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record},
@@ -64,7 +64,7 @@ pub(super) fn run(args: &WhyArgs) -> anyhow::Result<()> {
 /// No broker responds, there is no topic, it has no decision about the user, or the last one cannot be read.
 fn last_decision(config: &Config, user: &str, key_type: Option<KeyType>) -> anyhow::Result<ReadDecision> {
     let topic = &config.topics.decisions;
-    if block_on(topics::client(config)?.state(topic))??.is_none() {
+    if topics::client(config)?.partitions(topic)?.is_none() {
         return Err(
             topics::Unfit(vec![format!("the topic {topic:?} does not exist, so there are no decisions")]).into()
         );

@@ -65,8 +65,8 @@ impl Store {
         }
     }
 
-    /// Gives a user's profile the new name, or drops it if there is one with that name. The event at which this happens has
-    /// made it dirty. With `buries`, the next commit has a tombstone for the former name even if there is no known record of it.
+    /// Gives a user's profile the new name, or drops it if there is one with that name, which is then written with the next
+    /// commit. The event at which this happens has made both dirty. With `buries`, the next commit has a tombstone for the former name even if there is no known record of it.
     pub fn rename(&mut self, (former_hash, former): User<'_>, (hash, key): User<'_>, buries: bool) -> Renamed {
         self.make_room();
         let holds_new = self.holds((hash, key));
@@ -87,6 +87,7 @@ impl Store {
             swept.push(Swept { key: former.into(), digest });
         }
         if holds_new {
+            moved.push((hash, key.into()));
             return Renamed::Dropped(words);
         }
         let slot = open.take(hash, key, Account { first_dirty: account.first_dirty, ..Account::NEW });
@@ -133,6 +134,9 @@ impl Store {
             *digest = digest.wrapping_add(record_digest(hash, next));
             open.set_account(&mut entry.place, Account { covered: next, first_dirty: CLEAN, ..account });
             written += 1;
+        }
+        if written > 0 {
+            self.drop_written();
         }
         written
     }

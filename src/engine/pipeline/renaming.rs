@@ -91,3 +91,6 @@ impl Pipeline {
         outbox.of(position, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

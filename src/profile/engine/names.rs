@@ -86,7 +86,10 @@ impl ProfileEngine {
         let is_alive = store.get(former.0, former.1).is_some_and(|words| !self.is_gone(words[NEWEST], now));
         // The profile still has the former name at the next row of the batch.
         let was_alive = is_alive && self.met.insert((batch.positions[row].partition, former.0));
-        store.touch(former, offset);
+        if store.holds(former) {
+            store.touch(former, offset);
+            store.touch(names.profile, offset);
+        }
         let is_stale = !store.erasures().is_empty() && self.is_from_before_erasure(names, store) && {
             store.touch(names.profile, offset);
             self.empty(names.profile, offset, store)
