@@ -118,6 +118,8 @@ fn told(namings: [Naming; 4], lost_after: usize, seed: u64) -> Vec<Told> {
         while broker.committed()[0].as_ref().is_none_or(|(next, _)| *next < end) {
             turn(&broker);
         }
+        // Time for the changelog to get the profiles, in some lives.
+        (0..(seed + life as u64) % 3 * 60).for_each(|_| turn(&broker));
         // Killed in the middle of what comes next.
         if life < 3 {
             broker.produce(0, beyond(life, seed));
