@@ -123,12 +123,7 @@ fn after_erasures(erased: usize) -> (Pipeline, Partitions, i64) {
 }
 
 /// Erases users, and writes what the changelog needs of that.
-fn erase<'a>(
-    pipeline: &mut Pipeline,
-    partitions: &mut Partitions,
-    offset: i64,
-    users: impl Iterator<Item = &'a [u8]>,
-) {
+fn erase<'a>(pipeline: &mut Pipeline, partitions: &mut Partitions, offset: i64, users: impl Iterator<Item = &'a [u8]>) {
     let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
     for (offset, user) in (offset..).zip(users) {
         // Before the events, which then count.
@@ -299,8 +294,12 @@ fn erasures(is_bench: bool) {
     }
     let [none, some] = best.map(|time| time.as_secs_f64() * 1e9 / count as f64);
     let share = 100.0 * none / some;
-    println!("{held} erasures remembered: {none:.0} ns/event without, {some:.0} with them: {share:.1} % of the throughput");
-    let (took, erased) =
-        (0..turns).map(|_| erase_all(&events)).min().expect("there is a turn");
-    println!("an erasure of a user with a profile, {erased} in a row: {:.2} us", took.as_secs_f64() * 1e6 / erased as f64);
+    println!(
+        "{held} erasures remembered: {none:.0} ns/event without, {some:.0} with them: {share:.1} % of the throughput"
+    );
+    let (took, erased) = (0..turns).map(|_| erase_all(&events)).min().expect("there is a turn");
+    println!(
+        "an erasure of a user with a profile, {erased} in a row: {:.2} us",
+        took.as_secs_f64() * 1e6 / erased as f64
+    );
 }

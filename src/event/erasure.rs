@@ -6,8 +6,8 @@
 //! of `aimpoint erase` have the pseudonym.
 
 use super::{
-    ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, OtherName, Position, Pseudonyms, Record, RejectReason, Rejection,
-    decode::Decoded, key::key_of, key::split_key, rows::USER_BYTES_MAX,
+    ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, OtherName, Position, Pseudonyms, Record, RejectReason,
+    Rejection, decode::Decoded, key::key_of, key::split_key, rows::USER_BYTES_MAX,
 };
 use crate::{
     columns::{Slot, Text},

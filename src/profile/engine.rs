@@ -40,8 +40,8 @@ use admission::remember as remember_consent;
 use erasure::Erasing;
 use ids::remember;
 use inputs::Inputs;
-use names::Names;
 pub use names::Meeting;
+use names::Names;
 use reading::{read_before, read_forever};
 use std::{collections::HashSet, ops::Range};
 
@@ -452,7 +452,10 @@ impl ProfileEngine {
             let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
             // Expired ids are removed only when an event counts, so some from before the horizon may remain.
             let oldest = newest.max(time) - *horizon;
-            if ids.chunks_exact(ID_WORDS).any(|known| (known[1] == id || known[1] == other) && known[0] as i64 >= oldest) {
+            if ids
+                .chunks_exact(ID_WORDS)
+                .any(|known| (known[1] == id || known[1] == other) && known[0] as i64 >= oldest)
+            {
                 return Applied::Duplicate;
             }
         }

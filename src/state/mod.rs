@@ -27,7 +27,8 @@ mod writing;
 
 pub(crate) use changelog::is_event_time;
 pub use changelog::{
-    Mark, NamedSince, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
+    Mark, NamedSince, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key,
+    without_state,
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use erasures::{ERASURES_MAX, Erasures, decode_erasure, erasure_key, is_erasure_key};

@@ -197,7 +197,8 @@ pub(crate) fn when_the_key_changes_each_user_moves_once_and_keeps_everything() {
         [First, Moving, Moving, Moving],
         [First, First, First, Moving],
     ];
-    for (seed, plan) in (0..4).flat_map(|round| (0..).zip(plans).map(move |(number, plan)| (round * 5 + number, plan))) {
+    for (seed, plan) in (0..4).flat_map(|round| (0..).zip(plans).map(move |(number, plan)| (round * 5 + number, plan)))
+    {
         let place = format!("seed {seed}, {plan:?}");
         let plain = told([Ids; 4], 9, seed);
         // Lost in none, or one, of the lives.
@@ -210,7 +211,10 @@ pub(crate) fn when_the_key_changes_each_user_moves_once_and_keeps_everything() {
                     assert!(!has_moved || it.decision.is_none(), "{place}: {user} goes back to the first name");
                     is_known = it.decision.is_some();
                 } else if it.is_move {
-                    assert!(is_known && it.key == *name && !has_moved, "{place}: a null for a name that {user} has not");
+                    assert!(
+                        is_known && it.key == *name && !has_moved,
+                        "{place}: a null for a name that {user} has not"
+                    );
                     (is_known, moves) = (false, moves + 1);
                 } else {
                     assert!(!is_known, "{place}: {user} has two names");

@@ -7,8 +7,8 @@ use crate::{
     proto::v1,
     sink::{Outbox, Target},
     state::{
-        Ceilings, Mark, NamedSince, PartitionClock, ProfileRecord, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, is_erasure_key,
-        layout_id, layout_key,
+        Ceilings, Mark, NamedSince, PartitionClock, ProfileRecord, Store, TICKS_MAX, Ticks, Unfit, decode_profile,
+        hash_key, is_erasure_key, layout_id, layout_key,
     },
 };
 use std::{

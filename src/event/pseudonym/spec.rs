@@ -67,15 +67,18 @@ impl PseudonymSpec {
         let previous = if self.previous_key_file.is_some() { "previous_key_file" } else { "previous_key" };
         if !self.pseudonymise && (self.previous_key.is_some() || self.previous_key_file.is_some()) {
             errors.push(
-                ConfigError::new(format!("identity.{previous}"), "users move from one pseudonym to another, and have none")
-                    .hint("set identity.pseudonymise = true, or remove it"),
+                ConfigError::new(
+                    format!("identity.{previous}"),
+                    "users move from one pseudonym to another, and have none",
+                )
+                .hint("set identity.pseudonymise = true, or remove it"),
             );
         }
         if self.key.is_some() && self.previous_key == self.key {
-            errors.push(
-                ConfigError::new(format!("identity.{previous}"), "it is the same key as the present one")
-                    .hint("give the key that was used before, or remove it: Rotate the key, in deploy/docs/privacy.md"),
-            );
+            errors
+                .push(ConfigError::new(format!("identity.{previous}"), "it is the same key as the present one").hint(
+                    "give the key that was used before, or remove it: Rotate the key, in deploy/docs/privacy.md",
+                ));
         }
         if self.pseudonymise && self.key.is_none() && self.key_file.is_none() {
             errors.push(

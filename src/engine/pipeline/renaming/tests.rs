@@ -284,7 +284,9 @@ fn an_erasure_under_either_name_holds_for_both() {
     assert_eq!((keys(&outputs), rig.views(&new)), (vec![(new.as_str(), true)], Some(1.0)));
     rig.commit();
     let kept = |name: &str| rig.log.iter().rev().find(|(key, _)| *key == erasure_key(name.as_bytes()));
-    assert!(kept(&new).is_some_and(|(_, value)| value.is_some()) && kept(&old).is_none_or(|(_, value)| value.is_none()));
+    assert!(
+        kept(&new).is_some_and(|(_, value)| value.is_some()) && kept(&old).is_none_or(|(_, value)| value.is_none())
+    );
 }
 
 /// The decision about an event after the user opted out by the first key and moved: in the profile, or in the note of an erasure.
