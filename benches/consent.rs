@@ -1,6 +1,9 @@
-//! What does the consent gate cost an event?
+//! What do the consent gate and erasures cost?
 //!
-//! A good answer: with 10,000 distinct strings in use, less than 5 % of what an event costs in the pipeline. The last line says
+//! A good answer for erasures: one takes a few microseconds, and 100,000 that are remembered cost an event of others less than 1 %.
+//! The last two lines say so, by the same pipeline with the same events in turns.
+//!
+//! A good answer for the gate: with 10,000 distinct strings in use, less than 5 % of what an event costs in the pipeline. The line before them says
 //! so: the same events, each with a string that permits everything, run through the whole pipeline with the gate off and on in
 //! turns. It includes that the string's field is read. There, a user keeps one string. Strings are chosen by Zipf's law with
 //! exponent 1, have bits for 800 to 1,200 vendors as those of large platforms do, and are 300 to 410 bytes long. Measured is the
@@ -14,7 +17,7 @@ mod workload;
 
 use aimpoint::{
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{EventTime, Record},
+    event::{ERASE_VERSION, EventTime, Record},
     privacy::consent::{ConsentGate, ConsentSpec, RememberedConsent, Signals},
     sink::Outbox,
     status::Counts,
@@ -113,6 +116,79 @@ fn pipeline(events: &[Vec<u8>], has_gate: bool) -> Duration {
     cpu().saturating_sub(began)
 }
 
+/// A pipeline in which so many users were erased who have no other event, at an offset behind the requests.
+fn after_erasures(erased: usize) -> (Pipeline, Partitions, i64) {
+    let mut pipeline = Pipeline::compile(&spec(), "clickstream").expect("the specification compiles");
+    let mut partitions = Partitions::default();
+    partitions.insert(0, Partition::new(0, 0, None));
+    let ids: Vec<String> = (0..erased).map(|number| format!("gone-{number}")).collect();
+    erase(&mut pipeline, &mut partitions, 0, ids.iter().map(String::as_bytes));
+    assert_eq!(partitions.get(0).expect("it was put in").store().erasures().len(), erased);
+    (pipeline, partitions, erased as i64)
+}
+
+/// Erases users, and writes what the changelog needs of that.
+fn erase<'a>(pipeline: &mut Pipeline, partitions: &mut Partitions, offset: i64, users: impl Iterator<Item = &'a [u8]>) {
+    let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    for (offset, user) in (offset..).zip(users) {
+        // Before the events, which then count.
+        let record = Record {
+            offset,
+            timestamp_ms: Some(1_767_222_000_000),
+            key: Some(user),
+            erase: Some(ERASE_VERSION.as_bytes()),
+            ..Record::default()
+        };
+        pipeline.take(&record, partitions, &mut outbox, &mut counts);
+        if pipeline.batch_rows() == BATCH {
+            pipeline.run(partitions, EventTime(0), &mut outbox, &mut counts);
+            partitions.write_erasures(pipeline.layout(), &mut outbox);
+            outbox.clear();
+        }
+    }
+    pipeline.run(partitions, EventTime(0), &mut outbox, &mut counts);
+    partitions.write_erasures(pipeline.layout(), &mut outbox);
+}
+
+/// The processor time of these events while so many erasures are remembered.
+fn beside_erasures(events: &[Vec<u8>], erased: usize) -> Duration {
+    let (mut pipeline, mut partitions, start) = after_erasures(erased);
+    let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    let began = cpu();
+    for (number, batch) in events.chunks(BATCH).enumerate() {
+        for (offset, payload) in (start + (number * BATCH) as i64..).zip(batch) {
+            let record = Record { offset, payload: Some(payload), ..Record::default() };
+            pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        }
+        pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+        outbox.clear();
+    }
+    assert_eq!((counts.decisions, counts.suppressed_total()), (events.len() as u64, 0), "nobody else was erased");
+    cpu().saturating_sub(began)
+}
+
+/// The processor time of erasing all users of these events who have a profile, and how many those are.
+fn erase_all(events: &[Vec<u8>]) -> (Duration, usize) {
+    let (mut pipeline, mut partitions, _) = after_erasures(0);
+    let (mut outbox, mut counts) = (Outbox::default(), Counts::default());
+    for (offset, payload) in (0..).zip(events) {
+        let record = Record { offset, payload: Some(payload), ..Record::default() };
+        pipeline.take(&record, &mut partitions, &mut outbox, &mut counts);
+        if pipeline.batch_rows() == BATCH {
+            pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+            outbox.clear();
+        }
+    }
+    pipeline.run(&mut partitions, EventTime(0), &mut outbox, &mut counts);
+    let store = partitions.get(0).expect("it was put in").store();
+    let users: Vec<Vec<u8>> = store.iter().map(|(key, _)| key.to_vec()).collect();
+    let began = cpu();
+    erase(&mut pipeline, &mut partitions, events.len() as i64, users.iter().map(Vec::as_slice));
+    let took = cpu().saturating_sub(began);
+    assert!(partitions.get(0).expect("it was put in").store().is_empty(), "nobody is left");
+    (took, users.len())
+}
+
 /// The time that this thread has run for. Other processes' time is not in it.
 fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -208,4 +284,27 @@ fn main() {
     let [off, on] = best.map(|time| time.as_secs_f64() * 1e9 / count as f64);
     let cost = 100.0 * (1.0 - off / on);
     println!("whole pipeline: {off:.0} ns/event without the gate, {on:.0} with it: {cost:.1} % of the throughput");
+    erasures(is_bench);
+}
+
+fn erasures(is_bench: bool) {
+    let (count, users, held) = if is_bench { (600_000, 200_000, 100_000) } else { (1_000, 200, 100) };
+    let events = events(count, users);
+    let turns = if is_bench { 5 } else { 1 };
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..turns {
+        for (best, erased) in best.iter_mut().zip([0, held]) {
+            *best = beside_erasures(&events, erased).min(*best);
+        }
+    }
+    let [none, some] = best.map(|time| time.as_secs_f64() * 1e9 / count as f64);
+    let share = 100.0 * none / some;
+    println!(
+        "{held} erasures remembered: {none:.0} ns/event without, {some:.0} with them: {share:.1} % of the throughput"
+    );
+    let (took, erased) = (0..turns).map(|_| erase_all(&events)).min().expect("there is a turn");
+    println!(
+        "an erasure of a user with a profile, {erased} in a row: {:.2} us",
+        took.as_secs_f64() * 1e6 / erased as f64
+    );
 }

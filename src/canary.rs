@@ -126,6 +126,12 @@ pub enum Canary {
     OptOutErased,
     /// An opt-out is forgotten with its profile.
     OptOutExpired,
+    /// A profile that moves to another name keeps its record under the former one.
+    MoveForgetsTombstone,
+    /// A profile that moves to another name is not written with the position after the event.
+    MoveNotCommitted,
+    /// A user's opt-out or erasure is lost when the user moves to another name.
+    OptOutLostInMove,
     /// Control restores its state without the outcomes that it has seen.
     BudgetPaidTwiceAtTakeover,
     /// A campaign with a budget takes part although the policy is too old.
@@ -146,9 +152,9 @@ pub enum Canary {
 
 impl Canary {
     /// All canaries that random seeds of the worker's simulation find. [`Self::ConfirmationUsedUp`] has its own test case: it
-    /// needs a failure at the moment when a worker was removed from the group without knowing it. [`Self::OptOutErased`]
-    /// and [`Self::OptOutExpired`] are found by tests of the pipeline.
-    pub const ALL: [Self; 58] = [
+    /// needs a failure at the moment when a worker was removed from the group without knowing it. [`Self::OptOutErased`],
+    /// [`Self::OptOutExpired`] and [`Self::OptOutLostInMove`] are found by tests of the pipeline.
+    pub const ALL: [Self; 60] = [
         Self::CommitBeforeState,
         Self::ReplayDoubleCounts,
         Self::RestoreToStable,
@@ -207,6 +213,8 @@ impl Canary {
         Self::ErasureForgottenAtRestore,
         Self::EventBeforeErasureCounted,
         Self::NullLostInRetry,
+        Self::MoveForgetsTombstone,
+        Self::MoveNotCommitted,
     ];
 
     /// The canaries that random seeds of control's simulation find.

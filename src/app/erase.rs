@@ -63,7 +63,10 @@ impl Eraser {
 /// Asks to erase one user now, and returns in how many partitions. The log says that it was asked, not for whom.
 pub(super) fn ask_for_one(config: &Config, key_type: KeyType, id: &str) -> anyhow::Result<usize> {
     let outcome = Eraser::new(config).and_then(|eraser| {
-        eraser.ask(config.users().of(key_type, id)?.as_bytes(), now_ms())?;
+        let at_ms = now_ms();
+        for key in config.users().all_of(key_type, id)? {
+            eraser.ask(key.as_bytes(), at_ms)?;
+        }
         eraser.finish()?;
         Ok(eraser.partitions() as usize)
     });

@@ -18,8 +18,12 @@ pub(crate) enum Role {
     Serve,
     /// `aimpoint erase`, and `POST /erase` of a worker.
     Erase,
-    /// Commands that read what is held: `subject`, `erase --verify`, `profile`, `why`.
+    /// Commands that read all that is held: `subject`, `erase --verify`.
     Subject,
+    /// Commands that read profiles: `profile`, and `explain` without files.
+    Profile,
+    /// `aimpoint why`.
+    Why,
     /// `aimpoint doctor`.
     Doctor,
     /// `aimpoint topics --create`.
@@ -28,8 +32,17 @@ pub(crate) enum Role {
 
 impl Role {
     /// All roles.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Run, Self::Control, Self::Serve, Self::Erase, Self::Subject, Self::Doctor, Self::Topics];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Run,
+        Self::Control,
+        Self::Serve,
+        Self::Erase,
+        Self::Subject,
+        Self::Profile,
+        Self::Why,
+        Self::Doctor,
+        Self::Topics,
+    ];
 
     /// What has these rights.
     pub(crate) fn users(self) -> &'static str {
@@ -38,7 +51,9 @@ impl Role {
             Self::Control => "aimpoint control",
             Self::Serve => "aimpoint serve",
             Self::Erase => "aimpoint erase, and POST /erase of aimpoint run, whose user then needs them as well",
-            Self::Subject => "aimpoint subject, aimpoint erase --verify, aimpoint profile and aimpoint why",
+            Self::Subject => "aimpoint subject and aimpoint erase --verify",
+            Self::Profile => "aimpoint profile, and aimpoint explain without files",
+            Self::Why => "aimpoint why",
             Self::Doctor => "aimpoint doctor",
             Self::Topics => "aimpoint topics --create",
         }
@@ -52,6 +67,8 @@ impl Role {
             Self::Serve => format!("User:{app}-serve"),
             Self::Erase => format!("User:{app}-erase"),
             Self::Subject => format!("User:{app}-subject"),
+            Self::Profile => format!("User:{app}-profile"),
+            Self::Why => format!("User:{app}-why"),
             Self::Doctor => format!("User:{app}-doctor"),
             Self::Topics => format!("User:{app}-topics"),
         }
@@ -174,6 +191,16 @@ pub(crate) fn rights(role: Role, config: &Config) -> Vec<Right> {
             let mut all: Vec<Right> =
                 own().chain(control).map(|name| topic(&name, &[Read, DescribeConfigs], why)).collect();
             all.push(right(Resource::Group(config.group().to_owned()), &[Describe], "how far the profiles are"));
+            all
+        }
+        Role::Profile => vec![
+            topic(&config.profiles_topic(), &[Read], "the profiles, read to the end"),
+            topic(&names.clickstream, &[Describe], "which partitions there are positions for"),
+            right(Resource::Group(config.group().to_owned()), &[Describe], "how far the profiles are"),
+        ],
+        Role::Why => {
+            let mut all = vec![topic(&names.decisions, &[Read], "the last decision, read to the end")];
+            all.extend(rights(Role::Profile, config));
             all
         }
         Role::Doctor => {

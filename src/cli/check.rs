@@ -86,6 +86,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     }
 
     report_consent(&mut out, &config.pipeline)?;
+    report_rotation(&mut out, &config.pipeline)?;
     report_emission(&mut out, &config.pipeline.emission, pipeline.profile().said().len())?;
     report_memberships(&mut out, &config.pipeline.segments)?;
     campaigns::report(&mut out, config, pipeline.campaigns(), jiff::Timestamp::now())?;
@@ -156,6 +157,22 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             Err(error) => writeln!(out, "neighbour       not checked: {error}")?,
         }
     }
+    Ok(())
+}
+
+/// Prints that users move to the pseudonyms of another key, and until when the previous one is needed.
+fn report_rotation(out: &mut impl Write, spec: &PipelineSpec) -> anyhow::Result<()> {
+    if spec.identity.previous_key.is_none() {
+        return Ok(());
+    }
+    let needed = crate::duration::display(opt_out_kept(spec)).to_string();
+    writeln!(out, "pseudonyms      the key changes: each user moves to the new one at the next event")?;
+    writeln!(
+        out,
+        "{:16}keep the previous key for {needed} (profile.ttl or erasure.keep): without it, no event reaches a profile, an \
+         opt-out or an erasure that has not moved",
+        ""
+    )?;
     Ok(())
 }
 

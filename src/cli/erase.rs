@@ -96,8 +96,8 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     let users_of = setup.config.users();
     let mut keys = Vec::with_capacity(ids.len());
     for id in &ids {
-        let key = users_of.of(args.key_type, id);
-        keys.push(key.map_err(|error| Exit::Usage.because(format!("the id {id:?}: {error}: no event has it")))?);
+        let of_id = users_of.all_of(args.key_type, id);
+        keys.push(of_id.map_err(|error| Exit::Usage.because(format!("the id {id:?}: {error}: no event has it")))?);
     }
     let eraser = Eraser::new(&setup.config)?;
     let partitions = eraser.partitions();
@@ -120,8 +120,10 @@ fn ask(args: &EraseArgs) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template(style).expect("the template is well-formed");
     let bar = ProgressBar::new(users as u64).with_style(style);
     let at_ms = now_ms();
-    for key in &keys {
-        eraser.ask(key.as_bytes(), at_ms)?;
+    for of_id in &keys {
+        for key in of_id {
+            eraser.ask(key.as_bytes(), at_ms)?;
+        }
         bar.inc(1);
     }
     eraser.finish()?;

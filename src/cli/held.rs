@@ -117,10 +117,9 @@ pub(super) fn read(config: &Config, user: &str, key_type: KeyType) -> anyhow::Re
         held.topics.push(search.topic_read(&state));
         if kind == TopicKind::Profiles {
             held.partitions = state.partitions;
-            for (partition, erased_at) in &search.notes {
-                let partition = *partition;
+            for (partition, erased_at) in search.notes_by_partition() {
                 match erased_at {
-                    Some(erased_at) => held.notes.push(Note { partition, erased_at: *erased_at }),
+                    Some(erased_at) => held.notes.push(Note { partition, erased_at }),
                     None => held.choices.push(KeptChoice { partition }),
                 }
             }
@@ -151,43 +150,55 @@ struct Search<'a> {
     topic: &'a str,
     kind: TopicKind,
     id: &'a str,
-    /// What stands for the id behind the input, if it is not the id itself.
-    pseudonym: Option<String>,
-    key: String,
-    note_key: Vec<u8>,
+    /// What stands for the id behind the input, if it is not the id itself: one, or two while the key of pseudonyms changes.
+    pseudonyms: Vec<String>,
+    keys: Vec<String>,
+    note_keys: Vec<Vec<u8>>,
     records: u64,
     found: Vec<Holding>,
-    /// By partition: the index in `found` of the newest record with the user's key.
-    newest: BTreeMap<i32, usize>,
-    /// By partition: when the user was erased; `None` if only a choice is kept.
-    notes: BTreeMap<i32, Option<i64>>,
+    /// By partition and key: the index in `found` of the newest record with it.
+    newest: BTreeMap<(i32, usize), usize>,
+    /// By partition and key: when the user was erased; `None` if only a choice is kept.
+    notes: BTreeMap<(i32, usize), Option<i64>>,
 }
 
 impl<'a> Search<'a> {
     fn new(topic: &'a str, kind: TopicKind, id: &'a str, key_type: KeyType, users: &UserKeys) -> Self {
-        let key = users.sought(key_type, id).into_owned();
-        let pseudonym = users.pseudonyms().map(|_| split_key(&key).1.to_owned());
-        let note_key = erasure_key(key.as_bytes());
+        let keys = users.all_sought(key_type, id);
+        let pseudonyms = keys.iter().filter(|_| users.pseudonyms().is_some());
+        let pseudonyms = pseudonyms.map(|key| split_key(key).1.to_owned()).collect();
+        let note_keys = keys.iter().map(|key| erasure_key(key.as_bytes())).collect();
         let (found, newest, notes) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { topic, kind, id, pseudonym, key, note_key, records: 0, found, newest, notes }
+        Self { topic, kind, id, pseudonyms, keys, note_keys, records: 0, found, newest, notes }
+    }
+
+    /// By partition: when the user was erased, under whichever name; `None` if only a choice is kept.
+    fn notes_by_partition(&self) -> BTreeMap<i32, Option<i64>> {
+        let mut all = BTreeMap::new();
+        for ((partition, _), erased_at) in &self.notes {
+            let known = all.entry(*partition).or_insert(*erased_at);
+            *known = (*known).max(*erased_at);
+        }
+        all
     }
 
     fn take(&mut self, record: &Record<'_>, headers: &[(&str, &[u8])]) {
         self.records += 1;
         let Record { partition, offset, timestamp_ms, key, payload, .. } = *record;
-        if self.kind == TopicKind::Profiles && key == Some(&self.note_key) {
-            match payload.map(|payload| decode_erasure(&self.note_key, payload)) {
-                Some(Ok(at)) => drop(self.notes.insert(partition, at)),
-                Some(Err(_)) | None => drop(self.notes.remove(&partition)),
+        let note = self.note_keys.iter().position(|it| key == Some(it));
+        if let Some(index) = note.filter(|_| self.kind == TopicKind::Profiles) {
+            match payload.map(|payload| decode_erasure(&self.note_keys[index], payload)) {
+                Some(Ok(at)) => drop(self.notes.insert((partition, index), at)),
+                Some(Err(_)) | None => drop(self.notes.remove(&(partition, index))),
             }
             return;
         }
-        let is_key = key == Some(self.key.as_bytes());
-        let names = [Some(self.id), self.pseudonym.as_deref()];
+        let of_key = self.keys.iter().position(|it| key == Some(it.as_bytes()));
         let is_in = |bytes: Option<&[u8]>| {
-            bytes.is_some_and(|bytes| names.iter().flatten().any(|name| contains(bytes, name.as_bytes())))
+            let mut names = self.pseudonyms.iter().map(String::as_str).chain([self.id]);
+            bytes.is_some_and(|bytes| names.any(|name| contains(bytes, name.as_bytes())))
         };
-        let found_in = if is_key || is_in(key) {
+        let found_in = if of_key.is_some() || is_in(key) {
             "key"
         } else if is_in(payload) {
             "value"
@@ -196,13 +207,15 @@ impl<'a> Search<'a> {
         } else {
             return;
         };
-        let is_replaced = matches!(self.kind, TopicKind::Profiles | TopicKind::Decisions) && is_key;
-        if is_replaced && let Some(before) = self.newest.insert(partition, self.found.len()) {
+        let replaces = of_key.filter(|_| matches!(self.kind, TopicKind::Profiles | TopicKind::Decisions));
+        if let Some(index) = replaces
+            && let Some(before) = self.newest.insert((partition, index), self.found.len())
+        {
             self.found[before].standing = Standing::Superseded;
         }
         let standing = match self.kind {
             TopicKind::Input => Standing::Input,
-            _ if is_replaced && payload.is_none() => Standing::Superseded,
+            _ if replaces.is_some() && payload.is_none() => Standing::Superseded,
             _ => Standing::Held,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -330,7 +343,7 @@ mod tests {
         let mut search = Search::new("t", TopicKind::Profiles, "ann", KeyType::Person, &UserKeys::default());
         let note = |payload| Record { partition: 2, key: Some(&key), payload, ..Record::default() };
         search.take(&note(Some(&payload)), &[]);
-        assert_eq!((search.notes.get(&2), search.found.len()), (Some(&Some(70)), 0));
+        assert_eq!((search.notes_by_partition().get(&2), search.found.len()), (Some(&Some(70)), 0));
         search.take(&note(None), &[]);
         assert!(search.notes.is_empty());
     }

@@ -245,6 +245,14 @@ fn protection(out: &mut impl Write, config: &Config) -> io::Result<()> {
         "ids as they come".to_owned()
     };
     writeln!(out, "- Users are named by {names}")?;
+    if spec.identity.previous_key.is_some() {
+        let needed = crate::duration::display(super::check::opt_out_kept(spec));
+        writeln!(
+            out,
+            "- The key is being changed: until a user's next event, the pseudonym is that of the previous key, which is needed for \
+             {needed} and then destroyed"
+        )?;
+    }
     let addresses = match spec.input.addresses {
         Addresses::Truncated => "truncated to their network",
         Addresses::Whole => "kept whole",

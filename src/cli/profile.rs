@@ -6,10 +6,10 @@
 
 use super::{ConfigArgs, Exit, check::described};
 use crate::{
-    app::topics::{self, block_on},
+    app::topics,
     config::Config,
     engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{EventTime, KeyType, Record, split_key},
+    event::{EventTime, KeyType, Record, UserKeys, split_key},
     privacy::consent::{Activity, ConsentSource},
     profile::{FeatureSpec, HiddenFeature, KeptConsent, Layout, OnChange, ProfileEngine, Said},
     source::{Probe, Reader},
@@ -56,6 +56,12 @@ struct UserRecords {
     other_types: Vec<KeyType>,
     /// The layouts: partition, key and payload.
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
+}
+
+impl UserRecords {
+    fn has_profile(&self) -> bool {
+        self.records.values().any(|held| held.payload.is_some())
+    }
 }
 
 /// The report on a user.
@@ -217,8 +223,7 @@ pub(super) fn look_up<'a>(
     key_type: Option<KeyType>,
 ) -> anyhow::Result<ProfileReport<'a>> {
     let topic = config.profiles_topic();
-    let state = block_on(topics::client(config)?.state(&topic))??;
-    let Some(state) = state else {
+    let Some(partitions) = topics::client(config)?.partitions(&topic)? else {
         return Err(topics::Unfit(vec![format!(
             "the topic {topic:?} does not exist, so no profiles are stored; is app.name the same as that of the running process?"
         )])
@@ -226,11 +231,22 @@ pub(super) fn look_up<'a>(
     };
     let client = config.kafka.consumer_settings();
     let brokers = &config.kafka.brokers;
-    let partitions = state.partitions as i32;
+    let partitions = partitions as i32;
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
-    let keys = KeyType::ALL.map(|ty| config.users().sought(ty, user).into_owned());
-    let found = find(brokers, &client, &topic, keys, key_type)?;
+    let users = config.users();
+    let by = |users: &UserKeys| {
+        let keys = KeyType::ALL.map(|ty| users.sought(ty, user).into_owned());
+        find(brokers, &client, &topic, keys, key_type)
+    };
+    let mut found = by(&users)?;
+    // While the key of pseudonyms changes, a user who has not moved yet has the former name.
+    if let Some(previous) = users.previous().filter(|_| !found.has_profile()) {
+        let former = by(&previous)?;
+        if former.has_profile() {
+            found = former;
+        }
+    }
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 

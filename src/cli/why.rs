@@ -10,7 +10,7 @@ mod decision;
 
 use super::{ConfigArgs, Exit, profile};
 use crate::{
-    app::topics::{self, block_on},
+    app::topics,
     config::Config,
     engine::{Pipeline, PipelineSpec},
     event::{EventTime, KeyType, Record},
@@ -64,23 +64,30 @@ pub(super) fn run(args: &WhyArgs) -> anyhow::Result<()> {
 /// No broker responds, there is no topic, it has no decision about the user, or the last one cannot be read.
 fn last_decision(config: &Config, user: &str, key_type: Option<KeyType>) -> anyhow::Result<ReadDecision> {
     let topic = &config.topics.decisions;
-    if block_on(topics::client(config)?.state(topic))??.is_none() {
+    if topics::client(config)?.partitions(topic)?.is_none() {
         return Err(
             topics::Unfit(vec![format!("the topic {topic:?} does not exist, so there are no decisions")]).into()
         );
     }
     let types: Vec<KeyType> = key_type.map_or_else(|| KeyType::ALL.to_vec(), |key_type| vec![key_type]);
     let users = config.users();
-    let keys: Vec<_> = types.iter().map(|ty| users.sought(*ty, user)).collect();
-    let mut last: Option<(i64, Option<Vec<u8>>)> = None;
+    let keys: Vec<Vec<String>> = types.iter().map(|ty| users.all_sought(*ty, user)).collect();
+    let mut last: BTreeMap<&str, (i64, Option<Vec<u8>>)> = BTreeMap::new();
     Reader::read_whole(&config.kafka.brokers, &config.kafka.consumer_settings(), topic, |_, record, _| {
         let Record { timestamp_ms, key: Some(key), payload, .. } = *record else { return };
         let at = timestamp_ms.unwrap_or_default();
-        if keys.iter().any(|it| it.as_bytes() == key) && last.as_ref().is_none_or(|(known, _)| at >= *known) {
-            last = Some((at, payload.map(<[u8]>::to_vec)));
+        if let Some(known) = keys.iter().flatten().find(|it| it.as_bytes() == key)
+            && last.get(known.as_str()).is_none_or(|(before, _)| at >= *before)
+        {
+            last.insert(known, (at, payload.map(<[u8]>::to_vec)));
         }
     })?;
-    match last {
+    // A null for a former name, which the user has left, says nothing about the present one.
+    let mut of_type = |keys: &Vec<String>| {
+        let all = keys.iter().filter_map(|key| last.remove(key.as_str()));
+        all.max_by_key(|(at, payload)| (payload.is_some(), *at))
+    };
+    match keys.iter().filter_map(&mut of_type).max_by_key(|(at, _)| *at) {
         None => Err(Exit::NoUser.because(format!("find user {user:?}: {topic:?} has no decision about this user"))),
         Some((_, None)) => {
             Err(Exit::NoUser.because(format!("find user {user:?}: the decisions about this user were erased")))

@@ -264,9 +264,8 @@ impl Config {
             }
         }
         let mut further = Vec::new();
-        if let Some(path) = &mut config.pipeline.identity.key_file {
-            absolute(path);
-        }
+        let keys = &mut config.pipeline.identity;
+        keys.key_file.iter_mut().chain(&mut keys.previous_key_file).for_each(absolute);
         identity::complete(&mut config.pipeline, &mut further);
         config.check(&mut further);
         add_further(errors, further);

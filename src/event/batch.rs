@@ -73,6 +73,22 @@ pub struct Position {
     pub index: u32,
 }
 
+/// What a row would have by the other key of pseudonyms.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherName {
+    /// The user's key; missing if only one is known, as in an erasure that was asked for by a pseudonym.
+    pub user: Text,
+    /// Its hash.
+    pub user_hash: u64,
+    /// The event's id.
+    pub event_id: Text,
+}
+
+impl OtherName {
+    /// Of a row whose user has one name.
+    pub const NONE: Self = Self { user: Text::MISSING, user_hash: 0, event_id: Text::MISSING };
+}
+
 /// Decoded events in columns: what every event has, and the declared fields that something reads.
 #[derive(Clone, Debug, Default)]
 pub struct EventBatch {
@@ -90,6 +106,8 @@ pub struct EventBatch {
     pub logged_at: Vec<EventTime>,
     /// The W3C trace context, if there is one.
     pub traceparents: Vec<Text>,
+    /// By row, while users move to the pseudonyms of another key: what the row has by the other key. Otherwise empty.
+    pub others: Vec<OtherName>,
     /// The rows that are requests to erase a user, ascending. Nearly always none.
     pub erasures: Vec<usize>,
     /// The declared fields, and space for everything computed from them.
@@ -107,6 +125,17 @@ impl EventBatch {
         self.positions.len()
     }
 
+    /// The user's key by the other key of pseudonyms, with its hash, if there is one.
+    pub fn other(&self, row: usize) -> Option<(u64, &[u8])> {
+        let other = self.others.get(row).filter(|other| !other.user.is_missing())?;
+        Some((other.user_hash, self.columns.texts.bytes(other.user)))
+    }
+
+    /// The user's key, with its hash.
+    pub fn user(&self, row: usize) -> (u64, &[u8]) {
+        (self.user_hashes[row], self.columns.texts.bytes(self.users[row]))
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
@@ -121,6 +150,7 @@ impl EventBatch {
         self.times.truncate(rows);
         self.logged_at.truncate(rows);
         self.traceparents.truncate(rows);
+        self.others.truncate(rows);
         self.erasures.retain(|row| *row < rows);
     }
 
@@ -133,6 +163,7 @@ impl EventBatch {
         self.times.clear();
         self.logged_at.clear();
         self.traceparents.clear();
+        self.others.clear();
         self.erasures.clear();
         self.columns.clear();
     }

@@ -94,9 +94,19 @@ pub(super) struct Rules {
     /// Whether keys of different types with the same text are one user.
     pub(super) joins_types: bool,
     pub(super) pseudonyms: Option<Pseudonyms>,
+    /// By the previous key, while users move from it.
+    pub(super) previous: Option<Pseudonyms>,
+    /// Whether the previous key names the users of the record: it is from before the change of the key.
+    pub(super) is_before: bool,
 }
 
 impl Rules {
+    /// What names users, and what would name them by the other key.
+    pub(super) fn names(&self) -> (Option<&Pseudonyms>, Option<&Pseudonyms>) {
+        let (now, previous) = (self.pseudonyms.as_ref(), self.previous.as_ref());
+        if self.is_before && previous.is_some() { (previous, now) } else { (now, previous) }
+    }
+
     /// The columns that the decoder fills.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.leaves.iter().filter_map(|leaf| leaf.slot)
@@ -186,6 +196,8 @@ impl Decoder {
                 excludes_bots,
                 joins_types: input.key_types == KeyTypes::Joined,
                 pseudonyms: None,
+                previous: None,
+                is_before: false,
             },
             format: match input.format {
                 InputFormat::Json => Format::Json(json.finish()),
@@ -202,6 +214,23 @@ impl Decoder {
     pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
         self.rules.pseudonyms = pseudonyms;
         self
+    }
+
+    /// Also names users by the pseudonyms of the previous key, from which they move.
+    #[must_use]
+    pub fn with_previous(mut self, previous: Option<Pseudonyms>) -> Self {
+        self.rules.previous = previous.filter(|_| self.rules.pseudonyms.is_some());
+        self
+    }
+
+    /// Whether users move from the pseudonyms of a previous key.
+    pub fn has_previous(&self) -> bool {
+        self.rules.previous.is_some()
+    }
+
+    /// Whether the next records are from before the change of the key.
+    pub fn set_before(&mut self, is_before: bool) {
+        self.rules.is_before = is_before;
     }
 
     /// Adds the events of a record to the batch.
@@ -224,8 +253,7 @@ impl Decoder {
         batch: &mut EventBatch,
     ) -> Result<Decoded, Rejection> {
         if let Some(version) = record.erase {
-            let pseudonyms = self.rules.pseudonyms.as_ref();
-            return erasure::read(version, record, ceiling, self.rules.slots(), pseudonyms, batch);
+            return erasure::read(version, record, ceiling, self.rules.slots(), self.rules.names(), batch);
         }
         let Some(payload) = record.payload else {
             return Err(Rejection::new(RejectReason::NullPayload, "the record has no payload"));

@@ -6,8 +6,8 @@
 //! of `aimpoint erase` have the pseudonym.
 
 use super::{
-    ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, Position, Pseudonyms, Record, RejectReason, Rejection,
-    decode::Decoded, key::key_of, key::split_key, rows::USER_BYTES_MAX,
+    ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, OtherName, Position, Pseudonyms, Record, RejectReason,
+    Rejection, decode::Decoded, key::key_of, key::split_key, rows::USER_BYTES_MAX,
 };
 use crate::{
     columns::{Slot, Text},
@@ -24,7 +24,7 @@ pub(super) fn read(
     record: &Record<'_>,
     ceiling: Option<i64>,
     slots: impl Iterator<Item = Slot>,
-    pseudonyms: Option<&Pseudonyms>,
+    (pseudonyms, others): (Option<&Pseudonyms>, Option<&Pseudonyms>),
     batch: &mut EventBatch,
 ) -> Result<Decoded, Rejection> {
     let is_exact = version == ERASE_VERSION_EXACT.as_bytes();
@@ -43,16 +43,17 @@ pub(super) fn read(
             format!("a request to erase a user whose key is not text of 1 to {USER_BYTES_MAX} bytes"),
         ));
     };
+    let named = |pseudonyms: &Pseudonyms| {
+        let (ty, id) = split_key(key);
+        let pseudonym = pseudonyms.of(ty, id).map_err(|error| {
+            Rejection::new(RejectReason::WrongType, format!("a request to erase a user by its key: {error}"))
+        })?;
+        Ok::<_, Rejection>(key_of(ty, &pseudonym).into_owned())
+    };
+    let other = others.filter(|_| !is_exact).map(named).transpose()?;
     let key = match pseudonyms.filter(|_| !is_exact) {
         None => Cow::Borrowed(key),
-        Some(pseudonyms) => {
-            let (ty, id) = split_key(key);
-            let pseudonym = pseudonyms.of(ty, id);
-            let pseudonym = pseudonym.map_err(|error| {
-                Rejection::new(RejectReason::WrongType, format!("a request to erase a user by its key: {error}"))
-            })?;
-            Cow::Owned(key_of(ty, &pseudonym).into_owned())
-        }
+        Some(pseudonyms) => Cow::Owned(named(pseudonyms)?),
     };
     let Some(millis) = record.timestamp_ms.filter(|millis| *millis >= 0) else {
         return Err(Rejection::new(RejectReason::MissingTime, "a request to erase a user without a timestamp"));
@@ -74,6 +75,13 @@ pub(super) fn read(
     batch.times.push(EventTime(time));
     batch.logged_at.push(record.logged_at());
     batch.traceparents.push(traceparent);
+    if others.is_some() {
+        batch.others.push(other.map_or(OtherName::NONE, |other| OtherName {
+            user: batch.columns.texts.push(&other),
+            user_hash: hash_key(other.as_bytes()),
+            event_id: Text::MISSING,
+        }));
+    }
     batch.erasures.push(row);
     Ok(Decoded { rows: 1, bots: 0 })
 }

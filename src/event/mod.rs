@@ -41,7 +41,8 @@ mod time;
 mod truncate;
 
 pub use batch::{
-    CLOCKS_SET_FROM, ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, Position, Record,
+    CLOCKS_SET_FROM, ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT, EventBatch, EventTime, OtherName, Position,
+    Record,
 };
 pub use decode::{Decoded, Decoder};
 pub use fields::{CANONICAL, Fields};

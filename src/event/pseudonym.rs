@@ -6,8 +6,9 @@
 //!
 //! Guarantees: the same id and type give the same key in events, requests to erase, bid requests and on the command line.
 //! Whoever has the key can compute a pseudonym with any tool; without it, an id cannot be tried out. Nothing is allocated for
-//! an event. Limits: the key does not change while there are profiles, because they would stay under the old pseudonyms; and
-//! only the ids that name users are replaced, and ids of events that are no UUIDs. Another field that holds an id is the mapping's business.
+//! an event. While the key changes, a user is known by the pseudonyms of both keys ([`UserKeys::all_sought`]), so that what is kept
+//! under the previous one can move. Limits: only the ids that name users are replaced, and ids of events that are no UUIDs. Another
+//! field that holds an id is the mapping's business.
 
 mod normalise;
 mod spec;
@@ -15,6 +16,7 @@ mod spec;
 pub use spec::{Normalise, PseudonymSpec};
 
 use super::key::{KeyType, key_of, split_key};
+use crate::secret::Secret;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -22,6 +24,9 @@ use std::borrow::Cow;
 
 /// The length of a pseudonym: 32 bytes in base64.
 pub const PSEUDONYM_BYTES: usize = 43;
+
+/// The text whose hash is the id of a key. No user's id has this byte.
+const KEY_ID: &[u8] = b"\xffaimpoint key";
 
 /// Computes pseudonyms.
 #[derive(Clone, Debug)]
@@ -40,9 +45,24 @@ pub struct NotNormal(pub &'static str);
 impl Pseudonyms {
     /// What the section declares; `None` if ids are kept, or if the section has no key, which its check reports.
     pub fn new(spec: &PseudonymSpec) -> Option<Self> {
-        let key = spec.key.as_ref().filter(|_| spec.pseudonymise)?;
+        Some(Self::by(spec, spec.key.as_ref().filter(|_| spec.pseudonymise)?))
+    }
+
+    /// By the previous key, if users move from one.
+    pub fn previous(spec: &PseudonymSpec) -> Option<Self> {
+        Some(Self::by(spec, spec.previous_key.as_ref().filter(|_| spec.pseudonymise)?))
+    }
+
+    fn by(spec: &PseudonymSpec, key: &Secret) -> Self {
         let hash = Hmac::new_from_slice(key.reveal().as_bytes()).expect("a key of any length will do");
-        Some(Self { hash, normalise: spec.normalise, country_code: spec.country_code.clone() })
+        Self { hash, normalise: spec.normalise, country_code: spec.country_code.clone() }
+    }
+
+    /// What tells this key from another, without showing anything of it.
+    pub fn key_id(&self) -> u64 {
+        let mut hash = self.hash.clone();
+        hash.update(KEY_ID);
+        u64::from_be_bytes(*hash.finalize().into_bytes().first_chunk().expect("it has 32 bytes"))
     }
 
     /// Writes the pseudonym of an id to `to`. `buffer` is for the normalised id. Ids of persons are normalised.
@@ -102,12 +122,39 @@ pub struct UserKeys {
     /// Whether ids of all types are one space.
     joined: bool,
     pseudonyms: Option<Pseudonyms>,
+    /// By the previous key, while users move from it.
+    previous: Option<Pseudonyms>,
 }
 
 impl UserKeys {
     /// The names that a configuration declares.
     pub fn new(spec: &PseudonymSpec, joined: bool) -> Self {
-        Self { joined, pseudonyms: Pseudonyms::new(spec) }
+        Self { joined, pseudonyms: Pseudonyms::new(spec), previous: Pseudonyms::previous(spec) }
+    }
+
+    /// The same with the previous key alone, while users move from it.
+    pub fn previous(&self) -> Option<Self> {
+        let previous = self.previous.clone()?;
+        Some(Self { joined: self.joined, pseudonyms: Some(previous), previous: None })
+    }
+
+    /// The keys of the user with this id: that behind the input, and while users move from a previous key, theirs before that.
+    ///
+    /// # Errors
+    /// If the id cannot be normalised, so that no event has this user.
+    pub fn all_of(&self, ty: KeyType, id: &str) -> Result<Vec<String>, NotNormal> {
+        let mut keys = vec![self.of(ty, id)?.into_owned()];
+        if let Some(previous) = self.previous() {
+            keys.push(previous.of(ty, id)?.into_owned());
+        }
+        Ok(keys)
+    }
+
+    /// The keys to look for: as [`Self::sought`], and while users move from a previous key, that by it.
+    pub fn all_sought(&self, ty: KeyType, id: &str) -> Vec<String> {
+        let mut keys = vec![self.sought(ty, id).into_owned()];
+        keys.extend(self.previous().map(|previous| previous.sought(ty, id).into_owned()));
+        keys
     }
 
     /// The pseudonyms, if there are any.

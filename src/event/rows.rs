@@ -419,6 +419,7 @@ impl<'a> Rows<'a> {
                 format!("event_id: expected at most {EVENT_ID_BYTES_MAX} bytes, found {}", event_id.len()),
             ));
         }
+        let other = self.other_name(key_type.unwrap_or(usual), user, event_id)?;
         let user = self.key(key_type.unwrap_or(usual), user)?;
         let event_id = self.nameless(event_id);
         let hash = hash_key(self.batch.columns.texts.bytes(user));
@@ -437,6 +438,7 @@ impl<'a> Rows<'a> {
         batch.times.push(EventTime(time));
         batch.logged_at.push(record.logged_at());
         batch.traceparents.push(traceparent);
+        batch.others.extend(other);
         taken.rows += 1;
         Ok(())
     }

@@ -147,6 +147,11 @@ pub(crate) static ERASURES_DROPPED: Family = Family::counter(
     "notes of erased users that were dropped before erasure.keep because a partition had more than 1,048,576 of them: older \
      events can bring these users back",
 );
+pub(crate) static USERS_RENAMED: Family = Family::counter(
+    "aimpoint_users_renamed_total",
+    &[],
+    "users whose profiles moved to the pseudonym of the present key, at their first event since identity.previous_key was set",
+);
 pub(crate) static BATCH_ROWS: Family = Family::histogram(
     "aimpoint_batch_rows",
     &[],
@@ -502,7 +507,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 74] = [
+pub static FAMILIES: [&Family; 75] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -511,6 +516,7 @@ pub static FAMILIES: [&Family; 74] = [
     &UNKNOWN_ZONES,
     &EXPIRED_MEMBERSHIPS,
     &ERASURES_DROPPED,
+    &USERS_RENAMED,
     &BATCH_ROWS,
     &LATENCY,
     &STAGES,

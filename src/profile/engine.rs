@@ -9,6 +9,7 @@ mod admission;
 mod erasure;
 mod ids;
 mod inputs;
+mod names;
 mod reading;
 mod sizes;
 
@@ -39,8 +40,10 @@ use admission::remember as remember_consent;
 use erasure::Erasing;
 use ids::remember;
 use inputs::Inputs;
+pub use names::Meeting;
+use names::Names;
 use reading::{read_before, read_for_targeting, read_forever};
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 const SECOND: f64 = 1e6;
 
@@ -95,6 +98,10 @@ pub struct ProfileEngine {
     consent: Option<ConsentRows>,
     erasing: Erasing,
     applied: Vec<Applied>,
+    /// By row, while users move to other names: what was found of the user under the former one. Otherwise empty.
+    meetings: Vec<Meeting>,
+    /// The partitions and the hashes of the former names that were met in this batch.
+    met: HashSet<(i32, u64)>,
     /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
     zones: Zones,
@@ -203,6 +210,8 @@ impl ProfileEngine {
             consent: compiled.gate.take(),
             erasing,
             applied: Vec::new(),
+            meetings: Vec::new(),
+            met: HashSet::new(),
             times: Vec::new(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
             buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); compiled.groups.len()], ..Buffers::default() },
@@ -308,6 +317,8 @@ impl ProfileEngine {
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
         self.applied.clear();
+        self.meetings.clear();
+        self.met.clear();
         self.times.clear();
         self.consent.iter_mut().for_each(ConsentRows::clear);
         if rows == 0 {
@@ -379,13 +390,17 @@ impl ProfileEngine {
     }
 
     fn apply(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
-        if self.erasing.is_next(row) {
-            return self.erase(batch, row, store);
+        let names = Names::of(batch, row, store);
+        if !batch.others.is_empty() {
+            self.meet(batch, row, &names, store);
         }
-        if !store.erasures().is_empty() && self.is_erased(batch, row, store) {
+        if self.erasing.is_next(row) {
+            return self.erase(batch, row, &names, store);
+        }
+        if !store.erasures().is_empty() && self.is_erased(batch, row, &names, store) {
             return Applied::Erased;
         }
-        let judged = self.judge(batch, row, store);
+        let judged = self.judge(batch, row, &names, store);
         if judged
             .as_ref()
             .is_some_and(|it| !it.may_write() && !it.is_remembered && !canary::is_in(Canary::RefusedWritten))
@@ -398,12 +413,13 @@ impl ProfileEngine {
         let Self { ttl, lateness, apart_max, horizon, ids_max, consent, .. } = self;
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
-        let user = batch.columns.texts.bytes(batch.users[row]);
+        let (hash, user) = names.profile;
         let offset = batch.positions[row].offset;
         // A device's clock may be fast, so an event moves the partition's time no further than its record.
         let is_bounded = !canary::is_in(Canary::FastClockTrusted);
         let witnessed = if is_bounded { time.min(batch.logged_at[row].0) } else { time };
-        let Some((words, partition_time)) = store.entry(batch.user_hashes[row], user, fresh, offset, witnessed) else {
+        let witness = (names.own.0, witnessed);
+        let Some((words, partition_time)) = store.entry_of(hash, user, fresh, offset, witness) else {
             return Applied::Covered;
         };
         let newest = words[NEWEST] as i64;
@@ -430,12 +446,19 @@ impl ProfileEngine {
         }
         let ids_at = fresh.len();
         let newest = words[NEWEST] as i64;
-        let id = (*horizon > 0 && !id.is_missing()).then(|| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id)));
+        let hash_of = |id| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id));
+        let id = (*horizon > 0 && !id.is_missing()).then(|| hash_of(id));
         if let Some(id) = id {
+            // While the key of pseudonyms changes, the id may have been remembered by the other one.
+            let other = batch.others.get(row).filter(|other| !other.event_id.is_missing());
+            let other = other.map_or(id, |other| hash_of(other.event_id));
             let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
             // Expired ids are removed only when an event counts, so some from before the horizon may remain.
             let oldest = newest.max(time) - *horizon;
-            if ids.chunks_exact(ID_WORDS).any(|known| known[1] == id && known[0] as i64 >= oldest) {
+            if ids
+                .chunks_exact(ID_WORDS)
+                .any(|known| (known[1] == id || known[1] == other) && known[0] as i64 >= oldest)
+            {
                 return Applied::Duplicate;
             }
         }

@@ -43,7 +43,7 @@ pub use aggregate::Aggregate;
 pub use carry::{Carry, Kept, Layout};
 pub use compile::Feature;
 pub use consent::KeptConsent;
-pub use engine::{Applied, ProfileBytes, ProfileEngine};
+pub use engine::{Applied, Meeting, ProfileBytes, ProfileEngine};
 pub use fingerprint::{Change, changes};
 pub use membership::{Membership, MembershipName};
 pub use said::Said;

@@ -117,10 +117,13 @@ impl Identities {
         if id.is_empty() || id == NO_IFA {
             return;
         }
-        // An id that cannot be normalised names nobody.
-        let Ok(key) = self.users.of(ty, id) else { return };
-        if !keys.iter().any(|known| *known == key) {
-            keys.push(key.into_owned());
+        // An id that cannot be normalised names nobody. While the key of pseudonyms changes, one that has not moved yet has the
+        // former name.
+        let Ok(all) = self.users.all_of(ty, id) else { return };
+        for key in all {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 }
@@ -191,5 +194,15 @@ mod tests {
         let expected = [users.of(KeyType::Person, "b1").unwrap(), users.of(KeyType::App, "i-1").unwrap()];
         assert_eq!(identities.keys(user, device).unwrap(), expected);
         assert!(expected[1].starts_with("app:") && !expected[1].contains("i-1"));
+        // While the key changes, one who has not moved yet is found by the former pseudonym.
+        let turned = PseudonymSpec {
+            key: Some(crate::secret::Secret::new("another key of 32 bytes, or of more")),
+            previous_key: spec.key.clone(),
+            ..spec
+        };
+        let now = UserKeys::new(&turned, false);
+        let identities = Identities::new(vec![from(IdentityField::Buyeruid, AgentType::Person)], now.clone());
+        let both = [now.of(KeyType::Person, "b1").unwrap(), users.of(KeyType::Person, "b1").unwrap()];
+        assert_eq!(identities.keys(user, device).unwrap(), both);
     }
 }

@@ -53,21 +53,47 @@ pub struct Mark {
     pub generation: u64,
     /// The ticks from the replay position on.
     pub ticks: Ticks,
+    /// Since when users are named by the pseudonyms of which key, if they have moved to it.
+    pub named: Option<NamedSince>,
+}
+
+/// Since when a partition names its users by the pseudonyms of a key. Events before it are replayed under the names that they
+/// had, and so a user moves at the same event in each replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedSince {
+    /// Tells the key from others, and shows nothing of it.
+    pub key: u64,
+    /// The offset of the first record that is named by it.
+    pub offset: i64,
+}
+
+impl NamedSince {
+    fn encode(self) -> String {
+        format!("{:x}:{}", self.key, self.offset)
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let (key, offset) = text.split_once(':')?;
+        Some(Self { key: u64::from_str_radix(key, 16).ok()?, offset: offset.parse().ok()? })
+    }
 }
 
 impl Mark {
     /// The metadata of a committed offset:
-    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>;<ticks>`. At most
-    /// 1.5 kB; brokers accept 4 KiB by default. Earlier releases neither write nor read the digest and the ticks.
-    /// Without ticks, their field is absent.
+    /// `v4;<layout>;<replay_from>;<clock>;<records>;<generation>;<ceilings>;<lacking_from>;<digest>;<ticks>;<named>`. At
+    /// most 1.5 kB; brokers accept 4 KiB by default. Earlier releases neither write nor read the last three. Those of them that
+    /// say nothing are absent, as far as no other one follows.
     pub fn metadata(self, layout: &str) -> String {
-        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks } = self;
+        let Self { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks, named } = self;
         let (clock, ceilings) = (clock.encode(), ceilings.encode());
         let digest = digest.map(|digest| format!("{digest:x}"));
-        let more = match (digest, ticks.is_empty()) {
+        let named = named.map(|named| format!(";{}", named.encode()));
+        let more = match (digest, ticks.is_empty() && named.is_none()) {
             (None, true) => String::new(),
             (Some(digest), true) => format!(";{digest}"),
-            (digest, false) => format!(";{};{}", digest.unwrap_or_default(), ticks.encode()),
+            (digest, false) => {
+                format!(";{};{}{}", digest.unwrap_or_default(), ticks.encode(), named.unwrap_or_default())
+            }
         };
         format!("v4;{layout};{replay_from};{clock};{records};{generation};{ceilings};{lacking_from}{more}")
     }
@@ -91,6 +117,7 @@ impl Mark {
                 let digest = digest.filter(|it| !is_empty(it)).map(|it| u64::from_str_radix(it, 16));
                 mark.digest = digest.transpose().ok()?;
                 mark.ticks = ticks.map_or(Some(Ticks::default()), Ticks::decode)?;
+                mark.named = parts.next().map_or(Some(None), |it| NamedSince::decode(it).map(Some))?;
             }
             // Such a time may come from a single wrong clock.
             "v3" if clock.time().is_some_and(|time| time > PLAUSIBLE_MAX) => mark.clock = PartitionClock::default(),
@@ -107,6 +134,7 @@ impl Mark {
             && (self.replay_from..=committed).contains(&self.lacking_from)
             && self.clock.all(is_event_time)
             && self.ticks.all().iter().all(|(offset, time)| (0..=committed).contains(offset) && is_event_time(*time))
+            && self.named.is_none_or(|named| (0..=committed).contains(&named.offset))
             && self.generation < i64::MAX as u64
             && self.records < i64::MAX as u64
     }
@@ -327,7 +355,9 @@ mod tests {
                 digest: Some(u64::MAX),
                 generation: 9,
                 ticks,
+                named: Some(NamedSince { key: u64::MAX - 1, offset: 79 }),
             },
+            Mark { named: Some(NamedSince { key: 1, offset: 0 }), ..Mark::default() },
             Mark { digest: Some(5), ..Mark::default() },
             Mark { ticks, ..Mark::default() },
             Mark { replay_from: 77, clock: PartitionClock::at(Some(-5)), records: 3, ..Mark::default() },
@@ -345,6 +375,8 @@ mod tests {
             "v4;ab;1;;1;1;;1;x",
             "v4;ab;1;;1;1;;1;;x",
             "v4;ab;1;;1;1;;1;;5:2,4:3",
+            "v4;ab;1;;1;1;;1;;;x",
+            "v4;ab;1;;1;1;;1;;;a:",
         ] {
             assert_eq!(Mark::parse(text), None, "{text:?}");
         }
@@ -359,6 +391,8 @@ mod tests {
         let mut ticks = Ticks::default();
         assert!(ticks.add(9, 1_700_000_000_000_000));
         assert_eq!(Mark { ticks, ..mark }.metadata("ab"), "v4;ab;7;;3;2;;8;ff;9:1700000000000000");
+        let named = Some(NamedSince { key: 0xab, offset: 5 });
+        assert_eq!(Mark { named, ..mark }.metadata("ab"), "v4;ab;7;;3;2;;8;ff;;ab:5");
     }
 
     #[test]

@@ -107,9 +107,9 @@ impl Store {
         self.erasures.write(write);
     }
 
-    /// Whether the changelog lacks nothing of erased users.
+    /// Whether the changelog lacks nothing of users who were erased, or who moved to another name.
     pub fn is_erasure_written(&self) -> bool {
-        self.erasures.is_written() && !self.must_bury
+        self.erasures.is_written() && !self.must_bury && self.moved.is_empty()
     }
 
     /// Takes over the erased users of the store that this one replaces, and writes them again: the changelog may lack some.

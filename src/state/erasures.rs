@@ -210,6 +210,27 @@ impl Erasures {
         }
     }
 
+    /// Moves the entry of a user to another name, on which there may be one. Of two erasures the later one counts. `merge` makes
+    /// one of what is kept under the former name and under the new one.
+    pub fn rename(
+        &mut self,
+        (former_hash, former): (u64, &[u8]),
+        (hash, user): (u64, &[u8]),
+        merge: impl FnOnce(&[u64], &[u64]) -> Vec<u64>,
+    ) {
+        let Some(entry) = self.find(former_hash, former).cloned() else { return };
+        let name = Name::of(hash, user);
+        let known = self.table.find(hash, |entry| entry.name == name);
+        let kept = match known.filter(|known| !known.kept.is_empty()) {
+            Some(known) if !entry.kept.is_empty() => merge(&entry.kept, &known.kept).into(),
+            Some(known) => known.kept.clone(),
+            None => entry.kept.clone(),
+        };
+        let at = known.map_or(entry.at, |known| known.at.max(entry.at));
+        self.remove_one(entry.name);
+        self.change(name, at, entry.seen, kept);
+    }
+
     fn change(&mut self, name: Name, at: i64, seen: i64, kept: Box<[u64]>) {
         let known = self.table.find(name.hash, |entry| entry.name == name);
         let entry = Entry {

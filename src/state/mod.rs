@@ -19,6 +19,7 @@ mod erasing;
 mod erasures;
 mod expiring;
 mod packed;
+mod renaming;
 mod slots;
 mod snapshot;
 mod timers;
@@ -26,11 +27,13 @@ mod writing;
 
 pub(crate) use changelog::is_event_time;
 pub use changelog::{
-    Mark, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key, without_state,
+    Mark, NamedSince, ProfileRecord, Unfit, decode_profile, is_layout_key, is_reserved_key, layout_id, layout_key,
+    without_state,
 };
 pub use clock::{CEILINGS_MAX, Ceilings, PartitionClock, WITNESSES};
 pub use erasures::{ERASURES_MAX, Erasures, decode_erasure, erasure_key, is_erasure_key};
 pub use packed::PackedWords;
+pub use renaming::Renamed;
 pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 
@@ -174,8 +177,12 @@ pub struct Store {
     generation: u64,
     /// The users who were erased. They outlast all profiles.
     erasures: Erasures,
-    /// Whether the next commit must contain the tombstones of `swept`, because a user among them was erased.
+    /// Whether the next commit must contain the tombstones of `swept`, because a user among them was erased, or moved.
     must_bury: bool,
+    /// Since when users are named by the pseudonyms of which key, if they have moved to it.
+    named: Option<NamedSince>,
+    /// The users who have moved to another name, with its hash, until their profiles are written under it.
+    moved: Vec<(u64, Box<[u8]>)>,
 }
 
 impl Store {
@@ -243,6 +250,19 @@ impl Store {
         offset: i64,
         witnessed: i64,
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
+        self.entry_of(hash, key, fresh, offset, (hash, witnessed))
+    }
+
+    /// Like [`Self::entry`], with the hash of the user who witnesses the time: while users move to other names, a profile may
+    /// still have its former one.
+    pub fn entry_of(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        fresh: &[u64],
+        offset: i64,
+        (witness, witnessed): (u64, i64),
+    ) -> Option<(&mut Vec<u64>, Option<i64>)> {
         self.make_room();
         self.note_place(offset);
         let Self { table, open, dirty, points, clock, .. } = self;
@@ -257,7 +277,7 @@ impl Store {
         };
         let mut account = open.account(&entry.place);
         if offset < account.covered && !canary::is_in(Canary::ReplayDoubleCounts) {
-            clock.note(hash, witnessed);
+            clock.note(witness, witnessed);
             return None;
         }
         if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
@@ -268,7 +288,7 @@ impl Store {
             }
             dirty.push_back(Dirty { offset, hash });
         }
-        clock.note(hash, witnessed);
+        clock.note(witness, witnessed);
         // The snapshot includes the event but the changelog does not, so the profile is dirty nevertheless.
         if offset < account.applied && !canary::is_in(Canary::ReplayDoubleCounts) {
             return None;

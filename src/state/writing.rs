@@ -48,7 +48,25 @@ impl Store {
         if is_last && has_room {
             written += self.write_tombstones(max - written, &mut write).0;
         }
-        // A replay would start from the last point at or before the oldest dirty event.
+        self.drop_points();
+        written
+    }
+
+    /// Drops the profiles from the front of the dirty ones that were written since, and the points that they needed.
+    pub(super) fn drop_written(&mut self) {
+        let Self { table, open, dirty, .. } = self;
+        while let Some(Dirty { offset, hash }) = dirty.front() {
+            let is_due = |entry: &Entry| entry.hash == *hash && open.account(&entry.place).first_dirty == *offset;
+            if table.find(*hash, is_due).is_some() {
+                break;
+            }
+            dirty.pop_front();
+        }
+        self.drop_points();
+    }
+
+    /// Drops the points that no replay needs: it would start from the last one at or before the oldest dirty event.
+    fn drop_points(&mut self) {
         let oldest = self.oldest_dirty().unwrap_or(i64::MAX);
         while self.points.get(1).is_some_and(|point| point.offset <= oldest) {
             self.points.pop_front();
@@ -56,7 +74,6 @@ impl Store {
         if self.dirty.is_empty() {
             self.points.clear();
         }
-        written
     }
 
     /// Hands over the keys of swept profiles. Returns how many there were, and whether more are accepted.
@@ -137,7 +154,8 @@ impl Store {
         if canary::is_in(Canary::TickNotCommitted) {
             ticks = Ticks::default();
         }
-        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation: self.generation, ticks }
+        let (generation, named) = (self.generation, self.named);
+        Mark { replay_from, lacking_from, clock, ceilings, records, digest, generation, ticks, named }
     }
 
     /// Schedules tombstones for users that the store does not hold and whose records are unusable.

@@ -9,7 +9,7 @@ use crate::{
         self,
         families::{
             CONSENT_REFUSED, DEAD_LETTERS, ERASURES_DROPPED, EVENTS, EXPIRED_MEMBERSHIPS, FALLBACKS, SUPPRESSED,
-            UNKNOWN_ZONES,
+            UNKNOWN_ZONES, USERS_RENAMED,
         },
     },
     privacy::consent::{Activity, Verdict},
@@ -83,6 +83,8 @@ pub struct Counts {
     pub erasures: u64,
     /// Notes of erasures that were dropped because there were too many.
     pub erasures_dropped: u64,
+    /// Users whose profiles moved to the pseudonym of another key. They are in no other count.
+    pub moved: u64,
     /// Events replayed to rebuild profiles. Nothing is written for them, and no other count includes them.
     pub replayed: u64,
     /// Events that named an unknown time zone.
@@ -171,6 +173,7 @@ impl Counts {
         self.duplicates += other.duplicates;
         self.erasures += other.erasures;
         self.erasures_dropped += other.erasures_dropped;
+        self.moved += other.moved;
         self.replayed += other.replayed;
         self.unknown_zones += other.unknown_zones;
         self.expired += other.expired;
@@ -218,6 +221,7 @@ impl Counts {
         add(&UNKNOWN_ZONES, &[], self.unknown_zones);
         add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
         add(&ERASURES_DROPPED, &[], self.erasures_dropped);
+        add(&USERS_RENAMED, &[], self.moved);
     }
 
     /// Resets all counts but keeps the memory.

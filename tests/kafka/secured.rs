@@ -44,13 +44,15 @@ enum Listener {
 const LISTENERS: &str = "TLS:SSL MUTUAL:SSL NAMED:SSL OLD:SSL PASSWORD:SASL_SSL TOKEN:SASL_SSL";
 
 /// The users of SASL PLAIN. Their passwords are their names with `-secret`.
-const USERS: [&str; 13] = [
+const USERS: [&str; 15] = [
     "plain",
     "shop",
     "shop-control",
     "shop-serve",
     "shop-erase",
     "shop-subject",
+    "shop-profile",
+    "shop-why",
     "shop-doctor",
     "shop-topics",
     "nobody",

@@ -119,6 +119,9 @@ fn case_of(canary: Canary) -> Option<fn()> {
         Canary::OldRecordsTrusted => Some(cases::an_old_record_in_the_right_number_is_noticed),
         Canary::EmissionStateNotRestored => Some(cases::what_readers_were_told_is_restored),
         Canary::TombstoneAfterProfile => Some(cases::a_tombstone_is_written_before_the_profile_of_a_user_who_came_back),
+        Canary::MoveForgetsTombstone | Canary::MoveNotCommitted => {
+            Some(pseudonyms::when_the_key_changes_each_user_moves_once_and_keeps_everything)
+        }
         _ => None,
     }
 }

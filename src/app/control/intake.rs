@@ -100,9 +100,8 @@ pub(super) fn take_outcome(
     let key = users.pseudonyms().zip(bytes.0).map(|(pseudonyms, key)| pseudonyms.of_bytes(key));
     let bytes = if users.pseudonyms().is_some() { (key.as_deref().map(str::as_bytes), None) } else { bytes };
     match outcome {
-        Ok(mut outcome) => {
-            name_user(&mut outcome, users);
-            conceal_ids(&mut outcome, app, users);
+        Ok(outcome) => {
+            let outcome = concealed(outcome, app, users, state);
             if let Some(rejection) = state.apply_outcome(source, &outcome).rejection {
                 taken.reject(app, Some(source), source.topic, bytes, &rejection);
             }
@@ -112,6 +111,23 @@ pub(super) fn take_outcome(
                 taken.reject(app, Some(source), source.topic, bytes, &rejection);
             }
         }
+    }
+}
+
+/// The outcome with pseudonyms in place of ids. While the key changes, one that is known by the names of the previous key, or
+/// belongs to something that is, keeps these.
+fn concealed(outcome: Outcome, app: &str, users: &UserKeys, state: &State) -> Outcome {
+    let by = |users: &UserKeys| {
+        let mut outcome = outcome.clone();
+        name_user(&mut outcome, users);
+        conceal_ids(&mut outcome, app, users);
+        outcome
+    };
+    let now = by(users);
+    let former = users.previous().map(|previous| by(&previous));
+    match former.filter(|former| state.knows(former) || !state.finds(&now) && state.finds(former)) {
+        Some(former) => former,
+        None => now,
     }
 }
 

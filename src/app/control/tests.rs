@@ -531,9 +531,14 @@ fn a_replay_gives_the_same_policies_in_whatever_order_its_records_were_read() {
 
 /// Pseudonyms of e-mail addresses.
 fn pseudonyms() -> UserKeys {
-    let key = Some(Secret::new("a key of thirty-two bytes or more"));
+    pseudonyms_by("a key of thirty-two bytes or more", None)
+}
+
+/// Those by a key, and while users move to it, the previous one.
+fn pseudonyms_by(key: &str, previous: Option<&str>) -> UserKeys {
+    let (key, previous_key) = (Some(Secret::new(key)), previous.map(Secret::new));
     let spec: PseudonymSpec = toml::from_str("pseudonymise = true\nnormalise = \"email\"").unwrap();
-    UserKeys::new(&PseudonymSpec { key, ..spec }, false)
+    UserKeys::new(&PseudonymSpec { key, previous_key, ..spec }, false)
 }
 
 #[test]
@@ -639,4 +644,48 @@ fn a_dead_letter_of_an_outcome_has_no_id_with_pseudonyms() {
     assert_eq!(letter.headers[0], ("reason", b"missing_type".to_vec()));
     let letter = taken(&UserKeys::default());
     assert_eq!((letter.key.as_deref(), letter.payload.as_deref()), (Some(&b"ann@example.com"[..]), Some(&json[..])));
+}
+
+#[test]
+fn while_the_key_changes_outcomes_join_what_was_shown_before_and_count_once() {
+    let [first, second] = ["the first key, of thirty-two bytes", "the second key, of thirty-two bytes"];
+    let (before, moving) = (pseudonyms_by(first, None), pseudonyms_by(second, Some(first)));
+    let of = |id: &str, kind: &str, at: i64, more: &str| {
+        format!(r#"{{"outcome_id":"{id}","type":"{kind}","occurred_at":{},"campaign_id":"spring"{more}}}"#, START + at)
+    };
+    let auction = r#","auction_id":"auction-1","imp_id":"imp-1""#;
+    let paid = format!(r#"{auction},"price":2.0,"currency":"EUR","decision_id":"shop:c-0-1""#);
+    let user = r#","user_key":"Ann@x.example""#;
+    let joined = |after: &UserKeys| {
+        let mut state = State::new("shop", &spec(), campaigns());
+        let mut taken = Taken::default();
+        let mut offset = 0;
+        let mut source = |topic| {
+            offset += 1;
+            crate::control::Source { topic, partition: 0, offset, arrived_at: START + 60 * SECOND }
+        };
+        let ann = before.pseudonyms().unwrap().of_bytes(b"ann@x.example");
+        let json = decision("shop:c-0-1", START).replace(r#""user_key":"u""#, &format!(r#""user_key":"{ann}""#));
+        take_decision(&mut state, "shop", &source("decisions"), (None, Some(json.as_bytes())), &mut taken);
+        for (users, outcome) in [
+            (&before, of("w1", "win", 0, &paid)),
+            (&before, of("i1", "impression", 1, auction)),
+            // Sent again, and under another id.
+            (after, of("w1", "win", 0, &paid)),
+            (after, of("w2", "win", 0, &paid)),
+            // By the auction, and by the user alone.
+            (after, of("c1", "click", 2, auction)),
+            (after, of("c1", "click", 2, auction)),
+            (after, of("v1", "conversion", 3, user)),
+        ] {
+            let bytes = (None, Some(outcome.as_bytes()));
+            take_outcome(&mut state, ("shop", users), &source("outcomes"), bytes, &mut taken);
+        }
+        state.tick(START + 60 * SECOND);
+        (*state.counts(), state.total("spring").map(|it| it.spent_micros))
+    };
+    let (same, moved) = (joined(&before), joined(&moving));
+    assert_eq!((same.1, same.0.joined), (Some(2_000), 4), "{same:?}");
+    assert_eq!(moved, same, "as if the key had stayed");
+    assert_ne!(joined(&pseudonyms_by(second, None)).0, same.0, "without the previous key, nothing is recognised");
 }

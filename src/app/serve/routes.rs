@@ -228,7 +228,20 @@ impl Answerer {
     }
 
     fn look_up<T>(&self, user: &str, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
-        let found = self.shared.store.look_up(&self.shared.users.sought_by_key(user), now(), take);
+        let (users, store, mut take) = (&self.shared.users, &self.shared.store, Some(take));
+        let mut look_up = |users: &UserKeys| {
+            let take = |it: StoredDecision<'_>| take.take().map(|take| take(it));
+            match store.look_up(&users.sought_by_key(user), now(), take) {
+                Lookup::Found(Some(found)) => Lookup::Found(found),
+                Lookup::Expired => Lookup::Expired,
+                Lookup::Found(None) | Lookup::Unknown => Lookup::Unknown,
+            }
+        };
+        let mut found = look_up(users);
+        // While the key of pseudonyms changes, a user who has not moved yet has the former name.
+        if let (Lookup::Unknown, Some(previous)) = (&found, users.previous()) {
+            found = look_up(&previous);
+        }
         self.shared.figures.looked_up(&found);
         found
     }

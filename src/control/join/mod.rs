@@ -94,6 +94,11 @@ pub(super) fn auction_aliases(outcome: &Outcome) -> Vec<Key> {
     }
 }
 
+/// Whether an outcome's auction or impression has given a touch its name.
+pub(super) fn knows_auction(touches: &Touches, outcome: &Outcome) -> bool {
+    auction_aliases(outcome).into_iter().any(|alias| touches.named(alias).next().is_some())
+}
+
 /// Finds the touch that an outcome belongs to.
 pub(super) fn find(touches: &Touches, outcome: &Outcome, windows: &Windows) -> Lookup {
     if let Some(decision) = &outcome.decision_id {

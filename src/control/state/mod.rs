@@ -50,7 +50,7 @@ pub use types::{Counts, Disposition, Effects, Source};
 use super::{
     audience::{AudienceReport, SegmentSize},
     decision::{OfferedDecision, SkipReason},
-    join::{Alias, Seen, Touch, Touches, decision_alias, offer_key, user_alias},
+    join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
     ledger::{Account, CampaignSetup, Days, Figures},
     outcome::{Outcome, OutcomeType, Rejection},
@@ -233,6 +233,17 @@ impl State {
         }
         self.make_room();
         effects
+    }
+
+    /// Whether an outcome was seen before, or its auction or impression is known. While the key of pseudonyms changes, an outcome
+    /// that is known by its former names keeps them.
+    pub fn knows(&self, outcome: &Outcome) -> bool {
+        self.seen.contains(Key::of("outcome", &[&outcome.id])) || knows_auction(&self.touches, outcome)
+    }
+
+    /// Whether what an outcome belongs to is known.
+    pub fn finds(&self, outcome: &Outcome) -> bool {
+        find(&self.touches, outcome, &self.settings.windows) != Lookup::Unknown
     }
 
     /// Passes over a record that is not an outcome or a decision that control understands. Returns false if it is

@@ -14,7 +14,6 @@ use crate::{
     sink::{Outbox, Target},
     state::{
         Erasures, PartitionClock, ProfileRecord, SnapshotOf, SnapshotWriter, Store, Stores, hash_key, is_reserved_key,
-        layout_key,
     },
     status::{PartitionView, Phase},
 };
@@ -338,36 +337,37 @@ impl Partitions {
         }
         let target = Target::Profiles(number);
         let below = if is_going { i64::MAX } else { partition.due.below };
-        let record = ProfileRecord {
-            as_of: partition.next,
-            layout: layout.id(),
-            generation: partition.store.generation(),
-            dirty_from: None,
-        };
+        let record = partition.record(layout);
         let written = partition.store.write_due(below, partition.next, max, |key, profile| {
             let write = profile.map(|profile| move |to: &mut Vec<u8>| record.encode(key, profile, to));
             outbox.push(target, Some(key), &[], write);
             outbox.bytes() < bytes_max
         });
-        if written > 0 && !partition.layouts.has_ours {
-            partition.layouts.has_ours = true;
-            let write = |to: &mut Vec<u8>| to.extend(layout.encode());
-            outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
+        if written > 0 {
+            partition.write_layout(target, layout, outbox);
         }
         written
     }
 
-    /// Appends to the outputs what the changelogs lack of erased users. It must be part of every commit: see
-    /// [`Store::write_erasures`].
-    pub fn write_erasures(&mut self, outbox: &mut Outbox) {
+    /// Appends to the outputs what the changelogs lack of users who were erased, or who moved to another name. It must be part of
+    /// every commit: see [`Store::write_erasures`] and [`Store::write_moved`].
+    pub fn write_erasures(&mut self, layout: &Layout, outbox: &mut Outbox) {
         for (number, slot) in self.0.iter_mut().enumerate() {
             let Some(partition) = slot.as_deref_mut() else { continue };
             // The mark that was committed before the replay stays valid until the replay has ended.
             if !partition.is_restoring && partition.next >= partition.replay_until {
+                let target = Target::Profiles(number as i32);
                 partition.store.write_erasures(|key, record| {
                     let write = record.map(|record| move |to: &mut Vec<u8>| to.extend_from_slice(record));
-                    outbox.push(Target::Profiles(number as i32), Some(key), &[], write);
+                    outbox.push(target, Some(key), &[], write);
                 });
+                let record = partition.record(layout);
+                let written = partition.store.write_moved(partition.next, |key, profile| {
+                    outbox.push(target, Some(key), &[], Some(|to: &mut Vec<u8>| record.encode(key, profile, to)));
+                });
+                if written > 0 {
+                    partition.write_layout(target, layout, outbox);
+                }
             }
         }
     }

@@ -5,9 +5,10 @@ use crate::{
     event::Record,
     profile::{Carry, Layout, ProfileEngine},
     proto::v1,
+    sink::{Outbox, Target},
     state::{
-        Ceilings, Mark, PartitionClock, Store, TICKS_MAX, Ticks, Unfit, decode_profile, hash_key, is_erasure_key,
-        layout_id,
+        Ceilings, Mark, NamedSince, PartitionClock, ProfileRecord, Store, TICKS_MAX, Ticks, Unfit, decode_profile,
+        hash_key, is_erasure_key, layout_id, layout_key,
     },
 };
 use std::{
@@ -138,6 +139,16 @@ impl Partition {
         self
     }
 
+    /// Notes since when users are named by the key of pseudonyms with this id: as the committed position says, or else, if they
+    /// move to it from a previous key, from that position on.
+    pub fn name_by(&mut self, key: Option<u64>, has_previous: bool) {
+        let committed = self.committed.as_ref();
+        let mark = committed.and_then(|(next, text)| Mark::parse(text).filter(|(mark, _)| mark.is_sound(*next)));
+        let known = mark.and_then(|(mark, _)| mark.named).filter(|named| Some(named.key) == key);
+        let begins = key.filter(|_| has_previous).map(|key| NamedSince { key, offset: self.replay_until });
+        self.store.name_since(known.or(begins));
+    }
+
     /// The profiles.
     pub fn store(&self) -> &Store {
         &self.store
@@ -170,8 +181,9 @@ impl Partition {
     }
 
     fn replace(&mut self, store: Store) {
-        let (ceilings, ticks) = (self.store.ceilings(), *self.store.ticks());
+        let (ceilings, ticks, named) = (self.store.ceilings(), *self.store.ticks(), self.store.named());
         self.store = store;
+        self.store.name_since(named);
         self.store.rewind(PartitionClock::default(), ceilings, ticks);
         self.members.clear();
         self.layouts = Layouts::default();
@@ -277,6 +289,20 @@ impl Partition {
     pub(in crate::engine) fn ceiling(&mut self, offset: i64, latest: Option<i64>) -> Option<i64> {
         let is_replay = offset < self.replay_until;
         self.store.ceiling(offset, is_replay, latest)
+    }
+
+    /// A record of a profile as it is now.
+    pub(super) fn record<'a>(&self, layout: &'a Layout) -> ProfileRecord<'a> {
+        let generation = self.store.generation();
+        ProfileRecord { as_of: self.next, layout: layout.id(), generation, dirty_from: None }
+    }
+
+    /// Appends the layout to the outputs if the changelog does not have it yet.
+    pub(super) fn write_layout(&mut self, target: Target, layout: &Layout, outbox: &mut Outbox) {
+        if !std::mem::replace(&mut self.layouts.has_ours, true) {
+            let write = |to: &mut Vec<u8>| to.extend(layout.encode());
+            outbox.push(target, Some(&layout_key(layout.id())), &[], Some(write));
+        }
     }
 
     pub(super) fn metadata(&self, layout: &str) -> String {

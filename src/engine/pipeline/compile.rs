@@ -110,7 +110,9 @@ impl Pipeline {
         let used: Vec<Slot> =
             profile.reads().chain(segments.reads()).chain(campaigns.reads()).chain(label.reads()).collect();
         let pseudonyms = Pseudonyms::new(&spec.identity);
-        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time).with_pseudonyms(pseudonyms);
+        let decoder = Decoder::new(fields, &used, &spec.input, &spec.time)
+            .with_pseudonyms(pseudonyms)
+            .with_previous(Pseudonyms::previous(&spec.identity));
         if scope.width() > COLUMNS_MAX {
             let message =
                 format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());

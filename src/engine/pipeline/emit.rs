@@ -29,6 +29,10 @@ impl Pipeline {
             }
             let is_replay = partitions.get(position.partition).is_none_or(|it| it.is_replay(position.offset));
             let is_counted = self.profile.applied()[row] == Applied::Counted;
+            if !self.batch.events.others.is_empty() {
+                let to = (!is_replay).then_some((&mut *outbox, &mut *counts));
+                self.rename(row, partitions, to);
+            }
             self.keep_verdict(row, partitions, (!is_replay).then_some(&mut *counts));
             if self.profile.applied()[row] == Applied::Erasure {
                 self.finish_erasure(row, partitions, (!is_replay).then_some(&mut *counts));

@@ -14,6 +14,7 @@ mod erasure;
 mod export;
 mod memberships;
 mod open_batch;
+mod renaming;
 mod spec;
 
 pub use export::FeatureRow;
@@ -205,6 +206,9 @@ impl Pipeline {
             _ => None,
         };
         let ceiling = partition.ceiling(record.offset, self.present.map(|present| self.decoder.latest(present)));
+        if self.decoder.has_previous() {
+            self.decoder.set_before(partition.store().is_named_before(record.offset));
+        }
         let decoded = self.decoder.decode_until(record, ceiling, &mut self.batch.events);
         if let (Some(start), Some(watch)) = (start, &self.timing.stopwatch) {
             counts.detail.spend(Stage::Decode, watch.elapsed().saturating_sub(start) * self.timing.decodes);

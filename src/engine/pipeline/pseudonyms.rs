@@ -101,7 +101,7 @@ impl Rig {
 
     /// All that was written: topic, key, value and headers, as text.
     fn written(&mut self) -> Vec<(Target, String, String, String)> {
-        self.partitions.write_erasures(&mut self.outbox);
+        self.partitions.write_erasures(self.pipeline.layout(), &mut self.outbox);
         let all = (usize::MAX, usize::MAX);
         self.partitions.write_profiles(0, true, all, self.pipeline.layout(), &mut self.outbox);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

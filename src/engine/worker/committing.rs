@@ -131,7 +131,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Hands the open transaction to the sink to be committed, and starts a new one.
     pub(super) fn try_begin_commit(&mut self) -> Result<(), SinkError> {
         let (outbox, _) = self.protocol.transaction.buffers();
-        self.partitions.write_erasures(outbox);
+        self.partitions.write_erasures(self.pipeline.layout(), outbox);
         let layout = self.pipeline.layout().id();
         let mut positions = self.partitions.progress(layout);
         if self.protocol.transaction.must_commit() && positions.is_empty() {

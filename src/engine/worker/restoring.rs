@@ -38,7 +38,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             for finding in plan.findings {
                 self.report(number, finding, &committed.metadata);
             }
-            self.partitions.insert(number, plan.partition);
+            let mut partition = plan.partition;
+            self.pipeline.name_users_of(&mut partition);
+            self.partitions.insert(number, partition);
             starts.push((number, plan.start));
         }
         Ok(starts)

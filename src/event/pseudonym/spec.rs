@@ -20,10 +20,10 @@ pub struct PseudonymSpec {
     /// A file with the key, in place of `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// Reserved for a change of the key; it is refused.
+    /// While the key changes: the key before it. What is kept under its pseudonyms moves with each user's next event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_key: Option<Secret>,
-    /// Reserved for a change of the key; it is refused.
+    /// A file with the key before, in place of `previous_key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_key_file: Option<PathBuf>,
     /// What the ids of persons are, so that two spellings are one user.
@@ -31,6 +31,19 @@ pub struct PseudonymSpec {
     /// For `normalise = "phone"`: the country code of numbers without one, such as `49`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub country_code: Option<String>,
+}
+
+/// Checks a key, which may have been read from a file.
+fn check_key(key: (&str, &Option<Secret>), file: (&str, &Option<PathBuf>), errors: &mut Vec<ConfigError>) {
+    if let (name, Some(secret)) = key
+        && secret.reveal().len() < KEY_BYTES_MIN
+    {
+        let name = if file.1.is_some() { file.0 } else { name };
+        errors.push(
+            ConfigError::new(format!("identity.{name}"), format!("the key has fewer than {KEY_BYTES_MIN} bytes"))
+                .hint("make one with: openssl rand -hex 32"),
+        );
+    }
 }
 
 /// What the ids of persons are.
@@ -49,22 +62,23 @@ pub enum Normalise {
 impl PseudonymSpec {
     /// Adds all errors of the section, whose key file has been read into `key`.
     pub fn check(&self, errors: &mut Vec<ConfigError>) {
-        if self.previous_key.is_some() || self.previous_key_file.is_some() {
-            let name = if self.previous_key.is_some() { "previous_key" } else { "previous_key_file" };
+        check_key(("key", &self.key), ("key_file", &self.key_file), errors);
+        check_key(("previous_key", &self.previous_key), ("previous_key_file", &self.previous_key_file), errors);
+        let previous = if self.previous_key_file.is_some() { "previous_key_file" } else { "previous_key" };
+        if !self.pseudonymise && (self.previous_key.is_some() || self.previous_key_file.is_some()) {
             errors.push(
-                ConfigError::new(format!("identity.{name}"), "this version cannot move profiles to a new key").hint(
-                    "keep the key, or build the profiles anew with another one: Another key, in deploy/docs/privacy.md",
-                ),
+                ConfigError::new(
+                    format!("identity.{previous}"),
+                    "users move from one pseudonym to another, and have none",
+                )
+                .hint("set identity.pseudonymise = true, or remove it"),
             );
         }
-        if let Some(key) = &self.key
-            && key.reveal().len() < KEY_BYTES_MIN
-        {
-            let at = if self.key_file.is_some() { "identity.key_file" } else { "identity.key" };
-            errors.push(
-                ConfigError::new(at, format!("the key has fewer than {KEY_BYTES_MIN} bytes"))
-                    .hint("make one with: openssl rand -hex 32"),
-            );
+        if self.key.is_some() && self.previous_key == self.key {
+            errors
+                .push(ConfigError::new(format!("identity.{previous}"), "it is the same key as the present one").hint(
+                    "give the key that was used before, or remove it: Rotate the key, in deploy/docs/privacy.md",
+                ));
         }
         if self.pseudonymise && self.key.is_none() && self.key_file.is_none() {
             errors.push(

@@ -119,8 +119,12 @@ fn what_cannot_work_is_refused_with_the_next_step() {
     assert_eq!(faults(&bare), ["identity.pseudonymise: pseudonyms need a key"]);
     let short = PseudonymSpec { key: Some(Secret::new("short-key-of-20-bytes")), ..bare.clone() };
     assert_eq!(faults(&short), ["identity.key: the key has fewer than 32 bytes"]);
-    let turned = PseudonymSpec { previous_key: Some(Secret::new(KEY)), ..spec(Normalise::None, None) };
-    assert_eq!(faults(&turned), ["identity.previous_key: this version cannot move profiles to a new key"]);
+    let turned = |key: &str| PseudonymSpec { previous_key: Some(Secret::new(key)), ..spec(Normalise::None, None) };
+    assert_eq!(faults(&turned(&format!("{KEY}!"))), [""; 0]);
+    assert_eq!(faults(&turned(KEY)), ["identity.previous_key: it is the same key as the present one"]);
+    assert_eq!(faults(&turned("short")), ["identity.previous_key: the key has fewer than 32 bytes"]);
+    let nowhere = PseudonymSpec { pseudonymise: false, ..turned(&format!("{KEY}!")) };
+    assert_eq!(faults(&nowhere), ["identity.previous_key: users move from one pseudonym to another, and have none"]);
     let off = PseudonymSpec { normalise: Normalise::Email, ..PseudonymSpec::default() };
     assert_eq!(faults(&off), ["identity.normalise: ids are normalised only where they become pseudonyms"]);
     for code in ["049", "4a", "", "1234"] {

@@ -1,17 +1,19 @@
 //! Pseudonyms in place of the ids of a row.
 
-use super::{Column, KeyType, RejectReason, Rejection, Role, Rows, Text};
-use crate::event::pseudonym::{PSEUDONYM_BYTES, Pseudonyms};
+use super::{Column, KeyType, RejectReason, Rejection, Role, Rows, Text, hash_key};
+use crate::event::{
+    OtherName,
+    pseudonym::{PSEUDONYM_BYTES, Pseudonyms},
+};
 
 impl Rows<'_> {
     /// What names the row's user: the id, or with pseudonyms that of the id, which then also replaces the ids in the columns.
     pub(super) fn named(&mut self, ty: KeyType, id: Text) -> Result<Text, Rejection> {
-        let rules = self.rules;
-        let Some(pseudonyms) = &rules.pseudonyms else { return Ok(id) };
+        let Some(pseudonyms) = self.rules.names().0 else { return Ok(id) };
         let named = self.pseudonym(pseudonyms, ty, id)?;
         let (user, anonymous) = (self.row.user, self.row.anonymous);
         self.replace(Role::User, if user.is_missing() { Text::MISSING } else { named });
-        if rules.slot_of(Role::Anonymous).is_some() {
+        if self.rules.slot_of(Role::Anonymous).is_some() {
             let other = if anonymous.is_missing() {
                 anonymous
             } else if user.is_missing() {
@@ -27,17 +29,43 @@ impl Rows<'_> {
     /// What names the event in decisions: its id if that is a UUID, and otherwise with pseudonyms a keyed hash of it. Producers
     /// often make such ids of the user's, as in `ann@shop.example-17`, or of anything else.
     pub(super) fn nameless(&mut self, event_id: Text) -> Text {
-        let rules = self.rules;
-        let Some(pseudonyms) = &rules.pseudonyms else { return event_id };
+        let Some(pseudonyms) = self.rules.names().0 else { return event_id };
+        let hash = self.nameless_by(pseudonyms, event_id);
+        if hash != event_id {
+            self.replace(Role::EventId, hash);
+        }
+        hash
+    }
+
+    fn nameless_by(&mut self, pseudonyms: &Pseudonyms, event_id: Text) -> Text {
         let texts = &mut self.batch.columns.texts;
         if event_id.is_missing() || is_uuid(texts.bytes(event_id)) {
             return event_id;
         }
         let mut to = [0; PSEUDONYM_BYTES];
         let hash = pseudonyms.hash(texts.bytes(event_id), &mut to);
-        let hash = texts.push(hash);
-        self.replace(Role::EventId, hash);
-        hash
+        texts.push(hash)
+    }
+
+    /// What the row has by the other key, while users move from one to the other. The ids are as they came.
+    pub(super) fn other_name(&mut self, ty: KeyType, id: Text, event_id: Text) -> Result<Option<OtherName>, Rejection> {
+        let Some(pseudonyms) = self.rules.names().1 else { return Ok(None) };
+        let ty = if self.rules.joins_types { KeyType::Person } else { ty };
+        let texts = &mut self.batch.columns.texts;
+        let mut to = [0; PSEUDONYM_BYTES];
+        let found = pseudonyms.write(ty, texts.get(id), self.buffer, &mut to);
+        let found = found.map_err(|error| Rejection::new(RejectReason::WrongType, format!("user_id: {error}")))?;
+        let user = match ty.before(found) {
+            None => texts.push(found),
+            Some(prefix) => {
+                self.buffer.clear();
+                self.buffer.push_str(prefix);
+                self.buffer.push_str(found);
+                texts.push(self.buffer)
+            }
+        };
+        let user_hash = hash_key(texts.bytes(user));
+        Ok(Some(OtherName { user, user_hash, event_id: self.nameless_by(pseudonyms, event_id) }))
     }
 
     fn pseudonym(&mut self, pseudonyms: &Pseudonyms, ty: KeyType, id: Text) -> Result<Text, Rejection> {

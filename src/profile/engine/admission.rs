@@ -1,6 +1,6 @@
 //! Asks the consent gate before a row changes a profile, and keeps what the user chose.
 
-use super::{Applied, NEVER, ProfileEngine};
+use super::{Applied, NEVER, Names, ProfileEngine};
 use crate::{
     canary::{self, Canary},
     event::EventBatch,
@@ -80,16 +80,25 @@ impl ProfileEngine {
     }
 
     /// Decides on a row, from what its user's profile keeps. `None` if consent is not checked.
-    pub(super) fn judge(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Option<Judged> {
+    pub(super) fn judge(
+        &mut self,
+        batch: &EventBatch,
+        row: usize,
+        names: &Names<'_>,
+        store: &mut Store,
+    ) -> Option<Judged> {
         self.consent.as_ref()?;
         let time = batch.times[row].0;
-        let user = batch.columns.texts.bytes(batch.users[row]);
-        let hash = batch.user_hashes[row];
+        let (hash, user) = names.profile;
         // An expired profile counts as none, whether or not it has been swept.
         let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.ttl);
         let chosen = store.words(hash, user).map(|words| self.chosen(words));
         let newest = chosen.map(|(newest, _)| newest).filter(|newest| *newest >= oldest).unwrap_or(NEVER);
-        let kept = self.choice(chosen, oldest, hash, user, store);
+        let kept = if names.other.is_none() {
+            self.choice(chosen, oldest, hash, user, store)
+        } else {
+            self.choice_of(names, oldest, store)
+        };
         let kept = kept.filter(|_| !canary::is_in(Canary::ConsentForgotten)).unwrap_or_default();
         Some(self.consent.as_mut()?.judge(batch, row, kept, newest))
     }

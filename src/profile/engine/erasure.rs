@@ -7,7 +7,7 @@
 //! What the user chose about consent is not forgotten: it stays with the note of the erasure, without the user's id, and
 //! counts as soon as the user comes back.
 
-use super::{Applied, ProfileEngine, admission::words_of};
+use super::{Applied, Names, ProfileEngine, admission::words_of};
 use crate::{
     canary::{self, Canary},
     columns::{Slot, Type},
@@ -78,16 +78,23 @@ impl Erasing {
 impl ProfileEngine {
     /// Applies a row that asks to erase its user.
     #[cold]
-    pub(super) fn erase(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> Applied {
+    pub(super) fn erase(&mut self, batch: &EventBatch, row: usize, names: &Names<'_>, store: &mut Store) -> Applied {
         if let Some(consent) = &mut self.consent {
             consent.pass_over();
         }
-        let (hash, time) = (batch.user_hashes[row], batch.times[row].0);
-        let user = batch.columns.texts.bytes(batch.users[row]);
-        let kept = self.kept_choice(hash, user, time, store);
+        let time = batch.times[row].0;
+        let kept = self.kept_choice(names, time, store);
+        let is_ahead = !self.empty(names.profile, batch.positions[row].offset, store);
+        store.erasures_mut().note(names.noted().0, names.noted().1, time, kept.as_deref());
+        if is_ahead { Applied::Covered } else { Applied::Erasure }
+    }
+
+    /// Empties the profile of a user who is erased by the record at `offset`, except for what decisions still need. Returns false
+    /// if it is one from after the record.
+    pub(super) fn empty(&mut self, (hash, user): (u64, &[u8]), offset: i64, store: &mut Store) -> bool {
         let ends = [self.basis(), self.said.clone(), self.memberships.clone()];
         let Self { fresh, buffers, .. } = self;
-        let found = store.erase(hash, user, batch.positions[row].offset);
+        let found = store.erase(hash, user, offset);
         let is_ahead = found.is_none();
         if let Some(words) = found.flatten() {
             buffers.ends.clear();
@@ -103,24 +110,28 @@ impl ProfileEngine {
                 rest = others;
             }
         }
-        store.erasures_mut().note(hash, user, time, kept.as_deref());
-        if is_ahead { Applied::Covered } else { Applied::Erasure }
+        !is_ahead
     }
 
     /// What is kept of the choice of a user who is erased: all of it that counts.
-    fn kept_choice(&self, hash: u64, user: &[u8], time: i64, store: &Store) -> Option<Vec<u64>> {
+    fn kept_choice(&self, names: &Names<'_>, time: i64, store: &Store) -> Option<Vec<u64>> {
         self.consent.as_ref()?;
         let oldest = store.clock().time().unwrap_or(time).saturating_sub(self.ttl);
-        let chosen = store.get(hash, user).map(|words| self.chosen(&words));
-        let choice = self.choice(chosen, oldest, hash, user, store);
+        let choice = self.choice_of(names, oldest, store);
         Some(choice.filter(|_| !canary::is_in(Canary::OptOutErased)).map_or_else(Vec::new, |choice| words_of(&choice)))
+    }
+
+    /// When a user was erased, under whichever name.
+    pub(super) fn erased_at(&self, names: &Names<'_>, store: &Store) -> Option<i64> {
+        let at = |(hash, user): (u64, &[u8])| store.erased_at(hash, user, self.erasing.keep);
+        at(names.own).max(names.other.and_then(at))
     }
 
     /// Whether a row is from before its user's erasure, or from the same moment.
     #[cold]
-    pub(super) fn is_erased(&mut self, batch: &EventBatch, row: usize, store: &mut Store) -> bool {
-        let (hash, time) = (batch.user_hashes[row], batch.times[row].0);
-        let erased_at = store.erased_at(hash, batch.columns.texts.bytes(batch.users[row]), self.erasing.keep);
+    pub(super) fn is_erased(&mut self, batch: &EventBatch, row: usize, names: &Names<'_>, store: &mut Store) -> bool {
+        let (hash, time) = (names.own.0, batch.times[row].0);
+        let erased_at = self.erased_at(names, store);
         if erased_at.is_none_or(|at| time > at) || canary::is_in(Canary::EventBeforeErasureCounted) {
             return false;
         }

@@ -132,6 +132,12 @@ pub(super) fn the_rights_of_each_role_are_enough_and_all_used(secured: &Secured)
     now("shop-doctor", &["doctor"]);
     let subject = now("shop-subject", &["subject", "--user", "u1"]);
     assert!(subject.contains("\"clickstream\"") && subject.contains("shop-profiles"), "{subject}");
+    let profile = now("shop-profile", &["profile", "--user", "u1"]);
+    assert!(profile.contains("views"), "{profile}");
+    let why = now("shop-why", &["why", "--user", "u1"]);
+    assert!(why.contains("decision "), "{why}");
+    let verified = now("shop-subject", &["erase", "--verify", "--user", "u9"]);
+    assert!(verified.contains("no partition remembers an erasure"), "{verified}");
     now("shop-erase", &["erase", "--user", "u2"]);
 
     // A worker that starts again reads the changelog.

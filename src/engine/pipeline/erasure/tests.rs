@@ -106,7 +106,7 @@ impl Rig {
     /// Writes everything that the changelog lacks: key and value.
     fn write(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut outbox = Outbox::default();
-        self.partitions.write_erasures(&mut outbox);
+        self.partitions.write_erasures(self.pipeline.layout(), &mut outbox);
         self.partitions.write_profiles(0, true, (usize::MAX, usize::MAX), self.pipeline.layout(), &mut outbox);
         outbox.all().map(|it| (it.key.unwrap().to_vec(), it.payload.map(<[u8]>::to_vec))).collect()
     }

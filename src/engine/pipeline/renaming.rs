@@ -1,0 +1,96 @@
+//! What happens to a user at the first event after the key of pseudonyms has changed: the profile takes the new name, and readers
+//! get a null for the former one, in order with the decisions. Its header `renamed` says where the event was read. The decision
+//! about the event is the first one under the new name.
+//!
+//! A profile changes its name where the event is decided, not where it is applied. So a membership that ends before the event is
+//! announced under the name that readers know.
+
+use super::Pipeline;
+use crate::{
+    engine::{Partition, Partitions, partitions::count_member},
+    event::Pseudonyms,
+    profile::{Applied, Said},
+    sink::{Outbox, Target},
+    state::{Renamed, Stores},
+    status::Counts,
+};
+
+impl Pipeline {
+    /// Tells a partition that is taken up which key names its users, and since when.
+    pub(in crate::engine) fn name_users_of(&self, partition: &mut Partition) {
+        let key = self.decoder.pseudonyms().map(Pseudonyms::key_id);
+        partition.name_by(key, self.decoder.has_previous());
+    }
+
+    /// Moves the user of a row to the present name, unless that was done before. Nothing is written in a replay.
+    #[cold]
+    pub(super) fn rename(
+        &mut self,
+        row: usize,
+        partitions: &mut Partitions,
+        mut to: Option<(&mut Outbox, &mut Counts)>,
+    ) {
+        let Self { profile, segments, batch, .. } = &*self;
+        let events = &batch.events;
+        let (position, applied, meeting) = (events.positions[row], profile.applied()[row], profile.meeting(row));
+        let (Some(former), new) = (events.other(row), events.user(row)) else { return };
+        let store = partitions.store(position.partition);
+        if store.is_named_before(position.offset) || applied == Applied::Covered {
+            return;
+        }
+        let renamed = store.rename(former, new, to.is_some());
+        store.rename_notes(former, new, |former, new| profile.merge_choices(former, new));
+        match &renamed {
+            Renamed::Nothing => {}
+            Renamed::Moved => {
+                if let Some(words) = store.words(new.0, new.1) {
+                    // Nothing was told under the new name yet.
+                    let said = profile.said();
+                    if !said.is_empty() {
+                        Said::new(&mut words[said]).forget();
+                    }
+                    if let Some(deadline) = profile.first_expiry(words) {
+                        store.schedule(new.0, deadline);
+                    }
+                }
+            }
+            Renamed::Dropped(words) => {
+                if let Some(kept) = store.words(new.0, new.1) {
+                    profile.take_choice(kept, words);
+                }
+                let ended: Vec<usize> = profile.held_memberships(words).collect();
+                if let Some(partition) = partitions.get_mut(position.partition) {
+                    ended.iter().for_each(|cell| count_member(&mut partition.members, *cell, false));
+                }
+                if let Some((_, counts)) = &mut to {
+                    let number = |cell: &usize| segments.all().iter().position(|it| it.membership() == Some(*cell));
+                    counts.detail.changes(ended.iter().filter_map(number).map(|number| (number, false)));
+                }
+            }
+        }
+        let is_erasure = applied == Applied::Erasure;
+        if let Some((outbox, counts)) = &mut to {
+            counts.moved += u64::from(meeting.was_alive);
+            if meeting.was_alive || is_erasure {
+                self.emit_null(row, former.1, if is_erasure { "erasure" } else { "renamed" }, outbox);
+            }
+            if meeting.is_stale && !is_erasure {
+                self.emit_null(row, new.1, "erasure", outbox);
+            }
+        }
+        if meeting.is_stale && !is_erasure {
+            self.finish_erasure(row, partitions, to.map(|(_, counts)| counts));
+        }
+    }
+
+    /// Appends a null that takes back the decisions under a name. The header says why, and where that was read.
+    fn emit_null(&self, row: usize, key: &[u8], header: &'static str, outbox: &mut Outbox) {
+        let position = self.batch.events.positions[row];
+        let place = format!("{}/{}/{}", self.encoding.constants.topic, position.partition, position.offset);
+        outbox.push(Target::Decisions, Some(key), &[(header, place.as_bytes())], None::<fn(&mut Vec<u8>)>);
+        outbox.of(position, None);
+    }
+}
+
+#[cfg(test)]
+mod tests;
