@@ -50,7 +50,7 @@ const MODULES: [(&str, &[&str]); 41] = [
     ("evaluation", &["random"]),
     (
         "inference",
-        &["config_error", "duration", "evaluation", "event", "mailbox", "metrics", "partial", "terminal"],
+        &["config_error", "duration", "evaluation", "event", "logging", "mailbox", "metrics", "partial", "terminal"],
     ),
     (
         "targeting",
@@ -75,7 +75,7 @@ const MODULES: [(&str, &[&str]); 41] = [
     // The edges, and the engine between them.
     ("kafka", &["logging"]),
     ("source", &["event", "kafka", "logging", "status"]),
-    ("sink", &["canary", "event", "inference", "kafka", "metrics", "state"]),
+    ("sink", &["canary", "event", "inference", "kafka", "logging", "metrics", "state"]),
     (
         "engine",
         &[

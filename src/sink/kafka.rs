@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     kafka::{Cluster, KafkaGroup, message_bytes_max, offset_list},
-    metrics,
+    logging, metrics,
 };
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
@@ -68,9 +68,6 @@ const BATCH_BYTES_MIN: usize = 4_096;
 
 /// The batch size that sends each message alone.
 const ALONE: usize = 1;
-
-/// The minimum interval between warnings that outputs were sent in a smaller form.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The settings of the producers.
 #[derive(Clone, Debug)]
@@ -126,8 +123,6 @@ pub struct KafkaSink {
     state: State,
     limits: SizeLimits,
     batch_bytes: usize,
-    /// When the last warning about smaller outputs was logged, and how many there have been since.
-    last_warning: (Option<Instant>, u64),
 }
 
 impl KafkaSink {
@@ -141,7 +136,6 @@ impl KafkaSink {
             outlet: Self::make_outlet(&settings, BATCH_BYTES)?,
             limits: SizeLimits::default().within(message_bytes_max(&settings.client)),
             batch_bytes: BATCH_BYTES,
-            last_warning: (None, 0),
             settings,
             committer: Committer::start()?,
             turn: 0,
@@ -300,20 +294,18 @@ impl KafkaSink {
     }
 
     /// Counts an output that was sent in a smaller form, and logs a rate-limited warning.
-    fn warn_smaller(&mut self, output: &Output<'_>) {
+    fn warn_smaller(&self, output: &Output<'_>) {
         metrics::output_too_large(output.target.as_str());
-        self.last_warning.1 += 1;
-        if self.last_warning.0.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
+        if let Some(left_out) = logging::rate_limited("outputs are too large") {
             let (topic, _) = self.place(output.target);
             tracing::warn!(
                 topic,
                 bytes = message_bytes(output),
                 limit = self.limits.of(output.target),
-                outputs = self.last_warning.1,
+                outputs = left_out + 1,
                 "outputs are larger than their topic takes: dead letters are cut, decisions become dead letters, and profiles \
                  are rebuilt from the input at the next restore; raise the topic's max.message.bytes"
             );
-            self.last_warning = (Some(Instant::now()), 0);
         }
     }
 
