@@ -1,11 +1,12 @@
 //! Compiles campaigns from the configuration. All errors are collected, each with its key and a hint.
 
 use super::{
-    Campaign, CampaignSpec, Campaigns, Tally,
+    Bidding, Campaign, CampaignSpec, Campaigns, Tally,
     audience::Audience,
     calendar::{self, Calendar},
     caps::{self, Caps},
     creatives::{self, Creatives},
+    eligibility::Eligibility,
     price::{self, Price},
     rotation::Rotation,
     split::Split,
@@ -124,16 +125,15 @@ impl Campaigns {
                 zone: calendar.zone.clone(),
                 budget,
                 rotation,
-                audience,
-                rule,
-                calendar,
-                caps,
+                eligibility: Eligibility { audience, rule, calendar, caps },
                 creatives,
-                price,
+                bidding: Bidding {
+                    price,
+                    priority: spec.priority,
+                    rate: rates[index],
+                    shades: spec.shading.unwrap_or(true),
+                },
                 split,
-                priority: spec.priority,
-                rate: rates[index],
-                shades: spec.shading.unwrap_or(true),
                 pacing_salt: Draw::word(&format!("pacing {}", spec.id)),
             });
         }
