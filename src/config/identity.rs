@@ -6,10 +6,6 @@ use crate::{
     event::{Pseudonyms, split_key},
     secret::Secret,
 };
-use std::{fs::File, io::Read, path::Path};
-
-/// The largest file of a key.
-const FILE_BYTES_MAX: u64 = 4096;
 
 /// Reads the key, and replaces the ids in `explain.users`, so that no part of the process has them.
 pub(super) fn complete(spec: &mut PipelineSpec, errors: &mut Vec<ConfigError>) {
@@ -20,7 +16,7 @@ pub(super) fn complete(spec: &mut PipelineSpec, errors: &mut Vec<ConfigError>) {
             errors.push(ConfigError::new("identity.key_file", message).hint("give the key in one place"));
             return;
         }
-        match read(path) {
+        match Secret::read(path) {
             Ok(key) => identity.key = Some(key),
             Err(why) => {
                 let error = ConfigError::new("identity.key_file", format!("read {}: {why}", path.display()));
@@ -34,10 +30,4 @@ pub(super) fn complete(spec: &mut PipelineSpec, errors: &mut Vec<ConfigError>) {
             *user = pseudonyms.of(ty, id).unwrap_or_else(|_| pseudonyms.of_bytes(id.as_bytes()));
         }
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Secret> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(Secret::new(text.trim()))
 }
