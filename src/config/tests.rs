@@ -1,4 +1,8 @@
-use super::*;
+use super::{
+    load::{FILE_BYTES_MAX, on_large_stack},
+    *,
+};
+use std::ffi::OsString;
 
 fn load(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Config, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
