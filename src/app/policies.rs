@@ -114,7 +114,7 @@ impl Follower {
             tracing::warn!(
                 error,
                 topic,
-                "read control's policy; campaigns with a budget stop when the last one is too old"
+                "control's policy cannot be read: campaigns with a budget stop when the last one is too old"
             );
         }
     }

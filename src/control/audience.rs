@@ -56,7 +56,7 @@ impl AudienceReport {
         }
         serde_json::from_slice(payload).map_err(|error| {
             let place = JsonPlace::from(&error);
-            let detail = format!("no report of audiences: {place}; only workers write to the topic of audiences");
+            let detail = format!("not a report of audiences: {place}; only workers write to the topic of audiences");
             Rejection::new(RejectReason::Malformed, detail)
         })
     }

@@ -159,7 +159,11 @@ impl ModelWatcher {
             Ok(found) => found,
             Err(error) => {
                 if self.fault.begins(&error) {
-                    tracing::warn!(error, serving = self.serving, "check for a new version of the model");
+                    tracing::warn!(
+                        error,
+                        serving = self.serving,
+                        "the model folder cannot be read: the version in use stays active"
+                    );
                     metrics::model_version(Refusal::Unreadable(String::new()).label());
                 }
                 return CheckOutcome::Same;

@@ -217,7 +217,7 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
             }
             Err(error) => {
                 if let Some(left_out) = logging::rate_limited("look at the ends of control's inputs") {
-                    tracing::warn!(%error, left_out, "look at the ends of the inputs");
+                    tracing::warn!(%error, left_out, "the ends of the inputs cannot be looked up: trying again");
                 }
             }
         }

@@ -40,7 +40,7 @@ impl FileRecord {
             return Ok(Self::Decision(Box::new(decision)));
         }
         let kinds: Kinds = serde_json::from_slice(json).map_err(|error| {
-            format!("no JSON object: column {}; write one record a line", JsonPlace::from(&error).column)
+            format!("not a JSON object: column {}; write one record a line", JsonPlace::from(&error).column)
         })?;
         match kinds {
             Kinds { outcome_id: Some(_), .. } => {

@@ -230,7 +230,7 @@ fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
     }
     // The fast parser first; what it refuses, the other one explains.
     sonic_rs::from_slice(payload).or_else(|_| serde_json::from_slice(payload)).map_err(|error| {
-        Rejection::new(RejectReason::Malformed, format!("no decision in JSON: {}", JsonPlace::from(&error)))
+        Rejection::new(RejectReason::Malformed, format!("not a decision in JSON: {}", JsonPlace::from(&error)))
     })
 }
 

@@ -41,7 +41,7 @@ pub(super) fn write(outcome: &Outcome) -> Vec<u8> {
 pub(super) fn members(payload: &[u8]) -> Result<Members, Rejection> {
     let object: Map<String, Value> = serde_json::from_slice(payload).map_err(|error| {
         let place = JsonPlace::from(&error);
-        let detail = format!("no JSON object: {place}; send one aimpoint.v1.Outcome a record");
+        let detail = format!("not a JSON object: {place}; send one aimpoint.v1.Outcome a record");
         Rejection::new(RejectReason::Malformed, detail)
     })?;
     let reader = Reader(object);

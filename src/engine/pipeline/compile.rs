@@ -113,7 +113,7 @@ impl Pipeline {
         let decoder = Decoder::new(fields, &used, &spec.input, &spec.time).with_pseudonyms(pseudonyms);
         if scope.width() > COLUMNS_MAX {
             let message =
-                format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
+                format!("fields, features and rules make {} columns; the maximum is {COLUMNS_MAX}", scope.width());
             errors.push(
                 ConfigError::new("feature", message)
                     .hint("declare fewer features, segments, campaigns and caps, or shorter rules"),

@@ -72,7 +72,7 @@ impl KafkaSink {
                 bytes = message_bytes(output),
                 limit = self.limits.of(output.target),
                 outputs = left_out + 1,
-                "outputs are larger than their topic takes: dead letters are cut, decisions become dead letters, and profiles \
+                "outputs are larger than their topic accepts: dead letters are cut, decisions become dead letters, and profiles \
                  are rebuilt from the input at the next restore; raise the topic's max.message.bytes"
             );
         }

@@ -48,7 +48,7 @@ impl Errors<'_> {
 
     fn cmps(&mut self, key: &str, ids: &[u16]) -> Vec<u16> {
         for id in ids.iter().filter(|id| !CMPS.contains(id)) {
-            self.add(key, format!("{id} is no id of a CMP"), "use the ids of IAB Europe's CMP list, 2 to 4095");
+            self.add(key, format!("{id} is not an id of a CMP"), "use the ids of IAB Europe's CMP list, 2 to 4095");
         }
         let mut ids = ids.to_vec();
         ids.sort_unstable();
@@ -57,7 +57,7 @@ impl Errors<'_> {
 
     fn vendor(&mut self, key: &str, id: Option<u16>) -> u16 {
         if id == Some(0) {
-            self.add(key, "0 is no vendor's id", "use your id in the Global Vendor List");
+            self.add(key, "0 is not a vendor's id", "use your id in the Global Vendor List");
         }
         id.unwrap_or_default()
     }
@@ -192,7 +192,7 @@ impl NeedsSpec {
             for purpose in spec.purposes.iter().copied() {
                 let bit = 1_u16.checked_shl(purpose.into()).unwrap_or(0) & PURPOSES;
                 if bit == 0 {
-                    errors.add(&key("purposes"), format!("{purpose} is no purpose"), "purposes are 1 to 11");
+                    errors.add(&key("purposes"), format!("{purpose} is not a purpose"), "purposes are 1 to 11");
                     continue;
                 }
                 if bit & INTEREST_PURPOSES == 0 {
@@ -227,7 +227,7 @@ impl NeedsSpec {
                 match feature {
                     1 | 2 => rule.special_features |= 1 << (feature - 1),
                     _ => {
-                        let message = format!("{feature} is no special feature");
+                        let message = format!("{feature} is not a special feature");
                         let hint = "1 is precise geolocation, and 2 is scanning the device";
                         errors.add(&key("special_features"), message, hint);
                     }
