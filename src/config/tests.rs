@@ -393,7 +393,7 @@ fn a_string_that_is_not_a_date_is_rejected() {
             "{message}"
         );
         let message = load("", &[], &[&format!("time.past_limit={text}")]).unwrap_err();
-        assert!(message.contains("is no date"), "{message}");
+        assert!(message.contains("is not a date"), "{message}");
     }
 }
 
