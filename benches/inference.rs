@@ -23,7 +23,7 @@ use aimpoint::{
     inference::{BatchSpec, Explainer, FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime, batch},
     sink::Outbox,
     status::Counts,
-    training::{Identity, Network, encode},
+    training::{Identity, Layer, Network, encode},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
@@ -59,14 +59,10 @@ fn network(features: &[String], hidden: usize) -> Vec<u8> {
     let mut random = SmallRng::seed_from_u64(7);
     let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-0.5..0.5)).collect() };
     let width = features.len();
-    let network = Network {
-        mean: draw(width),
-        deviation: vec![1.5; width],
-        hidden_weight: draw(width * hidden),
-        hidden_bias: draw(hidden),
-        output_weight: draw(hidden),
-        output_bias: 0.1,
-    };
+    let mean = draw(width);
+    let first = Layer { weight: draw(width * hidden), bias: draw(hidden) };
+    let output = Layer { weight: draw(hidden), bias: vec![0.1] };
+    let network = Network { mean, deviation: vec![1.5; width], branches: vec![vec![first, output]] };
     encode(&network, features, &Identity { name: "bench".to_owned(), ..Identity::default() })
 }
 

@@ -80,6 +80,9 @@ mod random;
 // Nesting: how deep JSON of others may nest.
 mod nesting;
 
+// JSON place: where JSON is wrong.
+pub mod json_place;
+
 // Mailbox: newest values for workers, from the threads that fetch them.
 pub mod mailbox;
 

@@ -104,7 +104,7 @@ impl TemporaryFolder {
     /// Creates a folder with this prefix that no other user can read.
     pub(crate) fn create(prefix: &str) -> io::Result<Self> {
         let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("make a folder in {}: {error}", std::env::temp_dir().display()))
+            io::Error::new(error.kind(), format!("create a folder in {}: {error}", std::env::temp_dir().display()))
         };
         let mut open = open();
         let folder = tempfile::Builder::new().prefix(prefix).tempdir().map_err(named)?;

@@ -13,6 +13,9 @@ use serde::{
 use std::{
     borrow::Cow,
     fmt,
+    fs::File,
+    io::{self, Read},
+    path::Path,
     sync::{PoisonError, RwLock},
 };
 
@@ -25,6 +28,9 @@ const DIGITS_MIN: usize = 6;
 
 /// Shorter parts of a secret, such as the `scope=` in a token's settings, reveal nothing.
 const PART_MIN: usize = 8;
+
+/// The largest file of a secret. Keys and tokens are much shorter, so a larger file was named by mistake.
+const FILE_BYTES_MAX: u64 = 4 << 10;
 
 /// Words in a key's name that mark its value as a secret.
 const WORDS: [&str; 14] = [
@@ -63,6 +69,23 @@ impl Secret {
         let text = text.into();
         remember(&text);
         Self(text)
+    }
+
+    /// Reads a secret from a file that has it and nothing else, without the blanks around it.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8, or is too large for a secret.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let message = format!("it has more than {FILE_BYTES_MAX} bytes, too many for a secret; name another file");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        // The error has no text of the file.
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+        Ok(Self::new(text.trim()))
     }
 
     /// The plain text.
@@ -284,6 +307,22 @@ mod tests {
             assert!(!scrub(&message).contains("c4nary"), "{message}");
         }
         assert_eq!(Known::default().scrub("nothing is in here"), "nothing is in here");
+    }
+
+    #[test]
+    fn a_file_of_a_secret_is_read_whole_or_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(file.path(), bytes).unwrap();
+            Secret::read(file.path()).map(|it| it.reveal().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b" 0123456789abcdef \n").unwrap(), "0123456789abcdef");
+        let largest = "é".repeat(2_048);
+        assert_eq!(read(largest.as_bytes()).unwrap(), largest);
+        let told = read(format!("{largest}\n").as_bytes()).unwrap_err();
+        assert!(told.contains("more than 4096 bytes"), "{told}");
+        let told = read(b"0123456789abcdef\xff").unwrap_err();
+        assert_eq!(told, "it is not UTF-8");
     }
 
     #[test]

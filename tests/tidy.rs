@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The modules of `src` from the ground up, each with its allowed imports. Every import points up in this list.
-const MODULES: [(&str, &[&str]); 40] = [
+const MODULES: [(&str, &[&str]); 41] = [
     // The ground.
     ("config_error", &[]),
     ("panics", &[]),
@@ -18,6 +18,7 @@ const MODULES: [(&str, &[&str]); 40] = [
     ("random", &[]),
     ("mailbox", &[]),
     ("nesting", &[]),
+    ("json_place", &[]),
     ("gzip", &[]),
     ("partial", &[]),
     ("canary", &[]),
@@ -28,7 +29,7 @@ const MODULES: [(&str, &[&str]); 40] = [
     ("expression", &["columns", "config_error"]),
     // The pure core.
     ("state", &["canary", "proto", "random"]),
-    ("event", &["columns", "config_error", "expression", "hex", "nesting", "proto", "secret", "state"]),
+    ("event", &["columns", "config_error", "expression", "hex", "json_place", "nesting", "proto", "secret", "state"]),
     ("privacy", &["config_error", "duration"]),
     (
         "profile",
@@ -47,7 +48,10 @@ const MODULES: [(&str, &[&str]); 40] = [
         ],
     ),
     ("evaluation", &["random"]),
-    ("inference", &["config_error", "duration", "evaluation", "event", "mailbox", "metrics", "partial", "terminal"]),
+    (
+        "inference",
+        &["config_error", "duration", "evaluation", "event", "logging", "mailbox", "metrics", "partial", "terminal"],
+    ),
     (
         "targeting",
         &["canary", "columns", "config_error", "duration", "event", "expression", "profile", "random", "terminal"],
@@ -71,7 +75,7 @@ const MODULES: [(&str, &[&str]); 40] = [
     // The edges, and the engine between them.
     ("kafka", &["logging"]),
     ("source", &["event", "kafka", "logging", "status"]),
-    ("sink", &["canary", "event", "inference", "kafka", "metrics", "state"]),
+    ("sink", &["canary", "event", "inference", "kafka", "logging", "metrics", "state"]),
     (
         "engine",
         &[
@@ -98,10 +102,13 @@ const MODULES: [(&str, &[&str]); 40] = [
         ],
     ),
     // Roles next to the engine.
-    ("control", &["canary", "config_error", "duration", "hex", "nesting", "proto", "random", "targeting"]),
+    (
+        "control",
+        &["canary", "config_error", "duration", "hex", "json_place", "nesting", "proto", "random", "targeting"],
+    ),
     ("effect", &["control", "duration", "evaluation", "random", "targeting"]),
     ("report", &["effect", "evaluation", "targeting"]),
-    ("serve", &["config_error", "decision", "duration", "event", "privacy", "proto", "secret"]),
+    ("serve", &["config_error", "decision", "duration", "event", "json_place", "privacy", "proto", "secret"]),
     ("training", &["evaluation", "gzip", "inference", "panics", "partial", "state"]),
     ("content", &["config_error", "random", "targeting", "terminal"]),
     // The outside.
@@ -137,6 +144,7 @@ const MODULES: [(&str, &[&str]); 40] = [
             "engine",
             "event",
             "inference",
+            "json_place",
             "kafka",
             "logging",
             "mailbox",

@@ -7,6 +7,7 @@
 
 use crate::{
     control::{AudienceReport, SegmentSize},
+    logging::LastingFault,
     sink::{PublishError, Publisher},
     status::{Phase, Progress, SegmentCounts, WorkerStatus},
 };
@@ -86,8 +87,7 @@ fn publish(publisher: &Publisher, reports: &[AudienceReport]) -> Result<(), Publ
 #[derive(Default)]
 struct Reported {
     sizes: BTreeMap<i32, Vec<SegmentSize>>,
-    /// The last fault, which is logged once.
-    fault: Option<String>,
+    fault: LastingFault,
 }
 
 impl Reported {
@@ -117,17 +117,17 @@ impl Reported {
 
     /// Notes that the broker has a report.
     fn publish(&mut self, report: AudienceReport) {
-        self.fault = None;
+        self.fault.ends();
         self.sizes.insert(report.partition, report.segments);
     }
 
     fn fault(&mut self, fault: &str) {
-        if self.fault.as_deref() != Some(fault) {
+        if self.fault.begins(fault) {
             tracing::warn!(
                 fault,
-                "the sizes of audiences cannot be reported to control; trying again. If the topic is missing, create it with: aimpoint topics --create"
+                "the sizes of audiences cannot be reported to control; trying again. If the topic is missing, create it with: \
+                 aimpoint topics --create"
             );
-            self.fault = Some(fault.to_owned());
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn leave_out_memory(config: &Config) {
     if let Err(error) = std::fs::write(FILTER.0, FILTER.1) {
         tracing::warn!(
             %error,
-            "leave memory out of core dumps: a dump of this process would have raw ids; switch core dumps off (ulimit -c 0)"
+            "memory cannot be kept out of core dumps: a dump of this process would contain raw ids; switch core dumps off (ulimit -c 0)"
         );
     }
 }

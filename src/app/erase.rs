@@ -72,7 +72,7 @@ pub(super) fn ask_for_one(config: &Config, key_type: KeyType, id: &str) -> anyho
     });
     match &outcome {
         Ok(partitions) => tracing::info!(partitions, "asked to erase a user, by POST /erase"),
-        Err(error) => tracing::error!("asked to erase a user, by POST /erase, and failed: {error:#}"),
+        Err(error) => tracing::error!("a request to erase a user, by POST /erase, failed: {error:#}"),
     }
     outcome
 }

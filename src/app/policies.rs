@@ -7,6 +7,7 @@
 
 use crate::{
     event::Record,
+    logging::LastingFault,
     mailbox::{Mailbox, Senders},
     source::{Reader, SourceError},
     targeting::policy::{Policy, PolicyFeed},
@@ -41,7 +42,7 @@ pub(super) struct PolicyTopic {
 /// Follows the policy topic for this many workers, on a thread that ends with the last of them.
 pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<PolicyMailbox>> {
     let (senders, mailboxes) = Senders::to_workers(workers);
-    let follower = Follower { topic, senders, last: None };
+    let follower = Follower { topic, senders, fault: LastingFault::default() };
     let thread = std::thread::Builder::new().name("policies".to_owned());
     thread.spawn(move || follower.run()).map(drop).context("start the thread that follows control's policies")?;
     Ok(mailboxes)
@@ -50,8 +51,7 @@ pub(super) fn follow(topic: PolicyTopic, workers: usize) -> anyhow::Result<Vec<P
 struct Follower {
     topic: PolicyTopic,
     senders: Senders<Arc<Policy>>,
-    /// The last fault, which is logged once.
-    last: Option<String>,
+    fault: LastingFault,
 }
 
 impl Follower {
@@ -60,7 +60,7 @@ impl Follower {
             if let Err(error) = self.read()
                 && self.senders.has_workers()
             {
-                self.fault(format!("{error}"));
+                self.fault(&error.to_string());
                 self.wait();
             }
         }
@@ -94,7 +94,7 @@ impl Follower {
             match newest.map(|payload| Policy::parse(&payload)) {
                 None => {}
                 Some(Ok(policy)) => self.hand_over(policy),
-                Some(Err(error)) => self.fault(error),
+                Some(Err(error)) => self.fault(&error),
             }
         }
         Ok(())
@@ -106,22 +106,21 @@ impl Follower {
     }
 
     fn hand_over(&mut self, policy: Policy) {
-        if self.last.take().is_some() {
+        if self.fault.ends() {
             tracing::info!(version = policy.version, "control's policies can be read again");
         }
         let policy = Arc::new(policy);
         self.senders.send(std::iter::repeat_with(|| Arc::clone(&policy)));
     }
 
-    fn fault(&mut self, error: String) {
-        if self.last.as_ref() != Some(&error) {
+    fn fault(&mut self, error: &str) {
+        if self.fault.begins(error) {
             let topic = &self.topic.topic;
             tracing::warn!(
                 error,
                 topic,
-                "read control's policy; campaigns with a budget stop when the last one is too old"
+                "control's policy cannot be read: campaigns with a budget stop when the last one is too old"
             );
-            self.last = Some(error);
         }
     }
 }
@@ -138,7 +137,7 @@ mod tests {
             topic: "shop-policy".to_owned(),
             app: "shop".to_owned(),
         };
-        let follower = Follower { topic, senders: Senders::to_workers(0).0, last: None };
+        let follower = Follower { topic, senders: Senders::to_workers(0).0, fault: LastingFault::default() };
         let record = |key: &'static str, payload| Record { key: Some(key.as_bytes()), payload, ..Record::default() };
         assert_eq!(follower.payload(&record("shop", Some(b"{}"))), Some(&b"{}"[..]));
         assert_eq!(follower.payload(&record("shop", None)), None);

@@ -41,7 +41,7 @@ impl Setup {
                 Ok(()) => failed.not(),
                 Err(error) => {
                     if let Some(times) = failed.again() {
-                        tracing::warn!(%error, times, "publish a shadow's score");
+                        tracing::warn!(%error, times, "publishing a shadow's score failed");
                     }
                 }
             }

@@ -24,10 +24,14 @@ pub(crate) struct Unfit(pub(crate) Vec<String>);
 
 /// Checks that all topics exist and match.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
-    let topics = client(config)?;
+    Ok(unfit(&client(config)?, config)?.map_or(Ok(()), Err)?)
+}
+
+/// What is wrong with the topics of the workers.
+fn unfit(topics: &Topics, config: &Config) -> anyhow::Result<Option<Unfit>> {
     let plans = plans(config);
-    let states = block_on(settled(&topics, &plans, ABSENT_DEADLINE))??;
-    Ok(fit(&plans, &states)?)
+    let states = block_on(settled(topics, &plans, ABSENT_DEADLINE))??;
+    Ok(fit(&plans, &states).err())
 }
 
 /// Checks that the topics of control exist and match.
@@ -47,20 +51,19 @@ pub(crate) fn check_for_control(config: &Config) -> anyhow::Result<()> {
 
 /// Checks that the topics of the workers exist and match, and those of control if a campaign needs it.
 pub(crate) fn check_all(config: &Config) -> anyhow::Result<()> {
-    let mut errors = match check(config) {
-        Ok(()) => Vec::new(),
-        Err(error) => error.downcast::<Unfit>()?.0,
-    };
+    let topics = client(config)?;
+    let mut found: Vec<Unfit> = unfit(&topics, config)?.into_iter().collect();
     if config.needs_control() {
-        errors.extend(unfit_for_control(config)?.into_iter().flat_map(|unfit| unfit.0));
+        found.extend(unfit_for_control(&topics, config)?);
     }
+    let errors: Vec<String> = found.into_iter().flat_map(|unfit| unfit.0).collect();
     if errors.is_empty() { Ok(()) } else { Err(Unfit(errors).into()) }
 }
 
 /// What is wrong with the topics that only control needs.
-pub(crate) fn unfit_for_control(config: &Config) -> anyhow::Result<Option<Unfit>> {
+pub(crate) fn unfit_for_control(topics: &Topics, config: &Config) -> anyhow::Result<Option<Unfit>> {
     let plans = own_control_plans(config);
-    let states = block_on(states(&client(config)?, &plans))??;
+    let states = block_on(states(topics, &plans))??;
     Ok(fit_control(&plans, &states).err())
 }
 

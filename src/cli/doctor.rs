@@ -225,9 +225,12 @@ fn model(setup: &Setup, report: &mut Report) {
 fn cluster(config: &Config, report: &mut Report) {
     let brokers = &config.kafka.brokers;
     let plans = topics::plans(config);
-    let states = topics::client(config).and_then(|client| block_on(topics::states(&client, &plans))?);
-    let states = match states {
-        Ok(states) => states,
+    let found = topics::client(config).and_then(|client| {
+        let states = block_on(topics::states(&client, &plans))??;
+        Ok((client, states))
+    });
+    let (client, states) = match found {
+        Ok(found) => found,
         Err(error) => {
             return report.fail(
                 "brokers",
@@ -244,7 +247,7 @@ fn cluster(config: &Config, report: &mut Report) {
         }
     }
     if config.needs_control() {
-        match topics::unfit_for_control(config) {
+        match topics::unfit_for_control(&client, config) {
             Ok(None) => report.ok("control's topics", "exist and match"),
             Ok(Some(unfit)) => {
                 report.fail("control's topics", unfit.into(), "aimpoint topics --create creates what is missing");

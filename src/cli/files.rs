@@ -236,9 +236,9 @@ fn other_form(line: &[u8], has_end: bool) -> Option<&'static str> {
         b"[" | [b'[', b'{', ..] | [b'[', b' ', b'{', ..] => {
             Some("it is a JSON array, and events stand one on a line; convert it, for instance with jq -c '.[]'")
         }
-        b"{" => Some(
-            "its events stand on several lines, and each has to stand on one; convert it, for instance with jq -c .",
-        ),
+        b"{" => {
+            Some("its events span several lines, but each must be on one line; convert it, for instance with jq -c .")
+        }
         _ if !has_end && line.contains(&b'\r') => {
             Some("its lines end with a carriage return alone; convert it, for instance with tr '\\r' '\\n'")
         }

@@ -1,6 +1,7 @@
 //! Any configuration is accepted or rejected with an explanation: without a panic or stack overflow, in bounded time.
 
 use super::*;
+use crate::engine::Pipeline;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 

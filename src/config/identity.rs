@@ -6,10 +6,7 @@ use crate::{
     event::{Pseudonyms, split_key},
     secret::Secret,
 };
-use std::{fs::File, io::Read, path::Path};
-
-/// The largest file of a key.
-const FILE_BYTES_MAX: u64 = 4096;
+use std::path::Path;
 
 /// Reads the keys, and replaces the ids in `explain.users`, so that no part of the process has them.
 pub(super) fn complete(spec: &mut PipelineSpec, errors: &mut Vec<ConfigError>) {
@@ -34,17 +31,11 @@ fn read_into(key: &mut Option<Secret>, path: Option<&Path>, name: &str, errors: 
         errors.push(ConfigError::new(format!("identity.{name}_file"), message).hint("give the key in one place"));
         return;
     }
-    match read(path) {
+    match Secret::read(path) {
         Ok(found) => *key = Some(found),
         Err(why) => {
             let error = ConfigError::new(format!("identity.{name}_file"), format!("read {}: {why}", path.display()));
             errors.push(error.hint("the file has the key and nothing else"));
         }
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Secret> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(Secret::new(text.trim()))
 }

@@ -1,4 +1,8 @@
-use super::*;
+use super::{
+    load::{FILE_BYTES_MAX, on_large_stack},
+    *,
+};
+use std::ffi::OsString;
 
 fn load(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Config, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -385,11 +389,11 @@ fn a_string_that_is_not_a_date_is_rejected() {
     for text in ["1990", "2026", "199", "19901", "1990-", "1990-1", "[199]", "é990", "soon", "", "1990-13-01"] {
         let message = load(&format!("[time]\npast_limit = \"{text}\"\n"), &[], &[]).unwrap_err();
         assert!(
-            message.contains(&format!("time.past_limit: {text:?} is no date; write one such as \"1990-01-01\"")),
+            message.contains(&format!("time.past_limit: {text:?} is not a date; write one such as \"1990-01-01\"")),
             "{message}"
         );
         let message = load("", &[], &[&format!("time.past_limit={text}")]).unwrap_err();
-        assert!(message.contains("is no date"), "{message}");
+        assert!(message.contains("is not a date"), "{message}");
     }
 }
 

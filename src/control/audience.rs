@@ -10,6 +10,7 @@
 //! has no user.
 
 use super::{RejectReason, Rejection};
+use crate::json_place::JsonPlace;
 use serde::{Deserialize, Serialize};
 
 /// The largest report that is read, in bytes.
@@ -54,10 +55,8 @@ impl AudienceReport {
             return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
         serde_json::from_slice(payload).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            let detail = format!(
-                "no report of audiences: line {line}, column {column}; only workers write to the topic of audiences"
-            );
+            let place = JsonPlace::from(&error);
+            let detail = format!("not a report of audiences: {place}; only workers write to the topic of audiences");
             Rejection::new(RejectReason::Malformed, detail)
         })
     }

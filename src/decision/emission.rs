@@ -126,7 +126,7 @@ impl Emission {
             errors.push(ConfigError::new("emission.every", message).hint(format!("set at most \"{most}\"")));
         }
         if !(0.0..=1.0).contains(&spec.bid_share) {
-            let message = format!("{} is no share; it is 0 to 1", spec.bid_share);
+            let message = format!("{} is not a share; it is 0 to 1", spec.bid_share);
             errors.push(ConfigError::new("emission.bid_share", message).hint("0.1 is the default"));
         }
         let nothing = targets.segments.is_empty() && targets.campaigns.all().is_empty();

@@ -34,13 +34,13 @@ pub fn log_failures(pipeline: &mut Pipeline) {
                 tracing::error!(fault, version, "the new version of the model does not fit: the old one stays");
             }
             ScoringFailure::Run { error, rows, runs } => {
-                tracing::error!(%error, rows, runs, "scoring a batch failed: its decisions fall back");
+                tracing::error!(%error, rows, runs, "scoring a batch failed: its decisions use the fallback");
             }
             ScoringFailure::OutOfRange { score, version, batches } => {
                 tracing::error!(score, version, batches, "ignored a score outside of model.range");
             }
             ScoringFailure::Explanation { error, rows, batches } => {
-                tracing::warn!(%error, rows, batches, "explaining decisions failed: they go out without an explanation");
+                tracing::warn!(%error, rows, batches, "explaining decisions failed: they are written without an explanation");
             }
         }
     }

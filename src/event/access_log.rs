@@ -121,8 +121,9 @@ impl AccessLog {
             Some(format) => format.read(text),
             None => Line::parse(text),
         };
-        let line = line
-            .map_err(|reason| Rejection::new(RejectReason::Malformed, format!("no line of an access log: {reason}")))?;
+        let line = line.map_err(|reason| {
+            Rejection::new(RejectReason::Malformed, format!("not a line of an access log: {reason}"))
+        })?;
         let micros = time_of(line.time).ok_or_else(|| {
             Rejection::new(RejectReason::WrongType, "time: expected a time such as 31/Jan/2026:12:00:00 +0000")
         })?;

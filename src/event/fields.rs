@@ -323,7 +323,7 @@ fn check_input(input: &InputSpec, errors: &mut Vec<ConfigError>) {
                 .hint("remove input.preset and input.fields, or set input.format = \"json\""),
         ),
         InputFormat::AccessLog if input.preset != Preset::Canonical => errors.push(
-            ConfigError::new("input.preset", "a line of an access log is no event of such a producer")
+            ConfigError::new("input.preset", "a line of an access log is not an event of such a producer")
                 .hint("remove input.preset, or set input.format = \"json\""),
         ),
         _ => {}
@@ -364,6 +364,6 @@ fn check_input(input: &InputSpec, errors: &mut Vec<ConfigError>) {
 }
 
 fn no_path(key: String, path: &str) -> ConfigError {
-    ConfigError::new(key, format!("{path:?} is no path"))
+    ConfigError::new(key, format!("{path:?} is not a path"))
         .hint("write the members from outside in, with dots between, such as context.page.url")
 }

@@ -140,7 +140,7 @@ impl LogFormat {
         let text = named.map_or(&*text, |(_, format)| format);
         if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
             let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-            let message = format!("no format is known as {text:?}; there are {}", names.join(", "));
+            let message = format!("{text:?} is not a known format; the formats are {}", names.join(", "));
             return Err((message, "write the format itself, as it stands in the server's configuration"));
         }
         // Quotes are escaped in a server's configuration.

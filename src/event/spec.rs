@@ -246,7 +246,7 @@ mod moment {
             Written::Text(text) => text,
             Written::Date(date) => date.to_string(),
         };
-        let expected = || D::Error::custom(format!("{text:?} is no date; write one such as \"1990-01-01\""));
+        let expected = || D::Error::custom(format!("{text:?} is not a date; write one such as \"1990-01-01\""));
         time::dated(text.trim()).map(EventTime).map_err(|_| expected())
     }
 

@@ -569,7 +569,7 @@ fn a_wrong_mapping_is_a_fault_with_the_next_step() {
     for (sections, key, message, hint) in [
         ("[input.fields]\nuser_ids = \"id\"", "input.fields.user_ids", "no field \"user_ids\"", "\"user_id\""),
         ("[input.fields]\nzzzzzzzzzzzz = \"id\"", "input.fields.zzzzzzzzzzzz", "no field", "[[field]]"),
-        ("[input.fields]\nvalue = \"a..b\"", "input.fields.value", "no path", "context.page.url"),
+        ("[input.fields]\nvalue = \"a..b\"", "input.fields.value", "not a path", "context.page.url"),
         ("[input]\nformat = \"protobuf\"\npreset = \"ga4\"", "input.format", "Protobuf", "input.preset"),
         (
             "[[field]]\nname = \"value\"\ntype = \"int\"\npath = \"x\"",
@@ -577,7 +577,7 @@ fn a_wrong_mapping_is_a_fault_with_the_next_step() {
             "declared already",
             "[input.fields]",
         ),
-        ("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"\"", "field[0].path", "no path", ""),
+        ("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"\"", "field[0].path", "not a path", ""),
         (
             "[input]\nformat = \"protobuf\"\n[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"x\"",
             "field[0].path",
@@ -799,7 +799,7 @@ fn arrays_of_keys_and_values_are_read_by_key_also_as_an_object() {
     for path in ["a[", "a[]", "a[b", "a[b]c", "a[b].c", "a..b", ".a", "a.", ""] {
         let sections = format!("[[field]]\nname = \"x\"\ntype = \"int\"\npath = \"{path}\"");
         let errors = Rig::compile(&sections).err().unwrap_or_default();
-        assert!(errors.iter().any(|error| error.message.contains("no path")), "{path}: {errors:?}");
+        assert!(errors.iter().any(|error| error.message.contains("not a path")), "{path}: {errors:?}");
     }
 }
 

@@ -29,7 +29,7 @@ struct Chain {
 /// Rejects expressions that are too long or too deep.
 pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
     if source.len() > BYTES_MAX {
-        let message = format!("an expression of {} bytes is too long, {BYTES_MAX} is the most", source.len());
+        let message = format!("an expression of {} bytes is too long; the maximum is {BYTES_MAX}", source.len());
         return Err(refused(source, 0, message, "split it: let features of their own hold its parts"));
     }
     let mut open = vec![Chain::default()];

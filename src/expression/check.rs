@@ -67,7 +67,7 @@ pub(super) fn compile(program: &mut Program, scope: &mut Scope, source: &str, ex
     let value = match expected {
         Some(expected) if expected != value.ty => checker
             .widen(value.clone(), expected)
-            .ok_or_else(|| checker.error(tree.id, format!("expected a {expected}, and this is a {}", value.ty)))?,
+            .ok_or_else(|| checker.error(tree.id, format!("expected a {expected}, but this is a {}", value.ty)))?,
         _ => value,
     };
     Ok(match value.operand {
@@ -85,9 +85,7 @@ fn plain(message: &str) -> String {
     let found = found.strip_prefix("Syntax error: ").unwrap_or(found);
     let found = found.trim_start_matches("mismatched input ").trim_start_matches("extraneous input ");
     match found.strip_prefix("no viable alternative at input ") {
-        _ if found.contains("InvalidUnicode") => {
-            "an escape in a text is none that there is, such as \\ud800".to_owned()
-        }
+        _ if found.contains("InvalidUnicode") => "a text has an escape that does not exist, such as \\ud800".to_owned(),
         _ if found.contains("<EOF>") => "something is missing at its end".to_owned(),
         Some(text) => format!("{text} cannot be read"),
         None if found.len() < message.len() => format!("{found} does not belong here"),
@@ -206,7 +204,7 @@ impl Checker<'_> {
         if value.ty == Type::Bool {
             return Ok(value.operand);
         }
-        Err(self.error(tree.id, format!("expected a bool, and this is a {}", value.ty)))
+        Err(self.error(tree.id, format!("expected a bool, but this is a {}", value.ty)))
     }
 
     fn logic(&mut self, call: &CallExpr) -> Checked<Value> {
@@ -332,7 +330,7 @@ impl Checker<'_> {
             let found = member.ty;
             let member = self
                 .widen(member, value.ty)
-                .ok_or_else(|| self.error(element.id, format!("expected a {}, and this is a {found}", value.ty)))?;
+                .ok_or_else(|| self.error(element.id, format!("expected a {}, but this is a {found}", value.ty)))?;
             members.push(member.operand);
         }
         if !matches!(value.ty, Type::String | Type::Int | Type::Double) {

@@ -255,7 +255,7 @@ pub enum ModelError {
     },
     /// An operator is not one of ONNX Runtime's own.
     #[error(
-        "load model {}: the operator {operator:?} would be code of somebody else, and no such code is run; export the model with \
+        "load model {}: the operator {operator:?} is third-party code, which is not run; export the model with \
          the operators of ONNX alone",
         path.display()
     )]

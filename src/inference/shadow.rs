@@ -212,7 +212,7 @@ impl Shadow {
             }
             Err(error) => {
                 if let Some(runs) = self.failures.again() {
-                    tracing::warn!(%error, runs, "score a batch with the shadow model: the batch is skipped");
+                    tracing::warn!(%error, runs, "scoring a batch with the shadow model failed: the batch is skipped");
                 }
                 self.counts.failed += rows.champion.len() as u64;
             }

@@ -10,6 +10,7 @@
 
 use super::{Model, ModelFeed, ModelFolder, Refusal, folder::Stamp};
 use crate::{
+    logging::LastingFault,
     mailbox::{Mailbox, Senders},
     metrics,
 };
@@ -100,7 +101,8 @@ pub struct ModelWatcher {
     seen: Option<(Stamp, String)>,
     /// The last refused version, and the state of its files.
     refused: Option<(String, Stamp)>,
-    last_error: Option<String>,
+    /// What is wrong with the folder.
+    fault: LastingFault,
     /// A hung read of the folder.
     hung_check: Option<JoinHandle<()>>,
     /// Hung loads.
@@ -126,7 +128,7 @@ impl ModelWatcher {
             serving: serving.to_owned(),
             seen: None,
             refused: None,
-            last_error: None,
+            fault: LastingFault::default(),
             hung_check: None,
             hung_loads: Vec::new(),
         };
@@ -156,15 +158,18 @@ impl ModelWatcher {
         let (version, stamp, sha256) = match self.found() {
             Ok(found) => found,
             Err(error) => {
-                if self.last_error.as_ref() != Some(&error) {
-                    tracing::warn!(error, serving = self.serving, "check for a new version of the model");
+                if self.fault.begins(&error) {
+                    tracing::warn!(
+                        error,
+                        serving = self.serving,
+                        "the model folder cannot be read: the version in use stays active"
+                    );
                     metrics::model_version(Refusal::Unreadable(String::new()).label());
-                    self.last_error = Some(error);
                 }
                 return CheckOutcome::Same;
             }
         };
-        if self.last_error.take().is_some() {
+        if self.fault.ends() {
             tracing::info!(version, "the model folder can be read again");
         }
         if version == self.serving {
@@ -375,7 +380,7 @@ mod tests {
         };
         pipe(&dir.path().join("active"));
         assert_eq!(watcher.check(), CheckOutcome::Same);
-        assert!(watcher.last_error.as_ref().unwrap().contains("found a pipe"), "{:?}", watcher.last_error);
+        assert!(format!("{:?}", watcher.fault).contains("found a pipe"), "{:?}", watcher.fault);
         std::fs::remove_file(dir.path().join("active")).unwrap();
         assert_eq!(watcher.check(), CheckOutcome::HandedOver("2".to_owned()));
         pipe(&dir.path().join("2/manifest.json"));

@@ -1,9 +1,12 @@
 //! Logging to standard error, as text or JSON, with a filter that can be changed while the process runs.
 //!
-//! Messages that repeat while something is unavailable are rate limited: see [`rate_limited`].
+//! Messages that repeat while something is unavailable are rate limited: see [`rate_limited`]. A task that tries again
+//! and again logs each fault once: see [`LastingFault`].
 
+mod lasting;
 mod rate_limit;
 
+pub use lasting::LastingFault;
 pub use rate_limit::rate_limited;
 
 use crate::secret::Scrubbed;

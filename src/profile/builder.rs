@@ -306,7 +306,7 @@ impl Builder<'_> {
         }
         let takes_strings = kind == ValueKind::Categories || kind == ValueKind::NumbersOrCategories && is_coded;
         if takes_strings && ty != Type::String {
-            let message = format!("categories and buckets need a string, and this is a {ty}");
+            let message = format!("categories and buckets need a string, but this is a {ty}");
             self.report("value", message, Some("convert it with string(…)"));
         }
         // Ids are only compared, so they must keep every digit.

@@ -3,17 +3,16 @@
 //! Guarantees: a text is checked as a whole before anything is looked for in it, by `serde_json`. What is found is a part
 //! of the text as it was written. Nothing recurses, so depth does not matter.
 
+use crate::json_place::JsonPlace;
 use serde::{Deserialize, de::IgnoredAny};
 use std::borrow::Cow;
 
 /// A request that cannot be used, and where it is wrong. The message does not quote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {what}")]
+#[error("{place}: {what}")]
 pub struct Malformed {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in bytes, from 1.
-    pub column: usize,
+    /// Where it is wrong.
+    pub place: JsonPlace,
     /// What is wrong there.
     pub what: &'static str,
 }
@@ -39,7 +38,7 @@ impl<'a> Part<'a> {
                 serde_json::error::Category::Eof => "the JSON ends too early",
                 _ => "no JSON",
             };
-            return Err(Malformed { line: error.line(), column: error.column(), what });
+            return Err(Malformed { place: JsonPlace::from(&error), what });
         }
         let start = whole.len() - whole.trim_ascii_start().len();
         Ok(Self { whole, start, end: whole.trim_ascii_end().len() })
@@ -139,9 +138,7 @@ impl<'a> Part<'a> {
 
     /// An error at this value.
     pub(super) fn fault(self, what: &'static str) -> Malformed {
-        let before = &self.whole[..self.start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Malformed { line: before.matches('\n').count() + 1, column: self.start - line_start + 1, what }
+        Malformed { place: JsonPlace::of_byte(self.whole.as_bytes(), self.start), what }
     }
 
     /// The next value inside this object or list, from a byte on. The text is known to be JSON, so that between values

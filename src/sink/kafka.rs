@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a transaction starts only when the outcome of the previous one is known; a commit that times out is
 //! retried, never aborted, until it is answered or the deadline passes. Limits: every call ends within
-//! [`CALL_DEADLINE`] plus its flush. An output that is too large for its topic is sent in a smaller form
+//! [`super::producer::CALL_DEADLINE`] plus its flush. An output that is too large for its topic is sent in a smaller form
 //! ([`super::smaller`]).
 //!
 //! Two producers take turns, and a thread commits: while one transaction waits for the broker, the other one fills.
@@ -26,22 +26,19 @@
 //! messages never time out, and after its first failure it sends nothing more. It is then recreated, and all outputs
 //! since the last commit are sent again.
 
+mod sending;
+
 use super::{
-    Deliveries, Outbox, Output, Sink, SinkError, SizeLimits, Smaller, Target,
+    Deliveries, Outbox, Sink, SinkError, SizeLimits,
     committer::{Committer, Job},
-    message_bytes,
-    producer::{CALL_DEADLINE, Context, OutputProducer, await_in_flight, classify, retry},
-    smaller,
+    producer::{Context, OutputProducer, await_in_flight, retry},
 };
-use crate::{
-    kafka::{Cluster, KafkaGroup, message_bytes_max, offset_list},
-    metrics,
-};
+use crate::kafka::{Cluster, KafkaGroup, message_bytes_max, offset_list};
 use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, PurgeConfig},
+    error::KafkaError,
+    producer::{Producer, PurgeConfig},
 };
+use sending::batch_within;
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
@@ -62,15 +59,6 @@ const ABORT_SLICE: Duration = Duration::from_millis(20);
 
 /// The size of a message batch: just below the limit of a broker with Kafka's default settings.
 const BATCH_BYTES: usize = 900_000;
-
-/// The smallest batch. Below this, each message is sent alone.
-const BATCH_BYTES_MIN: usize = 4_096;
-
-/// The batch size that sends each message alone.
-const ALONE: usize = 1;
-
-/// The minimum interval between warnings that outputs were sent in a smaller form.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The settings of the producers.
 #[derive(Clone, Debug)]
@@ -126,8 +114,6 @@ pub struct KafkaSink {
     state: State,
     limits: SizeLimits,
     batch_bytes: usize,
-    /// When the last warning about smaller outputs was logged, and how many there have been since.
-    last_warning: (Option<Instant>, u64),
 }
 
 impl KafkaSink {
@@ -141,7 +127,6 @@ impl KafkaSink {
             outlet: Self::make_outlet(&settings, BATCH_BYTES)?,
             limits: SizeLimits::default().within(message_bytes_max(&settings.client)),
             batch_bytes: BATCH_BYTES,
-            last_warning: (None, 0),
             settings,
             committer: Committer::start()?,
             turn: 0,
@@ -259,151 +244,6 @@ impl KafkaSink {
         }
         result
     }
-
-    /// Records that a topic refused a batch whose largest message had this many bytes.
-    fn learn_size(&mut self, topic: &str, bytes: usize) -> Result<(), SinkError> {
-        let target = match topic {
-            it if it == self.settings.decisions => Target::Decisions,
-            it if it == self.settings.profiles => Target::Profiles(0),
-            _ => Target::DeadLetters,
-        };
-        // If the largest message is small compared with the batch, the batch was too large.
-        if bytes < self.batch_bytes / 2 {
-            self.batch_bytes = batch_within(self.batch_bytes / 4);
-            self.state = State::Unfenced;
-            tracing::warn!(
-                topic,
-                bytes = self.batch_bytes,
-                "the topic refuses batches of this size: sending smaller ones"
-            );
-            return Ok(());
-        }
-        match self.limits.refused(target, bytes) {
-            Some(limit) => {
-                tracing::warn!(
-                    topic,
-                    refused = bytes,
-                    limit,
-                    "the topic refuses a message for its size: larger outputs are now sent smaller; raise the topic's \
-                     max.message.bytes"
-                );
-                Ok(())
-            }
-            None => Err(SinkError::Fatal {
-                doing: "send an output",
-                detail: format!(
-                    "the topic {topic} refuses a message of {bytes} bytes, which cannot be sent smaller: raise the topic's \
-                     max.message.bytes"
-                ),
-            }),
-        }
-    }
-
-    /// Counts an output that was sent in a smaller form, and logs a rate-limited warning.
-    fn warn_smaller(&mut self, output: &Output<'_>) {
-        metrics::output_too_large(output.target.as_str());
-        self.last_warning.1 += 1;
-        if self.last_warning.0.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
-            let (topic, _) = self.place(output.target);
-            tracing::warn!(
-                topic,
-                bytes = message_bytes(output),
-                limit = self.limits.of(output.target),
-                outputs = self.last_warning.1,
-                "outputs are larger than their topic takes: dead letters are cut, decisions become dead letters, and profiles \
-                 are rebuilt from the input at the next restore; raise the topic's max.message.bytes"
-            );
-            self.last_warning = (Some(Instant::now()), 0);
-        }
-    }
-
-    /// The topic of a target, and the partition unless the partitioner chooses it.
-    fn place(&self, target: Target) -> (&str, Option<i32>) {
-        match target {
-            Target::Decisions => (&self.settings.decisions, None),
-            Target::DeadLetters => (&self.settings.dead_letters, None),
-            Target::Profiles(partition) => (&self.settings.profiles, Some(partition)),
-        }
-    }
-
-    /// Sends an output, and returns the target it actually went to.
-    fn send_one(&mut self, output: &Output<'_>) -> Result<Target, SinkError> {
-        let mut full_since = None;
-        loop {
-            let smaller = smaller(output, &self.limits, &self.settings.input);
-            let sent = match &smaller {
-                None => self.hand_over(output.target, output.key, output.payload, output.headers(), &mut full_since),
-                Some(Smaller { target, key, payload, headers }) => {
-                    let headers = headers.iter().map(|(name, value)| (*name, value.as_ref()));
-                    self.hand_over(*target, *key, payload.as_deref(), headers, &mut full_since)
-                }
-            };
-            match sent {
-                Ok(()) => {
-                    if smaller.is_some() {
-                        self.warn_smaller(output);
-                    }
-                    return Ok(smaller.map_or(output.target, |it| it.target));
-                }
-                // The client counts bytes differently, or the user set another limit.
-                Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
-                    let target = smaller.as_ref().map_or(output.target, |it| it.target);
-                    let bytes = smaller.as_ref().map_or_else(|| message_bytes(output), Smaller::bytes);
-                    let (topic, _) = self.place(target);
-                    let topic = topic.to_owned();
-                    self.batch_bytes = self.batch_bytes.min(bytes.saturating_mul(2));
-                    self.learn_size(&topic, bytes)?;
-                }
-                Err(error) => {
-                    // Continuing without this output would leave a gap.
-                    self.deliveries().inspect(|it| it.give_up());
-                    return Err(classify("send an output", &error).unwrap_or_else(|| SinkError::Abortable {
-                        doing: "send an output",
-                        detail: error.to_string(),
-                    }));
-                }
-            }
-        }
-    }
-
-    /// Hands a message to the client. Blocks while its queue is full.
-    fn hand_over<'a>(
-        &self,
-        target: Target,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-        named: impl ExactSizeIterator<Item = (&'static str, &'a [u8])>,
-        full_since: &mut Option<Instant>,
-    ) -> Result<(), KafkaError> {
-        let (topic, partition) = self.place(target);
-        let headers = (named.len() > 0).then(|| {
-            let list = OwnedHeaders::new_with_capacity(named.len());
-            named.fold(list, |list, (key, value)| list.insert(Header { key, value: Some(value) }))
-        });
-        let client = self.outlet.as_deref().filter(|_| target.is_for_readers()).unwrap_or_else(|| self.producer());
-        let deliveries = client.context().deliveries.as_ref();
-        loop {
-            let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, self.turn);
-            record.partition = partition;
-            record.key = key;
-            record.payload = payload;
-            record.headers.clone_from(&headers);
-            // The delivery report may arrive before the call returns.
-            deliveries.inspect(|it| it.sent(self.turn));
-            let Err((error, _)) = client.send(record) else { return Ok(()) };
-            deliveries.inspect(|it| it.reported(self.turn, true));
-            let KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) = error else { return Err(error) };
-            if full_since.get_or_insert_with(Instant::now).elapsed() >= CALL_DEADLINE {
-                return Err(error);
-            }
-            client.poll(Duration::from_millis(1));
-        }
-    }
-}
-
-/// The batch size for batches of at most this many bytes.
-fn batch_within(bytes: usize) -> usize {
-    if bytes < BATCH_BYTES_MIN { ALONE } else { bytes }
 }
 
 fn not_built(error: &KafkaError) -> SinkError {

@@ -47,7 +47,7 @@ impl ConsumerContext for Context {
         // Nothing is read: the partition only stands for the leadership.
         let answer = answer.and_then(|()| if is_assigned { consumer.pause(list) } else { Ok(()) });
         if let Err(error) = answer {
-            tracing::warn!(%error, "answer a change of the leadership");
+            tracing::warn!(%error, "answering a change of the leadership failed");
         }
         if list.count() > 0 {
             self.is_leader.store(is_assigned, Ordering::Release);

@@ -116,7 +116,7 @@ impl Changelog {
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => {
                     if let Some(left_out) = logging::rate_limited("read the changelog") {
-                        tracing::warn!(%error, left_out, topic = self.topic, "read the changelog");
+                        tracing::warn!(%error, left_out, topic = self.topic, "the changelog cannot be read: trying again");
                     }
                     None
                 }

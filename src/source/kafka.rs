@@ -116,7 +116,7 @@ impl ConsumerContext for Context {
                 _ => consumer.unassign(),
             };
             if let Err(error) = answer {
-                tracing::warn!(%error, "give up partitions while closing");
+                tracing::warn!(%error, "giving up partitions while closing failed");
             }
             return;
         }
@@ -295,7 +295,7 @@ impl Source for KafkaSource {
                 }
                 Some(Err(error)) => {
                     if let Some(left_out) = logging::rate_limited("read") {
-                        tracing::warn!(%error, left_out, topic = self.topic, "read");
+                        tracing::warn!(%error, left_out, topic = self.topic, "the topic cannot be read: trying again");
                     }
                 }
             }

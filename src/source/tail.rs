@@ -131,7 +131,7 @@ impl Tail {
                         return Err(SourceError::Fatal {
                             doing: format!("read {}/{partition}", self.settings.topic),
                             detail: format!(
-                                "offset {offset} came again: the topic was created again, or has lost records"
+                                "offset {offset} came a second time: the topic was recreated, or has lost records"
                             ),
                         });
                     }
@@ -159,7 +159,7 @@ impl Tail {
                 }
                 Some(Err(error)) => {
                     if let Some(left_out) = logging::rate_limited("read") {
-                        tracing::warn!(%error, left_out, topic = self.settings.topic, "read");
+                        tracing::warn!(%error, left_out, topic = self.settings.topic, "the topic cannot be read: trying again");
                     }
                 }
             }

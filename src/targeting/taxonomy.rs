@@ -38,7 +38,7 @@ const REGISTERED: RangeInclusive<u32> = 1..=499;
 pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &mut Vec<ConfigError>) {
     for (index, spec) in specs.iter().enumerate() {
         if REGISTERED.contains(&spec.segtax) && spec.segtax != AUDIENCE {
-            let message = format!("{} is no taxonomy whose ids can be checked", spec.segtax);
+            let message = format!("{} is not a taxonomy whose ids can be checked", spec.segtax);
             errors.push(
                 ConfigError::new(format!("segment[{index}].segtax"), message).hint(
                     "4 is the IAB Audience Taxonomy 1.1; leave it out, or write 500 or more, for ids of your own",
@@ -55,7 +55,7 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &m
         let key = format!("segment[{index}].id");
         let id = spec.id.as_str();
         let Some(tiers) = table.get(id) else {
-            let message = format!("{id:?} is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)");
+            let message = format!("{id:?} is not an id of the IAB Audience Taxonomy 1.1 (segtax = 4)");
             errors.push(
                 ConfigError::new(key, message)
                     .hint("use an id of the table, or leave segtax out for an id of your own"),
@@ -76,7 +76,7 @@ pub(super) fn check(specs: &[SegmentSpec], targeting: &TargetingSpec, errors: &m
         let message = match tiers.map(|tiers| sensitive(tiers)) {
             Some(Some(_)) => continue,
             Some(None) => format!("{name:?} is not sensitive"),
-            None => format!("{name:?} is no id of the IAB Audience Taxonomy 1.1"),
+            None => format!("{name:?} is not an id of the IAB Audience Taxonomy 1.1"),
         };
         let error = ConfigError::new(format!("targeting.allowed_sensitive[{index}]"), message);
         errors.push(error.hint("write the taxonomy and the id, such as \"4:381\""));
@@ -126,11 +126,11 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("segment[6].segtax", "7 is no taxonomy whose ids can be checked"),
-                ("segment[1].id", "\"9999\" is no id of the IAB Audience Taxonomy 1.1 (segtax = 4)"),
+                ("segment[6].segtax", "7 is not a taxonomy whose ids can be checked"),
+                ("segment[1].id", "\"9999\" is not an id of the IAB Audience Taxonomy 1.1 (segtax = 4)"),
                 ("segment[2].id", "\"381\" (Interest | Health and Medical Services) is sensitive: it is about health"),
                 ("targeting.allowed_sensitive[1]", "\"4:687\" is not sensitive"),
-                ("targeting.allowed_sensitive[2]", "\"381\" is no id of the IAB Audience Taxonomy 1.1"),
+                ("targeting.allowed_sensitive[2]", "\"381\" is not an id of the IAB Audience Taxonomy 1.1"),
             ]
         );
         assert!(errors[2].hint.as_deref().is_some_and(|hint| hint.contains("\"4:381\"")));

@@ -8,7 +8,7 @@ use super::{
     TrainError, TrainSpec,
     batch::{Disturber, Sample},
     layers::Layers,
-    network::{Layer, Perceptron},
+    network::{Layer, Network},
     scaled::Scaled,
 };
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
@@ -34,7 +34,7 @@ pub struct Epoch {
 
 /// The results of training, by network.
 pub(super) struct Fits {
-    pub(super) networks: Vec<Perceptron>,
+    pub(super) networks: Vec<Network>,
     /// The most epochs that one was trained for.
     pub(super) epochs: usize,
     /// The median of the best epochs.
@@ -51,7 +51,7 @@ pub(super) enum Ending<'a> {
 
 /// The untrained network: He's uniform initialisation for the ReLU layers and Glorot's for the output (He et al. 2015, Glorot and
 /// Bengio 2010), with the positive rate of the sample as the initial output.
-fn untrained(rows: &Scaled, sample: &Sample, hidden: &[usize], random: &mut StdRng) -> Perceptron {
+fn untrained(rows: &Scaled, sample: &Sample, hidden: &[usize], random: &mut StdRng) -> Network {
     let mut draw =
         |count: usize, bound: f32| -> Vec<f32> { (0..count).map(|_| random.random_range(-bound..bound)).collect() };
     let mut branch = Vec::with_capacity(hidden.len() + 1);
@@ -69,7 +69,7 @@ fn untrained(rows: &Scaled, sample: &Sample, hidden: &[usize], random: &mut StdR
     let [negatives, positives] = sample.sums.map(|sum| sum as f32 + 0.5);
     let bound = (6.0 / (inputs as f32 + 1.0)).sqrt();
     branch.push(Layer { weight: draw(inputs, bound), bias: vec![(positives / negatives).ln()] });
-    Perceptron { mean: rows.mean.clone(), deviation: rows.deviation.clone(), branches: vec![branch] }
+    Network { mean: rows.mean.clone(), deviation: rows.deviation.clone(), branches: vec![branch] }
 }
 
 /// Trains `spec.members` networks in parallel on all cores, from `start` or from different random weights.
@@ -77,7 +77,7 @@ pub(super) fn fit(
     rows: &Scaled,
     spec: &TrainSpec,
     ending: &Ending<'_>,
-    start: Option<&[Perceptron]>,
+    start: Option<&[Network]>,
     progress: &mut impl FnMut(Epoch),
 ) -> Result<Fits, TrainError> {
     let mut seeds = StdRng::seed_from_u64(spec.seed);
@@ -115,7 +115,7 @@ pub(super) fn fit(
 
 /// The result of training one network.
 struct Fit {
-    network: Perceptron,
+    network: Network,
     epochs: usize,
     best_epoch: usize,
 }
@@ -130,7 +130,7 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
-    fn fit(&self, ending: &Ending<'_>, start: Option<&Perceptron>, tell: &Sender<Epoch>) -> Result<Fit, TrainError> {
+    fn fit(&self, ending: &Ending<'_>, start: Option<&Network>, tell: &Sender<Epoch>) -> Result<Fit, TrainError> {
         let Self { rows, spec, seed, .. } = *self;
         let mut random = StdRng::seed_from_u64(seed);
         let sample = Sample::new(&rows.labels, &spec.balance, seed);
@@ -242,10 +242,10 @@ mod tests {
         let spec = TrainSpec { epochs_max: 2, members: 3, hidden: vec![4], ..TrainSpec::default() };
         let fits = fit(&rows, &spec, &Ending::After { epochs: 2 }, None, &mut |_| {}).unwrap();
         let networks = fits.networks;
-        let average = Perceptron::average(&networks);
+        let average = Network::average(&networks);
         assert_eq!((average.width(), average.units()), (2, 12));
         let matrix = data.matrix(&(0..120).collect::<Vec<_>>());
-        let log_odds = |network: &Perceptron| -> Vec<f64> {
+        let log_odds = |network: &Network| -> Vec<f64> {
             let scores = network.score(&matrix).unwrap();
             scores.into_iter().map(f64::from).map(|p| (p / (1.0 - p)).ln()).collect()
         };

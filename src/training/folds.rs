@@ -3,7 +3,7 @@
 //! Guarantees: no row of a fold's test rows is older than one that it was trained on; the folds say nothing about the model that is
 //! written, which is trained as without them. Limits: one training for each fold.
 
-use super::{Dataset, Epoch, Split, TrainError, TrainSpec, split::units, train_on};
+use super::{Dataset, Epoch, Inspection, Split, TrainError, TrainSpec, split::units, train_on};
 use crate::evaluation::Summary;
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ pub fn folds(
     let mut found = Vec::with_capacity(count);
     for split in splits(data, count)? {
         let trained_on = split.train.len() + split.validation.len();
-        found.push(match train_on(data, spec, &split, None, &mut progress) {
+        found.push(match train_on(data, spec, &split, Inspection::Skipped, &mut progress) {
             Ok(trained) => {
                 let summary =
                     |parts: &[super::Part], name| parts.iter().find(|it| it.name == name).map(|it| it.summary);

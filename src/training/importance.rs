@@ -4,7 +4,7 @@
 //! Guarantees: uses the test rows only and no gradient; depends on the seed. Limits: 10,000 rows, fewer for more than about 280 features, and 5 shuffles per feature. Features
 //! that say the same share their importance: if one is shuffled, the model still has the other.
 
-use super::{Dataset, Perceptron, TrainError};
+use super::{Dataset, Network, TrainError};
 use crate::{
     evaluation::{Prediction, auc, log_loss},
     inference::FeatureMatrix,
@@ -35,7 +35,7 @@ pub struct Importance {
 
 /// The importance of each feature in the test rows, the most important one first.
 pub(super) fn importance(
-    network: &Perceptron,
+    network: &Network,
     data: &Dataset,
     rows: &[usize],
     seed: u64,
@@ -85,18 +85,13 @@ pub(super) fn importance(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::Network;
+    use crate::training::Layer;
 
     #[test]
     fn a_feature_that_the_model_uses_is_important_and_another_is_not() {
-        let network = Perceptron::from(&Network {
-            mean: vec![0.0; 2],
-            deviation: vec![1.0; 2],
-            hidden_weight: vec![3.0, 0.0],
-            hidden_bias: vec![3.0],
-            output_weight: vec![1.0],
-            output_bias: -3.0,
-        });
+        let hidden = Layer { weight: vec![3.0, 0.0], bias: vec![3.0] };
+        let output = Layer { weight: vec![1.0], bias: vec![-3.0] };
+        let network = Network { mean: vec![0.0; 2], deviation: vec![1.0; 2], branches: vec![vec![hidden, output]] };
         let mut data = Dataset { features: vec!["used".to_owned(), "idle".to_owned()], ..Dataset::default() };
         for row in 0..400 {
             let used = if row % 2 == 0 { 1.0 } else { -1.0 };

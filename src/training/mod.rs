@@ -2,7 +2,7 @@
 //!
 //! Owns the files of rows ([`read`] reads them, [`RowFile`] writes those of `aimpoint export`), the split into training, validation
 //! and test rows, the reference network (hidden ReLU layers, by default one, and a sigmoid output), and its ONNX file with the model
-//! card. Several networks are trained from different initial weights and averaged into one ([`Perceptron::average`]). The validation
+//! card. Several networks are trained from different initial weights and averaged into one ([`Network::average`]). The validation
 //! rows determine the number of epochs; then the networks are retrained on the training and validation rows for that many epochs.
 //!
 //! Guarantees: the same rows, spec and build give the same weights on the same machine; no statistic of a test row enters the model;
@@ -41,7 +41,7 @@ pub use fit::Epoch;
 pub use folds::{Fold, folds};
 pub use importance::Importance;
 pub use label::Labeller;
-pub use network::{Layer, Network, Perceptron};
+pub use network::{Layer, Network};
 pub use note::Note;
 pub use number::Decimal;
 pub use onnx::{Identity, encode, encode_quantised};
@@ -78,7 +78,7 @@ const MOVED: f64 = 1.25;
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The network.
-    pub network: Perceptron,
+    pub network: Network,
     /// The features in the order of its input.
     pub features: Vec<String>,
     /// The fingerprint of the rows.
@@ -99,7 +99,7 @@ pub struct Trained {
     /// The training options.
     pub spec: TrainSpec,
     /// The average of the networks before training on validation rows.
-    stopped: Perceptron,
+    stopped: Network,
 }
 
 /// The calibration method.
@@ -158,18 +158,28 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
 pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
     let split = Split::of(data, spec.seed);
-    train_on(data, spec, &split, Some(data.notes.clone()), &mut progress)
+    train_on(data, spec, &split, Inspection::Full, &mut progress)
 }
 
-/// Trains on a split of the rows. Without `notes`, nothing is said of the rows and of what the model uses.
+/// What a training says besides its figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inspection {
+    /// Notes on the rows, and what the model uses.
+    Full,
+    /// Nothing: the training only measures.
+    Skipped,
+}
+
+/// Trains on a split of the rows.
 fn train_on(
     data: &Dataset,
     spec: &TrainSpec,
     split: &Split,
-    notes: Option<Vec<Note>>,
+    inspection: Inspection,
     progress: &mut impl FnMut(Epoch),
 ) -> Result<Trained, TrainError> {
-    let (is_inspected, mut notes) = (notes.is_some(), notes.unwrap_or_default());
+    let is_inspected = inspection == Inspection::Full;
+    let mut notes = if is_inspected { data.notes.clone() } else { Vec::new() };
     spec.check(data.features.len())?;
     check_labels(data, split, &mut notes)?;
     let train = Scaled::new(data, &split.train);
@@ -203,7 +213,7 @@ fn train_on(
     if is_inspected {
         inspect::inspect(data, split, &learned, &known.constant, &mut notes);
     }
-    let (network, stopped) = (Perceptron::average(&networks), Perceptron::average(&stopped));
+    let (network, stopped) = (Network::average(&networks), Network::average(&stopped));
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -223,8 +233,7 @@ fn train_on(
         stopped,
     };
     if let Some(tuned) = tuned {
-        trained.measured.pruning =
-            Some(trained.pruning(data, split, &Perceptron::average(&whole), tuned.best_epoch)?);
+        trained.measured.pruning = Some(trained.pruning(data, split, &Network::average(&whole), tuned.best_epoch)?);
     }
     if !split.test.is_empty() {
         trained.measure(data, split, &networks, &known, &learned)?;
@@ -242,7 +251,7 @@ impl Trained {
         &mut self,
         data: &Dataset,
         split: &Split,
-        networks: &[Perceptron],
+        networks: &[Network],
         known: &Scaled,
         learned: &[usize],
     ) -> Result<(), TrainError> {
@@ -279,12 +288,12 @@ impl Trained {
 
 impl Trained {
     /// What pruning did to the average of the `whole` networks.
-    fn pruning(&self, data: &Dataset, split: &Split, whole: &Perceptron, epochs: usize) -> Result<Pruning, TrainError> {
+    fn pruning(&self, data: &Dataset, split: &Split, whole: &Network, epochs: usize) -> Result<Pruning, TrainError> {
         let both = [whole, &self.network];
         let [before, after] = both.map(|network| predict(network, data, &split.test));
         Ok(Pruning {
-            units: both.map(Perceptron::units),
-            parameters: both.map(Perceptron::parameters),
+            units: both.map(Network::units),
+            parameters: both.map(Network::parameters),
             bytes: both.map(|network| encode(network, &self.features, &Identity::default()).len()),
             log_loss: [log_loss(&before?), log_loss(&after?)],
             epochs,
@@ -302,7 +311,7 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
 }
 
 /// A network's predictions for some rows, with the outcomes.
-fn predict(network: &Perceptron, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
+fn predict(network: &Network, data: &Dataset, rows: &[usize]) -> Result<Vec<Prediction>, TrainError> {
     let scores = network.score(&data.matrix(rows))?;
     let predictions = rows.iter().zip(scores);
     let prediction = |(row, score): (&usize, f32)| Prediction { probability: score.into(), label: data.labels[*row] };

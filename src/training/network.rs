@@ -11,23 +11,6 @@ use candle_core::{Device, Tensor};
 /// durations, the loss of later rows was lowest with 5, compared with 0 and 10.
 pub(super) const LIMIT: f32 = 5.0;
 
-/// A network with one hidden layer, given by its weights. Matrices are in row-major order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Network {
-    /// The mean of each feature, which also replaces missing values.
-    pub mean: Vec<f32>,
-    /// The standard deviation of each feature; 1 if constant.
-    pub deviation: Vec<f32>,
-    /// The hidden layer's weights: features × hidden.
-    pub hidden_weight: Vec<f32>,
-    /// The hidden layer's bias.
-    pub hidden_bias: Vec<f32>,
-    /// The output's weights: hidden × 1.
-    pub output_weight: Vec<f32>,
-    /// The output's bias.
-    pub output_bias: f32,
-}
-
 /// A layer: its weights, inputs × units in row-major order, and a bias for each unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
@@ -46,7 +29,7 @@ impl Layer {
 
 /// A network with hidden layers of any number. Its log-odds are the sum of those of its branches.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Perceptron {
+pub struct Network {
     /// The mean of each feature, which also replaces missing values.
     pub mean: Vec<f32>,
     /// The standard deviation of each feature; 1 if constant.
@@ -55,22 +38,7 @@ pub struct Perceptron {
     pub branches: Vec<Vec<Layer>>,
 }
 
-impl From<&Network> for Perceptron {
-    fn from(network: &Network) -> Self {
-        let hidden = Layer { weight: network.hidden_weight.clone(), bias: network.hidden_bias.clone() };
-        let output = Layer { weight: network.output_weight.clone(), bias: vec![network.output_bias] };
-        let (mean, deviation) = (network.mean.clone(), network.deviation.clone());
-        Self { mean, deviation, branches: vec![vec![hidden, output]] }
-    }
-}
-
-impl From<&Self> for Perceptron {
-    fn from(network: &Self) -> Self {
-        network.clone()
-    }
-}
-
-impl Perceptron {
+impl Network {
     /// The network whose log-odds are the mean of those of the given networks: their branches with output weights divided by their
     /// number. Branches of one hidden layer become one. All must have the same scaling.
     ///
@@ -180,13 +148,13 @@ mod tests {
             let layer = |inputs: usize, units: usize| Layer { weight: weights(inputs * units), bias: weights(units) };
             vec![layer(2, 4), layer(4, 3), layer(3, 1)]
         };
-        let network = |shift| Perceptron { mean: vec![0.5; 2], deviation: vec![2.0; 2], branches: vec![layers(shift)] };
+        let network = |shift| Network { mean: vec![0.5; 2], deviation: vec![2.0; 2], branches: vec![layers(shift)] };
         let networks = [network(0.0), network(0.7)];
-        let average = Perceptron::average(&networks);
+        let average = Network::average(&networks);
         assert_eq!((average.branches.len(), average.units(), networks[0].units()), (2, 14, 7));
         let mut matrix = FeatureMatrix::new(2);
         matrix.reset(3).copy_from_slice(&[1.0, -2.0, f32::NAN, 4.0, -3.0, 0.0]);
-        let log_odds = |network: &Perceptron| -> Vec<f32> {
+        let log_odds = |network: &Network| -> Vec<f32> {
             network.score(&matrix).unwrap().into_iter().map(|p| (p / (1.0 - p)).ln()).collect()
         };
         let [one, other] = networks.each_ref().map(log_odds);

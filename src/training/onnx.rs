@@ -1,11 +1,11 @@
 //! Writes the ONNX file of a network.
 //!
 //! Owns the required subset of ONNX's schema, with the official field numbers (onnx.proto, IR version 8), and the graph. Guarantees:
-//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Perceptron::score`]; the same
+//! the file takes raw feature values, including missing and infinite ones, and computes the same as [`Network::score`]; the same
 //! network and identity give the same bytes. Limits: operator set 13, which runtimes have supported since 2020.
 
 use super::{
-    Perceptron, Ranges,
+    Network, Ranges,
     network::{LIMIT, Layer},
     quantise::{MIDDLE, whole},
 };
@@ -180,16 +180,16 @@ enum Extent {
 }
 
 /// The bytes of the ONNX file: input `input` [rows, features], output `score` [rows, 1].
-pub fn encode(network: impl Into<Perceptron>, features: &[String], identity: &Identity) -> Vec<u8> {
-    file(&network.into(), features, identity, None)
+pub fn encode(network: &Network, features: &[String], identity: &Identity) -> Vec<u8> {
+    file(network, features, identity, None)
 }
 
 /// As [`encode`], with the layers in 8-bit integers.
-pub fn encode_quantised(network: &Perceptron, features: &[String], identity: &Identity, ranges: &Ranges) -> Vec<u8> {
+pub fn encode_quantised(network: &Network, features: &[String], identity: &Identity, ranges: &Ranges) -> Vec<u8> {
     file(network, features, identity, Some(ranges))
 }
 
-fn file(network: &Perceptron, features: &[String], identity: &Identity, ranges: Option<&Ranges>) -> Vec<u8> {
+fn file(network: &Network, features: &[String], identity: &Identity, ranges: Option<&Ranges>) -> Vec<u8> {
     let properties = [
         (metadata::NAME, Some(identity.name.clone())),
         (metadata::VERSION, identity.version.clone()),
@@ -324,7 +324,7 @@ impl Drawing {
         }
     }
 
-    fn finish(mut self, network: &Perceptron, ranges: Option<&Ranges>) -> Graph {
+    fn finish(mut self, network: &Network, ranges: Option<&Ranges>) -> Graph {
         let width = network.width() as i64;
         self.floats("mean", &[1, width], &network.mean);
         self.floats("deviation", &[1, width], &network.deviation);

@@ -3,7 +3,7 @@
 //! Guarantees: keeps the units of each layer whose weights have the largest product of norms in and out, at least one; the rest is as
 //! before. The caller trains what is left for a few more epochs, because the removed units leave a gap.
 
-use super::network::{Layer, Perceptron};
+use super::network::{Layer, Network};
 use serde::Serialize;
 
 /// What pruning did. Pairs are before and after, both of the model that is trained on all but the test rows.
@@ -22,10 +22,10 @@ pub struct Pruning {
 }
 
 /// Networks without this share of the units of each hidden layer.
-pub(super) fn prune(networks: &[Perceptron], share: f64) -> Vec<Perceptron> {
-    let pruned = |network: &Perceptron| {
+pub(super) fn prune(networks: &[Network], share: f64) -> Vec<Network> {
+    let pruned = |network: &Network| {
         let branches = network.branches.iter().map(|branch| without(branch, share)).collect();
-        Perceptron { mean: network.mean.clone(), deviation: network.deviation.clone(), branches }
+        Network { mean: network.mean.clone(), deviation: network.deviation.clone(), branches }
     };
     networks.iter().map(pruned).collect()
 }
@@ -77,7 +77,7 @@ mod tests {
         let second = Layer { weight: (1..=12).map(|it| (it as f32).sin()).collect(), bias: vec![0.0, 0.1, 0.2] };
         let output = Layer { weight: vec![1.0, -0.8, 0.0], bias: vec![0.4] };
         let before =
-            Perceptron { mean: vec![0.0; 2], deviation: vec![1.0; 2], branches: vec![vec![first, second, output]] };
+            Network { mean: vec![0.0; 2], deviation: vec![1.0; 2], branches: vec![vec![first, second, output]] };
         let after = prune(std::slice::from_ref(&before), 0.3).remove(0);
         let units: Vec<_> = after.branches[0].iter().map(Layer::units).collect();
         assert_eq!((units, after.parameters()), (vec![3, 2, 1], 6 + 3 + 6 + 2 + 2 + 1));

@@ -7,7 +7,7 @@
 use super::{
     Dataset, Split, TrainError, Trained,
     layers::Layers,
-    network::{LIMIT, Layer, Perceptron, scale},
+    network::{LIMIT, Layer, Network, scale},
 };
 use candle_core::{Device, Tensor};
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct Ranges {
 
 impl Ranges {
     /// Those of a network for scaled rows.
-    fn of(network: &Perceptron, input: &Tensor) -> Result<Self, TrainError> {
+    fn of(network: &Network, input: &Tensor) -> Result<Self, TrainError> {
         let mut peaks = Vec::with_capacity(network.branches.len());
         for branch in &network.branches {
             let mut of_branch = Vec::new();

@@ -94,8 +94,8 @@ fn the_tables_have_the_figures_of_the_log_and_say_what_is_not_known() {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines: Vec<String> = out.lines().map(words).collect();
     for line in [
-        "decisions 400, 0 double, 0 of other applications",
-        "outcomes 880 joined, 0 double, 0 late (0 before their decision), 0 orphan, 0 rejected",
+        "decisions 400, 0 duplicates, 0 of other applications",
+        "outcomes 880 joined, 0 duplicates, 0 late (0 before their decision), 0 orphan, 0 rejected",
         "labels known 10m after an impression for clicks, 31 days for conversions",
         // 380 impressions are 10 minutes old. The last 20 have no clicks.
         "red 200 200 - 200 0 20 10.53 % (6.92 to 15.70) 0 -",
@@ -185,7 +185,7 @@ fn odd_lines_are_counted_and_named_and_the_others_are_measured() {
     let unreadable = shown("unreadable");
     assert_eq!(unreadable.len(), 3, "{unreadable:?}");
     for (line, part) in unreadable.iter().zip([
-        "odd.jsonl:1: no JSON object",
+        "odd.jsonl:1: not a JSON object",
         "odd.jsonl:2: neither an outcome, with outcome_id, nor a decision",
         "odd.jsonl:3: no_key: nothing to join by",
     ]) {

@@ -73,7 +73,11 @@ fn all_errors_of_a_configuration_are_reported_and_the_code_is_78() {
     let (code, _, error) = aimpoint(&["check", "--config", "nowhere.toml"], &[]);
     assert_eq!((code, error.contains("read the configuration nowhere.toml")), (66, true), "{error}");
     let (code, _, error) = aimpoint(&["check", "--offline", "--set", "time.past_limit=1990"], &[]);
-    assert_eq!((code, error.contains("\"1990\" is no date; write one such as \"1990-01-01\"")), (78, true), "{error}");
+    assert_eq!(
+        (code, error.contains("\"1990\" is not a date; write one such as \"1990-01-01\"")),
+        (78, true),
+        "{error}"
+    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn no_size_of_an_event_header_or_profile_blocks_a_partition() {
     let newest = profiles.iter().rev().find(|it| it.key.as_deref() == Some(b"u")).unwrap();
     let record = v1::Profile::decode(newest.payload.as_deref().unwrap()).unwrap();
     assert_eq!((record.as_of, record.state.len()), (3 + IDS as i64, 0), "the record has no state");
-    assert!(program.logs().contains("outputs are larger than their topic takes"), "{}", program.logs());
+    assert!(program.logs().contains("outputs are larger than their topic accepts"), "{}", program.logs());
 
     // The next start rebuilds it from the input: the user's next decision includes all events and ids.
     let mut process = program.spawn("b");

@@ -3,7 +3,7 @@
 use super::{TOLERANCE, expected, features, load, matrix, path, runtime};
 use aimpoint::{
     inference::{FeatureMatrix, Model, ModelSpec, OnnxModel},
-    training::{Identity, Network, encode},
+    training::{Identity, Layer, Network, encode},
 };
 use clap::Parser;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -207,14 +207,10 @@ fn tract_gives_the_same_scores_for_a_model_from_a_training_run() {
 #[test]
 fn tract_gives_the_same_scores_for_a_network_with_every_kind_of_value() {
     let names = features(0..3);
-    let network = Network {
-        mean: vec![0.5, -1.0, 3.0],
-        deviation: vec![1.5, 0.25, 2.0],
-        hidden_weight: (0..12).map(|it| (it as f32 * 0.7).sin()).collect(),
-        hidden_bias: vec![0.1, -0.2, 0.3, 0.0],
-        output_weight: vec![0.9, -1.1, 0.4, 0.7],
-        output_bias: 0.2,
-    };
+    let hidden = Layer { weight: (0..12).map(|it| (it as f32 * 0.7).sin()).collect(), bias: vec![0.1, -0.2, 0.3, 0.0] };
+    let output = Layer { weight: vec![0.9, -1.1, 0.4, 0.7], bias: vec![0.2] };
+    let network =
+        Network { mean: vec![0.5, -1.0, 3.0], deviation: vec![1.5, 0.25, 2.0], branches: vec![vec![hidden, output]] };
     let bytes = encode(&network, &names, &Identity { name: "second".to_owned(), ..Identity::default() });
     let values = [0.5, f32::NAN, 3.0, 7.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, -1.0, 0.0, 2.0, -0.25, 4.5];
     let spec = ModelSpec::at("second.onnx");

@@ -16,7 +16,7 @@ use aimpoint::{
     sink::{Outbox, Target},
     status::{Counts, Progress},
     testkit::{FakeClock, Faults, InputRecord, MemoryBroker, Place},
-    training::{Identity, Network, encode},
+    training::{Identity, Layer, Network, encode},
 };
 use serde_json::Value;
 use std::{fs, time::Duration};
@@ -27,14 +27,10 @@ const EVENTS: usize = 2_000;
 /// A network over the two features with this many hidden units; the bias distinguishes the networks.
 fn network(hidden: usize, bias: f32) -> Vec<u8> {
     let weights = |count: usize, scale: f32| (0..count).map(|at| ((at * 37 % 11) as f32 - 5.0) * scale).collect();
-    let network = Network {
-        mean: vec![100.0, 100.0],
-        deviation: vec![80.0, 90.0],
-        hidden_weight: weights(2 * hidden, 0.1),
-        hidden_bias: weights(hidden, 0.02),
-        output_weight: weights(hidden, 1.0 / hidden as f32),
-        output_bias: bias,
-    };
+    let first = Layer { weight: weights(2 * hidden, 0.1), bias: weights(hidden, 0.02) };
+    let output = Layer { weight: weights(hidden, 1.0 / hidden as f32), bias: vec![bias] };
+    let network =
+        Network { mean: vec![100.0, 100.0], deviation: vec![80.0, 90.0], branches: vec![vec![first, output]] };
     encode(&network, &FEATURES.map(str::to_owned), &Identity { name: "net".to_owned(), ..Identity::default() })
 }
 

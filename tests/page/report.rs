@@ -164,7 +164,7 @@ fn shop(evil: bool) -> EffectReport {
 }
 
 fn origin() -> Origin {
-    let lines = vec!["decisions-3.jsonl:812: no JSON object: column 1".to_owned()];
+    let lines = vec!["decisions-3.jsonl:812: not a JSON object: column 1".to_owned()];
     Origin { app: "shop".to_owned(), faults: vec![("unreadable".to_owned(), 1, lines)] }
 }
 

@@ -125,7 +125,7 @@ impl Control {
             if matches!(error, SinkError::Fatal { .. }) {
                 return Err(error.into());
             }
-            tracing::warn!(%error, "fence other processes");
+            tracing::warn!(%error, "fencing other processes failed: trying again");
             if self.is_stopping() {
                 return Ok(End::Stopped);
             }
@@ -179,7 +179,7 @@ impl Control {
                             partition,
                             position,
                             high,
-                            "the topic was created again: control reads it from its start"
+                            "the topic was recreated: control reads it from its start"
                         );
                         state.restart_input(topic, partition);
                         low
@@ -192,7 +192,7 @@ impl Control {
                                 topic,
                                 partition,
                                 lost,
-                                "records were deleted before control has read them: what they say, such as spend, is not \
+                                "records were deleted before control had read them: what they say, such as spend, is not \
                                  known; raise the topic's retention.ms"
                             );
                         }
@@ -270,7 +270,7 @@ fn take(state: &mut State, campaigns: Vec<CampaignSetup>) {
         tracing::warn!(
             campaign,
             spent_in,
-            "the campaign has spent money in another currency than its present one, so its budget is unknown and it stops: \
+            "the campaign has spent money in a currency other than its present one, so its budget is unknown and it stops: \
              give it the earlier currency again, or declare a campaign with another id"
         );
     }

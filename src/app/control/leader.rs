@@ -148,33 +148,35 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
     }
 
     fn read(&mut self, now: i64) -> Result<(), ControlError> {
-        let Self { state, inputs, settings, taken, .. } = self;
-        let arrived_at = |record: &Record<'_>| record.timestamp_ms.map_or(now, |ms| ms.saturating_mul(1_000)).min(now);
-        let decisions = inputs.poll(Input::Decisions, BATCH, Duration::ZERO, &mut |record| {
-            let Record { partition, offset, .. } = *record;
-            let source = Source { topic: &settings.decisions, partition, offset, arrived_at: arrived_at(record) };
-            take_decision(state, &settings.app, &source, (record.key, record.payload), taken);
-        })?;
-        inputs.poll(Input::Audiences, BATCH, Duration::ZERO, &mut |record| {
-            let Record { partition, offset, .. } = *record;
-            let source = Source { topic: &settings.audiences, partition, offset, arrived_at: arrived_at(record) };
-            take_audiences(state, &settings.app, &source, (record.key, record.payload), taken);
-        })?;
+        let decisions = self.poll(Input::Decisions, Duration::ZERO, now)?;
+        self.poll(Input::Audiences, Duration::ZERO, now)?;
         // Outcomes do not run ahead of their decisions, because there is only room for some to wait.
         let waiting = |state: &State| state.sizes().2;
-        if decisions > 0 && waiting(state) > PARKED_MAX / 4 {
-            state.advance(i64::MIN);
-            if waiting(state) > PARKED_MAX / 2 {
+        if decisions > 0 && waiting(&self.state) > PARKED_MAX / 4 {
+            self.state.advance(i64::MIN);
+            if waiting(&self.state) > PARKED_MAX / 2 {
                 return Ok(());
             }
         }
-        let wait = if decisions == 0 { WAIT } else { Duration::ZERO };
-        inputs.poll(Input::Outcomes, BATCH, wait, &mut |record| {
-            let Record { partition, offset, .. } = *record;
-            let source = Source { topic: &settings.outcomes, partition, offset, arrived_at: arrived_at(record) };
-            take_outcome(state, (&settings.app, &settings.users), &source, (record.key, record.payload), taken);
-        })?;
+        self.poll(Input::Outcomes, if decisions == 0 { WAIT } else { Duration::ZERO }, now)?;
         Ok(())
+    }
+
+    /// Takes in what has arrived of an input, and returns the number of records.
+    fn poll(&mut self, input: Input, wait: Duration, now: i64) -> Result<usize, ControlError> {
+        let Self { state, inputs, settings, taken, .. } = self;
+        let Settings { app, users, .. } = &*settings;
+        let count = inputs.poll(input, BATCH, wait, &mut |record| {
+            let Record { partition, offset, key, payload, timestamp_ms, .. } = *record;
+            let arrived_at = timestamp_ms.map_or(now, |ms| ms.saturating_mul(1_000)).min(now);
+            let source = Source { topic: settings.topic(input), partition, offset, arrived_at };
+            match input {
+                Input::Decisions => take_decision(state, app, &source, (key, payload), taken),
+                Input::Audiences => take_audiences(state, app, &source, (key, payload), taken),
+                Input::Outcomes => take_outcome(state, (app, users), &source, (key, payload), taken),
+            }
+        })?;
+        Ok(count)
     }
 
     /// Looks at the ends of the inputs a few times in an interval, and moves the time when everything below is read.
@@ -215,7 +217,7 @@ impl<I: Inputs, O: Outlet> Leader<I, O> {
             }
             Err(error) => {
                 if let Some(left_out) = logging::rate_limited("look at the ends of control's inputs") {
-                    tracing::warn!(%error, left_out, "look at the ends of the inputs");
+                    tracing::warn!(%error, left_out, "the ends of the inputs cannot be looked up: trying again");
                 }
             }
         }

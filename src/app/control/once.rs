@@ -13,6 +13,7 @@ use super::intake::name_user;
 use crate::{
     control::{CampaignSetup, ControlSpec, Counts, DecisionRecord, Figures, Outcome, Source, State},
     event::UserKeys,
+    json_place::JsonPlace,
     targeting::policy::Policy,
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -38,8 +39,9 @@ impl FileRecord {
         if let Some(decision) = DecisionRecord::of_line(json) {
             return Ok(Self::Decision(Box::new(decision)));
         }
-        let kinds: Kinds = serde_json::from_slice(json)
-            .map_err(|error| format!("no JSON object: column {}; write one record a line", error.column()))?;
+        let kinds: Kinds = serde_json::from_slice(json).map_err(|error| {
+            format!("not a JSON object: column {}; write one record a line", JsonPlace::from(&error).column)
+        })?;
         match kinds {
             Kinds { outcome_id: Some(_), .. } => {
                 let outcome = Outcome::read(Some(json)).map_err(|error| error.to_string())?;

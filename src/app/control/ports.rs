@@ -152,7 +152,7 @@ impl KafkaOutlet {
                 Ok(()) => break,
                 Err(SinkError::Fatal { doing, detail }) => return Err(SinkError::Fatal { doing, detail }.into()),
                 Err(error) if begun.elapsed() > RESOLVE_DEADLINE => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "fence again"),
+                Err(error) => tracing::warn!(%error, "fencing other processes failed: trying again"),
             }
         }
         let end = self.journal.high_watermark(0)?;
@@ -203,7 +203,7 @@ impl Outlet for KafkaOutlet {
             }
             Err(error @ SinkError::Fatal { .. }) => Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, "find out whether the transaction took effect");
+                tracing::warn!(%error, "it is not known yet whether the transaction took effect: trying again");
                 self.resolve(outputs.state)
             }
         }

@@ -476,8 +476,8 @@ fn files_give_what_the_topics_give_whatever_their_order() {
 fn a_line_that_is_neither_is_refused_and_a_contradiction_is_named() {
     let mut offline = Offline::default();
     for (line, part) in [
-        ("garbage", "no JSON object"),
-        ("[1]", "no JSON object"),
+        ("garbage", "not a JSON object"),
+        ("[1]", "not a JSON object"),
         ("{\"user_key\":\"u\"}", "neither an outcome"),
         ("{\"outcome_id\":\"a\"}", "missing_type"),
         ("{\"decided_at\":\"1\"}", "missing_id"),

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     event::UserKeys,
+    json_place::JsonPlace,
     metrics,
     serve::{Enricher, Enrichment, Lookup, Store, StoredDecision},
     telemetry::admin::AdminState,
@@ -256,8 +257,7 @@ impl Answerer {
             Ok(batch) => batch,
             Err(error) => {
                 metrics::serve_turned_away("bad_request");
-                // The place, not the text: it might quote the body.
-                let why = format!("line {}, column {}: expected {{\"users\":[\"…\"]}}\n", error.line(), error.column());
+                let why = format!("{}: expected {{\"users\":[\"…\"]}}\n", JsonPlace::from(&error));
                 return reply(StatusCode::BAD_REQUEST, TEXT, why.into_bytes());
             }
         };

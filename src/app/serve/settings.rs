@@ -46,10 +46,9 @@ pub(super) fn token(setup: &Setup) -> Result<Option<Secret>, ConfigLoadError> {
         let error = ConfigError::new("serve.token_file", message).hint(hint);
         ConfigLoadError::Invalid(setup.document.explain(&[error]))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let token = Secret::read(path).map_err(|error| {
         fault(format!("read {}: {error}", path.display()), "the file has the token and nothing else")
     })?;
-    let token = Secret::new(text.trim());
     if is_token(token.reveal()) {
         Ok(Some(token))
     } else {

@@ -41,13 +41,11 @@ impl Client {
 
     /// The key from a file, or from the environment.
     pub(super) fn key(file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-        let text = match file {
-            Some(path) => {
-                Some(std::fs::read_to_string(path).with_context(|| format!("read the key {}", path.display()))?)
-            }
-            None => std::env::var(KEY).ok(),
+        let key = match file {
+            Some(path) => Some(Secret::read(path).with_context(|| format!("read the key {}", path.display()))?),
+            None => std::env::var(KEY).ok().map(|text| Secret::new(text.trim())),
         };
-        Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::new))
+        Ok(key.filter(|key| !key.reveal().is_empty()))
     }
 
     fn failed(&self, doing: &str, error: &ureq::Error) -> TransportError {

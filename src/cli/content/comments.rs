@@ -147,7 +147,7 @@ fn lines(
 
 /// A comment from JSON; `None` for events of another type.
 fn comment(json: &[u8], columns: &ColumnArgs) -> Result<Option<Comment>, String> {
-    let value: Json = serde_json::from_slice(json).map_err(|error| format!("no JSON: {error}"))?;
+    let value: Json = serde_json::from_slice(json).map_err(|error| format!("not JSON: {error}"))?;
     if value["event_type"].as_str().is_some_and(|it| it != "comment") {
         return Ok(None);
     }
@@ -263,7 +263,7 @@ mod tests {
         let (found, unread) = read("a.jsonl", text.as_bytes()).unwrap();
         assert_eq!((found.len(), unread.count), (2, 3));
         assert!(found[1].likes.is_nan(), "odd likes are counted by the voices");
-        for (line, part) in [(2, "name it with --text"), (3, "no JSON"), (4, "at most 4194304")] {
+        for (line, part) in [(2, "name it with --text"), (3, "not JSON"), (4, "at most 4194304")] {
             assert!(
                 unread.first.iter().any(|it| it.contains(&format!("a.jsonl:{line}: ")) && it.contains(part)),
                 "{:?}",

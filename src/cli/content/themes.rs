@@ -83,14 +83,14 @@ pub(super) fn counts(out: &mut impl Write, counts: &VoiceCounts, unread: &Unread
     writeln!(out, "Comments")?;
     let mut line = |name: &str, count: u64| if count > 0 { writeln!(out, "  {count:>9}  {name}") } else { Ok(()) };
     line("read", counts.read)?;
-    line("lines that are no comments", unread.count)?;
+    line("lines that are not comments", unread.count)?;
     line("without consent", counts.no_consent)?;
     line("without any word", counts.empty)?;
     line("too long", counts.too_long)?;
     line("nearly the same as an earlier one", counts.duplicate)?;
     line("left out of the sample", counts.not_sampled)?;
     line("kept", counts.kept)?;
-    line("likes that are no number, counted as none", counts.odd_likes)?;
+    line("likes that are not numbers, counted as none", counts.odd_likes)?;
     let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
     let masked = counts.masked.iter().map(|(kind, count)| format!("{} {count}", kind.word())).collect();
     writeln!(out, "  masked: {}", list(masked))?;

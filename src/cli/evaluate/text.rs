@@ -66,10 +66,10 @@ fn head(of: &Report, lines: &mut Vec<String>) {
         }
     }
     lines.push(format!(
-        "decisions       {decisions}, {decisions_double} double, {decisions_foreign} of other applications"
+        "decisions       {decisions}, {decisions_double} duplicates, {decisions_foreign} of other applications"
     ));
     lines.push(format!(
-        "outcomes        {joined} joined, {double} double, {late} late ({before_decision} before their decision), {orphan} \
+        "outcomes        {joined} joined, {double} duplicates, {late} late ({before_decision} before their decision), {orphan} \
          orphan, {rejected} rejected"
     ));
     for (count, what) in [
@@ -190,7 +190,7 @@ fn tables(by: &str, groups: &[GroupReport], lines: &mut Vec<String>) {
 }
 
 fn money(groups: &[GroupReport], lines: &mut Vec<String>) {
-    let mut rows = vec![titled(&["", "spend", "revenue", "ROAS", "eCPM", "cost a click", "cost a conversion"])];
+    let mut rows = vec![titled(&["", "spend", "revenue", "ROAS", "eCPM", "cost per click", "cost per conversion"])];
     for group in groups {
         for (currency, money) in &group.money {
             let amount = |micros: Option<i64>| micros.map_or_else(|| DASH.to_owned(), |it| Micros(it).to_string());
@@ -223,7 +223,7 @@ fn predictions(groups: &[GroupReport], lines: &mut Vec<String>) {
         "Brier",
         "AUC",
         "PR-AUC",
-        "AUC in users",
+        "AUC within users",
     ])];
     for group in groups {
         let Some(quality) = &group.quality else { continue };

@@ -90,7 +90,7 @@ impl ReadDecision {
             let value = serde_json::from_slice(payload).map_err(|error| format!("it is no JSON: {error}"))?;
             Self::of_json(&value)
         } else {
-            let message = v1::Decision::decode(payload).map_err(|error| format!("it is no decision: {error}"))?;
+            let message = v1::Decision::decode(payload).map_err(|error| format!("it is not a decision: {error}"))?;
             Self::of_message(message)
         };
         if decision.decision_id.is_empty() { Err("it has no decision_id".to_owned()) } else { Ok(decision) }

@@ -133,7 +133,7 @@ impl Reader<'_> {
         let is_id = id.len() <= ID_LETTERS_MAX
             && id.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'));
         if !is_id {
-            let message = format!("{id:?} is no id; write up to {ID_LETTERS_MAX} letters, digits, - or _");
+            let message = format!("{id:?} is not an id; write up to {ID_LETTERS_MAX} letters, digits, - or _");
             self.fault(table.at(name), &table.key(name), message);
         }
         is_id.then_some(id)
@@ -243,7 +243,7 @@ impl Reader<'_> {
                 self.fault(
                     root.at("domains"),
                     "domains",
-                    format!("{domain:?} is no domain; write one such as \"shop.example\""),
+                    format!("{domain:?} is not a domain; write one such as \"shop.example\""),
                 );
             }
         }
@@ -286,7 +286,7 @@ impl Reader<'_> {
                 self.fault(
                     root.at("tone"),
                     "tone",
-                    format!("{other:?} is no tone; write \"plain\", \"warm\" or \"bold\""),
+                    format!("{other:?} is not a tone; write \"plain\", \"warm\" or \"bold\""),
                 );
                 Tone::Plain
             }

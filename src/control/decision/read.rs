@@ -10,6 +10,7 @@ mod number;
 use super::{Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 use crate::{
     control::outcome::{RejectReason, Rejection},
+    json_place::JsonPlace,
     nesting::{NESTING_MAX, nests_too_deep},
     proto::{v1, without_header},
     targeting::money::{Cpm, Currency, Micros},
@@ -229,10 +230,7 @@ fn of_json(payload: &[u8]) -> Result<Members, Rejection> {
     }
     // The fast parser first; what it refuses, the other one explains.
     sonic_rs::from_slice(payload).or_else(|_| serde_json::from_slice(payload)).map_err(|error| {
-        // The place, not the text: it might quote the payload.
-        let (line, column) = (error.line(), error.column());
-        let detail = format!("no decision in JSON: line {line}, column {column}");
-        Rejection::new(RejectReason::Malformed, detail)
+        Rejection::new(RejectReason::Malformed, format!("not a decision in JSON: {}", JsonPlace::from(&error)))
     })
 }
 

@@ -4,7 +4,10 @@
 //! amounts. A type may be given by its name, its short name (`click`) or its number. `null` means absent.
 
 use super::{Kind, Members, Outcome, RejectReason, Rejection};
-use crate::targeting::money::{Cpm, Currency, Micros};
+use crate::{
+    json_place::JsonPlace,
+    targeting::money::{Cpm, Currency, Micros},
+};
 use serde_json::{Map, Value, json};
 
 /// Writes an outcome.
@@ -37,9 +40,8 @@ pub(super) fn write(outcome: &Outcome) -> Vec<u8> {
 /// Reads the members.
 pub(super) fn members(payload: &[u8]) -> Result<Members, Rejection> {
     let object: Map<String, Value> = serde_json::from_slice(payload).map_err(|error| {
-        // The place, not the text: it might quote the payload.
-        let (line, column) = (error.line(), error.column());
-        let detail = format!("no JSON object: line {line}, column {column}; send one aimpoint.v1.Outcome a record");
+        let place = JsonPlace::from(&error);
+        let detail = format!("not a JSON object: {place}; send one aimpoint.v1.Outcome a record");
         Rejection::new(RejectReason::Malformed, detail)
     })?;
     let reader = Reader(object);

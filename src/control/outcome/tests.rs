@@ -109,7 +109,7 @@ fn what_cannot_be_understood_has_one_of_a_closed_set_of_reasons() {
     };
     let long = format!("{:?}", "x".repeat(513));
     for (json, reason, detail) in [
-        ("{".to_owned(), Malformed, "no JSON object: line 1"),
+        ("{".to_owned(), Malformed, "not a JSON object: line 1"),
         ("{} {}".to_owned(), Malformed, "send one aimpoint.v1.Outcome a record"),
         ("[]".to_owned(), Malformed, "neither JSON nor an aimpoint.v1.Outcome"),
         ("{}".to_owned(), MissingId, "give each outcome its own"),

@@ -198,8 +198,8 @@ fn faults_of_the_section_name_key_and_next_step() {
     let none = Targets { segments: &[], campaigns: &nothing };
     for (spec, targets, key, message) in [
         (EmissionSpec { every: Duration::from_hours(13), ..spec.clone() }, some, "emission.every", "12h"),
-        (EmissionSpec { bid_share: -0.1, ..change.clone() }, some, "emission.bid_share", "no share"),
-        (EmissionSpec { bid_share: f64::NAN, ..change.clone() }, some, "emission.bid_share", "no share"),
+        (EmissionSpec { bid_share: -0.1, ..change.clone() }, some, "emission.bid_share", "not a share"),
+        (EmissionSpec { bid_share: f64::NAN, ..change.clone() }, some, "emission.bid_share", "not a share"),
         (change, none, "emission.on", "nothing that changes"),
     ] {
         let mut errors = Vec::new();

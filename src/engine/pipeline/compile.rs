@@ -115,7 +115,7 @@ impl Pipeline {
             .with_previous(Pseudonyms::previous(&spec.identity));
         if scope.width() > COLUMNS_MAX {
             let message =
-                format!("fields, features and rules make {} columns, {COLUMNS_MAX} is the most", scope.width());
+                format!("fields, features and rules make {} columns; the maximum is {COLUMNS_MAX}", scope.width());
             errors.push(
                 ConfigError::new("feature", message)
                     .hint("declare fewer features, segments, campaigns and caps, or shorter rules"),

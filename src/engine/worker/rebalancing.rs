@@ -69,7 +69,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             self.source.pause(&waiting)?;
             tracing::error!(
                 partitions = ?waiting,
-                "the changelog has fewer partitions than the input: nothing of these is read until it has as many; add them \
+                "the changelog has fewer partitions than the input: these partitions are not read until it has as many; add them \
                  with: aimpoint topics --create"
             );
         }
@@ -78,7 +78,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn drop_lost(&mut self, partitions: &[i32]) -> Result<(), EngineError> {
         if let Err(error) = self.await_outcome() {
-            tracing::warn!(%error, "commit while partitions were lost");
+            tracing::warn!(%error, "a commit failed while partitions were lost");
         } else if canary::is_in(Canary::LostKept) {
             return self.release(partitions);
         }
@@ -109,7 +109,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         if ready.is_empty() {
             return Ok(());
         }
-        tracing::info!(partitions = ?ready, "the changelog has these partitions now: they are taken up");
+        tracing::info!(partitions = ?ready, "the changelog now has these partitions: their input is read from now on");
         self.commit()?;
         for (number, start) in self.take_up(&ready)? {
             self.ask(|source| source.resume(number, start))?;

@@ -286,7 +286,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 users = recovered.unfit,
                 from,
                 to,
-                "the whole input is replayed, as far as it reaches back, to rebuild the profiles of users whose records cannot be \
+                "the whole input is replayed, as far as it is retained, to rebuild the profiles of users whose records cannot be \
                  used; all other profiles are kept"
             );
             self.publish_event(
@@ -300,7 +300,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 owed = recovered.owed,
                 from,
                 to,
-                "the changelog does not hold the profiles that were committed to it: was it created anew, or cut, or does \
+                "the changelog does not hold the profiles that were committed to it: was it recreated or truncated, or does \
                  another application write to it (topics.profiles)? The whole input is replayed, as far as it reaches \
                  back, to rebuild them"
             );
@@ -350,7 +350,7 @@ pub(super) fn beyond_end(number: i32, PositionBeyondEnd { next, end }: PositionB
     EngineError::Source(SourceError::Fatal {
         doing: format!("take up partition {number} at offset {next}"),
         detail: format!(
-            "the log ends at {end}; was the topic created anew? reset the group's offsets, or use another app.name"
+            "the log ends at {end}; was the topic recreated? reset the group's offsets, or use another app.name"
         ),
     })
 }

@@ -58,7 +58,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 RecoveryAction::Abort => match self.sink.abort() {
                     Ok(()) => self.protocol.transaction.aborted(Ok(())),
                     Err(failed) => {
-                        tracing::warn!(error = %failed, "abort a failed transaction");
+                        tracing::warn!(error = %failed, "aborting a failed transaction failed");
                         error = failed;
                         self.protocol.transaction.aborted(Err(Failure::from(&error)))
                     }
@@ -90,7 +90,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     /// Aborts the sink's open transaction.
     pub(super) fn abort_open(&mut self) -> Result<(), EngineError> {
         if let Err(error) = self.sink.abort() {
-            tracing::warn!(%error, "abort what was open");
+            tracing::warn!(%error, "aborting the open transaction failed");
         }
         self.fence()
     }

@@ -1,6 +1,7 @@
 //! Diagnoses payloads that are not JSON.
 
 use super::super::{RejectReason, Rejection};
+use crate::json_place::JsonPlace;
 
 pub(super) fn malformed(detail: String) -> Rejection {
     Rejection::new(RejectReason::Malformed, detail)
@@ -9,17 +10,12 @@ pub(super) fn malformed(detail: String) -> Rejection {
 /// Why a text is not JSON: position and reason only, because the parser's message would quote the payload.
 #[cold]
 pub(super) fn no_json(text: &str, error: Option<&sonic_rs::Error>) -> Rejection {
-    let (line, column, reason) = match (trouble(text.as_bytes()), error) {
-        (Some((at, reason)), _) => {
-            let before = &text.as_bytes()[..at];
-            let line = before.split(|byte| *byte == b'\n').count();
-            let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) + 1;
-            (line, column, format!(": {reason}"))
-        }
-        (None, Some(error)) => (error.line(), error.column(), String::new()),
-        (None, None) => (1, 1, String::new()),
+    let (place, reason) = match (trouble(text.as_bytes()), error) {
+        (Some((at, reason)), _) => (JsonPlace::of_byte(text.as_bytes(), at), format!(": {reason}")),
+        (None, Some(error)) => (error.into(), String::new()),
+        (None, None) => (JsonPlace::of_byte(text.as_bytes(), 0), String::new()),
     };
-    malformed(format!("not JSON from line {line}, column {column} on{reason}"))
+    malformed(format!("not JSON from {place} on{reason}"))
 }
 
 /// The first common mistake in a text, and where it is.

@@ -359,7 +359,7 @@ fn a_format_that_cannot_be_read_is_a_fault_with_the_next_step() {
         ("%h %t %", "without a letter"),
         ("$remote_addr $ [$time_local]", "without a name"),
         ("%h %{%d/%b}t", "is not read"),
-        ("combinedlo", "there are common, combined, combinedio, main, vhost_common, vhost_combined"),
+        ("combinedlo", "the formats are common, combined, combinedio, main, vhost_common, vhost_combined"),
         ("log_format main", "cannot be read"),
         ("log_format main '$remote_addr [$time_local]", "cannot be read"),
         ("log_format main $remote_addr;", "no time"),

@@ -32,7 +32,7 @@ impl Deadline {
         if let Err(error) =
             std::thread::Builder::new().name("deadline".to_owned()).spawn(move || enforce(&watched, tick))
         {
-            tracing::warn!(%error, "start the thread that terminates late model runs");
+            tracing::warn!(%error, "the thread that terminates late model runs cannot be started");
         }
         Ok(Self { limit, shared })
     }
@@ -51,7 +51,7 @@ impl Deadline {
         if held.take().is_none()
             && let Err(error) = self.shared.options.unterminate()
         {
-            tracing::error!(%error, "reset the run options after a terminated model run");
+            tracing::error!(%error, "resetting the run options after a terminated model run failed");
         }
         (outcome, is_in_time)
     }
@@ -66,7 +66,7 @@ fn enforce(watched: &Weak<Shared>, tick: Duration) {
         if due.is_some_and(|due| Instant::now() > due) {
             *due = None;
             if let Err(error) = shared.options.terminate() {
-                tracing::error!(%error, "terminate a model run after its deadline");
+                tracing::error!(%error, "terminating a model run after its deadline failed");
             }
         }
     }

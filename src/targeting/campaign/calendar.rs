@@ -201,7 +201,7 @@ impl Calendar {
         let mut limit = |part: &str, text: &Option<String>| {
             let moment = moment(text.as_deref()?, &zone, part == "until");
             if moment.is_none() {
-                let message = format!("{:?} is no date or time", text.as_deref().unwrap_or_default());
+                let message = format!("{:?} is not a date or time", text.as_deref().unwrap_or_default());
                 let hint = "write 2026-03-01, 2026-03-01T08:00, or with an offset 2026-03-01T08:00:00+01:00";
                 errors.push(ConfigError::new(key(part), message).hint(hint));
             }
@@ -224,8 +224,11 @@ impl Calendar {
             match daypart(text) {
                 Ok(part) => minutes.extend(part),
                 Err(message) => errors.push(
-                    ConfigError::new(key(&format!("dayparts[{number}]")), format!("{text:?} is no daypart: {message}"))
-                        .hint("for instance \"mon-fri 08:00-20:00\", \"sat,sun\", or \"22:00-02:00\" for every night"),
+                    ConfigError::new(
+                        key(&format!("dayparts[{number}]")),
+                        format!("{text:?} is not a daypart: {message}"),
+                    )
+                    .hint("for instance \"mon-fri 08:00-20:00\", \"sat,sun\", or \"22:00-02:00\" for every night"),
                 ),
             }
         }
@@ -338,7 +341,9 @@ fn daypart(text: &str) -> Result<Vec<(u16, u16)>, String> {
 fn days_of(text: &str) -> Result<Vec<u16>, String> {
     let number = |name: &str| {
         let found = WEEKDAYS.iter().position(|day| *day == name);
-        found.map(|day| day as u16).ok_or_else(|| format!("{name:?} is no day; the days are {}", WEEKDAYS.join(", ")))
+        found
+            .map(|day| day as u16)
+            .ok_or_else(|| format!("{name:?} is not a day; the days are {}", WEEKDAYS.join(", ")))
     };
     let mut days = Vec::new();
     for part in text.split(',') {
@@ -366,7 +371,7 @@ fn hours_of(text: &str) -> Result<(u16, u16), String> {
         (begin, end) if begin % DAY_MINUTES == end % DAY_MINUTES && (begin, end) != (0, DAY_MINUTES) => {
             Err("it ends when it begins; leave out the hours for the whole day".to_owned())
         }
-        (DAY_MINUTES, _) => Err("24:00 is no start; write 00:00".to_owned()),
+        (DAY_MINUTES, _) => Err("24:00 is not a start; write 00:00".to_owned()),
         (begin, end) if begin < end => Ok((begin, end)),
         (begin, end) => Ok((begin, end + DAY_MINUTES)),
     }

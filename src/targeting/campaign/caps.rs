@@ -339,7 +339,7 @@ fn check(index: usize, caps: &[CapSpec], errors: &mut Vec<ConfigError>) {
         }
         if cap.events.is_empty() || cap.events.contains(char::is_control) {
             errors.push(
-                ConfigError::new(key(".events"), format!("{:?} is no type of event", cap.events))
+                ConfigError::new(key(".events"), format!("{:?} is not a type of event", cap.events))
                     .hint("for instance \"impression\", which is the default"),
             );
         }
@@ -421,7 +421,7 @@ mod tests {
                 "campaign[1].caps[0].max: 3 impression events of a creative per day",
             ),
             (vec!["max = 0\nper = \"day\""], "campaign[1].caps[0].max: 0 allows nothing"),
-            (vec!["max = 1\nper = \"day\"\nevents = \"\""], "campaign[1].caps[0].events: \"\" is no type"),
+            (vec!["max = 1\nper = \"day\"\nevents = \"\""], "campaign[1].caps[0].events: \"\" is not a type"),
         ] {
             let caps: Vec<CapSpec> = caps.into_iter().map(cap).collect();
             let mut errors = Vec::new();

@@ -1,11 +1,12 @@
 //! Compiles campaigns from the configuration. All errors are collected, each with its key and a hint.
 
 use super::{
-    Campaign, CampaignSpec, Campaigns, Tally,
+    Bidding, Campaign, CampaignSpec, Campaigns, Tally,
     audience::Audience,
     calendar::{self, Calendar},
     caps::{self, Caps},
     creatives::{self, Creatives},
+    eligibility::Eligibility,
     price::{self, Price},
     rotation::Rotation,
     split::Split,
@@ -124,16 +125,15 @@ impl Campaigns {
                 zone: calendar.zone.clone(),
                 budget,
                 rotation,
-                audience,
-                rule,
-                calendar,
-                caps,
+                eligibility: Eligibility { audience, rule, calendar, caps },
                 creatives,
-                price,
+                bidding: Bidding {
+                    price,
+                    priority: spec.priority,
+                    rate: rates[index],
+                    shades: spec.shading.unwrap_or(true),
+                },
                 split,
-                priority: spec.priority,
-                rate: rates[index],
-                shades: spec.shading.unwrap_or(true),
                 pacing_salt: Draw::word(&format!("pacing {}", spec.id)),
             });
         }
@@ -192,7 +192,7 @@ fn check_id(index: usize, specs: &[CampaignSpec], errors: &mut Vec<ConfigError>)
     let id = &specs[index].id;
     let key = || format!("campaign[{index}].id");
     if !is_id(id) {
-        let message = format!("{id:?} is no id: it has 1 to {ID_BYTES_MAX} bytes and no control characters");
+        let message = format!("{id:?} is not an id: it has 1 to {ID_BYTES_MAX} bytes and no control characters");
         errors.push(ConfigError::new(key(), message).hint("for instance \"spring-sale\""));
     } else if specs[..index].iter().any(|other| other.id == *id) {
         errors.push(
@@ -207,7 +207,7 @@ fn rates(targeting: &TargetingSpec, currencies: &[Option<Currency>], errors: &mu
     for (code, rate) in &targeting.rates {
         let key = || format!("targeting.rates.{code}");
         if code.parse::<Currency>().is_err() {
-            let message = format!("{code:?} is no currency code of ISO 4217");
+            let message = format!("{code:?} is not a currency code of ISO 4217");
             errors.push(ConfigError::new(key(), message).hint("write its three capitals, such as USD"));
         } else if !(rate.is_finite() && *rate > 0.0) {
             let message = format!("{rate} is not a rate above 0");

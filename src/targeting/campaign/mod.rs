@@ -32,6 +32,7 @@ mod caps;
 mod choice;
 mod compile;
 mod creatives;
+mod eligibility;
 mod minimum;
 mod price;
 mod rotation;
@@ -57,10 +58,9 @@ use crate::{
     expression::Program,
     random::mix,
 };
-use audience::Audience;
-use calendar::{Calendar, Clocks, Closed};
-use caps::{Caps, Reached};
+use calendar::Clocks;
 use creatives::Creatives;
+use eligibility::Eligibility;
 use jiff::tz::TimeZone;
 use minimum::Minimum;
 use price::Price;
@@ -154,21 +154,23 @@ pub struct Campaign {
     pub budget: Option<Budget>,
     /// How it chooses among its creatives.
     pub rotation: Rotation,
-    audience: Audience,
-    /// The column of its rule.
-    rule: Option<Slot>,
-    calendar: Calendar,
-    caps: Caps,
+    eligibility: Eligibility,
     creatives: Creatives,
-    price: Price,
+    bidding: Bidding,
     split: Split,
+    /// Its part of the draw against its pass-through rate.
+    pacing_salt: u64,
+}
+
+/// What an impression is worth to a campaign, and how its bids rank.
+#[derive(Debug)]
+struct Bidding {
+    price: Price,
     priority: i32,
-    /// The value of a unit of its currency in the common currency.
+    /// The value of a unit of the campaign's currency in the common currency.
     rate: f64,
     /// Whether bids are shaded.
     shades: bool,
-    /// The campaign's part of the draw against its pass-through rate.
-    pacing_salt: u64,
 }
 
 impl Campaign {
@@ -186,17 +188,12 @@ impl Campaign {
 
     /// When it ends, in microseconds since 1970. `None` if it does not end, or ends at each user's own midnight.
     pub fn until(&self) -> Option<i64> {
-        self.calendar.until()
+        self.eligibility.calendar.until()
     }
 
     /// The names of the arms, the control first; empty without an experiment.
     pub fn arms(&self) -> &[String] {
         self.split.arms()
-    }
-
-    /// Whether the row's segments and the rule fit, given that the user is in one of the `any` segments.
-    fn is_considered(&self, columns: &Columns, row: usize, held: &Held) -> bool {
-        self.rule.is_none_or(|rule| columns.get(rule).bools()[row].holds()) && self.audience.has_all(held)
     }
 
     /// The bid for a row, or the reason why there is none. The checks follow the order of [`Reason::ALL`].
@@ -208,29 +205,11 @@ impl Campaign {
         context: &RowContext<'_>,
         (clocks, policy, small): (&Clocks, &CompiledPolicy, &[u64]),
     ) -> Result<Bid, Reason> {
-        if self.audience.is_excluded(context.segments) {
-            return Err(Reason::Excluded);
-        }
-        if let Some(reason) = context.suppressed {
-            return Err(reason);
-        }
-        if self.audience.is_small(context.segments, small) {
-            return Err(Reason::SmallAudience);
-        }
-        match self.calendar.closed(context.time.0, clocks) {
-            Some(Closed::Dates) => return Err(Reason::Dates),
-            Some(Closed::Daypart) => return Err(Reason::Daypart),
-            None => {}
-        }
-        match self.caps.reached(columns, row) {
-            Some(Reached::Cap) => return Err(Reason::Cap),
-            Some(Reached::Recency) => return Err(Reason::Recency),
-            Some(Reached::Conversions) => return Err(Reason::ConversionCap),
-            None => {}
-        }
-        let worth = self.price.worth(columns, row).ok_or(Reason::ColdStart)?;
-        let bid = self.price.bid(worth.hint).ok_or(Reason::Floor)?;
-        let fitting = self.creatives.fitting(columns, row, (context.segments, small), &self.caps);
+        self.eligibility.check(columns, row, context, (clocks, small))?;
+        let Bidding { price, priority, rate, .. } = &self.bidding;
+        let worth = price.worth(columns, row).ok_or(Reason::ColdStart)?;
+        let bid = price.bid(worth.hint).ok_or(Reason::Floor)?;
+        let fitting = self.creatives.fitting(columns, row, (context.segments, small), &self.eligibility.caps);
         if fitting.is_empty() && !self.creatives.is_empty() {
             return Err(Reason::NoCreative);
         }
@@ -249,13 +228,13 @@ impl Campaign {
             probability: worth.probability,
             bid,
             shaded: None,
-            floor: self.price.floor(),
+            floor: price.floor(),
             pass_through,
             creative: None,
             fitting,
-            priority: self.priority,
+            priority: *priority,
             // Amounts below 9 · 10⁹ units are exact, and the order of larger ones is right to 16 digits.
-            expected: worth.hint.0 as f64 * self.rate,
+            expected: worth.hint.0 as f64 * rate,
         })
     }
 }
@@ -326,7 +305,7 @@ impl Campaigns {
         let open = std::mem::take(&mut choice.open);
         for number in bits(&open) {
             let campaign = &self.all[number];
-            if !campaign.is_considered(columns, row, context.segments) {
+            if !campaign.eligibility.is_considered(columns, row, context.segments) {
                 continue;
             }
             self.tallies[number].considered += 1;
@@ -341,10 +320,10 @@ impl Campaigns {
         let Choice { bids, features, .. } = choice;
         for bid in bids {
             let number = bid.campaign as usize;
-            let Campaign { creatives, rotation, shades, .. } = &self.all[number];
+            let Campaign { creatives, rotation, bidding, .. } = &self.all[number];
             let fitting = (number, bid.fitting);
             bid.creative = creatives.draw(fitting, rotation, &mut self.policy, (columns, row, context), features);
-            let rate = self.policy.win_rate(number, placement).filter(|_| *shades);
+            let rate = self.policy.win_rate(number, placement).filter(|_| bidding.shades);
             bid.shaded = rate.and_then(|rate| rate.shade(bid.bid, bid.floor)).map(|shaded| shaded.bid);
             self.tallies[number].chosen += 1;
         }

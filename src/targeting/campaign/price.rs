@@ -219,7 +219,7 @@ fn probability(
         }
         (_, Some(action)) if action.is_empty() || action.contains(char::is_control) => {
             errors.push(
-                ConfigError::new(key("action"), format!("{action:?} is no type of event"))
+                ConfigError::new(key("action"), format!("{action:?} is not a type of event"))
                     .hint("for instance \"click\" or \"conversion\"; an impression if absent"),
             );
         }
@@ -359,7 +359,7 @@ mod tests {
             ("value = 1\nprobability = 0.1", "action: there is a probability, and nothing says of what; set action"),
             ("value = 1\naction = \"impression\"\nprobability = 0.1", "probability: an impression is paid for"),
             ("value = 1\naction = \"click\"", "probability: nothing says how likely a click is; set"),
-            ("value = 1\naction = \"\"", "action: \"\" is no type of event"),
+            ("value = 1\naction = \"\"", "action: \"\" is not a type of event"),
             ("value = 1\naction = \"click\"\nprobability = 1.5", "probability: 1.5 is not above 0"),
             ("value = 1\naction = \"click\"\nprobability = 0", "probability: 0 is not above 0"),
             (

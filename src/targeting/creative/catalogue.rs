@@ -160,7 +160,7 @@ impl Check<'_> {
             let locale = spec.locale.as_deref().unwrap_or_default();
             self.error(
                 "locale",
-                format!("{locale:?} is no language tag"),
+                format!("{locale:?} is not a language tag"),
                 "write a language and perhaps a region, such as \"de\" or \"de-CH\"",
             );
         }
@@ -192,7 +192,7 @@ impl Check<'_> {
             let shown: String = id.chars().take(ID_BYTES_MAX).collect();
             self.error(
                 key,
-                format!("{shown:?} is no id"),
+                format!("{shown:?} is not an id"),
                 format!("write 1 to {ID_BYTES_MAX} letters, digits or signs, without spaces"),
             );
         }
@@ -255,7 +255,7 @@ impl Check<'_> {
             if Size::parse(size).is_none() {
                 self.error(
                     &key,
-                    format!("{size:?} is no size"),
+                    format!("{size:?} is not a size"),
                     format!("write WIDTHxHEIGHT in pixels, each 1 to {SIDE_MAX}, such as \"300x250\""),
                 );
             } else if sizes[..index].contains(size) {

@@ -19,7 +19,7 @@ impl Policy {
     /// Says what is wrong and where. The policy is then refused as a whole: half a policy could overspend.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > BYTES_MAX {
-            return Err(format!("the policy has {} bytes, {BYTES_MAX} is the most", bytes.len()));
+            return Err(format!("the policy has {} bytes; the maximum is {BYTES_MAX}", bytes.len()));
         }
         let policy: Self = serde_json::from_slice(bytes).map_err(|error| format!("the policy is damaged: {error}"))?;
         policy.check()?;
@@ -95,7 +95,7 @@ impl BudgetState {
 fn check_rate(model: &WinRateModel) -> Result<(), String> {
     model.rate().map(|_| ()).ok_or_else(|| {
         format!(
-            "intercept {} and slope {} with a lowest bid of {} are no model; slopes are {SLOPE_MIN} to {SLOPE_MAX}",
+            "intercept {} and slope {} with a lowest bid of {} are not a model; slopes are {SLOPE_MIN} to {SLOPE_MAX}",
             model.intercept, model.slope, model.lowest_micros
         )
     })
@@ -153,7 +153,8 @@ impl LinearPolicy {
         }
         match self.posteriors.iter().find(|(_, it)| !it.is_valid() || it.dimension() != dimension) {
             Some((id, it)) => {
-                let message = format!("no posterior of {dimension} finite weights, but of {}", it.dimension());
+                let message =
+                    format!("expected a posterior of {dimension} finite weights, found one of {}", it.dimension());
                 Err((format!("creative {id:?}"), message))
             }
             None => Ok(()),

@@ -141,7 +141,7 @@ fn a_damaged_policy_is_refused_with_the_place() {
         (
             "/campaigns/autumn/creatives/features",
             "[\"one\"]",
-            "creative \"b\": no posterior of 1 finite weights, but of 2",
+            "creative \"b\": expected a posterior of 1 finite weights, found one of 2",
         ),
         ("/campaigns/autumn/creatives/posteriors/b/mean", "[1.0]", "creative \"b\""),
         ("/campaigns/autumn/creatives/floor", "null", "the policy is damaged"),

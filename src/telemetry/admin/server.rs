@@ -119,7 +119,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<AdminState>) {
             }
             Err(error) => {
                 // Most likely the process is out of files: leave the next one to others.
-                tracing::warn!(%error, "accept a connection to the admin port");
+                tracing::warn!(%error, "accepting a connection to the admin port failed");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -137,7 +137,7 @@ fn audit(peer: IpAddr, method: &Method, path: &str, status: StatusCode) {
             tracing::warn!(target: "aimpoint::audit", %peer, %method, path, status, left_out, "a change was refused");
         }
     } else {
-        tracing::info!(target: "aimpoint::audit", %peer, %method, path, status, "a change was asked for");
+        tracing::info!(target: "aimpoint::audit", %peer, %method, path, status, "a change was requested");
     }
 }
 

@@ -55,7 +55,7 @@ fn all_errors_are_reported_at_once_with_key_and_next_step() {
         "#,
     );
     for expected in [
-        "consent.vendor_id: 0 is no vendor's id",
+        "consent.vendor_id: 0 is not a vendor's id",
         "consent.country: it names no field",
         "consent.strings_max: 1 is not between 64 and 4194304",
         "consent.country_default: `Germany` is not a code",
@@ -64,18 +64,18 @@ fn all_errors_are_reported_at_once_with_key_and_next_step() {
         "consent.tcf.max_age: 1h is not between 1 day and 10 years",
         "consent.tcf.policy_versions: 0 is not between 1 and 63",
         "consent.tcf.policy_versions: 64 is not between 1 and 63",
-        "consent.tcf.cmps: 1 is no id of a CMP",
-        "consent.tcf.cmps: 5000 is no id of a CMP",
+        "consent.tcf.cmps: 1 is not an id of a CMP",
+        "consent.tcf.cmps: 5000 is not an id of a CMP",
         "consent.tcf.cmps: 10 is also in consent.tcf.cmps_refused",
         "consent.tcf.purpose_one_exempt_in: `D1` is not a code",
         "consent.tcf.needs.write.legal_basis: all its purposes always need consent",
-        "consent.tcf.needs.emit.purposes: 0 is no purpose",
-        "consent.tcf.needs.emit.purposes: 12 is no purpose",
+        "consent.tcf.needs.emit.purposes: 0 is not a purpose",
+        "consent.tcf.needs.emit.purposes: 12 is not a purpose",
         "consent.tcf.needs.measure.legal_basis: purpose 2 has another basis in consent.tcf.needs.emit",
-        "consent.tcf.needs.measure.special_features: 3 is no special feature",
+        "consent.tcf.needs.measure.special_features: 3 is not a special feature",
         "consent.tcf.needs.train.purposes: without a purpose",
         "consent.canada.countries: `C` is not a code",
-        "consent.canada.vendor_id: 0 is no vendor's id",
+        "consent.canada.vendor_id: 0 is not a vendor's id",
         "consent.us.regions: `US-CA` is not a code",
     ] {
         assert!(found.iter().any(|error| error.starts_with(expected)), "missing {expected}: {found:#?}");

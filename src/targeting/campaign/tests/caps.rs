@@ -121,7 +121,8 @@ fn a_creative_is_capped_by_itself_and_a_campaign_once_all_of_its_creatives_are()
         rig.decoder.decode(&record, &mut rig.batch).unwrap();
         rig.profile.process(&mut rig.batch, &mut rig.store);
         let columns = &rig.batch.columns;
-        let found = [0, 1, 2].map(|creative| rig.campaigns.all()[0].caps.is_creative_capped(columns, 0, creative));
+        let found =
+            [0, 1, 2].map(|creative| rig.campaigns.all()[0].eligibility.caps.is_creative_capped(columns, 0, creative));
         rig.batch.clear();
         found
     };
