@@ -4,7 +4,7 @@
 //! right in it is used. Read and Write include Describe, so that it is not listed with them.
 
 use super::topics;
-use crate::config::Config;
+use crate::{config::Config, serve::ServePartitions};
 use std::fmt;
 
 /// A role, or commands that need the same rights.
@@ -165,7 +165,13 @@ pub(crate) fn rights(role: Role, config: &Config) -> Vec<Right> {
                 right(Resource::TransactionalId(group), &[Write], "fences the leader before"),
             ]
         }
-        Role::Serve => vec![topic(&names.decisions, &[Read], "what it answers; it joins no group and writes nothing")],
+        Role::Serve => {
+            let mut all = vec![topic(&names.decisions, &[Read], "what it answers; it writes nothing")];
+            if config.serve().partitions == ServePartitions::Assigned {
+                all.push(right(Resource::Group(config.serve_group()), &[Read], "shares the partitions"));
+            }
+            all
+        }
         Role::Erase => vec![topic(&names.clickstream, &[Write], "the request to erase a user, in each partition")],
         Role::Subject => {
             // The topics of control as well, in case they exist.

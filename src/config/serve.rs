@@ -13,6 +13,12 @@ impl Config {
         spec
     }
 
+    /// The group that shares the partitions of the decisions with `serve.partitions = "assigned"`. Without, it is never joined.
+    pub fn serve_group(&self) -> String {
+        // Names of applications contain no @, so nobody else has this one.
+        format!("{}-@serve", self.app.name)
+    }
+
     /// Whether the configuration has consent in a place that the next version does not read.
     pub fn has_older_consent(&self) -> bool {
         self.serve.as_ref().is_some_and(|serve| serve.consent.is_some())
@@ -62,6 +68,22 @@ mod tests {
             "set \"json\" or \"protobuf\"",
         ] {
             assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn processes_that_share_the_partitions_say_where_they_are() {
+        let shared = |address: &str| config(&format!("[serve]\npartitions = \"assigned\"\n{address}"));
+        let message = shared("").unwrap_err();
+        assert!(message.contains("serve.advertise: the processes share the partitions"), "{message}");
+        for address in ["http://10.0.0.5:9470", "https://serve-0.serve.shop.svc:9470", "http://[::1]:1", "http://a"] {
+            assert_eq!(shared(&format!("advertise = \"{address}\"")).unwrap().serve().advertise.as_deref(), Some(address));
+        }
+        for address in
+            ["", "10.0.0.5:9470", "ftp://a", "http://", "http://a/", "http://a/b", "http://a?b", "http://u@a", "http://a b"]
+        {
+            let message = shared(&format!("advertise = \"{address}\"")).unwrap_err();
+            assert!(message.contains("is no address that bidders can be sent to"), "{address}: {message}");
         }
     }
 

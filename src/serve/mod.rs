@@ -25,6 +25,7 @@ mod nulls;
 mod permission;
 mod record;
 mod shard;
+mod share;
 mod signals;
 mod spec;
 mod store;
@@ -38,8 +39,9 @@ pub(crate) use mutate::empty_response;
 #[cfg(any(test, feature = "testkit"))]
 pub use mutate::example_request;
 pub use record::{Change, RecordReader, Refusal};
+pub use share::PartitionOf;
 pub use spec::{
-    AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServeProviderSpec, ServeSpec, ServeTlsSpec, TOKEN_FAULT,
-    is_token,
+    AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServePartitions, ServeProviderSpec, ServeSpec, ServeTlsSpec,
+    TOKEN_FAULT, is_origin, is_token,
 };
 pub use store::{EXPIRED_KEPT, Lookup, SHARDS, Sizes, Store, StoredDecision};

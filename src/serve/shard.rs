@@ -48,7 +48,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whose decision has expired.
+/// Whose decision has expired, or is to be forgotten for another reason.
 #[derive(Debug)]
 pub(super) struct Expired {
     hash: u32,
@@ -107,9 +107,26 @@ impl Shard {
 
     /// The decisions that expired before a moment.
     pub(super) fn expired(&self, before: i64) -> Vec<Expired> {
+        self.those(|parts| Times::of(parts.message).expires_at < before)
+    }
+
+    fn those(&self, matches: impl Fn(&Parts<'_>) -> bool) -> Vec<Expired> {
         let parts = self.table.iter().map(|slot| (slot.hash, Parts::of(self.arena.get(slot.place))));
-        let expired = parts.filter(|(_, parts)| Times::of(parts.message).expires_at < before);
-        expired.map(|(hash, parts)| Expired { hash, key: parts.key.into(), partition: parts.partition }).collect()
+        let those = parts.filter(|(_, parts)| matches(parts));
+        those.map(|(hash, parts)| Expired { hash, key: parts.key.into(), partition: parts.partition }).collect()
+    }
+
+    /// Forgets decisions and erasures of a partition.
+    pub(super) fn forget_partition(&mut self, partition: i32) {
+        for Expired { hash, key, .. } in self.those(|parts| parts.partition == partition) {
+            self.remove(hash, &key, |parts| parts.partition == partition);
+        }
+        self.erased.retain(|_, erasures| {
+            erasures.remove(&partition);
+            !erasures.is_empty()
+        });
+        self.tidy();
+        self.shrink();
     }
 
     /// Forgets decisions if they expired before a moment, and erasures before it if `forgets_erasures`.

@@ -53,6 +53,12 @@ pub struct ServeSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain: Duration,
+    /// Which partitions of the decisions this process reads: `all`, or `assigned`, its part of those that the processes of an
+    /// application share. With `assigned`, a request for a user of another one gets its address.
+    pub partitions: ServePartitions,
+    /// With `assigned`: where bidders reach this process, as `http://HOST:PORT` or `https://HOST:PORT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
     /// Who provides the segments in bid requests. Without it, bid requests are not enriched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ServeProviderSpec>,
@@ -86,6 +92,8 @@ impl Default for ServeSpec {
             idle_timeout: Duration::from_mins(1),
             stale_max: Duration::from_mins(1),
             drain: Duration::from_secs(5),
+            partitions: ServePartitions::All,
+            advertise: None,
             provider: None,
             grpc: None,
             tls: None,
@@ -97,6 +105,17 @@ impl Default for ServeSpec {
             consent: None,
         }
     }
+}
+
+/// `serve.partitions`: which partitions of the decisions a process reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServePartitions {
+    /// All of them: each process answers for every user.
+    #[default]
+    All,
+    /// Those that the group of these processes gives to it.
+    Assigned,
 }
 
 /// `[serve.provider]`: the provider of the segments in a bid request. At least one of them is needed.
@@ -200,11 +219,23 @@ pub fn is_token(text: &str) -> bool {
     text.len() >= 16 && text.bytes().all(|letter| letter.is_ascii_graphic())
 }
 
+/// The longest address of a process: it travels in the name of a client.
+const ORIGIN_BYTES_MAX: usize = 200;
+
+/// Whether this is an address that bidders can be sent to: a scheme, a host and perhaps a port, and nothing else.
+pub fn is_origin(text: &str) -> bool {
+    let Some(authority) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return false };
+    let is_plain = |letter: u8| letter.is_ascii_alphanumeric() || b".-_:[]".contains(&letter);
+    let has_host = text.parse::<hyper::Uri>().is_ok_and(|it| it.host().is_some_and(|host| !host.is_empty()));
+    text.len() <= ORIGIN_BYTES_MAX && authority.bytes().all(is_plain) && has_host
+}
+
 impl ServeSpec {
     /// Adds all errors of the section. `has_consent`: the configuration has a section `[consent]`.
     pub fn check(&self, has_consent: bool, errors: &mut Vec<ConfigError>) {
         self.check_bounds(errors);
         self.check_token(errors);
+        self.check_share(errors);
         if let Some(provider) = &self.provider
             && provider.id.is_empty()
             && provider.name.is_empty()
@@ -272,6 +303,23 @@ impl ServeSpec {
                 ConfigError::new("serve.token_file", "there is a token already: serve.token")
                     .hint("remove one of the two"),
             );
+        }
+    }
+
+    fn check_share(&self, errors: &mut Vec<ConfigError>) {
+        const HINT: &str = "for instance \"http://10.0.0.5:9470\": scheme, host and port, without a path";
+        match &self.advertise {
+            Some(address) if !is_origin(address) => {
+                errors.push(
+                    ConfigError::new("serve.advertise", format!("{address:?} is no address that bidders can be sent to"))
+                        .hint(HINT),
+                );
+            }
+            None if self.partitions == ServePartitions::Assigned => {
+                let message = "the processes share the partitions, so bidders have to learn where each of them is";
+                errors.push(ConfigError::new("serve.advertise", message).hint(HINT));
+            }
+            _ => {}
         }
     }
 

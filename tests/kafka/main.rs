@@ -14,6 +14,7 @@ mod erasure;
 mod program;
 mod secured;
 mod serve;
+mod serve_shared;
 mod sizes;
 
 use aimpoint::{

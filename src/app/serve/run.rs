@@ -10,8 +10,10 @@ use super::{
     follow::Follower,
     grpc::GrpcAnswerer,
     look::{self, Positions},
+    owners::{self, Owners},
     routes::{Answerer, Shared},
-    settings::{self, Settings},
+    settings::{self, Settings, ShareSettings},
+    share::Share,
     tls::Tls,
 };
 use crate::{
@@ -21,9 +23,10 @@ use crate::{
     },
     config::Config,
     logging::Logs,
-    metrics,
+    metrics::{self, VisibleTimes},
     serve::{ServeSpec, Store},
-    source::{Ends, Tail},
+    sink::partition_of,
+    source::{Ends, Membership, Probe, Tail, TailSettings},
     status::{RoleName, RoleStatus},
     telemetry::admin::AdminState,
 };
@@ -69,17 +72,19 @@ pub(crate) fn run_serve(
     let status = RoleStatus::of(RoleName::Serve);
     let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     let otlp = setup.start_otlp(&instance, &admin, &[])?;
+    let share = settings.share.as_ref();
     let shared = Arc::new(Shared {
         users: setup.config.users(),
-        store: Arc::new(Store::default()),
+        store: Arc::new(if share.is_some() { Store::of_some(partition_of) } else { Store::default() }),
         figures: Arc::new(Figures::default()),
         admin: Arc::clone(&admin),
         limits: settings::limits(&spec),
         token,
         tls: settings::tls(&setup, &spec)?,
+        owners: share.map(|share| Arc::new(Owners::new(&share.address))),
     });
-    let (tail, ends) = open(&settings)?;
-    let threads = Threads::start(&setup, &spec, settings, (tail, ends), &shared, &status)?;
+    let sources = Sources::open(&settings)?;
+    let threads = Threads::start(&setup, &spec, settings, sources, &shared, &status)?;
     let ended = watch(&setup, &spec, &threads, &shared, &admin, &status, (&stop_requested, &reload_requested));
     let stopped = threads.stop(setup.config.engine.shutdown_deadline);
     shared.figures.publish();
@@ -89,10 +94,25 @@ pub(crate) fn run_serve(
     ended.and(stopped).map_err(Into::into)
 }
 
-fn open(settings: &Settings) -> Result<(Tail, Ends), ServeError> {
-    let tail = &settings.tail;
-    let ends = Ends::new(&tail.brokers, &tail.client, &tail.group, &tail.topic)?;
-    Ok((Tail::open(tail, |_, watermarks| watermarks.low)?, ends))
+/// What is asked of the brokers.
+struct Sources {
+    tail: Tail,
+    ends: Ends,
+    /// With processes that share the partitions: the group that does, and who is in it.
+    share: Option<(Membership, Probe)>,
+}
+
+impl Sources {
+    fn open(settings: &Settings) -> Result<Self, ServeError> {
+        let TailSettings { brokers, client, group, topic } = &settings.tail;
+        let ends = Ends::new(brokers, client, group, topic)?;
+        let tail = settings.open()?;
+        let join = |share: &ShareSettings| {
+            let member = Membership::join(&share.tail, &share.name, &share.address)?;
+            Ok::<_, ServeError>((member, Probe::new(brokers, &share.tail.client, group, topic, 0)?))
+        };
+        Ok(Self { tail, ends, share: settings.share.as_ref().map(join).transpose()? })
+    }
 }
 
 /// Watches until the process may stop: after a signal and `serve.drain`.
@@ -205,7 +225,7 @@ impl Threads {
         setup: &Setup,
         spec: &ServeSpec,
         settings: Settings,
-        (tail, ends): (Tail, Ends),
+        Sources { tail, ends, share }: Sources,
         shared: &Arc<Shared>,
         status: &RoleStatus,
     ) -> anyhow::Result<Self> {
@@ -214,10 +234,12 @@ impl Threads {
         let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
         let positions = Positions::default();
         let (sender, looks) = crossbeam_channel::bounded(1);
+        let (member, probe) = share.unzip();
         let follower = Follower {
             settings,
             store: Arc::clone(&shared.store),
             figures: Arc::clone(&shared.figures),
+            visible: VisibleTimes::default(),
             looks,
             positions: Arc::clone(&positions),
             status: status.clone(),
@@ -228,7 +250,14 @@ impl Threads {
             look::run(&ends, &positions, &sender, &stop);
             Ok(())
         })?;
-        threads.spawn("follower".to_owned(), move || follower.run(tail))?;
+        threads.spawn("follower".to_owned(), move || follower.run(tail, member.map(Share::new)))?;
+        if let (Some(probe), Some(owners)) = (probe, shared.owners.clone()) {
+            let stop = Arc::clone(&threads.stop);
+            threads.spawn("owners".to_owned(), move || {
+                owners::run(&probe, &owners, &stop);
+                Ok(())
+            })?;
+        }
         let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         for number in 0..count {
             let doors = sockets.doors(setup, spec, shared)?;

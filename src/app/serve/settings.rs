@@ -6,8 +6,8 @@ use crate::{
     config::ConfigLoadError,
     config_error::ConfigError,
     secret::Secret,
-    serve::{Enricher, Mutator, ServeSpec, TOKEN_FAULT, is_token},
-    source::TailSettings,
+    serve::{Enricher, Mutator, ServePartitions, ServeSpec, TOKEN_FAULT, is_token},
+    source::{SourceError, Tail, TailSettings},
 };
 use std::time::Duration;
 
@@ -17,24 +17,45 @@ pub(super) struct Settings {
     pub(super) app: String,
     pub(super) tail: TailSettings,
     pub(super) stale_max: Duration,
+    /// How this process shares the partitions with others, if it does.
+    pub(super) share: Option<ShareSettings>,
+}
+
+/// The settings of a member of the group.
+#[derive(Clone, Debug)]
+pub(super) struct ShareSettings {
+    pub(super) tail: TailSettings,
+    /// The name of the client.
+    pub(super) name: String,
+    /// Where bidders reach this process.
+    pub(super) address: String,
 }
 
 impl Settings {
+    /// Opens the topic: at the start of all partitions, or with none of them if the group says which.
+    pub(super) fn open(&self) -> Result<Tail, SourceError> {
+        if self.share.is_some() { Tail::open_idle(&self.tail) } else { Tail::open(&self.tail, |_, ends| ends.low) }
+    }
+
     pub(super) fn of(setup: &Setup, instance: &Instance) -> Self {
         let config = &setup.config;
         let id = format!("{}-serve-{}", config.app.name, instance.name);
+        let tail = |client: Vec<(String, String)>| TailSettings {
+            brokers: config.kafka.brokers.clone(),
+            group: config.serve_group(),
+            topic: config.topics.decisions.clone(),
+            client,
+        };
+        let spec = config.serve();
+        let is_shared = spec.partitions == ServePartitions::Assigned;
+        let share = spec.advertise.filter(|_| is_shared).map(|address| ShareSettings {
+            // The user's settings for consumers are about workers, such as the protocol of their group.
+            tail: tail(config.kafka.client_settings()),
+            name: id.clone(),
+            address,
+        });
         let client = [vec![("client.id".to_owned(), id)], config.kafka.consumer_settings()].concat();
-        Self {
-            app: config.app.name.clone(),
-            tail: TailSettings {
-                brokers: config.kafka.brokers.clone(),
-                // Names of applications contain no @, so nobody else has this one. It is never joined.
-                group: format!("{}-@serve", config.app.name),
-                topic: config.topics.decisions.clone(),
-                client,
-            },
-            stale_max: config.serve().stale_max,
-        }
+        Self { app: config.app.name.clone(), tail: tail(client), stale_max: spec.stale_max, share }
     }
 }
 
