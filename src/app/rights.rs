@@ -166,8 +166,18 @@ pub(crate) fn rights(role: Role, config: &Config) -> Vec<Right> {
             ]
         }
         Role::Serve => {
-            let mut all = vec![topic(&names.decisions, &[Read], "what it answers; it writes nothing")];
-            if config.serve().partitions == ServePartitions::Assigned {
+            let spec = config.serve();
+            // A snapshot is used for as long as the topic keeps nulls.
+            let settings = [Read, DescribeConfigs];
+            let operations = if spec.snapshot.is_some() { &settings[..] } else { &settings[..1] };
+            let is_shared = spec.partitions == ServePartitions::Assigned;
+            let why = if is_shared {
+                "what it answers; it writes nothing"
+            } else {
+                "what it answers; it joins no group and writes nothing"
+            };
+            let mut all = vec![topic(&names.decisions, operations, why)];
+            if is_shared {
                 all.push(right(Resource::Group(config.serve_group()), &[Read], "shares the partitions"));
             }
             all
@@ -290,6 +300,21 @@ mod tests {
             (resource, format!("[{}]", operations.join(", ")))
         };
         rights.iter().map(rule).collect()
+    }
+
+    #[test]
+    fn serve_needs_more_to_share_partitions_and_to_trust_a_snapshot() {
+        let needed = |set: fn(&mut crate::serve::ServeSpec)| {
+            let mut config = Config::default();
+            set(config.serve.get_or_insert_default());
+            rights(Role::Serve, &config)
+        };
+        let plain = needed(|_| {});
+        assert_eq!((plain.len(), &plain[0].operations), (1, &vec![Operation::Read]));
+        let shared = needed(|spec| spec.partitions = ServePartitions::Assigned);
+        assert_eq!(shared[1].resource, Resource::Group("aimpoint-@serve".to_owned()));
+        let cached = needed(|spec| spec.snapshot = Some("s".into()));
+        assert_eq!(cached[0].operations, [Operation::Read, Operation::DescribeConfigs]);
     }
 
     #[test]

@@ -457,6 +457,13 @@ pub(crate) static SERVE_VISIBLE: Family = Family::histogram(
     &LATENCY_BOUNDS,
 )
 .seconds();
+pub(crate) static SERVE_SNAPSHOTS: Family = Family::counter(
+    "aimpoint_serve_snapshots_total",
+    &["outcome"],
+    "snapshots of serve.snapshot, by outcome: written, failed (could not be written), loaded (at the start), ignored (at the \
+     start; the log says why)",
+)
+.of(&["written", "failed", "loaded", "ignored"]);
 pub(crate) static SERVE_PARTITIONS: Family = Family::gauge(
     "aimpoint_serve_partitions",
     &["state"],
@@ -516,7 +523,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 76] = [
+pub static FAMILIES: [&Family; 77] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -578,6 +585,7 @@ pub static FAMILIES: [&Family; 76] = [
     &SERVE_RECORDS,
     &SERVE_STALENESS,
     &SERVE_VISIBLE,
+    &SERVE_SNAPSHOTS,
     &SERVE_PARTITIONS,
     &SERVE_USERS,
     &SERVE_STORE_BYTES,

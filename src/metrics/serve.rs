@@ -3,8 +3,8 @@
 use super::{
     families::{
         SERVE_ANSWER_SECONDS, SERVE_BID_REQUESTS, SERVE_CERTIFICATE_END, SERVE_CONNECTIONS, SERVE_LOOKUPS,
-        SERVE_MUTATIONS, SERVE_PARTITIONS, SERVE_RECORDS, SERVE_REFUSED, SERVE_STALENESS, SERVE_STORE_BYTES,
-        SERVE_TURNED_AWAY, SERVE_USERS, SERVE_VISIBLE,
+        SERVE_MUTATIONS, SERVE_PARTITIONS, SERVE_RECORDS, SERVE_REFUSED, SERVE_SNAPSHOTS, SERVE_STALENESS,
+        SERVE_STORE_BYTES, SERVE_TURNED_AWAY, SERVE_USERS, SERVE_VISIBLE,
     },
     recorder::{add, histogram, set},
 };
@@ -42,6 +42,11 @@ impl VisibleTimes {
     pub fn record(&self, took: Duration) {
         self.0.record(took.as_secs_f64());
     }
+}
+
+/// Counts a snapshot.
+pub fn serve_snapshot(outcome: &'static str) {
+    add(&SERVE_SNAPSHOTS, &[outcome], 1);
 }
 
 /// Sets how many partitions have been read to their ends, and how many not yet.

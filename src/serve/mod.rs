@@ -27,6 +27,7 @@ mod record;
 mod shard;
 mod share;
 mod signals;
+mod snapshot;
 mod spec;
 mod store;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub(crate) use mutate::empty_response;
 pub use mutate::example_request;
 pub use record::{Change, RecordReader, Refusal};
 pub use share::PartitionOf;
+pub use snapshot::{Position, SnapshotFault, SnapshotHead, SnapshotReader, write_snapshot};
 pub use spec::{
     AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServePartitions, ServeProviderSpec, ServeSpec, ServeTlsSpec,
     TOKEN_FAULT, is_origin, is_token,

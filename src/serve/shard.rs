@@ -48,6 +48,11 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The user's key of a record.
+pub(super) fn key_of_record(record: &[u8]) -> &[u8] {
+    Parts::of(record).key
+}
+
 /// Whose decision has expired, or is to be forgotten for another reason.
 #[derive(Debug)]
 pub(super) struct Expired {
@@ -144,6 +149,18 @@ impl Shard {
         }
         self.tidy();
         self.shrink();
+    }
+
+    /// Hands over the records of some partitions.
+    pub(super) fn records(&self, has: &dyn Fn(i32) -> bool, take: &mut dyn FnMut(&[u8])) {
+        let records = self.table.iter().map(|slot| self.arena.get(slot.place));
+        records.filter(|record| has(Parts::of(record).partition)).for_each(take);
+    }
+
+    /// Takes in a record that [`Self::records`] has handed over.
+    pub(super) fn restore(&mut self, hash: u32, record: &[u8]) {
+        let Parts { partition, key, message } = Parts::of(record);
+        self.keep(hash, key, partition, message);
     }
 
     /// How many users there are.

@@ -21,7 +21,8 @@ pub struct ServeSpec {
     /// The bearer token that clients need, if any. Give it in the environment or in a file rather than here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// A file with the token, in place of `token`.
+    /// A file with the token, in place of `token`. It may have several, each on a line of its own: all of them hold. SIGHUP makes the
+    /// process read it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// The threads that answer, 1 to 256; by default one for each processor.
@@ -59,6 +60,14 @@ pub struct ServeSpec {
     /// With `assigned`: where bidders reach this process, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
+    /// A file with what was read of the decisions, which shortens a restart. It may be deleted at any time. Without it, a start
+    /// reads the topic from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PathBuf>,
+    /// How often the file is written anew, 1 s to 1 h. An erased user stays in it for at most this long.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub snapshot_interval: Duration,
     /// Who provides the segments in bid requests. Without it, bid requests are not enriched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ServeProviderSpec>,
@@ -94,6 +103,8 @@ impl Default for ServeSpec {
             drain: Duration::from_secs(5),
             partitions: ServePartitions::All,
             advertise: None,
+            snapshot: None,
+            snapshot_interval: Duration::from_mins(5),
             provider: None,
             grpc: None,
             tls: None,
@@ -311,8 +322,11 @@ impl ServeSpec {
         match &self.advertise {
             Some(address) if !is_origin(address) => {
                 errors.push(
-                    ConfigError::new("serve.advertise", format!("{address:?} is no address that bidders can be sent to"))
-                        .hint(HINT),
+                    ConfigError::new(
+                        "serve.advertise",
+                        format!("{address:?} is no address that bidders can be sent to"),
+                    )
+                    .hint(HINT),
                 );
             }
             None if self.partitions == ServePartitions::Assigned => {
@@ -331,6 +345,7 @@ impl ServeSpec {
             ("idle_timeout", self.idle_timeout, SECOND, Duration::from_hours(1)),
             ("stale_max", self.stale_max, SECOND, Duration::from_hours(24)),
             ("drain", self.drain, Duration::ZERO, Duration::from_mins(10)),
+            ("snapshot_interval", self.snapshot_interval, SECOND, Duration::from_hours(1)),
         ] {
             if !(least..=most).contains(&value) {
                 let message = format!("{} is not between {} and {}", shown(value), shown(least), shown(most));

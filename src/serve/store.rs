@@ -15,7 +15,7 @@
 use super::{
     message::{Times, hash_of},
     record::Change,
-    shard::Shard,
+    shard::{Shard, key_of_record},
     share::{PartitionOf, Share},
 };
 use std::{
@@ -129,6 +129,17 @@ impl Store {
         let lock = &self.shards[shard % SHARDS];
         let expired = lock.read().unwrap_or_else(PoisonError::into_inner).expired(before);
         lock.write().unwrap_or_else(PoisonError::into_inner).forget(&expired, before, has_caught_up);
+    }
+
+    /// Hands over the records of some partitions that one of the [`SHARDS`] parts has.
+    pub(super) fn records(&self, shard: usize, has: &dyn Fn(i32) -> bool, take: &mut dyn FnMut(&[u8])) {
+        self.shards[shard % SHARDS].read().unwrap_or_else(PoisonError::into_inner).records(has, take);
+    }
+
+    /// Takes in a record that [`Self::records`] has handed over.
+    pub(super) fn restore(&self, record: &[u8]) {
+        let hash = hash_of(key_of_record(record));
+        self.write(hash, |shard| shard.restore(hash, record));
     }
 
     /// Forgets everything.

@@ -56,7 +56,8 @@ fn an_image_says_what_kind_of_agent_it_is() {
         for name in ["name", "vendor", "owner"] {
             assert_eq!(manifest[name], "aimpoint", "{dockerfile}: {name}");
         }
-        let intents: Vec<&str> = manifest["intents"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        let intents: Vec<&str> =
+            manifest["intents"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
         let told = format!("changes proposed by gRPC, by intent: {}", intents.join(", "));
         assert!(metrics.contains(&told), "{dockerfile}: {told}");
         let least = &values["serve"]["resources"]["requests"];

@@ -144,7 +144,12 @@ fn pods_that_share_the_partitions_say_where_they_are() {
         shown.env(&name, variables[&name].as_ref().unwrap().replace("$(POD_IP)", "10.0.0.5"));
     }
     let run = shown.arg(&config).env("AIMPOINT__KAFKA__BROKERS", "127.0.0.1:1").output().unwrap();
-    assert_eq!(run.status.code(), Some(69), "no broker is all that is missing: {}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(
+        run.status.code(),
+        Some(69),
+        "no broker is all that is missing: {}",
+        String::from_utf8_lossy(&run.stderr)
+    );
 }
 
 /// Without this, a worker's user could fence control.

@@ -15,6 +15,7 @@ mod program;
 mod secured;
 mod serve;
 mod serve_shared;
+mod serve_snapshot;
 mod sizes;
 
 use aimpoint::{

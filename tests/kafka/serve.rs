@@ -130,6 +130,8 @@ impl Worker {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &program.kafka.brokers)
             .set("transactional.id", "shop-@w-0")
+            // As the program's own producers.
+            .set("partitioner", "murmur2_random")
             .create()
             .unwrap();
         producer.init_transactions(PATIENCE).unwrap();

@@ -34,7 +34,9 @@ fn ask(server: &Server, user: &str) -> Said {
         assert_eq!(header("aimpoint-partition"), Some(partition_of(user.as_bytes(), PARTITIONS).to_string().as_str()));
     }
     match status {
-        200 => Said::Decision(serde_json::from_str::<Value>(&body).unwrap()["decision_id"].as_str().unwrap().to_owned()),
+        200 => {
+            Said::Decision(serde_json::from_str::<Value>(&body).unwrap()["decision_id"].as_str().unwrap().to_owned())
+        }
         307 => Said::Elsewhere(header("location").unwrap().strip_suffix(&path).unwrap().to_owned()),
         status => Said::Nothing(status),
     }
@@ -69,7 +71,9 @@ fn processes_share_the_partitions_and_send_bidders_to_each_other() {
 
     let second = start(&program, "serve-b");
     wait_for("the second process to be ready", PATIENCE, || second.is_ready());
-    wait_for("the partitions to be shared", PATIENCE, || partitions(&first) + partitions(&second) == f64::from(PARTITIONS));
+    wait_for("the partitions to be shared", PATIENCE, || {
+        partitions(&first) + partitions(&second) == f64::from(PARTITIONS)
+    });
     assert!(partitions(&first) >= 1.0 && partitions(&second) >= 1.0, "{}", program.logs());
     let [a, b] = [&first, &second].map(origin);
     // Who was not told yet who has a partition says so.
@@ -78,7 +82,8 @@ fn processes_share_the_partitions_and_send_bidders_to_each_other() {
     for user in &users {
         let said = [ask(&first, user), ask(&second, user)];
         let decision = || Said::Decision(id(user, 0));
-        let of_one = said == [decision(), Said::Elsewhere(a.clone())] || said == [Said::Elsewhere(b.clone()), decision()];
+        let of_one =
+            said == [decision(), Said::Elsewhere(a.clone())] || said == [Said::Elsewhere(b.clone()), decision()];
         assert!(of_one, "{user}: {said:?} {}", program.logs());
     }
     let users_of = |server: &Server| server.metric("aimpoint_serve_users").unwrap();
@@ -104,7 +109,7 @@ fn processes_share_the_partitions_and_send_bidders_to_each_other() {
     // One is killed: once the group has noticed, the other one has everything.
     signal(&second.child, "-KILL");
     wait_for("the partitions of the dead process", PATIENCE, || answered(&first, &users, 1).len() == users.len());
-    assert!(first.is_ready());
+    wait_for("the first process to be ready", PATIENCE, || first.is_ready());
     drop(second);
     // One joins again and leaves in order.
     let mut third = start(&program, "serve-c");

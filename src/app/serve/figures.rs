@@ -10,8 +10,18 @@ use std::sync::{
 };
 
 const LOOKUPS: [&str; 4] = ["found", "expired", "unknown", "elsewhere"];
-const BID_REQUESTS: [&str; 10] =
-    ["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late", "elsewhere"];
+const BID_REQUESTS: [&str; 10] = [
+    "enriched",
+    "no_id",
+    "unknown",
+    "expired",
+    "no_segments",
+    "refused",
+    "malformed",
+    "not_asked",
+    "late",
+    "elsewhere",
+];
 const MUTATIONS: [&str; 2] = ["ACTIVATE_SEGMENTS", "BID_SHADE"];
 const ALL: usize = LOOKUPS.len() + BID_REQUESTS.len() + MUTATIONS.len();
 

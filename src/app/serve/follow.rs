@@ -11,7 +11,7 @@ use crate::{
     event::Record,
     logging,
     metrics::{self, VisibleTimes},
-    serve::{Change, RecordReader, SHARDS, Store},
+    serve::{Change, Position, RecordReader, SHARDS, Store},
     source::{SourceError, Tail},
     status::{RolePhase, RoleStatus},
 };
@@ -98,7 +98,11 @@ impl Follower {
                 share.clear(&self.store);
             }
             self.store.clear();
-            self.positions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let mut read = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            read.generation += 1;
+            read.is_complete = false;
+            read.positions.clear();
+            drop(read);
             // A look that is under way knows the old positions.
             self.looks.try_iter().for_each(drop);
             progress = Progress { fresh_at: progress.fresh_at, ..Progress::new() };
@@ -117,7 +121,7 @@ impl Follower {
                 return Ok(None);
             }
             self.tell(progress, true);
-            match self.settings.open() {
+            match self.settings.open(&BTreeMap::new()) {
                 Ok(tail) => return Ok(Some(tail)),
                 Err(error @ SourceError::Settings { .. }) => return Err(error.into()),
                 Err(error) => {
@@ -146,7 +150,7 @@ impl Follower {
                 // The group has told nothing yet.
                 std::thread::sleep(WAIT);
             }
-            self.take(tail, &mut reader, progress)?;
+            self.take(tail, &mut reader, share.as_deref(), progress)?;
             self.aim(tail, share.as_deref_mut(), progress)?;
             let reads = tail.partition_count();
             let read = share.as_deref().map_or(if progress.has_caught_up { reads } else { 0 }, Share::read_count);
@@ -158,6 +162,10 @@ impl Follower {
             if told_at.is_none_or(|at| at.elapsed() > TELL_INTERVAL) {
                 told_at = Some(Instant::now());
                 metrics::serve_partitions(read, reads - read);
+                let mut shared = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.is_complete = progress.has_caught_up && read == reads;
+                shared.fresh_at = Some(progress.fresh_at);
+                drop(shared);
                 self.tell(progress, share.as_deref().is_none_or(|share| share.is_known(tail)));
             }
         }
@@ -165,13 +173,24 @@ impl Follower {
     }
 
     /// Takes in the records that have arrived.
-    fn take(&self, tail: &mut Tail, reader: &mut RecordReader, progress: &mut Progress) -> Result<(), SourceError> {
+    fn take(
+        &self,
+        tail: &mut Tail,
+        reader: &mut RecordReader,
+        share: Option<&Share>,
+        progress: &mut Progress,
+    ) -> Result<(), SourceError> {
         let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let mut read_to = BTreeMap::new();
+        let mut read_to: BTreeMap<i32, Position> = BTreeMap::new();
         let mut take = |record: &Record<'_>| {
-            read_to.insert(record.partition, record.offset + 1);
+            let start = Position { next: 0, newest_ms: i64::MIN };
+            let position = read_to.entry(record.partition).or_insert(start);
+            position.next = record.offset + 1;
+            position.newest_ms = position.newest_ms.max(record.timestamp_ms.unwrap_or_default());
             let at = record.timestamp_ms.unwrap_or_default().saturating_mul(1_000);
-            if progress.has_caught_up && at > 0 {
+            // What was there before says nothing about the present.
+            let is_new = progress.has_caught_up && share.is_none_or(|share| share.has_read(record.partition));
+            if is_new && at > 0 {
                 let took = now().saturating_sub(at).max(0).unsigned_abs();
                 self.visible.record(Duration::from_micros(took));
             }
@@ -190,8 +209,11 @@ impl Follower {
         };
         let taken = tail.poll(BATCH, WAIT, &mut take)?;
         if taken > 0 {
-            let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-            positions.extend(read_to);
+            let mut read = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            for (partition, Position { next, newest_ms }) in read_to {
+                let position = read.positions.entry(partition).or_insert(Position { next, newest_ms });
+                *position = Position { next, newest_ms: newest_ms.max(position.newest_ms) };
+            }
         }
         progress.records += taken as u64;
         for (outcome, count) in outcomes {
@@ -201,7 +223,7 @@ impl Follower {
     }
 
     /// Finds out whether everything has been read that was there at a look.
-    fn aim(&self, tail: &mut Tail, mut share: Option<&mut Share>, progress: &mut Progress) -> Result<(), SourceError> {
+    fn aim(&self, tail: &mut Tail, share: Option<&mut Share>, progress: &mut Progress) -> Result<(), SourceError> {
         for look in self.looks.try_iter() {
             if !look.fits() || look.ends.is_empty() {
                 progress.misfits += 1;
@@ -220,7 +242,7 @@ impl Follower {
             }
             progress.aim.get_or_insert(look);
         }
-        if let Some(share) = share.as_deref_mut() {
+        if let Some(share) = share {
             if let Some(look) = &progress.aim {
                 share.look(look, tail, &self.store);
             }

@@ -29,9 +29,11 @@ mod routes;
 mod run;
 mod settings;
 mod share;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 
 pub(crate) use run::run_serve;
 

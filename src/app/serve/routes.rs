@@ -17,6 +17,7 @@ use super::{
     negotiate::{Form, has_tag},
     owners::Owners,
     tls::Tls,
+    tokens::Tokens,
 };
 use crate::{
     event::UserKeys,
@@ -32,7 +33,6 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -62,8 +62,8 @@ pub(super) struct Shared {
     pub(super) figures: Arc<Figures>,
     pub(super) admin: Arc<AdminState>,
     pub(super) limits: Limits,
-    /// The SHA-256 of the token.
-    pub(super) token: Option<[u8; 32]>,
+    /// `None` if nobody needs one.
+    pub(super) tokens: Option<Tokens>,
     pub(super) tls: Option<Tls>,
     /// Who answers for the partitions of others; `None` if each process has all of them.
     pub(super) owners: Option<Arc<Owners>>,
@@ -75,13 +75,11 @@ impl Shared {
         self.owners.as_ref().and_then(|owners| owners.of(partition))
     }
 
-    /// Whether a request with this head has the token, if there is one.
+    /// Whether a request with this head has one of the tokens, if there are any.
     pub(super) fn is_permitted(&self, head: &HeaderMap) -> bool {
-        let Some(expected) = &self.token else { return true };
+        let Some(tokens) = &self.tokens else { return true };
         let given = head.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        // Comparing hashes rather than tokens prevents timing attacks.
-        given.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *expected)
+        given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| tokens.has(token))
     }
 }
 
@@ -245,8 +243,10 @@ impl Answerer {
         let place = |owner: &str| HeaderValue::try_from(format!("{owner}{path}")).ok();
         let mut answer = match self.shared.owner(partition).and_then(|owner| place(&owner)) {
             Some(place) => {
-                let mut answer =
-                    text(StatusCode::TEMPORARY_REDIRECT, "another process answers for this user: see the header location\n");
+                let mut answer = text(
+                    StatusCode::TEMPORARY_REDIRECT,
+                    "another process answers for this user: see the header location\n",
+                );
                 answer.headers_mut().insert(header::LOCATION, place);
                 answer
             }

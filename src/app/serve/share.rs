@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     logging,
-    serve::Store,
+    serve::{Position, Store},
     source::{Membership, Tail},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
     time::{Duration, Instant},
 };
@@ -33,12 +33,14 @@ pub(super) struct Share {
     read: BTreeSet<i32>,
     /// When the group has first told what this process has.
     told_at: Option<Instant>,
+    /// Where a snapshot ends, until the first partitions are there.
+    known: BTreeMap<i32, Position>,
 }
 
 impl Share {
-    /// Has nothing yet.
-    pub(super) fn new(member: Membership) -> Self {
-        Self { member, count: 0, read: BTreeSet::new(), told_at: None }
+    /// Has nothing yet. `known`: the positions of a snapshot that is in the store.
+    pub(super) fn new(member: Membership, known: BTreeMap<i32, Position>) -> Self {
+        Self { member, count: 0, read: BTreeSet::new(), told_at: None, known }
     }
 
     /// Takes in what the group says. Returns whether it has told anything yet.
@@ -67,11 +69,17 @@ impl Share {
         tracing::info!(partitions = held.len(), ?gained, ?lost, "the partitions of this process");
         self.read.retain(|partition| held.contains(partition));
         self.publish(store);
-        for partition in lost {
+        // What a snapshot has of the partitions of others is of no use.
+        let known = std::mem::take(&mut self.known);
+        let of_others = known.keys().copied().filter(|partition| !held.contains(partition));
+        for partition in lost.into_iter().chain(of_others) {
+            let mut read = positions.lock().unwrap_or_else(PoisonError::into_inner);
+            read.generation += 1;
+            read.positions.remove(&partition);
+            drop(read);
             store.forget_partition(partition);
-            positions.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         }
-        tail.read_only(&held, |_, ends| ends.low)?;
+        tail.read_only(&held, |partition, ends| known.get(&partition).map_or(ends.low, |position| position.next))?;
         Ok(true)
     }
 
@@ -98,6 +106,11 @@ impl Share {
     /// Whether it is known what this process has.
     pub(super) fn is_known(&self, tail: &Tail) -> bool {
         self.told_at.is_some_and(|at| tail.partition_count() > 0 || at.elapsed() > SPARE_AFTER)
+    }
+
+    /// Whether a partition has been read to its end.
+    pub(super) fn has_read(&self, partition: i32) -> bool {
+        self.read.contains(&partition)
     }
 
     /// How many partitions have been read to their ends.

@@ -14,17 +14,18 @@ use super::{
     owners::Owners,
     routes::{Answerer, Shared},
     tls::Tls,
+    tokens::Tokens,
 };
 use crate::{
     event::UserKeys,
     proto::v1,
+    secret::Secret,
     serve::{Enricher, Mutator, RecordReader, ServeSpec, Store},
     status::{RoleName, RolePhase, RoleStatus},
     telemetry::admin::AdminState,
 };
 use prost::Message;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -90,7 +91,7 @@ impl Server {
             figures: Arc::new(Figures::default()),
             admin: Arc::new(admin),
             limits,
-            token: token.map(|token| Sha256::digest(token).into()),
+            tokens: token.map(|token| Tokens::of(&Secret::new(token))),
             tls,
             owners: owners.map(Arc::new),
         });

@@ -37,7 +37,11 @@ fn who_asks_for_a_user_of_another_process_is_sent_there() {
     assert_eq!(sent.header("aimpoint-partition"), Some("1"));
     for (user, partition) in [("cid", "2"), ("dan", "3")] {
         let none = server.get(&format!("/v1/decisions/{user}"));
-        assert_eq!((none.status, none.header("retry-after"), none.header("location")), (503, Some("1"), None), "{user}");
+        assert_eq!(
+            (none.status, none.header("retry-after"), none.header("location")),
+            (503, Some("1"), None),
+            "{user}"
+        );
         assert_eq!(none.header("aimpoint-partition"), Some(partition));
     }
     // Once it has been read to its end, it is answered for.
@@ -52,9 +56,7 @@ fn who_asks_for_a_user_of_another_process_is_sent_there() {
 fn a_batch_says_who_has_the_users_of_others() {
     let server = server();
     let answer = server.ask("POST", "/v1/decisions:batch", "", r#"{"users":["bob","ann","cid"]}"#).json();
-    let elsewhere = |partition: i32, owner: Option<&str>| {
-        json!({"status": "elsewhere", "decision": null, "partition": partition, "owner": owner})
-    };
+    let elsewhere = |partition: i32, owner: Option<&str>| json!({"status": "elsewhere", "decision": null, "partition": partition, "owner": owner});
     assert_eq!(answer["decisions"][0], elsewhere(1, Some("http://other:1")));
     assert_eq!(answer["decisions"][1]["status"], "found");
     assert_eq!(answer["decisions"][2], elsewhere(2, None));
